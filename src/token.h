@@ -1,0 +1,49 @@
+/* token.h - mints HPKV tokens: POST /token/websocket.
+ *
+ * The only user of libcurl, whose multi interface runs inside our libevent loop. It never resolves names in a thread
+ * (the resolver room does it), never blocks, follows no redirect, checks certificate and host name always. Key and token
+ * are secrets: neither is logged, and both are wiped when their request ends. */
+#pragma once
+
+#include <event2/event.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "span.h"
+
+struct minter; /* where and how to ask; any number of requests at once */
+
+struct minter_config {
+	const char *host;
+	uint16_t port;
+	bool tls;
+	const char *path_prefix; /* before /token/websocket; "" mostly */
+	const char *ca_file;     /* extra trust anchor, or NULL */
+	int timeout_ms;          /* of a whole request, name look-up included */
+};
+
+enum token_fields { TOKEN_SUBSCRIBE_KEYS = 1, TOKEN_SUBSCRIBE_PATTERNS = 2 };
+
+struct token_wish {
+	const char *api_key;
+	struct span subscribe;      /* a JSON array of strings, as text */
+	unsigned fields;            /* under which names the list is sent: enum token_fields */
+	struct span access_pattern; /* a JSON string, as text; empty: not sent */
+};
+
+struct token_answer {
+	const char *token;  /* NULL: refused or failed */
+	int http_status;    /* 0: no answer came */
+	int retry_after_s;  /* -1: none given */
+	const char *why;    /* a phrase without secrets, when token is NULL */
+};
+
+typedef void token_done(void *owner, const struct token_answer *answer);
+
+struct minter *minter_new(struct event_base *base, const struct minter_config *config);
+void minter_free(struct minter *m); /* open requests end without a call */
+
+struct token_request;
+struct token_request *token_mint(struct minter *m, const struct token_wish *wish, token_done *done, void *owner);
+void token_cancel(struct token_request *r);
