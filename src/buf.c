@@ -13,13 +13,16 @@ char *buf_room(struct buf *b, size_t n)
 {
 	size_t len = buf_len(b);
 
-	if (b->size - b->tail >= n && b->p)
+	if (b->p && b->size - b->tail >= n)
 		return b->p + b->tail;
-	/* Moving the queue to the front pays only when that frees at least as much as is moved; else a long queue
-	 * would be moved again for every few bytes that leave it. */
-	if (b->head < len || b->size - len < n) {
+	/* Moving the queue costs its length, so each move has to make room for as much again before the next one:
+	 * by itself if what has left at the head is that much, else by growing. A long queue of which little leaves
+	 * would otherwise be moved for every few bytes that come. */
+	if (b->p && b->head >= len && b->size - len >= n) {
+		memmove(b->p, b->p + b->head, len);
+	} else {
 		size_t size = b->size ? b->size : SMALLEST;
-		while (size - len < n)
+		while (size - len < n || size - len < len)
 			size *= 2;
 		char *p = mem_alloc(size);
 		if (len)
@@ -27,8 +30,6 @@ char *buf_room(struct buf *b, size_t n)
 		free(b->p);
 		b->p = p;
 		b->size = size;
-	} else {
-		memmove(b->p, b->p + b->head, len);
 	}
 	b->head = 0;
 	b->tail = len;

@@ -25,7 +25,8 @@ static inline size_t buf_len(const struct buf *b)
 
 static inline struct span buf_span(const struct buf *b)
 {
-	return (struct span){b->p + b->head, b->tail - b->head};
+	/* An empty buf has p NULL, to which C does not let one add even 0. */
+	return (struct span){b->p ? b->p + b->head : NULL, b->tail - b->head};
 }
 
 /* Counts n bytes, written to what buf_room() returned, as queued. */

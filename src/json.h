@@ -29,19 +29,21 @@ struct json_member {
 	struct span whole; /* from the name's first quote to the value's last byte */
 };
 
-/* One walk over the members of an object. Zeroed by json_object_begin(); fields are the reader's own, but for fault
- * and spaced, which may be read once json_object_next() has returned less than 1. */
+/* One walk over the members of an object, set up by json_object_begin(). The fields are the reader's own, but for fault,
+ * fault_offset and newline, which may be read once json_object_next() has returned less than 1. */
 struct json_object_reader {
 	const char *start, *at, *end;
 	const char *fault;   /* why the text is refused, as a phrase for an error message: "a control character in a string" */
 	size_t fault_offset; /* byte offset of the fault in the text */
 	bool newline;        /* a raw CR or LF stands between tokens, so the text is not one line */
-	int members;
+	bool spaced;         /* white space was met since this was last cleared */
+	bool opened, ended;  /* its { was read; the object and the text have ended */
 };
 
 void json_object_begin(struct json_object_reader *r, struct span text);
 
-/* 1: *m is the next member. 0: the object and the text have ended properly. -EBADMSG: see fault. */
+/* 1: *m is the next member. 0: the object and the text have ended properly. -EBADMSG: see fault. Members that stand
+ * before a fault are handed out first: from a broken text one may still learn whose it was. */
 int json_object_next(struct json_object_reader *r, struct json_member *m);
 
 /* The elements of an array that json_object_next() found valid. 1: *v is the next element; 0: no more. */

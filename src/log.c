@@ -46,8 +46,8 @@ bool log_level_parse(const char *name, enum log_level *level)
 	return false;
 }
 
-/* JOURNAL_STREAM names the device and inode of the journal's socket; stderr may have been redirected since, so only
- * a match counts (systemd.exec(5)). */
+/* JOURNAL_STREAM names the device and inode of the journal's socket; stderr may have been
+ * redirected since, so only a match counts (systemd.exec(5)). */
 static bool stderr_is_journal(void)
 {
 	static int answer = -1;
@@ -56,12 +56,13 @@ static bool stderr_is_journal(void)
 	struct stat st;
 
 	if (answer < 0)
-		answer = stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
-			 st.st_dev == dev && st.st_ino == ino;
+		answer = stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 &&
+			 fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
 	return answer;
 }
 
-/* Copies text to out with control characters as \xNN, cutting what does not fit. Returns the length. */
+/* Copies text to out with control characters as \xNN, cutting what does not fit. Returns the
+ * length. */
 static size_t escape(char *out, size_t size, const char *text)
 {
 	size_t n = 0;
@@ -92,8 +93,8 @@ void log_line(enum log_level level, const char *format, ...)
 		n = (size_t)snprintf(line, sizeof(line), "hpkvd: %s: ", levels[level].name);
 	n += escape(line + n, sizeof(line) - n - 1, text);
 	line[n++] = '\n';
-	/* One write() a line, so that lines of several processes do not mix. What cannot be written is lost: there is
-	 * nobody to tell. */
+	/* One write() a line, so that lines of several processes do not mix. What cannot be written
+	 * is lost: there is nobody to tell. */
 	ssize_t written = write(STDERR_FILENO, line, n);
 	(void)written;
 	errno = saved;

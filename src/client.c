@@ -1,0 +1,425 @@
+#include "client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <event2/event_struct.h>
+
+#include "clock.h"
+#include "line.h"
+#include "log.h"
+#include "mem.h"
+#include "reply.h"
+
+enum {
+	READ_MAX = 65536,       /* bytes of one client in one turn of the loop */
+	LAST_LINE_MS = 1000,    /* for a slow client to take its last line */
+	HANGUP_CHECK_MS = 2000, /* how often half-closed clients are looked at */
+};
+
+enum client_state {
+	CLIENT_OPEN,
+	CLIENT_HALF_CLOSED, /* has sent its last byte, gets its answers still */
+	CLIENT_LEAVING,     /* has left the core; only its last bytes are written */
+	CLIENT_STATE_N
+};
+
+static const char *const state_names[] = {"open", "half-closed", "leaving"};
+_Static_assert(sizeof(state_names) / sizeof(state_names[0]) == CLIENT_STATE_N,
+	       "a name for each state");
+
+struct client {
+	struct peer peer;
+	struct clients *set;
+	enum client_state state;
+	bool held;    /* not read further until there is room */
+	bool changed; /* in clients::changed */
+	int fd;
+	pid_t pid; /* of the peer when it connected; 0: unknown */
+	uid_t uid;
+	struct line_reader lines;
+	struct buf out;
+	struct event read;
+	struct event *write;           /* only while the socket is full */
+	int64_t gone_at;               /* when CLIENT_LEAVING ends */
+	TAILQ_ENTRY(client) of_set;    /* clients::all */
+	TAILQ_ENTRY(client) of_change; /* clients::changed */
+};
+
+TAILQ_HEAD(client_list, client);
+
+struct clients {
+	struct event_base *base;
+	struct client_settings settings;
+	const struct client_ops *ops;
+	void *owner;
+	struct stats *stats;
+	struct client_list all, changed;
+	struct event *turn_end; /* runs once all events of this turn have been handled */
+	struct event *hangups;  /* armed while there are half-closed clients */
+	unsigned n, half_closed;
+	uint64_t last_number;
+	char input[READ_MAX]; /* shared: what is not handed on within the turn moves to the client's
+				 line reader */
+};
+
+static const struct line_ops line_ops;
+static void on_readable(evutil_socket_t fd, short what, void *arg);
+static void on_writable(evutil_socket_t fd, short what, void *arg);
+static void on_turn_end(evutil_socket_t fd, short what, void *arg);
+static void on_hangup_check(evutil_socket_t fd, short what, void *arg);
+
+struct clients *clients_new(struct event_base *base, const struct client_settings *settings,
+			    const struct client_ops *ops, void *owner, struct stats *stats)
+{
+	struct clients *cs = mem_zalloc(sizeof(*cs));
+
+	cs->base = base;
+	cs->settings = *settings;
+	cs->ops = ops;
+	cs->owner = owner;
+	cs->stats = stats;
+	TAILQ_INIT(&cs->all);
+	TAILQ_INIT(&cs->changed);
+	cs->turn_end = event_new(base, -1, 0, on_turn_end, cs);
+	cs->hangups = event_new(base, -1, EV_PERSIST, on_hangup_check, cs);
+	return cs;
+}
+
+static struct client *client_of(struct peer *peer)
+{
+	return (struct client *)(void *)((char *)peer - offsetof(struct client, peer));
+}
+
+static void client_log(enum log_level level, const struct client *c, const char *text)
+{
+	log_at(level, "client %llu (pid %ld, uid %ld): %s", (unsigned long long)c->peer.number,
+	       (long)c->pid, (long)c->uid, text);
+}
+
+/* ---- states ---- */
+
+static void count_half_closed(struct clients *cs, int change)
+{
+	static const struct timeval interval = {HANGUP_CHECK_MS / 1000,
+						HANGUP_CHECK_MS % 1000 * 1000};
+
+	cs->half_closed = (unsigned)((int)cs->half_closed + change);
+	if (cs->half_closed == 0)
+		event_del(cs->hangups);
+	else if (!event_pending(cs->hangups, EV_TIMEOUT, NULL))
+		event_add(cs->hangups, &interval);
+}
+
+static void client_set_state(struct client *c, enum client_state state)
+{
+	if (c->state == state)
+		return;
+	if (log_level() >= LOG_LEVEL_DEBUG)
+		log_debug("client %llu: %s -> %s", (unsigned long long)c->peer.number,
+			  state_names[c->state], state_names[state]);
+	if (c->state == CLIENT_HALF_CLOSED)
+		count_half_closed(c->set, -1);
+	c->state = state;
+	if (c->state == CLIENT_HALF_CLOSED)
+		count_half_closed(c->set, +1);
+}
+
+/* Leaves the core: no answer will reach it any more. */
+static void client_leave(struct client *c)
+{
+	if (c->state == CLIENT_LEAVING)
+		return;
+	c->set->ops->left(c->set->owner, &c->peer);
+	client_set_state(c, CLIENT_LEAVING);
+	event_del(&c->read);
+}
+
+static void client_free(struct client *c)
+{
+	struct clients *cs = c->set;
+
+	client_leave(c);
+	client_log(LOG_LEVEL_DEBUG, c, "closed");
+	if (c->changed)
+		TAILQ_REMOVE(&cs->changed, c, of_change);
+	TAILQ_REMOVE(&cs->all, c, of_set);
+	cs->n--;
+	if (c->write)
+		event_free(c->write);
+	close(c->fd);
+	line_fini(&c->lines);
+	buf_release(&c->out);
+	free(c);
+}
+
+/* ---- arrival ---- */
+
+static void refuse(struct clients *cs, int fd)
+{
+	struct buf line = {0};
+
+	cs->stats->clients_refused++;
+	reply_error(&line, REPLY_TOO_MANY_CLIENTS, (struct span){0}, NULL, -1);
+	send(fd, buf_span(&line).p, buf_len(&line), MSG_NOSIGNAL | MSG_DONTWAIT);
+	buf_release(&line);
+	close(fd);
+}
+
+void clients_adopt(struct clients *cs, int fd)
+{
+	struct ucred who = {0};
+	socklen_t size = sizeof(who);
+
+	if (cs->n >= cs->settings.max_clients) {
+		refuse(cs, fd);
+		return;
+	}
+	struct client *c = mem_zalloc(sizeof(*c));
+	c->set = cs;
+	c->fd = fd;
+	c->peer.out = &c->out;
+	c->peer.number = ++cs->last_number;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0) {
+		c->pid = who.pid;
+		c->uid = who.uid;
+	}
+	line_init(&c->lines, &line_ops, c, cs->settings.max_line);
+	event_assign(&c->read, cs->base, fd, EV_READ | EV_PERSIST, on_readable, c);
+	event_add(&c->read, NULL);
+	TAILQ_INSERT_TAIL(&cs->all, c, of_set);
+	cs->n++;
+	cs->stats->clients_accepted++;
+	cs->ops->joined(cs->owner, &c->peer);
+	client_log(LOG_LEVEL_DEBUG, c, "connected");
+}
+
+unsigned clients_count(const struct clients *cs)
+{
+	return cs->n;
+}
+
+/* ---- bytes in ---- */
+
+static bool may_read(struct client *c)
+{
+	return buf_len(&c->out) < c->set->settings.output_soft &&
+	       c->set->ops->may_read(c->set->owner, &c->peer);
+}
+
+static enum line_verdict on_line(void *owner, struct span line)
+{
+	struct client *c = owner;
+
+	c->set->ops->line(c->set->owner, &c->peer, line);
+	return may_read(c) ? LINE_MORE : LINE_HOLD;
+}
+
+static enum line_verdict on_too_long(void *owner, struct span prefix)
+{
+	struct client *c = owner;
+
+	c->set->ops->too_long(c->set->owner, &c->peer, prefix);
+	return may_read(c) ? LINE_MORE : LINE_HOLD;
+}
+
+static const struct line_ops line_ops = {.line = on_line, .too_long = on_too_long};
+
+/* Does what a line reader's verdict asks for. */
+static void obey(struct client *c, enum line_verdict verdict)
+{
+	bool hold = verdict == LINE_HOLD;
+
+	if (hold == c->held)
+		return;
+	c->held = hold;
+	if (hold) {
+		c->set->stats->client_reads_held++;
+		event_del(&c->read);
+	} else if (c->state == CLIENT_OPEN) {
+		event_add(&c->read, NULL);
+	}
+}
+
+static void end_of_input(struct client *c)
+{
+	client_set_state(c, CLIENT_HALF_CLOSED);
+	event_del(&c->read);
+	line_finish(&c->lines);
+	clients_changed(c->set, &c->peer); /* it may have got all its answers already */
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct client *c = arg;
+	struct clients *cs = c->set;
+	ssize_t n = recv(fd, cs->input, sizeof(cs->input), 0);
+
+	(void)what;
+	if (n > 0) {
+		cs->stats->client_bytes_in += (uint64_t)n;
+		obey(c, line_feed(&c->lines, (struct span){cs->input, (size_t)n}));
+	} else if (n == 0) {
+		end_of_input(c);
+	} else if (errno != EAGAIN && errno != EINTR) {
+		client_free(c);
+	}
+}
+
+/* ---- bytes out ---- */
+
+void clients_changed(struct clients *cs, struct peer *peer)
+{
+	struct client *c = client_of(peer);
+
+	if (c->changed || (!buf_len(&c->out) && !c->held && c->state == CLIENT_OPEN))
+		return;
+	c->changed = true;
+	TAILQ_INSERT_TAIL(&cs->changed, c, of_change);
+	event_active(cs->turn_end, EV_TIMEOUT, 1);
+}
+
+static void wait_writable(struct client *c)
+{
+	struct timeval left = {0};
+
+	if (!c->write)
+		c->write = event_new(c->set->base, c->fd, EV_WRITE, on_writable, c);
+	if (c->state != CLIENT_LEAVING) {
+		event_add(c->write, NULL);
+		return;
+	}
+	int64_t ms = c->gone_at - clock_mono_ms();
+	if (ms > 0)
+		left = (struct timeval){ms / 1000, ms % 1000 * 1000};
+	event_add(c->write, &left);
+}
+
+/* Writes as much as the socket takes. False: the peer is gone. */
+static bool write_out(struct client *c)
+{
+	while (buf_len(&c->out)) {
+		struct span s = buf_span(&c->out);
+		ssize_t n = send(c->fd, s.p, s.n, MSG_NOSIGNAL);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN;
+		c->set->stats->client_bytes_out += (uint64_t)n;
+		buf_take(&c->out, (size_t)n);
+		if ((size_t)n < s.n) /* the socket is full: asking again would only say so */
+			return true;
+	}
+	buf_release(&c->out);
+	return true;
+}
+
+static void drop_slow(struct client *c)
+{
+	client_log(LOG_LEVEL_NOTICE, c, "dropped: it does not read its answers (output_hard)");
+	c->set->stats->clients_dropped_slow++;
+	client_leave(c);
+	reply_error(&c->out, REPLY_SLOW_CLIENT, (struct span){0}, NULL, -1);
+	c->gone_at = clock_mono_ms() + LAST_LINE_MS;
+}
+
+/* After its output or its requests have changed: writes, reads on, or closes. */
+static void client_settle(struct client *c)
+{
+	if ((!c->write || !event_pending(c->write, EV_WRITE, NULL)) && !write_out(c)) {
+		client_free(c);
+		return;
+	}
+	if (c->state != CLIENT_LEAVING && buf_len(&c->out) > c->set->settings.output_hard)
+		drop_slow(c);
+	if (buf_len(&c->out)) {
+		wait_writable(c);
+	} else if (c->state == CLIENT_LEAVING ||
+		   (c->state == CLIENT_HALF_CLOSED && !c->peer.unanswered)) {
+		client_free(c);
+		return;
+	}
+	if (c->held && c->state == CLIENT_OPEN && may_read(c))
+		obey(c, line_resume(&c->lines));
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	struct client *c = arg;
+
+	(void)fd;
+	if (what & EV_TIMEOUT)
+		client_free(c);
+	else
+		client_settle(c);
+}
+
+static void on_turn_end(evutil_socket_t fd, short what, void *arg)
+{
+	struct clients *cs = arg;
+	struct client_list turn = TAILQ_HEAD_INITIALIZER(turn);
+	struct client *c;
+
+	(void)fd;
+	(void)what;
+	/* What changes while these are settled (a client read on, say) has its own end of turn. */
+	TAILQ_CONCAT(&turn, &cs->changed, of_change);
+	while ((c = TAILQ_FIRST(&turn))) {
+		TAILQ_REMOVE(&turn, c, of_change);
+		c->changed = false;
+		client_settle(c);
+	}
+}
+
+/* ---- peers that have gone without a word ---- */
+
+/* A half-closed client is not read, so only its socket's hangup tells that nobody is there to get
+ * the answers. */
+static void on_hangup_check(evutil_socket_t fd, short what, void *arg)
+{
+	struct clients *cs = arg;
+	struct client *next;
+
+	(void)fd;
+	(void)what;
+	for (struct client *c = TAILQ_FIRST(&cs->all); c; c = next) {
+		next = TAILQ_NEXT(c, of_set);
+		struct pollfd p = {.fd = c->fd};
+		if (c->state == CLIENT_HALF_CLOSED && poll(&p, 1, 0) == 1 &&
+		    p.revents & (POLLHUP | POLLERR))
+			client_free(c);
+	}
+}
+
+/* ---- the end ---- */
+
+bool clients_flush_all(struct clients *cs)
+{
+	struct client *next;
+	bool all = true;
+
+	for (struct client *c = TAILQ_FIRST(&cs->all); c; c = next) {
+		next = TAILQ_NEXT(c, of_set);
+		if (!write_out(c))
+			client_free(c);
+		else if (buf_len(&c->out))
+			all = false;
+	}
+	return all;
+}
+
+void clients_free(struct clients *cs)
+{
+	struct client *c;
+
+	while ((c = TAILQ_FIRST(&cs->all)))
+		client_free(c);
+	event_free(cs->turn_end);
+	event_free(cs->hangups);
+	free(cs);
+}

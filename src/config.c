@@ -1,0 +1,786 @@
+#include "config.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+
+#include "buf.h"
+#include "file.h"
+#include "inifile.h"
+#include "keyfile.h"
+#include "mem.h"
+#include "token.h"
+
+enum { CONFIG_FILE_MAX = 1 << 20, CA_FILE_MAX = 4 << 20, FAULTS_MAX = 50 };
+
+/* A config in the making: what the table fills, and texts that become something else before they
+ * enter the config. */
+struct draft {
+	struct config config;
+	char *url, *key_file, *group, *metrics;
+};
+
+/* ---- the table of settings ---- */
+
+enum kind { KIND_TIME, KIND_SIZE, KIND_COUNT, KIND_MODE, KIND_CHOICE, KIND_TEXT, KIND_N };
+
+struct choice {
+	const char *name;
+	unsigned value;
+};
+
+static const struct choice subscribe_fields[] = {
+	{"subscribeKeys", TOKEN_SUBSCRIBE_KEYS},
+	{"subscribePatterns", TOKEN_SUBSCRIBE_PATTERNS},
+	{"both", TOKEN_SUBSCRIBE_KEYS | TOKEN_SUBSCRIBE_PATTERNS},
+	{NULL, 0},
+};
+
+static const struct choice levels[] = {
+	{"error", LOG_LEVEL_ERROR}, {"warning", LOG_LEVEL_WARNING}, {"notice", LOG_LEVEL_NOTICE},
+	{"info", LOG_LEVEL_INFO},   {"debug", LOG_LEVEL_DEBUG},     {NULL, 0},
+};
+_Static_assert(sizeof(levels) / sizeof(levels[0]) == LOG_LEVEL_N + 1, "a name for each level");
+_Static_assert(sizeof(enum log_level) == sizeof(unsigned), "a choice is stored as an unsigned");
+
+enum setting_id {
+	SET_URL,
+	SET_API_KEY_FILE,
+	SET_CA_FILE,
+	SET_ACCESS_PATTERN,
+	SET_SUBSCRIBE_FIELD,
+	SET_RATE_LIMIT,
+	SET_MAX_IN_FLIGHT,
+	SET_CONNECT_TIMEOUT,
+	SET_REQUEST_TIMEOUT,
+	SET_KEEPALIVE,
+	SET_BACKOFF_MIN,
+	SET_BACKOFF_MAX,
+	SET_TOKEN_LIFETIME,
+	SET_SUBSCRIBE_BATCH,
+	SET_SOCKET,
+	SET_MODE,
+	SET_GROUP,
+	SET_MAX_CLIENTS,
+	SET_MAX_LINE,
+	SET_MAX_PIPELINE,
+	SET_OUTPUT_SOFT,
+	SET_OUTPUT_HARD,
+	SET_METRICS_LISTEN,
+	SET_LOG_LEVEL,
+	SET_N,
+};
+
+enum { MS = 1, S = 1000, M = 60 * S, H = 60 * M, KIB = 1024, MIB = 1024 * KIB };
+
+static const struct setting {
+	const char *section, *name;
+	enum kind kind;
+	int64_t min, max;     /* of a number; of a text, its length in bytes */
+	const char *fallback; /* the value when the file gives none, written as in the file */
+	size_t place;         /* in struct draft */
+	const struct choice *choices;
+} settings[] = {
+#define AT(member) offsetof(struct draft, member)
+#define UPSTREAM(member) AT(config.upstream.member)
+#define LISTEN(member) AT(config.listen.member)
+	/* clang-format off */
+	[SET_URL]             = {"upstream", "url", KIND_TEXT, 0, 2048, "", AT(url), NULL},
+	[SET_API_KEY_FILE]    = {"upstream", "api_key_file", KIND_TEXT, 1, PATH_MAX - 1, "api-key", AT(key_file), NULL},
+	[SET_CA_FILE]         = {"upstream", "ca_file", KIND_TEXT, 0, PATH_MAX - 1, "", UPSTREAM(ca_file), NULL},
+	[SET_ACCESS_PATTERN]  = {"upstream", "access_pattern", KIND_TEXT, 0, 2048, ".*", UPSTREAM(access_pattern), NULL},
+	[SET_SUBSCRIBE_FIELD] = {"upstream", "subscribe_field", KIND_CHOICE, 0, 0, "both", UPSTREAM(subscribe_fields), subscribe_fields},
+	[SET_RATE_LIMIT]      = {"upstream", "rate_limit", KIND_COUNT, 0, 1000000, "0", UPSTREAM(rate_limit), NULL},
+	[SET_MAX_IN_FLIGHT]   = {"upstream", "max_in_flight", KIND_COUNT, 1, 65535, "256", UPSTREAM(max_in_flight), NULL},
+	[SET_CONNECT_TIMEOUT] = {"upstream", "connect_timeout", KIND_TIME, 100 * MS, 10 * M, "5s", UPSTREAM(connect_timeout_ms), NULL},
+	[SET_REQUEST_TIMEOUT] = {"upstream", "request_timeout", KIND_TIME, 1 * MS, 10 * M, "10s", UPSTREAM(request_timeout_ms), NULL},
+	[SET_KEEPALIVE]       = {"upstream", "keepalive", KIND_TIME, 100 * MS, 1 * H, "20s", UPSTREAM(keepalive_ms), NULL},
+	[SET_BACKOFF_MIN]     = {"upstream", "backoff_min", KIND_TIME, 1 * MS, 24 * H, "250ms", UPSTREAM(backoff_min_ms), NULL},
+	[SET_BACKOFF_MAX]     = {"upstream", "backoff_max", KIND_TIME, 1 * MS, 24 * H, "30s", UPSTREAM(backoff_max_ms), NULL},
+	[SET_TOKEN_LIFETIME]  = {"upstream", "token_lifetime", KIND_TIME, 1 * S, 168 * H, "2h", UPSTREAM(token_lifetime_ms), NULL},
+	[SET_SUBSCRIBE_BATCH] = {"upstream", "subscribe_batch", KIND_TIME, 0, 10 * S, "10ms", UPSTREAM(subscribe_batch_ms), NULL},
+	[SET_SOCKET]          = {"listen", "socket", KIND_TEXT, 1, PATH_MAX - 1, "/run/hpkvd/hpkvd.sock", LISTEN(socket), NULL},
+	[SET_MODE]            = {"listen", "mode", KIND_MODE, 0, 0777, "0660", LISTEN(mode), NULL},
+	[SET_GROUP]           = {"listen", "group", KIND_TEXT, 0, 256, "", AT(group), NULL},
+	[SET_MAX_CLIENTS]     = {"listen", "max_clients", KIND_COUNT, 1, 1000000, "10000", LISTEN(max_clients), NULL},
+	[SET_MAX_LINE]        = {"listen", "max_line", KIND_SIZE, 1 * KIB, 16 * MIB, "64K", LISTEN(max_line), NULL},
+	[SET_MAX_PIPELINE]    = {"listen", "max_pipeline", KIND_COUNT, 1, 1000000, "1024", LISTEN(max_pipeline), NULL},
+	[SET_OUTPUT_SOFT]     = {"listen", "output_soft", KIND_SIZE, 4 * KIB, 1024 * MIB, "256K", LISTEN(output_soft), NULL},
+	[SET_OUTPUT_HARD]     = {"listen", "output_hard", KIND_SIZE, 4 * KIB, 1024 * MIB, "8M", LISTEN(output_hard), NULL},
+	[SET_METRICS_LISTEN]  = {"metrics", "listen", KIND_TEXT, 0, PATH_MAX - 1, "", AT(metrics), NULL},
+	[SET_LOG_LEVEL]       = {"log", "level", KIND_CHOICE, 0, 0, "info", AT(config.log.level), levels},
+/* clang-format on */
+#undef LISTEN
+#undef UPSTREAM
+#undef AT
+};
+_Static_assert(sizeof(settings) / sizeof(settings[0]) == SET_N, "a row for each setting");
+
+/* The first of each pair must not be greater than the second. */
+static const struct {
+	enum setting_id low, high;
+} orders[] = {{SET_BACKOFF_MIN, SET_BACKOFF_MAX}, {SET_OUTPUT_SOFT, SET_OUTPUT_HARD}};
+
+/* Units of a kind of number, the smallest first; "" is a number without one. */
+static const struct unit {
+	const char *name;
+	int64_t factor;
+} time_units[] = {{"ms", MS}, {"s", S}, {"m", M}, {"h", H}, {NULL, 0}},
+  size_units[] = {{"", 1}, {"K", KIB}, {"M", MIB}, {NULL, 0}}, no_units[] = {{"", 1}, {NULL, 0}};
+
+static const struct kind_of_number {
+	int base;
+	const struct unit *units;
+	const char *what;
+} kinds[KIND_CHOICE] = {
+	[KIND_TIME] = {10, time_units, "a time (e.g. 500ms, 5s, 2m, 1h)"},
+	[KIND_SIZE] = {10, size_units, "a size in bytes (e.g. 4096, 64K, 8M)"},
+	[KIND_COUNT] = {10, no_units, "a whole number"},
+	[KIND_MODE] = {8, no_units, "a file mode (octal, e.g. 0660)"},
+};
+
+/* ---- what is wrong ---- */
+
+struct loader {
+	const struct config_source *source;
+	const char *path;
+	bool absent; /* the file is not there, and need not be */
+	struct draft *draft;
+	struct config_report *report;
+	const char *section;   /* of the settings that come now; NULL: they were refused with their
+				  section */
+	unsigned given[SET_N]; /* the line of each setting; 0: not in the file */
+	bool bad[SET_N];       /* its value was refused */
+};
+
+/* Adds "place message". Fifty are enough to see that this is the wrong file. */
+static void report_add(struct config_report *report, const char *place, const char *message)
+{
+	struct buf b = {0};
+
+	if (report->n > FAULTS_MAX)
+		return;
+	if (report->n == FAULTS_MAX)
+		buf_addf(&b, "too many errors: the rest is not shown");
+	else
+		buf_addf(&b, "%s %s", place, message);
+	report->text = mem_resize(report->text, (report->n + 1) * sizeof(*report->text));
+	report->text[report->n++] = mem_strndup(buf_span(&b).p, buf_len(&b));
+	buf_release(&b);
+}
+
+__attribute__((format(printf, 3, 4))) static void fault_in_line(struct loader *l, unsigned line,
+								const char *format, ...)
+{
+	char place[PATH_MAX + 64], message[2 * PATH_MAX];
+	va_list args;
+
+	if (line)
+		snprintf(place, sizeof(place), "%s:%u:", l->path, line);
+	else
+		snprintf(place, sizeof(place), "%s%s:", l->path,
+			 l->absent ? " (no such file)" : "");
+	va_start(args, format);
+	vsnprintf(message, sizeof(message), format, args);
+	va_end(args);
+	report_add(l->report, place, message);
+}
+
+__attribute__((format(printf, 3, 4))) static void fault(struct loader *l, enum setting_id id,
+							const char *format, ...)
+{
+	char message[2 * PATH_MAX];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(message, sizeof(message), format, args);
+	va_end(args);
+	fault_in_line(l, l->given[id], "[%s] %s: %s", settings[id].section, settings[id].name,
+		      message);
+	l->bad[id] = true;
+}
+
+/* What of a value is worth repeating: its beginning, not cut within a character. */
+static int shown_length(const char *value)
+{
+	int n = (int)strnlen(value, 80);
+
+	while (n && ((unsigned char)value[n] & 0xc0) == 0x80)
+		n--;
+	return n;
+}
+
+/* ---- values ---- */
+
+static void *place_of(struct loader *l, enum setting_id id)
+{
+	return (char *)l->draft + settings[id].place;
+}
+
+static void store_number(void *place, enum kind kind, int64_t n)
+{
+	switch (kind) {
+	case KIND_TIME:
+		*(int64_t *)place = n;
+		return;
+	case KIND_SIZE:
+		*(size_t *)place = (size_t)n;
+		return;
+	case KIND_COUNT:
+	case KIND_CHOICE:
+		*(unsigned *)place = (unsigned)n;
+		return;
+	case KIND_MODE:
+		*(mode_t *)place = (mode_t)n;
+		return;
+	case KIND_TEXT:
+	case KIND_N:
+		abort();
+	}
+}
+
+/* Reads digits and a unit. What is too large for the type becomes INT64_MAX, which no range
+ * contains. */
+static bool parse_number(const char *value, const struct kind_of_number *kind, int64_t *out)
+{
+	const struct unit *unit = kind->units;
+	const char *p = value;
+	int64_t n = 0;
+
+	for (; *p >= '0' && *p < '0' + kind->base; p++) {
+		if (__builtin_mul_overflow(n, kind->base, &n) ||
+		    __builtin_add_overflow(n, *p - '0', &n))
+			n = INT64_MAX /
+			    kind->base; /* stays beyond every range, and overflows again */
+	}
+	if (p == value)
+		return false;
+	while (unit->name && strcmp(unit->name, p) != 0)
+		unit++;
+	if (!unit->name && !(n == 0 && *p == '\0')) /* nothing needs no unit */
+		return false;
+	if (__builtin_mul_overflow(n, unit->name ? unit->factor : 1, out))
+		*out = INT64_MAX;
+	return true;
+}
+
+/* As it would be written in the file: in the largest unit that divides it. */
+static const char *print_number(char *out, size_t size, const struct kind_of_number *kind,
+				int64_t n)
+{
+	const struct unit *best = kind->units;
+
+	for (const struct unit *u = kind->units; u->name; u++) {
+		if (n % u->factor == 0)
+			best = u;
+	}
+	if (kind->base == 8)
+		snprintf(out, size, "%04llo", (unsigned long long)n);
+	else if (n == 0)
+		snprintf(out, size, "0");
+	else
+		snprintf(out, size, "%lld%s", (long long)(n / best->factor), best->name);
+	return out;
+}
+
+static void set_number(struct loader *l, enum setting_id id, const char *value)
+{
+	const struct setting *s = &settings[id];
+	const struct kind_of_number *kind = &kinds[s->kind];
+	char low[32], high[32];
+	int64_t n;
+
+	if (!parse_number(value, kind, &n))
+		fault(l, id, "'%.*s' is not %s", shown_length(value), value, kind->what);
+	else if (n < s->min || n > s->max)
+		fault(l, id, "'%.*s' is out of range: it must be %s to %s", shown_length(value),
+		      value, print_number(low, sizeof(low), kind, s->min),
+		      print_number(high, sizeof(high), kind, s->max));
+	else
+		store_number(place_of(l, id), s->kind, n);
+}
+
+static void set_choice(struct loader *l, enum setting_id id, const char *value)
+{
+	const struct choice *c = settings[id].choices;
+	struct buf names = {0};
+
+	while (c->name && strcmp(c->name, value) != 0)
+		c++;
+	if (c->name) {
+		store_number(place_of(l, id), KIND_CHOICE, c->value);
+		return;
+	}
+	for (c = settings[id].choices; c->name; c++)
+		buf_addf(&names, " %s", c->name);
+	fault(l, id, "'%.*s' is none of:%.*s", shown_length(value), value, (int)buf_len(&names),
+	      buf_span(&names).p);
+	buf_release(&names);
+}
+
+static void set_text(struct loader *l, enum setting_id id, const char *value)
+{
+	const struct setting *s = &settings[id];
+	char **place = place_of(l, id);
+
+	if (strlen(value) < (size_t)s->min) {
+		fault(l, id, "is empty");
+	} else if (strlen(value) > (size_t)s->max) {
+		fault(l, id, "is longer than %lld bytes", (long long)s->max);
+	} else {
+		free(*place);
+		*place = mem_strdup(value);
+	}
+}
+
+static void set_value(struct loader *l, enum setting_id id, const char *value)
+{
+	switch (settings[id].kind) {
+	case KIND_TIME:
+	case KIND_SIZE:
+	case KIND_COUNT:
+	case KIND_MODE:
+		set_number(l, id, value);
+		return;
+	case KIND_CHOICE:
+		set_choice(l, id, value);
+		return;
+	case KIND_TEXT:
+		set_text(l, id, value);
+		return;
+	case KIND_N:
+		abort();
+	}
+}
+
+/* ---- the file ---- */
+
+static void on_section(void *owner, unsigned line, const char *name)
+{
+	struct loader *l = owner;
+
+	l->section = NULL;
+	for (int i = 0; i < SET_N && !l->section; i++) {
+		if (strcmp(settings[i].section, name) == 0)
+			l->section = settings[i].section;
+	}
+	if (l->section)
+		return;
+	/* Rules that are not kept must not look as if they were. */
+	if (strcmp(name, "access") == 0 || strncmp(name, "access ", 7) == 0)
+		fault_in_line(l, line, "[%.*s]: this version has no access rules",
+			      shown_length(name), name);
+	else
+		fault_in_line(l, line,
+			      "[%.*s]: there is no such section; there are [upstream], [listen], "
+			      "[metrics] and [log]",
+			      shown_length(name), name);
+}
+
+static void unknown_setting(struct loader *l, unsigned line, const char *name)
+{
+	struct buf names = {0};
+
+	for (int i = 0; i < SET_N; i++) {
+		if (strcmp(settings[i].section, l->section) == 0)
+			buf_addf(&names, " %s", settings[i].name);
+	}
+	fault_in_line(l, line, "[%s] %.*s: there is no such setting; the section has:%.*s",
+		      l->section, shown_length(name), name, (int)buf_len(&names),
+		      buf_span(&names).p);
+	buf_release(&names);
+}
+
+static void on_setting(void *owner, unsigned line, const char *name, const char *value)
+{
+	struct loader *l = owner;
+	int id = 0;
+
+	if (!l->section)
+		return;
+	if (!l->section[0]) {
+		fault_in_line(l, line, "%.*s: stands before the first [section]",
+			      shown_length(name), name);
+		return;
+	}
+	while (id < SET_N && (strcmp(settings[id].section, l->section) != 0 ||
+			      strcmp(settings[id].name, name) != 0))
+		id++;
+	if (id == SET_N) {
+		unknown_setting(l, line, name);
+	} else if (l->given[id]) {
+		fault_in_line(l, line, "[%s] %s: is set twice, first in line %u", l->section, name,
+			      l->given[id]);
+	} else {
+		l->given[id] = line;
+		set_value(l, (enum setting_id)id, value);
+	}
+}
+
+static void on_fault(void *owner, unsigned line, const char *what)
+{
+	fault_in_line(owner, line, "the line %s", what);
+}
+
+static const struct inifile_ops file_ops = {
+	.section = on_section, .setting = on_setting, .fault = on_fault};
+
+/* Reads and applies the file. 0 also for one that is not there and need not be; what is wrong in it
+ * is in the report. */
+static int load_file(struct loader *l)
+{
+	struct buf b = {0};
+	struct stat st;
+	int fd = file_open(l->path, false, &st),
+	    error = fd < 0 ? fd : file_read(fd, CONFIG_FILE_MAX, &b);
+
+	l->section = "";
+	if (fd == -ENOENT && !l->source->required) {
+		l->absent = true;
+		error = 0;
+	} else if (error == -EFBIG) {
+		fault_in_line(l, 0, "is longer than 1M: that is no configuration file");
+	} else if (error) {
+		fault_in_line(l, 0, "cannot be read: %s", strerror(-error));
+	} else {
+		error = inifile_parse(buf_span(&b), &file_ops, l);
+	}
+	if (fd >= 0)
+		close(fd);
+	buf_release(&b);
+	return error;
+}
+
+static void set_defaults(struct loader *l)
+{
+	for (int i = 0; i < SET_N; i++) {
+		if (!l->given[i])
+			set_value(l, (enum setting_id)i, settings[i].fallback);
+	}
+}
+
+/* ---- what values mean together and outside of the file ---- */
+
+/* path itself, or below dir; dir NULL: the directory of the configuration file. */
+static char *resolve_path(const struct loader *l, const char *dir, const char *path)
+{
+	const char *slash = strrchr(l->path, '/');
+	struct buf b = {0};
+
+	if (path[0] == '/')
+		return mem_strdup(path);
+	if (dir)
+		buf_addf(&b, "%s/%s", dir, path);
+	else if (slash)
+		buf_addf(&b, "%.*s/%s", (int)(slash - l->path), l->path, path);
+	else
+		buf_addf(&b, "%s", path);
+	char *resolved = mem_strndup(buf_span(&b).p, buf_len(&b));
+	buf_release(&b);
+	return resolved;
+}
+
+static void check_order(struct loader *l)
+{
+	for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
+		const struct setting *low = &settings[orders[i].low],
+				     *high = &settings[orders[i].high];
+		const struct kind_of_number *kind = &kinds[low->kind];
+		int64_t a, b;
+		char first[32], second[32];
+
+		if (l->bad[orders[i].low] || l->bad[orders[i].high])
+			continue;
+		if (low->kind == KIND_TIME) {
+			a = *(int64_t *)place_of(l, orders[i].low);
+			b = *(int64_t *)place_of(l, orders[i].high);
+		} else {
+			a = (int64_t) * (size_t *)place_of(l, orders[i].low);
+			b = (int64_t) * (size_t *)place_of(l, orders[i].high);
+		}
+		if (a > b) /* named where it was written, in the line that came last */
+			fault(l,
+			      l->given[orders[i].low] > l->given[orders[i].high] ? orders[i].low
+										 : orders[i].high,
+			      "%s (%s) is greater than %s (%s)", low->name,
+			      print_number(first, sizeof(first), kind, a), high->name,
+			      print_number(second, sizeof(second), kind, b));
+	}
+}
+
+static void resolve_url(struct loader *l)
+{
+	const struct config_environment *e = l->source->environment;
+	struct url *url = &l->draft->config.upstream.url;
+	const char *why, *text = l->draft->url;
+
+	if (l->bad[SET_URL])
+		return;
+	if (text[0]) {
+		if (url_parse(text, url, &why) < 0)
+			fault(l, SET_URL, "%s", why);
+	} else if (e && e->base_url) {
+		if (url_parse(e->base_url, url, &why) < 0)
+			report_add(l->report, "HPKV_BASE_URL:", why);
+	} else {
+		fault(l, SET_URL,
+		      "is missing: give the base URL that the HPKV dashboard shows, e.g. "
+		      "https://api-eu-2.hpkv.io, here or in HPKV_BASE_URL");
+	}
+}
+
+static void key_from_environment(struct loader *l, const char *path)
+{
+	const struct config_environment *e = l->source->environment;
+	const char *why;
+
+	if (!e || !e->api_key) {
+		fault(l, SET_API_KEY_FILE,
+		      "there is no key file %s: write the API key that the HPKV dashboard shows "
+		      "into it "
+		      "(chmod 0600), or set HPKV_API_KEY",
+		      path);
+	} else if ((why = keyfile_fault(e->api_key))) {
+		report_add(l->report, "HPKV_API_KEY:", why);
+	} else {
+		l->draft->config.upstream.api_key = mem_strdup(e->api_key);
+	}
+}
+
+static void resolve_key(struct loader *l)
+{
+	const struct config_environment *e = l->source->environment;
+	const char *why;
+
+	if (l->bad[SET_API_KEY_FILE])
+		return;
+	char *path = resolve_path(l, e ? e->credentials_directory : NULL, l->draft->key_file);
+	int error = keyfile_read(path, &l->draft->config.upstream.api_key, &why);
+	if (error == -ENOENT)
+		key_from_environment(l, path);
+	else if (error)
+		fault(l, SET_API_KEY_FILE, "the key file %s %s", path, why);
+	free(path);
+}
+
+/* Trust anchors have no use for a password, and nobody may be asked for one. */
+static int no_password(char *out, int size, int writing, void *user)
+{
+	(void)out, (void)size, (void)writing, (void)user;
+	return -1;
+}
+
+/* Can these bytes serve as trust anchors? They are read again where they are used; here it is about
+ * saying early, and with the line, what is wrong with them. */
+static const char *certificates_fault(struct span pem)
+{
+	BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.n);
+	unsigned n = 0;
+	X509 *certificate;
+
+	if (!bio)
+		return "could not be checked: out of memory";
+	ERR_clear_error();
+	while ((certificate = PEM_read_bio_X509(bio, NULL, no_password, NULL))) {
+		X509_free(certificate);
+		n++;
+	}
+	bool ended = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+	ERR_clear_error();
+	BIO_free(bio);
+	if (!ended)
+		return "holds a damaged certificate";
+	return n ? NULL : "holds no certificate in PEM form";
+}
+
+static void resolve_ca_file(struct loader *l)
+{
+	char **place = &l->draft->config.upstream.ca_file, *path = *place;
+	const char *why = NULL;
+	struct buf b = {0};
+	struct stat st;
+
+	*place = NULL;
+	if (path && path[0]) {
+		*place = resolve_path(l, NULL, path);
+		int fd = file_open(*place, true, &st),
+		    error = fd < 0 ? fd : file_read(fd, CA_FILE_MAX, &b);
+		if (error)
+			why = error == -EINVAL ? "is not a regular file" : strerror(-error);
+		else
+			why = buf_len(&b) ? certificates_fault(buf_span(&b)) : "is empty";
+		if (why)
+			fault(l, SET_CA_FILE, "%s: %s", *place, why);
+		if (fd >= 0)
+			close(fd);
+		buf_release(&b);
+	}
+	free(path);
+}
+
+static void check_socket(struct loader *l)
+{
+	const char *path = l->draft->config.listen.socket;
+	size_t room = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
+
+	if (l->bad[SET_SOCKET])
+		return;
+	if (path[0] != '/' || path[strlen(path) - 1] == '/')
+		fault(l, SET_SOCKET, "'%.*s' is not the absolute path of a socket",
+		      shown_length(path), path);
+	else if (strlen(path) > room)
+		fault(l, SET_SOCKET,
+		      "is longer than %zu bytes, the most that a socket's path can have", room);
+}
+
+/* A name, or a number as chgrp(1) takes it. */
+static void resolve_group(struct loader *l)
+{
+	const char *name = l->draft->group;
+	gid_t *out = &l->draft->config.listen.group;
+	int64_t number;
+
+	*out = CONFIG_NO_GROUP;
+	if (l->bad[SET_GROUP] || !name[0])
+		return;
+	errno = 0;
+	const struct group *group = getgrnam(name);
+	if (group)
+		*out = group->gr_gid;
+	else if (parse_number(name, &kinds[KIND_COUNT], &number) &&
+		 number < (int64_t)CONFIG_NO_GROUP)
+		*out = (gid_t)number;
+	else
+		fault(l, SET_GROUP, "there is no group '%.*s'", shown_length(name), name);
+}
+
+static void check_metrics(struct loader *l)
+{
+	if (!l->bad[SET_METRICS_LISTEN] && l->draft->metrics[0])
+		fault(l, SET_METRICS_LISTEN, "this version serves no metrics page: leave it empty");
+}
+
+/* ---- loading ---- */
+
+const char *config_default_path(void)
+{
+	return SYSCONFDIR "/hpkvd/hpkvd.conf";
+}
+
+static void draft_release(struct draft *d)
+{
+	free(d->url);
+	free(d->key_file);
+	free(d->group);
+	free(d->metrics);
+}
+
+int config_load(const struct config_source *source, struct config **out,
+		struct config_report *report)
+{
+	static void (*const steps[])(struct loader *) = {
+		set_defaults,    check_order,  resolve_url,   resolve_key,
+		resolve_ca_file, check_socket, resolve_group, check_metrics,
+	};
+	struct draft *draft = mem_zalloc(sizeof(*draft));
+	struct loader l = {.source = source, .draft = draft, .report = report};
+	size_t before = report->n;
+
+	l.path = source->path ? source->path : config_default_path();
+	int error = load_file(&l);
+	for (size_t i = 0; !error && i < sizeof(steps) / sizeof(steps[0]); i++)
+		steps[i](&l);
+	if (!error && report->n > before)
+		error = -EINVAL;
+	draft_release(draft);
+	struct config *config = mem_alloc(sizeof(*config));
+	*config = draft->config;
+	free(draft);
+	if (error)
+		config_free(config);
+	else
+		*out = config;
+	return error;
+}
+
+static void wipe_and_free(char *secret)
+{
+	if (secret)
+		mem_wipe(secret, strlen(secret));
+	free(secret);
+}
+
+void config_free(struct config *config)
+{
+	if (!config)
+		return;
+	url_fini(&config->upstream.url);
+	wipe_and_free(config->upstream.api_key);
+	free(config->upstream.ca_file);
+	free(config->upstream.access_pattern);
+	free(config->listen.socket);
+	free(config);
+}
+
+void config_report_free(struct config_report *report)
+{
+	for (size_t i = 0; i < report->n; i++)
+		free(report->text[i]);
+	free(report->text);
+	*report = (struct config_report){0};
+}
+
+/* ---- the environment ---- */
+
+static char *copy_variable(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value && value[0] ? mem_strdup(value) : NULL;
+}
+
+/* unsetenv() alone only takes the pointer away: the bytes would stay in the block that the kernel
+ * shows as /proc/PID/environ. A name may stand there more than once. */
+static char *take_variable(const char *name)
+{
+	char *copy = copy_variable(name);
+	size_t n = strlen(name);
+
+	for (char **entry = environ; *entry; entry++) {
+		if (strncmp(*entry, name, n) == 0 && (*entry)[n] == '=')
+			mem_wipe(*entry + n + 1, strlen(*entry + n + 1));
+	}
+	unsetenv(name);
+	return copy;
+}
+
+struct config_environment *config_environment_take(void)
+{
+	struct config_environment *e = mem_zalloc(sizeof(*e));
+
+	e->config_path = copy_variable("HPKVD_CONFIG");
+	e->credentials_directory = copy_variable("CREDENTIALS_DIRECTORY");
+	e->base_url = take_variable("HPKV_BASE_URL");
+	e->api_key = take_variable("HPKV_API_KEY");
+	return e;
+}
+
+void config_environment_free(struct config_environment *environment)
+{
+	if (!environment)
+		return;
+	free(environment->config_path);
+	free(environment->credentials_directory);
+	wipe_and_free(environment->base_url);
+	wipe_and_free(environment->api_key);
+	free(environment);
+}

@@ -1,0 +1,92 @@
+/* config.h - the configuration file, the environment and the key file, as one struct that is wholly
+ * right.
+ *
+ * config_load() either gives a struct config in which every value is in its range, every name is
+ * resolved and the key is read, or texts that name file, line and setting of all that is wrong;
+ * there is no third way and no silent default. It changes nothing outside, so that a reload may try
+ * a new file while the old settings stay in force.
+ *
+ * The settings themselves are one table in config.c: name, kind, range, default, place. What is not
+ * here: watching files, telling what a reload changes, and the rooms below the daemon, which get
+ * small settings structs of their own.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "log.h"
+#include "url.h"
+
+#define CONFIG_NO_GROUP ((gid_t)-1)
+
+/* Times are in ms, sizes in bytes. All strings are owned by the config. */
+struct config {
+	struct {
+		struct url url;
+		char *api_key;             /* secret; wiped by config_free() */
+		char *ca_file;             /* NULL: the system's trust anchors alone */
+		char *access_pattern;      /* a regex as text; "": none is sent */
+		unsigned subscribe_fields; /* of enum token_fields */
+		unsigned rate_limit;       /* requests/s; 0: as the service allows */
+		unsigned max_in_flight;
+		int64_t connect_timeout_ms;
+		int64_t request_timeout_ms;
+		int64_t keepalive_ms;
+		int64_t backoff_min_ms, backoff_max_ms; /* min <= max */
+		int64_t token_lifetime_ms;
+		int64_t subscribe_batch_ms;
+	} upstream;
+	struct {
+		char *socket; /* absolute, fits a sockaddr_un */
+		mode_t mode;
+		gid_t group; /* CONFIG_NO_GROUP: left as it is */
+		unsigned max_clients;
+		size_t max_line;
+		unsigned max_pipeline;
+		size_t output_soft, output_hard; /* soft <= hard */
+	} listen;
+	struct {
+		enum log_level level;
+	} log;
+};
+
+/* What the environment said when the program started; it is asked once, so that a later reload
+ * finds the same. */
+struct config_environment {
+	char *config_path;           /* HPKVD_CONFIG; NULL: not set, or empty, as all of these */
+	char *base_url;              /* HPKV_BASE_URL */
+	char *api_key;               /* HPKV_API_KEY; secret */
+	char *credentials_directory; /* CREDENTIALS_DIRECTORY, from systemd's LoadCredential= */
+};
+
+/* Copies the variables, and wipes key and URL from the environment: from environ and from the block
+ * that /proc/PID/environ shows. Owned by the caller; config_environment_free() wipes the copy of
+ * the key. */
+struct config_environment *config_environment_take(void);
+void config_environment_free(struct config_environment *environment);
+
+/* What is wrong, each text whole and without a line end: "/etc/hpkvd/hpkvd.conf:12: [log] level:
+ * 'loud' is not …". Zero it before use, free it afterwards. */
+struct config_report {
+	char **text;
+	size_t n;
+};
+void config_report_free(struct config_report *report);
+
+struct config_source {
+	const char *path; /* NULL: config_default_path() */
+	bool required;    /* false: a missing file is as good as an empty one */
+	const struct config_environment *environment; /* may be NULL */
+};
+
+/* Where the packaged file lies: $(sysconfdir)/hpkvd/hpkvd.conf */
+const char *config_default_path(void);
+
+/* 0: *out is a new config, owned by the caller. -EINVAL (wrong) or another -errno (the file could
+ * not be read): report holds at least one text. */
+int config_load(const struct config_source *source, struct config **out,
+		struct config_report *report);
+void config_free(struct config *config);

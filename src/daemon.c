@@ -1,0 +1,437 @@
+#include "daemon.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include <event2/event.h>
+#include <event2/util.h>
+
+#include "client.h"
+#include "clock.h"
+#include "dispatch.h"
+#include "listener.h"
+#include "mem.h"
+#include "notify.h"
+#include "router.h"
+#include "status.h"
+#include "upstream.h"
+
+enum {
+	WAITING_BYTES_MAX = 64 << 20,     /* memory of all requests that wait to be sent */
+	PEER_WAITING_BYTES_MAX = 1 << 20, /* of one client's; it is not read further beyond */
+	SPARE_DESCRIPTORS = 64,           /* beside those of the clients */
+	DRAIN_MS = 5000,    /* for what is in flight when the daemon is told to stop */
+	FAREWELL_MS = 1000, /* for the last bytes and the close frame after that */
+	STOP_STEP_MS = 10,
+};
+
+enum stop_phase { STOP_NOT, STOP_DRAIN, STOP_FAREWELL, STOP_PHASE_N };
+
+struct daemon {
+	struct event_base *base;
+	struct config *config; /* owned */
+	int64_t started;
+	struct stats stats;
+	struct router *router;
+	struct dispatch dispatch;
+	struct clients *clients;
+	struct listener *listener;
+	struct upstream *upstream;
+	struct event *deadline; /* of the router's requests */
+	struct event *sigterm, *sigint, *sighup;
+	struct event *stop_step; /* runs only while stopping */
+	enum stop_phase stop;
+	int64_t stop_until;
+};
+
+static struct timeval to_timeval(int64_t ms)
+{
+	return ms > 0 ? (struct timeval){ms / 1000, ms % 1000 * 1000} : (struct timeval){0};
+}
+
+/* ---- what the router asks for ---- */
+
+static void router_sends(void *owner, struct span head, struct span body)
+{
+	struct daemon *d = owner;
+	upstream_send(d->upstream, head, body);
+}
+
+static bool router_asks_sendable(void *owner)
+{
+	struct daemon *d = owner;
+	return upstream_sendable(d->upstream);
+}
+
+static long router_asks_reconnect(void *owner)
+{
+	struct daemon *d = owner;
+	return upstream_retry_ms(d->upstream);
+}
+
+static void router_changed(void *owner, struct peer *peer)
+{
+	struct daemon *d = owner;
+	clients_changed(d->clients, peer);
+}
+
+static void router_wants_wake(void *owner, int64_t at)
+{
+	struct daemon *d = owner;
+	struct timeval t = to_timeval(at - clock_mono_ms());
+
+	event_add(d->deadline, &t);
+}
+
+static const struct router_ops router_ops = {
+	.send = router_sends,
+	.sendable = router_asks_sendable,
+	.reconnect_ms = router_asks_reconnect,
+	.changed = router_changed,
+	.wake_at = router_wants_wake,
+};
+
+static void on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+	struct daemon *d = arg;
+	int64_t next = router_expire(d->router, clock_mono_ms());
+
+	(void)fd;
+	(void)what;
+	if (next >= 0)
+		router_wants_wake(d, next);
+}
+
+/* ---- what the clients bring ---- */
+
+static void client_joined(void *owner, struct peer *peer)
+{
+	struct daemon *d = owner;
+	router_join(d->router, peer);
+}
+
+static void client_line(void *owner, struct peer *peer, struct span line)
+{
+	struct daemon *d = owner;
+	dispatch_line(&d->dispatch, peer, line, clock_mono_ms());
+}
+
+static void client_too_long(void *owner, struct peer *peer, struct span prefix)
+{
+	struct daemon *d = owner;
+	dispatch_too_long(&d->dispatch, peer, prefix, d->config->listen.max_line);
+}
+
+static bool client_may_read(void *owner, struct peer *peer)
+{
+	struct daemon *d = owner;
+	return router_may_read(d->router, peer);
+}
+
+static void client_left(void *owner, struct peer *peer)
+{
+	struct daemon *d = owner;
+
+	router_leave(d->router, peer);
+	if (d->listener)
+		listener_resume(d->listener); /* a descriptor is free in a moment */
+}
+
+static const struct client_ops client_ops = {
+	.joined = client_joined,
+	.line = client_line,
+	.too_long = client_too_long,
+	.may_read = client_may_read,
+	.left = client_left,
+};
+
+static void listener_brings(void *owner, int fd)
+{
+	struct daemon *d = owner;
+	clients_adopt(d->clients, fd);
+}
+
+/* ---- what the service brings ---- */
+
+static void upstream_is_up(void *owner)
+{
+	struct daemon *d = owner;
+	router_up(d->router, clock_mono_ms());
+}
+
+static void upstream_is_down(void *owner)
+{
+	struct daemon *d = owner;
+	router_down(d->router);
+}
+
+static void upstream_brings(void *owner, const struct wire_frame *frame)
+{
+	struct daemon *d = owner;
+	router_frame(d->router, frame, clock_mono_ms());
+}
+
+static void upstream_has_room(void *owner)
+{
+	struct daemon *d = owner;
+	router_pump(d->router, clock_mono_ms());
+}
+
+static void upstream_changed(void *owner)
+{
+	struct daemon *d = owner;
+	char text[400];
+
+	if (!d->upstream)
+		return;
+	snprintf(text, sizeof(text), "%s: %s", d->config->upstream.url.text,
+		 upstream_state_name(upstream_state(d->upstream)));
+	notify_status(text);
+}
+
+static const struct upstream_ops upstream_ops = {
+	.up = upstream_is_up,
+	.down = upstream_is_down,
+	.frame = upstream_brings,
+	.drained = upstream_has_room,
+	.changed = upstream_changed,
+};
+
+/* ---- status ---- */
+
+static void dispatch_wants_status(void *owner, struct buf *out)
+{
+	struct daemon *d = owner;
+	struct status_source source = {
+		.config = d->config,
+		.router = d->router,
+		.upstream = d->upstream,
+		.stats = &d->stats,
+		.clients = clients_count(d->clients),
+		.uptime_ms = clock_mono_ms() - d->started,
+	};
+
+	status_write(&source, out);
+}
+
+static void dispatch_wants_stats(void *owner, struct buf *out)
+{
+	struct daemon *d = owner;
+	status_write_stats(&d->stats, out);
+}
+
+static const struct dispatch_ops dispatch_ops = {
+	.status = dispatch_wants_status,
+	.stats = dispatch_wants_stats,
+};
+
+/* ---- the end ---- */
+
+/* Drain: what is in flight gets its answers. Farewell: clients take their last bytes, the service
+ * its close frame. */
+static void on_stop_step(evutil_socket_t fd, short what, void *arg)
+{
+	struct daemon *d = arg;
+	bool late = clock_mono_ms() >= d->stop_until;
+
+	(void)fd;
+	(void)what;
+	if (d->stop == STOP_DRAIN && (late || router_in_flight(d->router) == 0)) {
+		router_abandon(d->router);
+		upstream_stop(d->upstream);
+		d->stop = STOP_FAREWELL;
+		d->stop_until = clock_mono_ms() + FAREWELL_MS;
+	} else if (d->stop == STOP_FAREWELL) {
+		bool flushed = clients_flush_all(d->clients);
+		if (late || (flushed && upstream_closed(d->upstream)))
+			event_base_loopbreak(d->base);
+	}
+}
+
+static void on_stop_signal(evutil_socket_t number, short what, void *arg)
+{
+	static const struct timeval step = {0, STOP_STEP_MS * 1000};
+	struct daemon *d = arg;
+
+	(void)what;
+	if (d->stop != STOP_NOT) {
+		log_notice("signal %d again: stopping at once", (int)number);
+		event_base_loopbreak(d->base);
+		return;
+	}
+	log_notice("signal %d: stopping", (int)number);
+	notify_stopping();
+	d->stop = STOP_DRAIN;
+	d->stop_until = clock_mono_ms() + DRAIN_MS;
+	listener_free(d->listener);
+	d->listener = NULL;
+	router_stop(d->router);
+	event_add(d->stop_step, &step);
+}
+
+static void on_sighup(evutil_socket_t number, short what, void *arg)
+{
+	(void)number;
+	(void)what;
+	(void)arg;
+	log_notice("SIGHUP: this version takes no new settings while it runs: restart it");
+}
+
+/* ---- the beginning ---- */
+
+/* Room for max_clients, as far as the hard limit allows; the listener copes with the rest. */
+static void raise_descriptor_limit(unsigned max_clients)
+{
+	struct rlimit limit;
+	rlim_t want = (rlim_t)max_clients + SPARE_DESCRIPTORS;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= want)
+		return;
+	limit.rlim_cur = limit.rlim_max < want ? limit.rlim_max : want;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		log_warning("can't raise the limit of open files: %s", strerror(errno));
+	else if (limit.rlim_cur < want)
+		log_notice("max_clients is %u, but the limit of open files is %llu: accepting "
+			   "pauses beyond it",
+			   max_clients, (unsigned long long)limit.rlim_cur);
+}
+
+static int start_core(struct daemon *d)
+{
+	const struct config *c = d->config;
+	struct router_settings settings = {
+		.max_in_flight = c->upstream.max_in_flight,
+		.max_pipeline = c->listen.max_pipeline,
+		.request_timeout_ms = c->upstream.request_timeout_ms,
+		.max_waiting_bytes = WAITING_BYTES_MAX,
+		.max_peer_waiting_bytes = PEER_WAITING_BYTES_MAX,
+	};
+	uint64_t seed;
+
+	evutil_secure_rng_get_bytes(&seed, sizeof(seed));
+	d->router = router_new(&settings, &router_ops, d, &d->stats, seed);
+	d->dispatch = (struct dispatch){
+		.router = d->router, .stats = &d->stats, .ops = &dispatch_ops, .owner = d};
+	return 0;
+}
+
+static int start_upstream(struct daemon *d)
+{
+	const struct config *c = d->config;
+	struct upstream_settings settings = {
+		.host = c->upstream.url.host,
+		.port = c->upstream.url.port,
+		.tls = c->upstream.url.tls,
+		.path_prefix = c->upstream.url.path_prefix,
+		.api_key = c->upstream.api_key,
+		.key_hint = "[upstream] api_key_file or HPKV_API_KEY",
+		.ca_file = c->upstream.ca_file,
+		.connect_timeout_ms = c->upstream.connect_timeout_ms,
+		.keepalive_ms = c->upstream.keepalive_ms,
+		.backoff_min_ms = c->upstream.backoff_min_ms,
+		.backoff_max_ms = c->upstream.backoff_max_ms,
+	};
+
+	d->upstream = upstream_new(d->base, &settings, &upstream_ops, d, &d->stats);
+	return d->upstream ? 0 : -EINVAL;
+}
+
+static int start_local(struct daemon *d)
+{
+	const struct config *c = d->config;
+	struct client_settings clients = {
+		.max_clients = c->listen.max_clients,
+		.max_line = c->listen.max_line,
+		.output_soft = c->listen.output_soft,
+		.output_hard = c->listen.output_hard,
+	};
+	struct listener_settings listener = {
+		.path = c->listen.socket,
+		.mode = c->listen.mode,
+		.group = c->listen.group,
+	};
+
+	d->clients = clients_new(d->base, &clients, &client_ops, d, &d->stats);
+	return listener_new(d->base, &listener, listener_brings, d, &d->stats, &d->listener);
+}
+
+static struct event *on_signal(struct daemon *d, int number, event_callback_fn callback)
+{
+	struct event *e = evsignal_new(d->base, number, callback, d);
+
+	event_add(e, NULL);
+	return e;
+}
+
+static int start(struct daemon *d)
+{
+	d->started = clock_mono_ms();
+	signal(SIGPIPE, SIG_IGN);
+	raise_descriptor_limit(d->config->listen.max_clients);
+	d->base = event_base_new();
+	if (!d->base) {
+		log_error("can't make an event loop: %s", strerror(errno));
+		return -ENOMEM;
+	}
+	d->deadline = event_new(d->base, -1, 0, on_deadline, d);
+	d->stop_step = event_new(d->base, -1, EV_PERSIST, on_stop_step, d);
+	d->sigterm = on_signal(d, SIGTERM, on_stop_signal);
+	d->sigint = on_signal(d, SIGINT, on_stop_signal);
+	d->sighup = on_signal(d, SIGHUP, on_sighup);
+	if (start_core(d) < 0 || start_local(d) < 0 || start_upstream(d) < 0)
+		return -EINVAL;
+	return 0;
+}
+
+static void free_event(struct event *e)
+{
+	if (e)
+		event_free(e);
+}
+
+/* In the reverse order of start(), from wherever it got to. */
+static void finish(struct daemon *d)
+{
+	if (d->upstream)
+		upstream_free(d->upstream);
+	listener_free(d->listener);
+	d->listener = NULL;
+	if (d->clients)
+		clients_free(d->clients);
+	dispatch_fini(&d->dispatch);
+	if (d->router)
+		router_free(d->router);
+	free_event(d->sighup);
+	free_event(d->sigint);
+	free_event(d->sigterm);
+	free_event(d->stop_step);
+	free_event(d->deadline);
+	if (d->base)
+		event_base_free(d->base);
+	config_free(d->config);
+	free(d);
+}
+
+int daemon_run(struct daemon_options *options)
+{
+	struct daemon *d = mem_zalloc(sizeof(*d));
+
+	d->config = options->config;
+	options->config = NULL;
+	log_set_level(options->level_forced ? options->level : d->config->log.level);
+	int err = start(d);
+	if (err == 0) {
+		log_notice("hpkvd %s listens on %s for %s", PACKAGE_VERSION,
+			   d->config->listen.socket, d->config->upstream.url.text);
+		notify_ready();
+		err = event_base_dispatch(d->base);
+		log_notice("stopped");
+	}
+	finish(d);
+	return err < 0 ? 1 : 0;
+}

@@ -1,0 +1,91 @@
+#include "dispatch.h"
+
+#include <stdio.h>
+
+#include "reply.h"
+
+void dispatch_fini(struct dispatch *d)
+{
+	buf_release(&d->scratch);
+}
+
+/* Hands on the line that was built in scratch. */
+static void say(struct dispatch *d, struct peer *peer, struct span id)
+{
+	router_say(d->router, peer, buf_span(&d->scratch), id.n > 0);
+	buf_take(&d->scratch, buf_len(&d->scratch));
+}
+
+static void refuse(struct dispatch *d, struct peer *peer, enum reply_error error, struct span id,
+		   const char *text)
+{
+	d->stats->requests_refused++;
+	reply_error(&d->scratch, error, id, text, -1);
+	say(d, peer, id);
+}
+
+static void answer_with(struct dispatch *d, struct peer *peer, struct span id,
+			void (*write)(void *, struct buf *))
+{
+	struct buf object = {0};
+
+	write(d->owner, &object);
+	reply_object(&d->scratch, buf_span(&object), id);
+	buf_release(&object);
+	say(d, peer, id);
+}
+
+void dispatch_line(struct dispatch *d, struct peer *peer, struct span line, int64_t now)
+{
+	struct request request;
+	struct request_fault fault;
+
+	if (line.n == 0)
+		return;
+	d->stats->requests++;
+	if (request_parse(line, &request, &fault) < 0) {
+		refuse(d, peer, fault.error, fault.id, fault.text);
+		return;
+	}
+	switch (request.op) {
+	case OP_GET:
+	case OP_SET:
+	case OP_PATCH:
+	case OP_DELETE:
+	case OP_RANGE:
+	case OP_INCREMENT:
+		router_request(d->router, peer, &request, now);
+		break;
+	case OP_PING:
+		reply_pong(&d->scratch, request.id);
+		say(d, peer, request.id);
+		break;
+	case OP_STATUS:
+		answer_with(d, peer, request.id, d->ops->status);
+		break;
+	case OP_STATS:
+		answer_with(d, peer, request.id, d->ops->stats);
+		break;
+	case OP_TOKEN: /* carries rights away from this machine, so it takes an access rule to grant
+			  it */
+		refuse(d, peer, REPLY_FORBIDDEN, request.id,
+		       "no access rule lets this client mint tokens");
+		break;
+	case OP_N:
+		break;
+	}
+}
+
+void dispatch_too_long(struct dispatch *d, struct peer *peer, struct span prefix, size_t max_line)
+{
+	struct request request;
+	struct request_fault fault;
+	char text[80];
+
+	d->stats->requests++;
+	snprintf(text, sizeof(text), "the line is longer than max_line (%zu bytes) and was skipped",
+		 max_line);
+	/* Whoever names its request early in the line learns which one was too long. */
+	struct span id = request_parse(prefix, &request, &fault) < 0 ? fault.id : request.id;
+	refuse(d, peer, REPLY_TOO_LARGE, id, text);
+}

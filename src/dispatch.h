@@ -1,0 +1,32 @@
+/* dispatch.h - a client's line to whoever answers it.
+ *
+ * Reads the line, hands remote requests to the router, and answers the rest itself: ping, status, stats and every error
+ * of form. What the status says is brought by the owner. One dispatch serves all clients. */
+#pragma once
+
+#include <stdint.h>
+
+#include "buf.h"
+#include "router.h"
+#include "stats.h"
+
+struct dispatch_ops {
+	/* Append the members of the answer as one line of JSON, an object without messageId. */
+	void (*status)(void *owner, struct buf *out);
+	void (*stats)(void *owner, struct buf *out);
+};
+
+struct dispatch {
+	struct router *router;
+	struct stats *stats;
+	const struct dispatch_ops *ops;
+	void *owner;
+	struct buf scratch; /* own: lines under construction */
+};
+
+void dispatch_fini(struct dispatch *d);
+
+void dispatch_line(struct dispatch *d, struct peer *peer, struct span line, int64_t now);
+
+/* A line longer than max_line is being skipped; prefix is its beginning. */
+void dispatch_too_long(struct dispatch *d, struct peer *peer, struct span prefix, size_t max_line);

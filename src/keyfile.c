@@ -1,0 +1,104 @@
+#include "keyfile.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "buf.h"
+#include "file.h"
+#include "mem.h"
+
+/* Room for the line end, and for the white space that editors and shells leave around it. */
+enum { FILE_MAX = KEYFILE_KEY_MAX + 256 };
+
+static const char blanks[] = " \t\r\n";
+
+const char *keyfile_fault(const char *key)
+{
+	size_t n = strlen(key);
+
+	if (n == 0)
+		return "is empty";
+	if (n > KEYFILE_KEY_MAX)
+		return "is longer than 4096 bytes";
+	for (const char *p = key; *p; p++) {
+		if (*p <= ' ' || *p >= 0x7f)
+			return "holds a space, a control character or a character beyond ASCII: "
+			       "that is no key";
+	}
+	return NULL;
+}
+
+static const char *mode_fault(mode_t mode)
+{
+	if (mode & S_IRWXO)
+		return "can be used by others than its owner and group: chmod o= it";
+	if (mode & S_IWGRP)
+		return "can be written by its group: chmod g-w it";
+	return NULL;
+}
+
+static const char *open_fault(int error)
+{
+	switch (error) {
+	case -EISDIR:
+		return "is a directory";
+	case -EINVAL:
+		return "is not a regular file";
+	default:
+		return strerror(-error);
+	}
+}
+
+/* Takes the key out of the file's bytes. */
+static int extract(const struct buf *b, char **key, const char **why)
+{
+	struct span s = buf_span(b);
+
+	while (s.n && memchr(blanks, s.p[s.n - 1], sizeof(blanks) - 1))
+		s.n--;
+	if (s.n && memchr(s.p, '\0', s.n)) {
+		*why = "holds a NUL byte: that is no key";
+		return -EBADMSG;
+	}
+	char *text = mem_strndup(s.p, s.n);
+	*why = keyfile_fault(text);
+	if (!*why) {
+		*key = text;
+		return 0;
+	}
+	mem_wipe(text, s.n);
+	free(text);
+	return -EBADMSG;
+}
+
+int keyfile_read(const char *path, char **key, const char **why)
+{
+	struct buf b = {0};
+	struct stat st;
+	int fd = file_open(path, true, &st), error;
+
+	if (fd < 0) {
+		*why = open_fault(fd);
+		return fd;
+	}
+	*why = mode_fault(st.st_mode);
+	if (*why) {
+		error = -EACCES;
+		goto out;
+	}
+	error = file_read(fd, FILE_MAX, &b);
+	if (error == -EFBIG)
+		*why = "is longer than 4096 bytes";
+	else if (error)
+		*why = strerror(-error);
+	else
+		error = extract(&b, key, why);
+out:
+	mem_wipe(b.p, b.size);
+	buf_release(&b);
+	close(fd);
+	return error;
+}

@@ -1,0 +1,16 @@
+/* keyfile.h - the API key from a file that only its owner (and perhaps a group) can read.
+ *
+ * Refuses a file that others can read, write or run, or that its group can write; anything that is
+ * not a regular file; and content that is no key: empty, too long, or with characters that could
+ * not stand in a header or URL. What the file holds is never part of a message. */
+#pragma once
+
+enum { KEYFILE_KEY_MAX = 4096 };
+
+/* 0: *key is set; the caller wipes and frees it. -ENOENT: there is no such file. Another -errno:
+ * *why is a phrase for "the key file /path …" ("can be read by others (mode 0644): chmod 0600 it").
+ */
+int keyfile_read(const char *path, char **key, const char **why);
+
+/* Is this text a key? NULL, or the phrase that says why not. For a key that came another way. */
+const char *keyfile_fault(const char *key);

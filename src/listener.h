@@ -1,0 +1,32 @@
+/* listener.h - the Unix-domain socket that local programs connect to.
+ *
+ * Binds the path with its mode and group right from the start, replaces the socket that a dead daemon has left, never
+ * one that a living daemon answers on, and removes its own when it ends. Accepting pauses when the process is out of
+ * descriptors and goes on when there are some again; it neither spins nor gives up. */
+#pragma once
+
+#include <event2/event.h>
+#include <sys/types.h>
+
+#include "stats.h"
+
+struct listener;
+
+struct listener_settings {
+	const char *path;
+	mode_t mode;
+	gid_t group; /* (gid_t)-1: left as it is */
+};
+
+/* The socket is connected, non-blocking and close-on-exec, and the callee's from now on. */
+typedef void listener_accepted(void *owner, int fd);
+
+/* 0, or -errno, which it has logged with the path and what to do. */
+int listener_new(struct event_base *base, const struct listener_settings *settings, listener_accepted *accepted, void *owner,
+		 struct stats *stats, struct listener **out);
+
+/* A descriptor was closed: if accepting has paused for want of one, it goes on. */
+void listener_resume(struct listener *l);
+
+/* Closes the socket and removes its path, if that is still ours. */
+void listener_free(struct listener *l);

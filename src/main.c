@@ -1,0 +1,194 @@
+/* main - the command line, the environment and the first look at the configuration; then it is the
+ * daemon's turn.
+ *
+ * Exit status: 0 after SIGTERM or SIGINT (and after -t, --help, --version), 1 for a runtime
+ * failure, 2 for wrong usage, 78 (EX_CONFIG of sysexits.h) for a wrong configuration, which a
+ * supervisor need not try again. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sysexits.h>
+
+#include <cjson/cJSON.h>
+#include <event2/event.h>
+#include <openssl/crypto.h>
+
+#include "config.h"
+#include "daemon.h"
+#include "log.h"
+
+#ifdef __SANITIZE_ADDRESS__ /* gcc */
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) /* clang */
+#define SANITIZED 1
+#endif
+#endif
+
+enum { EXIT_USAGE = 2 };
+
+/* What getopt_long() returns for options without a letter. */
+enum { OPTION_LOG_LEVEL = 256, OPTION_VERSION, OPTION_HELP };
+
+static const struct option options[] = {
+	{"config", required_argument, NULL, 'c'},
+	{"test", no_argument, NULL, 't'},
+	{"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+	{"version", no_argument, NULL, OPTION_VERSION},
+	{"help", no_argument, NULL, OPTION_HELP},
+	{NULL, 0, NULL, 0},
+};
+
+static const char usage[] =
+	"usage: hpkvd [-c FILE] [-t] [--log-level LEVEL] [--version] [--help]\n";
+
+static const char help[] =
+	"\n"
+	"Shares one connection to the HPKV service among the local clients of a Unix socket.\n"
+	"It stays in the foreground and logs to stderr, or to the journal under systemd.\n"
+	"\n"
+	"  -c, --config FILE    configuration; else $HPKVD_CONFIG, else\n"
+	"                       %s\n"
+	"  -t, --test           check the configuration and exit: 0, or 78 naming what is wrong\n"
+	"      --log-level L    error, warning, notice, info or debug; beats the file\n"
+	"      --version        print the versions of hpkvd and of its libraries\n"
+	"      --help           print this\n"
+	"\n"
+	"environment:  HPKVD_CONFIG    configuration file, if -c is not given\n"
+	"              HPKV_BASE_URL   base URL, if the configuration names none\n"
+	"              HPKV_API_KEY    API key, if there is no key file\n"
+	"signals:      SIGTERM, SIGINT  answer what is in flight, then exit\n"
+	"              SIGHUP           read the configuration and the key again\n"
+	"exit status:  0 ended as asked, 1 failed, 2 wrong usage, 78 wrong configuration\n";
+
+struct command_line {
+	const char *config_path;
+	bool test;
+	bool level_forced;
+	enum log_level level;
+};
+
+/* The key ends in buffers of several libraries: rather than chasing it there, no core is dumped at
+ * all, and no debugger of the same user may attach. Sanitizers need to do just that. */
+static void keep_memory_private(void)
+{
+#ifndef SANITIZED
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		log_warning("cannot switch core files off: %s", strerror(errno));
+#endif
+}
+
+static int print_version(void)
+{
+	printf("hpkvd %s\n", PACKAGE_VERSION);
+	printf("libevent %s, %s, cJSON %s\n", event_get_version(), OpenSSL_version(OPENSSL_VERSION),
+	       cJSON_Version());
+	return EXIT_SUCCESS;
+}
+
+static int print_help(void)
+{
+	fputs(usage, stdout);
+	printf(help, config_default_path());
+	return EXIT_SUCCESS;
+}
+
+static int wrong_usage(void)
+{
+	fputs(usage, stderr);
+	return EXIT_USAGE;
+}
+
+/* -1: go on; else the exit status. */
+static int parse_command_line(int argc, char **argv, struct command_line *line)
+{
+	int c;
+
+	while ((c = getopt_long(argc, argv, "c:t", options, NULL)) != -1) {
+		switch (c) {
+		case 'c':
+			line->config_path = optarg;
+			break;
+		case 't':
+			line->test = true;
+			break;
+		case OPTION_LOG_LEVEL:
+			line->level_forced = log_level_parse(optarg, &line->level);
+			if (line->level_forced)
+				break;
+			fprintf(stderr,
+				"hpkvd: there is no log level '%s': error, warning, notice, info, "
+				"debug\n",
+				optarg);
+			return wrong_usage();
+		case OPTION_VERSION:
+			return print_version();
+		case OPTION_HELP:
+			return print_help();
+		default:
+			return wrong_usage();
+		}
+	}
+	if (optind == argc)
+		return -1;
+	fprintf(stderr, "hpkvd: unexpected argument '%s'\n", argv[optind]);
+	return wrong_usage();
+}
+
+/* -t talks to whoever typed it, in plain lines; a start talks to the log. */
+static void print_faults(const struct config_report *report, bool test)
+{
+	for (size_t i = 0; i < report->n; i++) {
+		if (test)
+			fprintf(stderr, "%s\n", report->text[i]);
+		else
+			log_error("%s", report->text[i]);
+	}
+}
+
+static int run(const struct command_line *line, struct config_environment *environment)
+{
+	const char *path = line->config_path ? line->config_path : environment->config_path;
+	struct config_source source = {
+		.path = path, .required = path != NULL, .environment = environment};
+	struct config_report report = {0};
+	struct config *config = NULL;
+	int error = config_load(&source, &config, &report);
+
+	print_faults(&report, line->test);
+	config_report_free(&report);
+	if (error)
+		return EX_CONFIG;
+	if (line->test) {
+		printf("%s: ok\n", path ? path : config_default_path());
+		config_free(config);
+		return EXIT_SUCCESS;
+	}
+	struct daemon_options daemon = {
+		.config_path = path,
+		.config_required = source.required,
+		.config = config,
+		.environment = environment,
+		.level_forced = line->level_forced,
+		.level = line->level,
+	};
+	log_set_level(line->level_forced ? line->level : config->log.level);
+	return daemon_run(&daemon);
+}
+
+int main(int argc, char **argv)
+{
+	struct command_line line = {0};
+
+	keep_memory_private();
+	struct config_environment *environment = config_environment_take();
+	int status = parse_command_line(argc, argv, &line);
+	if (status < 0)
+		status = run(&line, environment);
+	config_environment_free(environment);
+	return status;
+}

@@ -1,0 +1,445 @@
+#include "router.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "inflight.h"
+#include "log.h"
+#include "mem.h"
+#include "pool.h"
+#include "sched.h"
+
+struct router {
+	struct router_settings settings;
+	const struct router_ops *ops;
+	void *owner;
+	struct stats *stats;
+	uint64_t hash_seed;
+	struct pool pool;
+	struct sched sched;
+	struct inflight inflight;
+	struct heap deadlines;
+	int64_t wake; /* what wake_at was last told; -1: nothing */
+	bool up, stopping;
+};
+
+struct router *router_new(const struct router_settings *settings, const struct router_ops *ops,
+			  void *owner, struct stats *stats, uint64_t hash_seed)
+{
+	struct router *r = mem_zalloc(sizeof(*r));
+
+	r->settings = *settings;
+	r->ops = ops;
+	r->owner = owner;
+	r->stats = stats;
+	r->hash_seed = hash_seed;
+	r->wake = -1;
+	sched_init(&r->sched);
+	inflight_init(&r->inflight, settings->max_in_flight);
+	return r;
+}
+
+/* ---- a pending comes and goes ---- */
+
+static void watch_deadline(struct router *r, struct pending *p, int64_t at)
+{
+	heap_add(&r->deadlines, &p->deadline, at);
+	if (r->wake < 0 || at < r->wake) {
+		r->wake = at;
+		r->ops->wake_at(r->owner, at);
+	}
+}
+
+/* A pending of the peer, with room for so much text. */
+static struct pending *pending_new(struct router *r, struct peer *peer, size_t text_max,
+				   bool with_id)
+{
+	size_t size = sizeof(struct pending) + text_max;
+	struct pending *p = pool_get(&r->pool, size);
+
+	memset(p, 0, sizeof(*p));
+	p->size = (uint32_t)size;
+	p->peer = peer;
+	TAILQ_INSERT_TAIL(&peer->pendings, p, of_peer);
+	peer->unanswered++;
+	if (!with_id)
+		TAILQ_INSERT_TAIL(&peer->ordered, p, in_order);
+	return p;
+}
+
+static void pending_free(struct router *r, struct pending *p)
+{
+	buf_release(&p->answer);
+	pool_put(&r->pool, p, p->size);
+}
+
+/* Its one answer was handed on, or nobody is there to get it. */
+static void pending_finish(struct router *r, struct pending *p)
+{
+	if (p->peer) {
+		TAILQ_REMOVE(&p->peer->pendings, p, of_peer);
+		p->peer->unanswered--;
+	}
+	pending_free(r, p);
+}
+
+/* Takes p out of the state in which it waits for something to happen. */
+static void pending_leave_state(struct router *r, struct pending *p, bool answered)
+{
+	heap_remove(&r->deadlines, &p->deadline);
+	switch (p->state) {
+	case PENDING_WAITING:
+		sched_remove(&r->sched, p);
+		break;
+	case PENDING_SENT:
+		inflight_remove(&r->inflight, p, answered);
+		break;
+	case PENDING_NEW:
+	case PENDING_ANSWERED:
+	case PENDING_STATE_N:
+		break;
+	}
+	p->state = PENDING_NEW;
+}
+
+/* ---- answers ---- */
+
+/* Hands on the answers at the head of the peer's order that are there. */
+static void flush_ordered(struct router *r, struct peer *peer)
+{
+	struct pending *p;
+
+	while ((p = TAILQ_FIRST(&peer->ordered)) && p->state == PENDING_ANSWERED) {
+		struct span line = buf_span(&p->answer);
+		TAILQ_REMOVE(&peer->ordered, p, in_order);
+		buf_add(peer->out, line.p, line.n);
+		pending_finish(r, p);
+	}
+}
+
+/* Where the answer's line goes: straight to the client's output, or, when it has no id and others
+ * are before it, to the pending itself. answer_done() must follow. */
+static struct buf *answer_begin(struct pending *p)
+{
+	if (p->id_len == 0 && TAILQ_FIRST(&p->peer->ordered) != p)
+		return &p->answer;
+	return p->peer->out;
+}
+
+static void answer_done(struct router *r, struct pending *p)
+{
+	struct peer *peer = p->peer;
+
+	if (buf_len(&p->answer)) {
+		p->state = PENDING_ANSWERED;
+		return;
+	}
+	if (p->id_len == 0)
+		TAILQ_REMOVE(&peer->ordered, p, in_order);
+	pending_finish(r, p);
+	flush_ordered(r, peer);
+	r->ops->changed(r->owner, peer);
+}
+
+static void answer_error(struct router *r, struct pending *p, enum reply_error error,
+			 const char *text, long retry_ms)
+{
+	pending_leave_state(r, p, false);
+	if (!p->peer) {
+		pending_free(r, p);
+		return;
+	}
+	reply_error(answer_begin(p), error, pending_id(p), text, retry_ms);
+	answer_done(r, p);
+}
+
+void router_say(struct router *r, struct peer *peer, struct span line, bool with_id)
+{
+	if (with_id || TAILQ_EMPTY(&peer->ordered)) {
+		buf_add(peer->out, line.p, line.n);
+		r->ops->changed(r->owner, peer);
+		return;
+	}
+	struct pending *p = pending_new(r, peer, 0, false);
+	p->state = PENDING_ANSWERED;
+	buf_add(&p->answer, line.p, line.n);
+}
+
+/* ---- sending ---- */
+
+static bool can_send(const struct router *r)
+{
+	return r->up && !r->stopping && !inflight_full(&r->inflight) && r->ops->sendable(r->owner);
+}
+
+static void send_now(struct router *r, struct pending *p)
+{
+	char head[WIRE_HEAD_MAX];
+
+	p->state = PENDING_SENT;
+	inflight_add(&r->inflight, p);
+	size_t n = wire_head(head, p->wire_id);
+	r->ops->send(r->owner, (struct span){head, n}, pending_body(p));
+	r->stats->requests_sent++;
+	r->stats->upstream_bytes_out += n + p->body_len;
+}
+
+void router_pump(struct router *r, int64_t now)
+{
+	struct pending *p;
+
+	(void)now;
+	while (can_send(r) && (p = sched_take(&r->sched))) {
+		struct peer *peer = p->peer;
+		send_now(r, p);
+		r->ops->changed(r->owner, peer);
+	}
+}
+
+static void enqueue(struct router *r, struct pending *p)
+{
+	p->state = PENDING_WAITING;
+	sched_add(&r->sched, p);
+}
+
+static uint64_t key_hash(const struct router *r, const struct peer *peer,
+			 const struct request *request)
+{
+	if (!request_op_has_key(request->op))
+		return 0;
+	uint64_t h = json_string_hash(&request->key, r->hash_seed) ^
+		     peer->number * UINT64_C(0x9e3779b97f4a7c15);
+	return h ? h : 1;
+}
+
+void router_request(struct router *r, struct peer *peer, const struct request *request, int64_t now)
+{
+	struct pending *p =
+		pending_new(r, peer, request->id.n + wire_body_max(request), request->id.n > 0);
+
+	p->op = request->op;
+	p->id_len = (uint32_t)request->id.n;
+	if (p->id_len)
+		memcpy(p->text, request->id.p, p->id_len);
+	p->body_len = (uint32_t)wire_body(request, p->text + p->id_len);
+	p->key_hash = key_hash(r, peer, request);
+	if (r->stopping) {
+		answer_error(r, p, REPLY_SHUTTING_DOWN, NULL, -1);
+		return;
+	}
+	if (r->sched.bytes + p->size > r->settings.max_waiting_bytes) {
+		r->stats->requests_queue_full++;
+		answer_error(r, p, REPLY_QUEUE_FULL, NULL, -1);
+		return;
+	}
+	watch_deadline(r, p,
+		       now + (request->timeout_ms ? (int64_t)request->timeout_ms
+						  : r->settings.request_timeout_ms));
+	if (sched_empty(&r->sched) && can_send(r))
+		send_now(r, p);
+	else
+		enqueue(r, p);
+}
+
+/* ---- what comes back ---- */
+
+static void answer_frame(struct router *r, struct pending *p, const struct wire_frame *frame)
+{
+	pending_leave_state(r, p, true);
+	if (!p->peer) {
+		pending_free(r, p);
+		return;
+	}
+	struct span id = pending_id(p);
+	struct buf *out = answer_begin(p);
+	char *room = buf_room(out, wire_splice_max(frame, id));
+	buf_grew(out, wire_splice(frame, id, room));
+	r->stats->requests_answered++;
+	answer_done(r, p);
+}
+
+void router_frame(struct router *r, const struct wire_frame *frame, int64_t now)
+{
+	struct pending *p = NULL;
+
+	switch (frame->kind) {
+	case WIRE_ANSWER:
+		p = inflight_find(&r->inflight, frame->id);
+		if (p)
+			answer_frame(r, p, frame);
+		else
+			r->stats->upstream_late++;
+		break;
+	case WIRE_UNUSABLE:
+		r->stats->upstream_unusable++;
+		if (frame->has_id)
+			p = inflight_find(&r->inflight, frame->id);
+		if (p)
+			answer_error(r, p, REPLY_BAD_UPSTREAM, NULL, -1);
+		break;
+	case WIRE_NOTIFICATION:
+		r->stats->upstream_notifications++;
+		break;
+	case WIRE_KIND_N:
+		break;
+	}
+	if (p)
+		router_pump(r, now);
+}
+
+/* ---- the connection comes and goes ---- */
+
+void router_up(struct router *r, int64_t now)
+{
+	r->up = true;
+	router_pump(r, now);
+}
+
+/* Sent again: a read whose client is still there, and which no later request of that client for the
+ * same key has overtaken. The rest may have been executed or not. */
+static bool may_resend(const struct pending *p)
+{
+	return p->peer && request_op_is_read(p->op) && !p->overtaken;
+}
+
+void router_down(struct router *r)
+{
+	size_t n;
+	struct pending **sent = inflight_in_order(&r->inflight, &n);
+
+	r->up = false;
+	/* From the last to the first, so that the first ends up at the head of its client's queue.
+	 */
+	for (size_t i = n; i-- > 0;) {
+		struct pending *p = sent[i];
+		if (!may_resend(p) || r->stopping)
+			continue;
+		inflight_remove(&r->inflight, p, false);
+		p->state = PENDING_WAITING;
+		p->sent_before = true;
+		sched_add_first(&r->sched, p);
+		r->stats->requests_resent++;
+		sent[i] = NULL;
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (!sent[i])
+			continue;
+		r->stats->requests_outcome_unknown++;
+		answer_error(r, sent[i], REPLY_OUTCOME_UNKNOWN, NULL, -1);
+	}
+	free(sent);
+}
+
+/* ---- time ---- */
+
+static void expire(struct router *r, struct pending *p)
+{
+	if (p->state == PENDING_SENT) {
+		r->stats->requests_timeout++;
+		answer_error(r, p, REPLY_TIMEOUT, NULL, -1);
+		return;
+	}
+	r->stats->requests_unsent++;
+	if (p->sent_before)
+		answer_error(r, p, REPLY_OUTCOME_UNKNOWN, NULL, -1);
+	else if (r->up)
+		answer_error(r, p, REPLY_QUEUE_FULL,
+			     "not sent within its time: as many requests as max_in_flight allows "
+			     "were ahead of it",
+			     -1);
+	else
+		answer_error(r, p, REPLY_UPSTREAM_DOWN, NULL, r->ops->reconnect_ms(r->owner));
+}
+
+int64_t router_expire(struct router *r, int64_t now)
+{
+	struct heap_node *first;
+
+	while ((first = heap_first(&r->deadlines)) && first->at <= now)
+		expire(r, (struct pending *)(void *)((char *)first -
+						     offsetof(struct pending, deadline)));
+	router_pump(r, now); /* places may be free again */
+	first = heap_first(&r->deadlines);
+	r->wake = first ? first->at : -1;
+	return r->wake;
+}
+
+/* ---- clients ---- */
+
+void router_join(struct router *r, struct peer *peer)
+{
+	(void)r;
+	TAILQ_INIT(&peer->pendings);
+	TAILQ_INIT(&peer->ordered);
+	TAILQ_INIT(&peer->waiting);
+	peer->unanswered = 0;
+	peer->unsent_bytes = 0;
+}
+
+void router_leave(struct router *r, struct peer *peer)
+{
+	struct pending *p;
+
+	while ((p = TAILQ_FIRST(&peer->pendings))) {
+		TAILQ_REMOVE(&peer->pendings, p, of_peer);
+		if (p->state ==
+		    PENDING_SENT) { /* keeps its place until it is answered or its time is up */
+			p->peer = NULL;
+			continue;
+		}
+		if (p->state == PENDING_WAITING)
+			r->stats->requests_abandoned++;
+		pending_leave_state(r, p, false);
+		pending_free(r, p);
+	}
+}
+
+bool router_may_read(const struct router *r, const struct peer *peer)
+{
+	return peer->unanswered < r->settings.max_pipeline &&
+	       peer->unsent_bytes < r->settings.max_peer_waiting_bytes;
+}
+
+/* ---- the end ---- */
+
+void router_stop(struct router *r)
+{
+	struct pending *p;
+
+	r->stopping = true;
+	while ((p = sched_take(&r->sched))) {
+		p->state = PENDING_NEW; /* sched has let go of it already */
+		answer_error(r, p, p->sent_before ? REPLY_OUTCOME_UNKNOWN : REPLY_SHUTTING_DOWN,
+			     NULL, -1);
+	}
+}
+
+void router_abandon(struct router *r)
+{
+	size_t n;
+	struct pending **sent = inflight_in_order(&r->inflight, &n);
+
+	for (size_t i = 0; i < n; i++)
+		answer_error(r, sent[i], REPLY_OUTCOME_UNKNOWN,
+			     "the daemon has stopped before the answer came", -1);
+	free(sent);
+}
+
+void router_free(struct router *r)
+{
+	router_abandon(r);
+	inflight_fini(&r->inflight);
+	heap_fini(&r->deadlines);
+	pool_fini(&r->pool);
+	free(r);
+}
+
+unsigned router_in_flight(const struct router *r)
+{
+	return inflight_count(&r->inflight);
+}
+
+size_t router_waiting(const struct router *r)
+{
+	return r->sched.n;
+}

@@ -1,0 +1,103 @@
+#include "status.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cjson/cJSON.h>
+
+#include "mem.h"
+
+static void add_number(cJSON *o, const char *name, double value)
+{
+	cJSON_AddNumberToObject(o, name, value);
+}
+
+static void add_text(cJSON *o, const char *name, const char *text_or_null)
+{
+	if (text_or_null)
+		cJSON_AddStringToObject(o, name, text_or_null);
+	else
+		cJSON_AddNullToObject(o, name);
+}
+
+/* -1: not known, null. */
+static void add_ms(cJSON *o, const char *name, long ms)
+{
+	if (ms >= 0)
+		add_number(o, name, (double)ms);
+	else
+		cJSON_AddNullToObject(o, name);
+}
+
+static void add_upstream(cJSON *o, const struct status_source *s)
+{
+	cJSON *u = cJSON_AddObjectToObject(o, "upstream");
+	enum upstream_state state = upstream_state(s->upstream);
+
+	add_text(u, "state", upstream_state_name(state));
+	add_text(u, "auth", "apiKey");
+	add_text(u, "url", s->config->upstream.url.text);
+	add_number(u, "sinceMs", (double)upstream_since_ms(s->upstream));
+	add_number(u, "reconnects", (double)upstream_reconnects(s->upstream));
+	add_text(u, "lastError", upstream_last_error(s->upstream));
+	cJSON_AddNullToObject(u, "tokenExpiresInMs"); /* an API key does not expire */
+	add_number(u, "inFlight", router_in_flight(s->router));
+	add_number(u, "queued", (double)router_waiting(s->router));
+	cJSON_AddNullToObject(u, "pace"); /* unpaced */
+	add_ms(u, "waitMs", state == UPSTREAM_CONNECTED ? 0 : upstream_retry_ms(s->upstream));
+}
+
+static void add_limits(cJSON *o, const struct config *c)
+{
+	cJSON *l = cJSON_AddObjectToObject(o, "limits");
+
+	add_number(l, "maxLine", (double)c->listen.max_line);
+	add_number(l, "maxPipeline", c->listen.max_pipeline);
+	add_number(l, "maxClients", c->listen.max_clients);
+	add_number(l, "maxInFlight", c->upstream.max_in_flight);
+	add_number(l, "outputSoft", (double)c->listen.output_soft);
+	add_number(l, "outputHard", (double)c->listen.output_hard);
+	add_number(l, "requestTimeoutMs", (double)c->upstream.request_timeout_ms);
+}
+
+static void print(cJSON *o, struct buf *out)
+{
+	char *text = cJSON_PrintUnformatted(o);
+
+	if (!text)
+		abort(); /* out of memory: as everywhere (mem.h) */
+	buf_add(out, text, strlen(text));
+	cJSON_free(text);
+	cJSON_Delete(o);
+}
+
+void status_write(const struct status_source *s, struct buf *out)
+{
+	cJSON *o = cJSON_CreateObject();
+
+	add_number(o, "code", 200);
+	add_text(o, "version", PACKAGE_VERSION);
+	add_number(o, "protocol", 1);
+	add_number(o, "pid", getpid());
+	add_number(o, "uptimeMs", (double)s->uptime_ms);
+	add_upstream(o, s);
+	add_number(o, "clients", s->clients);
+	cJSON *subscriptions = cJSON_AddObjectToObject(o, "subscriptions");
+	add_number(subscriptions, "keys", 0);
+	add_number(subscriptions, "patterns", 0);
+	add_limits(o, s->config);
+	print(o, out);
+}
+
+void status_write_stats(const struct stats *stats, struct buf *out)
+{
+	cJSON *o = cJSON_CreateObject(), *flat;
+	struct stats_row row;
+
+	add_number(o, "code", 200);
+	flat = cJSON_AddObjectToObject(o, "stats");
+	for (unsigned i = 0; stats_row(stats, i, &row); i++)
+		add_number(flat, row.name, (double)row.value);
+	print(o, out);
+}

@@ -1,0 +1,25 @@
+/* status.h - the answers to status and stats: what the daemon is doing, and what it has counted.
+ *
+ * Cold, so cJSON writes them. The names are the local protocol's; no secret has a place among them. */
+#pragma once
+
+#include <stdint.h>
+
+#include "buf.h"
+#include "config.h"
+#include "router.h"
+#include "stats.h"
+#include "upstream.h"
+
+struct status_source {
+	const struct config *config;
+	const struct router *router;
+	const struct upstream *upstream;
+	const struct stats *stats;
+	unsigned clients;
+	int64_t uptime_ms;
+};
+
+/* Each appends one JSON object on one line, without a line end. */
+void status_write(const struct status_source *s, struct buf *out);
+void status_write_stats(const struct stats *stats, struct buf *out);

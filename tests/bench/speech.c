@@ -1,0 +1,162 @@
+#include "speech.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "bench.h"
+#include "ws.h"
+
+#define TEN_BYTES "0123456789"
+#define HUNDRED_BYTES                                                                              \
+	TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES  \
+		TEN_BYTES
+
+void talker_init(struct talker *t, size_t number)
+{
+	snprintf(t->key, sizeof t->key, "bench:%07zu", number % 10000000);
+	t->answered = 0;
+}
+
+static void add(struct buf *out, struct span s)
+{
+	buf_add(out, s.p, s.n);
+}
+
+static void add_id(struct buf *out, uint64_t id)
+{
+	char digits[20], *p = digits + sizeof digits;
+
+	do
+		*--p = (char)('0' + id % 10);
+	while (id /= 10);
+	buf_add(out, p, (size_t)(digits + sizeof digits - p));
+}
+
+/* The id is the last member of every answer, so it is read from the end. false: there is none. */
+static bool last_id(struct span text, uint64_t *id)
+{
+	static const char name[] = "\"messageId\":";
+	const char *p = text.p + text.n;
+	uint64_t n = 0, scale = 1;
+
+	if (text.n < sizeof name || *--p != '}')
+		return false;
+	for (; p > text.p && p[-1] >= '0' && p[-1] <= '9'; scale *= 10)
+		n += (uint64_t)(*--p - '0') * scale;
+	*id = n;
+	return scale > 1 && (size_t)(p - text.p) >= sizeof name - 1 &&
+	       memcmp(p - (sizeof name - 1), name, sizeof name - 1) == 0;
+}
+
+static int read_answer(struct span text, struct answer *a)
+{
+	static const char ok[] = "{\"code\":200,", echoed[] = "{\"op\":\"get\",";
+
+	a->success = text.n > sizeof ok && (memcmp(text.p, ok, sizeof ok - 1) == 0 ||
+					    memcmp(text.p, echoed, sizeof echoed - 1) == 0);
+	return last_id(text, &a->id) ? 1 : -1;
+}
+
+/* --- lines --- */
+
+static void lines_connect(struct conn *c, const char *to, SSL_CTX *tls)
+{
+	(void)tls;
+	conn_client(c, bench_connect(to), NULL);
+}
+
+static void lines_request(struct talker *t, struct buf *out, uint64_t id)
+{
+	add(out, SPAN("{\"op\":\"get\",\"key\":\""));
+	buf_add(out, t->key, TALKER_KEY);
+	add(out, SPAN("\",\"messageId\":"));
+	add_id(out, id);
+	add(out, SPAN("}\n"));
+}
+
+static int lines_answer(struct talker *t, struct buf *in, struct answer *a)
+{
+	struct span text = buf_span(in);
+	const char *end = memchr(text.p, '\n', text.n);
+
+	(void)t;
+	if (!end)
+		return 0;
+	size_t n = (size_t)(end - text.p);
+	int result = read_answer((struct span){text.p, n}, a);
+	buf_take(in, n + 1);
+	return result;
+}
+
+/* --- websocket --- */
+
+static void websocket_request(struct talker *t, struct buf *out, uint64_t id)
+{
+	char text[128]; /* twice what is needed: this buf never grows */
+	struct buf b = {text, 0, 0, sizeof text};
+
+	add(&b, SPAN("{\"op\":1,\"key\":\""));
+	buf_add(&b, t->key, TALKER_KEY);
+	add(&b, SPAN("\",\"messageId\":"));
+	add_id(&b, id);
+	add(&b, SPAN("}"));
+	ws_append(out, WS_TEXT, true, buf_span(&b), SPAN(""));
+}
+
+static int websocket_answer(struct talker *t, struct buf *in, struct answer *a)
+{
+	struct ws_frame f;
+	int got = ws_frame_at(in->p + in->head, buf_len(in), &f);
+
+	(void)t;
+	if (got <= 0)
+		return got;
+	int result = f.opcode == WS_TEXT ? read_answer((struct span){f.p, f.n}, a) : -1;
+	buf_take(in, f.whole);
+	return result;
+}
+
+/* --- redis: a talker's first request sets its key, so that the others find it --- */
+
+static void redis_request(struct talker *t, struct buf *out, uint64_t id)
+{
+	bool set = id == 0;
+
+	add(out, set ? SPAN("*3\r\n$3\r\nSET\r\n$13\r\n") : SPAN("*2\r\n$3\r\nGET\r\n$13\r\n"));
+	buf_add(out, t->key, TALKER_KEY);
+	add(out, set ? SPAN("\r\n$100\r\n" HUNDRED_BYTES "\r\n") : SPAN("\r\n"));
+}
+
+static int redis_answer(struct talker *t, struct buf *in, struct answer *a)
+{
+	struct span text = buf_span(in);
+	const char *end = memchr(text.p, '\n', text.n);
+	size_t whole = end ? (size_t)(end + 1 - text.p) : 0, length = 0;
+
+	if (!end)
+		return 0;
+	if (*text.p == '$') {
+		for (const char *p = text.p + 1; *p >= '0' && *p <= '9'; p++)
+			length = length * 10 + (size_t)(*p - '0');
+		whole += length + 2;
+	}
+	if (whole > text.n)
+		return 0;
+	*a = (struct answer){t->answered++, *text.p == '+' || length == 100};
+	buf_take(in, whole);
+	return 1;
+}
+
+static const struct speech table[] = {
+	{"lines", lines_connect, lines_request, lines_answer},
+	{"websocket", ws_connect, websocket_request, websocket_answer},
+	{"redis", lines_connect, redis_request, redis_answer},
+};
+
+const struct speech *speech_named(const char *name)
+{
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+		if (strcmp(name, table[i].name) == 0)
+			return &table[i];
+	bench_die("no speech is called %s", name);
+}

@@ -1,0 +1,95 @@
+"""run-unittest.py FILE - runs the unittest cases of one Python file and reports each as a line of TAP.
+
+"make check" calls it for every test that ends in .py, so that each case is counted and named by itself; by hand,
+"python3 -m unittest FILE" or "python3 run-unittest.py FILE Class.case ..." do as well. A run that hangs prints where, and ends.
+"""
+
+import faulthandler
+import importlib.util
+import os
+import sys
+import time
+import unittest
+
+HANGS_AFTER_S = int(os.environ.get("HPKVD_TEST_HANGS_AFTER", "540"))
+
+
+class TapResult(unittest.TestResult):
+    """Writes one line per case, and what went wrong as comments below it."""
+
+    def __init__(self, stream):
+        super().__init__()
+        self.stream = stream
+        self.count = 0
+
+    def startTest(self, test):
+        super().startTest(test)
+        self.started = time.monotonic()
+
+    def say(self, verdict, name, directive="", detail=""):
+        self.count += 1
+        self.stream.write(f"{verdict} {self.count} - {name}{directive}\n")
+        for line in detail.splitlines():
+            self.stream.write(f"# {line}\n")
+        self.stream.flush()
+
+    @staticmethod
+    def name(test):
+        return test.id().replace("#", "").split(".", 1)[-1]
+
+    def addSuccess(self, test):
+        super().addSuccess(test)
+        self.say("ok", self.name(test), f" ({time.monotonic() - self.started:.2f} s)")
+
+    def addSkip(self, test, reason):
+        super().addSkip(test, reason)
+        self.say("ok", self.name(test), f" # SKIP {reason}")
+
+    def addFailure(self, test, err):
+        super().addFailure(test, err)
+        self.say("not ok", self.name(test), detail=self.failures[-1][1])
+
+    def addError(self, test, err):
+        super().addError(test, err)
+        self.say("not ok", self.name(test), detail=self.errors[-1][1])
+
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            kind = self.failures if issubclass(err[0], test.failureException) else self.errors
+            self.say("not ok", self.name(subtest), detail=kind[-1][1])
+
+    def addExpectedFailure(self, test, err):
+        super().addExpectedFailure(test, err)
+        self.say("ok", self.name(test), " # SKIP known to fail")
+
+    def addUnexpectedSuccess(self, test):
+        super().addUnexpectedSuccess(test)
+        self.say("not ok", self.name(test), detail="was expected to fail")
+
+
+def load(path, names):
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+    name = os.path.splitext(os.path.basename(path))[0].replace("-", "_")
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    loader = unittest.defaultTestLoader
+    return loader.loadTestsFromNames(names, module) if names else loader.loadTestsFromModule(module)
+
+
+def main():
+    faulthandler.dump_traceback_later(HANGS_AFTER_S, exit=True)
+    # What a case or a daemon writes to stdout must not break into the lines of TAP, so it goes to stderr.
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
+    os.dup2(2, 1)
+    suite = load(sys.argv[1], sys.argv[2:])
+    result = TapResult(stream)
+    suite.run(result)
+    print(f"1..{result.count}", file=stream, flush=True)
+    return 0 if result.wasSuccessful() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
