@@ -31,24 +31,18 @@ struct draft {
 
 /* ---- the table of settings ---- */
 
-enum kind { KIND_TIME, KIND_SIZE, KIND_COUNT, KIND_MODE, KIND_CHOICE, KIND_TEXT, KIND_N };
+enum kind { TIME, SIZE, COUNT, MODE, LEVEL, FIELDS, TEXT, KIND_N };
 
-struct choice {
+static const struct choice {
 	const char *name;
 	unsigned value;
-};
-
-static const struct choice subscribe_fields[] = {
-	{"subscribeKeys", TOKEN_SUBSCRIBE_KEYS},
-	{"subscribePatterns", TOKEN_SUBSCRIBE_PATTERNS},
-	{"both", TOKEN_SUBSCRIBE_KEYS | TOKEN_SUBSCRIBE_PATTERNS},
-	{NULL, 0},
-};
-
-static const struct choice levels[] = {
-	{"error", LOG_LEVEL_ERROR}, {"warning", LOG_LEVEL_WARNING}, {"notice", LOG_LEVEL_NOTICE},
-	{"info", LOG_LEVEL_INFO},   {"debug", LOG_LEVEL_DEBUG},     {NULL, 0},
-};
+} levels[] = {{"error", LOG_LEVEL_ERROR},   {"warning", LOG_LEVEL_WARNING},
+	      {"notice", LOG_LEVEL_NOTICE}, {"info", LOG_LEVEL_INFO},
+	      {"debug", LOG_LEVEL_DEBUG},   {NULL, 0}},
+  subscribe_fields[] = {{"subscribeKeys", TOKEN_SUBSCRIBE_KEYS},
+			{"subscribePatterns", TOKEN_SUBSCRIBE_PATTERNS},
+			{"both", TOKEN_SUBSCRIBE_KEYS | TOKEN_SUBSCRIBE_PATTERNS},
+			{NULL, 0}};
 _Static_assert(sizeof(levels) / sizeof(levels[0]) == LOG_LEVEL_N + 1, "a name for each level");
 _Static_assert(sizeof(enum log_level) == sizeof(unsigned), "a choice is stored as an unsigned");
 
@@ -88,39 +82,38 @@ static const struct setting {
 	int64_t min, max;     /* of a number; of a text, its length in bytes */
 	const char *fallback; /* the value when the file gives none, written as in the file */
 	size_t place;         /* in struct draft */
-	const struct choice *choices;
 } settings[] = {
 #define AT(member) offsetof(struct draft, member)
-#define UPSTREAM(member) AT(config.upstream.member)
-#define LISTEN(member) AT(config.listen.member)
+#define U(member) AT(config.upstream.member)
+#define L(member) AT(config.listen.member)
 	/* clang-format off */
-	[SET_URL]             = {"upstream", "url", KIND_TEXT, 0, 2048, "", AT(url), NULL},
-	[SET_API_KEY_FILE]    = {"upstream", "api_key_file", KIND_TEXT, 1, PATH_MAX - 1, "api-key", AT(key_file), NULL},
-	[SET_CA_FILE]         = {"upstream", "ca_file", KIND_TEXT, 0, PATH_MAX - 1, "", UPSTREAM(ca_file), NULL},
-	[SET_ACCESS_PATTERN]  = {"upstream", "access_pattern", KIND_TEXT, 0, 2048, ".*", UPSTREAM(access_pattern), NULL},
-	[SET_SUBSCRIBE_FIELD] = {"upstream", "subscribe_field", KIND_CHOICE, 0, 0, "both", UPSTREAM(subscribe_fields), subscribe_fields},
-	[SET_RATE_LIMIT]      = {"upstream", "rate_limit", KIND_COUNT, 0, 1000000, "0", UPSTREAM(rate_limit), NULL},
-	[SET_MAX_IN_FLIGHT]   = {"upstream", "max_in_flight", KIND_COUNT, 1, 65535, "256", UPSTREAM(max_in_flight), NULL},
-	[SET_CONNECT_TIMEOUT] = {"upstream", "connect_timeout", KIND_TIME, 100 * MS, 10 * M, "5s", UPSTREAM(connect_timeout_ms), NULL},
-	[SET_REQUEST_TIMEOUT] = {"upstream", "request_timeout", KIND_TIME, 1 * MS, 10 * M, "10s", UPSTREAM(request_timeout_ms), NULL},
-	[SET_KEEPALIVE]       = {"upstream", "keepalive", KIND_TIME, 100 * MS, 1 * H, "20s", UPSTREAM(keepalive_ms), NULL},
-	[SET_BACKOFF_MIN]     = {"upstream", "backoff_min", KIND_TIME, 1 * MS, 24 * H, "250ms", UPSTREAM(backoff_min_ms), NULL},
-	[SET_BACKOFF_MAX]     = {"upstream", "backoff_max", KIND_TIME, 1 * MS, 24 * H, "30s", UPSTREAM(backoff_max_ms), NULL},
-	[SET_TOKEN_LIFETIME]  = {"upstream", "token_lifetime", KIND_TIME, 1 * S, 168 * H, "2h", UPSTREAM(token_lifetime_ms), NULL},
-	[SET_SUBSCRIBE_BATCH] = {"upstream", "subscribe_batch", KIND_TIME, 0, 10 * S, "10ms", UPSTREAM(subscribe_batch_ms), NULL},
-	[SET_SOCKET]          = {"listen", "socket", KIND_TEXT, 1, PATH_MAX - 1, "/run/hpkvd/hpkvd.sock", LISTEN(socket), NULL},
-	[SET_MODE]            = {"listen", "mode", KIND_MODE, 0, 0777, "0660", LISTEN(mode), NULL},
-	[SET_GROUP]           = {"listen", "group", KIND_TEXT, 0, 256, "", AT(group), NULL},
-	[SET_MAX_CLIENTS]     = {"listen", "max_clients", KIND_COUNT, 1, 1000000, "10000", LISTEN(max_clients), NULL},
-	[SET_MAX_LINE]        = {"listen", "max_line", KIND_SIZE, 1 * KIB, 16 * MIB, "64K", LISTEN(max_line), NULL},
-	[SET_MAX_PIPELINE]    = {"listen", "max_pipeline", KIND_COUNT, 1, 1000000, "1024", LISTEN(max_pipeline), NULL},
-	[SET_OUTPUT_SOFT]     = {"listen", "output_soft", KIND_SIZE, 4 * KIB, 1024 * MIB, "256K", LISTEN(output_soft), NULL},
-	[SET_OUTPUT_HARD]     = {"listen", "output_hard", KIND_SIZE, 4 * KIB, 1024 * MIB, "8M", LISTEN(output_hard), NULL},
-	[SET_METRICS_LISTEN]  = {"metrics", "listen", KIND_TEXT, 0, PATH_MAX - 1, "", AT(metrics), NULL},
-	[SET_LOG_LEVEL]       = {"log", "level", KIND_CHOICE, 0, 0, "info", AT(config.log.level), levels},
+	[SET_URL] = {"upstream", "url", TEXT, 0, 2048, "", AT(url)},
+	[SET_API_KEY_FILE] = {"upstream", "api_key_file", TEXT, 1, PATH_MAX - 1, "api-key", AT(key_file)},
+	[SET_CA_FILE] = {"upstream", "ca_file", TEXT, 0, PATH_MAX - 1, "", U(ca_file)},
+	[SET_ACCESS_PATTERN] = {"upstream", "access_pattern", TEXT, 0, 2048, ".*", U(access_pattern)},
+	[SET_SUBSCRIBE_FIELD] = {"upstream", "subscribe_field", FIELDS, 0, 0, "both", U(subscribe_fields)},
+	[SET_RATE_LIMIT] = {"upstream", "rate_limit", COUNT, 0, 1000000, "0", U(rate_limit)},
+	[SET_MAX_IN_FLIGHT] = {"upstream", "max_in_flight", COUNT, 1, 65535, "256", U(max_in_flight)},
+	[SET_CONNECT_TIMEOUT] = {"upstream", "connect_timeout", TIME, 100, 10 * M, "5s", U(connect_timeout_ms)},
+	[SET_REQUEST_TIMEOUT] = {"upstream", "request_timeout", TIME, 1, 10 * M, "10s", U(request_timeout_ms)},
+	[SET_KEEPALIVE] = {"upstream", "keepalive", TIME, 100, 1 * H, "20s", U(keepalive_ms)},
+	[SET_BACKOFF_MIN] = {"upstream", "backoff_min", TIME, 1, 24 * H, "250ms", U(backoff_min_ms)},
+	[SET_BACKOFF_MAX] = {"upstream", "backoff_max", TIME, 1, 24 * H, "30s", U(backoff_max_ms)},
+	[SET_TOKEN_LIFETIME] = {"upstream", "token_lifetime", TIME, 1 * S, 168 * H, "2h", U(token_lifetime_ms)},
+	[SET_SUBSCRIBE_BATCH] = {"upstream", "subscribe_batch", TIME, 0, 10 * S, "10ms", U(subscribe_batch_ms)},
+	[SET_SOCKET] = {"listen", "socket", TEXT, 1, PATH_MAX - 1, "/run/hpkvd/hpkvd.sock", L(socket)},
+	[SET_MODE] = {"listen", "mode", MODE, 0, 0777, "0660", L(mode)},
+	[SET_GROUP] = {"listen", "group", TEXT, 0, 256, "", AT(group)},
+	[SET_MAX_CLIENTS] = {"listen", "max_clients", COUNT, 1, 1000000, "10000", L(max_clients)},
+	[SET_MAX_LINE] = {"listen", "max_line", SIZE, 1 * KIB, 16 * MIB, "64K", L(max_line)},
+	[SET_MAX_PIPELINE] = {"listen", "max_pipeline", COUNT, 1, 1000000, "1024", L(max_pipeline)},
+	[SET_OUTPUT_SOFT] = {"listen", "output_soft", SIZE, 4 * KIB, 1024 * MIB, "256K", L(output_soft)},
+	[SET_OUTPUT_HARD] = {"listen", "output_hard", SIZE, 4 * KIB, 1024 * MIB, "8M", L(output_hard)},
+	[SET_METRICS_LISTEN] = {"metrics", "listen", TEXT, 0, PATH_MAX - 1, "", AT(metrics)},
+	[SET_LOG_LEVEL] = {"log", "level", LEVEL, 0, 0, "info", AT(config.log.level)},
 /* clang-format on */
-#undef LISTEN
-#undef UPSTREAM
+#undef L
+#undef U
 #undef AT
 };
 _Static_assert(sizeof(settings) / sizeof(settings[0]) == SET_N, "a row for each setting");
@@ -137,15 +130,19 @@ static const struct unit {
 } time_units[] = {{"ms", MS}, {"s", S}, {"m", M}, {"h", H}, {NULL, 0}},
   size_units[] = {{"", 1}, {"K", KIB}, {"M", MIB}, {NULL, 0}}, no_units[] = {{"", 1}, {NULL, 0}};
 
-static const struct kind_of_number {
-	int base;
-	const struct unit *units;
+static const struct kind_of_value {
 	const char *what;
-} kinds[KIND_CHOICE] = {
-	[KIND_TIME] = {10, time_units, "a time (e.g. 500ms, 5s, 2m, 1h)"},
-	[KIND_SIZE] = {10, size_units, "a size in bytes (e.g. 4096, 64K, 8M)"},
-	[KIND_COUNT] = {10, no_units, "a whole number"},
-	[KIND_MODE] = {8, no_units, "a file mode (octal, e.g. 0660)"},
+	int base; /* of a number; 0: one of choices, or a text */
+	const struct unit *units;
+	const struct choice *choices;
+} kinds[KIND_N] = {
+	[TIME] = {"a time (e.g. 500ms, 5s, 2m, 1h)", 10, time_units, NULL},
+	[SIZE] = {"a size in bytes (e.g. 4096, 64K, 8M)", 10, size_units, NULL},
+	[COUNT] = {"a whole number", 10, no_units, NULL},
+	[MODE] = {"a file mode (octal, e.g. 0660)", 8, no_units, NULL},
+	[LEVEL] = {"a level", 0, NULL, levels},
+	[FIELDS] = {"one of its values", 0, NULL, subscribe_fields},
+	[TEXT] = {"a text", 0, NULL, NULL},
 };
 
 /* ---- what is wrong ---- */
@@ -229,28 +226,30 @@ static void *place_of(struct loader *l, enum setting_id id)
 static void store_number(void *place, enum kind kind, int64_t n)
 {
 	switch (kind) {
-	case KIND_TIME:
+	case TIME:
 		*(int64_t *)place = n;
 		return;
-	case KIND_SIZE:
+	case SIZE:
 		*(size_t *)place = (size_t)n;
 		return;
-	case KIND_COUNT:
-	case KIND_CHOICE:
+	case COUNT:
+	case LEVEL:
+	case FIELDS:
 		*(unsigned *)place = (unsigned)n;
 		return;
-	case KIND_MODE:
+	case MODE:
 		*(mode_t *)place = (mode_t)n;
 		return;
-	case KIND_TEXT:
+	case TEXT:
 	case KIND_N:
-		abort();
+		break;
 	}
+	abort();
 }
 
 /* Reads digits and a unit. What is too large for the type becomes INT64_MAX, which no range
  * contains. */
-static bool parse_number(const char *value, const struct kind_of_number *kind, int64_t *out)
+static bool parse_number(const char *value, const struct kind_of_value *kind, int64_t *out)
 {
 	const struct unit *unit = kind->units;
 	const char *p = value;
@@ -274,8 +273,7 @@ static bool parse_number(const char *value, const struct kind_of_number *kind, i
 }
 
 /* As it would be written in the file: in the largest unit that divides it. */
-static const char *print_number(char *out, size_t size, const struct kind_of_number *kind,
-				int64_t n)
+static const char *print_number(char *out, size_t size, const struct kind_of_value *kind, int64_t n)
 {
 	const struct unit *best = kind->units;
 
@@ -295,7 +293,7 @@ static const char *print_number(char *out, size_t size, const struct kind_of_num
 static void set_number(struct loader *l, enum setting_id id, const char *value)
 {
 	const struct setting *s = &settings[id];
-	const struct kind_of_number *kind = &kinds[s->kind];
+	const struct kind_of_value *kind = &kinds[s->kind];
 	char low[32], high[32];
 	int64_t n;
 
@@ -311,19 +309,20 @@ static void set_number(struct loader *l, enum setting_id id, const char *value)
 
 static void set_choice(struct loader *l, enum setting_id id, const char *value)
 {
-	const struct choice *c = settings[id].choices;
+	const struct kind_of_value *kind = &kinds[settings[id].kind];
+	const struct choice *c = kind->choices;
 	struct buf names = {0};
 
 	while (c->name && strcmp(c->name, value) != 0)
 		c++;
 	if (c->name) {
-		store_number(place_of(l, id), KIND_CHOICE, c->value);
+		store_number(place_of(l, id), settings[id].kind, c->value);
 		return;
 	}
-	for (c = settings[id].choices; c->name; c++)
+	for (c = kind->choices; c->name; c++)
 		buf_addf(&names, " %s", c->name);
-	fault(l, id, "'%.*s' is none of:%.*s", shown_length(value), value, (int)buf_len(&names),
-	      buf_span(&names).p);
+	fault(l, id, "'%.*s' is not %s:%.*s", shown_length(value), value, kind->what,
+	      (int)buf_len(&names), buf_span(&names).p);
 	buf_release(&names);
 }
 
@@ -344,22 +343,14 @@ static void set_text(struct loader *l, enum setting_id id, const char *value)
 
 static void set_value(struct loader *l, enum setting_id id, const char *value)
 {
-	switch (settings[id].kind) {
-	case KIND_TIME:
-	case KIND_SIZE:
-	case KIND_COUNT:
-	case KIND_MODE:
+	const struct kind_of_value *kind = &kinds[settings[id].kind];
+
+	if (kind->base)
 		set_number(l, id, value);
-		return;
-	case KIND_CHOICE:
+	else if (kind->choices)
 		set_choice(l, id, value);
-		return;
-	case KIND_TEXT:
+	else
 		set_text(l, id, value);
-		return;
-	case KIND_N:
-		abort();
-	}
 }
 
 /* ---- the file ---- */
@@ -489,31 +480,29 @@ static char *resolve_path(const struct loader *l, const char *dir, const char *p
 	return resolved;
 }
 
+static int64_t number_at(struct loader *l, enum setting_id id)
+{
+	const void *place = place_of(l, id);
+
+	return settings[id].kind == SIZE ? (int64_t) * (const size_t *)place
+					 : *(const int64_t *)place;
+}
+
 static void check_order(struct loader *l)
 {
 	for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
-		const struct setting *low = &settings[orders[i].low],
-				     *high = &settings[orders[i].high];
-		const struct kind_of_number *kind = &kinds[low->kind];
-		int64_t a, b;
+		enum setting_id low = orders[i].low, high = orders[i].high;
+		const struct kind_of_value *kind = &kinds[settings[low].kind];
 		char first[32], second[32];
 
-		if (l->bad[orders[i].low] || l->bad[orders[i].high])
+		if (l->bad[low] || l->bad[high] || number_at(l, low) <= number_at(l, high))
 			continue;
-		if (low->kind == KIND_TIME) {
-			a = *(int64_t *)place_of(l, orders[i].low);
-			b = *(int64_t *)place_of(l, orders[i].high);
-		} else {
-			a = (int64_t) * (size_t *)place_of(l, orders[i].low);
-			b = (int64_t) * (size_t *)place_of(l, orders[i].high);
-		}
-		if (a > b) /* named where it was written, in the line that came last */
-			fault(l,
-			      l->given[orders[i].low] > l->given[orders[i].high] ? orders[i].low
-										 : orders[i].high,
-			      "%s (%s) is greater than %s (%s)", low->name,
-			      print_number(first, sizeof(first), kind, a), high->name,
-			      print_number(second, sizeof(second), kind, b));
+		/* Named is the line that was written last. */
+		fault(l, l->given[low] > l->given[high] ? low : high,
+		      "%s (%s) is greater than %s (%s)", settings[low].name,
+		      print_number(first, sizeof(first), kind, number_at(l, low)),
+		      settings[high].name,
+		      print_number(second, sizeof(second), kind, number_at(l, high)));
 	}
 }
 
@@ -656,8 +645,7 @@ static void resolve_group(struct loader *l)
 	const struct group *group = getgrnam(name);
 	if (group)
 		*out = group->gr_gid;
-	else if (parse_number(name, &kinds[KIND_COUNT], &number) &&
-		 number < (int64_t)CONFIG_NO_GROUP)
+	else if (parse_number(name, &kinds[COUNT], &number) && number < (int64_t)CONFIG_NO_GROUP)
 		*out = (gid_t)number;
 	else
 		fault(l, SET_GROUP, "there is no group '%.*s'", shown_length(name), name);

@@ -48,12 +48,12 @@ static const char usage[] =
 
 static const char help[] =
 	"\n"
-	"Shares one connection to the HPKV service among the local clients of a Unix socket.\n"
+	"Shares one connection to the HPKV service among local clients of a Unix socket.\n"
 	"It stays in the foreground and logs to stderr, or to the journal under systemd.\n"
 	"\n"
 	"  -c, --config FILE    configuration; else $HPKVD_CONFIG, else\n"
 	"                       %s\n"
-	"  -t, --test           check the configuration and exit: 0, or 78 naming what is wrong\n"
+	"  -t, --test           check the configuration, say what is wrong, and exit\n"
 	"      --log-level L    error, warning, notice, info or debug; beats the file\n"
 	"      --version        print the versions of hpkvd and of its libraries\n"
 	"      --help           print this\n"
@@ -63,7 +63,7 @@ static const char help[] =
 	"              HPKV_API_KEY    API key, if there is no key file\n"
 	"signals:      SIGTERM, SIGINT  answer what is in flight, then exit\n"
 	"              SIGHUP           read the configuration and the key again\n"
-	"exit status:  0 ended as asked, 1 failed, 2 wrong usage, 78 wrong configuration\n";
+	"exit status:  0 ended as asked, 1 failed, 2 wrong usage, 78 configuration wrong\n";
 
 struct command_line {
 	const char *config_path;

@@ -1,21 +1,47 @@
 #!/bin/sh
-# install-packages.sh PACKAGE... - installs those Debian packages that are missing; quick and silent when none is.
-# A word COMMAND:PACKAGE stands for a package that is wanted only when there is no such command. Uses sudo unless it is root.
+# install-packages.sh build|try|check ... - installs the Debian packages that this needs, as far as they are missing; quick and
+# silent when none is. As root, or through sudo.
 set -eu
 
-missing=
-for word in "$@"; do
-	package=${word#*:}
-	case $word in
-	*:*) command -v "${word%%:*}" >/dev/null && continue ;;
+# COMMAND:PACKAGE is a package that is wanted only where there is no such command.
+build="gcc libc6-dev make autoconf automake pkg-config:pkg-config libevent-dev libssl-dev libwebsockets-dev libcjson-dev
+	libcurl4-openssl-dev libinih-dev libsystemd-dev"
+try="openssl socat"
+check="xz-utils git libcmocka-dev clang openssl python3 python3-wsproto ca-certificates node:nodejs npm:npm shellcheck"
+# Other versions of clang-format lay code out in other ways: tests/lint/format.test runs only with Debian 12's.
+if grep -q '^VERSION_CODENAME=bookworm' /etc/os-release 2>/dev/null; then
+	check="$check clang-format"
+fi
+
+wanted=
+for group in "$@"; do
+	case $group in
+	build) wanted="$wanted $build" ;;
+	try) wanted="$wanted $try" ;;
+	check) wanted="$wanted $check" ;;
+	*)
+		sed -n '2,3s/^# //p' "$0" >&2
+		exit 2
+		;;
 	esac
-	[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
+done
+
+is_there() {
+	case $1 in
+	*:*) command -v "${1%%:*}" >/dev/null ;;
+	*) [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ] ;;
+	esac
+}
+
+missing=
+for word in $wanted; do
+	is_there "$word" || missing="$missing ${word#*:}"
 done
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
-	echo "This script installs packages on Debian and its relatives only, and here is no apt-get." >&2
-	echo "Install what these Debian packages hold, then run it again with --no-install:$missing" >&2
+	echo "Packages are installed by this script on Debian and its relatives only, and here is no apt-get." >&2
+	echo "Install what these packages of Debian hold, then run it again with --no-install:$missing" >&2
 	exit 1
 fi
 

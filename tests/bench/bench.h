@@ -10,6 +10,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* What every key holds: 100 bytes, about what people measure such services with. */
+#define BENCH_TEN_BYTES "0123456789"
+#define BENCH_VALUE                                                                                \
+	BENCH_TEN_BYTES BENCH_TEN_BYTES BENCH_TEN_BYTES BENCH_TEN_BYTES BENCH_TEN_BYTES            \
+		BENCH_TEN_BYTES BENCH_TEN_BYTES BENCH_TEN_BYTES BENCH_TEN_BYTES BENCH_TEN_BYTES
+
 _Noreturn void bench_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* A whole number within bounds, from the command line; dies of anything else, naming the option. */

@@ -24,7 +24,7 @@ static void ask(const struct speech *speech, struct conn *c)
 	struct answer a;
 	int got = 0;
 
-	talker_init(&t, 0);
+	talker_init(&t, 0, false);
 	speech->request(&t, &c->out, 0);
 	if (!conn_flush(c))
 		bench_die("the peer has closed the connection");

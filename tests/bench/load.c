@@ -48,6 +48,7 @@ struct usage {
 struct load {
 	const struct speech *speech;
 	size_t n_clients, in_flight;
+	bool writes;
 	int64_t warmup_ns, measure_ns;
 	uint64_t count; /* 0: as many as the time allows */
 	struct client *clients;
@@ -114,7 +115,7 @@ static void open_clients(struct load *l, const char *to, SSL_CTX *tls)
 	for (size_t i = 0; i < l->n_clients; i++) {
 		struct client *c = &l->clients[i];
 		l->speech->connect(&c->conn, to, tls);
-		talker_init(&c->talker, i);
+		talker_init(&c->talker, i, l->writes);
 		c->slots = mem_zalloc(l->in_flight * sizeof *c->slots);
 		for (size_t k = 0; k < l->in_flight; k++)
 			c->slots[k].id = k;
@@ -204,7 +205,8 @@ static void report(const struct load *l)
 static const char usage[] =
 	"usage: bench-load --speech lines|websocket|redis --to SOCKET|PORT [--ca FILE] [--clients "
 	"N]\n"
-	"       [--in-flight N] [--warmup MS] [--seconds N | --count N] [--cpu-of NAME=PID]...";
+	"       [--in-flight N] [--warmup MS] [--seconds N | --count N] [--set] [--cpu-of "
+	"NAME=PID]...";
 
 static void watch_process(struct load *l, char *argument)
 {
@@ -222,11 +224,17 @@ struct target {
 };
 
 static const struct option options[] = {
-	{"speech", required_argument, NULL, 'k'},    {"to", required_argument, NULL, 't'},
-	{"ca", required_argument, NULL, 'a'},        {"clients", required_argument, NULL, 'n'},
-	{"in-flight", required_argument, NULL, 'p'}, {"warmup", required_argument, NULL, 'w'},
-	{"seconds", required_argument, NULL, 's'},   {"count", required_argument, NULL, 'c'},
-	{"cpu-of", required_argument, NULL, 'u'},    {NULL, 0, NULL, 0},
+	{"speech", required_argument, NULL, 'k'},
+	{"to", required_argument, NULL, 't'},
+	{"ca", required_argument, NULL, 'a'},
+	{"clients", required_argument, NULL, 'n'},
+	{"in-flight", required_argument, NULL, 'p'},
+	{"warmup", required_argument, NULL, 'w'},
+	{"seconds", required_argument, NULL, 's'},
+	{"count", required_argument, NULL, 'c'},
+	{"set", no_argument, NULL, 'e'},
+	{"cpu-of", required_argument, NULL, 'u'},
+	{NULL, 0, NULL, 0},
 };
 
 static void set_option(struct load *l, struct target *t, int option, char *argument)
@@ -255,6 +263,9 @@ static void set_option(struct load *l, struct target *t, int option, char *argum
 		break;
 	case 'c':
 		l->count = (uint64_t)bench_number("count", argument, 1, INT32_MAX);
+		break;
+	case 'e':
+		l->writes = true;
 		break;
 	case 'u':
 		watch_process(l, argument);

@@ -32,11 +32,6 @@ struct session {
 	bool upgraded;
 };
 
-#define TEN_BYTES "0123456789"
-#define HUNDRED_BYTES                                                                              \
-	TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES  \
-		TEN_BYTES
-
 struct request {
 	struct span op, key, id; /* as written, a string's quotes included */
 };
@@ -99,7 +94,7 @@ static size_t answer(struct span text, char out[ANSWER_MAX])
 	if (span_equal(r.op, SPAN("1")) || span_equal(r.op, SPAN("\"get\""))) {
 		p = put(p, SPAN("{\"code\":200,\"key\":"));
 		p = put(p, r.key);
-		p = put(p, SPAN(",\"value\":\"" HUNDRED_BYTES "\",\"messageId\":"));
+		p = put(p, SPAN(",\"value\":\"" BENCH_VALUE "\",\"messageId\":"));
 	} else {
 		p = put(p, SPAN("{\"code\":200,\"success\":true,\"message\":\"Record "
 				"inserted/updated successfully\","
@@ -118,8 +113,9 @@ static bool serve_frame(struct service *v, struct session *s, const struct ws_fr
 
 	switch (f->opcode) {
 	case WS_TEXT:
-		ws_append(&s->conn.out, WS_TEXT, false, (struct span){text, answer(payload, text)},
-			  SPAN(""));
+		n = answer(payload, text);
+		if (n)
+			ws_append(&s->conn.out, WS_TEXT, false, (struct span){text, n}, SPAN(""));
 		return !v->record_per_answer || conn_flush(&s->conn);
 	case WS_PING:
 		ws_append(&s->conn.out, WS_PONG, false, payload, SPAN(""));

@@ -6,13 +6,9 @@
 #include "bench.h"
 #include "ws.h"
 
-#define TEN_BYTES "0123456789"
-#define HUNDRED_BYTES                                                                              \
-	TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES  \
-		TEN_BYTES
-
-void talker_init(struct talker *t, size_t number)
+void talker_init(struct talker *t, size_t number, bool writes)
 {
+	t->writes = writes;
 	snprintf(t->key, sizeof t->key, "bench:%07zu", number % 10000000);
 	t->answered = 0;
 }
@@ -50,11 +46,22 @@ static bool last_id(struct span text, uint64_t *id)
 
 static int read_answer(struct span text, struct answer *a)
 {
-	static const char ok[] = "{\"code\":200,", echoed[] = "{\"op\":\"get\",";
+	static const char ok[] = "{\"code\":200,", echoed[] = "{\"op\":\"";
 
 	a->success = text.n > sizeof ok && (memcmp(text.p, ok, sizeof ok - 1) == 0 ||
 					    memcmp(text.p, echoed, sizeof echoed - 1) == 0);
 	return last_id(text, &a->id) ? 1 : -1;
+}
+
+/* What follows op, to the end of the object. */
+static void add_members(struct talker *t, struct buf *out, uint64_t id)
+{
+	add(out, SPAN(",\"key\":\""));
+	buf_add(out, t->key, TALKER_KEY);
+	add(out, t->writes ? SPAN("\",\"value\":\"" BENCH_VALUE "\",\"messageId\":")
+			   : SPAN("\",\"messageId\":"));
+	add_id(out, id);
+	add(out, SPAN("}"));
 }
 
 /* --- lines --- */
@@ -67,11 +74,9 @@ static void lines_connect(struct conn *c, const char *to, SSL_CTX *tls)
 
 static void lines_request(struct talker *t, struct buf *out, uint64_t id)
 {
-	add(out, SPAN("{\"op\":\"get\",\"key\":\""));
-	buf_add(out, t->key, TALKER_KEY);
-	add(out, SPAN("\",\"messageId\":"));
-	add_id(out, id);
-	add(out, SPAN("}\n"));
+	add(out, t->writes ? SPAN("{\"op\":\"set\"") : SPAN("{\"op\":\"get\""));
+	add_members(t, out, id);
+	add(out, SPAN("\n"));
 }
 
 static int lines_answer(struct talker *t, struct buf *in, struct answer *a)
@@ -92,14 +97,11 @@ static int lines_answer(struct talker *t, struct buf *in, struct answer *a)
 
 static void websocket_request(struct talker *t, struct buf *out, uint64_t id)
 {
-	char text[128]; /* twice what is needed: this buf never grows */
+	char text[256]; /* more than is ever needed: this buf does not grow */
 	struct buf b = {text, 0, 0, sizeof text};
 
-	add(&b, SPAN("{\"op\":1,\"key\":\""));
-	buf_add(&b, t->key, TALKER_KEY);
-	add(&b, SPAN("\",\"messageId\":"));
-	add_id(&b, id);
-	add(&b, SPAN("}"));
+	add(&b, t->writes ? SPAN("{\"op\":2") : SPAN("{\"op\":1"));
+	add_members(t, &b, id);
 	ws_append(out, WS_TEXT, true, buf_span(&b), SPAN(""));
 }
 
@@ -120,11 +122,11 @@ static int websocket_answer(struct talker *t, struct buf *in, struct answer *a)
 
 static void redis_request(struct talker *t, struct buf *out, uint64_t id)
 {
-	bool set = id == 0;
+	bool set = t->writes || id == 0;
 
 	add(out, set ? SPAN("*3\r\n$3\r\nSET\r\n$13\r\n") : SPAN("*2\r\n$3\r\nGET\r\n$13\r\n"));
 	buf_add(out, t->key, TALKER_KEY);
-	add(out, set ? SPAN("\r\n$100\r\n" HUNDRED_BYTES "\r\n") : SPAN("\r\n"));
+	add(out, set ? SPAN("\r\n$100\r\n" BENCH_VALUE "\r\n") : SPAN("\r\n"));
 }
 
 static int redis_answer(struct talker *t, struct buf *in, struct answer *a)
@@ -142,7 +144,7 @@ static int redis_answer(struct talker *t, struct buf *in, struct answer *a)
 	}
 	if (whole > text.n)
 		return 0;
-	*a = (struct answer){t->answered++, *text.p == '+' || length == 100};
+	*a = (struct answer){t->answered++, *text.p == '+' || length == sizeof BENCH_VALUE - 1};
 	buf_take(in, whole);
 	return 1;
 }

@@ -16,6 +16,7 @@ enum { TALKER_KEY = 13 }; /* bytes of a key */
 
 struct talker {
 	char key[TALKER_KEY + 1];
+	bool writes;       /* its requests are sets, not gets */
 	uint64_t answered; /* names the request that an answer without an id belongs to: they come
 			      in order */
 };
@@ -34,5 +35,5 @@ struct speech {
 	int (*answer)(struct talker *t, struct buf *in, struct answer *a);
 };
 
-void talker_init(struct talker *t, size_t number);
+void talker_init(struct talker *t, size_t number, bool writes);
 const struct speech *speech_named(const char *name); /* dies of an unknown one */

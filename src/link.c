@@ -1,0 +1,1062 @@
+/* How libwebsockets lives in our loop
+ *
+ * The library has a poll loop of its own, and we do not run it. libevent watches the connection's descriptor; when it
+ * is ready the library is entered through lws_service_fd() with a pollfd made up here, which is what the library's own
+ * event plugins do. All events of this room call enter() first and leave() last. In between the library may be on the
+ * stack, so nothing is destroyed there: a link that was freed or went down is only marked, and leave() settles it.
+ *
+ * What has to be known about the library, each learnt the hard way:
+ * - Its wish to write (a pong, a close reply) cannot be seen from outside, so it is offered to write after each read.
+ * - While connecting it takes "no error on the socket" for "connected", so it must not be entered before the socket
+ *   is writable.
+ * - OpenSSL reads ahead, so that one read() brings many small TLS records; what it holds is not seen by epoll, so it is
+ *   read until nothing is left, or the rest is left to a timer of zero.
+ * - Bytes that came together with the answered upgrade are held by the library itself and only its own loop hands them
+ *   on. lws_service_adjust_timeout() tells that there are some, lws_service(-1) is one turn of that loop.
+ * - It cuts long request lines without a word (version 4.1.6 at 2 KB). So it is given "/" for a path, and the real one is
+ *   put in its place in the finished request. This also keeps the secret in it away from the library's own memory.
+ * - Frames are made here (frame.c) and handed over as raw bytes, many at once: the library would make a TLS record, a
+ *   write() and a read of /dev/urandom of each. It puts its own control frames between two such writes, therefore each
+ *   write ends at the end of a frame. */
+#include "link.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include <libwebsockets.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+
+#include "buf.h"
+#include "frame.h"
+#include "log.h"
+#include "mem.h"
+#include "trust.h"
+
+enum {
+	SERVICE_BUFFER = 65536,   /* the library reads and makes requests in it */
+	HANDSHAKE_RESERVE = 12,   /* of it, what the library keeps back for itself when a request is made */
+	HANDSHAKE_MAX = 1024,     /* the request without its path */
+	PATH_MAX_LENGTH = 15000,  /* with the above it fits into one TLS record and any fresh socket's buffer */
+	HOST_MAX = 100,           /* the library has 120 bytes for the Host line */
+	BATCH = 16384,            /* bytes of frames in one write: a full TLS record */
+	READ_AHEAD = 65536,       /* bytes that OpenSSL asks the kernel for at once */
+	SHARE = 65536,            /* bytes of messages handed on in one turn of the loop */
+	READS = 8,                /* reads in one turn, should they bring no messages */
+	WRITES = 4,               /* offers to write in one turn: control frames take one each */
+	CLOSE_MS = 2000,          /* for a close frame to go out and be answered */
+	TICK_BUSY_S = 1,          /* turns of the library's own loop while a link is neither open nor down */
+	TICK_IDLE_S = 10,         /* ... and otherwise, for the route changes that version 4.3 follows */
+	BACKSTOP_S = 3600,        /* the library's own timeouts; ours are always shorter */
+};
+
+enum link_state { LINK_STARTING, LINK_CONNECTING, LINK_SHAKING, LINK_OPEN, LINK_CLOSING, LINK_DOWN, LINK_STATE_N };
+
+static const char *const state_name[] = {"starting", "connecting", "shaking hands", "open", "closing", "down"};
+_Static_assert(sizeof(state_name) / sizeof(state_name[0]) == LINK_STATE_N, "a name for each state");
+
+struct link_context {
+	struct event_base *base;
+	SSL_CTX *tls;
+	struct lws_context *lws;
+	struct lws_vhost *direct, *proxied; /* a proxy is a property of a vhost, not of a connection */
+	struct event *tick;
+	LIST_HEAD(, link) links;
+	unsigned inside;         /* how deep we are between enter() and leave() */
+	bool tick_stale;         /* a link changed its state */
+	unsigned long tls_fault; /* OpenSSL's code of what went wrong in the current entry; 0: nothing */
+};
+
+struct link {
+	LIST_ENTRY(link) entry; /* link_context::links */
+	struct link_context *ctx;
+	const struct link_ops *ops;
+	void *owner;
+
+	enum link_state state;
+	bool freed; /* by its owner: no callback any more */
+	bool told;  /* closed() was called */
+	struct link_end end;
+	char why[160];
+
+	char *address, *host, *host_header, *path, *proxy; /* path: NULL once it was sent */
+	uint16_t port;
+	bool tls;
+	size_t max_message;
+
+	struct lws *wsi;                   /* the library's connection; NULL before and after */
+	struct event *readable, *writable; /* of its socket */
+	struct event *kick;                /* runs behind the events of this turn: begin to connect, or send what was queued */
+	struct event *more;                /* runs in the next turn: read on */
+	struct event *deadline;            /* for being open, or for being closed */
+
+	struct buf tx;     /* whole frames */
+	size_t in_library; /* bytes of the last write that the library still holds, or a little more */
+	bool was_unsent;   /* at the end of a turn: drained() is owed */
+	bool kicked, ping_wanted;
+	int close_wanted; /* code of the close frame to send; 0: none */
+
+	struct buf rx; /* a message in pieces */
+	bool truncated;
+	size_t share; /* bytes handed on in this turn */
+};
+
+static void enter(struct link_context *ctx)
+{
+	ctx->inside++;
+}
+
+/* --- how a link ends --- */
+
+static void set_state(struct link *l, enum link_state state)
+{
+	log_debug("link to %s: %s -> %s", l->host, state_name[l->state], state_name[state]);
+	l->state = state;
+	l->ctx->tick_stale = true;
+}
+
+static void unwatch(struct link *l)
+{
+	if (l->readable)
+		event_free(l->readable);
+	if (l->writable)
+		event_free(l->writable);
+	l->readable = l->writable = NULL;
+	event_del(l->kick);
+	event_del(l->more);
+	event_del(l->deadline);
+	l->kicked = false;
+}
+
+/* The link is down, for this reason unless an earlier one is known. The library's connection may still be there. */
+static void __attribute__((format(printf, 2, 3))) go_down(struct link *l, const char *format, ...)
+{
+	va_list args;
+
+	if (l->state == LINK_DOWN)
+		return;
+	va_start(args, format);
+	vsnprintf(l->why, sizeof(l->why), format, args);
+	va_end(args);
+	unwatch(l);
+	set_state(l, LINK_DOWN);
+}
+
+/* Lets the library do its work on this connection; false when the connection is gone. */
+static bool serve(struct link *l, short revents)
+{
+	struct lws_pollfd p = {.fd = lws_get_socket_fd(l->wsi), .events = POLLIN | POLLOUT, .revents = revents};
+
+	l->ctx->tls_fault = 0;
+	errno = 0;
+	lws_service_fd(l->ctx->lws, &p);
+	return l->wsi;
+}
+
+/* Destroys the library's connection, whatever state it is in. "Hung up" is the one event upon which the library does
+ * not try to be polite or to flush anything. */
+static void kill_connection(struct link *l)
+{
+	unwatch(l);
+	if (l->wsi && lws_get_socket_fd(l->wsi) >= 0)
+		serve(l, POLLHUP);
+	if (l->wsi)
+		lws_set_timeout(l->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
+	if (l->wsi) {
+		lws_set_wsi_user(l->wsi, NULL); /* it may never call us again */
+		l->wsi = NULL;
+	}
+}
+
+static void wipe_string(char **s)
+{
+	if (*s)
+		mem_wipe(*s, strlen(*s));
+	free(*s);
+	*s = NULL;
+}
+
+static void destroy(struct link *l)
+{
+	LIST_REMOVE(l, entry);
+	event_free(l->kick);
+	event_free(l->more);
+	event_free(l->deadline);
+	buf_release(&l->tx);
+	buf_release(&l->rx);
+	wipe_string(&l->path);
+	free(l->address);
+	free(l->host);
+	free(l->host_header);
+	free(l->proxy);
+	free(l);
+}
+
+static struct link *find_unsettled(const struct link_context *ctx)
+{
+	struct link *l;
+
+	LIST_FOREACH(l, &ctx->links, entry) {
+		if (l->freed || (l->state == LINK_DOWN && !l->told))
+			return l;
+	}
+	return NULL;
+}
+
+static void settle(struct link *l)
+{
+	kill_connection(l);
+	if (l->freed) {
+		destroy(l);
+		return;
+	}
+	l->told = true;
+	l->end.why = l->why;
+	l->ops->closed(l->owner, &l->end);
+}
+
+static void set_tick(struct link_context *ctx)
+{
+	struct timeval interval = {.tv_sec = TICK_IDLE_S};
+	struct link *l;
+
+	LIST_FOREACH(l, &ctx->links, entry) {
+		if (l->state != LINK_OPEN && l->state != LINK_DOWN)
+			interval.tv_sec = TICK_BUSY_S;
+	}
+	event_add(ctx->tick, &interval);
+	ctx->tick_stale = false;
+}
+
+/* The library is not on the stack any more when the outermost one is left, so everything may be destroyed. Owners who
+ * are called from here may free any link: that is only another one to settle. */
+static void leave(struct link_context *ctx)
+{
+	struct link *l;
+
+	if (ctx->inside == 1) {
+		while ((l = find_unsettled(ctx)))
+			settle(l);
+		if (ctx->tick_stale)
+			set_tick(ctx);
+	}
+	ctx->inside--;
+}
+
+/* --- why it ended --- */
+
+/* What the kernel said; NULL when errno is about something else. */
+static const char *errno_phrase(int err)
+{
+	switch (err) {
+	case ECONNREFUSED:
+	case ECONNRESET:
+	case ECONNABORTED:
+	case EPIPE:
+	case ETIMEDOUT:
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+	case ENETDOWN:
+	case EADDRNOTAVAIL:
+	case EAFNOSUPPORT:
+	case EACCES:
+	case EPERM:
+	case EMFILE:
+	case ENFILE:
+	case ENOBUFS:
+	case ENOMEM:
+		return strerror(err);
+	default:
+		return NULL;
+	}
+}
+
+/* The library's phrases that a reader of our log should not have to decipher. */
+static const struct {
+	const char *theirs, *ours;
+} phrases[] = {
+	{"read failed", "the connection was closed before the upgrade was answered"},
+	{"Peer hung up", "the connection was closed before the upgrade was answered"},
+	{"closed before established", "the connection was closed before the upgrade was answered"},
+	{"Closed before conn", "the connection was closed before the upgrade was answered"},
+	{"problems parsing header", "the answer to the upgrade is not HTTP"},
+	{"HS: URI missing", "the answer to the upgrade is not HTTP"},
+	{"HS: ACCEPT missing", "the answer to the upgrade lacks Sec-WebSocket-Accept"},
+	{"HS: Accept hash wrong", "the answer to the upgrade has a wrong Sec-WebSocket-Accept"},
+	{"HS: UPGRADE missing", "the answer to the upgrade lacks Upgrade"},
+	{"HS: Upgrade to something other than websocket", "the answer is an upgrade to something else"},
+	{"HS: UPGRADE malformed", "the answer to the upgrade has a wrong Connection header"},
+	{"HS: EXT: unknown ext", "the answer to the upgrade names an extension that was not offered"},
+	{"HS: PROTOCOL malformed", "the answer to the upgrade names a subprotocol that was not offered"},
+	{"proxy not h1", "the proxy refused to connect"},
+	{"proxy conn dead", "the proxy closed the connection"},
+	{"proxy read err", "the proxy closed the connection"},
+};
+
+static const char *translate(const char *theirs, size_t n)
+{
+	for (size_t i = 0; i < sizeof(phrases) / sizeof(phrases[0]); i++) {
+		size_t length = strlen(phrases[i].theirs);
+		if (n >= length && memcmp(theirs, phrases[i].theirs, length) == 0)
+			return phrases[i].ours;
+	}
+	return NULL;
+}
+
+static const char *tls_phrase(const struct link_context *ctx)
+{
+	const char *reason = ctx->tls_fault ? ERR_reason_error_string(ctx->tls_fault) : NULL;
+
+	return reason ? reason : "the connection was closed";
+}
+
+/* Retry-After is a number of seconds or a date. */
+static int retry_after(struct lws *wsi)
+{
+	char text[64];
+	char *end;
+	struct tm tm = {0};
+
+	if (lws_hdr_copy(wsi, text, sizeof(text), WSI_TOKEN_HTTP_RETRY_AFTER) <= 0)
+		return -1;
+	errno = 0;
+	long seconds = strtol(text, &end, 10);
+	if (end == text && strptime(text, "%a, %d %b %Y %H:%M:%S GMT", &tm))
+		seconds = (long)(timegm(&tm) - time(NULL));
+	else if (end == text || *end)
+		return -1;
+	return seconds < 0 ? 0 : seconds > 86400 ? 86400 : (int)seconds;
+}
+
+static void on_failed(struct link *l, struct lws *wsi, const char *theirs, size_t n)
+{
+	int err = errno;
+	SSL *ssl = l->tls ? lws_get_ssl(wsi) : NULL;
+	long verdict = ssl ? SSL_get_verify_result(ssl) : X509_V_OK;
+	int status = (int)lws_http_client_http_response(wsi);
+	const char *ours = theirs ? translate(theirs, n) : NULL;
+
+	if (l->state == LINK_DOWN)
+		return;
+	if (verdict != X509_V_OK) {
+		go_down(l, "the server's certificate is refused: %s", X509_verify_cert_error_string(verdict));
+	} else if (status && status != 101) {
+		l->end.http_status = status;
+		l->end.retry_after_s = retry_after(wsi);
+		go_down(l, "the upgrade was answered with HTTP status %d", status);
+	} else if (errno_phrase(err)) {
+		go_down(l, "%s", errno_phrase(err));
+	} else if (ssl && !SSL_is_init_finished(ssl)) {
+		go_down(l, "the TLS handshake failed: %s", tls_phrase(l->ctx));
+	} else if (ours) {
+		go_down(l, "%s", ours);
+	} else {
+		go_down(l, "the upgrade failed: %.*s", theirs ? (int)n : 7, theirs ? theirs : "unknown");
+	}
+}
+
+/* Did the stream end, or did the library end it because of what it read? TLS remembers; a plain socket is asked. */
+static bool stream_ended(struct link *l, struct lws *wsi)
+{
+	SSL *ssl = l->tls ? lws_get_ssl(wsi) : NULL;
+	char c;
+
+	if (ssl)
+		return (SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN) ||
+		       strcmp(SSL_state_string_long(ssl), "error") == 0;
+	return recv(lws_get_socket_fd(wsi), &c, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+static void on_lost(struct link *l, struct lws *wsi)
+{
+	int err = errno;
+
+	if (l->state == LINK_DOWN)
+		return;
+	if (l->end.close_code)
+		go_down(l, "the service closed it with code %d", l->end.close_code);
+	else if (l->state == LINK_CLOSING)
+		go_down(l, "closed as asked");
+	else if (errno_phrase(err))
+		go_down(l, "%s", errno_phrase(err));
+	else if (stream_ended(l, wsi))
+		go_down(l, "the service closed the connection without a close frame");
+	else
+		go_down(l, "the service sent a frame that breaks the WebSocket protocol");
+}
+
+/* --- callbacks of the library --- */
+
+/* The link gets a turn behind the events of this one. */
+static void kick(struct link *l)
+{
+	if (l->kicked || l->freed)
+		return;
+	l->kicked = true;
+	event_active(l->kick, EV_TIMEOUT, 1);
+}
+
+static int on_established(struct link *l, struct lws *wsi)
+{
+	SSL *ssl = l->tls ? lws_get_ssl(wsi) : NULL;
+
+	if (l->freed || l->state == LINK_DOWN)
+		return -1;
+	if (ssl)
+		SSL_set_read_ahead(ssl, 1);
+	event_del(l->deadline);
+	wipe_string(&l->path);
+	l->end.was_open = true;
+	set_state(l, LINK_OPEN);
+	l->ops->open(l->owner);
+	kick(l); /* for what was queued before */
+	return l->freed ? -1 : 0;
+}
+
+/* Puts the real path where the library wrote "/". It offers the request's end, for headers to be appended, and how much
+ * room is left; so where the request begins is known, and what stands there is checked. */
+static int put_path(struct link *l, char **end, size_t room)
+{
+	static const char before[] = "GET / HTTP/1.1\r\n";
+	const size_t method = sizeof("GET ") - 1;
+	size_t used = SERVICE_BUFFER - HANDSHAKE_RESERVE - room;
+	size_t n = l->path ? strlen(l->path) : 0;
+	char *start = *end - used;
+
+	if (!n || n > room || used < sizeof(before) || used > HANDSHAKE_MAX || memcmp(start, before, sizeof(before) - 1)) {
+		go_down(l, "this version of libwebsockets makes requests in an unknown way");
+		return -1;
+	}
+	memmove(start + method + n, start + method + 1, used - method - 1);
+	memcpy(start + method, l->path, n);
+	*end += n - 1;
+	return 0;
+}
+
+/* A second opinion on whom the certificate is for: the library takes a host that it cannot parse for none at all. */
+static int check_certificate(struct link *l, X509_STORE_CTX *store, bool verified)
+{
+	X509 *certificate = X509_STORE_CTX_get_current_cert(store);
+	unsigned char ip[16];
+
+	if (!l || !verified || X509_STORE_CTX_get_error_depth(store) != 0)
+		return l && verified ? 0 : -1;
+	if (evutil_inet_pton(AF_INET, l->host, ip) == 1) {
+		if (X509_check_ip_asc(certificate, l->host, 0) == 1)
+			return 0;
+		X509_STORE_CTX_set_error(store, X509_V_ERR_IP_ADDRESS_MISMATCH);
+		return -1;
+	}
+	if (X509_check_host(certificate, l->host, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1)
+		return 0;
+	X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH);
+	return -1;
+}
+
+static void keep_piece(struct link *l, const char *p, size_t n)
+{
+	size_t room = l->max_message - buf_len(&l->rx);
+
+	l->truncated |= n > room;
+	buf_add(&l->rx, p, n < room ? n : room);
+}
+
+static int on_receive(struct link *l, struct lws *wsi, const char *p, size_t n)
+{
+	bool first = lws_is_first_fragment(wsi), final = lws_is_final_fragment(wsi);
+	unsigned flags = lws_frame_is_binary(wsi) ? LINK_BINARY : 0;
+	struct span text = {p, n};
+
+	if (l->freed || l->state == LINK_DOWN)
+		return -1;
+	l->share += n;
+	if (first) {
+		l->truncated = false;
+		buf_take(&l->rx, buf_len(&l->rx));
+	}
+	if (first && final) {
+		l->truncated = n > l->max_message;
+		text.n = l->truncated ? l->max_message : n;
+	} else {
+		keep_piece(l, p, n);
+		text = buf_span(&l->rx);
+	}
+	if (!final)
+		return 0;
+	l->ops->message(l->owner, text, flags | (l->truncated ? LINK_TRUNCATED : 0));
+	if (l->rx.size > SERVICE_BUFFER)
+		buf_release(&l->rx);
+	return l->freed ? -1 : 0;
+}
+
+static int write_batch(struct link *l, struct lws *wsi, struct buf *queue)
+{
+	size_t n = frame_batch(queue, BATCH);
+
+	if (lws_write(wsi, (unsigned char *)buf_span(queue).p, n, LWS_WRITE_RAW) < 0)
+		return -1;
+	buf_take(queue, n);
+	l->in_library = lws_partial_buffered(wsi) ? n : 0;
+	return 0;
+}
+
+static int write_ping(struct link *l, struct lws *wsi)
+{
+	struct buf ping = {0};
+
+	frame_append(&ping, FRAME_PING, SPAN(""), SPAN(""));
+	int err = write_batch(l, wsi, &ping);
+	buf_release(&ping);
+	l->ping_wanted = false;
+	return err;
+}
+
+/* The library may be written to: it holds nothing and has no control frame of its own to send. */
+static int on_writable(struct link *l, struct lws *wsi)
+{
+	if (l->freed || l->state != LINK_OPEN)
+		return l->freed ? -1 : 0;
+	if (l->ping_wanted && write_ping(l, wsi) < 0)
+		return -1;
+	while (buf_len(&l->tx) && !lws_partial_buffered(wsi)) {
+		if (write_batch(l, wsi, &l->tx) < 0)
+			return -1;
+	}
+	if (l->close_wanted && !buf_len(&l->tx) && !lws_partial_buffered(wsi)) {
+		lws_close_reason(wsi, (enum lws_close_status)l->close_wanted, NULL, 0);
+		set_state(l, LINK_CLOSING);
+		return -1; /* "close it": the frame goes out at the next offer to write */
+	}
+	return 0;
+}
+
+static void set_deadline(struct link *l, int ms)
+{
+	struct timeval t = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+
+	event_add(l->deadline, &t);
+}
+
+/* The library answers a close frame by itself. What is still queued can't be sent any more. */
+static int on_peer_close(struct link *l, const unsigned char *p, size_t n)
+{
+	if (l->state != LINK_OPEN && l->state != LINK_CLOSING)
+		return 0;
+	l->end.close_code = n >= 2 ? p[0] << 8 | p[1] : LWS_CLOSE_STATUS_NO_STATUS;
+	buf_release(&l->tx);
+	if (l->state == LINK_OPEN) {
+		set_deadline(l, CLOSE_MS);
+		set_state(l, LINK_CLOSING);
+	}
+	return 0;
+}
+
+static int on_pong(struct link *l)
+{
+	if (l->freed || l->state != LINK_OPEN)
+		return l->freed ? -1 : 0;
+	l->ops->pong(l->owner);
+	return l->freed ? -1 : 0;
+}
+
+/* All that the library ever says. The user pointer is the link only where this passes it on as one: for some reasons the
+ * library passes something else. */
+static int on_library(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t n)
+{
+	if (reason == LWS_CALLBACK_OPENSSL_PERFORM_SERVER_CERT_VERIFICATION)
+		return check_certificate(lws_wsi_user(wsi), user, n);
+	if (!user)
+		return 0;
+	switch ((int)reason) {
+	case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
+		return put_path(user, in, n);
+	case LWS_CALLBACK_CLIENT_ESTABLISHED:
+		return on_established(user, wsi);
+	case LWS_CALLBACK_CLIENT_RECEIVE:
+		return on_receive(user, wsi, in, n);
+	case LWS_CALLBACK_CLIENT_RECEIVE_PONG:
+		return on_pong(user);
+	case LWS_CALLBACK_CLIENT_WRITEABLE:
+		return on_writable(user, wsi);
+	case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
+		return on_peer_close(user, in, n);
+	case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
+		on_failed(user, wsi, in, n);
+		return 0;
+	case LWS_CALLBACK_CLIENT_CLOSED:
+		on_lost(user, wsi);
+		return 0;
+	case LWS_CALLBACK_WSI_DESTROY:
+		on_lost(user, wsi); /* mostly it is down by now */
+		((struct link *)user)->wsi = NULL;
+		return 0;
+	default:
+		return 0;
+	}
+}
+
+/* --- events of our loop --- */
+
+/* Reading goes on in the next turn, behind whatever else is ready. The socket is not watched meanwhile: it would wake us
+ * for the same bytes. */
+static void read_later(struct link *l)
+{
+	static const struct timeval now;
+
+	event_del(l->readable);
+	event_add(l->more, &now);
+}
+
+/* One turn of the library's own loop. It may read a record of an open link and leave more in OpenSSL's hands, so each of
+ * them reads on. */
+static void run_library(struct link_context *ctx)
+{
+	struct link *l;
+
+	lws_service(ctx->lws, -1);
+	LIST_FOREACH(l, &ctx->links, entry) {
+		if (l->state == LINK_OPEN && l->wsi && l->tls && !l->freed)
+			read_later(l);
+	}
+}
+
+static bool wants_to_write(const struct link *l)
+{
+	return l->state == LINK_CLOSING ||
+	       (l->state == LINK_OPEN && (buf_len(&l->tx) || l->ping_wanted || l->close_wanted));
+}
+
+/* Offers the library to write, until it has nothing more to send or the kernel takes no more. */
+static void write_on(struct link *l)
+{
+	for (int i = 0; i < WRITES; i++) {
+		if (!serve(l, POLLOUT) || l->freed || l->state == LINK_DOWN)
+			return;
+		if (lws_partial_buffered(l->wsi)) {
+			event_add(l->writable, NULL);
+			break;
+		}
+		l->in_library = 0;
+		if (!wants_to_write(l))
+			break;
+	}
+	bool unsent = link_unsent(l);
+	if (l->was_unsent && !unsent && l->state == LINK_OPEN)
+		l->ops->drained(l->owner);
+	l->was_unsent = unsent;
+}
+
+static void read_on(struct link *l)
+{
+	SSL *ssl;
+
+	l->share = 0;
+	for (int i = 0;; i++) {
+		if (!serve(l, POLLIN) || l->freed || l->state == LINK_DOWN)
+			return;
+		ssl = l->tls && l->state == LINK_OPEN ? lws_get_ssl(l->wsi) : NULL;
+		if (!ssl || !SSL_has_pending(ssl) || SSL_want_read(ssl))
+			break;
+		if (l->share > SHARE || i == READS) {
+			read_later(l);
+			break;
+		}
+	}
+	if (!event_pending(l->writable, EV_WRITE, NULL))
+		write_on(l);
+	if (!l->freed && l->state != LINK_DOWN && !lws_service_adjust_timeout(l->ctx->lws, 1, 0))
+		run_library(l->ctx);
+}
+
+/* The TCP connection is there, or it failed and the kernel says why. Asking takes the error off the socket, so the
+ * library, which would ask next, is not entered in that case. */
+static void connected(struct link *l)
+{
+	int err = 0;
+	socklen_t n = sizeof(err);
+
+	if (getsockopt(lws_get_socket_fd(l->wsi), SOL_SOCKET, SO_ERROR, &err, &n) < 0)
+		err = errno;
+	if (err) {
+		go_down(l, "%s", strerror(err));
+		return;
+	}
+	set_state(l, LINK_SHAKING);
+	if (serve(l, POLLOUT) && l->state != LINK_DOWN)
+		event_add(l->readable, NULL);
+}
+
+static void on_io(evutil_socket_t fd, short what, void *user)
+{
+	struct link *l = user;
+	struct link_context *ctx = l->ctx;
+
+	(void)fd;
+	enter(ctx);
+	if ((what & EV_WRITE) && l->state == LINK_CONNECTING)
+		connected(l);
+	else if (what & EV_WRITE)
+		write_on(l);
+	if ((what & EV_READ) && l->wsi && !l->freed && l->state != LINK_DOWN)
+		read_on(l);
+	leave(ctx);
+}
+
+static void on_more(evutil_socket_t fd, short what, void *user)
+{
+	struct link *l = user;
+	struct link_context *ctx = l->ctx;
+
+	(void)fd, (void)what;
+	enter(ctx);
+	event_add(l->readable, NULL);
+	read_on(l);
+	leave(ctx);
+}
+
+static void watch(struct link *l, int fd)
+{
+	l->readable = event_new(l->ctx->base, fd, EV_READ | EV_PERSIST, on_io, l);
+	l->writable = event_new(l->ctx->base, fd, EV_WRITE, on_io, l);
+	if (!l->readable || !l->writable)
+		go_down(l, "no memory");
+	else
+		event_add(l->writable, NULL);
+}
+
+/* Version 4.3 follows the routes of the machine and believes to know what can be reached: first let it hear the news. */
+static void begin(struct link *l)
+{
+	struct lws_client_connect_info info = {
+		.context = l->ctx->lws,
+		.vhost = l->proxy ? l->ctx->proxied : l->ctx->direct,
+		.address = l->proxy ? l->host : l->address,
+		.port = l->port,
+		.host = l->host_header,
+		.path = "/",
+		.ssl_connection = (l->tls ? LCCSCF_USE_SSL : 0) | LCCSCF_HTTP_NO_FOLLOW_REDIRECT,
+		.alpn = "http/1.1",
+		.local_protocol_name = "hpkv",
+		.userdata = l,
+		.pwsi = &l->wsi,
+	};
+
+	run_library(l->ctx);
+	set_state(l, LINK_CONNECTING);
+	if (l->proxy && lws_set_proxy(l->ctx->proxied, l->proxy) < 0) {
+		go_down(l, "libwebsockets refuses the proxy's address");
+		return;
+	}
+	errno = 0;
+	if (!lws_client_connect_via_info(&info)) {
+		const char *phrase = errno_phrase(errno);
+		l->wsi = NULL;
+		go_down(l, "%s", phrase ? phrase : "libwebsockets could not begin to connect");
+		return;
+	}
+	if (lws_get_socket_fd(l->wsi) < 0)
+		go_down(l, "libwebsockets has no room for another connection");
+	else if (l->state != LINK_DOWN)
+		watch(l, lws_get_socket_fd(l->wsi));
+}
+
+static void on_kick(evutil_socket_t fd, short what, void *user)
+{
+	struct link *l = user;
+	struct link_context *ctx = l->ctx;
+
+	(void)fd, (void)what;
+	enter(ctx);
+	l->kicked = false;
+	if (l->close_wanted && l->state < LINK_OPEN)
+		go_down(l, "closed as asked before it was open");
+	else if (l->state == LINK_STARTING)
+		begin(l);
+	else if (wants_to_write(l) && !event_pending(l->writable, EV_WRITE, NULL))
+		write_on(l);
+	leave(ctx);
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *user)
+{
+	struct link *l = user;
+	struct link_context *ctx = l->ctx;
+	SSL *ssl = l->tls && l->wsi ? lws_get_ssl(l->wsi) : NULL;
+
+	(void)fd, (void)what;
+	enter(ctx);
+	if (l->end.was_open)
+		go_down(l, "closed, but the service did not answer the close frame in time");
+	else if (l->state < LINK_SHAKING)
+		go_down(l, "timed out while connecting");
+	else if (l->tls && !(ssl && SSL_is_init_finished(ssl)))
+		go_down(l, "timed out in the TLS handshake");
+	else
+		go_down(l, "timed out waiting for the upgrade to be answered");
+	leave(ctx);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *user)
+{
+	struct link_context *ctx = user;
+
+	(void)fd, (void)what;
+	enter(ctx);
+	run_library(ctx);
+	leave(ctx);
+}
+
+/* --- the context --- */
+
+/* The library's log. It never saw the secrets in our paths, but what a server says may repeat them. */
+static void on_log(int level, const char *line)
+{
+	static const char *const names[] = {"apiKey=", "token="};
+	char text[512];
+
+	(void)level;
+	snprintf(text, sizeof(text), "%s", line);
+	text[strcspn(text, "\r\n")] = '\0';
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		char *secret = strstr(text, names[i]);
+		if (secret)
+			secret[strlen(names[i])] = '\0'; /* and whatever follows */
+	}
+	log_debug("libwebsockets: %s", text);
+}
+
+/* OpenSSL tells here why a handshake fails; the library forgets it before it tells us that it failed. */
+static void on_tls_info(const SSL *ssl, int where, int ret)
+{
+	struct link_context *ctx = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+
+	if ((where & SSL_CB_EXIT) && ret <= 0 && ERR_peek_last_error())
+		ctx->tls_fault = ERR_peek_last_error();
+}
+
+static SSL_CTX *make_tls(struct link_context *ctx, const char *ca_file, const char **why)
+{
+	SSL_CTX *tls = SSL_CTX_new(TLS_client_method());
+
+	if (!tls) {
+		*why = "OpenSSL can't be initialised";
+		return NULL;
+	}
+	if (trust_fill(SSL_CTX_get_cert_store(tls), ca_file, why) < 0) {
+		SSL_CTX_free(tls);
+		return NULL;
+	}
+	SSL_CTX_set_min_proto_version(tls, TLS1_2_VERSION);
+	SSL_CTX_set_verify(tls, SSL_VERIFY_PEER, NULL);
+	SSL_CTX_set_mode(tls, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+	SSL_CTX_set_default_read_buffer_len(tls, READ_AHEAD);
+	SSL_CTX_set_session_cache_mode(tls, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_app_data(tls, ctx);
+	SSL_CTX_set_info_callback(tls, on_tls_info);
+	return tls;
+}
+
+static bool make_library(struct link_context *ctx)
+{
+	static const struct lws_protocols protocols[] = {
+		{.name = "hpkv", .callback = on_library, .rx_buffer_size = SERVICE_BUFFER - LWS_PRE,
+		 .tx_packet_size = SERVICE_BUFFER},
+		{0},
+	};
+	/* All zero: no pings of its own. Ours go between whole frames and are answered to whoever sent them. */
+	static const lws_retry_bo_t no_pings;
+	struct lws_context_creation_info info = {
+		.port = CONTEXT_PORT_NO_LISTEN,
+		.protocols = protocols,
+		.options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
+		.pt_serv_buf_size = SERVICE_BUFFER,
+		.fd_limit_per_thread = 64, /* of the library's own descriptors */
+		.max_http_header_data = 16384,
+		.timeout_secs = BACKSTOP_S,
+		.connect_timeout_secs = BACKSTOP_S,
+		.retry_and_idle_policy = &no_pings,
+		.provided_client_ssl_ctx = ctx->tls,
+	};
+
+	/* The library would obey it behind our back, resolving the proxy's name in a blocking way. */
+	unsetenv("http_proxy");
+	unsetenv("socks_proxy");
+	lws_set_log_level(LLL_ERR | LLL_WARN | LLL_NOTICE, on_log);
+	ctx->lws = lws_create_context(&info);
+	if (!ctx->lws)
+		return false;
+	info.vhost_name = "direct";
+	ctx->direct = lws_create_vhost(ctx->lws, &info);
+	info.vhost_name = "proxied";
+	ctx->proxied = lws_create_vhost(ctx->lws, &info);
+	return ctx->direct && ctx->proxied;
+}
+
+struct link_context *link_context_new(struct event_base *base, const char *ca_file, const char **why)
+{
+	struct link_context *ctx = mem_zalloc(sizeof(*ctx));
+
+	ctx->base = base;
+	LIST_INIT(&ctx->links);
+	ctx->tls = make_tls(ctx, ca_file, why);
+	if (!ctx->tls) {
+		free(ctx);
+		return NULL;
+	}
+	ctx->tick = event_new(base, -1, EV_PERSIST, on_tick, ctx);
+	if (!ctx->tick || !make_library(ctx)) {
+		*why = "libwebsockets can't be initialised";
+		link_context_free(ctx);
+		return NULL;
+	}
+	set_tick(ctx);
+	return ctx;
+}
+
+void link_context_free(struct link_context *ctx)
+{
+	if (ctx->tick)
+		event_free(ctx->tick);
+	if (ctx->lws)
+		lws_context_destroy(ctx->lws);
+	SSL_CTX_free(ctx->tls);
+	free(ctx);
+}
+
+/* --- the public side of a link --- */
+
+static bool numeric(const char *address, int family)
+{
+	unsigned char ip[16];
+
+	return evutil_inet_pton(family, address, ip) == 1;
+}
+
+/* Nothing that would end the header line it stands in, or the word. */
+static bool printable(const char *s)
+{
+	for (; *s; s++) {
+		if ((unsigned char)*s <= ' ' || *s == 0x7f)
+			return false;
+	}
+	return true;
+}
+
+/* Why this target can't be connected to at all; NULL: it can. */
+static const char *objection(const struct link_target *t)
+{
+	const char *address = t->proxy_address ? t->proxy_address : t->address;
+
+	if (!address || (!numeric(address, AF_INET) && !numeric(address, AF_INET6)))
+		return "the address is not numeric";
+	if (!*t->host || strlen(t->host) > HOST_MAX || !printable(t->host))
+		return "the host name is empty, too long or has blanks in it";
+	if (t->tls && strchr(t->host, ':'))
+		return "libwebsockets can't check certificates for an IPv6 address: a host name is needed";
+	if (*t->path != '/' || !printable(t->path))
+		return "the path is not one";
+	if (strlen(t->path) > link_path_max())
+		return "the path is too long";
+	return NULL;
+}
+
+/* "name:80", "[::1]:80"; usual: the port that goes without saying, 0: none. */
+static char *host_port(const char *host, unsigned port, unsigned usual)
+{
+	bool v6 = strchr(host, ':');
+	char text[HOST_MAX + sizeof("[]:65535")], number[sizeof(":65535")] = "";
+
+	if (port != usual)
+		snprintf(number, sizeof(number), ":%u", port & UINT16_MAX);
+	snprintf(text, sizeof(text), "%s%s%s%s", v6 ? "[" : "", host, v6 ? "]" : "", number);
+	return mem_strdup(text);
+}
+
+/* The library is not entered here: we may be called from within it, and it uses one buffer for all. */
+struct link *link_connect(struct link_context *ctx, const struct link_target *target, const struct link_ops *ops,
+			  void *owner, const char **why)
+{
+	const char *no = objection(target);
+
+	if (no) {
+		*why = no;
+		return NULL;
+	}
+	struct link *l = mem_zalloc(sizeof(*l));
+	*l = (struct link){
+		.ctx = ctx,
+		.ops = ops,
+		.owner = owner,
+		.end = {.retry_after_s = -1},
+		.address = target->address ? mem_strdup(target->address) : NULL,
+		.host = mem_strdup(target->host),
+		.host_header = host_port(target->host, target->port, target->tls ? 443 : 80),
+		.path = mem_strdup(target->path),
+		.proxy = target->proxy_address ? host_port(target->proxy_address, target->proxy_port, 0) : NULL,
+		.port = target->port,
+		.tls = target->tls,
+		.max_message = target->max_message,
+		.kick = event_new(ctx->base, -1, 0, on_kick, l),
+		.more = event_new(ctx->base, -1, 0, on_more, l),
+		.deadline = event_new(ctx->base, -1, 0, on_deadline, l),
+	};
+	LIST_INSERT_HEAD(&ctx->links, l, entry);
+	set_deadline(l, target->connect_timeout_ms);
+	kick(l);
+	return l;
+}
+
+void link_send(struct link *l, struct span head, struct span body)
+{
+	if (l->state >= LINK_CLOSING || l->close_wanted)
+		return;
+	frame_append(&l->tx, FRAME_TEXT, head, body);
+	if (l->state == LINK_OPEN)
+		kick(l);
+}
+
+void link_ping(struct link *l)
+{
+	if (l->state != LINK_OPEN || l->close_wanted)
+		return;
+	l->ping_wanted = true;
+	kick(l);
+}
+
+size_t link_unsent(const struct link *l)
+{
+	return buf_len(&l->tx) + l->in_library;
+}
+
+void link_close(struct link *l, int code)
+{
+	if (l->state >= LINK_CLOSING || l->close_wanted)
+		return;
+	l->close_wanted = code;
+	if (l->state == LINK_OPEN)
+		set_deadline(l, CLOSE_MS);
+	kick(l);
+}
+
+void link_free(struct link *l)
+{
+	struct link_context *ctx = l->ctx;
+
+	enter(ctx);
+	l->freed = true;
+	unwatch(l);
+	leave(ctx);
+}
+
+size_t link_path_max(void)
+{
+	return PATH_MAX_LENGTH;
+}

@@ -1,0 +1,94 @@
+#include "text.h"
+
+#include <stdlib.h>
+
+#include "json.h"
+#include "mem.h"
+
+/* The letter that follows the backslash, or 0 when the byte needs \u00xx. */
+static char short_escape(unsigned char c)
+{
+	switch (c) {
+	case '"':
+	case '\\':
+		return (char)c;
+	case '\b':
+		return 'b';
+	case '\f':
+		return 'f';
+	case '\n':
+		return 'n';
+	case '\r':
+		return 'r';
+	case '\t':
+		return 't';
+	default:
+		return 0;
+	}
+}
+
+/* A surrogate in the three bytes that UTF-8 does not allow for it. */
+static bool is_surrogate(const unsigned char *p, size_t n)
+{
+	return n >= 3 && p[0] == 0xed && p[1] >= 0xa0;
+}
+
+static bool is_special(const unsigned char *p, size_t n)
+{
+	return *p < 0x20 || *p == '"' || *p == '\\' || is_surrogate(p, n);
+}
+
+/* Escapes the special character at p; returns how many bytes it has. */
+static size_t add_special(struct buf *out, const unsigned char *p, size_t n)
+{
+	char letter = short_escape(*p);
+
+	if (letter) {
+		buf_add(out, (char[]){'\\', letter}, 2);
+		return 1;
+	}
+	if (is_surrogate(p, n)) {
+		buf_addf(out, "\\u%04x", 0xd000u | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu));
+		return 3;
+	}
+	buf_addf(out, "\\u%04x", *p);
+	return 1;
+}
+
+void text_add_string(struct buf *out, struct span bytes)
+{
+	const unsigned char *p = (const unsigned char *)bytes.p, *end = p + bytes.n;
+
+	buf_add(out, "\"", 1);
+	while (p < end) {
+		const unsigned char *plain = p;
+		while (p < end && !is_special(p, (size_t)(end - p)))
+			p++;
+		buf_add(out, plain, (size_t)(p - plain));
+		if (p < end)
+			p += add_special(out, p, (size_t)(end - p));
+	}
+	buf_add(out, "\"", 1);
+}
+
+/* The JSON reader knows what UTF-8 is; all else that it could refuse is escaped before it looks. */
+bool text_is_utf8(struct span bytes)
+{
+	struct buf object = {0};
+	struct json_object_reader reader;
+	struct json_member member;
+
+	buf_addf(&object, "{\"\":");
+	text_add_string(&object, bytes);
+	buf_addf(&object, "}");
+	json_object_begin(&reader, buf_span(&object));
+	bool good = json_object_next(&reader, &member) == 1 && !member.value.escaped;
+	if (!good && !reader.fault) {
+		/* Escapes are fine but for that of a surrogate, which no UTF-8 has. */
+		good = true;
+		for (size_t i = 0; i + 2 < bytes.n; i++)
+			good &= !is_surrogate((const unsigned char *)bytes.p + i, bytes.n - i);
+	}
+	buf_release(&object);
+	return good;
+}

@@ -1,0 +1,862 @@
+"""harness.py - what the tests of the daemon share: real processes, real sockets, real TLS.
+
+    Daemon       hpkvd in a folder of its own; its end is part of each test: exit status 0, nothing for a sanitizer to say
+    Sandbox      hpkv-sandbox, the service that behaves
+    FakeService  the service that does what a test tells it to, in this process, and remembers what it was sent
+    Client       a local client: lines out, lines in
+
+Tests wait for events and never for time to pass. What can only be asked for is asked again until it is so: eventually().
+A wait that takes longer than DEADLINE is a failure. A test that wants to say "nothing has come" first makes something
+come behind it: Client.barrier(). When a case fails, the logs of its processes are printed.
+
+Environment: HPKVD and SANDBOX, the programs; SRCDIR, the source tree ("make check" sets them).
+"""
+
+import atexit
+import collections
+import functools
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+from wsproto import ConnectionType, WSConnection
+from wsproto import events as ws_events
+from wsproto.frame_protocol import Opcode
+from wsproto.utilities import ProtocolError
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.environ.get("SRCDIR") or os.path.dirname(os.path.dirname(HERE))
+HPKVD = os.environ.get("HPKVD") or os.path.join(ROOT, "hpkvd")
+SANDBOX = os.environ.get("SANDBOX") or os.path.join(ROOT, "hpkv-sandbox")
+
+# Nobody would write this by chance, so wherever it is found it has leaked.
+KEY = "k3y-Th4t-n0b0dy-may-see"
+
+SANITIZER = re.compile(rb"(Address|Leak|Thread|Memory)Sanitizer|runtime error:")
+
+
+@functools.lru_cache(maxsize=None)
+def sanitized():
+    with open(HPKVD, "rb") as f:
+        return b"__asan_init" in f.read()
+
+
+# A machine under load may be slow; a daemon that hangs stays hung.
+DEADLINE = 60 if os.path.exists(HPKVD) and sanitized() else 20
+
+
+def eventually(probe, what="what was waited for"):
+    """Asks until the answer is truthy, and returns it."""
+    until = time.monotonic() + DEADLINE
+    while True:
+        result = probe()
+        if result:
+            return result
+        if time.monotonic() > until:
+            raise AssertionError(f"{what} has not come true within {DEADLINE} s: {result!r}")
+        time.sleep(0.005)
+
+
+def raise_descriptor_limit(n):
+    """Skips the case where so many descriptors can't be had."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < n:
+        raise unittest.SkipTest(f"needs {n} descriptors, the hard limit is {hard}")
+    if soft != resource.RLIM_INFINITY and soft < n:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (n, hard))
+
+
+def exact(text):
+    """A JSON text as members in their order whose numbers are the digits that were written."""
+    return json.loads(text, object_pairs_hook=lambda pairs: pairs, parse_int=lambda s: ("number", s),
+                      parse_float=lambda s: ("number", s))
+
+
+@functools.lru_cache(maxsize=None)
+def certs():
+    """A folder with what tests/make-certs.sh makes, once per run."""
+    folder = tempfile.mkdtemp(prefix="hpkvd-certs-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    subprocess.run(["sh", os.path.join(ROOT, "tests", "make-certs.sh"), folder], check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def free_port():
+    """A port that nothing listens on, and that stays so unless the kernel is unkind."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+# ---- processes ----
+
+
+class Process:
+    """A program whose output is read as it comes, and kept."""
+
+    def __init__(self, argv, env=None, before_exec=None, cwd=None):
+        self.name = os.path.basename(argv[0])
+        self.output = bytearray()
+        self.grown = threading.Condition()
+        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                        env=env, preexec_fn=before_exec, cwd=cwd)
+        self.pid = self.process.pid
+        self.pump = threading.Thread(target=self._pump, daemon=True)
+        self.pump.start()
+
+    def _pump(self):
+        fd = self.process.stdout.fileno()
+        while chunk := os.read(fd, 65536):
+            with self.grown:
+                self.output += chunk
+                self.grown.notify_all()
+        with self.grown:
+            self.ended = True
+            self.grown.notify_all()
+
+    ended = False
+
+    def wait_output(self, pattern):
+        """The first match in what the program has written, or will write."""
+        pattern = re.compile(pattern)
+        with self.grown:
+            found = self.grown.wait_for(lambda: pattern.search(self.output) or self.ended, DEADLINE)
+            match = pattern.search(self.output)
+        if not match:
+            why = f"ended with {self.process.wait()}" if found else "is silent"
+            raise AssertionError(f"{self.name} {why}, and never wrote {pattern.pattern}")
+        return match
+
+    def wait_exit(self):
+        status = self.process.wait(DEADLINE)
+        self.pump.join(DEADLINE)
+        return status
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.wait_exit()
+
+    def close(self):
+        self.kill()
+        self.process.stdout.close()
+
+    def show(self):
+        text = self.output.decode("utf-8", "backslashreplace").splitlines()
+        if len(text) > 400:
+            text = text[:200] + [f"... {len(text) - 400} lines ..."] + text[-200:]
+        print(f"---- output of {self.name} {self.pid}:", *text, "----", sep="\n", file=sys.stderr, flush=True)
+
+    def stat(self):
+        with open(f"/proc/{self.pid}/stat", encoding="ascii") as f:
+            return f.read().rpartition(")")[2].split()
+
+    def cpu_seconds(self):
+        fields = self.stat()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident_bytes(self):
+        return int(self.stat()[21]) * os.sysconf("SC_PAGE_SIZE")
+
+    def wakeups(self):
+        """How often its threads have gone to sleep, and so woken up again."""
+        count = 0
+        for task in os.listdir(f"/proc/{self.pid}/task"):
+            with open(f"/proc/{self.pid}/task/{task}/status", encoding="ascii") as f:
+                count += int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", f.read(), re.M)[1])
+        return count
+
+
+class Sandbox:
+    """hpkv-sandbox. kill() and start() again on the same port: the service dies and comes back, empty."""
+
+    def __init__(self, *args, key=KEY):
+        self.args = args
+        self.key = key
+        self.port = 0
+        self.process = None
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def start(self):
+        argv = [SANDBOX, "--port", str(self.port), "--api-key", self.key, "--tls-cert", certs() + "/server.pem",
+                "--tls-key", certs() + "/server.key", *self.args]
+        self.process = Process(argv)
+        try:
+            match = self.process.wait_output(rb"listening on (\S+?):(\d+)\S*\n")
+        except AssertionError:
+            self.process.close()
+            self.process.show()
+            raise
+        self.port = int(match[2])
+        self.url = f"https://localhost:{self.port}"
+
+    def kill(self):
+        self.process.kill()
+
+    def __exit__(self, kind, value, trace):
+        self.process.close()
+        if kind and not issubclass(kind, unittest.SkipTest):
+            self.process.show()
+
+
+SECTION = {name: "listen" for name in ("socket", "mode", "group", "max_clients", "max_line", "max_pipeline", "output_soft",
+                                       "output_hard")} | {"level": "log"}
+
+
+class Daemon:
+    """hpkvd for a service (a FakeService, a Sandbox or a URL), with settings that differ from the tests' defaults.
+
+    key_from: "file" or "environment". nofile: its limit of descriptors. hosts, resolv: what it finds in /etc/hosts
+    and /etc/resolv.conf. wait: until its socket answers. folder: of another Daemon, to share the socket's path."""
+
+    def __init__(self, service, *, key=KEY, key_from="file", env=(), args=(), nofile=None, hosts=None, resolv=None, wait=True,
+                 folder=None, **settings):
+        self.service = service if isinstance(service, FakeService) else None
+        self.settings = {
+            "url": service if isinstance(service, str) else service.url,
+            "ca_file": certs() + "/ca.pem",
+            "backoff_min": "5ms",
+            "backoff_max": "50ms",
+            "level": "debug",
+        } | settings
+        self.key, self.key_from = key, key_from
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("HPKV_")} | dict(env)
+        self.args, self.nofile, self.hosts, self.resolv, self.wait = args, nofile, hosts, resolv, wait
+        self.own_folder = folder is None
+        self.folder = folder or tempfile.mkdtemp(prefix="hpkvd-test-")
+        self.socket = self.settings.setdefault("socket", self.folder + "/sock")
+        self.process = None
+
+    def _write_files(self):
+        path = self.folder + "/hpkvd.conf"
+        sections = collections.defaultdict(list)
+        for name, value in self.settings.items():
+            sections[SECTION.get(name, "upstream")].append(f"{name} = {value}\n")
+        if self.key_from == "file":
+            sections["upstream"].append("api_key_file = api-key\n")
+            with open(os.open(self.folder + "/api-key", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
+                f.write(self.key + "\n")
+        else:
+            self.env["HPKV_API_KEY"] = self.key
+        with open(path, "w", encoding="utf-8") as f:
+            for section, lines in sections.items():
+                f.writelines([f"[{section}]\n", *lines])
+        return path
+
+    def _with_etc(self, argv):
+        """The command that runs argv where files of /etc are others."""
+        mounts = []
+        for name, text in (("hosts", self.hosts), ("resolv.conf", self.resolv)):
+            if text is None:
+                continue
+            with open(f"{self.folder}/{name}", "w", encoding="ascii") as f:
+                f.write(text)
+            mounts.append(f'mount --bind {self.folder}/{name} "$(readlink -f /etc/{name})" && ')
+        if not mounts:
+            return argv
+        need_mounts()
+        return [*UNSHARE, "sh", "-c", "".join(mounts) + 'exec "$@"', "hpkvd", *argv]
+
+    def _limit(self):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self.nofile, self.nofile))
+
+    def start(self):
+        argv = self._with_etc([HPKVD, "-c", self._write_files(), *self.args])
+        self.process = Process(argv, env=self.env, before_exec=self._limit if self.nofile else None)
+        self.pid = self.process.pid
+        if self.wait:
+            self.process.wait_output(rb"listens on")
+
+    def __enter__(self):
+        try:
+            self.start()
+        except BaseException:
+            self._clean_up(True)
+            raise
+        return self
+
+    def __exit__(self, kind, value, trace):
+        failed = kind and not issubclass(kind, unittest.SkipTest)
+        try:
+            if not failed:
+                self._end_well()
+        except BaseException:
+            failed = True
+            raise
+        finally:
+            self._clean_up(failed)
+
+    def _end_well(self):
+        if self.process.process.poll() is None:
+            self.process.signal(signal.SIGTERM)
+            if self.service: # whom nobody answers any more the daemon need not wait for
+                self.service.hang_up()
+            status = self.process.wait_exit()
+            assert status == 0, f"hpkvd ended with {status} after SIGTERM"
+            assert not os.path.exists(self.socket), "hpkvd has left its socket behind"
+        assert not SANITIZER.search(self.process.output), "a sanitizer has found something"
+
+    def _clean_up(self, failed):
+        if self.process:
+            self.process.close()
+            if failed:
+                self.process.show()
+        if self.own_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    # -- talking to it
+
+    def client(self, **options):
+        return Client(self.socket, **options)
+
+    def status(self):
+        with self.client() as c:
+            return c.ask({"op": "status"})
+
+    def stats(self):
+        """The counters, without what all their names begin and end with."""
+        with self.client() as c:
+            stats = c.ask({"op": "stats"})["stats"]
+        return {name.removeprefix("hpkvd_").removesuffix("_total"): value for name, value in stats.items()}
+
+    def wait_state(self, state):
+        return eventually(lambda: (s := self.status())["upstream"]["state"] == state and s, f"upstream.state {state}")
+
+    def wait_status(self, probe, what="status"):
+        return eventually(lambda: probe(s := self.status()) and s, what)
+
+    def log(self):
+        return bytes(self.process.output)
+
+
+UNSHARE = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
+
+
+@functools.lru_cache(maxsize=None)
+def can_mount():
+    command = "mount --bind /dev/null \"$(readlink -f /etc/hosts)\""
+    try:
+        return subprocess.run([*UNSHARE, "sh", "-c", command], stderr=subprocess.DEVNULL).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def need_mounts():
+    if not can_mount():
+        raise unittest.SkipTest("this machine does not let us give a process another /etc/hosts")
+
+
+# ---- a local client ----
+
+MISSING = object()
+
+
+class Case(unittest.TestCase):
+    """A test case that knows what errors look like."""
+
+    maxDiff = None
+
+    def assert_error(self, answer, code, reason, executed, message_id=MISSING):
+        self.assertEqual((code, reason, executed), (answer.get("code"), answer.get("reason"), answer.get("executed")), answer)
+        self.assertIsInstance(answer["error"], str)
+        self.assertTrue(answer["error"])
+        self.assertEqual(message_id, answer.get("messageId", MISSING))
+        self.assertLessEqual(set(answer), {"code", "error", "reason", "executed", "messageId", "retryAfterMs"})
+
+
+class Client:
+    """A connection to the socket. send_buffer: bytes of its socket's send buffer, for tests that fill it."""
+
+    def __init__(self, path, *, send_buffer=None, receive_buffer=None):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        if send_buffer:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        self.sock.settimeout(DEADLINE)
+        self.sock.connect(path)
+        self.received = bytearray()
+        self.barriers = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *ignored):
+        self.close()
+
+    def close(self):
+        self.sock.close()
+
+    # -- out
+
+    def send_raw(self, data):
+        self.sock.sendall(data)
+
+    def send(self, *requests):
+        """Each request, an object or the text of one, as a line; all in one write."""
+        lines = [r if isinstance(r, str) else json.dumps(r) for r in requests]
+        self.send_raw("".join(line + "\n" for line in lines).encode("utf-8", "surrogatepass"))
+
+    def half_close(self):
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def fill(self, data):
+        """Sends as much as the socket takes now without waiting; the number of bytes."""
+        sent = 0
+        view = memoryview(data)
+        self.sock.setblocking(False)
+        try:
+            while sent < len(view):
+                sent += self.sock.send(view[sent:sent + 65536])
+        except BlockingIOError:
+            pass
+        finally:
+            self.sock.settimeout(DEADLINE)
+        return sent
+
+    # -- in
+
+    def _receive(self):
+        chunk = self.sock.recv(1 << 18)
+        self.received += chunk
+        return bool(chunk)
+
+    def line(self):
+        """The next line, as it came, without its end."""
+        searched = 0
+        while (end := self.received.find(b"\n", searched)) < 0:
+            searched = len(self.received)
+            if not self._receive():
+                raise AssertionError(f"the daemon closed the connection; unfinished: {bytes(self.received[:200])!r}")
+        line = bytes(self.received[:end])
+        del self.received[:end + 1]
+        return line
+
+    def lines(self, n):
+        """The next n lines, cheaply."""
+        have = self.received.count(b"\n")
+        while have < n:
+            before = len(self.received)
+            if not self._receive():
+                raise AssertionError(f"the daemon closed the connection after {have} of {n} lines")
+            have += self.received.count(b"\n", before)
+        lines = bytes(self.received).split(b"\n", n)
+        self.received = bytearray(lines.pop())
+        return lines
+
+    def answer(self):
+        return json.loads(self.line())
+
+    def answers(self, n):
+        return [json.loads(line) for line in self.lines(n)]
+
+    def ask(self, request):
+        self.send(request)
+        return self.answer()
+
+    def at_end(self):
+        """Waits for the end of file. False when something came before it."""
+        try:
+            while not self.received and self._receive():
+                pass
+        except ConnectionResetError:
+            pass
+        return not self.received
+
+    def barrier(self):
+        """Makes sure that the daemon has handled all we sent, and that it has answered nothing that we did not read."""
+        self.barriers += 1
+        mark = f"barrier {self.barriers}"
+        answer = self.ask({"op": "ping", "messageId": mark})
+        assert answer == {"code": 200, "message": "pong", "messageId": mark}, f"an unexpected line: {answer}"
+        assert not self.received, f"unexpected bytes: {bytes(self.received)!r}"
+
+    @staticmethod
+    def barrier_by(daemon):
+        """Makes sure, through another client, that the daemon has had the time to read what we sent."""
+        with daemon.client() as other:
+            other.barrier()
+            other.barrier()
+
+
+# ---- a service that obeys ----
+
+
+def echo(request):
+    """What FakeService answers by default: the service's success answers, with made-up values."""
+    key = request.obj.get("key")
+    return request.reply(**{
+        1: {"key": key, "value": f"value of {key}"},
+        5: {"records": [], "count": 0, "truncated": False},
+        6: {"success": True, "newValue": 1},
+    }.get(request.op, {"success": True, "message": "done"}))
+
+
+class Request:
+    """A message that came from the daemon."""
+
+    def __init__(self, connection, text):
+        self.connection = connection
+        self.text = text # as it came
+        self.obj = json.loads(text)
+        self.id = self.obj["messageId"]
+        self.op = self.obj["op"]
+        self.key = self.obj.get("key")
+        self.answered = False
+
+    def reply(self, **members):
+        """Answers it: with code 200 and the members, or others in their place."""
+        return self.reply_raw(json.dumps({"code": 200, "messageId": self.id} | members))
+
+    def reply_raw(self, text):
+        """Answers with this text, in which <id> stands for the messageId."""
+        with self.connection.service.changed:
+            if not self.answered:
+                self.answered = True
+                self.connection.service.outstanding -= 1
+        self.connection.send_text(text.replace("<id>", str(self.id)))
+
+
+class Connection:
+    """One connection of the daemon, from accept to close."""
+
+    def __init__(self, service, sock):
+        self.service = service
+        self.sock = sock
+        self.lock = threading.RLock()
+        self.ws = WSConnection(ConnectionType.SERVER)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = service.context.wrap_bio(self.incoming, self.outgoing, server_side=True) if service.context else None
+        self.open = False # the upgrade was answered with 101
+        self.target = None
+        self.pings = 0
+        self.close_code = None # that the daemon's close frame said
+        self.error = None
+        self.gone = threading.Event() # nothing comes from it any more
+        self.may_read = threading.Event()
+        self.may_read.set()
+        self.text = ""
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    # -- bytes
+
+    def _flush(self):
+        data = self.outgoing.read()
+        if data:
+            self.sock.sendall(data)
+
+    def _write(self, data):
+        with self.lock:
+            try:
+                if self.tls:
+                    self.tls.write(data)
+                    self._flush()
+                else:
+                    self.sock.sendall(data)
+            except (OSError, ssl.SSLError) as error:
+                self.error = self.error or error # the daemon has gone; what it makes of that is what is tested
+
+    def _decrypt(self, data):
+        """What can be read by now."""
+        plain = bytearray()
+        self.incoming.write(data)
+        try:
+            while chunk := self.tls.read(65536):
+                plain += chunk
+        except ssl.SSLWantReadError:
+            pass
+        finally:
+            self._flush()
+        return bytes(plain)
+
+    def _run(self):
+        try:
+            while self.may_read.wait() and (data := self.sock.recv(65536)):
+                self.service._note("bytes", data)
+                if self.service.silent:
+                    continue
+                with self.lock:
+                    events = self._events(self._decrypt(data) if self.tls else data)
+                for event in events:
+                    self._handle(event)
+        except (OSError, ssl.SSLError) as error:
+            self.error = error
+        except ProtocolError as error: # the daemon speaks bad WebSocket, which no test forgives
+            self.error = error
+            self.service.faults.append(error)
+        except Exception as error: # a message that is no request, or a fault of the test's own script
+            self.service.faults.append(error)
+            raise
+        finally:
+            self.open = False
+            self.gone.set()
+            self.service._notify()
+
+    def _events(self, plain):
+        if not plain:
+            return []
+        if self.service.raw_upgrade and not self.open:
+            head = plain.split(b"\r\n", 1)[0].decode("latin-1")
+            self.service._note("upgrades", head.split(" ")[1])
+            self._write(self.service.raw_upgrade)
+            return []
+        self.ws.receive_data(plain)
+        return list(self.ws.events())
+
+    def _handle(self, event):
+        if isinstance(event, ws_events.Request):
+            self._upgrade(event)
+        elif isinstance(event, ws_events.TextMessage):
+            self.text += event.data
+            if event.message_finished:
+                text, self.text = self.text, ""
+                self._request(text)
+        elif isinstance(event, ws_events.BytesMessage):
+            self.service.faults.append("the daemon has sent a binary message")
+        elif isinstance(event, ws_events.Ping):
+            self.pings += 1
+            self.service._notify()
+            if self.service.pong:
+                self.send_event(event.response())
+        elif isinstance(event, ws_events.CloseConnection):
+            self.close_code = event.code
+            with self.lock:
+                if self.ws.state.name != "CLOSED":
+                    self.send_event(event.response())
+            self.hang_up()
+
+    def _upgrade(self, event):
+        self.target = event.target
+        self.host = event.host
+        self.headers = dict(event.extra_headers)
+        self.service._note("upgrades", event.target)
+        refusal = self.service.upgrade(event) if self.service.upgrade else None
+        if refusal == "never":
+            return
+        if refusal:
+            status, headers, body = refusal
+            headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+            headers.append((b"content-length", str(len(body)).encode()))
+            self.send_event(ws_events.RejectConnection(status_code=status, headers=headers, has_body=True))
+            self.send_event(ws_events.RejectData(data=body))
+            self.hang_up()
+            return
+        self.open = True
+        with self.lock:
+            data = self.ws.send(ws_events.AcceptConnection())
+            self._write(data + self.service.greeting)
+        self.service._note("connections", self)
+
+    def _request(self, text):
+        request = Request(self, text)
+        with self.service.changed:
+            self.service.outstanding += 1
+            self.service.most_outstanding = max(self.service.most_outstanding, self.service.outstanding)
+        self.service._note("requests", request)
+        if self.service.answer:
+            self.service.answer(request)
+
+    # -- for tests
+
+    def send_event(self, event):
+        with self.lock:
+            self._write(self.ws.send(event))
+
+    def send_text(self, text):
+        self.send_frame(Opcode.TEXT, text.encode("utf-8"))
+
+    def send_frame(self, opcode, payload, *, final=True, first=None):
+        """Any frame, right or wrong. first: the first byte, if opcode and final don't say what a test wants."""
+        head = bytes([int(opcode) | (0x80 if final else 0) if first is None else first])
+        if len(payload) < 126:
+            head += bytes([len(payload)])
+        elif len(payload) < 65536:
+            head += struct.pack("!BH", 126, len(payload))
+        else:
+            head += struct.pack("!BQ", 127, len(payload))
+        self._write(head + payload)
+
+    def send_bytes(self, data):
+        """Bytes behind the TLS, of no frame in particular."""
+        self._write(data)
+
+    def close(self, code=1000, reason=""):
+        self.send_frame(Opcode.CLOSE, struct.pack("!H", code) + reason.encode() if code else b"")
+
+    def reset(self):
+        """RST: the connection is gone at once, and what was on its way with it."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.service._forget(self)
+        try:
+            self.sock.shutdown(socket.SHUT_RD) # wakes the thread, which closes
+        except OSError:
+            pass
+        self.sock.close()
+
+    def hang_up(self):
+        """FIN, without a close frame or TLS's close_notify."""
+        self.service._forget(self)
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def wait_gone(self):
+        assert self.gone.wait(DEADLINE), "the daemon has not left the connection"
+
+
+class FakeService:
+    """A TLS WebSocket server on a port of its own, which does as it is told.
+
+    answer      called with each Request; None: a test answers when it likes
+    upgrade     called with each upgrade; None: accepted, or (status, headers, body), or "never": no answer
+    raw_upgrade bytes that answer whatever the first request was
+    silent      accepts connections and says nothing, not even TLS
+    pong        answers pings
+    greeting    bytes of frames that go out together with the answered upgrade
+    """
+
+    def __init__(self, *, host="127.0.0.1", port=0, name="localhost", cert="server", tls=True, answer=echo, upgrade=None,
+                 raw_upgrade=None, silent=False, pong=True, greeting=b""):
+        self.answer, self.upgrade, self.raw_upgrade, self.silent, self.pong = answer, upgrade, raw_upgrade, silent, pong
+        self.greeting = greeting
+        self.host, self.port, self.name, self.tls = host, port, name, tls
+        self.context = None
+        if tls:
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.context.load_cert_chain(f"{certs()}/{cert}.pem", f"{certs()}/{cert}.key")
+        self.changed = threading.Condition(threading.RLock())
+        self.bytes, self.upgrades, self.connections, self.requests = [], [], [], []
+        self.accepted = 0
+        self.outstanding = self.most_outstanding = 0
+        self.taken = 0 # requests that next_request() has handed out
+        self.faults = []
+        self.all = set() # open sockets
+        self.listener = None
+
+    def __enter__(self):
+        self.listen()
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.stop_listening()
+        for connection in self.hang_up():
+            connection.thread.join(DEADLINE)
+            connection.sock.close()
+        if not kind:
+            assert not self.faults, self.faults
+
+    @property
+    def url(self):
+        return f"{'https' if self.tls else 'http'}://{self.name}:{self.port}"
+
+    def listen(self):
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        self.listener = socket.socket(family)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind((self.host, self.port))
+        self.port = self.listener.getsockname()[1]
+        self.listener.listen(64)
+        self.thread = threading.Thread(target=self._accept, args=(self.listener,), daemon=True)
+        self.thread.start()
+
+    def stop_listening(self):
+        if self.listener:
+            self.listener.shutdown(socket.SHUT_RDWR)
+            self.thread.join(DEADLINE)
+            self.listener.close()
+            self.listener = None
+
+    def _accept(self, listener):
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                return
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = Connection(self, sock)
+            with self.changed:
+                self.accepted += 1
+                self.all.add(connection)
+                self.changed.notify_all()
+            connection.thread.start()
+
+    def _note(self, what, thing):
+        with self.changed:
+            getattr(self, what).append(thing)
+            self.changed.notify_all()
+
+    def _notify(self):
+        with self.changed:
+            self.changed.notify_all()
+
+    def _forget(self, connection):
+        with self.changed:
+            connection.open = False
+            self.all.discard(connection)
+
+    def hang_up(self):
+        """Ends all connections; returns them."""
+        with self.changed:
+            connections = list(self.all)
+        for connection in connections:
+            connection.may_read.set()
+            connection.hang_up()
+        return connections
+
+    # -- what tests wait for
+
+    def wait(self, probe, what):
+        with self.changed:
+            assert self.changed.wait_for(probe, DEADLINE), f"the service has waited in vain for {what}"
+
+    def connection(self, n=1):
+        """The n-th connection that was answered with 101."""
+        self.wait(lambda: len(self.connections) >= n, f"connection {n}")
+        return self.connections[n - 1]
+
+    def next_request(self):
+        """The next request in the order of arrival, each once."""
+        return self.next_requests(1)[0]
+
+    def next_requests(self, n):
+        self.wait(lambda: len(self.requests) >= self.taken + n, f"{n} requests after {self.taken}")
+        self.taken += n
+        return self.requests[self.taken - n:self.taken]
+
+    def no_more_requests(self):
+        """Has every request been handed out? Only means something behind a barrier."""
+        return len(self.requests) == self.taken
+
+
+WITHHELD = {"answer": None}
+
+
+def scene(service=(), client=(), **settings):
+    """Runs a case with a FakeService, a Daemon for it and a Client of that."""
+
+    def decorate(test):
+        @functools.wraps(test)
+        def run(self):
+            with FakeService(**dict(service)) as s, Daemon(s, **settings) as d, d.client(**dict(client)) as c:
+                test(self, s, d, c)
+
+        return run
+
+    return decorate

@@ -1,0 +1,528 @@
+/* The router's promises, with a fake upstream and a clock of our own: one answer each, nothing executed twice, order of
+ * answers without an id, deadlines, fairness. */
+#include "test.h"
+
+#include <stdio.h>
+
+#include "mem.h"
+#include "router.h"
+
+enum { PEERS = 3, FRAMES = 64 };
+
+/* A world around one router: what it sent, and what its peers were told. */
+struct world {
+	struct router *router;
+	struct stats stats;
+	struct buf out[PEERS];
+	struct peer peer[PEERS];
+	char *sent[FRAMES]; /* whole frames */
+	size_t n_sent;
+	bool sendable;
+	int64_t wake;
+	long reconnect_ms;
+};
+
+static void world_send(void *owner, struct span head, struct span body)
+{
+	struct world *w = owner;
+	struct buf frame = {0};
+
+	buf_add(&frame, head.p, head.n);
+	buf_add(&frame, body.p, body.n);
+	assert_true(w->n_sent < FRAMES);
+	w->sent[w->n_sent++] = mem_strndup(buf_span(&frame).p, buf_len(&frame));
+	buf_release(&frame);
+}
+
+static bool world_sendable(void *owner)
+{
+	return ((struct world *)owner)->sendable;
+}
+
+static long world_reconnect_ms(void *owner)
+{
+	return ((struct world *)owner)->reconnect_ms;
+}
+
+static void world_changed(void *owner, struct peer *peer)
+{
+	(void)owner;
+	assert_non_null(peer->out);
+}
+
+static void world_wake_at(void *owner, int64_t at)
+{
+	((struct world *)owner)->wake = at;
+}
+
+static const struct router_ops ops = {world_send, world_sendable, world_reconnect_ms, world_changed, world_wake_at};
+
+static struct world *world_new(unsigned in_flight, size_t max_waiting)
+{
+	struct router_settings settings = {
+		.max_in_flight = in_flight,
+		.max_pipeline = 4,
+		.request_timeout_ms = 1000,
+		.max_waiting_bytes = max_waiting,
+		.max_peer_waiting_bytes = 1 << 20,
+	};
+	struct world *w = mem_zalloc(sizeof(*w));
+
+	w->sendable = true;
+	w->wake = -1;
+	w->reconnect_ms = -1;
+	w->router = router_new(&settings, &ops, w, &w->stats, 42);
+	for (int i = 0; i < PEERS; i++) {
+		w->peer[i].out = &w->out[i];
+		w->peer[i].number = (uint64_t)i + 1;
+		router_join(w->router, &w->peer[i]);
+	}
+	return w;
+}
+
+static void world_free(struct world *w)
+{
+	for (int i = 0; i < PEERS; i++)
+		router_leave(w->router, &w->peer[i]);
+	router_free(w->router);
+	for (int i = 0; i < PEERS; i++)
+		buf_release(&w->out[i]);
+	for (size_t i = 0; i < w->n_sent; i++)
+		free(w->sent[i]);
+	free(w);
+}
+
+static void ask(struct world *w, int peer, const char *line, int64_t now)
+{
+	struct request request;
+	struct request_fault fault;
+
+	assert_int_equal(request_parse((struct span){line, strlen(line)}, &request, &fault), 0);
+	router_request(w->router, &w->peer[peer], &request, now);
+}
+
+/* The id in the frame that was sent as number i. */
+static unsigned long long sent_id(const struct world *w, size_t i)
+{
+	unsigned long long id = 0;
+
+	assert_true(i < w->n_sent);
+	assert_int_equal(sscanf(w->sent[i], "{\"messageId\":%llu,", &id), 1);
+	return id;
+}
+
+static void service_says(struct world *w, const char *text, int64_t now)
+{
+	struct wire_frame frame;
+
+	wire_parse((struct span){text, strlen(text)}, &frame);
+	router_frame(w->router, &frame, now);
+}
+
+static void answer_id(struct world *w, unsigned long long id, const char *value)
+{
+	char text[200];
+
+	snprintf(text, sizeof(text), "{\"code\":200,\"value\":\"%s\",\"messageId\":%llu}", value, id);
+	service_says(w, text, 0);
+}
+
+static void answer(struct world *w, size_t i, const char *value)
+{
+	answer_id(w, sent_id(w, i), value);
+}
+
+/* What the peer was told since it was last asked. */
+static const char *told(struct world *w, int peer)
+{
+	static char text[8192];
+	struct span s = buf_span(&w->out[peer]);
+
+	assert_true(s.n < sizeof(text));
+	if (s.n)
+		memcpy(text, s.p, s.n);
+	text[s.n] = '\0';
+	buf_take(&w->out[peer], s.n);
+	return text;
+}
+
+/* The peer was told one line, an error with this reason and messageId. */
+static void assert_error(struct world *w, int peer, const char *reason, const char *executed, const char *id)
+{
+	const char *text = told(w, peer);
+	char want[100];
+
+	assert_non_null(strchr(text, '\n'));
+	assert_null(strchr(strchr(text, '\n') + 1, '\n'));
+	snprintf(want, sizeof(want), "\"reason\":\"%s\"", reason);
+	assert_non_null(strstr(text, want));
+	snprintf(want, sizeof(want), "\"executed\":\"%s\"", executed);
+	assert_non_null(strstr(text, want));
+	snprintf(want, sizeof(want), "\"messageId\":%s}", id);
+	assert_non_null(strstr(text, want));
+}
+
+static void an_answer_carries_the_clients_id(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":\"x\"}", 0);
+	assert_int_equal(w->n_sent, 1);
+	assert_non_null(strstr(w->sent[0], ",\"op\":1,\"key\":\"a\"}"));
+	answer(w, 0, "1");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"1\",\"messageId\":\"x\"}\n");
+	assert_int_equal(router_in_flight(w->router), 0);
+	world_free(w);
+}
+
+static void a_repeated_or_unknown_answer_reaches_nobody(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	answer(w, 0, "1");
+	told(w, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
+	answer(w, 0, "again"); /* its place is in use again, by another request */
+	answer_id(w, 5, "out of the blue");
+	answer_id(w, WIRE_ID_MAX, "far out");
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(w->stats.upstream_late, 3);
+	answer(w, 1, "2");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"2\",\"messageId\":2}\n");
+	world_free(w);
+}
+
+static void answers_without_an_id_keep_the_order_of_their_requests(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	router_say(w->router, &w->peer[0], SPAN("local\n"), false);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\",\"messageId\":3}", 0);
+	router_say(w->router, &w->peer[0], SPAN("named\n"), true);
+	assert_string_equal(told(w, 0), "named\n");
+	answer(w, 1, "b");
+	assert_string_equal(told(w, 0), "");
+	answer(w, 2, "c");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"c\",\"messageId\":3}\n");
+	answer(w, 0, "a");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"a\"}\nlocal\n{\"code\":200,\"value\":\"b\"}\n");
+	assert_int_equal(w->peer[0].unanswered, 0);
+	router_say(w->router, &w->peer[0], SPAN("at once\n"), false);
+	assert_string_equal(told(w, 0), "at once\n");
+	world_free(w);
+}
+
+static void errors_without_an_id_keep_the_order_too(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"1\",\"timeoutMs\":5}", 0);
+	router_expire(w->router, 5);
+	assert_string_equal(told(w, 0), "");
+	answer(w, 0, "a");
+	const char *text = told(w, 0);
+	assert_non_null(strstr(text, "\"value\":\"a\"}\n{\"code\":504"));
+	world_free(w);
+}
+
+static void requests_wait_for_the_connection_and_then_time_out_unsent(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	w->reconnect_ms = 70;
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":50}", 100);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"2\",\"messageId\":2}", 100);
+	assert_int_equal(w->n_sent, 0);
+	assert_int_equal(w->wake, 150);
+	assert_int_equal(router_expire(w->router, 149), 150);
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(router_expire(w->router, 150), 1100);
+	const char *text = told(w, 0);
+	assert_non_null(strstr(text, "\"reason\":\"upstream_down\",\"executed\":\"no\",\"retryAfterMs\":70,\"messageId\":1}\n"));
+	router_up(w->router, 151);
+	assert_int_equal(w->n_sent, 1);
+	answer(w, 0, "ok");
+	assert_int_equal(router_expire(w->router, 2000), -1);
+	world_free(w);
+}
+
+static void a_sent_request_times_out_and_frees_its_place(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":10}", 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2}", 0);
+	assert_int_equal(w->n_sent, 1);
+	router_expire(w->router, 10);
+	assert_error(w, 0, "timeout", "unknown", "1");
+	assert_int_equal(w->n_sent, 2);
+	answer(w, 0, "late"); /* meant for the first, whose place the second now has */
+	assert_string_equal(told(w, 1), "");
+	answer(w, 1, "2");
+	assert_string_equal(told(w, 1), "{\"code\":200,\"value\":\"2\",\"messageId\":2}\n");
+	world_free(w);
+}
+
+static void one_that_never_got_a_place_is_told_so(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"1\",\"messageId\":2,\"timeoutMs\":10}", 0);
+	router_expire(w->router, 10);
+	assert_error(w, 1, "queue_full", "no", "2");
+	world_free(w);
+}
+
+static void a_lost_connection_fails_writes_and_repeats_reads(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
+	ask(w, 0, "{\"op\":\"range\",\"key\":\"a\",\"endKey\":\"z\",\"messageId\":3}", 0);
+	router_down(w->router);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\",\"messageId\":4}", 0);
+	router_up(w->router, 0);
+	assert_int_equal(w->n_sent, 6);
+	assert_non_null(strstr(w->sent[3], "\"op\":1,\"key\":\"b\""));
+	assert_non_null(strstr(w->sent[4], "\"op\":5"));
+	assert_non_null(strstr(w->sent[5], "\"op\":1,\"key\":\"c\""));
+	answer(w, 1, "from the lost connection");
+	assert_string_equal(told(w, 0), "");
+	answer(w, 3, "b");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"b\",\"messageId\":2}\n");
+	world_free(w);
+}
+
+static void a_read_that_a_write_has_overtaken_is_not_repeated(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":9}", 0); /* somebody else's: no matter */
+	router_down(w->router);
+	assert_string_equal(told(w, 0), "");
+	told(w, 1);
+	router_up(w->router, 0);
+	/* The same key, written with an escape. */
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"\\u0061\",\"value\":\"1\",\"messageId\":2}", 0);
+	answer(w, 3, "done");
+	told(w, 0);
+	router_down(w->router);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	assert_int_equal(w->n_sent, 4);
+	world_free(w);
+}
+
+static void a_read_behind_an_answered_read_is_not_repeated(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
+	answer(w, 1, "2");
+	told(w, 0);
+	router_down(w->router);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	router_up(w->router, 0);
+	assert_int_equal(w->n_sent, 4); /* the third again */
+	answer(w, 3, "3");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"3\",\"messageId\":3}\n");
+	world_free(w);
+}
+
+static void a_repeated_read_that_runs_out_of_time_has_an_unknown_outcome(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	router_down(w->router);
+	router_expire(w->router, 1000);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	world_free(w);
+}
+
+static void clients_take_turns(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+	static const char *const line[] = {"{\"op\":\"get\",\"key\":\"a%d\"}", "{\"op\":\"get\",\"key\":\"b%d\"}"};
+	static const char *const want[] = {"a0", "a1", "b0", "a2", "b1", "a3"};
+	char text[100];
+
+	(void)state;
+	router_up(w->router, 0);
+	for (int i = 0; i < 4; i++) {
+		snprintf(text, sizeof(text), line[0], i);
+		ask(w, 0, text, 0);
+	}
+	for (int i = 0; i < 2; i++) {
+		snprintf(text, sizeof(text), line[1], i);
+		ask(w, 1, text, 0);
+	}
+	for (size_t i = 0; i < 6; i++) {
+		assert_int_equal(w->n_sent, i + 1);
+		assert_non_null(strstr(w->sent[i], want[i]));
+		answer(w, i, "x");
+	}
+	world_free(w);
+}
+
+static void a_full_network_holds_requests_back(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	w->sendable = false;
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	assert_int_equal(w->n_sent, 0);
+	assert_int_equal(router_waiting(w->router), 1);
+	w->sendable = true;
+	router_pump(w->router, 0);
+	assert_int_equal(w->n_sent, 1);
+	world_free(w);
+}
+
+static void too_much_waiting_is_refused(void **state)
+{
+	struct world *w = world_new(8, 1000);
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		ask(w, i, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"012345678901234567890123456789\",\"messageId\":7}", 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"012345678901234567890123456789\",\"messageId\":8}", 0);
+	assert_error(w, 0, "queue_full", "no", "8");
+	world_free(w);
+}
+
+static void a_client_with_a_full_pipeline_is_not_read(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	for (int i = 0; i < 4; i++) {
+		assert_true(router_may_read(w->router, &w->peer[0]));
+		ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	}
+	assert_false(router_may_read(w->router, &w->peer[0]));
+	assert_true(router_may_read(w->router, &w->peer[1]));
+	answer(w, 3, "4"); /* kept for its turn: still unanswered */
+	assert_false(router_may_read(w->router, &w->peer[0]));
+	answer(w, 0, "1");
+	assert_true(router_may_read(w->router, &w->peer[0]));
+	world_free(w);
+}
+
+static void a_client_that_leaves_takes_its_unsent_requests_along(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\"}", 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":1}", 0);
+	router_leave(w->router, &w->peer[0]);
+	assert_int_equal(w->stats.requests_abandoned, 1);
+	answer(w, 0, "for nobody");
+	assert_int_equal(w->n_sent, 2);
+	assert_non_null(strstr(w->sent[1], "\"key\":\"b\""));
+	answer(w, 1, "b");
+	assert_string_equal(told(w, 1), "{\"code\":200,\"value\":\"b\",\"messageId\":1}\n");
+	assert_string_equal(told(w, 0), "");
+	router_join(w->router, &w->peer[0]);
+	world_free(w);
+}
+
+static void an_unusable_answer_fails_its_request_alone(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	char text[100];
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
+	snprintf(text, sizeof(text), "{\"messageId\":%llu,\"code\":", sent_id(w, 0));
+	service_says(w, text, 0);
+	assert_error(w, 0, "bad_upstream", "unknown", "1");
+	service_says(w, "nonsense", 0);
+	assert_string_equal(told(w, 0), "");
+	answer(w, 1, "2");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"2\",\"messageId\":2}\n");
+	world_free(w);
+}
+
+static void stopping_refuses_what_waits_and_what_comes(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":2}", 0);
+	router_stop(w->router);
+	assert_error(w, 1, "shutting_down", "no", "2");
+	ask(w, 2, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
+	assert_error(w, 2, "shutting_down", "no", "3");
+	assert_int_equal(router_in_flight(w->router), 1);
+	router_abandon(w->router);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	assert_int_equal(w->n_sent, 1);
+	world_free(w);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_answer_carries_the_clients_id),
+		cmocka_unit_test(a_repeated_or_unknown_answer_reaches_nobody),
+		cmocka_unit_test(answers_without_an_id_keep_the_order_of_their_requests),
+		cmocka_unit_test(errors_without_an_id_keep_the_order_too),
+		cmocka_unit_test(requests_wait_for_the_connection_and_then_time_out_unsent),
+		cmocka_unit_test(a_sent_request_times_out_and_frees_its_place),
+		cmocka_unit_test(one_that_never_got_a_place_is_told_so),
+		cmocka_unit_test(a_lost_connection_fails_writes_and_repeats_reads),
+		cmocka_unit_test(a_read_that_a_write_has_overtaken_is_not_repeated),
+		cmocka_unit_test(a_read_behind_an_answered_read_is_not_repeated),
+		cmocka_unit_test(a_repeated_read_that_runs_out_of_time_has_an_unknown_outcome),
+		cmocka_unit_test(clients_take_turns),
+		cmocka_unit_test(a_full_network_holds_requests_back),
+		cmocka_unit_test(too_much_waiting_is_refused),
+		cmocka_unit_test(a_client_with_a_full_pipeline_is_not_read),
+		cmocka_unit_test(a_client_that_leaves_takes_its_unsent_requests_along),
+		cmocka_unit_test(an_unusable_answer_fails_its_request_alone),
+		cmocka_unit_test(stopping_refuses_what_waits_and_what_comes),
+	};
+
+	return cmocka_run_group_tests_name("router", tests, NULL, NULL);
+}
