@@ -17,8 +17,7 @@ char *buf_room(struct buf *b, size_t n)
 		return b->p + b->tail;
 	/* Moving the queue costs its length, so each move has to make room for as much again before
 	 * the next one: by itself if what has left at the head is that much, else by growing. A
-	 * long queue of which little leaves would otherwise be moved for every few bytes that come.
-	 */
+	 * long queue of which little leaves would otherwise be moved for every few bytes. */
 	if (b->p && b->head >= len && b->size - len >= n) {
 		memmove(b->p, b->p + b->head, len);
 	} else {

@@ -43,9 +43,10 @@ static void skip_space(struct json_object_reader *r)
 
 #define EACH_BYTE(byte) (UINT64_C(0x0101010101010101) * (byte))
 
-/* Has the top bit of some byte set if and only if one of eight bytes is less than n (up to 128).
- * Which one is not told: a borrow may mark the neighbour above as well. */
-static uint64_t any_below(uint64_t eight, unsigned n)
+/* Marks the bytes of eight that are less than n (up to 128) with their top bits. Above the lowest
+ * mark there may be wrong ones, as a subtraction borrows from the byte above; the lowest is always
+ * right. */
+static uint64_t mark_below(uint64_t eight, unsigned n)
 {
 	return (eight - EACH_BYTE(n)) & ~eight;
 }
@@ -56,17 +57,19 @@ static bool is_plain(unsigned char c)
 }
 
 /* The first byte from at on that is not an ordinary ASCII character of a string. Most bytes of most
- * lines pass through here, hence eight at a time. */
+ * lines pass through here, hence eight at a time, the first of them in the lowest place. */
 static const char *skip_plain(const char *at, const char *end)
 {
 	for (; end - at >= 8; at += 8) {
 		uint64_t eight;
 		memcpy(&eight, at, 8);
-		uint64_t special = eight | any_below(eight, 0x20) |
-				   any_below(eight ^ EACH_BYTE('"'), 1) |
-				   any_below(eight ^ EACH_BYTE('\\'), 1);
-		if (special & EACH_BYTE(0x80))
-			break;
+		eight = le64toh(eight);
+		uint64_t special = eight | mark_below(eight, 0x20) |
+				   mark_below(eight ^ EACH_BYTE('"'), 1) |
+				   mark_below(eight ^ EACH_BYTE('\\'), 1);
+		special &= EACH_BYTE(0x80);
+		if (special)
+			return at + __builtin_ctzll(special) / 8;
 	}
 	while (at < end && is_plain((unsigned char)*at))
 		at++;
@@ -609,6 +612,22 @@ bool json_string_is(const struct json_value *string, struct span plain)
 			return false;
 	}
 	return decode_byte(&d) < 0;
+}
+
+size_t json_string_find(const struct json_value *string, const struct span *names, size_t n)
+{
+	struct span raw = json_string_raw(string);
+	size_t i = 0;
+
+	/* Nobody escapes a member's name, and most differ by their length already. */
+	if (!string->escaped) {
+		while (i < n && !span_equal(raw, names[i]))
+			i++;
+	} else {
+		while (i < n && !json_string_is(string, names[i]))
+			i++;
+	}
+	return i;
 }
 
 /* --- hash --- */

@@ -64,6 +64,9 @@ size_t json_string_decode(const struct json_value *string, char *out);
 bool json_string_same(const struct json_value *a, const struct json_value *b);
 bool json_string_is(const struct json_value *string, struct span plain);
 
+/* Which of n plain names is it? n: none of them. */
+size_t json_string_find(const struct json_value *string, const struct span *names, size_t n);
+
 /* A 64-bit hash of the decoded string: equal for equal strings however they are escaped. Keyed by seed, so that a peer
  * who does not know it cannot aim for collisions. */
 uint64_t json_string_hash(const struct json_value *string, uint64_t seed);

@@ -19,17 +19,17 @@ enum member {
 	MEMBER_N
 };
 
-static const char *const member_names[] = {
-	[MEMBER_OP] = "op",
-	[MEMBER_ID] = "messageId",
-	[MEMBER_TIMEOUT] = "timeoutMs",
-	[MEMBER_KEY] = "key",
-	[MEMBER_END_KEY] = "endKey",
-	[MEMBER_VALUE] = "value",
-	[MEMBER_LIMIT] = "limit",
-	[MEMBER_SUBSCRIBE_KEYS] = "subscribeKeys",
-	[MEMBER_SUBSCRIBE_PATTERNS] = "subscribePatterns",
-	[MEMBER_ACCESS_PATTERN] = "accessPattern",
+static const struct span member_names[] = {
+	[MEMBER_OP] = SPAN("op"),
+	[MEMBER_ID] = SPAN("messageId"),
+	[MEMBER_TIMEOUT] = SPAN("timeoutMs"),
+	[MEMBER_KEY] = SPAN("key"),
+	[MEMBER_END_KEY] = SPAN("endKey"),
+	[MEMBER_VALUE] = SPAN("value"),
+	[MEMBER_LIMIT] = SPAN("limit"),
+	[MEMBER_SUBSCRIBE_KEYS] = SPAN("subscribeKeys"),
+	[MEMBER_SUBSCRIBE_PATTERNS] = SPAN("subscribePatterns"),
+	[MEMBER_ACCESS_PATTERN] = SPAN("accessPattern"),
 };
 _Static_assert(sizeof(member_names) / sizeof(member_names[0]) == MEMBER_N,
 	       "a name for each member");
@@ -127,16 +127,14 @@ static bool given(const struct json_value *v)
 
 static void note_member(struct members *members, const struct json_member *m)
 {
-	for (int i = 0; i < MEMBER_N; i++) {
-		if (!json_string_is(&m->name,
-				    (struct span){member_names[i], strlen(member_names[i])}))
-			continue;
-		if (given(&members->value[i]))
-			members->twice[i] = true;
-		else
-			members->value[i] = m->value;
+	size_t i = json_string_find(&m->name, member_names, MEMBER_N);
+
+	if (i == MEMBER_N)
 		return;
-	}
+	if (given(&members->value[i]))
+		members->twice[i] = true;
+	else
+		members->value[i] = m->value;
 }
 
 static int refuse_json(struct request_fault *fault, const struct json_object_reader *reader)
@@ -150,7 +148,7 @@ static int refuse_json(struct request_fault *fault, const struct json_object_rea
 static int refuse_member(struct request_fault *fault, enum member member, const char *why)
 {
 	fault->error = REPLY_BAD_REQUEST;
-	snprintf(fault->text, sizeof(fault->text), "%s %s", member_names[member], why);
+	snprintf(fault->text, sizeof(fault->text), "%s %s", member_names[member].p, why);
 	return -EBADMSG;
 }
 

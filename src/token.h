@@ -2,7 +2,7 @@
  *
  * The only user of libcurl, whose multi interface runs inside our libevent loop. It never resolves names in a thread
  * (the resolver room does it), never blocks, follows no redirect, checks certificate and host name always. Key and token
- * are secrets: neither is logged, and both are wiped when their request ends. */
+ * are secrets: neither is logged, and our copies of both are wiped when their request ends. */
 #pragma once
 
 #include <event2/event.h>
@@ -20,6 +20,8 @@ struct minter_config {
 	bool tls;
 	const char *path_prefix; /* before /token/websocket; "" mostly */
 	const char *ca_file;     /* extra trust anchor, or NULL */
+	const char *proxy_host;  /* a name or an address: an HTTP proxy to go through; NULL: none */
+	uint16_t proxy_port;
 	int timeout_ms;          /* of a whole request, name look-up included */
 };
 
@@ -42,8 +44,10 @@ struct token_answer {
 typedef void token_done(void *owner, const struct token_answer *answer);
 
 struct minter *minter_new(struct event_base *base, const struct minter_config *config);
-void minter_free(struct minter *m); /* open requests end without a call */
+void minter_free(struct minter *m); /* open requests end without a call; also from within done */
 
+/* Never calls done from within. After done was called the request is gone; before, token_cancel() ends it and done is not
+ * called. The wish need not outlive the call. */
 struct token_request;
 struct token_request *token_mint(struct minter *m, const struct token_wish *wish, token_done *done, void *owner);
 void token_cancel(struct token_request *r);

@@ -32,7 +32,8 @@ _Static_assert(sizeof(state_names) / sizeof(state_names[0]) == UPSTREAM_STATE_N,
 
 struct upstream {
 	struct event_base *base;
-	struct upstream_settings settings; /* strings are own copies; the path stands below */
+	struct upstream_settings settings; /* its strings: NULL but for those below */
+	char *host, *proxy_host, *key_hint;
 	const struct upstream_ops *ops;
 	void *owner;
 	struct stats *stats;
@@ -130,8 +131,7 @@ static void attempt_failed(struct upstream *u, const struct link_end *end)
 	u->failures++;
 	u->stats->upstream_connect_failures++;
 	if (end && (end->http_status == 401 || end->http_status == 403)) {
-		log_error("upstream: the service has refused the key from %s",
-			  u->settings.key_hint);
+		log_error("upstream: the service has refused the key from %s", u->key_hint);
 		pause_until(u, UPSTREAM_UNAUTHORIZED, u->settings.backoff_max_ms, u->last_error);
 		return;
 	}
@@ -143,6 +143,17 @@ static void attempt_failed(struct upstream *u, const struct link_end *end)
 
 /* ---- connecting ---- */
 
+/* Whose addresses are connected to: the service's, or the proxy's. */
+static const char *peer_host(const struct upstream *u)
+{
+	return u->proxy_host ? u->proxy_host : u->host;
+}
+
+static unsigned peer_port(const struct upstream *u)
+{
+	return u->proxy_host ? u->settings.proxy_port : u->settings.port;
+}
+
 static void connect_next(struct upstream *u)
 {
 	const struct upstream_settings *s = &u->settings;
@@ -150,18 +161,21 @@ static void connect_next(struct upstream *u)
 	struct link_target target = {
 		.address = address,
 		.port = s->port,
-		.host = s->host,
+		.host = u->host,
+		.proxy_address = u->proxy_host ? address : NULL,
+		.proxy_port = s->proxy_port,
 		.path = u->path,
 		.tls = s->tls,
 		.connect_timeout_ms = (int)s->connect_timeout_ms,
 		.max_message = MESSAGE_MAX,
 	};
 
-	log_debug("upstream: connecting to %s port %u", address, s->port);
+	log_debug("upstream: connecting to %s port %u", address, peer_port(u));
 	u->link = link_connect(u->links, &target, &link_ops, u, &why);
 	if (u->link)
 		return;
-	snprintf(u->last_error, sizeof(u->last_error), "%s port %u: %s", address, s->port, why);
+	snprintf(u->last_error, sizeof(u->last_error), "%s port %u: %s", address, peer_port(u),
+		 why);
 	if (u->next_address < u->addresses.n)
 		event_active(u->turn, EV_TIMEOUT, 1);
 	else
@@ -174,8 +188,7 @@ static void on_addresses(void *owner, const struct resolver_answer *answer)
 
 	u->question = NULL;
 	if (answer->n == 0) {
-		snprintf(u->last_error, sizeof(u->last_error), "%s: %s", u->settings.host,
-			 answer->why);
+		snprintf(u->last_error, sizeof(u->last_error), "%s: %s", peer_host(u), answer->why);
 		attempt_failed(u, NULL);
 		return;
 	}
@@ -197,8 +210,8 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 		connect_next(u);
 		return;
 	}
-	set_state(u, UPSTREAM_CONNECTING, u->settings.host);
-	u->question = resolver_ask(u->base, u->settings.host, (int)u->settings.connect_timeout_ms,
+	set_state(u, UPSTREAM_CONNECTING, peer_host(u));
+	u->question = resolver_ask(u->base, peer_host(u), (int)u->settings.connect_timeout_ms,
 				   on_addresses, u);
 }
 
@@ -215,7 +228,7 @@ static void on_open(void *owner)
 	u->heard_at = clock_mono_ms();
 	u->ping_at = 0;
 	start_timer(u->keepalive, u->settings.keepalive_ms);
-	set_state(u, UPSTREAM_CONNECTED, u->settings.host);
+	set_state(u, UPSTREAM_CONNECTED, u->host);
 	u->ops->up(u->owner);
 }
 
@@ -319,7 +332,7 @@ static void on_closed(void *owner, const struct link_end *end)
 		return;
 	}
 	snprintf(u->last_error, sizeof(u->last_error), "%s port %u: %s",
-		 u->addresses.address[u->next_address - 1], u->settings.port, end->why);
+		 u->addresses.address[u->next_address - 1], peer_port(u), end->why);
 	drop_link(u);
 	/* A service that answers speaks for all its addresses. */
 	if (u->next_address < u->addresses.n && !end->http_status) {
@@ -414,8 +427,10 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 	struct upstream *u = mem_zalloc(sizeof(*u));
 	u->base = base;
 	u->settings = *settings;
-	u->settings.host = mem_strdup(settings->host);
-	u->settings.key_hint = mem_strdup(settings->key_hint);
+	u->host = mem_strdup(settings->host);
+	u->proxy_host = settings->proxy_host ? mem_strdup(settings->proxy_host) : NULL;
+	u->key_hint = mem_strdup(settings->key_hint);
+	u->settings.host = u->settings.proxy_host = u->settings.key_hint = NULL;
 	u->settings.api_key = u->settings.path_prefix = u->settings.ca_file = NULL;
 	u->path = request_path(settings);
 	u->ops = ops;
@@ -463,8 +478,9 @@ void upstream_free(struct upstream *u)
 	event_free(u->keepalive);
 	mem_wipe(u->path, strlen(u->path));
 	free(u->path);
-	free((char *)u->settings.host);
-	free((char *)u->settings.key_hint);
+	free(u->host);
+	free(u->proxy_host);
+	free(u->key_hint);
 	free(u);
 }
 

@@ -30,6 +30,8 @@ struct upstream_settings {
 	uint16_t port;
 	bool tls;
 	const char *path_prefix;
+	const char *proxy_host; /* an HTTP proxy to go through, whose addresses are asked for instead; or NULL */
+	uint16_t proxy_port;
 	const char *api_key; /* secret */
 	const char *key_hint; /* where the key is from, for the message that it was refused */
 	const char *ca_file; /* or NULL */

@@ -113,9 +113,10 @@ enum member {
 	MEMBER_N
 };
 
-static const char *const member_names[] = {
-	[MEMBER_ID] = "messageId", [MEMBER_CODE] = "code",   [MEMBER_TYPE] = "type",
-	[MEMBER_KEY] = "key",      [MEMBER_VALUE] = "value", [MEMBER_TIMESTAMP] = "timestamp",
+static const struct span member_names[] = {
+	[MEMBER_ID] = SPAN("messageId"), [MEMBER_CODE] = SPAN("code"),
+	[MEMBER_TYPE] = SPAN("type"),    [MEMBER_KEY] = SPAN("key"),
+	[MEMBER_VALUE] = SPAN("value"),  [MEMBER_TIMESTAMP] = SPAN("timestamp"),
 };
 _Static_assert(sizeof(member_names) / sizeof(member_names[0]) == MEMBER_N,
 	       "a name for each member");
@@ -130,20 +131,10 @@ static bool given(const struct json_value *v)
 	return v->text.p != NULL;
 }
 
-/* Which of our members is it? MEMBER_N if none. */
-static enum member which(const struct json_value *name)
-{
-	for (int i = 0; i < MEMBER_N; i++) {
-		if (json_string_is(name, (struct span){member_names[i], strlen(member_names[i])}))
-			return (enum member)i;
-	}
-	return MEMBER_N;
-}
-
 static void note_member(struct members *members, struct wire_frame *frame,
 			const struct json_member *m)
 {
-	enum member member = which(&m->name);
+	size_t member = json_string_find(&m->name, member_names, MEMBER_N);
 
 	frame->id_is_last = false;
 	if (member == MEMBER_N)

@@ -1,9 +1,6 @@
 #include "text.h"
 
-#include <stdlib.h>
-
 #include "json.h"
-#include "mem.h"
 
 /* The letter that follows the backslash, or 0 when the byte needs \u00xx. */
 static char short_escape(unsigned char c)
@@ -71,24 +68,23 @@ void text_add_string(struct buf *out, struct span bytes)
 	buf_add(out, "\"", 1);
 }
 
-/* The JSON reader knows what UTF-8 is; all else that it could refuse is escaped before it looks. */
+/* The JSON reader knows what UTF-8 is. All else that it could refuse in a string is escaped before it looks, but so is a
+ * surrogate. */
 bool text_is_utf8(struct span bytes)
 {
 	struct buf object = {0};
 	struct json_object_reader reader;
 	struct json_member member;
 
+	for (size_t i = 0; i < bytes.n; i++) {
+		if (is_surrogate((const unsigned char *)bytes.p + i, bytes.n - i))
+			return false;
+	}
 	buf_addf(&object, "{\"\":");
 	text_add_string(&object, bytes);
 	buf_addf(&object, "}");
 	json_object_begin(&reader, buf_span(&object));
-	bool good = json_object_next(&reader, &member) == 1 && !member.value.escaped;
-	if (!good && !reader.fault) {
-		/* Escapes are fine but for that of a surrogate, which no UTF-8 has. */
-		good = true;
-		for (size_t i = 0; i + 2 < bytes.n; i++)
-			good &= !is_surrogate((const unsigned char *)bytes.p + i, bytes.n - i);
-	}
+	bool good = json_object_next(&reader, &member) == 1;
 	buf_release(&object);
 	return good;
 }
