@@ -39,7 +39,7 @@ configure() {
 make_step() {
 	dir=$build/$1
 	shift
-	make -C "$dir" -s --no-print-directory -k -j"$jobs" "$@"
+	make -C "$dir" -s --no-print-directory -j"$jobs" "$@"
 }
 
 # sum LOG RESULT... - adds up the lines "# PASS:  12" of one or more kinds of result.

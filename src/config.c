@@ -355,6 +355,19 @@ static void set_value(struct loader *l, enum setting_id id, const char *value)
 
 /* ---- the file ---- */
 
+static void unknown_section(struct loader *l, unsigned line, const char *name)
+{
+	struct buf names = {0};
+
+	for (int i = 0; i < SET_N; i++) {
+		if (i == 0 || strcmp(settings[i].section, settings[i - 1].section) != 0)
+			buf_addf(&names, " [%s]", settings[i].section);
+	}
+	fault_in_line(l, line, "[%.*s]: there is no such section; there are:%.*s",
+		      shown_length(name), name, (int)buf_len(&names), buf_span(&names).p);
+	buf_release(&names);
+}
+
 static void on_section(void *owner, unsigned line, const char *name)
 {
 	struct loader *l = owner;
@@ -371,10 +384,7 @@ static void on_section(void *owner, unsigned line, const char *name)
 		fault_in_line(l, line, "[%.*s]: this version has no access rules",
 			      shown_length(name), name);
 	else
-		fault_in_line(l, line,
-			      "[%.*s]: there is no such section; there are [upstream], [listen], "
-			      "[metrics] and [log]",
-			      shown_length(name), name);
+		unknown_section(l, line, name);
 }
 
 static void unknown_setting(struct loader *l, unsigned line, const char *name)

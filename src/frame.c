@@ -9,8 +9,8 @@
 
 enum { KEY = 4, KEY_POOL = 4096 };
 
-/* The key of a mask must be unpredictable (RFC 6455, 10.3), and asking the generator for four bytes costs as much as
- * asking it for four thousand. Each byte is used once. */
+/* The key of a mask must be unpredictable (RFC 6455, 10.3), and asking the generator for four bytes
+ * costs as much as asking it for four thousand. Each byte is used once. */
 static void fresh_key(unsigned char key[KEY])
 {
 	static unsigned char pool[KEY_POOL];
@@ -19,7 +19,8 @@ static void fresh_key(unsigned char key[KEY])
 	if (left < KEY) {
 		if (RAND_bytes(pool, sizeof(pool)) != 1) {
 			log_error("the random number generator failed");
-			abort(); /* a predictable mask would let a client forge what a proxy on the way sees */
+			abort(); /* a predictable mask would let a client forge what a proxy on the
+				    way sees */
 		}
 		left = sizeof(pool);
 	}
@@ -27,8 +28,8 @@ static void fresh_key(unsigned char key[KEY])
 	memcpy(key, pool + left, KEY);
 }
 
-/* Copies from to to, masked; phase is how much of the payload came before. Eight bytes at a time: whatever the byte
- * order, byte i of the doubled key meets byte i of the payload. */
+/* Copies from to to, masked; phase is how much of the payload came before. Eight bytes at a time:
+ * whatever the byte order, byte i of the doubled key meets byte i of the payload. */
 static void copy_masked(char *to, struct span from, const unsigned char key[KEY], size_t phase)
 {
 	unsigned char turned[8];
@@ -61,7 +62,8 @@ static size_t put_header(unsigned char *p, enum frame_opcode opcode, uint64_t le
 
 void frame_append(struct buf *queue, enum frame_opcode opcode, struct span head, struct span body)
 {
-	unsigned char *start = (unsigned char *)buf_room(queue, FRAME_OVERHEAD_MAX + head.n + body.n);
+	unsigned char *start =
+		(unsigned char *)buf_room(queue, FRAME_OVERHEAD_MAX + head.n + body.n);
 	unsigned char *key = start + put_header(start, opcode, (uint64_t)head.n + body.n);
 	char *payload = (char *)key + KEY;
 

@@ -1,23 +1,27 @@
 /* How libwebsockets lives in our loop
  *
- * The library has a poll loop of its own, and we do not run it. libevent watches the connection's descriptor; when it
- * is ready the library is entered through lws_service_fd() with a pollfd made up here, which is what the library's own
- * event plugins do. All events of this room call enter() first and leave() last. In between the library may be on the
- * stack, so nothing is destroyed there: a link that was freed or went down is only marked, and leave() settles it.
+ * The library has a poll loop of its own, and we do not run it. libevent watches the connection's
+ * descriptor; when it is ready the library is entered through lws_service_fd() with a pollfd made
+ * up here, which is what the library's own event plugins do. All events of this room call enter()
+ * first and leave() last. In between the library may be on the stack, so nothing is destroyed
+ * there: a link that was freed or went down is only marked, and leave() settles it.
  *
  * What has to be known about the library, each learnt the hard way:
- * - Its wish to write (a pong, a close reply) cannot be seen from outside, so it is offered to write after each read.
- * - While connecting it takes "no error on the socket" for "connected", so it must not be entered before the socket
- *   is writable.
- * - OpenSSL reads ahead, so that one read() brings many small TLS records; what it holds is not seen by epoll, so it is
- *   read until nothing is left, or the rest is left to a timer of zero.
- * - Bytes that came together with the answered upgrade are held by the library itself and only its own loop hands them
- *   on. lws_service_adjust_timeout() tells that there are some, lws_service(-1) is one turn of that loop.
- * - It cuts long request lines without a word (version 4.1.6 at 2 KB). So it is given "/" for a path, and the real one is
- *   put in its place in the finished request. This also keeps the secret in it away from the library's own memory.
- * - Frames are made here (frame.c) and handed over as raw bytes, many at once: the library would make a TLS record, a
- *   write() and a read of /dev/urandom of each. It puts its own control frames between two such writes, therefore each
- *   write ends at the end of a frame. */
+ * - Its wish to write (a pong, a close reply) cannot be seen from outside, so it is offered to
+ * write after each read.
+ * - While connecting it takes "no error on the socket" for "connected", so it must not be entered
+ * before the socket is writable.
+ * - OpenSSL reads ahead, so that one read() brings many small TLS records; what it holds is not
+ * seen by epoll, so it is read until nothing is left, or the rest is left to a timer of zero.
+ * - Bytes that came together with the answered upgrade are held by the library itself and only its
+ * own loop hands them on. lws_service_adjust_timeout() tells that there are some, lws_service(-1)
+ * is one turn of that loop.
+ * - It cuts long request lines without a word (version 4.1.6 at 2 KB). So it is given "/" for a
+ * path, and the real one is put in its place in the finished request. This also keeps the secret in
+ * it away from the library's own memory.
+ * - Frames are made here (frame.c) and handed over as raw bytes, many at once: the library would
+ * make a TLS record, a write() and a read of /dev/urandom of each. It puts its own control frames
+ * between two such writes, therefore each write ends at the end of a frame. */
 #include "link.h"
 
 #include <errno.h>
@@ -42,37 +46,50 @@
 #include "trust.h"
 
 enum {
-	SERVICE_BUFFER = 65536,   /* the library reads and makes requests in it */
-	HANDSHAKE_RESERVE = 12,   /* of it, what the library keeps back for itself when a request is made */
-	HANDSHAKE_MAX = 1024,     /* the request without its path */
-	PATH_MAX_LENGTH = 15000,  /* with the above it fits into one TLS record and any fresh socket's buffer */
-	HOST_MAX = 100,           /* the library has 120 bytes for the Host line */
-	BATCH = 16384,            /* bytes of frames in one write: a full TLS record */
-	READ_AHEAD = 65536,       /* bytes that OpenSSL asks the kernel for at once */
-	SHARE = 65536,            /* bytes of messages handed on in one turn of the loop */
-	READS = 8,                /* reads in one turn, should they bring no messages */
-	WRITES = 4,               /* offers to write in one turn: control frames take one each */
-	CLOSE_MS = 2000,          /* for a close frame to go out and be answered */
-	TICK_BUSY_S = 1,          /* turns of the library's own loop while a link is neither open nor down */
-	TICK_IDLE_S = 10,         /* ... and otherwise, for the route changes that version 4.3 follows */
-	BACKSTOP_S = 3600,        /* the library's own timeouts; ours are always shorter */
+	SERVICE_BUFFER = 65536, /* the library reads and makes requests in it */
+	HANDSHAKE_RESERVE =
+		12, /* of it, what the library keeps back for itself when a request is made */
+	HANDSHAKE_MAX = 1024,    /* the request without its path */
+	PATH_MAX_LENGTH = 15000, /* with the above it fits into one TLS record and any fresh
+				    socket's buffer */
+	HOST_MAX = 100,          /* the library has 120 bytes for the Host line */
+	BATCH = 16384,           /* bytes of frames in one write: a full TLS record */
+	READ_AHEAD = 65536,      /* bytes that OpenSSL asks the kernel for at once */
+	SHARE = 65536,           /* bytes of messages handed on in one turn of the loop */
+	READS = 8,               /* reads in one turn, should they bring no messages */
+	WRITES = 4,              /* offers to write in one turn: control frames take one each */
+	CLOSE_MS = 2000,         /* for a close frame to go out and be answered */
+	TICK_BUSY_S = 1, /* turns of the library's own loop while a link is neither open nor down */
+	TICK_IDLE_S = 10,  /* ... and otherwise, for the route changes that version 4.3 follows */
+	BACKSTOP_S = 3600, /* the library's own timeouts; ours are always shorter */
 };
 
-enum link_state { LINK_STARTING, LINK_CONNECTING, LINK_SHAKING, LINK_OPEN, LINK_CLOSING, LINK_DOWN, LINK_STATE_N };
+enum link_state {
+	LINK_STARTING,
+	LINK_CONNECTING,
+	LINK_SHAKING,
+	LINK_OPEN,
+	LINK_CLOSING,
+	LINK_DOWN,
+	LINK_STATE_N
+};
 
-static const char *const state_name[] = {"starting", "connecting", "shaking hands", "open", "closing", "down"};
+static const char *const state_name[] = {"starting", "connecting", "shaking hands",
+					 "open",     "closing",    "down"};
 _Static_assert(sizeof(state_name) / sizeof(state_name[0]) == LINK_STATE_N, "a name for each state");
 
 struct link_context {
 	struct event_base *base;
 	SSL_CTX *tls;
 	struct lws_context *lws;
-	struct lws_vhost *direct, *proxied; /* a proxy is a property of a vhost, not of a connection */
+	struct lws_vhost *direct,
+		*proxied; /* a proxy is a property of a vhost, not of a connection */
 	struct event *tick;
 	LIST_HEAD(, link) links;
-	unsigned inside;         /* how deep we are between enter() and leave() */
-	bool tick_stale;         /* a link changed its state */
-	unsigned long tls_fault; /* OpenSSL's code of what went wrong in the current entry; 0: nothing */
+	unsigned inside; /* how deep we are between enter() and leave() */
+	bool tick_stale; /* a link changed its state */
+	unsigned long
+		tls_fault; /* OpenSSL's code of what went wrong in the current entry; 0: nothing */
 };
 
 struct link {
@@ -94,12 +111,14 @@ struct link {
 
 	struct lws *wsi;                   /* the library's connection; NULL before and after */
 	struct event *readable, *writable; /* of its socket */
-	struct event *kick;                /* runs behind the events of this turn: begin to connect, or send what was queued */
-	struct event *more;                /* runs in the next turn: read on */
-	struct event *deadline;            /* for being open, or for being closed */
+	struct event *kick; /* runs behind the events of this turn: begin to connect, or send what
+			       was queued */
+	struct event *more; /* runs in the next turn: read on */
+	struct event *deadline; /* for being open, or for being closed */
 
 	struct buf tx;     /* whole frames */
-	size_t in_library; /* bytes of the last write that the library still holds, or a little more */
+	size_t in_library; /* bytes of the last write that the library still holds, or a little more
+			    */
 	bool was_unsent;   /* at the end of a turn: drained() is owed */
 	bool kicked, ping_wanted;
 	int close_wanted; /* code of the close frame to send; 0: none */
@@ -136,7 +155,8 @@ static void unwatch(struct link *l)
 	l->kicked = false;
 }
 
-/* The link is down, for this reason unless an earlier one is known. The library's connection may still be there. */
+/* The link is down, for this reason unless an earlier one is known. The library's connection may
+ * still be there. */
 static void __attribute__((format(printf, 2, 3))) go_down(struct link *l, const char *format, ...)
 {
 	va_list args;
@@ -153,7 +173,8 @@ static void __attribute__((format(printf, 2, 3))) go_down(struct link *l, const 
 /* Lets the library do its work on this connection; false when the connection is gone. */
 static bool serve(struct link *l, short revents)
 {
-	struct lws_pollfd p = {.fd = lws_get_socket_fd(l->wsi), .events = POLLIN | POLLOUT, .revents = revents};
+	struct lws_pollfd p = {
+		.fd = lws_get_socket_fd(l->wsi), .events = POLLIN | POLLOUT, .revents = revents};
 
 	l->ctx->tls_fault = 0;
 	errno = 0;
@@ -161,8 +182,8 @@ static bool serve(struct link *l, short revents)
 	return l->wsi;
 }
 
-/* Destroys the library's connection, whatever state it is in. "Hung up" is the one event upon which the library does
- * not try to be polite or to flush anything. */
+/* Destroys the library's connection, whatever state it is in. "Hung up" is the one event upon which
+ * the library does not try to be polite or to flush anything. */
 static void kill_connection(struct link *l)
 {
 	unwatch(l);
@@ -204,7 +225,8 @@ static struct link *find_unsettled(const struct link_context *ctx)
 {
 	struct link *l;
 
-	LIST_FOREACH(l, &ctx->links, entry) {
+	LIST_FOREACH(l, &ctx->links, entry)
+	{
 		if (l->freed || (l->state == LINK_DOWN && !l->told))
 			return l;
 	}
@@ -228,7 +250,8 @@ static void set_tick(struct link_context *ctx)
 	struct timeval interval = {.tv_sec = TICK_IDLE_S};
 	struct link *l;
 
-	LIST_FOREACH(l, &ctx->links, entry) {
+	LIST_FOREACH(l, &ctx->links, entry)
+	{
 		if (l->state != LINK_OPEN && l->state != LINK_DOWN)
 			interval.tv_sec = TICK_BUSY_S;
 	}
@@ -236,8 +259,9 @@ static void set_tick(struct link_context *ctx)
 	ctx->tick_stale = false;
 }
 
-/* The library is not on the stack any more when the outermost one is left, so everything may be destroyed. Owners who
- * are called from here may free any link: that is only another one to settle. */
+/* The library is not on the stack any more when the outermost one is left, so everything may be
+ * destroyed. Owners who are called from here may free any link: that is only another one to settle.
+ */
 static void leave(struct link_context *ctx)
 {
 	struct link *l;
@@ -292,10 +316,13 @@ static const struct {
 	{"HS: ACCEPT missing", "the answer to the upgrade lacks Sec-WebSocket-Accept"},
 	{"HS: Accept hash wrong", "the answer to the upgrade has a wrong Sec-WebSocket-Accept"},
 	{"HS: UPGRADE missing", "the answer to the upgrade lacks Upgrade"},
-	{"HS: Upgrade to something other than websocket", "the answer is an upgrade to something else"},
+	{"HS: Upgrade to something other than websocket",
+	 "the answer is an upgrade to something else"},
 	{"HS: UPGRADE malformed", "the answer to the upgrade has a wrong Connection header"},
-	{"HS: EXT: unknown ext", "the answer to the upgrade names an extension that was not offered"},
-	{"HS: PROTOCOL malformed", "the answer to the upgrade names a subprotocol that was not offered"},
+	{"HS: EXT: unknown ext",
+	 "the answer to the upgrade names an extension that was not offered"},
+	{"HS: PROTOCOL malformed",
+	 "the answer to the upgrade names a subprotocol that was not offered"},
 	{"proxy not h1", "the proxy refused to connect"},
 	{"proxy conn dead", "the proxy closed the connection"},
 	{"proxy read err", "the proxy closed the connection"},
@@ -347,7 +374,8 @@ static void on_failed(struct link *l, struct lws *wsi, const char *theirs, size_
 	if (l->state == LINK_DOWN)
 		return;
 	if (verdict != X509_V_OK) {
-		go_down(l, "the server's certificate is refused: %s", X509_verify_cert_error_string(verdict));
+		go_down(l, "the server's certificate is refused: %s",
+			X509_verify_cert_error_string(verdict));
 	} else if (status && status != 101) {
 		l->end.http_status = status;
 		l->end.retry_after_s = retry_after(wsi);
@@ -359,11 +387,13 @@ static void on_failed(struct link *l, struct lws *wsi, const char *theirs, size_
 	} else if (ours) {
 		go_down(l, "%s", ours);
 	} else {
-		go_down(l, "the upgrade failed: %.*s", theirs ? (int)n : 7, theirs ? theirs : "unknown");
+		go_down(l, "the upgrade failed: %.*s", theirs ? (int)n : 7,
+			theirs ? theirs : "unknown");
 	}
 }
 
-/* Did the stream end, or did the library end it because of what it read? TLS remembers; a plain socket is asked. */
+/* Did the stream end, or did the library end it because of what it read? TLS remembers; a plain
+ * socket is asked. */
 static bool stream_ended(struct link *l, struct lws *wsi)
 {
 	SSL *ssl = l->tls ? lws_get_ssl(wsi) : NULL;
@@ -421,8 +451,9 @@ static int on_established(struct link *l, struct lws *wsi)
 	return l->freed ? -1 : 0;
 }
 
-/* Puts the real path where the library wrote "/". It offers the request's end, for headers to be appended, and how much
- * room is left; so where the request begins is known, and what stands there is checked. */
+/* Puts the real path where the library wrote "/". It offers the request's end, for headers to be
+ * appended, and how much room is left; so where the request begins is known, and what stands there
+ * is checked. */
 static int put_path(struct link *l, char **end, size_t room)
 {
 	static const char before[] = "GET / HTTP/1.1\r\n";
@@ -431,7 +462,8 @@ static int put_path(struct link *l, char **end, size_t room)
 	size_t n = l->path ? strlen(l->path) : 0;
 	char *start = *end - used;
 
-	if (!n || n > room || used < sizeof(before) || used > HANDSHAKE_MAX || memcmp(start, before, sizeof(before) - 1)) {
+	if (!n || n > room || used < sizeof(before) || used > HANDSHAKE_MAX ||
+	    memcmp(start, before, sizeof(before) - 1)) {
 		go_down(l, "this version of libwebsockets makes requests in an unknown way");
 		return -1;
 	}
@@ -441,7 +473,8 @@ static int put_path(struct link *l, char **end, size_t room)
 	return 0;
 }
 
-/* A second opinion on whom the certificate is for: the library takes a host that it cannot parse for none at all. */
+/* A second opinion on whom the certificate is for: the library takes a host that it cannot parse
+ * for none at all. */
 static int check_certificate(struct link *l, X509_STORE_CTX *store, bool verified)
 {
 	X509 *certificate = X509_STORE_CTX_get_current_cert(store);
@@ -455,7 +488,8 @@ static int check_certificate(struct link *l, X509_STORE_CTX *store, bool verifie
 		X509_STORE_CTX_set_error(store, X509_V_ERR_IP_ADDRESS_MISMATCH);
 		return -1;
 	}
-	if (X509_check_host(certificate, l->host, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1)
+	if (X509_check_host(certificate, l->host, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) ==
+	    1)
 		return 0;
 	X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH);
 	return -1;
@@ -567,9 +601,10 @@ static int on_pong(struct link *l)
 	return l->freed ? -1 : 0;
 }
 
-/* All that the library ever says. The user pointer is the link only where this passes it on as one: for some reasons the
- * library passes something else. */
-static int on_library(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t n)
+/* All that the library ever says. The user pointer is the link only where this passes it on as one:
+ * for some reasons the library passes something else. */
+static int on_library(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+		      size_t n)
 {
 	if (reason == LWS_CALLBACK_OPENSSL_PERFORM_SERVER_CERT_VERIFICATION)
 		return check_certificate(lws_wsi_user(wsi), user, n);
@@ -605,8 +640,8 @@ static int on_library(struct lws *wsi, enum lws_callback_reasons reason, void *u
 
 /* --- events of our loop --- */
 
-/* Reading goes on in the next turn, behind whatever else is ready. The socket is not watched meanwhile: it would wake us
- * for the same bytes. */
+/* Reading goes on in the next turn, behind whatever else is ready. The socket is not watched
+ * meanwhile: it would wake us for the same bytes. */
 static void read_later(struct link *l)
 {
 	static const struct timeval now;
@@ -615,14 +650,15 @@ static void read_later(struct link *l)
 	event_add(l->more, &now);
 }
 
-/* One turn of the library's own loop. It may read a record of an open link and leave more in OpenSSL's hands, so each of
- * them reads on. */
+/* One turn of the library's own loop. It may read a record of an open link and leave more in
+ * OpenSSL's hands, so each of them reads on. */
 static void run_library(struct link_context *ctx)
 {
 	struct link *l;
 
 	lws_service(ctx->lws, -1);
-	LIST_FOREACH(l, &ctx->links, entry) {
+	LIST_FOREACH(l, &ctx->links, entry)
+	{
 		if (l->state == LINK_OPEN && l->wsi && l->tls && !l->freed)
 			read_later(l);
 	}
@@ -676,8 +712,8 @@ static void read_on(struct link *l)
 		run_library(l->ctx);
 }
 
-/* The TCP connection is there, or it failed and the kernel says why. Asking takes the error off the socket, so the
- * library, which would ask next, is not entered in that case. */
+/* The TCP connection is there, or it failed and the kernel says why. Asking takes the error off the
+ * socket, so the library, which would ask next, is not entered in that case. */
 static void connected(struct link *l)
 {
 	int err = 0;
@@ -732,7 +768,8 @@ static void watch(struct link *l, int fd)
 		event_add(l->writable, NULL);
 }
 
-/* Version 4.3 follows the routes of the machine and believes to know what can be reached: first let it hear the news. */
+/* Version 4.3 follows the routes of the machine and believes to know what can be reached: first let
+ * it hear the news. */
 static void begin(struct link *l)
 {
 	struct lws_client_connect_info info = {
@@ -816,7 +853,8 @@ static void on_tick(evutil_socket_t fd, short what, void *user)
 
 /* --- the context --- */
 
-/* The library's log. It never saw the secrets in our paths, but what a server says may repeat them. */
+/* The library's log. It never saw the secrets in our paths, but what a server says may repeat them.
+ */
 static void on_log(int level, const char *line)
 {
 	static const char *const names[] = {"apiKey=", "token="};
@@ -833,7 +871,8 @@ static void on_log(int level, const char *line)
 	log_debug("libwebsockets: %s", text);
 }
 
-/* OpenSSL tells here why a handshake fails; the library forgets it before it tells us that it failed. */
+/* OpenSSL tells here why a handshake fails; the library forgets it before it tells us that it
+ * failed. */
 static void on_tls_info(const SSL *ssl, int where, int ret)
 {
 	struct link_context *ctx = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
@@ -867,11 +906,14 @@ static SSL_CTX *make_tls(struct link_context *ctx, const char *ca_file, const ch
 static bool make_library(struct link_context *ctx)
 {
 	static const struct lws_protocols protocols[] = {
-		{.name = "hpkv", .callback = on_library, .rx_buffer_size = SERVICE_BUFFER - LWS_PRE,
+		{.name = "hpkv",
+		 .callback = on_library,
+		 .rx_buffer_size = SERVICE_BUFFER - LWS_PRE,
 		 .tx_packet_size = SERVICE_BUFFER},
 		{0},
 	};
-	/* All zero: no pings of its own. Ours go between whole frames and are answered to whoever sent them. */
+	/* All zero: no pings of its own. Ours go between whole frames and are answered to whoever
+	 * sent them. */
 	static const lws_retry_bo_t no_pings;
 	struct lws_context_creation_info info = {
 		.port = CONTEXT_PORT_NO_LISTEN,
@@ -886,7 +928,8 @@ static bool make_library(struct link_context *ctx)
 		.provided_client_ssl_ctx = ctx->tls,
 	};
 
-	/* The library would obey it behind our back, resolving the proxy's name in a blocking way. */
+	/* The library would obey it behind our back, resolving the proxy's name in a blocking way.
+	 */
 	unsetenv("http_proxy");
 	unsetenv("socks_proxy");
 	lws_set_log_level(LLL_ERR | LLL_WARN | LLL_NOTICE, on_log);
@@ -900,7 +943,8 @@ static bool make_library(struct link_context *ctx)
 	return ctx->direct && ctx->proxied;
 }
 
-struct link_context *link_context_new(struct event_base *base, const char *ca_file, const char **why)
+struct link_context *link_context_new(struct event_base *base, const char *ca_file,
+				      const char **why)
 {
 	struct link_context *ctx = mem_zalloc(sizeof(*ctx));
 
@@ -960,7 +1004,8 @@ static const char *objection(const struct link_target *t)
 	if (!*t->host || strlen(t->host) > HOST_MAX || !printable(t->host))
 		return "the host name is empty, too long or has blanks in it";
 	if (t->tls && strchr(t->host, ':'))
-		return "libwebsockets can't check certificates for an IPv6 address: a host name is needed";
+		return "libwebsockets can't check certificates for an IPv6 address: a host name is "
+		       "needed";
 	if (*t->path != '/' || !printable(t->path))
 		return "the path is not one";
 	if (strlen(t->path) > link_path_max())
@@ -980,9 +1025,10 @@ static char *host_port(const char *host, unsigned port, unsigned usual)
 	return mem_strdup(text);
 }
 
-/* The library is not entered here: we may be called from within it, and it uses one buffer for all. */
-struct link *link_connect(struct link_context *ctx, const struct link_target *target, const struct link_ops *ops,
-			  void *owner, const char **why)
+/* The library is not entered here: we may be called from within it, and it uses one buffer for all.
+ */
+struct link *link_connect(struct link_context *ctx, const struct link_target *target,
+			  const struct link_ops *ops, void *owner, const char **why)
 {
 	const char *no = objection(target);
 
@@ -1000,7 +1046,9 @@ struct link *link_connect(struct link_context *ctx, const struct link_target *ta
 		.host = mem_strdup(target->host),
 		.host_header = host_port(target->host, target->port, target->tls ? 443 : 80),
 		.path = mem_strdup(target->path),
-		.proxy = target->proxy_address ? host_port(target->proxy_address, target->proxy_port, 0) : NULL,
+		.proxy = target->proxy_address
+				 ? host_port(target->proxy_address, target->proxy_port, 0)
+				 : NULL,
 		.port = target->port,
 		.tls = target->tls,
 		.max_message = target->max_message,

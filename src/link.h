@@ -1,12 +1,14 @@
 /* link.h - one WebSocket to the service, from connect to close.
  *
- * The only user of libwebsockets, and how that library lives inside our libevent loop is this room's secret. It moves
- * whole messages and holds no policy: when to connect, whom to believe and what a message means is decided above.
- * It never resolves names (the caller brings the address; the host name serves SNI, Host and the certificate check),
- * never blocks, never follows a redirect, and always checks certificate and host name.
+ * The only user of libwebsockets, and how that library lives inside our libevent loop is this
+ * room's secret. It moves whole messages and holds no policy: when to connect, whom to believe and
+ * what a message means is decided above. It never resolves names (the caller brings the address;
+ * the host name serves SNI, Host and the certificate check), never blocks, never follows a
+ * redirect, and always checks certificate and host name.
  *
- * Sending: messages queued within one turn of the loop leave in as few TLS records and writes as the library allows.
- * Receiving: messages are handed on where they lie; beyond a share per turn, local clients get theirs first. */
+ * Sending: messages queued within one turn of the loop leave in as few TLS records and writes as
+ * the library allows. Receiving: messages are handed on where they lie; beyond a share per turn,
+ * local clients get theirs first. */
 #pragma once
 
 #include <event2/event.h>
@@ -18,56 +20,61 @@
 struct link_context; /* TLS settings and the library's own context; outlives its links */
 struct link;
 
-/* ca_file: an extra trust anchor (PEM) or NULL. NULL with *why set (a sentence, static or owned by the context maker
- * until the next call) when the file can't be used. */
-struct link_context *link_context_new(struct event_base *base, const char *ca_file, const char **why);
+/* ca_file: an extra trust anchor (PEM) or NULL. NULL with *why set (a sentence, static or owned by
+ * the context maker until the next call) when the file can't be used. */
+struct link_context *link_context_new(struct event_base *base, const char *ca_file,
+				      const char **why);
 void link_context_free(struct link_context *ctx); /* no link of it may be alive */
 
 struct link_target {
-	const char *address;     /* numeric, IPv4 or IPv6; not used when there is a proxy */
+	const char *address; /* numeric, IPv4 or IPv6; not used when there is a proxy */
 	uint16_t port;
-	const char *host;        /* for SNI, Host, the certificate, and the proxy's CONNECT */
-	const char *path;        /* "/ws?apiKey=…": secret */
+	const char *host; /* for SNI, Host, the certificate, and the proxy's CONNECT */
+	const char *path; /* "/ws?apiKey=…": secret */
 	bool tls;
 	const char *proxy_address; /* numeric: an HTTP proxy to go through; NULL: none */
 	uint16_t proxy_port;
-	int connect_timeout_ms;  /* from here to the answered upgrade */
-	size_t max_message;      /* bytes; of a longer message only the beginning is kept */
+	int connect_timeout_ms; /* from here to the answered upgrade */
+	size_t max_message;     /* bytes; of a longer message only the beginning is kept */
 };
 
 /* Why a link ended. Strings are valid during the call. */
 struct link_end {
 	bool was_open;
-	const char *why;       /* a phrase without secrets */
-	int http_status;       /* of a refused upgrade; 0: none came */
-	int retry_after_s;     /* -1: none given */
-	int close_code;        /* of the service's close frame; 0: none came */
+	const char *why;   /* a phrase without secrets */
+	int http_status;   /* of a refused upgrade; 0: none came */
+	int retry_after_s; /* -1: none given */
+	int close_code;    /* of the service's close frame; 0: none came */
 };
 
 enum link_message_flags { LINK_BINARY = 1, LINK_TRUNCATED = 2 };
 
 struct link_ops {
 	void (*open)(void *owner);
-	/* A whole message, valid until it returns. TRUNCATED: it was longer than max_message, these are its first bytes.
-	 * The receiver may call link_send(), link_ping(), link_close() and link_free() on this link from within. */
+	/* A whole message, valid until it returns. TRUNCATED: it was longer than max_message, these
+	 * are its first bytes. The receiver may call link_send(), link_ping(), link_close() and
+	 * link_free() on this link from within. */
 	void (*message)(void *owner, struct span text, unsigned flags);
 	void (*pong)(void *owner);
-	/* Bytes queued have fallen to nothing after link_unsent() was above zero at the end of a turn. */
+	/* Bytes queued have fallen to nothing after link_unsent() was above zero at the end of a
+	 * turn. */
 	void (*drained)(void *owner);
-	/* The link is down: exactly once for each link that link_connect() returned, unless link_free() came first.
-	 * The owner then calls link_free(), from within if it likes. */
+	/* The link is down: exactly once for each link that link_connect() returned, unless
+	 * link_free() came first. The owner then calls link_free(), from within if it likes. */
 	void (*closed)(void *owner, const struct link_end *end);
 };
 
-/* NULL when it can't even begin (no memory, no descriptor, a path the library can't carry whole): *why says. */
-struct link *link_connect(struct link_context *ctx, const struct link_target *target, const struct link_ops *ops,
-			  void *owner, const char **why);
+/* NULL when it can't even begin (no memory, no descriptor, a path the library can't carry whole):
+ * *why says. */
+struct link *link_connect(struct link_context *ctx, const struct link_target *target,
+			  const struct link_ops *ops, void *owner, const char **why);
 
-void link_send(struct link *l, struct span head, struct span body); /* one text message, the two joined */
-void link_ping(struct link *l);                                     /* sent before anything queued; pong() follows */
-size_t link_unsent(const struct link *l);                           /* bytes queued and not yet taken by the kernel */
-void link_close(struct link *l, int code);                          /* close frame after what is queued; closed() follows */
-void link_free(struct link *l);                                     /* at once; no callback any more */
+void link_send(struct link *l, struct span head,
+	       struct span body);          /* one text message, the two joined */
+void link_ping(struct link *l);            /* sent before anything queued; pong() follows */
+size_t link_unsent(const struct link *l);  /* bytes queued and not yet taken by the kernel */
+void link_close(struct link *l, int code); /* close frame after what is queued; closed() follows */
+void link_free(struct link *l);            /* at once; no callback any more */
 
 /* The longest request path that the library in use carries unharmed. */
 size_t link_path_max(void);

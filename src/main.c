@@ -14,7 +14,9 @@
 #include <sysexits.h>
 
 #include <cjson/cJSON.h>
+#include <curl/curl.h>
 #include <event2/event.h>
+#include <libwebsockets.h>
 #include <openssl/crypto.h>
 
 #include "config.h"
@@ -85,8 +87,13 @@ static void keep_memory_private(void)
 static int print_version(void)
 {
 	printf("hpkvd %s\n", PACKAGE_VERSION);
-	printf("libevent %s, %s, cJSON %s\n", event_get_version(), OpenSSL_version(OPENSSL_VERSION),
-	       cJSON_Version());
+	printf("libevent %s\n", event_get_version());
+	/* Behind a dash comes what it was built from. */
+	printf("libwebsockets %.*s\n", (int)strcspn(lws_get_library_version(), "-"),
+	       lws_get_library_version());
+	printf("libcurl %s\n", curl_version_info(CURLVERSION_NOW)->version);
+	printf("cJSON %s\n", cJSON_Version());
+	printf("%s\n", OpenSSL_version(OPENSSL_VERSION));
 	return EXIT_SUCCESS;
 }
 

@@ -1,11 +1,13 @@
-/* One question goes through these steps, each in a turn of the loop of its own so that done() is never called from
- * within resolver_ask():
+/* One question goes through these steps, each in a turn of the loop of its own so that done() is
+ * never called from within resolver_ask():
  *
- *   look at the name itself and into the hosts file; if that does not answer, ask for A and AAAA records at once;
- *   when both are answered, or one is and the other is late, or the time is up: tell the owner.
+ *   look at the name itself and into the hosts file; if that does not answer, ask for A and AAAA
+ * records at once; when both are answered, or one is and the other is late, or the time is up: tell
+ * the owner.
  *
- * libevent calls back exactly once for each record asked for, also for one that was cancelled, and needs its DNS client
- * until then. So a question whose owner has been told, or has cancelled, lives on unseen until nothing is pending. */
+ * libevent calls back exactly once for each record asked for, also for one that was cancelled, and
+ * needs its DNS client until then. So a question whose owner has been told, or has cancelled, lives
+ * on unseen until nothing is pending. */
 #include "resolver.h"
 
 #include <stdbool.h>
@@ -26,8 +28,8 @@ enum {
 	FAMILIES = 2,  /* IPv4 and IPv6, in the order in which they are answered */
 };
 
-/* Some name servers answer "WwW.ExAmPlE.cOm" in lower case, which libevent would take for a forgery. We don't need that
- * protection: whoever answers must show a certificate for the name. */
+/* Some name servers answer "WwW.ExAmPlE.cOm" in lower case, which libevent would take for a
+ * forgery. We don't need that protection: whoever answers must show a certificate for the name. */
 static const struct {
 	const char *name, *value;
 } dns_options[] = {{"randomize-case:", "0"}, {"timeout:", "1.5"}, {"attempts:", "4"}};
@@ -102,7 +104,8 @@ static bool add_numeric(struct resolver *r, const char *text)
 
 	for (int i = 0; i < FAMILIES; i++) {
 		if (evutil_inet_pton(family_number[i], text, binary) == 1) {
-			add_binary(&r->family[i], family_number[i], binary); /* in its canonical form */
+			add_binary(&r->family[i], family_number[i],
+				   binary); /* in its canonical form */
 			return true;
 		}
 	}
@@ -117,7 +120,8 @@ static bool is_localhost(const char *host)
 
 	if (n && host[n - 1] == '.')
 		n--;
-	return n >= m && strncasecmp(host + n - m, name, m) == 0 && (n == m || host[n - m - 1] == '.');
+	return n >= m && strncasecmp(host + n - m, name, m) == 0 &&
+	       (n == m || host[n - m - 1] == '.');
 }
 
 /* One line of a hosts file: address, names, comment. */
@@ -167,7 +171,8 @@ static void interleave(const struct resolver *r, struct resolver_answer *answer)
 	for (size_t i = 0; i < RESOLVER_ADDRESSES_MAX; i++) {
 		for (int k = 0; k < FAMILIES; k++) {
 			if (i < r->family[k].n && answer->n < RESOLVER_ADDRESSES_MAX)
-				memcpy(answer->address[answer->n++], r->family[k].address[i], RESOLVER_ADDRESS_MAX);
+				memcpy(answer->address[answer->n++], r->family[k].address[i],
+				       RESOLVER_ADDRESS_MAX);
 		}
 	}
 }
@@ -213,8 +218,8 @@ static const char *dns_phrase(int result)
 	}
 }
 
-/* Next to be told, if still wanted; else gone as soon as nothing is pending. Never within libevent's callback, which needs
- * the DNS client until it has returned. */
+/* Next to be told, if still wanted; else gone as soon as nothing is pending. Never within
+ * libevent's callback, which needs the DNS client until it has returned. */
 static void go_on(struct resolver *r)
 {
 	event_active(r->work, EV_TIMEOUT, 1);
@@ -228,7 +233,8 @@ static void on_records(struct resolver *r, int which, int result, int count, con
 	f->request = NULL;
 	f->answered = true;
 	for (int i = 0; result == DNS_ERR_NONE && i < count; i++)
-		add_binary(f, family_number[which], (const char *)records + (size_t)i * family_size[which]);
+		add_binary(f, family_number[which],
+			   (const char *)records + (size_t)i * family_size[which]);
 	if (result != DNS_ERR_NONE && result != DNS_ERR_CANCEL && !r->why)
 		r->why = dns_phrase(result);
 	if (!pending(r))
@@ -257,7 +263,8 @@ static void ask_dns(struct resolver *r)
 		return;
 	}
 	/* Without a readable file it is one name server on this machine, as for the C library. */
-	evdns_base_resolv_conf_parse(r->dns, DNS_OPTIONS_ALL & ~DNS_OPTION_HOSTSFILE, r->files.resolv_conf);
+	evdns_base_resolv_conf_parse(r->dns, DNS_OPTIONS_ALL & ~DNS_OPTION_HOSTSFILE,
+				     r->files.resolv_conf);
 	for (size_t i = 0; i < sizeof(dns_options) / sizeof(dns_options[0]); i++)
 		evdns_base_set_option(r->dns, dns_options[i].name, dns_options[i].value);
 	if (evdns_base_count_nameservers(r->dns) == 0) {
@@ -313,8 +320,9 @@ static void on_log(int is_warning, const char *text)
 	log_debug("resolver: %s", text);
 }
 
-struct resolver *resolver_ask_with(struct event_base *base, const struct resolver_files *files, const char *host,
-				   int timeout_ms, resolver_done *done, void *owner)
+struct resolver *resolver_ask_with(struct event_base *base, const struct resolver_files *files,
+				   const char *host, int timeout_ms, resolver_done *done,
+				   void *owner)
 {
 	struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
 	struct resolver *r = mem_zalloc(sizeof(*r));
@@ -335,7 +343,8 @@ struct resolver *resolver_ask_with(struct event_base *base, const struct resolve
 	return r;
 }
 
-struct resolver *resolver_ask(struct event_base *base, const char *host, int timeout_ms, resolver_done *done, void *owner)
+struct resolver *resolver_ask(struct event_base *base, const char *host, int timeout_ms,
+			      resolver_done *done, void *owner)
 {
 	static const struct resolver_files system_files = {"/etc/resolv.conf", "/etc/hosts"};
 

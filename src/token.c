@@ -1,9 +1,10 @@
-/* libcurl asks for two things to live in another's loop: to be told when a descriptor is ready (it names them in
- * on_watch()) and when a time has come (on_timeout_wish()). Both end in drive(), where finished requests are collected.
- * libcurl is never entered from its own callbacks, and owners are called only when it is not on the stack.
+/* libcurl asks for two things to live in another's loop: to be told when a descriptor is ready (it
+ * names them in on_watch()) and when a time has come (on_timeout_wish()). Both end in drive(),
+ * where finished requests are collected. libcurl is never entered from its own callbacks, and
+ * owners are called only when it is not on the stack.
  *
- * A request first asks the resolver room for addresses and hands them to libcurl, which else would start a thread for
- * that. */
+ * A request first asks the resolver room for addresses and hands them to libcurl, which else would
+ * start a thread for that. */
 #include "token.h"
 
 #include <errno.h>
@@ -119,8 +120,8 @@ static void leave(struct minter *m)
 		destroy_minter(m);
 }
 
-/* Tells the owner and ends the request, in this order: the answer points into it. The owner may cancel others from
- * within, or free the minter. */
+/* Tells the owner and ends the request, in this order: the answer points into it. The owner may
+ * cancel others from within, or free the minter. */
 static void finish(struct token_request *r, const struct token_answer *answer)
 {
 	struct minter *m = r->minter;
@@ -169,7 +170,8 @@ static void finish_answered(struct token_request *r, int status)
 	cJSON *json = NULL, *token = NULL;
 
 	if (status / 100 != 2) {
-		snprintf(phrase, sizeof(phrase), "the token request was answered with HTTP status %d", status);
+		snprintf(phrase, sizeof(phrase),
+			 "the token request was answered with HTTP status %d", status);
 		answer.why = phrase;
 	} else {
 		json = text.n ? cJSON_ParseWithLength(text.p, text.n) : NULL;
@@ -179,7 +181,8 @@ static void finish_answered(struct token_request *r, int status)
 		else
 			answer.why = "the answer to the token request has no usable token in it";
 	}
-	/* The document is wiped after the owner has seen it, and must be freed whatever the owner does. */
+	/* The document is wiped after the owner has seen it, and must be freed whatever the owner
+	 * does. */
 	struct minter *m = r->minter;
 	enter(m);
 	finish(r, &answer);
@@ -192,14 +195,17 @@ static void finish_answered(struct token_request *r, int status)
 static void finish_failed(struct token_request *r, CURLcode result)
 {
 	char phrase[CURL_ERROR_SIZE + 64];
-	long verdict = X509_V_OK, os_errno = 0;
+	long verdict = X509_V_ERR_UNSPECIFIED, os_errno = 0;
 
 	curl_easy_getinfo(r->easy, CURLINFO_SSL_VERIFYRESULT, &verdict);
 	curl_easy_getinfo(r->easy, CURLINFO_OS_ERRNO, &os_errno);
 	if (result == CURLE_PEER_FAILED_VERIFICATION) {
-		/* The host name is compared by libcurl, the rest is judged by OpenSSL. */
+		/* The host name is compared by libcurl, without a verdict; the rest is judged by
+		 * OpenSSL. */
+		if (verdict == X509_V_OK || verdict == X509_V_ERR_UNSPECIFIED)
+			verdict = X509_V_ERR_HOSTNAME_MISMATCH;
 		snprintf(phrase, sizeof(phrase), "the server's certificate is refused: %s",
-			 X509_verify_cert_error_string(verdict == X509_V_OK ? X509_V_ERR_HOSTNAME_MISMATCH : verdict));
+			 X509_verify_cert_error_string(verdict));
 	} else if (result == CURLE_OPERATION_TIMEDOUT) {
 		snprintf(phrase, sizeof(phrase), "the token request timed out");
 	} else if (result == CURLE_WRITE_ERROR) {
@@ -248,7 +254,9 @@ static void drive(struct minter *m, curl_socket_t fd, int what)
 
 static void on_ready(evutil_socket_t fd, short what, void *user)
 {
-	drive(user, fd, ((what & EV_READ) ? CURL_CSELECT_IN : 0) | ((what & EV_WRITE) ? CURL_CSELECT_OUT : 0));
+	drive(user, fd,
+	      ((what & EV_READ) ? CURL_CSELECT_IN : 0) |
+		      ((what & EV_WRITE) ? CURL_CSELECT_OUT : 0));
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *user)
@@ -275,12 +283,15 @@ static int on_watch(CURL *easy, curl_socket_t fd, int what, void *user, void *re
 {
 	struct minter *m = user;
 	struct event *e = remembered;
-	short wanted = (short)(((what & CURL_POLL_IN) ? EV_READ : 0) | ((what & CURL_POLL_OUT) ? EV_WRITE : 0));
+	short wanted = (short)(((what & CURL_POLL_IN) ? EV_READ : 0) |
+			       ((what & CURL_POLL_OUT) ? EV_WRITE : 0));
 
 	(void)easy;
 	if (e)
 		event_free(e);
-	e = what == CURL_POLL_REMOVE ? NULL : event_new(m->base, fd, (short)(wanted | EV_PERSIST), on_ready, m);
+	e = what == CURL_POLL_REMOVE
+		    ? NULL
+		    : event_new(m->base, fd, (short)(wanted | EV_PERSIST), on_ready, m);
 	curl_multi_assign(m->multi, fd, e);
 	if (e)
 		event_add(e, NULL);
@@ -326,7 +337,9 @@ static void add_header(struct token_request *r, const char *name, const char *va
 static char *make_body(const struct token_wish *wish)
 {
 	char *subscribe = mem_strndup(wish->subscribe.p, wish->subscribe.n);
-	char *access = wish->access_pattern.n ? mem_strndup(wish->access_pattern.p, wish->access_pattern.n) : NULL;
+	char *access = wish->access_pattern.n
+			       ? mem_strndup(wish->access_pattern.p, wish->access_pattern.n)
+			       : NULL;
 	cJSON *object = cJSON_CreateObject();
 
 	if (wish->fields & TOKEN_SUBSCRIBE_KEYS)
@@ -342,8 +355,10 @@ static char *make_body(const struct token_wish *wish)
 	return text;
 }
 
-/* "host:port:address,address": what libcurl would find out by asking for the name. It does not ask for an IPv6 address. */
-static struct curl_slist *addresses_for(const char *host, uint16_t port, const struct resolver_answer *answer)
+/* "host:port:address,address": what libcurl would find out by asking for the name. It does not ask
+ * for an IPv6 address. */
+static struct curl_slist *addresses_for(const char *host, uint16_t port,
+					const struct resolver_answer *answer)
 {
 	struct buf line = {0};
 
@@ -352,7 +367,8 @@ static struct curl_slist *addresses_for(const char *host, uint16_t port, const s
 	buf_addf(&line, "%s:%u:", host, port);
 	for (size_t i = 0; i < answer->n; i++) {
 		bool v6 = strchr(answer->address[i], ':');
-		buf_addf(&line, "%s%s%s%s", i ? "," : "", v6 ? "[" : "", answer->address[i], v6 ? "]" : "");
+		buf_addf(&line, "%s%s%s%s", i ? "," : "", v6 ? "[" : "", answer->address[i],
+			 v6 ? "]" : "");
 	}
 	buf_add(&line, "", 1);
 	struct curl_slist *list = curl_slist_append(NULL, buf_span(&line).p);
@@ -368,7 +384,8 @@ static void set_protocols(CURL *easy)
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
 #endif
 #if LIBCURL_VERSION_NUM >= 0x075700
-	curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, 0L); /* there is nothing of libcurl's own to keep */
+	curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT,
+			 0L); /* there is nothing of libcurl's own to keep */
 #endif
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
@@ -443,8 +460,8 @@ static void on_resolved(void *owner, const struct resolver_answer *answer)
 		begin(r, answer);
 		return;
 	}
-	snprintf(phrase, sizeof(phrase), "%.80s: %s", r->minter->proxy_host ? r->minter->proxy_host : r->minter->host,
-		 answer->why);
+	snprintf(phrase, sizeof(phrase), "%.80s: %s",
+		 r->minter->proxy_host ? r->minter->proxy_host : r->minter->host, answer->why);
 	fail(r, phrase);
 }
 
@@ -456,7 +473,8 @@ static void on_refusal(evutil_socket_t fd, short what, void *user)
 	fail(r, r->refusal_why);
 }
 
-static const char *objection(const struct minter *m, const struct token_wish *wish, const struct token_request *r)
+static const char *objection(const struct minter *m, const struct token_wish *wish,
+			     const struct token_request *r)
 {
 	if (m->tls && m->trust_fault)
 		return m->trust_fault;
@@ -465,7 +483,8 @@ static const char *objection(const struct minter *m, const struct token_wish *wi
 	return r->body && r->headers ? NULL : "no memory";
 }
 
-struct token_request *token_mint(struct minter *m, const struct token_wish *wish, token_done *done, void *owner)
+struct token_request *token_mint(struct minter *m, const struct token_wish *wish, token_done *done,
+				 void *owner)
 {
 	struct token_request *r = mem_zalloc(sizeof(*r));
 
@@ -481,12 +500,14 @@ struct token_request *token_mint(struct minter *m, const struct token_wish *wish
 	add_header(r, "x-api-key", wish->api_key);
 	add_header(r, "Content-Type", "application/json");
 	add_header(r, "Accept", "application/json");
-	add_header(r, "Expect", ""); /* without value: not sent, although libcurl would for a long body */
+	add_header(r, "Expect",
+		   ""); /* without value: not sent, although libcurl would for a long body */
 	r->refusal_why = objection(m, wish, r);
 	if (r->refusal_why)
 		event_active(r->refusal, EV_TIMEOUT, 1);
 	else
-		r->question = resolver_ask(m->base, m->proxy_host ? m->proxy_host : m->host, m->timeout_ms, on_resolved, r);
+		r->question = resolver_ask(m->base, m->proxy_host ? m->proxy_host : m->host,
+					   m->timeout_ms, on_resolved, r);
 	return r;
 }
 
@@ -498,12 +519,14 @@ void token_cancel(struct token_request *r)
 
 /* --- the minter --- */
 
-static char *make_url(const char *scheme, const char *host, uint16_t port, const char *prefix, const char *path)
+static char *make_url(const char *scheme, const char *host, uint16_t port, const char *prefix,
+		      const char *path)
 {
 	bool v6 = strchr(host, ':');
 	struct buf text = {0};
 
-	buf_addf(&text, "%s://%s%s%s:%u%s%s", scheme, v6 ? "[" : "", host, v6 ? "]" : "", port, prefix, path);
+	buf_addf(&text, "%s://%s%s%s:%u%s%s", scheme, v6 ? "[" : "", host, v6 ? "]" : "", port,
+		 prefix, path);
 	char *url = mem_strndup(buf_span(&text).p, buf_len(&text));
 	buf_release(&text);
 	return url;
@@ -521,9 +544,11 @@ struct minter *minter_new(struct event_base *base, const struct minter_config *c
 		.trust = X509_STORE_new(),
 		.host = mem_strdup(config->host),
 		.proxy_host = config->proxy_host ? mem_strdup(config->proxy_host) : NULL,
-		.url = make_url(config->tls ? "https" : "http", config->host, config->port, config->path_prefix,
-				"/token/websocket"),
-		.proxy = config->proxy_host ? make_url("http", config->proxy_host, config->proxy_port, "", "") : NULL,
+		.url = make_url(config->tls ? "https" : "http", config->host, config->port,
+				config->path_prefix, "/token/websocket"),
+		.proxy = config->proxy_host
+				 ? make_url("http", config->proxy_host, config->proxy_port, "", "")
+				 : NULL,
 		.port = config->port,
 		.proxy_port = config->proxy_port,
 		.tls = config->tls,

@@ -1,8 +1,9 @@
 /* token.h - mints HPKV tokens: POST /token/websocket.
  *
- * The only user of libcurl, whose multi interface runs inside our libevent loop. It never resolves names in a thread
- * (the resolver room does it), never blocks, follows no redirect, checks certificate and host name always. Key and token
- * are secrets: neither is logged, and our copies of both are wiped when their request ends. */
+ * The only user of libcurl, whose multi interface runs inside our libevent loop. It never resolves
+ * names in a thread (the resolver room does it), never blocks, follows no redirect, checks
+ * certificate and host name always. Key and token are secrets: neither is logged, and our copies of
+ * both are wiped when their request ends. */
 #pragma once
 
 #include <event2/event.h>
@@ -22,7 +23,7 @@ struct minter_config {
 	const char *ca_file;     /* extra trust anchor, or NULL */
 	const char *proxy_host;  /* a name or an address: an HTTP proxy to go through; NULL: none */
 	uint16_t proxy_port;
-	int timeout_ms;          /* of a whole request, name look-up included */
+	int timeout_ms; /* of a whole request, name look-up included */
 };
 
 enum token_fields { TOKEN_SUBSCRIBE_KEYS = 1, TOKEN_SUBSCRIBE_PATTERNS = 2 };
@@ -35,10 +36,10 @@ struct token_wish {
 };
 
 struct token_answer {
-	const char *token;  /* NULL: refused or failed */
-	int http_status;    /* 0: no answer came */
-	int retry_after_s;  /* -1: none given */
-	const char *why;    /* a phrase without secrets, when token is NULL */
+	const char *token; /* NULL: refused or failed */
+	int http_status;   /* 0: no answer came */
+	int retry_after_s; /* -1: none given */
+	const char *why;   /* a phrase without secrets, when token is NULL */
 };
 
 typedef void token_done(void *owner, const struct token_answer *answer);
@@ -46,8 +47,9 @@ typedef void token_done(void *owner, const struct token_answer *answer);
 struct minter *minter_new(struct event_base *base, const struct minter_config *config);
 void minter_free(struct minter *m); /* open requests end without a call; also from within done */
 
-/* Never calls done from within. After done was called the request is gone; before, token_cancel() ends it and done is not
- * called. The wish need not outlive the call. */
+/* Never calls done from within. After done was called the request is gone; before, token_cancel()
+ * ends it and done is not called. The wish need not outlive the call. */
 struct token_request;
-struct token_request *token_mint(struct minter *m, const struct token_wish *wish, token_done *done, void *owner);
+struct token_request *token_mint(struct minter *m, const struct token_wish *wish, token_done *done,
+				 void *owner);
 void token_cancel(struct token_request *r);

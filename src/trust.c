@@ -6,12 +6,14 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 
-/* A certificate that the store has already is no failure: the file may repeat what the system trusts. */
+/* A certificate that the store has already is no failure: the file may repeat what the system
+ * trusts. */
 static int add(X509_STORE *store, X509 *certificate)
 {
 	if (X509_STORE_add_cert(store, certificate) == 1)
 		return 0;
-	return ERR_GET_REASON(ERR_peek_last_error()) == X509_R_CERT_ALREADY_IN_HASH_TABLE ? 0 : -EINVAL;
+	return ERR_GET_REASON(ERR_peek_last_error()) == X509_R_CERT_ALREADY_IN_HASH_TABLE ? 0
+											  : -EINVAL;
 }
 
 /* PEM_read_X509() tells the end of the file and a broken certificate apart only by its error. */
@@ -49,8 +51,8 @@ static const char *open_phrase(int err)
 
 int trust_fill(X509_STORE *store, const char *ca_file, const char **why)
 {
-	/* A machine without any authorities of its own is fine when ca_file is all that is meant to be trusted; without
-	 * it every check will fail, and say so. */
+	/* A machine without any authorities of its own is fine when ca_file is all that is meant to
+	 * be trusted; without it every check will fail, and say so. */
 	if (X509_STORE_set_default_paths(store) != 1)
 		ERR_clear_error();
 	if (!ca_file)

@@ -1,11 +1,12 @@
-/* trust.h - whom the daemon believes: the system's certificate authorities and, beside them, those of one PEM file.
+/* trust.h - whom the daemon believes: the system's certificate authorities and, beside them, those
+ * of one PEM file.
  *
- * The WebSocket and the token requests use different TLS stacks above OpenSSL; both fill their stores here, so that they
- * always agree. There is no way to switch checks off. */
+ * The WebSocket and the token requests use different TLS stacks above OpenSSL; both fill their
+ * stores here, so that they always agree. There is no way to switch checks off. */
 #pragma once
 
 #include <openssl/x509_vfy.h>
 
-/* Adds the system's store and, if ca_file is not NULL, every certificate of that file. 0, or a negative errno with *why
- * set to a phrase that names the problem (static). */
+/* Adds the system's store and, if ca_file is not NULL, every certificate of that file. 0, or a
+ * negative errno with *why set to a phrase that names the problem (static). */
 int trust_fill(X509_STORE *store, const char *ca_file, const char **why);

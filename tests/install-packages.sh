@@ -35,7 +35,10 @@ is_there() {
 
 missing=
 for word in $wanted; do
-	is_there "$word" || missing="$missing ${word#*:}"
+	case " $missing " in
+	*" ${word#*:} "*) ;; # two groups want it
+	*) is_there "$word" || missing="$missing ${word#*:}" ;;
+	esac
 done
 [ -n "$missing" ] || exit 0
 
@@ -61,7 +64,7 @@ apt() {
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-echo "Installing packages:$missing"
+echo "Installing packages (this may take some minutes):$missing"
 # An update that fails is not the end: the lists that are there may do.
 apt update >"$log" 2>&1 || echo "(apt-get update failed; going on with the package lists that are there)"
 # shellcheck disable=SC2086 # the names are words

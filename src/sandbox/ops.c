@@ -147,10 +147,10 @@ static bool read_number(struct span text, struct number *n)
 
 	if (text.n == 0 || text.n >= sizeof(digits) || memchr(text.p, '\0', text.n))
 		return false;
-	if (strspn(text.p, "-+.0123456789eE") < text.n || text.p[0] == '+')
-		return false;
 	memcpy(digits, text.p, text.n);
 	digits[text.n] = '\0';
+	if (strspn(digits, "-+.0123456789eE") < text.n || digits[0] == '+')
+		return false;
 	n->real = strtod(digits, &end);
 	if (*end || !isfinite(n->real))
 		return false;

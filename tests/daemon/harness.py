@@ -545,7 +545,7 @@ class Connection:
         self.tls = service.context.wrap_bio(self.incoming, self.outgoing, server_side=True) if service.context else None
         self.open = False # the upgrade was answered with 101
         self.target = None
-        self.pings = 0
+        self.pings = self.pongs = 0
         self.close_code = None # that the daemon's close frame said
         self.error = None
         self.gone = threading.Event() # nothing comes from it any more
@@ -634,6 +634,9 @@ class Connection:
             self.service._notify()
             if self.service.pong:
                 self.send_event(event.response())
+        elif isinstance(event, ws_events.Pong):
+            self.pongs += 1
+            self.service._notify()
         elif isinstance(event, ws_events.CloseConnection):
             self.close_code = event.code
             with self.lock:

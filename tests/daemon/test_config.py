@@ -89,7 +89,7 @@ class CommandLine(ConfigTest):
         r = self.run_hpkvd("--version")
         self.assertEqual((r.returncode, r.stderr), (0, ""))
         self.assertRegex(r.stdout, r"\Ahpkvd [0-9]+\.[0-9]+\.[0-9]+\n")
-        self.assertIn("OpenSSL", r.stdout)
+        self.assertIn("libwebsockets ", r.stdout)
 
     def test_start_with_a_wrong_file_is_78(self):
         self.write("hpkvd.conf", URL + "keepalive = soon\n")

@@ -55,7 +55,8 @@ class Order(Case):
 
     @scene(service=WITHHELD)
     def test_a_timeout_keeps_its_place(self, service, daemon, client):
-        client.send({"op": "get", "key": "a"}, {"op": "get", "key": "b", "timeoutMs": 1}, {"op": "get", "key": "c"})
+        daemon.wait_state("connected")
+        client.send({"op": "get", "key": "a"}, {"op": "get", "key": "b", "timeoutMs": 50}, {"op": "get", "key": "c"})
         a, b, c = service.next_requests(3)
         c.reply(value="c")
         daemon.wait_status(lambda s: s["upstream"]["inFlight"] == 1, "b's time is up")

@@ -1,105 +1,88 @@
-/* link-driver - one link to a server, told what to do on stdin, saying on stdout what the link says.
+/* link-driver - links to a server (driver.h).
  *
- *   link-driver [--plain] [--ca FILE] [--timeout MS] [--max BYTES] [--proxy ADDRESS:PORT] ADDRESS PORT HOST PATH
+ *   link-driver [--plain] [--ca FILE] [--timeout MS] [--max BYTES] [--proxy ADDRESS PORT] ADDRESS
+ * PORT HOST PATH
  *
- * Commands, one a line: connect, send TEXT, fill COUNT SIZE, ping, close CODE, free, unsent, gap, exit. "on EVENT COMMAND"
- * keeps a command for when the event has come, to be done from within the link's own call. Every line said begins with
- * the event's name; "gap" says the longest time (ms) that the loop kept a timer waiting. */
+ * Commands: connect; send TEXT; fill COUNT SIZE; ping; close CODE; free; unsent; use N (of two
+ * links; 0 at first); when EVENT COMMAND (done from within the link's own call). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <signal.h>
-#include <unistd.h>
 
-#include <event2/event.h>
-
-#include "buf.h"
-#include "clock.h"
+#include "driver.h"
 #include "link.h"
-#include "log.h"
 #include "mem.h"
 
-static struct event_base *base;
 static struct link_context *context;
-static struct link *the_link;
-static struct link_target target = {.tls = true, .connect_timeout_ms = 5000, .max_message = 1 << 20};
-static struct buf input;
-static int64_t last_beat, worst_gap;
+static struct link *links[2];
+static int current;
+static struct link_target target = {
+	.tls = true, .connect_timeout_ms = 5000, .max_message = 1 << 20};
 
-enum { EVENTS = 5 };
-static const char *const event_name[EVENTS] = {"open", "message", "pong", "drained", "closed"};
-static char *reaction[EVENTS];
-
-static void command(char *line);
-
-static void react(int which)
+/* Which of the two a line is about; nothing for the first. */
+static const char *mark(const void *owner)
 {
-	char *line = reaction[which];
-
-	reaction[which] = NULL;
-	if (line)
-		command(line);
-	free(line);
+	return owner == &links[1] ? "second: " : "";
 }
 
 static void on_open(void *owner)
 {
-	(void)owner;
-	printf("open\n");
-	react(0);
+	printf("open %s\n", mark(owner));
+	driver_react("open");
 }
 
 static void on_message(void *owner, struct span text, unsigned flags)
 {
 	unsigned sum = 0;
 
-	(void)owner;
 	for (size_t i = 0; i < text.n; i++)
 		sum = sum * 31 + (unsigned char)text.p[i];
-	printf("message %s%s%zu %u %.*s\n", flags & LINK_BINARY ? "binary " : "", flags & LINK_TRUNCATED ? "truncated " : "",
-	       text.n, sum, text.n < 200 ? (int)text.n : 200, text.p);
-	react(1);
+	printf("message %s%s%s%zu %u %.*s\n", mark(owner), flags & LINK_BINARY ? "binary " : "",
+	       flags & LINK_TRUNCATED ? "truncated " : "", text.n, sum,
+	       text.n < 200 ? (int)text.n : 200, text.p);
+	driver_react("message");
 }
 
 static void on_pong(void *owner)
 {
-	(void)owner;
-	printf("pong\n");
-	react(2);
+	printf("pong %s\n", mark(owner));
+	driver_react("pong");
 }
 
 static void on_drained(void *owner)
 {
-	(void)owner;
-	printf("drained\n");
-	react(3);
+	printf("drained %s\n", mark(owner));
+	driver_react("drained");
 }
 
 static void on_closed(void *owner, const struct link_end *end)
 {
-	(void)owner;
-	printf("closed open=%d status=%d retry=%d code=%d why=%s\n", end->was_open, end->http_status, end->retry_after_s,
-	       end->close_code, end->why);
-	react(4);
+	printf("closed %sopen=%d status=%d retry=%d code=%d why=%s\n", mark(owner), end->was_open,
+	       end->http_status, end->retry_after_s, end->close_code, end->why);
+	driver_react("closed");
 }
-
-static const struct link_ops ops = {on_open, on_message, on_pong, on_drained, on_closed};
 
 static void do_connect(char *rest)
 {
+	static const struct link_ops ops = {on_open, on_message, on_pong, on_drained, on_closed};
 	const char *why = "?";
 
 	(void)rest;
-	the_link = link_connect(context, &target, &ops, NULL, &why);
-	if (!the_link)
-		printf("refused why=%s\n", why);
+	links[current] = link_connect(context, &target, &ops, &links[current], &why);
+	if (!links[current])
+		printf("refused %s\n", why);
+}
+
+static void do_use(char *rest)
+{
+	current = atoi(rest);
 }
 
 static void do_send(char *rest)
 {
 	size_t n = strlen(rest), half = n / 2;
 
-	link_send(the_link, (struct span){rest, half}, (struct span){rest + half, n - half});
+	link_send(links[current], (struct span){rest, half}, (struct span){rest + half, n - half});
 }
 
 static void do_fill(char *rest)
@@ -109,168 +92,93 @@ static void do_fill(char *rest)
 
 	memset(text, 'x', size);
 	for (size_t i = 0; i < count; i++)
-		link_send(the_link, (struct span){text, size}, SPAN(""));
+		link_send(links[current], (struct span){text, size}, SPAN(""));
 	free(text);
 }
 
 static void do_ping(char *rest)
 {
 	(void)rest;
-	link_ping(the_link);
+	link_ping(links[current]);
 }
 
 static void do_close(char *rest)
 {
-	link_close(the_link, atoi(rest));
+	link_close(links[current], atoi(rest));
 }
 
 static void do_free(char *rest)
 {
 	(void)rest;
-	link_free(the_link);
-	the_link = NULL;
+	link_free(links[current]);
+	links[current] = NULL;
 	printf("freed\n");
 }
 
 static void do_unsent(char *rest)
 {
 	(void)rest;
-	printf("unsent %zu\n", link_unsent(the_link));
+	printf("unsent %zu\n", link_unsent(links[current]));
 }
 
-static void do_gap(char *rest)
+static void do_when(char *rest)
 {
-	(void)rest;
-	printf("gap %lld\n", (long long)worst_gap);
-	worst_gap = 0;
+	char *event = strsep(&rest, " ");
+
+	driver_when(event, rest);
 }
 
-static void do_on(char *rest)
-{
-	size_t n = strcspn(rest, " ");
-
-	for (int i = 0; i < EVENTS; i++) {
-		if (strlen(event_name[i]) == n && memcmp(event_name[i], rest, n) == 0) {
-			free(reaction[i]);
-			reaction[i] = mem_strdup(rest + n + 1);
-		}
-	}
-}
-
-static void do_exit(char *rest)
-{
-	(void)rest;
-	event_base_loopbreak(base);
-}
-
-static const struct {
-	const char *name;
-	void (*run)(char *rest);
-} commands[] = {
-	{"connect", do_connect}, {"send", do_send}, {"fill", do_fill},	    {"ping", do_ping}, {"close", do_close},
-	{"free", do_free},       {"gap", do_gap},   {"unsent", do_unsent}, {"on", do_on},     {"exit", do_exit},
+static const struct driver_command commands[] = {
+	{"connect", do_connect}, {"use", do_use},
+	{"send", do_send},       {"fill", do_fill},
+	{"ping", do_ping},       {"close", do_close},
+	{"free", do_free},       {"unsent", do_unsent},
+	{"when", do_when},       {0},
 };
 
-static void command(char *line)
+static char **options(char **arg, const char **ca)
 {
-	size_t n = strcspn(line, " ");
-
-	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
-		if (strlen(commands[i].name) == n && memcmp(commands[i].name, line, n) == 0) {
-			commands[i].run(line + n + (line[n] == ' '));
-			return;
-		}
-	}
-	printf("unknown command\n");
-}
-
-static void on_input(evutil_socket_t fd, short what, void *user)
-{
-	char *end;
-	ssize_t n = read(fd, buf_room(&input, 65536), 65536);
-
-	(void)what, (void)user;
-	if (n <= 0) {
-		event_base_loopbreak(base);
-		return;
-	}
-	buf_grew(&input, (size_t)n);
-	while (buf_len(&input) && (end = memchr(buf_span(&input).p, '\n', buf_len(&input)))) {
-		struct span line = {buf_span(&input).p, (size_t)(end - buf_span(&input).p)};
-		char *copy = mem_strndup(line.p, line.n);
-		buf_take(&input, line.n + 1);
-		command(copy);
-		free(copy);
-	}
-}
-
-static void on_beat(evutil_socket_t fd, short what, void *user)
-{
-	int64_t now = clock_mono_ms();
-
-	(void)fd, (void)what, (void)user;
-	if (last_beat && now - last_beat > worst_gap)
-		worst_gap = now - last_beat;
-	last_beat = now;
-}
-
-static int options(int argc, char **argv, const char **ca)
-{
-	int i = 1;
-
-	for (; i < argc && strncmp(argv[i], "--", 2) == 0; i++) {
-		if (strcmp(argv[i], "--plain") == 0)
+	for (; *arg && strncmp(*arg, "--", 2) == 0; arg++) {
+		if (strcmp(*arg, "--plain") == 0)
 			target.tls = false;
-		else if (strcmp(argv[i], "--ca") == 0)
-			*ca = argv[++i];
-		else if (strcmp(argv[i], "--timeout") == 0)
-			target.connect_timeout_ms = atoi(argv[++i]);
-		else if (strcmp(argv[i], "--max") == 0)
-			target.max_message = strtoul(argv[++i], NULL, 10);
-		else if (strcmp(argv[i], "--proxy") == 0) {
-			char *colon = strrchr(argv[++i], ':');
-			*colon = '\0';
-			target.proxy_address = argv[i];
-			target.proxy_port = (uint16_t)atoi(colon + 1);
+		else if (strcmp(*arg, "--ca") == 0)
+			*ca = *++arg;
+		else if (strcmp(*arg, "--timeout") == 0)
+			target.connect_timeout_ms = atoi(*++arg);
+		else if (strcmp(*arg, "--max") == 0)
+			target.max_message = strtoul(*++arg, NULL, 10);
+		else if (strcmp(*arg, "--proxy") == 0) {
+			target.proxy_address = *++arg;
+			target.proxy_port = (uint16_t)atoi(*++arg);
 		}
 	}
-	return i;
+	return arg;
 }
 
 int main(int argc, char **argv)
 {
-	static const struct timeval beat_interval = {.tv_usec = 5000};
 	const char *ca = NULL, *why = "?";
-	int i = options(argc, argv, &ca);
+	struct event_base *base = driver_begin();
+	char **arg = options(argv + 1, &ca);
 
-	if (argc - i != 4)
+	if (argv + argc - arg != 4)
 		return 2;
-	target.address = argv[i];
-	target.port = (uint16_t)atoi(argv[i + 1]);
-	target.host = argv[i + 2];
-	target.path = argv[i + 3];
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	signal(SIGPIPE, SIG_IGN);
-	log_set_level(LOG_LEVEL_DEBUG);
-	base = event_base_new();
+	target.address = arg[0];
+	target.port = (uint16_t)atoi(arg[1]);
+	target.host = arg[2];
+	target.path = arg[3];
 	context = link_context_new(base, ca, &why);
 	if (!context) {
-		printf("no context why=%s\n", why);
+		printf("refused %s\n", why);
+		driver_end();
 		return 1;
 	}
-	struct event *in = event_new(base, STDIN_FILENO, EV_READ | EV_PERSIST, on_input, NULL);
-	struct event *beat = event_new(base, -1, EV_PERSIST, on_beat, NULL);
-	event_add(in, NULL);
-	event_add(beat, &beat_interval);
-	event_base_dispatch(base);
-	if (the_link)
-		link_free(the_link);
+	driver_run(commands);
+	for (int i = 0; i < 2; i++) {
+		if (links[i])
+			link_free(links[i]);
+	}
 	link_context_free(context);
-	event_free(in);
-	event_free(beat);
-	for (i = 0; i < EVENTS; i++)
-		free(reaction[i]);
-	buf_release(&input);
-	event_base_free(base);
+	driver_end();
 	return 0;
 }

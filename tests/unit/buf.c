@@ -101,7 +101,7 @@ static void test_order(void **state)
  * changes of where the queue begins. */
 static void test_moves_are_rare(void **state)
 {
-	enum { LONG = 100000, STEPS = 200000 };
+	enum { LONG = 131072 - 64, STEPS = 200000 };
 	struct buf b = {0};
 	size_t moved = 0;
 

@@ -479,6 +479,7 @@ static const struct {
 	{SPAN("\"\\ud800\\u0041\""), SPAN("\xed\xa0\x80"
 					  "A")},
 	{SPAN("\"\\udc00\\ud800\""), SPAN("\xed\xb0\x80\xed\xa0\x80")},
+	{SPAN("\"\\udc00\\udc00\""), SPAN("\xed\xb0\x80\xed\xb0\x80")},
 	{SPAN("\"\\ud800\\ud800\\udc00\""), SPAN("\xed\xa0\x80\xf0\x90\x80\x80")},
 	{SPAN("\"m\\u0065ssageId\""), SPAN("messageId")},
 };

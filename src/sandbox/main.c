@@ -1,0 +1,57 @@
+/* hpkv-sandbox - an in-memory HPKV, for trying out and for tests (doc/sandbox.md).
+ *
+ * The rooms of this directory: options reads the command line; server listens and hands events to ws (WebSocket) and
+ * rest (HTTP), which both read a command, give it to service, which counts it (rate) and runs it (ops) on the store; text
+ * and merge write and join JSON; grant and pattern are what tokens allow. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "options.h"
+#include "server.h"
+#include "service.h"
+
+static struct server *signalled; /* a signal handler has no other way to know whom to stop */
+
+static void on_signal(int number)
+{
+	(void)number;
+	server_stop(signalled);
+}
+
+static void stop_on_signals(struct server *server)
+{
+	struct sigaction stop = {.sa_handler = on_signal}, ignore = {.sa_handler = SIG_IGN};
+
+	signalled = server;
+	sigaction(SIGTERM, &stop, NULL);
+	sigaction(SIGINT, &stop, NULL);
+	sigaction(SIGPIPE, &ignore, NULL);
+}
+
+static int run(struct service *sv)
+{
+	struct server *server = server_new(sv);
+
+	if (!server)
+		return EXIT_FAILURE;
+	stop_on_signals(server);
+	printf("listening on %s://localhost:%d\n", sv->options->tls_cert ? "https" : "http", server_port(server));
+	int failed = fflush(stdout) != 0 || server_run(server) < 0;
+	server_free(server);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options;
+	struct service service;
+	int status = options_read(&options, argc, argv);
+
+	if (status >= 0)
+		return status;
+	service_init(&service, &options);
+	status = run(&service);
+	service_fini(&service);
+	return status;
+}

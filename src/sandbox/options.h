@@ -1,0 +1,17 @@
+/* options.h - the command line of hpkv-sandbox. */
+#pragma once
+
+enum { OPTIONS_KEYS = 8 };
+
+struct options {
+	int port; /* 0: one that is free */
+	const char *tls_cert, *tls_key; /* both or none */
+	const char *api_keys[OPTIONS_KEYS];
+	unsigned n_api_keys;
+	double rate; /* requests/s for each API key; 0: no limit */
+	double token_ttl_s;
+	long delay_ms;
+};
+
+/* -1: *o is set. Else the exit status to end with, what there was to say having been said. */
+int options_read(struct options *o, int argc, char **argv);
