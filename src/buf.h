@@ -1,7 +1,8 @@
 /* buf.h - a growable byte queue: bytes are appended at its tail and taken from its head.
  *
- * An empty buf owns no memory once buf_release() was called; ten thousand idle clients cost nothing here. A buf never
- * shrinks by itself and knows no limit: whoever fills it from a peer checks the limit first. */
+ * An empty buf owns no memory once buf_release() was called; ten thousand idle clients cost nothing
+ * here. A buf never shrinks by itself and knows no limit: whoever fills it from a peer checks the
+ * limit first. */
 #pragma once
 
 #include <stddef.h>
@@ -13,10 +14,10 @@ struct buf {
 	size_t head, tail, size; /* bytes head..tail are in the queue, size are allocated */
 };
 
-char *buf_room(struct buf *b, size_t n);        /* room for n bytes at the tail, not yet counted */
+char *buf_room(struct buf *b, size_t n); /* room for n bytes at the tail, not yet counted */
 void buf_add(struct buf *b, const void *p, size_t n);
 void buf_addf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void buf_release(struct buf *b);                /* empties it and frees its memory */
+void buf_release(struct buf *b); /* empties it and frees its memory */
 
 static inline size_t buf_len(const struct buf *b)
 {

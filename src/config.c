@@ -537,6 +537,20 @@ static void resolve_url(struct loader *l)
 	}
 }
 
+/* Once the URL is known. A service that is not encrypted is on this machine. */
+static void resolve_proxy(struct loader *l)
+{
+	const struct config_environment *e = l->source->environment;
+	const struct url *url = &l->draft->config.upstream.url;
+	const char *why;
+
+	if (!e || !e->https_proxy || !url->host || !url->tls ||
+	    proxy_is_bypassed(e->no_proxy, url->host))
+		return;
+	if (proxy_parse(e->https_proxy, &l->draft->config.upstream.proxy, &why) < 0)
+		report_add(l->report, "HTTPS_PROXY:", why);
+}
+
 static void key_from_environment(struct loader *l, const char *path)
 {
 	const struct config_environment *e = l->source->environment;
@@ -686,7 +700,7 @@ int config_load(const struct config_source *source, struct config **out,
 		struct config_report *report)
 {
 	static void (*const steps[])(struct loader *) = {
-		set_defaults,    check_order,  resolve_url,   resolve_key,
+		set_defaults,    check_order,  resolve_url,   resolve_proxy, resolve_key,
 		resolve_ca_file, check_socket, resolve_group, check_metrics,
 	};
 	struct draft *draft = mem_zalloc(sizeof(*draft));
@@ -722,6 +736,7 @@ void config_free(struct config *config)
 	if (!config)
 		return;
 	url_fini(&config->upstream.url);
+	proxy_fini(&config->upstream.proxy);
 	wipe_and_free(config->upstream.api_key);
 	free(config->upstream.ca_file);
 	free(config->upstream.access_pattern);
@@ -769,6 +784,12 @@ struct config_environment *config_environment_take(void)
 	e->credentials_directory = copy_variable("CREDENTIALS_DIRECTORY");
 	e->base_url = take_variable("HPKV_BASE_URL");
 	e->api_key = take_variable("HPKV_API_KEY");
+	e->https_proxy = copy_variable("HTTPS_PROXY");
+	if (!e->https_proxy)
+		e->https_proxy = copy_variable("https_proxy");
+	e->no_proxy = copy_variable("NO_PROXY");
+	if (!e->no_proxy)
+		e->no_proxy = copy_variable("no_proxy");
 	return e;
 }
 
@@ -778,6 +799,8 @@ void config_environment_free(struct config_environment *environment)
 		return;
 	free(environment->config_path);
 	free(environment->credentials_directory);
+	free(environment->no_proxy);
+	wipe_and_free(environment->https_proxy);
 	wipe_and_free(environment->base_url);
 	wipe_and_free(environment->api_key);
 	free(environment);

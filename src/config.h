@@ -18,6 +18,7 @@
 #include <sys/types.h>
 
 #include "log.h"
+#include "proxy.h"
 #include "url.h"
 
 #define CONFIG_NO_GROUP ((gid_t)-1)
@@ -26,6 +27,7 @@
 struct config {
 	struct {
 		struct url url;
+		struct proxy proxy;   /* on the way to it; host NULL: none */
 		char *api_key;             /* secret; wiped by config_free() */
 		char *ca_file;             /* NULL: the system's trust anchors alone */
 		char *access_pattern;      /* a regex as text; "": none is sent */
@@ -59,6 +61,8 @@ struct config_environment {
 	char *config_path;           /* HPKVD_CONFIG; NULL: not set, or empty, as all of these */
 	char *base_url;              /* HPKV_BASE_URL */
 	char *api_key;               /* HPKV_API_KEY; secret */
+	char *https_proxy;           /* HTTPS_PROXY or https_proxy; may hold a password */
+	char *no_proxy;              /* NO_PROXY or no_proxy */
 	char *credentials_directory; /* CREDENTIALS_DIRECTORY, from systemd's LoadCredential= */
 };
 

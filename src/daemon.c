@@ -328,6 +328,8 @@ static int start_upstream(struct daemon *d)
 		.port = c->upstream.url.port,
 		.tls = c->upstream.url.tls,
 		.path_prefix = c->upstream.url.path_prefix,
+		.proxy_host = c->upstream.proxy.host,
+		.proxy_port = c->upstream.proxy.port,
 		.api_key = c->upstream.api_key,
 		.key_hint = "[upstream] api_key_file or HPKV_API_KEY",
 		.ca_file = c->upstream.ca_file,

@@ -35,7 +35,6 @@ static void skip_space(struct json_object_reader *r)
 		else if (*at != ' ' && *at != '\t')
 			break;
 	}
-	r->spaced |= at != r->at;
 	r->at = at;
 }
 
@@ -361,12 +360,10 @@ static bool scan_container(struct json_object_reader *r, struct json_value *v)
 	struct nest nest = {0};
 
 	nest_enter(&nest, *start == '{');
-	r->spaced = false;
 	if (!scan_nest(r, &nest))
 		return false;
 	*v = (struct json_value){.text = {start, (size_t)(r->at - start)},
-				 .type = *start == '{' ? JSON_OBJECT : JSON_ARRAY,
-				 .spaced = r->spaced};
+				 .type = *start == '{' ? JSON_OBJECT : JSON_ARRAY};
 	return true;
 }
 
@@ -415,6 +412,12 @@ static int object_member(struct json_object_reader *r, struct json_member *m)
 
 	if (!scan_name(r, &name) || !scan_value(r, &value))
 		return -EBADMSG;
+	/* A number has no end of its own: of a text that was cut off, 12 may be all that is left of
+	 * 123. */
+	if (value.type == JSON_NUMBER && r->at == r->end) {
+		refuse(r, r->end, "the end of the text behind a number");
+		return -EBADMSG;
+	}
 	*m = (struct json_member){.name = name,
 				  .value = value,
 				  .whole = {name.text.p, (size_t)(r->at - name.text.p)}};

@@ -1,6 +1,7 @@
 /* reply.h - the daemon's own answers: one table of errors, and the lines made from it.
  *
- * Source: the errors table of the local protocol. Answers of the service do not come here: wire splices them through. */
+ * Source: the errors table of the local protocol. Answers of the service do not come here: wire
+ * splices them through. */
 #pragma once
 
 #include "buf.h"
@@ -27,13 +28,15 @@ enum reply_error {
 int reply_error_code(enum reply_error error);
 const char *reply_error_reason(enum reply_error error); /* "bad_json" … */
 
-/* Appends {"code":…,"error":…,"reason":…,"executed":…,"messageId":…} and a newline. text is a sentence, NULL for the
- * table's own; it is escaped here. id is a messageId as written, or empty. retry_after_ms < 0: the daemon can't tell. */
-void reply_error(struct buf *out, enum reply_error error, struct span id, const char *text, long retry_after_ms);
+/* Appends {"code":…,"error":…,"reason":…,"executed":…,"messageId":…} and a newline. text is a
+ * sentence, NULL for the table's own; it is escaped here. id is a messageId as written, or empty.
+ * retry_after_ms < 0: the daemon can't tell. */
+void reply_error(struct buf *out, enum reply_error error, struct span id, const char *text,
+		 long retry_after_ms);
 
 /* Appends {"code":200,"message":"pong","messageId":…} and a newline. */
 void reply_pong(struct buf *out, struct span id);
 
-/* Appends a JSON object's text with the messageId as its last member, and a newline. object is one line of ours, at
- * least one member. */
+/* Appends a JSON object's text with the messageId as its last member, and a newline. object is one
+ * line of ours, at least one member. */
 void reply_object(struct buf *out, struct span object, struct span id);

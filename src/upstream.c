@@ -22,7 +22,7 @@ enum {
 	COMPLAIN_EVERY_MS = 10000, /* about unusable messages */
 	STABLE_MAX_MS = 30000, /* a connection that has lasted so long proves that backing off can
 				  start anew */
-	ERROR_MAX = 300,
+	ERROR_MAX = 500,
 };
 
 static const char *const state_names[] = {"connecting", "connected", "backoff", "unauthorized",
@@ -154,6 +154,16 @@ static unsigned peer_port(const struct upstream *u)
 	return u->proxy_host ? u->settings.proxy_port : u->settings.port;
 }
 
+/* One address of the attempt has failed: each tells its reason, since it is rarely the last one
+ * that matters. */
+static void address_failed(struct upstream *u, const char *why)
+{
+	size_t first = u->next_address - 1, n = first ? strlen(u->last_error) : 0;
+
+	snprintf(u->last_error + n, sizeof(u->last_error) - n, "%s%s port %u: %s", n ? "; " : "",
+		 u->addresses.address[first], peer_port(u), why);
+}
+
 static void connect_next(struct upstream *u)
 {
 	const struct upstream_settings *s = &u->settings;
@@ -174,8 +184,7 @@ static void connect_next(struct upstream *u)
 	u->link = link_connect(u->links, &target, &link_ops, u, &why);
 	if (u->link)
 		return;
-	snprintf(u->last_error, sizeof(u->last_error), "%s port %u: %s", address, peer_port(u),
-		 why);
+	address_failed(u, why);
 	if (u->next_address < u->addresses.n)
 		event_active(u->turn, EV_TIMEOUT, 1);
 	else
@@ -331,8 +340,7 @@ static void on_closed(void *owner, const struct link_end *end)
 		lost(u);
 		return;
 	}
-	snprintf(u->last_error, sizeof(u->last_error), "%s port %u: %s",
-		 u->addresses.address[u->next_address - 1], peer_port(u), end->why);
+	address_failed(u, end->why);
 	drop_link(u);
 	/* A service that answers speaks for all its addresses. */
 	if (u->next_address < u->addresses.n && !end->http_status) {

@@ -30,7 +30,7 @@ static const struct scheme *find_scheme(const char *name)
 
 /* Only what can never leave the machine, whatever a name server says: localhost is resolved without
  * asking one. */
-static bool is_loopback(const char *host)
+bool url_is_loopback(const char *host)
 {
 	struct in_addr v4;
 	struct in6_addr v6;
@@ -54,12 +54,13 @@ static bool is_host_name(const char *host)
 	       !strstr(host, "..");
 }
 
-/* The host without brackets, or NULL if it is neither a name nor an address. */
-static char *copy_host(const char *host)
+char *url_copy_host(const char *host)
 {
 	struct in6_addr v6;
-	size_t n = strlen(host);
+	size_t n = host ? strlen(host) : 0;
 
+	if (n == 0)
+		return NULL;
 	if (host[0] != '[')
 		return is_host_name(host) ? mem_strdup(host) : NULL;
 	if (n < 2 || host[n - 1] != ']')
@@ -116,9 +117,9 @@ static const char *convert(const struct evhttp_uri *uri, struct url *url)
 		return "has a query (from its ? on); the key belongs in api_key_file";
 	if (evhttp_uri_get_fragment(uri))
 		return "has a fragment (from its # on), which means nothing here";
-	if (!host || !(url->host = copy_host(host)))
+	if (!(url->host = url_copy_host(host)))
 		return "has no valid host name in it";
-	if (!scheme->tls && !is_loopback(url->host))
+	if (!scheme->tls && !url_is_loopback(url->host))
 		return "is not encrypted: http:// and ws:// are for localhost, 127.0.0.0/8 and "
 		       "[::1] only";
 	if (port == 0 || port > UINT16_MAX)

@@ -22,3 +22,9 @@ struct url {
  * not repeat the text: what is refused here may hold a key. */
 int url_parse(const char *text, struct url *url, const char **why);
 void url_fini(struct url *url);
+
+/* The host of a URI without its brackets, to be freed; NULL if it is neither a name nor an address. */
+char *url_copy_host(const char *host);
+
+/* Is this host always this machine, whatever a name server says? */
+bool url_is_loopback(const char *host);

@@ -44,7 +44,7 @@ done
 
 if ! command -v apt-get >/dev/null; then
 	echo "Packages are installed by this script on Debian and its relatives only, and here is no apt-get." >&2
-	echo "Install what these packages of Debian hold, then run it again with --no-install:$missing" >&2
+	echo "Install what these packages of Debian hold, then use --no-install:$missing" >&2
 	exit 1
 fi
 

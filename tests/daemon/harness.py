@@ -851,13 +851,15 @@ class FakeService:
 WITHHELD = {"answer": None}
 
 
-def scene(service=(), client=(), **settings):
-    """Runs a case with a FakeService, a Daemon for it and a Client of that."""
+def scene(service=(), client=(), connected=True, **settings):
+    """Runs a case with a FakeService, a Daemon that is connected to it, and a Client of that."""
 
     def decorate(test):
         @functools.wraps(test)
         def run(self):
             with FakeService(**dict(service)) as s, Daemon(s, **settings) as d, d.client(**dict(client)) as c:
+                if connected:
+                    d.wait_state("connected")
                 test(self, s, d, c)
 
         return run

@@ -250,7 +250,6 @@ class Frames(Service):
         """Ignored, or the connection is given up; what was on its way is answered, and the next one works."""
         for name, violate in self.VIOLATIONS.items():
             with self.subTest(name):
-                connection = service.connection(len(service.connections))
                 client.send({"op": "set", "key": "k", "value": "v", "messageId": "m"})
                 request = service.next_request()
                 violate(request.connection)

@@ -21,7 +21,6 @@ class Sent(Case):
 
     @scene(service=WITHHELD)
     def test_not_before_its_time(self, service, daemon, client):
-        service.connection()
         began = time.monotonic()
         client.ask({"op": "get", "key": "k", "timeoutMs": 300})
         self.assertGreaterEqual(time.monotonic() - began, 0.299)

@@ -55,7 +55,6 @@ class Order(Case):
 
     @scene(service=WITHHELD)
     def test_a_timeout_keeps_its_place(self, service, daemon, client):
-        daemon.wait_state("connected")
         client.send({"op": "get", "key": "a"}, {"op": "get", "key": "b", "timeoutMs": 50}, {"op": "get", "key": "c"})
         a, b, c = service.next_requests(3)
         c.reply(value="c")

@@ -132,7 +132,10 @@ static const struct {
 	{SPAN("{\"messageId\":7,\"op\":\"\xff\"}"), REPLY_BAD_JSON, "7",
 	 NOT_OBJECT "bytes that are not UTF-8 in a string at byte 21"},
 	{SPAN("{\"messageId\":\"x\",\"op\":1"), REPLY_BAD_JSON, "\"x\"",
-	 NOT_OBJECT "the end of the text within an object at byte 23"},
+	 NOT_OBJECT "the end of the text behind a number at byte 23"},
+	/* an id that may have been longer is not echoed */
+	{SPAN("{\"op\":1,\"messageId\":12"), REPLY_BAD_JSON, "",
+	 NOT_OBJECT "the end of the text behind a number at byte 22"},
 	{SPAN("{\"op\":,\"messageId\":7}"), REPLY_BAD_JSON, "",
 	 NOT_OBJECT "an unexpected character in place of a value at byte 6"},
 	{SPAN("{\"messageId\":{},\"op\":}"), REPLY_BAD_JSON, "",

@@ -235,7 +235,10 @@ static const struct {
 	{SPAN(""), -1, "no object"},
 	{SPAN("x"), -1, "something that is not an object"},
 	{SPAN("[{\"messageId\":1}]"), -1, "something that is not an object"},
-	{SPAN("{\"messageId\":1,\"code\":200"), 1, "the end of the text within an object"},
+	{SPAN("{\"messageId\":1,\"code\":200"), 1, "the end of the text behind a number"},
+	{SPAN("{\"messageId\":1,\"code\":200,"), 1, "the end of the text within an object"},
+	/* cut off within our id, perhaps: it is nobody's */
+	{SPAN("{\"code\":200,\"messageId\":12"), -1, "the end of the text behind a number"},
 	{SPAN("{\"messageId\":1,\"code\":200,\"value\":\"\xff\"}"), 1,
 	 "bytes that are not UTF-8 in a string"},
 	{SPAN("{\"messageId\":1,\"code\":200}x"), 1, "something after the object"},

@@ -1,0 +1,591 @@
+"""The link room over real sockets: connecting, messages both ways, pings, backpressure, freeing it anywhere."""
+
+import os
+import socket
+import ssl
+import threading
+import unittest
+
+from edges import (EdgeTest, answer_101, certs, checksum, close_frame, dead_port, eventually, frame, read_frame, read_request, stay,
+                   upgrade)
+
+
+def echo(connection):
+    """A service that sends text back, answers pings and closes when asked."""
+    upgrade(connection)
+    while True:
+        opcode, payload = read_frame(connection)
+        if opcode == 8:
+            connection.sendall(frame(payload, opcode=8))
+            return
+        connection.sendall(frame(payload, opcode=10 if opcode == 9 else 1))
+
+
+class LinkTest(EdgeTest):
+    def link(self, server, *options, path="/ws?apiKey=secret", host="localhost", env=None):
+        how = ["--ca", certs("ca.pem")] if server.tls else ["--plain"]
+        driver = self.drive("link-driver", *how, *options, server.address, server.port, host, path, env=env)
+        driver.tell("connect")
+        return driver
+
+    def opened(self, handler, *options, **more):
+        driver = self.link(self.serve(handler), *options, **more)
+        driver.wait("open")
+        return driver
+
+
+class Connecting(LinkTest):
+    def test_message_and_back(self):
+        driver = self.opened(echo)
+        driver.tell("send hello")
+        self.assertEqual(driver.wait("message"), f"5 {checksum(b'hello')} hello")
+
+    def test_without_tls(self):
+        driver = self.link(self.serve(echo, tls=False))
+        driver.wait("open")
+        driver.tell("send hello", "close 1000")
+        driver.wait("message")
+        self.assertIn("why=closed as asked", driver.wait("closed"))
+
+    def test_tls_versions(self):
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            with self.subTest(version=version.name):
+                driver = self.link(self.serve(echo, tls_version=version))
+                driver.wait("open")
+                driver.tell("send hello")
+                driver.wait("message")
+
+    def test_ipv6(self):
+        driver = self.link(self.serve(echo, address="::1"))
+        driver.wait("open")
+        driver.tell("send hello")
+        driver.wait("message")
+
+    def test_certificate_for_an_address(self):
+        driver = self.link(self.serve(echo), host="127.0.0.1")
+        driver.wait("open")
+
+    def test_request(self):
+        heads = []
+
+        def handler(connection):
+            heads.append(upgrade(connection))
+            stay(connection)
+
+        server = self.serve(handler)
+        self.link(server, path="/some/ws?token=abc").wait("open")
+        lines = heads[0].split("\r\n")
+        self.assertEqual(lines[0], "GET /some/ws?token=abc HTTP/1.1")
+        self.assertIn(f"Host: localhost:{server.port}", lines)
+        self.assertNotIn("sec-websocket-extensions", heads[0].lower())
+        self.assertNotIn("origin", heads[0].lower())
+
+    def test_longest_path(self):
+        heads = []
+
+        def handler(connection):
+            heads.append(upgrade(connection))
+            stay(connection)
+
+        path = "/ws?token=" + "t" * (15000 - 10)
+        for tls in (True, False):
+            with self.subTest(tls=tls):
+                self.link(self.serve(handler, tls=tls), path=path).wait("open")
+                self.assertEqual(heads.pop().split("\r\n")[0], f"GET {path} HTTP/1.1")
+
+    def test_refused_at_once(self):
+        for path, host, why in (("/" + "t" * 15000, "localhost", "the path is too long"),
+                                ("ws", "localhost", "the path is not one"),
+                                ("/ws?token=a b", "localhost", "the path is not one"),
+                                ("/ws", "h" * 101, "the host name is empty, too long or has blanks in it"),
+                                ("/ws", "", "the host name is empty, too long or has blanks in it"),
+                                ("/ws", "::1", "libwebsockets can't check certificates for an IPv6 address")):
+            with self.subTest(path=path[:20], host=host[:20]):
+                driver = self.drive("link-driver", "--ca", certs("ca.pem"), "127.0.0.1", 1, host, path)
+                driver.tell("connect")
+                self.assertTrue(driver.wait("refused").startswith(why))
+
+    def test_name_instead_of_an_address(self):
+        driver = self.drive("link-driver", "--ca", certs("ca.pem"), "localhost", 1, "localhost", "/ws")
+        driver.tell("connect")
+        self.assertEqual(driver.wait("refused"), "the address is not numeric")
+
+    def test_environments_proxy_is_ignored(self):
+        env = {name: f"http://127.0.0.1:{dead_port()}" for name in ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy")}
+        self.link(self.serve(echo), env=env).wait("open")
+
+    def test_ca_file_that_is_none(self):
+        for path, why in (("/nonexistent", "there is no such file"), (certs("server.key"), "there is no PEM certificate in it"),
+                          (os.path.dirname(certs("ca.pem")), "there is no PEM certificate in it")):
+            with self.subTest(path=path):
+                driver = self.drive("link-driver", "--ca", path, "127.0.0.1", 1, "localhost", "/ws")
+                self.assertEqual(driver.wait("refused"), why)
+                self.assertEqual(driver.process.wait(), 1)
+                driver.process.returncode = 0
+
+    def test_two_links_at_once(self):
+        driver = self.opened(echo)
+        driver.tell("use 1", "connect")
+        self.assertEqual(driver.wait("open"), "second:")
+        driver.tell("send two", "use 0", "send one")
+        self.assertEqual({driver.wait("message"), driver.wait("message")},
+                         {f"second: 3 {checksum(b'two')} two", f"3 {checksum(b'one')} one"})
+        driver.tell("free")
+        driver.wait("freed")
+        driver.tell("use 1", "send still here")
+        driver.wait("message")
+
+    def test_log_has_no_secret(self):
+        driver = self.opened(echo, path="/ws?apiKey=hush-hush")
+        driver.tell("send x", "close 1000")
+        driver.wait("message")
+        driver.wait("closed")
+        self.assertNotIn("hush", "\n".join(driver.log))
+        self.assertIn("open -> closing", "\n".join(driver.log))
+
+
+class Receiving(LinkTest):
+    def send_after_upgrade(self, data, *options):
+        """A service that sends these bytes, in the same packet as the answer to the upgrade."""
+        def handler(connection):
+            connection.sendall(answer_101(read_request(connection)) + data)
+            stay(connection)
+
+        return self.opened(handler, *options)
+
+    def test_frames_with_the_upgrade(self):
+        driver = self.send_after_upgrade(b"".join(frame(f"early {i}") for i in range(50)))
+        for i in range(50):
+            self.assertTrue(driver.wait("message").endswith(f" early {i}"))
+
+    def test_big_frame_with_the_upgrade(self):
+        data = bytes(i * 7 % 251 for i in range(200000))
+        driver = self.send_after_upgrade(frame(data) + frame("behind"))
+        self.assertTrue(driver.wait("message").startswith(f"200000 {checksum(data)} "))
+        self.assertTrue(driver.wait("message").endswith(" behind"))
+
+    def test_fragments_with_control_frames_between(self):
+        driver = self.send_after_upgrade(frame("one ", final=False) + frame("ping", opcode=9) + frame("two ", 0, final=False) +
+                                         frame("", opcode=10) + frame("", 0, final=False) + frame("three", 0))
+        driver.wait("pong")
+        self.assertTrue(driver.wait("message").endswith(" one two three"))
+
+    def test_empty_message(self):
+        driver = self.send_after_upgrade(frame("") + frame("", final=False) + frame("", 0) + frame("end"))
+        self.assertEqual(driver.wait("message"), "0 0")
+        self.assertEqual(driver.wait("message"), "0 0")
+        self.assertTrue(driver.wait("message").endswith(" end"))
+
+    def test_binary(self):
+        driver = self.send_after_upgrade(frame(b"\x00\xff", opcode=2))
+        self.assertTrue(driver.wait("message").startswith(f"binary 2 {checksum(bytes([0, 255]))}"))
+
+    def test_too_long_messages_are_truncated(self):
+        driver = self.send_after_upgrade(frame("y" * 16) + frame("z" * 17) + frame("a" * 10, final=False) + frame("b" * 10, 0) +
+                                         frame("next"), "--max", 16)
+        self.assertTrue(driver.wait("message").startswith("16 "))
+        self.assertEqual(driver.wait("message"), f"truncated 16 {checksum(b'z' * 16)} " + "z" * 16)
+        self.assertTrue(driver.wait("message").endswith("aaaaaaaaaabbbbbb"))
+        self.assertTrue(driver.wait("message").endswith(" next"))
+
+    def test_16_megabytes(self):
+        data = os.urandom(1 << 16) * 256
+        driver = self.opened(lambda c: (upgrade(c), c.sendall(frame(data) + frame("next")), stay(c)))
+        self.assertTrue(driver.wait("message").startswith(f"truncated {1 << 20} {checksum(data[:1 << 20])} "))
+        self.assertTrue(driver.wait("message").endswith(" next"))
+
+    def test_byte_by_byte(self):
+        def handler(connection):
+            upgrade(connection)
+            for byte in frame("slowly", final=False) + frame("x" * 130, 0) + frame("!"):
+                connection.sendall(bytes([byte]))
+            stay(connection)
+
+        driver = self.opened(handler)
+        self.assertTrue(driver.wait("message").startswith("136 "))
+        self.assertTrue(driver.wait("message").endswith(" !"))
+
+    def test_upgrade_byte_by_byte(self):
+        def handler(connection):
+            for byte in answer_101(read_request(connection)) + frame("now"):
+                connection.sendall(bytes([byte]))
+            stay(connection)
+
+        driver = self.opened(handler)
+        self.assertTrue(driver.wait("message").endswith(" now"))
+
+    def test_many_records_in_one_packet(self):
+        """Each sendall() is a TLS record: OpenSSL holds many of them that epoll can't see."""
+        def handler(connection):
+            upgrade(connection)
+            for i in range(3000):
+                connection.sendall(frame(str(i)))
+            stay(connection)
+
+        driver = self.opened(handler)
+        for i in range(3000):
+            self.assertTrue(driver.wait("message").endswith(f" {i}"))
+
+    def test_ping_is_answered(self):
+        answers = []
+
+        def handler(connection):
+            upgrade(connection)
+            for i in range(3):
+                connection.sendall(frame(f"are you there {i}?", opcode=9))
+                answers.append(read_frame(connection))
+            connection.sendall(frame("thanks"))
+            stay(connection)
+
+        self.opened(handler).wait("message")
+        self.assertEqual(answers, [(10, f"are you there {i}?".encode()) for i in range(3)])
+
+    def test_a_flood_leaves_the_loop_its_turns(self):
+        stop = threading.Event()
+
+        def handler(connection):
+            upgrade(connection)
+            flood = frame("flood") * 10000
+            while not stop.is_set():
+                connection.sendall(flood)
+
+        self.addCleanup(stop.set)
+        driver = self.opened(handler, "--max", "1")
+        driver.tell("gap")
+        while not (line := driver.lines.get(timeout=30)).startswith("gap"):
+            pass
+        driver.tell("free")  # answered although it never ends
+        while not (line := driver.lines.get(timeout=30)).startswith("freed"):
+            self.assertIsNotNone(line)
+
+
+class Sending(LinkTest):
+    def collect(self, count):
+        """A service that takes so many frames and then says that it has."""
+        frames = []
+
+        def handler(connection):
+            upgrade(connection)
+            while len(frames) < count:
+                frames.append(read_frame(connection))
+            connection.sendall(frame("thanks"))
+            stay(connection)
+
+        return frames, handler
+
+    def test_lengths(self):
+        sizes = [0, 1, 7, 8, 9, 125, 126, 127, 16383, 16384, 65535, 65536, 300000]
+        frames, handler = self.collect(len(sizes))
+        driver = self.opened(handler)
+        driver.tell(*(f"fill 1 {n}" for n in sizes))
+        for event in ("drained", "message"):
+            self.wait_among(driver, "message", event)
+        self.assertEqual([(opcode, len(text), set(text) <= {120}) for opcode, text in frames], [(1, n, True) for n in sizes])
+
+    @staticmethod
+    def wait_among(driver, last, _):
+        while not driver.lines.get(timeout=30).startswith(last):
+            pass
+
+    def test_before_it_is_open(self):
+        frames, handler = self.collect(2)
+        driver = self.link(self.serve(handler))
+        driver.tell("send first", "send second")
+        driver.wait("open")
+        driver.wait("message")
+        self.assertEqual(frames, [(1, b"first"), (1, b"second")])
+
+    def test_masks_differ(self):
+        seen = []
+
+        def handler(connection):
+            upgrade(connection)
+            for _ in range(2000):
+                seen.append(connection.recv(10))
+            connection.sendall(frame("thanks"))
+            stay(connection)
+
+        driver = self.link(self.serve(lambda c: handler(c), tls=False))
+        driver.wait("open")
+        driver.tell("fill 2000 4")
+        driver.wait("message")
+        masks = b"".join(seen)
+        self.assertGreater(len({masks[i + 2:i + 6] for i in range(0, 20000, 10)}), 1990)
+
+    def test_batches(self):
+        """What is queued in one turn leaves in few TLS records."""
+        counts = []
+
+        def handler(connection):
+            upgrade(connection)
+            data = b""
+            while len(data) < 200 * 26:
+                more = connection.recv(65536)  # at most one record
+                data += more
+                counts.append(len(more))
+            connection.sendall(frame("thanks"))
+            stay(connection)
+
+        driver = self.opened(handler)
+        driver.tell("fill 200 20")
+        driver.wait("message")
+        self.assertLessEqual(len(counts), 3)
+
+    def test_ping_passes_what_is_queued(self):
+        frames, handler = self.collect(21)
+        driver = self.opened(handler)
+        driver.tell("fill 20 60000\nping")  # in one write: one turn
+        self.wait_among(driver, "message", None)
+        self.assertIn((9, b""), frames[:2])
+        self.assertEqual(len([f for f in frames if f[0] == 1]), 20)
+
+    def test_pong(self):
+        driver = self.opened(echo)
+        driver.tell("ping")
+        driver.wait("pong")
+        driver.tell("ping")
+        driver.wait("pong")
+
+    def test_peer_that_stops_reading(self):
+        go_on = threading.Event()
+        frames = []
+
+        def handler(connection):
+            upgrade(connection)
+            go_on.wait()
+            while len(frames) < 402:
+                frames.append(read_frame(connection))
+            connection.sendall(frame("thanks"))
+            stay(connection)
+
+        self.addCleanup(go_on.set)
+        driver = self.opened(handler)
+        driver.tell("fill 400 65536")
+        unsent = int(driver.ask("unsent"))
+        self.assertTrue(eventually(lambda: int(driver.ask("unsent")) < 400 * 65536))  # the kernel's buffers are full
+        unsent = int(driver.ask("unsent"))
+        self.assertGreater(unsent, 10 << 20)
+        driver.tell("gap")
+        driver.wait("gap")
+        before = driver.cpu_s()
+        driver.tell("send behind", "ping")
+        self.assertGreater(int(driver.ask("unsent")), unsent)
+        self.assertLess(driver.cpu_s() - before, 1)
+        go_on.set()
+        self.wait_among(driver, "drained", None)
+        driver.wait("message")
+        self.assertEqual(driver.ask("unsent"), "0")
+        kinds = [opcode for opcode, _ in frames]
+        self.assertEqual(kinds.count(1), 401)
+        self.assertLess(kinds.index(9), 400)  # the ping went ahead of what had waited
+
+    def test_close_after_what_is_queued(self):
+        frames, handler = self.collect(31)
+        driver = self.opened(handler)
+        driver.tell("fill 30 50000\nclose 1001\nsend too late")
+        while not (line := driver.lines.get(timeout=30)).startswith("closed"):
+            pass
+        self.assertIn("open=1", line)
+        self.assertEqual(frames[30], (8, b"\x03\xe9"))
+        self.assertEqual({opcode for opcode, _ in frames[:30]}, {1})
+
+    def test_close_that_is_not_answered(self):
+        driver = self.opened(lambda c: (upgrade(c), stay(c), stay(c)))
+        driver.tell("close 1000", "close 1000")
+        self.assertIn("did not answer the close frame", driver.wait("closed"))
+
+
+class Freeing(LinkTest):
+    """Freed anywhere, it is silent from then on, and nothing leaks (the sanitizers look)."""
+
+    def test_from_within_each_call(self):
+        for event, cause in (("open", None), ("message", "send x"), ("pong", "ping"), ("drained", "fill 300 65536")):
+            with self.subTest(event=event):
+                driver = self.link(self.serve(echo if event != "drained" else lambda c: (upgrade(c), stay(c))))
+                driver.tell(f"when {event} free")
+                if event != "open":
+                    driver.wait("open")
+                    driver.tell(cause)
+                driver.wait(event)
+                driver.wait("freed")
+                self.assertRegex(driver.ask("gap"), r"\d+")
+
+    def test_from_within_closed(self):
+        driver = self.opened(lambda c: (upgrade(c), c.sendall(close_frame(1001))))
+        driver.tell("when closed free")
+        driver.wait("closed")
+        driver.wait("freed")
+
+    def test_with_more_messages_behind(self):
+        driver = self.link(self.serve(lambda c: (upgrade(c), c.sendall(frame("x") * 1000), stay(c))))
+        driver.tell("when message free")
+        driver.wait("open")
+        driver.wait("message")
+        driver.wait("freed")
+        driver.ask("gap")
+
+    def test_another_from_within(self):
+        driver = self.opened(echo)
+        driver.tell("use 1", "connect")
+        driver.wait("open")
+        driver.tell("when message use 0", "when message free", "send x")
+        driver.wait("message")
+        driver.wait("freed")
+        driver.tell("use 1", "send still here")
+        driver.wait("message")
+
+    def test_connect_from_within(self):
+        driver = self.opened(echo)
+        driver.tell("when message use 1", "when message connect", "send x" + "y" * 3000)
+        driver.wait("message")
+        self.assertEqual(driver.wait("open"), "second:")
+
+    def test_close_then_free(self):
+        driver = self.opened(echo)
+        driver.tell("fill 10 100000\nclose 1000\nfree")
+        driver.wait("freed")
+        driver.ask("gap")
+
+    def test_with_unsent(self):
+        driver = self.opened(lambda c: (upgrade(c), threading.Event().wait(0.2), stay(c)))
+        driver.tell("fill 400 65536")
+        driver.ask("unsent")
+        driver.tell("free")
+        driver.wait("freed")
+        driver.ask("gap")
+
+    def test_while_connecting(self):
+        driver = self.link(self.serve(echo))
+        driver.tell("free", "connect\nfree\nconnect\nfree")
+        for _ in range(3):
+            driver.wait("freed")
+        driver.ask("gap")
+
+    def test_in_the_handshakes(self):
+        reached = threading.Event()
+
+        def silent(connection):
+            reached.set()
+            stay(connection)
+
+        def unanswered(connection):
+            read_request(connection)
+            silent(connection)
+
+        for handler, tls in ((silent, False), (silent, None), (unanswered, True)):
+            with self.subTest(handler=handler.__name__, tls=tls):
+                reached.clear()
+                server = self.serve(handler, tls=bool(tls))
+                server.tls = server.tls or (None if tls is False else False)
+                driver = self.drive("link-driver", *(["--plain"] if tls is False else ["--ca", certs("ca.pem")]), server.address,
+                                    server.port, "localhost", "/ws")
+                driver.tell("connect")
+                reached.wait(30)
+                driver.tell("free")
+                driver.wait("freed")
+                driver.ask("gap")
+
+    def test_close_before_open(self):
+        driver = self.link(self.serve(lambda c: stay(c), tls=False))
+        driver.tell("close 1000")
+        self.assertIn("open=0", driver.wait("closed"))
+        driver.tell("free")
+        driver.wait("freed")
+
+    def test_no_descriptor_is_left(self):
+        driver = self.opened(echo)
+        driver.tell("free")
+        driver.wait("freed")
+        before = driver.descriptors()
+        for _ in range(20):
+            driver.tell("connect")
+            driver.wait("open")
+            driver.tell("send x")
+            driver.wait("message")
+            driver.tell("close 1000")
+            driver.wait("closed")
+            driver.tell("free")
+            driver.wait("freed")
+            driver.tell("connect", "free")
+            driver.wait("freed")
+        self.assertTrue(eventually(lambda: driver.descriptors() == before), (before, driver.descriptors()))
+
+
+class Idle(LinkTest):
+    @unittest.skipUnless(os.path.exists("/proc/self/status"), "needs /proc")
+    def test_an_open_link_does_not_wake_us(self):
+        driver = self.opened(echo, env={"DRIVER_NO_BEAT": "1"})
+        driver.ask("gap")
+
+        def switches():
+            with open(f"/proc/{driver.process.pid}/status", encoding="ascii") as file:
+                return sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)
+
+        before, cpu = switches(), driver.cpu_s()
+        threading.Event().wait(3)
+        self.assertLessEqual(switches() - before, 6)
+        self.assertLess(driver.cpu_s() - cpu, 0.1)
+
+
+class Proxy(LinkTest):
+    def proxy(self, answer=None, seen=None):
+        """A CONNECT proxy that joins with whatever it is asked for, or gives another answer."""
+        def join(a, b):
+            try:
+                while data := a.recv(65536):
+                    b.sendall(data)
+                b.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+
+        def handler(connection):
+            head = read_request(connection)
+            if seen is not None:
+                seen.append(head)
+            if answer:
+                connection.sendall(answer)
+                return
+            host, _, port = head.split()[1].rpartition(":")
+            assert host == "localhost", host
+            with socket.create_connection(("127.0.0.1", int(port))) as other:
+                connection.sendall(b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n")
+                thread = threading.Thread(target=join, args=(other, connection), daemon=True)
+                thread.start()
+                join(connection, other)
+                thread.join()
+
+        return self.serve(handler, tls=False)
+
+    def test_through_a_proxy(self):
+        seen = []
+        proxy = self.proxy(seen=seen)
+        server = self.serve(echo)
+        driver = self.link(server, "--proxy", proxy.address, proxy.port)
+        driver.wait("open")
+        driver.tell("send hello", "close 1000")
+        driver.wait("message")
+        driver.wait("closed")
+        self.assertTrue(seen[0].startswith(f"CONNECT localhost:{server.port} HTTP/1.1\r\n"))
+        self.assertNotIn("secret", seen[0])
+
+    def test_certificate_is_checked_through_it(self):
+        proxy = self.proxy()
+        driver = self.link(self.serve(echo, cert="wrong"), "--proxy", proxy.address, proxy.port)
+        self.assertIn("certificate is refused", driver.wait("closed"))
+
+    def test_proxy_that_refuses(self):
+        proxy = self.proxy(answer=b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+        driver = self.link(self.serve(echo), "--proxy", proxy.address, proxy.port)
+        self.assertIn("why=the proxy refused to connect", driver.wait("closed"))
+
+    def test_dead_proxy(self):
+        driver = self.link(self.serve(echo), "--proxy", "127.0.0.1", dead_port())
+        self.assertIn("why=Connection refused", driver.wait("closed"))
+
+    def test_direct_and_through_a_proxy_at_once(self):
+        self.test_through_a_proxy()
+        self.opened(echo)
+
+
+if __name__ == "__main__":
+    unittest.main()
