@@ -24,7 +24,8 @@ usage() {
 clean_up() {
 	status=$?
 	trap - EXIT
-	[ "$status" = 0 ] || show_logs
+	# Above 128 it was told to end.
+	[ "$status" = 0 ] || [ "$status" -gt 128 ] || show_logs
 	# shellcheck disable=SC2086 # either may be missing
 	[ -z "$daemon$sandbox" ] || { kill $daemon $sandbox; wait $daemon $sandbox; } 2>/dev/null || :
 	[ -z "$dir" ] || rm -rf "$dir"

@@ -24,9 +24,9 @@
 enum {
 	WAITING_BYTES_MAX = 64 << 20,     /* memory of all requests that wait to be sent */
 	PEER_WAITING_BYTES_MAX = 1 << 20, /* of one client's; it is not read further beyond */
-	SPARE_DESCRIPTORS = 64,           /* beside those of the clients */
-	DRAIN_MS = 5000,    /* for what is in flight when the daemon is told to stop */
-	FAREWELL_MS = 1000, /* for the last bytes and the close frame after that */
+	SPARE_DESCRIPTORS = 40, /* beside those of the clients: loop, link, resolver, files */
+	DRAIN_MS = 5000,        /* for what is in flight when the daemon is told to stop */
+	FAREWELL_MS = 1000,     /* for the last bytes and the close frame after that */
 	STOP_STEP_MS = 10,
 };
 
@@ -42,7 +42,9 @@ struct daemon {
 	struct clients *clients;
 	struct listener *listener;
 	struct upstream *upstream;
-	struct event *deadline; /* of the router's requests */
+	unsigned
+		clients_possible; /* within the limit of open files; may be less than max_clients */
+	struct event *deadline;   /* of the router's requests */
 	struct event *sigterm, *sigint, *sighup;
 	struct event *stop_step; /* runs only while stopping */
 	enum stop_phase stop;
@@ -150,10 +152,15 @@ static const struct client_ops client_ops = {
 	.left = client_left,
 };
 
+/* Clients never get the last descriptors: without some for itself the daemon could not reconnect.
+ */
 static void listener_brings(void *owner, int fd)
 {
 	struct daemon *d = owner;
+
 	clients_adopt(d->clients, fd);
+	if (clients_count(d->clients) >= d->clients_possible)
+		listener_pause(d->listener, "the limit of open files is near");
 }
 
 /* ---- what the service brings ---- */
@@ -284,21 +291,28 @@ static void on_sighup(evutil_socket_t number, short what, void *arg)
 
 /* ---- the beginning ---- */
 
-/* Room for max_clients, as far as the hard limit allows; the listener copes with the rest. */
-static void raise_descriptor_limit(unsigned max_clients)
+/* Room for max_clients, as far as the hard limit allows; the listener copes with the rest. Returns
+ * how many clients there is room for. */
+static unsigned raise_descriptor_limit(unsigned max_clients)
 {
 	struct rlimit limit;
 	rlim_t want = (rlim_t)max_clients + SPARE_DESCRIPTORS;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= want)
-		return;
-	limit.rlim_cur = limit.rlim_max < want ? limit.rlim_max : want;
-	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-		log_warning("can't raise the limit of open files: %s", strerror(errno));
-	else if (limit.rlim_cur < want)
-		log_notice("max_clients is %u, but the limit of open files is %llu: accepting "
-			   "pauses beyond it",
-			   max_clients, (unsigned long long)limit.rlim_cur);
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return max_clients;
+	if (limit.rlim_cur < want) {
+		limit.rlim_cur = limit.rlim_max < want ? limit.rlim_max : want;
+		if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+			log_warning("can't raise the limit of open files: %s", strerror(errno));
+	}
+	if (limit.rlim_cur >= want)
+		return max_clients +
+		       1; /* more than clients_adopt() takes: it refuses with a word */
+	log_notice("max_clients is %u, but the limit of open files is %llu: accepting pauses when "
+		   "it is near",
+		   max_clients, (unsigned long long)limit.rlim_cur);
+	return limit.rlim_cur > 2 * SPARE_DESCRIPTORS ? (unsigned)limit.rlim_cur - SPARE_DESCRIPTORS
+						      : (unsigned)limit.rlim_cur / 2;
 }
 
 static int start_core(struct daemon *d)
@@ -374,7 +388,7 @@ static int start(struct daemon *d)
 {
 	d->started = clock_mono_ms();
 	signal(SIGPIPE, SIG_IGN);
-	raise_descriptor_limit(d->config->listen.max_clients);
+	d->clients_possible = raise_descriptor_limit(d->config->listen.max_clients);
 	d->base = event_base_new();
 	if (!d->base) {
 		log_error("can't make an event loop: %s", strerror(errno));

@@ -58,6 +58,7 @@ enum {
 	SHARE = 65536,           /* bytes of messages handed on in one turn of the loop */
 	READS = 8,               /* reads in one turn, should they bring no messages */
 	WRITES = 4,              /* offers to write in one turn: control frames take one each */
+	WRITE_SHARE = 262144, /* bytes written in one turn, however fast the kernel takes them */
 	CLOSE_MS = 2000,         /* for a close frame to go out and be answered */
 	TICK_BUSY_S = 1, /* turns of the library's own loop while a link is neither open nor down */
 	TICK_IDLE_S = 10,  /* ... and otherwise, for the route changes that version 4.3 follows */
@@ -117,6 +118,7 @@ struct link {
 	struct event *deadline; /* for being open, or for being closed */
 
 	struct buf tx;     /* whole frames */
+	size_t written;    /* bytes in this turn */
 	size_t in_library; /* bytes of the last write that the library still holds, or a little more
 			    */
 	bool was_unsent;   /* at the end of a turn: drained() is owed */
@@ -538,6 +540,7 @@ static int write_batch(struct link *l, struct lws *wsi, struct buf *queue)
 	if (lws_write(wsi, (unsigned char *)buf_span(queue).p, n, LWS_WRITE_RAW) < 0)
 		return -1;
 	buf_take(queue, n);
+	l->written += n;
 	l->in_library = lws_partial_buffered(wsi) ? n : 0;
 	return 0;
 }
@@ -560,7 +563,7 @@ static int on_writable(struct link *l, struct lws *wsi)
 		return l->freed ? -1 : 0;
 	if (l->ping_wanted && write_ping(l, wsi) < 0)
 		return -1;
-	while (buf_len(&l->tx) && !lws_partial_buffered(wsi)) {
+	while (buf_len(&l->tx) && l->written < WRITE_SHARE && !lws_partial_buffered(wsi)) {
 		if (write_batch(l, wsi, &l->tx) < 0)
 			return -1;
 	}
@@ -670,20 +673,22 @@ static bool wants_to_write(const struct link *l)
 	       (l->state == LINK_OPEN && (buf_len(&l->tx) || l->ping_wanted || l->close_wanted));
 }
 
-/* Offers the library to write, until it has nothing more to send or the kernel takes no more. */
+/* Offers the library to write, until it has nothing more to send, the kernel takes no more, or it was enough for a turn. */
 static void write_on(struct link *l)
 {
-	for (int i = 0; i < WRITES; i++) {
+	bool more = true;
+
+	l->written = 0;
+	for (int i = 0; more && i < WRITES; i++) {
 		if (!serve(l, POLLOUT) || l->freed || l->state == LINK_DOWN)
 			return;
-		if (lws_partial_buffered(l->wsi)) {
-			event_add(l->writable, NULL);
+		if (lws_partial_buffered(l->wsi) || l->written >= WRITE_SHARE)
 			break;
-		}
 		l->in_library = 0;
-		if (!wants_to_write(l))
-			break;
+		more = wants_to_write(l);
 	}
+	if (more && l->state == LINK_OPEN)
+		event_add(l->writable, NULL);
 	bool unsent = link_unsent(l);
 	if (l->was_unsent && !unsent && l->state == LINK_OPEN)
 		l->ops->drained(l->owner);

@@ -143,16 +143,23 @@ static void explain(const char *path, int err)
 
 /* ---- accepting ---- */
 
-static void pause_accepting(struct listener *l, int error)
+void listener_pause(struct listener *l, const char *why)
 {
-	static const struct timeval later = {PAUSE_MS / 1000, PAUSE_MS % 1000 * 1000};
-
 	if (l->stats->accept_pauses++ == 0)
 		log_warning("accepting pauses: %s (raise LimitNOFILE= or ulimit -n, or lower "
 			    "max_clients)",
-			    strerror(error));
+			    why);
 	l->paused = true;
 	event_del(l->readable);
+}
+
+/* The descriptor that is missing may be another process's to close, so it is tried again without a
+ * hint. */
+static void out_of_descriptors(struct listener *l, int error)
+{
+	static const struct timeval later = {PAUSE_MS / 1000, PAUSE_MS % 1000 * 1000};
+
+	listener_pause(l, strerror(error));
 	event_add(l->retry, &later);
 }
 
@@ -161,7 +168,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	struct listener *l = arg;
 
 	(void)what;
-	for (int i = 0; i < ACCEPTS_MAX; i++) {
+	for (int i = 0; i < ACCEPTS_MAX && !l->paused; i++) {
 		int client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (client >= 0) {
 			l->accepted(l->owner, client);
@@ -170,7 +177,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 		if (errno == EINTR || errno == ECONNABORTED)
 			continue;
 		if (errno != EAGAIN)
-			pause_accepting(l, errno);
+			out_of_descriptors(l, errno);
 		return;
 	}
 }

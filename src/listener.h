@@ -25,7 +25,10 @@ typedef void listener_accepted(void *owner, int fd);
 int listener_new(struct event_base *base, const struct listener_settings *settings, listener_accepted *accepted, void *owner,
 		 struct stats *stats, struct listener **out);
 
-/* A descriptor was closed: if accepting has paused for want of one, it goes on. */
+/* No connection is accepted until listener_resume(); those who come wait in the backlog. */
+void listener_pause(struct listener *l, const char *why);
+
+/* A descriptor was closed: if accepting has paused, for whatever reason, it goes on. */
 void listener_resume(struct listener *l);
 
 /* Closes the socket and removes its path, if that is still ours. */

@@ -224,10 +224,10 @@ SECTION = {name: "listen" for name in ("socket", "mode", "group", "max_clients",
 class Daemon:
     """hpkvd for a service (a FakeService, a Sandbox or a URL), with settings that differ from the tests' defaults.
 
-    key_from: "file" or "environment". nofile: its limit of descriptors. hosts, resolv: what it finds in /etc/hosts
+    key_from: "file" or "environment". nofile, soft_nofile: its limits of descriptors. hosts, resolv: what it finds in /etc/hosts
     and /etc/resolv.conf. wait: until its socket answers. folder: of another Daemon, to share the socket's path."""
 
-    def __init__(self, service, *, key=KEY, key_from="file", env=(), args=(), nofile=None, hosts=None, resolv=None, wait=True,
+    def __init__(self, service, *, key=KEY, key_from="file", env=(), args=(), nofile=None, soft_nofile=None, hosts=None, resolv=None, wait=True,
                  folder=None, **settings):
         self.service = service if isinstance(service, FakeService) else None
         self.settings = {
@@ -239,7 +239,7 @@ class Daemon:
         } | settings
         self.key, self.key_from = key, key_from
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("HPKV_")} | dict(env)
-        self.args, self.nofile, self.hosts, self.resolv, self.wait = args, nofile, hosts, resolv, wait
+        self.args, self.nofile, self.soft_nofile, self.hosts, self.resolv, self.wait = args, nofile, soft_nofile, hosts, resolv, wait
         self.own_folder = folder is None
         self.folder = folder or tempfile.mkdtemp(prefix="hpkvd-test-")
         self.socket = self.settings.setdefault("socket", self.folder + "/sock")
@@ -276,11 +276,12 @@ class Daemon:
         return [*UNSHARE, "sh", "-c", "".join(mounts) + 'exec "$@"', "hpkvd", *argv]
 
     def _limit(self):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (self.nofile, self.nofile))
+        hard = self.nofile or resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self.soft_nofile or hard, hard))
 
     def start(self):
         argv = self._with_etc([HPKVD, "-c", self._write_files(), *self.args])
-        self.process = Process(argv, env=self.env, before_exec=self._limit if self.nofile else None)
+        self.process = Process(argv, env=self.env, before_exec=self._limit if self.nofile or self.soft_nofile else None)
         self.pid = self.process.pid
         if self.wait:
             self.process.wait_output(rb"listens on")

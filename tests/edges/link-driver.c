@@ -33,13 +33,17 @@ static void on_open(void *owner)
 
 static void on_message(void *owner, struct span text, unsigned flags)
 {
+	char shown[201] = "";
 	unsigned sum = 0;
 
-	for (size_t i = 0; i < text.n; i++)
-		sum = sum * 31 + (unsigned char)text.p[i];
-	printf("message %s%s%s%zu %u %.*s\n", mark(owner), flags & LINK_BINARY ? "binary " : "",
-	       flags & LINK_TRUNCATED ? "truncated " : "", text.n, sum,
-	       text.n < 200 ? (int)text.n : 200, text.p);
+	for (size_t i = 0; i < text.n; i++) {
+		unsigned char c = (unsigned char)text.p[i];
+		sum = sum * 31 + c;
+		if (i < sizeof(shown) - 1)
+			shown[i] = c >= ' ' && c < 0x7f ? (char)c : '.';
+	}
+	printf("message %s%s%s%zu %u %s\n", mark(owner), flags & LINK_BINARY ? "binary " : "",
+	       flags & LINK_TRUNCATED ? "truncated " : "", text.n, sum, shown);
 	driver_react("message");
 }
 

@@ -6,7 +6,7 @@ import ssl
 import threading
 import unittest
 
-from edges import (EdgeTest, answer_101, certs, checksum, close_frame, dead_port, eventually, frame, read_frame, read_request, stay,
+from edges import (PATIENCE_S, EdgeTest, answer_101, certs, checksum, close_frame, dead_port, eventually, frame, read_frame, read_request, stay,
                    upgrade)
 
 
@@ -28,6 +28,13 @@ class LinkTest(EdgeTest):
         driver.tell("connect")
         return driver
 
+    @staticmethod
+    def wait_for(driver, event):
+        """The rest of the next line of this event; others are passed over."""
+        while not (line := driver.lines.get(timeout=PATIENCE_S)).startswith(event + " ") and line != event:
+            pass
+        return line
+
     def opened(self, handler, *options, **more):
         driver = self.link(self.serve(handler), *options, **more)
         driver.wait("open")
@@ -43,8 +50,9 @@ class Connecting(LinkTest):
     def test_without_tls(self):
         driver = self.link(self.serve(echo, tls=False))
         driver.wait("open")
-        driver.tell("send hello", "close 1000")
+        driver.tell("send hello")
         driver.wait("message")
+        driver.tell("close 1000")
         self.assertIn("why=closed as asked", driver.wait("closed"))
 
     def test_tls_versions(self):
@@ -137,8 +145,9 @@ class Connecting(LinkTest):
 
     def test_log_has_no_secret(self):
         driver = self.opened(echo, path="/ws?apiKey=hush-hush")
-        driver.tell("send x", "close 1000")
+        driver.tell("send x")
         driver.wait("message")
+        driver.tell("close 1000")
         driver.wait("closed")
         self.assertNotIn("hush", "\n".join(driver.log))
         self.assertIn("open -> closing", "\n".join(driver.log))
@@ -252,11 +261,9 @@ class Receiving(LinkTest):
         self.addCleanup(stop.set)
         driver = self.opened(handler, "--max", "1")
         driver.tell("gap")
-        while not (line := driver.lines.get(timeout=30)).startswith("gap"):
-            pass
-        driver.tell("free")  # answered although it never ends
-        while not (line := driver.lines.get(timeout=30)).startswith("freed"):
-            self.assertIsNotNone(line)
+        self.wait_for(driver, "gap")  # answered although it never ends
+        driver.tell("free")
+        self.wait_for(driver, "freed")
 
 
 class Sending(LinkTest):
@@ -278,21 +285,14 @@ class Sending(LinkTest):
         frames, handler = self.collect(len(sizes))
         driver = self.opened(handler)
         driver.tell(*(f"fill 1 {n}" for n in sizes))
-        for event in ("drained", "message"):
-            self.wait_among(driver, "message", event)
+        self.wait_for(driver, "message")
         self.assertEqual([(opcode, len(text), set(text) <= {120}) for opcode, text in frames], [(1, n, True) for n in sizes])
-
-    @staticmethod
-    def wait_among(driver, last, _):
-        while not driver.lines.get(timeout=30).startswith(last):
-            pass
 
     def test_before_it_is_open(self):
         frames, handler = self.collect(2)
         driver = self.link(self.serve(handler))
         driver.tell("send first", "send second")
-        driver.wait("open")
-        driver.wait("message")
+        self.wait_for(driver, "message")
         self.assertEqual(frames, [(1, b"first"), (1, b"second")])
 
     def test_masks_differ(self):
@@ -335,7 +335,7 @@ class Sending(LinkTest):
         frames, handler = self.collect(21)
         driver = self.opened(handler)
         driver.tell("fill 20 60000\nping")  # in one write: one turn
-        self.wait_among(driver, "message", None)
+        self.wait_for(driver, "message")
         self.assertIn((9, b""), frames[:2])
         self.assertEqual(len([f for f in frames if f[0] == 1]), 20)
 
@@ -372,7 +372,7 @@ class Sending(LinkTest):
         self.assertGreater(int(driver.ask("unsent")), unsent)
         self.assertLess(driver.cpu_s() - before, 1)
         go_on.set()
-        self.wait_among(driver, "drained", None)
+        self.wait_for(driver, "drained")
         driver.wait("message")
         self.assertEqual(driver.ask("unsent"), "0")
         kinds = [opcode for opcode, _ in frames]
@@ -383,9 +383,7 @@ class Sending(LinkTest):
         frames, handler = self.collect(31)
         driver = self.opened(handler)
         driver.tell("fill 30 50000\nclose 1001\nsend too late")
-        while not (line := driver.lines.get(timeout=30)).startswith("closed"):
-            pass
-        self.assertIn("open=1", line)
+        self.assertIn("open=1", self.wait_for(driver, "closed"))
         self.assertEqual(frames[30], (8, b"\x03\xe9"))
         self.assertEqual({opcode for opcode, _ in frames[:30]}, {1})
 
@@ -399,20 +397,28 @@ class Freeing(LinkTest):
     """Freed anywhere, it is silent from then on, and nothing leaks (the sanitizers look)."""
 
     def test_from_within_each_call(self):
-        for event, cause in (("open", None), ("message", "send x"), ("pong", "ping"), ("drained", "fill 300 65536")):
+        for event, cause in (("open", "connect"), ("message", "send x"), ("pong", "ping")):
             with self.subTest(event=event):
-                driver = self.link(self.serve(echo if event != "drained" else lambda c: (upgrade(c), stay(c))))
-                driver.tell(f"when {event} free")
-                if event != "open":
-                    driver.wait("open")
-                    driver.tell(cause)
+                driver = self.opened(echo)
+                driver.tell(f"when {event} free", cause)
                 driver.wait(event)
                 driver.wait("freed")
                 self.assertRegex(driver.ask("gap"), r"\d+")
 
+    def test_from_within_drained(self):
+        go_on = threading.Event()
+        self.addCleanup(go_on.set)
+        driver = self.opened(lambda c: (upgrade(c), go_on.wait(), stay(c)))
+        driver.tell("when drained free", "fill 300 65536")
+        driver.ask("unsent")
+        go_on.set()
+        driver.wait("drained")
+        driver.wait("freed")
+        driver.ask("gap")
+
     def test_from_within_closed(self):
-        driver = self.opened(lambda c: (upgrade(c), c.sendall(close_frame(1001))))
-        driver.tell("when closed free")
+        driver = self.opened(lambda c: (upgrade(c), read_frame(c), c.sendall(close_frame(1001))))
+        driver.tell("when closed free", "send x")
         driver.wait("closed")
         driver.wait("freed")
 
@@ -562,8 +568,9 @@ class Proxy(LinkTest):
         server = self.serve(echo)
         driver = self.link(server, "--proxy", proxy.address, proxy.port)
         driver.wait("open")
-        driver.tell("send hello", "close 1000")
+        driver.tell("send hello")
         driver.wait("message")
+        driver.tell("close 1000")
         driver.wait("closed")
         self.assertTrue(seen[0].startswith(f"CONNECT localhost:{server.port} HTTP/1.1\r\n"))
         self.assertNotIn("secret", seen[0])

@@ -1,0 +1,306 @@
+"""Queues have bounds, and whoever fills one is the only one who feels it."""
+
+import json
+import threading
+
+from harness import DEADLINE, WITHHELD, Case, Daemon, FakeService, echo, scene
+
+
+def lines_of(requests):
+    return "".join(json.dumps(r) + "\n" for r in requests).encode()
+
+
+def fill_for_good(client, daemon, data):
+    """Sends until the daemon has stopped reading; the number of bytes that were taken."""
+    sent = 0
+    while n := client.fill(data[sent:]):
+        sent += n
+        client.barrier_by(daemon)
+    return sent
+
+
+class Sending:
+    """Sends the data in a thread, as the daemon takes it."""
+
+    def __init__(self, client, data):
+        self.thread = threading.Thread(target=client.send_raw, args=(data,), daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *ignored):
+        self.thread.join(DEADLINE)
+        assert not self.thread.is_alive(), "the daemon does not read on"
+
+
+class Pipeline(Case):
+    @scene(service=WITHHELD)
+    def test_ten_thousand_requests_are_read_as_far_as_max_pipeline(self, service, daemon, client):
+        n = 10000
+        data = lines_of({"op": "get", "key": f"key-{i:060}", "messageId": i} for i in range(n))
+        sent = fill_for_good(client, daemon, data)
+        self.assertLess(sent, len(data) * 3 // 4) # what is left does not fit into the sockets
+        client.barrier_by(daemon)
+        self.assertEqual(0, client.fill(data[sent:]))
+        self.assertEqual(256, len(service.requests))
+        upstream = daemon.status()["upstream"]
+        self.assertEqual((256, 1024 - 256), (upstream["inFlight"], upstream["queued"]))
+        self.assertEqual(1, daemon.stats()["client_reads_held"])
+
+        service.answer = echo
+        with Sending(client, data[sent:]):
+            for request in service.next_requests(256):
+                echo(request)
+            answers = client.answers(n)
+        self.assertEqual(list(range(n)), sorted(a["messageId"] for a in answers))
+        self.assertEqual(n, len({r.key for r in service.requests}))
+        self.assertEqual(n, len(service.requests))
+        client.barrier()
+
+    @scene(service=WITHHELD, max_pipeline=3)
+    def test_each_answer_makes_room_for_one_more(self, service, daemon, client):
+        client.send(*({"op": "get", "key": str(i)} for i in range(10)))
+        for i in range(10):
+            waiting = service.next_requests(min(3, 10 - i) if i == 0 else (1 if i <= 7 else 0))
+            client.barrier_by(daemon)
+            self.assertTrue(service.no_more_requests())
+            if i == 0:
+                queue = list(waiting)
+            else:
+                queue += waiting
+            request = queue.pop(0)
+            request.reply(value=request.key)
+            self.assertEqual(str(i), client.answer()["value"])
+
+    @scene(service=WITHHELD, max_pipeline=2)
+    def test_others_are_read_on(self, service, daemon, client):
+        client.send(*({"op": "get", "key": "mine"} for i in range(5)))
+        service.next_requests(2)
+        with daemon.client() as other:
+            other.send({"op": "get", "key": "other"})
+            service.next_request().reply(value="other")
+            self.assertEqual("other", other.answer()["value"])
+            other.barrier()
+
+    @scene(service=WITHHELD, max_pipeline=2)
+    def test_even_a_ping_waits_until_it_is_read(self, service, daemon, client):
+        client.send({"op": "get", "key": "a", "messageId": 1}, {"op": "get", "key": "b", "messageId": 2}, {"op": "ping", "messageId": 3})
+        requests = service.next_requests(2)
+        client.barrier_by(daemon)
+        requests[1].reply()
+        self.assertEqual([2, 3], [client.answer()["messageId"] for _ in range(2)])
+        requests[0].reply()
+        self.assertEqual(1, client.answer()["messageId"])
+
+    @scene(service=WITHHELD, max_pipeline=2)
+    def test_deadlines_make_room_too(self, service, daemon, client):
+        client.send(*({"op": "get", "key": "k", "messageId": i, "timeoutMs": 20} for i in range(6)))
+        self.assertEqual({"timeout"}, {a["reason"] for a in client.answers(6)})
+        self.assertEqual(6, len(service.requests))
+
+    @scene(service=WITHHELD, max_pipeline=2)
+    def test_a_held_client_may_half_close(self, service, daemon, client):
+        client.send(*({"op": "get", "key": str(i)} for i in range(20)))
+        client.half_close()
+        for i in range(20):
+            service.next_request().reply(value=str(i))
+        self.assertEqual([str(i) for i in range(20)], [a["value"] for a in client.answers(20)])
+        self.assertTrue(client.at_end())
+
+    @scene(service=WITHHELD, max_pipeline=2)
+    def test_a_held_client_may_leave(self, service, daemon, client):
+        with daemon.client() as other:
+            other.send(*({"op": "get", "key": str(i)} for i in range(20)))
+            requests = service.next_requests(2)
+        for request in requests:
+            request.reply()
+        daemon.wait_status(lambda s: s["clients"] == 2, "it has left")
+
+
+class InFlight(Case):
+    @scene(service=WITHHELD, max_in_flight=16)
+    def test_max_in_flight_is_never_exceeded(self, service, daemon, client):
+        clients = [daemon.client() for _ in range(3)]
+        for number, c in enumerate(clients):
+            c.send(*({"op": "get", "key": f"{number}.{i}", "messageId": i} for i in range(100)))
+        open_requests = service.next_requests(16)
+        for c in clients:
+            c.barrier()
+        self.assertTrue(service.no_more_requests())
+        upstream = daemon.status()["upstream"]
+        self.assertEqual((16, 300 - 16), (upstream["inFlight"], upstream["queued"]))
+        for _ in range(300 - 16):
+            open_requests.pop(0).reply()
+            open_requests.append(service.next_request())
+        self.assertEqual(16, service.most_outstanding)
+        for request in open_requests:
+            request.reply()
+        for c in clients:
+            self.assertEqual(list(range(100)), sorted(a["messageId"] for a in c.answers(100)))
+            c.close()
+        upstream = daemon.status()["upstream"]
+        self.assertEqual((0, 0), (upstream["inFlight"], upstream["queued"]))
+
+    @scene(service=WITHHELD, max_in_flight=1)
+    def test_sending_is_fair(self, service, daemon, client):
+        """Who has queued much delays another's request by one."""
+        client.send(*({"op": "get", "key": "much", "messageId": i} for i in range(200)))
+        client.barrier()
+        with daemon.client() as other:
+            other.send(*({"op": "get", "key": "little", "messageId": i} for i in range(5)))
+            other.barrier()
+            order = []
+            for _ in range(205):
+                request = service.next_request()
+                order.append(request.key)
+                request.reply()
+            places = [i for i, key in enumerate(order) if key == "little"]
+            self.assertEqual(5, len(other.answers(5)))
+        self.assertLessEqual(places[-1], 12, places)
+        client.answers(200)
+
+    @scene(service=WITHHELD, max_in_flight=1000)
+    def test_a_client_that_leaves_with_a_thousand_in_flight(self, service, daemon, client):
+        with daemon.client() as other:
+            other.send(*({"op": "get", "key": "k", "messageId": i} for i in range(1000)))
+            requests = service.next_requests(1000)
+        daemon.wait_status(lambda s: s["clients"] == 2, "it has left")
+        client.barrier()
+        self.assertEqual(1000, daemon.status()["upstream"]["inFlight"])
+        for request in requests:
+            request.reply(value="x" * 100)
+        daemon.wait_status(lambda s: s["upstream"]["inFlight"] == 0, "their places are free")
+        client.send({"op": "get", "key": "mine"})
+        service.next_request().reply(value="mine")
+        self.assertEqual("mine", client.answer()["value"])
+        client.barrier()
+
+    @scene(service=WITHHELD, max_in_flight=1)
+    def test_what_a_client_that_has_left_did_not_get_sent_is_dropped(self, service, daemon, client):
+        with daemon.client() as other:
+            other.send(*({"op": "set", "key": "k", "value": "v", "messageId": i} for i in range(500)))
+            first = service.next_request()
+            other.barrier()
+        daemon.wait_status(lambda s: s["clients"] == 2, "it has left")
+        client.send({"op": "get", "key": "mine"})
+        client.barrier()
+        first.reply()
+        self.assertEqual("mine", (request := service.next_request()).key)
+        request.reply()
+        self.assertEqual(200, client.answer()["code"])
+        self.assertEqual(499, daemon.stats()["requests_abandoned"])
+        self.assertTrue(service.no_more_requests())
+
+
+class Output(Case):
+    @scene()
+    def test_a_client_that_never_reads_does_not_harm_others(self, service, daemon, client):
+        with daemon.client() as deaf, daemon.client() as other:
+            data = lines_of({"op": "ping", "messageId": i} for i in range(100000))
+            sent = fill_for_good(deaf, daemon, data)
+            self.assertLess(sent, len(data))
+            self.assertLess(daemon.process.resident_bytes(), 150 << 20)
+            for _ in range(50):
+                self.assertEqual(200, other.ask({"op": "get", "key": "k"})["code"])
+                self.assertEqual(200, client.ask({"op": "ping"})["code"])
+            # It reads after all, and has missed nothing.
+            with Sending(deaf, data[sent:]):
+                answers = deaf.answers(100000)
+            self.assertEqual(list(range(100000)), [a["messageId"] for a in answers])
+
+    @scene(service=WITHHELD, output_soft="4K", output_hard="64K")
+    def test_beyond_output_hard_it_is_dropped_with_a_last_line(self, service, daemon, client):
+        with daemon.client() as deaf:
+            deaf.send(*({"op": "get", "key": "k", "messageId": i} for i in range(256)))
+            for request in service.next_requests(256):
+                request.reply(value="x" * 3000)
+            client.send({"op": "get", "key": "mine"})
+            service.next_request().reply(value="mine")
+            self.assertEqual("mine", client.answer()["value"])
+            self.assertEqual(1, daemon.stats()["clients_dropped_slow"])
+            lines = []
+            while not lines or lines[-1].get("reason") != "slow_client":
+                lines.append(deaf.answer())
+            self.assert_error(lines.pop(), 503, "slow_client", "no")
+            self.assertTrue(deaf.at_end())
+            self.assertEqual(list(range(len(lines))), [a["messageId"] for a in lines])
+            self.assertLess(len(lines), 256)
+            self.assertEqual({"x" * 3000}, {a["value"] for a in lines})
+        client.barrier()
+
+    @scene(service=WITHHELD, output_soft="4K", output_hard="64K")
+    def test_if_it_does_not_even_take_that_it_is_dropped_all_the_same(self, service, daemon, client):
+        with daemon.client() as deaf:
+            deaf.send(*({"op": "get", "key": "k", "messageId": i} for i in range(256)))
+            for request in service.next_requests(256):
+                request.reply(value="x" * 3000)
+            daemon.wait_status(lambda s: s["clients"] == 2, "it is gone")
+            while deaf._receive(): # whole lines, then the end
+                pass
+        self.assertEqual(1, daemon.stats()["clients_dropped_slow"])
+
+    @scene(service=WITHHELD, output_soft="4K", output_hard="1M")
+    def test_between_soft_and_hard_it_is_only_not_read(self, service, daemon, client):
+        with daemon.client() as slow:
+            slow.send(*({"op": "get", "key": "k", "messageId": i} for i in range(250)))
+            for request in service.next_requests(250):
+                request.reply(value="x" * 3000)
+            client.send({"op": "get", "key": "mine"})
+            service.next_request().reply()
+            client.answer()
+            slow.send({"op": "get", "key": "not yet", "messageId": 250})
+            slow.barrier_by(daemon)
+            self.assertTrue(service.no_more_requests())
+            self.assertEqual(list(range(250)), [a["messageId"] for a in slow.answers(250)])
+            service.next_request().reply()
+            self.assertEqual(250, slow.answer()["messageId"])
+        self.assertEqual(0, daemon.stats()["clients_dropped_slow"])
+
+
+class Upstream(Case):
+    @scene(keepalive="1m")
+    def test_a_service_that_does_not_read_for_a_while(self, service, daemon, client):
+        connection = service.connection()
+        connection.may_read.clear()
+        data = lines_of({"op": "set", "key": "k", "value": "x" * 30000, "messageId": i} for i in range(1000))
+        with daemon.client() as eager:
+            sent = fill_for_good(eager, daemon, data)
+            self.assertLess(sent, len(data))
+            self.assertLess(daemon.process.resident_bytes(), 150 << 20)
+            client.barrier()
+            with Sending(eager, data[sent:]):
+                connection.may_read.set()
+                answers = eager.answers(1000)
+            self.assertEqual(list(range(1000)), sorted(a["messageId"] for a in answers))
+            self.assertEqual({200}, {a["code"] for a in answers})
+
+    def test_more_waits_than_there_is_memory_for(self):
+        """Many clients together: refused as not executed, and what was accepted is still sent."""
+        with FakeService() as service:
+            service.stop_listening()
+            with Daemon(service, request_timeout="10m", level="info") as daemon:
+                line = lines_of([{"op": "set", "key": "k", "value": "x" * 60000}])
+                clients = [daemon.client() for _ in range(80)]
+                for client in clients:
+                    client.send_raw(line * 15)
+                refused = daemon.client()
+                answer = eventually_refused(refused)
+                self.assert_error(answer, 503, "queue_full", "no", 1)
+                refused.close()
+                self.assertLess(daemon.process.resident_bytes(), 400 << 20)
+                daemon.client().ask({"op": "ping"})
+                service.listen()
+                full = 0
+                for client in clients:
+                    answers = client.answers(15)
+                    full += sum(a.get("reason") == "queue_full" for a in answers)
+                    self.assertLessEqual({(a["code"], a.get("reason")) for a in answers}, {(200, None), (503, "queue_full")})
+                    client.close()
+                self.assertEqual(80 * 15 - full, len(service.requests))
+                self.assertGreater(len(service.requests), 500)
+
+
+def eventually_refused(client):
+    """Asks for what can only be refused while the queue is full; waits as long as it is not."""
+    answer = client.ask({"op": "set", "key": "k", "value": "x" * 60000, "messageId": 1, "timeoutMs": 20})
+    return answer if answer["reason"] == "queue_full" else eventually_refused(client)

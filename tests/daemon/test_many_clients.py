@@ -1,0 +1,121 @@
+"""Many clients at once, more than are allowed, and more than there are descriptors for."""
+
+import time
+
+from harness import Case, Daemon, FakeService, eventually, raise_descriptor_limit, scene
+
+
+class Many(Case):
+    def test_ten_thousand(self):
+        raise_descriptor_limit(10100)
+        with FakeService() as service, Daemon(service, level="info") as daemon:
+            daemon.wait_state("connected")
+            before = daemon.process.resident_bytes()
+            clients = [daemon.client() for _ in range(9999)]
+            for client in clients:
+                client.send({"op": "ping"})
+            for client in clients:
+                self.assertEqual(b'{"code":200,"message":"pong"}', client.line())
+            self.assertEqual(10000, daemon.status()["clients"])
+            per_client = (daemon.process.resident_bytes() - before) / 10000
+            # All of them use the one connection.
+            for client in clients[::10]:
+                client.send({"op": "get", "key": "k"})
+            for client in clients[::10]:
+                self.assertEqual("value of k", client.answer()["value"])
+            self.assertEqual(1, len(service.connections))
+            for client in clients:
+                client.close()
+            daemon.wait_status(lambda s: s["clients"] == 1, "all have left")
+            self.assertLess(per_client, 20000)
+
+
+class Limit(Case):
+    @scene(max_clients=3)
+    def test_beyond_max_clients(self, service, daemon, client):
+        with daemon.client() as second, daemon.client() as third:
+            for c in (second, third):
+                c.barrier()
+            for _ in range(5):
+                with daemon.client() as refused:
+                    self.assert_error(refused.answer(), 503, "too_many_clients", "no")
+                    self.assertTrue(refused.at_end())
+            for c in (client, second, third):
+                self.assertEqual(200, c.ask({"op": "get", "key": "k"})["code"])
+        eventually(lambda: client.ask({"op": "status"})["clients"] == 1, "they have left")
+        with daemon.client() as welcome:
+            welcome.barrier()
+        self.assertEqual(5, client.ask({"op": "stats"})["stats"]["hpkvd_clients_refused_total"])
+
+    @scene(max_clients=1)
+    def test_who_is_refused_may_have_sent_something(self, service, daemon, client):
+        """The last line is there to be read, whatever was on its way."""
+        for _ in range(20):
+            with daemon.client() as refused:
+                try:
+                    refused.send_raw(b'{"op":"ping"}\n' * 100)
+                except (BrokenPipeError, ConnectionResetError):
+                    pass
+                self.assert_error(refused.answer(), 503, "too_many_clients", "no")
+
+
+class OutOfDescriptors(Case):
+    NOFILE = 40
+
+    def fill(self, daemon, n):
+        """n clients, each of which has asked for a pong; those that were served come first."""
+        clients = [daemon.client() for _ in range(n)]
+        for client in clients:
+            client.send({"op": "ping"})
+        return clients
+
+    def test_accepting_pauses_and_goes_on(self):
+        with FakeService() as service, Daemon(service, nofile=self.NOFILE) as daemon:
+            daemon.wait_state("connected")
+            clients = self.fill(daemon, 80)
+            served = clients[0]
+            self.assertEqual(200, served.answer()["code"])
+            stat = lambda name: served.ask({"op": "stats"})["stats"][f"hpkvd_{name}_total"]
+            eventually(lambda: stat("accept_pauses") >= 1, "accepting pauses")
+            n = served.ask({"op": "status"})["clients"]
+            self.assertLess(n, self.NOFILE)
+            for client in clients[1:n]:
+                self.assertEqual(200, client.answer()["code"])
+
+            # It does not spin meanwhile, and those who are served go on.
+            cpu, began, pauses = daemon.process.cpu_seconds(), time.monotonic(), stat("accept_pauses")
+            while stat("accept_pauses") < pauses + 2: # it tries again now and then
+                self.assertEqual(200, served.ask({"op": "get", "key": "k"})["code"])
+                time.sleep(0.05)
+            self.assertLess(daemon.process.cpu_seconds() - cpu, (time.monotonic() - began) / 2)
+
+            # As soon as some leave, those who wait are served, and in the end all are.
+            for i, client in enumerate(clients[1:], 1):
+                if i >= n:
+                    self.assertEqual(200, client.answer()["code"])
+                client.close()
+            self.assertEqual(1, served.ask({"op": "status"})["clients"])
+
+    def test_the_connection_to_the_service_can_still_be_made_anew(self):
+        """Clients who wait for a descriptor do not take the one that it needs."""
+        with FakeService() as service, Daemon(service, nofile=self.NOFILE) as daemon:
+            daemon.wait_state("connected")
+            clients = self.fill(daemon, 80)
+            served = clients[0]
+            served.answer()
+            eventually(lambda: served.ask({"op": "stats"})["stats"]["hpkvd_accept_pauses_total"] >= 1, "accepting pauses")
+            for n in range(1, 4):
+                service.connection(n).reset()
+                self.assertEqual(200, served.ask({"op": "get", "key": "k"})["code"])
+            for client in clients:
+                client.close()
+
+    def test_the_limit_is_raised_as_far_as_it_goes(self):
+        """The soft limit is no reason to pause."""
+        with FakeService() as service, Daemon(service, max_clients=50, soft_nofile=20) as daemon:
+            clients = self.fill(daemon, 50)
+            for client in clients:
+                self.assertEqual(200, client.answer()["code"])
+            self.assertEqual(0, clients[0].ask({"op": "stats"})["stats"]["hpkvd_accept_pauses_total"])
+            for client in clients:
+                client.close()
