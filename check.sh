@@ -46,7 +46,7 @@ make_step() {
 sum() {
 	log=$1
 	shift
-	awk -v kinds="$*" '$1 == "#" && NF == 3 && index(kinds, $2) { n += $3 } END { print n + 0 }' "$log"
+	awk -v kinds="$*" '$1 == "#" && NF == 3 && index(" " kinds " ", " " $2 " ") { n += $3 } END { print n + 0 }' "$log"
 }
 
 # count STEP LOG - what "make check" said in a log; fails when a test failed or none was run.
@@ -57,11 +57,11 @@ count() {
 	[ "$f" -eq 0 ] && [ "$p" -gt 0 ]
 }
 
-# The logs of the tests below a directory that failed since its file "started" was written.
+# What the tests below a directory that failed since its file "started" was written have to say.
 show_failures() {
 	find "$1" -name '*.trs' -newer "$1/started" -exec grep -lE '^:test-result: (FAIL|XPASS|ERROR)' {} + | sort | while read -r trs; do
 		say "--- ${trs%.trs}.log"
-		tail -n 200 "${trs%.trs}.log"
+		grep -vE '^(ok |PASS: |1\.\.)' "${trs%.trs}.log" | tail -n 200
 	done
 }
 

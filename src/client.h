@@ -1,12 +1,14 @@
 /* client.h - the local connections: bytes in, lines up; lines down, bytes out.
  *
- * Owns each client's socket, the unfinished line it has sent and the output it has not taken yet. Knows nothing of what
- * lines mean: they go up through struct client_ops. Output is appended to peer::out by whoever answers, and
- * clients_changed() says so; all that gathers for a client within one turn of the loop leaves in one write.
+ * Owns each client's socket, the unfinished line it has sent and the output it has not taken yet.
+ * Knows nothing of what lines mean: they go up through struct client_ops. Output is appended to
+ * peer::out by whoever answers, and clients_changed() says so; all that gathers for a client within
+ * one turn of the loop leaves in one write.
  *
- * Backpressure: a client is not read while it has too much unanswered (ops->may_read) or untaken (output_soft), so it
- * is its own socket that fills up. Beyond output_hard it is dropped with a last line. A client that has shut down its
- * writing side gets all its answers first; one that has gone altogether is noticed even while nothing is read from it. */
+ * Backpressure: a client is not read while it has too much unanswered (ops->may_read) or untaken
+ * (output_soft), so it is its own socket that fills up. Beyond output_hard it is dropped with a
+ * last line. A client that has shut down its writing side gets all its answers first; one that has
+ * gone altogether is noticed even while nothing is read from it. */
 #pragma once
 
 #include <event2/event.h>
@@ -32,17 +34,20 @@ struct client_ops {
 	void (*left)(void *owner, struct peer *peer); /* the peer is gone when this returns */
 };
 
-struct clients *clients_new(struct event_base *base, const struct client_settings *settings, const struct client_ops *ops,
-			    void *owner, struct stats *stats);
+struct clients *clients_new(struct event_base *base, const struct client_settings *settings,
+			    const struct client_ops *ops, void *owner, struct stats *stats);
 void clients_free(struct clients *cs); /* drops all that are left */
 
-/* Takes over a connected, non-blocking socket; beyond max_clients it gets a last line and is closed. */
+/* Takes over a connected, non-blocking socket; beyond max_clients it gets a last line and is
+ * closed. */
 void clients_adopt(struct clients *cs, int fd);
 
-/* The peer's output has grown or its requests have been answered: looked at when this turn of the loop ends. */
+/* The peer's output has grown or its requests have been answered: looked at when this turn of the
+ * loop ends. */
 void clients_changed(struct clients *cs, struct peer *peer);
 
 unsigned clients_count(const struct clients *cs);
 
-/* Writes out what is there now, as far as the sockets take it. True when nothing is left to write. */
+/* Writes out what is there now, as far as the sockets take it. True when nothing is left to write.
+ */
 bool clients_flush_all(struct clients *cs);

@@ -322,6 +322,7 @@ static int start_core(struct daemon *d)
 		.max_in_flight = c->upstream.max_in_flight,
 		.max_pipeline = c->listen.max_pipeline,
 		.request_timeout_ms = c->upstream.request_timeout_ms,
+		.rate_limit = c->upstream.rate_limit,
 		.max_waiting_bytes = WAITING_BYTES_MAX,
 		.max_peer_waiting_bytes = PEER_WAITING_BYTES_MAX,
 	};

@@ -1,7 +1,8 @@
 /* dispatch.h - a client's line to whoever answers it.
  *
- * Reads the line, hands remote requests to the router, and answers the rest itself: ping, status, stats and every error
- * of form. What the status says is brought by the owner. One dispatch serves all clients. */
+ * Reads the line, hands remote requests to the router, and answers the rest itself: ping, status,
+ * stats and every error of form. What the status says is brought by the owner. One dispatch serves
+ * all clients. */
 #pragma once
 
 #include <stdint.h>

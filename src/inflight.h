@@ -1,10 +1,13 @@
-/* inflight.h - the requests that were sent and not yet answered: found by the id that their frame carries.
+/* inflight.h - the requests that were sent and not yet answered: found by the id that their frame
+ * carries.
  *
- * An id is a place in the table and a generation that is new each time the place is used, so an answer that comes late,
- * twice, or out of the blue finds nothing. The ids fit in 53 bits, which every JSON library carries exactly.
+ * An id is a place in the table and a generation that is new each time the place is used, so an
+ * answer that comes late, twice, or out of the blue finds nothing. The ids fit in 53 bits, which
+ * every JSON library carries exactly.
  *
- * It also knows which reads of a client may not be sent again after a lost connection, since a later request of the
- * same client for the same key took effect, or may have: repeating the read behind it would turn their order round. */
+ * It also knows which reads of a client may not be sent again after a lost connection, since a
+ * later request of the same client for the same key took effect, or may have: repeating the read
+ * behind it would turn their order round. */
 #pragma once
 
 #include "pending.h"
@@ -13,7 +16,7 @@ enum { INFLIGHT_MAX = 65535 };
 
 struct inflight {
 	struct pending **place;
-	uint32_t *free;        /* a stack of free places */
+	uint32_t *free; /* a stack of free places */
 	uint32_t places, n_free;
 	uint64_t generation;
 	struct pending **reads; /* hash chains by key_hash */
@@ -33,10 +36,11 @@ static inline bool inflight_full(const struct inflight *f)
 	return f->n_free == 0;
 }
 
-void inflight_add(struct inflight *f, struct pending *p);              /* sets p->wire_id; not when full */
+void inflight_add(struct inflight *f, struct pending *p); /* sets p->wire_id; not when full */
 struct pending *inflight_find(const struct inflight *f, uint64_t wire_id); /* NULL: none */
 /* answered: its answer came, so it took effect now. */
 void inflight_remove(struct inflight *f, struct pending *p, bool answered);
 
-/* All of them in the order in which they were sent, in an array that the caller frees; *n is their number. */
+/* All of them in the order in which they were sent, in an array that the caller frees; *n is their
+ * number. */
 struct pending **inflight_in_order(const struct inflight *f, size_t *n);

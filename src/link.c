@@ -58,7 +58,7 @@ enum {
 	SHARE = 65536,           /* bytes of messages handed on in one turn of the loop */
 	READS = 8,               /* reads in one turn, should they bring no messages */
 	WRITES = 4,              /* offers to write in one turn: control frames take one each */
-	WRITE_SHARE = 262144, /* bytes written in one turn, however fast the kernel takes them */
+	WRITE_SHARE = 262144,    /* bytes written in one turn, however fast the kernel takes them */
 	CLOSE_MS = 2000,         /* for a close frame to go out and be answered */
 	TICK_BUSY_S = 1, /* turns of the library's own loop while a link is neither open nor down */
 	TICK_IDLE_S = 10,  /* ... and otherwise, for the route changes that version 4.3 follows */
@@ -105,7 +105,8 @@ struct link {
 	struct link_end end;
 	char why[160];
 
-	char *address, *host, *host_header, *path, *proxy; /* path: NULL once it was sent */
+	char *address, *host, *host_header, *path,
+		*proxy; /* path: NULL once the request was made */
 	uint16_t port;
 	bool tls;
 	size_t max_message;
@@ -384,10 +385,10 @@ static void on_failed(struct link *l, struct lws *wsi, const char *theirs, size_
 		go_down(l, "the upgrade was answered with HTTP status %d", status);
 	} else if (errno_phrase(err)) {
 		go_down(l, "%s", errno_phrase(err));
-	} else if (ssl && !SSL_is_init_finished(ssl)) {
-		go_down(l, "the TLS handshake failed: %s", tls_phrase(l->ctx));
 	} else if (ours) {
 		go_down(l, "%s", ours);
+	} else if (l->tls && l->path) {
+		go_down(l, "the TLS handshake failed: %s", tls_phrase(l->ctx));
 	} else {
 		go_down(l, "the upgrade failed: %.*s", theirs ? (int)n : 7,
 			theirs ? theirs : "unknown");
@@ -445,7 +446,6 @@ static int on_established(struct link *l, struct lws *wsi)
 	if (ssl)
 		SSL_set_read_ahead(ssl, 1);
 	event_del(l->deadline);
-	wipe_string(&l->path);
 	l->end.was_open = true;
 	set_state(l, LINK_OPEN);
 	l->ops->open(l->owner);
@@ -472,6 +472,7 @@ static int put_path(struct link *l, char **end, size_t room)
 	memmove(start + method + n, start + method + 1, used - method - 1);
 	memcpy(start + method, l->path, n);
 	*end += n - 1;
+	wipe_string(&l->path);
 	return 0;
 }
 
@@ -673,7 +674,8 @@ static bool wants_to_write(const struct link *l)
 	       (l->state == LINK_OPEN && (buf_len(&l->tx) || l->ping_wanted || l->close_wanted));
 }
 
-/* Offers the library to write, until it has nothing more to send, the kernel takes no more, or it was enough for a turn. */
+/* Offers the library to write, until it has nothing more to send, the kernel takes no more, or it
+ * was enough for a turn. */
 static void write_on(struct link *l)
 {
 	bool more = true;
@@ -831,7 +833,6 @@ static void on_deadline(evutil_socket_t fd, short what, void *user)
 {
 	struct link *l = user;
 	struct link_context *ctx = l->ctx;
-	SSL *ssl = l->tls && l->wsi ? lws_get_ssl(l->wsi) : NULL;
 
 	(void)fd, (void)what;
 	enter(ctx);
@@ -839,7 +840,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *user)
 		go_down(l, "closed, but the service did not answer the close frame in time");
 	else if (l->state < LINK_SHAKING)
 		go_down(l, "timed out while connecting");
-	else if (l->tls && !(ssl && SSL_is_init_finished(ssl)))
+	else if (l->tls && l->path)
 		go_down(l, "timed out in the TLS handshake");
 	else
 		go_down(l, "timed out waiting for the upgrade to be answered");

@@ -1,8 +1,9 @@
 /* listener.h - the Unix-domain socket that local programs connect to.
  *
- * Binds the path with its mode and group right from the start, replaces the socket that a dead daemon has left, never
- * one that a living daemon answers on, and removes its own when it ends. Accepting pauses when the process is out of
- * descriptors and goes on when there are some again; it neither spins nor gives up. */
+ * Binds the path with its mode and group right from the start, replaces the socket that a dead
+ * daemon has left, never one that a living daemon answers on, and removes its own when it ends.
+ * Accepting pauses when the process is out of descriptors and goes on when there are some again; it
+ * neither spins nor gives up. */
 #pragma once
 
 #include <event2/event.h>
@@ -22,8 +23,9 @@ struct listener_settings {
 typedef void listener_accepted(void *owner, int fd);
 
 /* 0, or -errno, which it has logged with the path and what to do. */
-int listener_new(struct event_base *base, const struct listener_settings *settings, listener_accepted *accepted, void *owner,
-		 struct stats *stats, struct listener **out);
+int listener_new(struct event_base *base, const struct listener_settings *settings,
+		 listener_accepted *accepted, void *owner, struct stats *stats,
+		 struct listener **out);
 
 /* No connection is accepted until listener_resume(); those who come wait in the backlog. */
 void listener_pause(struct listener *l, const char *why);

@@ -1,14 +1,22 @@
-/* log.h - one line to stderr per event, with the priority prefix <N> that systemd's journal reads when stderr is the
- * journal. The only mutable global state of the program lives behind this header: the level.
+/* log.h - one line to stderr per event, with the priority prefix <N> that systemd's journal reads
+ * when stderr is the journal. The only mutable global state of the program lives behind this
+ * header: the level.
  *
- * Bytes outside printable ASCII and valid-looking UTF-8 are escaped here, so peers cannot forge lines or terminal
- * codes. errno is preserved: logging never changes what the next line sees. Secrets never come here: who holds one
- * redacts it first. */
+ * Bytes outside printable ASCII and valid-looking UTF-8 are escaped here, so peers cannot forge
+ * lines or terminal codes. errno is preserved: logging never changes what the next line sees.
+ * Secrets never come here: who holds one redacts it first. */
 #pragma once
 
 #include <stdbool.h>
 
-enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_NOTICE, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG, LOG_LEVEL_N };
+enum log_level {
+	LOG_LEVEL_ERROR,
+	LOG_LEVEL_WARNING,
+	LOG_LEVEL_NOTICE,
+	LOG_LEVEL_INFO,
+	LOG_LEVEL_DEBUG,
+	LOG_LEVEL_N
+};
 
 void log_set_level(enum log_level level);
 enum log_level log_level(void);
@@ -18,10 +26,10 @@ bool log_level_parse(const char *name, enum log_level *level);
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The arguments are not evaluated when the level is off. */
-#define log_at(level, ...)                                                                                             \
-	do {                                                                                                           \
-		if ((level) <= log_level())                                                                            \
-			log_line((level), __VA_ARGS__);                                                                \
+#define log_at(level, ...)                                                                         \
+	do {                                                                                       \
+		if ((level) <= log_level())                                                        \
+			log_line((level), __VA_ARGS__);                                            \
 	} while (0)
 
 #define log_error(...) log_at(LOG_LEVEL_ERROR, __VA_ARGS__)

@@ -1,7 +1,9 @@
-/* pending.h - one request between its line and its answer, and the client it belongs to as the core sees it.
+/* pending.h - one request between its line and its answer, and the client it belongs to as the core
+ * sees it.
  *
- * The two structures that the rooms of the core share; each field says which room writes it. A pending is made by the
- * router when a request can't be answered at once, and freed by it when its one answer was handed on. */
+ * The two structures that the rooms of the core share; each field says which room writes it. A
+ * pending is made by the router when a request can't be answered at once, and freed by it when its
+ * one answer was handed on. */
 #pragma once
 
 #include <stdbool.h>
@@ -22,39 +24,40 @@ enum pending_state {
 };
 
 struct pending {
-	enum pending_state state;      /* router */
-	enum request_op op;            /* router */
-	struct peer *peer;             /* router; NULL: the client has left, an answer is for nobody */
+	enum pending_state state; /* router */
+	enum request_op op;       /* router */
+	struct peer *peer;        /* router; NULL: the client has left, an answer is for nobody */
 	TAILQ_ENTRY(pending) of_peer;  /* peer::pendings */
 	TAILQ_ENTRY(pending) in_order; /* peer::ordered, when it has no id */
 	TAILQ_ENTRY(pending) waiting;  /* peer::waiting, while PENDING_WAITING */
 	struct heap_node deadline;     /* router::deadlines, until it is answered */
 
-	uint64_t wire_id;              /* inflight: the id of its frame, while PENDING_SENT */
-	uint64_t key_hash;             /* router: of peer and key together; 0 for operations without one key */
-	struct pending *next_read;     /* inflight: chain of reads in flight with a similar key_hash */
-	bool overtaken;                /* inflight: a later request for its key took effect, or may have */
-	bool sent_before;              /* router: on a connection that was lost; so even a waiting one may have been executed */
+	uint64_t wire_id;  /* inflight: the id of its frame, while PENDING_SENT */
+	uint64_t key_hash; /* router: of peer and key together; 0 for operations without one key */
+	struct pending *next_read; /* inflight: chain of reads in flight with a similar key_hash */
+	bool overtaken;   /* inflight: a later request for its key took effect, or may have */
+	bool sent_before; /* router: on a connection that was lost; so even a waiting one may have
+			     been executed */
 
-	struct buf answer;             /* router: the line, while PENDING_ANSWERED */
-	uint32_t size;                 /* router: of the whole block */
+	struct buf answer; /* router: the line, while PENDING_ANSWERED */
+	uint32_t size;     /* router: of the whole block */
 	uint32_t id_len, body_len;
-	char text[];                   /* the client's messageId, then the frame's body */
+	char text[]; /* the client's messageId, then the frame's body */
 };
 
 TAILQ_HEAD(pending_list, pending);
 
 /* A local client: embedded in the room that owns its socket, which sets the first two fields. */
 struct peer {
-	struct buf *out;               /* lines for the client are appended here */
-	uint64_t number;               /* never used again for another client; not 0 */
+	struct buf *out; /* lines for the client are appended here */
+	uint64_t number; /* never used again for another client; not 0 */
 
-	struct pending_list pendings;  /* router: all unanswered ones, oldest first */
-	struct pending_list ordered;   /* router: those without an id, answered in this order */
-	struct pending_list waiting;   /* sched */
-	TAILQ_ENTRY(peer) turn;        /* sched::turns, while something is waiting */
-	uint32_t unanswered;           /* router: the length of pendings */
-	uint32_t unsent_bytes;         /* router: memory of those that wait to be sent */
+	struct pending_list pendings; /* router: all unanswered ones, oldest first */
+	struct pending_list ordered;  /* router: those without an id, answered in this order */
+	struct pending_list waiting;  /* sched */
+	TAILQ_ENTRY(peer) turn;       /* sched::turns, while something is waiting */
+	uint32_t unanswered;          /* router: the length of pendings */
+	uint32_t unsent_bytes;        /* router: memory of those that wait to be sent */
 };
 
 static inline struct span pending_id(const struct pending *p)

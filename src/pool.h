@@ -1,7 +1,7 @@
 /* pool.h - short-lived blocks of varying size, without malloc on the hot path.
  *
- * Freed blocks of a few common sizes are kept for the next request, up to a bound for each size; larger ones go to
- * malloc and free. One pool belongs to one room and one thread. */
+ * Freed blocks of a few common sizes are kept for the next request, up to a bound for each size;
+ * larger ones go to malloc and free. One pool belongs to one room and one thread. */
 #pragma once
 
 #include <stddef.h>
@@ -15,6 +15,6 @@ struct pool {
 	} free[POOL_CLASSES];
 };
 
-void *pool_get(struct pool *pool, size_t n);         /* uninitialised; n is needed again for pool_put() */
+void *pool_get(struct pool *pool, size_t n); /* uninitialised; n is needed again for pool_put() */
 void pool_put(struct pool *pool, void *p, size_t n);
-void pool_fini(struct pool *pool);                   /* frees the kept blocks; those in use stay valid */
+void pool_fini(struct pool *pool); /* frees the kept blocks; those in use stay valid */

@@ -6,6 +6,7 @@
 #include "inflight.h"
 #include "log.h"
 #include "mem.h"
+#include "pace.h"
 #include "pool.h"
 #include "sched.h"
 
@@ -18,6 +19,7 @@ struct router {
 	struct pool pool;
 	struct sched sched;
 	struct inflight inflight;
+	struct pace pace;
 	struct heap deadlines;
 	int64_t wake; /* what wake_at was last told; -1: nothing */
 	bool up, stopping;
@@ -36,18 +38,24 @@ struct router *router_new(const struct router_settings *settings, const struct r
 	r->wake = -1;
 	sched_init(&r->sched);
 	inflight_init(&r->inflight, settings->max_in_flight);
+	pace_init(&r->pace, settings->rate_limit, 0);
 	return r;
 }
 
 /* ---- a pending comes and goes ---- */
 
+static void wake_at(struct router *r, int64_t at)
+{
+	if (r->wake >= 0 && r->wake <= at)
+		return;
+	r->wake = at;
+	r->ops->wake_at(r->owner, at);
+}
+
 static void watch_deadline(struct router *r, struct pending *p, int64_t at)
 {
 	heap_add(&r->deadlines, &p->deadline, at);
-	if (r->wake < 0 || at < r->wake) {
-		r->wake = at;
-		r->ops->wake_at(r->owner, at);
-	}
+	wake_at(r, at);
 }
 
 /* A pending of the peer, with room for so much text. */
@@ -167,9 +175,14 @@ void router_say(struct router *r, struct peer *peer, struct span line, bool with
 
 /* ---- sending ---- */
 
-static bool can_send(const struct router *r)
+static bool can_send(struct router *r, int64_t now)
 {
-	return r->up && !r->stopping && !inflight_full(&r->inflight) && r->ops->sendable(r->owner);
+	if (!r->up || r->stopping || inflight_full(&r->inflight) || !r->ops->sendable(r->owner))
+		return false;
+	if (pace_allows(&r->pace, now))
+		return true;
+	wake_at(r, pace_next(&r->pace));
+	return false;
 }
 
 static void send_now(struct router *r, struct pending *p)
@@ -178,6 +191,7 @@ static void send_now(struct router *r, struct pending *p)
 
 	p->state = PENDING_SENT;
 	inflight_add(&r->inflight, p);
+	pace_spend(&r->pace);
 	size_t n = wire_head(head, p->wire_id);
 	r->ops->send(r->owner, (struct span){head, n}, pending_body(p));
 	r->stats->requests_sent++;
@@ -188,8 +202,8 @@ void router_pump(struct router *r, int64_t now)
 {
 	struct pending *p;
 
-	(void)now;
-	while (can_send(r) && (p = sched_take(&r->sched))) {
+	while (!sched_empty(&r->sched) && can_send(r, now)) {
+		p = sched_take(&r->sched);
 		struct peer *peer = p->peer;
 		send_now(r, p);
 		r->ops->changed(r->owner, peer);
@@ -235,7 +249,7 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 	watch_deadline(r, p,
 		       now + (request->timeout_ms ? (int64_t)request->timeout_ms
 						  : r->settings.request_timeout_ms));
-	if (sched_empty(&r->sched) && can_send(r))
+	if (sched_empty(&r->sched) && can_send(r, now))
 		send_now(r, p);
 	else
 		enqueue(r, p);
@@ -342,6 +356,8 @@ static void expire(struct router *r, struct pending *p)
 	r->stats->requests_unsent++;
 	if (p->sent_before)
 		answer_error(r, p, REPLY_OUTCOME_UNKNOWN, NULL, -1);
+	else if (r->up && !inflight_full(&r->inflight) && r->settings.rate_limit > 0)
+		answer_error(r, p, REPLY_RATE_LIMITED, NULL, (long)router_pace_wait_ms(r));
 	else if (r->up)
 		answer_error(r, p, REPLY_QUEUE_FULL,
 			     "not sent within its time: as many requests as max_in_flight allows "
@@ -358,9 +374,10 @@ int64_t router_expire(struct router *r, int64_t now)
 	while ((first = heap_first(&r->deadlines)) && first->at <= now)
 		expire(r, (struct pending *)(void *)((char *)first -
 						     offsetof(struct pending, deadline)));
-	router_pump(r, now); /* places may be free again */
 	first = heap_first(&r->deadlines);
 	r->wake = first ? first->at : -1;
+	router_pump(r,
+		    now); /* places are free again, or the pace allows more; it may wake sooner */
 	return r->wake;
 }
 
@@ -442,4 +459,14 @@ unsigned router_in_flight(const struct router *r)
 size_t router_waiting(const struct router *r)
 {
 	return r->sched.n;
+}
+
+double router_pace(const struct router *r)
+{
+	return r->pace.rate;
+}
+
+int64_t router_pace_wait_ms(const struct router *r)
+{
+	return pace_wait_ms(&r->pace, r->sched.n + 1);
 }

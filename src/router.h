@@ -1,11 +1,13 @@
 /* router.h - a request's life, from its checked line to its one answer.
  *
- * Life: read -> (waiting ->) sent -> answered. The router keeps the promises of the protocol: exactly one answer to each
- * request, nothing that may have been executed sent again (but get and range), answers without a messageId in the
- * order of their requests, deadlines. It owns every pending. It has no descriptors and reads no clock: time is passed
- * in, output goes to the peers' buffers and to the functions in struct router_ops, so its tests bring their own.
+ * Life: read -> (waiting ->) sent -> answered. The router keeps the promises of the protocol:
+ * exactly one answer to each request, nothing that may have been executed sent again (but get and
+ * range), answers without a messageId in the order of their requests, deadlines. It owns every
+ * pending. It has no descriptors and reads no clock: time is passed in, output goes to the peers'
+ * buffers and to the functions in struct router_ops, so its tests bring their own.
  *
- * doc/architecture.md draws the states and says what happens to a request in each on each failure. */
+ * doc/architecture.md draws the states and says what happens to a request in each on each failure.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -23,13 +25,16 @@ struct router_settings {
 	unsigned max_in_flight;
 	unsigned max_pipeline;
 	int64_t request_timeout_ms;
-	size_t max_waiting_bytes;      /* memory of all requests not yet sent; beyond it, queue_full */
-	size_t max_peer_waiting_bytes; /* the same of one client; beyond it, it is not read further */
+	double rate_limit;        /* requests/s; 0: unpaced */
+	size_t max_waiting_bytes; /* memory of all requests not yet sent; beyond it, queue_full */
+	size_t max_peer_waiting_bytes; /* the same of one client; beyond it, it is not read further
+					*/
 };
 
 /* None of these may call back into the router. */
 struct router_ops {
-	/* A frame for the service: head and body joined. Only between router_up() and router_down(). */
+	/* A frame for the service: head and body joined. Only between router_up() and
+	 * router_down(). */
 	void (*send)(void *owner, struct span head, struct span body);
 	/* Is there room for more? When it says no, router_pump() is called once there is. */
 	bool (*sendable)(void *owner);
@@ -41,8 +46,8 @@ struct router_ops {
 	void (*wake_at)(void *owner, int64_t at);
 };
 
-struct router *router_new(const struct router_settings *settings, const struct router_ops *ops, void *owner,
-			  struct stats *stats, uint64_t hash_seed);
+struct router *router_new(const struct router_settings *settings, const struct router_ops *ops,
+			  void *owner, struct stats *stats, uint64_t hash_seed);
 void router_free(struct router *r); /* all peers have left */
 
 void router_join(struct router *r, struct peer *peer); /* out and number are set */
@@ -50,10 +55,11 @@ void router_join(struct router *r, struct peer *peer); /* out and number are set
 void router_leave(struct router *r, struct peer *peer);
 
 /* A remote request (get … increment). Its spans are copied where needed. */
-void router_request(struct router *r, struct peer *peer, const struct request *request, int64_t now);
+void router_request(struct router *r, struct peer *peer, const struct request *request,
+		    int64_t now);
 
-/* An answer that is known at once: line is whole, newline included; with_id tells whether it carries a messageId. Answers
- * without one wait for those before them. */
+/* An answer that is known at once: line is whole, newline included; with_id tells whether it
+ * carries a messageId. Answers without one wait for those before them. */
 void router_say(struct router *r, struct peer *peer, struct span line, bool with_id);
 
 /* Shall this client be read further? */
@@ -61,16 +67,23 @@ bool router_may_read(const struct router *r, const struct peer *peer);
 
 void router_up(struct router *r, int64_t now);
 void router_down(struct router *r);
+/* There is room for more to send. */
 void router_pump(struct router *r, int64_t now);
 void router_frame(struct router *r, const struct wire_frame *frame, int64_t now);
 
-/* Answers those whose time is up. Returns the next time to call it, or -1 when nothing has a deadline. */
+/* Answers those whose time is up, and sends what the pace allows by now. Returns the next time to
+ * call it, or -1 when nothing waits for a time. */
 int64_t router_expire(struct router *r, int64_t now);
 
 /* From now on nothing is sent any more: what waits and what comes is refused with shutting_down. */
 void router_stop(struct router *r);
 /* Answers those still in flight with outcome_unknown. */
 void router_abandon(struct router *r);
+
+/* The pace in requests/s, 0 when unpaced, and how long a new request would wait for its turn in it.
+ */
+double router_pace(const struct router *r);
+int64_t router_pace_wait_ms(const struct router *r);
 
 unsigned router_in_flight(const struct router *r);
 size_t router_waiting(const struct router *r);

@@ -1,7 +1,8 @@
 /* span.h - a run of bytes that somebody else owns.
  *
- * The hot path hands spans down from the buffer that a read() filled to the frame that goes out, so that nothing is
- * copied on the way. A span is valid only as long as its owner says; whoever keeps one longer copies the bytes. */
+ * The hot path hands spans down from the buffer that a read() filled to the frame that goes out, so
+ * that nothing is copied on the way. A span is valid only as long as its owner says; whoever keeps
+ * one longer copies the bytes. */
 #pragma once
 
 #include <stdbool.h>

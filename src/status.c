@@ -44,8 +44,13 @@ static void add_upstream(cJSON *o, const struct status_source *s)
 	cJSON_AddNullToObject(u, "tokenExpiresInMs"); /* an API key does not expire */
 	add_number(u, "inFlight", router_in_flight(s->router));
 	add_number(u, "queued", (double)router_waiting(s->router));
-	cJSON_AddNullToObject(u, "pace"); /* unpaced */
-	add_ms(u, "waitMs", state == UPSTREAM_CONNECTED ? 0 : upstream_retry_ms(s->upstream));
+	if (router_pace(s->router) > 0)
+		add_number(u, "pace", router_pace(s->router));
+	else
+		cJSON_AddNullToObject(u, "pace"); /* unpaced */
+	add_ms(u, "waitMs",
+	       state == UPSTREAM_CONNECTED ? (long)router_pace_wait_ms(s->router)
+					   : upstream_retry_ms(s->upstream));
 }
 
 static void add_limits(cJSON *o, const struct config *c)

@@ -1,6 +1,7 @@
 /* status.h - the answers to status and stats: what the daemon is doing, and what it has counted.
  *
- * Cold, so cJSON writes them. The names are the local protocol's; no secret has a place among them. */
+ * Cold, so cJSON writes them. The names are the local protocol's; no secret has a place among them.
+ */
 #pragma once
 
 #include <stdint.h>

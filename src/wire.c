@@ -1,8 +1,5 @@
 #include "wire.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-
 /* --- requests --- */
 
 /* A place in memory that text is written to, known to be large enough. */
@@ -16,9 +13,25 @@ static void put(struct pen *pen, struct span text)
 	pen->at += text.n;
 }
 
+static void put_number(struct pen *pen, uint64_t number)
+{
+	char digits[20];
+	size_t i = sizeof(digits);
+
+	do
+		digits[--i] = (char)('0' + number % 10);
+	while (number /= 10);
+	put(pen, (struct span){digits + i, sizeof(digits) - i});
+}
+
 size_t wire_head(char out[WIRE_HEAD_MAX], uint64_t id)
 {
-	return (size_t)snprintf(out, WIRE_HEAD_MAX, "{\"messageId\":%" PRIu64 ",", id);
+	struct pen pen = {out};
+
+	put(&pen, SPAN("{\"messageId\":"));
+	put_number(&pen, id);
+	*pen.at++ = ',';
+	return (size_t)(pen.at - out);
 }
 
 /* What wire_body() writes itself: the names of all members, the op and the default value. */

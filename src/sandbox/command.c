@@ -8,7 +8,8 @@
 
 struct reading {
 	struct command *command;
-	char *room; /* the rest of command::memory: a decoded string is never longer than its text */
+	char *room; /* the rest of command::memory: a decoded string is never longer than its text
+		     */
 };
 
 typedef bool read_member(struct reading *r, const struct json_value *v);
@@ -17,7 +18,8 @@ static struct span decode(struct reading *r, const struct json_value *v)
 {
 	struct span text = {r->room, json_string_decode(v, r->room)};
 
-	r->room += text.n;
+	r->room[text.n] = '\0'; /* there is room: a string's text has its quotes as well */
+	r->room += text.n + 1;
 	return text;
 }
 
@@ -62,7 +64,8 @@ static bool read_limit(struct reading *r, const struct json_value *v)
 	return v->type == JSON_NUMBER && json_number_integer(v, 1, INT64_MAX, &r->command->limit);
 }
 
-/* Echoed as it is; the service says that it is a number, and who sends something else may have it back. */
+/* Echoed as it is; the service says that it is a number, and who sends something else may have it
+ * back. */
 static bool read_id(struct reading *r, const struct json_value *v)
 {
 	if (v->type == JSON_NUMBER || v->type == JSON_STRING)
@@ -114,7 +117,8 @@ int command_read(struct command *c, struct span text, const char **why)
 	*c = (struct command){.memory = mem_alloc(text.n + 1)};
 	struct reading reading = {c, c->memory};
 	json_object_begin(&reader, text);
-	/* A wrong member does not end the reading: the messageId may stand behind it, and the answer needs it. */
+	/* A wrong member does not end the reading: the messageId may stand behind it, and the
+	 * answer needs it. */
 	while ((more = json_object_next(&reader, &member)) > 0) {
 		const char *wrong;
 		if (!read_any(&reading, &member, &wrong) && !fault)

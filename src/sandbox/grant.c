@@ -21,7 +21,8 @@ static void encode(struct span bytes, struct buf *out)
 
 	for (size_t i = 0; i < bytes.n; i += 3) {
 		size_t n = bytes.n - i < 3 ? bytes.n - i : 3;
-		unsigned word = p[i] * 0x10000u + (n > 1 ? p[i + 1] * 0x100u : 0) + (n > 2 ? p[i + 2] : 0);
+		unsigned word =
+			p[i] * 0x10000u + (n > 1 ? p[i + 1] * 0x100u : 0) + (n > 2 ? p[i + 2] : 0);
 		char four[4];
 		for (unsigned j = 0; j < 4; j++)
 			four[j] = DIGITS[word >> (18 - 6 * j) & 63];
@@ -61,7 +62,8 @@ void grant_secret(const char *api_key, unsigned char secret[GRANT_SECRET])
 	static const char PURPOSE[] = "hpkv-sandbox token";
 	unsigned n = GRANT_SECRET;
 
-	HMAC(EVP_sha256(), PURPOSE, sizeof(PURPOSE) - 1, (const unsigned char *)api_key, strlen(api_key), secret, &n);
+	HMAC(EVP_sha256(), PURPOSE, sizeof(PURPOSE) - 1, (const unsigned char *)api_key,
+	     strlen(api_key), secret, &n);
 }
 
 /* --- the JSON of a token, which has the members of a token request and "exp" */
@@ -85,7 +87,8 @@ static int read_list(struct grant *g, const struct json_value *list, const char 
 		if (element.type != JSON_STRING)
 			return -EINVAL;
 		if ((g->n & (g->n - 1)) == 0) /* full at each power of two */
-			g->subscriptions = mem_resize(g->subscriptions, (g->n ? g->n * 2 : 1) * sizeof(struct pattern));
+			g->subscriptions = mem_resize(
+				g->subscriptions, (g->n ? g->n * 2 : 1) * sizeof(struct pattern));
 		char *room = mem_alloc(element.text.n);
 		failed = pattern_init(&g->subscriptions[g->n], decoded(&element, room), why);
 		free(room);
@@ -111,7 +114,8 @@ static int read_access(struct grant *g, const struct json_value *v, const char *
 
 static int read_member(struct grant *g, const struct json_member *m, const char **why)
 {
-	if (json_string_is(&m->name, SPAN("subscribeKeys")) || json_string_is(&m->name, SPAN("subscribePatterns")))
+	if (json_string_is(&m->name, SPAN("subscribeKeys")) ||
+	    json_string_is(&m->name, SPAN("subscribePatterns")))
 		return m->value.type == JSON_NULL ? 0 : read_list(g, &m->value, why);
 	if (json_string_is(&m->name, SPAN("accessPattern")))
 		return read_access(g, &m->value, why);
@@ -154,7 +158,8 @@ void grant_free(struct grant *g)
 
 static bool is_ours(const struct json_value *name)
 {
-	return json_string_is(name, SPAN("subscribeKeys")) || json_string_is(name, SPAN("subscribePatterns")) ||
+	return json_string_is(name, SPAN("subscribeKeys")) ||
+	       json_string_is(name, SPAN("subscribePatterns")) ||
 	       json_string_is(name, SPAN("accessPattern"));
 }
 
@@ -175,8 +180,8 @@ static void write_payload(struct span body, int64_t expires_ms, struct buf *out)
 	buf_addf(out, "\"exp\":%lld}", (long long)expires_ms);
 }
 
-int grant_mint(const unsigned char secret[GRANT_SECRET], struct span body, int64_t expires_ms, struct buf *token,
-	       const char **why)
+int grant_mint(const unsigned char secret[GRANT_SECRET], struct span body, int64_t expires_ms,
+	       struct buf *token, const char **why)
 {
 	struct grant *g = grant_read(body, why);
 	struct buf payload = {0};
@@ -202,14 +207,17 @@ static bool is_signed(const unsigned char secret[GRANT_SECRET], struct span text
 	struct buf right = {0};
 
 	sign(secret, text, &right);
-	bool same = buf_len(&right) == mac.n && CRYPTO_memcmp(buf_span(&right).p, mac.p, mac.n) == 0;
+	bool same =
+		buf_len(&right) == mac.n && CRYPTO_memcmp(buf_span(&right).p, mac.p, mac.n) == 0;
 	buf_release(&right);
 	return same;
 }
 
 struct grant *grant_verify(const unsigned char secret[GRANT_SECRET], struct span token)
 {
-	const char *first = memchr(token.p, '.', token.n), *last = memrchr(token.p, '.', token.n), *why;
+	const char *first = token.n ? memchr(token.p, '.', token.n) : NULL;
+	const char *last = token.n ? memrchr(token.p, '.', token.n) : NULL;
+	const char *why;
 	struct buf payload = {0};
 	struct grant *g = NULL;
 
@@ -217,7 +225,8 @@ struct grant *grant_verify(const unsigned char secret[GRANT_SECRET], struct span
 		return NULL;
 	struct span text = {token.p, (size_t)(last - token.p)};
 	struct span mac = {last + 1, token.n - text.n - 1};
-	if (is_signed(secret, text, mac) && decode((struct span){first + 1, (size_t)(last - first - 1)}, &payload))
+	if (is_signed(secret, text, mac) &&
+	    decode((struct span){first + 1, (size_t)(last - first - 1)}, &payload))
 		g = grant_read(buf_span(&payload), &why);
 	buf_release(&payload);
 	return g;

@@ -1,4 +1,5 @@
-/* http.h - what the sandbox reads from the head of an HTTP request, beyond what libwebsockets' own calls make easy. */
+/* http.h - what the sandbox reads from the head of an HTTP request, beyond what libwebsockets' own
+ * calls make easy. */
 #pragma once
 
 #include <libwebsockets.h>

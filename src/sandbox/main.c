@@ -1,8 +1,9 @@
 /* hpkv-sandbox - an in-memory HPKV, for trying out and for tests (doc/sandbox.md).
  *
- * The rooms of this directory: options reads the command line; server listens and hands events to ws (WebSocket) and
- * rest (HTTP), which both read a command, give it to service, which counts it (rate) and runs it (ops) on the store; text
- * and merge write and join JSON; grant and pattern are what tokens allow. */
+ * The rooms of this directory: options reads the command line; server listens and hands events to
+ * ws (WebSocket) and rest (HTTP), which both read a command, give it to service, which counts it
+ * (rate) and runs it (ops) on the store; text and merge write and join JSON; grant and pattern are
+ * what tokens allow. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,7 +37,8 @@ static int run(struct service *sv)
 	if (!server)
 		return EXIT_FAILURE;
 	stop_on_signals(server);
-	printf("listening on %s://localhost:%d\n", sv->options->tls_cert ? "https" : "http", server_port(server));
+	printf("listening on %s://localhost:%d\n", sv->options->tls_cert ? "https" : "http",
+	       server_port(server));
 	int failed = fflush(stdout) != 0 || server_run(server) < 0;
 	server_free(server);
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;

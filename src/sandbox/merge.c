@@ -2,7 +2,8 @@
 
 #include "json.h"
 
-/* Recursion is bounded: each level of a patch takes five bytes at least, and values have at most some thousand. */
+/* Recursion is bounded: each level of a patch takes five bytes at least, and values have at most
+ * some thousand. */
 
 static bool is_object(struct span text)
 {
@@ -36,8 +37,8 @@ static bool find(struct span object, const struct json_value *name, struct json_
 static void merge(struct span target, struct span patch, struct buf *out);
 
 /* Appends a member and the comma before it. */
-static void add_member(struct buf *out, bool *first, const struct json_value *name, struct span target,
-		       const struct json_value *value)
+static void add_member(struct buf *out, bool *first, const struct json_value *name,
+		       struct span target, const struct json_value *value)
 {
 	if (!*first)
 		buf_add(out, ",", 1);
@@ -67,7 +68,8 @@ static void merge_known(struct span target, struct span patch, struct buf *out, 
 			*first = false;
 			buf_add(out, member.whole.p, member.whole.n);
 		} else if (fresh.type != JSON_NULL) {
-			struct span inner = member.value.type == JSON_OBJECT ? member.value.text : SPAN("{}");
+			struct span inner =
+				member.value.type == JSON_OBJECT ? member.value.text : SPAN("{}");
 			add_member(out, first, &member.name, inner, &fresh);
 		}
 	}
@@ -82,8 +84,10 @@ static void merge_new(struct span target, struct span patch, struct buf *out, bo
 
 	json_object_begin(&reader, patch);
 	while (json_object_next(&reader, &member) > 0) {
-		bool is_last = find(patch, &member.name, &last) && last.text.p == member.value.text.p;
-		if (is_last && member.value.type != JSON_NULL && !find(target, &member.name, &known))
+		bool is_last =
+			find(patch, &member.name, &last) && last.text.p == member.value.text.p;
+		if (is_last && member.value.type != JSON_NULL &&
+		    !find(target, &member.name, &known))
 			add_member(out, first, &member.name, SPAN("{}"), &member.value);
 	}
 }

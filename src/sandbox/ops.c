@@ -73,7 +73,7 @@ static void set(struct op_call *call)
 	write_value(call, call->command->value, "Record inserted/updated successfully");
 }
 
-static void delete(struct op_call *call)
+static void delete (struct op_call *call)
 {
 	if (!store_delete(call->store, call->command->key)) {
 		ops_fail(call->outcome, 404, "Record not found");
@@ -128,7 +128,8 @@ static void range(struct op_call *call)
 		add_record(out, r);
 		buf_addf(out, "}");
 	}
-	buf_addf(out, "],\"count\":%lld,\"truncated\":%s", (long long)n, truncated ? "true" : "false");
+	buf_addf(out, "],\"count\":%lld,\"truncated\":%s", (long long)n,
+		 truncated ? "true" : "false");
 	call->outcome->code = 200;
 }
 
@@ -208,17 +209,17 @@ static const struct {
 	void (*run)(struct op_call *call);
 	bool needs_value, needs_end_key;
 } OPS[OP_N] = {
-	[OP_GET] = {get, false, false},
-	[OP_SET] = {set, true, false},
-	[OP_PATCH] = {patch, true, false},
-	[OP_DELETE] = {delete, false, false},
-	[OP_RANGE] = {range, false, true},
-	[OP_INCREMENT] = {increment, true, false},
+	[OP_GET] = {get, false, false},    [OP_SET] = {set, true, false},
+	[OP_PATCH] = {patch, true, false}, [OP_DELETE] = {delete, false, false},
+	[OP_RANGE] = {range, false, true}, [OP_INCREMENT] = {increment, true, false},
 };
 
 static const char *key_fault(struct span key)
 {
-	return !key.p ? "Key is required" : key.n == 0 ? "Key must not be empty" : key.n > KEY_MAX ? "Key is too long" : NULL;
+	return !key.p            ? "Key is required"
+	       : key.n == 0      ? "Key must not be empty"
+	       : key.n > KEY_MAX ? "Key is too long"
+				 : NULL;
 }
 
 /* Why the command can't be run whatever the store holds; NULL: it can. */
@@ -237,7 +238,8 @@ static const char *fault(const struct command *c)
 	return NULL;
 }
 
-void ops_run(struct store *s, const struct pattern *access, const struct command *c, struct outcome *o)
+void ops_run(struct store *s, const struct pattern *access, const struct command *c,
+	     struct outcome *o)
 {
 	struct op_call call = {s, access, c, o};
 	const char *wrong = fault(c);

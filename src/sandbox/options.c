@@ -9,20 +9,34 @@
 static const char HELP[] =
 	"usage: hpkv-sandbox [OPTION]...\n"
 	"An in-memory HPKV for trying out and for tests, on the loopback interface only.\n"
-	"It prints one line \"listening on URL\" when it is ready, and forgets everything when it ends.\n"
+	"It prints one line \"listening on URL\" when it is ready, and forgets everything when it "
+	"ends.\n"
 	"\n"
 	"  --port N              listen on port N; 0 picks a free one (default 7400)\n"
 	"  --tls-cert FILE       serve https with this certificate (PEM; its chain may follow it)\n"
 	"  --tls-key FILE        the certificate's private key (PEM); without both, plain http\n"
-	"  --api-key KEY         accept this API key (default \"sandbox\"); up to 8, all of the same records\n"
-	"  --rate N              answer 429 beyond N requests a second per API key (default 0: no limit)\n"
+	"  --api-key KEY         accept this API key (default \"sandbox\"); up to 8, all of the "
+	"same records\n"
+	"  --rate N              answer 429 beyond N requests a second per API key (default 0: no "
+	"limit)\n"
 	"  --token-ttl SECONDS   how long a token lasts (default 7200); fractions are fine\n"
-	"  --delay-ms N          hold back each answer and notification for N milliseconds (default 0)\n"
+	"  --delay-ms N          hold back each answer and notification for N milliseconds "
+	"(default 0)\n"
 	"  --help, --version     print this, or the version\n";
 
 enum { EXIT_USAGE = 2 };
 
-enum which { OPT_PORT = 1, OPT_CERT, OPT_KEY, OPT_API_KEY, OPT_RATE, OPT_TTL, OPT_DELAY, OPT_HELP, OPT_VERSION };
+enum which {
+	OPT_PORT = 1,
+	OPT_CERT,
+	OPT_KEY,
+	OPT_API_KEY,
+	OPT_RATE,
+	OPT_TTL,
+	OPT_DELAY,
+	OPT_HELP,
+	OPT_VERSION
+};
 
 static const struct option LONG[] = {
 	{"port", required_argument, NULL, OPT_PORT},
@@ -88,9 +102,11 @@ static const char *read_option(struct options *o, int option, const char *text)
 	case OPT_RATE:
 		return is_number(text, 0, 1e9, &o->rate) ? NULL : "a number of requests a second";
 	case OPT_TTL:
-		return is_number(text, 0.001, 1e9, &o->token_ttl_s) ? NULL : "a number of seconds above 0";
+		return is_number(text, 0.001, 1e9, &o->token_ttl_s) ? NULL
+								    : "a number of seconds above 0";
 	case OPT_DELAY:
-		return is_whole(text, 3600000, &o->delay_ms) ? NULL : "a whole number of milliseconds";
+		return is_whole(text, 3600000, &o->delay_ms) ? NULL
+							     : "a whole number of milliseconds";
 	}
 	return "to be known";
 }
@@ -106,7 +122,8 @@ static int wrong_usage(const char *format, const char *a, const char *b)
 static int check_whole(struct options *o)
 {
 	if (!o->tls_cert != !o->tls_key)
-		return wrong_usage("--tls-%s is missing its --tls-%s", o->tls_cert ? "cert" : "key", o->tls_cert ? "key" : "cert");
+		return wrong_usage("--tls-%s is missing its --tls-%s", o->tls_cert ? "cert" : "key",
+				   o->tls_cert ? "key" : "cert");
 	if (!o->n_api_keys)
 		o->api_keys[o->n_api_keys++] = "sandbox";
 	return -1;
@@ -119,7 +136,8 @@ int options_read(struct options *o, int argc, char **argv)
 	*o = (struct options){.port = 7400, .token_ttl_s = 7200};
 	while ((option = getopt_long(argc, argv, "", LONG, &index)) != -1) {
 		if (option == OPT_HELP || option == OPT_VERSION) {
-			fputs(option == OPT_HELP ? HELP : "hpkv-sandbox " PACKAGE_VERSION "\n", stdout);
+			fputs(option == OPT_HELP ? HELP : "hpkv-sandbox " PACKAGE_VERSION "\n",
+			      stdout);
 			return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 		}
 		if (option == '?') { /* getopt has said what is wrong */

@@ -4,7 +4,7 @@
 enum { OPTIONS_KEYS = 8 };
 
 struct options {
-	int port; /* 0: one that is free */
+	int port;                       /* 0: one that is free */
 	const char *tls_cert, *tls_key; /* both or none */
 	const char *api_keys[OPTIONS_KEYS];
 	unsigned n_api_keys;

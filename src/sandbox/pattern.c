@@ -8,8 +8,8 @@
 
 enum { TEXT_MAX = 1024, REPEAT_MAX = 1000 };
 
-/* regcomp() writes out every repetition, so (((a{255}){255}){255}) would take all memory: what the counts in braces come
- * to together is bounded. */
+/* regcomp() writes out every repetition, so (((a{255}){255}){255}) would take all memory: what the
+ * counts in braces come to together is bounded. */
 static bool repeats_are_small(struct span text)
 {
 	unsigned long product = 1, count = 0;
@@ -46,6 +46,9 @@ static void add_translated(struct buf *out, struct span text)
 		} else if (c == '\\' && !in_set) {
 			buf_add(out, text.p + i, next ? 2 : 1);
 			i += next != '\0';
+		} else if (c == '.' && !in_set) {
+			buf_addf(out,
+				 "[^\n\r]"); /* a POSIX dot would take a line end, and no NUL */
 		} else if (c == '(' && next == '?' && i + 2 < text.n && text.p[i + 2] == ':') {
 			buf_add(out, "(", 1);
 			i += 2;
@@ -104,8 +107,8 @@ void pattern_fini(struct pattern *p)
 	free(p->text);
 }
 
-/* When the text after a * does not fit, only the latest * need take one byte more: time is at worst the product of the
- * lengths. */
+/* When the text after a * does not fit, only the latest * need take one byte more: time is at worst
+ * the product of the lengths. */
 static bool glob_matches(struct span glob, struct span key)
 {
 	size_t g = 0, k = 0, star = glob.n, resume = 0;

@@ -1,9 +1,9 @@
 /* pattern.h - which keys a token means: an exact key, one with * in it, or a regular expression.
  *
- * A subscription that begins with ^ is a regular expression, one with a * stands for any run of bytes there, and
- * any other is a key. An access pattern is always a regular expression; like JavaScript's test() it need not match the
- * whole key unless ^ and $ say so. They are POSIX extended ones, bytewise, with \d, \D and (?: added because everybody
- * writes them. */
+ * A subscription that begins with ^ is a regular expression, one with a * stands for any run of
+ * bytes there, and any other is a key. An access pattern is always a regular expression; like
+ * JavaScript's test() it need not match the whole key unless ^ and $ say so. They are POSIX
+ * extended ones, bytewise, with \d, \D, (?: and JavaScript's dot because everybody writes them. */
 #pragma once
 
 #include <regex.h>
@@ -22,4 +22,5 @@ int pattern_init(struct pattern *p, struct span text, const char **why);
 int pattern_init_regex(struct pattern *p, struct span text, const char **why);
 void pattern_fini(struct pattern *p);
 
+/* A NUL that is not counted must follow the key: what checks memory reads up to it. */
 bool pattern_matches(const struct pattern *p, struct span key);

@@ -1,4 +1,5 @@
-/* rate.h - how many requests a second an API key may make: a token bucket that holds one second's worth.
+/* rate.h - how many requests a second an API key may make: a token bucket that holds one second's
+ * worth.
  *
  * A fresh bucket is full, so that a burst passes; after it one request passes each 1/N second. */
 #pragma once

@@ -6,7 +6,7 @@
 #include "http.h"
 #include "text.h"
 
-enum { BODY_MAX = 64 * 1024, TOKEN_MAX = 60 * 1024 };
+enum { BODY_MAX = 64 * 1024, DRAIN_MAX = 1024 * 1024, TOKEN_MAX = 60 * 1024 };
 
 /* Runs a request whose body is whole and whose key is known. */
 typedef void route_run(struct rest *r);
@@ -48,8 +48,8 @@ static const char *status_text(int status)
 /* members: those of the JSON object that is the body. */
 static void write_response(struct buf *out, int status, bool close, struct span members)
 {
-	buf_addf(out, "HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n", status,
-		 status_text(status), members.n + 2);
+	buf_addf(out, "HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n",
+		 status, status_text(status), members.n + 2);
 	if (status == 429)
 		buf_addf(out, "retry-after: 1\r\n");
 	if (status == 426)
@@ -72,7 +72,8 @@ static void reply(struct rest *r, int status, struct span members)
 
 	write_response(&r->reply, status, r->close, members);
 	if (delay)
-		lws_sul_schedule(lws_get_context(r->wsi), 0, &r->release, release, delay * LWS_US_PER_MS);
+		lws_sul_schedule(lws_get_context(r->wsi), 0, &r->release, release,
+				 delay * LWS_US_PER_MS);
 	else
 		lws_callback_on_writable(r->wsi);
 }
@@ -91,11 +92,11 @@ static void reply_error(struct rest *r, int status, const char *error)
 	reply_outcome(r, &o);
 }
 
-/* What comes of the rest of the request is not worth reading. */
-static void reply_and_close(struct rest *r, int status, const char *error)
+static void reply_and_close(struct rest *r, int status)
 {
 	r->close = true;
-	reply_error(r, status, error);
+	r->awaits_body = false;
+	reply_error(r, status, status_text(status));
 }
 
 /* --- the routes */
@@ -111,7 +112,8 @@ static void run(struct rest *r, const struct command *c)
 		service_publish(r->service, c->key);
 }
 
-/* A key or bound from the address: REST is the only way in for bytes that no JSON reader has looked at. */
+/* A key or bound from the address: REST is the only way in for bytes that no JSON reader has looked
+ * at. */
 static bool utf8_or_refuse(struct rest *r, struct span text)
 {
 	if (text_is_utf8(text))
@@ -124,8 +126,6 @@ static void run_on_path(struct rest *r, enum op op)
 {
 	struct command c = {.op = op, .key = buf_span(&r->path)};
 
-	if (!c.key.p)
-		c.key = SPAN("");
 	if (utf8_or_refuse(r, c.key))
 		run(r, &c);
 }
@@ -142,7 +142,8 @@ static void delete_record(struct rest *r)
 
 static void get_records(struct rest *r)
 {
-	struct command c = {.op = OP_RANGE, .key = buf_span(&r->start), .end_key = buf_span(&r->end)};
+	struct command c = {
+		.op = OP_RANGE, .key = buf_span(&r->start), .end_key = buf_span(&r->end)};
 
 	if (buf_len(&r->limit)) {
 		char *end;
@@ -158,7 +159,7 @@ static void get_records(struct rest *r)
 		run(r, &c);
 }
 
-/* body_op: what the command is; a partial update of a set is a patch. */
+/* A partial update by set is a patch. */
 static void run_body(struct rest *r, enum op op)
 {
 	struct command c;
@@ -217,8 +218,8 @@ static const struct rest_route ROUTES[] = {
 
 static int method_of(struct lws *wsi)
 {
-	return lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI)	 ? (int)METHOD_GET
-	       : lws_hdr_total_length(wsi, WSI_TOKEN_POST_URI)	 ? (int)METHOD_POST
+	return lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI)      ? (int)METHOD_GET
+	       : lws_hdr_total_length(wsi, WSI_TOKEN_POST_URI)   ? (int)METHOD_POST
 	       : lws_hdr_total_length(wsi, WSI_TOKEN_DELETE_URI) ? (int)METHOD_DELETE
 								 : -1;
 }
@@ -254,7 +255,8 @@ static long long content_length(struct lws *wsi)
 static struct api_key *find_key(struct rest *r)
 {
 	struct buf text = {0};
-	struct api_key *key = http_api_key(r->wsi, &text) ? service_key(r->service, buf_span(&text)) : NULL;
+	struct api_key *key =
+		http_api_key(r->wsi, &text) ? service_key(r->service, buf_span(&text)) : NULL;
 
 	buf_release(&text);
 	return key;
@@ -262,13 +264,28 @@ static struct api_key *find_key(struct rest *r)
 
 static void read_address(struct rest *r, const char *uri)
 {
-	if (r->route->names_key)
-		buf_add(&r->path, uri + r->route->path.n, strlen(uri + r->route->path.n));
+	if (r->route->names_key) {
+		size_t n = strlen(uri + r->route->path.n);
+		buf_add(&r->path, uri + r->route->path.n, n + 1); /* with its NUL, */
+		r->path.tail--;                                   /* which does not count */
+	}
 	http_query(r->wsi, SPAN("startKey"), &r->start);
 	http_query(r->wsi, SPAN("endKey"), &r->end);
 	http_query(r->wsi, SPAN("limit"), &r->limit);
 }
 
+/* The whole request is here. */
+static void finish(struct rest *r)
+{
+	if (r->refusal)
+		reply_error(r, r->refusal,
+			    r->refusal == 401 ? "Invalid API key" : status_text(r->refusal));
+	else
+		r->route->run(r);
+}
+
+/* A refusal waits for the body as well: whoever is still sending when the connection closes might
+ * never see the answer. Only what is far too long, or does not say how long it is, is cut off. */
 int rest_begin(struct rest *r, struct service *sv, struct lws *wsi, const char *uri)
 {
 	int method = method_of(wsi), status;
@@ -279,28 +296,27 @@ int rest_begin(struct rest *r, struct service *sv, struct lws *wsi, const char *
 	r->service = sv;
 	r->route = find_route(method, uri, &status);
 	r->key = find_key(r);
-	if (length > BODY_MAX)
-		reply_and_close(r, 413, "Request body is too large");
-	else if (method == METHOD_POST && length < 0)
-		reply_and_close(r, 411, "Content-Length is required");
-	else if (!r->route)
-		reply_and_close(r, status, status_text(status));
-	else if (!r->key)
-		reply_and_close(r, 401, "Invalid API key");
-	else
-		r->awaits_body = length > 0 || method == METHOD_POST;
+	r->refusal = length > BODY_MAX ? 413 : !r->route ? status : !r->key ? 401 : 0;
+	r->awaits_body = length > 0 || (method == METHOD_POST && length == 0);
+	if (method == METHOD_POST && length < 0)
+		reply_and_close(r, 411);
+	else if (length > DRAIN_MAX)
+		reply_and_close(r, 413);
+	else if (method < 0 && length < 0)
+		reply_and_close(r, r->refusal);
 	if (buf_len(&r->reply))
 		return 0;
-	read_address(r, uri);
+	if (!r->refusal)
+		read_address(r, uri);
 	if (!r->awaits_body)
-		r->route->run(r);
+		finish(r);
 	return 0;
 }
 
 int rest_body(struct rest *r, struct span piece)
 {
-	if (!r->awaits_body)
-		return 0; /* already refused: what comes is thrown away */
+	if (r->refusal || !r->awaits_body)
+		return 0;
 	if (buf_len(&r->body) + piece.n > BODY_MAX)
 		return -1;
 	buf_add(&r->body, piece.p, piece.n);
@@ -309,10 +325,9 @@ int rest_body(struct rest *r, struct span piece)
 
 int rest_body_end(struct rest *r)
 {
-	if (!r->awaits_body)
-		return 0;
+	if (r->awaits_body)
+		finish(r);
 	r->awaits_body = false;
-	r->route->run(r);
 	return 0;
 }
 
@@ -351,7 +366,8 @@ int rest_refuse_upgrade(struct lws *wsi, int status)
 
 	ops_fail(&o, status, status_text(status));
 	write_response(&out, status, true, buf_span(&o.body));
-	int written = lws_write(wsi, (unsigned char *)buf_span(&out).p, buf_len(&out), LWS_WRITE_HTTP);
+	int written =
+		lws_write(wsi, (unsigned char *)buf_span(&out).p, buf_len(&out), LWS_WRITE_HTTP);
 	buf_release(&o.body);
 	buf_release(&out);
 	return written < 0 ? -1 : 1;

@@ -1,7 +1,7 @@
 /* rest.h - the HTTP side of the sandbox: records by REST, and tokens.
  *
- * A request is answered when its body has come whole; bodies are as bounded as WebSocket messages. The API key goes in
- * the x-api-key header. */
+ * A request is answered when its body has come whole; bodies are as bounded as WebSocket messages.
+ * The API key goes in the x-api-key header. */
 #pragma once
 
 #include <libwebsockets.h>
@@ -20,7 +20,8 @@ struct rest {
 	struct buf path;              /* the decoded key that the path names */
 	struct buf start, end, limit; /* of the query */
 	struct buf body;
-	struct buf reply;             /* the whole response, head included */
+	struct buf reply; /* the whole response, head included */
+	int refusal;      /* the status to refuse it with; 0: it will be run */
 	bool awaits_body;
 	bool close; /* after the reply */
 	lws_sorted_usec_list_t release;
@@ -34,5 +35,6 @@ int rest_writable(struct rest *r);
 
 void rest_end(struct rest *r); /* frees what it has; may be called twice */
 
-/* Refuses a request for an upgrade: writes the whole response at once. What CONFIRM_UPGRADE has to return. */
+/* Refuses a request for an upgrade: writes the whole response at once. What CONFIRM_UPGRADE has to
+ * return. */
 int rest_refuse_upgrade(struct lws *wsi, int status);

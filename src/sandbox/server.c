@@ -12,9 +12,11 @@
 #include "ws.h"
 
 enum {
-	BUFFER = 64 * 1024,        /* read and written at once */
-	HEAD_MAX = 65535 - 16,     /* of a request: a token travels in its first line, and they may be long */
-	FILES = 8192,              /* libwebsockets' tables are as large as the limit of open files says: keep it sane */
+	BUFFER = 64 * 1024, /* read and written at once */
+	HEAD_MAX = 65535 -
+		   16, /* of a request: a token travels in its first line, and they may be long */
+	FILES = 8192, /* libwebsockets' tables are as large as the limit of open files says: keep it
+			 sane */
 };
 
 struct server {
@@ -32,12 +34,14 @@ struct session {
 
 static int confirm_upgrade(struct service *sv, struct lws *wsi, const char *protocol)
 {
-	int refusal = strcasecmp(protocol, "websocket") == 0 ? ws_admit(sv, wsi) : HTTP_STATUS_BAD_REQUEST;
+	int refusal = strcasecmp(protocol, "websocket") == 0 ? ws_admit(sv, wsi)
+							     : HTTP_STATUS_BAD_REQUEST;
 
 	return refusal ? rest_refuse_upgrade(wsi, refusal) : 0;
 }
 
-static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
+static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+		    size_t len)
 {
 	struct server *server = lws_context_user(lws_get_context(wsi));
 	struct session *s = user;
@@ -73,7 +77,10 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
 }
 
 static const struct lws_protocols PROTOCOLS[] = {
-	{.name = "hpkv", .callback = on_event, .per_session_data_size = sizeof(struct session), .rx_buffer_size = BUFFER},
+	{.name = "hpkv",
+	 .callback = on_event,
+	 .per_session_data_size = sizeof(struct session),
+	 .rx_buffer_size = BUFFER},
 	{0},
 };
 
@@ -83,7 +90,8 @@ static void log_lws(int level, const char *line)
 	fprintf(stderr, "hpkv-sandbox: %s", line);
 }
 
-static bool listen_on(struct server *server, const char *name, const char *address, uint64_t options)
+static bool listen_on(struct server *server, const char *name, const char *address,
+		      uint64_t options)
 {
 	const struct options *o = server->service->options;
 	struct lws_context_creation_info info = {
@@ -121,8 +129,9 @@ static bool open_context(struct server *server)
 	server->context = lws_create_context(&info);
 	return server->context &&
 	       listen_on(server, "v4", "127.0.0.1", LWS_SERVER_OPTION_DISABLE_IPV6) &&
-	       (!server->ports.has_v6 || listen_on(server, "v6", "::1", LWS_SERVER_OPTION_IPV6_V6ONLY_MODIFY |
-										LWS_SERVER_OPTION_IPV6_V6ONLY_VALUE));
+	       (!server->ports.has_v6 || listen_on(server, "v6", "::1",
+						   LWS_SERVER_OPTION_IPV6_V6ONLY_MODIFY |
+							   LWS_SERVER_OPTION_IPV6_V6ONLY_VALUE));
 }
 
 struct server *server_new(struct service *sv)
@@ -132,8 +141,9 @@ struct server *server_new(struct service *sv)
 
 	server->service = sv;
 	if (result < 0) {
-		fprintf(stderr, "hpkv-sandbox: port %d can't be had on the loopback addresses: %s\n", sv->options->port,
-			strerror(-result));
+		fprintf(stderr,
+			"hpkv-sandbox: port %d can't be had on the loopback addresses: %s\n",
+			sv->options->port, strerror(-result));
 	} else if (open_context(server)) {
 		ports_release(&server->ports);
 		return server;

@@ -1,4 +1,5 @@
-/* server.h - listens on the loopback interface and hands each connection's events to ws.h and rest.h.
+/* server.h - listens on the loopback interface and hands each connection's events to ws.h and
+ * rest.h.
  *
  * libwebsockets' own loop runs it all in one thread. */
 #pragma once

@@ -5,7 +5,8 @@
 
 void service_init(struct service *sv, const struct options *options)
 {
-	*sv = (struct service){.options = options, .store = store_new(), .n_keys = options->n_api_keys};
+	*sv = (struct service){
+		.options = options, .store = store_new(), .n_keys = options->n_api_keys};
 	for (unsigned i = 0; i < sv->n_keys; i++) {
 		struct api_key *key = &sv->keys[i];
 		key->text = options->api_keys[i];
@@ -49,8 +50,8 @@ bool service_may(struct api_key *key)
 	return rate_take(&key->rate, clock_mono_ms());
 }
 
-void service_run(struct service *sv, struct api_key *key, const struct pattern *access, const struct command *c,
-		 struct outcome *o)
+void service_run(struct service *sv, struct api_key *key, const struct pattern *access,
+		 const struct command *c, struct outcome *o)
 {
 	if (service_may(key)) {
 		ops_run(sv->store, access, c, o);

@@ -5,7 +5,8 @@
 
 #include "mem.h"
 
-/* Each level holds about a quarter of the nodes below it, so 16 levels serve four thousand million records. */
+/* Each level holds about a quarter of the nodes below it, so 16 levels serve four thousand million
+ * records. */
 enum { LEVELS = 16 };
 
 struct node {
@@ -78,8 +79,8 @@ int store_compare(struct span a, struct span b)
 	return order ? order : (a.n > b.n) - (a.n < b.n);
 }
 
-/* The node that holds the key, or else the one behind its place. The links at each level that lead there go to path,
- * unless it is NULL. */
+/* The node that holds the key, or else the one behind its place. The links at each level that lead
+ * there go to path, unless it is NULL. */
 static struct node *find(const struct store *s, struct span key, struct node **path[LEVELS])
 {
 	struct node *at = s->head;

@@ -54,7 +54,9 @@ static size_t add_special(struct buf *out, const unsigned char *p, size_t n)
 
 void text_add_string(struct buf *out, struct span bytes)
 {
-	const unsigned char *p = (const unsigned char *)bytes.p, *end = p + bytes.n;
+	/* No bytes may be at no address, to which C does not let one add even 0. */
+	const unsigned char *p = (const unsigned char *)(bytes.n ? bytes.p : ""),
+			    *end = p + bytes.n;
 
 	buf_add(out, "\"", 1);
 	while (p < end) {
@@ -68,8 +70,8 @@ void text_add_string(struct buf *out, struct span bytes)
 	buf_add(out, "\"", 1);
 }
 
-/* The JSON reader knows what UTF-8 is. All else that it could refuse in a string is escaped before it looks, but so is a
- * surrogate. */
+/* The JSON reader knows what UTF-8 is. All else that it could refuse in a string is escaped before
+ * it looks, but so is a surrogate. */
 bool text_is_utf8(struct span bytes)
 {
 	struct buf object = {0};

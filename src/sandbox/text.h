@@ -4,8 +4,8 @@
 #include "buf.h"
 #include "span.h"
 
-/* Appends a JSON string, quotes included. The bytes are UTF-8, or what json_string_decode() makes of a lone surrogate,
- * which becomes the same \uD8xx again. */
+/* Appends a JSON string, quotes included. The bytes are UTF-8, or what json_string_decode() makes
+ * of a lone surrogate, which becomes the same \uD8xx again. */
 void text_add_string(struct buf *out, struct span bytes);
 
 /* Are these bytes UTF-8? */

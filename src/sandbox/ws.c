@@ -4,10 +4,12 @@
 #include "http.h"
 
 enum {
-	MESSAGE_MAX = 64 * 1024,      /* a value of 3,072 bytes and a key of 512, all of them escaped, and plenty beside */
-	BATCH = 16 * 1024,            /* what fits in a TLS record */
-	OUT_SOFT = 1024 * 1024,       /* untaken output from which requests are not read further */
-	OUT_HARD = 32 * 1024 * 1024,  /* untaken output from which a notification drops the connection */
+	MESSAGE_MAX = 64 * 1024, /* a value of 3,072 bytes and a key of 512, all of them escaped,
+				    and plenty beside */
+	BATCH = 16 * 1024,       /* what fits in a TLS record */
+	OUT_SOFT = 1024 * 1024,  /* untaken output from which requests are not read further */
+	OUT_HARD = 32 * 1024 *
+		   1024, /* untaken output from which a notification drops the connection */
 	FRAME_HEADER_MAX = 10,
 };
 
@@ -20,7 +22,8 @@ struct held {
 
 static void add_header(struct buf *out, size_t n)
 {
-	unsigned char header[FRAME_HEADER_MAX] = {0x80 | 0x1}; /* the only frame of a text message */
+	unsigned char header[FRAME_HEADER_MAX] = {0x80 |
+						  0x1}; /* the only frame of a text message */
 	unsigned bytes = n < 126 ? 0 : n < 65536 ? 2 : 8;
 
 	header[1] = (unsigned char)(bytes == 0 ? n : bytes == 2 ? 126 : 127);
@@ -41,8 +44,8 @@ static size_t frame_length(struct span out)
 	return (size_t)n + 2 + bytes;
 }
 
-/* How much to write at once: whole frames, for libwebsockets puts a PONG of its own between two writes; at least one, for
- * it takes any length and sends it bit by bit. */
+/* How much to write at once: whole frames, for libwebsockets puts a PONG of its own between two
+ * writes; at least one, for it takes any length and sends it bit by bit. */
 static size_t batch(struct span out)
 {
 	size_t n = frame_length(out);
@@ -62,7 +65,8 @@ static void schedule_release(struct ws *ws, int64_t until_ms)
 {
 	int64_t wait = until_ms - clock_mono_ms();
 
-	lws_sul_schedule(lws_get_context(ws->wsi), 0, &ws->release, release, (wait > 0 ? wait : 0) * LWS_US_PER_MS + 1);
+	lws_sul_schedule(lws_get_context(ws->wsi), 0, &ws->release, release,
+			 (wait > 0 ? wait : 0) * LWS_US_PER_MS + 1);
 }
 
 static void release(lws_sorted_usec_list_t *timer)
@@ -130,7 +134,8 @@ static void control_reading(struct ws *ws)
 int ws_writable(struct ws *ws)
 {
 	if (ws->expired) {
-		lws_close_reason(ws->wsi, LWS_CLOSE_STATUS_POLICY_VIOLATION, (unsigned char *)"Token expired", 13);
+		lws_close_reason(ws->wsi, LWS_CLOSE_STATUS_POLICY_VIOLATION,
+				 (unsigned char *)"Token expired", 13);
 		return -1;
 	}
 	while (ws->ready && !lws_partial_buffered(ws->wsi)) {
@@ -175,7 +180,8 @@ static void serve(struct ws *ws, struct span text)
 	if (command_read(&c, text, &why) < 0)
 		ops_fail(&o, 400, why);
 	else
-		service_run(ws->service, ws->key, ws->grant && ws->grant->has_access ? &ws->grant->access : NULL, &c, &o);
+		service_run(ws->service, ws->key,
+			    ws->grant && ws->grant->has_access ? &ws->grant->access : NULL, &c, &o);
 	answer(ws, &c, &o);
 	if (o.changed)
 		service_publish(ws->service, c.key);
@@ -188,7 +194,8 @@ int ws_receive(struct ws *ws, struct span piece)
 	bool last = lws_is_final_fragment(ws->wsi) && lws_remaining_packet_payload(ws->wsi) == 0;
 
 	if (buf_len(&ws->in) + piece.n > MESSAGE_MAX) {
-		lws_close_reason(ws->wsi, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE, (unsigned char *)"Message too big", 15);
+		lws_close_reason(ws->wsi, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE,
+				 (unsigned char *)"Message too big", 15);
 		return -1;
 	}
 	if (last && !buf_len(&ws->in)) {
@@ -206,8 +213,10 @@ int ws_receive(struct ws *ws, struct span piece)
 
 /* --- coming and going */
 
-/* Who asks for the upgrade: the key, and the grant if it is by a token. NULL: *refusal is the HTTP status. */
-static struct api_key *identify(struct service *sv, struct lws *wsi, struct grant **grant, int *refusal)
+/* Who asks for the upgrade: the key, and the grant if it is by a token. NULL: *refusal is the HTTP
+ * status. */
+static struct api_key *identify(struct service *sv, struct lws *wsi, struct grant **grant,
+				int *refusal)
 {
 	struct buf text = {0};
 	struct api_key *key;
@@ -231,7 +240,8 @@ int ws_admit(struct service *sv, struct lws *wsi)
 	struct grant *grant;
 	int refusal;
 
-	if (lws_hdr_copy(wsi, path, sizeof(path), WSI_TOKEN_GET_URI) < 0 || strcmp(path, "/ws") != 0)
+	if (lws_hdr_copy(wsi, path, sizeof(path), WSI_TOKEN_GET_URI) < 0 ||
+	    strcmp(path, "/ws") != 0)
 		return HTTP_STATUS_NOT_FOUND;
 	if (!identify(sv, wsi, &grant, &refusal))
 		return refusal;
@@ -249,7 +259,8 @@ static void expire(lws_sorted_usec_list_t *timer)
 	lws_callback_on_writable(ws->wsi);
 }
 
-/* libwebsockets gives a connection fresh memory when it is upgraded, hence who it is is found out again. */
+/* libwebsockets gives a connection fresh memory when it is upgraded, hence who it is is found out
+ * again. */
 int ws_open(struct ws *ws, struct service *sv, struct lws *wsi)
 {
 	int refusal;
@@ -264,7 +275,8 @@ int ws_open(struct ws *ws, struct service *sv, struct lws *wsi)
 	ws->subscriber = (struct subscriber){.grant = ws->grant, .notify = notify};
 	service_join(sv, &ws->subscriber);
 	int64_t left = ws->grant->expires_ms - clock_wall_ms();
-	lws_sul_schedule(lws_get_context(wsi), 0, &ws->expiry, expire, (left > 0 ? left : 0) * LWS_US_PER_MS + 1);
+	lws_sul_schedule(lws_get_context(wsi), 0, &ws->expiry, expire,
+			 (left > 0 ? left : 0) * LWS_US_PER_MS + 1);
 	return 0;
 }
 
@@ -272,7 +284,8 @@ void ws_close(struct ws *ws)
 {
 	if (!ws->wsi)
 		return;
-	lws_sul_schedule(lws_get_context(ws->wsi), 0, &ws->release, NULL, LWS_SET_TIMER_USEC_CANCEL);
+	lws_sul_schedule(lws_get_context(ws->wsi), 0, &ws->release, NULL,
+			 LWS_SET_TIMER_USEC_CANCEL);
 	lws_sul_schedule(lws_get_context(ws->wsi), 0, &ws->expiry, NULL, LWS_SET_TIMER_USEC_CANCEL);
 	if (ws->grant)
 		service_leave(ws->service, &ws->subscriber);

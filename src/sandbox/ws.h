@@ -1,7 +1,9 @@
-/* ws.h - the WebSocket connections: a message in, an answer out; notifications to those that came with a token.
+/* ws.h - the WebSocket connections: a message in, an answer out; notifications to those that came
+ * with a token.
  *
- * All that is ready for a connection leaves in as few TLS records as it fits. A connection is not read while it has too
- * much untaken output, and one that lets notifications pile up beyond a bound is dropped. */
+ * All that is ready for a connection leaves in as few TLS records as it fits. A connection is not
+ * read while it has too much untaken output, and one that lets notifications pile up beyond a bound
+ * is dropped. */
 #pragma once
 
 #include <libwebsockets.h>
@@ -18,10 +20,11 @@ struct ws {
 	struct grant *grant; /* NULL: came with an API key and may do everything */
 	struct buf in;       /* the beginning of a message that comes in fragments */
 	struct buf out;      /* whole frames */
-	size_t ready;        /* so many bytes of out may be sent now; the others are held back (--delay-ms) */
-	struct buf held;     /* struct held of the others */
-	bool paused;         /* not read, for want of room in out */
-	bool doomed;         /* too slow: about to be dropped */
+	size_t ready; /* so many bytes of out may be sent now; the others are held back (--delay-ms)
+		       */
+	struct buf held; /* struct held of the others */
+	bool paused;     /* not read, for want of room in out */
+	bool doomed;     /* too slow: about to be dropped */
 	bool expired;
 	lws_sorted_usec_list_t release, expiry;
 };

@@ -33,6 +33,7 @@ class Many(Case):
 class Limit(Case):
     @scene(max_clients=3)
     def test_beyond_max_clients(self, service, daemon, client):
+        eventually(lambda: client.ask({"op": "status"})["clients"] == 1, "nobody else is left")
         with daemon.client() as second, daemon.client() as third:
             for c in (second, third):
                 c.barrier()
@@ -47,7 +48,7 @@ class Limit(Case):
             welcome.barrier()
         self.assertEqual(5, client.ask({"op": "stats"})["stats"]["hpkvd_clients_refused_total"])
 
-    @scene(max_clients=1)
+    @scene(connected=False, max_clients=1)
     def test_who_is_refused_may_have_sent_something(self, service, daemon, client):
         """The last line is there to be read, whatever was on its way."""
         for _ in range(20):
@@ -94,7 +95,7 @@ class OutOfDescriptors(Case):
                 if i >= n:
                     self.assertEqual(200, client.answer()["code"])
                 client.close()
-            self.assertEqual(1, served.ask({"op": "status"})["clients"])
+            eventually(lambda: served.ask({"op": "status"})["clients"] == 1, "they have left")
 
     def test_the_connection_to_the_service_can_still_be_made_anew(self):
         """Clients who wait for a descriptor do not take the one that it needs."""
@@ -103,10 +104,14 @@ class OutOfDescriptors(Case):
             clients = self.fill(daemon, 80)
             served = clients[0]
             served.answer()
-            eventually(lambda: served.ask({"op": "stats"})["stats"]["hpkvd_accept_pauses_total"] >= 1, "accepting pauses")
-            for n in range(1, 4):
-                service.connection(n).reset()
-                self.assertEqual(200, served.ask({"op": "get", "key": "k"})["code"])
+            pauses = lambda: served.ask({"op": "stats"})["stats"]["hpkvd_accept_pauses_total"]
+            eventually(pauses, "accepting pauses")
+            service.stop_listening()
+            service.connections[0].reset()
+            before = pauses()
+            eventually(lambda: pauses() > before, "it has tried again to accept")
+            service.listen()
+            self.assertEqual(200, served.ask({"op": "get", "key": "k"})["code"])
             for client in clients:
                 client.close()
 

@@ -9,7 +9,8 @@ import time
 import unittest
 from email.utils import formatdate
 
-from edges import EdgeTest, answer_101, certs, close_frame, dead_port, frame, read_frame, read_request, stay, upgrade
+from edges import (PATIENCE_S, EdgeTest, answer_101, certs, close_frame, dead_port, frame, read_frame, read_request, stay,
+                   upgrade)
 
 
 class EndTest(EdgeTest):
@@ -207,6 +208,7 @@ class AfterItWasOpen(EndTest):
         def handler(connection):
             upgrade(connection)
             raw = socket.socket(fileno=connection.detach())
+            raw.settimeout(PATIENCE_S)
             raw.sendall(b"this is no TLS record at all" * 10)
             stay(raw)
             raw.close()

@@ -6,6 +6,7 @@
 #include "heap.h"
 #include "inflight.h"
 #include "mem.h"
+#include "pace.h"
 #include "pool.h"
 #include "sched.h"
 #include "wire.h"
@@ -88,7 +89,8 @@ static void a_peer_whose_last_request_is_removed_has_no_turn(void **state)
 	sched_init(&s);
 	TAILQ_INIT(&peer[0].waiting);
 	TAILQ_INIT(&peer[1].waiting);
-	struct pending *a = pending_make(&peer[0], OP_GET, 0), *b = pending_make(&peer[1], OP_GET, 0);
+	struct pending *a = pending_make(&peer[0], OP_GET, 0),
+		       *b = pending_make(&peer[1], OP_GET, 0);
 	sched_add(&s, a);
 	sched_add(&s, b);
 	sched_remove(&s, a);
@@ -204,6 +206,49 @@ static void blocks_of_all_sizes_are_recycled(void **state)
 	pool_fini(&pool);
 }
 
+static void a_pace_is_smooth(void **state)
+{
+	static const double rates[] = {0.5, 3, 10, 333, 1000, 20000};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rates); i++) {
+		struct pace p;
+		int64_t now = 1000, until = now + 60000;
+		double sent = 0;
+
+		pace_init(&p, rates[i], now);
+		for (now += 100000, until += 100000; now < until;
+		     now++) { /* an idle while saves up little */
+			for (; pace_allows(&p, now); sent++)
+				pace_spend(&p);
+			assert_true(pace_next(&p) > now);
+			assert_true(sent <= rates[i] * (double)(now - (until - 60000)) / 1000 +
+						    rates[i] / 50 + 1.001);
+		}
+		assert_true(sent >= rates[i] * 60 - 1);
+	}
+}
+
+static void the_next_time_is_the_right_one(void **state)
+{
+	struct pace p;
+	int64_t now = 0;
+
+	(void)state;
+	pace_init(&p, 10, now);
+	for (int i = 0; i < 50; i++) {
+		assert_true(pace_allows(&p, now));
+		pace_spend(&p);
+		assert_in_range(pace_wait_ms(&p, 3), 200, 301);
+		assert_false(pace_allows(&p, pace_next(&p) - 2));
+		now = pace_next(&p);
+	}
+	assert_in_range(now, 4900, 5060);
+	pace_init(&p, 0, 0);
+	assert_true(pace_allows(&p, 0));
+	assert_int_equal(pace_wait_ms(&p, 1000), 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -214,6 +259,8 @@ int main(void)
 		cmocka_unit_test(places_are_bounded_and_come_back),
 		cmocka_unit_test(only_older_reads_of_the_same_key_are_overtaken),
 		cmocka_unit_test(blocks_of_all_sizes_are_recycled),
+		cmocka_unit_test(a_pace_is_smooth),
+		cmocka_unit_test(the_next_time_is_the_right_one),
 	};
 
 	return cmocka_run_group_tests_name("core", tests, NULL, NULL);

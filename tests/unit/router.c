@@ -1,5 +1,5 @@
-/* The router's promises, with a fake upstream and a clock of our own: one answer each, nothing executed twice, order of
- * answers without an id, deadlines, fairness. */
+/* The router's promises, with a fake upstream and a clock of our own: one answer each, nothing
+ * executed twice, order of answers without an id, deadlines, fairness. */
 #include "test.h"
 
 #include <stdio.h>
@@ -55,7 +55,8 @@ static void world_wake_at(void *owner, int64_t at)
 	((struct world *)owner)->wake = at;
 }
 
-static const struct router_ops ops = {world_send, world_sendable, world_reconnect_ms, world_changed, world_wake_at};
+static const struct router_ops ops = {world_send, world_sendable, world_reconnect_ms, world_changed,
+				      world_wake_at};
 
 static struct world *world_new(unsigned in_flight, size_t max_waiting)
 {
@@ -123,7 +124,8 @@ static void answer_id(struct world *w, unsigned long long id, const char *value)
 {
 	char text[200];
 
-	snprintf(text, sizeof(text), "{\"code\":200,\"value\":\"%s\",\"messageId\":%llu}", value, id);
+	snprintf(text, sizeof(text), "{\"code\":200,\"value\":\"%s\",\"messageId\":%llu}", value,
+		 id);
 	service_says(w, text, 0);
 }
 
@@ -147,7 +149,8 @@ static const char *told(struct world *w, int peer)
 }
 
 /* The peer was told one line, an error with this reason and messageId. */
-static void assert_error(struct world *w, int peer, const char *reason, const char *executed, const char *id)
+static void assert_error(struct world *w, int peer, const char *reason, const char *executed,
+			 const char *id)
 {
 	const char *text = told(w, peer);
 	char want[100];
@@ -214,7 +217,9 @@ static void answers_without_an_id_keep_the_order_of_their_requests(void **state)
 	answer(w, 2, "c");
 	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"c\",\"messageId\":3}\n");
 	answer(w, 0, "a");
-	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"a\"}\nlocal\n{\"code\":200,\"value\":\"b\"}\n");
+	assert_string_equal(
+		told(w, 0),
+		"{\"code\":200,\"value\":\"a\"}\nlocal\n{\"code\":200,\"value\":\"b\"}\n");
 	assert_int_equal(w->peer[0].unanswered, 0);
 	router_say(w->router, &w->peer[0], SPAN("at once\n"), false);
 	assert_string_equal(told(w, 0), "at once\n");
@@ -243,7 +248,8 @@ static void requests_wait_for_the_connection_and_then_time_out_unsent(void **sta
 
 	(void)state;
 	w->reconnect_ms = 70;
-	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":50}", 100);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":50}",
+	    100);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"2\",\"messageId\":2}", 100);
 	assert_int_equal(w->n_sent, 0);
 	assert_int_equal(w->wake, 150);
@@ -251,7 +257,8 @@ static void requests_wait_for_the_connection_and_then_time_out_unsent(void **sta
 	assert_string_equal(told(w, 0), "");
 	assert_int_equal(router_expire(w->router, 150), 1100);
 	const char *text = told(w, 0);
-	assert_non_null(strstr(text, "\"reason\":\"upstream_down\",\"executed\":\"no\",\"retryAfterMs\":70,\"messageId\":1}\n"));
+	assert_non_null(strstr(text, "\"reason\":\"upstream_down\",\"executed\":\"no\","
+				     "\"retryAfterMs\":70,\"messageId\":1}\n"));
 	router_up(w->router, 151);
 	assert_int_equal(w->n_sent, 1);
 	answer(w, 0, "ok");
@@ -265,7 +272,8 @@ static void a_sent_request_times_out_and_frees_its_place(void **state)
 
 	(void)state;
 	router_up(w->router, 0);
-	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":10}", 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":10}",
+	    0);
 	ask(w, 1, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2}", 0);
 	assert_int_equal(w->n_sent, 1);
 	router_expire(w->router, 10);
@@ -285,7 +293,8 @@ static void one_that_never_got_a_place_is_told_so(void **state)
 	(void)state;
 	router_up(w->router, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
-	ask(w, 1, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"1\",\"messageId\":2,\"timeoutMs\":10}", 0);
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"1\",\"messageId\":2,\"timeoutMs\":10}",
+	    0);
 	router_expire(w->router, 10);
 	assert_error(w, 1, "queue_full", "no", "2");
 	world_free(w);
@@ -322,7 +331,8 @@ static void a_read_that_a_write_has_overtaken_is_not_repeated(void **state)
 	(void)state;
 	router_up(w->router, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
-	ask(w, 1, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":9}", 0); /* somebody else's: no matter */
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":9}",
+	    0); /* somebody else's: no matter */
 	router_down(w->router);
 	assert_string_equal(told(w, 0), "");
 	told(w, 1);
@@ -373,7 +383,8 @@ static void a_repeated_read_that_runs_out_of_time_has_an_unknown_outcome(void **
 static void clients_take_turns(void **state)
 {
 	struct world *w = world_new(1, 1 << 20);
-	static const char *const line[] = {"{\"op\":\"get\",\"key\":\"a%d\"}", "{\"op\":\"get\",\"key\":\"b%d\"}"};
+	static const char *const line[] = {"{\"op\":\"get\",\"key\":\"a%d\"}",
+					   "{\"op\":\"get\",\"key\":\"b%d\"}"};
 	static const char *const want[] = {"a0", "a1", "b0", "a2", "b1", "a3"};
 	char text[100];
 
@@ -411,14 +422,59 @@ static void a_full_network_holds_requests_back(void **state)
 	world_free(w);
 }
 
+static void a_rate_limit_spaces_requests_and_refuses_the_late_ones(void **state)
+{
+	struct router_settings settings = {.max_in_flight = 8,
+					   .max_pipeline = 8,
+					   .request_timeout_ms = 250,
+					   .rate_limit = 10,
+					   .max_waiting_bytes = 1 << 20};
+	struct world *w = world_new(8, 1 << 20);
+	struct router *unpaced = w->router;
+
+	(void)state;
+	w->router = router_new(&settings, &ops, w, &w->stats, 42);
+	router_up(w->router, 1000);
+	for (int i = 1; i <= 5; i++) {
+		char line[100];
+		snprintf(line, sizeof(line), "{\"op\":\"get\",\"key\":\"a\",\"messageId\":%d}", i);
+		ask(w, 0, line, 1000);
+	}
+	assert_int_equal(w->n_sent, 1);
+	assert_in_range(w->wake, 1100, 1101);
+	int64_t now = router_expire(w->router, w->wake);
+	assert_int_equal(w->n_sent, 2);
+	assert_in_range(now, 1200, 1202);
+	router_expire(w->router, now);
+	assert_int_equal(w->n_sent, 3);
+	assert_string_equal(told(w, 0), "");
+	router_expire(w->router, 1250);
+	const char *text = told(w, 0);
+	assert_non_null(
+		strstr(text, "\"reason\":\"timeout\",\"executed\":\"unknown\",\"messageId\":3}"));
+	assert_non_null(
+		strstr(text, "\"reason\":\"rate_limited\",\"executed\":\"no\",\"retryAfterMs\":"));
+	assert_int_equal(w->n_sent, 3);
+	router_leave(w->router, &w->peer[0]);
+	router_free(w->router);
+	w->router = unpaced;
+	world_free(w);
+}
+
 static void too_much_waiting_is_refused(void **state)
 {
 	struct world *w = world_new(8, 1000);
 
 	(void)state;
 	for (int i = 0; i < 3; i++)
-		ask(w, i, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"012345678901234567890123456789\",\"messageId\":7}", 0);
-	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"012345678901234567890123456789\",\"messageId\":8}", 0);
+		ask(w, i,
+		    "{\"op\":\"set\",\"key\":\"a\",\"value\":\"012345678901234567890123456789\","
+		    "\"messageId\":7}",
+		    0);
+	ask(w, 0,
+	    "{\"op\":\"set\",\"key\":\"a\",\"value\":\"012345678901234567890123456789\","
+	    "\"messageId\":8}",
+	    0);
 	assert_error(w, 0, "queue_full", "no", "8");
 	world_free(w);
 }
@@ -517,6 +573,7 @@ int main(void)
 		cmocka_unit_test(a_repeated_read_that_runs_out_of_time_has_an_unknown_outcome),
 		cmocka_unit_test(clients_take_turns),
 		cmocka_unit_test(a_full_network_holds_requests_back),
+		cmocka_unit_test(a_rate_limit_spaces_requests_and_refuses_the_late_ones),
 		cmocka_unit_test(too_much_waiting_is_refused),
 		cmocka_unit_test(a_client_with_a_full_pipeline_is_not_read),
 		cmocka_unit_test(a_client_that_leaves_takes_its_unsent_requests_along),

@@ -1,0 +1,45 @@
+"""rate_limit: requests go out evenly, no faster, and one whose time is up before its turn is refused unsent."""
+
+import time
+
+from harness import Case, Daemon, FakeService
+
+RATE = 20
+
+
+class Pace(Case):
+    def test_requests_go_out_no_faster_than_the_limit(self):
+        arrivals = []
+
+        def answer(request):
+            arrivals.append(time.monotonic())
+            return request.reply(value="v")
+
+        with FakeService(answer=answer) as service, Daemon(service, rate_limit=RATE) as daemon, daemon.client() as client:
+            daemon.wait_state("connected")
+            client.send(*({"op": "get", "key": "k", "messageId": n} for n in range(15)))
+            self.assertEqual(list(range(15)), [a["messageId"] for a in client.answers(15)])
+        # One may go at once; each of the others needs its part of a second. More time is always possible, less is not.
+        self.assertGreater(arrivals[-1] - arrivals[0], 14 / RATE * 0.9)
+
+    def test_what_does_not_get_its_turn_in_time_is_refused_unsent(self):
+        with FakeService() as service, Daemon(service, rate_limit=1) as daemon, daemon.client() as client:
+            daemon.wait_state("connected")
+            client.send(*({"op": "set", "key": "k", "value": "v", "timeoutMs": 300, "messageId": n} for n in range(5)))
+            answers = client.answers(5)
+            refused = [a for a in answers if a["code"] == 429]
+            self.assertGreaterEqual(len(refused), 3)
+            for answer in refused:
+                self.assertEqual("rate_limited", answer["reason"])
+                self.assertEqual("no", answer["executed"])
+                self.assertGreater(answer["retryAfterMs"], 0)
+            self.assertEqual(5 - len(refused), len(service.requests))
+
+    def test_status_tells_the_pace_and_the_wait(self):
+        with FakeService() as service:
+            with Daemon(service, rate_limit=RATE) as daemon:
+                self.assertEqual(RATE, daemon.status()["upstream"]["pace"])
+            with Daemon(service) as daemon:
+                status = daemon.wait_state("connected")["upstream"]
+                self.assertIsNone(status["pace"])
+                self.assertEqual(0, status["waitMs"])
