@@ -177,8 +177,8 @@ class WithANameServer(ResolverTest):
         server = self.name_server({("a.test", A): None, ("a.test", AAAA): None})
         driver = self.resolver(server)
         driver.ask("gap")
-        self.assertEqual(self.answer(driver, "a.test", 700), "why=no name server answered in time")
-        self.assertLess(int(driver.ask("gap")), 300)
+        self.assertEqual(self.answer(driver, "a.test", 2000), "why=no name server answered in time")
+        self.assertLess(int(driver.ask("gap")), 1000)
 
     def test_lying_server(self):
         lies = [b"", b"\x81\x80", b"\x81\x80" + b"\xff" * 8, b"\x81\x80\0\1\0\1\0\0\0\0\xc0\x0c\0\1\0\1", b"\xff" * 200,
