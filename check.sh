@@ -17,11 +17,11 @@ say() {
 
 # run LOG COMMAND... - its output goes to the log, and the end of that to the screen when it fails.
 run() {
-	log=$1
+	output=$1
 	shift
-	"$@" >"$log" 2>&1 || {
-		say "failed: $*" "(all of it is in $log)"
-		tail -n 60 "$log"
+	"$@" >"$output" 2>&1 || {
+		say "failed: $*" "(all of it is in $output)"
+		grep -vE '^  (CC|CCLD|AR) ' "$output" | tail -n 60
 		return 1
 	}
 }
@@ -32,7 +32,7 @@ configure() {
 	shift
 	mkdir -p "$dir"
 	[ -e "$dir/Makefile" ] && [ "$(cat "$dir/options" 2>/dev/null)" = "$*" ] && return
-	(cd "$dir" && run configure.log ../../configure -q "$@") && say "$*" >"$dir/options"
+	(cd "$dir" && run "$dir/configure.log" ../../configure -q "$@") && say "$*" >"$dir/options"
 }
 
 # make_step STEP ARGUMENT...
@@ -44,9 +44,9 @@ make_step() {
 
 # sum LOG RESULT... - adds up the lines "# PASS:  12" of one or more kinds of result.
 sum() {
-	log=$1
+	from=$1
 	shift
-	awk -v kinds="$*" '$1 == "#" && NF == 3 && index(" " kinds " ", " " $2 " ") { n += $3 } END { print n + 0 }' "$log"
+	awk -v kinds="$*" '$1 == "#" && NF == 3 && index(" " kinds " ", " " $2 " ") { n += $3 } END { print n + 0 }' "$from"
 }
 
 # count STEP LOG - what "make check" said in a log; fails when a test failed or none was run.

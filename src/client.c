@@ -38,6 +38,7 @@ struct client {
 	struct clients *set;
 	enum client_state state;
 	bool held;    /* not read further until there is room */
+	bool quiet;   /* not read, for whatever reason: in clients::quiet */
 	bool changed; /* in clients::changed */
 	int fd;
 	pid_t pid; /* of the peer when it connected; 0: unknown */
@@ -49,6 +50,7 @@ struct client {
 	int64_t gone_at;               /* when CLIENT_LEAVING ends */
 	TAILQ_ENTRY(client) of_set;    /* clients::all */
 	TAILQ_ENTRY(client) of_change; /* clients::changed */
+	TAILQ_ENTRY(client) of_quiet;  /* clients::quiet */
 };
 
 TAILQ_HEAD(client_list, client);
@@ -59,10 +61,10 @@ struct clients {
 	const struct client_ops *ops;
 	void *owner;
 	struct stats *stats;
-	struct client_list all, changed;
+	struct client_list all, changed, quiet;
 	struct event *turn_end; /* runs once all events of this turn have been handled */
-	struct event *hangups;  /* armed while there are half-closed clients */
-	unsigned n, half_closed;
+	struct event *hangups;  /* armed while there are quiet clients */
+	unsigned n;
 	uint64_t last_number;
 	char input[READ_MAX]; /* shared: what is not handed on within the turn moves to the client's
 				 line reader */
@@ -86,6 +88,7 @@ struct clients *clients_new(struct event_base *base, const struct client_setting
 	cs->stats = stats;
 	TAILQ_INIT(&cs->all);
 	TAILQ_INIT(&cs->changed);
+	TAILQ_INIT(&cs->quiet);
 	cs->turn_end = event_new(base, -1, 0, on_turn_end, cs);
 	cs->hangups = event_new(base, -1, EV_PERSIST, on_hangup_check, cs);
 	return cs;
@@ -104,16 +107,26 @@ static void client_log(enum log_level level, const struct client *c, const char 
 
 /* ---- states ---- */
 
-static void count_half_closed(struct clients *cs, int change)
+/* Whether the client is read. Of one that is not, no event tells when it goes: it is looked at now
+ * and then. */
+static void client_read(struct client *c, bool on)
 {
 	static const struct timeval interval = {HANGUP_CHECK_MS / 1000,
 						HANGUP_CHECK_MS % 1000 * 1000};
+	struct clients *cs = c->set;
 
-	cs->half_closed = (unsigned)((int)cs->half_closed + change);
-	if (cs->half_closed == 0)
-		event_del(cs->hangups);
-	else if (!event_pending(cs->hangups, EV_TIMEOUT, NULL))
-		event_add(cs->hangups, &interval);
+	if (c->quiet != on)
+		return;
+	c->quiet = !on;
+	if (on) {
+		event_add(&c->read, NULL);
+		TAILQ_REMOVE(&cs->quiet, c, of_quiet);
+	} else {
+		event_del(&c->read);
+		TAILQ_INSERT_TAIL(&cs->quiet, c, of_quiet);
+		if (!event_pending(cs->hangups, EV_TIMEOUT, NULL))
+			event_add(cs->hangups, &interval);
+	}
 }
 
 static void client_set_state(struct client *c, enum client_state state)
@@ -123,11 +136,7 @@ static void client_set_state(struct client *c, enum client_state state)
 	if (log_level() >= LOG_LEVEL_DEBUG)
 		log_debug("client %llu: %s -> %s", (unsigned long long)c->peer.number,
 			  state_names[c->state], state_names[state]);
-	if (c->state == CLIENT_HALF_CLOSED)
-		count_half_closed(c->set, -1);
 	c->state = state;
-	if (c->state == CLIENT_HALF_CLOSED)
-		count_half_closed(c->set, +1);
 }
 
 /* Leaves the core: no answer will reach it any more. */
@@ -137,7 +146,7 @@ static void client_leave(struct client *c)
 		return;
 	c->set->ops->left(c->set->owner, &c->peer);
 	client_set_state(c, CLIENT_LEAVING);
-	event_del(&c->read);
+	client_read(c, false);
 }
 
 static void client_free(struct client *c)
@@ -148,6 +157,7 @@ static void client_free(struct client *c)
 	client_log(LOG_LEVEL_DEBUG, c, "closed");
 	if (c->changed)
 		TAILQ_REMOVE(&cs->changed, c, of_change);
+	TAILQ_REMOVE(&cs->quiet, c, of_quiet); /* whoever has left is not read */
 	TAILQ_REMOVE(&cs->all, c, of_set);
 	cs->n--;
 	if (c->write)
@@ -206,9 +216,15 @@ unsigned clients_count(const struct clients *cs)
 
 /* ---- bytes in ---- */
 
+/* What the client has not taken, and what waits for its turn among the answers. */
+static size_t unread_output(const struct client *c)
+{
+	return buf_len(&c->out) + c->peer.kept_bytes;
+}
+
 static bool may_read(struct client *c)
 {
-	return buf_len(&c->out) < c->set->settings.output_soft &&
+	return unread_output(c) < c->set->settings.output_soft &&
 	       c->set->ops->may_read(c->set->owner, &c->peer);
 }
 
@@ -238,18 +254,14 @@ static void obey(struct client *c, enum line_verdict verdict)
 	if (hold == c->held)
 		return;
 	c->held = hold;
-	if (hold) {
-		c->set->stats->client_reads_held++;
-		event_del(&c->read);
-	} else if (c->state == CLIENT_OPEN) {
-		event_add(&c->read, NULL);
-	}
+	c->set->stats->client_reads_held += hold;
+	client_read(c, !hold && c->state == CLIENT_OPEN);
 }
 
 static void end_of_input(struct client *c)
 {
 	client_set_state(c, CLIENT_HALF_CLOSED);
-	event_del(&c->read);
+	client_read(c, false);
 	line_finish(&c->lines);
 	clients_changed(c->set, &c->peer); /* it may have got all its answers already */
 }
@@ -277,7 +289,7 @@ void clients_changed(struct clients *cs, struct peer *peer)
 {
 	struct client *c = client_of(peer);
 
-	if (c->changed || (!buf_len(&c->out) && !c->held && c->state == CLIENT_OPEN))
+	if (c->changed || (!unread_output(c) && !c->held && c->state == CLIENT_OPEN))
 		return;
 	c->changed = true;
 	TAILQ_INSERT_TAIL(&cs->changed, c, of_change);
@@ -335,7 +347,7 @@ static void client_settle(struct client *c)
 		client_free(c);
 		return;
 	}
-	if (c->state != CLIENT_LEAVING && buf_len(&c->out) > c->set->settings.output_hard)
+	if (c->state != CLIENT_LEAVING && unread_output(c) > c->set->settings.output_hard)
 		drop_slow(c);
 	if (buf_len(&c->out)) {
 		wait_writable(c);
@@ -378,8 +390,9 @@ static void on_turn_end(evutil_socket_t fd, short what, void *arg)
 
 /* ---- peers that have gone without a word ---- */
 
-/* A half-closed client is not read, so only its socket's hangup tells that nobody is there to get
- * the answers. */
+/* Of a client that is not read (held, or half-closed) only its socket's hangup tells that nobody is
+ * there to get the answers. The kernel reports that once both directions are shut, so half-closing
+ * is no hangup. */
 static void on_hangup_check(evutil_socket_t fd, short what, void *arg)
 {
 	struct clients *cs = arg;
@@ -387,13 +400,14 @@ static void on_hangup_check(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	for (struct client *c = TAILQ_FIRST(&cs->all); c; c = next) {
-		next = TAILQ_NEXT(c, of_set);
+	for (struct client *c = TAILQ_FIRST(&cs->quiet); c; c = next) {
+		next = TAILQ_NEXT(c, of_quiet);
 		struct pollfd p = {.fd = c->fd};
-		if (c->state == CLIENT_HALF_CLOSED && poll(&p, 1, 0) == 1 &&
-		    p.revents & (POLLHUP | POLLERR))
+		if (poll(&p, 1, 0) == 1 && p.revents & (POLLHUP | POLLERR))
 			client_free(c);
 	}
+	if (TAILQ_EMPTY(&cs->quiet))
+		event_del(cs->hangups);
 }
 
 /* ---- the end ---- */

@@ -5,7 +5,8 @@
 
 #include <stdint.h>
 
-/* Never jumps; stands still while the machine sleeps. For deadlines and durations. */
+/* Never jumps; stands still while the machine sleeps. For deadlines and durations of more than a
+ * few milliseconds. */
 int64_t clock_mono_ms(void);
 
 /* Wall-clock time since 1970, for what people and the service read. Never for durations. */

@@ -139,7 +139,7 @@ static void client_left(void *owner, struct peer *peer)
 {
 	struct daemon *d = owner;
 
-	router_leave(d->router, peer);
+	router_leave(d->router, peer, clock_mono_ms());
 	if (d->listener)
 		listener_resume(d->listener); /* a descriptor is free in a moment */
 }

@@ -4,6 +4,8 @@
 
 #include <endian.h>
 
+enum { PLAIN_DIGITS = 18 }; /* decimal digits that an int64_t always holds */
+
 /* --- what a string means --- */
 
 struct span json_string_raw(const struct json_value *string)
@@ -297,8 +299,32 @@ static struct decimal take_apart(struct span text)
 	return d;
 }
 
+/* The usual case, on the path of every message: nothing but digits, and few enough of them. */
+static bool plain_integer(struct span text, int64_t *out)
+{
+	int64_t value = 0;
+
+	if (text.n > PLAIN_DIGITS)
+		return false;
+	for (size_t i = 0; i < text.n; i++) {
+		if (text.p[i] < '0' || text.p[i] > '9')
+			return false;
+		value = value * 10 + (text.p[i] - '0');
+	}
+	*out = value;
+	return true;
+}
+
 bool json_number_integer(const struct json_value *number, int64_t min, int64_t max, int64_t *out)
 {
+	int64_t plain;
+
+	if (plain_integer(number->text, &plain)) {
+		if (plain < min || plain > max)
+			return false;
+		*out = plain;
+		return true;
+	}
 	struct decimal d = take_apart(number->text);
 	uint64_t value = 0;
 

@@ -83,14 +83,16 @@ struct link_context {
 	struct event_base *base;
 	SSL_CTX *tls;
 	struct lws_context *lws;
-	struct lws_vhost *direct,
-		*proxied; /* a proxy is a property of a vhost, not of a connection */
+	/* A proxy is a property of a vhost, not of a connection. */
+	struct lws_vhost *direct, *proxied;
 	struct event *tick;
 	LIST_HEAD(, link) links;
 	unsigned inside; /* how deep we are between enter() and leave() */
 	bool tick_stale; /* a link changed its state */
-	unsigned long
-		tls_fault; /* OpenSSL's code of what went wrong in the current entry; 0: nothing */
+	/* What went wrong with TLS in the current entry, as OpenSSL and as the kernel name it; 0:
+	 * nothing. */
+	unsigned long tls_fault;
+	int tls_errno;
 };
 
 struct link {
@@ -122,7 +124,6 @@ struct link {
 	size_t written;    /* bytes in this turn */
 	size_t in_library; /* bytes of the last write that the library still holds, or a little more
 			    */
-	bool was_unsent;   /* at the end of a turn: drained() is owed */
 	bool kicked, ping_wanted;
 	int close_wanted; /* code of the close frame to send; 0: none */
 
@@ -180,6 +181,7 @@ static bool serve(struct link *l, short revents)
 		.fd = lws_get_socket_fd(l->wsi), .events = POLLIN | POLLOUT, .revents = revents};
 
 	l->ctx->tls_fault = 0;
+	l->ctx->tls_errno = 0;
 	errno = 0;
 	lws_service_fd(l->ctx->lws, &p);
 	return l->wsi;
@@ -327,6 +329,7 @@ static const struct {
 	{"HS: PROTOCOL malformed",
 	 "the answer to the upgrade names a subprotocol that was not offered"},
 	{"proxy not h1", "the proxy refused to connect"},
+	{"http_proxy", "the proxy refused to connect"},
 	{"proxy conn dead", "the proxy closed the connection"},
 	{"proxy read err", "the proxy closed the connection"},
 };
@@ -368,7 +371,7 @@ static int retry_after(struct lws *wsi)
 
 static void on_failed(struct link *l, struct lws *wsi, const char *theirs, size_t n)
 {
-	int err = errno;
+	int err = errno_phrase(errno) ? errno : l->ctx->tls_errno;
 	SSL *ssl = l->tls ? lws_get_ssl(wsi) : NULL;
 	long verdict = ssl ? SSL_get_verify_result(ssl) : X509_V_OK;
 	int status = (int)lws_http_client_http_response(wsi);
@@ -678,7 +681,7 @@ static bool wants_to_write(const struct link *l)
  * was enough for a turn. */
 static void write_on(struct link *l)
 {
-	bool more = true;
+	bool more = true, had_unsent = link_unsent(l);
 
 	l->written = 0;
 	for (int i = 0; more && i < WRITES; i++) {
@@ -691,10 +694,8 @@ static void write_on(struct link *l)
 	}
 	if (more && l->state == LINK_OPEN)
 		event_add(l->writable, NULL);
-	bool unsent = link_unsent(l);
-	if (l->was_unsent && !unsent && l->state == LINK_OPEN)
+	if (had_unsent && !link_unsent(l) && l->state == LINK_OPEN)
 		l->ops->drained(l->owner);
-	l->was_unsent = unsent;
 }
 
 static void read_on(struct link *l)
@@ -883,8 +884,10 @@ static void on_tls_info(const SSL *ssl, int where, int ret)
 {
 	struct link_context *ctx = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
 
-	if ((where & SSL_CB_EXIT) && ret <= 0 && ERR_peek_last_error())
-		ctx->tls_fault = ERR_peek_last_error();
+	if (!(where & SSL_CB_EXIT) || ret > 0)
+		return;
+	ctx->tls_fault = ERR_peek_last_error();
+	ctx->tls_errno = errno;
 }
 
 static SSL_CTX *make_tls(struct link_context *ctx, const char *ca_file, const char **why)

@@ -56,8 +56,7 @@ struct link_ops {
 	 * link_free() on this link from within. */
 	void (*message)(void *owner, struct span text, unsigned flags);
 	void (*pong)(void *owner);
-	/* Bytes queued have fallen to nothing after link_unsent() was above zero at the end of a
-	 * turn. */
+	/* The kernel has taken all that was queued: each time, however little it was. */
 	void (*drained)(void *owner);
 	/* The link is down: exactly once for each link that link_connect() returned, unless
 	 * link_free() came first. The owner then calls link_free(), from within if it likes. */

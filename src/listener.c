@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 #include <fcntl.h>
 
@@ -15,6 +16,7 @@
 
 enum {
 	BACKLOG = 4096,
+	LOCK_TRIES = 200, /* for the folder, 10 ms apart */
 	ACCEPTS_MAX = 64, /* in one turn of the loop */
 	PAUSE_MS = 1000,  /* until accepting is tried again without a hint */
 };
@@ -60,6 +62,22 @@ static int clear_path(const struct sockaddr_un *at)
 	return err;
 }
 
+/* Whoever has the lock as we do holds it for microseconds, so it is waited for; but not for ever,
+ * since anybody who may open the folder can hold it. */
+static int lock_soon(int fd)
+{
+	static const struct timespec pause = {0, 10000000};
+
+	for (int i = 0; i < LOCK_TRIES; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return -errno;
+		nanosleep(&pause, NULL);
+	}
+	return -EBUSY;
+}
+
 /* Two daemons that start at once both find the stale socket: the lock lets one through at a time,
  * and it is held for as long as it takes to bind. It lies on the folder, so it leaves no file
  * behind. */
@@ -72,10 +90,8 @@ static int lock_folder(const char *path)
 	int fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int err = fd < 0 ? -errno : 0;
 	free(folder);
-	if (err == 0 && flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		err = errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
+	if (err == 0 && (err = lock_soon(fd)) < 0)
 		close(fd);
-	}
 	return err < 0 ? err : fd;
 }
 

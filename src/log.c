@@ -61,7 +61,7 @@ static bool stderr_is_journal(void)
 	return answer;
 }
 
-/* Copies text to out with control characters as \xNN, cutting what does not fit. Returns the
+/* Copies text to out with all but printable ASCII as \xNN, cutting what does not fit. Returns the
  * length. */
 static size_t escape(char *out, size_t size, const char *text)
 {
@@ -69,7 +69,7 @@ static size_t escape(char *out, size_t size, const char *text)
 
 	for (; *text && n + 5 < size; text++) {
 		unsigned char c = (unsigned char)*text;
-		if (c >= 0x20 && c != 0x7f)
+		if (c >= 0x20 && c < 0x7f)
 			out[n++] = (char)c;
 		else
 			n += (size_t)snprintf(out + n, size - n, "\\x%02x", c);

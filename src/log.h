@@ -2,9 +2,9 @@
  * when stderr is the journal. The only mutable global state of the program lives behind this
  * header: the level.
  *
- * Bytes outside printable ASCII and valid-looking UTF-8 are escaped here, so peers cannot forge
- * lines or terminal codes. errno is preserved: logging never changes what the next line sees.
- * Secrets never come here: who holds one redacts it first. */
+ * All but printable ASCII is escaped here, so peers cannot forge lines or terminal codes. errno is
+ * preserved: logging never changes what the next line sees. Secrets never come here: who holds one
+ * redacts it first. */
 #pragma once
 
 #include <stdbool.h>

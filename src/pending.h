@@ -58,6 +58,7 @@ struct peer {
 	TAILQ_ENTRY(peer) turn;       /* sched::turns, while something is waiting */
 	uint32_t unanswered;          /* router: the length of pendings */
 	uint32_t unsent_bytes;        /* router: memory of those that wait to be sent */
+	size_t kept_bytes;            /* router: of answers that wait for those before them */
 };
 
 static inline struct span pending_id(const struct pending *p)

@@ -5,10 +5,10 @@
 
 #include "mem.h"
 
-/* Sizes of a class, and how many free blocks of it are kept: 1.2 MiB in all at most. */
+/* Sizes of a class, and how many free blocks of it are kept: 1.5 MiB in all at most. */
 static const struct {
 	size_t size, keep;
-} classes[POOL_CLASSES] = {{256, 2048}, {512, 512}, {1024, 256}, {4608, 32}};
+} classes[POOL_CLASSES] = {{256, 2048}, {512, 512}, {1024, 256}, {2048, 128}, {4096, 64}};
 
 static int class_of(size_t n)
 {
@@ -17,6 +17,13 @@ static int class_of(size_t n)
 	while (c < POOL_CLASSES && n > classes[c].size)
 		c++;
 	return c;
+}
+
+size_t pool_size(size_t n)
+{
+	int c = class_of(n);
+
+	return c == POOL_CLASSES ? n : classes[c].size;
 }
 
 void *pool_get(struct pool *pool, size_t n)

@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-enum { POOL_CLASSES = 4 };
+enum { POOL_CLASSES = 5 };
 
 struct pool {
 	struct {
@@ -14,6 +14,9 @@ struct pool {
 		size_t n;
 	} free[POOL_CLASSES];
 };
+
+/* What a block of n bytes takes in fact: ask for that size, and sums of sizes are true. */
+size_t pool_size(size_t n);
 
 void *pool_get(struct pool *pool, size_t n); /* uninitialised; n is needed again for pool_put() */
 void pool_put(struct pool *pool, void *p, size_t n);

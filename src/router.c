@@ -10,6 +10,8 @@
 #include "pool.h"
 #include "sched.h"
 
+enum { OUTPUT_START = 4096 }; /* bytes: room for a batch of answers without growing step by step */
+
 struct router {
 	struct router_settings settings;
 	const struct router_ops *ops;
@@ -62,7 +64,7 @@ static void watch_deadline(struct router *r, struct pending *p, int64_t at)
 static struct pending *pending_new(struct router *r, struct peer *peer, size_t text_max,
 				   bool with_id)
 {
-	size_t size = sizeof(struct pending) + text_max;
+	size_t size = pool_size(sizeof(struct pending) + text_max);
 	struct pending *p = pool_get(&r->pool, size);
 
 	memset(p, 0, sizeof(*p));
@@ -120,6 +122,7 @@ static void flush_ordered(struct router *r, struct peer *peer)
 	while ((p = TAILQ_FIRST(&peer->ordered)) && p->state == PENDING_ANSWERED) {
 		struct span line = buf_span(&p->answer);
 		TAILQ_REMOVE(&peer->ordered, p, in_order);
+		peer->kept_bytes -= line.n;
 		buf_add(peer->out, line.p, line.n);
 		pending_finish(r, p);
 	}
@@ -131,7 +134,15 @@ static struct buf *answer_begin(struct pending *p)
 {
 	if (p->id_len == 0 && TAILQ_FIRST(&p->peer->ordered) != p)
 		return &p->answer;
+	if (!p->peer->out->p)
+		buf_room(p->peer->out, OUTPUT_START);
 	return p->peer->out;
+}
+
+static void keep_answer(struct pending *p)
+{
+	p->state = PENDING_ANSWERED;
+	p->peer->kept_bytes += buf_len(&p->answer);
 }
 
 static void answer_done(struct router *r, struct pending *p)
@@ -139,13 +150,13 @@ static void answer_done(struct router *r, struct pending *p)
 	struct peer *peer = p->peer;
 
 	if (buf_len(&p->answer)) {
-		p->state = PENDING_ANSWERED;
-		return;
+		keep_answer(p);
+	} else {
+		if (p->id_len == 0)
+			TAILQ_REMOVE(&peer->ordered, p, in_order);
+		pending_finish(r, p);
+		flush_ordered(r, peer);
 	}
-	if (p->id_len == 0)
-		TAILQ_REMOVE(&peer->ordered, p, in_order);
-	pending_finish(r, p);
-	flush_ordered(r, peer);
 	r->ops->changed(r->owner, peer);
 }
 
@@ -169,8 +180,9 @@ void router_say(struct router *r, struct peer *peer, struct span line, bool with
 		return;
 	}
 	struct pending *p = pending_new(r, peer, 0, false);
-	p->state = PENDING_ANSWERED;
 	buf_add(&p->answer, line.p, line.n);
+	keep_answer(p);
+	r->ops->changed(r->owner, peer);
 }
 
 /* ---- sending ---- */
@@ -346,6 +358,25 @@ void router_down(struct router *r)
 
 /* ---- time ---- */
 
+/* Why it was not sent in its time. */
+static void answer_unsent(struct router *r, struct pending *p)
+{
+	if (p->sent_before)
+		answer_error(r, p, REPLY_OUTCOME_UNKNOWN, NULL, -1);
+	else if (!r->up)
+		answer_error(r, p, REPLY_UPSTREAM_DOWN, NULL, r->ops->reconnect_ms(r->owner));
+	else if (inflight_full(&r->inflight))
+		answer_error(r, p, REPLY_QUEUE_FULL,
+			     "not sent within its time: max_in_flight requests were on their way "
+			     "ahead of it",
+			     -1);
+	else if (!r->ops->sendable(r->owner))
+		answer_error(r, p, REPLY_QUEUE_FULL,
+			     "not sent within its time: the network takes no more at present", -1);
+	else
+		answer_error(r, p, REPLY_RATE_LIMITED, NULL, (long)router_pace_wait_ms(r));
+}
+
 static void expire(struct router *r, struct pending *p)
 {
 	if (p->state == PENDING_SENT) {
@@ -354,17 +385,7 @@ static void expire(struct router *r, struct pending *p)
 		return;
 	}
 	r->stats->requests_unsent++;
-	if (p->sent_before)
-		answer_error(r, p, REPLY_OUTCOME_UNKNOWN, NULL, -1);
-	else if (r->up && !inflight_full(&r->inflight) && r->settings.rate_limit > 0)
-		answer_error(r, p, REPLY_RATE_LIMITED, NULL, (long)router_pace_wait_ms(r));
-	else if (r->up)
-		answer_error(r, p, REPLY_QUEUE_FULL,
-			     "not sent within its time: as many requests as max_in_flight allows "
-			     "were ahead of it",
-			     -1);
-	else
-		answer_error(r, p, REPLY_UPSTREAM_DOWN, NULL, r->ops->reconnect_ms(r->owner));
+	answer_unsent(r, p);
 }
 
 int64_t router_expire(struct router *r, int64_t now)
@@ -390,18 +411,29 @@ void router_join(struct router *r, struct peer *peer)
 	TAILQ_INIT(&peer->ordered);
 	TAILQ_INIT(&peer->waiting);
 	peer->unanswered = 0;
+	peer->kept_bytes = 0;
 	peer->unsent_bytes = 0;
 }
 
-void router_leave(struct router *r, struct peer *peer)
+/* A request that was sent keeps its place until it is answered, but no longer than others would:
+ * its client, who may have asked for ten minutes, is not there any more. */
+static void orphan(struct router *r, struct pending *p, int64_t now)
+{
+	p->peer = NULL;
+	if (p->deadline.at > now + r->settings.request_timeout_ms) {
+		heap_remove(&r->deadlines, &p->deadline);
+		watch_deadline(r, p, now + r->settings.request_timeout_ms);
+	}
+}
+
+void router_leave(struct router *r, struct peer *peer, int64_t now)
 {
 	struct pending *p;
 
 	while ((p = TAILQ_FIRST(&peer->pendings))) {
 		TAILQ_REMOVE(&peer->pendings, p, of_peer);
-		if (p->state ==
-		    PENDING_SENT) { /* keeps its place until it is answered or its time is up */
-			p->peer = NULL;
+		if (p->state == PENDING_SENT) {
+			orphan(r, p, now);
 			continue;
 		}
 		if (p->state == PENDING_WAITING)

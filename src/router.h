@@ -52,7 +52,7 @@ void router_free(struct router *r); /* all peers have left */
 
 void router_join(struct router *r, struct peer *peer); /* out and number are set */
 /* What it has not sent is dropped; answers to what it has sent are for nobody. */
-void router_leave(struct router *r, struct peer *peer);
+void router_leave(struct router *r, struct peer *peer, int64_t now);
 
 /* A remote request (get … increment). Its spans are copied where needed. */
 void router_request(struct router *r, struct peer *peer, const struct request *request,

@@ -20,6 +20,7 @@ enum {
 	UNSENT_MAX = 256 << 10,    /* bytes that may wait in the link before the router keeps its
 				      requests itself */
 	COMPLAIN_EVERY_MS = 10000, /* about unusable messages */
+	RETRY_AFTER_MAX_MS = 600000,
 	STABLE_MAX_MS = 30000, /* a connection that has lasted so long proves that backing off can
 				  start anew */
 	ERROR_MAX = 500,
@@ -124,6 +125,16 @@ static void pause_until(struct upstream *u, enum upstream_state state, int64_t m
 	set_state(u, state, cause);
 }
 
+/* What the service asked for by Retry-After. Whoever answers in its place may ask for a day; but
+ * ten minutes at most are obeyed, so that a service that is back does not stay unused for long. */
+static int64_t asked_pause_ms(const struct upstream *u, const struct link_end *end)
+{
+	int64_t backoff = u->settings.backoff_max_ms, ms = (int64_t)end->retry_after_s * 1000;
+	int64_t most = backoff > RETRY_AFTER_MAX_MS ? backoff : RETRY_AFTER_MAX_MS;
+
+	return ms < most ? ms : most;
+}
+
 static void attempt_failed(struct upstream *u, const struct link_end *end)
 {
 	int64_t ms;
@@ -136,8 +147,8 @@ static void attempt_failed(struct upstream *u, const struct link_end *end)
 		return;
 	}
 	ms = backoff_ms(u);
-	if (end && end->retry_after_s > 0 && ms < (int64_t)end->retry_after_s * 1000)
-		ms = (int64_t)end->retry_after_s * 1000;
+	if (end && ms < asked_pause_ms(u, end))
+		ms = asked_pause_ms(u, end);
 	pause_until(u, UPSTREAM_BACKOFF, ms, u->last_error);
 }
 
@@ -458,6 +469,7 @@ void upstream_stop(struct upstream *u)
 {
 	set_state(u, UPSTREAM_STOPPED, "the daemon stops");
 	event_del(u->retry);
+	event_del(u->keepalive);
 	if (u->question)
 		resolver_cancel(u->question);
 	u->question = NULL;

@@ -39,9 +39,10 @@ size_t wire_head(char out[WIRE_HEAD_MAX], uint64_t id)
 
 size_t wire_body_max(const struct request *r)
 {
-	/* A value that goes as a string may be quotes and backslashes all over. */
-	return BODY_OWN.n + r->key.text.n + r->end_key.text.n + 2 * r->value.text.n +
-	       r->limit.text.n;
+	/* A value that becomes a string may be quotes and backslashes all over. */
+	size_t value = r->value.type == JSON_STRING ? r->value.text.n : 2 * r->value.text.n;
+
+	return BODY_OWN.n + r->key.text.n + r->end_key.text.n + value + r->limit.text.n;
 }
 
 static bool is_space(char c)

@@ -1,13 +1,13 @@
 #!/bin/sh
 # install-packages.sh build|try|check ... - installs the Debian packages that this needs, as far as they are missing; quick and
-# silent when none is. As root, or through sudo.
+# silent when none is. As root, or through sudo. "check" includes /etc/hosts, if there is none.
 set -eu
 
 # COMMAND:PACKAGE is a package that is wanted only where there is no such command.
 build="gcc libc6-dev make autoconf automake pkg-config:pkg-config libevent-dev libssl-dev libwebsockets-dev libcjson-dev
 	libcurl4-openssl-dev libinih-dev libsystemd-dev"
 try="openssl socat"
-check="xz-utils git libcmocka-dev clang openssl python3 python3-wsproto ca-certificates node:nodejs npm:npm shellcheck"
+check="xz-utils git libcmocka-dev clang openssl socat python3 python3-wsproto ca-certificates node:nodejs npm:npm shellcheck"
 # Other versions of clang-format lay code out in other ways: tests/lint/format.test runs only with Debian 12's.
 if grep -q '^VERSION_CODENAME=bookworm' /etc/os-release 2>/dev/null; then
 	check="$check clang-format"
@@ -32,6 +32,16 @@ is_there() {
 	*) [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ] ;;
 	esac
 }
+
+# A bare root may lack even this, and then node and python can't find "localhost".
+case " $* " in
+*" check "*)
+	if [ ! -e /etc/hosts ] && [ "$(id -u)" = 0 ]; then
+		echo "Writing /etc/hosts, which is missing: localhost is 127.0.0.1 and ::1"
+		printf '127.0.0.1 localhost\n::1 localhost\n' >/etc/hosts
+	fi
+	;;
+esac
 
 missing=
 for word in $wanted; do

@@ -195,53 +195,55 @@ static _Noreturn void run(struct service *v)
 	}
 }
 
-static const char usage[] =
-	"usage: bench-service (--cert FILE --key FILE | --plain) [--port N] [--record-per-answer]";
+static const char usage[] = "usage: bench-service (--cert FILE --key FILE | --plain) [--port N]\n"
+			    "       [--record-per-answer]";
+
+static const struct option options[] = {
+	{"port", required_argument, NULL, 'p'},        {"cert", required_argument, NULL, 'c'},
+	{"key", required_argument, NULL, 'k'},         {"plain", no_argument, NULL, 'n'},
+	{"record-per-answer", no_argument, NULL, 'r'}, {NULL, 0, NULL, 0},
+};
+
+struct settings {
+	const char *port, *certificate, *key;
+	bool plain, record_per_answer;
+};
+
+static struct settings read_options(int argc, char **argv)
+{
+	struct settings s = {.port = "0"};
+
+	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+		if (c == 'p')
+			s.port = optarg;
+		else if (c == 'c')
+			s.certificate = optarg;
+		else if (c == 'k')
+			s.key = optarg;
+		else if (c == 'n')
+			s.plain = true;
+		else if (c == 'r')
+			s.record_per_answer = true;
+		else
+			bench_die("%s", usage);
+	}
+	if (optind < argc || (!s.plain && (!s.certificate || !s.key)))
+		bench_die("%s", usage);
+	return s;
+}
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"port", required_argument, NULL, 'p'},
-		{"cert", required_argument, NULL, 'c'},
-		{"key", required_argument, NULL, 'k'},
-		{"plain", no_argument, NULL, 'n'},
-		{"record-per-answer", no_argument, NULL, 'r'},
-		{NULL, 0, NULL, 0},
-	};
-	const char *port = "0", *certificate = NULL, *key = NULL;
-	struct service v = {0};
-	bool plain = false;
+	struct settings s = read_options(argc, argv);
+	struct service v = {.record_per_answer = s.record_per_answer};
 
-	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-		switch (c) {
-		case 'p':
-			port = optarg;
-			break;
-		case 'c':
-			certificate = optarg;
-			break;
-		case 'k':
-			key = optarg;
-			break;
-		case 'n':
-			plain = true;
-			break;
-		case 'r':
-			v.record_per_answer = true;
-			break;
-		default:
-			bench_die("%s", usage);
-		}
-	}
-	if (optind < argc || (!plain && (!certificate || !key)))
-		bench_die("%s", usage);
 	prctl(PR_SET_PDEATHSIG,
 	      SIGTERM); /* whoever started the benchmark is gone: so are its tools */
 	signal(SIGPIPE, SIG_IGN);
 	bench_raise_descriptor_limit();
-	v.tls = plain ? NULL : conn_server_tls(certificate, key);
-	v.listener = bench_listen(port);
-	printf("listening on %s://127.0.0.1:%u\n", plain ? "http" : "https",
+	v.tls = s.plain ? NULL : conn_server_tls(s.certificate, s.key);
+	v.listener = bench_listen(s.port);
+	printf("listening on %s://127.0.0.1:%u\n", s.plain ? "http" : "https",
 	       bench_port(v.listener));
 	fflush(stdout);
 	run(&v);

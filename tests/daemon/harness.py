@@ -225,10 +225,11 @@ class Daemon:
     """hpkvd for a service (a FakeService, a Sandbox or a URL), with settings that differ from the tests' defaults.
 
     key_from: "file" or "environment". nofile, soft_nofile: its limits of descriptors. hosts, resolv: what it finds in /etc/hosts
-    and /etc/resolv.conf. wait: until its socket answers. folder: of another Daemon, to share the socket's path."""
+    and /etc/resolv.conf. wait: until its socket answers. folder: of another Daemon, to share the socket's path. umask:
+    what it starts with. A test that has killed it sets killed."""
 
     def __init__(self, service, *, key=KEY, key_from="file", env=(), args=(), nofile=None, soft_nofile=None, hosts=None, resolv=None, wait=True,
-                 folder=None, **settings):
+                 folder=None, umask=None, **settings):
         self.service = service if isinstance(service, FakeService) else None
         self.settings = {
             "url": service if isinstance(service, str) else service.url,
@@ -240,6 +241,7 @@ class Daemon:
         self.key, self.key_from = key, key_from
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("HPKV_")} | dict(env)
         self.args, self.nofile, self.soft_nofile, self.hosts, self.resolv, self.wait = args, nofile, soft_nofile, hosts, resolv, wait
+        self.umask, self.killed = umask, False
         self.own_folder = folder is None
         self.folder = folder or tempfile.mkdtemp(prefix="hpkvd-test-")
         self.socket = self.settings.setdefault("socket", self.folder + "/sock")
@@ -275,13 +277,15 @@ class Daemon:
         need_mounts()
         return [*UNSHARE, "sh", "-c", "".join(mounts) + 'exec "$@"', "hpkvd", *argv]
 
-    def _limit(self):
+    def _prepare(self):
         hard = self.nofile or resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (self.soft_nofile or hard, hard))
+        if self.umask is not None:
+            os.umask(self.umask)
 
     def start(self):
         argv = self._with_etc([HPKVD, "-c", self._write_files(), *self.args])
-        self.process = Process(argv, env=self.env, before_exec=self._limit if self.nofile or self.soft_nofile else None)
+        self.process = Process(argv, env=self.env, before_exec=self._prepare)
         self.pid = self.process.pid
         if self.wait:
             self.process.wait_output(rb"listens on")
@@ -306,7 +310,7 @@ class Daemon:
             self._clean_up(failed)
 
     def _end_well(self):
-        if self.process.process.poll() is None:
+        if not self.killed and self.process.process.poll() is None:
             self.process.signal(signal.SIGTERM)
             if self.service: # whom nobody answers any more the daemon need not wait for
                 self.service.hang_up()
@@ -845,7 +849,14 @@ class FakeService:
         return self.requests[self.taken - n:self.taken]
 
     def no_more_requests(self):
-        """Has every request been handed out? Only means something behind a barrier."""
+        """Has every request been handed out, those included that are on their way? For these it asks the daemon for a pong,
+        which comes behind them. Only means something once the daemon has handled what could have made it send one."""
+        with self.changed:
+            connections = [c for c in self.connections if c.open]
+        for connection in connections:
+            pongs = connection.pongs
+            connection.send_frame(Opcode.PING, b"behind what you have sent")
+            self.wait(lambda c=connection, n=pongs: c.pongs > n or not c.open, "a pong")
         return len(self.requests) == self.taken
 
 

@@ -377,7 +377,7 @@ class Addresses(Case):
 
     def test_names_that_do_not_exist(self):
         need_mounts()
-        with Daemon(f"https://nowhere.test:{free_port()}", hosts="127.0.0.1 localhost\n", resolv="") as daemon:
+        with Daemon(f"https://nowhere.test:{free_port()}", hosts="127.0.0.1 localhost\n", resolv="", connect_timeout="300ms") as daemon:
             upstream = daemon.wait_status(lambda s: s["upstream"]["lastError"], "an error")["upstream"]
             self.assertIn("nowhere.test", upstream["lastError"])
 

@@ -60,14 +60,14 @@ class Driver:
         self.process.stdin.flush()
 
     def wait(self, event, within=PATIENCE_S):
-        """The rest of the next line, which has to be this event."""
-        line = self.lines.get(timeout=within)
-        if line is None:
-            raise AssertionError(f"the driver ended instead of {event}: " + "\n".join(self.log))
-        name, _, rest = line.partition(" ")
-        if name != event:
-            raise AssertionError(f"{line!r} instead of {event}")
-        return rest.strip()
+        """The rest of the next line, which has to be this event. "drained" may come at any time and is passed over."""
+        while (line := self.lines.get(timeout=within)) is not None:
+            name, _, rest = line.partition(" ")
+            if name == event:
+                return rest.strip()
+            if name != "drained":
+                raise AssertionError(f"{line!r} instead of {event}")
+        raise AssertionError(f"the driver ended instead of {event}: " + "\n".join(self.log))
 
     def ask(self, command, event=None):
         self.tell(command)

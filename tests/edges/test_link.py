@@ -77,7 +77,8 @@ class Connecting(LinkTest):
         heads = []
 
         def handler(connection):
-            heads.append(upgrade(connection))
+            heads.append(read_request(connection))
+            connection.sendall(answer_101(heads[-1]))
             stay(connection)
 
         server = self.serve(handler)
@@ -92,7 +93,8 @@ class Connecting(LinkTest):
         heads = []
 
         def handler(connection):
-            heads.append(upgrade(connection))
+            heads.append(read_request(connection))
+            connection.sendall(answer_101(heads[-1]))
             stay(connection)
 
         path = "/ws?token=" + "t" * (15000 - 10)

@@ -131,6 +131,9 @@ class Requests(sandbox_case()):
         token = self.mint('{"exp":1,"other":[2]}')[1]["token"]
         self.assertEqual(404, self.ws(f"/ws?token={token}").ask(op=GET, key="none")["code"])
 
+    def test_a_token_carries_what_it_needs_and_no_more(self):
+        self.assertLess(len(self.mint({"junk": "x" * 1000})[1]["token"]), 500)
+
     def test_a_long_token_gets_through(self):
         token = self.mint({"subscribePatterns": [f"key:{i:04}" for i in range(3000)]})[1]["token"]
         self.assertGreater(len(token), 40000)

@@ -20,6 +20,7 @@ struct world {
 	bool sendable;
 	int64_t wake;
 	long reconnect_ms;
+	int n_changed;
 };
 
 static void world_send(void *owner, struct span head, struct span body)
@@ -46,8 +47,8 @@ static long world_reconnect_ms(void *owner)
 
 static void world_changed(void *owner, struct peer *peer)
 {
-	(void)owner;
 	assert_non_null(peer->out);
+	((struct world *)owner)->n_changed++;
 }
 
 static void world_wake_at(void *owner, int64_t at)
@@ -84,7 +85,7 @@ static struct world *world_new(unsigned in_flight, size_t max_waiting)
 static void world_free(struct world *w)
 {
 	for (int i = 0; i < PEERS; i++)
-		router_leave(w->router, &w->peer[i]);
+		router_leave(w->router, &w->peer[i], 0);
 	router_free(w->router);
 	for (int i = 0; i < PEERS; i++)
 		buf_release(&w->out[i]);
@@ -455,7 +456,7 @@ static void a_rate_limit_spaces_requests_and_refuses_the_late_ones(void **state)
 	assert_non_null(
 		strstr(text, "\"reason\":\"rate_limited\",\"executed\":\"no\",\"retryAfterMs\":"));
 	assert_int_equal(w->n_sent, 3);
-	router_leave(w->router, &w->peer[0]);
+	router_leave(w->router, &w->peer[0], 0);
 	router_free(w->router);
 	w->router = unpaced;
 	world_free(w);
@@ -463,7 +464,7 @@ static void a_rate_limit_spaces_requests_and_refuses_the_late_ones(void **state)
 
 static void too_much_waiting_is_refused(void **state)
 {
-	struct world *w = world_new(8, 1000);
+	struct world *w = world_new(8, 3 * 256);
 
 	(void)state;
 	for (int i = 0; i < 3; i++)
@@ -507,7 +508,7 @@ static void a_client_that_leaves_takes_its_unsent_requests_along(void **state)
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\"}", 0);
 	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":1}", 0);
-	router_leave(w->router, &w->peer[0]);
+	router_leave(w->router, &w->peer[0], 0);
 	assert_int_equal(w->stats.requests_abandoned, 1);
 	answer(w, 0, "for nobody");
 	assert_int_equal(w->n_sent, 2);
@@ -516,6 +517,42 @@ static void a_client_that_leaves_takes_its_unsent_requests_along(void **state)
 	assert_string_equal(told(w, 1), "{\"code\":200,\"value\":\"b\",\"messageId\":1}\n");
 	assert_string_equal(told(w, 0), "");
 	router_join(w->router, &w->peer[0]);
+	world_free(w);
+}
+
+static void answers_that_wait_for_their_turn_are_counted(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
+	router_say(w->router, &w->peer[0], SPAN("local\n"), false);
+	assert_int_equal(w->peer[0].kept_bytes, 6);
+	w->n_changed = 0;
+	answer(w, 1, "b");
+	assert_int_equal(w->peer[0].kept_bytes, 6 + strlen("{\"code\":200,\"value\":\"b\"}\n"));
+	assert_int_equal(w->n_changed, 1); /* so that its owner looks at the bounds */
+	answer(w, 0, "a");
+	assert_int_equal(w->peer[0].kept_bytes, 0);
+	world_free(w);
+}
+
+static void one_that_has_left_does_not_keep_its_places_for_long(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"timeoutMs\":600000}", 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":1,\"timeoutMs\":5000}", 0);
+	router_leave(w->router, &w->peer[0], 500);
+	assert_int_equal(w->wake, 1500);
+	router_expire(w->router, 1500);
+	assert_int_equal(w->n_sent, 2);
+	answer(w, 1, "b");
+	assert_string_equal(told(w, 1), "{\"code\":200,\"value\":\"b\",\"messageId\":1}\n");
 	world_free(w);
 }
 
@@ -577,6 +614,8 @@ int main(void)
 		cmocka_unit_test(too_much_waiting_is_refused),
 		cmocka_unit_test(a_client_with_a_full_pipeline_is_not_read),
 		cmocka_unit_test(a_client_that_leaves_takes_its_unsent_requests_along),
+		cmocka_unit_test(answers_that_wait_for_their_turn_are_counted),
+		cmocka_unit_test(one_that_has_left_does_not_keep_its_places_for_long),
 		cmocka_unit_test(an_unusable_answer_fails_its_request_alone),
 		cmocka_unit_test(stopping_refuses_what_waits_and_what_comes),
 	};

@@ -1,0 +1,161 @@
+"""SIGTERM and SIGINT: what is in flight is answered, the rest is refused, and the end is an orderly one."""
+
+import os
+import signal
+import socket
+import time
+
+from harness import WITHHELD, Case, Client, scene
+
+
+class Shutdown(Case):
+    def begin(self, daemon, number=signal.SIGTERM):
+        daemon.process.signal(number)
+        daemon.process.wait_output(rb"stopping")
+
+    def end(self, daemon):
+        self.assertEqual(0, daemon.process.wait_exit())
+
+    @scene()
+    def test_at_once_when_nothing_is_in_flight(self, service, daemon, client):
+        self.assertEqual(200, client.ask({"op": "get", "key": "k"})["code"])
+        self.begin(daemon)
+        self.assertTrue(client.at_end())
+        self.end(daemon)
+        connection = service.connections[0]
+        connection.wait_gone()
+        self.assertIn(connection.close_code, (1000, 1001)) # the service was told
+
+    @scene()
+    def test_sigint(self, service, daemon, client):
+        self.begin(daemon, signal.SIGINT)
+        self.end(daemon)
+
+    @scene(service=WITHHELD, max_in_flight=2)
+    def test_in_flight_is_answered_and_the_rest_refused(self, service, daemon, client):
+        client.send(*({"op": "set", "key": "k", "value": "v", "messageId": i} for i in range(5)))
+        sent = service.next_requests(2)
+        client.barrier()
+        self.begin(daemon)
+        answers = {a["messageId"]: a for a in client.answers(3)}
+        for i in (2, 3, 4):
+            self.assert_error(answers[i], 503, "shutting_down", "no", i)
+        # What comes now is too late, but answered.
+        self.assert_error(client.ask({"op": "set", "key": "k", "value": "late", "messageId": 5}), 503, "shutting_down", "no", 5)
+        self.assertEqual(200, client.ask({"op": "ping"})["code"])
+        for request in sent:
+            request.reply(success=True)
+        self.assertEqual({(0, 200), (1, 200)}, {(a["messageId"], a["code"]) for a in client.answers(2)})
+        self.assertTrue(client.at_end())
+        self.end(daemon)
+        self.assertTrue(service.no_more_requests())
+
+    @scene(service=WITHHELD, max_in_flight=2)
+    def test_without_ids_the_order_stays(self, service, daemon, client):
+        client.send(*({"op": "set", "key": "k", "value": "v"} for i in range(4)), {"op": "ping"})
+        sent = service.next_requests(2)
+        client.barrier()
+        self.begin(daemon)
+        client.barrier()
+        sent[1].reply(message="second")
+        sent[0].reply(message="first")
+        answers = client.answers(5)
+        self.assertEqual(["first", "second"], [a["message"] for a in answers[:2]])
+        self.assertEqual(["shutting_down"] * 2, [a["reason"] for a in answers[2:4]])
+        self.assertEqual("pong", answers[4]["message"])
+        self.end(daemon)
+
+    @scene(service=WITHHELD)
+    def test_new_connections_are_refused(self, service, daemon, client):
+        client.send({"op": "get", "key": "k"})
+        request = service.next_request()
+        self.begin(daemon)
+        client.barrier()
+        with self.assertRaises((ConnectionRefusedError, FileNotFoundError)):
+            Client(daemon.socket)
+        self.assertFalse(os.path.exists(daemon.socket))
+        request.reply()
+        self.assertEqual(200, client.answer()["code"])
+        self.end(daemon)
+
+    @scene(service=WITHHELD)
+    def test_a_service_that_does_not_answer_is_waited_for_5_s(self, service, daemon, client):
+        client.send({"op": "set", "key": "k", "value": "v", "messageId": 1})
+        service.next_request()
+        began = time.monotonic()
+        self.begin(daemon)
+        answer = client.answer()
+        self.assertEqual((504, "unknown", 1), (answer["code"], answer["executed"], answer["messageId"]))
+        self.assertTrue(client.at_end())
+        self.end(daemon)
+        self.assertGreater(time.monotonic() - began, 4)
+        self.assertLess(time.monotonic() - began, 10)
+
+    @scene(service=WITHHELD)
+    def test_the_connection_is_lost_meanwhile(self, service, daemon, client):
+        client.send({"op": "set", "key": "k", "value": "v", "messageId": 1}, {"op": "get", "key": "k", "messageId": 2})
+        service.next_requests(2)
+        self.begin(daemon)
+        service.connections[0].reset()
+        for answer in client.answers(2):
+            self.assert_error(answer, 504, "outcome_unknown", "unknown", answer["messageId"])
+        self.assertTrue(client.at_end())
+        self.end(daemon)
+        self.assertTrue(service.no_more_requests())
+
+    @scene(service=WITHHELD)
+    def test_a_second_signal_ends_it_at_once(self, service, daemon, client):
+        client.send({"op": "set", "key": "k", "value": "v", "messageId": 1})
+        service.next_request()
+        self.begin(daemon)
+        daemon.process.signal(signal.SIGTERM)
+        self.end(daemon)
+
+    @scene(connected=False, service={"silent": True})
+    def test_while_connecting(self, service, daemon, client):
+        service.wait(lambda: service.accepted, "a connection")
+        client.send({"op": "get", "key": "k", "messageId": 1})
+        client.barrier()
+        self.begin(daemon)
+        self.assert_error(client.answer(), 503, "shutting_down", "no", 1)
+        self.end(daemon)
+
+    @scene(output_soft="4K")
+    def test_a_client_that_does_not_read_is_not_waited_for_long(self, service, daemon, client):
+        with daemon.client() as deaf:
+            deaf.fill(b'{"op":"status"}\n' * 5000)
+            deaf.barrier_by(daemon)
+            began = time.monotonic()
+            self.begin(daemon)
+            self.end(daemon)
+            self.assertLess(time.monotonic() - began, 10)
+
+    @scene()
+    def test_all_answers_that_were_there_arrive(self, service, daemon, client):
+        for i in range(2000):
+            client.send({"op": "get", "key": "k", "messageId": i})
+        self.assertEqual(2000, len(client.answers(2000)))
+        client.send(*({"op": "ping", "messageId": i} for i in range(3000)))
+        client.barrier_by(daemon)
+        self.begin(daemon)
+        self.assertEqual(list(range(3000)), [a["messageId"] for a in client.answers(3000)])
+        self.assertTrue(client.at_end())
+        self.end(daemon)
+
+
+class Hangup(Case):
+    @scene()
+    def test_sighup_drops_nobody(self, service, daemon, client):
+        daemon.process.signal(signal.SIGHUP)
+        daemon.process.wait_output(rb"(?i)sighup|reload")
+        self.assertEqual(200, client.ask({"op": "get", "key": "k"})["code"])
+        self.assertEqual(1, len(service.connections))
+
+    @scene()
+    def test_sigpipe_is_nothing(self, service, daemon, client):
+        os.kill(daemon.pid, signal.SIGPIPE)
+        for _ in range(50):
+            with daemon.client() as other:
+                other.send({"op": "get", "key": "k"}, {"op": "ping"})
+                other.sock.shutdown(socket.SHUT_RD)
+        self.assertEqual(200, client.ask({"op": "get", "key": "k"})["code"])

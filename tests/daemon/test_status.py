@@ -1,0 +1,131 @@
+"""What status and stats say, in the shape that programs rely on."""
+
+import re
+import time
+
+from harness import WITHHELD, Case, Daemon, FakeService, free_port, scene
+
+NONE = type(None)
+
+STATUS = {
+    "code": int, "version": str, "protocol": int, "pid": int, "uptimeMs": int, "clients": int,
+    "upstream": {
+        "state": str, "auth": str, "url": str, "sinceMs": int, "reconnects": int, "lastError": (str, NONE),
+        "tokenExpiresInMs": (int, NONE), "inFlight": int, "queued": int, "pace": (int, float, NONE), "waitMs": (int, NONE),
+    },
+    "subscriptions": {"keys": int, "patterns": int},
+    "limits": {
+        "maxLine": int, "maxPipeline": int, "maxClients": int, "maxInFlight": int, "outputSoft": int, "outputHard": int,
+        "requestTimeoutMs": int,
+    },
+}
+
+
+class Status(Case):
+    def assert_shape(self, shape, value, path="status"):
+        if isinstance(shape, dict):
+            self.assertIsInstance(value, dict, path)
+            self.assertEqual(set(), set(shape) - set(value), f"missing in {path}")
+            for name, inner in shape.items():
+                self.assert_shape(inner, value[name], f"{path}.{name}")
+        else:
+            self.assertIsInstance(value, shape, path)
+            self.assertNotIsInstance(value, bool, path)
+
+    @scene()
+    def test_connected(self, service, daemon, client):
+        before = client.ask({"op": "status"})
+        status = client.ask({"op": "status", "messageId": "s"})
+        self.assert_shape(STATUS, status)
+        self.assertEqual(("s", 200, 1, daemon.pid), (status["messageId"], status["code"], status["protocol"], status["pid"]))
+        self.assertGreaterEqual(status["uptimeMs"], before["uptimeMs"])
+        self.assertRegex(status["version"], r"^\d+\.\d+")
+        upstream = status["upstream"]
+        self.assertEqual(("connected", "apiKey", service.url, 0, None, None, 0, 0, None, 0),
+                         tuple(upstream[name] for name in ("state", "auth", "url", "reconnects", "lastError", "tokenExpiresInMs",
+                                                           "inFlight", "queued", "pace", "waitMs")))
+        self.assertLessEqual(upstream["sinceMs"], status["uptimeMs"])
+        self.assertEqual({"keys": 0, "patterns": 0}, status["subscriptions"])
+
+    def test_not_connected(self):
+        with Daemon(f"https://localhost:{free_port()}") as daemon:
+            status = daemon.wait_status(lambda s: s["upstream"]["lastError"], "an error")
+            self.assert_shape(STATUS, status)
+            self.assertIn(status["upstream"]["state"], ("connecting", "backoff"))
+            self.assertEqual(0, status["upstream"]["reconnects"])
+
+    @scene(max_line="2K", max_pipeline=7, max_clients=9, max_in_flight=11, output_soft="5K", output_hard="6K", request_timeout="13s")
+    def test_limits_are_those_of_the_configuration(self, service, daemon, client):
+        limits = client.ask({"op": "status"})["limits"]
+        self.assertEqual((2048, 7, 9, 11, 5120, 6144, 13000),
+                         tuple(limits[n] for n in ("maxLine", "maxPipeline", "maxClients", "maxInFlight", "outputSoft", "outputHard",
+                                                   "requestTimeoutMs")))
+
+    @scene(service=WITHHELD, max_in_flight=2)
+    def test_counts(self, service, daemon, client):
+        with daemon.client() as other:
+            other.barrier()
+            client.send(*({"op": "get", "key": "k", "messageId": i} for i in range(5)))
+            requests = service.next_requests(2)
+            status = client.ask({"op": "status"})
+            self.assertEqual((2, 3), (status["upstream"]["inFlight"], status["upstream"]["queued"]))
+            self.assertGreaterEqual(status["clients"], 2)
+            for request in requests:
+                request.reply()
+            for request in service.next_requests(2):
+                request.reply()
+            service.next_request().reply()
+            client.answers(5)
+        daemon.wait_status(lambda s: s["clients"] == 2 and s["upstream"]["inFlight"] == s["upstream"]["queued"] == 0, "all is quiet")
+
+
+class Stats(Case):
+    NAMES = """clients_accepted clients_refused clients_dropped_slow accept_pauses client_bytes_in client_bytes_out requests
+        requests_refused requests_sent requests_resent requests_answered requests_timeout requests_unsent requests_outcome_unknown
+        requests_queue_full requests_abandoned upstream_connects upstream_disconnects""".split()
+
+    @scene()
+    def test_a_flat_object_of_counters(self, service, daemon, client):
+        answer = client.ask({"op": "stats", "messageId": 1})
+        self.assertEqual({"code", "stats", "messageId"}, set(answer))
+        for name, value in answer["stats"].items():
+            self.assertTrue(re.fullmatch(r"hpkvd_[a-z_]+_total", name), name)
+            self.assertIsInstance(value, int)
+            self.assertGreaterEqual(value, 0)
+        self.assertLessEqual({f"hpkvd_{name}_total" for name in self.NAMES}, set(answer["stats"]))
+
+    @scene()
+    def test_they_count(self, service, daemon, client):
+        get = lambda: {name[len("hpkvd_"):-len("_total")]: n for name, n in client.ask({"op": "stats"})["stats"].items()}
+        before = get()
+        client.send({"op": "get", "key": "k"}, {"op": "ping"}, "nonsense", {"op": "get"}, {"op": "set", "key": "k", "value": "v"})
+        client.answers(5)
+        after = get()
+        grown = {name: after[name] - before[name] for name in after if after[name] != before[name]}
+        self.assertGreater(grown.pop("client_bytes_in"), 0)
+        self.assertGreater(grown.pop("client_bytes_out"), 0)
+        self.assertGreater(grown.pop("upstream_bytes_in"), 0)
+        self.assertGreater(grown.pop("upstream_bytes_out"), 0)
+        self.assertEqual({"requests": 6, "requests_refused": 2, "requests_sent": 2, "requests_answered": 2, "upstream_messages_in": 2}, grown)
+
+
+class Idle(Case):
+    def test_idle_means_idle(self):
+        """At most one wake-up a second, connected or not, however many clients are there."""
+        with FakeService() as service, Daemon(service) as connected, \
+                Daemon(f"https://localhost:{free_port()}", backoff_min="1h", backoff_max="1h") as alone:
+            connected.wait_state("connected")
+            alone.wait_state("backoff")
+            clients = [connected.client() for _ in range(50)]
+            for client in clients:
+                client.send({"op": "get", "key": "k"})
+                client.answer()
+            seconds = 8
+            daemons = (connected, alone)
+            before = [(d.process.wakeups(), d.process.cpu_seconds()) for d in daemons]
+            time.sleep(seconds) # this is what is measured
+            for daemon, (wakeups, cpu) in zip(daemons, before):
+                self.assertLessEqual(daemon.process.wakeups() - wakeups, seconds + 5)
+                self.assertLess(daemon.process.cpu_seconds() - cpu, 0.5)
+            for client in clients:
+                client.close()
