@@ -65,6 +65,7 @@ struct clients {
 	struct event *turn_end; /* runs once all events of this turn have been handled */
 	struct event *hangups;  /* armed while there are quiet clients */
 	unsigned n;
+	int64_t now; /* when the lines that are handed on now were read */
 	uint64_t last_number;
 	char input[READ_MAX]; /* shared: what is not handed on within the turn moves to the client's
 				 line reader */
@@ -166,6 +167,7 @@ static void client_free(struct client *c)
 	line_fini(&c->lines);
 	buf_release(&c->out);
 	free(c);
+	cs->ops->closed(cs->owner);
 }
 
 /* ---- arrival ---- */
@@ -232,7 +234,7 @@ static enum line_verdict on_line(void *owner, struct span line)
 {
 	struct client *c = owner;
 
-	c->set->ops->line(c->set->owner, &c->peer, line);
+	c->set->ops->line(c->set->owner, &c->peer, line, c->set->now);
 	return may_read(c) ? LINE_MORE : LINE_HOLD;
 }
 
@@ -273,6 +275,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	ssize_t n = recv(fd, cs->input, sizeof(cs->input), 0);
 
 	(void)what;
+	cs->now = clock_mono_ms();
 	if (n > 0) {
 		cs->stats->client_bytes_in += (uint64_t)n;
 		obey(c, line_feed(&c->lines, (struct span){cs->input, (size_t)n}));
@@ -356,8 +359,10 @@ static void client_settle(struct client *c)
 		client_free(c);
 		return;
 	}
-	if (c->held && c->state == CLIENT_OPEN && may_read(c))
+	if (c->held && c->state == CLIENT_OPEN && may_read(c)) {
+		c->set->now = clock_mono_ms();
 		obey(c, line_resume(&c->lines));
+	}
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *arg)

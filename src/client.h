@@ -25,13 +25,17 @@ struct client_settings {
 	size_t output_soft, output_hard;
 };
 
-/* Called from the loop, never from within a function of this room, but for left(). */
+/* Called from the loop; joined() from within clients_adopt(), left() and closed() from within
+ * clients_free(). */
 struct client_ops {
 	void (*joined)(void *owner, struct peer *peer);
-	void (*line)(void *owner, struct peer *peer, struct span line);
+	void (*line)(void *owner, struct peer *peer, struct span line, int64_t now);
 	void (*too_long)(void *owner, struct peer *peer, struct span prefix);
 	bool (*may_read)(void *owner, struct peer *peer);
-	void (*left)(void *owner, struct peer *peer); /* the peer is gone when this returns */
+	/* No line of it will come, no answer reach it: forget the peer. Its socket may stay open
+	 * for its last bytes. */
+	void (*left)(void *owner, struct peer *peer);
+	void (*closed)(void *owner); /* a socket was closed, there is room for another client */
 };
 
 struct clients *clients_new(struct event_base *base, const struct client_settings *settings,

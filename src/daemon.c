@@ -117,10 +117,10 @@ static void client_joined(void *owner, struct peer *peer)
 	router_join(d->router, peer);
 }
 
-static void client_line(void *owner, struct peer *peer, struct span line)
+static void client_line(void *owner, struct peer *peer, struct span line, int64_t now)
 {
 	struct daemon *d = owner;
-	dispatch_line(&d->dispatch, peer, line, clock_mono_ms());
+	dispatch_line(&d->dispatch, peer, line, now);
 }
 
 static void client_too_long(void *owner, struct peer *peer, struct span prefix)
@@ -138,10 +138,15 @@ static bool client_may_read(void *owner, struct peer *peer)
 static void client_left(void *owner, struct peer *peer)
 {
 	struct daemon *d = owner;
-
 	router_leave(d->router, peer, clock_mono_ms());
-	if (d->listener)
-		listener_resume(d->listener); /* a descriptor is free in a moment */
+}
+
+static void client_closed(void *owner)
+{
+	struct daemon *d = owner;
+
+	if (d->listener && clients_count(d->clients) < d->clients_possible)
+		listener_resume(d->listener);
 }
 
 static const struct client_ops client_ops = {
@@ -150,6 +155,7 @@ static const struct client_ops client_ops = {
 	.too_long = client_too_long,
 	.may_read = client_may_read,
 	.left = client_left,
+	.closed = client_closed,
 };
 
 /* Clients never get the last descriptors: without some for itself the daemon could not reconnect.
@@ -180,7 +186,7 @@ static void upstream_is_down(void *owner)
 static void upstream_brings(void *owner, const struct wire_frame *frame)
 {
 	struct daemon *d = owner;
-	router_frame(d->router, frame, clock_mono_ms());
+	router_frame(d->router, frame, clock_mono_coarse_ms());
 }
 
 static void upstream_has_room(void *owner)
@@ -301,9 +307,12 @@ static unsigned raise_descriptor_limit(unsigned max_clients)
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
 		return max_clients;
 	if (limit.rlim_cur < want) {
+		rlim_t before = limit.rlim_cur;
 		limit.rlim_cur = limit.rlim_max < want ? limit.rlim_max : want;
-		if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		if (setrlimit(RLIMIT_NOFILE, &limit) < 0) {
 			log_warning("can't raise the limit of open files: %s", strerror(errno));
+			limit.rlim_cur = before;
+		}
 	}
 	if (limit.rlim_cur >= want)
 		return max_clients +
@@ -315,7 +324,7 @@ static unsigned raise_descriptor_limit(unsigned max_clients)
 						      : (unsigned)limit.rlim_cur / 2;
 }
 
-static int start_core(struct daemon *d)
+static void start_core(struct daemon *d)
 {
 	const struct config *c = d->config;
 	struct router_settings settings = {
@@ -332,7 +341,6 @@ static int start_core(struct daemon *d)
 	d->router = router_new(&settings, &router_ops, d, &d->stats, seed);
 	d->dispatch = (struct dispatch){
 		.router = d->router, .stats = &d->stats, .ops = &dispatch_ops, .owner = d};
-	return 0;
 }
 
 static int start_upstream(struct daemon *d)
@@ -389,6 +397,7 @@ static int start(struct daemon *d)
 {
 	d->started = clock_mono_ms();
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN); /* until there is a loop to take it */
 	d->clients_possible = raise_descriptor_limit(d->config->listen.max_clients);
 	d->base = event_base_new();
 	if (!d->base) {
@@ -400,7 +409,8 @@ static int start(struct daemon *d)
 	d->sigterm = on_signal(d, SIGTERM, on_stop_signal);
 	d->sigint = on_signal(d, SIGINT, on_stop_signal);
 	d->sighup = on_signal(d, SIGHUP, on_sighup);
-	if (start_core(d) < 0 || start_local(d) < 0 || start_upstream(d) < 0)
+	start_core(d);
+	if (start_local(d) < 0 || start_upstream(d) < 0)
 		return -EINVAL;
 	return 0;
 }
@@ -411,9 +421,19 @@ static void free_event(struct event *e)
 		event_free(e);
 }
 
+/* From here on no signal is ours to handle, and none shall end us in the middle of this. */
+static void block_signals(void)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, NULL);
+}
+
 /* In the reverse order of start(), from wherever it got to. */
 static void finish(struct daemon *d)
 {
+	block_signals();
 	if (d->upstream)
 		upstream_free(d->upstream);
 	listener_free(d->listener);
@@ -423,6 +443,9 @@ static void finish(struct daemon *d)
 	dispatch_fini(&d->dispatch);
 	if (d->router)
 		router_free(d->router);
+	for (int i = 0; d->base && i < 2;
+	     i++) /* what the resolver still holds goes within two turns */
+		event_base_loop(d->base, EVLOOP_NONBLOCK);
 	free_event(d->sighup);
 	free_event(d->sigint);
 	free_event(d->sigterm);

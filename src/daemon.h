@@ -1,7 +1,8 @@
 /* daemon.h - wires the rooms together and runs until a signal ends it.
  *
- * It owns the event loop, the signals, reload (SIGHUP), the orderly end and what systemd is told.
- * main has read the command line, the environment and the configuration before. */
+ * It owns the event loop, the signals, the orderly end and what systemd is told. main has read the
+ * command line, the environment and the configuration before. Settings do not change while it runs:
+ * a SIGHUP is logged and nothing else. */
 #pragma once
 
 #include <stdbool.h>
@@ -10,12 +11,8 @@
 #include "log.h"
 
 struct daemon_options {
-	const char *config_path; /* read again on SIGHUP; NULL: config_default_path() */
-	bool config_required;    /* its absence is an error */
-	struct config *config;   /* the first load; ownership passes */
-	struct config_environment
-		*environment; /* for later loads; stays the caller's and outlives the run */
-	bool level_forced; /* --log-level was given: level beats the file's, also after a reload */
+	struct config *config; /* ownership passes */
+	bool level_forced;     /* --log-level was given: level beats the file's */
 	enum log_level level;
 };
 

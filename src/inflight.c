@@ -6,6 +6,7 @@
 
 enum { PLACE_BITS = 16 };
 #define PLACE_MASK ((UINT64_C(1) << PLACE_BITS) - 1)
+/* An id repeats after 2^37 requests, when nothing of the first use can be on its way any more. */
 #define GENERATION_MASK ((UINT64_C(1) << (53 - PLACE_BITS)) - 1)
 
 void inflight_init(struct inflight *f, unsigned places)
@@ -18,9 +19,11 @@ void inflight_init(struct inflight *f, unsigned places)
 		.place = mem_zalloc(places * sizeof(*f->place)),
 		.free = mem_alloc(places * sizeof(*f->free)),
 		.places = places,
-		.reads = mem_zalloc(chains * sizeof(*f->reads)),
+		.reads = mem_alloc(chains * sizeof(*f->reads)),
 		.reads_mask = chains - 1,
 	};
+	for (size_t i = 0; i < chains; i++)
+		TAILQ_INIT(&f->reads[i]);
 	while (f->n_free < places) {
 		f->free[f->n_free] = places - 1 - f->n_free;
 		f->n_free++;
@@ -35,37 +38,39 @@ void inflight_fini(struct inflight *f)
 	*f = (struct inflight){0};
 }
 
-static struct pending **chain(const struct inflight *f, uint64_t key_hash)
+static struct pending_list *chain(const struct inflight *f, uint64_t key_hash)
 {
 	return &f->reads[key_hash & f->reads_mask];
 }
 
-/* Marks the reads of p's key that were sent before p. 64 bits of keyed hash stand for client and
- * key: a collision costs a read its repetition, nothing else. */
-static void overtake(struct inflight *f, const struct pending *p)
+/* Marks the reads with this key_hash from `last` backwards. One that is marked already has seen to
+ * those before it. 64 bits of keyed hash stand for client and key: a collision costs a read its
+ * repetition, nothing else. */
+static void overtake(struct pending *last, uint64_t key_hash)
 {
-	for (struct pending *q = *chain(f, p->key_hash); q; q = q->next_read)
-		if (q->key_hash == p->key_hash &&
-		    q->wire_id >> PLACE_BITS < p->wire_id >> PLACE_BITS)
-			q->overtaken = true;
+	for (struct pending *p = last; p; p = TAILQ_PREV(p, pending_list, of_key)) {
+		if (p->key_hash != key_hash)
+			continue;
+		if (p->overtaken)
+			break;
+		p->overtaken = true;
+	}
 }
 
 void inflight_add(struct inflight *f, struct pending *p)
 {
 	uint32_t place = f->free[--f->n_free];
 
-	f->generation = (f->generation + 1) & GENERATION_MASK;
-	p->wire_id = f->generation << PLACE_BITS | place;
+	p->sequence = ++f->sequence;
+	p->wire_id = (p->sequence & GENERATION_MASK) << PLACE_BITS | place;
 	f->place[place] = p;
 	p->overtaken = false;
 	if (!p->key_hash)
 		return;
-	if (request_op_is_read(p->op)) {
-		p->next_read = *chain(f, p->key_hash);
-		*chain(f, p->key_hash) = p;
-	} else {
-		overtake(f, p);
-	}
+	if (request_op_is_read(p->op))
+		TAILQ_INSERT_TAIL(chain(f, p->key_hash), p, of_key);
+	else
+		overtake(TAILQ_LAST(chain(f, p->key_hash), pending_list), p->key_hash);
 }
 
 struct pending *inflight_find(const struct inflight *f, uint64_t wire_id)
@@ -82,23 +87,19 @@ void inflight_remove(struct inflight *f, struct pending *p, bool answered)
 	uint32_t place = (uint32_t)(p->wire_id & PLACE_MASK);
 
 	if (p->key_hash && request_op_is_read(p->op)) {
-		struct pending **at = chain(f, p->key_hash);
-		while (*at != p)
-			at = &(*at)->next_read;
-		*at = p->next_read;
-		p->next_read = NULL;
 		if (answered)
-			overtake(f, p);
+			overtake(TAILQ_PREV(p, pending_list, of_key), p->key_hash);
+		TAILQ_REMOVE(chain(f, p->key_hash), p, of_key);
 	}
 	f->place[place] = NULL;
 	f->free[f->n_free++] = place;
 }
 
-static int by_generation(const void *a, const void *b)
+static int by_sequence(const void *a, const void *b)
 {
 	const struct pending *p = *(struct pending *const *)a, *q = *(struct pending *const *)b;
 
-	return p->wire_id < q->wire_id ? -1 : p->wire_id > q->wire_id;
+	return p->sequence < q->sequence ? -1 : p->sequence > q->sequence;
 }
 
 struct pending **inflight_in_order(const struct inflight *f, size_t *n)
@@ -109,6 +110,6 @@ struct pending **inflight_in_order(const struct inflight *f, size_t *n)
 	for (uint32_t i = 0; i < f->places; i++)
 		if (f->place[i])
 			all[(*n)++] = f->place[i];
-	qsort(all, *n, sizeof(*all), by_generation);
+	qsort(all, *n, sizeof(*all), by_sequence);
 	return all;
 }

@@ -18,8 +18,8 @@ struct inflight {
 	struct pending **place;
 	uint32_t *free; /* a stack of free places */
 	uint32_t places, n_free;
-	uint64_t generation;
-	struct pending **reads; /* hash chains by key_hash */
+	uint64_t sequence;          /* of the last one that was sent */
+	struct pending_list *reads; /* those in flight, in chains by key_hash, the latest last */
 	size_t reads_mask;
 };
 

@@ -1088,6 +1088,11 @@ void link_ping(struct link *l)
 	kick(l);
 }
 
+bool link_is_open(const struct link *l)
+{
+	return l->state == LINK_OPEN && !l->close_wanted && !l->freed;
+}
+
 size_t link_unsent(const struct link *l)
 {
 	return buf_len(&l->tx) + l->in_library;

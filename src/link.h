@@ -71,6 +71,8 @@ struct link *link_connect(struct link_context *ctx, const struct link_target *ta
 void link_send(struct link *l, struct span head,
 	       struct span body);          /* one text message, the two joined */
 void link_ping(struct link *l);            /* sent before anything queued; pong() follows */
+/* False while connecting, and once a close frame was sent or received: what is sent then is lost. */
+bool link_is_open(const struct link *l);
 size_t link_unsent(const struct link *l);  /* bytes queued and not yet taken by the kernel */
 void link_close(struct link *l, int code); /* close frame after what is queued; closed() follows */
 void link_free(struct link *l);            /* at once; no callback any more */

@@ -64,7 +64,6 @@ static const char help[] =
 	"              HPKV_BASE_URL   base URL, if the configuration names none\n"
 	"              HPKV_API_KEY    API key, if there is no key file\n"
 	"signals:      SIGTERM, SIGINT  answer what is in flight, then exit\n"
-	"              SIGHUP           read the configuration and the key again\n"
 	"exit status:  0 ended as asked, 1 failed, 2 wrong usage, 78 configuration wrong\n";
 
 struct command_line {
@@ -176,10 +175,7 @@ static int run(const struct command_line *line, struct config_environment *envir
 		return EXIT_SUCCESS;
 	}
 	struct daemon_options daemon = {
-		.config_path = path,
-		.config_required = source.required,
 		.config = config,
-		.environment = environment,
 		.level_forced = line->level_forced,
 		.level = line->level,
 	};

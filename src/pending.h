@@ -33,8 +33,10 @@ struct pending {
 	struct heap_node deadline;     /* router::deadlines, until it is answered */
 
 	uint64_t wire_id;  /* inflight: the id of its frame, while PENDING_SENT */
+	uint64_t sequence; /* inflight: later ones were sent later */
 	uint64_t key_hash; /* router: of peer and key together; 0 for operations without one key */
-	struct pending *next_read; /* inflight: chain of reads in flight with a similar key_hash */
+	TAILQ_ENTRY(pending)
+	of_key;           /* inflight: chain of reads in flight with a similar key_hash */
 	bool overtaken;   /* inflight: a later request for its key took effect, or may have */
 	bool sent_before; /* router: on a connection that was lost; so even a waiting one may have
 			     been executed */

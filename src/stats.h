@@ -16,13 +16,14 @@
 	X(client_bytes_out, "bytes written to local clients")                                      \
 	X(client_reads_held, "times a client was not read further (max_pipeline, output, queue)")  \
 	X(requests, "requests read, well-formed or not")                                           \
-	X(requests_refused, "requests refused because the line or a member is wrong")              \
+	X(requests_refused, "requests refused: the line or a member is wrong, or it is forbidden") \
 	X(requests_sent, "request frames sent to the service, repeats included")                   \
 	X(requests_resent, "gets and ranges sent again after a lost connection")                   \
 	X(requests_answered, "answers of the service passed to a client")                          \
 	X(requests_timeout, "requests sent, but not answered in their time")                       \
-	X(requests_unsent, "requests whose time was up before they could be sent")                 \
-	X(requests_outcome_unknown, "requests whose connection was lost before the answer came")   \
+	X(requests_unsent, "requests whose time was up while they waited to be sent")              \
+	X(requests_outcome_unknown, "writes whose connection was lost before the answer came, "    \
+				    "and reads that were not repeated")                            \
 	X(requests_queue_full, "requests refused because too much was waiting")                    \
 	X(requests_abandoned, "requests dropped unsent because their client had gone")             \
 	X(upstream_connects, "upstream connections opened")                                        \

@@ -30,6 +30,16 @@ static void add_ms(cJSON *o, const char *name, long ms)
 		cJSON_AddNullToObject(o, name);
 }
 
+/* What a new request would wait; -1: as long as others take, and who knows. */
+static long wait_ms(const struct status_source *s)
+{
+	if (upstream_state(s->upstream) != UPSTREAM_CONNECTED)
+		return upstream_retry_ms(s->upstream);
+	if (router_waiting(s->router) && router_pace(s->router) == 0)
+		return -1;
+	return (long)router_pace_wait_ms(s->router);
+}
+
 static void add_upstream(cJSON *o, const struct status_source *s)
 {
 	cJSON *u = cJSON_AddObjectToObject(o, "upstream");
@@ -48,9 +58,7 @@ static void add_upstream(cJSON *o, const struct status_source *s)
 		add_number(u, "pace", router_pace(s->router));
 	else
 		cJSON_AddNullToObject(u, "pace"); /* unpaced */
-	add_ms(u, "waitMs",
-	       state == UPSTREAM_CONNECTED ? (long)router_pace_wait_ms(s->router)
-					   : upstream_retry_ms(s->upstream));
+	add_ms(u, "waitMs", wait_ms(s));
 }
 
 static void add_limits(cJSON *o, const struct config *c)

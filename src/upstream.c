@@ -237,6 +237,12 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 
 /* ---- the link speaks ---- */
 
+static void heard(struct upstream *u)
+{
+	u->heard_at = clock_mono_coarse_ms();
+	u->ping_at = 0;
+}
+
 static void on_open(void *owner)
 {
 	struct upstream *u = owner;
@@ -245,17 +251,10 @@ static void on_open(void *owner)
 	u->opened++;
 	u->stats->upstream_connects++;
 	u->addresses.n = u->next_address = 0;
-	u->heard_at = clock_mono_ms();
-	u->ping_at = 0;
+	heard(u);
 	start_timer(u->keepalive, u->settings.keepalive_ms);
 	set_state(u, UPSTREAM_CONNECTED, u->host);
 	u->ops->up(u->owner);
-}
-
-static void heard(struct upstream *u)
-{
-	u->heard_at = clock_mono_ms();
-	u->ping_at = 0;
 }
 
 static void complain(struct upstream *u, const struct wire_frame *frame)
@@ -377,7 +376,7 @@ static const struct link_ops link_ops = {
 static void on_keepalive(evutil_socket_t fd, short what, void *arg)
 {
 	struct upstream *u = arg;
-	int64_t now = clock_mono_ms(), patience = u->settings.keepalive_ms / 2;
+	int64_t now = clock_mono_coarse_ms(), patience = u->settings.keepalive_ms / 2;
 
 	(void)fd;
 	(void)what;
@@ -406,7 +405,7 @@ void upstream_send(struct upstream *u, struct span head, struct span body)
 
 bool upstream_sendable(struct upstream *u)
 {
-	if (!u->open)
+	if (!u->open || !link_is_open(u->link))
 		return false;
 	if (link_unsent(u->link) >= UNSENT_MAX)
 		u->congested = true;

@@ -2,7 +2,7 @@
  * believe in it.
  *
  * Owns the resolver's question, the link and the timers between attempts. Its states are those of
- * the status answer; upstream_set_state() in upstream.c is the only door between them and logs each
+ * the status answer; set_state() in upstream.c is the only door between them and logs each
  * change with its cause. It tries every address that the name has, in turn, reconnects for ever
  * with doubling, fully jittered pauses, and treats a silent service as gone. What messages mean is
  * decided above (struct upstream_ops). */
