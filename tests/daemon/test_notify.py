@@ -1,0 +1,47 @@
+"""What the service manager is told (sd_notify), by a daemon that was built with libsystemd."""
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import unittest
+
+from harness import DEADLINE, HPKVD, Case, Daemon, FakeService
+
+
+@unittest.skipUnless(b"libsystemd" in subprocess.run(["ldd", HPKVD], stdout=subprocess.PIPE, check=False).stdout,
+                     "built without libsystemd")
+class Notify(Case):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="hpkvd-test-")
+        self.addCleanup(folder.cleanup)
+        self.path = os.path.join(folder.name, "notify")
+        self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(self.manager.close)
+        self.manager.bind(self.path)
+        self.manager.settimeout(DEADLINE)
+
+    def hear(self, *wanted):
+        """Waits until each of these has been said, in whatever order."""
+        missing = set(wanted)
+        while missing:
+            said = self.manager.recv(4096).decode()
+            missing -= {text for text in missing if text in said}
+
+    def test_ready_when_the_socket_answers_whether_the_service_does_or_not(self):
+        with FakeService() as service:
+            service.stop_listening()
+            with Daemon(service, env={"NOTIFY_SOCKET": self.path}, wait=False) as daemon:
+                self.hear("READY=1", "STATUS=")
+                with daemon.client() as client:
+                    self.assertEqual(200, client.ask({"op": "ping"})["code"])
+                self.hear("backoff")
+
+    def test_status_follows_the_connection_and_stopping_is_announced(self):
+        with FakeService() as service, Daemon(service, env={"NOTIFY_SOCKET": self.path}) as daemon:
+            self.hear("connected")
+            service.hang_up()
+            self.hear("backoff")
+            daemon.process.signal(signal.SIGTERM)
+            self.hear("STOPPING=1")
