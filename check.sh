@@ -71,60 +71,47 @@ broken() {
 	say "$1: broken"
 }
 
-# build_and_test STEP ARGUMENTS-OF-MAKE OPTION...
-build_and_test() {
-	step=$1 arguments=$2
-	shift 2
-	log=$build/$step/check.log
-	if ! configure "$step" "$@" || ! run "$build/$step/make.log" make_step "$step" all; then
-		broken "$step"
-	elif : >"$build/$step/started" && make_step "$step" check ${arguments:+"$arguments"} >"$log" 2>&1; then
+# test_step STEP ARGUMENT-OF-MAKE... - runs tests, counts them, and shows what failed.
+test_step() {
+	step=$1
+	log=$build/$1/check.log
+	: >"$build/$1/started"
+	if make_step "$@" >"$log" 2>&1; then
 		count "$step" "$log"
-	elif count "$step" "$log"; then
-		# No test failed, so the making of one did.
-		tail -n 60 "$log"
-		broken "$step"
-	else
-		show_failures "$build/$step"
-		[ "$f" -gt 0 ] || { tail -n 60 "$log"; broken "$step"; }
+		return
 	fi
+	count "$step" "$log"
+	show_failures "$build/$step"
+	# When no test failed, the making of one did.
+	[ "$f" -gt 0 ] || { tail -n 60 "$log"; broken "$step"; }
 }
 
 step_gcc() {
 	say "== gcc: build and test"
-	build_and_test gcc '' --enable-werror CC=gcc
+	configure gcc --enable-werror CC=gcc && run "$build/gcc/make.log" make_step gcc all || { broken gcc; return; }
+	test_step gcc check
 }
 
 step_sanitizers() {
 	say "== sanitizers: build with AddressSanitizer and UBSan, and test"
+	configure sanitizers --enable-werror --enable-sanitizers CC=gcc CFLAGS='-O1 -g' &&
+		run "$build/sanitizers/make.log" make_step sanitizers all || { broken sanitizers; return; }
 	# To look at the sources once more would bring nothing new.
-	build_and_test sanitizers LINT_TESTS= --enable-werror --enable-sanitizers CC=gcc CFLAGS='-O1 -g'
+	test_step sanitizers check LINT_TESTS=
 }
 
 step_clang() {
 	say "== clang: compile everything"
-	if configure clang --enable-werror CC=clang && run "$build/clang/make.log" make_step clang check TESTS=; then
-		passed=$((passed + 1))
-		say "clang: 1 passed, 0 failed"
-	else
-		broken clang
-	fi
+	configure clang --enable-werror CC=clang && run "$build/clang/make.log" make_step clang check TESTS= || { broken clang; return; }
+	passed=$((passed + 1))
+	say "clang: 1 passed, 0 failed"
 }
 
 # In a source tree that can't be written to, with install and uninstall. The slow tests have been run by the other steps.
 step_distcheck() {
 	say "== distcheck: make the tarball; build, test and install from it"
-	log=$build/distcheck/distcheck.log
-	if ! configure distcheck CC=gcc; then
-		broken distcheck
-	elif : >"$build/distcheck/started" && make_step distcheck distcheck DISTCHECK_CONFIGURE_FLAGS='--enable-werror --disable-slow-tests' >"$log" 2>&1; then
-		count distcheck "$log"
-	else
-		tail -n 60 "$log"
-		show_failures "$build/distcheck"
-		count distcheck "$log"
-		[ "$f" -gt 0 ] || broken distcheck
-	fi
+	configure distcheck CC=gcc || { broken distcheck; return; }
+	test_step distcheck distcheck DISTCHECK_CONFIGURE_FLAGS='--enable-werror --disable-slow-tests'
 }
 
 usage() {

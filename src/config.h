@@ -27,7 +27,7 @@
 struct config {
 	struct {
 		struct url url;
-		struct proxy proxy;   /* on the way to it; host NULL: none */
+		struct proxy proxy;        /* on the way to it; host NULL: none */
 		char *api_key;             /* secret; wiped by config_free() */
 		char *ca_file;             /* NULL: the system's trust anchors alone */
 		char *access_pattern;      /* a regex as text; "": none is sent */

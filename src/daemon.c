@@ -443,14 +443,14 @@ static void finish(struct daemon *d)
 	dispatch_fini(&d->dispatch);
 	if (d->router)
 		router_free(d->router);
-	for (int i = 0; d->base && i < 2;
-	     i++) /* what the resolver still holds goes within two turns */
-		event_base_loop(d->base, EVLOOP_NONBLOCK);
 	free_event(d->sighup);
 	free_event(d->sigint);
 	free_event(d->sigterm);
 	free_event(d->stop_step);
 	free_event(d->deadline);
+	for (int i = 0; d->base && i < 2;
+	     i++) /* what the resolver still holds goes within two turns */
+		event_base_loop(d->base, EVLOOP_NONBLOCK);
 	if (d->base)
 		event_base_free(d->base);
 	config_free(d->config);

@@ -69,9 +69,10 @@ struct link *link_connect(struct link_context *ctx, const struct link_target *ta
 			  const struct link_ops *ops, void *owner, const char **why);
 
 void link_send(struct link *l, struct span head,
-	       struct span body);          /* one text message, the two joined */
-void link_ping(struct link *l);            /* sent before anything queued; pong() follows */
-/* False while connecting, and once a close frame was sent or received: what is sent then is lost. */
+	       struct span body); /* one text message, the two joined */
+void link_ping(struct link *l);   /* sent before anything queued; pong() follows */
+/* False while connecting, and once a close frame was sent or received: what is sent then is lost.
+ */
 bool link_is_open(const struct link *l);
 size_t link_unsent(const struct link *l);  /* bytes queued and not yet taken by the kernel */
 void link_close(struct link *l, int code); /* close frame after what is queued; closed() follows */

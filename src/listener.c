@@ -147,6 +147,9 @@ static void explain(const char *path, int err)
 			  "another [listen] socket",
 			  path);
 		break;
+	case EBUSY:
+		log_error("%s: its folder is locked by another process (flock)", path);
+		break;
 	case ENOENT:
 		log_error(
 			"%s: its folder does not exist: make it, or choose another [listen] socket",

@@ -23,7 +23,8 @@ struct url {
 int url_parse(const char *text, struct url *url, const char **why);
 void url_fini(struct url *url);
 
-/* The host of a URI without its brackets, to be freed; NULL if it is neither a name nor an address. */
+/* The host of a URI without its brackets, to be freed; NULL if it is neither a name nor an address.
+ */
 char *url_copy_host(const char *host);
 
 /* Is this host always this machine, whatever a name server says? */
