@@ -365,16 +365,16 @@ static void answer_unsent(struct router *r, struct pending *p)
 		answer_error(r, p, REPLY_OUTCOME_UNKNOWN, NULL, -1);
 	else if (!r->up)
 		answer_error(r, p, REPLY_UPSTREAM_DOWN, NULL, r->ops->reconnect_ms(r->owner));
-	else if (inflight_full(&r->inflight))
+	else if (!r->ops->sendable(r->owner))
+		answer_error(r, p, REPLY_QUEUE_FULL,
+			     "not sent within its time: the network takes no more at present", -1);
+	else if (r->settings.rate_limit > 0 && !inflight_full(&r->inflight))
+		answer_error(r, p, REPLY_RATE_LIMITED, NULL, (long)router_pace_wait_ms(r));
+	else
 		answer_error(r, p, REPLY_QUEUE_FULL,
 			     "not sent within its time: max_in_flight requests were on their way "
 			     "ahead of it",
 			     -1);
-	else if (!r->ops->sendable(r->owner))
-		answer_error(r, p, REPLY_QUEUE_FULL,
-			     "not sent within its time: the network takes no more at present", -1);
-	else
-		answer_error(r, p, REPLY_RATE_LIMITED, NULL, (long)router_pace_wait_ms(r));
 }
 
 static void expire(struct router *r, struct pending *p)

@@ -70,7 +70,8 @@ static void hosts_that_need_no_proxy(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(rows); i++)
-		assert_int_equal(proxy_is_bypassed(rows[i].no_proxy, rows[i].host), rows[i].bypassed);
+		assert_int_equal(proxy_is_bypassed(rows[i].no_proxy, rows[i].host),
+				 rows[i].bypassed);
 }
 
 int main(void)
