@@ -1,13 +1,13 @@
 """harness.py - what the tests of the daemon share: real processes, real sockets, real TLS.
 
-    Daemon       hpkvd in a folder of its own; its end is part of each test: exit status 0, nothing for a sanitizer to say
+    Daemon       hpkvd in a folder of its own; its end is part of each test: exit status 0, no word of a sanitizer
     Sandbox      hpkv-sandbox, the service that behaves
     FakeService  the service that does what a test tells it to, in this process, and remembers what it was sent
     Client       a local client: lines out, lines in
 
-Tests wait for events and never for time to pass. What can only be asked for is asked again until it is so: eventually().
-A wait that takes longer than DEADLINE is a failure. A test that wants to say "nothing has come" first makes something
-come behind it: Client.barrier(). When a case fails, the logs of its processes are printed.
+Tests wait for events and never for time to pass. What can only be asked for is asked again until it is so:
+eventually(). A wait that takes longer than DEADLINE is a failure. A test that wants to say "nothing has come" first
+makes something come behind it: Client.barrier(). When a case fails, the logs of its processes are printed.
 
 Environment: HPKVD and SANDBOX, the programs; SRCDIR, the source tree ("make check" sets them).
 """
@@ -51,11 +51,6 @@ SANITIZER = re.compile(rb"(Address|Leak|Thread|Memory)Sanitizer|runtime error:")
 def sanitized():
     with open(HPKVD, "rb") as f:
         return b"__asan_init" in f.read()
-
-
-def mebibytes(n):
-    """So much memory; a sanitizer keeps what was freed for a while, so it needs more."""
-    return (n * 2 if sanitized() else n) << 20
 
 
 # A machine under load may be slow; a daemon that hangs stays hung.
@@ -111,12 +106,12 @@ def free_port():
 class Process:
     """A program whose output is read as it comes, and kept."""
 
-    def __init__(self, argv, env=None, before_exec=None, cwd=None):
+    def __init__(self, argv, env=None, before_exec=None):
         self.name = os.path.basename(argv[0])
         self.output = bytearray()
         self.grown = threading.Condition()
-        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                        env=env, preexec_fn=before_exec, cwd=cwd)
+        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, env=env, preexec_fn=before_exec)
         self.pid = self.process.pid
         self.pump = threading.Thread(target=self._pump, daemon=True)
         self.pump.start()
@@ -222,19 +217,24 @@ class Sandbox:
             self.process.show()
 
 
-SECTION = {name: "listen" for name in ("socket", "mode", "group", "max_clients", "max_line", "max_pipeline", "output_soft",
-                                       "output_hard")} | {"level": "log"}
+SECTION = dict.fromkeys(("socket", "mode", "group", "max_clients", "max_line", "max_pipeline", "output_soft",
+                         "output_hard"), "listen") | {"level": "log"}
 
 
 class Daemon:
     """hpkvd for a service (a FakeService, a Sandbox or a URL), with settings that differ from the tests' defaults.
 
-    key_from: "file" or "environment". nofile, soft_nofile: its limits of descriptors. hosts, resolv: what it finds in /etc/hosts
-    and /etc/resolv.conf. wait: until its socket answers. folder: of another Daemon, to share the socket's path. umask:
-    what it starts with. A test that has killed it sets killed."""
+    key_from             "file" or "environment"
+    nofile, soft_nofile  its limits of descriptors
+    umask                what it starts with
+    hosts, resolv        what it finds in /etc/hosts and /etc/resolv.conf
+    folder               of another Daemon, to share the socket's path
+    wait                 until its socket answers
 
-    def __init__(self, service, *, key=KEY, key_from="file", env=(), args=(), nofile=None, soft_nofile=None, hosts=None, resolv=None, wait=True,
-                 folder=None, umask=None, **settings):
+    A test that has killed it sets killed."""
+
+    def __init__(self, service, *, key=KEY, key_from="file", env=(), args=(), nofile=None, soft_nofile=None, umask=None,
+                 hosts=None, resolv=None, folder=None, wait=True, **settings):
         self.service = service if isinstance(service, FakeService) else None
         self.settings = {
             "url": service if isinstance(service, str) else service.url,
@@ -245,8 +245,9 @@ class Daemon:
         } | settings
         self.key, self.key_from = key, key_from
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("HPKV_")} | dict(env)
-        self.args, self.nofile, self.soft_nofile, self.hosts, self.resolv, self.wait = args, nofile, soft_nofile, hosts, resolv, wait
-        self.umask, self.killed = umask, False
+        self.args, self.hosts, self.resolv, self.wait = args, hosts, resolv, wait
+        self.nofile, self.soft_nofile, self.umask = nofile, soft_nofile, umask
+        self.killed = False
         self.own_folder = folder is None
         self.folder = folder or tempfile.mkdtemp(prefix="hpkvd-test-")
         self.socket = self.settings.setdefault("socket", self.folder + "/sock")
@@ -385,11 +386,21 @@ class Case(unittest.TestCase):
     maxDiff = None
 
     def assert_error(self, answer, code, reason, executed, message_id=MISSING):
-        self.assertEqual((code, reason, executed), (answer.get("code"), answer.get("reason"), answer.get("executed")), answer)
+        found = tuple(answer.get(name) for name in ("code", "reason", "executed"))
+        self.assertEqual((code, reason, executed), found, answer)
         self.assertIsInstance(answer["error"], str)
         self.assertTrue(answer["error"])
         self.assertEqual(message_id, answer.get("messageId", MISSING))
         self.assertLessEqual(set(answer), {"code", "error", "reason", "executed", "messageId", "retryAfterMs"})
+
+
+def get(key, message_id=None, **more):
+    """A request, as an object."""
+    return {"op": "get", "key": key} | ({} if message_id is None else {"messageId": message_id}) | more
+
+
+def put(key, value, message_id=None, **more):
+    return get(key, message_id, **more) | {"op": "set", "value": value}
 
 
 class Client:
@@ -745,10 +756,10 @@ class FakeService:
     greeting    bytes of frames that go out together with the answered upgrade
     """
 
-    def __init__(self, *, host="127.0.0.1", port=0, name="localhost", cert="server", tls=True, answer=echo, upgrade=None,
-                 raw_upgrade=None, silent=False, pong=True, greeting=b""):
-        self.answer, self.upgrade, self.raw_upgrade, self.silent, self.pong = answer, upgrade, raw_upgrade, silent, pong
-        self.greeting = greeting
+    def __init__(self, *, host="127.0.0.1", port=0, name="localhost", cert="server", tls=True, answer=echo,
+                 upgrade=None, raw_upgrade=None, silent=False, pong=True, greeting=b""):
+        self.answer, self.upgrade, self.raw_upgrade = answer, upgrade, raw_upgrade
+        self.silent, self.pong, self.greeting = silent, pong, greeting
         self.host, self.port, self.name, self.tls = host, port, name, tls
         self.context = None
         if tls:
@@ -854,8 +865,8 @@ class FakeService:
         return self.requests[self.taken - n:self.taken]
 
     def no_more_requests(self):
-        """Has every request been handed out, those included that are on their way? For these it asks the daemon for a pong,
-        which comes behind them. Only means something once the daemon has handled what could have made it send one."""
+        """Has every request been handed out, those included that are on their way? For these it asks the daemon for a
+        pong, which comes behind them. Only means something once the daemon has handled what could make it send one."""
         with self.changed:
             connections = [c for c in self.connections if c.open]
         for connection in connections:

@@ -3,7 +3,7 @@
 import os
 import random
 
-from harness import Case, scene
+from harness import Case, get, scene
 
 # Lines that are no JSON objects by RFC 8259. Some come in bytes that are no text.
 BAD_JSON = {
@@ -68,9 +68,15 @@ BAD_JSON = {
     "resp": b"*1\r",
 }
 
-DOUBLES = ['{"op":"ping","op":"ping"}', '{"op":"get","key":"a","key":"b"}', '{"op":"set","key":"a","value":"1","value":"2"}',
-           '{"op":"ping","messageId":1,"messageId":2}', r'{"op":"get","key":"a","k\u0065y":"b"}',
-           '{"op":"get","key":"a","timeoutMs":5000,"timeoutMs":6000}', '{"op":"range","key":"a","endKey":"b","endKey":"c"}']
+DOUBLES = [
+    '{"op":"ping","op":"ping"}',
+    '{"op":"get","key":"a","key":"b"}',
+    r'{"op":"get","key":"a","k\u0065y":"b"}',
+    '{"op":"set","key":"a","value":"1","value":"2"}',
+    '{"op":"ping","messageId":1,"messageId":2}',
+    '{"op":"get","key":"a","timeoutMs":5000,"timeoutMs":6000}',
+    '{"op":"range","key":"a","endKey":"b","endKey":"c"}',
+]
 
 
 class Lines(Case):
@@ -115,8 +121,9 @@ class Lines(Case):
 
     @scene()
     def test_what_strict_json_does_allow(self, service, daemon, client):
-        for extra in ('"x":1e400', '"x":' + "9" * 400, '"x":-0', '"x":"\\ud800"', '"x":"\\u0000"', '"":""', '"x":' + "[" * 900 + "]" * 900,
-                      '"x":"\x7f"', '"x":"\u2028"', '"x":{}', '"x":[[],{}]', '"x":1E-7', '"__proto__":{"op":"set"}'):
+        for extra in ('"x":1e400', '"x":' + "9" * 400, '"x":-0', '"x":1E-7', '"x":"\\ud800"', '"x":"\\u0000"', '"":""',
+                      '"x":"\x7f"', '"x":"\u2028"', '"x":{}', '"x":[[],{}]', '"x":' + "[" * 900 + "]" * 900,
+                      '"__proto__":{"op":"set"}'):
             with self.subTest(extra):
                 self.assertEqual({"code": 200, "message": "pong"}, client.ask(f'{{{extra},"op":"ping"}}'))
 
@@ -192,7 +199,7 @@ class Manners(Case):
         before = count()
         for _ in range(200):
             with daemon.client() as other:
-                other.send({"op": "get", "key": "k"})
+                other.send(get("k"))
         daemon.wait_status(lambda s: s["clients"] == 2, "they have left")
         client.barrier()
         self.assertLessEqual(count(), before + 1) # the status client may still be there

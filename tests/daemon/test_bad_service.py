@@ -1,10 +1,10 @@
-"""Whatever the service sends: each request gets exactly one answer, no client gets another's, and the daemon goes on."""
+"""Whatever the service sends: each request gets its one answer, no client gets another's, and the daemon goes on."""
 
 import json
 
 from wsproto.frame_protocol import Opcode
 
-from harness import KEY, WITHHELD, Case, echo, mebibytes, scene
+from harness import KEY, WITHHELD, Case, echo, get, put, scene
 
 
 HELLO = b'{"type":"notification","key":"hello","value":"1","timestamp":2}'
@@ -14,7 +14,7 @@ class Service(Case):
     def goes_on(self, service, client):
         """The next request is answered, over this connection or the next."""
         before, service.answer = service.answer, echo
-        answer = client.ask({"op": "get", "key": "next", "messageId": "next"})
+        answer = client.ask(get("next", "next"))
         self.assertEqual(("next", "value of next"), (answer["messageId"], answer["value"]))
         client.barrier()
         service.answer = before
@@ -78,7 +78,7 @@ class Answers(Service):
     def test_what_is_for_nobody_answers_nobody(self, service, daemon, client):
         for name, text in self.OF_NOBODY.items():
             with self.subTest(name):
-                client.send({"op": "get", "key": "k", "messageId": "m"})
+                client.send(get("k", "m"))
                 request = service.next_request()
                 request.connection.send_text(text.replace("<id>", str(request.id)))
                 request.reply(value="right")
@@ -88,12 +88,12 @@ class Answers(Service):
 
     @scene(service=WITHHELD)
     def test_the_same_answer_again(self, service, daemon, client):
-        client.send({"op": "get", "key": "a", "messageId": "a"})
+        client.send(get("a", "a"))
         first = service.next_request()
         for _ in range(3):
             first.reply(value="once")
         self.assertEqual("once", client.answer()["value"])
-        client.send({"op": "get", "key": "b", "messageId": "b"})
+        client.send(get("b", "b"))
         second = service.next_request()
         first.reply(value="again")
         second.reply(value="right")
@@ -104,7 +104,7 @@ class Answers(Service):
     @scene(service=WITHHELD)
     def test_an_answer_to_every_id_there_could_be(self, service, daemon, client):
         """Guesses near the real ones hit nobody but whom they name."""
-        client.send({"op": "get", "key": "k", "messageId": "m"})
+        client.send(get("k", "m"))
         request = service.next_request()
         for i in range(1, 300):
             for wrong in (request.id + i, request.id - i):
@@ -116,7 +116,7 @@ class Answers(Service):
     @scene(service=WITHHELD)
     def test_no_utf_8(self, service, daemon, client):
         """The connection may go on or not (RFC 6455, 8.1), but the client is told something that it can read."""
-        client.send({"op": "set", "key": "k", "value": "v", "messageId": "m"})
+        client.send(put("k", "v", "m"))
         request = service.next_request()
         request.connection.send_frame(Opcode.TEXT, b'{"messageId":%d,"code":200,"value":"\xff\xfe"}' % request.id)
         answer = client.answer()
@@ -127,11 +127,12 @@ class Answers(Service):
     @scene(service=WITHHELD)
     def test_notifications_on_this_connection_reach_no_client(self, service, daemon, client):
         connection = service.connection()
-        for text in ('{"type":"notification","key":"k","value":"v","timestamp":1}', '{"type":"notification","key":"k","value":null}'):
-            connection.send_text(text)
-        client.send({"op": "get", "key": "k", "messageId": 1})
+        notification = '{"type":"notification","key":"k","value":"v","timestamp":1%s}'
+        connection.send_text(notification % "")
+        connection.send_text('{"type":"notification","key":"k","value":null}')
+        client.send(get("k", 1))
         request = service.next_request()
-        request.connection.send_text('{"type":"notification","key":"k","value":"v","timestamp":1,"messageId":%d,"code":200}' % request.id)
+        connection.send_text(notification % f',"messageId":{request.id},"code":200')
         request.reply(value="right")
         self.assertEqual("right", client.answer()["value"])
         client.barrier()
@@ -143,7 +144,7 @@ class Frames(Service):
 
     @scene(service=WITHHELD)
     def test_binary(self, service, daemon, client):
-        client.send({"op": "set", "key": "k", "value": "v", "messageId": "m"})
+        client.send(put("k", "v", "m"))
         request = service.next_request()
         request.connection.send_frame(Opcode.BINARY, b"\x00\x01\x02")
         request.connection.send_frame(Opcode.BINARY, b'{"messageId":%d,"code":200}' % request.id)
@@ -155,13 +156,14 @@ class Frames(Service):
     @scene(service=WITHHELD)
     def test_fragments(self, service, daemon, client):
         for n in (2, 3, 50):
-            client.send({"op": "get", "key": "k", "messageId": "m"})
+            client.send(get("k", "m"))
             request = service.next_request()
-            text = json.dumps({"messageId": request.id, "code": 200, "value": "ä€😀" * 30}, ensure_ascii=False).encode()
+            text = f'{{"messageId":{request.id},"code":200,"value":"{"ä€😀" * 30}"}}'.encode()
             size = len(text) // n + 1
             pieces = [text[i:i + size] for i in range(0, len(text), size)]
             for i, piece in enumerate(pieces):
-                request.connection.send_frame(Opcode.CONTINUATION if i else Opcode.TEXT, piece, final=i == len(pieces) - 1)
+                opcode = Opcode.CONTINUATION if i else Opcode.TEXT
+                request.connection.send_frame(opcode, piece, final=i == len(pieces) - 1)
                 if i % 2:
                     request.connection.send_frame(Opcode.PING, b"between")
             self.assertEqual("ä€😀" * 30, client.answer()["value"])
@@ -169,7 +171,7 @@ class Frames(Service):
 
     @scene(service=WITHHELD)
     def test_fragments_of_nothing(self, service, daemon, client):
-        client.send({"op": "get", "key": "k", "messageId": "m"})
+        client.send(get("k", "m"))
         request = service.next_request()
         send = request.connection.send_frame
         send(Opcode.TEXT, b"", final=False)
@@ -181,7 +183,7 @@ class Frames(Service):
 
     @scene(service=WITHHELD)
     def test_a_byte_at_a_time(self, service, daemon, client):
-        client.send({"op": "get", "key": "k", "messageId": "m"})
+        client.send(get("k", "m"))
         request = service.next_request()
         text = json.dumps({"messageId": request.id, "code": 200, "value": "slow"}).encode()
         for byte in bytes([0x81, len(text)]) + text:
@@ -190,7 +192,7 @@ class Frames(Service):
 
     @scene(service=WITHHELD)
     def test_many_messages_in_one_record(self, service, daemon, client):
-        client.send(*({"op": "get", "key": str(i), "messageId": i} for i in range(200)))
+        client.send(*(get(str(i), i) for i in range(200)))
         frames = b""
         for request in service.next_requests(200):
             text = b'{"messageId":%d,"code":200,"value":"%s"}' % (request.id, request.key.encode())
@@ -202,10 +204,10 @@ class Frames(Service):
     @scene(service=WITHHELD, request_timeout="2s")
     def test_a_message_over_the_limit(self, service, daemon, client):
         for place in ("front", "end"):
-            client.send({"op": "get", "key": "k", "messageId": "m"}, {"op": "get", "key": "other", "messageId": "other"})
+            client.send(get("k", "m"), get("other", "other"))
             large, other = service.next_requests(2)
-            value = '"value":"' + "x" * (17 << 20) + '"'
-            large.reply_raw('{"messageId":<id>,"code":200,' + value + "}" if place == "front" else "{" + value + ',"messageId":<id>,"code":200}')
+            members = ['"messageId":<id>,"code":200', '"value":"' + "x" * (17 << 20) + '"']
+            large.reply_raw("{" + ",".join(members if place == "front" else reversed(members)) + "}")
             other.reply(value="small")
             answers = {a["messageId"]: a for a in client.answers(2)}
             self.assertEqual("small", answers["other"]["value"])
@@ -215,7 +217,7 @@ class Frames(Service):
             else:
                 self.assertIn(answers["m"]["reason"], ("bad_upstream", "timeout"))
             self.goes_on(service, client)
-        self.assertLess(daemon.process.resident_bytes(), mebibytes(400))
+        self.assertLess(daemon.process.resident_bytes(), 400 << 20)
 
     @scene(service=WITHHELD)
     def test_a_message_of_which_no_end_comes_costs_no_more_than_the_limit(self, service, daemon, client):
@@ -224,7 +226,7 @@ class Frames(Service):
         for _ in range(80):
             connection.send_frame(Opcode.CONTINUATION, b"x" * (1 << 20), final=False)
         client.barrier()
-        self.assertLess(daemon.process.resident_bytes(), mebibytes(200))
+        self.assertLess(daemon.process.resident_bytes(), 200 << 20)
         if connection.open: # it may have given up on the connection
             connection.send_frame(Opcode.CONTINUATION, b'"}')
         self.goes_on(service, client)
@@ -250,7 +252,7 @@ class Frames(Service):
         """Ignored, or the connection is given up; what was on its way is answered, and the next one works."""
         for name, violate in self.VIOLATIONS.items():
             with self.subTest(name):
-                client.send({"op": "set", "key": "k", "value": "v", "messageId": "m"})
+                client.send(put("k", "v", "m"))
                 request = service.next_request()
                 violate(request.connection)
                 request.reply(value="after all")
@@ -272,7 +274,7 @@ class Frames(Service):
 
     @scene(service={"greeting": b"\x81" + bytes([len(HELLO)]) + HELLO})
     def test_frames_that_come_with_the_upgrade(self, service, daemon, client):
-        self.assertEqual(200, client.ask({"op": "get", "key": "k"})["code"])
+        self.assertEqual(200, client.ask(get("k"))["code"])
         self.assertEqual(1, daemon.stats()["upstream_notifications"])
 
 
@@ -298,12 +300,12 @@ class Closing(Service):
         for n, (name, end) in enumerate(self.ENDS.items(), 1):
             with self.subTest(name):
                 connection = service.connection(n)
-                client.send({"op": "set", "key": "k", "value": "v", "messageId": "sent"})
+                client.send(put("k", "v", "sent"))
                 service.next_request()
                 end(connection)
                 self.assert_error(client.answer(), 504, "outcome_unknown", "unknown", "sent")
                 service.connection(n + 1)
-                client.send({"op": "get", "key": "k", "messageId": "new"})
+                client.send(get("k", "new"))
                 service.next_request().reply(value="new")
                 self.assertEqual("new", client.answer()["value"])
                 upstream = daemon.status()["upstream"]
@@ -314,7 +316,7 @@ class Closing(Service):
     @scene(service=WITHHELD)
     def test_answers_before_the_close_frame_count(self, service, daemon, client):
         for n in range(1, 20):
-            client.send(*({"op": "set", "key": "k", "value": "v", "messageId": i} for i in range(20)))
+            client.send(*(put("k", "v", i) for i in range(20)))
             connection = service.connection(n)
             for request in service.next_requests(20):
                 request.reply(value="done")

@@ -1,6 +1,6 @@
 """Keys and values pass byte for byte, in both directions: nothing is decoded and encoded again on the way."""
 
-from harness import WITHHELD, Case, exact, scene
+from harness import WITHHELD, Case, exact, get, scene
 
 # JSON strings as they may be written, each with something that a careless decoder loses.
 STRINGS = {
@@ -121,7 +121,7 @@ class Down(Case):
         for with_id in (True, False):
             for name, literal in STRINGS.items():
                 with self.subTest(name, with_id=with_id):
-                    client.send({"op": "get", "key": "k"} | ({"messageId": "m"} if with_id else {}))
+                    client.send(get("k") | ({"messageId": "m"} if with_id else {}))
                     service.next_request().reply_raw(f'{{"code":200,"messageId":<id>,"key":"k","value":{literal}}}')
                     mine = ',"messageId":"m"' if with_id else ""
                     self.assertEqual(f'{{"code":200{mine},"key":"k","value":{literal}}}', client.line().decode())
@@ -130,18 +130,24 @@ class Down(Case):
     def test_any_other_values_in_answers(self, service, daemon, client):
         for name, (value, _) in OTHERS.items():
             with self.subTest(name):
-                client.send({"op": "get", "key": "k", "messageId": 5})
+                client.send(get("k", 5))
                 service.next_request().reply_raw(f'{{"value": {value} , "code":200,"messageId":<id>}}')
                 self.assertEqual(f'{{"value": {value} , "code":200,"messageId":5}}', client.line().decode())
 
     @scene(service=WITHHELD)
     def test_the_id_may_stand_anywhere(self, service, daemon, client):
-        texts = ['{"messageId":<id>,"code":200,"v":1}', '{"code":200,"messageId":<id>,"v":1}', '{"code":200,"v":1,"messageId":<id>}',
-                 '{ "code" : 200 , "messageId" : <id> , "v" : 1 }', '{ "messageId" : <id> , "code" : 200, "v":1 }',
-                 '{"code":200,"v":1 , "messageId" : <id> } ', r'{"code":200,"m\u0065ssageId":<id>,"v":1}']
+        texts = [
+            '{"messageId":<id>,"code":200,"v":1}',
+            '{"code":200,"messageId":<id>,"v":1}',
+            '{"code":200,"v":1,"messageId":<id>}',
+            '{ "messageId" : <id> , "code" : 200, "v":1 }',
+            '{ "code" : 200 , "messageId" : <id> , "v" : 1 }',
+            '{"code":200,"v":1 , "messageId" : <id> } ',
+            r'{"code":200,"m\u0065ssageId":<id>,"v":1}',
+        ]
         for text in texts:
             with self.subTest(text):
-                client.send({"op": "get", "key": "k"}, {"op": "get", "key": "k", "messageId": "here"})
+                client.send(get("k"), get("k", "here"))
                 for request in service.next_requests(2):
                     request.reply_raw(text)
                 found = sorted(client.answers(2), key=len)
@@ -149,7 +155,8 @@ class Down(Case):
 
     @scene(service=WITHHELD)
     def test_a_messageId_inside_of_values_is_left_alone(self, service, daemon, client):
-        inner = '"records":[{"messageId":1,"key":"messageId"},{"messageId":<id>}],"value":"\\"messageId\\":<id>","o":{"messageId":<id>}'
+        inner = '"records":[{"messageId":1,"key":"messageId"},{"messageId":<id>}],"o":{"messageId":<id>},' \
+                '"value":"\\"messageId\\":<id>"'
         for with_id in (True, False):
             client.send({"op": "range", "key": "a", "endKey": "b"} | ({"messageId": "m"} if with_id else {}))
             request = service.next_request()
@@ -161,7 +168,7 @@ class Down(Case):
     def test_large_answers(self, service, daemon, client):
         for size in (125, 126, 65535, 65536, 1 << 20, 15 << 20):
             value = "x" * size
-            client.send({"op": "get", "key": "k", "messageId": size})
+            client.send(get("k", size))
             service.next_request().reply(value=value)
             answer = client.answer()
             self.assertEqual(size, answer["messageId"])

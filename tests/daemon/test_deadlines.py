@@ -2,7 +2,7 @@
 
 import time
 
-from harness import WITHHELD, Case, Daemon, FakeService, free_port, scene
+from harness import WITHHELD, Case, Daemon, FakeService, free_port, get, put, scene
 
 
 class Sent(Case):
@@ -17,26 +17,25 @@ class Sent(Case):
     @scene(service=WITHHELD, request_timeout="40ms")
     def test_the_default_is_request_timeout(self, service, daemon, client):
         self.assertEqual(40, daemon.status()["limits"]["requestTimeoutMs"])
-        self.assert_error(client.ask({"op": "get", "key": "k"}), 504, "timeout", "unknown")
+        self.assert_error(client.ask(get("k")), 504, "timeout", "unknown")
 
     @scene(service=WITHHELD)
     def test_not_before_its_time(self, service, daemon, client):
         began = time.monotonic()
-        client.ask({"op": "get", "key": "k", "timeoutMs": 300})
+        client.ask(get("k", timeoutMs=300))
         self.assertGreaterEqual(time.monotonic() - began, 0.299)
 
     @scene(service=WITHHELD)
     def test_the_shorter_one_first_whatever_the_order(self, service, daemon, client):
-        client.send({"op": "get", "key": "a", "messageId": "long", "timeoutMs": 600000},
-                    {"op": "get", "key": "b", "messageId": "middle", "timeoutMs": 200},
-                    {"op": "get", "key": "c", "messageId": "short", "timeoutMs": 20})
+        client.send(get("a", "long", timeoutMs=600000), get("b", "middle", timeoutMs=200),
+                    get("c", "short", timeoutMs=20))
         self.assertEqual(["short", "middle"], [client.answer()["messageId"] for _ in range(2)])
         service.next_requests(3)[0].reply()
         self.assertEqual("long", client.answer()["messageId"])
 
     @scene(service=WITHHELD, max_in_flight=1)
     def test_its_place_is_free_again_and_a_late_answer_reaches_nobody(self, service, daemon, client):
-        client.send({"op": "get", "key": "late", "messageId": 1, "timeoutMs": 50}, {"op": "get", "key": "next", "messageId": 2})
+        client.send(get("late", 1, timeoutMs=50), get("next", 2))
         late = service.next_request()
         self.assert_error(client.answer(), 504, "timeout", "unknown", 1)
         following = service.next_request() # it was given the place
@@ -54,7 +53,7 @@ class Sent(Case):
         old = []
         for round_number in range(25):
             keys = [f"{round_number}.{i}" for i in range(4)]
-            client.send(*({"op": "get", "key": key, "messageId": key, "timeoutMs": 2 if i < 2 else 60000} for i, key in enumerate(keys)))
+            client.send(*(get(key, key, timeoutMs=2) for key in keys[:2]), *(get(key, key) for key in keys[2:]))
             # Of the two with little time, some may be up before they were sent.
             requests = {}
             while not {keys[2], keys[3]} <= set(requests):
@@ -76,7 +75,7 @@ class Sent(Case):
     @scene(service=WITHHELD, max_in_flight=1)
     def test_waiting_behind_others_counts(self, service, daemon, client):
         """Not sent, so it was not executed, and says so."""
-        client.send({"op": "get", "key": "first", "messageId": 1}, {"op": "set", "key": "k", "value": "v", "messageId": 2, "timeoutMs": 50})
+        client.send(get("first", 1), put("k", "v", 2, timeoutMs=50))
         first = service.next_request()
         answer = client.answer()
         self.assertEqual((503, "no", 2), (answer["code"], answer["executed"], answer["messageId"]))
@@ -88,7 +87,7 @@ class Sent(Case):
     @scene(service=WITHHELD)
     def test_a_client_that_has_left_keeps_no_place_for_ever(self, service, daemon, client):
         with daemon.client() as other:
-            other.send(*({"op": "get", "key": "k", "timeoutMs": 50, "messageId": i} for i in range(100)))
+            other.send(*(get("k", i, timeoutMs=50) for i in range(100)))
             service.next_requests(100)
         daemon.wait_status(lambda s: s["upstream"]["inFlight"] == 0, "their time is up")
 
@@ -105,15 +104,14 @@ class NotSent(Case):
     def test_it_waits_for_its_whole_time(self):
         with Daemon(f"https://localhost:{free_port()}") as daemon, daemon.client() as client:
             began = time.monotonic()
-            client.ask({"op": "get", "key": "k", "timeoutMs": 300})
+            client.ask(get("k", timeoutMs=300))
             self.assertGreaterEqual(time.monotonic() - began, 0.299)
 
     def test_those_whose_time_is_up_are_not_sent_when_the_connection_comes(self):
         with FakeService() as service:
             service.stop_listening()
             with Daemon(service) as daemon, daemon.client() as client:
-                client.send({"op": "set", "key": "k", "value": "old", "timeoutMs": 30, "messageId": 1},
-                            {"op": "set", "key": "k", "value": "new", "messageId": 2})
+                client.send(put("k", "old", 1, timeoutMs=30), put("k", "new", 2))
                 self.assert_error(client.answer(), 503, "upstream_down", "no", 1)
                 service.listen()
                 self.assertEqual((200, 2), ((a := client.answer())["code"], a["messageId"]))
@@ -121,5 +119,5 @@ class NotSent(Case):
 
     def test_ping_and_status_need_no_connection(self):
         with Daemon(f"https://localhost:{free_port()}") as daemon, daemon.client() as client:
-            client.send({"op": "ping", "messageId": 1}, {"op": "status", "messageId": 2}, {"op": "stats", "messageId": 3})
-            self.assertEqual([(1, 200), (2, 200), (3, 200)], [(a["messageId"], a["code"]) for a in client.answers(3)])
+            for op in ("ping", "status", "stats"):
+                self.assertEqual(200, client.ask({"op": op})["code"])

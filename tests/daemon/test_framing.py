@@ -2,7 +2,7 @@
 
 import json
 
-from harness import WITHHELD, Case, scene
+from harness import WITHHELD, Case, get, put, scene
 
 PING = b'{"op":"ping"}'
 PONG = b'{"code":200,"message":"pong"}'
@@ -26,7 +26,7 @@ class Ends(Case):
         client.send_raw(PING + b"\r\n" + b'{"op":"get","key":"k","messageId":1}\r\n')
         self.assertEqual(PONG, client.line())
         self.assertFalse(client.line().endswith(b"\r"))
-        self.assertEqual([("key", "k")], [(k, v) for k, v in service.next_request().obj.items() if k == "key"])
+        self.assertEqual("k", service.next_request().key)
 
     @scene()
     def test_empty_lines_are_ignored(self, service, daemon, client):
@@ -40,7 +40,8 @@ class Ends(Case):
         self.assertEqual(PONG, client.line())
 
     @scene()
-    def test_a_line_of_white_space_alone_is_no_empty_line_or_an_error_but_the_connection_goes_on(self, service, daemon, client):
+    def test_a_line_of_white_space_alone(self, service, daemon, client):
+        """Empty or an error: the connection goes on."""
         client.send_raw(b"  \n" + b'{"op":"ping","messageId":"after"}\n')
         answer = client.answer()
         if answer["code"] != 200:
@@ -162,7 +163,8 @@ class TooLong(Case):
 
     @scene(max_line="1K")
     def test_several_in_one_write_between_good_ones(self, service, daemon, client):
-        client.send_raw(PING + b"\n" + b"x" * 1025 + b"\n" + PING + b"\n" + b"y" * 70000 + b"\r\n" + b"z" * 3000 + b"\n" + PING + b"\n")
+        lines = [PING, b"x" * 1025, PING, b"y" * 70000 + b"\r", b"z" * 3000, PING]
+        client.send_raw(b"".join(line + b"\n" for line in lines))
         self.assertEqual([200, 413, 200, 413, 413, 200], [a["code"] for a in client.answers(6)])
         client.barrier()
 
@@ -198,19 +200,29 @@ class TooLong(Case):
                 client.barrier()
 
 
+class Large(Case):
+    @scene(max_line="16M", level="info")
+    def test_lines_of_megabytes(self, service, daemon, client):
+        for size in (1 << 20, 10 << 20):
+            client.send(put("k", "x" * size, size))
+            self.assertEqual(size, client.answer()["messageId"])
+            self.assertEqual(size, len(service.next_request().obj["value"]))
+
+
 class Answers(Case):
     @scene(service=WITHHELD)
     def test_a_frame_with_raw_line_ends_is_one_line(self, service, daemon, client):
-        client.send({"op": "get", "key": "k", "messageId": 1})
+        client.send(get("k", 1))
         service.next_request().reply_raw('\r\n{\n"code":200,\r\n"messageId" : <id>\n,"value":\t"a b"\n}\r\n')
         self.assertEqual({"code": 200, "messageId": 1, "value": "a b"}, json.loads(client.line()))
         client.barrier()
 
     @scene(service=WITHHELD)
     def test_so_it_is_without_an_id(self, service, daemon, client):
-        for text in ('{\n"messageId":<id>,\n"code":200,"value":"a"}\n', '{"code":200\n,\n"messageId"\n:\n<id>\n,"value":"a"}',
+        for text in ('{\n"messageId":<id>,\n"code":200,"value":"a"}\n',
+                     '{"code":200\n,\n"messageId"\n:\n<id>\n,"value":"a"}',
                      '{"code":200,"value":"a"\n,\r\n"messageId":<id>\n}'):
-            client.send({"op": "get", "key": "k"})
+            client.send(get("k"))
             service.next_request().reply_raw(text)
             self.assertEqual({"code": 200, "value": "a"}, json.loads(client.line()))
         client.barrier()

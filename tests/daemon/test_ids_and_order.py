@@ -2,13 +2,13 @@
 
 import random
 
-from harness import WITHHELD, Case, scene
+from harness import WITHHELD, Case, get, scene
 
 
 class Order(Case):
     @scene(service=WITHHELD)
     def test_without_ids_whatever_the_order_of_the_service(self, service, daemon, client):
-        client.send(*({"op": "get", "key": str(i)} for i in range(200)))
+        client.send(*(get(str(i)) for i in range(200)))
         requests = service.next_requests(200)
         random.Random(1).shuffle(requests)
         for request in requests:
@@ -17,13 +17,13 @@ class Order(Case):
 
     @scene(service=WITHHELD)
     def test_the_service_gets_them_in_order_too(self, service, daemon, client):
-        client.send(*({"op": "get", "key": str(i)} for i in range(200)))
+        client.send(*(get(str(i)) for i in range(200)))
         self.assertEqual([str(i) for i in range(200)], [r.key for r in service.next_requests(200)])
 
     @scene(service=WITHHELD)
     def test_local_answers_and_errors_wait_for_their_turn(self, service, daemon, client):
-        client.send({"op": "get", "key": "first"}, {"op": "ping"}, "nonsense", {"op": "status"}, {"op": "get"}, {"op": "fly"},
-                    {"op": "token"}, {"op": "stats"}, {"op": "get", "key": "last"}, {"op": "ping"})
+        client.send(get("first"), {"op": "ping"}, "nonsense", {"op": "status"}, {"op": "get"}, {"op": "fly"},
+                    {"op": "token"}, {"op": "stats"}, get("last"), {"op": "ping"})
         first, last = service.next_requests(2)
         client.barrier()
         last.reply(value="last")
@@ -41,8 +41,7 @@ class Order(Case):
 
     @scene(service=WITHHELD)
     def test_with_ids_they_overtake(self, service, daemon, client):
-        client.send({"op": "get", "key": "slow", "messageId": "slow"}, {"op": "get", "key": "unnamed"},
-                    {"op": "get", "key": "quick", "messageId": "quick"}, {"op": "ping", "messageId": "ping"},
+        client.send(get("slow", "slow"), get("unnamed"), get("quick", "quick"), {"op": "ping", "messageId": "ping"},
                     {"op": "get", "messageId": "wrong"})
         slow, unnamed, quick = service.next_requests(3)
         self.assertEqual(["ping", "wrong"], [client.answer()["messageId"] for _ in range(2)])
@@ -55,7 +54,7 @@ class Order(Case):
 
     @scene(service=WITHHELD)
     def test_a_timeout_keeps_its_place(self, service, daemon, client):
-        client.send({"op": "get", "key": "a"}, {"op": "get", "key": "b", "timeoutMs": 50}, {"op": "get", "key": "c"})
+        client.send(get("a"), get("b", timeoutMs=50), get("c"))
         a, b, c = service.next_requests(3)
         c.reply(value="c")
         daemon.wait_status(lambda s: s["upstream"]["inFlight"] == 1, "b's time is up")
@@ -69,9 +68,9 @@ class Order(Case):
     @scene(service=WITHHELD)
     def test_each_client_has_an_order_of_its_own(self, service, daemon, client):
         with daemon.client() as other:
-            client.send({"op": "get", "key": "mine"})
+            client.send(get("mine"))
             mine = service.next_request()
-            other.send({"op": "get", "key": "other"})
+            other.send(get("other"))
             service.next_request().reply(value="other")
             self.assertEqual("other", other.answer()["value"])
             mine.reply(value="mine")
@@ -82,7 +81,7 @@ class Order(Case):
         dice = random.Random(7)
         unnamed, named, texts = [], set(), []
         for i in range(600):
-            request = dice.choice([{"op": "get", "key": str(i)}, {"op": "get", "key": str(i)}, {"op": "increment", "key": str(i)}])
+            request = dice.choice([get(str(i)), get(str(i)), {"op": "increment", "key": str(i)}])
             if dice.random() < 0.5:
                 request["messageId"] = i
                 named.add(i)

@@ -1,6 +1,6 @@
 """Many clients at once, more than are allowed, and more than there are descriptors for."""
 
-from harness import Case, Daemon, FakeService, eventually, raise_descriptor_limit, scene
+from harness import Case, Daemon, FakeService, eventually, get, raise_descriptor_limit, scene
 
 
 class Many(Case):
@@ -18,7 +18,7 @@ class Many(Case):
             per_client = (daemon.process.resident_bytes() - before) / 10000
             # All of them use the one connection.
             for client in clients[::10]:
-                client.send({"op": "get", "key": "k"})
+                client.send(get("k"))
             for client in clients[::10]:
                 self.assertEqual("value of k", client.answer()["value"])
             self.assertEqual(1, len(service.connections))
@@ -40,7 +40,7 @@ class Limit(Case):
                     self.assert_error(refused.answer(), 503, "too_many_clients", "no")
                     self.assertTrue(refused.at_end())
             for c in (client, second, third):
-                self.assertEqual(200, c.ask({"op": "get", "key": "k"})["code"])
+                self.assertEqual(200, c.ask(get("k"))["code"])
         eventually(lambda: client.ask({"op": "status"})["clients"] == 1, "they have left")
         with daemon.client() as welcome:
             welcome.barrier()
@@ -82,10 +82,10 @@ class OutOfDescriptors(Case):
                 self.assertEqual(200, client.answer()["code"])
 
             # Those who are served go on, and it does not spin meanwhile: waiting for what does not come costs nothing.
-            self.assertEqual(200, served.ask({"op": "get", "key": "k"})["code"])
+            self.assertEqual(200, served.ask(get("k"))["code"])
             service.answer = None
             cpu = daemon.process.cpu_seconds()
-            self.assertEqual("timeout", served.ask({"op": "get", "key": "k", "timeoutMs": 2000})["reason"])
+            self.assertEqual("timeout", served.ask(get("k", timeoutMs=2000))["reason"])
             self.assertLess(daemon.process.cpu_seconds() - cpu, 0.5)
 
             # As soon as some leave, those who wait are served, and in the end all are.
@@ -106,9 +106,9 @@ class OutOfDescriptors(Case):
             service.stop_listening()
             service.connections[0].reset()
             # Long enough for accepting to be tried again, which is once a second.
-            self.assertIn(served.ask({"op": "get", "key": "k", "timeoutMs": 1500})["reason"], ("upstream_down", "outcome_unknown"))
+            self.assertIn(served.ask(get("k", timeoutMs=1500))["reason"], ("upstream_down", "outcome_unknown"))
             service.listen()
-            self.assertEqual(200, served.ask({"op": "get", "key": "k"})["code"])
+            self.assertEqual(200, served.ask(get("k"))["code"])
             for client in clients:
                 client.close()
 

@@ -1,4 +1,4 @@
-"""Whatever the network does, local clients do not wait for it: pings are answered while the way to the service hangs."""
+"""Whatever the network does, local clients do not wait for it: pings are answered while all else hangs."""
 
 import contextlib
 import socket
@@ -7,12 +7,12 @@ import struct
 import threading
 import time
 
-from harness import DEADLINE, WITHHELD, Case, Daemon, FakeService, eventually, need_mounts, scene
+from harness import DEADLINE, WITHHELD, Case, Daemon, FakeService, eventually, get, need_mounts, scene
 
 
 class Responsive(Case):
     def assert_responsive(self, daemon, until=lambda n: n >= 200):
-        """Pings, many, while something hangs. Compared loosely: a look-up or handshake that blocks would take seconds."""
+        """Pings, many, while something hangs. Compared loosely: a look-up that blocks would take seconds."""
         times = []
         with daemon.client() as client:
             while not until(len(times)) or len(times) < 50:
@@ -33,21 +33,36 @@ class Connecting(Responsive):
         self.assertIn(upstream["state"], ("connecting", "backoff"))
         self.assertTrue(upstream["lastError"])
         service.silent = False
-        self.assertEqual(200, client.ask({"op": "get", "key": "k"})["code"])
+        self.assertEqual(200, client.ask(get("k"))["code"])
 
     @scene(connected=False, service={"upgrade": lambda event: "never"}, connect_timeout="300ms")
     def test_an_upgrade_that_is_never_answered(self, service, daemon, client):
         service.wait(lambda: service.upgrades, "an upgrade")
         self.assert_responsive(daemon, lambda n: len(service.upgrades) >= 3)
         service.upgrade = None
-        self.assertEqual(200, client.ask({"op": "get", "key": "k"})["code"])
+        self.assertEqual(200, client.ask(get("k"))["code"])
+
+    @scene(connected=False, service={"upgrade": lambda event: "never"}, connect_timeout="300ms")
+    def test_an_answer_that_never_ends(self, service, daemon, client):
+        """A byte now and then is no progress."""
+        service.wait(lambda: service.upgrades, "an upgrade")
+        first = next(iter(service.all))
+        first.send_bytes(b"HTTP/1.1 101 Switching Protocols\r\nX-Slow: ")
+
+        def progress(n):
+            if not first.gone.is_set():
+                first.send_bytes(b"x")
+            return len(service.upgrades) >= 2
+
+        self.assert_responsive(daemon, progress)
+        first.wait_gone()
 
     @scene(connected=False, service={"raw_upgrade": b"HTTP/1.1 101 Sw"}, connect_timeout="300ms")
     def test_half_an_answer_to_the_upgrade(self, service, daemon, client):
         service.wait(lambda: service.upgrades, "an upgrade")
         self.assert_responsive(daemon, lambda n: len(service.upgrades) >= 3)
         service.raw_upgrade = None
-        self.assertEqual(200, client.ask({"op": "get", "key": "k"})["code"])
+        self.assertEqual(200, client.ask(get("k"))["code"])
 
     def test_an_address_that_does_not_answer(self):
         """The SYN is lost: nobody takes connections out of a queue that is full."""
@@ -69,7 +84,7 @@ class Connecting(Responsive):
                 pass
             daemon = stack.enter_context(Daemon(f"https://127.0.0.1:{port}", connect_timeout="300ms"))
             client = stack.enter_context(daemon.client())
-            client.send({"op": "get", "key": "k", "timeoutMs": 700})
+            client.send(get("k", timeoutMs=700))
             self.assert_responsive(daemon, lambda n: n % 100 == 0 and daemon.status()["upstream"]["lastError"])
             self.assert_error(client.answer(), 503, "upstream_down", "no")
 
@@ -116,19 +131,20 @@ class Names(Responsive):
                 Daemon(service, hosts="127.0.0.1 localhost\n", resolv=f"nameserver 127.0.0.1:{names.port}\n",
                        connect_timeout="400ms") as daemon, daemon.client() as client:
             eventually(lambda: names.questions, "a question")
-            client.send({"op": "get", "key": "k", "messageId": 1, "timeoutMs": 100})
+            client.send(get("k", 1, timeoutMs=100))
             self.assert_responsive(daemon, lambda n: n % 100 == 0 and daemon.status()["upstream"]["lastError"])
             self.assertIn("hpkv.test", daemon.status()["upstream"]["lastError"])
             self.assert_error(client.answer(), 503, "upstream_down", "no", 1)
             names.address = "127.0.0.1"
-            self.assertEqual(200, client.ask({"op": "get", "key": "k"})["code"])
+            self.assertEqual(200, client.ask(get("k"))["code"])
 
     def test_a_name_server_that_is_not_there(self):
         need_mounts()
         with Dead() as names, FakeService(name="hpkv.test") as service:
             port = names.port
             names.sock.close()
-            with Daemon(service, hosts="127.0.0.1 localhost\n", resolv=f"nameserver 127.0.0.1:{port}\n", connect_timeout="400ms") as daemon:
+            with Daemon(service, hosts="127.0.0.1 localhost\n", resolv=f"nameserver 127.0.0.1:{port}\n",
+                        connect_timeout="400ms") as daemon:
                 self.assert_responsive(daemon, lambda n: n % 100 == 0 and daemon.status()["upstream"]["lastError"])
 
 
@@ -165,8 +181,9 @@ class Busy(Responsive):
                     if read:
                         noisy.sock.recv(1 << 20)
 
+        pings = b'{"op":"ping"}\n' * 1000
         threads = [threading.Thread(target=flood, args=args, daemon=True)
-                   for args in ((b'{"op":"ping"}\n' * 1000, True), (b'{"op":"ping"}\n' * 1000, False), (b"x" * 100000, False))]
+                   for args in ((pings, True), (pings, False), (b"x" * 100000, False))]
         for thread in threads:
             thread.start()
         try:

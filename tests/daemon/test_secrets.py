@@ -3,7 +3,7 @@
 import glob
 import os
 
-from harness import KEY, Case, Daemon, FakeService, Sandbox, scene
+from harness import KEY, Case, Daemon, FakeService, Sandbox, get, scene
 
 SECRET = KEY.encode()
 
@@ -16,7 +16,7 @@ def shout(event):
 class Secrets(Case):
     def assert_silent(self, daemon, *clients):
         for client in clients:
-            client.send({"op": "status"}, {"op": "stats"}, {"op": "get", "key": "k", "timeoutMs": 20}, {"op": "fly"}, "nonsense")
+            client.send({"op": "status"}, {"op": "stats"}, get("k", timeoutMs=20), {"op": "fly"}, "nonsense")
             for line in client.lines(5):
                 self.assertNotIn(SECRET, line)
         self.assertNotIn(SECRET, daemon.log())
@@ -30,12 +30,12 @@ class Secrets(Case):
     @scene()
     def test_when_all_is_well(self, service, daemon, client):
         self.assertEqual("/ws?apiKey=" + KEY, service.connections[0].target)
-        self.assertEqual(200, client.ask({"op": "get", "key": "k"})["code"])
+        self.assertEqual(200, client.ask(get("k"))["code"])
         self.assert_silent(daemon, client)
 
     def test_from_the_environment(self):
         with FakeService() as service, Daemon(service, key_from="environment") as daemon, daemon.client() as client:
-            self.assertEqual(200, client.ask({"op": "get", "key": "k"})["code"])
+            self.assertEqual(200, client.ask(get("k"))["code"])
             self.assertEqual("/ws?apiKey=" + KEY, service.connections[0].target)
             self.assert_silent(daemon, client)
 
@@ -46,13 +46,13 @@ class Secrets(Case):
         service.upgrade = lambda event: (403, {"X": event.target}, event.target.encode() * 100)
         daemon.wait_state("unauthorized")
         self.assert_silent(daemon, client)
-        service.upgrade = lambda event: (302, {"Location": f"https://localhost:{service.port}{event.target}&again"}, b"")
+        service.upgrade = lambda event: (302, {"Location": service.url + event.target + "&again"}, b"")
         service.wait(lambda: len(service.upgrades) >= 6, "more attempts")
         self.assert_silent(daemon, client)
         self.assertEqual({"/ws?apiKey=" + KEY}, set(service.upgrades))
 
-    @scene(connected=False, service={"raw_upgrade": b"HTTP/1.1 400 " + SECRET + b"\r\nX: " + SECRET + b"\r\n\r\n" + SECRET},
-           connect_timeout="300ms")
+    @scene(connected=False, connect_timeout="300ms",
+           service={"raw_upgrade": b"HTTP/1.1 400 " + SECRET + b"\r\nX: " + SECRET + b"\r\n\r\n" + SECRET})
     def test_in_status_lines(self, service, daemon, client):
         service.wait(lambda: len(service.upgrades) >= 3, "three attempts")
         self.assert_silent(daemon, client)
@@ -64,7 +64,7 @@ class Secrets(Case):
         service.connection(2).send_frame(2, SECRET)
         service.connection(2).reset()
         service.connection(3)
-        self.assertEqual(200, client.ask({"op": "get", "key": "k"})["code"])
+        self.assertEqual(200, client.ask(get("k"))["code"])
         self.assert_silent(daemon, client)
 
     def test_over_plain_http_too(self):

@@ -5,7 +5,7 @@ import signal
 import socket
 import time
 
-from harness import WITHHELD, Case, Client, scene
+from harness import WITHHELD, Case, Client, get, put, scene
 
 
 class Shutdown(Case):
@@ -18,7 +18,7 @@ class Shutdown(Case):
 
     @scene()
     def test_at_once_when_nothing_is_in_flight(self, service, daemon, client):
-        self.assertEqual(200, client.ask({"op": "get", "key": "k"})["code"])
+        self.assertEqual(200, client.ask(get("k"))["code"])
         self.begin(daemon)
         self.assertTrue(client.at_end())
         self.end(daemon)
@@ -33,7 +33,7 @@ class Shutdown(Case):
 
     @scene(service=WITHHELD, max_in_flight=2)
     def test_in_flight_is_answered_and_the_rest_refused(self, service, daemon, client):
-        client.send(*({"op": "set", "key": "k", "value": "v", "messageId": i} for i in range(5)))
+        client.send(*(put("k", "v", i) for i in range(5)))
         sent = service.next_requests(2)
         client.barrier()
         self.begin(daemon)
@@ -41,8 +41,10 @@ class Shutdown(Case):
         for i in (2, 3, 4):
             self.assert_error(answers[i], 503, "shutting_down", "no", i)
         # What comes now is too late, but answered.
-        self.assert_error(client.ask({"op": "set", "key": "k", "value": "late", "messageId": 5}), 503, "shutting_down", "no", 5)
-        self.assertEqual(200, client.ask({"op": "ping"})["code"])
+        self.assert_error(client.ask(put("k", "late", 5)), 503, "shutting_down", "no", 5)
+        until = time.monotonic() + 0.2
+        while time.monotonic() < until: # it waits for as long as it takes
+            client.barrier()
         for request in sent:
             request.reply(success=True)
         self.assertEqual({(0, 200), (1, 200)}, {(a["messageId"], a["code"]) for a in client.answers(2)})
@@ -52,7 +54,7 @@ class Shutdown(Case):
 
     @scene(service=WITHHELD, max_in_flight=2)
     def test_without_ids_the_order_stays(self, service, daemon, client):
-        client.send(*({"op": "set", "key": "k", "value": "v"} for i in range(4)), {"op": "ping"})
+        client.send(*(put("k", "v") for i in range(4)), {"op": "ping"})
         sent = service.next_requests(2)
         client.barrier()
         self.begin(daemon)
@@ -67,7 +69,7 @@ class Shutdown(Case):
 
     @scene(service=WITHHELD)
     def test_new_connections_are_refused(self, service, daemon, client):
-        client.send({"op": "get", "key": "k"})
+        client.send(get("k"))
         request = service.next_request()
         self.begin(daemon)
         client.barrier()
@@ -80,7 +82,7 @@ class Shutdown(Case):
 
     @scene(service=WITHHELD)
     def test_a_service_that_does_not_answer_is_waited_for_5_s(self, service, daemon, client):
-        client.send({"op": "set", "key": "k", "value": "v", "messageId": 1})
+        client.send(put("k", "v", 1))
         service.next_request()
         began = time.monotonic()
         self.begin(daemon)
@@ -93,7 +95,7 @@ class Shutdown(Case):
 
     @scene(service=WITHHELD)
     def test_the_connection_is_lost_meanwhile(self, service, daemon, client):
-        client.send({"op": "set", "key": "k", "value": "v", "messageId": 1}, {"op": "get", "key": "k", "messageId": 2})
+        client.send(put("k", "v", 1), get("k", 2))
         service.next_requests(2)
         self.begin(daemon)
         service.connections[0].reset()
@@ -105,7 +107,7 @@ class Shutdown(Case):
 
     @scene(service=WITHHELD)
     def test_a_second_signal_ends_it_at_once(self, service, daemon, client):
-        client.send({"op": "set", "key": "k", "value": "v", "messageId": 1})
+        client.send(put("k", "v", 1))
         service.next_request()
         self.begin(daemon)
         daemon.process.signal(signal.SIGTERM)
@@ -114,7 +116,7 @@ class Shutdown(Case):
     @scene(connected=False, service={"silent": True})
     def test_while_connecting(self, service, daemon, client):
         service.wait(lambda: service.accepted, "a connection")
-        client.send({"op": "get", "key": "k", "messageId": 1})
+        client.send(get("k", 1))
         client.barrier()
         self.begin(daemon)
         self.assert_error(client.answer(), 503, "shutting_down", "no", 1)
@@ -133,7 +135,7 @@ class Shutdown(Case):
     @scene()
     def test_all_answers_that_were_there_arrive(self, service, daemon, client):
         for i in range(2000):
-            client.send({"op": "get", "key": "k", "messageId": i})
+            client.send(get("k", i))
         self.assertEqual(2000, len(client.answers(2000)))
         client.send(*({"op": "ping", "messageId": i} for i in range(3000)))
         client.barrier_by(daemon)
@@ -148,7 +150,7 @@ class Hangup(Case):
     def test_sighup_drops_nobody(self, service, daemon, client):
         daemon.process.signal(signal.SIGHUP)
         daemon.process.wait_output(rb"(?i)sighup|reload")
-        self.assertEqual(200, client.ask({"op": "get", "key": "k"})["code"])
+        self.assertEqual(200, client.ask(get("k"))["code"])
         self.assertEqual(1, len(service.connections))
 
     @scene()
@@ -156,6 +158,6 @@ class Hangup(Case):
         os.kill(daemon.pid, signal.SIGPIPE)
         for _ in range(50):
             with daemon.client() as other:
-                other.send({"op": "get", "key": "k"}, {"op": "ping"})
+                other.send(get("k"), {"op": "ping"})
                 other.sock.shutdown(socket.SHUT_RD)
-        self.assertEqual(200, client.ask({"op": "get", "key": "k"})["code"])
+        self.assertEqual(200, client.ask(get("k"))["code"])

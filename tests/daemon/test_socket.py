@@ -7,7 +7,7 @@ import signal
 import socket
 import stat
 
-from harness import Case, Daemon, FakeService, scene
+from harness import Case, Daemon, FakeService, get, scene
 
 
 class Path(Case):
@@ -62,7 +62,7 @@ class Before(Case):
                 first.process.wait_exit()
                 self.assertTrue(os.path.exists(first.socket))
                 with Daemon(service, folder=first.folder) as second, second.client() as client:
-                    self.assertEqual(200, client.ask({"op": "get", "key": "k"})["code"])
+                    self.assertEqual(200, client.ask(get("k"))["code"])
                 first.killed = True
 
     def refused(self, service, folder, *words, **settings):
@@ -82,7 +82,7 @@ class Before(Case):
             self.refused(service, daemon.folder, "error")
         client.barrier()
         with daemon.client() as other:
-            self.assertEqual(200, other.ask({"op": "get", "key": "k"})["code"])
+            self.assertEqual(200, other.ask(get("k"))["code"])
         self.assertEqual(1, len(service.connections))
 
     @scene()
@@ -148,13 +148,14 @@ class Early(Case):
         with FakeService() as service:
             service.stop_listening()
             with Daemon(service) as daemon, daemon.client() as client:
-                client.send({"op": "get", "key": "k", "messageId": 1})
+                client.send(get("k", 1))
                 client.barrier()
                 service.listen()
                 self.assertEqual(1, client.answer()["messageId"])
 
     @scene()
     def test_two_daemons_in_one_folder(self, service, daemon, client):
-        with Daemon(service, folder=daemon.folder, socket=daemon.folder + "/second") as second, second.client() as other:
+        with Daemon(service, folder=daemon.folder, socket=daemon.folder + "/second") as second, \
+                second.client() as other:
             client.barrier()
             other.barrier()
