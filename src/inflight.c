@@ -19,11 +19,11 @@ void inflight_init(struct inflight *f, unsigned places)
 		.place = mem_zalloc(places * sizeof(*f->place)),
 		.free = mem_alloc(places * sizeof(*f->free)),
 		.places = places,
-		.reads = mem_alloc(chains * sizeof(*f->reads)),
-		.reads_mask = chains - 1,
+		.keys = mem_alloc(chains * sizeof(*f->keys)),
+		.keys_mask = chains - 1,
 	};
 	for (size_t i = 0; i < chains; i++)
-		TAILQ_INIT(&f->reads[i]);
+		TAILQ_INIT(&f->keys[i]);
 	while (f->n_free < places) {
 		f->free[f->n_free] = places - 1 - f->n_free;
 		f->n_free++;
@@ -34,27 +34,45 @@ void inflight_fini(struct inflight *f)
 {
 	free(f->place);
 	free(f->free);
-	free(f->reads);
+	free(f->keys);
 	*f = (struct inflight){0};
 }
 
 static struct pending_list *chain(const struct inflight *f, uint64_t key_hash)
 {
-	return &f->reads[key_hash & f->reads_mask];
+	return &f->keys[key_hash & f->keys_mask];
 }
 
-/* Marks the reads with this key_hash from `last` backwards. One that is marked already has seen to
- * those before it. 64 bits of keyed hash stand for client and key: a collision costs a read its
- * repetition, nothing else. */
-static void overtake(struct pending *last, uint64_t key_hash)
+/* The last one with this key_hash, from `from` backwards. 64 bits of keyed hash stand for client
+ * and key: should two of them collide, one is not sent again that could have been, or waits for the
+ * other; nothing else. */
+static struct pending *find_key(struct pending *from, uint64_t key_hash)
 {
-	for (struct pending *p = last; p; p = TAILQ_PREV(p, pending_list, of_key)) {
-		if (p->key_hash != key_hash)
-			continue;
-		if (p->overtaken)
-			break;
+	while (from && from->key_hash != key_hash)
+		from = TAILQ_PREV(from, pending_list, of_key);
+	return from;
+}
+
+static struct pending *last_of_key(const struct inflight *f, uint64_t key_hash)
+{
+	return find_key(TAILQ_LAST(chain(f, key_hash), pending_list), key_hash);
+}
+
+/* A request for this key takes effect: reads of it, from `from` backwards, can't be repeated behind
+ * it. A write among them, or a read that is marked already, has seen to those before itself. */
+static void overtake(struct pending *from, uint64_t key_hash)
+{
+	struct pending *p = find_key(from, key_hash);
+
+	while (p && request_op_is_read(p->op) && !p->overtaken) {
 		p->overtaken = true;
+		p = find_key(TAILQ_PREV(p, pending_list, of_key), key_hash);
 	}
+}
+
+bool inflight_has_key(const struct inflight *f, uint64_t key_hash)
+{
+	return last_of_key(f, key_hash) != NULL;
 }
 
 void inflight_add(struct inflight *f, struct pending *p)
@@ -64,13 +82,15 @@ void inflight_add(struct inflight *f, struct pending *p)
 	p->sequence = ++f->sequence;
 	p->wire_id = (p->sequence & GENERATION_MASK) << PLACE_BITS | place;
 	f->place[place] = p;
-	p->overtaken = false;
+	p->overtaken = p->followed = false;
 	if (!p->key_hash)
 		return;
-	if (request_op_is_read(p->op))
-		TAILQ_INSERT_TAIL(chain(f, p->key_hash), p, of_key);
-	else
-		overtake(TAILQ_LAST(chain(f, p->key_hash), pending_list), p->key_hash);
+	struct pending *before = last_of_key(f, p->key_hash);
+	if (before)
+		before->followed = true;
+	if (!request_op_is_read(p->op))
+		overtake(before, p->key_hash);
+	TAILQ_INSERT_TAIL(chain(f, p->key_hash), p, of_key);
 }
 
 struct pending *inflight_find(const struct inflight *f, uint64_t wire_id)
@@ -86,8 +106,8 @@ void inflight_remove(struct inflight *f, struct pending *p, bool answered)
 {
 	uint32_t place = (uint32_t)(p->wire_id & PLACE_MASK);
 
-	if (p->key_hash && request_op_is_read(p->op)) {
-		if (answered)
+	if (p->key_hash) {
+		if (answered && request_op_is_read(p->op))
 			overtake(TAILQ_PREV(p, pending_list, of_key), p->key_hash);
 		TAILQ_REMOVE(chain(f, p->key_hash), p, of_key);
 	}

@@ -5,9 +5,11 @@
  * answer that comes late, twice, or out of the blue finds nothing. The ids fit in 53 bits, which
  * every JSON library carries exactly.
  *
- * It also knows which reads of a client may not be sent again after a lost connection, since a
- * later request of the same client for the same key took effect, or may have: repeating the read
- * behind it would turn their order round. */
+ * It also knows what may not be sent again, since a later request of the same client for the same
+ * key would then come before it: a read after a lost connection, when a later request took effect,
+ * or may have (overtaken); one that the rate limit refused, when a later request was sent
+ * (followed).
+ */
 #pragma once
 
 #include "pending.h"
@@ -18,9 +20,9 @@ struct inflight {
 	struct pending **place;
 	uint32_t *free; /* a stack of free places */
 	uint32_t places, n_free;
-	uint64_t sequence;          /* of the last one that was sent */
-	struct pending_list *reads; /* those in flight, in chains by key_hash, the latest last */
-	size_t reads_mask;
+	uint64_t sequence;         /* of the last one that was sent */
+	struct pending_list *keys; /* those with a key, in chains by key_hash, the latest last */
+	size_t keys_mask;
 };
 
 void inflight_init(struct inflight *f, unsigned places); /* 1 … INFLIGHT_MAX */
@@ -38,6 +40,9 @@ static inline bool inflight_full(const struct inflight *f)
 
 void inflight_add(struct inflight *f, struct pending *p); /* sets p->wire_id; not when full */
 struct pending *inflight_find(const struct inflight *f, uint64_t wire_id); /* NULL: none */
+/* Is a request for this key of this client on its way? */
+bool inflight_has_key(const struct inflight *f, uint64_t key_hash);
+
 /* answered: its answer came, so it took effect now. */
 void inflight_remove(struct inflight *f, struct pending *p, bool answered);
 

@@ -1,36 +1,77 @@
 #include "pace.h"
 
-enum { BURST_MS = 20 };
+enum {
+	BURST_MS = 20,
+	SECOND_MS = 1000,
+	GOAL_MIN = 50, /* requests/s: what a service with any limit at all may refuse */
+	STEPS = 20,    /* seconds in which a rate grows by what it was before it was lowered */
+};
 
-void pace_init(struct pace *p, double rate, int64_t now)
+static double more(double a, double b)
 {
-	*p = (struct pace){.rate = rate, .tokens = 1, .at = now};
+	return a > b ? a : b;
 }
 
+void pace_init(struct pace *p, double limit, int64_t now)
+{
+	*p = (struct pace){.limit = limit, .rate = limit, .tokens = 1, .at = now, .second = now};
+}
+
+/* The rate grows, if it was lowered, and tokens gather. */
 static void refill(struct pace *p, int64_t now)
 {
-	double burst = p->rate * BURST_MS / 1000, most = burst > 1 ? burst : 1;
+	double passed = (double)(now - p->at) / SECOND_MS;
 
 	if (now <= p->at)
 		return;
-	p->tokens += p->rate * (double)(now - p->at) / 1000;
-	if (p->tokens > most)
-		p->tokens = most;
 	p->at = now;
+	p->rate += p->step * passed;
+	if (p->step > 0 && p->rate >= p->goal) {
+		p->rate = p->limit;
+		p->step = 0;
+	}
+	p->tokens += p->rate * passed;
+	if (p->tokens > more(1, p->rate * BURST_MS / SECOND_MS))
+		p->tokens = more(1, p->rate * BURST_MS / SECOND_MS);
 }
 
 bool pace_allows(struct pace *p, int64_t now)
 {
-	if (p->rate == 0)
-		return true;
-	refill(p, now);
-	return p->tokens >= 1;
+	if (p->rate > 0)
+		refill(p, now);
+	return p->rate == 0 || p->tokens >= 1;
 }
 
-void pace_spend(struct pace *p)
+void pace_spend(struct pace *p, int64_t now)
 {
+	if (now - p->second >= SECOND_MS) {
+		p->sent_before = now - p->second < 2 * SECOND_MS ? p->sent : 0;
+		p->sent = 0;
+		p->second = now;
+	}
+	p->sent++;
 	if (p->rate > 0)
 		p->tokens -= 1;
+}
+
+void pace_refused(struct pace *p, int64_t now, uint64_t sequence, uint64_t latest)
+{
+	double was = p->rate > 0 ? p->rate : more(1, more(p->sent, p->sent_before));
+
+	if (sequence <= p->cut)
+		return;
+	p->cut = latest;
+	if (p->step == 0) /* not lowered so far */
+		p->goal = p->limit > 0 ? p->limit : more(GOAL_MIN, 2 * was);
+	p->rate = more(1, was / 2);
+	p->step = more(1, was / STEPS);
+	p->tokens = 0;
+	p->at = now;
+}
+
+bool pace_is_lowered(const struct pace *p)
+{
+	return p->step > 0;
 }
 
 /* In how many whole milliseconds there will be n tokens. */
@@ -38,7 +79,7 @@ static int64_t ms_until(const struct pace *p, double n)
 {
 	if (p->rate == 0 || p->tokens >= n)
 		return 0;
-	return (int64_t)((n - p->tokens) * 1000 / p->rate) + 1;
+	return (int64_t)((n - p->tokens) * SECOND_MS / p->rate) + 1;
 }
 
 int64_t pace_next(const struct pace *p)

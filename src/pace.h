@@ -1,7 +1,12 @@
-/* pace.h - how many requests a second may go out: a token bucket.
+/* pace.h - how many requests a second may go out: a token bucket that learns.
+ *
+ * With a limit it keeps to it. Without one it is unpaced until the service refuses a request
+ * because of its rate limit; from then on it goes at half of what it went at, a little faster each
+ * second, until it is back where it was and beyond: additive up, multiplicative down. Refusals of
+ * requests that were sent before the pace was last lowered say nothing new.
  *
  * A small bucket, so that the pace is smooth: what an idle while has saved up is worth BURST_MS at
- * most. Times are passed in. A rate of 0 means unpaced. */
+ * most. Times and the sequence numbers of requests are passed in. */
 #pragma once
 
 #include <stdbool.h>
@@ -9,18 +14,31 @@
 #include <stdint.h>
 
 struct pace {
-	double rate;   /* requests/s; 0: unpaced */
-	double tokens; /* requests that may go now */
-	int64_t at;    /* when tokens was right */
+	double limit;               /* requests/s that are never exceeded; 0: none is set */
+	double rate;                /* requests/s that may go now; 0: unpaced */
+	double step;                /* by which rate grows in a second */
+	double goal;                /* a rate that has grown to it is forgotten: back to limit */
+	double tokens;              /* requests that may go at once */
+	int64_t at;                 /* when rate and tokens were right */
+	uint64_t cut;               /* the last request that was sent when rate was lowered */
+	int64_t second;             /* when the present second of counting began */
+	unsigned sent, sent_before; /* in that second, and in the one before */
 };
 
-void pace_init(struct pace *p, double rate, int64_t now);
+void pace_init(struct pace *p, double limit, int64_t now);
 
 /* May a request go now? */
 bool pace_allows(struct pace *p, int64_t now);
 
 /* One went. */
-void pace_spend(struct pace *p);
+void pace_spend(struct pace *p, int64_t now);
+
+/* The request of this sequence was refused; latest is the sequence of the last one that was sent.
+ */
+void pace_refused(struct pace *p, int64_t now, uint64_t sequence, uint64_t latest);
+
+/* Has the service refused something not long ago? */
+bool pace_is_lowered(const struct pace *p);
 
 /* When pace_allows() will say yes next. */
 int64_t pace_next(const struct pace *p);

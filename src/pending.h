@@ -35,9 +35,10 @@ struct pending {
 	uint64_t wire_id;  /* inflight: the id of its frame, while PENDING_SENT */
 	uint64_t sequence; /* inflight: later ones were sent later */
 	uint64_t key_hash; /* router: of peer and key together; 0 for operations without one key */
-	TAILQ_ENTRY(pending)
-	of_key;           /* inflight: chain of reads in flight with a similar key_hash */
+	TAILQ_ENTRY(pending) of_key; /* inflight: chain of those with a similar key_hash */
 	bool overtaken;   /* inflight: a later request for its key took effect, or may have */
+	bool followed;    /* inflight: a later request for its key was sent */
+	bool refused;     /* router: by the rate limit of the service, so it was not executed */
 	bool sent_before; /* router: on a connection that was lost; so even a waiting one may have
 			     been executed */
 
@@ -58,6 +59,7 @@ struct peer {
 	struct pending_list ordered;  /* router: those without an id, answered in this order */
 	struct pending_list waiting;  /* sched */
 	TAILQ_ENTRY(peer) turn;       /* sched::turns, while something is waiting */
+	bool blocked;                 /* sched: gets no turn, whatever is waiting */
 	uint32_t unanswered;          /* router: the length of pendings */
 	uint32_t unsent_bytes;        /* router: memory of those that wait to be sent */
 	size_t kept_bytes;            /* router: of answers that wait for those before them */

@@ -10,7 +10,11 @@
 #include "pool.h"
 #include "sched.h"
 
-enum { OUTPUT_START = 4096 }; /* bytes: room for a batch of answers without growing step by step */
+enum {
+	OUTPUT_START = 4096, /* bytes: room for a batch of answers without growing step by step */
+	CODE_RATE_LIMITED =
+		429, /* of the service's answers the only one that is not for the client */
+};
 
 struct router {
 	struct router_settings settings;
@@ -93,6 +97,14 @@ static void pending_finish(struct router *r, struct pending *p)
 	pending_free(r, p);
 }
 
+/* Its place is free, and so is its key. */
+static void land(struct router *r, struct pending *p, bool answered)
+{
+	inflight_remove(&r->inflight, p, answered);
+	if (p->peer)
+		sched_unblock(&r->sched, p->peer);
+}
+
 /* Takes p out of the state in which it waits for something to happen. */
 static void pending_leave_state(struct router *r, struct pending *p, bool answered)
 {
@@ -102,7 +114,7 @@ static void pending_leave_state(struct router *r, struct pending *p, bool answer
 		sched_remove(&r->sched, p);
 		break;
 	case PENDING_SENT:
-		inflight_remove(&r->inflight, p, answered);
+		land(r, p, answered);
 		break;
 	case PENDING_NEW:
 	case PENDING_ANSWERED:
@@ -197,13 +209,21 @@ static bool can_send(struct router *r, int64_t now)
 	return false;
 }
 
-static void send_now(struct router *r, struct pending *p)
+/* While requests may be refused and sent again, only one at a time of a client and key is on its
+ * way: the next could come before the repetition of the first. */
+static bool must_wait(const struct router *r, const struct pending *p)
+{
+	return pace_is_lowered(&r->pace) && p->key_hash &&
+	       inflight_has_key(&r->inflight, p->key_hash);
+}
+
+static void send_now(struct router *r, struct pending *p, int64_t now)
 {
 	char head[WIRE_HEAD_MAX];
 
 	p->state = PENDING_SENT;
 	inflight_add(&r->inflight, p);
-	pace_spend(&r->pace);
+	pace_spend(&r->pace, now);
 	size_t n = wire_head(head, p->wire_id);
 	r->ops->send(r->owner, (struct span){head, n}, pending_body(p));
 	r->stats->requests_sent++;
@@ -214,10 +234,13 @@ void router_pump(struct router *r, int64_t now)
 {
 	struct pending *p;
 
-	while (!sched_empty(&r->sched) && can_send(r, now)) {
-		p = sched_take(&r->sched);
+	while ((p = sched_first(&r->sched)) && can_send(r, now)) {
 		struct peer *peer = p->peer;
-		send_now(r, p);
+		if (must_wait(r, p)) {
+			sched_block(&r->sched, peer);
+			continue;
+		}
+		send_now(r, sched_take(&r->sched), now);
 		r->ops->changed(r->owner, peer);
 	}
 }
@@ -261,8 +284,8 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 	watch_deadline(r, p,
 		       now + (request->timeout_ms ? (int64_t)request->timeout_ms
 						  : r->settings.request_timeout_ms));
-	if (sched_empty(&r->sched) && can_send(r, now))
-		send_now(r, p);
+	if (sched_empty(&r->sched) && can_send(r, now) && !must_wait(r, p))
+		send_now(r, p, now);
 	else
 		enqueue(r, p);
 }
@@ -284,6 +307,32 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
 	answer_done(r, p);
 }
 
+/* The service has refused it because of its rate limit, so it was not executed: it waits for
+ * another turn, unless a later one for its key was sent meanwhile, which must not come before it.
+ */
+static void refused(struct router *r, struct pending *p, int64_t now)
+{
+	r->stats->upstream_refused++;
+	pace_refused(&r->pace, now, p->sequence, r->inflight.sequence);
+	if (!p->peer || p->followed || r->stopping) {
+		answer_error(r, p, REPLY_RATE_LIMITED, NULL, (long)router_pace_wait_ms(r));
+		return;
+	}
+	land(r, p, false);
+	p->state = PENDING_WAITING;
+	p->refused = true;
+	sched_add_again(&r->sched, p);
+}
+
+static void answered(struct router *r, struct pending *p, const struct wire_frame *frame,
+		     int64_t now)
+{
+	if (frame->code == CODE_RATE_LIMITED)
+		refused(r, p, now);
+	else
+		answer_frame(r, p, frame);
+}
+
 void router_frame(struct router *r, const struct wire_frame *frame, int64_t now)
 {
 	struct pending *p = NULL;
@@ -292,7 +341,7 @@ void router_frame(struct router *r, const struct wire_frame *frame, int64_t now)
 	case WIRE_ANSWER:
 		p = inflight_find(&r->inflight, frame->id);
 		if (p)
-			answer_frame(r, p, frame);
+			answered(r, p, frame, now);
 		else
 			r->stats->upstream_late++;
 		break;
@@ -334,16 +383,14 @@ void router_down(struct router *r)
 	struct pending **sent = inflight_in_order(&r->inflight, &n);
 
 	r->up = false;
-	/* From the last to the first, so that the first ends up at the head of its client's queue.
-	 */
-	for (size_t i = n; i-- > 0;) {
+	for (size_t i = 0; i < n; i++) {
 		struct pending *p = sent[i];
 		if (!may_resend(p) || r->stopping)
 			continue;
-		inflight_remove(&r->inflight, p, false);
+		land(r, p, false);
 		p->state = PENDING_WAITING;
 		p->sent_before = true;
-		sched_add_first(&r->sched, p);
+		sched_add_again(&r->sched, p);
 		r->stats->requests_resent++;
 		sent[i] = NULL;
 	}
@@ -368,7 +415,7 @@ static void answer_unsent(struct router *r, struct pending *p)
 	else if (!r->ops->sendable(r->owner))
 		answer_error(r, p, REPLY_QUEUE_FULL,
 			     "not sent within its time: the network takes no more at present", -1);
-	else if (r->settings.rate_limit > 0 && !inflight_full(&r->inflight))
+	else if (p->refused || (r->pace.rate > 0 && !inflight_full(&r->inflight)))
 		answer_error(r, p, REPLY_RATE_LIMITED, NULL, (long)router_pace_wait_ms(r));
 	else
 		answer_error(r, p, REPLY_QUEUE_FULL,
@@ -412,6 +459,7 @@ void router_join(struct router *r, struct peer *peer)
 	TAILQ_INIT(&peer->waiting);
 	peer->unanswered = 0;
 	peer->kept_bytes = 0;
+	peer->blocked = false;
 	peer->unsent_bytes = 0;
 }
 
@@ -456,6 +504,7 @@ void router_stop(struct router *r)
 	struct pending *p;
 
 	r->stopping = true;
+	sched_unblock_all(&r->sched);
 	while ((p = sched_take(&r->sched))) {
 		p->state = PENDING_NEW; /* sched has let go of it already */
 		answer_error(r, p, p->sent_before ? REPLY_OUTCOME_UNKNOWN : REPLY_SHUTTING_DOWN,

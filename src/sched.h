@@ -7,18 +7,27 @@
 
 #include "pending.h"
 
+TAILQ_HEAD(peer_list, peer);
+
 struct sched {
-	TAILQ_HEAD(, peer) turns; /* peers with something waiting; the first is next */
+	struct peer_list turns;   /* peers with something waiting; the first is next */
+	struct peer_list blocked; /* those of them that get no turn */
 	size_t n;                 /* requests waiting in all */
 	size_t bytes;             /* their memory */
 };
 
 void sched_init(struct sched *s);
 void sched_add(struct sched *s, struct pending *p); /* behind the client's others */
-void sched_add_first(struct sched *s,
-		     struct pending *p); /* before them: it has been there already */
+/* Again: before those that were never sent, among those that were in the order of their sending. */
+void sched_add_again(struct sched *s, struct pending *p);
 void sched_remove(struct sched *s, struct pending *p);
-struct pending *sched_take(struct sched *s); /* the next to send, removed; NULL: nothing waits */
+struct pending *sched_first(const struct sched *s); /* the next to send; NULL: nobody has a turn */
+struct pending *sched_take(struct sched *s);        /* the same, removed */
+
+/* A blocked client's requests wait, and it gets no turn. */
+void sched_block(struct sched *s, struct peer *peer);
+void sched_unblock(struct sched *s, struct peer *peer);
+void sched_unblock_all(struct sched *s);
 
 static inline bool sched_empty(const struct sched *s)
 {

@@ -33,6 +33,7 @@
 	X(upstream_bytes_in, "bytes of messages received from the service")                        \
 	X(upstream_bytes_out, "bytes of messages sent to the service")                             \
 	X(upstream_unusable, "messages of the service that could not be used")                     \
+	X(upstream_refused, "requests that the service refused because of its rate limit (429)")   \
 	X(upstream_late, "answers to no request that is waiting: late, repeated or unknown")       \
 	X(upstream_notifications, "notifications received")                                        \
 	X(upstream_pings, "keepalive pings sent")

@@ -65,7 +65,8 @@ static void peers_take_turns_one_request_each(void **state)
 	sched_add(&s, pending_make(&peer[1], OP_GET, 0));
 	sched_add(&s, pending_make(&peer[2], OP_GET, 0));
 	struct pending *again = pending_make(&peer[2], OP_RANGE, 0);
-	sched_add_first(&s, again);
+	again->sequence = 1;
+	sched_add_again(&s, again);
 	assert_int_equal(s.n, 6);
 	assert_int_equal(s.bytes, 6 * sizeof(*p));
 	for (size_t i = 0; i < 6; i++) {
@@ -220,7 +221,7 @@ static void a_pace_is_smooth(void **state)
 		for (now += 100000, until += 100000; now < until;
 		     now++) { /* an idle while saves up little */
 			for (; pace_allows(&p, now); sent++)
-				pace_spend(&p);
+				pace_spend(&p, now);
 			assert_true(pace_next(&p) > now);
 			assert_true(sent <= rates[i] * (double)(now - (until - 60000)) / 1000 +
 						    rates[i] / 50 + 1.001);
@@ -238,7 +239,7 @@ static void the_next_time_is_the_right_one(void **state)
 	pace_init(&p, 10, now);
 	for (int i = 0; i < 50; i++) {
 		assert_true(pace_allows(&p, now));
-		pace_spend(&p);
+		pace_spend(&p, now);
 		assert_in_range(pace_wait_ms(&p, 3), 200, 301);
 		assert_false(pace_allows(&p, pace_next(&p) - 2));
 		now = pace_next(&p);
@@ -247,6 +248,143 @@ static void the_next_time_is_the_right_one(void **state)
 	pace_init(&p, 0, 0);
 	assert_true(pace_allows(&p, 0));
 	assert_int_equal(pace_wait_ms(&p, 1000), 0);
+}
+
+static void what_was_sent_before_goes_first_in_its_old_order(void **state)
+{
+	static const uint64_t added[] = {0, 7, 3, 5, 0}, want[] = {3, 5, 7, 0, 0};
+	struct peer peer = {.number = 1};
+	struct pending *p;
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	TAILQ_INIT(&peer.waiting);
+	for (size_t i = 0; i < COUNT(added); i++) {
+		p = pending_make(&peer, OP_GET, 0);
+		p->sequence = added[i];
+		if (added[i])
+			sched_add_again(&s, p);
+		else
+			sched_add(&s, p);
+	}
+	for (size_t i = 0; i < COUNT(want); i++) {
+		p = sched_take(&s);
+		assert_int_equal(p->sequence, want[i]);
+		free(p);
+	}
+}
+
+static void a_blocked_peer_has_no_turn(void **state)
+{
+	struct peer peer[2] = {{.number = 1}, {.number = 2}};
+	struct pending *p[3];
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	for (int i = 0; i < 2; i++)
+		TAILQ_INIT(&peer[i].waiting);
+	for (int i = 0; i < 3; i++)
+		p[i] = pending_make(&peer[i % 2], OP_GET, 0);
+	sched_add(&s, p[0]);
+	sched_block(&s, &peer[0]);
+	sched_block(&s, &peer[1]); /* with nothing waiting yet */
+	sched_add(&s, p[1]);
+	sched_add(&s, p[2]);
+	assert_null(sched_first(&s));
+	assert_null(sched_take(&s));
+	assert_int_equal(s.n, 3);
+	sched_unblock(&s, &peer[1]);
+	assert_ptr_equal(sched_take(&s), p[1]);
+	sched_remove(&s, p[0]); /* its time was up, say */
+	assert_null(sched_first(&s));
+	sched_unblock_all(&s);
+	assert_ptr_equal(sched_take(&s), p[2]);
+	assert_true(sched_empty(&s));
+	for (int i = 0; i < 3; i++)
+		free(p[i]);
+}
+
+static void a_later_request_for_the_same_key_follows(void **state)
+{
+	struct inflight f;
+	struct pending *a = pending_make(NULL, OP_SET, 7), *b = pending_make(NULL, OP_SET, 8),
+		       *c = pending_make(NULL, OP_SET, 7), *range = pending_make(NULL, OP_RANGE, 0);
+
+	(void)state;
+	inflight_init(&f, 8);
+	assert_false(inflight_has_key(&f, 7));
+	inflight_add(&f, a);
+	inflight_add(&f, b);
+	inflight_add(&f, range);
+	assert_true(inflight_has_key(&f, 7));
+	assert_false(a->followed);
+	inflight_add(&f, c);
+	assert_true(a->followed);
+	assert_false(b->followed);
+	assert_false(c->followed);
+	inflight_remove(&f, c, false);
+	inflight_remove(&f, a, false);
+	assert_false(inflight_has_key(&f, 7));
+	inflight_add(&f, a); /* again: nothing follows it now */
+	assert_false(a->followed);
+	inflight_remove(&f, a, true);
+	inflight_remove(&f, b, true);
+	inflight_remove(&f, range, true);
+	free(a);
+	free(b);
+	free(c);
+	free(range);
+	inflight_fini(&f);
+}
+
+/* A service that takes 50 a second, and a pace that finds out. */
+static void a_refused_pace_halves_and_recovers(void **state)
+{
+	struct pace p;
+	uint64_t sequence = 0;
+
+	(void)state;
+	pace_init(&p, 0, 0);
+	for (; sequence < 100; sequence++) {
+		assert_true(pace_allows(&p, 0));
+		pace_spend(&p, 0);
+	}
+	pace_refused(&p, 10, 60, sequence);
+	assert_true(p.rate == 50);
+	pace_refused(&p, 11, 61, sequence); /* of the same burst: nothing new */
+	assert_true(p.rate == 50);
+	assert_false(pace_allows(&p, 11));
+	pace_refused(&p, 100, sequence + 1, sequence + 1);
+	assert_true(p.rate >= 25 && p.rate < 26);
+	double last = p.rate;
+	int64_t now = 100;
+	for (; p.rate > 0 && now < 600000; now += 100) {
+		pace_allows(&p, now);
+		assert_true(p.rate == 0 || p.rate >= last);
+		last = p.rate;
+	}
+	assert_in_range(now, 20000, 100000); /* steadily: not at once, not never */
+	assert_true(pace_allows(&p, now));
+}
+
+static void a_limit_is_what_a_refused_pace_comes_back_to(void **state)
+{
+	struct pace p;
+
+	(void)state;
+	pace_init(&p, 2, 0);
+	pace_spend(&p, 0);
+	for (uint64_t i = 1; i < 10; i++) {
+		pace_refused(&p, 0, i, i);
+		assert_true(p.rate == 1);
+	}
+	for (int64_t now = 0; now < 10000; now += 10) {
+		pace_allows(&p, now);
+		assert_true(p.rate >= 1 && p.rate <= 2);
+	}
+	assert_true(p.rate == 2);
 }
 
 int main(void)
@@ -261,6 +399,11 @@ int main(void)
 		cmocka_unit_test(blocks_of_all_sizes_are_recycled),
 		cmocka_unit_test(a_pace_is_smooth),
 		cmocka_unit_test(the_next_time_is_the_right_one),
+		cmocka_unit_test(what_was_sent_before_goes_first_in_its_old_order),
+		cmocka_unit_test(a_blocked_peer_has_no_turn),
+		cmocka_unit_test(a_later_request_for_the_same_key_follows),
+		cmocka_unit_test(a_refused_pace_halves_and_recovers),
+		cmocka_unit_test(a_limit_is_what_a_refused_pace_comes_back_to),
 	};
 
 	return cmocka_run_group_tests_name("core", tests, NULL, NULL);

@@ -462,6 +462,126 @@ static void a_rate_limit_spaces_requests_and_refuses_the_late_ones(void **state)
 	world_free(w);
 }
 
+static void refuse(struct world *w, size_t i, int64_t now)
+{
+	char text[100];
+
+	snprintf(text, sizeof(text), "{\"code\":429,\"error\":\"slow down\",\"messageId\":%llu}",
+		 sent_id(w, i));
+	service_says(w, text, now);
+}
+
+static void a_request_that_the_service_refused_is_sent_again(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	refuse(w, 0, 10);
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(w->n_sent, 1);
+	assert_true(w->wake > 10 && w->wake < 1100);
+	router_expire(w->router, 999);
+	if (w->n_sent == 1)
+		fail_msg("it was not sent again within its time");
+	answer(w, 0, "late"); /* of the first frame: nobody's */
+	answer(w, 1, "done");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"done\",\"messageId\":1}\n");
+	world_free(w);
+}
+
+static void one_that_is_refused_all_its_time_ends_as_rate_limited(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":50}",
+	    0);
+	refuse(w, 0, 10);
+	router_expire(w->router, 50);
+	assert_error(w, 0, "rate_limited", "no", "1");
+	assert_int_equal(w->n_sent, 1);
+	world_free(w);
+}
+
+static void one_that_a_later_one_has_followed_is_not_sent_again(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"2\",\"messageId\":2}", 0);
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"3\",\"messageId\":3}", 0);
+	refuse(w, 0, 10);
+	assert_error(w, 0, "rate_limited", "no", "1");
+	answer(w, 1, "2");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"2\",\"messageId\":2}\n");
+	refuse(w, 2, 10);
+	assert_string_equal(told(w, 1), ""); /* another client's: waits for its turn */
+	world_free(w);
+}
+
+static void while_paced_one_of_a_key_is_on_its_way(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0,
+	    "{\"op\":\"set\",\"key\":\"x\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":60000}",
+	    0);
+	refuse(w, 0, 10);
+	ask(w, 0,
+	    "{\"op\":\"set\",\"key\":\"x\",\"value\":\"2\",\"messageId\":2,\"timeoutMs\":60000}",
+	    10);
+	ask(w, 1,
+	    "{\"op\":\"set\",\"key\":\"x\",\"value\":\"3\",\"messageId\":3,\"timeoutMs\":60000}",
+	    10);
+	for (int64_t now = 11; now < 5000; now++)
+		router_expire(w->router, now);
+	assert_int_equal(w->n_sent, 3);
+	assert_non_null(strstr(w->sent[1], "\"value\":\"1\""));
+	assert_non_null(strstr(w->sent[2], "\"value\":\"3\""));
+	refuse(w, 1, 5000); /* again, and still before the other of its key */
+	for (int64_t now = 5001; now < 10000; now++)
+		router_expire(w->router, now);
+	assert_int_equal(w->n_sent, 4);
+	assert_non_null(strstr(w->sent[3], "\"value\":\"1\""));
+	answer(w, 3, "done");
+	for (int64_t now = 10000; now < 15000; now++)
+		router_expire(w->router, now);
+	assert_int_equal(w->n_sent, 5);
+	assert_non_null(strstr(w->sent[4], "\"value\":\"2\""));
+	world_free(w);
+}
+
+static void one_that_waits_for_its_key_is_refused_when_stopping(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0,
+	    "{\"op\":\"set\",\"key\":\"x\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":60000}",
+	    0);
+	refuse(w, 0, 10);
+	ask(w, 0,
+	    "{\"op\":\"set\",\"key\":\"x\",\"value\":\"2\",\"messageId\":2,\"timeoutMs\":60000}",
+	    10);
+	for (int64_t now = 11; now < 5000; now++)
+		router_expire(w->router, now);
+	assert_int_equal(w->n_sent, 2);
+	router_stop(w->router);
+	assert_error(w, 0, "shutting_down", "no", "2");
+	refuse(w, 1, 5000);
+	assert_error(w, 0, "rate_limited", "no", "1");
+	assert_int_equal(router_waiting(w->router), 0);
+	world_free(w);
+}
+
 static void too_much_waiting_is_refused(void **state)
 {
 	struct world *w = world_new(8, 3 * 256);
@@ -611,6 +731,11 @@ int main(void)
 		cmocka_unit_test(clients_take_turns),
 		cmocka_unit_test(a_full_network_holds_requests_back),
 		cmocka_unit_test(a_rate_limit_spaces_requests_and_refuses_the_late_ones),
+		cmocka_unit_test(a_request_that_the_service_refused_is_sent_again),
+		cmocka_unit_test(one_that_is_refused_all_its_time_ends_as_rate_limited),
+		cmocka_unit_test(one_that_a_later_one_has_followed_is_not_sent_again),
+		cmocka_unit_test(while_paced_one_of_a_key_is_on_its_way),
+		cmocka_unit_test(one_that_waits_for_its_key_is_refused_when_stopping),
 		cmocka_unit_test(too_much_waiting_is_refused),
 		cmocka_unit_test(a_client_with_a_full_pipeline_is_not_read),
 		cmocka_unit_test(a_client_that_leaves_takes_its_unsent_requests_along),
