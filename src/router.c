@@ -11,9 +11,8 @@
 #include "sched.h"
 
 enum {
-	OUTPUT_START = 4096, /* bytes: room for a batch of answers without growing step by step */
-	CODE_RATE_LIMITED =
-		429, /* of the service's answers the only one that is not for the client */
+	OUTPUT_START = 4096,     /* bytes: room for a batch of answers without growing in steps */
+	CODE_RATE_LIMITED = 429, /* the one answer of the service that is not for the client */
 };
 
 struct router {
@@ -284,7 +283,9 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 	watch_deadline(r, p,
 		       now + (request->timeout_ms ? (int64_t)request->timeout_ms
 						  : r->settings.request_timeout_ms));
-	if (sched_empty(&r->sched) && can_send(r, now) && !must_wait(r, p))
+	/* At once, if nobody waits for a turn and nothing of this client is before it. */
+	if (!sched_first(&r->sched) && TAILQ_EMPTY(&peer->waiting) && can_send(r, now) &&
+	    !must_wait(r, p))
 		send_now(r, p, now);
 	else
 		enqueue(r, p);

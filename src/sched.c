@@ -34,8 +34,7 @@ void sched_add_again(struct sched *s, struct pending *p)
 	struct pending *q;
 
 	count_in(s, p);
-	TAILQ_FOREACH(q, &p->peer->waiting, waiting)
-	{
+	TAILQ_FOREACH (q, &p->peer->waiting, waiting) {
 		if (!q->sequence || q->sequence > p->sequence)
 			break;
 	}

@@ -558,6 +558,30 @@ static void while_paced_one_of_a_key_is_on_its_way(void **state)
 	world_free(w);
 }
 
+static void one_that_waits_for_its_key_does_not_hold_up_others(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0,
+	    "{\"op\":\"set\",\"key\":\"x\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":60000}",
+	    0);
+	refuse(w, 0, 10);
+	ask(w, 0,
+	    "{\"op\":\"set\",\"key\":\"x\",\"value\":\"2\",\"messageId\":2,\"timeoutMs\":60000}",
+	    10);
+	for (int64_t now = 11; now < 5000; now++)
+		router_expire(w->router, now);
+	assert_int_equal(w->n_sent, 2);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"y\",\"messageId\":3}", 5000);
+	assert_int_equal(w->n_sent, 3);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"y\",\"messageId\":4}",
+	    9000); /* not before its own others */
+	assert_int_equal(w->n_sent, 3);
+	world_free(w);
+}
+
 static void one_that_waits_for_its_key_is_refused_when_stopping(void **state)
 {
 	struct world *w = world_new(8, 1 << 20);
@@ -735,6 +759,7 @@ int main(void)
 		cmocka_unit_test(one_that_is_refused_all_its_time_ends_as_rate_limited),
 		cmocka_unit_test(one_that_a_later_one_has_followed_is_not_sent_again),
 		cmocka_unit_test(while_paced_one_of_a_key_is_on_its_way),
+		cmocka_unit_test(one_that_waits_for_its_key_does_not_hold_up_others),
 		cmocka_unit_test(one_that_waits_for_its_key_is_refused_when_stopping),
 		cmocka_unit_test(too_much_waiting_is_refused),
 		cmocka_unit_test(a_client_with_a_full_pipeline_is_not_read),
