@@ -230,8 +230,7 @@ static struct link *find_unsettled(const struct link_context *ctx)
 {
 	struct link *l;
 
-	LIST_FOREACH(l, &ctx->links, entry)
-	{
+	LIST_FOREACH (l, &ctx->links, entry) {
 		if (l->freed || (l->state == LINK_DOWN && !l->told))
 			return l;
 	}
@@ -255,8 +254,7 @@ static void set_tick(struct link_context *ctx)
 	struct timeval interval = {.tv_sec = TICK_IDLE_S};
 	struct link *l;
 
-	LIST_FOREACH(l, &ctx->links, entry)
-	{
+	LIST_FOREACH (l, &ctx->links, entry) {
 		if (l->state != LINK_OPEN && l->state != LINK_DOWN)
 			interval.tv_sec = TICK_BUSY_S;
 	}
@@ -664,8 +662,7 @@ static void run_library(struct link_context *ctx)
 	struct link *l;
 
 	lws_service(ctx->lws, -1);
-	LIST_FOREACH(l, &ctx->links, entry)
-	{
+	LIST_FOREACH (l, &ctx->links, entry) {
 		if (l->state == LINK_OPEN && l->wsi && l->tls && !l->freed)
 			read_later(l);
 	}

@@ -28,8 +28,3 @@ struct pending *sched_take(struct sched *s);        /* the same, removed */
 void sched_block(struct sched *s, struct peer *peer);
 void sched_unblock(struct sched *s, struct peer *peer);
 void sched_unblock_all(struct sched *s);
-
-static inline bool sched_empty(const struct sched *s)
-{
-	return s->n == 0;
-}
