@@ -406,8 +406,8 @@ void router_down(struct router *r)
 
 /* ---- time ---- */
 
-/* Why it was not sent in its time. */
-static void answer_unsent(struct router *r, struct pending *p)
+/* Why it was not sent in its time. full: all places were taken. */
+static void answer_unsent(struct router *r, struct pending *p, bool full)
 {
 	if (p->sent_before)
 		answer_error(r, p, REPLY_OUTCOME_UNKNOWN, NULL, -1);
@@ -416,7 +416,7 @@ static void answer_unsent(struct router *r, struct pending *p)
 	else if (!r->ops->sendable(r->owner))
 		answer_error(r, p, REPLY_QUEUE_FULL,
 			     "not sent within its time: the network takes no more at present", -1);
-	else if (p->refused || (r->pace.rate > 0 && !inflight_full(&r->inflight)))
+	else if (p->refused || (r->pace.rate > 0 && !full))
 		answer_error(r, p, REPLY_RATE_LIMITED, NULL, (long)router_pace_wait_ms(r));
 	else
 		answer_error(r, p, REPLY_QUEUE_FULL,
@@ -425,7 +425,7 @@ static void answer_unsent(struct router *r, struct pending *p)
 			     -1);
 }
 
-static void expire(struct router *r, struct pending *p)
+static void expire(struct router *r, struct pending *p, bool full)
 {
 	if (p->state == PENDING_SENT) {
 		r->stats->requests_timeout++;
@@ -433,16 +433,19 @@ static void expire(struct router *r, struct pending *p)
 		return;
 	}
 	r->stats->requests_unsent++;
-	answer_unsent(r, p);
+	answer_unsent(r, p, full);
 }
 
 int64_t router_expire(struct router *r, int64_t now)
 {
 	struct heap_node *first;
+	bool full = inflight_full(&r->inflight);
 
 	while ((first = heap_first(&r->deadlines)) && first->at <= now)
-		expire(r, (struct pending *)(void *)((char *)first -
-						     offsetof(struct pending, deadline)));
+		expire(r,
+		       (struct pending *)(void *)((char *)first -
+						  offsetof(struct pending, deadline)),
+		       full);
 	first = heap_first(&r->deadlines);
 	r->wake = first ? first->at : -1;
 	router_pump(r,

@@ -3,7 +3,7 @@
 import json
 import threading
 
-from harness import DEADLINE, WITHHELD, Case, Daemon, FakeService, echo, get, put, scene
+from harness import DEADLINE, WITHHELD, Case, Daemon, FakeService, echo, get, mebibytes, put, scene
 
 
 def lines_of(requests):
@@ -200,7 +200,7 @@ class Output(Case):
             data = lines_of({"op": "ping", "messageId": i} for i in range(100000))
             sent = fill_for_good(deaf, daemon, data)
             self.assertLess(sent, len(data))
-            self.assertLess(daemon.process.resident_bytes(), 150 << 20)
+            self.assertLess(daemon.process.resident_bytes(), mebibytes(150))
             for _ in range(50):
                 self.assertEqual(200, other.ask(get("k"))["code"])
                 self.assertEqual(200, client.ask({"op": "ping"})["code"])
@@ -269,7 +269,7 @@ class Upstream(Case):
         with daemon.client() as eager:
             sent = fill_for_good(eager, daemon, data)
             self.assertLess(sent, len(data))
-            self.assertLess(daemon.process.resident_bytes(), 150 << 20)
+            self.assertLess(daemon.process.resident_bytes(), mebibytes(150))
             client.barrier()
             with Sending(eager, data[sent:]):
                 connection.may_read.set()
@@ -297,7 +297,7 @@ class Upstream(Case):
                     clients.append(daemon.client())
                     sent.append(fill_for_good(clients[-1], daemon, data))
                     self.assertLess(len(clients), 200)
-                self.assertLess(daemon.process.resident_bytes(), 200 << 20)
+                self.assertLess(daemon.process.resident_bytes(), mebibytes(200))
                 with daemon.client() as late:
                     self.assert_error(late.ask(put("k", "x" * 60000)), 503, "queue_full", "no")
                     late.barrier()

@@ -4,7 +4,7 @@ import json
 
 from wsproto.frame_protocol import Opcode
 
-from harness import KEY, WITHHELD, Case, echo, get, put, scene
+from harness import KEY, WITHHELD, Case, echo, get, mebibytes, put, scene
 
 
 HELLO = b'{"type":"notification","key":"hello","value":"1","timestamp":2}'
@@ -217,7 +217,7 @@ class Frames(Service):
             else:
                 self.assertIn(answers["m"]["reason"], ("bad_upstream", "timeout"))
             self.goes_on(service, client)
-        self.assertLess(daemon.process.resident_bytes(), 400 << 20)
+        self.assertLess(daemon.process.resident_bytes(), mebibytes(400))
 
     @scene(service=WITHHELD)
     def test_a_message_of_which_no_end_comes_costs_no_more_than_the_limit(self, service, daemon, client):
@@ -226,7 +226,7 @@ class Frames(Service):
         for _ in range(80):
             connection.send_frame(Opcode.CONTINUATION, b"x" * (1 << 20), final=False)
         client.barrier()
-        self.assertLess(daemon.process.resident_bytes(), 200 << 20)
+        self.assertLess(daemon.process.resident_bytes(), mebibytes(200))
         if connection.open: # it may have given up on the connection
             connection.send_frame(Opcode.CONTINUATION, b'"}')
         self.goes_on(service, client)

@@ -38,6 +38,28 @@ static void the_heap_gives_times_in_order_whatever_is_removed(void **state)
 	heap_fini(&heap);
 }
 
+static void every_order_of_a_few_times_comes_out_sorted(void **state)
+{
+	enum { N = 6, ORDERS = 46656 }; /* N to the power of N: equal ones are among them */
+	struct heap_node node[N] = {{0}};
+	struct heap heap = {0};
+
+	(void)state;
+	for (unsigned order = 0; order < ORDERS; order++) {
+		unsigned rest = order;
+		for (size_t i = 0; i < N; i++, rest /= N)
+			heap_add(&heap, &node[i], rest % N);
+		for (size_t left = N; left > 0; left--) {
+			struct heap_node *first = heap_first(&heap);
+			for (size_t i = 0; i < N; i++)
+				assert_true(!node[i].place || node[i].at >= first->at);
+			heap_remove(&heap, first);
+		}
+		assert_null(heap_first(&heap));
+	}
+	heap_fini(&heap);
+}
+
 static struct pending *pending_make(struct peer *peer, enum request_op op, uint64_t key_hash)
 {
 	struct pending *p = mem_zalloc(sizeof(*p));
@@ -101,6 +123,41 @@ static void a_peer_whose_last_request_is_removed_has_no_turn(void **state)
 	free(b);
 }
 
+static void what_waits_is_counted_for_each_peer(void **state)
+{
+	struct peer peer[2] = {{.number = 1}, {.number = 2}};
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	TAILQ_INIT(&peer[0].waiting);
+	TAILQ_INIT(&peer[1].waiting);
+	struct pending *a = pending_make(&peer[0], OP_GET, 0),
+		       *b = pending_make(&peer[0], OP_GET, 0),
+		       *c = pending_make(&peer[1], OP_GET, 0);
+	a->size = 100;
+	b->size = 20;
+	c->size = 3;
+	sched_add(&s, a);
+	b->sequence = 1;
+	sched_add_again(&s, b);
+	sched_add(&s, c);
+	assert_int_equal(s.bytes, 123);
+	assert_int_equal(peer[0].unsent_bytes, 120);
+	assert_int_equal(peer[1].unsent_bytes, 3);
+	sched_remove(&s, a);
+	assert_int_equal(peer[0].unsent_bytes, 20);
+	assert_ptr_equal(sched_take(&s), b); /* the peer has kept its turn */
+	assert_int_equal(peer[0].unsent_bytes, 0);
+	assert_int_equal(s.bytes, 3);
+	assert_int_equal(s.n, 1);
+	assert_ptr_equal(sched_take(&s), c);
+	assert_int_equal(s.n, 0);
+	free(a);
+	free(b);
+	free(c);
+}
+
 static void an_id_is_never_used_twice(void **state)
 {
 	struct inflight f;
@@ -108,8 +165,9 @@ static void an_id_is_never_used_twice(void **state)
 
 	(void)state;
 	inflight_init(&f, 2);
-	struct pending *p = pending_make(NULL, OP_SET, 0);
-	for (int i = 0; i < 1000; i++) {
+	struct pending *p = pending_make(NULL, OP_GET, 0);
+	for (uint64_t i = 0; i < 1000; i++) {
+		p->key_hash = i; /* in every chain there is, and in none */
 		inflight_add(&f, p);
 		assert_true(p->wire_id > last);
 		assert_true(p->wire_id <= WIRE_ID_MAX);
@@ -121,6 +179,47 @@ static void an_id_is_never_used_twice(void **state)
 	}
 	assert_null(inflight_find(&f, UINT64_MAX));
 	free(p);
+	inflight_fini(&f);
+}
+
+static void ids_stay_in_53_bits_for_ever_and_requests_in_order(void **state)
+{
+	enum { N = 3 };
+	struct pending *p[N], **all;
+	struct inflight f;
+	size_t n;
+
+	(void)state;
+	inflight_init(&f, N);
+	f.sequence = (UINT64_C(1) << 37) - 2; /* after so many requests the ids begin again */
+	for (int i = 0; i < N; i++) {
+		p[i] = pending_make(NULL, OP_GET, 0);
+		inflight_add(&f, p[i]);
+		assert_true(p[i]->wire_id <= WIRE_ID_MAX);
+		assert_ptr_equal(inflight_find(&f, p[i]->wire_id), p[i]);
+	}
+	all = inflight_in_order(&f, &n);
+	assert_int_equal(n, N);
+	for (int i = 0; i < N; i++)
+		assert_ptr_equal(all[i], p[i]);
+	free(all);
+	for (int i = 0; i < N; i++) {
+		inflight_remove(&f, p[i], true);
+		free(p[i]);
+	}
+	inflight_fini(&f);
+}
+
+static void an_id_whose_place_is_not_in_the_table_finds_nothing(void **state)
+{
+	enum { PLACES = 2 };
+	struct inflight f;
+
+	(void)state;
+	inflight_init(&f, PLACES);
+	assert_null(inflight_find(&f, 0));
+	for (uint64_t place = 0; place < 4 * PLACES; place++)
+		assert_null(inflight_find(&f, UINT64_C(1) << 16 | place));
 	inflight_fini(&f);
 }
 
@@ -185,6 +284,119 @@ static void only_older_reads_of_the_same_key_are_overtaken(void **state)
 	inflight_fini(&f);
 }
 
+static void keys_that_share_a_chain_do_not_overtake_each_other(void **state)
+{
+	/* With 16 places the lowest 6 bits choose the chain. */
+	enum { KEY = 7, OTHER = KEY + 64 };
+	struct inflight f;
+	struct pending *read = pending_make(NULL, OP_GET, KEY),
+		       *other = pending_make(NULL, OP_GET, OTHER),
+		       *write = pending_make(NULL, OP_DELETE, KEY),
+		       *write_other = pending_make(NULL, OP_INCREMENT, OTHER);
+
+	(void)state;
+	inflight_init(&f, 16);
+	assert_int_equal(f.keys_mask, 63);
+	inflight_add(&f, read);
+	inflight_add(&f, other);
+	inflight_add(&f, write_other);
+	assert_false(read->overtaken);
+	assert_true(other->overtaken);
+	inflight_add(&f, write); /* finds its read behind the one that is marked already */
+	assert_true(read->overtaken);
+	inflight_remove(&f, read, false);
+	inflight_add(&f, read); /* sent again: nothing is behind it yet */
+	assert_false(read->overtaken);
+	inflight_remove(&f, other, true); /* answered: took effect, but for another key */
+	assert_false(read->overtaken);
+	inflight_fini(&f);
+	free(read);
+	free(other);
+	free(write);
+	free(write_other);
+}
+
+static void only_an_answered_read_overtakes_and_only_older_ones(void **state)
+{
+	enum { KEY = 7, READS = 4 };
+	struct inflight f;
+	struct pending *read[READS];
+
+	(void)state;
+	inflight_init(&f, 16);
+	for (int i = 0; i < READS; i++) {
+		read[i] = pending_make(NULL, OP_GET, KEY);
+		inflight_add(&f, read[i]);
+	}
+	inflight_remove(&f, read[2], false);
+	for (int i = 0; i < READS; i++)
+		assert_false(read[i]->overtaken);
+	inflight_remove(&f, read[1], true);
+	assert_true(read[0]->overtaken);
+	assert_false(read[3]->overtaken);
+	inflight_fini(&f);
+	for (int i = 0; i < READS; i++)
+		free(read[i]);
+}
+
+static void a_write_overtakes_all_reads_that_are_still_there(void **state)
+{
+	enum { KEY = 7 };
+	struct inflight f;
+	struct pending *gone = pending_make(NULL, OP_GET, KEY),
+		       *first = pending_make(NULL, OP_GET, KEY),
+		       *second = pending_make(NULL, OP_GET, KEY),
+		       *write = pending_make(NULL, OP_SET, KEY);
+
+	(void)state;
+	inflight_init(&f, 16);
+	inflight_add(&f, first);
+	inflight_add(&f, second);
+	inflight_add(&f, gone);
+	inflight_remove(&f, gone, false);
+	free(gone);
+	inflight_add(&f, write);
+	assert_true(first->overtaken);
+	assert_true(second->overtaken);
+	inflight_fini(&f);
+	free(first);
+	free(second);
+	free(write);
+}
+
+static void there_are_more_chains_than_places(void **state)
+{
+	static const unsigned places[] = {1, 31, 32, 33, 256, 1000, INFLIGHT_MAX};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(places); i++) {
+		struct inflight f;
+		inflight_init(&f, places[i]);
+		assert_true(f.keys_mask + 1 >= 2 * (size_t)places[i]);
+		assert_int_equal(f.keys_mask & (f.keys_mask + 1), 0); /* a mask of low bits */
+		inflight_fini(&f);
+	}
+}
+
+static void reads_without_a_key_are_in_no_chain(void **state)
+{
+	struct inflight f;
+	struct pending *range = pending_make(NULL, OP_RANGE, 0),
+		       *later = pending_make(NULL, OP_RANGE, 0);
+
+	(void)state;
+	inflight_init(&f, 2);
+	inflight_add(&f, range);
+	inflight_add(&f, later);
+	inflight_remove(&f, later, true);
+	assert_false(range->overtaken);
+	for (size_t i = 0; i <= f.keys_mask; i++)
+		assert_true(TAILQ_EMPTY(&f.keys[i]));
+	inflight_fini(&f);
+	free(range);
+	free(later);
+}
+
 static void blocks_of_all_sizes_are_recycled(void **state)
 {
 	struct pool pool = {0};
@@ -205,6 +417,57 @@ static void blocks_of_all_sizes_are_recycled(void **state)
 	assert_ptr_equal(pool_get(&pool, 100), p[0]); /* the one that was put back last */
 	pool_put(&pool, p[0], 100);
 	pool_fini(&pool);
+}
+
+static void a_block_has_the_size_that_is_told(void **state)
+{
+	struct pool pool = {{{0}}};
+
+	(void)state;
+	for (size_t n = 1; n <= 5000; n++) {
+		size_t size = pool_size(n);
+		assert_true(size >= n);
+		assert_int_equal(pool_size(size), size);
+		char *p = pool_get(&pool, n);
+		memset(p, 1, n);
+		pool_put(&pool, p, n);
+		char *again = pool_get(&pool, size);
+		memset(again, 2, size); /* the sanitizers see a block that is smaller */
+		pool_put(&pool, again, size);
+		if (size > n)
+			assert_ptr_equal(again, p);
+	}
+	assert_int_equal(pool_size(1), 256);
+	assert_int_equal(pool_size(1025), 2048);
+	assert_int_equal(pool_size(4096), 4096);
+	assert_int_equal(pool_size(4097), 4097); /* malloc's business */
+	pool_fini(&pool);
+}
+
+static void what_a_pool_keeps_is_bounded(void **state)
+{
+	enum { BLOCKS = 3000 };
+	static const size_t size[POOL_CLASSES] = {256, 512, 1024, 2048, 4096};
+	static char *p[BLOCKS];
+	struct pool pool = {{{0}}};
+	size_t kept = 0;
+
+	(void)state;
+	for (size_t c = 0; c < POOL_CLASSES; c++) {
+		for (size_t i = 0; i < BLOCKS; i++)
+			p[i] = pool_get(&pool, size[c]);
+		for (size_t i = 0; i < BLOCKS; i++)
+			pool_put(&pool, p[i], size[c]);
+		kept += pool.free[c].n * size[c];
+		assert_in_range(pool.free[c].n, 1, BLOCKS - 1);
+	}
+	assert_int_equal(kept, 3 << 19); /* 1.5 MiB */
+	for (size_t i = 0; i < BLOCKS; i++)
+		pool_put(&pool, pool_get(&pool, 1), 1);
+	assert_int_equal(pool.free[0].n * 256, 1 << 19); /* none was counted twice */
+	pool_fini(&pool);
+	assert_int_equal(pool.free[0].n, 0);
+	assert_null(pool.free[0].first);
 }
 
 static void a_pace_is_smooth(void **state)
@@ -248,6 +511,70 @@ static void the_next_time_is_the_right_one(void **state)
 	pace_init(&p, 0, 0);
 	assert_true(pace_allows(&p, 0));
 	assert_int_equal(pace_wait_ms(&p, 1000), 0);
+}
+
+static void a_pace_allows_when_it_said_it_would(void **state)
+{
+	static const double rates[] = {0.3, 3, 7, 10, 60};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rates); i++) {
+		struct pace p;
+		pace_init(&p, rates[i], 0);
+		for (int n = 0; n < 20; n++) {
+			pace_spend(&p, p.at);
+			int64_t next = pace_next(&p);
+			assert_false(pace_allows(&p, next - 2));
+			assert_true(pace_allows(&p, next));
+			assert_int_equal(pace_next(&p), next);
+		}
+	}
+}
+
+static void an_idle_while_saves_up_twenty_milliseconds_worth(void **state)
+{
+	static const struct {
+		double rate;
+		int burst;
+	} want[] = {{1, 1}, {10, 1}, {50, 1}, {100, 2}, {1000, 20}, {5000, 100}};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(want); i++) {
+		struct pace p;
+		int sent = 0;
+		pace_init(&p, want[i].rate, 0);
+		for (; pace_allows(&p, 3600000); sent++)
+			pace_spend(&p, p.at);
+		assert_int_equal(sent, want[i].burst);
+	}
+}
+
+static void a_clock_that_stands_or_steps_back_changes_nothing(void **state)
+{
+	struct pace p;
+
+	(void)state;
+	pace_init(&p, 10, 1000);
+	assert_true(pace_allows(&p, 900));
+	pace_spend(&p, 900);
+	assert_false(pace_allows(&p, 1000));
+	assert_false(pace_allows(&p, 500));
+	assert_in_range(pace_next(&p), 1100, 1101);
+	assert_true(pace_allows(&p, 1101));
+}
+
+static void without_a_rate_there_is_no_wait(void **state)
+{
+	struct pace p;
+
+	(void)state;
+	pace_init(&p, 0, 5);
+	for (int i = 0; i < 100; i++) {
+		assert_true(pace_allows(&p, 5));
+		pace_spend(&p, 5);
+	}
+	assert_int_equal(pace_next(&p), 5);
+	assert_int_equal(pace_wait_ms(&p, 1000000), 0);
 }
 
 static void what_was_sent_before_goes_first_in_its_old_order(void **state)
@@ -391,14 +718,29 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_heap_gives_times_in_order_whatever_is_removed),
+		cmocka_unit_test(every_order_of_a_few_times_comes_out_sorted),
 		cmocka_unit_test(peers_take_turns_one_request_each),
 		cmocka_unit_test(a_peer_whose_last_request_is_removed_has_no_turn),
+		cmocka_unit_test(what_waits_is_counted_for_each_peer),
 		cmocka_unit_test(an_id_is_never_used_twice),
+		cmocka_unit_test(ids_stay_in_53_bits_for_ever_and_requests_in_order),
+		cmocka_unit_test(an_id_whose_place_is_not_in_the_table_finds_nothing),
 		cmocka_unit_test(places_are_bounded_and_come_back),
 		cmocka_unit_test(only_older_reads_of_the_same_key_are_overtaken),
+		cmocka_unit_test(keys_that_share_a_chain_do_not_overtake_each_other),
+		cmocka_unit_test(only_an_answered_read_overtakes_and_only_older_ones),
+		cmocka_unit_test(a_write_overtakes_all_reads_that_are_still_there),
+		cmocka_unit_test(there_are_more_chains_than_places),
+		cmocka_unit_test(reads_without_a_key_are_in_no_chain),
 		cmocka_unit_test(blocks_of_all_sizes_are_recycled),
+		cmocka_unit_test(a_block_has_the_size_that_is_told),
+		cmocka_unit_test(what_a_pool_keeps_is_bounded),
 		cmocka_unit_test(a_pace_is_smooth),
 		cmocka_unit_test(the_next_time_is_the_right_one),
+		cmocka_unit_test(a_pace_allows_when_it_said_it_would),
+		cmocka_unit_test(an_idle_while_saves_up_twenty_milliseconds_worth),
+		cmocka_unit_test(a_clock_that_stands_or_steps_back_changes_nothing),
+		cmocka_unit_test(without_a_rate_there_is_no_wait),
 		cmocka_unit_test(what_was_sent_before_goes_first_in_its_old_order),
 		cmocka_unit_test(a_blocked_peer_has_no_turn),
 		cmocka_unit_test(a_later_request_for_the_same_key_follows),

@@ -20,7 +20,7 @@ struct world {
 	bool sendable;
 	int64_t wake;
 	long reconnect_ms;
-	int n_changed;
+	int changed[PEERS]; /* how often its owner was told to look at it */
 };
 
 static void world_send(void *owner, struct span head, struct span body)
@@ -47,8 +47,9 @@ static long world_reconnect_ms(void *owner)
 
 static void world_changed(void *owner, struct peer *peer)
 {
-	assert_non_null(peer->out);
-	((struct world *)owner)->n_changed++;
+	struct world *w = owner;
+
+	w->changed[peer - w->peer]++;
 }
 
 static void world_wake_at(void *owner, int64_t at)
@@ -59,27 +60,37 @@ static void world_wake_at(void *owner, int64_t at)
 static const struct router_ops ops = {world_send, world_sendable, world_reconnect_ms, world_changed,
 				      world_wake_at};
 
-static struct world *world_new(unsigned in_flight, size_t max_waiting)
+static const struct router_settings usual = {
+	.max_in_flight = 8,
+	.max_pipeline = 4,
+	.request_timeout_ms = 1000,
+	.max_waiting_bytes = 1 << 20,
+	.max_peer_waiting_bytes = 1 << 20,
+};
+
+static struct world *world_with(const struct router_settings *settings)
 {
-	struct router_settings settings = {
-		.max_in_flight = in_flight,
-		.max_pipeline = 4,
-		.request_timeout_ms = 1000,
-		.max_waiting_bytes = max_waiting,
-		.max_peer_waiting_bytes = 1 << 20,
-	};
 	struct world *w = mem_zalloc(sizeof(*w));
 
 	w->sendable = true;
 	w->wake = -1;
 	w->reconnect_ms = -1;
-	w->router = router_new(&settings, &ops, w, &w->stats, 42);
+	w->router = router_new(settings, &ops, w, &w->stats, 42);
 	for (int i = 0; i < PEERS; i++) {
 		w->peer[i].out = &w->out[i];
 		w->peer[i].number = (uint64_t)i + 1;
 		router_join(w->router, &w->peer[i]);
 	}
 	return w;
+}
+
+static struct world *world_new(unsigned in_flight, size_t max_waiting)
+{
+	struct router_settings settings = usual;
+
+	settings.max_in_flight = in_flight;
+	settings.max_waiting_bytes = max_waiting;
+	return world_with(&settings);
 }
 
 static void world_free(struct world *w)
@@ -149,9 +160,9 @@ static const char *told(struct world *w, int peer)
 	return text;
 }
 
-/* The peer was told one line, an error with this reason and messageId. */
-static void assert_error(struct world *w, int peer, const char *reason, const char *executed,
-			 const char *id)
+/* The peer was told one line, an error with this reason and messageId; returns that line. */
+static const char *assert_error(struct world *w, int peer, const char *reason, const char *executed,
+				const char *id)
 {
 	const char *text = told(w, peer);
 	char want[100];
@@ -164,6 +175,7 @@ static void assert_error(struct world *w, int peer, const char *reason, const ch
 	assert_non_null(strstr(text, want));
 	snprintf(want, sizeof(want), "\"messageId\":%s}", id);
 	assert_non_null(strstr(text, want));
+	return text;
 }
 
 static void an_answer_carries_the_clients_id(void **state)
@@ -178,6 +190,28 @@ static void an_answer_carries_the_clients_id(void **state)
 	answer(w, 0, "1");
 	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"1\",\"messageId\":\"x\"}\n");
 	assert_int_equal(router_in_flight(w->router), 0);
+	world_free(w);
+}
+
+static void long_ids_and_values_fit(void **state)
+{
+	enum { LONG = 5000 };
+	struct world *w = world_new(8, 1 << 20);
+	char id[REQUEST_ID_MAX - 1], value[LONG + 1], text[2 * LONG];
+
+	(void)state;
+	memset(id, 'i', sizeof(id) - 1);
+	id[sizeof(id) - 1] = '\0';
+	memset(value, 'v', LONG);
+	value[LONG] = '\0';
+	snprintf(text, sizeof(text),
+		 "{\"op\":\"set\",\"key\":\"a\",\"value\":\"%s\",\"messageId\":\"%s\"}", value, id);
+	ask(w, 0, text, 0);
+	assert_true(w->peer[0].unsent_bytes > sizeof(struct pending) + LONG);
+	router_up(w->router, 0);
+	assert_non_null(strstr(w->sent[0], value));
+	answer(w, 0, "ok");
+	assert_non_null(strstr(told(w, 0), id));
 	world_free(w);
 }
 
@@ -425,16 +459,14 @@ static void a_full_network_holds_requests_back(void **state)
 
 static void a_rate_limit_spaces_requests_and_refuses_the_late_ones(void **state)
 {
-	struct router_settings settings = {.max_in_flight = 8,
-					   .max_pipeline = 8,
-					   .request_timeout_ms = 250,
-					   .rate_limit = 10,
-					   .max_waiting_bytes = 1 << 20};
-	struct world *w = world_new(8, 1 << 20);
-	struct router *unpaced = w->router;
+	struct router_settings settings = usual;
 
 	(void)state;
-	w->router = router_new(&settings, &ops, w, &w->stats, 42);
+	settings.max_pipeline = 8;
+	settings.request_timeout_ms = 250;
+	settings.rate_limit = 10;
+	struct world *w = world_with(&settings);
+	assert_true(router_pace(w->router) == 10);
 	router_up(w->router, 1000);
 	for (int i = 1; i <= 5; i++) {
 		char line[100];
@@ -443,6 +475,7 @@ static void a_rate_limit_spaces_requests_and_refuses_the_late_ones(void **state)
 	}
 	assert_int_equal(w->n_sent, 1);
 	assert_in_range(w->wake, 1100, 1101);
+	assert_in_range(router_pace_wait_ms(w->router), 500, 501); /* behind the four that wait */
 	int64_t now = router_expire(w->router, w->wake);
 	assert_int_equal(w->n_sent, 2);
 	assert_in_range(now, 1200, 1202);
@@ -456,9 +489,6 @@ static void a_rate_limit_spaces_requests_and_refuses_the_late_ones(void **state)
 	assert_non_null(
 		strstr(text, "\"reason\":\"rate_limited\",\"executed\":\"no\",\"retryAfterMs\":"));
 	assert_int_equal(w->n_sent, 3);
-	router_leave(w->router, &w->peer[0], 0);
-	router_free(w->router);
-	w->router = unpaced;
 	world_free(w);
 }
 
@@ -674,10 +704,10 @@ static void answers_that_wait_for_their_turn_are_counted(void **state)
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
 	router_say(w->router, &w->peer[0], SPAN("local\n"), false);
 	assert_int_equal(w->peer[0].kept_bytes, 6);
-	w->n_changed = 0;
+	w->changed[0] = 0;
 	answer(w, 1, "b");
 	assert_int_equal(w->peer[0].kept_bytes, 6 + strlen("{\"code\":200,\"value\":\"b\"}\n"));
-	assert_int_equal(w->n_changed, 1); /* so that its owner looks at the bounds */
+	assert_int_equal(w->changed[0], 1); /* so that its owner looks at the bounds */
 	answer(w, 0, "a");
 	assert_int_equal(w->peer[0].kept_bytes, 0);
 	world_free(w);
@@ -729,6 +759,8 @@ static void stopping_refuses_what_waits_and_what_comes(void **state)
 	ask(w, 1, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":2}", 0);
 	router_stop(w->router);
 	assert_error(w, 1, "shutting_down", "no", "2");
+	assert_int_equal(router_waiting(w->router), 0);
+	assert_int_equal(w->peer[1].unsent_bytes, 0);
 	ask(w, 2, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
 	assert_error(w, 2, "shutting_down", "no", "3");
 	assert_int_equal(router_in_flight(w->router), 1);
@@ -738,10 +770,437 @@ static void stopping_refuses_what_waits_and_what_comes(void **state)
 	world_free(w);
 }
 
+/* The peer's owner, and nobody else's, was told `times` times to look at it since it was last
+ * asked. */
+static void assert_changed(struct world *w, int peer, int times)
+{
+	for (int i = 0; i < PEERS; i++) {
+		assert_int_equal(w->changed[i], i == peer ? times : 0);
+		w->changed[i] = 0;
+	}
+}
+
+static void the_owner_hears_of_each_line_and_each_answer(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"timeoutMs\":9}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
+	assert_changed(w, 0, 0);
+	router_say(w->router, &w->peer[0], SPAN("kept\n"), false);
+	assert_changed(w, 0, 1);
+	router_say(w->router, &w->peer[1], SPAN("named\n"), true);
+	assert_changed(w, 1, 1);
+	router_say(w->router, &w->peer[1], SPAN("at once\n"), false);
+	assert_changed(w, 1, 1);
+	answer(w, 1, "kept for its turn");
+	assert_changed(w, 0, 1);
+	router_expire(w->router, 9);
+	assert_changed(w, 0, 1);
+	answer_id(w, 12345, "nobody's");
+	assert_changed(w, 0, 0);
+	world_free(w);
+}
+
+static void the_owner_hears_when_what_waited_is_sent_or_refused(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
+	ask(w, 2, "{\"op\":\"set\",\"key\":\"c\",\"value\":\"1\",\"messageId\":3}", 0);
+	router_up(w->router, 0);
+	assert_changed(w, 0, 1);
+	router_leave(w->router, &w->peer[0], 0);
+	answer(w, 0, "for nobody");
+	assert_changed(w, 1, 1);
+	router_stop(w->router);
+	assert_changed(w, 2, 1);
+	router_abandon(w->router);
+	assert_changed(w, 1, 1);
+	router_join(w->router, &w->peer[0]);
+	world_free(w);
+}
+
+static void a_newcomer_waits_behind_those_that_wait(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	w->sendable = false;
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"first\"}", 0);
+	w->sendable = true; /* but nobody has said so yet */
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"second\"}", 0);
+	assert_int_equal(w->n_sent, 0);
+	router_pump(w->router, 0);
+	assert_int_equal(w->n_sent, 2);
+	assert_non_null(strstr(w->sent[0], "first"));
+	assert_non_null(strstr(w->sent[1], "second"));
+	world_free(w);
+}
+
+static void an_unusable_frame_without_an_id_concerns_nobody(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	struct wire_frame frame = {.kind = WIRE_UNUSABLE};
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	service_says(w, "{\"code\":\"x\"}", 0);
+	frame.id = sent_id(w, 0); /* a leftover: has_id says that there is none */
+	router_frame(w->router, &frame, 0);
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(router_in_flight(w->router), 1);
+	assert_int_equal(w->stats.upstream_unusable, 2);
+	world_free(w);
+}
+
+static void a_notification_is_counted_and_answers_nobody(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	char text[200];
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	snprintf(text, sizeof(text),
+		 "{\"type\":\"notification\",\"key\":\"a\",\"value\":\"1\",\"messageId\":%llu}",
+		 sent_id(w, 0));
+	service_says(w, text, 0);
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(router_in_flight(w->router), 1);
+	assert_int_equal(w->stats.upstream_notifications, 1);
+	assert_int_equal(w->stats.upstream_late, 0);
+	world_free(w);
+}
+
+static void a_read_whose_client_has_left_is_not_repeated(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	router_leave(w->router, &w->peer[0], 0);
+	assert_int_equal(router_in_flight(w->router), 1);
+	router_down(w->router);
+	assert_int_equal(router_in_flight(w->router), 0);
+	assert_int_equal(router_waiting(w->router), 0);
+	router_up(w->router, 0);
+	assert_int_equal(w->n_sent, 1);
+	router_join(w->router, &w->peer[0]);
+	world_free(w);
+}
+
+static void nothing_is_sent_without_a_connection(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	router_down(w->router);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	router_pump(w->router, 0);
+	assert_int_equal(w->n_sent, 0);
+	router_expire(w->router, 1000);
+	assert_error(w, 0, "upstream_down", "no", "1");
+	assert_int_equal(w->stats.requests_unsent, 1);
+	world_free(w);
+}
+
+static void a_full_network_is_the_reason_that_is_told(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	w->sendable = false;
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	router_expire(w->router, 1000);
+	assert_non_null(strstr(assert_error(w, 0, "queue_full", "no", "1"), "the network"));
+	world_free(w);
+}
+
+static void full_places_are_the_reason_that_is_told_whatever_the_pace(void **state)
+{
+	static const double rates[] = {0, 1000};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rates); i++) {
+		struct router_settings settings = usual;
+		settings.max_in_flight = 1;
+		settings.rate_limit = rates[i];
+		struct world *w = world_with(&settings);
+		router_up(w->router, 0);
+		ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+		ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2,\"timeoutMs\":500}", 0);
+		router_expire(w->router, 500);
+		assert_non_null(
+			strstr(assert_error(w, 1, "queue_full", "no", "2"), "max_in_flight"));
+		world_free(w);
+	}
+}
+
+static void one_that_expires_along_with_those_ahead_of_it_blames_the_places(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":2}", 0);
+	router_expire(w->router, 1000);
+	assert_error(w, 0, "timeout", "unknown", "1");
+	assert_error(w, 1, "queue_full", "no", "2");
+	assert_int_equal(w->stats.requests_timeout, 1);
+	assert_int_equal(w->stats.requests_unsent, 1);
+	world_free(w);
+}
+
+static void a_client_with_much_unsent_is_not_read(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.max_peer_waiting_bytes = 512; /* two of the smallest blocks */
+	struct world *w = world_with(&settings);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	assert_true(router_may_read(w->router, &w->peer[0]));
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
+	assert_false(router_may_read(w->router, &w->peer[0]));
+	assert_true(router_may_read(w->router, &w->peer[1]));
+	router_up(w->router, 0);
+	assert_true(router_may_read(w->router, &w->peer[0]));
+	world_free(w);
+}
+
+static void ranges_have_no_order_against_keys(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"range\",\"key\":\"a\",\"endKey\":\"z\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":2}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
+	answer(w, 2, "1");
+	told(w, 0);
+	router_down(w->router);
+	assert_error(w, 0, "outcome_unknown", "unknown", "2");
+	router_up(w->router, 0);
+	assert_int_equal(w->n_sent, 4);
+	assert_non_null(strstr(w->sent[3], "\"op\":5"));
+	world_free(w);
+}
+
+static void reads_of_one_key_are_repeated_in_their_order(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2}", 0);
+	router_down(w->router);
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(w->stats.requests_resent, 2);
+	router_up(w->router, 0);
+	assert_int_equal(w->n_sent, 4);
+	answer(w, 2, "1");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"1\",\"messageId\":1}\n");
+	answer(w, 3, "2");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"2\",\"messageId\":2}\n");
+	assert_int_equal(w->stats.requests_sent, 4);
+	assert_int_equal(w->stats.requests_answered, 2);
+	world_free(w);
+}
+
+static void a_read_whose_answer_never_came_overtakes_nothing(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	char text[100];
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2,\"timeoutMs\":10}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
+	router_expire(w->router, 10);
+	assert_error(w, 0, "timeout", "unknown", "2");
+	snprintf(text, sizeof(text), "{\"messageId\":%llu}", sent_id(w, 2)); /* no code */
+	service_says(w, text, 10);
+	assert_error(w, 0, "bad_upstream", "unknown", "3");
+	router_down(w->router);
+	router_up(w->router, 10);
+	assert_int_equal(w->n_sent, 4);
+	answer(w, 3, "1");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"1\",\"messageId\":1}\n");
+	world_free(w);
+}
+
+static void a_repeated_read_goes_before_what_its_client_has_asked_since(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"2\",\"messageId\":2}", 0);
+	router_down(w->router);
+	router_up(w->router, 0);
+	answer(w, 1, "old");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"old\",\"messageId\":1}\n");
+	assert_int_equal(w->n_sent, 3);
+	assert_non_null(strstr(w->sent[2], "\"op\":2"));
+	world_free(w);
+}
+
+static void bytes_and_requests_out_are_counted(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	size_t bytes = 0;
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"xyz\",\"messageId\":2}", 0);
+	router_down(w->router);
+	assert_int_equal(w->stats.requests_outcome_unknown, 1);
+	router_up(w->router, 0);
+	for (size_t i = 0; i < w->n_sent; i++)
+		bytes += strlen(w->sent[i]);
+	assert_int_equal(w->stats.requests_sent, 3);
+	assert_int_equal(w->stats.requests_resent, 1);
+	assert_int_equal(w->stats.upstream_bytes_out, bytes);
+	world_free(w);
+}
+
+static void a_sooner_time_is_told_even_after_later_ones(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"timeoutMs\":100}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
+	assert_int_equal(w->wake, 100);
+	assert_int_equal(router_expire(w->router, 100), 1000);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\",\"timeoutMs\":100}", 100);
+	assert_int_equal(w->wake, 200);
+	assert_int_equal(router_expire(w->router, 1000), -1);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"d\"}", 1000);
+	assert_int_equal(w->wake, 2000);
+	world_free(w);
+}
+
+static void one_that_has_left_keeps_its_own_time_when_that_is_sooner(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"timeoutMs\":10}", 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\"}", 0);
+	router_leave(w->router, &w->peer[0], 5);
+	assert_int_equal(router_expire(w->router, 10), 1000);
+	assert_int_equal(w->n_sent, 2);
+	router_join(w->router, &w->peer[0]);
+	world_free(w);
+}
+
+static void a_client_that_leaves_takes_its_kept_answers_along(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
+	answer(w, 1, "b");
+	router_leave(w->router, &w->peer[0], 0);
+	assert_int_equal(w->stats.requests_abandoned, 0); /* both were sent */
+	answer(w, 0, "a");
+	assert_string_equal(told(w, 0), "");
+	router_join(w->router, &w->peer[0]);
+	assert_int_equal(w->peer[0].unanswered, 0);
+	assert_int_equal(w->peer[0].kept_bytes, 0);
+	world_free(w);
+}
+
+static void one_refused_for_want_of_room_keeps_the_order_and_is_counted(void **state)
+{
+	struct world *w = world_new(1, 256);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0); /* on its way: waits no more */
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\"}", 0);
+	assert_int_equal(w->stats.requests_queue_full, 1);
+	assert_string_equal(told(w, 0), "");
+	answer(w, 0, "a");
+	assert_non_null(strstr(told(w, 0), "\"value\":\"a\"}\n{\"code\":503"));
+	assert_int_equal(router_expire(w->router, 999), 1000); /* b's; c has none any more */
+	world_free(w);
+}
+
+static void stopping_tells_what_was_sent_before_that_it_may_have_been_executed(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	router_down(w->router);
+	assert_int_equal(router_waiting(w->router), 1);
+	router_stop(w->router);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	assert_int_equal(router_expire(w->router, 0), -1);
+	world_free(w);
+}
+
+static void nothing_is_sent_again_while_stopping(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	router_stop(w->router);
+	router_down(w->router);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	router_up(w->router, 0);
+	router_pump(w->router, 0);
+	assert_int_equal(w->n_sent, 1);
+	assert_int_equal(w->stats.requests_resent, 0);
+	world_free(w);
+}
+
+static void what_is_in_flight_may_still_be_answered_while_stopping(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
+	router_stop(w->router);
+	assert_string_equal(told(w, 0), "");
+	answer(w, 0, "a");
+	assert_non_null(strstr(told(w, 0), "\"value\":\"a\"}\n{\"code\":503"));
+	assert_int_equal(w->n_sent, 1);
+	world_free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_answer_carries_the_clients_id),
+		cmocka_unit_test(long_ids_and_values_fit),
 		cmocka_unit_test(a_repeated_or_unknown_answer_reaches_nobody),
 		cmocka_unit_test(answers_without_an_id_keep_the_order_of_their_requests),
 		cmocka_unit_test(errors_without_an_id_keep_the_order_too),
@@ -768,6 +1227,30 @@ int main(void)
 		cmocka_unit_test(one_that_has_left_does_not_keep_its_places_for_long),
 		cmocka_unit_test(an_unusable_answer_fails_its_request_alone),
 		cmocka_unit_test(stopping_refuses_what_waits_and_what_comes),
+		cmocka_unit_test(the_owner_hears_of_each_line_and_each_answer),
+		cmocka_unit_test(the_owner_hears_when_what_waited_is_sent_or_refused),
+		cmocka_unit_test(a_newcomer_waits_behind_those_that_wait),
+		cmocka_unit_test(an_unusable_frame_without_an_id_concerns_nobody),
+		cmocka_unit_test(a_notification_is_counted_and_answers_nobody),
+		cmocka_unit_test(a_read_whose_client_has_left_is_not_repeated),
+		cmocka_unit_test(nothing_is_sent_without_a_connection),
+		cmocka_unit_test(a_full_network_is_the_reason_that_is_told),
+		cmocka_unit_test(full_places_are_the_reason_that_is_told_whatever_the_pace),
+		cmocka_unit_test(one_that_expires_along_with_those_ahead_of_it_blames_the_places),
+		cmocka_unit_test(a_client_with_much_unsent_is_not_read),
+		cmocka_unit_test(ranges_have_no_order_against_keys),
+		cmocka_unit_test(reads_of_one_key_are_repeated_in_their_order),
+		cmocka_unit_test(a_read_whose_answer_never_came_overtakes_nothing),
+		cmocka_unit_test(a_repeated_read_goes_before_what_its_client_has_asked_since),
+		cmocka_unit_test(bytes_and_requests_out_are_counted),
+		cmocka_unit_test(a_sooner_time_is_told_even_after_later_ones),
+		cmocka_unit_test(one_that_has_left_keeps_its_own_time_when_that_is_sooner),
+		cmocka_unit_test(a_client_that_leaves_takes_its_kept_answers_along),
+		cmocka_unit_test(one_refused_for_want_of_room_keeps_the_order_and_is_counted),
+		cmocka_unit_test(
+			stopping_tells_what_was_sent_before_that_it_may_have_been_executed),
+		cmocka_unit_test(nothing_is_sent_again_while_stopping),
+		cmocka_unit_test(what_is_in_flight_may_still_be_answered_while_stopping),
 	};
 
 	return cmocka_run_group_tests_name("router", tests, NULL, NULL);
