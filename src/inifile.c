@@ -131,7 +131,11 @@ static const char *take_line(struct parser *p)
 		return "is longer than 4096 bytes";
 	memcpy(p->clean, line.p, line.n);
 	p->clean[line.n] = '\0';
-	return p->clean[0] == '[' ? tell_section(p) : NULL;
+	if (p->clean[0] == '[')
+		return tell_section(p);
+	/* inih would take a colon for an equals sign. */
+	return p->clean[strcspn(p->clean, "=:")] == ':' ? "is not of the form 'name = value'"
+							: NULL;
 }
 
 static void settle(struct parser *p)

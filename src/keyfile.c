@@ -47,8 +47,10 @@ static const char *open_fault(int error)
 		return "is a directory";
 	case -EINVAL:
 		return "is not a regular file";
+	case -EACCES:
+		return "cannot be read: permission denied";
 	default:
-		return strerror(-error);
+		return "cannot be read";
 	}
 }
 
@@ -93,7 +95,7 @@ int keyfile_read(const char *path, char **key, const char **why)
 	if (error == -EFBIG)
 		*why = "is longer than 4096 bytes";
 	else if (error)
-		*why = strerror(-error);
+		*why = "cannot be read";
 	else
 		error = extract(&b, key, why);
 out:

@@ -8,7 +8,7 @@
 enum { KEYFILE_KEY_MAX = 4096 };
 
 /* 0: *key is set; the caller wipes and frees it. -ENOENT: there is no such file. Another -errno:
- * *why is a phrase for "the key file /path …" ("can be read by others (mode 0644): chmod 0600 it").
+ * *why is a phrase for "the key file /path …" ("is longer than 4096 bytes").
  */
 int keyfile_read(const char *path, char **key, const char **why);
 

@@ -1,11 +1,11 @@
 #include "pace.h"
 
-enum {
-	BURST_MS = 20,
-	SECOND_MS = 1000,
-	GOAL_MIN = 50, /* requests/s: what a service with any limit at all may refuse */
-	STEPS = 20,    /* seconds in which a rate grows by what it was before it was lowered */
-};
+enum { SECOND_MS = 1000 };
+
+static const double burst_s = 0.020; /* what an idle while saves up */
+static const double steps =
+	20; /* seconds in which a rate grows by what it was before it was lowered */
+static const double goal_min = 50; /* requests/s: about what any service's limit may be */
 
 static double more(double a, double b)
 {
@@ -20,7 +20,7 @@ void pace_init(struct pace *p, double limit, int64_t now)
 /* The rate grows, if it was lowered, and tokens gather. */
 static void refill(struct pace *p, int64_t now)
 {
-	double passed = (double)(now - p->at) / SECOND_MS;
+	double passed = (double)(now - p->at) / 1e3;
 
 	if (now <= p->at)
 		return;
@@ -31,8 +31,8 @@ static void refill(struct pace *p, int64_t now)
 		p->step = 0;
 	}
 	p->tokens += p->rate * passed;
-	if (p->tokens > more(1, p->rate * BURST_MS / SECOND_MS))
-		p->tokens = more(1, p->rate * BURST_MS / SECOND_MS);
+	if (p->tokens > more(1, p->rate * burst_s))
+		p->tokens = more(1, p->rate * burst_s);
 }
 
 bool pace_allows(struct pace *p, int64_t now)
@@ -62,9 +62,9 @@ void pace_refused(struct pace *p, int64_t now, uint64_t sequence, uint64_t lates
 		return;
 	p->cut = latest;
 	if (p->step == 0) /* not lowered so far */
-		p->goal = p->limit > 0 ? p->limit : more(GOAL_MIN, 2 * was);
+		p->goal = p->limit > 0 ? p->limit : more(goal_min, 2 * was);
 	p->rate = more(1, was / 2);
-	p->step = more(1, was / STEPS);
+	p->step = more(1, was / steps);
 	p->tokens = 0;
 	p->at = now;
 }
@@ -79,7 +79,7 @@ static int64_t ms_until(const struct pace *p, double n)
 {
 	if (p->rate == 0 || p->tokens >= n)
 		return 0;
-	return (int64_t)((n - p->tokens) * SECOND_MS / p->rate) + 1;
+	return (int64_t)((n - p->tokens) * 1e3 / p->rate) + 1;
 }
 
 int64_t pace_next(const struct pace *p)

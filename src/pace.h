@@ -5,7 +5,7 @@
  * second, until it is back where it was and beyond: additive up, multiplicative down. Refusals of
  * requests that were sent before the pace was last lowered say nothing new.
  *
- * A small bucket, so that the pace is smooth: what an idle while has saved up is worth BURST_MS at
+ * A small bucket, so that the pace is smooth: what an idle while has saved up is worth 20 ms at
  * most. Times and the sequence numbers of requests are passed in. */
 #pragma once
 

@@ -16,7 +16,7 @@ static const struct {
 	[REPLY_FORBIDDEN] = {403, "forbidden", "no", "the access rules forbid it"},
 	[REPLY_TOO_LARGE] = {413, "too_large", "no", "the line is too long"},
 	[REPLY_RATE_LIMITED] = {429, "rate_limited", "no",
-				"not sent within its time: the service's rate limit"},
+				"not executed within its time: the rate limit left no room for it"},
 	[REPLY_UPSTREAM_DOWN] = {503, "upstream_down", "no",
 				 "not sent within its time: no connection to the service"},
 	[REPLY_QUEUE_FULL] = {503, "queue_full", "no", "too many requests are waiting"},

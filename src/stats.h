@@ -1,6 +1,6 @@
 /* stats.h - what has happened since the start, counted once, in one table.
  *
- * The table is the only place that names a counter: the stats answer (and a metrics page) walk it.
+ * The table is the only place that names a counter: the stats answer walks it.
  * Everything is a count that only grows; what goes up and down is in the status answer. */
 #pragma once
 

@@ -18,8 +18,8 @@ struct url {
 	char *path_prefix; /* before /ws and /token/websocket: "" or "/some/path" */
 };
 
-/* 0: *url is set, freed by url_fini(). -EINVAL: *why is a phrase ("has a query, which …") that does
- * not repeat the text: what is refused here may hold a key. */
+/* 0: *url is set, freed by url_fini(). -EINVAL: *why is a phrase ("has a query (from its ? on); …")
+ * that does not repeat the text: what is refused here may hold a key. */
 int url_parse(const char *text, struct url *url, const char **why);
 void url_fini(struct url *url);
 

@@ -1,7 +1,7 @@
 """run-unittest.py FILE - runs the unittest cases of one Python file and reports each as a line of TAP.
 
 "make check" calls it for every test that ends in .py, so that each case is counted and named by itself; by hand,
-"python3 -m unittest FILE" or "python3 run-unittest.py FILE Class.case ..." do as well. A run that hangs prints where, and ends.
+"python3 run-unittest.py FILE Class.case ..." does as well. A run that hangs prints where, and ends.
 """
 
 import faulthandler

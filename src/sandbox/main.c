@@ -30,6 +30,15 @@ static void stop_on_signals(struct server *server)
 	sigaction(SIGPIPE, &ignore, NULL);
 }
 
+/* Whoever asks again while the server is being freed is too late to be told; it ends anyway. */
+static void ignore_signals(void)
+{
+	struct sigaction ignore = {.sa_handler = SIG_IGN};
+
+	sigaction(SIGTERM, &ignore, NULL);
+	sigaction(SIGINT, &ignore, NULL);
+}
+
 static int run(struct service *sv)
 {
 	struct server *server = server_new(sv);
@@ -40,6 +49,7 @@ static int run(struct service *sv)
 	printf("listening on %s://localhost:%d\n", sv->options->tls_cert ? "https" : "http",
 	       server_port(server));
 	int failed = fflush(stdout) != 0 || server_run(server) < 0;
+	ignore_signals();
 	server_free(server);
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

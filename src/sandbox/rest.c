@@ -349,7 +349,7 @@ void rest_end(struct rest *r)
 {
 	if (!r->wsi)
 		return;
-	lws_sul_schedule(lws_get_context(r->wsi), 0, &r->release, NULL, LWS_SET_TIMER_USEC_CANCEL);
+	lws_sul_cancel(&r->release);
 	buf_release(&r->path);
 	buf_release(&r->start);
 	buf_release(&r->end);

@@ -284,9 +284,8 @@ void ws_close(struct ws *ws)
 {
 	if (!ws->wsi)
 		return;
-	lws_sul_schedule(lws_get_context(ws->wsi), 0, &ws->release, NULL,
-			 LWS_SET_TIMER_USEC_CANCEL);
-	lws_sul_schedule(lws_get_context(ws->wsi), 0, &ws->expiry, NULL, LWS_SET_TIMER_USEC_CANCEL);
+	lws_sul_cancel(&ws->release);
+	lws_sul_cancel(&ws->expiry);
 	if (ws->grant)
 		service_leave(ws->service, &ws->subscriber);
 	grant_free(ws->grant);
