@@ -42,6 +42,7 @@ class Driver:
                                         errors="backslashreplace", env={**os.environ, **(env or {})})
         self.lines = queue.Queue()
         self.log = []
+        self.logged = threading.Condition()
         self.threads = [threading.Thread(target=self._read_out, daemon=True), threading.Thread(target=self._read_err, daemon=True)]
         for thread in self.threads:
             thread.start()
@@ -53,7 +54,14 @@ class Driver:
 
     def _read_err(self):
         for line in self.process.stderr:
-            self.log.append(line.rstrip("\n"))
+            with self.logged:
+                self.log.append(line.rstrip("\n"))
+                self.logged.notify_all()
+
+    def wait_log(self, text):
+        with self.logged:
+            if not self.logged.wait_for(lambda: any(text in line for line in self.log), PATIENCE_S):
+                raise AssertionError(f"not logged: {text}\n" + "\n".join(self.log[-60:]))
 
     def tell(self, *commands):
         self.process.stdin.write("".join(c + "\n" for c in commands))
