@@ -493,7 +493,7 @@ static char short_escape(unsigned char c)
 	}
 }
 
-static size_t escape_byte(unsigned char c, char *out)
+size_t json_escape_byte(unsigned char c, char *out)
 {
 	static const char digits[] = "0123456789abcdef";
 	char letter = short_escape(c);
@@ -523,7 +523,7 @@ size_t json_escape(struct span text, char *out)
 			break;
 		size_t n = 1;
 		if ((unsigned char)*at < 0x80) {
-			to += escape_byte((unsigned char)*at, to);
+			to += json_escape_byte((unsigned char)*at, to);
 		} else if ((n = utf8_length(at, (size_t)(end - at))) > 0) {
 			memcpy(to, at, n);
 			to += n;

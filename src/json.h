@@ -90,3 +90,7 @@ bool json_number_integer(const struct json_value *number, int64_t min, int64_t m
 /* Appends plain bytes as a JSON string's inside (no quotes): escapes what must be. Returns the
  * bytes written; out has room for 6 * text.n. Bytes that are not UTF-8 become U+FFFD. */
 size_t json_escape(struct span text, char *out);
+
+/* The escape of one byte that a string can't hold as it is: a quote, a backslash, a control
+ * character. Returns its length, 6 at most. */
+size_t json_escape_byte(unsigned char c, char *out);

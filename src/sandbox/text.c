@@ -2,28 +2,6 @@
 
 #include "json.h"
 
-/* The letter that follows the backslash, or 0 when the byte needs \u00xx. */
-static char short_escape(unsigned char c)
-{
-	switch (c) {
-	case '"':
-	case '\\':
-		return (char)c;
-	case '\b':
-		return 'b';
-	case '\f':
-		return 'f';
-	case '\n':
-		return 'n';
-	case '\r':
-		return 'r';
-	case '\t':
-		return 't';
-	default:
-		return 0;
-	}
-}
-
 /* A surrogate in the three bytes that UTF-8 does not allow for it. */
 static bool is_surrogate(const unsigned char *p, size_t n)
 {
@@ -38,17 +16,13 @@ static bool is_special(const unsigned char *p, size_t n)
 /* Escapes the special character at p; returns how many bytes it has. */
 static size_t add_special(struct buf *out, const unsigned char *p, size_t n)
 {
-	char letter = short_escape(*p);
+	char escape[6];
 
-	if (letter) {
-		buf_add(out, (char[]){'\\', letter}, 2);
-		return 1;
-	}
 	if (is_surrogate(p, n)) {
 		buf_addf(out, "\\u%04x", 0xd000u | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu));
 		return 3;
 	}
-	buf_addf(out, "\\u%04x", *p);
+	buf_add(out, escape, json_escape_byte(*p, escape));
 	return 1;
 }
 

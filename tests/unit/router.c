@@ -554,35 +554,44 @@ static void one_that_a_later_one_has_followed_is_not_sent_again(void **state)
 	world_free(w);
 }
 
+/* A patient set of the key x, whose value is its messageId. */
+static void set_x(struct world *w, int peer, int n, int64_t now)
+{
+	char line[120];
+
+	snprintf(line, sizeof(line),
+		 "{\"op\":\"set\",\"key\":\"x\",\"value\":\"%d\",\"messageId\":%d,\"timeoutMs\":"
+		 "60000}",
+		 n, n);
+	ask(w, peer, line, now);
+}
+
+static void let_pass(struct world *w, int64_t from, int64_t until)
+{
+	for (int64_t now = from; now < until; now++)
+		router_expire(w->router, now);
+}
+
 static void while_paced_one_of_a_key_is_on_its_way(void **state)
 {
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
 	router_up(w->router, 0);
-	ask(w, 0,
-	    "{\"op\":\"set\",\"key\":\"x\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":60000}",
-	    0);
+	set_x(w, 0, 1, 0);
 	refuse(w, 0, 10);
-	ask(w, 0,
-	    "{\"op\":\"set\",\"key\":\"x\",\"value\":\"2\",\"messageId\":2,\"timeoutMs\":60000}",
-	    10);
-	ask(w, 1,
-	    "{\"op\":\"set\",\"key\":\"x\",\"value\":\"3\",\"messageId\":3,\"timeoutMs\":60000}",
-	    10);
-	for (int64_t now = 11; now < 5000; now++)
-		router_expire(w->router, now);
+	set_x(w, 0, 2, 10);
+	set_x(w, 1, 3, 10);
+	let_pass(w, 11, 5000);
 	assert_int_equal(w->n_sent, 3);
 	assert_non_null(strstr(w->sent[1], "\"value\":\"1\""));
 	assert_non_null(strstr(w->sent[2], "\"value\":\"3\""));
 	refuse(w, 1, 5000); /* again, and still before the other of its key */
-	for (int64_t now = 5001; now < 10000; now++)
-		router_expire(w->router, now);
+	let_pass(w, 5001, 10000);
 	assert_int_equal(w->n_sent, 4);
 	assert_non_null(strstr(w->sent[3], "\"value\":\"1\""));
 	answer(w, 3, "done");
-	for (int64_t now = 10000; now < 15000; now++)
-		router_expire(w->router, now);
+	let_pass(w, 10000, 15000);
 	assert_int_equal(w->n_sent, 5);
 	assert_non_null(strstr(w->sent[4], "\"value\":\"2\""));
 	world_free(w);
@@ -594,15 +603,10 @@ static void one_that_waits_for_its_key_does_not_hold_up_others(void **state)
 
 	(void)state;
 	router_up(w->router, 0);
-	ask(w, 0,
-	    "{\"op\":\"set\",\"key\":\"x\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":60000}",
-	    0);
+	set_x(w, 0, 1, 0);
 	refuse(w, 0, 10);
-	ask(w, 0,
-	    "{\"op\":\"set\",\"key\":\"x\",\"value\":\"2\",\"messageId\":2,\"timeoutMs\":60000}",
-	    10);
-	for (int64_t now = 11; now < 5000; now++)
-		router_expire(w->router, now);
+	set_x(w, 0, 2, 10);
+	let_pass(w, 11, 5000);
 	assert_int_equal(w->n_sent, 2);
 	ask(w, 1, "{\"op\":\"get\",\"key\":\"y\",\"messageId\":3}", 5000);
 	assert_int_equal(w->n_sent, 3);
@@ -618,15 +622,10 @@ static void one_that_waits_for_its_key_is_refused_when_stopping(void **state)
 
 	(void)state;
 	router_up(w->router, 0);
-	ask(w, 0,
-	    "{\"op\":\"set\",\"key\":\"x\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":60000}",
-	    0);
+	set_x(w, 0, 1, 0);
 	refuse(w, 0, 10);
-	ask(w, 0,
-	    "{\"op\":\"set\",\"key\":\"x\",\"value\":\"2\",\"messageId\":2,\"timeoutMs\":60000}",
-	    10);
-	for (int64_t now = 11; now < 5000; now++)
-		router_expire(w->router, now);
+	set_x(w, 0, 2, 10);
+	let_pass(w, 11, 5000);
 	assert_int_equal(w->n_sent, 2);
 	router_stop(w->router);
 	assert_error(w, 0, "shutting_down", "no", "2");
