@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -60,6 +61,7 @@ static void measure(const struct speech *speech, const char *to, pid_t pid, size
 	printf("{\"clients\":%zu,\"bytesSilent\":%lld,\"bytesServed\":%lld}\n", n,
 	       (long long)(silent - before) / (long long)n,
 	       (long long)(spoken - before) / (long long)n);
+	free(c); /* their sockets close with the process */
 }
 
 int main(int argc, char **argv)
