@@ -177,14 +177,9 @@ static void interleave(const struct resolver *r, struct resolver_answer *answer)
 	}
 }
 
-/* Tells the owner, as the last act in which the question may be touched. */
-static void finish(struct resolver *r)
+/* The owner is done with it. It lives on, unseen, while libevent owes it an answer. */
+static void let_go(struct resolver *r)
 {
-	struct resolver_answer answer = {.why = r->why};
-	resolver_done *done = r->done;
-	void *owner = r->owner;
-
-	interleave(r, &answer);
 	r->done = NULL;
 	event_del(r->deadline);
 	event_del(r->late);
@@ -192,6 +187,17 @@ static void finish(struct resolver *r)
 		cancel_pending(r);
 	else
 		destroy(r);
+}
+
+/* Tells the owner, as the last act: from within, it may do whatever it likes. */
+static void finish(struct resolver *r)
+{
+	struct resolver_answer answer = {.why = r->why};
+	resolver_done *done = r->done;
+	void *owner = r->owner;
+
+	interleave(r, &answer);
+	let_go(r);
 	done(owner, &answer);
 }
 
@@ -353,11 +359,5 @@ struct resolver *resolver_ask(struct event_base *base, const char *host, int tim
 
 void resolver_cancel(struct resolver *r)
 {
-	r->done = NULL;
-	event_del(r->deadline);
-	event_del(r->late);
-	if (pending(r))
-		cancel_pending(r);
-	else
-		destroy(r);
+	let_go(r);
 }

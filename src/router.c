@@ -313,10 +313,14 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
  */
 static void refused(struct router *r, struct pending *p, int64_t now)
 {
+	static const char followed[] = "refused by the service's rate limit, and a later request "
+				       "for its key was sent already";
+
 	r->stats->upstream_refused++;
 	pace_refused(&r->pace, now, p->sequence, r->inflight.sequence);
 	if (!p->peer || p->followed || r->stopping) {
-		answer_error(r, p, REPLY_RATE_LIMITED, NULL, (long)router_pace_wait_ms(r));
+		answer_error(r, p, REPLY_RATE_LIMITED, p->followed ? followed : NULL,
+			     (long)router_pace_wait_ms(r));
 		return;
 	}
 	land(r, p, false);

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 import unittest
 
 from harness import DEADLINE, HPKVD, Case, Daemon, FakeService
@@ -24,10 +25,11 @@ class Notify(Case):
 
     def hear(self, *wanted):
         """Waits until each of these has been said, in whatever order."""
-        missing = set(wanted)
+        missing, until = set(wanted), time.monotonic() + DEADLINE
         while missing:
             said = self.manager.recv(4096).decode()
             missing -= {text for text in missing if text in said}
+            self.assertTrue(not missing or time.monotonic() < until, f"never said: {missing}")
 
     def test_ready_when_the_socket_answers_whether_the_service_does_or_not(self):
         with FakeService() as service:
