@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -20,6 +21,7 @@ enum {
 	READ_MAX = 65536,       /* bytes of one client in one turn of the loop */
 	LAST_LINE_MS = 1000,    /* for a slow client to take its last line */
 	HANGUP_CHECK_MS = 2000, /* how often half-closed clients are looked at */
+	IOV_BATCH = 256,        /* lines of others and runs of own bytes in one write */
 };
 
 enum client_state {
@@ -44,7 +46,7 @@ struct client {
 	pid_t pid; /* of the peer when it connected; 0: unknown */
 	uid_t uid;
 	struct line_reader lines;
-	struct buf out;
+	struct outq out;
 	struct event read;
 	struct event *write;           /* only while the socket is full */
 	int64_t gone_at;               /* when CLIENT_LEAVING ends */
@@ -165,7 +167,7 @@ static void client_free(struct client *c)
 		event_free(c->write);
 	close(c->fd);
 	line_fini(&c->lines);
-	buf_release(&c->out);
+	outq_fini(&c->out);
 	free(c);
 	cs->ops->closed(cs->owner);
 }
@@ -218,15 +220,9 @@ unsigned clients_count(const struct clients *cs)
 
 /* ---- bytes in ---- */
 
-/* What the client has not taken, and what waits for its turn among the answers. */
-static size_t unread_output(const struct client *c)
-{
-	return buf_len(&c->out) + c->peer.kept_bytes;
-}
-
 static bool may_read(struct client *c)
 {
-	return unread_output(c) < c->set->settings.output_soft &&
+	return peer_unread(&c->peer) < c->set->settings.output_soft &&
 	       c->set->ops->may_read(c->set->owner, &c->peer);
 }
 
@@ -292,7 +288,7 @@ void clients_changed(struct clients *cs, struct peer *peer)
 {
 	struct client *c = client_of(peer);
 
-	if (c->changed || (!unread_output(c) && !c->held && c->state == CLIENT_OPEN))
+	if (c->changed || (!peer_unread(peer) && !c->held && c->state == CLIENT_OPEN))
 		return;
 	c->changed = true;
 	TAILQ_INSERT_TAIL(&cs->changed, c, of_change);
@@ -318,44 +314,76 @@ static void wait_writable(struct client *c)
 /* Writes as much as the socket takes. False: the peer is gone. */
 static bool write_out(struct client *c)
 {
-	while (buf_len(&c->out)) {
-		struct span s = buf_span(&c->out);
-		ssize_t n = send(c->fd, s.p, s.n, MSG_NOSIGNAL);
+	struct iovec iov[IOV_BATCH];
+	struct msghdr message = {.msg_iov = iov};
+
+	while (outq_len(&c->out)) {
+		size_t offered = 0;
+		message.msg_iovlen = (size_t)outq_iov(&c->out, iov, IOV_BATCH);
+		for (size_t i = 0; i < message.msg_iovlen; i++)
+			offered += iov[i].iov_len;
+		ssize_t n = sendmsg(c->fd, &message, MSG_NOSIGNAL);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return errno == EAGAIN;
 		c->set->stats->client_bytes_out += (uint64_t)n;
-		buf_take(&c->out, (size_t)n);
-		if ((size_t)n < s.n) /* the socket is full: asking again would only say so */
+		outq_take(&c->out, (size_t)n);
+		if ((size_t)n < offered) /* the socket is full: asking again would only say so */
 			return true;
 	}
-	buf_release(&c->out);
+	outq_trim(&c->out);
 	return true;
 }
 
 static void drop_slow(struct client *c)
 {
-	client_log(LOG_LEVEL_NOTICE, c, "dropped: it does not read its answers (output_hard)");
+	client_log(LOG_LEVEL_NOTICE, c, "dropped: it does not read what it is sent (output_hard)");
 	c->set->stats->clients_dropped_slow++;
 	client_leave(c);
-	reply_error(&c->out, REPLY_SLOW_CLIENT, (struct span){0}, NULL, -1);
+	reply_error(&c->out.own, REPLY_SLOW_CLIENT, (struct span){0}, NULL, -1);
 	c->gone_at = clock_mono_ms() + LAST_LINE_MS;
+}
+
+static bool is_full(const struct client *c)
+{
+	return c->write && event_pending(c->write, EV_WRITE, NULL);
+}
+
+/* Writes out, and what the client has missed behind it, until nothing is left or the socket is
+ * full. False: the peer is gone. */
+static bool write_all(struct client *c)
+{
+	while (write_out(c)) {
+		if (!c->peer.lag || outq_len(&c->out) >= c->set->settings.output_soft)
+			return true;
+		bool full = outq_len(&c->out) > 0;
+		c->set->ops->has_room(c->set->owner, &c->peer);
+		if (full)
+			return true;
+	}
+	return false;
+}
+
+/* Has it got all that it is ever going to get? */
+static bool is_done(const struct client *c)
+{
+	return c->state == CLIENT_LEAVING ||
+	       (c->state == CLIENT_HALF_CLOSED && !c->peer.unanswered && !c->peer.n_subs);
 }
 
 /* After its output or its requests have changed: writes, reads on, or closes. */
 static void client_settle(struct client *c)
 {
-	if ((!c->write || !event_pending(c->write, EV_WRITE, NULL)) && !write_out(c)) {
+	if (!is_full(c) && !write_all(c)) {
 		client_free(c);
 		return;
 	}
-	if (c->state != CLIENT_LEAVING && unread_output(c) > c->set->settings.output_hard)
+	if (c->state != CLIENT_LEAVING && peer_unread(&c->peer) > c->set->settings.output_hard)
 		drop_slow(c);
-	if (buf_len(&c->out)) {
+	if (outq_len(&c->out)) {
 		wait_writable(c);
-	} else if (c->state == CLIENT_LEAVING ||
-		   (c->state == CLIENT_HALF_CLOSED && !c->peer.unanswered)) {
+	} else if (is_done(c)) {
 		client_free(c);
 		return;
 	}
@@ -363,6 +391,16 @@ static void client_settle(struct client *c)
 		c->set->now = clock_mono_ms();
 		obey(c, line_resume(&c->lines));
 	}
+}
+
+void clients_flush(struct clients *cs, struct peer *peer)
+{
+	struct client *c = client_of(peer);
+
+	(void)cs;
+	/* One that is gone is found out when its turn ends. */
+	if (!is_full(c) && write_out(c) && outq_len(&c->out))
+		wait_writable(c);
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *arg)
@@ -426,7 +464,7 @@ bool clients_flush_all(struct clients *cs)
 		next = TAILQ_NEXT(c, of_set);
 		if (!write_out(c))
 			client_free(c);
-		else if (buf_len(&c->out))
+		else if (outq_len(&c->out))
 			all = false;
 	}
 	return all;

@@ -7,8 +7,9 @@
  *
  * Backpressure: a client is not read while it has too much unanswered (ops->may_read) or untaken
  * (output_soft), so it is its own socket that fills up. Beyond output_hard it is dropped with a
- * last line. A client that has shut down its writing side gets all its answers first; one that has
- * gone altogether is noticed even while nothing is read from it. */
+ * last line. A client that has shut down its writing side gets all its answers first, and stays as
+ * long as it is subscribed to something; one that has gone altogether is noticed even while nothing
+ * is read from it. */
 #pragma once
 
 #include <event2/event.h>
@@ -32,6 +33,8 @@ struct client_ops {
 	void (*line)(void *owner, struct peer *peer, struct span line, int64_t now);
 	void (*too_long)(void *owner, struct peer *peer, struct span prefix);
 	bool (*may_read)(void *owner, struct peer *peer);
+	/* Its output is below output_soft again while peer::lag has more for it. */
+	void (*has_room)(void *owner, struct peer *peer);
 	/* No line of it will come, no answer reach it: forget the peer. Its socket may stay open
 	 * for its last bytes. */
 	void (*left)(void *owner, struct peer *peer);
@@ -49,6 +52,10 @@ void clients_adopt(struct clients *cs, int fd);
 /* The peer's output has grown or its requests have been answered: looked at when this turn of the
  * loop ends. */
 void clients_changed(struct clients *cs, struct peer *peer);
+
+/* Writes out what the peer's socket takes now, before the turn ends. The peer stays, whatever comes
+ * of it. */
+void clients_flush(struct clients *cs, struct peer *peer);
 
 unsigned clients_count(const struct clients *cs);
 

@@ -20,6 +20,11 @@ int64_t clock_mono_coarse_ms(void)
 	return read_ms(CLOCK_MONOTONIC_COARSE);
 }
 
+int64_t clock_boot_ms(void)
+{
+	return read_ms(CLOCK_BOOTTIME);
+}
+
 int64_t clock_wall_ms(void)
 {
 	return read_ms(CLOCK_REALTIME);

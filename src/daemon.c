@@ -14,6 +14,7 @@
 #include "client.h"
 #include "clock.h"
 #include "dispatch.h"
+#include "feed.h"
 #include "listener.h"
 #include "mem.h"
 #include "notify.h"
@@ -24,7 +25,11 @@
 enum {
 	WAITING_BYTES_MAX = 64 << 20,     /* memory of all requests that wait to be sent */
 	PEER_WAITING_BYTES_MAX = 1 << 20, /* of one client's; it is not read further beyond */
-	SPARE_DESCRIPTORS = 40, /* beside those of the clients: loop, link, resolver, files */
+	SUBS_MAX = 4 << 20,               /* subscriptions of all clients */
+	PEER_SUBS_MAX = 1 << 20,          /* of one */
+	SUBS_BYTES_MAX = 1 << 30,         /* memory of all of them */
+	READS_SHARE = 4, /* of max_in_flight, the part that reading for subscribers may take */
+	SPARE_DESCRIPTORS = 40, /* beside those of the clients: loop, links, resolver, files */
 	DRAIN_MS = 5000,        /* for what is in flight when the daemon is told to stop */
 	FAREWELL_MS = 1000,     /* for the last bytes and the close frame after that */
 	STOP_STEP_MS = 10,
@@ -38,6 +43,7 @@ struct daemon {
 	int64_t started;
 	struct stats stats;
 	struct router *router;
+	struct feed *feed;
 	struct dispatch dispatch;
 	struct clients *clients;
 	struct listener *listener;
@@ -90,12 +96,49 @@ static void router_wants_wake(void *owner, int64_t at)
 	event_add(d->deadline, &t);
 }
 
+static void router_leaves_lane(void *owner, uint32_t lane)
+{
+	struct daemon *d = owner;
+	if (d->upstream)
+		upstream_lane_idle(d->upstream, lane);
+}
+
+static void router_gives_turn(void *owner, struct pending *p)
+{
+	struct daemon *d = owner;
+	feed_held_turn(d->feed, p);
+}
+
+static const char *router_ends_held(void *owner, struct pending *p)
+{
+	struct daemon *d = owner;
+	return feed_held_over(d->feed, p);
+}
+
+static void router_has_sent_read(void *owner, void *reading)
+{
+	struct daemon *d = owner;
+	feed_read_sent(d->feed, reading);
+}
+
+static void router_ends_read(void *owner, void *reading, enum router_read_end end,
+			     const struct wire_frame *answer)
+{
+	struct daemon *d = owner;
+	feed_read_end(d->feed, reading, end, answer, clock_mono_coarse_ms());
+}
+
 static const struct router_ops router_ops = {
 	.send = router_sends,
 	.sendable = router_asks_sendable,
 	.reconnect_ms = router_asks_reconnect,
 	.changed = router_changed,
 	.wake_at = router_wants_wake,
+	.lane_idle = router_leaves_lane,
+	.held_turn = router_gives_turn,
+	.held_over = router_ends_held,
+	.read_sent = router_has_sent_read,
+	.read_end = router_ends_read,
 };
 
 static void on_deadline(evutil_socket_t fd, short what, void *arg)
@@ -115,6 +158,7 @@ static void client_joined(void *owner, struct peer *peer)
 {
 	struct daemon *d = owner;
 	router_join(d->router, peer);
+	feed_join(d->feed, peer);
 }
 
 static void client_line(void *owner, struct peer *peer, struct span line, int64_t now)
@@ -139,6 +183,13 @@ static void client_left(void *owner, struct peer *peer)
 {
 	struct daemon *d = owner;
 	router_leave(d->router, peer, clock_mono_ms());
+	feed_leave(d->feed, peer);
+}
+
+static void client_has_room(void *owner, struct peer *peer)
+{
+	struct daemon *d = owner;
+	feed_caught_up(d->feed, peer);
 }
 
 static void client_closed(void *owner)
@@ -154,6 +205,7 @@ static const struct client_ops client_ops = {
 	.line = client_line,
 	.too_long = client_too_long,
 	.may_read = client_may_read,
+	.has_room = client_has_room,
 	.left = client_left,
 	.closed = client_closed,
 };
@@ -169,24 +221,136 @@ static void listener_brings(void *owner, int fd)
 		listener_pause(d->listener, "the limit of open files is near");
 }
 
-/* ---- what the service brings ---- */
+/* ---- what the feed asks for ---- */
 
-static void upstream_is_up(void *owner)
+static void feed_flushes(void *owner, struct peer *peer)
 {
 	struct daemon *d = owner;
-	router_up(d->router, clock_mono_ms());
+	clients_flush(d->clients, peer);
 }
 
-static void upstream_is_down(void *owner)
+static void feed_wants_more(void *owner)
 {
 	struct daemon *d = owner;
-	router_down(d->router);
+	upstream_want(d->upstream);
+}
+
+/* What keeps subscriptions from being live: the reason for which there is no token, or no
+ * connection at all. */
+static const char *feed_asks_why(void *owner)
+{
+	struct daemon *d = owner;
+	const char *why = upstream_token_error(d->upstream);
+
+	return why ? why : upstream_last_error(d->upstream);
+}
+
+static const struct feed_ops feed_ops = {
+	.changed = router_changed,
+	.flush = feed_flushes,
+	.wanted = feed_wants_more,
+	.why_not_live = feed_asks_why,
+	.wall_ms = clock_wall_ms,
+};
+
+/* ---- what the service brings ---- */
+
+static void upstream_is_up(void *owner, uint32_t lane)
+{
+	struct daemon *d = owner;
+	router_up(d->router, lane, clock_mono_ms());
+}
+
+static void upstream_has_moved(void *owner, uint32_t lane)
+{
+	struct daemon *d = owner;
+	router_move(d->router, lane, clock_mono_ms());
+}
+
+static void upstream_is_down(void *owner, uint32_t lane)
+{
+	struct daemon *d = owner;
+	router_down(d->router, lane, clock_mono_ms());
+}
+
+static unsigned upstream_asks_in_flight(void *owner, uint32_t lane)
+{
+	struct daemon *d = owner;
+	return router_lane_in_flight(d->router, lane);
 }
 
 static void upstream_brings(void *owner, const struct wire_frame *frame)
 {
 	struct daemon *d = owner;
 	router_frame(d->router, frame, clock_mono_coarse_ms());
+}
+
+static void upstream_notifies(void *owner, const struct wire_frame *frame,
+			      const struct change *change)
+{
+	struct daemon *d = owner;
+	feed_change(d->feed, frame, change);
+}
+
+static bool upstream_asks_covers(void *owner, const struct wire_frame *frame,
+				 const struct change *change)
+{
+	struct daemon *d = owner;
+	return feed_covers(d->feed, frame, change);
+}
+
+static bool upstream_asks_wants(void *owner)
+{
+	struct daemon *d = owner;
+	return feed_wants(d->feed);
+}
+
+static bool upstream_asks_stale(void *owner)
+{
+	struct daemon *d = owner;
+	return feed_is_stale(d->feed);
+}
+
+static size_t upstream_asks_list(void *owner, size_t budget, struct buf *list)
+{
+	struct daemon *d = owner;
+	return feed_make_list(d->feed, budget, list);
+}
+
+static void upstream_list_is_live(void *owner)
+{
+	struct daemon *d = owner;
+	feed_live(d->feed, clock_mono_ms());
+}
+
+static void upstream_is_without_list(void *owner)
+{
+	struct daemon *d = owner;
+	feed_without(d->feed);
+}
+
+static void upstream_list_failed(void *owner)
+{
+	struct daemon *d = owner;
+	feed_list_failed(d->feed);
+}
+
+static bool upstream_list_refused(void *owner, const char *why)
+{
+	struct daemon *d = owner;
+	return feed_list_refused(d->feed, why);
+}
+
+static void upstream_refuses_all(void *owner, const char *why, long retry_ms)
+{
+	struct daemon *d = owner;
+	feed_refuse_all(d->feed, why, retry_ms);
+}
+
+static void upstream_was_lost(void *owner, int64_t heard_wall_ms)
+{
+	struct daemon *d = owner;
+	feed_lost(d->feed, heard_wall_ms);
 }
 
 static void upstream_has_room(void *owner)
@@ -209,10 +373,23 @@ static void upstream_changed(void *owner)
 
 static const struct upstream_ops upstream_ops = {
 	.up = upstream_is_up,
+	.moved = upstream_has_moved,
 	.down = upstream_is_down,
-	.frame = upstream_brings,
+	.in_flight = upstream_asks_in_flight,
 	.drained = upstream_has_room,
 	.changed = upstream_changed,
+	.frame = upstream_brings,
+	.change = upstream_notifies,
+	.covers = upstream_asks_covers,
+	.wants = upstream_asks_wants,
+	.stale = upstream_asks_stale,
+	.make_list = upstream_asks_list,
+	.live = upstream_list_is_live,
+	.without = upstream_is_without_list,
+	.list_failed = upstream_list_failed,
+	.list_refused = upstream_list_refused,
+	.refuse_all = upstream_refuses_all,
+	.lost = upstream_was_lost,
 };
 
 /* ---- status ---- */
@@ -223,6 +400,7 @@ static void dispatch_wants_status(void *owner, struct buf *out)
 	struct status_source source = {
 		.config = d->config,
 		.router = d->router,
+		.feed = d->feed,
 		.upstream = d->upstream,
 		.stats = &d->stats,
 		.clients = clients_count(d->clients),
@@ -283,6 +461,7 @@ static void on_stop_signal(evutil_socket_t number, short what, void *arg)
 	d->stop_until = clock_mono_ms() + DRAIN_MS;
 	listener_free(d->listener);
 	d->listener = NULL;
+	feed_stop(d->feed);
 	router_stop(d->router);
 	event_add(d->stop_step, &step);
 }
@@ -327,6 +506,13 @@ static unsigned raise_descriptor_limit(unsigned max_clients)
 static void start_core(struct daemon *d)
 {
 	const struct config *c = d->config;
+	struct feed_settings feed = {
+		.output_soft = c->listen.output_soft,
+		.reads_at_once = 1 + (c->upstream.max_in_flight - 1) / READS_SHARE,
+		.max_subs = SUBS_MAX,
+		.max_peer_subs = PEER_SUBS_MAX,
+		.max_bytes = SUBS_BYTES_MAX,
+	};
 	struct router_settings settings = {
 		.max_in_flight = c->upstream.max_in_flight,
 		.max_pipeline = c->listen.max_pipeline,
@@ -339,8 +525,12 @@ static void start_core(struct daemon *d)
 
 	evutil_secure_rng_get_bytes(&seed, sizeof(seed));
 	d->router = router_new(&settings, &router_ops, d, &d->stats, seed);
-	d->dispatch = (struct dispatch){
-		.router = d->router, .stats = &d->stats, .ops = &dispatch_ops, .owner = d};
+	d->feed = feed_new(&feed, &feed_ops, d, d->router, &d->stats, seed);
+	d->dispatch = (struct dispatch){.router = d->router,
+					.feed = d->feed,
+					.stats = &d->stats,
+					.ops = &dispatch_ops,
+					.owner = d};
 }
 
 static int start_upstream(struct daemon *d)
@@ -360,6 +550,11 @@ static int start_upstream(struct daemon *d)
 		.keepalive_ms = c->upstream.keepalive_ms,
 		.backoff_min_ms = c->upstream.backoff_min_ms,
 		.backoff_max_ms = c->upstream.backoff_max_ms,
+		.subscribe_fields = c->upstream.subscribe_fields,
+		.access_pattern = c->upstream.access_pattern,
+		.token_lifetime_ms = c->upstream.token_lifetime_ms,
+		.subscribe_batch_ms = c->upstream.subscribe_batch_ms,
+		.seed = feed_seed(d->feed),
 	};
 
 	d->upstream = upstream_new(d->base, &settings, &upstream_ops, d, &d->stats);
@@ -436,13 +631,18 @@ static void finish(struct daemon *d)
 	block_signals();
 	if (d->upstream)
 		upstream_free(d->upstream);
+	d->upstream = NULL;
 	listener_free(d->listener);
 	d->listener = NULL;
 	if (d->clients)
 		clients_free(d->clients);
 	dispatch_fini(&d->dispatch);
+	if (d->feed)
+		feed_stop(d->feed);
 	if (d->router)
 		router_free(d->router);
+	if (d->feed)
+		feed_free(d->feed);
 	free_event(d->sighup);
 	free_event(d->sigint);
 	free_event(d->sigterm);

@@ -56,6 +56,12 @@ void dispatch_line(struct dispatch *d, struct peer *peer, struct span line, int6
 	case OP_INCREMENT:
 		router_request(d->router, peer, &request, now);
 		break;
+	case OP_SUBSCRIBE:
+		feed_subscribe(d->feed, peer, &request, now);
+		break;
+	case OP_UNSUBSCRIBE:
+		feed_unsubscribe(d->feed, peer, &request);
+		break;
 	case OP_PING:
 		reply_pong(&d->scratch, request.id);
 		say(d, peer, request.id);

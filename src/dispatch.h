@@ -1,13 +1,14 @@
 /* dispatch.h - a client's line to whoever answers it.
  *
- * Reads the line, hands remote requests to the router, and answers the rest itself: ping, status,
- * stats and every error of form. What the status says is brought by the owner. One dispatch serves
- * all clients. */
+ * Reads the line, hands remote requests to the router and subscriptions to the feed, and answers
+ * the rest itself: ping, status, stats and every error of form. What the status says is brought by
+ * the owner. One dispatch serves all clients. */
 #pragma once
 
 #include <stdint.h>
 
 #include "buf.h"
+#include "feed.h"
 #include "router.h"
 #include "stats.h"
 
@@ -19,6 +20,7 @@ struct dispatch_ops {
 
 struct dispatch {
 	struct router *router;
+	struct feed *feed;
 	struct stats *stats;
 	const struct dispatch_ops *ops;
 	void *owner;

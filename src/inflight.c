@@ -53,7 +53,7 @@ static struct pending *find_key(struct pending *from, uint64_t key_hash)
 	return from;
 }
 
-static struct pending *last_of_key(const struct inflight *f, uint64_t key_hash)
+struct pending *inflight_last_of_key(const struct inflight *f, uint64_t key_hash)
 {
 	return find_key(TAILQ_LAST(chain(f, key_hash), pending_list), key_hash);
 }
@@ -70,11 +70,6 @@ static void overtake(struct pending *from, uint64_t key_hash)
 	}
 }
 
-bool inflight_has_key(const struct inflight *f, uint64_t key_hash)
-{
-	return last_of_key(f, key_hash) != NULL;
-}
-
 void inflight_add(struct inflight *f, struct pending *p)
 {
 	uint32_t place = f->free[--f->n_free];
@@ -85,7 +80,7 @@ void inflight_add(struct inflight *f, struct pending *p)
 	p->overtaken = p->followed = false;
 	if (!p->key_hash)
 		return;
-	struct pending *before = last_of_key(f, p->key_hash);
+	struct pending *before = inflight_last_of_key(f, p->key_hash);
 	if (before)
 		before->followed = true;
 	if (!request_op_is_read(p->op))

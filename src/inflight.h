@@ -40,8 +40,9 @@ static inline bool inflight_full(const struct inflight *f)
 
 void inflight_add(struct inflight *f, struct pending *p); /* sets p->wire_id; not when full */
 struct pending *inflight_find(const struct inflight *f, uint64_t wire_id); /* NULL: none */
-/* Is a request for this key of this client on its way? */
-bool inflight_has_key(const struct inflight *f, uint64_t key_hash);
+/* The request for this key of this client that was sent last and is still on its way; NULL: none.
+ */
+struct pending *inflight_last_of_key(const struct inflight *f, uint64_t key_hash);
 
 /* answered: its answer came, so it took effect now. */
 void inflight_remove(struct inflight *f, struct pending *p, bool answered);

@@ -220,26 +220,35 @@ static uint64_t sip_end(struct sip *s)
 	return s->v[0] ^ s->v[1] ^ s->v[2] ^ s->v[3];
 }
 
-uint64_t json_string_hash(const struct json_value *string, uint64_t seed)
+static struct sip sip_begin(uint64_t seed)
 {
-	struct sip s = {
+	return (struct sip){
 		.v = {UINT64_C(0x736f6d6570736575) ^ seed, UINT64_C(0x646f72616e646f6d) ^ ~seed,
 		      UINT64_C(0x6c7967656e657261) ^ seed, UINT64_C(0x7465646279746573) ^ ~seed}};
+}
 
-	if (string->escaped) {
-		struct decoder d = decode_begin(string);
-		for (int c; (c = decode_byte(&d)) >= 0;)
-			sip_byte(&s, (unsigned char)c);
-		return sip_end(&s);
-	}
-	struct span raw = json_string_raw(string);
-	for (; raw.n - s.n >= 8; s.n += 8) {
+uint64_t json_bytes_hash(struct span bytes, uint64_t seed)
+{
+	struct sip s = sip_begin(seed);
+
+	for (; bytes.n - s.n >= 8; s.n += 8) {
 		uint64_t word;
-		memcpy(&word, raw.p + s.n, 8);
+		memcpy(&word, bytes.p + s.n, 8);
 		sip_word(&s, le64toh(word));
 	}
-	while (s.n < raw.n)
-		sip_byte(&s, (unsigned char)raw.p[s.n]);
+	while (s.n < bytes.n)
+		sip_byte(&s, (unsigned char)bytes.p[s.n]);
+	return sip_end(&s);
+}
+
+uint64_t json_string_hash(const struct json_value *string, uint64_t seed)
+{
+	if (!string->escaped)
+		return json_bytes_hash(json_string_raw(string), seed);
+	struct sip s = sip_begin(seed);
+	struct decoder d = decode_begin(string);
+	for (int c; (c = decode_byte(&d)) >= 0;)
+		sip_byte(&s, (unsigned char)c);
 	return sip_end(&s);
 }
 

@@ -493,20 +493,56 @@ static char short_escape(unsigned char c)
 	}
 }
 
-size_t json_escape_byte(unsigned char c, char *out)
+static size_t write_unicode(unsigned unit, char *out)
 {
 	static const char digits[] = "0123456789abcdef";
+
+	out[0] = '\\';
+	out[1] = 'u';
+	for (unsigned i = 0; i < 4; i++)
+		out[2 + i] = digits[unit >> (12 - 4 * i) & 15];
+	return 6;
+}
+
+/* A quote, a backslash, or a control character. */
+static size_t write_escape(unsigned char c, char *out)
+{
 	char letter = short_escape(c);
 
-	if (letter) {
-		out[0] = '\\';
-		out[1] = letter;
-		return 2;
+	if (!letter)
+		return write_unicode(c, out);
+	out[0] = '\\';
+	out[1] = letter;
+	return 2;
+}
+
+/* Are these the three bytes that json_string_decode() makes of a lone surrogate? */
+static bool is_surrogate(const char *p, size_t n)
+{
+	return n >= 3 && (unsigned char)*p == 0xed && is_between(p + 1, 0xa0, 0xbf) &&
+	       is_between(p + 2, 0x80, 0xbf);
+}
+
+/* The character at p, which is not plain, as it stands in a string. Returns the bytes written, and
+ * in *taken those that it has in the text. */
+static size_t write_special(const char *p, size_t n, char *out, size_t *taken)
+{
+	*taken = 1;
+	if ((unsigned char)*p < 0x80)
+		return write_escape((unsigned char)*p, out);
+	size_t length = utf8_length(p, n);
+	if (length > 0) {
+		memcpy(out, p, length);
+		*taken = length;
+		return length;
 	}
-	memcpy(out, "\\u00", 4);
-	out[4] = digits[c >> 4];
-	out[5] = digits[c & 15];
-	return 6;
+	if (is_surrogate(p, n)) {
+		*taken = 3;
+		return write_unicode(
+			0xd000u | (unsigned)(p[1] & 0x3f) << 6 | (unsigned)(p[2] & 0x3f), out);
+	}
+	memcpy(out, "\xef\xbf\xbd", 3);
+	return 3;
 }
 
 size_t json_escape(struct span text, char *out)
@@ -521,18 +557,9 @@ size_t json_escape(struct span text, char *out)
 		to += at - plain;
 		if (at == end)
 			break;
-		size_t n = 1;
-		if ((unsigned char)*at < 0x80) {
-			to += json_escape_byte((unsigned char)*at, to);
-		} else if ((n = utf8_length(at, (size_t)(end - at))) > 0) {
-			memcpy(to, at, n);
-			to += n;
-		} else {
-			n = 1;
-			memcpy(to, "\xef\xbf\xbd", 3);
-			to += 3;
-		}
-		at += n;
+		size_t taken;
+		to += write_special(at, (size_t)(end - at), to, &taken);
+		at += taken;
 	}
 	return (size_t)(to - out);
 }

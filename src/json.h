@@ -82,15 +82,14 @@ size_t json_string_find(const struct json_value *string, const struct span *name
 /* A 64-bit hash of the decoded string: equal for equal strings however they are escaped. Keyed by
  * seed, so that a peer who does not know it cannot aim for collisions. */
 uint64_t json_string_hash(const struct json_value *string, uint64_t seed);
+uint64_t json_bytes_hash(struct span bytes, uint64_t seed); /* the same, of decoded bytes */
 
 /* Reads a number as an integer in [min, max]. false when it is not whole or out of range; 1e3
  * and 5.0 are whole. */
 bool json_number_integer(const struct json_value *number, int64_t min, int64_t max, int64_t *out);
 
 /* Appends plain bytes as a JSON string's inside (no quotes): escapes what must be. Returns the
- * bytes written; out has room for 6 * text.n. Bytes that are not UTF-8 become U+FFFD. */
+ * bytes written; out has room for 6 * text.n. It is the reverse of json_string_decode(): what that
+ * makes of a lone surrogate becomes its escape again (two halves that came together since then are
+ * a pair). Other bytes that are not UTF-8 become U+FFFD. */
 size_t json_escape(struct span text, char *out);
-
-/* The escape of one byte that a string can't hold as it is: a quote, a backslash, a control
- * character. Returns its length, 6 at most. */
-size_t json_escape_byte(unsigned char c, char *out);

@@ -25,6 +25,7 @@
 #include "link.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
@@ -125,7 +126,8 @@ struct link {
 	size_t in_library; /* bytes of the last write that the library still holds, or a little more
 			    */
 	bool kicked, ping_wanted;
-	int close_wanted; /* code of the close frame to send; 0: none */
+	uint32_t ping_number; /* of the ping that is wanted */
+	int close_wanted;     /* code of the close frame to send; 0: none */
 
 	struct buf rx; /* a message in pieces */
 	bool truncated;
@@ -550,8 +552,10 @@ static int write_batch(struct link *l, struct lws *wsi, struct buf *queue)
 static int write_ping(struct link *l, struct lws *wsi)
 {
 	struct buf ping = {0};
+	char number[12];
+	int n = snprintf(number, sizeof(number), "%" PRIu32, l->ping_number);
 
-	frame_append(&ping, FRAME_PING, SPAN(""), SPAN(""));
+	frame_append(&ping, FRAME_PING, (struct span){number, (size_t)n}, SPAN(""));
 	int err = write_batch(l, wsi, &ping);
 	buf_release(&ping);
 	l->ping_wanted = false;
@@ -598,11 +602,24 @@ static int on_peer_close(struct link *l, const unsigned char *p, size_t n)
 	return 0;
 }
 
-static int on_pong(struct link *l)
+/* A pong carries what the ping did: a number. One that nobody has asked for may carry anything. */
+static uint32_t pong_number(const char *p, size_t n)
+{
+	uint64_t number = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (p[i] < '0' || p[i] > '9' || number > UINT32_MAX)
+			return 0;
+		number = number * 10 + (uint64_t)(p[i] - '0');
+	}
+	return number > UINT32_MAX ? 0 : (uint32_t)number;
+}
+
+static int on_pong(struct link *l, const char *p, size_t n)
 {
 	if (l->freed || l->state != LINK_OPEN)
 		return l->freed ? -1 : 0;
-	l->ops->pong(l->owner);
+	l->ops->pong(l->owner, pong_number(p, n));
 	return l->freed ? -1 : 0;
 }
 
@@ -623,7 +640,7 @@ static int on_library(struct lws *wsi, enum lws_callback_reasons reason, void *u
 	case LWS_CALLBACK_CLIENT_RECEIVE:
 		return on_receive(user, wsi, in, n);
 	case LWS_CALLBACK_CLIENT_RECEIVE_PONG:
-		return on_pong(user);
+		return on_pong(user, in, n);
 	case LWS_CALLBACK_CLIENT_WRITEABLE:
 		return on_writable(user, wsi);
 	case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
@@ -1077,11 +1094,12 @@ void link_send(struct link *l, struct span head, struct span body)
 		kick(l);
 }
 
-void link_ping(struct link *l)
+void link_ping(struct link *l, uint32_t number)
 {
 	if (l->state != LINK_OPEN || l->close_wanted)
 		return;
 	l->ping_wanted = true;
+	l->ping_number = number;
 	kick(l);
 }
 

@@ -55,7 +55,9 @@ struct link_ops {
 	 * are its first bytes. The receiver may call link_send(), link_ping(), link_close() and
 	 * link_free() on this link from within. */
 	void (*message)(void *owner, struct span text, unsigned flags);
-	void (*pong)(void *owner);
+	/* The ping of this number was answered, and so were those before it; 0: a pong that is the
+	 * answer to none of ours. */
+	void (*pong)(void *owner, uint32_t number);
 	/* The kernel has taken all that was queued: each time, however little it was. */
 	void (*drained)(void *owner);
 	/* The link is down: exactly once for each link that link_connect() returned, unless
@@ -70,7 +72,8 @@ struct link *link_connect(struct link_context *ctx, const struct link_target *ta
 
 void link_send(struct link *l, struct span head,
 	       struct span body); /* one text message, the two joined */
-void link_ping(struct link *l);   /* sent before anything queued; pong() follows */
+/* Sent before anything queued; pong() follows. number: not 0. */
+void link_ping(struct link *l, uint32_t number);
 /* False while connecting, and once a close frame was sent or received: what is sent then is lost.
  */
 bool link_is_open(const struct link *l);

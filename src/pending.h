@@ -12,6 +12,7 @@
 
 #include "buf.h"
 #include "heap.h"
+#include "outq.h"
 #include "request.h"
 #include "span.h"
 
@@ -19,6 +20,7 @@ enum pending_state {
 	PENDING_NEW,      /* just made: in no queue */
 	PENDING_WAITING,  /* in sched's queue of its peer: not sent, or to be sent again */
 	PENDING_SENT,     /* in inflight's table: on its way, executed or not */
+	PENDING_HELD,     /* a subscribe: waits until it is live, which is feed's business */
 	PENDING_ANSWERED, /* its answer is kept until the answers before it are out */
 	PENDING_STATE_N
 };
@@ -32,6 +34,11 @@ struct pending {
 	TAILQ_ENTRY(pending) waiting;  /* peer::waiting, while PENDING_WAITING */
 	struct heap_node deadline;     /* router::deadlines, until it is answered */
 
+	void *holder;  /* feed: its own of this request, while PENDING_HELD */
+	void *reading; /* reread: its own of this read, which is the daemon's and no client's; or
+			  NULL */
+
+	uint32_t lane;     /* router: the connection that it was sent on, while PENDING_SENT */
 	uint64_t wire_id;  /* inflight: the id of its frame, while PENDING_SENT */
 	uint64_t sequence; /* inflight: later ones were sent later */
 	uint64_t key_hash; /* router: of peer and key together; 0 for operations without one key */
@@ -39,6 +46,7 @@ struct pending {
 	bool overtaken;   /* inflight: a later request for its key took effect, or may have */
 	bool followed;    /* inflight: a later request for its key was sent */
 	bool refused;     /* router: by the rate limit of the service, so it was not executed */
+	bool had_turn;    /* router: while PENDING_HELD, its holder knows that it is the next */
 	bool sent_before; /* router: on a connection that was lost; so even a waiting one may have
 			     been executed */
 
@@ -52,18 +60,36 @@ TAILQ_HEAD(pending_list, pending);
 
 /* A local client: embedded in the room that owns its socket, which sets the first two fields. */
 struct peer {
-	struct buf *out; /* lines for the client are appended here */
-	uint64_t number; /* never used again for another client; not 0 */
+	struct outq *out; /* lines for the client are appended here */
+	uint64_t number;  /* never used again for another client; not 0 */
 
 	struct pending_list pendings; /* router: all unanswered ones, oldest first */
 	struct pending_list ordered;  /* router: those without an id, answered in this order */
 	struct pending_list waiting;  /* sched */
 	TAILQ_ENTRY(peer) turn;       /* sched::turns, while something is waiting */
 	bool blocked;                 /* sched: gets no turn, whatever is waiting */
+	bool flushing;                /* router: answers are being handed on */
+	bool last;                    /* router: gets a turn when nobody else has one */
 	uint32_t unanswered;          /* router: the length of pendings */
 	uint32_t unsent_bytes;        /* router: memory of those that wait to be sent */
 	size_t kept_bytes;            /* router: of answers that wait for those before them */
+
+	LIST_HEAD(, sub) subs;        /* subs */
+	uint32_t n_subs;              /* subs: the length of subs */
+	TAILQ_HEAD(, join) joins;     /* feed: subscribe requests that are not live yet */
+	uint32_t joining;             /* feed: keys and patterns that they wait for */
+	LIST_ENTRY(peer) of_audience; /* fanout: those with subs */
+	bool in_audience;             /* fanout */
+	uint64_t change;              /* fanout: the last one that it has got */
+	struct lag *lag;              /* fanout: what it is told once it reads again; or NULL */
+	size_t lag_bytes;             /* fanout: the bytes of that */
 };
+
+/* All that the client has not taken yet. */
+static inline size_t peer_unread(const struct peer *peer)
+{
+	return outq_len(peer->out) + peer->kept_bytes + peer->lag_bytes;
+}
 
 static inline struct span pending_id(const struct pending *p)
 {

@@ -42,6 +42,11 @@ const char *reply_error_reason(enum reply_error error)
 	return errors[error].reason;
 }
 
+const char *reply_error_text(enum reply_error error)
+{
+	return errors[error].text;
+}
+
 /* The end of every line: the id if there is one, the last brace, the newline. */
 static void finish(struct buf *out, struct span id)
 {
@@ -74,6 +79,11 @@ void reply_error(struct buf *out, enum reply_error error, struct span id, const 
 void reply_pong(struct buf *out, struct span id)
 {
 	reply_object(out, SPAN("{\"code\":200,\"message\":\"pong\"}"), id);
+}
+
+void reply_ok(struct buf *out, struct span id)
+{
+	reply_object(out, SPAN("{\"code\":200}"), id);
 }
 
 void reply_object(struct buf *out, struct span object, struct span id)

@@ -27,6 +27,7 @@ enum reply_error {
 
 int reply_error_code(enum reply_error error);
 const char *reply_error_reason(enum reply_error error); /* "bad_json" … */
+const char *reply_error_text(enum reply_error error);   /* the table's sentence */
 
 /* Appends {"code":…,"error":…,"reason":…,"executed":…,"messageId":…} and a newline. text is a
  * sentence, NULL for the table's own; it is escaped here. id is a messageId as written, or empty.
@@ -36,6 +37,8 @@ void reply_error(struct buf *out, enum reply_error error, struct span id, const 
 
 /* Appends {"code":200,"message":"pong","messageId":…} and a newline. */
 void reply_pong(struct buf *out, struct span id);
+/* Appends {"code":200,"messageId":…} and a newline: the answer to subscribe and unsubscribe. */
+void reply_ok(struct buf *out, struct span id);
 
 /* Appends a JSON object's text with the messageId as its last member, and a newline. object is one
  * line of ours, at least one member. */

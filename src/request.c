@@ -13,6 +13,10 @@ enum member {
 	MEMBER_END_KEY,
 	MEMBER_VALUE,
 	MEMBER_LIMIT,
+	MEMBER_KEYS,
+	MEMBER_PATTERN,
+	MEMBER_PATTERNS,
+	MEMBER_INITIAL,
 	MEMBER_SUBSCRIBE_KEYS,
 	MEMBER_SUBSCRIBE_PATTERNS,
 	MEMBER_ACCESS_PATTERN,
@@ -27,6 +31,10 @@ static const struct span member_names[] = {
 	[MEMBER_END_KEY] = SPAN("endKey"),
 	[MEMBER_VALUE] = SPAN("value"),
 	[MEMBER_LIMIT] = SPAN("limit"),
+	[MEMBER_KEYS] = SPAN("keys"),
+	[MEMBER_PATTERN] = SPAN("pattern"),
+	[MEMBER_PATTERNS] = SPAN("patterns"),
+	[MEMBER_INITIAL] = SPAN("initial"),
 	[MEMBER_SUBSCRIBE_KEYS] = SPAN("subscribeKeys"),
 	[MEMBER_SUBSCRIBE_PATTERNS] = SPAN("subscribePatterns"),
 	[MEMBER_ACCESS_PATTERN] = SPAN("accessPattern"),
@@ -35,21 +43,33 @@ _Static_assert(sizeof(member_names) / sizeof(member_names[0]) == MEMBER_N,
 	       "a name for each member");
 
 /* What a member must be. */
-enum want { WANT_STRING, WANT_NUMBER, WANT_NOT_NULL, WANT_STRINGS, WANT_N };
+enum want {
+	WANT_STRING,
+	WANT_NUMBER,
+	WANT_NOT_NULL,
+	WANT_BOOL,
+	WANT_STRINGS,
+	WANT_NAME, /* of what is subscribed to: the service knows no empty key */
+	WANT_NAMES,
+	WANT_N
+};
 
 static const char *const want_faults[] = {
 	[WANT_STRING] = "must be a string",
 	[WANT_NUMBER] = "must be a number",
 	[WANT_NOT_NULL] = "must not be null",
+	[WANT_BOOL] = "must be true or false",
 	[WANT_STRINGS] = "must be an array of strings",
+	[WANT_NAME] = "must be a string that is not empty",
+	[WANT_NAMES] = "must be an array of strings that are not empty",
 };
 _Static_assert(sizeof(want_faults) / sizeof(want_faults[0]) == WANT_N, "a sentence for each want");
 
-enum { OP_MEMBERS_MAX = 3 };
+enum { OP_MEMBERS_MAX = 5 };
 
 /* Bits of an operation: goes to the service; names one key; changes nothing, so it may be sent
- * twice. */
-enum { REMOTE = 1, ONE_KEY = 2, READ = 4 };
+ * twice; needs at least one of its members. */
+enum { REMOTE = 1, ONE_KEY = 2, READ = 4, NAMES = 8 };
 
 static const struct op {
 	const char *name; /* NULL where no operation has the number */
@@ -81,6 +101,21 @@ static const struct op {
 			  REMOTE | ONE_KEY,
 			  {{MEMBER_KEY, WANT_STRING, true}, {MEMBER_VALUE, WANT_NUMBER, false}},
 			  2},
+	[OP_SUBSCRIBE] = {"subscribe",
+			  NAMES,
+			  {{MEMBER_KEY, WANT_NAME, false},
+			   {MEMBER_KEYS, WANT_NAMES, false},
+			   {MEMBER_PATTERN, WANT_NAME, false},
+			   {MEMBER_PATTERNS, WANT_NAMES, false},
+			   {MEMBER_INITIAL, WANT_BOOL, false}},
+			  5},
+	[OP_UNSUBSCRIBE] = {"unsubscribe",
+			    0,
+			    {{MEMBER_KEY, WANT_NAME, false},
+			     {MEMBER_KEYS, WANT_NAMES, false},
+			     {MEMBER_PATTERN, WANT_NAME, false},
+			     {MEMBER_PATTERNS, WANT_NAMES, false}},
+			    4},
 	[OP_TOKEN] = {"token",
 		      0,
 		      {{MEMBER_SUBSCRIBE_KEYS, WANT_STRINGS, false},
@@ -267,14 +302,21 @@ static int check_timeout(const struct members *members, struct request *r,
 }
 _Static_assert(REQUEST_TIMEOUT_MAX_MS == 600000, "the sentence above says so");
 
-static bool all_strings(const struct json_value *array)
+static bool is_string(const struct json_value *v, bool may_be_empty)
+{
+	return v->type == JSON_STRING && (may_be_empty || json_string_raw(v).n);
+}
+
+static bool all_strings(const struct json_value *array, bool may_be_empty)
 {
 	struct json_array_reader reader;
 	struct json_value v;
 
+	if (array->type != JSON_ARRAY)
+		return false;
 	json_array_begin(&reader, array);
 	while (json_array_next(&reader, &v)) {
-		if (v.type != JSON_STRING)
+		if (!is_string(&v, may_be_empty))
 			return false;
 	}
 	return true;
@@ -284,13 +326,19 @@ static bool is_wanted(const struct json_value *v, enum want want)
 {
 	switch (want) {
 	case WANT_STRING:
-		return v->type == JSON_STRING;
+		return is_string(v, true);
 	case WANT_NUMBER:
 		return v->type == JSON_NUMBER;
 	case WANT_NOT_NULL:
 		return v->type != JSON_NULL;
+	case WANT_BOOL:
+		return v->type == JSON_TRUE || v->type == JSON_FALSE;
 	case WANT_STRINGS:
-		return v->type == JSON_ARRAY && all_strings(v);
+		return all_strings(v, true);
+	case WANT_NAME:
+		return is_string(v, false);
+	case WANT_NAMES:
+		return all_strings(v, false);
 	case WANT_N:
 		break;
 	}
@@ -309,12 +357,19 @@ static struct json_value *place(struct request *r, enum member member)
 		return &r->value;
 	case MEMBER_LIMIT:
 		return &r->limit;
+	case MEMBER_KEYS:
+		return &r->keys;
+	case MEMBER_PATTERN:
+		return &r->pattern;
+	case MEMBER_PATTERNS:
+		return &r->patterns;
 	case MEMBER_SUBSCRIBE_KEYS:
 		return &r->subscribe_keys;
 	case MEMBER_SUBSCRIBE_PATTERNS:
 		return &r->subscribe_patterns;
 	case MEMBER_ACCESS_PATTERN:
 		return &r->access_pattern;
+	case MEMBER_INITIAL: /* is not kept as it was written */
 	case MEMBER_OP:
 	case MEMBER_ID:
 	case MEMBER_TIMEOUT:
@@ -325,6 +380,14 @@ static struct json_value *place(struct request *r, enum member member)
 }
 
 /* Only what the operation reads gets into the request. */
+static void keep(struct request *r, enum member member, const struct json_value *v)
+{
+	if (member == MEMBER_INITIAL)
+		r->initial = v->type == JSON_TRUE;
+	else
+		*place(r, member) = *v;
+}
+
 static int check_members(const struct members *members, struct request *r,
 			 struct request_fault *fault)
 {
@@ -341,9 +404,17 @@ static int check_members(const struct members *members, struct request *r,
 			return refuse_member(fault, member, "is given twice");
 		if (!is_wanted(v, op->members[i].want))
 			return refuse_member(fault, member, want_faults[op->members[i].want]);
-		*place(r, member) = *v;
+		keep(r, member, v);
 	}
 	return 0;
+}
+
+static int check_names(const struct request *r, struct request_fault *fault)
+{
+	if (!(ops[r->op].bits & NAMES) || given(&r->key) || given(&r->keys) || given(&r->pattern) ||
+	    given(&r->patterns))
+		return 0;
+	return refuse_member(fault, MEMBER_KEY, "is missing (or keys, pattern, patterns)");
 }
 
 int request_parse(struct span line, struct request *r, struct request_fault *fault)
@@ -361,6 +432,8 @@ int request_parse(struct span line, struct request *r, struct request_fault *fau
 		error = check_timeout(&members, r, fault);
 	if (!error)
 		error = check_members(&members, r, fault);
+	if (!error)
+		error = check_names(r, fault);
 	r->id = fault->id;
 	return error;
 }

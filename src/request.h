@@ -19,6 +19,8 @@ enum request_op {
 	OP_DELETE,
 	OP_RANGE,
 	OP_INCREMENT,
+	OP_SUBSCRIBE,
+	OP_UNSUBSCRIBE,
 	OP_TOKEN,
 	OP_PING,
 	OP_STATUS,
@@ -33,6 +35,8 @@ struct request {
 	struct span id;      /* messageId as written, quotes included; empty when there is none */
 	uint32_t timeout_ms; /* 0: the default */
 	struct json_value key, end_key, value, limit; /* text.p NULL: not given */
+	struct json_value keys, pattern, patterns;    /* of (un)subscribe, beside key */
+	bool initial;
 	struct json_value subscribe_keys, subscribe_patterns, access_pattern; /* of token */
 };
 

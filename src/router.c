@@ -15,6 +15,12 @@ enum {
 	CODE_RATE_LIMITED = 429, /* the one answer of the service that is not for the client */
 };
 
+/* A connection that requests do not go out on any more, while some are still on their way there. */
+struct left_lane {
+	uint32_t lane;
+	unsigned n; /* on their way */
+};
+
 struct router {
 	struct router_settings settings;
 	const struct router_ops *ops;
@@ -28,6 +34,11 @@ struct router {
 	struct heap deadlines;
 	int64_t wake; /* what wake_at was last told; -1: nothing */
 	bool up, stopping;
+	uint32_t lane; /* requests go out on it, while up */
+	struct left_lane *left;
+	size_t n_left;
+	struct pending_list held; /* all of router_hold() */
+	struct peer early, late;  /* whose reads are the daemon's: in a hurry, and not */
 };
 
 struct router *router_new(const struct router_settings *settings, const struct router_ops *ops,
@@ -44,6 +55,10 @@ struct router *router_new(const struct router_settings *settings, const struct r
 	sched_init(&r->sched);
 	inflight_init(&r->inflight, settings->max_in_flight);
 	pace_init(&r->pace, settings->rate_limit, 0);
+	TAILQ_INIT(&r->held);
+	router_join(r, &r->early);
+	router_join(r, &r->late);
+	r->late.last = true;
 	return r;
 }
 
@@ -96,10 +111,26 @@ static void pending_finish(struct router *r, struct pending *p)
 	pending_free(r, p);
 }
 
+/* One that was sent on a lane that was left is not on its way any more. */
+static void leave_lane(struct router *r, uint32_t lane)
+{
+	for (size_t i = 0; i < r->n_left; i++) {
+		if (r->left[i].lane != lane)
+			continue;
+		if (--r->left[i].n == 0) {
+			r->left[i] = r->left[--r->n_left];
+			r->ops->lane_idle(r->owner, lane);
+		}
+		return;
+	}
+}
+
 /* Its place is free, and so is its key. */
 static void land(struct router *r, struct pending *p, bool answered)
 {
 	inflight_remove(&r->inflight, p, answered);
+	if (p->lane != r->lane)
+		leave_lane(r, p->lane);
 	if (p->peer)
 		sched_unblock(&r->sched, p->peer);
 }
@@ -115,6 +146,9 @@ static void pending_leave_state(struct router *r, struct pending *p, bool answer
 	case PENDING_SENT:
 		land(r, p, answered);
 		break;
+	case PENDING_HELD:
+		TAILQ_REMOVE(&r->held, p, waiting);
+		break;
 	case PENDING_NEW:
 	case PENDING_ANSWERED:
 	case PENDING_STATE_N:
@@ -125,18 +159,37 @@ static void pending_leave_state(struct router *r, struct pending *p, bool answer
 
 /* ---- answers ---- */
 
-/* Hands on the answers at the head of the peer's order that are there. */
+static void hand_on(struct router *r, struct pending *p)
+{
+	struct peer *peer = p->peer;
+	struct span line = buf_span(&p->answer);
+
+	TAILQ_REMOVE(&peer->ordered, p, in_order);
+	peer->kept_bytes -= line.n;
+	buf_add(&peer->out->own, line.p, line.n);
+	pending_finish(r, p);
+}
+
+/* Hands on the answers at the head of the peer's order that are there. A held request that comes to
+ * the head may be answered at once: this is called again from within then, and goes on here. */
 static void flush_ordered(struct router *r, struct peer *peer)
 {
 	struct pending *p;
 
-	while ((p = TAILQ_FIRST(&peer->ordered)) && p->state == PENDING_ANSWERED) {
-		struct span line = buf_span(&p->answer);
-		TAILQ_REMOVE(&peer->ordered, p, in_order);
-		peer->kept_bytes -= line.n;
-		buf_add(peer->out, line.p, line.n);
-		pending_finish(r, p);
+	if (peer->flushing)
+		return;
+	peer->flushing = true;
+	while ((p = TAILQ_FIRST(&peer->ordered))) {
+		if (p->state == PENDING_ANSWERED) {
+			hand_on(r, p);
+		} else if (p->state == PENDING_HELD && !p->had_turn) {
+			p->had_turn = true;
+			r->ops->held_turn(r->owner, p);
+		} else {
+			break;
+		}
 	}
+	peer->flushing = false;
 }
 
 /* Where the answer's line goes: straight to the client's output, or, when it has no id and others
@@ -145,9 +198,9 @@ static struct buf *answer_begin(struct pending *p)
 {
 	if (p->id_len == 0 && TAILQ_FIRST(&p->peer->ordered) != p)
 		return &p->answer;
-	if (!p->peer->out->p)
-		buf_room(p->peer->out, OUTPUT_START);
-	return p->peer->out;
+	if (!p->peer->out->own.p)
+		buf_room(&p->peer->out->own, OUTPUT_START);
+	return &p->peer->out->own;
 }
 
 static void keep_answer(struct pending *p)
@@ -171,9 +224,29 @@ static void answer_done(struct router *r, struct pending *p)
 	r->ops->changed(r->owner, peer);
 }
 
+/* A read of the daemon's own has ended. */
+static void read_over(struct router *r, struct pending *p, enum router_read_end end,
+		      const struct wire_frame *answer)
+{
+	void *reading = p->reading;
+
+	pending_leave_state(r, p, answer != NULL);
+	pending_finish(r, p);
+	r->ops->read_end(r->owner, reading, end, answer);
+}
+
 static void answer_error(struct router *r, struct pending *p, enum reply_error error,
 			 const char *text, long retry_ms)
 {
+	if (p->reading) {
+		read_over(r, p, p->state == PENDING_SENT ? ROUTER_READ_FAILED : ROUTER_READ_UNSENT,
+			  NULL);
+		return;
+	}
+	if (p->state == PENDING_HELD) {
+		const char *why = r->ops->held_over(r->owner, p);
+		text = text ? text : why;
+	}
 	pending_leave_state(r, p, false);
 	if (!p->peer) {
 		pending_free(r, p);
@@ -186,7 +259,7 @@ static void answer_error(struct router *r, struct pending *p, enum reply_error e
 void router_say(struct router *r, struct peer *peer, struct span line, bool with_id)
 {
 	if (with_id || TAILQ_EMPTY(&peer->ordered)) {
-		buf_add(peer->out, line.p, line.n);
+		buf_add(&peer->out->own, line.p, line.n);
 		r->ops->changed(r->owner, peer);
 		return;
 	}
@@ -194,6 +267,55 @@ void router_say(struct router *r, struct peer *peer, struct span line, bool with
 	buf_add(&p->answer, line.p, line.n);
 	keep_answer(p);
 	r->ops->changed(r->owner, peer);
+}
+
+/* ---- requests that somebody else answers ---- */
+
+static void watch_request(struct router *r, struct pending *p, const struct request *request,
+			  int64_t now)
+{
+	watch_deadline(r, p,
+		       now + (request->timeout_ms ? (int64_t)request->timeout_ms
+						  : r->settings.request_timeout_ms));
+}
+
+static void keep_id(struct pending *p, struct span id)
+{
+	p->id_len = (uint32_t)id.n;
+	if (id.n)
+		memcpy(p->text, id.p, id.n);
+}
+
+struct pending *router_hold(struct router *r, struct peer *peer, const struct request *request,
+			    int64_t now)
+{
+	struct pending *p = pending_new(r, peer, request->id.n, request->id.n > 0);
+
+	p->op = request->op;
+	p->state = PENDING_HELD;
+	keep_id(p, request->id);
+	TAILQ_INSERT_TAIL(&r->held, p, waiting);
+	watch_request(r, p, request, now);
+	return p;
+}
+
+bool router_held_is_next(const struct router *r, const struct pending *p)
+{
+	(void)r;
+	return p->id_len || TAILQ_FIRST(&p->peer->ordered) == p;
+}
+
+void router_settle(struct router *r, struct pending *p)
+{
+	pending_leave_state(r, p, true);
+	reply_ok(answer_begin(p), pending_id(p));
+	answer_done(r, p);
+}
+
+void router_refuse(struct router *r, struct pending *p, enum reply_error error, const char *text,
+		   long retry_ms)
+{
+	answer_error(r, p, error, text, retry_ms);
 }
 
 /* ---- sending ---- */
@@ -209,11 +331,16 @@ static bool can_send(struct router *r, int64_t now)
 }
 
 /* While requests may be refused and sent again, only one at a time of a client and key is on its
- * way: the next could come before the repetition of the first. */
+ * way: the next could come before the repetition of the first. Nor do two of them travel on two
+ * connections at once, of which the later may be the faster. */
 static bool must_wait(const struct router *r, const struct pending *p)
 {
-	return pace_is_lowered(&r->pace) && p->key_hash &&
-	       inflight_has_key(&r->inflight, p->key_hash);
+	bool lowered = pace_is_lowered(&r->pace);
+
+	if (!p->key_hash || (!lowered && !r->n_left))
+		return false;
+	const struct pending *before = inflight_last_of_key(&r->inflight, p->key_hash);
+	return before && (lowered || before->lane != r->lane);
 }
 
 static void send_now(struct router *r, struct pending *p, int64_t now)
@@ -221,12 +348,15 @@ static void send_now(struct router *r, struct pending *p, int64_t now)
 	char head[WIRE_HEAD_MAX];
 
 	p->state = PENDING_SENT;
+	p->lane = r->lane;
 	inflight_add(&r->inflight, p);
 	pace_spend(&r->pace, now);
 	size_t n = wire_head(head, p->wire_id);
 	r->ops->send(r->owner, (struct span){head, n}, pending_body(p));
 	r->stats->requests_sent++;
 	r->stats->upstream_bytes_out += n + p->body_len;
+	if (p->reading)
+		r->ops->read_sent(r->owner, p->reading);
 }
 
 void router_pump(struct router *r, int64_t now)
@@ -240,7 +370,8 @@ void router_pump(struct router *r, int64_t now)
 			continue;
 		}
 		send_now(r, sched_take(&r->sched), now);
-		r->ops->changed(r->owner, peer);
+		if (peer->out)
+			r->ops->changed(r->owner, peer);
 	}
 }
 
@@ -260,16 +391,22 @@ static uint64_t key_hash(const struct router *r, const struct peer *peer,
 	return h ? h : 1;
 }
 
-void router_request(struct router *r, struct peer *peer, const struct request *request, int64_t now)
+/* A pending that holds the frame's body. */
+static struct pending *remote_new(struct router *r, struct peer *peer,
+				  const struct request *request, bool with_id)
 {
-	struct pending *p =
-		pending_new(r, peer, request->id.n + wire_body_max(request), request->id.n > 0);
+	struct pending *p = pending_new(r, peer, request->id.n + wire_body_max(request), with_id);
 
 	p->op = request->op;
-	p->id_len = (uint32_t)request->id.n;
-	if (p->id_len)
-		memcpy(p->text, request->id.p, p->id_len);
+	keep_id(p, request->id);
 	p->body_len = (uint32_t)wire_body(request, p->text + p->id_len);
+	return p;
+}
+
+void router_request(struct router *r, struct peer *peer, const struct request *request, int64_t now)
+{
+	struct pending *p = remote_new(r, peer, request, request->id.n > 0);
+
 	p->key_hash = key_hash(r, peer, request);
 	if (r->stopping) {
 		answer_error(r, p, REPLY_SHUTTING_DOWN, NULL, -1);
@@ -280,9 +417,7 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 		answer_error(r, p, REPLY_QUEUE_FULL, NULL, -1);
 		return;
 	}
-	watch_deadline(r, p,
-		       now + (request->timeout_ms ? (int64_t)request->timeout_ms
-						  : r->settings.request_timeout_ms));
+	watch_request(r, p, request, now);
 	/* At once, if nobody waits for a turn and nothing of this client is before it. */
 	if (!sched_first(&r->sched) && TAILQ_EMPTY(&peer->waiting) && can_send(r, now) &&
 	    !must_wait(r, p))
@@ -291,10 +426,26 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 		enqueue(r, p);
 }
 
+void router_read(struct router *r, void *reading, const struct json_value *key, bool hurry,
+		 int64_t now)
+{
+	struct request request = {.op = OP_GET, .key = *key};
+	struct pending *p = remote_new(r, hurry ? &r->early : &r->late, &request, true);
+
+	p->reading = reading;
+	watch_request(r, p, &request, now);
+	enqueue(r, p);
+	router_pump(r, now);
+}
+
 /* ---- what comes back ---- */
 
 static void answer_frame(struct router *r, struct pending *p, const struct wire_frame *frame)
 {
+	if (p->reading) {
+		read_over(r, p, ROUTER_READ_ANSWERED, frame);
+		return;
+	}
 	pending_leave_state(r, p, true);
 	if (!p->peer) {
 		pending_free(r, p);
@@ -318,6 +469,10 @@ static void refused(struct router *r, struct pending *p, int64_t now)
 
 	r->stats->upstream_refused++;
 	pace_refused(&r->pace, now, p->sequence, r->inflight.sequence);
+	if (p->reading) {
+		read_over(r, p, ROUTER_READ_UNSENT, NULL);
+		return;
+	}
 	if (!p->peer || p->followed || r->stopping) {
 		answer_error(r, p, REPLY_RATE_LIMITED, p->followed ? followed : NULL,
 			     (long)router_pace_wait_ms(r));
@@ -369,43 +524,96 @@ void router_frame(struct router *r, const struct wire_frame *frame, int64_t now)
 
 /* ---- the connection comes and goes ---- */
 
-void router_up(struct router *r, int64_t now)
+void router_up(struct router *r, uint32_t lane, int64_t now)
 {
 	r->up = true;
+	r->lane = lane;
+	router_pump(r, now);
+}
+
+unsigned router_lane_in_flight(const struct router *r, uint32_t lane)
+{
+	unsigned left = 0;
+
+	for (size_t i = 0; i < r->n_left; i++) {
+		if (r->left[i].lane == lane)
+			return r->left[i].n;
+		left += r->left[i].n;
+	}
+	return lane == r->lane ? inflight_count(&r->inflight) - left : 0;
+}
+
+void router_move(struct router *r, uint32_t lane, int64_t now)
+{
+	struct left_lane left = {r->lane, router_lane_in_flight(r, r->lane)};
+
+	r->lane = lane;
+	if (left.n) {
+		r->left = mem_resize(r->left, (r->n_left + 1) * sizeof(*r->left));
+		r->left[r->n_left++] = left;
+	} else {
+		r->ops->lane_idle(r->owner, left.lane);
+	}
 	router_pump(r, now);
 }
 
 /* Sent again: a read whose client is still there, and which no later request of that client for the
  * same key has overtaken. The rest may have been executed or not. */
-static bool may_resend(const struct pending *p)
+static bool may_resend(const struct router *r, const struct pending *p)
 {
-	return p->peer && request_op_is_read(p->op) && !p->overtaken;
+	return p->peer && request_op_is_read(p->op) && !p->overtaken && !p->reading && !r->stopping;
 }
 
-void router_down(struct router *r)
+/* What was sent on the lane, in the order in which it was sent; the rest of the array is NULL. */
+static struct pending **sent_on(const struct router *r, uint32_t lane, size_t *n)
+{
+	struct pending **sent = inflight_in_order(&r->inflight, n);
+
+	for (size_t i = 0; i < *n; i++) {
+		if (sent[i]->lane != lane)
+			sent[i] = NULL;
+	}
+	return sent;
+}
+
+static void wait_again(struct router *r, struct pending *p)
+{
+	land(r, p, false);
+	p->state = PENDING_WAITING;
+	p->sent_before = true;
+	sched_add_again(&r->sched, p);
+	r->stats->requests_resent++;
+}
+
+static void lost(struct router *r, struct pending *p)
+{
+	if (p->reading) {
+		read_over(r, p, ROUTER_READ_UNSENT, NULL);
+		return;
+	}
+	r->stats->requests_outcome_unknown++;
+	answer_error(r, p, REPLY_OUTCOME_UNKNOWN, NULL, -1);
+}
+
+void router_down(struct router *r, uint32_t lane, int64_t now)
 {
 	size_t n;
-	struct pending **sent = inflight_in_order(&r->inflight, &n);
+	struct pending **sent = sent_on(r, lane, &n);
 
-	r->up = false;
+	if (lane == r->lane)
+		r->up = false;
 	for (size_t i = 0; i < n; i++) {
-		struct pending *p = sent[i];
-		if (!may_resend(p) || r->stopping)
-			continue;
-		land(r, p, false);
-		p->state = PENDING_WAITING;
-		p->sent_before = true;
-		sched_add_again(&r->sched, p);
-		r->stats->requests_resent++;
-		sent[i] = NULL;
+		if (sent[i] && may_resend(r, sent[i])) {
+			wait_again(r, sent[i]);
+			sent[i] = NULL;
+		}
 	}
 	for (size_t i = 0; i < n; i++) {
-		if (!sent[i])
-			continue;
-		r->stats->requests_outcome_unknown++;
-		answer_error(r, sent[i], REPLY_OUTCOME_UNKNOWN, NULL, -1);
+		if (sent[i])
+			lost(r, sent[i]);
 	}
 	free(sent);
+	router_pump(r, now);
 }
 
 /* ---- time ---- */
@@ -431,6 +639,11 @@ static void answer_unsent(struct router *r, struct pending *p, bool full)
 
 static void expire(struct router *r, struct pending *p, bool full)
 {
+	if (p->state == PENDING_HELD) {
+		r->stats->requests_unsent++;
+		answer_error(r, p, REPLY_UPSTREAM_DOWN, NULL, r->ops->reconnect_ms(r->owner));
+		return;
+	}
 	if (p->state == PENDING_SENT) {
 		r->stats->requests_timeout++;
 		answer_error(r, p, REPLY_TIMEOUT, NULL, -1);
@@ -467,7 +680,7 @@ void router_join(struct router *r, struct peer *peer)
 	TAILQ_INIT(&peer->waiting);
 	peer->unanswered = 0;
 	peer->kept_bytes = 0;
-	peer->blocked = false;
+	peer->blocked = peer->last = peer->flushing = false;
 	peer->unsent_bytes = 0;
 }
 
@@ -494,6 +707,8 @@ void router_leave(struct router *r, struct peer *peer, int64_t now)
 		}
 		if (p->state == PENDING_WAITING)
 			r->stats->requests_abandoned++;
+		if (p->state == PENDING_HELD)
+			r->ops->held_over(r->owner, p);
 		pending_leave_state(r, p, false);
 		pending_free(r, p);
 	}
@@ -518,6 +733,8 @@ void router_stop(struct router *r)
 		answer_error(r, p, p->sent_before ? REPLY_OUTCOME_UNKNOWN : REPLY_SHUTTING_DOWN,
 			     NULL, -1);
 	}
+	while ((p = TAILQ_FIRST(&r->held)))
+		answer_error(r, p, REPLY_SHUTTING_DOWN, reply_error_text(REPLY_SHUTTING_DOWN), -1);
 }
 
 void router_abandon(struct router *r)
@@ -534,7 +751,10 @@ void router_abandon(struct router *r)
 void router_free(struct router *r)
 {
 	router_abandon(r);
+	router_leave(r, &r->early, 0);
+	router_leave(r, &r->late, 0);
 	inflight_fini(&r->inflight);
+	free(r->left);
 	heap_fini(&r->deadlines);
 	pool_fini(&r->pool);
 	free(r);

@@ -31,10 +31,18 @@ struct router_settings {
 					*/
 };
 
-/* None of these may call back into the router. */
+/* What became of a read of the daemon's own. */
+enum router_read_end {
+	ROUTER_READ_ANSWERED,
+	ROUTER_READ_UNSENT, /* it got no turn in its time */
+	ROUTER_READ_FAILED, /* it was sent, and no usable answer came */
+	ROUTER_READ_END_N
+};
+
+/* None of these may call back into the router, but for held_turn() and read_end(). */
 struct router_ops {
-	/* A frame for the service: head and body joined. Only between router_up() and
-	 * router_down(). */
+	/* A frame for the service: head and body joined, for the connection that requests go out
+	 * on. Only between router_up() and router_down(). */
 	void (*send)(void *owner, struct span head, struct span body);
 	/* Is there room for more? When it says no, router_pump() is called once there is. */
 	bool (*sendable)(void *owner);
@@ -44,6 +52,20 @@ struct router_ops {
 	void (*changed)(void *owner, struct peer *peer);
 	/* Call router_expire() at this time, sooner than was said before. */
 	void (*wake_at)(void *owner, int64_t at);
+	/* The last request that was on its way on a connection that router_move() has left is
+	 * through. */
+	void (*lane_idle)(void *owner, uint32_t lane);
+
+	/* A request of router_hold() has become the next of its client to be answered. */
+	void (*held_turn)(void *owner, struct pending *p);
+	/* It is answered with an error now, or its client has left: forget it. Returns why it was
+	 * not done in its time: a sentence, or NULL. */
+	const char *(*held_over)(void *owner, struct pending *p);
+
+	/* Of router_read(): it was sent; it has ended, with the answer's frame if there is one. */
+	void (*read_sent)(void *owner, void *reading);
+	void (*read_end)(void *owner, void *reading, enum router_read_end end,
+			 const struct wire_frame *answer);
 };
 
 struct router *router_new(const struct router_settings *settings, const struct router_ops *ops,
@@ -62,11 +84,32 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
  * carries a messageId. Answers without one wait for those before them. */
 void router_say(struct router *r, struct peer *peer, struct span line, bool with_id);
 
+/* A request that somebody else answers (a subscribe): the router keeps its deadline and its place
+ * in the order of answers. It ends by router_settle(), or by ops->held_over(). */
+struct pending *router_hold(struct router *r, struct peer *peer, const struct request *request,
+			    int64_t now);
+/* May it be answered now? One without a messageId waits for those before it: ops->held_turn(). */
+bool router_held_is_next(const struct router *r, const struct pending *p);
+void router_settle(struct router *r, struct pending *p); /* with code 200 */
+void router_refuse(struct router *r, struct pending *p, enum reply_error error, const char *text,
+		   long retry_ms);
+
+/* The daemon reads a key for itself. Its turn comes among those of the clients, or behind them all
+ * if it is in no hurry. reading is not touched, and comes back in ops->read_end(): never from
+ * within this call. */
+void router_read(struct router *r, void *reading, const struct json_value *key, bool hurry,
+		 int64_t now);
+
 /* Shall this client be read further? */
 bool router_may_read(const struct router *r, const struct peer *peer);
 
-void router_up(struct router *r, int64_t now);
-void router_down(struct router *r);
+/* Connections are called lanes here: numbers of the owner's that it does not use again. Requests go
+ * out on one of them, the one of the last router_up() or router_move(); those on their way stay
+ * where they are. router_down() says that a lane is gone, which may be one that was left. */
+void router_up(struct router *r, uint32_t lane, int64_t now);
+void router_move(struct router *r, uint32_t lane, int64_t now);
+void router_down(struct router *r, uint32_t lane, int64_t now);
+unsigned router_lane_in_flight(const struct router *r, uint32_t lane);
 /* There is room for more to send. */
 void router_pump(struct router *r, int64_t now);
 void router_frame(struct router *r, const struct wire_frame *frame, int64_t now);

@@ -5,12 +5,13 @@ void sched_init(struct sched *s)
 	*s = (struct sched){.n = 0};
 	TAILQ_INIT(&s->turns);
 	TAILQ_INIT(&s->blocked);
+	TAILQ_INIT(&s->last);
 }
 
 /* Where a peer stands while something of it waits. */
 static struct peer_list *place_of(struct sched *s, const struct peer *peer)
 {
-	return peer->blocked ? &s->blocked : &s->turns;
+	return peer->blocked ? &s->blocked : peer->last ? &s->last : &s->turns;
 }
 
 /* Called before p joins the client's queue. */
@@ -58,6 +59,8 @@ struct pending *sched_first(const struct sched *s)
 {
 	struct peer *peer = TAILQ_FIRST(&s->turns);
 
+	if (!peer)
+		peer = TAILQ_FIRST(&s->last);
 	return peer ? TAILQ_FIRST(&peer->waiting) : NULL;
 }
 
@@ -69,8 +72,8 @@ struct pending *sched_take(struct sched *s)
 		return NULL;
 	sched_remove(s, p);
 	if (!TAILQ_EMPTY(&p->peer->waiting)) { /* its next turn comes after everybody else's */
-		TAILQ_REMOVE(&s->turns, p->peer, turn);
-		TAILQ_INSERT_TAIL(&s->turns, p->peer, turn);
+		TAILQ_REMOVE(place_of(s, p->peer), p->peer, turn);
+		TAILQ_INSERT_TAIL(place_of(s, p->peer), p->peer, turn);
 	}
 	return p;
 }

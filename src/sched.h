@@ -2,7 +2,7 @@
  *
  * One request a turn, round and round among the clients that have one waiting, whatever each has
  * queued: a client with a thousand requests delays the others by one each. Within a client, first
- * come first served. */
+ * come first served. A peer that is marked as last gets its turn when nobody else has one. */
 #pragma once
 
 #include "pending.h"
@@ -12,6 +12,7 @@ TAILQ_HEAD(peer_list, peer);
 struct sched {
 	struct peer_list turns;   /* peers with something waiting; the first is next */
 	struct peer_list blocked; /* those of them that get no turn */
+	struct peer_list last;    /* those of them that get one when turns is empty */
 	size_t n;                 /* requests waiting in all */
 	size_t bytes;             /* their memory */
 };

@@ -36,7 +36,21 @@
 	X(upstream_refused, "requests that the service refused because of its rate limit (429)")   \
 	X(upstream_late, "answers to no request that is waiting: late, repeated or unknown")       \
 	X(upstream_notifications, "notifications received")                                        \
-	X(upstream_pings, "keepalive pings sent")
+	X(upstream_pings, "pings sent")                                                            \
+	X(upstream_handovers, "connections replaced as planned, without a gap")                    \
+	X(upstream_handover_failures, "attempts to replace the connection that failed")            \
+	X(upstream_doubles, "notifications that came by both connections during a handover: "      \
+			    "delivered once")                                                      \
+	X(tokens_minted, "tokens minted")                                                          \
+	X(token_failures, "token requests that failed or were refused")                            \
+	X(subscribes, "subscribe requests that became live")                                       \
+	X(subscribes_refused, "subscribe requests refused: no room, or the service refused them")  \
+	X(lines_out, "notifications and other unasked lines put into clients' output")             \
+	X(notifications_unwanted, "notifications that no client is subscribed to")                 \
+	X(notifications_conflated, "notifications replaced by a later one for a slow client")      \
+	X(gaps, "times that changes may have been missed, once for each pattern or key")           \
+	X(rereads, "keys read by the daemon itself: initial values, and after a lost connection")  \
+	X(resyncs, "clients told a value that had changed while the connection was lost")
 
 struct stats {
 #define STATS_FIELD(name, help) uint64_t name;

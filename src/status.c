@@ -46,12 +46,13 @@ static void add_upstream(cJSON *o, const struct status_source *s)
 	enum upstream_state state = upstream_state(s->upstream);
 
 	add_text(u, "state", upstream_state_name(state));
-	add_text(u, "auth", "apiKey");
+	add_text(u, "auth", upstream_has_token(s->upstream) ? "token" : "apiKey");
 	add_text(u, "url", s->config->upstream.url.text);
 	add_number(u, "sinceMs", (double)upstream_since_ms(s->upstream));
 	add_number(u, "reconnects", (double)upstream_reconnects(s->upstream));
 	add_text(u, "lastError", upstream_last_error(s->upstream));
-	cJSON_AddNullToObject(u, "tokenExpiresInMs"); /* an API key does not expire */
+	add_ms(u, "tokenExpiresInMs", (long)upstream_token_expires_ms(s->upstream));
+	add_text(u, "tokenError", upstream_token_error(s->upstream));
 	add_number(u, "inFlight", router_in_flight(s->router));
 	add_number(u, "queued", (double)router_waiting(s->router));
 	if (router_pace(s->router) > 0)
@@ -59,6 +60,20 @@ static void add_upstream(cJSON *o, const struct status_source *s)
 	else
 		cJSON_AddNullToObject(u, "pace"); /* unpaced */
 	add_ms(u, "waitMs", wait_ms(s));
+}
+
+static void add_subscriptions(cJSON *o, const struct status_source *s)
+{
+	cJSON *subscriptions = cJSON_AddObjectToObject(o, "subscriptions");
+	struct feed_counts n = feed_counts(s->feed);
+
+	add_number(subscriptions, "keys", (double)n.keys);
+	add_number(subscriptions, "patterns", (double)n.patterns);
+	add_number(subscriptions, "total", (double)n.subscriptions);
+	add_number(subscriptions, "waiting", (double)n.waiting);
+	add_number(subscriptions, "leftOut", (double)n.left_out);
+	add_number(subscriptions, "rereading", (double)n.rereading);
+	cJSON_AddBoolToObject(subscriptions, "live", n.live);
 }
 
 static void add_limits(cJSON *o, const struct config *c)
@@ -96,9 +111,7 @@ void status_write(const struct status_source *s, struct buf *out)
 	add_number(o, "uptimeMs", (double)s->uptime_ms);
 	add_upstream(o, s);
 	add_number(o, "clients", s->clients);
-	cJSON *subscriptions = cJSON_AddObjectToObject(o, "subscriptions");
-	add_number(subscriptions, "keys", 0);
-	add_number(subscriptions, "patterns", 0);
+	add_subscriptions(o, s);
 	add_limits(o, s->config);
 	print(o, out);
 }

@@ -8,6 +8,7 @@
 
 #include "buf.h"
 #include "config.h"
+#include "feed.h"
 #include "router.h"
 #include "stats.h"
 #include "upstream.h"
@@ -15,6 +16,7 @@
 struct status_source {
 	const struct config *config;
 	const struct router *router;
+	const struct feed *feed;
 	const struct upstream *upstream;
 	const struct stats *stats;
 	unsigned clients;

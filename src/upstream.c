@@ -1,29 +1,37 @@
 #include "upstream.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include <event2/util.h>
 
-#include "buf.h"
+#include "alarm.h"
 #include "clock.h"
+#include "conn.h"
+#include "handover.h"
 #include "link.h"
 #include "log.h"
 #include "mem.h"
-#include "resolver.h"
+#include "ticket.h"
 
 enum {
-	MESSAGE_MAX = 16 << 20,    /* bytes; a full range answer (1,000 records) with every byte
-				      escaped once fits */
-	UNSENT_MAX = 256 << 10,    /* bytes that may wait in the link before the router keeps its
-				      requests itself */
 	COMPLAIN_EVERY_MS = 10000, /* about unusable messages */
 	RETRY_AFTER_MAX_MS = 600000,
 	STABLE_MAX_MS = 30000, /* a connection that has lasted so long proves that backing off can
 				  start anew */
 	ERROR_MAX = 500,
+	GRACE_MS = 5000,  /* for the old lane to bring what the new one has brought already */
+	LINGER_MS = 5000, /* an old lane may be late by so much */
+	LATE_MS = 30000,  /* ... and a new one */
+	LEFT_MAX = 4,     /* old lanes that still wait for answers */
+	REMEMBERED_MAX = 1 << 18,  /* changes, during a handover */
+	HELD_BYTES_MAX = 32 << 20, /* of changes that are held */
+	HTTP_UNAUTHORIZED = 401,
+	HTTP_FORBIDDEN = 403,
 };
 
 static const char *const state_names[] = {"connecting", "connected", "backoff", "unauthorized",
@@ -31,40 +39,79 @@ static const char *const state_names[] = {"connecting", "connected", "backoff", 
 _Static_assert(sizeof(state_names) / sizeof(state_names[0]) == UPSTREAM_STATE_N,
 	       "a name for each state");
 
+TAILQ_HEAD(lane_list, lane);
+
+/* What has become of the lane that is being made. */
+enum attempt {
+	ATTEMPT_NONE,
+	ATTEMPT_MINTING,
+	ATTEMPT_CONNECTING,
+	ATTEMPT_PROVING,  /* it is open beside the present one, and was sent a ping */
+	ATTEMPT_CATCHING, /* ... has answered it; the present one was sent a ping */
+	ATTEMPT_ALIGNING, /* ... has answered that as well */
+	ATTEMPT_N
+};
+
+struct lane {
+	TAILQ_ENTRY(lane) of_left; /* upstream::left, once another has taken its place */
+	struct upstream *upstream;
+	struct conn *conn;
+	uint32_t number;
+	bool token;    /* opened with one */
+	int64_t until; /* of an old one: it stays so long at least */
+	bool closing;
+};
+
 struct upstream {
 	struct event_base *base;
-	struct upstream_settings settings; /* its strings: NULL but for those below */
+	struct conn_place place; /* its strings are ours */
 	char *host, *proxy_host, *key_hint;
+	int64_t backoff_min_ms, backoff_max_ms, batch_ms;
+	uint64_t seed;
 	const struct upstream_ops *ops;
 	void *owner;
 	struct stats *stats;
 
 	enum upstream_state state;
 	int64_t since;
-	char last_error[ERROR_MAX];
-	uint64_t opened; /* connections */
+	char last_error[ERROR_MAX], token_error[ERROR_MAX];
+	uint64_t opened; /* connections, those that took over not counted */
 
-	struct link_context *links;
-	char *path;         /* with the key: secret */
-	struct event *turn; /* the next attempt, or the next address, from a fresh stack */
-	struct resolver *question;
-	struct resolver_answer addresses;
-	size_t next_address;
-	struct link *link;
-	bool open, congested;
+	struct ticket *ticket;
+	struct alarm *renewal;
+	uint32_t last_number;
+	struct lane *main;     /* the one that counts; or NULL */
+	struct lane *next;     /* the one that is being made, from ATTEMPT_CONNECTING on */
+	struct lane_list left; /* the latest last */
+	unsigned n_left;
 
-	struct event *retry;
+	enum attempt attempt;
+	bool reused;           /* next was opened with a token that was not minted for it */
+	bool fallback_refused; /* ... because the key was refused one */
+	int fallback_pause_s;  /* ... and the service asked for this pause; -1: it did not */
+	bool fallback;         /* next was opened with the key since no token could be had */
+	uint32_t ping;         /* that ATTEMPT_PROVING or CATCHING waits for */
+	struct event *turn;    /* an attempt begins from a fresh stack */
+	struct event *retry;   /* ... after a pause */
 	int64_t retry_at;
-	unsigned failures; /* attempts in a row, each over all addresses */
+	unsigned failures;          /* attempts in a row, each over all addresses */
+	unsigned handover_failures; /* the same of attempts to replace a lane that is there */
+	struct event *batch;        /* subscribe_batch is over */
+	struct event *grace;        /* GRACE_MS are */
+	struct event *linger;       /* some old lane's time may be */
 
-	struct event *keepalive;
-	int64_t heard_at, ping_at; /* ping_at: when the unanswered ping was sent, 0: none is */
+	struct handover *merge; /* of main and next */
+	bool from_late;         /* u->late delivers */
+	struct handover *late;  /* of the last old lane and main, for what comes late */
+	struct event *late_end;
+	bool stamps_shared;
+	const struct wire_frame *current; /* the frame that is being looked at */
 	int64_t complained_at;
 };
 
-static const struct link_ops link_ops;
-static void on_turn(evutil_socket_t fd, short what, void *arg);
-static void on_keepalive(evutil_socket_t fd, short what, void *arg);
+static const struct conn_ops conn_ops;
+static void too_much(struct upstream *u);
+static void move_over(struct upstream *u);
 
 /* ---- states ---- */
 
@@ -94,6 +141,11 @@ static void start_timer(struct event *timer, int64_t ms)
 	event_add(timer, &t);
 }
 
+static void keep_text(char kept[ERROR_MAX], const char *text)
+{
+	snprintf(kept, ERROR_MAX, "%s", text);
+}
+
 /* ---- pauses between attempts ---- */
 
 static int64_t random_up_to(int64_t max)
@@ -108,154 +160,566 @@ static int64_t random_up_to(int64_t max)
  * daemons that lost the service at once do not come back at once. */
 static int64_t backoff_ms(const struct upstream *u)
 {
-	int64_t limit = u->settings.backoff_min_ms;
+	int64_t limit = u->backoff_min_ms;
+	unsigned failures = u->main ? u->handover_failures : u->failures;
 
-	for (unsigned i = 1; i < u->failures && limit < u->settings.backoff_max_ms; i++)
+	for (unsigned i = 1; i < failures && limit < u->backoff_max_ms; i++)
 		limit *= 2;
-	if (limit > u->settings.backoff_max_ms)
-		limit = u->settings.backoff_max_ms;
+	if (limit > u->backoff_max_ms)
+		limit = u->backoff_max_ms;
 	return random_up_to(limit);
 }
 
+/* What the service asked for by Retry-After. Whoever answers in its place may ask for a day; but
+ * ten minutes at most are obeyed, so that a service that is back does not stay unused for long. */
+static int64_t asked_pause_ms(const struct upstream *u, int retry_after_s)
+{
+	int64_t ms = (int64_t)retry_after_s * 1000;
+	int64_t most =
+		u->backoff_max_ms > RETRY_AFTER_MAX_MS ? u->backoff_max_ms : RETRY_AFTER_MAX_MS;
+
+	return ms < most ? ms : most;
+}
+
+/* The next attempt comes after a pause. While a connection is there its state does not change by
+ * that. */
 static void pause_until(struct upstream *u, enum upstream_state state, int64_t ms,
 			const char *cause)
 {
 	u->retry_at = clock_mono_ms() + ms;
 	start_timer(u->retry, ms);
-	set_state(u, state, cause);
+	if (!u->main)
+		set_state(u, state, cause);
 }
 
-/* What the service asked for by Retry-After. Whoever answers in its place may ask for a day; but
- * ten minutes at most are obeyed, so that a service that is back does not stay unused for long. */
-static int64_t asked_pause_ms(const struct upstream *u, const struct link_end *end)
+static void count_failure(struct upstream *u)
 {
-	int64_t backoff = u->settings.backoff_max_ms, ms = (int64_t)end->retry_after_s * 1000;
-	int64_t most = backoff > RETRY_AFTER_MAX_MS ? backoff : RETRY_AFTER_MAX_MS;
-
-	return ms < most ? ms : most;
+	if (u->main) {
+		u->handover_failures++;
+		u->stats->upstream_handover_failures++;
+	} else {
+		u->failures++;
+		u->stats->upstream_connect_failures++;
+	}
 }
 
-static void attempt_failed(struct upstream *u, const struct link_end *end)
+static void pause_after(struct upstream *u, int retry_after_s, const char *cause)
 {
 	int64_t ms;
 
-	u->failures++;
-	u->stats->upstream_connect_failures++;
-	if (end && (end->http_status == 401 || end->http_status == 403)) {
-		log_error("upstream: the service has refused the key from %s", u->key_hint);
-		pause_until(u, UPSTREAM_UNAUTHORIZED, u->settings.backoff_max_ms, u->last_error);
+	count_failure(u);
+	ms = backoff_ms(u);
+	if (ms < asked_pause_ms(u, retry_after_s))
+		ms = asked_pause_ms(u, retry_after_s);
+	pause_until(u, UPSTREAM_BACKOFF, ms, cause);
+}
+
+static void key_refused(struct upstream *u, const char *why)
+{
+	count_failure(u);
+	log_error("upstream: the service has refused the key from %s", u->key_hint);
+	pause_until(u, UPSTREAM_UNAUTHORIZED, u->backoff_max_ms, why);
+}
+
+static long retry_ms(const struct upstream *u)
+{
+	int64_t left = u->retry_at - clock_mono_ms();
+
+	return left > 0 ? (long)left : 0;
+}
+
+/* ---- lanes ---- */
+
+static struct lane *lane_new(struct upstream *u, const char *path, bool token)
+{
+	struct lane *l = mem_zalloc(sizeof(*l));
+
+	*l = (struct lane){.upstream = u, .number = ++u->last_number, .token = token};
+	l->conn = conn_new(&u->place, path, &conn_ops, l);
+	return l;
+}
+
+static void lane_free(struct lane *l)
+{
+	conn_free(l->conn);
+	free(l);
+}
+
+/* ---- old lanes ---- */
+
+static void set_linger(struct upstream *u)
+{
+	struct lane *l;
+	int64_t first = -1;
+
+	TAILQ_FOREACH (l, &u->left, of_left) {
+		if (!l->closing && (first < 0 || l->until < first))
+			first = l->until;
+	}
+	if (first < 0)
+		event_del(u->linger);
+	else
+		start_timer(u->linger, first > clock_mono_ms() ? first - clock_mono_ms() : 0);
+}
+
+static void close_left(struct lane *l)
+{
+	if (l->closing)
+		return;
+	l->closing = true;
+	conn_close(l->conn, 1000);
+}
+
+/* Closes the old lanes that nothing is waited for from any more. */
+static void tidy_left(struct upstream *u)
+{
+	struct lane *l;
+	int64_t now = clock_mono_ms();
+
+	TAILQ_FOREACH (l, &u->left, of_left) {
+		bool newest = !TAILQ_NEXT(l, of_left);
+		bool busy = u->ops->in_flight(u->owner, l->number);
+		if (!busy && (!newest || l->until <= now))
+			close_left(l);
+		else if (busy && l->until <= now)
+			l->until = INT64_MAX; /* upstream_lane_idle() tells */
+	}
+	set_linger(u);
+}
+
+static void on_linger(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	tidy_left(arg);
+}
+
+void upstream_lane_idle(struct upstream *u, uint32_t lane)
+{
+	struct lane *l;
+
+	TAILQ_FOREACH (l, &u->left, of_left) {
+		if (l->number == lane && l->until == INT64_MAX)
+			l->until = 0;
+	}
+	/* Not from within the caller, who may be in the middle of something. */
+	if (!TAILQ_EMPTY(&u->left))
+		start_timer(u->linger, 0);
+}
+
+/* The old lane was gone from the router's view before, or is now: what was on its way there is
+ * lost. */
+static void drop_left(struct upstream *u, struct lane *l)
+{
+	uint32_t number = l->number;
+
+	TAILQ_REMOVE(&u->left, l, of_left);
+	u->n_left--;
+	lane_free(l);
+	set_linger(u);
+	u->ops->down(u->owner, number);
+}
+
+static void leave_lane(struct upstream *u, struct lane *l)
+{
+	l->until = clock_mono_ms() + LINGER_MS;
+	TAILQ_INSERT_TAIL(&u->left, l, of_left);
+	if (++u->n_left > LEFT_MAX)
+		drop_left(u, TAILQ_FIRST(&u->left));
+	tidy_left(u);
+}
+
+/* ---- changes ---- */
+
+static void forget_late(struct upstream *u)
+{
+	if (u->late)
+		handover_free(u->late);
+	u->late = NULL;
+	event_del(u->late_end);
+}
+
+static void on_late_end(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	forget_late(arg);
+}
+
+static void hand_up(struct upstream *u, const struct change *change)
+{
+	struct wire_frame again;
+	const struct wire_frame *frame = u->current;
+
+	if (!frame || frame->text.p != change->text.p) { /* it was held */
+		wire_parse(change->text, &again);
+		frame = &again;
+	}
+	u->ops->change(u->owner, frame, change);
+}
+
+/* Of the lane that counts, or that counted last: new to the clients, and to the next lane. */
+static void believe(struct upstream *u, const struct change *change)
+{
+	if (!u->merge)
+		hand_up(u, change);
+	else if (handover_old_brings(u->merge, change) < 0)
+		too_much(u);
+}
+
+/* What passes the late handover is what the present lane brings, as far as the next one is
+ * concerned. */
+static void on_delivered(void *owner, const struct change *change)
+{
+	struct upstream *u = owner;
+	bool from_late = u->from_late;
+
+	u->from_late = false;
+	if (from_late)
+		believe(u, change);
+	else
+		hand_up(u, change);
+	u->from_late = from_late;
+}
+
+static const struct handover_ops handover_ops = {.deliver = on_delivered};
+
+/* One of the functions below for the late handover, which is of no more use when it is full. */
+static void pass_late(struct upstream *u, int error)
+{
+	u->from_late = false;
+	if (error)
+		forget_late(u);
+}
+
+static void main_brings(struct upstream *u, const struct change *change)
+{
+	if (!u->late) {
+		believe(u, change);
 		return;
 	}
-	ms = backoff_ms(u);
-	if (end && ms < asked_pause_ms(u, end))
-		ms = asked_pause_ms(u, end);
-	pause_until(u, UPSTREAM_BACKOFF, ms, u->last_error);
+	u->from_late = true;
+	pass_late(u, handover_new_brings(u->late, change, true));
 }
 
-/* ---- connecting ---- */
-
-/* Whose addresses are connected to: the service's, or the proxy's. */
-static const char *peer_host(const struct upstream *u)
+static void next_brings(struct upstream *u, const struct wire_frame *frame,
+			const struct change *change)
 {
-	return u->proxy_host ? u->proxy_host : u->host;
+	bool covered = u->main && u->main->token && u->ops->covers(u->owner, frame, change);
+
+	if (u->merge && handover_new_brings(u->merge, change, covered) < 0)
+		too_much(u);
 }
 
-static unsigned peer_port(const struct upstream *u)
+static void old_brings(struct upstream *u, const struct lane *l, const struct change *change)
 {
-	return u->proxy_host ? u->settings.proxy_port : u->settings.port;
-}
-
-/* One address of the attempt has failed: each tells its reason, since it is rarely the last one
- * that matters. */
-static void address_failed(struct upstream *u, const char *why)
-{
-	size_t first = u->next_address - 1, n = first ? strlen(u->last_error) : 0;
-
-	snprintf(u->last_error + n, sizeof(u->last_error) - n, "%s%s port %u: %s", n ? "; " : "",
-		 u->addresses.address[first], peer_port(u), why);
-}
-
-static void connect_next(struct upstream *u)
-{
-	const struct upstream_settings *s = &u->settings;
-	const char *address = u->addresses.address[u->next_address++], *why = NULL;
-	struct link_target target = {
-		.address = address,
-		.port = s->port,
-		.host = u->host,
-		.proxy_address = u->proxy_host ? address : NULL,
-		.proxy_port = s->proxy_port,
-		.path = u->path,
-		.tls = s->tls,
-		.connect_timeout_ms = (int)s->connect_timeout_ms,
-		.max_message = MESSAGE_MAX,
-	};
-
-	log_debug("upstream: connecting to %s port %u", address, peer_port(u));
-	u->link = link_connect(u->links, &target, &link_ops, u, &why);
-	if (u->link)
+	if (!u->late || l != TAILQ_LAST(&u->left, lane_list))
 		return;
-	address_failed(u, why);
-	if (u->next_address < u->addresses.n)
-		event_active(u->turn, EV_TIMEOUT, 1);
-	else
-		attempt_failed(u, NULL);
+	u->from_late = true;
+	pass_late(u, handover_old_brings(u->late, change));
 }
 
-static void on_addresses(void *owner, const struct resolver_answer *answer)
+static void notified(struct upstream *u, const struct lane *l, const struct wire_frame *frame)
+{
+	struct change change = change_of(frame, u->seed);
+
+	u->stats->upstream_notifications++;
+	u->current = frame;
+	if (l == u->main)
+		main_brings(u, &change);
+	else if (l == u->next)
+		next_brings(u, frame, &change);
+	else
+		old_brings(u, l, &change);
+	u->current = NULL;
+	if (u->attempt == ATTEMPT_ALIGNING && handover_aligned(u->merge))
+		move_over(u);
+}
+
+/* ---- making a lane ---- */
+
+/* The next attempt begins in the next turn of the loop. */
+static void again_at_once(struct upstream *u)
+{
+	event_active(u->turn, EV_TIMEOUT, 1);
+}
+
+static void drop_attempt(struct upstream *u)
+{
+	ticket_cancel(u->ticket);
+	event_del(u->grace);
+	if (u->next)
+		lane_free(u->next);
+	if (u->merge)
+		handover_free(u->merge);
+	u->next = NULL;
+	u->merge = NULL;
+	u->attempt = ATTEMPT_NONE;
+}
+
+/* The reason goes where people look: a lane that could not be replaced is there still. */
+static void keep_reason(struct upstream *u, const char *why)
+{
+	keep_text(u->main ? u->token_error : u->last_error, why);
+	if (u->main)
+		log_warning("upstream: the connection could not be replaced, it stays: %s", why);
+}
+
+static void too_much(struct upstream *u)
+{
+	static const char why[] = "too many notifications during the handover";
+
+	drop_attempt(u);
+	keep_reason(u, why);
+	u->ops->list_failed(u->owner);
+	pause_after(u, -1, why);
+}
+
+static void connect_lane(struct upstream *u, const char *path, bool token)
+{
+	static const struct handover_limits limits = {REMEMBERED_MAX, HELD_BYTES_MAX};
+
+	u->attempt = ATTEMPT_CONNECTING;
+	u->next = lane_new(u, path, token);
+	/* From now on, since the service may know the new one's subscriptions before we know that
+	 * it is open. */
+	if (u->main)
+		u->merge = handover_new(&limits, &u->stamps_shared, &handover_ops, u);
+}
+
+/* Is there a reason to replace the lane that counts? */
+static bool needs_another(const struct upstream *u)
+{
+	if (!u->main->token)
+		return u->ops->wants(u->owner);
+	return u->ops->stale(u->owner) || clock_boot_ms() >= ticket_renew_at(u->ticket);
+}
+
+static void begin_attempt(struct upstream *u)
+{
+	const char *path = u->main ? NULL : ticket_path(u->ticket);
+
+	if (u->state == UPSTREAM_STOPPED || u->attempt != ATTEMPT_NONE ||
+	    (u->main && !needs_another(u)))
+		return;
+	event_del(u->retry);
+	event_del(u->batch);
+	u->reused = u->fallback = false;
+	if (!u->main)
+		set_state(u, UPSTREAM_CONNECTING, u->host);
+	if (!u->main && !u->ops->wants(u->owner)) {
+		connect_lane(u, ticket_key_path(u->ticket), false);
+	} else if (path && !u->ops->stale(u->owner)) {
+		u->reused = true;
+		connect_lane(u, path, true);
+	} else {
+		u->attempt = ATTEMPT_MINTING;
+		ticket_ask(u->ticket);
+	}
+}
+
+static void on_turn(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	begin_attempt(arg);
+}
+
+/* ---- tokens ---- */
+
+/* The lane that is there has no token, or an old one, and that is so for a while. */
+static void stay_without(struct upstream *u, bool refused, int retry_after_s)
+{
+	if (refused)
+		key_refused(u, u->token_error);
+	else
+		pause_after(u, retry_after_s, u->token_error);
+	if (refused)
+		u->ops->refuse_all(u->owner, u->token_error, retry_ms(u));
+}
+
+/* Requests need no token: while none can be had they go out with the key. */
+static void no_token(struct upstream *u, const struct ticket_answer *answer)
+{
+	bool refused = answer->verdict == TICKET_UNAUTHORIZED;
+
+	keep_text(u->token_error, answer->why);
+	u->ops->list_failed(u->owner);
+	if (u->main) {
+		log_warning("upstream: no token, the connection stays as it is: %s", answer->why);
+		stay_without(u, refused, answer->retry_after_s);
+		return;
+	}
+	u->fallback = true;
+	u->fallback_refused = refused;
+	u->fallback_pause_s = answer->retry_after_s;
+	connect_lane(u, ticket_key_path(u->ticket), false);
+}
+
+static void on_ticket(void *owner, const struct ticket_answer *answer)
+{
+	static const struct ticket_answer no_room = {
+		TICKET_FAILED, "a token has no room for anything that is subscribed to", -1};
+	struct upstream *u = owner;
+
+	u->attempt = ATTEMPT_NONE;
+	switch (answer->verdict) {
+	case TICKET_READY:
+		connect_lane(u, ticket_path(u->ticket), true);
+		break;
+	case TICKET_NONE:
+		if (u->ops->wants(u->owner))
+			no_token(u, &no_room);
+		else
+			connect_lane(u, ticket_key_path(u->ticket), false);
+		break;
+	case TICKET_TOO_LONG:
+		u->ops->list_failed(u->owner);
+		again_at_once(u);
+		break;
+	case TICKET_REFUSED:
+		if (u->ops->list_refused(u->owner, answer->why))
+			again_at_once(u);
+		else
+			no_token(u, answer);
+		break;
+	case TICKET_UNAUTHORIZED:
+	case TICKET_FAILED:
+		no_token(u, answer);
+		break;
+	case TICKET_VERDICT_N:
+		break;
+	}
+}
+
+static size_t ticket_makes_list(void *owner, size_t budget, struct buf *list)
 {
 	struct upstream *u = owner;
 
-	u->question = NULL;
-	if (answer->n == 0) {
-		snprintf(u->last_error, sizeof(u->last_error), "%s: %s", peer_host(u), answer->why);
-		attempt_failed(u, NULL);
-		return;
-	}
-	u->addresses = *answer;
-	u->next_address = 0;
-	connect_next(u);
+	return u->ops->make_list(u->owner, budget, list);
 }
 
-/* Begins an attempt, or goes on with the next address of the one under way. */
-static void on_turn(evutil_socket_t fd, short what, void *arg)
-{
-	struct upstream *u = arg;
+static const struct ticket_ops ticket_ops = {.make_list = ticket_makes_list, .answer = on_ticket};
 
+static void on_renewal(void *owner)
+{
+	struct upstream *u = owner;
+
+	if (u->main && u->main->token && !event_pending(u->retry, EV_TIMEOUT, NULL))
+		begin_attempt(u);
+}
+
+/* ---- taking over ---- */
+
+/* What subscribers wait for: the lane that counts has its token, or needs none. */
+static void tell_subscribers(struct upstream *u)
+{
+	if (u->main->token) {
+		u->token_error[0] = '\0';
+		alarm_set(u->renewal, ticket_renew_at(u->ticket));
+		u->ops->live(u->owner);
+	} else if (!u->fallback) {
+		alarm_clear(u->renewal);
+		u->ops->without(u->owner);
+	}
+}
+
+/* There was no lane, or it is gone: the next one is it at once. */
+static void become_main(struct upstream *u)
+{
+	struct handover *merge = u->merge;
+
+	u->main = u->next;
+	u->next = NULL;
+	u->merge = NULL;
+	u->attempt = ATTEMPT_NONE;
+	u->opened++;
+	set_state(u, UPSTREAM_CONNECTED, u->host);
+	u->ops->up(u->owner, u->main->number);
+	tell_subscribers(u);
+	if (merge) { /* of the lane that is gone and this one */
+		handover_move(merge);
+		handover_free(merge);
+	}
+	if (u->fallback)
+		stay_without(u, u->fallback_refused, u->fallback_pause_s);
+	else if (needs_another(u))
+		upstream_want(u);
+}
+
+/* The next lane takes the place of the one that counts. Returns that. */
+static struct lane *replace_main(struct upstream *u)
+{
+	struct lane *old = u->main;
+
+	event_del(u->grace);
+	forget_late(u);
+	u->main = u->next;
+	u->next = NULL;
+	u->late = u->merge;
+	u->merge = NULL;
+	u->attempt = ATTEMPT_NONE;
+	u->handover_failures = 0;
+	u->stats->upstream_handovers++;
+	start_timer(u->late_end, LATE_MS);
+	log_info("upstream: a new connection has taken over");
+	u->ops->moved(u->owner, u->main->number);
+	tell_subscribers(u);
+	if (u->late) {
+		u->stats->upstream_doubles += handover_dropped(u->late);
+		handover_move(u->late);
+	}
+	return old;
+}
+
+static void move_over(struct upstream *u)
+{
+	leave_lane(u, replace_main(u));
+}
+
+static void on_grace(evutil_socket_t fd, short what, void *arg)
+{
 	(void)fd;
 	(void)what;
-	if (u->state == UPSTREAM_STOPPED || u->question || u->link)
-		return;
-	if (u->next_address < u->addresses.n) {
-		connect_next(u);
-		return;
-	}
-	set_state(u, UPSTREAM_CONNECTING, peer_host(u));
-	u->question = resolver_ask(u->base, peer_host(u), (int)u->settings.connect_timeout_ms,
-				   on_addresses, u);
+	move_over(arg);
 }
 
-/* ---- the link speaks ---- */
-
-static void heard(struct upstream *u)
+static void opened(struct upstream *u)
 {
-	u->heard_at = clock_mono_coarse_ms();
-	u->ping_at = 0;
+	u->stats->upstream_connects++;
+	if (!u->main) {
+		become_main(u);
+		return;
+	}
+	u->attempt = ATTEMPT_PROVING;
+	u->ping = conn_ping(u->next->conn);
 }
 
 static void on_open(void *owner)
 {
-	struct upstream *u = owner;
+	struct lane *l = owner;
 
-	u->open = true;
-	u->opened++;
-	u->stats->upstream_connects++;
-	u->addresses.n = u->next_address = 0;
-	heard(u);
-	start_timer(u->keepalive, u->settings.keepalive_ms);
-	set_state(u, UPSTREAM_CONNECTED, u->host);
-	u->ops->up(u->owner);
+	opened(l->upstream);
 }
+
+static void on_pong(void *owner, uint32_t number)
+{
+	struct lane *l = owner;
+	struct upstream *u = l->upstream;
+
+	if (u->attempt == ATTEMPT_PROVING && l == u->next && number >= u->ping) {
+		u->attempt = ATTEMPT_CATCHING;
+		u->ping = conn_ping(u->main->conn);
+	} else if (u->attempt == ATTEMPT_CATCHING && l == u->main && number >= u->ping) {
+		u->attempt = ATTEMPT_ALIGNING;
+		if (handover_aligned(u->merge))
+			move_over(u);
+		else
+			start_timer(u->grace, GRACE_MS);
+	}
+}
+
+/* ---- messages ---- */
 
 static void complain(struct upstream *u, const struct wire_frame *frame)
 {
@@ -270,10 +734,10 @@ static void complain(struct upstream *u, const struct wire_frame *frame)
 
 static void on_message(void *owner, struct span text, unsigned flags)
 {
-	struct upstream *u = owner;
+	struct lane *l = owner;
+	struct upstream *u = l->upstream;
 	struct wire_frame frame;
 
-	heard(u);
 	u->stats->upstream_messages_in++;
 	u->stats->upstream_bytes_in += text.n;
 	wire_parse(text, &frame);
@@ -282,154 +746,195 @@ static void on_message(void *owner, struct span text, unsigned flags)
 		frame.kind = WIRE_UNUSABLE;
 		frame.fault = flags & LINK_TRUNCATED ? "it is too long" : "it is binary";
 	}
+	if (frame.kind == WIRE_NOTIFICATION) {
+		notified(u, l, &frame);
+		return;
+	}
 	if (frame.kind == WIRE_UNUSABLE)
 		complain(u, &frame);
 	u->ops->frame(u->owner, &frame);
 }
 
-static void on_pong(void *owner)
-{
-	heard(owner);
-}
-
 static void on_drained(void *owner)
 {
-	struct upstream *u = owner;
+	struct lane *l = owner;
 
-	if (!u->congested)
-		return;
-	u->congested = false;
-	if (u->open)
-		u->ops->drained(u->owner);
+	if (l == l->upstream->main)
+		l->upstream->ops->drained(l->upstream->owner);
 }
 
-/* The link is gone, whatever it was. Says so upwards if it was open. */
-static void drop_link(struct upstream *u)
-{
-	bool was_open = u->open;
+/* ---- how lanes end ---- */
 
-	event_del(u->keepalive);
-	link_free(u->link);
-	u->link = NULL;
-	u->open = u->congested = false;
-	if (was_open && u->state != UPSTREAM_STOPPED) {
-		u->stats->upstream_disconnects++;
-		u->ops->down(u->owner);
-	}
+/* What is on its way on it is lost, and so may be what it has not brought yet. */
+static void lose_main(struct upstream *u, const struct conn_end *end)
+{
+	struct lane *l = u->main;
+	uint32_t number = l->number;
+	bool token = l->token;
+
+	u->main = NULL;
+	lane_free(l);
+	forget_late(u);
+	alarm_clear(u->renewal);
+	u->ops->down(u->owner, number);
+	if (token)
+		u->ops->lost(u->owner, clock_wall_ms() - (clock_mono_ms() - end->heard_ms));
 }
 
-/* An open connection was lost. Backing off starts anew only if it was a stable one, so that a
- * service that accepts and drops is not hammered. */
-static void lost(struct upstream *u)
+/* Backing off starts anew only after a stable connection, so that a service that accepts and drops
+ * is not hammered. */
+static void count_loss(struct upstream *u)
 {
-	int64_t stable = u->settings.backoff_max_ms < STABLE_MAX_MS ? u->settings.backoff_max_ms
-								    : STABLE_MAX_MS;
+	int64_t stable = u->backoff_max_ms < STABLE_MAX_MS ? u->backoff_max_ms : STABLE_MAX_MS;
 
 	if (clock_mono_ms() - u->since >= stable)
 		u->failures = 0;
 	u->failures++;
-	drop_link(u);
-	pause_until(u, UPSTREAM_BACKOFF, backoff_ms(u), u->last_error);
 }
 
-static void on_closed(void *owner, const struct link_end *end)
+static void main_ended(struct upstream *u, const struct conn_end *end)
 {
-	struct upstream *u = owner;
+	keep_text(u->last_error, end->why);
+	u->stats->upstream_disconnects++;
+	if (u->attempt == ATTEMPT_ALIGNING) { /* it has brought all that only it could */
+		struct lane *old = replace_main(u);
+		uint32_t number = old->number;
+		lane_free(old);
+		u->ops->down(u->owner, number);
+		return;
+	}
+	count_loss(u);
+	lose_main(u, end);
+	if (u->next && conn_is_open(u->next->conn)) {
+		become_main(u);
+		return;
+	}
+	if (u->merge)
+		handover_free(u->merge);
+	u->merge = NULL;
+	if (u->attempt != ATTEMPT_NONE)
+		set_state(u, UPSTREAM_CONNECTING, u->last_error);
+	else
+		pause_until(u, UPSTREAM_BACKOFF, backoff_ms(u), u->last_error);
+}
+
+static void next_ended(struct upstream *u, const struct conn_end *end)
+{
+	bool token = u->next->token;
+	bool refused = end->http_status == HTTP_UNAUTHORIZED || end->http_status == HTTP_FORBIDDEN;
+
+	drop_attempt(u);
+	keep_reason(u, end->why);
+	u->ops->list_failed(u->owner);
+	if (token && end->http_status &&
+	    (ticket_was_refused(u->ticket, end->http_status) || u->reused)) {
+		again_at_once(u);
+		return;
+	}
+	if (!refused) {
+		pause_after(u, end->retry_after_s, end->why);
+		return;
+	}
+	key_refused(u, end->why);
+	u->ops->refuse_all(u->owner, end->why, retry_ms(u));
+}
+
+static void on_ended(void *owner, const struct conn_end *end)
+{
+	struct lane *l = owner;
+	struct upstream *u = l->upstream;
 
 	if (u->state == UPSTREAM_STOPPED) {
-		drop_link(u);
-		return;
-	}
-	if (u->open) {
-		if (end->close_code)
-			snprintf(u->last_error, sizeof(u->last_error),
-				 "the service closed the connection (%d)", end->close_code);
+		if (l == u->main)
+			u->main = NULL;
 		else
-			snprintf(u->last_error, sizeof(u->last_error),
-				 "the connection was lost: %s", end->why);
-		lost(u);
-		return;
+			TAILQ_REMOVE(&u->left, l, of_left);
+		lane_free(l);
+	} else if (l == u->main) {
+		main_ended(u, end);
+	} else if (l == u->next) {
+		next_ended(u, end);
+	} else {
+		drop_left(u, l);
 	}
-	address_failed(u, end->why);
-	drop_link(u);
-	/* A service that answers speaks for all its addresses. */
-	if (u->next_address < u->addresses.n && !end->http_status) {
-		event_active(u->turn, EV_TIMEOUT, 1);
-		return;
-	}
-	u->next_address = u->addresses.n;
-	attempt_failed(u, end);
 }
 
-static const struct link_ops link_ops = {
+static const struct conn_ops conn_ops = {
 	.open = on_open,
 	.message = on_message,
 	.pong = on_pong,
 	.drained = on_drained,
-	.closed = on_closed,
+	.ended = on_ended,
 };
-
-/* ---- is the service alive? ---- */
-
-/* Whatever is received proves it. After keepalive_ms of silence, also while we are sending, a ping
- * is sent; after half of that again without a word the connection counts as dead. */
-static void on_keepalive(evutil_socket_t fd, short what, void *arg)
-{
-	struct upstream *u = arg;
-	int64_t now = clock_mono_coarse_ms(), patience = u->settings.keepalive_ms / 2;
-
-	(void)fd;
-	(void)what;
-	if (u->ping_at && now - u->ping_at >= patience) {
-		snprintf(u->last_error, sizeof(u->last_error),
-			 "the connection was lost: no answer to a ping for %" PRId64 " ms",
-			 now - u->ping_at);
-		lost(u);
-		return;
-	}
-	if (!u->ping_at && now - u->heard_at >= u->settings.keepalive_ms) {
-		u->ping_at = now;
-		u->stats->upstream_pings++;
-		link_ping(u->link);
-	}
-	start_timer(u->keepalive, u->ping_at ? u->ping_at + patience - now
-					     : u->heard_at + u->settings.keepalive_ms - now);
-}
 
 /* ---- for the rooms above ---- */
 
 void upstream_send(struct upstream *u, struct span head, struct span body)
 {
-	link_send(u->link, head, body);
+	conn_send(u->main->conn, head, body);
 }
 
 bool upstream_sendable(struct upstream *u)
 {
-	if (!u->open || !link_is_open(u->link))
-		return false;
-	if (link_unsent(u->link) >= UNSENT_MAX)
-		u->congested = true;
-	return !u->congested;
+	return u->main && conn_sendable(u->main->conn);
 }
 
-/* The key as it may stand in a URL: percent-encoded but for what never needs it. */
-static char *request_path(const struct upstream_settings *s)
+void upstream_want(struct upstream *u)
 {
-	static const char plain[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
-	struct buf path = {0};
+	if (u->state == UPSTREAM_STOPPED || u->attempt != ATTEMPT_NONE || !u->main ||
+	    event_pending(u->retry, EV_TIMEOUT, NULL) || event_pending(u->batch, EV_TIMEOUT, NULL))
+		return;
+	start_timer(u->batch, u->batch_ms);
+}
 
-	buf_addf(&path, "%s/ws?apiKey=", s->path_prefix);
-	for (const char *p = s->api_key; *p; p++) {
-		if (strchr(plain, *p))
-			buf_add(&path, p, 1);
-		else
-			buf_addf(&path, "%%%02X", (unsigned char)*p);
-	}
-	char *copy = mem_strndup(buf_span(&path).p, buf_len(&path));
-	mem_wipe(path.p, path.size);
-	buf_release(&path);
-	return copy;
+static void make_place(struct upstream *u, struct event_base *base,
+		       const struct upstream_settings *s, struct link_context *links)
+{
+	u->host = mem_strdup(s->host);
+	u->proxy_host = s->proxy_host ? mem_strdup(s->proxy_host) : NULL;
+	u->place = (struct conn_place){
+		.base = base,
+		.links = links,
+		.host = u->host,
+		.port = s->port,
+		.tls = s->tls,
+		.proxy_host = u->proxy_host,
+		.proxy_port = s->proxy_port,
+		.connect_timeout_ms = (int)s->connect_timeout_ms,
+		.keepalive_ms = s->keepalive_ms,
+		.stats = u->stats,
+	};
+}
+
+static void make_ticket(struct upstream *u, struct event_base *base,
+			const struct upstream_settings *s)
+{
+	struct ticket_settings settings = {
+		.minter = {.host = s->host,
+			   .port = s->port,
+			   .tls = s->tls,
+			   .path_prefix = s->path_prefix,
+			   .ca_file = s->ca_file,
+			   .proxy_host = s->proxy_host,
+			   .proxy_port = s->proxy_port,
+			   .timeout_ms = (int)s->connect_timeout_ms},
+		.api_key = s->api_key,
+		.fields = s->subscribe_fields,
+		.access_pattern = s->access_pattern,
+		.lifetime_ms = s->token_lifetime_ms,
+	};
+
+	u->ticket = ticket_new(base, &settings, &ticket_ops, u, u->stats);
+}
+
+static void make_timers(struct upstream *u, struct event_base *base)
+{
+	u->turn = event_new(base, -1, 0, on_turn, u);
+	u->retry = event_new(base, -1, 0, on_turn, u);
+	u->batch = event_new(base, -1, 0, on_turn, u);
+	u->grace = event_new(base, -1, 0, on_grace, u);
+	u->linger = event_new(base, -1, 0, on_linger, u);
+	u->late_end = event_new(base, -1, 0, on_late_end, u);
 }
 
 struct upstream *upstream_new(struct event_base *base, const struct upstream_settings *settings,
@@ -437,66 +942,87 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 {
 	const char *why = NULL;
 	struct link_context *links = link_context_new(base, settings->ca_file, &why);
+	struct upstream *u = mem_zalloc(sizeof(*u));
+	struct alarm *renewal = alarm_new(base, on_renewal, u);
 
-	if (!links) {
-		log_error("upstream: %s", why);
+	if (!links || !renewal) {
+		log_error("upstream: %s", why ? why : strerror(errno));
+		if (links)
+			link_context_free(links);
+		if (renewal)
+			alarm_free(renewal);
+		free(u);
 		return NULL;
 	}
-	struct upstream *u = mem_zalloc(sizeof(*u));
-	u->base = base;
-	u->settings = *settings;
-	u->host = mem_strdup(settings->host);
-	u->proxy_host = settings->proxy_host ? mem_strdup(settings->proxy_host) : NULL;
-	u->key_hint = mem_strdup(settings->key_hint);
-	u->settings.host = u->settings.proxy_host = u->settings.key_hint = NULL;
-	u->settings.api_key = u->settings.path_prefix = u->settings.ca_file = NULL;
-	u->path = request_path(settings);
-	u->ops = ops;
-	u->owner = owner;
-	u->stats = stats;
-	u->links = links;
-	u->since = clock_mono_ms();
-	u->turn = event_new(base, -1, 0, on_turn, u);
-	u->retry = event_new(base, -1, 0, on_turn, u);
-	u->keepalive = event_new(base, -1, 0, on_keepalive, u);
-	u->state = UPSTREAM_CONNECTING;
-	event_active(u->turn, EV_TIMEOUT, 1);
+	*u = (struct upstream){
+		.base = base,
+		.key_hint = mem_strdup(settings->key_hint),
+		.backoff_min_ms = settings->backoff_min_ms,
+		.backoff_max_ms = settings->backoff_max_ms,
+		.batch_ms = settings->subscribe_batch_ms,
+		.seed = settings->seed,
+		.ops = ops,
+		.owner = owner,
+		.stats = stats,
+		.state = UPSTREAM_CONNECTING,
+		.since = clock_mono_ms(),
+		.renewal = renewal,
+	};
+	TAILQ_INIT(&u->left);
+	make_place(u, base, settings, links);
+	make_ticket(u, base, settings);
+	make_timers(u, base);
+	again_at_once(u);
 	return u;
 }
 
 void upstream_stop(struct upstream *u)
 {
+	struct lane *l, *next;
+
 	set_state(u, UPSTREAM_STOPPED, "the daemon stops");
 	event_del(u->retry);
-	event_del(u->keepalive);
-	if (u->question)
-		resolver_cancel(u->question);
-	u->question = NULL;
-	if (u->open)
-		link_close(u->link, 1000);
-	else if (u->link)
-		drop_link(u);
+	event_del(u->batch);
+	event_del(u->linger);
+	alarm_clear(u->renewal);
+	drop_attempt(u);
+	forget_late(u);
+	if (u->main)
+		conn_close(u->main->conn, 1000);
+	for (l = TAILQ_FIRST(&u->left); l; l = next) {
+		next = TAILQ_NEXT(l, of_left);
+		close_left(l);
+	}
 }
 
 bool upstream_closed(const struct upstream *u)
 {
-	return !u->link;
+	return !u->main && TAILQ_EMPTY(&u->left);
 }
 
 void upstream_free(struct upstream *u)
 {
+	struct lane *l;
+
 	if (!u)
 		return;
 	if (u->state != UPSTREAM_STOPPED)
 		upstream_stop(u);
-	if (u->link)
-		drop_link(u);
-	link_context_free(u->links);
+	if (u->main)
+		lane_free(u->main);
+	while ((l = TAILQ_FIRST(&u->left))) {
+		TAILQ_REMOVE(&u->left, l, of_left);
+		lane_free(l);
+	}
+	ticket_free(u->ticket);
+	link_context_free(u->place.links);
+	alarm_free(u->renewal);
 	event_free(u->turn);
 	event_free(u->retry);
-	event_free(u->keepalive);
-	mem_wipe(u->path, strlen(u->path));
-	free(u->path);
+	event_free(u->batch);
+	event_free(u->grace);
+	event_free(u->linger);
+	event_free(u->late_end);
 	free(u->host);
 	free(u->proxy_host);
 	free(u->key_hint);
@@ -506,6 +1032,11 @@ void upstream_free(struct upstream *u)
 enum upstream_state upstream_state(const struct upstream *u)
 {
 	return u->state;
+}
+
+bool upstream_has_token(const struct upstream *u)
+{
+	return u->main ? u->main->token : u->ops->wants(u->owner);
 }
 
 int64_t upstream_since_ms(const struct upstream *u)
@@ -523,10 +1054,24 @@ const char *upstream_last_error(const struct upstream *u)
 	return u->last_error[0] ? u->last_error : NULL;
 }
 
+const char *upstream_token_error(const struct upstream *u)
+{
+	return u->token_error[0] ? u->token_error : NULL;
+}
+
+int64_t upstream_token_expires_ms(const struct upstream *u)
+{
+	int64_t left;
+
+	if (!u->main || !u->main->token)
+		return -1;
+	left = ticket_expires_at(u->ticket) - clock_boot_ms();
+	return left > 0 ? left : 0;
+}
+
 long upstream_retry_ms(const struct upstream *u)
 {
 	if (u->state != UPSTREAM_BACKOFF && u->state != UPSTREAM_UNAUTHORIZED)
 		return -1;
-	int64_t left = u->retry_at - clock_mono_ms();
-	return left > 0 ? (long)left : 0;
+	return retry_ms(u);
 }

@@ -1,23 +1,41 @@
-/* upstream.h - the one connection to the service: when to connect, where to, and for how long to
- * believe in it.
+/* upstream.h - the connection to the service: when to connect, with what, for how long to believe
+ * in it, and how another one takes its place unnoticed.
  *
- * Owns the resolver's question, the link and the timers between attempts. Its states are those of
- * the status answer; set_state() in upstream.c is the only door between them and logs each
- * change with its cause. It tries every address that the name has, in turn, reconnects for ever
- * with doubling, fully jittered pauses, and treats a silent service as gone. What messages mean is
- * decided above (struct upstream_ops). */
+ * There is one connection that counts (a lane): requests go out on it, its notifications are
+ * believed. Its states are those of the status answer; set_state() in upstream.c is the only door
+ * between them and logs each change with its cause. It reconnects for ever with doubling, fully
+ * jittered pauses.
+ *
+ * While anything is subscribed to, the lane is opened with a token (ticket.h), else with the API
+ * key. A changed set and an ageing token need another lane. It is made beside the present one,
+ * which works on; then it takes over:
+ *
+ *     minting -> connecting -> proving -> moved
+ *                                |
+ *        the new one answers a ping: it is subscribed for certain;
+ *        then the old one answers a ping: it has brought all that was before that;
+ *        both know the same of each key (handover.h), or GRACE_MS have passed
+ *
+ * The old lane stays until its requests are answered, LINGER_MS at least, and is closed. If the new
+ * one fails on the way, nothing has changed, and it is tried again with pauses of its own. Should
+ * the old one fail after it has answered its ping, the new one takes over at once and nothing is
+ * lost; before that, it is a loss like any other.
+ *
+ * What messages mean is decided above (struct upstream_ops). */
 #pragma once
 
 #include <event2/event.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "buf.h"
+#include "change.h"
 #include "span.h"
 #include "stats.h"
 #include "wire.h"
 
 enum upstream_state {
-	UPSTREAM_CONNECTING, /* asking for addresses, connecting, upgrading */
+	UPSTREAM_CONNECTING, /* minting, asking for addresses, connecting, upgrading */
 	UPSTREAM_CONNECTED,
 	UPSTREAM_BACKOFF,      /* waiting for the next attempt */
 	UPSTREAM_UNAUTHORIZED, /* the key was refused: waiting longer */
@@ -41,14 +59,43 @@ struct upstream_settings {
 	int64_t connect_timeout_ms;
 	int64_t keepalive_ms;
 	int64_t backoff_min_ms, backoff_max_ms;
+	unsigned subscribe_fields;  /* enum token_fields */
+	const char *access_pattern; /* of its tokens; "": none */
+	int64_t token_lifetime_ms;
+	int64_t subscribe_batch_ms;
+	uint64_t seed; /* of change.h's hashes */
 };
 
 struct upstream_ops {
-	void (*up)(void *owner);
-	void (*down)(void *owner); /* after up, when the connection is lost */
-	void (*frame)(void *owner, const struct wire_frame *frame);
+	/* Requests go out on this lane from now on. up: there was none. moved: what is on its way
+	 * on another stays there. */
+	void (*up)(void *owner, uint32_t lane);
+	void (*moved)(void *owner, uint32_t lane);
+	/* The lane is gone: the one that requests went out on, or one that it was before. */
+	void (*down)(void *owner, uint32_t lane);
+	unsigned (*in_flight)(void *owner, uint32_t lane);
 	void (*drained)(void *owner); /* upstream_sendable() says yes again */
 	void (*changed)(void *owner); /* the state has changed */
+
+	void (*frame)(void *owner, const struct wire_frame *frame); /* no notification */
+	/* A notification, once for each change. */
+	void (*change)(void *owner, const struct wire_frame *frame, const struct change *change);
+	/* Does the present token bring notifications of this key? */
+	bool (*covers)(void *owner, const struct wire_frame *frame, const struct change *change);
+
+	/* Is anything subscribed to, or asked for? Something that the present list has not? */
+	bool (*wants)(void *owner);
+	bool (*stale)(void *owner);
+	/* As ticket_ops::make_list(). Of each list is told how it ended: */
+	size_t (*make_list)(void *owner, size_t budget, struct buf *list);
+	void (*live)(void *owner);    /* the lane that counts has it */
+	void (*without)(void *owner); /* ... has no token, since nothing was wanted */
+	void (*list_failed)(void *owner);
+	bool (*list_refused)(void *owner, const char *why); /* true: try another at once */
+	void (*refuse_all)(void *owner, const char *why, long retry_ms);
+	/* The lane with the token was lost; it was heard of last at this wall-clock time. The next
+	 * live() ends that, with the same list if no other was made. */
+	void (*lost)(void *owner, int64_t heard_wall_ms);
 };
 
 /* NULL, logged, when the settings can't be used (the CA file). Connects from the next turn of the
@@ -61,16 +108,26 @@ void upstream_send(struct upstream *u, struct span head,
 		   struct span body); /* only between up and down */
 bool upstream_sendable(struct upstream *u);
 
-/* Sends a close frame and connects no more. down() is not called for it. */
+/* More is subscribed to than the present list has: makes another, together with what else is asked
+ * for within subscribe_batch. */
+void upstream_want(struct upstream *u);
+/* Nothing is on its way on this lane any more, which another has replaced. */
+void upstream_lane_idle(struct upstream *u, uint32_t lane);
+
+/* Sends close frames and connects no more. down() is not called for them. */
 void upstream_stop(struct upstream *u);
-/* Has the connection ended since upstream_stop()? */
+/* Have all connections ended since upstream_stop()? */
 bool upstream_closed(const struct upstream *u);
 
 /* What the status answer tells. */
 enum upstream_state upstream_state(const struct upstream *u);
 const char *upstream_state_name(enum upstream_state state);
+bool upstream_has_token(const struct upstream *u);   /* the lane that counts, or the one to come */
 int64_t upstream_since_ms(const struct upstream *u); /* how long in this state */
 uint64_t upstream_reconnects(const struct upstream *u);
 const char *upstream_last_error(const struct upstream *u); /* NULL: none so far */
+const char *
+upstream_token_error(const struct upstream *u); /* why there is no newer token; or NULL */
+int64_t upstream_token_expires_ms(const struct upstream *u); /* from now; -1: no token */
 long upstream_retry_ms(
 	const struct upstream *u); /* until the next attempt to connect; -1: can't tell */

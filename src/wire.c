@@ -235,6 +235,7 @@ static const char *read_answer(const struct members *members, struct wire_frame 
 	if (code->type != JSON_NUMBER || !json_number_integer(code, 0, INT32_MAX, &number))
 		return "an answer whose code is not a whole number";
 	frame->code = (int)number;
+	frame->value = members->value[MEMBER_VALUE];
 	frame->kind = WIRE_ANSWER;
 	return NULL;
 }
@@ -283,7 +284,7 @@ static struct span hole(const struct wire_frame *frame, bool whole_member)
 	return (struct span){from, (size_t)(to - from)};
 }
 
-static void flatten(char *text, size_t n)
+void wire_flatten(char *text, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		if (text[i] == '\n' || text[i] == '\r')
@@ -302,9 +303,8 @@ size_t wire_splice(const struct wire_frame *frame, struct span id, char *out)
 	if (id.n)
 		put(&pen, id);
 	put(&pen, after);
-	/* Strings cannot hold raw line ends, so all that there are stand between tokens. */
 	if (frame->newline)
-		flatten(out, (size_t)(pen.at - out));
+		wire_flatten(out, (size_t)(pen.at - out));
 	*pen.at++ = '\n';
 	return (size_t)(pen.at - out);
 }

@@ -36,7 +36,8 @@ struct wire_frame {
 	int code;                     /* of an answer */
 	struct json_member id_member; /* where the id stands, for splicing */
 	bool id_is_last;              /* no comma follows the id member */
-	struct json_value key, value, timestamp; /* of a notification; text.p NULL: not given */
+	struct json_value key, value, timestamp; /* of a notification; text.p NULL: not given.
+						    value: of an answer as well */
 	const char *fault;                       /* of an unusable frame: a phrase for the log */
 };
 
@@ -50,3 +51,7 @@ void wire_parse(struct span text, struct wire_frame *frame);
  * length, and the writing, which returns the length. Raw line ends between tokens become spaces. */
 size_t wire_splice_max(const struct wire_frame *frame, struct span id);
 size_t wire_splice(const struct wire_frame *frame, struct span id, char *out);
+
+/* Makes one line of a frame's text that has raw line ends between its tokens: they become spaces.
+ * Within strings there can't be any. */
+void wire_flatten(char *text, size_t n);

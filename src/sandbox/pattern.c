@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "buf.h"
+#include "glob.h"
 #include "mem.h"
 
 enum { TEXT_MAX = 1024, REPEAT_MAX = 1000 };
@@ -105,31 +106,6 @@ void pattern_fini(struct pattern *p)
 	if (p->kind == PATTERN_REGEX)
 		regfree(&p->regex);
 	free(p->text);
-}
-
-/* When the text after a * does not fit, only the latest * need take one byte more: time is at worst
- * the product of the lengths. */
-static bool glob_matches(struct span glob, struct span key)
-{
-	size_t g = 0, k = 0, star = glob.n, resume = 0;
-
-	while (k < key.n) {
-		if (g < glob.n && glob.p[g] == '*') {
-			star = g++;
-			resume = k;
-		} else if (g < glob.n && glob.p[g] == key.p[k]) {
-			g++;
-			k++;
-		} else if (star < glob.n) {
-			g = star + 1;
-			k = ++resume;
-		} else {
-			return false;
-		}
-	}
-	while (g < glob.n && glob.p[g] == '*')
-		g++;
-	return g == glob.n;
 }
 
 bool pattern_matches(const struct pattern *p, struct span key)

@@ -31,6 +31,11 @@ void bench_die(const char *format, ...)
 	exit(1);
 }
 
+void bench_key(char name[BENCH_KEY + 1], size_t number)
+{
+	snprintf(name, BENCH_KEY + 1, "bench:%07zu", number % 10000000);
+}
+
 long bench_number(const char *option, const char *text, long min, long max)
 {
 	char *end;

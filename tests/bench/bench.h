@@ -2,8 +2,8 @@
  * name.
  *
  * The tools of this directory are measuring instruments. They hold no promise towards hostile
- * peers: they meet only each other, the daemon under test and, for comparison, redis and twemproxy.
- * What they can't do they die of, with a sentence. */
+ * peers: they meet only each other, the daemon under test and, for comparison, redis, twemproxy and
+ * mosquitto. What they can't do they die of, with a sentence. */
 #pragma once
 
 #include <stddef.h>
@@ -15,6 +15,11 @@
 #define BENCH_VALUE                                                                                \
 	BENCH_TEN_BYTES BENCH_TEN_BYTES BENCH_TEN_BYTES BENCH_TEN_BYTES BENCH_TEN_BYTES            \
 		BENCH_TEN_BYTES BENCH_TEN_BYTES BENCH_TEN_BYTES BENCH_TEN_BYTES BENCH_TEN_BYTES
+
+enum { BENCH_KEY = 13 }; /* bytes of a key's name, without its NUL */
+
+/* What the key of a number is called; after ten million the names begin anew. */
+void bench_key(char name[BENCH_KEY + 1], size_t number);
 
 _Noreturn void bench_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

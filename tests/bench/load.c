@@ -12,18 +12,18 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include "bench.h"
 #include "conn.h"
+#include "cpu.h"
 #include "hist.h"
 #include "mem.h"
 #include "speech.h"
 
-enum { EVENTS = 64, TICK_MS = 100, DRAIN_SECONDS = 5, WATCHED_MAX = 8 };
+enum { EVENTS = 64, TICK_MS = 100, DRAIN_SECONDS = 5 };
 
 struct slot {
 	uint64_t id;  /* of the request that is out, or of the next one here: slot number + k * in
@@ -39,12 +39,6 @@ struct client {
 
 enum phase { WARMING, MEASURING, DRAINING, DONE };
 
-struct usage {
-	const char *name;
-	pid_t pid;
-	int64_t from, to;
-};
-
 struct load {
 	const struct speech *speech;
 	size_t n_clients, in_flight;
@@ -52,8 +46,7 @@ struct load {
 	int64_t warmup_ns, measure_ns;
 	uint64_t count; /* 0: as many as the time allows */
 	struct client *clients;
-	struct usage watched[WATCHED_MAX];
-	size_t n_watched;
+	struct cpu cpu;
 
 	int epoll;
 	enum phase phase;
@@ -140,12 +133,10 @@ static void send_first(struct load *l)
 static void enter(struct load *l, enum phase phase, int64_t now)
 {
 	if (phase == MEASURING)
-		for (size_t i = 0; i < l->n_watched; i++)
-			l->watched[i].from = bench_cpu_ns(l->watched[i].pid);
+		cpu_begin(&l->cpu);
 	if (l->phase == MEASURING) {
 		l->measured_ns = now - l->phase_began;
-		for (size_t i = 0; i < l->n_watched; i++)
-			l->watched[i].to = bench_cpu_ns(l->watched[i].pid);
+		cpu_end(&l->cpu);
 	}
 	l->phase = phase;
 	l->phase_began = now;
@@ -191,13 +182,11 @@ static void report(const struct load *l)
 	printf("\"p50us\":%.1f,\"p99us\":%.1f,\"maxUs\":%.1f,",
 	       (double)hist_quantile(&l->trips, 0.5) / 1e3,
 	       (double)hist_quantile(&l->trips, 0.99) / 1e3, (double)l->trips.max / 1e3);
-	printf("\"failed\":%llu,\"stray\":%llu,\"lost\":%llu,\"cpuUs\":{",
+	printf("\"failed\":%llu,\"stray\":%llu,\"lost\":%llu,\"cpuUs\":",
 	       (unsigned long long)l->failed, (unsigned long long)l->stray,
 	       (unsigned long long)l->out);
-	for (size_t i = 0; i < l->n_watched; i++)
-		printf("%s\"%s\":%.3f", i ? "," : "", l->watched[i].name,
-		       (double)(l->watched[i].to - l->watched[i].from) / 1e3 / n);
-	printf("}}\n");
+	cpu_print(&l->cpu, n);
+	printf("}\n");
 }
 
 /* --- command line --- */
@@ -207,17 +196,6 @@ static const char usage[] =
 	"N]\n"
 	"       [--in-flight N] [--warmup MS] [--seconds N | --count N] [--set] [--cpu-of "
 	"NAME=PID]...";
-
-static void watch_process(struct load *l, char *argument)
-{
-	char *equals = strchr(argument, '=');
-
-	if (!equals || l->n_watched == WATCHED_MAX)
-		bench_die("%s", usage);
-	*equals = 0;
-	l->watched[l->n_watched++] = (struct usage){
-		argument, (pid_t)bench_number("cpu-of", equals + 1, 0, INT32_MAX), 0, 0};
-}
 
 struct target {
 	const char *to, *ca;
@@ -268,7 +246,8 @@ static void set_option(struct load *l, struct target *t, int option, char *argum
 		l->writes = true;
 		break;
 	case 'u':
-		watch_process(l, argument);
+		if (!cpu_watch(&l->cpu, argument))
+			bench_die("%s", usage);
 		break;
 	default:
 		bench_die("%s", usage);

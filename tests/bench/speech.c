@@ -1,15 +1,13 @@
 #include "speech.h"
 
-#include <stdio.h>
 #include <string.h>
 
-#include "bench.h"
 #include "ws.h"
 
 void talker_init(struct talker *t, size_t number, bool writes)
 {
 	t->writes = writes;
-	snprintf(t->key, sizeof t->key, "bench:%07zu", number % 10000000);
+	bench_key(t->key, number);
 	t->answered = 0;
 }
 
@@ -28,8 +26,8 @@ static void add_id(struct buf *out, uint64_t id)
 	buf_add(out, p, (size_t)(digits + sizeof digits - p));
 }
 
-/* The id is the last member of every answer, so it is read from the end. false: there is none. */
-static bool last_id(struct span text, uint64_t *id)
+/* Read from the end, so that nothing before it has to be looked at. */
+bool speech_last_id(struct span text, uint64_t *id)
 {
 	static const char name[] = "\"messageId\":";
 	const char *p = text.p + text.n;
@@ -50,14 +48,14 @@ static int read_answer(struct span text, struct answer *a)
 
 	a->success = text.n > sizeof ok && (memcmp(text.p, ok, sizeof ok - 1) == 0 ||
 					    memcmp(text.p, echoed, sizeof echoed - 1) == 0);
-	return last_id(text, &a->id) ? 1 : -1;
+	return speech_last_id(text, &a->id) ? 1 : -1;
 }
 
 /* What follows op, to the end of the object. */
 static void add_members(struct talker *t, struct buf *out, uint64_t id)
 {
 	add(out, SPAN(",\"key\":\""));
-	buf_add(out, t->key, TALKER_KEY);
+	buf_add(out, t->key, BENCH_KEY);
 	add(out, t->writes ? SPAN("\",\"value\":\"" BENCH_VALUE "\",\"messageId\":")
 			   : SPAN("\",\"messageId\":"));
 	add_id(out, id);
@@ -125,7 +123,7 @@ static void redis_request(struct talker *t, struct buf *out, uint64_t id)
 	bool set = t->writes || id == 0;
 
 	add(out, set ? SPAN("*3\r\n$3\r\nSET\r\n$13\r\n") : SPAN("*2\r\n$3\r\nGET\r\n$13\r\n"));
-	buf_add(out, t->key, TALKER_KEY);
+	buf_add(out, t->key, BENCH_KEY);
 	add(out, set ? SPAN("\r\n$100\r\n" BENCH_VALUE "\r\n") : SPAN("\r\n"));
 }
 

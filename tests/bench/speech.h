@@ -9,13 +9,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "bench.h"
 #include "buf.h"
 #include "conn.h"
-
-enum { TALKER_KEY = 13 }; /* bytes of a key */
+#include "span.h"
 
 struct talker {
-	char key[TALKER_KEY + 1];
+	char key[BENCH_KEY + 1];
 	bool writes;       /* its requests are sets, not gets */
 	uint64_t answered; /* names the request that an answer without an id belongs to: they come
 			      in order */
@@ -37,3 +37,6 @@ struct speech {
 
 void talker_init(struct talker *t, size_t number, bool writes);
 const struct speech *speech_named(const char *name); /* dies of an unknown one */
+
+/* The messageId of an answer in JSON, which is its last member and a number; false: it is not. */
+bool speech_last_id(struct span text, uint64_t *id);

@@ -47,9 +47,9 @@ static void on_message(void *owner, struct span text, unsigned flags)
 	driver_react("message");
 }
 
-static void on_pong(void *owner)
+static void on_pong(void *owner, uint32_t number)
 {
-	printf("pong %s\n", mark(owner));
+	printf("pong %s%u\n", mark(owner), (unsigned)number);
 	driver_react("pong");
 }
 
@@ -102,8 +102,10 @@ static void do_fill(char *rest)
 
 static void do_ping(char *rest)
 {
+	static uint32_t number;
+
 	(void)rest;
-	link_ping(links[current]);
+	link_ping(links[current], ++number);
 }
 
 static void do_close(char *rest)

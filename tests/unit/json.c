@@ -563,7 +563,16 @@ static void test_escape(void **state)
 		 "a\xef\xbf\xbd"
 		 "b"},
 		{SPAN("\xc3"), "\xef\xbf\xbd"},
-		{SPAN("\xed\xa0\x80"), "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
+		{SPAN("\xed\x9f\xbf\xee\x80\x80"), "\xed\x9f\xbf\xee\x80\x80"},
+		{SPAN("\xed\xa0\x80"), "\\ud800"},
+		{SPAN("\xed\xbf\xbfx"), "\\udfffx"},
+		{SPAN("\xed\xb0\x80\xed\xab\x8d"), "\\udc00\\udacd"},
+		{SPAN("\xed\xa0\xbd\xed\xb8\x80"), "\\ud83d\\ude00"},
+		{SPAN("\xed\xa0"), "\xef\xbf\xbd\xef\xbf\xbd"},
+		{SPAN("\xff\xa0\x80"), "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
+		{SPAN("\xed\xc0\x80"), "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
+		{SPAN("\xed\xa0\xc0"), "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
+		{SPAN("\xed\xa0\x7f"), "\xef\xbf\xbd\xef\xbf\xbd\x7f"},
 		{SPAN("a longer text with a \n in it"), "a longer text with a \\n in it"},
 	};
 
@@ -577,6 +586,103 @@ static void test_escape(void **state)
 		free_copy(copy);
 	}
 	assert_int_equal(json_escape((struct span){0}, NULL), 0);
+}
+
+/* Decodes a string, escapes what came out, and decodes that: both mean the same. */
+static void assert_round_trip(struct span text)
+{
+	struct json_value v = string(text);
+	char *plain = malloc(text.n), *again = malloc(6 * text.n + 2);
+
+	assert_non_null(plain);
+	assert_non_null(again);
+	size_t n = json_string_decode(&v, plain);
+	size_t again_n = json_escape((struct span){plain, n}, again + 1) + 2;
+	again[0] = again[again_n - 1] = '"';
+	struct json_value other = string((struct span){again, again_n});
+	if (!json_string_same(&v, &other))
+		fail_msg("%.*s became %.*s", (int)text.n, text.p, (int)again_n, again);
+	free(plain);
+	free(again);
+}
+
+static void every_escape_of_a_character_comes_back_as_the_same_one(void **state)
+{
+	(void)state;
+	for (unsigned unit = 0; unit <= 0xffff; unit++) {
+		char text[12];
+		int n = snprintf(text, sizeof(text), "\"\\u%04x\"", unit);
+		assert_round_trip((struct span){text, (size_t)n});
+	}
+}
+
+static void what_a_string_means_survives_decoding_and_escaping(void **state)
+{
+	static const char *const parts[] = {
+		"a",
+		"\\n",
+		"\\\"",
+		"\\\\",
+		"\\/",
+		"\\u0000",
+		"\xc3\xa4",
+		"\xed\x9f\xbf",
+		"\xf0\x9f\x98\x80",
+		"\\u00e4",
+		"\\ud800",
+		"\\uDBFF",
+		"\\udc00",
+		"\\udfff",
+		"\\ud83d\\ude00",
+		"\\uffff",
+		"u",
+		"d800",
+		"plain text",
+	};
+	uint32_t random = 1;
+
+	(void)state;
+	for (unsigned round = 0; round < 20000; round++) {
+		char text[256] = "\"";
+		for (unsigned left = random >> 29; left > 0; left--) {
+			random = random * 1664525 + 1013904223;
+			strcat(text, parts[(random >> 16) % COUNT(parts)]);
+		}
+		random = random * 1664525 + 1013904223;
+		assert_round_trip(span_of(strcat(text, "\"")));
+	}
+}
+
+/* Whatever the bytes, what is made of them is inside of the room and a string to the reader. */
+static void any_bytes_become_a_valid_string(void **state)
+{
+	static const char likely[] = "\"\\\0\x1f\x7f\x80\xbf\xc2\xe0\xed\xa0\xef\xf0\xf4\xff";
+	uint32_t random = 1;
+
+	(void)state;
+	for (unsigned round = 0; round < 20000; round++) {
+		char bytes[16];
+		struct json_object_reader r;
+		int members;
+		size_t n = random >> 28;
+		for (size_t i = 0; i < n; i++) {
+			random = random * 1664525 + 1013904223;
+			bytes[i] = likely[(random >> 16) % COUNT(likely)];
+		}
+		random = random * 1664525 + 1013904223;
+		char *out = malloc(6 * n + 1);
+		assert_non_null(out);
+		struct span copy = copy_of((struct span){bytes, n});
+		size_t out_n = json_escape(copy, out);
+		assert_true(out_n <= 6 * n);
+		char object[256];
+		int object_n = snprintf(object, sizeof(object), "{\"\":\"%.*s\"}", (int)out_n, out);
+		assert_int_equal(object_n, out_n + 7);
+		if (walk((struct span){object, (size_t)object_n}, &r, &members) != 0)
+			fail_msg("round %u: %s in %s", round, r.fault, object);
+		free_copy(copy);
+		free(out);
+	}
 }
 
 /* --- numbers --- */
@@ -688,6 +794,9 @@ int main(void)
 		cmocka_unit_test(test_hash),
 		cmocka_unit_test(test_raw),
 		cmocka_unit_test(test_escape),
+		cmocka_unit_test(every_escape_of_a_character_comes_back_as_the_same_one),
+		cmocka_unit_test(what_a_string_means_survives_decoding_and_escaping),
+		cmocka_unit_test(any_bytes_become_a_valid_string),
 		cmocka_unit_test(test_integer),
 		cmocka_unit_test(test_integer_of_400_digits),
 		cmocka_unit_test(test_integer_range),

@@ -1,0 +1,305 @@
+#include "conn.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "mem.h"
+#include "resolver.h"
+
+enum {
+	MESSAGE_MAX = 16 << 20, /* bytes; a full range answer (1,000 records) with every byte
+				   escaped once fits */
+	UNSENT_MAX = 256 << 10, /* bytes that may wait in the link before others keep theirs */
+	WHY_MAX = 500,
+};
+
+struct conn {
+	const struct conn_place *place;
+	const struct conn_ops *ops;
+	void *owner;
+	char *path; /* secret; NULL once it is open */
+
+	struct event *turn; /* the next address, or the end, from a fresh stack */
+	struct resolver *question;
+	struct resolver_answer addresses;
+	size_t next_address;
+	char why[WHY_MAX]; /* what each address had to say, or why an open one has ended */
+	struct link *link;
+	bool open, congested;
+
+	struct event *keepalive;
+	int64_t heard_at; /* of the coarse clock */
+	int64_t ping_at;  /* when the unanswered keepalive ping was sent; 0: none is */
+	uint32_t pings;   /* sent so far */
+};
+
+static const struct link_ops link_ops;
+
+static void start_timer(struct event *timer, int64_t ms)
+{
+	struct timeval t = {ms / 1000, ms % 1000 * 1000};
+
+	event_add(timer, &t);
+}
+
+/* ---- the end ---- */
+
+static void wipe_path(struct conn *c)
+{
+	if (c->path)
+		mem_wipe(c->path, strlen(c->path));
+	free(c->path);
+	c->path = NULL;
+}
+
+static void drop_link(struct conn *c)
+{
+	event_del(c->keepalive);
+	if (c->link)
+		link_free(c->link);
+	c->link = NULL;
+	c->open = c->congested = false;
+}
+
+static void end(struct conn *c, const struct link_end *link_end)
+{
+	struct conn_end e = {
+		.was_open = c->open, .why = c->why, .retry_after_s = -1, .heard_ms = c->heard_at};
+
+	if (link_end) {
+		e.http_status = link_end->http_status;
+		e.retry_after_s = link_end->retry_after_s;
+		e.close_code = link_end->close_code;
+	}
+	drop_link(c);
+	wipe_path(c);
+	c->ops->ended(c->owner, &e);
+}
+
+void conn_free(struct conn *c)
+{
+	if (c->question)
+		resolver_cancel(c->question);
+	drop_link(c);
+	wipe_path(c);
+	event_free(c->turn);
+	event_free(c->keepalive);
+	free(c);
+}
+
+/* ---- connecting ---- */
+
+/* Whose addresses are connected to: the service's, or the proxy's. */
+static const char *peer_host(const struct conn_place *place)
+{
+	return place->proxy_host ? place->proxy_host : place->host;
+}
+
+static unsigned peer_port(const struct conn_place *place)
+{
+	return place->proxy_host ? place->proxy_port : place->port;
+}
+
+static void address_failed(struct conn *c, const char *why)
+{
+	size_t i = c->next_address - 1, n = strlen(c->why);
+
+	snprintf(c->why + n, sizeof(c->why) - n, "%s%s port %u: %s", n ? "; " : "",
+		 c->addresses.address[i], peer_port(c->place), why);
+}
+
+static void connect_next(struct conn *c)
+{
+	const struct conn_place *place = c->place;
+	const char *address = c->addresses.address[c->next_address++], *why = NULL;
+	struct link_target target = {
+		.address = address,
+		.port = place->port,
+		.host = place->host,
+		.proxy_address = place->proxy_host ? address : NULL,
+		.proxy_port = place->proxy_port,
+		.path = c->path,
+		.tls = place->tls,
+		.connect_timeout_ms = place->connect_timeout_ms,
+		.max_message = MESSAGE_MAX,
+	};
+
+	c->link = link_connect(place->links, &target, &link_ops, c, &why);
+	if (c->link)
+		return;
+	address_failed(c, why);
+	event_active(c->turn, EV_TIMEOUT, 1);
+}
+
+/* The next address, or the end if there is none. */
+static void on_turn(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn *c = arg;
+
+	(void)fd;
+	(void)what;
+	if (c->next_address < c->addresses.n)
+		connect_next(c);
+	else
+		end(c, NULL);
+}
+
+static void on_addresses(void *owner, const struct resolver_answer *answer)
+{
+	struct conn *c = owner;
+
+	c->question = NULL;
+	c->addresses = *answer;
+	if (!answer->n)
+		snprintf(c->why, sizeof(c->why), "%s: %s", peer_host(c->place), answer->why);
+	on_turn(-1, 0, c);
+}
+
+/* ---- is the service alive? ---- */
+
+static void heard(struct conn *c)
+{
+	c->heard_at = clock_mono_coarse_ms();
+	c->ping_at = 0;
+}
+
+static void on_keepalive(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn *c = arg;
+	int64_t now = clock_mono_coarse_ms(), limit = c->place->keepalive_ms, patience = limit / 2;
+
+	(void)fd;
+	(void)what;
+	if (c->ping_at && now - c->ping_at >= patience) {
+		snprintf(c->why, sizeof(c->why),
+			 "the connection was lost: no answer to a ping for %" PRId64 " ms",
+			 now - c->ping_at);
+		end(c, NULL);
+		return;
+	}
+	if (!c->ping_at && now - c->heard_at >= limit) {
+		c->ping_at = now;
+		conn_ping(c);
+	}
+	start_timer(c->keepalive,
+		    c->ping_at ? c->ping_at + patience - now : c->heard_at + limit - now);
+}
+
+/* ---- the link speaks ---- */
+
+static void on_open(void *owner)
+{
+	struct conn *c = owner;
+
+	c->open = true;
+	c->why[0] = '\0';
+	wipe_path(c);
+	heard(c);
+	start_timer(c->keepalive, c->place->keepalive_ms);
+	c->ops->open(c->owner);
+}
+
+static void on_message(void *owner, struct span text, unsigned flags)
+{
+	struct conn *c = owner;
+
+	heard(c);
+	c->ops->message(c->owner, text, flags);
+}
+
+static void on_pong(void *owner, uint32_t number)
+{
+	struct conn *c = owner;
+
+	heard(c);
+	if (number && number <= c->pings)
+		c->ops->pong(c->owner, number);
+}
+
+static void on_drained(void *owner)
+{
+	struct conn *c = owner;
+
+	if (!c->congested)
+		return;
+	c->congested = false;
+	c->ops->drained(c->owner);
+}
+
+static void on_closed(void *owner, const struct link_end *link_end)
+{
+	struct conn *c = owner;
+
+	if (c->open && link_end->close_code) {
+		snprintf(c->why, sizeof(c->why), "the service closed the connection (%d)",
+			 link_end->close_code);
+	} else if (c->open) {
+		snprintf(c->why, sizeof(c->why), "the connection was lost: %s", link_end->why);
+	} else {
+		address_failed(c, link_end->why);
+		/* A service that answers speaks for all its addresses. */
+		if (c->next_address < c->addresses.n && !link_end->http_status) {
+			drop_link(c);
+			event_active(c->turn, EV_TIMEOUT, 1);
+			return;
+		}
+	}
+	end(c, link_end);
+}
+
+static const struct link_ops link_ops = {
+	.open = on_open,
+	.message = on_message,
+	.pong = on_pong,
+	.drained = on_drained,
+	.closed = on_closed,
+};
+
+/* ---- for the room above ---- */
+
+struct conn *conn_new(const struct conn_place *place, const char *path, const struct conn_ops *ops,
+		      void *owner)
+{
+	struct conn *c = mem_zalloc(sizeof(*c));
+
+	*c = (struct conn){.place = place, .ops = ops, .owner = owner, .path = mem_strdup(path)};
+	c->turn = event_new(place->base, -1, 0, on_turn, c);
+	c->keepalive = event_new(place->base, -1, 0, on_keepalive, c);
+	c->question = resolver_ask(place->base, peer_host(place), place->connect_timeout_ms,
+				   on_addresses, c);
+	return c;
+}
+
+bool conn_is_open(const struct conn *c)
+{
+	return c->open;
+}
+
+void conn_send(struct conn *c, struct span head, struct span body)
+{
+	link_send(c->link, head, body);
+}
+
+bool conn_sendable(struct conn *c)
+{
+	if (!c->open || !link_is_open(c->link))
+		return false;
+	if (link_unsent(c->link) >= UNSENT_MAX)
+		c->congested = true;
+	return !c->congested;
+}
+
+uint32_t conn_ping(struct conn *c)
+{
+	c->place->stats->upstream_pings++;
+	link_ping(c->link, ++c->pings);
+	return c->pings;
+}
+
+void conn_close(struct conn *c, int code)
+{
+	link_close(c->link, code);
+}

@@ -1,0 +1,69 @@
+/* conn.h - one connection to the service, from its name to its end.
+ *
+ * Asks for the addresses of the service (or of the proxy), tries them all in turn, each for
+ * connect_timeout, and keeps what each had to say, since it is rarely the last one that matters.
+ * Once open, it treats a silent service as gone: after keepalive_ms without a word, also while we
+ * are sending, a ping goes out; after half of that again without a word the connection has ended.
+ *
+ * Owns the question, the addresses, the link and the timer. Whether and when to connect again is
+ * decided above (upstream.h). */
+#pragma once
+
+#include <event2/event.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "link.h"
+#include "span.h"
+#include "stats.h"
+
+/* Where to and how; outlives its connections. */
+struct conn_place {
+	struct event_base *base;
+	struct link_context *links;
+	const char *host;
+	uint16_t port;
+	bool tls;
+	const char *proxy_host; /* an HTTP proxy to go through, whose addresses are asked for
+				   instead; or NULL */
+	uint16_t proxy_port;
+	int connect_timeout_ms;
+	int64_t keepalive_ms;
+	struct stats *stats;
+};
+
+struct conn;
+
+struct conn_end {
+	bool was_open;
+	const char *why;   /* a sentence without secrets, valid during the call */
+	int http_status;   /* of a refused upgrade; 0: none came */
+	int retry_after_s; /* -1: none given */
+	int close_code;    /* of the service's close frame; 0: none came */
+	int64_t heard_ms;  /* clock_mono_ms(): when it was heard of last, if it was open */
+};
+
+struct conn_ops {
+	void (*open)(void *owner);
+	/* As link_ops::message(). */
+	void (*message)(void *owner, struct span text, unsigned flags);
+	/* The ping of this number was answered, and so were those before it. */
+	void (*pong)(void *owner, uint32_t number);
+	void (*drained)(void *owner); /* conn_sendable() says yes again */
+	/* Exactly once, unless conn_free() came first; then conn_free() it, from within if you
+	 * like. */
+	void (*ended)(void *owner, const struct conn_end *end);
+};
+
+/* Never calls back from within. path holds a secret: its copy is wiped. */
+struct conn *conn_new(const struct conn_place *place, const char *path, const struct conn_ops *ops,
+		      void *owner);
+void conn_free(struct conn *c); /* at once; no callback any more */
+
+bool conn_is_open(const struct conn *c);
+void conn_send(struct conn *c, struct span head, struct span body); /* as link_send(), while open */
+/* Is there room for more? If not, drained() follows. */
+bool conn_sendable(struct conn *c);
+uint32_t conn_ping(struct conn *c); /* its number, for pong(); numbers grow */
+/* A close frame behind what is queued; ended() follows. Only while open. */
+void conn_close(struct conn *c, int code);

@@ -1,0 +1,684 @@
+#include "feed.h"
+
+#include <stdlib.h>
+
+#include "buf.h"
+#include "json.h"
+#include "mem.h"
+#include "notice.h"
+
+enum { HELD_BYTES_MAX = 4 << 20 /* of changes, while a key is read */ };
+
+/* A subscribe request that is not live yet. */
+struct join {
+	struct pending *pending; /* the router's */
+	struct peer *peer;
+	bool initial;
+	TAILQ_ENTRY(join) of_all;  /* feed::joins */
+	TAILQ_ENTRY(join) of_peer; /* peer::joins */
+	size_t n;
+	struct topic *topics[]; /* n of them; each counts this join in n_joins */
+};
+
+TAILQ_HEAD(join_list, join);
+
+struct feed {
+	struct feed_settings settings;
+	const struct feed_ops *ops;
+	void *owner;
+	struct router *router;
+	struct stats *stats;
+	struct subs subs;
+	struct fanout *fanout;
+	struct reread *reread;
+	struct join_list joins;    /* in the order of their requests */
+	struct join *cursor;       /* the next one of a walk along them */
+	size_t n_joins, n_joining; /* and the topics that they wait for */
+	uint64_t batch;            /* numbers the lists */
+	size_t batch_limit;        /* joins that a list may have; SIZE_MAX: all */
+	size_t in_batch;           /* joins that the last one has */
+	struct join *last_tried;   /* the last of them, if it still waits */
+	uint64_t ending;           /* numbers unsubscribes, for topic::ending */
+	bool live;                 /* the present token's connection is believed */
+	int64_t lost_at;           /* wall clock; 0: clients were not told that it is lost */
+	int64_t now;               /* when we were told last */
+	bool stopping;
+	struct buf name; /* decoded */
+	struct buf line;
+};
+
+static bool holds(void *owner, struct sub *sub, struct note *note)
+{
+	struct feed *f = owner;
+	return reread_hold(f->reread, sub, note);
+}
+
+static void peer_changed(void *owner, struct peer *peer)
+{
+	struct feed *f = owner;
+	f->ops->changed(f->owner, peer);
+}
+
+static void peer_flush(void *owner, struct peer *peer)
+{
+	struct feed *f = owner;
+	f->ops->flush(f->owner, peer);
+}
+
+static const struct fanout_ops fanout_ops = {
+	.changed = peer_changed, .flush = peer_flush, .hold = holds};
+
+struct feed *feed_new(const struct feed_settings *settings, const struct feed_ops *ops, void *owner,
+		      struct router *router, struct stats *stats, uint64_t seed)
+{
+	struct feed *f = mem_zalloc(sizeof(*f));
+	struct reread_settings reread = {.at_once = settings->reads_at_once,
+					 .held_bytes = HELD_BYTES_MAX};
+
+	*f = (struct feed){.settings = *settings,
+			   .ops = ops,
+			   .owner = owner,
+			   .router = router,
+			   .stats = stats,
+			   .batch_limit = SIZE_MAX};
+	TAILQ_INIT(&f->joins);
+	subs_init(&f->subs, seed);
+	f->fanout = fanout_new(settings->output_soft, &fanout_ops, f, stats);
+	f->reread = reread_new(&reread, &f->subs, f->fanout, router, ops->wall_ms, stats);
+	return f;
+}
+
+void feed_free(struct feed *f)
+{
+	reread_free(f->reread);
+	fanout_free(f->fanout);
+	subs_fini(&f->subs);
+	buf_release(&f->name);
+	buf_release(&f->line);
+	free(f);
+}
+
+uint64_t feed_seed(const struct feed *f)
+{
+	return f->subs.seed;
+}
+
+/* ---- clients come and go ---- */
+
+void feed_join(struct feed *f, struct peer *peer)
+{
+	(void)f;
+	fanout_join(peer);
+	TAILQ_INIT(&peer->joins);
+	peer->joining = 0;
+}
+
+static void end_sub(struct feed *f, struct sub *sub, bool leaves)
+{
+	reread_forget(f->reread, sub, leaves);
+	subs_remove(&f->subs, sub);
+}
+
+static void end_all_subs(struct feed *f, struct peer *peer, bool leaves)
+{
+	struct sub *sub;
+
+	while ((sub = LIST_FIRST(&peer->subs)))
+		end_sub(f, sub, leaves);
+}
+
+void feed_leave(struct feed *f, struct peer *peer)
+{
+	end_all_subs(f, peer, true);
+	fanout_leave(peer);
+}
+
+void feed_caught_up(struct feed *f, struct peer *peer)
+{
+	fanout_catch_up(f->fanout, peer);
+}
+
+/* ---- the names in a request ---- */
+
+struct naming {
+	struct feed *feed;
+	void (*each)(void *arg, enum topic_kind kind, struct span text);
+	void *arg;
+};
+
+/* The string's bytes, valid until the next call. */
+static struct span decoded(struct feed *f, const struct json_value *string)
+{
+	if (!string->escaped)
+		return json_string_raw(string);
+	buf_take(&f->name, buf_len(&f->name));
+	buf_grew(&f->name, json_string_decode(string, buf_room(&f->name, string->text.n)));
+	return buf_span(&f->name);
+}
+
+static void name_one(const struct naming *n, enum topic_kind kind, const struct json_value *v)
+{
+	n->each(n->arg, kind, decoded(n->feed, v));
+}
+
+static void name_list(const struct naming *n, enum topic_kind kind, const struct json_value *list)
+{
+	struct json_array_reader reader;
+	struct json_value v;
+
+	if (!list->text.p)
+		return;
+	json_array_begin(&reader, list);
+	while (json_array_next(&reader, &v))
+		name_one(n, kind, &v);
+}
+
+/* Every key and pattern that a (un)subscribe names. The text is valid during the call. */
+static void each_name(struct feed *f, const struct request *request,
+		      void (*each)(void *arg, enum topic_kind kind, struct span text), void *arg)
+{
+	struct naming n = {f, each, arg};
+
+	if (request->key.text.p)
+		name_one(&n, TOPIC_KEY, &request->key);
+	name_list(&n, TOPIC_KEY, &request->keys);
+	if (request->pattern.text.p)
+		name_one(&n, TOPIC_PATTERN, &request->pattern);
+	name_list(&n, TOPIC_PATTERN, &request->patterns);
+}
+
+static bool names_any(const struct request *request)
+{
+	return request->key.text.p || request->keys.text.p || request->pattern.text.p ||
+	       request->patterns.text.p;
+}
+
+/* ---- joins ---- */
+
+static void release_topic(struct feed *f, struct join *j, struct topic *t)
+{
+	t->n_joins--;
+	j->peer->joining--;
+	f->n_joining--;
+	subs_release(&f->subs, t);
+}
+
+static void free_join(struct feed *f, struct join *j)
+{
+	if (f->last_tried == j)
+		f->last_tried = NULL;
+	if (f->cursor == j)
+		f->cursor = TAILQ_NEXT(j, of_all);
+	TAILQ_REMOVE(&f->joins, j, of_all);
+	TAILQ_REMOVE(&j->peer->joins, j, of_peer);
+	f->n_joins--;
+	for (size_t i = 0; i < j->n; i++)
+		release_topic(f, j, j->topics[i]);
+	free(j);
+}
+
+/* A walk along the joins, whatever becomes of them meanwhile. One walk at a time. */
+static void walk_begin(struct feed *f)
+{
+	f->cursor = TAILQ_FIRST(&f->joins);
+}
+
+static struct join *walk_next(struct feed *f)
+{
+	struct join *j = f->cursor;
+
+	if (j)
+		f->cursor = TAILQ_NEXT(j, of_all);
+	return j;
+}
+
+/* Answers the request with an error. That ends it by feed_held_over(). */
+static void refuse_join(struct feed *f, struct join *j, enum reply_error error, const char *text,
+			long retry_ms)
+{
+	f->stats->subscribes_refused++;
+	router_refuse(f->router, j->pending, error, text, retry_ms);
+}
+
+const char *feed_held_over(struct feed *f, struct pending *p)
+{
+	struct join *j = p->holder;
+
+	if (!j)
+		return NULL;
+	p->holder = NULL;
+	free_join(f, j);
+	return f->ops->why_not_live(f->owner);
+}
+
+/* Is it covered now, and by the token that is on its way as well, if there is one? */
+static bool is_covered(const struct feed *f, const struct topic *t)
+{
+	return f->live && t->covered && (!f->subs.has_next || t->covered_next);
+}
+
+static bool is_complete(const struct feed *f, const struct join *j)
+{
+	for (size_t i = 0; i < j->n; i++) {
+		if (!is_covered(f, j->topics[i]))
+			return false;
+	}
+	return true;
+}
+
+static void make_live(struct feed *f, struct peer *peer, struct topic *t, bool initial)
+{
+	struct sub *sub = subs_find(&f->subs, peer, t);
+
+	if (!sub)
+		sub = subs_add(&f->subs, peer, t);
+	if (initial && t->kind == TOPIC_KEY)
+		reread_initial(f->reread, sub);
+}
+
+/* Its subscriptions are live from now on: first the answer, then what follows from them. */
+static void complete(struct feed *f, struct join *j, int64_t now)
+{
+	struct pending *p = j->pending;
+	struct peer *peer = j->peer;
+
+	f->now = now;
+	for (size_t i = 0; i < j->n; i++)
+		make_live(f, peer, j->topics[i], j->initial);
+	fanout_audience(f->fanout, peer);
+	p->holder = NULL;
+	free_join(f, j);
+	f->stats->subscribes++;
+	router_settle(f->router, p);
+	reread_pump(f->reread, now);
+}
+
+static void complete_if_ready(struct feed *f, struct join *j, int64_t now)
+{
+	if (is_complete(f, j) && router_held_is_next(f->router, j->pending))
+		complete(f, j, now);
+}
+
+static void complete_joins(struct feed *f, int64_t now)
+{
+	struct join *j;
+
+	walk_begin(f);
+	while ((j = walk_next(f)))
+		complete_if_ready(f, j, now);
+}
+
+void feed_held_turn(struct feed *f, struct pending *p)
+{
+	if (p->holder)
+		complete_if_ready(f, p->holder, f->now);
+}
+
+/* ---- subscribe ---- */
+
+static void count_name(void *arg, enum topic_kind kind, struct span text)
+{
+	(void)kind;
+	(void)text;
+	++*(size_t *)arg;
+}
+
+struct gathering {
+	struct feed *feed;
+	struct join *join;
+};
+
+static void gather(void *arg, enum topic_kind kind, struct span text)
+{
+	struct gathering *g = arg;
+	struct topic *t = subs_topic(&g->feed->subs, kind, text);
+
+	t->n_joins++;
+	g->join->peer->joining++;
+	g->feed->n_joining++;
+	g->join->topics[g->join->n++] = t;
+}
+
+static struct join *make_join(struct feed *f, struct pending *p, const struct request *request,
+			      size_t n)
+{
+	struct join *j = mem_alloc(sizeof(*j) + n * sizeof(j->topics[0]));
+	struct gathering g = {f, j};
+
+	*j = (struct join){.pending = p, .peer = p->peer, .initial = request->initial};
+	p->holder = j;
+	TAILQ_INSERT_TAIL(&f->joins, j, of_all);
+	TAILQ_INSERT_TAIL(&j->peer->joins, j, of_peer);
+	f->n_joins++;
+	each_name(f, request, gather, &g);
+	return j;
+}
+
+/* Why so many more names are too much; NULL: they are not. */
+static const char *too_many(const struct feed *f, const struct peer *peer, size_t n)
+{
+	const struct feed_settings *s = &f->settings;
+
+	if (peer->n_subs + peer->joining + n > s->max_peer_subs)
+		return "too many subscriptions of one client";
+	if (f->subs.n + f->n_joining + n > s->max_subs || f->subs.bytes > s->max_bytes)
+		return "too many subscriptions of all clients";
+	return NULL;
+}
+
+void feed_subscribe(struct feed *f, struct peer *peer, const struct request *request, int64_t now)
+{
+	size_t n = 0;
+
+	f->now = now;
+	each_name(f, request, count_name, &n);
+	struct pending *p = router_hold(f->router, peer, request, now);
+	const char *no = too_many(f, peer, n);
+	if (f->stopping) {
+		router_refuse(f->router, p, REPLY_SHUTTING_DOWN, NULL, -1);
+	} else if (no) {
+		f->stats->subscribes_refused++;
+		router_refuse(f->router, p, REPLY_QUEUE_FULL, no, -1);
+	} else {
+		struct join *j = make_join(f, p, request, n);
+		if (is_complete(f, j))
+			complete_if_ready(f, j, now);
+		else
+			f->ops->wanted(f->owner);
+	}
+}
+
+/* ---- unsubscribe ---- */
+
+struct ending {
+	struct feed *feed;
+	struct peer *peer;
+};
+
+static void end_name(void *arg, enum topic_kind kind, struct span text)
+{
+	struct ending *e = arg;
+	struct subs *subs = &e->feed->subs;
+	struct topic *t = subs_find_topic(subs, kind, text, subs_hash(subs, text));
+
+	if (!t)
+		return;
+	t->ending = e->feed->ending;
+	struct sub *sub = subs_find(subs, e->peer, t);
+	if (sub)
+		end_sub(e->feed, sub, false);
+}
+
+/* What the client's own joins still wait for and has been ended is not waited for. */
+static void end_joining(struct feed *f, struct join *j, bool all)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < j->n; i++) {
+		struct topic *t = j->topics[i];
+		if (all || t->ending == f->ending)
+			release_topic(f, j, t);
+		else
+			j->topics[kept++] = t;
+	}
+	j->n = kept;
+}
+
+static void end_all_joining(struct feed *f, struct peer *peer, bool all)
+{
+	struct join *next;
+
+	for (struct join *j = TAILQ_FIRST(&peer->joins); j; j = next) {
+		next = TAILQ_NEXT(j, of_peer);
+		end_joining(f, j, all);
+		if (is_complete(f, j) && router_held_is_next(f->router, j->pending)) {
+			complete(f, j, f->now);
+			next = TAILQ_FIRST(&peer->joins);
+		}
+	}
+}
+
+void feed_unsubscribe(struct feed *f, struct peer *peer, const struct request *request)
+{
+	struct ending ending = {f, peer};
+	bool all = !names_any(request);
+
+	f->ending++;
+	if (all)
+		end_all_subs(f, peer, false);
+	else
+		each_name(f, request, end_name, &ending);
+	end_all_joining(f, peer, all);
+	fanout_audience(f->fanout, peer);
+	fanout_forget(&f->subs, peer);
+	reply_ok(&f->line, request->id);
+	router_say(f->router, peer, buf_span(&f->line), request->id.n > 0);
+	buf_take(&f->line, buf_len(&f->line));
+}
+
+/* ---- changes ---- */
+
+void feed_change(struct feed *f, const struct wire_frame *frame, const struct change *change)
+{
+	fanout_change(f->fanout, &f->subs, frame, change, decoded(f, &frame->key));
+}
+
+bool feed_covers(struct feed *f, const struct wire_frame *frame, const struct change *change)
+{
+	return subs_covers_key(&f->subs, decoded(f, &frame->key), change->key_hash);
+}
+
+/* ---- lists ---- */
+
+bool feed_wants(const struct feed *f)
+{
+	return f->subs.n || f->n_joins;
+}
+
+bool feed_is_stale(const struct feed *f)
+{
+	struct join *j;
+
+	TAILQ_FOREACH (j, &f->joins, of_all) {
+		for (size_t i = 0; i < j->n; i++) {
+			if (!j->topics[i]->covered)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* The first joins, as many as may be tried at once, are part of the batch. */
+static void mark_batch(struct feed *f)
+{
+	struct join *j;
+
+	f->batch++;
+	f->in_batch = 0;
+	TAILQ_FOREACH (j, &f->joins, of_all) {
+		if (is_complete(f, j))
+			continue; /* it only waits for answers before its own */
+		if (f->in_batch == f->batch_limit)
+			return;
+		f->in_batch++;
+		f->last_tried = j;
+		for (size_t i = 0; i < j->n; i++)
+			j->topics[i]->batch = f->batch;
+	}
+}
+
+static bool is_left_out(const struct feed *f, const struct join *j)
+{
+	for (size_t i = 0; i < j->n; i++) {
+		if (j->topics[i]->batch == f->batch && j->topics[i]->left_out)
+			return true;
+	}
+	return false;
+}
+
+static void refuse_left_out(struct feed *f)
+{
+	struct join *j;
+
+	walk_begin(f);
+	while ((j = walk_next(f))) {
+		if (is_left_out(f, j))
+			refuse_join(f, j, REPLY_QUEUE_FULL,
+				    "a token of the service has no room for this subscription "
+				    "beside all others",
+				    -1);
+	}
+}
+
+size_t feed_make_list(struct feed *f, size_t budget, struct buf *list)
+{
+	mark_batch(f);
+	size_t n = subs_make_list(&f->subs, f->batch, budget, list);
+	refuse_left_out(f);
+	return n;
+}
+
+void feed_list_failed(struct feed *f)
+{
+	subs_reject_list(&f->subs);
+	complete_joins(f, f->now);
+}
+
+bool feed_list_refused(struct feed *f, const char *why)
+{
+	feed_list_failed(f);
+	if (!f->in_batch)
+		return false;
+	f->batch_limit = f->in_batch > 1 ? f->in_batch / 2 : 1;
+	if (f->in_batch == 1 && f->last_tried)
+		refuse_join(f, f->last_tried, REPLY_UPSTREAM_DOWN, why, -1);
+	return f->n_joins > 0;
+}
+
+void feed_refuse_all(struct feed *f, const char *why, long retry_ms)
+{
+	struct join *j;
+
+	walk_begin(f);
+	while ((j = walk_next(f))) {
+		if (!is_complete(f, j))
+			refuse_join(f, j, REPLY_UPSTREAM_DOWN, why, retry_ms);
+	}
+}
+
+/* ---- the connection ---- */
+
+static void send_line(struct feed *f, const struct topic *t_or_all)
+{
+	if (t_or_all)
+		fanout_topic(f->fanout, t_or_all, buf_span(&f->line));
+	else
+		fanout_all(f->fanout, buf_span(&f->line));
+	buf_take(&f->line, buf_len(&f->line));
+}
+
+/* What happened to these in between is not known, and can't be found out here. */
+static void tell_gap(struct feed *f, const struct topic *t, int64_t since, int64_t until)
+{
+	f->stats->gaps++;
+	if (t->kind == TOPIC_PATTERN)
+		notice_pattern_gap(&f->line, topic_text(t), since, until);
+	else
+		notice_key_gap(&f->line, topic_text(t));
+	send_line(f, t);
+}
+
+static void not_covered_any_more(void *owner, struct topic *t)
+{
+	struct feed *f = owner;
+	int64_t now = f->ops->wall_ms();
+
+	tell_gap(f, t, now, now);
+}
+
+static void tell_connected(struct feed *f)
+{
+	int64_t until = f->ops->wall_ms(), since = f->lost_at;
+	struct topic_walk w = {0};
+	struct topic *t;
+
+	f->lost_at = 0;
+	notice_connection(&f->line, "connected", until);
+	send_line(f, NULL);
+	while ((t = subs_walk(&f->subs, &w))) {
+		if (t->n && t->kind == TOPIC_PATTERN)
+			tell_gap(f, t, since, until);
+		else if (t->n && t->covered)
+			reread_resync(f->reread, t);
+	}
+}
+
+void feed_live(struct feed *f, int64_t now)
+{
+	f->now = now;
+	subs_accept_list(&f->subs, not_covered_any_more, f);
+	f->live = true;
+	if (f->batch_limit > f->n_joins)
+		f->batch_limit = SIZE_MAX;
+	else
+		f->batch_limit *= 2;
+	if (f->lost_at)
+		tell_connected(f);
+	complete_joins(f, now);
+	reread_start(f->reread, now);
+	if (feed_is_stale(f))
+		f->ops->wanted(f->owner);
+}
+
+void feed_lost(struct feed *f, int64_t heard_wall_ms)
+{
+	if (!f->live)
+		return;
+	f->live = false;
+	f->lost_at = heard_wall_ms;
+	notice_connection(&f->line, "disconnected", f->ops->wall_ms());
+	send_line(f, NULL);
+	reread_pause(f->reread);
+}
+
+void feed_without(struct feed *f)
+{
+	f->live = false;
+	subs_forget_lists(&f->subs);
+	reread_pause(f->reread);
+	if (feed_is_stale(f))
+		f->ops->wanted(f->owner);
+}
+
+void feed_stop(struct feed *f)
+{
+	f->stopping = true;
+	reread_pause(f->reread);
+}
+
+/* ---- readings ---- */
+
+void feed_read_sent(struct feed *f, void *reading)
+{
+	reread_sent(f->reread, reading);
+}
+
+void feed_read_end(struct feed *f, void *reading, enum router_read_end end,
+		   const struct wire_frame *answer, int64_t now)
+{
+	f->now = now;
+	reread_end(f->reread, reading, end, answer, now);
+}
+
+struct feed_counts feed_counts(const struct feed *f)
+{
+	return (struct feed_counts){
+		.keys = f->subs.live[TOPIC_KEY],
+		.patterns = f->subs.live[TOPIC_PATTERN],
+		.subscriptions = f->subs.n,
+		.waiting = f->n_joins,
+		.left_out = f->live ? f->subs.left_out : 0,
+		.rereading = reread_waiting(f->reread),
+		.live = f->live,
+	};
+}

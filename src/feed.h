@@ -1,0 +1,105 @@
+/* feed.h - subscriptions from the request to the last notification.
+ *
+ * The service ties subscriptions to a token: what is wanted has to be listed when the token is
+ * made. So a subscribe waits (a join) until a token covers all that it asks for and that token's
+ * connection is the one that is believed; then it is answered, and live from that moment. What is
+ * covered already is live at once.
+ *
+ *     subscribe -> join -> ops->wanted() -> feed_make_list() -> the owner mints, connects, moves
+ * over ^                                                              |
+ *        +-- its deadline, no room, refused: an error                   v
+ *                                          feed_live(): joins are answered, in order
+ *
+ * A list may be refused because of one name in it that the service does not like. So after a
+ * refusal half of the waiting joins are tried, and so on until the one is found; with each success
+ * as many again are tried at once.
+ *
+ * After the connection was lost unplanned (feed_lost() … feed_live()) the audience is told so,
+ * patterns get a gap and keys are read again (reread.h). */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fanout.h"
+#include "reread.h"
+#include "router.h"
+#include "subs.h"
+
+struct feed;
+
+struct feed_settings {
+	size_t output_soft;
+	unsigned reads_at_once;
+	size_t max_subs;      /* subscriptions of all clients */
+	size_t max_peer_subs; /* of one */
+	size_t max_bytes;     /* memory of all of them, about */
+};
+
+struct feed_ops {
+	void (*changed)(void *owner, struct peer *peer); /* as struct fanout_ops */
+	void (*flush)(void *owner, struct peer *peer);
+	/* Something is wanted that the present token, and one that is on its way, do not cover. */
+	void (*wanted)(void *owner);
+	/* Why subscriptions are not live for so long: a sentence; NULL: no reason is known. */
+	const char *(*why_not_live)(void *owner);
+	int64_t (*wall_ms)(void);
+};
+
+struct feed *feed_new(const struct feed_settings *settings, const struct feed_ops *ops, void *owner,
+		      struct router *router, struct stats *stats, uint64_t seed);
+void feed_free(struct feed *f); /* all peers have left */
+
+void feed_join(struct feed *f, struct peer *peer);
+void feed_leave(struct feed *f, struct peer *peer);     /* after router_leave() */
+void feed_caught_up(struct feed *f, struct peer *peer); /* its socket has taken something */
+
+void feed_subscribe(struct feed *f, struct peer *peer, const struct request *request, int64_t now);
+void feed_unsubscribe(struct feed *f, struct peer *peer, const struct request *request);
+
+/* A notification that is believed. change_of() it with feed_seed(). */
+void feed_change(struct feed *f, const struct wire_frame *frame, const struct change *change);
+uint64_t feed_seed(const struct feed *f);
+/* Does the token in force bring changes of this key? */
+bool feed_covers(struct feed *f, const struct wire_frame *frame, const struct change *change);
+
+/* The list for the next token, as a JSON array of at most budget bytes appended to *list; returns
+ * how many strings it has. What has no room in it is refused at once. */
+size_t feed_make_list(struct feed *f, size_t budget, struct buf *list);
+/* The connection with the token of that list is believed from now on; if none was made since the
+ * last time, a connection with the old token is. */
+void feed_live(struct feed *f, int64_t now);
+/* There will be no token of that list for now. */
+void feed_list_failed(struct feed *f);
+/* ... since the service refuses the list itself. Returns whether another one is worth trying at
+ * once. */
+bool feed_list_refused(struct feed *f, const char *why);
+/* No token can be had at all for now: those that wait get an error. */
+void feed_refuse_all(struct feed *f, const char *why, long retry_ms);
+
+/* The connection was lost; it was heard of last at this time. */
+void feed_lost(struct feed *f, int64_t heard_wall_ms);
+/* From now on the connection has no token: nothing is wanted any more. */
+void feed_without(struct feed *f);
+void feed_stop(struct feed *f); /* nothing is read any more */
+
+bool feed_wants(const struct feed *f);    /* is anything subscribed to, or waited for? */
+bool feed_is_stale(const struct feed *f); /* ... that the token made last does not cover? */
+
+/* What the router says: see struct router_ops. */
+void feed_held_turn(struct feed *f, struct pending *p);
+const char *feed_held_over(struct feed *f, struct pending *p);
+void feed_read_sent(struct feed *f, void *reading);
+void feed_read_end(struct feed *f, void *reading, enum router_read_end end,
+		   const struct wire_frame *answer, int64_t now);
+
+/* For the status. */
+struct feed_counts {
+	size_t keys, patterns; /* different ones */
+	size_t subscriptions;
+	size_t waiting;   /* subscribe requests */
+	size_t left_out;  /* keys and patterns for which the token has no room */
+	size_t rereading; /* keys */
+	bool live;
+};
+struct feed_counts feed_counts(const struct feed *f);

@@ -1,0 +1,420 @@
+#include "handover.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "map.h"
+#include "mem.h"
+
+/* Time. To find a change among those of its key is to look at one after the other, and a key can
+ * have as many as the limit says, so a stream that is made for it could have each change look at
+ * all of them. Each change therefore brings an allowance of LOOKS_PER_CHANGE marks, which adds up
+ * until it is used: on the average no call looks at more, whatever comes. An allowance that is used
+ * up ends the search as if there were nothing further back, so that a change may be delivered
+ * twice. Honest connections never get there: each mark is looked at once when the new connection
+ * first speaks of its key, and once when its double comes. */
+enum { LOOKS_PER_CHANGE = 16 };
+
+/* What is known of a change that one connection has brought and the other has not. */
+struct mark {
+	STAILQ_ENTRY(mark) next; /* of its key, the earliest first */
+	uint64_t value_hash;
+	int64_t timestamp;
+};
+
+STAILQ_HEAD(marks, mark);
+
+/* A change of the new connection that waits to be delivered. */
+struct held {
+	struct mark mark; /* in key::new_only; the first member, see held_of() */
+	TAILQ_ENTRY(held) next;
+	struct key *key;
+	size_t n;
+	char text[];
+};
+
+TAILQ_HEAD(held_list, held);
+
+enum key_state {
+	KEY_FRESH,     /* the new one has said nothing of it */
+	KEY_UNALIGNED, /* the old one has yet to bring the first of new_only; old_only is older */
+	KEY_ALIGNED,   /* one of the two lists is empty: that connection is behind, by the other */
+};
+
+/* 64 bits of keyed hash stand for the key, as they do wherever changes are told apart. */
+struct key {
+	struct map_node node; /* handover::keys */
+	struct marks old_only;
+	struct marks new_only; /* those of struct held; none after the move */
+	enum key_state state;
+	bool covered;
+};
+
+struct handover {
+	struct handover_limits limits;
+	bool *stamps_shared;
+	const struct handover_ops *ops;
+	void *owner;
+	bool moved;
+	struct map keys;
+	struct held_list held; /* of all keys, in order of arrival */
+	size_t remembered;     /* keys, marks and held ones */
+	size_t held_bytes;     /* their text */
+	size_t unaligned;      /* covered keys in KEY_UNALIGNED */
+	size_t looks;          /* marks that may yet be looked at */
+	size_t dropped;
+};
+
+struct handover *handover_new(const struct handover_limits *limits, bool *stamps_shared,
+			      const struct handover_ops *ops, void *owner)
+{
+	struct handover *h = mem_zalloc(sizeof(*h));
+
+	h->limits = *limits;
+	h->stamps_shared = stamps_shared;
+	h->ops = ops;
+	h->owner = owner;
+	TAILQ_INIT(&h->held);
+	return h;
+}
+
+/* ---- keys ---- */
+
+static struct key *find_key(const struct handover *h, uint64_t hash)
+{
+	struct map_node *node = map_first(&h->keys, hash);
+
+	return node ? map_entry(node, struct key, node) : NULL;
+}
+
+static bool full(const struct handover *h)
+{
+	return h->remembered >= h->limits.remembered;
+}
+
+/* NULL: the limit is reached. */
+static struct key *make_key(struct handover *h, uint64_t hash)
+{
+	struct key *key = find_key(h, hash);
+
+	if (key || full(h))
+		return key;
+	key = mem_zalloc(sizeof(*key));
+	STAILQ_INIT(&key->old_only);
+	STAILQ_INIT(&key->new_only);
+	map_add(&h->keys, &key->node, hash);
+	h->remembered++;
+	return key;
+}
+
+static void set_state(struct handover *h, struct key *key, enum key_state state)
+{
+	if (key->covered && key->state == KEY_UNALIGNED)
+		h->unaligned--;
+	key->state = state;
+	if (key->covered && key->state == KEY_UNALIGNED)
+		h->unaligned++;
+}
+
+static void deliver(struct handover *h, const struct change *change)
+{
+	h->ops->deliver(h->owner, change);
+}
+
+static struct mark mark_of(const struct change *change)
+{
+	return (struct mark){.value_hash = change->value_hash, .timestamp = change->timestamp};
+}
+
+/* ---- what the old connection brought ---- */
+
+static int remember(struct handover *h, const struct change *change)
+{
+	struct key *key = make_key(h, change->key_hash);
+
+	if (!key || full(h))
+		return -ENOBUFS;
+	struct mark *mark = mem_alloc(sizeof(*mark));
+	*mark = mark_of(change);
+	STAILQ_INSERT_TAIL(&key->old_only, mark, next);
+	h->remembered++;
+	return 0;
+}
+
+static void forget_first(struct handover *h, struct key *key)
+{
+	struct mark *first = STAILQ_FIRST(&key->old_only);
+
+	STAILQ_REMOVE_HEAD(&key->old_only, next);
+	free(first);
+	h->remembered--;
+}
+
+static void forget_before(struct handover *h, struct key *key, const struct mark *mark)
+{
+	while (STAILQ_FIRST(&key->old_only) != mark)
+		forget_first(h, key);
+}
+
+static void forget_all(struct handover *h, struct key *key)
+{
+	forget_before(h, key, NULL);
+}
+
+/* ---- what is held of the new connection ---- */
+
+static struct held *held_of(struct mark *mark)
+{
+	return (struct held *)(void *)mark;
+}
+
+static int hold(struct handover *h, struct key *key, const struct change *change)
+{
+	size_t n = change->text.n;
+
+	if (full(h) || n > h->limits.held_bytes - h->held_bytes)
+		return -ENOBUFS;
+	struct held *held = mem_alloc(sizeof(*held) + n);
+	held->mark = mark_of(change);
+	held->key = key;
+	held->n = n;
+	if (n)
+		memcpy(held->text, change->text.p, n);
+	STAILQ_INSERT_TAIL(&key->new_only, &held->mark, next);
+	TAILQ_INSERT_TAIL(&h->held, held, next);
+	h->remembered++;
+	h->held_bytes += n;
+	return 0;
+}
+
+static void release_first(struct handover *h, struct key *key)
+{
+	struct held *held = held_of(STAILQ_FIRST(&key->new_only));
+
+	STAILQ_REMOVE_HEAD(&key->new_only, next);
+	TAILQ_REMOVE(&h->held, held, next);
+	h->remembered--;
+	h->held_bytes -= held->n;
+	free(held);
+}
+
+static void deliver_first(struct handover *h, struct key *key)
+{
+	const struct held *held = held_of(STAILQ_FIRST(&key->new_only));
+	struct change change = {
+		.key_hash = key->node.hash,
+		.value_hash = held->mark.value_hash,
+		.timestamp = held->mark.timestamp,
+		.text = {held->text, held->n},
+	};
+
+	deliver(h, &change);
+	release_first(h, key);
+}
+
+/* ---- which changes are the same ---- */
+
+enum likeness { DIFFERENT, LOOSELY_SAME, SAME };
+
+/* Notes on the way if the two connections stamp alike. */
+static enum likeness compare(struct handover *h, const struct mark *mark,
+			     const struct change *change)
+{
+	int64_t a = mark->timestamp, b = change->timestamp;
+
+	if (mark->value_hash != change->value_hash)
+		return DIFFERENT;
+	if (a == b) {
+		if (a)
+			*h->stamps_shared = true;
+		return SAME;
+	}
+	/* Unsigned, since the distance of any two need not fit. */
+	uint64_t apart = a < b ? (uint64_t)b - (uint64_t)a : (uint64_t)a - (uint64_t)b;
+	return !*h->stamps_shared && apart <= SAME_WITHIN_MS ? LOOSELY_SAME : DIFFERENT;
+}
+
+/* The earliest mark that is as like to the change as is enough; failing that, the earliest that is
+ * loosely the same; NULL: none. */
+static struct mark *find(struct handover *h, const struct marks *marks, const struct change *change,
+			 enum likeness enough)
+{
+	struct mark *best = NULL;
+
+	for (struct mark *m = STAILQ_FIRST(marks); m && h->looks; m = STAILQ_NEXT(m, next)) {
+		h->looks--;
+		enum likeness likeness = compare(h, m, change);
+		if (likeness >= enough)
+			return m;
+		if (likeness == LOOSELY_SAME && !best)
+			best = m;
+	}
+	return best;
+}
+
+/* What the new connection brings, among what only the old one has brought so far. When it speaks of
+ * the key for the first time it can be any of them, so a value that was there before shall not be
+ * mistaken for it. Later it is the first, unless something was skipped. */
+static struct mark *find_in_old(struct handover *h, const struct key *key,
+				const struct change *change)
+{
+	return find(h, &key->old_only, change, key->state == KEY_FRESH ? SAME : LOOSELY_SAME);
+}
+
+/* What the old connection brings, among what is held. Before the two are aligned, what it brings is
+ * either the first of these or older than all. */
+static struct mark *find_in_new(struct handover *h, const struct key *key,
+				const struct change *change)
+{
+	struct mark *first = STAILQ_FIRST(&key->new_only);
+
+	if (key->state == KEY_UNALIGNED)
+		return compare(h, first, change) != DIFFERENT ? first : NULL;
+	return find(h, &key->new_only, change, LOOSELY_SAME);
+}
+
+/* The new connection brings what the old one had brought. What comes before it in old_only is older
+ * than the new connection, or was skipped by it. */
+static void drop_double(struct handover *h, struct key *key, const struct mark *mark)
+{
+	forget_before(h, key, mark);
+	forget_first(h, key);
+	h->dropped++;
+	set_state(h, key, KEY_ALIGNED);
+}
+
+/* ---- while the old connection is believed ---- */
+
+/* The old connection brings what is held. What is held before it was skipped by the old one, and is
+ * delivered now, since it would be too late afterwards. */
+static void deliver_held_double(struct handover *h, struct key *key, const struct mark *mark,
+				const struct change *change)
+{
+	while (STAILQ_FIRST(&key->new_only) != mark)
+		deliver_first(h, key);
+	deliver(h, change);
+	release_first(h, key);
+	h->dropped++;
+	forget_all(h, key); /* older than the new connection */
+	set_state(h, key, KEY_ALIGNED);
+}
+
+static int deliver_old(struct handover *h, const struct change *change)
+{
+	struct key *key = find_key(h, change->key_hash);
+
+	if (key && !STAILQ_EMPTY(&key->new_only)) {
+		struct mark *mark = find_in_new(h, key, change);
+		if (mark) {
+			deliver_held_double(h, key, mark, change);
+			return 0;
+		}
+		set_state(h, key, KEY_UNALIGNED);
+	}
+	deliver(h, change);
+	return remember(h, change);
+}
+
+static int hold_new(struct handover *h, const struct change *change, bool covered)
+{
+	struct key *key = make_key(h, change->key_hash);
+
+	if (!key)
+		return -ENOBUFS;
+	/* Before they are aligned all of old_only is known to be older, and not searched again. */
+	struct mark *mark = key->state == KEY_UNALIGNED ? NULL : find_in_old(h, key, change);
+	if (key->state == KEY_FRESH)
+		key->covered = covered;
+	if (mark) {
+		drop_double(h, key, mark);
+		return 0;
+	}
+	if (key->state == KEY_FRESH || !STAILQ_EMPTY(&key->old_only))
+		set_state(h, key, KEY_UNALIGNED);
+	return hold(h, key, change);
+}
+
+/* ---- once the new connection is believed ---- */
+
+/* Of what the new one has spoken of it tells all that follows. */
+static int deliver_late(struct handover *h, const struct change *change)
+{
+	const struct key *key = find_key(h, change->key_hash);
+
+	if (key && key->state != KEY_FRESH) {
+		h->dropped++;
+		return 0;
+	}
+	deliver(h, change);
+	return remember(h, change);
+}
+
+static int deliver_new(struct handover *h, const struct change *change)
+{
+	struct key *key = make_key(h, change->key_hash);
+	struct mark *mark = key ? find_in_old(h, key, change) : NULL;
+
+	if (mark) {
+		drop_double(h, key, mark);
+		return 0;
+	}
+	deliver(h, change);
+	if (!key)
+		return -ENOBUFS;
+	forget_all(h, key); /* the new one is past them */
+	set_state(h, key, KEY_ALIGNED);
+	return 0;
+}
+
+/* ---- the two connections ---- */
+
+int handover_old_brings(struct handover *h, const struct change *change)
+{
+	h->looks += LOOKS_PER_CHANGE;
+	return h->moved ? deliver_late(h, change) : deliver_old(h, change);
+}
+
+int handover_new_brings(struct handover *h, const struct change *change, bool covered)
+{
+	h->looks += LOOKS_PER_CHANGE;
+	return h->moved ? deliver_new(h, change) : hold_new(h, change, covered);
+}
+
+bool handover_aligned(const struct handover *h)
+{
+	return h->unaligned == 0;
+}
+
+void handover_move(struct handover *h)
+{
+	h->moved = true;
+	while (!TAILQ_EMPTY(&h->held)) {
+		struct key *key = TAILQ_FIRST(&h->held)->key;
+		forget_all(h, key); /* older than what is held: no doubles of these will come */
+		set_state(h, key, KEY_ALIGNED);
+		deliver_first(h, key);
+	}
+}
+
+size_t handover_dropped(const struct handover *h)
+{
+	return h->dropped;
+}
+
+void handover_free(struct handover *h)
+{
+	struct map_walk walk = {0};
+	struct map_node *node;
+
+	while ((node = map_walk(&h->keys, &walk))) {
+		struct key *key = map_entry(node, struct key, node);
+		forget_all(h, key);
+		while (!STAILQ_EMPTY(&key->new_only))
+			release_first(h, key);
+		map_remove(&h->keys, node); /* the last one takes the map's memory with it */
+		free(key);
+	}
+	free(h);
+}

@@ -1,0 +1,83 @@
+/* handover.h - the notifications of two connections as one sequence: while a new connection takes
+ * over from an old one, each change is told once, none is lost, and those of a key keep their
+ * order.
+ *
+ * Both connections are told the changes of the keys that both have; what is older than the new
+ * one's subscription comes by the old one alone. Each brings the changes of one key in the
+ * service's order, but one may lag behind the other by seconds. So, while the old one is believed,
+ * its changes are delivered as they come and remembered; those of the new one that it has brought
+ * already are dropped, the others held until it brings them too. From handover_move() on the new
+ * one is believed: what is held is delivered in order, and what it brings later is dropped if the
+ * old one was faster.
+ *
+ * For each key the two are aligned at the first change that the new one brings: either the old one
+ * has brought it (what it brought before is older than the new connection), or it will (what it
+ * brings before is older too). handover_aligned() says whether this has happened for all keys of
+ * which the new one has spoken; before that, to move could lose what the old one is late with. Of
+ * the other keys nothing can be said here, so the caller sends a ping by the old connection once
+ * the new one is up: when the answer is there, all that only the old one is told has come, if the
+ * service keeps to the order of what it sends on one connection.
+ *
+ * Two changes are the same if change.h says so. Should the two connections stamp one change with
+ * different times, which is not known of the service, then values decide as long as the times are
+ * close: SAME_WITHIN_MS, and never again once two stamps were seen to be equal.
+ *
+ * What cannot be told apart: a change that equals an earlier one of its key in value and timestamp
+ * (while values decide: in value, within SAME_WITHIN_MS) may be taken for it. If the new one begins
+ * a key with it, it may be lost; where such pairs abound, others of the key may come twice or out
+ * of order as well.
+ *
+ * The time of a call is bounded on the average whatever the connections bring. No clock, no
+ * descriptors, no parsing: delivered changes go to ops->deliver(). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "change.h"
+
+enum { SAME_WITHIN_MS = 5000 };
+
+struct handover;
+
+struct handover_ops {
+	/* A change that is believed; its text is valid during the call. Must not call back. */
+	void (*deliver)(void *owner, const struct change *change);
+};
+
+struct handover_limits {
+	size_t remembered; /* changes of the old one, held ones of the new one, keys: together */
+	size_t held_bytes; /* text of those that are held */
+};
+
+/* To be made before the new connection subscribes, so that what both are told is known of the old
+ * one.
+ *
+ * stamps_shared: kept by the caller from one handover to the next, false in the beginning; set when
+ * both connections were seen to stamp alike. */
+struct handover *handover_new(const struct handover_limits *limits, bool *stamps_shared,
+			      const struct handover_ops *ops, void *owner);
+void handover_free(struct handover *h); /* drops what is held */
+
+/* The connections bring a change; what has to outlive the call is copied. 0, or -ENOBUFS: there is
+ * more to remember or to hold than the limits allow. Before the move a change of the old one was
+ * delivered all the same and one of the new one is lost, so the handover must be given up: freed,
+ * and the old one goes on. After the move the change was delivered, but a double of it may be
+ * delivered too: the handover is of no more use, and the new one goes on alone.
+ *
+ * covered: the old connection is told of this key as well; if not, nothing of it is waited for. It
+ * is the same whenever a key is brought. */
+int handover_old_brings(struct handover *h, const struct change *change);
+int handover_new_brings(struct handover *h, const struct change *change, bool covered);
+
+/* Has the old one brought the first change of each covered key that the new one has brought? */
+bool handover_aligned(const struct handover *h);
+
+/* From now on the new connection is believed. Delivers what is held, in the order in which it came.
+ *
+ * After it the old one may still bring changes while it finishes: of a key about which the new one
+ * has said nothing so far they are delivered (and known, should the new one bring them too), others
+ * are dropped. */
+void handover_move(struct handover *h);
+
+size_t handover_dropped(const struct handover *h); /* changes that came a second time */

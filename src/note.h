@@ -1,0 +1,36 @@
+/* note.h - one line for many clients, in one buffer that all of them share.
+ *
+ * A change comes once and goes to thousands: its line is made once, each client's output holds a
+ * reference to it (outq.h), and the last that has written it frees it. A note never changes after
+ * it was made. One thread only: the count is not atomic. */
+#pragma once
+
+#include <stdint.h>
+
+#include "span.h"
+
+struct note {
+	uint32_t refs;
+	uint32_t n;          /* bytes of text, line end included */
+	uint64_t key_hash;   /* of a change: its key's, as subs.h hashes; 0: it is about no key */
+	uint64_t value_hash; /* of a change: its value's, as change.h hashes */
+	struct span key;     /* of a change: the key decoded; points into this block */
+	char text[];
+};
+
+/* One reference, the caller's. text is uninitialised and n bytes long, which the caller has bounded
+ * below 4 GiB; whoever fills it may make n smaller. key is copied behind it; the hashes are 0. */
+struct note *note_new(size_t n, struct span key);
+
+static inline struct note *note_ref(struct note *note)
+{
+	note->refs++;
+	return note;
+}
+
+void note_unref(struct note *note); /* frees it with the last reference */
+
+static inline struct span note_line(const struct note *note)
+{
+	return (struct span){note->text, note->n};
+}

@@ -1,0 +1,72 @@
+#include "notice.h"
+
+#include <inttypes.h>
+
+#include "json.h"
+
+static const char *const reason_names[] = {"initial", "resync"};
+_Static_assert(sizeof(reason_names) / sizeof(reason_names[0]) == NOTICE_REASON_N,
+	       "a name for each reason");
+
+size_t notice_change_max(const struct wire_frame *frame)
+{
+	return frame->text.n + 1;
+}
+
+size_t notice_change(const struct wire_frame *frame, char *out)
+{
+	memcpy(out, frame->text.p, frame->text.n);
+	if (frame->newline)
+		wire_flatten(out, frame->text.n);
+	out[frame->text.n] = '\n';
+	return frame->text.n + 1;
+}
+
+void notice_skipped(struct buf *out, struct span line, uint64_t n)
+{
+	/* Behind the object there can be nothing but white space. */
+	while (line.n && line.p[line.n - 1] != '}')
+		line.n--;
+	buf_add(out, line.p, line.n - 1);
+	buf_addf(out, ",\"skipped\":%" PRIu64 "}\n", n);
+}
+
+static void add_string(struct buf *out, struct span plain)
+{
+	buf_add(out, "\"", 1);
+	buf_grew(out, json_escape(plain, buf_room(out, 6 * plain.n)));
+	buf_add(out, "\"", 1);
+}
+
+void notice_value(struct buf *out, struct span key, struct span value, int64_t timestamp,
+		  enum notice_reason reason)
+{
+	buf_addf(out, "{\"type\":\"notification\",\"key\":");
+	add_string(out, key);
+	buf_addf(out, ",\"value\":");
+	if (value.n)
+		buf_add(out, value.p, value.n);
+	else
+		buf_addf(out, "null");
+	buf_addf(out, ",\"timestamp\":%" PRId64 ",\"%s\":true}\n", timestamp, reason_names[reason]);
+}
+
+void notice_pattern_gap(struct buf *out, struct span pattern, int64_t since, int64_t until)
+{
+	buf_addf(out, "{\"type\":\"gap\",\"pattern\":");
+	add_string(out, pattern);
+	buf_addf(out, ",\"since\":%" PRId64 ",\"until\":%" PRId64 "}\n", since, until);
+}
+
+void notice_key_gap(struct buf *out, struct span key)
+{
+	buf_addf(out, "{\"type\":\"gap\",\"key\":");
+	add_string(out, key);
+	buf_addf(out, "}\n");
+}
+
+void notice_connection(struct buf *out, const char *state, int64_t timestamp)
+{
+	buf_addf(out, "{\"type\":\"connection\",\"state\":\"%s\",\"timestamp\":%" PRId64 "}\n",
+		 state, timestamp);
+}

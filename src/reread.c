@@ -1,0 +1,496 @@
+#include "reread.h"
+
+#include <stdlib.h>
+
+#include "buf.h"
+#include "json.h"
+#include "mem.h"
+#include "notice.h"
+
+enum { TRIES = 3, CODE_OK = 200, CODE_NOT_FOUND = 404, CODE_FAULT = 500 };
+
+enum reading_state {
+	READING_QUEUED,
+	READING_ASKED, /* the router has it, and it waits for its turn */
+	READING_SENT,
+	READING_STATE_N
+};
+
+struct reading {
+	struct topic *topic; /* NULL: nobody waits any more, and the router still has it */
+	enum reading_state state;
+	bool hurry;     /* an initial value */
+	bool useless;   /* its answer is: too much was held back, or a connection was lost */
+	unsigned tries; /* that failed */
+	size_t wishes;  /* subs that wait for it, those that came late included */
+	TAILQ_ENTRY(reading)
+	of_queue; /* reread::hurried or patient, while READING_QUEUED; else
+		     reread::working */
+
+	/* While READING_SENT: what the topic's subscribers knew when it was sent, and the changes
+	 * that came since. */
+	uint64_t changes, last_value;
+	struct note **held;
+	size_t n_held, held_bytes;
+};
+
+TAILQ_HEAD(reading_list, reading);
+
+struct reread {
+	struct reread_settings settings;
+	struct subs *subs;
+	struct fanout *fanout;
+	struct router *router;
+	int64_t (*wall_ms)(void);
+	struct stats *stats;
+	struct reading_list hurried, patient, working;
+	size_t n;         /* readings */
+	unsigned at_work; /* of them, those that the router has */
+	bool started;
+	bool pumping;
+	struct buf scratch;
+};
+
+struct reread *reread_new(const struct reread_settings *settings, struct subs *subs,
+			  struct fanout *fanout, struct router *router, int64_t (*wall_ms)(void),
+			  struct stats *stats)
+{
+	struct reread *r = mem_zalloc(sizeof(*r));
+
+	*r = (struct reread){.settings = *settings,
+			     .subs = subs,
+			     .fanout = fanout,
+			     .router = router,
+			     .wall_ms = wall_ms,
+			     .stats = stats};
+	TAILQ_INIT(&r->hurried);
+	TAILQ_INIT(&r->patient);
+	TAILQ_INIT(&r->working);
+	return r;
+}
+
+void reread_free(struct reread *r)
+{
+	buf_release(&r->scratch);
+	free(r);
+}
+
+size_t reread_waiting(const struct reread *r)
+{
+	return r->n;
+}
+
+/* ---- readings come and go ---- */
+
+static void enqueue(struct reread *r, struct reading *g)
+{
+	g->state = READING_QUEUED;
+	if (g->hurry)
+		TAILQ_INSERT_TAIL(&r->hurried, g, of_queue);
+	else
+		TAILQ_INSERT_TAIL(&r->patient, g, of_queue);
+}
+
+static void dequeue(struct reread *r, struct reading *g)
+{
+	if (g->hurry)
+		TAILQ_REMOVE(&r->hurried, g, of_queue);
+	else
+		TAILQ_REMOVE(&r->patient, g, of_queue);
+}
+
+static struct reading *reading_of(struct reread *r, struct topic *t, bool hurry)
+{
+	struct reading *g = t->reading;
+
+	if (!g) {
+		g = mem_zalloc(sizeof(*g));
+		*g = (struct reading){.topic = t, .hurry = hurry};
+		t->reading = g;
+		r->n++;
+		enqueue(r, g);
+	} else if (hurry && !g->hurry && g->state == READING_QUEUED) {
+		dequeue(r, g);
+		g->hurry = true;
+		enqueue(r, g);
+	}
+	return g;
+}
+
+static void drop_held(struct reading *g)
+{
+	for (size_t i = 0; i < g->n_held; i++)
+		note_unref(g->held[i]);
+	free(g->held);
+	g->held = NULL;
+	g->n_held = g->held_bytes = 0;
+}
+
+static void free_reading(struct reread *r, struct reading *g)
+{
+	if (g->topic)
+		g->topic->reading = NULL;
+	drop_held(g);
+	free(g);
+	r->n--;
+}
+
+static void wish(struct reading *g, struct sub *sub, enum sub_wish wish)
+{
+	g->wishes += sub->wish == SUB_NO_WISH;
+	sub->wish = wish;
+}
+
+void reread_resync(struct reread *r, struct topic *t)
+{
+	struct reading *g = reading_of(r, t, false);
+
+	for (uint32_t i = 0; i < t->n; i++) {
+		if (t->receivers[i].sub->wish == SUB_NO_WISH)
+			wish(g, t->receivers[i].sub, SUB_RESYNC);
+	}
+}
+
+/* ---- sending ---- */
+
+static void ask(struct reread *r, struct reading *g, int64_t now)
+{
+	struct span text = topic_text(g->topic);
+	struct buf json = {0};
+
+	buf_add(&json, "\"", 1);
+	buf_grew(&json, json_escape(text, buf_room(&json, 6 * text.n)));
+	buf_add(&json, "\"", 1);
+	struct json_value key = {.text = buf_span(&json), .type = JSON_STRING};
+	dequeue(r, g);
+	g->state = READING_ASKED;
+	TAILQ_INSERT_TAIL(&r->working, g, of_queue);
+	r->at_work++;
+	r->stats->rereads++;
+	router_read(r->router, g, &key, g->hurry, now);
+	buf_release(&json);
+}
+
+void reread_pump(struct reread *r, int64_t now)
+{
+	struct reading *g;
+
+	if (r->pumping)
+		return;
+	r->pumping = true;
+	while (r->started && r->at_work < r->settings.at_once) {
+		g = TAILQ_FIRST(&r->hurried);
+		if (!g)
+			g = TAILQ_FIRST(&r->patient);
+		if (!g)
+			break;
+		ask(r, g, now);
+	}
+	r->pumping = false;
+}
+
+void reread_start(struct reread *r, int64_t now)
+{
+	r->started = true;
+	reread_pump(r, now);
+}
+
+void reread_sent(struct reread *r, void *reading)
+{
+	struct reading *g = reading;
+
+	(void)r;
+	if (!g->topic)
+		return;
+	g->state = READING_SENT;
+	g->useless = false;
+	g->changes = g->topic->changes;
+	g->last_value = g->topic->last_value;
+}
+
+/* ---- what is held back ---- */
+
+static bool waits(const struct sub *sub)
+{
+	return sub->wish == SUB_INITIAL || sub->wish == SUB_RESYNC;
+}
+
+static void push_held(struct reread *r, const struct reading *g, struct peer *peer, size_t from,
+		      size_t to)
+{
+	for (size_t i = from; i < to; i++)
+		fanout_push(r->fanout, peer, g->held[i]);
+}
+
+/* The held changes go out to all that wait, and what the reading brings is of no use any more. */
+static void give_up(struct reread *r, struct reading *g)
+{
+	struct topic *t = g->topic;
+
+	for (uint32_t i = 0; g->n_held && i < t->n; i++) {
+		if (waits(t->receivers[i].sub))
+			push_held(r, g, t->receivers[i].peer, 0, g->n_held);
+	}
+	drop_held(g);
+	g->useless = true;
+}
+
+static void hold(struct reading *g, struct note *note)
+{
+	if ((g->n_held & (g->n_held - 1)) == 0) /* full at each power of two */
+		g->held = mem_resize(g->held, (g->n_held ? 2 * g->n_held : 1) * sizeof(*g->held));
+	g->held[g->n_held++] = note_ref(note);
+	g->held_bytes += note->n;
+}
+
+bool reread_hold(struct reread *r, struct sub *sub, struct note *note)
+{
+	struct reading *g = sub->topic->reading;
+
+	if (g->state != READING_SENT || g->useless || !waits(sub))
+		return false;
+	if (g->n_held && g->held[g->n_held - 1] == note)
+		return true; /* held once for all that wait */
+	if (g->held_bytes + note->n > r->settings.held_bytes) {
+		give_up(r, g);
+		return false;
+	}
+	hold(g, note);
+	return true;
+}
+
+void reread_pause(struct reread *r)
+{
+	struct reading *g;
+
+	r->started = false;
+	TAILQ_FOREACH (g, &r->working, of_queue) {
+		if (g->topic && g->state == READING_SENT)
+			give_up(r, g);
+	}
+}
+
+/* ---- who wishes what ---- */
+
+void reread_initial(struct reread *r, struct sub *sub)
+{
+	struct reading *g = reading_of(r, sub->topic, true);
+
+	if (g->state != READING_SENT) {
+		wish(g, sub, SUB_INITIAL);
+	} else if (sub->wish != SUB_INITIAL) {
+		/* What the reading brings may be older than this wish, which is for the next one. A
+		 * resync that was due comes with that. */
+		if (waits(sub))
+			push_held(r, g, sub->peer, 0, g->n_held);
+		wish(g, sub, SUB_INITIAL_LATER);
+	}
+}
+
+void reread_forget(struct reread *r, struct sub *sub, bool leaves)
+{
+	struct reading *g = sub->topic->reading;
+
+	if (sub->wish == SUB_NO_WISH)
+		return;
+	/* A pattern of the client may match them as well. */
+	if (waits(sub) && !leaves)
+		push_held(r, g, sub->peer, 0, g->n_held);
+	sub->wish = SUB_NO_WISH;
+	if (--g->wishes)
+		return;
+	g->topic->reading = NULL;
+	g->topic = NULL;
+	if (g->state != READING_QUEUED)
+		return; /* freed when the router lets go of it */
+	dequeue(r, g);
+	free_reading(r, g);
+}
+
+/* ---- the answer ---- */
+
+/* A line made once for all that get it. */
+struct outcome {
+	uint64_t value_hash;
+	size_t place; /* the held changes that come before the value */
+	struct note *initial, *resync, *gap;
+};
+
+static uint64_t told_last(const struct reading *g, const struct sub *sub)
+{
+	return g->changes > sub->told_at ? g->last_value : sub->told;
+}
+
+/* Behind the last held change that the value equals. */
+static size_t place_of_value(const struct reading *g, uint64_t value_hash)
+{
+	size_t i = g->n_held;
+
+	while (i && g->held[i - 1]->value_hash != value_hash)
+		i--;
+	return i;
+}
+
+static void tell_initial(struct reread *r, struct reading *g, const struct outcome *o,
+			 struct sub *sub)
+{
+	push_held(r, g, sub->peer, 0, o->place);
+	fanout_push(r->fanout, sub->peer, o->initial);
+	push_held(r, g, sub->peer, o->place, g->n_held);
+}
+
+/* One of the held changes may bring the value: then it is told by that. */
+static void tell_resync(struct reread *r, struct reading *g, const struct outcome *o,
+			struct sub *sub)
+{
+	if (!o->place && told_last(g, sub) != o->value_hash) {
+		r->stats->resyncs++;
+		fanout_push(r->fanout, sub->peer, o->resync);
+	}
+	push_held(r, g, sub->peer, 0, g->n_held);
+}
+
+/* What whoever has waited was told last. */
+static uint64_t told_now(const struct reading *g, const struct outcome *o, const struct sub *sub)
+{
+	if (g->n_held)
+		return g->held[g->n_held - 1]->value_hash;
+	return o->gap ? told_last(g, sub) : o->value_hash;
+}
+
+static void tell(struct reread *r, struct reading *g, const struct outcome *o, struct sub *sub)
+{
+	if (o->gap) {
+		push_held(r, g, sub->peer, 0, g->n_held);
+		fanout_push(r->fanout, sub->peer, o->gap);
+	} else if (sub->wish == SUB_INITIAL) {
+		tell_initial(r, g, o, sub);
+	} else {
+		tell_resync(r, g, o, sub);
+	}
+	sub->told = told_now(g, o, sub);
+	sub->told_at = g->topic->changes;
+	sub->wish = SUB_NO_WISH;
+	g->wishes--;
+}
+
+/* fanout_push() frees nothing and changes no list of receivers. */
+static void tell_all(struct reread *r, struct reading *g, const struct outcome *o)
+{
+	struct topic *t = g->topic;
+
+	for (uint32_t i = 0; i < t->n; i++) {
+		if (waits(t->receivers[i].sub))
+			tell(r, g, o, t->receivers[i].sub);
+	}
+	drop_held(g);
+}
+
+static struct note *take_note(struct reread *r)
+{
+	struct span line = buf_span(&r->scratch);
+	struct note *note = note_new(line.n, (struct span){0});
+
+	memcpy(note->text, line.p, line.n);
+	buf_take(&r->scratch, line.n);
+	return note;
+}
+
+static void tell_value(struct reread *r, struct reading *g, const struct json_value *value)
+{
+	struct span key = topic_text(g->topic);
+	int64_t now = r->wall_ms();
+	struct outcome o = {.value_hash = change_value_hash(value, r->subs->seed)};
+
+	o.place = place_of_value(g, o.value_hash);
+	notice_value(&r->scratch, key, value->text, now, NOTICE_INITIAL);
+	o.initial = take_note(r);
+	notice_value(&r->scratch, key, value->text, now, NOTICE_RESYNC);
+	o.resync = take_note(r);
+	tell_all(r, g, &o);
+	note_unref(o.initial);
+	note_unref(o.resync);
+}
+
+static void tell_gap(struct reread *r, struct reading *g)
+{
+	struct outcome o = {0};
+
+	r->stats->gaps++;
+	notice_key_gap(&r->scratch, topic_text(g->topic));
+	o.gap = take_note(r);
+	tell_all(r, g, &o);
+	note_unref(o.gap);
+}
+
+/* The reading begins anew. */
+static void retry(struct reread *r, struct reading *g)
+{
+	give_up(r, g);
+	enqueue(r, g);
+}
+
+/* Those that wait have been told. Those that came too late have their turn. */
+static void finish(struct reread *r, struct reading *g)
+{
+	struct topic *t = g->topic;
+
+	if (!g->wishes) {
+		free_reading(r, g);
+		return;
+	}
+	g->tries = 0;
+	g->hurry = true;
+	for (uint32_t i = 0; i < t->n; i++) {
+		if (t->receivers[i].sub->wish == SUB_INITIAL_LATER)
+			t->receivers[i].sub->wish = SUB_INITIAL;
+	}
+	enqueue(r, g);
+}
+
+static void failed(struct reread *r, struct reading *g)
+{
+	if (++g->tries < TRIES) {
+		retry(r, g);
+		return;
+	}
+	tell_gap(r, g);
+	finish(r, g);
+}
+
+static void answered(struct reread *r, struct reading *g, const struct wire_frame *answer)
+{
+	static const struct json_value nothing = {.type = JSON_NULL};
+	bool found = answer->code == CODE_OK && answer->value.text.p;
+
+	if (g->useless) {
+		retry(r, g);
+	} else if (answer->code >= CODE_FAULT) {
+		failed(r, g);
+	} else if (found || answer->code == CODE_NOT_FOUND) {
+		tell_value(r, g, found ? &answer->value : &nothing);
+		finish(r, g);
+	} else {
+		tell_gap(r, g);
+		finish(r, g);
+	}
+}
+
+void reread_end(struct reread *r, void *reading, enum router_read_end end,
+		const struct wire_frame *answer, int64_t now)
+{
+	struct reading *g = reading;
+
+	r->at_work--;
+	TAILQ_REMOVE(&r->working, g, of_queue);
+	if (!g->topic) {
+		free_reading(r, g);
+	} else if (end == ROUTER_READ_ANSWERED) {
+		answered(r, g, answer);
+	} else if (end == ROUTER_READ_FAILED) {
+		failed(r, g);
+	} else {
+		retry(r, g);
+	}
+	reread_pump(r, now);
+}

@@ -1,0 +1,138 @@
+/* subs.h - who is subscribed to what, and what the service has been asked to tell.
+ *
+ * A topic is a key or a pattern that somebody is subscribed to, or waits to be, or that the present
+ * token lists; a sub ties a client to a topic. Finding the topics of a change is one look-up by the
+ * hash of its key, and one walk along the key for the patterns by their literal beginning
+ * (radix.h). A topic's receivers lie in one array, so that a change for ten thousand of them runs
+ * through memory in order.
+ *
+ * It also knows the two lists that matter while a token is replaced: what the present token covers,
+ * and what the next one will (cover.h). A topic that nobody wants any more stays as long as a token
+ * lists it by itself, so that subscribing again needs no new token; a token has room for few.
+ *
+ * Owns topics, subs and lists. Decides nothing: limits, answers and lines are feed.h's and
+ * fanout.h's. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "cover.h"
+#include "map.h"
+#include "pending.h"
+#include "radix.h"
+
+enum topic_kind { TOPIC_KEY, TOPIC_PATTERN, TOPIC_KIND_N };
+
+struct receiver {
+	struct peer *peer;
+	struct sub *sub;
+};
+
+struct topic {
+	struct map_node by_text; /* subs::topics of its kind */
+	enum topic_kind kind;
+	bool covered, covered_next; /* by the present token, by the next one */
+	bool listed, listed_next;   /* ... and by itself, not by a glob */
+	bool left_out;              /* there was no room for it in the list that was made last */
+	uint32_t n, size;           /* receivers */
+	struct receiver *receivers;
+	uint32_t n_joins;             /* feed: requests that wait for it */
+	uint64_t batch;               /* feed: the last list that such requests are part of */
+	uint64_t ending;              /* feed: the last unsubscribe that named it */
+	uint64_t sequence;            /* later topics were made later */
+	LIST_ENTRY(topic) of_literal; /* of a pattern: those with the same literal beginning */
+
+	/* Of a key: what its subscribers know. */
+	uint64_t changes;        /* that were handed on */
+	uint64_t last_value;     /* value hash of the last of them; 0: none */
+	struct reading *reading; /* reread: while the key is read for some of them; or NULL */
+
+	uint32_t text_n;
+	char text[]; /* decoded */
+};
+
+LIST_HEAD(topic_list, topic);
+
+/* What a subscriber of a key still has to be told, once the key was read. */
+enum sub_wish {
+	SUB_NO_WISH,
+	SUB_INITIAL,       /* its value */
+	SUB_INITIAL_LATER, /* the same; the reading that is on its way was sent too early */
+	SUB_RESYNC,        /* its value, if that is not what the client was told last */
+	SUB_WISH_N
+};
+
+struct sub {
+	struct map_node by_pair; /* subs::pairs */
+	struct topic *topic;
+	struct peer *peer;
+	LIST_ENTRY(sub) of_peer; /* peer::subs */
+	uint32_t place;          /* in topic::receivers */
+	enum sub_wish wish;      /* reread */
+	/* What the client was last told of the key: `told` if topic::changes is still told_at, else
+	 * topic::last_value. 0: nothing. */
+	uint64_t told, told_at;
+};
+
+struct subs {
+	uint64_t seed;
+	struct map topics[TOPIC_KIND_N];
+	struct map pairs;
+	struct radix globs;        /* patterns, by their literal beginning */
+	size_t live[TOPIC_KIND_N]; /* topics with at least one receiver */
+	size_t n;                  /* subs */
+	size_t bytes;              /* of memory, about */
+	size_t left_out;           /* live topics that the present token does not cover */
+	uint64_t sequence;
+	struct cover current, next;
+	bool has_next;
+};
+
+void subs_init(struct subs *s, uint64_t seed);
+void subs_fini(struct subs *s); /* all peers have left */
+
+static inline struct span topic_text(const struct topic *t)
+{
+	return (struct span){t->text, t->text_n};
+}
+
+/* The hash that topics of keys are found by: that of change.h. */
+uint64_t subs_hash(const struct subs *s, struct span text);
+
+struct topic *subs_find_topic(const struct subs *s, enum topic_kind kind, struct span text,
+			      uint64_t hash);
+/* The same, made if it is not there. Whoever does not use it says subs_release(). */
+struct topic *subs_topic(struct subs *s, enum topic_kind kind, struct span text);
+void subs_release(struct subs *s, struct topic *t); /* freed, if nothing needs it */
+
+struct sub *subs_find(const struct subs *s, const struct peer *peer, const struct topic *t);
+struct sub *subs_add(struct subs *s, struct peer *peer, struct topic *t); /* not yet there */
+void subs_remove(struct subs *s, struct sub *sub);
+
+/* Calls visit with each pattern's topic that matches the key and has receivers. */
+void subs_match_patterns(const struct subs *s, struct span key,
+			 void (*visit)(void *owner, struct topic *t), void *owner);
+
+/* All topics, in no order; as map_walk(). The last one may be released. */
+struct topic_walk {
+	enum topic_kind kind;
+	struct map_walk walk;
+};
+struct topic *subs_walk(const struct subs *s, struct topic_walk *w);
+
+/* Makes the list of the next token: of all topics that have receivers or whose batch is this one.
+ * Appends it to *list as a JSON array; returns how many strings it has. What there is no room for
+ * is marked left_out. */
+size_t subs_make_list(struct subs *s, uint64_t batch, size_t budget, struct buf *list);
+/* The list that was made last is in force now: calls lost with each topic that has receivers and is
+ * not covered any more. */
+void subs_accept_list(struct subs *s, void (*lost)(void *owner, struct topic *t), void *owner);
+/* It will never be. */
+void subs_reject_list(struct subs *s);
+/* None is in force, and none was made. */
+void subs_forget_lists(struct subs *s);
+
+/* Does the token in force bring the changes of this key? */
+bool subs_covers_key(const struct subs *s, struct span key, uint64_t hash);

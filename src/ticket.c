@@ -1,0 +1,295 @@
+#include "ticket.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "json.h"
+#include "link.h"
+#include "mem.h"
+
+enum {
+	LIST_MAX = 8 << 20,   /* bytes, however little a token grows with its list */
+	LIST_MIN = 64,        /* a list that is shorter tells nothing about how tokens grow */
+	TOKEN_MIN = 512,      /* no service is taken to refuse such a short one for its length */
+	TOKEN_OVERHEAD = 240, /* bytes of a token that are not its list: a guess */
+	RENEW_NUMERATOR = 3,  /* a token is renewed after three quarters of its life */
+	RENEW_DENOMINATOR = 4,
+	HTTP_UNAUTHORIZED = 401,
+	HTTP_FORBIDDEN = 403,
+	HTTP_TIMEOUT = 408,
+	HTTP_URI_TOO_LONG = 414,
+	HTTP_TOO_MANY = 429,
+	HTTP_HEADER_TOO_LARGE = 431,
+};
+
+struct ticket {
+	struct minter *minter;
+	struct token_request *request; /* or NULL */
+	struct event *nothing;         /* tells in the next turn that no token is needed */
+	char *key, *prefix;            /* key: secret */
+	struct buf access;             /* a JSON string */
+	unsigned fields;
+	int64_t lifetime_ms;
+	const struct ticket_ops *ops;
+	void *owner;
+	struct stats *stats;
+
+	char *path, *key_path; /* secret; or NULL */
+	int64_t asked_at;      /* boot clock: a token is no younger than its request */
+	int64_t born_at;       /* of the token in path */
+
+	size_t token_max; /* bytes of a token in a path, percent-encoded */
+	double growth;    /* bytes of a token for each of its list */
+	size_t list_n;    /* bytes of the list that was sent last */
+};
+
+/* ---- paths ---- */
+
+static void wipe(char **secret)
+{
+	if (*secret)
+		mem_wipe(*secret, strlen(*secret));
+	free(*secret);
+	*secret = NULL;
+}
+
+/* prefix/ws?name=secret, percent-encoded but for what never needs it. */
+static char *make_path(const char *prefix, const char *name, const char *secret)
+{
+	static const char plain[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
+	static const char digits[] = "0123456789ABCDEF";
+	char *path = mem_alloc(strlen(prefix) + strlen(name) + 3 * strlen(secret) + 8), *to = path;
+
+	to += sprintf(to, "%s/ws?%s=", prefix, name);
+	for (const char *p = secret; *p; p++) {
+		if (strchr(plain, *p)) {
+			*to++ = *p;
+		} else {
+			*to++ = '%';
+			*to++ = digits[(unsigned char)*p >> 4];
+			*to++ = digits[(unsigned char)*p & 15];
+		}
+	}
+	*to = '\0';
+	return path;
+}
+
+const char *ticket_key_path(struct ticket *t)
+{
+	if (!t->key_path)
+		t->key_path = make_path(t->prefix, "apiKey", t->key);
+	return t->key_path;
+}
+
+const char *ticket_path(struct ticket *t)
+{
+	if (t->path && clock_boot_ms() >= ticket_expires_at(t))
+		wipe(&t->path);
+	return t->path;
+}
+
+int64_t ticket_renew_at(const struct ticket *t)
+{
+	return t->born_at + t->lifetime_ms / RENEW_DENOMINATOR * RENEW_NUMERATOR;
+}
+
+int64_t ticket_expires_at(const struct ticket *t)
+{
+	return t->born_at + t->lifetime_ms;
+}
+
+/* ---- how long a list may be ---- */
+
+static size_t token_overhead(const struct ticket *t)
+{
+	return TOKEN_OVERHEAD + buf_len(&t->access) * 3 / 2;
+}
+
+static size_t budget(const struct ticket *t)
+{
+	double room = (double)t->token_max - (double)token_overhead(t);
+	double most = t->growth > 0 ? room / t->growth : LIST_MAX;
+
+	if (most > LIST_MAX)
+		return LIST_MAX;
+	return most > 2 ? (size_t)most : 2;
+}
+
+/* A list of so many bytes has made a token of so many. */
+static void learn(struct ticket *t, size_t token_n)
+{
+	double grown = (double)token_n - (double)token_overhead(t);
+
+	if (t->list_n < LIST_MIN)
+		return;
+	t->growth = grown > 0 ? grown / (double)t->list_n * 1.02 : 0;
+}
+
+/* It was too long all the same: the next one is shorter, whatever was learnt. */
+static void shrink(struct ticket *t, size_t token_n)
+{
+	double least = (double)token_n / (double)(t->list_n ? t->list_n : 1);
+
+	if (t->growth < least)
+		t->growth = least;
+	if (budget(t) >= t->list_n)
+		t->growth = t->growth * 1.25 + 0.01;
+}
+
+bool ticket_was_refused(struct ticket *t, int http_status)
+{
+	size_t n = t->path ? strlen(t->path) : 0;
+	bool too_long =
+		(http_status == HTTP_URI_TOO_LONG || http_status == HTTP_HEADER_TOO_LARGE) &&
+		n > TOKEN_MIN;
+
+	wipe(&t->path);
+	if (!too_long)
+		return false;
+	t->token_max = n * 3 / 4 > TOKEN_MIN ? n * 3 / 4 : TOKEN_MIN;
+	return true;
+}
+
+/* ---- minting ---- */
+
+static void tell(struct ticket *t, enum ticket_verdict verdict, const char *why, int retry_after_s)
+{
+	struct ticket_answer answer = {verdict, why, retry_after_s};
+
+	t->ops->answer(t->owner, &answer);
+}
+
+static enum ticket_verdict verdict_of(const struct token_answer *answer)
+{
+	int status = answer->http_status;
+
+	if (status == HTTP_UNAUTHORIZED || status == HTTP_FORBIDDEN)
+		return TICKET_UNAUTHORIZED;
+	if (status / 100 == 4 && status != HTTP_TIMEOUT && status != HTTP_TOO_MANY)
+		return TICKET_REFUSED;
+	return TICKET_FAILED;
+}
+
+static void take_token(struct ticket *t, const char *token)
+{
+	char *path = make_path(t->prefix, "token", token);
+	size_t n = strlen(path);
+
+	t->stats->tokens_minted++;
+	learn(t, n);
+	if (n > t->token_max || n > link_path_max()) {
+		wipe(&path);
+		shrink(t, n);
+		tell(t, TICKET_TOO_LONG, "the service's token is too long for a request line", -1);
+		return;
+	}
+	wipe(&t->path);
+	t->path = path;
+	t->born_at = t->asked_at;
+	if (ticket_path(t))
+		tell(t, TICKET_READY, NULL, -1);
+	else
+		tell(t, TICKET_FAILED, "the token took longer than it lasts", -1);
+}
+
+static void on_token(void *owner, const struct token_answer *answer)
+{
+	struct ticket *t = owner;
+
+	t->request = NULL;
+	if (answer->token) {
+		take_token(t, answer->token);
+		return;
+	}
+	t->stats->token_failures++;
+	tell(t, verdict_of(answer), answer->why, answer->retry_after_s);
+}
+
+static void on_nothing(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	tell(arg, TICKET_NONE, NULL, -1);
+}
+
+void ticket_ask(struct ticket *t)
+{
+	struct buf list = {0};
+	struct token_wish wish = {.api_key = t->key, .fields = t->fields};
+
+	if (!t->ops->make_list(t->owner, budget(t), &list)) {
+		buf_release(&list);
+		event_active(t->nothing, EV_TIMEOUT, 1);
+		return;
+	}
+	wish.subscribe = buf_span(&list);
+	wish.access_pattern = buf_span(&t->access);
+	t->list_n = buf_len(&list);
+	t->asked_at = clock_boot_ms();
+	t->request = token_mint(t->minter, &wish, on_token, t);
+	buf_release(&list);
+}
+
+void ticket_cancel(struct ticket *t)
+{
+	event_del(t->nothing);
+	if (t->request)
+		token_cancel(t->request);
+	t->request = NULL;
+}
+
+/* ---- */
+
+static void add_json_string(struct buf *out, const char *text)
+{
+	struct span plain = {text, strlen(text)};
+
+	buf_add(out, "\"", 1);
+	buf_grew(out, json_escape(plain, buf_room(out, 6 * plain.n)));
+	buf_add(out, "\"", 1);
+}
+
+static int count_fields(unsigned fields)
+{
+	return (fields & TOKEN_SUBSCRIBE_KEYS ? 1 : 0) +
+	       (fields & TOKEN_SUBSCRIBE_PATTERNS ? 1 : 0);
+}
+
+struct ticket *ticket_new(struct event_base *base, const struct ticket_settings *settings,
+			  const struct ticket_ops *ops, void *owner, struct stats *stats)
+{
+	struct ticket *t = mem_zalloc(sizeof(*t));
+
+	*t = (struct ticket){
+		.minter = minter_new(base, &settings->minter),
+		.nothing = event_new(base, -1, 0, on_nothing, t),
+		.key = mem_strdup(settings->api_key),
+		.prefix = mem_strdup(settings->minter.path_prefix),
+		.fields = settings->fields,
+		.lifetime_ms = settings->lifetime_ms,
+		.ops = ops,
+		.owner = owner,
+		.stats = stats,
+		.token_max = link_path_max(),
+		.growth = 4.0 / 3 * count_fields(settings->fields),
+	};
+	if (*settings->access_pattern)
+		add_json_string(&t->access, settings->access_pattern);
+	return t;
+}
+
+void ticket_free(struct ticket *t)
+{
+	ticket_cancel(t);
+	minter_free(t->minter);
+	event_free(t->nothing);
+	wipe(&t->path);
+	wipe(&t->key_path);
+	wipe(&t->key);
+	free(t->prefix);
+	buf_release(&t->access);
+	free(t);
+}
