@@ -198,8 +198,6 @@ static struct buf *answer_begin(struct pending *p)
 {
 	if (p->id_len == 0 && TAILQ_FIRST(&p->peer->ordered) != p)
 		return &p->answer;
-	if (!p->peer->out->own.p)
-		buf_room(&p->peer->out->own, OUTPUT_START);
 	return &p->peer->out->own;
 }
 
@@ -453,7 +451,8 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
 	}
 	struct span id = pending_id(p);
 	struct buf *out = answer_begin(p);
-	char *room = buf_room(out, wire_splice_max(frame, id));
+	size_t most = wire_splice_max(frame, id);
+	char *room = buf_room(out, out->p || most > OUTPUT_START ? most : OUTPUT_START);
 	buf_grew(out, wire_splice(frame, id, room));
 	r->stats->requests_answered++;
 	answer_done(r, p);

@@ -2,7 +2,8 @@
 
     Daemon       hpkvd in a folder of its own; its end is part of each test: exit status 0, no word of a sanitizer
     Sandbox      hpkv-sandbox, the service that behaves
-    FakeService  the service that does what a test tells it to, in this process, and remembers what it was sent
+    FakeService  the service that does what a test tells it to, in this process, and remembers what it was sent: it
+                 mints tokens, and tells changes to those whose token covers them
     Client       a local client: lines out, lines in
 
 Tests wait for events and never for time to pass. What can only be asked for is asked again until it is so:
@@ -17,6 +18,7 @@ import collections
 import functools
 import json
 import os
+import queue
 import re
 import resource
 import shutil
@@ -30,7 +32,9 @@ import tempfile
 import threading
 import time
 import unittest
+import urllib.parse
 
+import h11
 from wsproto import ConnectionType, WSConnection
 from wsproto import events as ws_events
 from wsproto.frame_protocol import Opcode
@@ -559,8 +563,64 @@ class Request:
         self.connection.send_text(text.replace("<id>", str(self.id)))
 
 
+class TokenRequest:
+    """A token that the daemon has asked for."""
+
+    def __init__(self, number, headers, body):
+        self.number = number # from 1 on
+        self.headers = headers
+        self.obj = json.loads(body)
+        self.list = self.obj.get("subscribePatterns", self.obj.get("subscribeKeys"))
+        self.token = None # what it was answered with
+
+
+def covers(listed, key):
+    """Does a token with this string in its list tell of the key? As doc/sandbox.md says."""
+    if listed.startswith("^"):
+        return re.search(listed, key) is not None
+    if "*" in listed:
+        return re.fullmatch(".*".join(map(re.escape, listed.split("*"))), key, re.S) is not None
+    return listed == key
+
+
+class Late:
+    """Does things in their order, each so many ms after it was asked to; at once while that is 0."""
+
+    def __init__(self):
+        self.ms = 0
+        self.waiting = None
+        self.lock = threading.Lock()
+
+    def do(self, action):
+        with self.lock:
+            if self.ms and not self.waiting:
+                self.waiting = queue.SimpleQueue()
+                threading.Thread(target=self._run, daemon=True).start()
+            if self.waiting: # once something was late, what comes behind it waits in the same line
+                self.waiting.put((time.monotonic() + self.ms / 1000, action))
+                return
+        action()
+
+    def _run(self):
+        while (entry := self.waiting.get()):
+            due, action = entry
+            time.sleep(max(0, due - time.monotonic()))
+            action()
+
+    def end(self):
+        with self.lock:
+            if self.waiting:
+                self.waiting.put(None)
+
+
 class Connection:
-    """One connection of the daemon, from accept to close."""
+    """One connection of the daemon, from accept to close.
+
+    late           delays all that goes out, late_changes only notifications, which pongs and answers then overtake:
+                   .ms, see Late
+    token, list    what it was opened with: None and [] without one
+    pong           answers pings; None: as the service does
+    """
 
     def __init__(self, service, sock):
         self.service = service
@@ -578,6 +638,11 @@ class Connection:
         self.may_read = threading.Event()
         self.may_read.set()
         self.text = ""
+        self.token, self.list = None, []
+        self.pong = None
+        self.late, self.late_changes = Late(), Late()
+        self.http = None # the parser, if it is for tokens
+        self.posted = bytearray() # a token request's body so far
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     # -- bytes
@@ -631,6 +696,8 @@ class Connection:
             raise
         finally:
             self.open = False
+            self.late.end()
+            self.late_changes.end()
             self.gone.set()
             self.service._notify()
 
@@ -642,11 +709,24 @@ class Connection:
             self.service._note("upgrades", head.split(" ")[1])
             self._write(self.service.raw_upgrade)
             return []
+        if not self.http and not self.target and plain.startswith(b"POST"):
+            self.http = h11.Connection(h11.SERVER)
+        if self.http:
+            return self._http_events(plain)
         self.ws.receive_data(plain)
         return list(self.ws.events())
 
+    def _http_events(self, plain):
+        self.http.receive_data(plain)
+        events = []
+        while (event := self.http.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
+            events.append(event)
+        return events
+
     def _handle(self, event):
-        if isinstance(event, ws_events.Request):
+        if self.http:
+            self._handle_http(event)
+        elif isinstance(event, ws_events.Request):
             self._upgrade(event)
         elif isinstance(event, ws_events.TextMessage):
             self.text += event.data
@@ -658,7 +738,7 @@ class Connection:
         elif isinstance(event, ws_events.Ping):
             self.pings += 1
             self.service._notify()
-            if self.service.pong:
+            if self.service.pong if self.pong is None else self.pong:
                 self.send_event(event.response())
         elif isinstance(event, ws_events.Pong):
             self.pongs += 1
@@ -668,10 +748,48 @@ class Connection:
             with self.lock:
                 if self.ws.state.name != "CLOSED":
                     self.send_event(event.response())
+            self.late.do(self.hang_up)
+
+    def _handle_http(self, event):
+        if isinstance(event, h11.Request):
+            if (event.method, event.target) != (b"POST", self.service.token_path.encode()):
+                self.service.faults.append(f"the daemon asks for {event.target!r}")
+            self.head = {name.decode(): value.decode() for name, value in event.headers}
+            self.posted = bytearray()
+        elif isinstance(event, h11.Data):
+            self.posted += event.data
+        elif isinstance(event, h11.EndOfMessage):
+            with self.service.changed:
+                request = TokenRequest(len(self.service.token_requests) + 1, self.head, bytes(self.posted))
+                self.service._note("token_requests", request)
+            request.connection = self
+            answer = self.service.mint(request)
+            if answer != "never":
+                self.answer_token(request, answer)
+        elif isinstance(event, h11.ConnectionClosed):
             self.hang_up()
+
+    def answer_token(self, request, answer):
+        """With a token, or with a refusal: (status, headers, body)."""
+        status, headers, body = 200, {"Content-Type": "application/json"}, answer
+        if isinstance(answer, str):
+            request.token = answer
+            self.service.tokens[answer] = request.list
+            body = json.dumps({"token": answer}).encode()
+        else:
+            status, headers, body = answer
+        headers = [*headers.items(), ("Content-Length", str(len(body)))]
+        with self.lock:
+            data = self.http.send(h11.Response(status_code=status, headers=headers))
+            data += self.http.send(h11.Data(data=body)) + self.http.send(h11.EndOfMessage())
+            self._write(data)
+            if self.http.our_state is h11.DONE and self.http.their_state is h11.DONE:
+                self.http.start_next_cycle()
 
     def _upgrade(self, event):
         self.target = event.target
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(event.target).query)
+        self.token = query.get("token", [None])[0]
         self.host = event.host
         self.headers = dict(event.extra_headers)
         self.service._note("upgrades", event.target)
@@ -686,11 +804,15 @@ class Connection:
             self.send_event(ws_events.RejectData(data=body))
             self.hang_up()
             return
+        self.list = self.service.tokens.get(self.token, [])
+        if self.service.prepare:
+            self.service.prepare(self)
         self.open = True
-        with self.lock:
-            data = self.ws.send(ws_events.AcceptConnection())
-            self._write(data + self.service.greeting)
-        self.service._note("connections", self)
+        with self.service.publishing: # from here on it is told of changes
+            with self.lock:
+                data = self.ws.send(ws_events.AcceptConnection())
+                self._send(data + self.service.greeting)
+            self.service._note("connections", self)
 
     def _request(self, text):
         request = Request(self, text)
@@ -703,14 +825,25 @@ class Connection:
 
     # -- for tests
 
+    def _send(self, data, late=None):
+        (late or self.late).do(lambda: self._write(data))
+
     def send_event(self, event):
         with self.lock:
-            self._write(self.ws.send(event))
+            self._send(self.ws.send(event))
 
     def send_text(self, text):
         self.send_frame(Opcode.TEXT, text.encode("utf-8"))
 
-    def send_frame(self, opcode, payload, *, final=True, first=None):
+    def send_change(self, text):
+        """A notification."""
+        late = self.late_changes if self.late_changes.ms or self.late_changes.waiting else None
+        self.send_frame(Opcode.TEXT, text.encode("utf-8"), late=late)
+
+    def covers(self, key):
+        return any(covers(listed, key) for listed in self.list)
+
+    def send_frame(self, opcode, payload, *, final=True, first=None, late=None):
         """Any frame, right or wrong. first: the first byte, if opcode and final don't say what a test wants."""
         head = bytes([int(opcode) | (0x80 if final else 0) if first is None else first])
         if len(payload) < 126:
@@ -719,7 +852,7 @@ class Connection:
             head += struct.pack("!BH", 126, len(payload))
         else:
             head += struct.pack("!BQ", 127, len(payload))
-        self._write(head + payload)
+        self._send(head + payload, late)
 
     def send_bytes(self, data):
         """Bytes behind the TLS, of no frame in particular."""
@@ -759,13 +892,24 @@ class FakeService:
     silent      accepts connections and says nothing, not even TLS
     pong        answers pings
     greeting    bytes of frames that go out together with the answered upgrade
+    mint        called with each TokenRequest: the token's text, or (status, headers, body), or "never": no answer
+    prepare     called with each Connection before its upgrade is answered with 101, to make it slow, say
+
+    An upgrade with a token that it has not minted is accepted: who wants it refused says so by upgrade.
     """
 
     def __init__(self, *, host="127.0.0.1", port=0, name="localhost", cert="server", tls=True, answer=echo,
-                 upgrade=None, raw_upgrade=None, silent=False, pong=True, greeting=b""):
+                 upgrade=None, raw_upgrade=None, silent=False, pong=True, greeting=b"", mint=None, prepare=None):
         self.answer, self.upgrade, self.raw_upgrade = answer, upgrade, raw_upgrade
         self.silent, self.pong, self.greeting = silent, pong, greeting
         self.host, self.port, self.name, self.tls = host, port, name, tls
+        self.mint = mint or (lambda request: f"token-{request.number}")
+        self.prepare = prepare
+        self.token_path = "/token/websocket"
+        self.token_requests = []
+        self.tokens = {} # minted ones, and their lists
+        self.publishing = threading.RLock() # a connection is told of a change wholly or not
+        self.clock = 1_700_000_000_000 # of changes: each has a timestamp of its own
         self.context = None
         if tls:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -849,7 +993,35 @@ class FakeService:
             connection.hang_up()
         return connections
 
+    # -- changes
+
+    def change(self, key, value, **members):
+        """The text of a notification, with a timestamp that no other has."""
+        with self.publishing:
+            self.clock += 1
+            return json.dumps({"type": "notification", "key": key, "value": value, "timestamp": self.clock} | members)
+
+    def publish(self, key, value, **members):
+        """Tells a change to all connections whose token covers the key; its text."""
+        with self.publishing:
+            text = self.change(key, value, **members)
+            self.publish_text(key, text)
+            return text
+
+    def publish_text(self, key, text):
+        with self.publishing:
+            for connection in self.audience(key):
+                connection.send_change(text)
+
+    def audience(self, key):
+        with self.changed:
+            return [c for c in self.connections if c.open and c.covers(key)]
+
     # -- what tests wait for
+
+    def wait_token_requests(self, n):
+        self.wait(lambda: len(self.token_requests) >= n, f"token request {n}")
+        return self.token_requests[n - 1]
 
     def wait(self, probe, what):
         with self.changed:

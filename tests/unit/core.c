@@ -641,11 +641,11 @@ static void a_later_request_for_the_same_key_follows(void **state)
 
 	(void)state;
 	inflight_init(&f, 8);
-	assert_false(inflight_has_key(&f, 7));
+	assert_null(inflight_last_of_key(&f, 7));
 	inflight_add(&f, a);
 	inflight_add(&f, b);
 	inflight_add(&f, range);
-	assert_true(inflight_has_key(&f, 7));
+	assert_ptr_equal(inflight_last_of_key(&f, 7), a);
 	assert_false(a->followed);
 	inflight_add(&f, c);
 	assert_true(a->followed);
@@ -653,7 +653,7 @@ static void a_later_request_for_the_same_key_follows(void **state)
 	assert_false(c->followed);
 	inflight_remove(&f, c, false);
 	inflight_remove(&f, a, false);
-	assert_false(inflight_has_key(&f, 7));
+	assert_null(inflight_last_of_key(&f, 7));
 	inflight_add(&f, a); /* again: nothing follows it now */
 	assert_false(a->followed);
 	inflight_remove(&f, a, true);

@@ -7,13 +7,13 @@
 #include "mem.h"
 #include "router.h"
 
-enum { PEERS = 3, FRAMES = 64 };
+enum { PEERS = 3, FRAMES = 64, LANE = 1 };
 
 /* A world around one router: what it sent, and what its peers were told. */
 struct world {
 	struct router *router;
 	struct stats stats;
-	struct buf out[PEERS];
+	struct outq out[PEERS];
 	struct peer peer[PEERS];
 	char *sent[FRAMES]; /* whole frames */
 	size_t n_sent;
@@ -57,8 +57,13 @@ static void world_wake_at(void *owner, int64_t at)
 	((struct world *)owner)->wake = at;
 }
 
-static const struct router_ops ops = {world_send, world_sendable, world_reconnect_ms, world_changed,
-				      world_wake_at};
+static const struct router_ops ops = {
+	.send = world_send,
+	.sendable = world_sendable,
+	.reconnect_ms = world_reconnect_ms,
+	.changed = world_changed,
+	.wake_at = world_wake_at,
+};
 
 static const struct router_settings usual = {
 	.max_in_flight = 8,
@@ -99,7 +104,7 @@ static void world_free(struct world *w)
 		router_leave(w->router, &w->peer[i], 0);
 	router_free(w->router);
 	for (int i = 0; i < PEERS; i++)
-		buf_release(&w->out[i]);
+		outq_fini(&w->out[i]);
 	for (size_t i = 0; i < w->n_sent; i++)
 		free(w->sent[i]);
 	free(w);
@@ -150,13 +155,13 @@ static void answer(struct world *w, size_t i, const char *value)
 static const char *told(struct world *w, int peer)
 {
 	static char text[8192];
-	struct span s = buf_span(&w->out[peer]);
+	struct span s = buf_span(&w->out[peer].own);
 
 	assert_true(s.n < sizeof(text));
 	if (s.n)
 		memcpy(text, s.p, s.n);
 	text[s.n] = '\0';
-	buf_take(&w->out[peer], s.n);
+	buf_take(&w->out[peer].own, s.n);
 	return text;
 }
 
@@ -183,7 +188,7 @@ static void an_answer_carries_the_clients_id(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":\"x\"}", 0);
 	assert_int_equal(w->n_sent, 1);
 	assert_non_null(strstr(w->sent[0], ",\"op\":1,\"key\":\"a\"}"));
@@ -208,7 +213,7 @@ static void long_ids_and_values_fit(void **state)
 		 "{\"op\":\"set\",\"key\":\"a\",\"value\":\"%s\",\"messageId\":\"%s\"}", value, id);
 	ask(w, 0, text, 0);
 	assert_true(w->peer[0].unsent_bytes > sizeof(struct pending) + LONG);
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	assert_non_null(strstr(w->sent[0], value));
 	answer(w, 0, "ok");
 	assert_non_null(strstr(told(w, 0), id));
@@ -220,7 +225,7 @@ static void a_repeated_or_unknown_answer_reaches_nobody(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	answer(w, 0, "1");
 	told(w, 0);
@@ -240,7 +245,7 @@ static void answers_without_an_id_keep_the_order_of_their_requests(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	router_say(w->router, &w->peer[0], SPAN("local\n"), false);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
@@ -266,7 +271,7 @@ static void errors_without_an_id_keep_the_order_too(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"1\",\"timeoutMs\":5}", 0);
 	router_expire(w->router, 5);
@@ -294,7 +299,7 @@ static void requests_wait_for_the_connection_and_then_time_out_unsent(void **sta
 	const char *text = told(w, 0);
 	assert_non_null(strstr(text, "\"reason\":\"upstream_down\",\"executed\":\"no\","
 				     "\"retryAfterMs\":70,\"messageId\":1}\n"));
-	router_up(w->router, 151);
+	router_up(w->router, LANE, 151);
 	assert_int_equal(w->n_sent, 1);
 	answer(w, 0, "ok");
 	assert_int_equal(router_expire(w->router, 2000), -1);
@@ -306,7 +311,7 @@ static void a_sent_request_times_out_and_frees_its_place(void **state)
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":10}",
 	    0);
 	ask(w, 1, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2}", 0);
@@ -326,7 +331,7 @@ static void one_that_never_got_a_place_is_told_so(void **state)
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
 	ask(w, 1, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"1\",\"messageId\":2,\"timeoutMs\":10}",
 	    0);
@@ -340,14 +345,14 @@ static void a_lost_connection_fails_writes_and_repeats_reads(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
 	ask(w, 0, "{\"op\":\"range\",\"key\":\"a\",\"endKey\":\"z\",\"messageId\":3}", 0);
-	router_down(w->router);
+	router_down(w->router, LANE, 0);
 	assert_error(w, 0, "outcome_unknown", "unknown", "1");
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\",\"messageId\":4}", 0);
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	assert_int_equal(w->n_sent, 6);
 	assert_non_null(strstr(w->sent[3], "\"op\":1,\"key\":\"b\""));
 	assert_non_null(strstr(w->sent[4], "\"op\":5"));
@@ -364,19 +369,19 @@ static void a_read_that_a_write_has_overtaken_is_not_repeated(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	ask(w, 1, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":9}",
 	    0); /* somebody else's: no matter */
-	router_down(w->router);
+	router_down(w->router, LANE, 0);
 	assert_string_equal(told(w, 0), "");
 	told(w, 1);
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	/* The same key, written with an escape. */
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"\\u0061\",\"value\":\"1\",\"messageId\":2}", 0);
 	answer(w, 3, "done");
 	told(w, 0);
-	router_down(w->router);
+	router_down(w->router, LANE, 0);
 	assert_error(w, 0, "outcome_unknown", "unknown", "1");
 	assert_int_equal(w->n_sent, 4);
 	world_free(w);
@@ -387,15 +392,15 @@ static void a_read_behind_an_answered_read_is_not_repeated(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
 	answer(w, 1, "2");
 	told(w, 0);
-	router_down(w->router);
+	router_down(w->router, LANE, 0);
 	assert_error(w, 0, "outcome_unknown", "unknown", "1");
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	assert_int_equal(w->n_sent, 4); /* the third again */
 	answer(w, 3, "3");
 	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"3\",\"messageId\":3}\n");
@@ -407,9 +412,9 @@ static void a_repeated_read_that_runs_out_of_time_has_an_unknown_outcome(void **
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
-	router_down(w->router);
+	router_down(w->router, LANE, 0);
 	router_expire(w->router, 1000);
 	assert_error(w, 0, "outcome_unknown", "unknown", "1");
 	world_free(w);
@@ -424,7 +429,7 @@ static void clients_take_turns(void **state)
 	char text[100];
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	for (int i = 0; i < 4; i++) {
 		snprintf(text, sizeof(text), line[0], i);
 		ask(w, 0, text, 0);
@@ -446,7 +451,7 @@ static void a_full_network_holds_requests_back(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	w->sendable = false;
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	assert_int_equal(w->n_sent, 0);
@@ -467,7 +472,7 @@ static void a_rate_limit_spaces_requests_and_refuses_the_late_ones(void **state)
 	settings.rate_limit = 10;
 	struct world *w = world_with(&settings);
 	assert_true(router_pace(w->router) == 10);
-	router_up(w->router, 1000);
+	router_up(w->router, LANE, 1000);
 	for (int i = 1; i <= 5; i++) {
 		char line[100];
 		snprintf(line, sizeof(line), "{\"op\":\"get\",\"key\":\"a\",\"messageId\":%d}", i);
@@ -506,7 +511,7 @@ static void a_request_that_the_service_refused_is_sent_again(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
 	refuse(w, 0, 10);
 	assert_string_equal(told(w, 0), "");
@@ -526,7 +531,7 @@ static void one_that_is_refused_all_its_time_ends_as_rate_limited(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":50}",
 	    0);
 	refuse(w, 0, 10);
@@ -541,7 +546,7 @@ static void one_that_a_later_one_has_followed_is_not_sent_again(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"2\",\"messageId\":2}", 0);
 	ask(w, 1, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"3\",\"messageId\":3}", 0);
@@ -577,7 +582,7 @@ static void while_paced_one_of_a_key_is_on_its_way(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	set_x(w, 0, 1, 0);
 	refuse(w, 0, 10);
 	set_x(w, 0, 2, 10);
@@ -602,7 +607,7 @@ static void one_that_waits_for_its_key_does_not_hold_up_others(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	set_x(w, 0, 1, 0);
 	refuse(w, 0, 10);
 	set_x(w, 0, 2, 10);
@@ -621,7 +626,7 @@ static void one_that_waits_for_its_key_is_refused_when_stopping(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	set_x(w, 0, 1, 0);
 	refuse(w, 0, 10);
 	set_x(w, 0, 2, 10);
@@ -658,7 +663,7 @@ static void a_client_with_a_full_pipeline_is_not_read(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	for (int i = 0; i < 4; i++) {
 		assert_true(router_may_read(w->router, &w->peer[0]));
 		ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
@@ -677,7 +682,7 @@ static void a_client_that_leaves_takes_its_unsent_requests_along(void **state)
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\"}", 0);
 	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":1}", 0);
@@ -698,7 +703,7 @@ static void answers_that_wait_for_their_turn_are_counted(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
 	router_say(w->router, &w->peer[0], SPAN("local\n"), false);
@@ -717,7 +722,7 @@ static void one_that_has_left_does_not_keep_its_places_for_long(void **state)
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"timeoutMs\":600000}", 0);
 	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":1,\"timeoutMs\":5000}", 0);
 	router_leave(w->router, &w->peer[0], 500);
@@ -735,7 +740,7 @@ static void an_unusable_answer_fails_its_request_alone(void **state)
 	char text[100];
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
 	snprintf(text, sizeof(text), "{\"messageId\":%llu,\"code\":", sent_id(w, 0));
@@ -753,7 +758,7 @@ static void stopping_refuses_what_waits_and_what_comes(void **state)
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
 	ask(w, 1, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":2}", 0);
 	router_stop(w->router);
@@ -784,7 +789,7 @@ static void the_owner_hears_of_each_line_and_each_answer(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"timeoutMs\":9}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
 	assert_changed(w, 0, 0);
@@ -811,7 +816,7 @@ static void the_owner_hears_when_what_waited_is_sent_or_refused(void **state)
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
 	ask(w, 2, "{\"op\":\"set\",\"key\":\"c\",\"value\":\"1\",\"messageId\":3}", 0);
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	assert_changed(w, 0, 1);
 	router_leave(w->router, &w->peer[0], 0);
 	answer(w, 0, "for nobody");
@@ -829,7 +834,7 @@ static void a_newcomer_waits_behind_those_that_wait(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	w->sendable = false;
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"first\"}", 0);
 	w->sendable = true; /* but nobody has said so yet */
@@ -848,7 +853,7 @@ static void an_unusable_frame_without_an_id_concerns_nobody(void **state)
 	struct wire_frame frame = {.kind = WIRE_UNUSABLE};
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	service_says(w, "{\"code\":\"x\"}", 0);
 	frame.id = sent_id(w, 0); /* a leftover: has_id says that there is none */
@@ -865,7 +870,7 @@ static void a_notification_is_counted_and_answers_nobody(void **state)
 	char text[200];
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	snprintf(text, sizeof(text),
 		 "{\"type\":\"notification\",\"key\":\"a\",\"value\":\"1\",\"messageId\":%llu}",
@@ -883,14 +888,14 @@ static void a_read_whose_client_has_left_is_not_repeated(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	router_leave(w->router, &w->peer[0], 0);
 	assert_int_equal(router_in_flight(w->router), 1);
-	router_down(w->router);
+	router_down(w->router, LANE, 0);
 	assert_int_equal(router_in_flight(w->router), 0);
 	assert_int_equal(router_waiting(w->router), 0);
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	assert_int_equal(w->n_sent, 1);
 	router_join(w->router, &w->peer[0]);
 	world_free(w);
@@ -901,8 +906,8 @@ static void nothing_is_sent_without_a_connection(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
-	router_down(w->router);
+	router_up(w->router, LANE, 0);
+	router_down(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
 	router_pump(w->router, 0);
 	assert_int_equal(w->n_sent, 0);
@@ -917,7 +922,7 @@ static void a_full_network_is_the_reason_that_is_told(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	w->sendable = false;
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	router_expire(w->router, 1000);
@@ -935,7 +940,7 @@ static void full_places_are_the_reason_that_is_told_whatever_the_pace(void **sta
 		settings.max_in_flight = 1;
 		settings.rate_limit = rates[i];
 		struct world *w = world_with(&settings);
-		router_up(w->router, 0);
+		router_up(w->router, LANE, 0);
 		ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 		ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2,\"timeoutMs\":500}", 0);
 		router_expire(w->router, 500);
@@ -950,7 +955,7 @@ static void one_that_expires_along_with_those_ahead_of_it_blames_the_places(void
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
 	ask(w, 1, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":2}", 0);
 	router_expire(w->router, 1000);
@@ -973,7 +978,7 @@ static void a_client_with_much_unsent_is_not_read(void **state)
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
 	assert_false(router_may_read(w->router, &w->peer[0]));
 	assert_true(router_may_read(w->router, &w->peer[1]));
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	assert_true(router_may_read(w->router, &w->peer[0]));
 	world_free(w);
 }
@@ -983,15 +988,15 @@ static void ranges_have_no_order_against_keys(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"range\",\"key\":\"a\",\"endKey\":\"z\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":2}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
 	answer(w, 2, "1");
 	told(w, 0);
-	router_down(w->router);
+	router_down(w->router, LANE, 0);
 	assert_error(w, 0, "outcome_unknown", "unknown", "2");
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	assert_int_equal(w->n_sent, 4);
 	assert_non_null(strstr(w->sent[3], "\"op\":5"));
 	world_free(w);
@@ -1002,13 +1007,13 @@ static void reads_of_one_key_are_repeated_in_their_order(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2}", 0);
-	router_down(w->router);
+	router_down(w->router, LANE, 0);
 	assert_string_equal(told(w, 0), "");
 	assert_int_equal(w->stats.requests_resent, 2);
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	assert_int_equal(w->n_sent, 4);
 	answer(w, 2, "1");
 	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"1\",\"messageId\":1}\n");
@@ -1025,7 +1030,7 @@ static void a_read_whose_answer_never_came_overtakes_nothing(void **state)
 	char text[100];
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2,\"timeoutMs\":10}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
@@ -1034,8 +1039,8 @@ static void a_read_whose_answer_never_came_overtakes_nothing(void **state)
 	snprintf(text, sizeof(text), "{\"messageId\":%llu}", sent_id(w, 2)); /* no code */
 	service_says(w, text, 10);
 	assert_error(w, 0, "bad_upstream", "unknown", "3");
-	router_down(w->router);
-	router_up(w->router, 10);
+	router_down(w->router, LANE, 0);
+	router_up(w->router, LANE, 10);
 	assert_int_equal(w->n_sent, 4);
 	answer(w, 3, "1");
 	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"1\",\"messageId\":1}\n");
@@ -1047,11 +1052,11 @@ static void a_repeated_read_goes_before_what_its_client_has_asked_since(void **s
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"2\",\"messageId\":2}", 0);
-	router_down(w->router);
-	router_up(w->router, 0);
+	router_down(w->router, LANE, 0);
+	router_up(w->router, LANE, 0);
 	answer(w, 1, "old");
 	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"old\",\"messageId\":1}\n");
 	assert_int_equal(w->n_sent, 3);
@@ -1065,12 +1070,12 @@ static void bytes_and_requests_out_are_counted(void **state)
 	size_t bytes = 0;
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"xyz\",\"messageId\":2}", 0);
-	router_down(w->router);
+	router_down(w->router, LANE, 0);
 	assert_int_equal(w->stats.requests_outcome_unknown, 1);
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	for (size_t i = 0; i < w->n_sent; i++)
 		bytes += strlen(w->sent[i]);
 	assert_int_equal(w->stats.requests_sent, 3);
@@ -1101,7 +1106,7 @@ static void one_that_has_left_keeps_its_own_time_when_that_is_sooner(void **stat
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"timeoutMs\":10}", 0);
 	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\"}", 0);
 	router_leave(w->router, &w->peer[0], 5);
@@ -1116,7 +1121,7 @@ static void a_client_that_leaves_takes_its_kept_answers_along(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
 	answer(w, 1, "b");
@@ -1135,7 +1140,7 @@ static void one_refused_for_want_of_room_keeps_the_order_and_is_counted(void **s
 	struct world *w = world_new(1, 256);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0); /* on its way: waits no more */
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\"}", 0);
@@ -1152,9 +1157,9 @@ static void stopping_tells_what_was_sent_before_that_it_may_have_been_executed(v
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
-	router_down(w->router);
+	router_down(w->router, LANE, 0);
 	assert_int_equal(router_waiting(w->router), 1);
 	router_stop(w->router);
 	assert_error(w, 0, "outcome_unknown", "unknown", "1");
@@ -1167,12 +1172,12 @@ static void nothing_is_sent_again_while_stopping(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	router_stop(w->router);
-	router_down(w->router);
+	router_down(w->router, LANE, 0);
 	assert_error(w, 0, "outcome_unknown", "unknown", "1");
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	router_pump(w->router, 0);
 	assert_int_equal(w->n_sent, 1);
 	assert_int_equal(w->stats.requests_resent, 0);
@@ -1184,7 +1189,7 @@ static void what_is_in_flight_may_still_be_answered_while_stopping(void **state)
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, 0);
+	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
 	router_stop(w->router);
