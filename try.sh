@@ -9,7 +9,7 @@ cd "$(dirname "$0")"
 source=$(pwd)
 build=$source/build-try
 install=yes keep=no
-dir='' sandbox='' daemon=''
+dir='' sandbox='' daemon='' watcher=''
 
 say() {
 	printf '%s\n' "$*"
@@ -26,8 +26,8 @@ clean_up() {
 	trap - EXIT
 	# Above 128 it was told to end.
 	[ "$status" = 0 ] || [ "$status" -gt 128 ] || show_logs
-	# shellcheck disable=SC2086 # either may be missing
-	[ -z "$daemon$sandbox" ] || { kill $daemon $sandbox; wait $daemon $sandbox; } 2>/dev/null || :
+	# shellcheck disable=SC2086 # any may be missing
+	[ -z "$daemon$sandbox" ] || { kill $watcher $daemon $sandbox; wait $watcher $daemon $sandbox; } 2>/dev/null || :
 	[ -z "$dir" ] || rm -rf "$dir"
 	exit "$status"
 }
@@ -115,6 +115,37 @@ ask() {
 	esac
 }
 
+# A client that stays: what it is sent goes to a file. It is there when its first line, the answer, is.
+watch() {
+	say "> $1"
+	mkfifo "$dir/asks"
+	socat - "UNIX-CONNECT:$socket" <"$dir/asks" >"$dir/watched" &
+	watcher=$!
+	exec 3>"$dir/asks"
+	printf '%s\n' "$1" >&3
+	wait_lines 1
+}
+
+wait_lines() {
+	tries=200
+	until [ "$(wc -l <"$dir/watched")" -ge "$1" ]; do
+		tries=$((tries - 1))
+		[ "$tries" -gt 0 ] || fail "what was watched did not come"
+		sleep 0.1
+	done
+}
+
+# Shows what it was sent, this many lines, and ends it.
+watched() {
+	wait_lines "$1"
+	say "(and the one that watches has got:)"
+	sed 's/^/< /' "$dir/watched"
+	exec 3>&-
+	kill "$watcher"
+	wait "$watcher" 2>/dev/null || :
+	watcher=''
+}
+
 tour() {
 	say
 	say "# Store a value, read it, merge something into it."
@@ -128,6 +159,11 @@ tour() {
 	say "# All keys from one to another."
 	ask '{"op":"set","key":"user:2","value":"Grace"}'
 	ask '{"op":"range","key":"user:","endKey":"user:~","limit":10}'
+	say "# Watch: every change of these keys from now on, whoever makes it."
+	watch '{"op":"subscribe","pattern":"user:*","messageId":"w"}'
+	ask '{"op":"patch","key":"user:1","value":{"city":"Paris"}}'
+	ask '{"op":"delete","key":"user:2"}'
+	watched 3
 	say "# How is it?"
 	ask '{"op":"status"}'
 	say

@@ -500,6 +500,21 @@ class Client:
         self.send(request)
         return self.answer()
 
+    def subscribe(self, **members):
+        """Subscribes to key, keys, pattern or patterns, and sees that it is live."""
+        answer = self.ask({"op": "subscribe"} | members)
+        assert answer["code"] == 200, answer
+
+    def unsubscribe(self, **members):
+        answer = self.ask({"op": "unsubscribe"} | members)
+        assert answer["code"] == 200, answer
+
+    def change(self):
+        """Key and value of the next line, which is a notification and nothing more."""
+        change = self.answer()
+        assert set(change) == {"type", "key", "value", "timestamp"}, change
+        return change["key"], change["value"]
+
     def at_end(self):
         """Waits for the end of file. False when something came before it."""
         try:
