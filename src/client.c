@@ -291,8 +291,9 @@ void clients_changed(struct clients *cs, struct peer *peer)
 	if (c->changed || (!peer_unread(peer) && !c->held && c->state == CLIENT_OPEN))
 		return;
 	c->changed = true;
+	if (TAILQ_EMPTY(&cs->changed))
+		event_active(cs->turn_end, EV_TIMEOUT, 1);
 	TAILQ_INSERT_TAIL(&cs->changed, c, of_change);
-	event_active(cs->turn_end, EV_TIMEOUT, 1);
 }
 
 static void wait_writable(struct client *c)
@@ -311,18 +312,27 @@ static void wait_writable(struct client *c)
 	event_add(c->write, &left);
 }
 
+/* Mostly it is one part, for which the kernel has less to do. */
+static ssize_t send_parts(int fd, struct iovec *iov, int parts)
+{
+	struct msghdr message = {.msg_iov = iov, .msg_iovlen = (size_t)parts};
+
+	if (parts == 1)
+		return send(fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL);
+	return sendmsg(fd, &message, MSG_NOSIGNAL);
+}
+
 /* Writes as much as the socket takes. False: the peer is gone. */
 static bool write_out(struct client *c)
 {
 	struct iovec iov[IOV_BATCH];
-	struct msghdr message = {.msg_iov = iov};
 
 	while (outq_len(&c->out)) {
 		size_t offered = 0;
-		message.msg_iovlen = (size_t)outq_iov(&c->out, iov, IOV_BATCH);
-		for (size_t i = 0; i < message.msg_iovlen; i++)
+		int parts = outq_iov(&c->out, iov, IOV_BATCH);
+		for (int i = 0; i < parts; i++)
 			offered += iov[i].iov_len;
-		ssize_t n = sendmsg(c->fd, &message, MSG_NOSIGNAL);
+		ssize_t n = send_parts(c->fd, iov, parts);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -355,11 +365,11 @@ static bool is_full(const struct client *c)
 static bool write_all(struct client *c)
 {
 	while (write_out(c)) {
-		if (!c->peer.lag || outq_len(&c->out) >= c->set->settings.output_soft)
+		size_t left = outq_len(&c->out);
+		if (!c->peer.lag || left >= c->set->settings.output_soft)
 			return true;
-		bool full = outq_len(&c->out) > 0;
 		c->set->ops->has_room(c->set->owner, &c->peer);
-		if (full)
+		if (left || outq_len(&c->out) == left)
 			return true;
 	}
 	return false;

@@ -66,9 +66,11 @@ static void drop_link(struct conn *c)
 
 static void end(struct conn *c, const struct link_end *link_end)
 {
+	char why[WHY_MAX]; /* whoever is told may free the connection, and then say why */
 	struct conn_end e = {
-		.was_open = c->open, .why = c->why, .retry_after_s = -1, .heard_ms = c->heard_at};
+		.was_open = c->open, .why = why, .retry_after_s = -1, .heard_ms = c->heard_at};
 
+	memcpy(why, c->why, sizeof(why));
 	if (link_end) {
 		e.http_status = link_end->http_status;
 		e.retry_after_s = link_end->retry_after_s;
@@ -276,6 +278,11 @@ struct conn *conn_new(const struct conn_place *place, const char *path, const st
 bool conn_is_open(const struct conn *c)
 {
 	return c->open;
+}
+
+int64_t conn_heard_ms(const struct conn *c)
+{
+	return c->heard_at;
 }
 
 void conn_send(struct conn *c, struct span head, struct span body)

@@ -36,7 +36,8 @@ struct conn;
 
 struct conn_end {
 	bool was_open;
-	const char *why;   /* a sentence without secrets, valid during the call */
+	const char *why;   /* a sentence without secrets, valid during the call, even if the
+			      connection is freed within */
 	int http_status;   /* of a refused upgrade; 0: none came */
 	int retry_after_s; /* -1: none given */
 	int close_code;    /* of the service's close frame; 0: none came */
@@ -61,6 +62,7 @@ struct conn *conn_new(const struct conn_place *place, const char *path, const st
 void conn_free(struct conn *c); /* at once; no callback any more */
 
 bool conn_is_open(const struct conn *c);
+int64_t conn_heard_ms(const struct conn *c);                        /* as conn_end::heard_ms */
 void conn_send(struct conn *c, struct span head, struct span body); /* as link_send(), while open */
 /* Is there room for more? If not, drained() follows. */
 bool conn_sendable(struct conn *c);

@@ -83,13 +83,14 @@ static void put_aside(struct fanout *f, struct peer *peer, struct note *note)
 	peer->lag_bytes = peer->lag->bytes;
 }
 
-/* Is there no more room for this client, even after its socket was offered what there is? */
+/* Is there no more room for this client, even after its socket was offered what there is? Answers
+ * that wait for others before them are not what it could have read. */
 static bool is_slow(struct fanout *f, struct peer *peer)
 {
-	if (peer_unread(peer) < f->output_soft)
+	if (outq_len(peer->out) < f->output_soft)
 		return false;
 	f->ops->flush(f->owner, peer);
-	return peer_unread(peer) >= f->output_soft;
+	return outq_len(peer->out) >= f->output_soft;
 }
 
 void fanout_push(struct fanout *f, struct peer *peer, struct note *note)
@@ -117,7 +118,7 @@ void fanout_catch_up(struct fanout *f, struct peer *peer)
 	struct note *note;
 	uint64_t skipped;
 
-	while (peer->lag && outq_len(peer->out) + peer->kept_bytes < f->output_soft) {
+	while (peer->lag && outq_len(peer->out) < f->output_soft) {
 		if (!lag_take(peer->lag, &note, &skipped)) {
 			drop_lag(peer);
 			return;

@@ -14,7 +14,8 @@
  * until it is used: on the average no call looks at more, whatever comes. An allowance that is used
  * up ends the search as if there were nothing further back, so that a change may be delivered
  * twice. Honest connections never get there: each mark is looked at once when the new connection
- * first speaks of its key, and once when its double comes. */
+ * first speaks of its key, once when its double comes, and at the move a few times, unless long
+ * runs of values repeat almost. */
 enum { LOOKS_PER_CHANGE = 16 };
 
 /* What is known of a change that one connection has brought and the other has not. */
@@ -54,7 +55,7 @@ struct key {
 
 struct handover {
 	struct handover_limits limits;
-	bool *stamps_shared;
+	struct handover_learned *learned;
 	const struct handover_ops *ops;
 	void *owner;
 	bool moved;
@@ -67,13 +68,14 @@ struct handover {
 	size_t dropped;
 };
 
-struct handover *handover_new(const struct handover_limits *limits, bool *stamps_shared,
-			      const struct handover_ops *ops, void *owner)
+struct handover *handover_new(const struct handover_limits *limits,
+			      struct handover_learned *learned, const struct handover_ops *ops,
+			      void *owner)
 {
 	struct handover *h = mem_zalloc(sizeof(*h));
 
 	h->limits = *limits;
-	h->stamps_shared = stamps_shared;
+	h->learned = learned;
 	h->ops = ops;
 	h->owner = owner;
 	TAILQ_INIT(&h->held);
@@ -218,22 +220,47 @@ static void deliver_first(struct handover *h, struct key *key)
 
 enum likeness { DIFFERENT, LOOSELY_SAME, SAME };
 
-/* Notes on the way if the two connections stamp alike. */
-static enum likeness compare(struct handover *h, const struct mark *mark,
-			     const struct change *change)
+static enum likeness likeness_of(const struct mark *one, const struct mark *other)
 {
-	int64_t a = mark->timestamp, b = change->timestamp;
+	int64_t a = one->timestamp, b = other->timestamp;
 
-	if (mark->value_hash != change->value_hash)
+	if (one->value_hash != other->value_hash)
 		return DIFFERENT;
-	if (a == b) {
-		if (a)
-			*h->stamps_shared = true;
+	if (a == b)
 		return SAME;
-	}
 	/* Unsigned, since the distance of any two need not fit. */
 	uint64_t apart = a < b ? (uint64_t)b - (uint64_t)a : (uint64_t)a - (uint64_t)b;
-	return !*h->stamps_shared && apart <= SAME_WITHIN_MS ? LOOSELY_SAME : DIFFERENT;
+	return apart <= SAME_WITHIN_MS ? LOOSELY_SAME : DIFFERENT;
+}
+
+/* By what is known of stamps. */
+static enum likeness compare(const struct handover *h, const struct mark *mark,
+			     const struct change *change)
+{
+	struct mark other = mark_of(change);
+	enum likeness likeness = likeness_of(mark, &other);
+
+	if (likeness == LOOSELY_SAME && h->learned->stamps != HANDOVER_STAMPS_UNLIKE)
+		return DIFFERENT;
+	return likeness;
+}
+
+/* A double was found; these are its stamps. */
+static void count_double(struct handover *h, int64_t one, int64_t other)
+{
+	struct handover_learned *learned = h->learned;
+
+	h->dropped++;
+	if (!one || !other)
+		return;
+	if (one != other) {
+		learned->stamps = HANDOVER_STAMPS_UNLIKE;
+		learned->equal = 0;
+		return;
+	}
+	learned->equal += learned->equal < ALIKE_AFTER;
+	if (learned->stamps != HANDOVER_STAMPS_UNLIKE || learned->equal == ALIKE_AFTER)
+		learned->stamps = HANDOVER_STAMPS_ALIKE;
 }
 
 /* The earliest mark that is as like to the change as is enough; failing that, the earliest that is
@@ -277,11 +304,12 @@ static struct mark *find_in_new(struct handover *h, const struct key *key,
 
 /* The new connection brings what the old one had brought. What comes before it in old_only is older
  * than the new connection, or was skipped by it. */
-static void drop_double(struct handover *h, struct key *key, const struct mark *mark)
+static void drop_double(struct handover *h, struct key *key, const struct mark *mark,
+			const struct change *change)
 {
+	count_double(h, mark->timestamp, change->timestamp);
 	forget_before(h, key, mark);
 	forget_first(h, key);
-	h->dropped++;
 	set_state(h, key, KEY_ALIGNED);
 }
 
@@ -295,8 +323,8 @@ static void deliver_held_double(struct handover *h, struct key *key, const struc
 	while (STAILQ_FIRST(&key->new_only) != mark)
 		deliver_first(h, key);
 	deliver(h, change);
+	count_double(h, mark->timestamp, change->timestamp);
 	release_first(h, key);
-	h->dropped++;
 	forget_all(h, key); /* older than the new connection */
 	set_state(h, key, KEY_ALIGNED);
 }
@@ -328,12 +356,92 @@ static int hold_new(struct handover *h, const struct change *change, bool covere
 	if (key->state == KEY_FRESH)
 		key->covered = covered;
 	if (mark) {
-		drop_double(h, key, mark);
+		drop_double(h, key, mark, change);
 		return 0;
 	}
 	if (key->state == KEY_FRESH || !STAILQ_EMPTY(&key->old_only))
 		set_state(h, key, KEY_UNALIGNED);
 	return hold(h, key, change);
+}
+
+/* ---- the move ---- */
+
+/* Do what is held and what the old one brought from here on agree as far as both reach? Compares
+ * values, since it is asked when stamps have failed to align the key. */
+static bool agrees(struct handover *h, const struct key *key, const struct mark *old)
+{
+	const struct mark *held = STAILQ_FIRST(&key->new_only);
+
+	while (old && held) {
+		if (!h->looks)
+			return false;
+		h->looks--;
+		if (likeness_of(old, held) == DIFFERENT)
+			return false;
+		old = STAILQ_NEXT(old, next);
+		held = STAILQ_NEXT(held, next);
+	}
+	return true;
+}
+
+/* The earliest in old_only from which on it agrees with what is held; NULL: none. */
+static struct mark *find_overlap(struct handover *h, const struct key *key)
+{
+	struct mark *m = STAILQ_FIRST(&key->old_only);
+
+	while (m && !agrees(h, key, m))
+		m = STAILQ_NEXT(m, next);
+	return m;
+}
+
+/* What is behind the overlap stays: in old_only as what the new one has yet to bring, in new_only
+ * to be delivered. Without one all of old_only is older than what is held. */
+static void align_by_values(struct handover *h, struct key *key)
+{
+	struct mark *overlap = find_overlap(h, key);
+
+	forget_before(h, key, overlap);
+	while (!STAILQ_EMPTY(&key->old_only) && !STAILQ_EMPTY(&key->new_only)) {
+		count_double(h, STAILQ_FIRST(&key->old_only)->timestamp,
+			     STAILQ_FIRST(&key->new_only)->timestamp);
+		forget_first(h, key);
+		release_first(h, key);
+	}
+	set_state(h, key, KEY_ALIGNED);
+}
+
+/* All of old_only is older than what is held. */
+static void align_as_older(struct handover *h, struct key *key)
+{
+	forget_all(h, key);
+	set_state(h, key, KEY_ALIGNED);
+}
+
+/* Shall values decide, for keys that stamps have not aligned? Many equal stamps in a row speak
+ * against it; if they were chance all the same, the next move knows better. */
+static bool values_decide(struct handover_learned *learned, bool waited)
+{
+	bool alike = learned->stamps == HANDOVER_STAMPS_ALIKE && learned->equal == ALIKE_AFTER;
+
+	if (waited && alike)
+		learned->equal = 0;
+	return waited && !alike;
+}
+
+static void align_all(struct handover *h, bool by_values)
+{
+	struct map_walk walk = {0};
+	struct map_node *node;
+
+	while ((node = map_walk(&h->keys, &walk))) {
+		struct key *key = map_entry(node, struct key, node);
+		if (key->state != KEY_UNALIGNED)
+			continue;
+		if (by_values)
+			align_by_values(h, key);
+		else
+			align_as_older(h, key);
+	}
 }
 
 /* ---- once the new connection is believed ---- */
@@ -357,7 +465,7 @@ static int deliver_new(struct handover *h, const struct change *change)
 	struct mark *mark = key ? find_in_old(h, key, change) : NULL;
 
 	if (mark) {
-		drop_double(h, key, mark);
+		drop_double(h, key, mark, change);
 		return 0;
 	}
 	deliver(h, change);
@@ -387,15 +495,15 @@ bool handover_aligned(const struct handover *h)
 	return h->unaligned == 0;
 }
 
-void handover_move(struct handover *h)
+void handover_move(struct handover *h, bool waited)
 {
+	if (!h->moved && h->unaligned)
+		align_all(h, values_decide(h->learned, waited));
+	else
+		align_all(h, false);
 	h->moved = true;
-	while (!TAILQ_EMPTY(&h->held)) {
-		struct key *key = TAILQ_FIRST(&h->held)->key;
-		forget_all(h, key); /* older than what is held: no doubles of these will come */
-		set_state(h, key, KEY_ALIGNED);
-		deliver_first(h, key);
-	}
+	while (!TAILQ_EMPTY(&h->held))
+		deliver_first(h, TAILQ_FIRST(&h->held)->key);
 }
 
 size_t handover_dropped(const struct handover *h)

@@ -18,14 +18,22 @@
  * the new one is up: when the answer is there, all that only the old one is told has come, if the
  * service keeps to the order of what it sends on one connection.
  *
- * Two changes are the same if change.h says so. Should the two connections stamp one change with
- * different times, which is not known of the service, then values decide as long as the times are
- * close: SAME_WITHIN_MS, and never again once two stamps were seen to be equal.
+ * Two changes are the same if change.h says so. Should the service stamp one change differently on
+ * each connection, which is not known of it, then no key is aligned by that. If the caller has
+ * waited for it in vain and moves, doubles are found by their values; they show how the service
+ * stamps (enum handover_stamps), and from then on values decide as long as the stamps are close.
  *
- * What cannot be told apart: a change that equals an earlier one of its key in value and timestamp
- * (while values decide: in value, within SAME_WITHIN_MS) may be taken for it. If the new one begins
- * a key with it, it may be lost; where such pairs abound, others of the key may come twice or out
- * of order as well.
+ * What can go wrong:
+ * - In each state a change that equals an earlier one of its key in value and stamp (UNLIKE: in
+ *   value, within SAME_WITHIN_MS) may be taken for it. If the new one begins a key with it, it may
+ *   be lost; where such pairs abound, others of the key may be lost, come twice or out of order.
+ * - A move after waiting goes by the values of the keys that are not aligned. If these repeat
+ *   within SAME_WITHIN_MS, as those of a key that toggles do, changes that the old one has not
+ *   brought may be taken for doubles: they are lost, perhaps some that follow too, and UNLIKE is
+ *   concluded wrongly.
+ * - In UNKNOWN and ALIKE, if the connections stamp differently for all that: what the old one has
+ *   brought and the new one brings after the move comes twice, unless the move found doubles of
+ *   some key.
  *
  * The time of a call is bounded on the average whatever the connections bring. No clock, no
  * descriptors, no parsing: delivered changes go to ops->deliver(). */
@@ -36,7 +44,25 @@
 
 #include "change.h"
 
-enum { SAME_WITHIN_MS = 5000 };
+enum {
+	SAME_WITHIN_MS = 5000,
+	ALIKE_AFTER = 32, /* doubles in a row with equal stamps: no chance any more */
+};
+
+/* How the service stamps one change on two connections, as far as doubles have shown. Those without
+ * stamps show nothing; equal stamps may be chance, so one pair that differs outweighs them. */
+enum handover_stamps {
+	HANDOVER_STAMPS_UNKNOWN, /* to be the same is to have the same value and stamp */
+	HANDOVER_STAMPS_ALIKE,   /* likewise */
+	HANDOVER_STAMPS_UNLIKE,  /* ... or the same value, and stamps within SAME_WITHIN_MS */
+};
+
+/* Kept by the caller from one handover to the next; zeroed in the beginning. */
+struct handover_learned {
+	enum handover_stamps stamps;
+	unsigned equal; /* how many of the last doubles had equal stamps in a row; ALIKE_AFTER at
+			   most */
+};
 
 struct handover;
 
@@ -51,12 +77,10 @@ struct handover_limits {
 };
 
 /* To be made before the new connection subscribes, so that what both are told is known of the old
- * one.
- *
- * stamps_shared: kept by the caller from one handover to the next, false in the beginning; set when
- * both connections were seen to stamp alike. */
-struct handover *handover_new(const struct handover_limits *limits, bool *stamps_shared,
-			      const struct handover_ops *ops, void *owner);
+ * one. learned outlives it. */
+struct handover *handover_new(const struct handover_limits *limits,
+			      struct handover_learned *learned, const struct handover_ops *ops,
+			      void *owner);
 void handover_free(struct handover *h); /* drops what is held */
 
 /* The connections bring a change; what has to outlive the call is copied. 0, or -ENOBUFS: there is
@@ -75,9 +99,15 @@ bool handover_aligned(const struct handover *h);
 
 /* From now on the new connection is believed. Delivers what is held, in the order in which it came.
  *
+ * waited: not all keys are aligned, although the old one had time to bring what the new one has.
+ * Then these keys are aligned by values, unless many stamps were seen to be alike: if what the old
+ * one brought agrees from some change on with what is held from the first on, as far as both reach,
+ * in value and within SAME_WITHIN_MS, these are doubles; the earliest such change counts. Else, or
+ * if there is none, all that the old one brought of the key is taken to be older than what is held.
+ *
  * After it the old one may still bring changes while it finishes: of a key about which the new one
  * has said nothing so far they are delivered (and known, should the new one bring them too), others
  * are dropped. */
-void handover_move(struct handover *h);
+void handover_move(struct handover *h, bool waited);
 
 size_t handover_dropped(const struct handover *h); /* changes that came a second time */

@@ -12,10 +12,10 @@
 #include "alarm.h"
 #include "clock.h"
 #include "conn.h"
-#include "handover.h"
 #include "link.h"
 #include "log.h"
 #include "mem.h"
+#include "relay.h"
 #include "ticket.h"
 
 enum {
@@ -28,8 +28,6 @@ enum {
 	LINGER_MS = 5000, /* an old lane may be late by so much */
 	LATE_MS = 30000,  /* ... and a new one */
 	LEFT_MAX = 4,     /* old lanes that still wait for answers */
-	REMEMBERED_MAX = 1 << 18,  /* changes, during a handover */
-	HELD_BYTES_MAX = 32 << 20, /* of changes that are held */
 	HTTP_UNAUTHORIZED = 401,
 	HTTP_FORBIDDEN = 403,
 };
@@ -67,7 +65,6 @@ struct upstream {
 	struct conn_place place; /* its strings are ours */
 	char *host, *proxy_host, *key_hint;
 	int64_t backoff_min_ms, backoff_max_ms, batch_ms;
-	uint64_t seed;
 	const struct upstream_ops *ops;
 	void *owner;
 	struct stats *stats;
@@ -100,18 +97,16 @@ struct upstream {
 	struct event *grace;        /* GRACE_MS are */
 	struct event *linger;       /* some old lane's time may be */
 
-	struct handover *merge; /* of main and next */
-	bool from_late;         /* u->late delivers */
-	struct handover *late;  /* of the last old lane and main, for what comes late */
-	struct event *late_end;
-	bool stamps_shared;
-	const struct wire_frame *current; /* the frame that is being looked at */
+	struct relay relay;     /* what they bring */
+	struct event *late_end; /* LATE_MS are over */
 	int64_t complained_at;
 };
 
 static const struct conn_ops conn_ops;
 static void too_much(struct upstream *u);
-static void move_over(struct upstream *u);
+static void move_over(struct upstream *u, bool waited);
+static void next_ended(struct upstream *u, const struct conn_end *end);
+static void main_is_silent(struct upstream *u);
 
 /* ---- states ---- */
 
@@ -329,111 +324,50 @@ static void leave_lane(struct upstream *u, struct lane *l)
 	tidy_left(u);
 }
 
-/* ---- changes ---- */
-
-static void forget_late(struct upstream *u)
-{
-	if (u->late)
-		handover_free(u->late);
-	u->late = NULL;
-	event_del(u->late_end);
-}
+/* ---- notifications ---- */
 
 static void on_late_end(evutil_socket_t fd, short what, void *arg)
 {
+	struct upstream *u = arg;
+
 	(void)fd;
 	(void)what;
-	forget_late(arg);
+	relay_forget(&u->relay);
 }
 
-static void hand_up(struct upstream *u, const struct change *change)
+static void relay_brings(void *owner, const struct wire_frame *frame, const struct change *change)
 {
-	struct wire_frame again;
-	const struct wire_frame *frame = u->current;
+	struct upstream *u = owner;
 
-	if (!frame || frame->text.p != change->text.p) { /* it was held */
-		wire_parse(change->text, &again);
-		frame = &again;
-	}
 	u->ops->change(u->owner, frame, change);
 }
 
-/* Of the lane that counts, or that counted last: new to the clients, and to the next lane. */
-static void believe(struct upstream *u, const struct change *change)
-{
-	if (!u->merge)
-		hand_up(u, change);
-	else if (handover_old_brings(u->merge, change) < 0)
-		too_much(u);
-}
-
-/* What passes the late handover is what the present lane brings, as far as the next one is
- * concerned. */
-static void on_delivered(void *owner, const struct change *change)
+static bool relay_asks_covers(void *owner, const struct wire_frame *frame,
+			      const struct change *change)
 {
 	struct upstream *u = owner;
-	bool from_late = u->from_late;
 
-	u->from_late = false;
-	if (from_late)
-		believe(u, change);
-	else
-		hand_up(u, change);
-	u->from_late = from_late;
+	return u->main && u->main->token && u->ops->covers(u->owner, frame, change);
 }
 
-static const struct handover_ops handover_ops = {.deliver = on_delivered};
+static const struct relay_ops relay_ops = {.change = relay_brings, .covers = relay_asks_covers};
 
-/* One of the functions below for the late handover, which is of no more use when it is full. */
-static void pass_late(struct upstream *u, int error)
-{
-	u->from_late = false;
-	if (error)
-		forget_late(u);
-}
-
-static void main_brings(struct upstream *u, const struct change *change)
-{
-	if (!u->late) {
-		believe(u, change);
-		return;
-	}
-	u->from_late = true;
-	pass_late(u, handover_new_brings(u->late, change, true));
-}
-
-static void next_brings(struct upstream *u, const struct wire_frame *frame,
-			const struct change *change)
-{
-	bool covered = u->main && u->main->token && u->ops->covers(u->owner, frame, change);
-
-	if (u->merge && handover_new_brings(u->merge, change, covered) < 0)
-		too_much(u);
-}
-
-static void old_brings(struct upstream *u, const struct lane *l, const struct change *change)
-{
-	if (!u->late || l != TAILQ_LAST(&u->left, lane_list))
-		return;
-	u->from_late = true;
-	pass_late(u, handover_old_brings(u->late, change));
-}
-
+/* Of the old lanes only the latest can have something that the others have not. */
 static void notified(struct upstream *u, const struct lane *l, const struct wire_frame *frame)
 {
-	struct change change = change_of(frame, u->seed);
+	bool fits = true;
 
 	u->stats->upstream_notifications++;
-	u->current = frame;
 	if (l == u->main)
-		main_brings(u, &change);
+		fits = relay_present(&u->relay, frame);
 	else if (l == u->next)
-		next_brings(u, frame, &change);
-	else
-		old_brings(u, l, &change);
-	u->current = NULL;
-	if (u->attempt == ATTEMPT_ALIGNING && handover_aligned(u->merge))
-		move_over(u);
+		fits = relay_next(&u->relay, frame);
+	else if (l == TAILQ_LAST(&u->left, lane_list))
+		fits = relay_former(&u->relay, frame);
+	if (!fits)
+		too_much(u);
+	else if (u->attempt == ATTEMPT_ALIGNING && relay_aligned(&u->relay))
+		move_over(u, false);
 }
 
 /* ---- making a lane ---- */
@@ -450,10 +384,8 @@ static void drop_attempt(struct upstream *u)
 	event_del(u->grace);
 	if (u->next)
 		lane_free(u->next);
-	if (u->merge)
-		handover_free(u->merge);
 	u->next = NULL;
-	u->merge = NULL;
+	relay_abort(&u->relay);
 	u->attempt = ATTEMPT_NONE;
 }
 
@@ -477,14 +409,12 @@ static void too_much(struct upstream *u)
 
 static void connect_lane(struct upstream *u, const char *path, bool token)
 {
-	static const struct handover_limits limits = {REMEMBERED_MAX, HELD_BYTES_MAX};
-
 	u->attempt = ATTEMPT_CONNECTING;
 	u->next = lane_new(u, path, token);
 	/* From now on, since the service may know the new one's subscriptions before we know that
 	 * it is open. */
 	if (u->main)
-		u->merge = handover_new(&limits, &u->stamps_shared, &handover_ops, u);
+		relay_begin(&u->relay);
 }
 
 /* Is there a reason to replace the lane that counts? */
@@ -627,20 +557,16 @@ static void tell_subscribers(struct upstream *u)
 /* There was no lane, or it is gone: the next one is it at once. */
 static void become_main(struct upstream *u)
 {
-	struct handover *merge = u->merge;
-
+	event_del(u->grace);
 	u->main = u->next;
 	u->next = NULL;
-	u->merge = NULL;
 	u->attempt = ATTEMPT_NONE;
 	u->opened++;
 	set_state(u, UPSTREAM_CONNECTED, u->host);
 	u->ops->up(u->owner, u->main->number);
 	tell_subscribers(u);
-	if (merge) { /* of the lane that is gone and this one */
-		handover_move(merge);
-		handover_free(merge);
-	}
+	relay_move(&u->relay, false);
+	start_timer(u->late_end, LATE_MS);
 	if (u->fallback)
 		stay_without(u, u->fallback_refused, u->fallback_pause_s);
 	else if (needs_another(u))
@@ -648,16 +574,13 @@ static void become_main(struct upstream *u)
 }
 
 /* The next lane takes the place of the one that counts. Returns that. */
-static struct lane *replace_main(struct upstream *u)
+static struct lane *replace_main(struct upstream *u, bool waited)
 {
 	struct lane *old = u->main;
 
 	event_del(u->grace);
-	forget_late(u);
 	u->main = u->next;
 	u->next = NULL;
-	u->late = u->merge;
-	u->merge = NULL;
 	u->attempt = ATTEMPT_NONE;
 	u->handover_failures = 0;
 	u->stats->upstream_handovers++;
@@ -665,23 +588,30 @@ static struct lane *replace_main(struct upstream *u)
 	log_info("upstream: a new connection has taken over");
 	u->ops->moved(u->owner, u->main->number);
 	tell_subscribers(u);
-	if (u->late) {
-		u->stats->upstream_doubles += handover_dropped(u->late);
-		handover_move(u->late);
-	}
+	u->stats->upstream_doubles += relay_move(&u->relay, waited);
 	return old;
 }
 
-static void move_over(struct upstream *u)
+static void move_over(struct upstream *u, bool waited)
 {
-	leave_lane(u, replace_main(u));
+	leave_lane(u, replace_main(u, waited));
 }
 
+/* The new lane has been silent, the old one has been, or it has not brought in time what the new
+ * one has. Of an old one that is silent nobody knows what it still had: that is a loss. */
 static void on_grace(evutil_socket_t fd, short what, void *arg)
 {
+	static const struct conn_end silent = {.why = "no answer to a ping", .retry_after_s = -1};
+	struct upstream *u = arg;
+
 	(void)fd;
 	(void)what;
-	move_over(arg);
+	if (u->attempt == ATTEMPT_PROVING)
+		next_ended(u, &silent);
+	else if (u->attempt == ATTEMPT_CATCHING)
+		main_is_silent(u);
+	else if (u->attempt == ATTEMPT_ALIGNING)
+		move_over(u, true);
 }
 
 static void opened(struct upstream *u)
@@ -693,6 +623,7 @@ static void opened(struct upstream *u)
 	}
 	u->attempt = ATTEMPT_PROVING;
 	u->ping = conn_ping(u->next->conn);
+	start_timer(u->grace, u->place.keepalive_ms / 2);
 }
 
 static void on_open(void *owner)
@@ -710,10 +641,11 @@ static void on_pong(void *owner, uint32_t number)
 	if (u->attempt == ATTEMPT_PROVING && l == u->next && number >= u->ping) {
 		u->attempt = ATTEMPT_CATCHING;
 		u->ping = conn_ping(u->main->conn);
+		start_timer(u->grace, u->place.keepalive_ms / 2);
 	} else if (u->attempt == ATTEMPT_CATCHING && l == u->main && number >= u->ping) {
 		u->attempt = ATTEMPT_ALIGNING;
-		if (handover_aligned(u->merge))
-			move_over(u);
+		if (relay_aligned(&u->relay))
+			move_over(u, false);
 		else
 			start_timer(u->grace, GRACE_MS);
 	}
@@ -774,11 +706,11 @@ static void lose_main(struct upstream *u, const struct conn_end *end)
 
 	u->main = NULL;
 	lane_free(l);
-	forget_late(u);
+	relay_forget(&u->relay);
 	alarm_clear(u->renewal);
-	u->ops->down(u->owner, number);
-	if (token)
+	if (token) /* first: nothing is to be read for subscribers over what is left */
 		u->ops->lost(u->owner, clock_wall_ms() - (clock_mono_ms() - end->heard_ms));
+	u->ops->down(u->owner, number);
 }
 
 /* Backing off starts anew only after a stable connection, so that a service that accepts and drops
@@ -797,7 +729,7 @@ static void main_ended(struct upstream *u, const struct conn_end *end)
 	keep_text(u->last_error, end->why);
 	u->stats->upstream_disconnects++;
 	if (u->attempt == ATTEMPT_ALIGNING) { /* it has brought all that only it could */
-		struct lane *old = replace_main(u);
+		struct lane *old = replace_main(u, false);
 		uint32_t number = old->number;
 		lane_free(old);
 		u->ops->down(u->owner, number);
@@ -809,13 +741,23 @@ static void main_ended(struct upstream *u, const struct conn_end *end)
 		become_main(u);
 		return;
 	}
-	if (u->merge)
-		handover_free(u->merge);
-	u->merge = NULL;
+	relay_abort(&u->relay);
+	event_del(u->turn);
+	event_del(u->batch);
 	if (u->attempt != ATTEMPT_NONE)
 		set_state(u, UPSTREAM_CONNECTING, u->last_error);
 	else
 		pause_until(u, UPSTREAM_BACKOFF, backoff_ms(u), u->last_error);
+}
+
+static void main_is_silent(struct upstream *u)
+{
+	struct conn_end end = {.was_open = true,
+			       .why = "the connection was lost: no answer to a ping",
+			       .retry_after_s = -1,
+			       .heard_ms = conn_heard_ms(u->main->conn)};
+
+	main_ended(u, &end);
 }
 
 static void next_ended(struct upstream *u, const struct conn_end *end)
@@ -960,7 +902,6 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 		.backoff_min_ms = settings->backoff_min_ms,
 		.backoff_max_ms = settings->backoff_max_ms,
 		.batch_ms = settings->subscribe_batch_ms,
-		.seed = settings->seed,
 		.ops = ops,
 		.owner = owner,
 		.stats = stats,
@@ -969,6 +910,7 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 		.renewal = renewal,
 	};
 	TAILQ_INIT(&u->left);
+	relay_init(&u->relay, settings->seed, &relay_ops, u);
 	make_place(u, base, settings, links);
 	make_ticket(u, base, settings);
 	make_timers(u, base);
@@ -986,7 +928,7 @@ void upstream_stop(struct upstream *u)
 	event_del(u->linger);
 	alarm_clear(u->renewal);
 	drop_attempt(u);
-	forget_late(u);
+	relay_forget(&u->relay);
 	if (u->main)
 		conn_close(u->main->conn, 1000);
 	for (l = TAILQ_FIRST(&u->left); l; l = next) {

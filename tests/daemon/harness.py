@@ -540,6 +540,66 @@ class Client:
             other.barrier()
 
 
+class Listener:
+    """Reads all lines of a client in a thread as they come, so that it is never slow. Say no more to the client's own
+    line() and so on."""
+
+    def __init__(self, client):
+        self.client = client
+        self.lines = [] # as objects
+        self.ended = False
+        self.grown = threading.Condition()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        rest = b""
+        try:
+            while chunk := self.client.sock.recv(1 << 18):
+                *lines, rest = (rest + chunk).split(b"\n")
+                lines = [json.loads(line) for line in lines]
+                with self.grown:
+                    self.lines += lines
+                    self.grown.notify_all()
+        except OSError: # closed by the test; or a silence that its wait() finds too long as well
+            pass
+        with self.grown:
+            self.ended = True
+            self.grown.notify_all()
+
+    def wait(self, probe, what):
+        """Until the probe of the lines is true; returns what it said."""
+        with self.grown:
+            self.grown.wait_for(lambda: probe(self.lines) or self.ended, DEADLINE)
+            result = probe(self.lines)
+        assert result, f"{what} has not come, but {self.lines[-5:]}"
+        return result
+
+    def find(self, **members):
+        """The first line with these members, which has come or will."""
+        has = lambda line: all(line.get(name, MISSING) == value for name, value in members.items())
+        return self.wait(lambda lines: next(filter(has, lines), None), f"a line with {members}")
+
+    def ask(self, request, message_id):
+        """Sends a request whose id no other has; its answer."""
+        self.client.send(request | {"messageId": message_id})
+        return self.find(messageId=message_id)
+
+    def barrier(self):
+        """All that the daemon had for us before it read this has come."""
+        self.client.barriers += 1
+        self.ask({"op": "ping"}, f"barrier {self.client.barriers}")
+
+    def values(self, key):
+        """What it was told of the key, in order."""
+        with self.grown:
+            return [line["value"] for line in self.lines if line.get("type") == "notification" and line["key"] == key]
+
+    def of_type(self, kind):
+        with self.grown:
+            return [line for line in self.lines if line.get("type") == kind]
+
+
 # ---- a service that obeys ----
 
 
@@ -604,6 +664,7 @@ class Late:
     def __init__(self):
         self.ms = 0
         self.waiting = None
+        self.ended = False # nobody is there any more
         self.lock = threading.Lock()
 
     def do(self, action):
@@ -624,8 +685,17 @@ class Late:
 
     def end(self):
         with self.lock:
+            self.ended = True
             if self.waiting:
                 self.waiting.put(None)
+
+    def wait(self):
+        """Until all that it was asked for so far is done."""
+        done = threading.Event()
+        self.do(done.set)
+        until = time.monotonic() + self.ms / 1000 + DEADLINE
+        while not done.wait(0.01) and not self.ended:
+            assert time.monotonic() < until, "what was late has not gone out"
 
 
 class Connection:
@@ -823,11 +893,9 @@ class Connection:
         if self.service.prepare:
             self.service.prepare(self)
         self.open = True
-        with self.service.publishing: # from here on it is told of changes
-            with self.lock:
-                data = self.ws.send(ws_events.AcceptConnection())
-                self._send(data + self.service.greeting)
+        with self.service.publishing, self.lock: # from here on it is told of changes, behind the 101
             self.service._note("connections", self)
+            self._send(self.ws.send(ws_events.AcceptConnection()) + self.service.greeting)
 
     def _request(self, text):
         request = Request(self, text)
@@ -1055,6 +1123,16 @@ class FakeService:
         self.wait(lambda: len(self.requests) >= self.taken + n, f"{n} requests after {self.taken}")
         self.taken += n
         return self.requests[self.taken - n:self.taken]
+
+    def all_told(self):
+        """Waits until the daemon has got all that went out to it, late or not."""
+        with self.changed:
+            connections = [c for c in self.connections if c.open]
+        for connection in connections:
+            connection.late_changes.wait()
+            pongs = connection.pongs
+            connection.send_frame(Opcode.PING, b"behind all changes")
+            self.wait(lambda c=connection, n=pongs: c.pongs > n or not c.open, "a pong")
 
     def no_more_requests(self):
         """Has every request been handed out, those included that are on their way? For these it asks the daemon for a

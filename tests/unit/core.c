@@ -633,6 +633,63 @@ static void a_blocked_peer_has_no_turn(void **state)
 		free(p[i]);
 }
 
+static void the_last_ones_have_a_turn_when_nobody_else_has_one(void **state)
+{
+	/* Who is asked for, in the order of coming, and who gets the turns. */
+	static const int added[] = {0, 1, 2, 0, 2, 1}, want[] = {2, 2, 0, 1, 0, 1};
+	struct peer peer[3] = {{.number = 1, .last = true}, {.number = 2, .last = true}, {.number = 3}};
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	for (int i = 0; i < 3; i++)
+		TAILQ_INIT(&peer[i].waiting);
+	for (size_t i = 0; i < COUNT(added); i++)
+		sched_add(&s, pending_make(&peer[added[i]], OP_GET, 0));
+	for (size_t i = 0; i < COUNT(want); i++) {
+		struct pending *p = sched_first(&s);
+		assert_ptr_equal(p->peer, &peer[want[i]]);
+		assert_ptr_equal(sched_take(&s), p);
+		free(p);
+	}
+	assert_null(sched_first(&s));
+	assert_int_equal(s.n, 0);
+}
+
+static void a_last_one_waits_for_others_that_come_later_and_may_be_blocked(void **state)
+{
+	struct peer peer[2] = {{.number = 1, .last = true}, {.number = 2}};
+	struct pending *p[3];
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	for (int i = 0; i < 2; i++)
+		TAILQ_INIT(&peer[i].waiting);
+	p[0] = pending_make(&peer[0], OP_GET, 0);
+	p[1] = pending_make(&peer[1], OP_GET, 0);
+	p[2] = pending_make(&peer[0], OP_GET, 0);
+	sched_add(&s, p[0]);
+	assert_ptr_equal(sched_first(&s), p[0]);
+	sched_add(&s, p[1]);
+	assert_ptr_equal(sched_first(&s), p[1]);
+	sched_block(&s, &peer[1]);
+	assert_ptr_equal(sched_first(&s), p[0]);
+	sched_block(&s, &peer[0]);
+	assert_null(sched_first(&s));
+	sched_unblock(&s, &peer[0]);
+	assert_ptr_equal(sched_take(&s), p[0]);
+	sched_add(&s, p[2]);
+	sched_remove(&s, p[2]);
+	assert_null(sched_first(&s));
+	sched_add(&s, p[2]);
+	sched_unblock_all(&s);
+	assert_ptr_equal(sched_take(&s), p[1]);
+	assert_ptr_equal(sched_take(&s), p[2]);
+	for (int i = 0; i < 3; i++)
+		free(p[i]);
+}
+
 static void a_later_request_for_the_same_key_follows(void **state)
 {
 	struct inflight f;
@@ -743,6 +800,8 @@ int main(void)
 		cmocka_unit_test(without_a_rate_there_is_no_wait),
 		cmocka_unit_test(what_was_sent_before_goes_first_in_its_old_order),
 		cmocka_unit_test(a_blocked_peer_has_no_turn),
+		cmocka_unit_test(the_last_ones_have_a_turn_when_nobody_else_has_one),
+		cmocka_unit_test(a_last_one_waits_for_others_that_come_later_and_may_be_blocked),
 		cmocka_unit_test(a_later_request_for_the_same_key_follows),
 		cmocka_unit_test(a_refused_pace_halves_and_recovers),
 		cmocka_unit_test(a_limit_is_what_a_refused_pace_comes_back_to),

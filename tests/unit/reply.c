@@ -112,6 +112,18 @@ static void test_pong_and_object(void **state)
 	check(&b, "{\"code\":200}\n");
 }
 
+static void test_ok(void **state)
+{
+	struct buf b = {0};
+
+	(void)state;
+	reply_ok(&b, (struct span){0});
+	check(&b, "{\"code\":200}\n");
+	reply_ok(&b, SPAN("\"a\\u0000\""));
+	reply_ok(&b, SPAN("1.0"));
+	check(&b, "{\"code\":200,\"messageId\":\"a\\u0000\"}\n{\"code\":200,\"messageId\":1.0}\n");
+}
+
 /* Lines are appended; what is in the buf stays. */
 static void test_appends(void **state)
 {
@@ -133,6 +145,7 @@ int main(void)
 		cmocka_unit_test(test_order_of_members),
 		cmocka_unit_test(test_text_is_escaped),
 		cmocka_unit_test(test_pong_and_object),
+		cmocka_unit_test(test_ok),
 		cmocka_unit_test(test_appends),
 	};
 

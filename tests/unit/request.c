@@ -109,9 +109,58 @@ static void test_token(void **state)
 	assert_value(&r.access_pattern, "\"^a\\\\.\"");
 }
 
+static const struct {
+	const char *line;
+	enum request_op op;
+	const char *key, *keys, *pattern, *patterns; /* NULL: not given */
+	bool initial;
+} names[] = {
+	{"{\"op\":\"subscribe\",\"key\":\"a\"}", OP_SUBSCRIBE, "\"a\"", NULL, NULL, NULL, false},
+	{"{\"op\":\"subscribe\",\"keys\":[\"a\" , \"\\u0000\"]}", OP_SUBSCRIBE, NULL,
+	 "[\"a\" , \"\\u0000\"]", NULL, NULL, false},
+	{"{\"op\":\"subscribe\",\"pattern\":\"*\",\"initial\":true}", OP_SUBSCRIBE, NULL, NULL,
+	 "\"*\"", NULL, true},
+	{"{\"op\":\"subscribe\",\"patterns\":[],\"initial\":false}", OP_SUBSCRIBE, NULL, NULL, NULL,
+	 "[]", false},
+	{"{\"initial\":true,\"patterns\":[\"d\"],\"pattern\":\"c\",\"keys\":[\"b\"],\"key\":\"a\","
+	 "\"op\":\"subscribe\"}",
+	 OP_SUBSCRIBE, "\"a\"", "[\"b\"]", "\"c\"", "[\"d\"]", true},
+	{"{\"op\":\"unsubscribe\"}", OP_UNSUBSCRIBE, NULL, NULL, NULL, NULL, false},
+	{"{\"op\":\"unsubscribe\",\"patterns\":[\"d\"],\"pattern\":\"c\",\"keys\":[\"b\"],"
+	 "\"key\":\"a\"}",
+	 OP_UNSUBSCRIBE, "\"a\"", "[\"b\"]", "\"c\"", "[\"d\"]", false},
+	/* what it does not read is ignored */
+	{"{\"op\":\"unsubscribe\",\"initial\":5,\"initial\":6,\"subscribeKeys\":0}", OP_UNSUBSCRIBE,
+	 NULL, NULL, NULL, NULL, false},
+	{"{\"op\":\"get\",\"key\":\"a\",\"keys\":1,\"pattern\":2,\"patterns\":3,\"initial\":true}",
+	 OP_GET, "\"a\"", NULL, NULL, NULL, false},
+};
+
+static void test_names(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < COUNT(names); i++) {
+		struct span line = copy_of(span_of(names[i].line));
+		struct request r;
+		struct request_fault fault;
+		if (request_parse(line, &r, &fault) != 0)
+			fail_msg("%s: %s", names[i].line, fault.text);
+		assert_int_equal(r.op, names[i].op);
+		assert_value(&r.key, names[i].key);
+		assert_value(&r.keys, names[i].keys);
+		assert_value(&r.pattern, names[i].pattern);
+		assert_value(&r.patterns, names[i].patterns);
+		assert_int_equal(r.initial, names[i].initial);
+		free_copy(line);
+	}
+}
+
 /* --- lines that are refused --- */
 
 #define TIMEOUT_TEXT "timeoutMs must be a whole number from 1 to 600000"
+#define NO_NAMES "key is missing (or keys, pattern, patterns)"
+#define NAME_TEXT "must be a string that is not empty"
+#define NAMES_TEXT "must be an array of strings that are not empty"
 #define NOT_OBJECT "the line is not a JSON object: "
 
 static const struct {
@@ -166,8 +215,8 @@ static const struct {
 	{SPAN("{\"op\":\"GET\"}"), REPLY_UNKNOWN_OP, "", "unknown op \"GET\""},
 	{SPAN("{\"op\":\"\"}"), REPLY_UNKNOWN_OP, "", "unknown op \"\""},
 	{SPAN("{\"op\":\"get\\u0000\"}"), REPLY_UNKNOWN_OP, "", "unknown op \"get\\u0000\""},
-	{SPAN("{\"op\":\"subscribe\"}"), REPLY_UNKNOWN_OP, "", "unknown op \"subscribe\""},
-	{SPAN("{\"op\":\"unsubscribe\"}"), REPLY_UNKNOWN_OP, "", "unknown op \"unsubscribe\""},
+	{SPAN("{\"op\":\"Subscribe\",\"key\":\"a\"}"), REPLY_UNKNOWN_OP, "",
+	 "unknown op \"Subscribe\""},
 	{SPAN("{\"op\":0}"), REPLY_UNKNOWN_OP, "", "unknown op 0"},
 	{SPAN("{\"op\":7}"), REPLY_UNKNOWN_OP, "", "unknown op 7"},
 	{SPAN("{\"op\":1.5}"), REPLY_UNKNOWN_OP, "", "unknown op 1.5"},
@@ -226,6 +275,48 @@ static const struct {
 	 "accessPattern must be a string"},
 	{SPAN("{\"op\":\"token\",\"accessPattern\":\"a\",\"accessPattern\":\"a\"}"),
 	 REPLY_BAD_REQUEST, "", "accessPattern is given twice"},
+	{SPAN("{\"op\":\"subscribe\",\"messageId\":5}"), REPLY_BAD_REQUEST, "5", NO_NAMES},
+	{SPAN("{\"op\":\"subscribe\",\"initial\":true}"), REPLY_BAD_REQUEST, "", NO_NAMES},
+	{SPAN("{\"op\":\"subscribe\",\"subscribeKeys\":[\"a\"]}"), REPLY_BAD_REQUEST, "", NO_NAMES},
+	{SPAN("{\"op\":\"subscribe\",\"key\":\"\"}"), REPLY_BAD_REQUEST, "", "key " NAME_TEXT},
+	{SPAN("{\"op\":\"subscribe\",\"key\":[\"a\"]}"), REPLY_BAD_REQUEST, "", "key " NAME_TEXT},
+	{SPAN("{\"op\":\"subscribe\",\"key\":null}"), REPLY_BAD_REQUEST, "", "key " NAME_TEXT},
+	{SPAN("{\"op\":\"subscribe\",\"keys\":\"a\"}"), REPLY_BAD_REQUEST, "", "keys " NAMES_TEXT},
+	{SPAN("{\"op\":\"subscribe\",\"keys\":null}"), REPLY_BAD_REQUEST, "", "keys " NAMES_TEXT},
+	{SPAN("{\"op\":\"subscribe\",\"keys\":[\"a\",1]}"), REPLY_BAD_REQUEST, "",
+	 "keys " NAMES_TEXT},
+	{SPAN("{\"op\":\"subscribe\",\"keys\":[\"a\",\"\"]}"), REPLY_BAD_REQUEST, "",
+	 "keys " NAMES_TEXT},
+	{SPAN("{\"op\":\"subscribe\",\"keys\":[null]}"), REPLY_BAD_REQUEST, "", "keys " NAMES_TEXT},
+	{SPAN("{\"op\":\"subscribe\",\"keys\":{\"a\":\"b\"}}"), REPLY_BAD_REQUEST, "",
+	 "keys " NAMES_TEXT},
+	{SPAN("{\"op\":\"subscribe\",\"key\":\"a\",\"pattern\":\"\"}"), REPLY_BAD_REQUEST, "",
+	 "pattern " NAME_TEXT},
+	{SPAN("{\"op\":\"subscribe\",\"pattern\":5}"), REPLY_BAD_REQUEST, "", "pattern " NAME_TEXT},
+	{SPAN("{\"op\":\"subscribe\",\"patterns\":[[\"a\"]]}"), REPLY_BAD_REQUEST, "",
+	 "patterns " NAMES_TEXT},
+	{SPAN("{\"op\":\"subscribe\",\"patterns\":[\"\"]}"), REPLY_BAD_REQUEST, "",
+	 "patterns " NAMES_TEXT},
+	{SPAN("{\"op\":\"subscribe\",\"key\":\"a\",\"initial\":1}"), REPLY_BAD_REQUEST, "",
+	 "initial must be true or false"},
+	{SPAN("{\"op\":\"subscribe\",\"key\":\"a\",\"initial\":\"true\"}"), REPLY_BAD_REQUEST, "",
+	 "initial must be true or false"},
+	{SPAN("{\"op\":\"subscribe\",\"key\":\"a\",\"initial\":null}"), REPLY_BAD_REQUEST, "",
+	 "initial must be true or false"},
+	{SPAN("{\"op\":\"subscribe\",\"key\":\"a\",\"initial\":true,\"initial\":true}"),
+	 REPLY_BAD_REQUEST, "", "initial is given twice"},
+	{SPAN("{\"op\":\"subscribe\",\"keys\":[],\"keys\":[]}"), REPLY_BAD_REQUEST, "",
+	 "keys is given twice"},
+	{SPAN("{\"op\":\"subscribe\",\"pattern\":\"a\",\"pattern\":\"a\"}"), REPLY_BAD_REQUEST, "",
+	 "pattern is given twice"},
+	{SPAN("{\"op\":\"unsubscribe\",\"key\":\"\"}"), REPLY_BAD_REQUEST, "", "key " NAME_TEXT},
+	{SPAN("{\"op\":\"unsubscribe\",\"keys\":[1]}"), REPLY_BAD_REQUEST, "", "keys " NAMES_TEXT},
+	{SPAN("{\"op\":\"unsubscribe\",\"pattern\":null}"), REPLY_BAD_REQUEST, "",
+	 "pattern " NAME_TEXT},
+	{SPAN("{\"op\":\"unsubscribe\",\"patterns\":\"a\"}"), REPLY_BAD_REQUEST, "",
+	 "patterns " NAMES_TEXT},
+	{SPAN("{\"op\":\"unsubscribe\",\"key\":\"a\",\"key\":\"a\"}"), REPLY_BAD_REQUEST, "",
+	 "key is given twice"},
 };
 
 static void test_refused(void **state)
@@ -312,6 +403,8 @@ static void test_ops(void **state)
 		{OP_DELETE, "delete", true, true, false},
 		{OP_RANGE, "range", true, false, true},
 		{OP_INCREMENT, "increment", true, true, false},
+		{OP_SUBSCRIBE, "subscribe", false, false, false},
+		{OP_UNSUBSCRIBE, "unsubscribe", false, false, false},
 		{OP_TOKEN, "token", false, false, false},
 		{OP_PING, "ping", false, false, false},
 		{OP_STATUS, "status", false, false, false},
@@ -331,9 +424,10 @@ static void test_ops(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_accepted),       cmocka_unit_test(test_token),
-		cmocka_unit_test(test_refused),        cmocka_unit_test(test_length_of_id),
-		cmocka_unit_test(test_quoted_op_fits), cmocka_unit_test(test_ops),
+		cmocka_unit_test(test_accepted),     cmocka_unit_test(test_token),
+		cmocka_unit_test(test_names),        cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_length_of_id), cmocka_unit_test(test_quoted_op_fits),
+		cmocka_unit_test(test_ops),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -227,6 +227,41 @@ static void test_notifications(void **state)
 	}
 }
 
+/* Of an answer too, as it was written; what it has of a notification is not looked at. */
+static void test_value_of_an_answer(void **state)
+{
+	static const struct {
+		const char *text, *value;
+	} rows[] = {
+		{"{\"code\":200,\"value\":\"a\\u0000\",\"messageId\":1}", "\"a\\u0000\""},
+		{"{\"messageId\":1,\"code\":200,\"key\":\"k\",\"timestamp\":5,\"value\":[1, 2]}",
+		 "[1, 2]"},
+		{"{\"code\":200,\"value\":null,\"messageId\":1}", "null"},
+		{"{\"code\":200,\"values\":1,\"messageId\":1}", NULL},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct wire_frame frame;
+		wire_parse(span_of(rows[i].text), &frame);
+		assert_int_equal(frame.kind, WIRE_ANSWER);
+		assert_value(&frame.value, rows[i].value);
+		assert_value(&frame.key, NULL);
+		assert_value(&frame.timestamp, NULL);
+	}
+}
+
+static void test_flatten(void **state)
+{
+	char text[] = "\r\n{\t\"a\\n\"\n:\r1 }\n\nX\n";
+
+	(void)state;
+	wire_flatten(text, strlen(text) - 3); /* no further than it is told */
+	assert_string_equal(text, "  {\t\"a\\n\" : 1 } \nX\n");
+	wire_flatten(text, 0);
+	assert_string_equal(text, "  {\t\"a\\n\" : 1 } \nX\n");
+}
+
 static const struct {
 	struct span text;
 	int id; /* -1: none */
@@ -304,6 +339,8 @@ int main(void)
 		cmocka_unit_test(test_splice_of_other_lengths),
 		cmocka_unit_test(test_splice_of_a_lone_id),
 		cmocka_unit_test(test_notifications),
+		cmocka_unit_test(test_value_of_an_answer),
+		cmocka_unit_test(test_flatten),
 		cmocka_unit_test(test_unusable),
 	};
 

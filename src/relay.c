@@ -1,0 +1,151 @@
+#include "relay.h"
+
+static const struct handover_limits limits = {
+	.remembered = 1 << 18,
+	.held_bytes = 32 << 20,
+};
+
+void relay_init(struct relay *r, uint64_t seed, const struct relay_ops *ops, void *owner)
+{
+	*r = (struct relay){.ops = ops, .owner = owner, .seed = seed};
+}
+
+void relay_fini(struct relay *r)
+{
+	relay_abort(r);
+	relay_forget(r);
+}
+
+/* ---- what is new to the clients ---- */
+
+static void hand_up(struct relay *r, const struct change *change)
+{
+	struct wire_frame again;
+	const struct wire_frame *frame = r->current;
+
+	if (!frame || frame->text.p != change->text.p) { /* it was held */
+		wire_parse(change->text, &again);
+		frame = &again;
+	}
+	r->ops->change(r->owner, frame, change);
+}
+
+/* What the present lane brings, as far as the next one is concerned. */
+static void believe(struct relay *r, const struct change *change)
+{
+	if (!r->next)
+		hand_up(r, change);
+	else if (handover_old_brings(r->next, change) < 0)
+		r->overflown = true;
+}
+
+/* Both comparisons deliver here: r->former to the next one, r->next to the clients. */
+static void on_delivered(void *owner, const struct change *change)
+{
+	struct relay *r = owner;
+	bool from_former = r->from_former;
+
+	r->from_former = false;
+	if (from_former)
+		believe(r, change);
+	else
+		hand_up(r, change);
+	r->from_former = from_former;
+}
+
+static const struct handover_ops handover_ops = {.deliver = on_delivered};
+
+/* ---- lanes come and go ---- */
+
+void relay_begin(struct relay *r)
+{
+	relay_abort(r);
+	r->next = handover_new(&limits, &r->learned, &handover_ops, r);
+}
+
+void relay_abort(struct relay *r)
+{
+	if (r->next)
+		handover_free(r->next);
+	r->next = NULL;
+	r->overflown = false;
+}
+
+bool relay_aligned(const struct relay *r)
+{
+	return !r->next || handover_aligned(r->next);
+}
+
+void relay_forget(struct relay *r)
+{
+	if (r->former)
+		handover_free(r->former);
+	r->former = NULL;
+}
+
+size_t relay_move(struct relay *r, bool waited)
+{
+	relay_forget(r);
+	r->former = r->next;
+	r->next = NULL;
+	if (!r->former)
+		return 0;
+	handover_move(r->former, waited);
+	return handover_dropped(r->former);
+}
+
+/* ---- what they bring ---- */
+
+/* A comparison with the former lane that is full is of no more use; all went through it. */
+static void pass_former(struct relay *r, int (*brings)(struct handover *, const struct change *),
+			const struct change *change)
+{
+	r->from_former = true;
+	int error = brings(r->former, change);
+	r->from_former = false;
+	if (error)
+		relay_forget(r);
+}
+
+static int new_brings(struct handover *h, const struct change *change)
+{
+	return handover_new_brings(h, change, true);
+}
+
+bool relay_present(struct relay *r, const struct wire_frame *frame)
+{
+	struct change change = change_of(frame, r->seed);
+
+	r->current = frame;
+	if (r->former)
+		pass_former(r, new_brings, &change);
+	else
+		believe(r, &change);
+	r->current = NULL;
+	return !r->overflown;
+}
+
+bool relay_next(struct relay *r, const struct wire_frame *frame)
+{
+	struct change change = change_of(frame, r->seed);
+
+	if (!r->next)
+		return true;
+	r->current = frame;
+	if (handover_new_brings(r->next, &change, r->ops->covers(r->owner, frame, &change)) < 0)
+		r->overflown = true;
+	r->current = NULL;
+	return !r->overflown;
+}
+
+bool relay_former(struct relay *r, const struct wire_frame *frame)
+{
+	struct change change = change_of(frame, r->seed);
+
+	if (!r->former)
+		return true;
+	r->current = frame;
+	pass_former(r, handover_old_brings, &change);
+	r->current = NULL;
+	return !r->overflown;
+}

@@ -1,0 +1,2122 @@
+/* Subscriptions from the request to the last notification: feed, reread, fanout, subs and the real
+ * router, with a fake upstream, fake sockets and clocks of our own. Texts are written with ' for ",
+ * so that they can be read. */
+#include "test.h"
+
+#include <stdio.h>
+
+#include "feed.h"
+#include "mem.h"
+
+enum { PEERS = 4, FRAMES = 4096, TEXT_MAX = 65536, SOFT = 300, WALL = 1000, BUDGET = 4000 };
+
+struct frame {
+	char *text;
+	bool answered;
+};
+
+/* A world around one feed and one router: what they sent, and what their clients were told. */
+struct world {
+	struct router *router;
+	struct feed *feed;
+	struct stats stats;
+	struct outq out[PEERS];
+	struct peer peer[PEERS];
+	bool away[PEERS];  /* has left */
+	bool reads[PEERS]; /* its socket takes what it is offered by flush() */
+	struct frame sent[FRAMES];
+	size_t n_sent;
+	uint32_t lane; /* the last one */
+	int64_t now;
+	unsigned wanted, flushed, idle;
+	char told[TEXT_MAX]; /* by flush(), and by told() */
+};
+
+static int64_t world_wall_ms(void)
+{
+	return WALL;
+}
+
+static void world_send(void *owner, struct span head, struct span body)
+{
+	struct world *w = owner;
+	struct buf frame = {0};
+
+	buf_add(&frame, head.p, head.n);
+	buf_add(&frame, body.p, body.n);
+	assert_true(w->n_sent < FRAMES);
+	w->sent[w->n_sent++].text = mem_strndup(buf_span(&frame).p, buf_len(&frame));
+	buf_release(&frame);
+}
+
+static bool world_sendable(void *owner)
+{
+	(void)owner;
+	return true;
+}
+
+static long world_reconnect_ms(void *owner)
+{
+	(void)owner;
+	return 70;
+}
+
+static void world_changed(void *owner, struct peer *peer)
+{
+	struct world *w = owner;
+
+	assert_false(w->away[peer - w->peer]);
+}
+
+static void world_wake_at(void *owner, int64_t at)
+{
+	(void)owner;
+	(void)at;
+}
+
+static void world_lane_idle(void *owner, uint32_t lane)
+{
+	(void)lane;
+	((struct world *)owner)->idle++;
+}
+
+static void world_held_turn(void *owner, struct pending *p)
+{
+	feed_held_turn(((struct world *)owner)->feed, p);
+}
+
+static const char *world_held_over(void *owner, struct pending *p)
+{
+	return feed_held_over(((struct world *)owner)->feed, p);
+}
+
+static void world_read_sent(void *owner, void *reading)
+{
+	feed_read_sent(((struct world *)owner)->feed, reading);
+}
+
+static void world_read_end(void *owner, void *reading, enum router_read_end end,
+			   const struct wire_frame *answer)
+{
+	struct world *w = owner;
+
+	feed_read_end(w->feed, reading, end, answer, w->now);
+}
+
+static const struct router_ops router_ops = {
+	.send = world_send,
+	.sendable = world_sendable,
+	.reconnect_ms = world_reconnect_ms,
+	.changed = world_changed,
+	.wake_at = world_wake_at,
+	.lane_idle = world_lane_idle,
+	.held_turn = world_held_turn,
+	.held_over = world_held_over,
+	.read_sent = world_read_sent,
+	.read_end = world_read_end,
+};
+
+/* Appends all that is in the client's output to told. */
+static void take_output(struct world *w, size_t peer)
+{
+	struct outq *q = &w->out[peer];
+	size_t at = strlen(w->told);
+	struct iovec iov[4];
+
+	while (outq_len(q)) {
+		int n = outq_iov(q, iov, 4);
+		size_t sum = 0;
+		for (int i = 0; i < n; i++) {
+			assert_true(at + iov[i].iov_len < sizeof(w->told));
+			memcpy(w->told + at, iov[i].iov_base, iov[i].iov_len);
+			at += iov[i].iov_len;
+			sum += iov[i].iov_len;
+		}
+		outq_take(q, sum);
+	}
+	w->told[at] = '\0';
+}
+
+static void world_flush(void *owner, struct peer *peer)
+{
+	struct world *w = owner;
+	size_t i = (size_t)(peer - w->peer);
+
+	w->flushed++;
+	if (w->reads[i])
+		take_output(w, i);
+}
+
+static void world_wanted(void *owner)
+{
+	((struct world *)owner)->wanted++;
+}
+
+static const char *world_why(void *owner)
+{
+	(void)owner;
+	return "the moon is full";
+}
+
+static const struct feed_ops feed_ops = {
+	.changed = world_changed,
+	.flush = world_flush,
+	.wanted = world_wanted,
+	.why_not_live = world_why,
+	.wall_ms = world_wall_ms,
+};
+
+static const struct feed_settings usual = {
+	.output_soft = SOFT,
+	.reads_at_once = 8,
+	.max_subs = 1000,
+	.max_peer_subs = 100,
+	.max_bytes = 1 << 20,
+};
+
+static struct world *world_with(const struct feed_settings *settings)
+{
+	static const struct router_settings router = {
+		.max_in_flight = 64,
+		.max_pipeline = 100,
+		.request_timeout_ms = 1000,
+		.max_waiting_bytes = 1 << 20,
+		.max_peer_waiting_bytes = 1 << 20,
+	};
+	struct world *w = mem_zalloc(sizeof(*w));
+
+	w->router = router_new(&router, &router_ops, w, &w->stats, 42);
+	w->feed = feed_new(settings, &feed_ops, w, w->router, &w->stats, 42);
+	for (size_t i = 0; i < PEERS; i++) {
+		w->peer[i].out = &w->out[i];
+		w->peer[i].number = i + 1;
+		router_join(w->router, &w->peer[i]);
+		feed_join(w->feed, &w->peer[i]);
+	}
+	return w;
+}
+
+static struct world *world_new(void)
+{
+	return world_with(&usual);
+}
+
+static void leave(struct world *w, size_t peer)
+{
+	router_leave(w->router, &w->peer[peer], w->now);
+	feed_leave(w->feed, &w->peer[peer]);
+	w->away[peer] = true;
+}
+
+static void world_free(struct world *w)
+{
+	for (size_t i = 0; i < PEERS; i++) {
+		if (!w->away[i])
+			leave(w, i);
+		outq_fini(&w->out[i]);
+	}
+	assert_int_equal(feed_counts(w->feed).subscriptions, 0);
+	assert_int_equal(feed_counts(w->feed).waiting, 0);
+	feed_stop(w->feed);
+	router_stop(w->router);
+	router_free(w->router);
+	feed_free(w->feed);
+	for (size_t i = 0; i < w->n_sent; i++)
+		free(w->sent[i].text);
+	free(w);
+}
+
+/* ---- texts ---- */
+
+/* The text with " for each '; the caller frees it. */
+static char *quoted(const char *text)
+{
+	char *copy = mem_strdup(text);
+
+	for (char *c = copy; *c; c++) {
+		if (*c == '\'')
+			*c = '"';
+	}
+	return copy;
+}
+
+#define OK(id) "{'code':200,'messageId':" id "}\n"
+#define CHANGE(key, value) "{'type':'notification','key':'" key "','value':" value ",'timestamp':5}"
+#define TOLD(key, value) CHANGE(key, value) "\n"
+#define SKIPPED(key, value, n)                                                                     \
+	"{'type':'notification','key':'" key "','value':" value ",'timestamp':5,'skipped':" n "}"  \
+	"\n"
+#define VALUE(key, value, why)                                                                     \
+	"{'type':'notification','key':'" key "','value':" value ",'timestamp':1000,'" why          \
+	"':true}\n"
+#define INITIAL(key, value) VALUE(key, value, "initial")
+#define RESYNC(key, value) VALUE(key, value, "resync")
+#define CONNECTION(state) "{'type':'connection','state':'" state "','timestamp':1000}\n"
+#define LOST CONNECTION("disconnected")
+#define BACK CONNECTION("connected")
+#define KEY_GAP(key) "{'type':'gap','key':'" key "'}\n"
+#define PATTERN_GAP(pattern, since)                                                                \
+	"{'type':'gap','pattern':'" pattern "','since':" since ",'until':1000}\n"
+
+/* What the client was told since it was last asked. */
+static const char *told(struct world *w, size_t peer)
+{
+	w->told[0] = '\0';
+	take_output(w, peer);
+	return w->told;
+}
+
+static void check_text(const char *seen, const char *want, const char *where, int line)
+{
+	char *plain = quoted(want);
+	bool same = strcmp(seen, plain) == 0;
+
+	if (!same)
+		print_error("%s:%d: told\n%sinstead of\n%s", where, line, seen, plain);
+	free(plain);
+	if (!same)
+		fail();
+}
+
+#define assert_told(w, peer, want) check_text(told((w), (peer)), (want), __FILE__, __LINE__)
+
+/* The client was told nothing but an error with this reason and id, whose sentence has this text
+ * in it. */
+static void assert_refused(struct world *w, size_t peer, const char *reason, const char *id,
+			   const char *text)
+{
+	char want[100];
+	const char *seen = told(w, peer), *end = strchr(seen, '\n');
+
+	if (!end || end[1])
+		fail_msg("not one line: %s", seen);
+	snprintf(want, sizeof(want), "\"reason\":\"%s\",\"executed\":\"no\"", reason);
+	if (!strstr(seen, want) || !strstr(seen, text))
+		fail_msg("%s (%s): %s", reason, text, seen);
+	snprintf(want, sizeof(want), "\"messageId\":%s}\n", id);
+	if (!strstr(seen, want))
+		fail_msg("not %s's: %s", id, seen);
+}
+
+/* ---- what clients and the service do ---- */
+
+static void say(struct world *w, size_t peer, const char *text)
+{
+	char *line = quoted(text);
+	struct span copy = copy_of(span_of(line));
+	struct request request;
+	struct request_fault fault;
+
+	if (request_parse(copy, &request, &fault) != 0)
+		fail_msg("%s: %s", line, fault.text);
+	if (request.op == OP_SUBSCRIBE)
+		feed_subscribe(w->feed, &w->peer[peer], &request, w->now);
+	else if (request.op == OP_UNSUBSCRIBE)
+		feed_unsubscribe(w->feed, &w->peer[peer], &request);
+	else
+		router_request(w->router, &w->peer[peer], &request, w->now);
+	free_copy(copy);
+	free(line);
+}
+
+/* {"op":…,MEMBERS,"messageId":1} */
+static void subscribe(struct world *w, size_t peer, const char *members)
+{
+	char text[TEXT_MAX / 8];
+
+	snprintf(text, sizeof(text), "{'op':'subscribe',%s,'messageId':1}", members);
+	say(w, peer, text);
+}
+
+static void unsubscribe(struct world *w, size_t peer, const char *members)
+{
+	char text[1000];
+
+	snprintf(text, sizeof(text), "{'op':'unsubscribe',%s%s'messageId':2}", members,
+		 members[0] ? "," : "");
+	say(w, peer, text);
+}
+
+/* The list of a new token is made; it has these strings. */
+static void assert_list_within(struct world *w, size_t budget, const char *want)
+{
+	struct buf list = {0};
+	char *plain = quoted(want);
+
+	feed_make_list(w->feed, budget, &list);
+	assert_span(buf_span(&list), plain);
+	free(plain);
+	buf_release(&list);
+}
+
+static void assert_list(struct world *w, const char *want)
+{
+	assert_list_within(w, BUDGET, want);
+}
+
+static void make_list(struct world *w)
+{
+	struct buf list = {0};
+
+	feed_make_list(w->feed, BUDGET, &list);
+	buf_release(&list);
+}
+
+/* A connection with the token that was made last comes up where there was none; or takes over. */
+static void come_up(struct world *w)
+{
+	router_up(w->router, ++w->lane, w->now);
+	feed_live(w->feed, w->now);
+}
+
+static void take_over(struct world *w)
+{
+	router_move(w->router, ++w->lane, w->now);
+	feed_live(w->feed, w->now);
+}
+
+/* As the daemon does it (upstream.c): requests first. Connections that were left are gone too. */
+static void lose(struct world *w)
+{
+	for (uint32_t lane = 1; lane <= w->lane; lane++)
+		router_down(w->router, lane, w->now);
+	feed_lost(w->feed, 900);
+}
+
+/* The service tells a change. */
+static void change(struct world *w, const char *object)
+{
+	char *text = quoted(object);
+	struct span copy = copy_of(span_of(text));
+	struct wire_frame frame;
+
+	wire_parse(copy, &frame);
+	assert_int_equal(frame.kind, WIRE_NOTIFICATION);
+	struct change c = change_of(&frame, feed_seed(w->feed));
+	feed_change(w->feed, &frame, &c);
+	free_copy(copy);
+	free(text);
+}
+
+/* The first frame for the key that is not answered yet; NULL: none. */
+static struct frame *unanswered(struct world *w, const char *key)
+{
+	char want[200];
+
+	snprintf(want, sizeof(want), "\"key\":\"%s\"", key);
+	for (size_t i = 0; i < w->n_sent; i++) {
+		if (!w->sent[i].answered && strstr(w->sent[i].text, want))
+			return &w->sent[i];
+	}
+	return NULL;
+}
+
+static void assert_reading(struct world *w, const char *key)
+{
+	struct frame *frame = unanswered(w, key);
+
+	if (!frame)
+		fail_msg("%s is not being read", key);
+	assert_non_null(strstr(frame->text, "\"op\":1"));
+}
+
+/* Members with ' for " and no comma at the ends. */
+static void answer_frame(struct world *w, struct frame *f, const char *members)
+{
+	unsigned long long id;
+	char text[1000];
+	struct wire_frame frame;
+
+	f->answered = true;
+	assert_int_equal(sscanf(f->text, "{\"messageId\":%llu,", &id), 1);
+	snprintf(text, sizeof(text), "{%s,'messageId':%llu}", members, id);
+	char *plain = quoted(text);
+	wire_parse(span_of(plain), &frame);
+	router_frame(w->router, &frame, w->now);
+	free(plain);
+}
+
+static void answer(struct world *w, const char *key, const char *members)
+{
+	struct frame *f = unanswered(w, key);
+
+	if (!f)
+		fail_msg("%s was not asked for", key);
+	answer_frame(w, f, members);
+}
+
+/* Frames that were lost with their connection are not looked at any more. */
+static void forget_frames(struct world *w)
+{
+	for (size_t i = 0; i < w->n_sent; i++)
+		w->sent[i].answered = true;
+}
+
+static void lose_all(struct world *w)
+{
+	lose(w);
+	forget_frames(w);
+}
+
+static void pass(struct world *w, int64_t ms)
+{
+	w->now += ms;
+	router_expire(w->router, w->now);
+}
+
+/* The client subscribes, and that is live. */
+static void live_with(struct world *w, size_t peer, const char *members)
+{
+	subscribe(w, peer, members);
+	make_list(w);
+	if (w->lane)
+		take_over(w);
+	else
+		come_up(w);
+	assert_told(w, peer, OK("1"));
+}
+
+/* ---- when a subscribe is answered ---- */
+
+static void a_subscribe_is_answered_once_its_token_is_live(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	assert_false(feed_wants(w->feed));
+	subscribe(w, 0, "'key':'b','keys':['a'],'pattern':'p:*','patterns':['q*r','s']");
+	assert_int_equal(w->wanted, 1);
+	assert_true(feed_wants(w->feed));
+	assert_true(feed_is_stale(w->feed));
+	assert_told(w, 0, "");
+	assert_list(w, "['a','b','p:*','q*r','s']");
+	change(w, CHANGE("a", "'1'"));
+	assert_told(w, 0, "");
+	come_up(w);
+	assert_told(w, 0, OK("1"));
+	assert_false(feed_is_stale(w->feed));
+	change(w, CHANGE("a", "'2'"));
+	change(w, CHANGE("p:x", "'3'"));
+	change(w, CHANGE("q-r", "'4'"));
+	change(w, CHANGE("q-", "'5'"));
+	assert_told(w, 0, TOLD("a", "'2'") TOLD("p:x", "'3'") TOLD("q-r", "'4'"));
+	assert_told(w, 1, "");
+	assert_int_equal(w->stats.notifications_unwanted, 2);
+	assert_int_equal(w->stats.subscribes, 1);
+	assert_int_equal(w->stats.lines_out, 3);
+	struct feed_counts n = feed_counts(w->feed);
+	assert_int_equal(n.keys, 2);
+	assert_int_equal(n.patterns, 3);
+	assert_int_equal(n.subscriptions, 5);
+	assert_true(n.live);
+	world_free(w);
+}
+
+static void what_the_token_covers_already_is_live_at_once(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b'],'pattern':'p:*'");
+	w->wanted = 0;
+	subscribe(w, 1, "'key':'a','pattern':'p:*'");
+	assert_told(w, 1, OK("1"));
+	subscribe(w, 1, "'key':'p:1','pattern':'p:q*x'");
+	assert_told(w, 1, OK("1"));
+	assert_int_equal(w->wanted, 0);
+	subscribe(w, 1, "'keys':['b','c']");
+	assert_told(w, 1, "");
+	assert_int_equal(w->wanted, 1);
+	change(w, CHANGE("b", "'1'"));
+	assert_told(w, 1, ""); /* all of it, or nothing */
+	assert_told(w, 0, TOLD("b", "'1'"));
+	world_free(w);
+}
+
+static void a_subscribe_of_nothing_is_answered_and_ends(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'keys':[],'patterns':[]");
+	assert_told(w, 0, OK("1"));
+	assert_false(feed_wants(w->feed));
+	assert_false(w->peer[0].in_audience);
+	world_free(w);
+}
+
+static void a_token_that_is_gone_covers_nothing_until_the_connection_is_back(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	lose(w);
+	assert_told(w, 0, LOST);
+	subscribe(w, 1, "'key':'a'");
+	assert_told(w, 1, "");
+	come_up(w); /* with the old token */
+	assert_told(w, 1, OK("1"));
+	world_free(w);
+}
+
+/* Client 0 has a, and has ended it; the token still lists it. */
+static struct world *world_with_a_listed(void)
+{
+	struct world *w = world_new();
+
+	live_with(w, 0, "'keys':['a','z']");
+	unsubscribe(w, 0, "'key':'a'");
+	assert_told(w, 0, OK("2"));
+	return w;
+}
+
+static void one_that_the_coming_token_drops_waits_for_another(void **state)
+{
+	struct world *w = world_with_a_listed();
+
+	(void)state;
+	subscribe(w, 1, "'key':'b'");
+	assert_list(w, "['b','z']");
+	subscribe(w, 2, "'key':'a'");
+	assert_told(w, 2, "");
+	w->wanted = 0;
+	take_over(w);
+	assert_told(w, 1, OK("1"));
+	assert_told(w, 2, "");
+	assert_int_equal(w->wanted, 1);
+	assert_list(w, "['a','b','z']");
+	take_over(w);
+	assert_told(w, 2, OK("1"));
+	world_free(w);
+}
+
+static void one_that_only_a_failed_token_would_have_dropped_is_live(void **state)
+{
+	struct world *w = world_with_a_listed();
+
+	(void)state;
+	subscribe(w, 1, "'key':'b'");
+	assert_list(w, "['b','z']");
+	subscribe(w, 2, "'key':'a'");
+	assert_told(w, 2, "");
+	feed_list_failed(w->feed);
+	assert_told(w, 1, "");
+	assert_told(w, 2, OK("1"));
+	change(w, CHANGE("a", "'1'"));
+	assert_told(w, 2, TOLD("a", "'1'"));
+	world_free(w);
+}
+
+static void what_the_token_lists_is_live_again_at_once_while_nothing_is_on_its_way(void **state)
+{
+	struct world *w = world_with_a_listed();
+
+	(void)state;
+	w->wanted = 0;
+	subscribe(w, 0, "'key':'a'");
+	assert_told(w, 0, OK("1"));
+	assert_int_equal(w->wanted, 0);
+	world_free(w);
+}
+
+static void one_that_comes_while_a_token_is_made_waits_for_the_next(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'key':'a'");
+	make_list(w);
+	subscribe(w, 1, "'key':'b'");
+	subscribe(w, 2, "'key':'a'"); /* is in that list */
+	w->wanted = 0;
+	come_up(w);
+	assert_told(w, 0, OK("1"));
+	assert_told(w, 1, "");
+	assert_told(w, 2, OK("1"));
+	assert_int_equal(w->wanted, 1);
+	make_list(w);
+	take_over(w);
+	assert_told(w, 1, OK("1"));
+	world_free(w);
+}
+
+static void answers_without_an_id_keep_the_order_of_requests(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 1, "'keys':['a','b']");
+	say(w, 0, "{'op':'get','key':'x'}");
+	say(w, 0, "{'op':'subscribe','key':'a','initial':true}");
+	say(w, 0, "{'op':'subscribe','key':'b'}");
+	say(w, 0, "{'op':'unsubscribe','key':'b'}");
+	subscribe(w, 0, "'key':'b'");
+	assert_told(w, 0, OK("1")); /* has an id */
+	change(w, CHANGE("a", "'1'"));
+	assert_null(unanswered(w, "a"));
+	assert_told(w, 0, "");
+	answer(w, "x", "'code':404");
+	assert_told(w, 0, "{'code':404}\n{'code':200}\n{'code':200}\n{'code':200}\n");
+	change(w, CHANGE("b", "'2'"));
+	assert_told(w, 0, TOLD("b", "'2'"));
+	answer(w, "a", "'code':200,'value':'3'");
+	assert_told(w, 0, INITIAL("a", "'3'"));
+	world_free(w);
+}
+
+static void a_join_whose_turn_comes_before_its_token_waits_on(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	come_up(w);
+	say(w, 0, "{'op':'get','key':'x'}");
+	say(w, 0, "{'op':'subscribe','key':'a'}");
+	say(w, 0, "{'op':'subscribe','key':'b'}");
+	answer(w, "x", "'code':404");
+	assert_told(w, 0, "{'code':404}\n");
+	make_list(w);
+	take_over(w);
+	assert_told(w, 0, "{'code':200}\n{'code':200}\n");
+	world_free(w);
+}
+
+/* ---- who gets what ---- */
+
+static void subscribing_again_succeeds_and_doubles_nothing(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a','keys':['a','\\u0061'],'pattern':'a','patterns':['a*','*','a']");
+	subscribe(w, 0, "'key':'a','pattern':'a*'");
+	assert_told(w, 0, OK("1"));
+	change(w, CHANGE("a", "'1'"));
+	assert_told(w, 0, TOLD("a", "'1'"));
+	assert_int_equal(feed_counts(w->feed).subscriptions, 4);
+	unsubscribe(w, 0, "'key':'a'");
+	assert_told(w, 0, OK("2"));
+	change(w, CHANGE("a", "'2'"));
+	assert_told(w, 0, TOLD("a", "'2'"));
+	unsubscribe(w, 0, "'patterns':['a','*','a*']");
+	change(w, CHANGE("a", "'3'"));
+	assert_told(w, 0, OK("2"));
+	world_free(w);
+}
+
+static void a_notification_passes_as_it_is_on_one_line(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'k\\u0000'");
+	change(w, "{ 'x':[1, 2.50],\r\n'key' : '\\u006b\\u0000', 'type':'notification' }\n");
+	assert_told(w, 0, "{ 'x':[1, 2.50],  'key' : '\\u006b\\u0000', 'type':'notification' } \n");
+	change(w, CHANGE("k", "1"));
+	assert_told(w, 0, "");
+	world_free(w);
+}
+
+static void the_token_tells_which_changes_it_brings(void **state)
+{
+	static const struct {
+		const char *object;
+		bool covered;
+	} rows[] = {{CHANGE("a", "1"), true},    {CHANGE("\\u0061", "1"), true},
+		    {CHANGE("b", "1"), false},   {CHANGE("p:x", "1"), true},
+		    {CHANGE("q:x", "1"), false}, {CHANGE("q:xy", "1"), true}};
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a','patterns':['p:*','q:*y']");
+	subscribe(w, 0, "'key':'b'");
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		char *text = quoted(rows[i].object);
+		struct wire_frame frame;
+		wire_parse(span_of(text), &frame);
+		struct change c = change_of(&frame, feed_seed(w->feed));
+		if (feed_covers(w->feed, &frame, &c) != rows[i].covered)
+			fail_msg("%s", text);
+		free(text);
+	}
+	world_free(w);
+}
+
+/* ---- unsubscribe ---- */
+
+static void unsubscribe_without_names_ends_all(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b'],'pattern':'p*'");
+	live_with(w, 1, "'key':'a'");
+	unsubscribe(w, 0, "");
+	change(w, CHANGE("a", "'1'"));
+	change(w, CHANGE("p", "'1'"));
+	assert_told(w, 0, OK("2"));
+	assert_told(w, 1, TOLD("a", "'1'"));
+	assert_false(w->peer[0].in_audience);
+	unsubscribe(w, 0, "'key':'never'");
+	assert_told(w, 0, OK("2"));
+	world_free(w);
+}
+
+static void unsubscribe_ends_what_a_subscribe_still_waits_for(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	come_up(w);
+	say(w, 0, "{'op':'subscribe','keys':['a','b'],'messageId':'s'}");
+	say(w, 0, "{'op':'subscribe','keys':['b'],'messageId':'t'}");
+	say(w, 1, "{'op':'subscribe','keys':['b'],'messageId':'u'}");
+	unsubscribe(w, 0, "'key':'b'");
+	assert_told(w, 0, OK("'t'") OK("2")); /* that one waits for nothing any more */
+	assert_list(w, "['a','b']");
+	take_over(w);
+	assert_told(w, 0, OK("'s'"));
+	assert_told(w, 1, OK("'u'"));
+	change(w, CHANGE("b", "'1'"));
+	change(w, CHANGE("a", "'1'"));
+	assert_told(w, 0, TOLD("a", "'1'"));
+	world_free(w);
+}
+
+static void unsubscribe_of_all_answers_every_subscribe_that_waits(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'key':'a'");
+	subscribe(w, 0, "'key':'a','patterns':['b','c']");
+	subscribe(w, 1, "'key':'a'");
+	unsubscribe(w, 0, "");
+	assert_told(w, 0, OK("1") OK("1") OK("2"));
+	assert_list(w, "['a']");
+	unsubscribe(w, 1, "");
+	assert_false(feed_wants(w->feed));
+	assert_list(w, "[]");
+	world_free(w);
+}
+
+/* ---- initial values ---- */
+
+static void initial_values_follow_the_answer(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'keys':['a','gone'],'pattern':'p*','initial':true");
+	make_list(w);
+	assert_int_equal(w->n_sent, 0);
+	come_up(w);
+	assert_told(w, 0, OK("1"));
+	assert_int_equal(w->n_sent, 2);
+	assert_int_equal(feed_counts(w->feed).rereading, 2);
+	answer(w, "gone", "'code':404,'error':'no'");
+	assert_told(w, 0, INITIAL("gone", "null"));
+	answer(w, "a", "'code':200,'value':'{\\'x\\':1}'");
+	assert_told(w, 0, INITIAL("a", "'{\\'x\\':1}'"));
+	subscribe(w, 1, "'key':'a','initial':false");
+	assert_told(w, 1, OK("1"));
+	assert_int_equal(w->n_sent, 2);
+	assert_int_equal(w->stats.rereads, 2);
+	assert_int_equal(feed_counts(w->feed).rereading, 0);
+	world_free(w);
+}
+
+static void an_initial_value_is_read_for_a_subscription_that_is_there_too(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	subscribe(w, 0, "'keys':['a','a'],'initial':true");
+	assert_told(w, 0, OK("1"));
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_null(unanswered(w, "a"));
+	assert_told(w, 0, INITIAL("a", "'1'"));
+	world_free(w);
+}
+
+static void one_reading_serves_all_that_wait_for_it(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'key':'a','initial':true");
+	subscribe(w, 1, "'key':'a','initial':true");
+	subscribe(w, 2, "'key':'a'");
+	make_list(w);
+	come_up(w);
+	for (size_t i = 0; i < 3; i++)
+		assert_told(w, i, OK("1"));
+	/* Whoever comes when it has been sent may know more than it brings. */
+	subscribe(w, 3, "'key':'a','initial':true");
+	subscribe(w, 1, "'key':'a','initial':true");
+	change(w, CHANGE("a", "'2'"));
+	assert_told(w, 3, OK("1") TOLD("a", "'2'"));
+	assert_told(w, 1, OK("1"));
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_told(w, 0, INITIAL("a", "'1'") TOLD("a", "'2'"));
+	assert_told(w, 1, INITIAL("a", "'1'") TOLD("a", "'2'"));
+	assert_told(w, 2, TOLD("a", "'2'"));
+	assert_told(w, 3, "");
+	answer(w, "a", "'code':200,'value':'2'");
+	assert_told(w, 0, "");
+	assert_told(w, 3, INITIAL("a", "'2'"));
+	assert_null(unanswered(w, "a"));
+	lose_all(w);
+	come_up(w); /* all three are resynchronised by one */
+	answer(w, "a", "'code':200,'value':'3'");
+	assert_told(w, 0, LOST BACK RESYNC("a", "'3'"));
+	assert_told(w, 1, LOST BACK RESYNC("a", "'3'"));
+	assert_told(w, 2, LOST BACK RESYNC("a", "'3'"));
+	assert_int_equal(w->stats.rereads, 3);
+	world_free(w);
+}
+
+static void so_many_keys_are_read_at_once_as_the_settings_allow(void **state)
+{
+	struct feed_settings settings = usual;
+
+	(void)state;
+	settings.reads_at_once = 2;
+	struct world *w = world_with(&settings);
+	live_with(w, 0, "'keys':['a','b','c']");
+	lose_all(w);
+	come_up(w);
+	told(w, 0);
+	assert_int_equal(w->n_sent, 2);
+	subscribe(w, 1, "'keys':['d','e','f'],'initial':true");
+	make_list(w);
+	take_over(w);
+	assert_told(w, 1, OK("1"));
+	assert_int_equal(w->n_sent, 2);
+	for (size_t i = 0; i < 2; i++) /* what is in a hurry comes first */
+		answer(w,
+		       strstr(w->sent[i].text, "\"a\"")   ? "a"
+		       : strstr(w->sent[i].text, "\"b\"") ? "b"
+							  : "c",
+		       "'code':404");
+	assert_int_equal(w->n_sent, 4);
+	for (size_t i = 2; i < 4; i++)
+		assert_true(strstr(w->sent[i].text, "\"d\"") || strstr(w->sent[i].text, "\"e\"") ||
+			    strstr(w->sent[i].text, "\"f\""));
+	assert_int_equal(feed_counts(w->feed).rereading, 4);
+	world_free(w);
+}
+
+/* ---- changes that cross with a reading ---- */
+
+static const struct crossing {
+	const char *changes[4]; /* values; they come while the key is read */
+	const char *read;       /* NULL: 404 */
+	const char *initial;    /* what whoever wants the value is told */
+	const char *resync;     /* ... who was told '0' before the loss */
+} crossings[] = {
+	{{NULL}, "'1'", INITIAL("a", "'1'"), RESYNC("a", "'1'")},
+	{{NULL}, "'0'", INITIAL("a", "'0'"), ""},
+	{{NULL}, NULL, INITIAL("a", "null"), RESYNC("a", "null")},
+	{{"'1'"}, "'1'", TOLD("a", "'1'") INITIAL("a", "'1'"), TOLD("a", "'1'")},
+	{{"'1'"}, "'0'", INITIAL("a", "'0'") TOLD("a", "'1'"), TOLD("a", "'1'")},
+	{{"'1'"}, "'9'", INITIAL("a", "'9'") TOLD("a", "'1'"), RESYNC("a", "'9'") TOLD("a", "'1'")},
+	{{"'1'", "'2'"},
+	 "'1'",
+	 TOLD("a", "'1'") INITIAL("a", "'1'") TOLD("a", "'2'"),
+	 TOLD("a", "'1'") TOLD("a", "'2'")},
+	{{"'1'", "'2'", "'1'", "'3'"},
+	 "'1'",
+	 TOLD("a", "'1'") TOLD("a", "'2'") TOLD("a", "'1'") INITIAL("a", "'1'") TOLD("a", "'3'"),
+	 TOLD("a", "'1'") TOLD("a", "'2'") TOLD("a", "'1'") TOLD("a", "'3'")},
+	{{"'1'", "null"},
+	 NULL,
+	 TOLD("a", "'1'") TOLD("a", "null") INITIAL("a", "null"),
+	 TOLD("a", "'1'") TOLD("a", "null")},
+	{{"1"}, "'\\u0031'", TOLD("a", "1") INITIAL("a", "'\\u0031'"), TOLD("a", "1")},
+};
+
+static void cross(struct world *w, const struct crossing *c)
+{
+	char text[200];
+
+	assert_reading(w, "a");
+	for (size_t i = 0; i < COUNT(c->changes) && c->changes[i]; i++) {
+		snprintf(text, sizeof(text), CHANGE("a", "%s"), c->changes[i]);
+		change(w, text);
+	}
+	assert_told(w, 0, "");
+	snprintf(text, sizeof(text), "'code':%d%s%s", c->read ? 200 : 404,
+		 c->read ? ",'value':" : "", c->read ? c->read : "");
+	answer(w, "a", text);
+}
+
+static void an_initial_value_has_its_place_among_the_changes(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < COUNT(crossings); i++) {
+		struct world *w = world_new();
+		live_with(w, 1, "'pattern':'a*'");
+		subscribe(w, 0, "'key':'a','pattern':'*','initial':true");
+		make_list(w);
+		take_over(w);
+		assert_told(w, 0, OK("1"));
+		cross(w, &crossings[i]);
+		assert_told(w, 0, crossings[i].initial);
+		if (crossings[i].changes[0]) /* others get them as ever */
+			assert_string_not_equal(told(w, 1), "");
+		world_free(w);
+	}
+}
+
+static void a_value_is_told_after_a_loss_if_no_change_has_told_it(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < COUNT(crossings); i++) {
+		struct world *w = world_new();
+		live_with(w, 0, "'key':'a','pattern':'a'");
+		change(w, CHANGE("a", "'0'"));
+		assert_told(w, 0, TOLD("a", "'0'"));
+		lose(w);
+		come_up(w);
+		assert_told(w, 0, LOST BACK PATTERN_GAP("a", "900"));
+		cross(w, &crossings[i]);
+		assert_told(w, 0, crossings[i].resync);
+		world_free(w);
+	}
+}
+
+static void what_was_held_back_goes_out_when_the_connection_is_lost(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'key':'a','initial':true");
+	make_list(w);
+	come_up(w);
+	assert_told(w, 0, OK("1"));
+	change(w, CHANGE("a", "'1'"));
+	assert_told(w, 0, "");
+	lose_all(w);
+	assert_told(w, 0, TOLD("a", "'1'") LOST);
+	pass(w, 2000); /* the daemon's own reads have time */
+	come_up(w);
+	assert_told(w, 0, BACK);
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_told(w, 0, INITIAL("a", "'1'"));
+	world_free(w);
+}
+
+static void what_was_held_back_goes_out_before_the_answer_to_unsubscribe(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'key':'a','pattern':'a*','initial':true");
+	subscribe(w, 1, "'key':'a'");
+	make_list(w);
+	come_up(w);
+	assert_told(w, 0, OK("1"));
+	change(w, CHANGE("a", "'1'"));
+	unsubscribe(w, 0, "'key':'a'");
+	assert_told(w, 0, TOLD("a", "'1'") OK("2"));
+	change(w, CHANGE("a", "'2'"));
+	assert_told(w, 0, TOLD("a", "'2'"));
+	answer(w, "a", "'code':200,'value':'2'");
+	assert_told(w, 0, "");
+	assert_int_equal(feed_counts(w->feed).rereading, 0);
+	world_free(w);
+}
+
+static void a_reading_with_too_much_held_back_begins_anew(void **state)
+{
+	enum { BIG = 1 << 20 };
+	static const size_t value = sizeof("{'type':'notification','key':'a','value':'") - 1;
+	struct feed_settings settings = usual;
+	char *text = mem_alloc(BIG + 200);
+
+	(void)state;
+	settings.output_soft = SIZE_MAX;
+	struct world *w = world_with(&settings);
+	subscribe(w, 0, "'key':'a','initial':true");
+	make_list(w);
+	come_up(w);
+	assert_told(w, 0, OK("1"));
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(outq_len(&w->out[0]), 0);
+		int n = sprintf(text, "{'type':'notification','key':'a','value':'%d", i);
+		memset(text + n, 'x', BIG);
+		strcpy(text + n + BIG, "'}");
+		change(w, text);
+	}
+	assert_int_equal(w->out[0].n, 4); /* in order, and the last with them */
+	for (uint32_t i = 0; i < 4; i++)
+		assert_int_equal(w->out[0].ring[i].note->text[value], '0' + (int)i);
+	change(w, CHANGE("a", "'5'"));
+	assert_int_equal(w->out[0].n, 5);
+	outq_take(&w->out[0], outq_len(&w->out[0]));
+	answer(w, "a", "'code':200,'value':'old'");
+	assert_told(w, 0, "");
+	answer(w, "a", "'code':200,'value':'5'");
+	assert_told(w, 0, INITIAL("a", "'5'"));
+	free(text);
+	world_free(w);
+}
+
+/* ---- after a loss ---- */
+
+static void a_loss_is_told_to_the_audience_alone(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	feed_lost(w->feed, 1); /* there was none */
+	live_with(w, 0, "'patterns':['p*','q']");
+	subscribe(w, 1, "'key':'later'");
+	lose(w);
+	lose(w); /* told once */
+	assert_told(w, 0, LOST);
+	come_up(w);
+	const char *text = told(w, 0);
+	assert_non_null(strstr(text, "\"state\":\"connected\",\"timestamp\":1000}\n{\"type\":"
+				     "\"gap\",\"pattern\":"));
+	assert_non_null(strstr(text, "\"pattern\":\"p*\",\"since\":900,\"until\":1000}\n"));
+	assert_non_null(strstr(text, "\"pattern\":\"q\",\"since\":900,\"until\":1000}\n"));
+	assert_told(w, 1, "");
+	assert_int_equal(w->stats.gaps, 2);
+	world_free(w);
+}
+
+static void a_planned_handover_is_silent(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a','pattern':'p*'");
+	make_list(w);
+	take_over(w);
+	take_over(w);
+	assert_told(w, 0, "");
+	assert_int_equal(w->n_sent, 0);
+	world_free(w);
+}
+
+/* Told the value last by a change, an initial value, a resync; or never, which is told in any
+ * case. */
+static void a_value_is_told_again_only_to_those_who_know_another(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'key':'a'");
+	subscribe(w, 1, "'key':'a','initial':true");
+	subscribe(w, 2, "'key':'a'");
+	make_list(w);
+	come_up(w);
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_told(w, 1, OK("1") INITIAL("a", "'1'"));
+	told(w, 0);
+	told(w, 2);
+	lose_all(w);
+	come_up(w);
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_told(w, 0, LOST BACK RESYNC("a", "'1'"));
+	assert_told(w, 1, LOST BACK);
+	assert_told(w, 2, LOST BACK RESYNC("a", "'1'"));
+	assert_int_equal(w->stats.resyncs, 2);
+	change(w, CHANGE("a", "'2'"));
+	unsubscribe(w, 2, "'key':'a'");
+	subscribe(w, 2, "'key':'a'"); /* what it was told before belongs to the subscription that
+					 is gone */
+	for (size_t i = 0; i < 3; i++)
+		told(w, i);
+	lose_all(w);
+	come_up(w);
+	answer(w, "a", "'code':200,'value':'2'");
+	assert_told(w, 0, LOST BACK);
+	assert_told(w, 1, LOST BACK);
+	assert_told(w, 2, LOST BACK RESYNC("a", "'2'"));
+	lose_all(w);
+	come_up(w);
+	answer(w, "a", "'code':404");
+	for (size_t i = 0; i < 3; i++)
+		assert_told(w, i, LOST BACK RESYNC("a", "null"));
+	lose_all(w);
+	come_up(w);
+	answer(w, "a", "'code':404");
+	for (size_t i = 0; i < 3; i++)
+		assert_told(w, i, LOST BACK);
+	world_free(w);
+}
+
+static void a_key_that_is_lost_twice_is_read_once(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	lose(w);
+	come_up(w);
+	lose_all(w);
+	come_up(w);
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_null(unanswered(w, "a"));
+	assert_told(w, 0, LOST BACK LOST BACK RESYNC("a", "'1'"));
+	world_free(w);
+}
+
+static void an_initial_value_that_is_due_stays_one_over_a_loss(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'key':'a','initial':true");
+	make_list(w);
+	come_up(w);
+	answer(w, "a", "'code':200,'value':'1'");
+	subscribe(w, 0, "'key':'a','initial':true");
+	assert_told(w, 0, OK("1") INITIAL("a", "'1'") OK("1"));
+	lose_all(w);
+	come_up(w);
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_told(w, 0, LOST BACK INITIAL("a", "'1'"));
+	world_free(w);
+}
+
+static void a_key_that_can_not_be_read_is_a_gap(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b','c']");
+	lose_all(w);
+	come_up(w);
+	assert_told(w, 0, LOST BACK);
+	answer(w, "a", "'code':403,'error':'no'");
+	assert_told(w, 0, KEY_GAP("a"));
+	answer(w, "b", "'code':200"); /* without a value */
+	assert_told(w, 0, KEY_GAP("b"));
+	answer(w, "c", "'code':500");
+	answer(w, "c", "'code':503");
+	change(w, CHANGE("c", "'1'"));
+	assert_told(w, 0, "");
+	answer(w, "c", "'code':502");
+	assert_told(w, 0, TOLD("c", "'1'") KEY_GAP("c"));
+	assert_int_equal(w->stats.gaps, 3);
+	assert_int_equal(feed_counts(w->feed).rereading, 0);
+	lose_all(w);
+	come_up(w);
+	answer(w, "c", "'code':200,'value':'1'");
+	assert_told(w, 0, LOST BACK); /* the change behind which the gap was is what it knows */
+	world_free(w);
+}
+
+static void a_reading_that_is_not_answered_in_time_is_tried_three_times(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'key':'a','initial':true");
+	make_list(w);
+	come_up(w);
+	assert_told(w, 0, OK("1"));
+	for (int i = 0; i < 2; i++) {
+		pass(w, 1000);
+		assert_told(w, 0, "");
+		assert_int_equal(w->n_sent, i + 2);
+	}
+	pass(w, 1000);
+	assert_told(w, 0, KEY_GAP("a"));
+	assert_int_equal(w->n_sent, 3);
+	world_free(w);
+}
+
+static void a_reading_that_the_rate_limit_refuses_is_tried_on(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'key':'a','initial':true");
+	make_list(w);
+	come_up(w);
+	for (int i = 0; i < 10; i++) {
+		change(w, CHANGE("a", "'1'"));
+		answer(w, "a", "'code':429");
+		for (int n = 0; n < 100 && !unanswered(w, "a"); n++)
+			pass(w, 100);
+		assert_told(w, 0, i ? TOLD("a", "'1'") : OK("1") TOLD("a", "'1'"));
+	}
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_told(w, 0, INITIAL("a", "'1'"));
+	world_free(w);
+}
+
+static void what_the_token_does_not_cover_any_more_is_a_gap(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['aaaaaaaaa'],'pattern':'bbbbbbbbb'");
+	live_with(w, 1, "'key':'bbbbbbbbb'");
+	assert_list_within(w, 20, "['aaaaaaaaa']");
+	take_over(w);
+	assert_told(w, 0, PATTERN_GAP("bbbbbbbbb", "1000"));
+	assert_told(w, 1, KEY_GAP("bbbbbbbbb"));
+	assert_int_equal(feed_counts(w->feed).left_out, 2);
+	make_list(w);
+	take_over(w);
+	assert_told(w, 0, "");
+	assert_int_equal(feed_counts(w->feed).left_out, 0);
+	world_free(w);
+}
+
+/* ---- slow clients ---- */
+
+/* Client 0 has p* and keys, and does not read: what it has not taken is beyond SOFT. */
+static struct world *world_with_a_slow_client(void)
+{
+	struct world *w = world_new();
+
+	live_with(w, 0, "'patterns':['p*','q*'],'keys':['a','b']");
+	w->told[0] = '\0';
+	for (int i = 0; outq_len(&w->out[0]) < SOFT; i++)
+		change(w, CHANGE("p", "'full'"));
+	assert_int_equal(w->flushed, 0);
+	return w;
+}
+
+/* It takes all there is, again and again. */
+static const char *drain(struct world *w, size_t peer)
+{
+	w->told[0] = '\0';
+	do {
+		take_output(w, peer);
+		feed_caught_up(w->feed, &w->peer[peer]);
+	} while (outq_len(&w->out[peer]));
+	assert_null(w->peer[peer].lag);
+	assert_int_equal(w->peer[peer].lag_bytes, 0);
+	return w->told;
+}
+
+static void assert_drained(struct world *w, size_t peer, const char *want)
+{
+	char *seen = mem_strdup(drain(w, peer)), *from = seen;
+	char *full = quoted(TOLD("p", "'full'"));
+
+	while (strncmp(from, full, strlen(full)) == 0)
+		from += strlen(full);
+	check_text(from, want, __FILE__, __LINE__);
+	free(full);
+	free(seen);
+}
+
+static void a_slow_client_is_told_the_latest_of_each_key(void **state)
+{
+	struct world *w = world_with_a_slow_client();
+
+	(void)state;
+	live_with(w, 1, "'pattern':'p*'");
+	size_t full = outq_len(&w->out[0]);
+	change(w, CHANGE("p1", "'1'"));
+	change(w, CHANGE("q1", "'2'"));
+	change(w, CHANGE("p1", "'3'"));
+	change(w, CHANGE("p2", "'4'"));
+	change(w, CHANGE("p1", "'5'"));
+	assert_int_equal(outq_len(&w->out[0]), full);
+	assert_int_equal(w->flushed, 1); /* it was asked once, and then only waits */
+	assert_true(w->peer[0].lag_bytes > 0);
+	assert_int_equal(w->stats.notifications_conflated, 2);
+	assert_told(w, 1, TOLD("p1", "'1'") TOLD("p1", "'3'") TOLD("p2", "'4'") TOLD("p1", "'5'"));
+	assert_drained(w, 0, SKIPPED("p1", "'5'", "2") TOLD("q1", "'2'") TOLD("p2", "'4'"));
+	change(w, CHANGE("p1", "'6'"));
+	assert_told(w, 0, TOLD("p1", "'6'"));
+	world_free(w);
+}
+
+static void one_that_had_only_no_turn_is_not_slow(void **state)
+{
+	struct world *w = world_with_a_slow_client();
+
+	(void)state;
+	w->reads[0] = true;
+	change(w, CHANGE("a", "'1'"));
+	change(w, CHANGE("a", "'2'"));
+	assert_int_equal(w->flushed, 1);
+	assert_null(w->peer[0].lag);
+	assert_told(w, 0, TOLD("a", "'1'") TOLD("a", "'2'"));
+	world_free(w);
+}
+
+static void other_lines_keep_their_place_among_what_waits(void **state)
+{
+	struct world *w = world_with_a_slow_client();
+
+	(void)state;
+	unsubscribe(w, 0, "'keys':['a','b'],'pattern':'q*'");
+	change(w, CHANGE("p1", "'1'"));
+	lose(w);
+	come_up(w);
+	change(w, CHANGE("p2", "'2'"));
+	change(w, CHANGE("p1", "'3'"));
+	assert_drained(w, 0,
+		       OK("2") SKIPPED("p1", "'3'", "1") LOST BACK PATTERN_GAP("p*", "900")
+			       TOLD("p2", "'2'"));
+	world_free(w);
+}
+
+static void a_slow_client_catches_up_as_far_as_it_reads(void **state)
+{
+	struct world *w = world_with_a_slow_client();
+	char text[200];
+
+	(void)state;
+	for (int i = 0; i < 50; i++) {
+		snprintf(text, sizeof(text), CHANGE("p%d", "'x'"), i);
+		change(w, text);
+	}
+	size_t lines = 0;
+	told(w, 0);
+	for (size_t waits = w->peer[0].lag_bytes; w->peer[0].lag; waits = w->peer[0].lag_bytes) {
+		feed_caught_up(w->feed, &w->peer[0]);
+		assert_true(w->peer[0].lag_bytes < waits || !waits);
+		assert_true(outq_len(&w->out[0]) < SOFT + 100);
+		for (const char *c = told(w, 0); (c = strchr(c, '\n')); c++)
+			lines++;
+	}
+	assert_int_equal(lines, 50);
+	world_free(w);
+}
+
+static void unsubscribe_drops_what_waits_for_a_slow_client(void **state)
+{
+	struct world *w = world_with_a_slow_client();
+
+	(void)state;
+	change(w, CHANGE("a", "'1'"));
+	change(w, CHANGE("b", "'1'"));
+	change(w, CHANGE("q", "'1'"));
+	change(w, CHANGE("p1", "'1'"));
+	unsubscribe(w, 0, "'keys':['a'],'pattern':'p*'");
+	change(w, CHANGE("a", "'2'"));
+	change(w, CHANGE("p1", "'2'"));
+	assert_drained(w, 0, OK("2") TOLD("b", "'1'") TOLD("q", "'1'"));
+	world_free(w);
+}
+
+static void what_another_subscription_brings_too_stays_for_a_slow_client(void **state)
+{
+	struct world *w = world_with_a_slow_client();
+
+	(void)state;
+	subscribe(w, 0, "'keys':['p1','p2']");
+	change(w, CHANGE("p1", "'1'"));
+	change(w, CHANGE("p2", "'1'"));
+	change(w, CHANGE("p3", "'1'"));
+	unsubscribe(w, 0, "'key':'p1'");
+	unsubscribe(w, 0, "'pattern':'p*'");
+	assert_drained(w, 0, OK("1") OK("2") OK("2") TOLD("p2", "'1'"));
+	world_free(w);
+}
+
+/* ---- lists that are refused, or have no room ---- */
+
+/* One of the names is not to the liking of the service; how many lists it takes. */
+static int find_guilty(struct world *w, const char *guilty)
+{
+	int lists = 0;
+	bool again = feed_is_stale(w->feed);
+
+	while (again) {
+		struct buf list = {0};
+		assert_true(++lists < 40);
+		feed_make_list(w->feed, BUDGET, &list);
+		bool bad = memmem(buf_span(&list).p, buf_len(&list), guilty, strlen(guilty));
+		buf_release(&list);
+		if (bad) {
+			again = feed_list_refused(w->feed, "no such name, says the service");
+			continue;
+		}
+		take_over(w);
+		again = feed_is_stale(w->feed);
+	}
+	return lists;
+}
+
+static void the_one_name_that_the_service_refuses_is_found(void **state)
+{
+	enum { N = 16 };
+
+	(void)state;
+	for (int guilty = 0; guilty < N; guilty++) {
+		struct world *w = world_new();
+		char text[100];
+		come_up(w);
+		for (int i = 0; i < N; i++) {
+			snprintf(text, sizeof(text),
+				 "{'op':'subscribe','keys':['%s%d'],'messageId':%d}",
+				 i == guilty ? "bad" : "good", i, i);
+			say(w, (size_t)i % PEERS, text);
+		}
+		int lists = find_guilty(w, "bad");
+		assert_in_range(lists, 5, N);
+		assert_int_equal(feed_counts(w->feed).subscriptions, N - 1);
+		assert_int_equal(w->stats.subscribes_refused, 1);
+		size_t peer = (size_t)guilty % PEERS;
+		const char *seen = told(w, peer);
+		snprintf(text, sizeof(text), "\"messageId\":%d}\n", guilty);
+		const char *end = strstr(seen, text), *line = end;
+		assert_non_null(end);
+		while (line > seen && line[-1] != '\n')
+			line--;
+		assert_non_null(strstr(line, "\"error\":\"no such name, says the service\",\"reason"
+					     "\":\"upstream_down\""));
+		assert_true(feed_wants(w->feed));
+		world_free(w);
+	}
+}
+
+static void a_list_without_newcomers_that_is_refused_is_not_tried_at_once(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	make_list(w);
+	assert_false(feed_list_refused(w->feed, "why"));
+	assert_told(w, 0, "");
+	change(w, CHANGE("a", "'1'"));
+	assert_told(w, 0, TOLD("a", "'1'"));
+	world_free(w);
+}
+
+static void a_client_that_leaves_during_the_search_does_not_stop_it(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'key':'bad'");
+	subscribe(w, 1, "'key':'b'");
+	make_list(w);
+	assert_true(feed_list_refused(w->feed, "why"));
+	assert_list(w, "['bad']");
+	leave(w, 0);
+	assert_true(feed_list_refused(w->feed, "why"));
+	assert_list(w, "['b']");
+	come_up(w);
+	assert_told(w, 1, OK("1"));
+	world_free(w);
+}
+
+static void one_for_whom_the_token_has_no_room_is_refused(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'aaaaa'");
+	subscribe(w, 1, "'keys':['bbbbb','aaaaa']");
+	subscribe(w, 2, "'key':'c'");
+	assert_list_within(w, 15, "['aaaaa','c']");
+	assert_refused(w, 1, "queue_full", "1", "no room");
+	take_over(w);
+	assert_told(w, 2, OK("1"));
+	assert_told(w, 0, "");
+	assert_int_equal(w->stats.subscribes_refused, 1);
+	assert_false(feed_is_stale(w->feed));
+	world_free(w);
+}
+
+/* ---- time, loss, the end ---- */
+
+static void a_subscribe_that_is_not_live_in_time_says_why(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'key':'a','timeoutMs':100");
+	subscribe(w, 1, "'key':'a'");
+	pass(w, 99);
+	assert_told(w, 0, "");
+	pass(w, 1);
+	assert_refused(w, 0, "upstream_down", "1", "\"the moon is full\"");
+	assert_int_equal(w->stats.requests_unsent, 1);
+	make_list(w);
+	come_up(w);
+	change(w, CHANGE("a", "'1'"));
+	assert_told(w, 0, "");
+	assert_told(w, 1, OK("1") TOLD("a", "'1'"));
+	world_free(w);
+}
+
+static void when_no_token_can_be_had_those_that_wait_are_refused(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 2, "'key':'c'");
+	say(w, 0, "{'op':'get','key':'x'}");
+	say(w, 0, "{'op':'subscribe','key':'c'}"); /* waits for the get alone */
+	subscribe(w, 0, "'key':'a'");
+	subscribe(w, 1, "'key':'a'");
+	feed_refuse_all(w->feed, "the key is wrong", 500);
+	assert_refused(w, 0, "upstream_down", "1", "\"the key is wrong\"");
+	assert_refused(w, 1, "upstream_down", "1", "\"retryAfterMs\":500");
+	assert_int_equal(w->stats.subscribes_refused, 2);
+	answer(w, "x", "'code':404");
+	assert_told(w, 0, "{'code':404}\n{'code':200}\n");
+	world_free(w);
+}
+
+static void a_connection_without_a_token_covers_nothing(void **state)
+{
+	struct world *w = world_with_a_listed();
+
+	(void)state;
+	unsubscribe(w, 0, "");
+	assert_told(w, 0, OK("2"));
+	w->wanted = 0;
+	feed_without(w->feed);
+	assert_int_equal(w->wanted, 0);
+	assert_false(feed_counts(w->feed).live);
+	subscribe(w, 0, "'key':'a'");
+	assert_told(w, 0, "");
+	assert_int_equal(w->wanted, 1);
+	feed_without(w->feed); /* another one, while it waits */
+	assert_int_equal(w->wanted, 2);
+	make_list(w);
+	take_over(w);
+	assert_told(w, 0, OK("1"));
+	world_free(w);
+}
+
+static void stopping_refuses_what_waits_and_what_comes(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	subscribe(w, 1, "'key':'b'");
+	subscribe(w, 2, "'key':'a','initial':true");
+	assert_told(w, 2, OK("1"));
+	feed_stop(w->feed);
+	router_stop(w->router);
+	assert_refused(w, 1, "shutting_down", "1", "shutting down");
+	subscribe(w, 1, "'key':'a'");
+	assert_refused(w, 1, "shutting_down", "1", "");
+	change(w, CHANGE("a", "'1'"));
+	assert_told(w, 0, TOLD("a", "'1'"));
+	world_free(w);
+}
+
+static void limits_are_kept(void **state)
+{
+	struct feed_settings settings = usual;
+
+	(void)state;
+	settings.max_peer_subs = 3;
+	settings.max_subs = 5;
+	struct world *w = world_with(&settings);
+	come_up(w);
+	subscribe(w, 0, "'keys':['a','b'],'patterns':['c','d']");
+	assert_refused(w, 0, "queue_full", "1", "of one client");
+	subscribe(w, 0, "'keys':['a','b'],'pattern':'c'");
+	subscribe(w, 0, "'key':'d'"); /* those that wait count */
+	assert_refused(w, 0, "queue_full", "1", "of one client");
+	subscribe(w, 1, "'keys':['a','b','c']");
+	assert_refused(w, 1, "queue_full", "1", "of all clients");
+	subscribe(w, 1, "'keys':['a','b']");
+	make_list(w);
+	take_over(w);
+	assert_told(w, 0, OK("1"));
+	assert_told(w, 1, OK("1"));
+	subscribe(w, 0, "'key':'d'");
+	assert_refused(w, 0, "queue_full", "1", "of one client");
+	unsubscribe(w, 0, "'keys':['a','b']");
+	subscribe(w, 0, "'key':'a'");
+	assert_told(w, 0, OK("2") OK("1"));
+	leave(w, 0);
+	subscribe(w, 2, "'keys':['a','b']");
+	assert_told(w, 2, OK("1"));
+	assert_int_equal(w->stats.subscribes_refused, 4);
+	world_free(w);
+}
+
+static void the_memory_of_all_subscriptions_is_bounded(void **state)
+{
+	struct feed_settings settings = usual;
+	unsigned n = 0;
+
+	(void)state;
+	settings.max_bytes = 4000;
+	struct world *w = world_with(&settings);
+	come_up(w);
+	for (char text[100]; n < 100; n++) {
+		snprintf(text, sizeof(text), "'key':'%u'", n);
+		subscribe(w, n % PEERS, text);
+		if (outq_len(&w->out[n % PEERS]))
+			break;
+	}
+	assert_in_range(n, 4, 40);
+	assert_refused(w, n % PEERS, "queue_full", "1", "of all clients");
+	for (size_t i = 0; i < PEERS; i++)
+		unsubscribe(w, i, "");
+	told(w, 0);
+	subscribe(w, 0, "'key':'a'");
+	assert_told(w, 0, "");
+	world_free(w);
+}
+
+/* Each state in which a client may leave; the sanitizers judge. */
+static void a_client_may_leave_at_any_time(void **state)
+{
+	struct world *w = world_with_a_slow_client();
+
+	(void)state;
+	change(w, CHANGE("a", "'1'"));
+	assert_non_null(w->peer[0].lag);
+	leave(w, 0); /* with much that waits for it */
+	subscribe(w, 1, "'keys':['a','b'],'initial':true");
+	subscribe(w, 2, "'keys':['b','c'],'initial':true");
+	make_list(w);
+	subscribe(w, 3, "'keys':['c','d']");
+	leave(w, 3); /* waiting for a token */
+	take_over(w);
+	change(w, CHANGE("b", "'1'"));
+	leave(w, 1); /* while its keys are read, and changes held back */
+	change(w, CHANGE("b", "'2'"));
+	answer(w, "a", "'code':200,'value':'1'");
+	answer(w, "b", "'code':200,'value':'2'");
+	answer(w, "b", "'code':200,'value':'2'");
+	assert_told(w, 2, OK("1") TOLD("b", "'1'") TOLD("b", "'2'") INITIAL("b", "'2'"));
+	lose_all(w); /* c is being read */
+	leave(w, 2);
+	come_up(w);
+	assert_int_equal(feed_counts(w->feed).keys, 0);
+	assert_false(feed_wants(w->feed));
+	world_free(w);
+}
+
+static void a_client_may_leave_while_its_keys_wait_to_be_read(void **state)
+{
+	struct feed_settings settings = usual;
+
+	(void)state;
+	settings.reads_at_once = 1;
+	struct world *w = world_with(&settings);
+	subscribe(w, 0, "'keys':['a','b'],'initial':true");
+	make_list(w);
+	come_up(w);
+	leave(w, 0);
+	subscribe(w, 1, "'keys':['a'],'initial':true"); /* another reading of the same key */
+	assert_told(w, 1, OK("1"));
+	forget_frames(w);
+	pass(w, 1000);
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_told(w, 1, INITIAL("a", "'1'"));
+	world_free(w);
+}
+
+/* ---- many ---- */
+
+/* Each answer gives the next its turn, and none of that recurses: the stack would not do. */
+static void a_long_row_of_answers_without_ids_comes_out_at_once(void **state)
+{
+	enum { N = 200000 };
+	struct feed_settings settings = usual;
+	size_t answers = 0;
+
+	(void)state;
+	settings.max_peer_subs = settings.max_subs = N;
+	struct world *w = world_with(&settings);
+	live_with(w, 1, "'key':'a'");
+	say(w, 0, "{'op':'get','key':'x'}");
+	for (int i = 0; i < N; i++)
+		say(w, 0, "{'op':'subscribe','key':'a'}");
+	answer(w, "x", "'code':404");
+	while (outq_len(&w->out[0])) {
+		struct span s = buf_span(&w->out[0].own);
+		const char *end = memchr(s.p, '\n', s.n);
+		assert_non_null(end);
+		outq_take(&w->out[0], (size_t)(end - s.p) + 1);
+		answers++;
+	}
+	assert_int_equal(answers, N + 1);
+	assert_int_equal(feed_counts(w->feed).waiting, 0);
+	world_free(w);
+}
+
+/* ---- against a model of the service ---- */
+
+enum { KEYS = 4, QUEUE = 10000, STEPS = 3000, SLOW = 0, GLOBBER = 3 };
+
+/* What one client knows of one key. */
+struct view {
+	bool asked, live;  /* a subscribe is on its way, is answered */
+	bool initial, due; /* with the value; something of it must have been told by now */
+	int value;         /* told last; -1: nothing */
+	unsigned changes, told;
+};
+
+struct play {
+	struct world *w;
+	uint32_t random;
+	bool losses, slow, initials;
+	bool up, listed; /* the connection; a list was made for the next token */
+	int value[KEYS]; /* of the service; 0: the key is not there */
+	struct {
+		int key, value;
+	} queue[QUEUE]; /* changes that are on their way */
+	size_t first, n;
+	int executed[FRAMES]; /* what a read has found, plus one; 0: not yet */
+	struct view view[PEERS][KEYS];
+};
+
+static uint32_t pick(struct play *p, uint32_t n)
+{
+	p->random = p->random * 1664525 + 1013904223;
+	return (p->random >> 8) % n;
+}
+
+static bool globs(size_t peer, int key)
+{
+	return (peer == GLOBBER || peer == 1) && key == 0;
+}
+
+static void hear_change(struct view *v, const char *line, bool globbed)
+{
+	bool extra = strstr(line, "\"initial\"") || strstr(line, "\"resync\"");
+	const char *value = strstr(line, "\"value\":") + strlen("\"value\":");
+
+	if (!v->live && !globbed)
+		fail_msg("told after its end: %s", line);
+	v->told += !extra;
+	v->value = *value == '"' ? value[1] - '0' : 0;
+}
+
+/* An answer's id is client, key and whether it is the end. */
+static void hear_answer(struct play *p, size_t peer, const char *line)
+{
+	const char *id = strstr(line, "\"messageId\":");
+	unsigned n;
+
+	assert_non_null(id);
+	assert_int_equal(sscanf(id, "\"messageId\":%u", &n), 1);
+	struct view *v = &p->view[peer][n / 2];
+	v->asked = false;
+	v->live = n % 2 == 0;
+	v->due |= v->initial;
+	if (!v->live)
+		*v = (struct view){.value = -1, .changes = v->changes, .told = v->told};
+}
+
+static void hear(struct play *p, size_t peer)
+{
+	char *text = mem_strdup(drain(p->w, peer)), *rest = text;
+	int key;
+
+	for (char *line; (line = strsep(&rest, "\n"));) {
+		if (sscanf(line, "{\"type\":\"notification\",\"key\":\"k%d\"", &key) == 1)
+			hear_change(&p->view[peer][key], line, globs(peer, key));
+		else if (sscanf(line, "{\"type\":\"gap\",\"key\":\"k%d\"", &key) == 1)
+			p->view[peer][key].value = -2; /* it is to look itself */
+		else if (strstr(line, "\"pattern\":\"k0*\"") && !p->view[peer][0].live)
+			p->view[peer][0].value = -1; /* nobody reads it for a pattern */
+		else if (strncmp(line, "{\"code\":200", 11) == 0)
+			hear_answer(p, peer, line);
+	}
+	free(text);
+}
+
+/* All that clients were told; but_slow: the slow one takes nothing now. */
+static void hear_all(struct play *p, bool but_slow)
+{
+	for (size_t i = 0; i < PEERS; i++) {
+		if (!p->slow || i != SLOW || !but_slow)
+			hear(p, i);
+	}
+}
+
+static void play_change(struct play *p)
+{
+	int key = (int)pick(p, KEYS), value = (int)pick(p, 4);
+
+	p->value[key] = value;
+	if (!p->up)
+		return;
+	assert_true(p->n < QUEUE);
+	p->queue[p->n].key = key;
+	p->queue[p->n++].value = value;
+}
+
+static void play_delivery(struct play *p)
+{
+	char text[200];
+
+	if (!p->up || p->first == p->n)
+		return;
+	int key = p->queue[p->first].key, value = p->queue[p->first].value;
+	p->first++;
+	for (size_t i = 0; i < PEERS; i++)
+		p->view[i][key].changes += p->view[i][key].live || globs(i, key);
+	if (value)
+		snprintf(text, sizeof(text), CHANGE("k%d", "'%d'"), key, value);
+	else
+		snprintf(text, sizeof(text), CHANGE("k%d", "null"), key);
+	change(p->w, text);
+}
+
+/* One of the frames that are not answered, FRAMES if there is none. */
+static size_t pick_read(struct play *p)
+{
+	size_t n = p->w->n_sent, from = n ? pick(p, (uint32_t)n) : 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!p->w->sent[(from + i) % n].answered)
+			return (from + i) % n;
+	}
+	return FRAMES;
+}
+
+static int key_of(const struct frame *frame)
+{
+	return strstr(frame->text, "\"key\":\"k")[8] - '0';
+}
+
+static void play_execution(struct play *p)
+{
+	size_t i = pick_read(p);
+
+	if (i < FRAMES && !p->executed[i])
+		p->executed[i] = p->value[key_of(&p->w->sent[i])] + 1;
+}
+
+static void play_answer(struct play *p)
+{
+	size_t i = pick_read(p);
+	char text[100];
+
+	if (i == FRAMES || !p->executed[i])
+		return;
+	int value = p->executed[i] - 1;
+	if (pick(p, 10) == 0)
+		snprintf(text, sizeof(text), "'code':500");
+	else if (value)
+		snprintf(text, sizeof(text), "'code':200,'value':'%d'", value);
+	else
+		snprintf(text, sizeof(text), "'code':404");
+	answer_frame(p->w, &p->w->sent[i], text);
+}
+
+static void play_subscribe(struct play *p)
+{
+	size_t peer = pick(p, PEERS - 1);
+	int key = (int)pick(p, KEYS);
+	bool initial = p->initials && pick(p, 2);
+	struct view *v = &p->view[peer][key];
+	char text[200];
+
+	if (v->asked)
+		return;
+	v->asked = true;
+	v->initial = initial;
+	snprintf(text, sizeof(text), "{'op':'subscribe','key':'k%d','initial':%s,'messageId':%d}",
+		 key, initial ? "true" : "false", 2 * key);
+	say(p->w, peer, text);
+}
+
+/* The slow client ends nothing: what it is told late would count as too late. */
+static void play_unsubscribe(struct play *p)
+{
+	size_t peer = pick(p, PEERS - 1);
+	int key = (int)pick(p, KEYS);
+	char text[200];
+
+	if (p->view[peer][key].asked || (p->slow && peer == SLOW))
+		return;
+	snprintf(text, sizeof(text), "{'op':'unsubscribe','key':'k%d','messageId':%d}", key,
+		 2 * key + 1);
+	say(p->w, peer, text);
+}
+
+static void play_token(struct play *p)
+{
+	if (!p->up)
+		return;
+	if (!p->listed && feed_is_stale(p->w->feed))
+		make_list(p->w);
+	else if (!p->listed)
+		return;
+	else if (pick(p, 3))
+		take_over(p->w);
+	else
+		feed_list_failed(p->w->feed);
+	p->listed = !p->listed;
+}
+
+static void play_loss(struct play *p)
+{
+	if (!p->up) {
+		if (!p->listed)
+			make_list(p->w);
+		come_up(p->w);
+		p->up = true;
+		p->listed = false;
+	} else if (p->losses && pick(p, 20) == 0) {
+		lose_all(p->w);
+		p->up = false;
+		p->first = p->n;
+		for (size_t i = 0; i < PEERS; i++) {
+			for (int key = 0; key < KEYS; key++)
+				p->view[i][key].due |= p->view[i][key].live;
+		}
+	}
+}
+
+static void play_step(struct play *p)
+{
+	static void (*const moves[])(struct play *) = {
+		play_change,      play_change,    play_delivery, play_delivery,
+		play_execution,   play_execution, play_answer,   play_subscribe,
+		play_unsubscribe, play_token,     play_token,    play_loss};
+
+	moves[pick(p, COUNT(moves))](p);
+	hear_all(p, pick(p, 60) != 0);
+}
+
+/* Until nothing is on its way any more. */
+static void play_out(struct play *p)
+{
+	for (unsigned i = 0; i < 2000 || p->first < p->n || feed_counts(p->w->feed).rereading;
+	     i++) {
+		play_delivery(p);
+		play_execution(p);
+		play_answer(p);
+		play_token(p);
+		if (!p->up)
+			play_loss(p);
+		hear_all(p, true);
+	}
+	hear_all(p, false);
+}
+
+static void play_check(const struct play *p, uint32_t seed)
+{
+	for (size_t i = 0; i < PEERS; i++) {
+		for (int key = 0; key < KEYS; key++) {
+			const struct view *v = &p->view[i][key];
+			if (v->live && (v->due || v->value >= 0) && v->value != -2 &&
+			    v->value != p->value[key])
+				fail_msg("seed %u: client %zu believes k%d to be %d, and it is %d",
+					 seed, i, key, v->value, p->value[key]);
+			if ((!p->slow || i != SLOW) && v->told != v->changes)
+				fail_msg("seed %u: client %zu was told %u changes of k%d, not %u",
+					 seed, i, v->told, key, v->changes);
+		}
+	}
+}
+
+static void play(uint32_t seed, bool losses, bool initials, bool slow)
+{
+	struct feed_settings settings = usual;
+	struct play *p = mem_zalloc(sizeof(*p));
+
+	if (!slow)
+		settings.output_soft = SIZE_MAX;
+	*p = (struct play){.w = world_with(&settings),
+			   .random = seed,
+			   .losses = losses,
+			   .initials = initials,
+			   .slow = slow,
+			   .up = true};
+	for (size_t i = 0; i < PEERS; i++) {
+		for (int key = 0; key < KEYS; key++)
+			p->view[i][key].value = -1;
+	}
+	live_with(p->w, GLOBBER, "'pattern':'k0*'");
+	live_with(p->w, 1, "'pattern':'k0*'");
+	for (int i = 0; i < STEPS && p->w->n_sent < FRAMES - 100; i++)
+		play_step(p);
+	play_out(p);
+	play_check(p, seed);
+	world_free(p->w);
+	free(p);
+}
+
+static void all_clients_end_with_what_the_service_has_and_miss_nothing(void **state)
+{
+	(void)state;
+	for (uint32_t seed = 1; seed <= 100; seed++)
+		play(seed, true, true, false);
+}
+
+static void a_slow_client_ends_with_what_the_service_has(void **state)
+{
+	(void)state;
+	for (uint32_t seed = 1; seed <= 100; seed++)
+		play(seed, false, false, true);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_subscribe_is_answered_once_its_token_is_live),
+		cmocka_unit_test(what_the_token_covers_already_is_live_at_once),
+		cmocka_unit_test(a_subscribe_of_nothing_is_answered_and_ends),
+		cmocka_unit_test(a_token_that_is_gone_covers_nothing_until_the_connection_is_back),
+		cmocka_unit_test(one_that_the_coming_token_drops_waits_for_another),
+		cmocka_unit_test(one_that_only_a_failed_token_would_have_dropped_is_live),
+		cmocka_unit_test(
+			what_the_token_lists_is_live_again_at_once_while_nothing_is_on_its_way),
+		cmocka_unit_test(one_that_comes_while_a_token_is_made_waits_for_the_next),
+		cmocka_unit_test(answers_without_an_id_keep_the_order_of_requests),
+		cmocka_unit_test(a_join_whose_turn_comes_before_its_token_waits_on),
+		cmocka_unit_test(subscribing_again_succeeds_and_doubles_nothing),
+		cmocka_unit_test(a_notification_passes_as_it_is_on_one_line),
+		cmocka_unit_test(the_token_tells_which_changes_it_brings),
+		cmocka_unit_test(unsubscribe_without_names_ends_all),
+		cmocka_unit_test(unsubscribe_ends_what_a_subscribe_still_waits_for),
+		cmocka_unit_test(unsubscribe_of_all_answers_every_subscribe_that_waits),
+		cmocka_unit_test(initial_values_follow_the_answer),
+		cmocka_unit_test(an_initial_value_is_read_for_a_subscription_that_is_there_too),
+		cmocka_unit_test(one_reading_serves_all_that_wait_for_it),
+		cmocka_unit_test(so_many_keys_are_read_at_once_as_the_settings_allow),
+		cmocka_unit_test(an_initial_value_has_its_place_among_the_changes),
+		cmocka_unit_test(a_value_is_told_after_a_loss_if_no_change_has_told_it),
+		cmocka_unit_test(what_was_held_back_goes_out_when_the_connection_is_lost),
+		cmocka_unit_test(what_was_held_back_goes_out_before_the_answer_to_unsubscribe),
+		cmocka_unit_test(a_reading_with_too_much_held_back_begins_anew),
+		cmocka_unit_test(a_loss_is_told_to_the_audience_alone),
+		cmocka_unit_test(a_planned_handover_is_silent),
+		cmocka_unit_test(a_value_is_told_again_only_to_those_who_know_another),
+		cmocka_unit_test(a_key_that_is_lost_twice_is_read_once),
+		cmocka_unit_test(an_initial_value_that_is_due_stays_one_over_a_loss),
+		cmocka_unit_test(a_key_that_can_not_be_read_is_a_gap),
+		cmocka_unit_test(a_reading_that_is_not_answered_in_time_is_tried_three_times),
+		cmocka_unit_test(a_reading_that_the_rate_limit_refuses_is_tried_on),
+		cmocka_unit_test(what_the_token_does_not_cover_any_more_is_a_gap),
+		cmocka_unit_test(a_slow_client_is_told_the_latest_of_each_key),
+		cmocka_unit_test(one_that_had_only_no_turn_is_not_slow),
+		cmocka_unit_test(other_lines_keep_their_place_among_what_waits),
+		cmocka_unit_test(a_slow_client_catches_up_as_far_as_it_reads),
+		cmocka_unit_test(unsubscribe_drops_what_waits_for_a_slow_client),
+		cmocka_unit_test(what_another_subscription_brings_too_stays_for_a_slow_client),
+		cmocka_unit_test(the_one_name_that_the_service_refuses_is_found),
+		cmocka_unit_test(a_list_without_newcomers_that_is_refused_is_not_tried_at_once),
+		cmocka_unit_test(a_client_that_leaves_during_the_search_does_not_stop_it),
+		cmocka_unit_test(one_for_whom_the_token_has_no_room_is_refused),
+		cmocka_unit_test(a_subscribe_that_is_not_live_in_time_says_why),
+		cmocka_unit_test(when_no_token_can_be_had_those_that_wait_are_refused),
+		cmocka_unit_test(a_connection_without_a_token_covers_nothing),
+		cmocka_unit_test(stopping_refuses_what_waits_and_what_comes),
+		cmocka_unit_test(limits_are_kept),
+		cmocka_unit_test(the_memory_of_all_subscriptions_is_bounded),
+		cmocka_unit_test(a_client_may_leave_at_any_time),
+		cmocka_unit_test(a_client_may_leave_while_its_keys_wait_to_be_read),
+		cmocka_unit_test(a_long_row_of_answers_without_ids_comes_out_at_once),
+		cmocka_unit_test(all_clients_end_with_what_the_service_has_and_miss_nothing),
+		cmocka_unit_test(a_slow_client_ends_with_what_the_service_has),
+	};
+
+	return cmocka_run_group_tests_name("feed", tests, NULL, NULL);
+}

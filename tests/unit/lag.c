@@ -1,0 +1,246 @@
+#include "lag.h"
+
+#include <stdio.h>
+
+#include "mem.h"
+#include "test.h"
+
+/* A change of the key; key_hash 0: a line about none. */
+static struct note *note_of(const char *key, uint64_t key_hash, const char *text)
+{
+	struct note *note = note_new(strlen(text), span_of(key));
+
+	memcpy(note->text, text, note->n);
+	note->key_hash = key_hash;
+	return note;
+}
+
+static bool put(struct lag *lag, const char *key, uint64_t key_hash, const char *text)
+{
+	struct note *note = note_of(key, key_hash, text);
+	bool replaced = lag_put(lag, note);
+
+	note_unref(note);
+	return replaced;
+}
+
+static void assert_next(struct lag *lag, const char *text, uint64_t skipped)
+{
+	struct note *note;
+	uint64_t n;
+
+	assert_int_equal(lag_take(lag, &note, &n), 1);
+	assert_span(note_line(note), text);
+	assert_int_equal(n, skipped);
+	assert_int_equal(note->refs, 1);
+	note_unref(note);
+}
+
+static void assert_no_more(struct lag *lag)
+{
+	struct note *note;
+	uint64_t n;
+
+	assert_int_equal(lag_take(lag, &note, &n), 0);
+	assert_int_equal(lag->bytes, 0);
+}
+
+static void the_latest_change_takes_the_place_of_the_first(void **state)
+{
+	struct lag *lag = lag_new();
+
+	(void)state;
+	assert_false(put(lag, "a", 1, "a1"));
+	assert_false(put(lag, "b", 2, "b1"));
+	assert_true(put(lag, "a", 1, "a2 longer"));
+	assert_true(put(lag, "a", 1, "a3"));
+	assert_int_equal(lag->bytes, 4);
+	assert_next(lag, "a3", 2);
+	assert_false(put(lag, "a", 1, "a4")); /* the other is out */
+	assert_next(lag, "b1", 0);
+	assert_next(lag, "a4", 0);
+	assert_no_more(lag);
+	lag_free(lag);
+}
+
+static void lines_about_no_key_stay_all_and_where_they_are(void **state)
+{
+	struct lag *lag = lag_new();
+
+	(void)state;
+	put(lag, "a", 1, "a1");
+	assert_false(put(lag, "", 0, "lost"));
+	assert_false(put(lag, "", 0, "back"));
+	put(lag, "b", 2, "b1");
+	put(lag, "a", 1, "a2");
+	assert_next(lag, "a2", 1);
+	assert_next(lag, "lost", 0);
+	assert_next(lag, "back", 0);
+	assert_next(lag, "b1", 0);
+	assert_no_more(lag);
+	lag_free(lag);
+}
+
+static void keys_of_one_hash_are_told_apart(void **state)
+{
+	struct lag *lag = lag_new();
+
+	(void)state;
+	put(lag, "a", 7, "a1");
+	put(lag, "b", 7, "b1");
+	assert_true(put(lag, "b", 7, "b2"));
+	assert_next(lag, "a1", 0);
+	assert_next(lag, "b2", 1);
+	lag_free(lag);
+}
+
+static bool is_not_b(void *owner, const struct note *note)
+{
+	++*(int *)owner;
+	return !span_equal(note->key, SPAN("b"));
+}
+
+static void what_is_not_wanted_any_more_is_dropped(void **state)
+{
+	struct lag *lag = lag_new();
+	int asked = 0;
+
+	(void)state;
+	put(lag, "b", 2, "b1");
+	put(lag, "a", 1, "a1");
+	put(lag, "b", 2, "b2");
+	put(lag, "", 0, "gap");
+	lag_keep(lag, is_not_b, &asked);
+	assert_int_equal(asked, 2); /* about keys alone */
+	assert_int_equal(lag->bytes, 5);
+	assert_false(put(lag, "b", 2, "b3"));
+	assert_next(lag, "a1", 0);
+	assert_next(lag, "gap", 0);
+	assert_next(lag, "b3", 0);
+	assert_no_more(lag);
+	lag_free(lag);
+}
+
+/* The sanitizers judge whether each is freed. */
+static void a_lag_lets_go_of_what_waits_in_it(void **state)
+{
+	struct lag *lag = lag_new();
+	struct note *note = note_of("a", 1, "text");
+
+	(void)state;
+	lag_put(lag, note);
+	lag_put(lag, note);
+	assert_int_equal(note->refs, 2);
+	put(lag, "b", 2, "text");
+	put(lag, "", 0, "text");
+	lag_free(lag);
+	assert_int_equal(note->refs, 1);
+	note_unref(note);
+}
+
+/* ---- against a model ---- */
+
+enum { KEYS = 8, LINES = 400 };
+
+struct line {
+	int key;       /* KEYS: none */
+	unsigned text; /* its number */
+	uint64_t skipped;
+};
+
+struct model {
+	struct lag *lag;
+	struct line line[LINES];
+	size_t n;
+	uint32_t random;
+};
+
+static uint32_t pick(struct model *m, uint32_t n)
+{
+	m->random = m->random * 1664525 + 1013904223;
+	return (m->random >> 16) % n;
+}
+
+static void model_put(struct model *m, unsigned number)
+{
+	int key = (int)pick(m, KEYS + 1);
+	char name[4], text[10];
+	size_t i = 0;
+
+	snprintf(name, sizeof(name), "%d", key);
+	snprintf(text, sizeof(text), "%u", number);
+	while (i < m->n && (key == KEYS || m->line[i].key != key))
+		i++;
+	bool replaces = i < m->n;
+	uint64_t skipped = replaces ? m->line[i].skipped + 1 : 0;
+	m->line[i] = (struct line){key, number, skipped};
+	m->n += !replaces;
+	bool replaced = put(m->lag, name, key == KEYS ? 0 : (uint64_t)key % 3 + 1, text);
+	assert_int_equal(replaced, replaces);
+}
+
+static void model_take(struct model *m)
+{
+	char text[10];
+
+	if (!m->n) {
+		assert_no_more(m->lag);
+		return;
+	}
+	snprintf(text, sizeof(text), "%u", m->line[0].text);
+	assert_next(m->lag, text, m->line[0].skipped);
+	memmove(m->line, m->line + 1, --m->n * sizeof(m->line[0]));
+}
+
+static bool is_odd(void *owner, const struct note *note)
+{
+	(void)owner;
+	return note->key.p[0] % 2;
+}
+
+static void model_keep(struct model *m)
+{
+	size_t kept = 0;
+
+	lag_keep(m->lag, is_odd, NULL);
+	for (size_t i = 0; i < m->n; i++) {
+		if (m->line[i].key == KEYS || m->line[i].key % 2)
+			m->line[kept++] = m->line[i];
+	}
+	m->n = kept;
+}
+
+static void a_lag_is_a_list_in_which_keys_keep_their_first_place(void **state)
+{
+	(void)state;
+	for (uint32_t seed = 1; seed <= 100; seed++) {
+		struct model m = {.random = seed, .lag = lag_new()};
+		for (unsigned step = 0; step < LINES; step++) {
+			uint32_t move = pick(&m, 20);
+			if (move == 0)
+				model_keep(&m);
+			else if (move < 13)
+				model_put(&m, step);
+			else
+				model_take(&m);
+		}
+		while (m.n)
+			model_take(&m);
+		assert_no_more(m.lag);
+		lag_free(m.lag);
+	}
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_latest_change_takes_the_place_of_the_first),
+		cmocka_unit_test(lines_about_no_key_stay_all_and_where_they_are),
+		cmocka_unit_test(keys_of_one_hash_are_told_apart),
+		cmocka_unit_test(what_is_not_wanted_any_more_is_dropped),
+		cmocka_unit_test(a_lag_lets_go_of_what_waits_in_it),
+		cmocka_unit_test(a_lag_is_a_list_in_which_keys_keep_their_first_place),
+	};
+
+	return cmocka_run_group_tests_name("lag", tests, NULL, NULL);
+}
