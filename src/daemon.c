@@ -240,9 +240,9 @@ static void feed_wants_more(void *owner)
 static const char *feed_asks_why(void *owner)
 {
 	struct daemon *d = owner;
-	const char *why = upstream_token_error(d->upstream);
+	const char *why = d->upstream ? upstream_token_error(d->upstream) : NULL;
 
-	return why ? why : upstream_last_error(d->upstream);
+	return why || !d->upstream ? why : upstream_last_error(d->upstream);
 }
 
 static const struct feed_ops feed_ops = {

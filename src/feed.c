@@ -625,6 +625,8 @@ void feed_live(struct feed *f, int64_t now)
 	if (f->lost_at)
 		tell_connected(f);
 	complete_joins(f, now);
+	if (f->stopping)
+		return;
 	reread_start(f->reread, now);
 	if (feed_is_stale(f))
 		f->ops->wanted(f->owner);

@@ -36,9 +36,9 @@ struct ticket {
 	void *owner;
 	struct stats *stats;
 
-	char *path, *key_path; /* secret; or NULL */
-	int64_t asked_at;      /* boot clock: a token is no younger than its request */
-	int64_t born_at;       /* of the token in path */
+	char *path, *new_path, *key_path; /* secret; or NULL */
+	int64_t asked_at;                 /* boot clock: a token is no younger than its request */
+	int64_t born_at;                  /* of the token in path */
 
 	size_t token_max; /* bytes of a token in a path, percent-encoded */
 	double growth;    /* bytes of a token for each of its list */
@@ -91,6 +91,31 @@ const char *ticket_path(struct ticket *t)
 	return t->path;
 }
 
+const char *ticket_new_path(const struct ticket *t)
+{
+	return t->new_path;
+}
+
+void ticket_forget(struct ticket *t)
+{
+	wipe(&t->path);
+}
+
+void ticket_accept(struct ticket *t)
+{
+	if (!t->new_path)
+		return;
+	wipe(&t->path);
+	t->path = t->new_path;
+	t->new_path = NULL;
+	t->born_at = t->asked_at;
+}
+
+void ticket_reject(struct ticket *t)
+{
+	wipe(&t->new_path);
+}
+
 int64_t ticket_renew_at(const struct ticket *t)
 {
 	return t->born_at + t->lifetime_ms / RENEW_DENOMINATOR * RENEW_NUMERATOR;
@@ -141,12 +166,12 @@ static void shrink(struct ticket *t, size_t token_n)
 
 bool ticket_was_refused(struct ticket *t, int http_status)
 {
-	size_t n = t->path ? strlen(t->path) : 0;
+	size_t n = t->new_path ? strlen(t->new_path) : 0;
 	bool too_long =
 		(http_status == HTTP_URI_TOO_LONG || http_status == HTTP_HEADER_TOO_LARGE) &&
 		n > TOKEN_MIN;
 
-	wipe(&t->path);
+	ticket_reject(t);
 	if (!too_long)
 		return false;
 	t->token_max = n * 3 / 4 > TOKEN_MIN ? n * 3 / 4 : TOKEN_MIN;
@@ -186,13 +211,9 @@ static void take_token(struct ticket *t, const char *token)
 		tell(t, TICKET_TOO_LONG, "the service's token is too long for a request line", -1);
 		return;
 	}
-	wipe(&t->path);
-	t->path = path;
-	t->born_at = t->asked_at;
-	if (ticket_path(t))
-		tell(t, TICKET_READY, NULL, -1);
-	else
-		tell(t, TICKET_FAILED, "the token took longer than it lasts", -1);
+	wipe(&t->new_path);
+	t->new_path = path;
+	tell(t, TICKET_READY, NULL, -1);
 }
 
 static void on_token(void *owner, const struct token_answer *answer)
@@ -287,6 +308,7 @@ void ticket_free(struct ticket *t)
 	minter_free(t->minter);
 	event_free(t->nothing);
 	wipe(&t->path);
+	wipe(&t->new_path);
 	wipe(&t->key_path);
 	wipe(&t->key);
 	free(t->prefix);

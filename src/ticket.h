@@ -32,7 +32,7 @@ struct ticket_settings {
 };
 
 enum ticket_verdict {
-	TICKET_READY,        /* ticket_path() names the new token */
+	TICKET_READY,        /* ticket_new_path() has the new token */
 	TICKET_NONE,         /* nothing is wanted, or nothing of it has room: the API key will do */
 	TICKET_TOO_LONG,     /* the token is: ask again, for a shorter list */
 	TICKET_REFUSED,      /* the service does not like the list */
@@ -63,15 +63,22 @@ void ticket_free(struct ticket *t);
 void ticket_ask(struct ticket *t);
 void ticket_cancel(struct ticket *t);
 
-/* The path with the last token; NULL: there is none that could be used. Valid until the next call.
- */
+/* The path with the new token, after TICKET_READY. It is in force once its connection counts:
+ * ticket_accept(); or never will be: ticket_reject(). */
+const char *ticket_new_path(const struct ticket *t);
+void ticket_accept(struct ticket *t);
+void ticket_reject(struct ticket *t);
+
+/* The path with the token in force; NULL: there is none that could be used. Valid until the next
+ * call. */
 const char *ticket_path(struct ticket *t);
+void ticket_forget(struct ticket *t);          /* none is in force any more */
 const char *ticket_key_path(struct ticket *t); /* the same with the API key */
 
-/* The service would not have the token, with this HTTP status: it will not be used again. Returns
- * whether a shorter one may help. */
+/* The service would not have the new token, with this HTTP status. Returns whether a shorter one
+ * may help. */
 bool ticket_was_refused(struct ticket *t, int http_status);
 
-/* Times of clock_boot_ms(), of the last token. */
+/* Times of clock_boot_ms(), of the token in force. */
 int64_t ticket_renew_at(const struct ticket *t);
 int64_t ticket_expires_at(const struct ticket *t);

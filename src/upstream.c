@@ -27,7 +27,7 @@ enum {
 	GRACE_MS = 5000,  /* for the old lane to bring what the new one has brought already */
 	LINGER_MS = 5000, /* an old lane may be late by so much */
 	LATE_MS = 30000,  /* ... and a new one */
-	LEFT_MAX = 4,     /* old lanes that still wait for answers */
+	LEFT_MAX = 16,    /* old lanes that still wait for answers */
 	HTTP_UNAUTHORIZED = 401,
 	HTTP_FORBIDDEN = 403,
 };
@@ -402,6 +402,7 @@ static void too_much(struct upstream *u)
 	static const char why[] = "too many notifications during the handover";
 
 	drop_attempt(u);
+	ticket_reject(u->ticket);
 	keep_reason(u, why);
 	u->ops->list_failed(u->owner);
 	pause_after(u, -1, why);
@@ -495,7 +496,7 @@ static void on_ticket(void *owner, const struct ticket_answer *answer)
 	u->attempt = ATTEMPT_NONE;
 	switch (answer->verdict) {
 	case TICKET_READY:
-		connect_lane(u, ticket_path(u->ticket), true);
+		connect_lane(u, ticket_new_path(u->ticket), true);
 		break;
 	case TICKET_NONE:
 		if (u->ops->wants(u->owner))
@@ -545,11 +546,13 @@ static void on_renewal(void *owner)
 static void tell_subscribers(struct upstream *u)
 {
 	if (u->main->token) {
+		ticket_accept(u->ticket); /* nothing, if it is the one that was in force */
 		u->token_error[0] = '\0';
 		alarm_set(u->renewal, ticket_renew_at(u->ticket));
 		u->ops->live(u->owner);
 	} else if (!u->fallback) {
 		alarm_clear(u->renewal);
+		ticket_forget(u->ticket);
 		u->ops->without(u->owner);
 	}
 }
@@ -562,6 +565,7 @@ static void become_main(struct upstream *u)
 	u->next = NULL;
 	u->attempt = ATTEMPT_NONE;
 	u->opened++;
+	u->handover_failures = 0;
 	set_state(u, UPSTREAM_CONNECTED, u->host);
 	u->ops->up(u->owner, u->main->number);
 	tell_subscribers(u);
@@ -760,6 +764,24 @@ static void main_is_silent(struct upstream *u)
 	main_ended(u, &end);
 }
 
+/* The service would not have the token. One that was in force before may have been revoked: another
+ * is minted at once, as for one that was too long. Of a new one it is not the key's fault. */
+static void token_refused(struct upstream *u, const struct conn_end *end)
+{
+	struct ticket_answer answer = {TICKET_FAILED, end->why, end->retry_after_s};
+	bool too_long = ticket_was_refused(u->ticket, end->http_status);
+	bool was_in_force = u->reused;
+
+	if (was_in_force)
+		ticket_forget(u->ticket);
+	if (!too_long && !was_in_force) {
+		no_token(u, &answer);
+		return;
+	}
+	u->ops->list_failed(u->owner);
+	again_at_once(u);
+}
+
 static void next_ended(struct upstream *u, const struct conn_end *end)
 {
 	bool token = u->next->token;
@@ -767,12 +789,12 @@ static void next_ended(struct upstream *u, const struct conn_end *end)
 
 	drop_attempt(u);
 	keep_reason(u, end->why);
-	u->ops->list_failed(u->owner);
-	if (token && end->http_status &&
-	    (ticket_was_refused(u->ticket, end->http_status) || u->reused)) {
-		again_at_once(u);
+	if (token && end->http_status) {
+		token_refused(u, end);
 		return;
 	}
+	ticket_reject(u->ticket);
+	u->ops->list_failed(u->owner);
 	if (!refused) {
 		pause_after(u, end->retry_after_s, end->why);
 		return;

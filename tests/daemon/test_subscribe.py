@@ -328,7 +328,8 @@ class BadMembers(Case):
 
     @scene()
     def test_empty_lists_are_all_that_is_wanted(self, service, daemon, client):
-        client.subscribe(keys=[], patterns=[])
+        client.subscribe(keys=[])
+        client.subscribe(patterns=[])
         client.unsubscribe(keys=[])
         self.assertEqual([], service.token_requests)
 

@@ -637,7 +637,8 @@ static void the_last_ones_have_a_turn_when_nobody_else_has_one(void **state)
 {
 	/* Who is asked for, in the order of coming, and who gets the turns. */
 	static const int added[] = {0, 1, 2, 0, 2, 1}, want[] = {2, 2, 0, 1, 0, 1};
-	struct peer peer[3] = {{.number = 1, .last = true}, {.number = 2, .last = true}, {.number = 3}};
+	struct peer peer[3] = {
+		{.number = 1, .last = true}, {.number = 2, .last = true}, {.number = 3}};
 	struct sched s;
 
 	(void)state;
