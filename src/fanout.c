@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 
-#include "glob.h"
 #include "lag.h"
 #include "mem.h"
 #include "notice.h"
@@ -134,39 +133,48 @@ void fanout_catch_up(struct fanout *f, struct peer *peer)
 struct listener {
 	const struct subs *subs;
 	const struct peer *peer;
+	bool found;
 };
 
+static void look_at(void *owner, struct topic *t)
+{
+	struct listener *l = owner;
+
+	l->found |= subs_find(l->subs, l->peer, t) != NULL;
+}
+
+/* What we say of a key or a pattern is for who is subscribed to that very one. */
 static bool still_listens(void *owner, const struct note *note)
 {
-	const struct listener *l = owner;
-	struct topic *t = subs_find_topic(l->subs, TOPIC_KEY, note->key, note->key_hash);
-	struct sub *sub;
+	struct listener *l = owner;
+	enum topic_kind kind = note->pattern ? TOPIC_PATTERN : TOPIC_KEY;
+	struct topic *t = subs_find_topic(l->subs, kind, note->key, note->key_hash);
 
-	if (t && subs_find(l->subs, l->peer, t))
-		return true;
-	LIST_FOREACH (sub, &l->peer->subs, of_peer) {
-		if (sub->topic->kind == TOPIC_PATTERN &&
-		    glob_matches(topic_text(sub->topic), note->key))
-			return true;
-	}
-	return false;
+	l->found = t && subs_find(l->subs, l->peer, t);
+	if (!l->found && !note->own)
+		subs_match_patterns(l->subs, note->key, look_at, l);
+	return l->found;
 }
 
 void fanout_forget(const struct subs *subs, struct peer *peer)
 {
-	struct listener listener = {subs, peer};
+	struct listener listener = {subs, peer, false};
 
 	if (!peer->lag)
 		return;
+	if (!peer->n_subs) {
+		drop_lag(peer);
+		return;
+	}
 	lag_keep(peer->lag, still_listens, &listener);
 	peer->lag_bytes = peer->lag->bytes;
 }
 
 /* ---- one line to many ---- */
 
-static struct note *make_note(struct span line)
+static struct note *make_note(struct span line, struct span about)
 {
-	struct note *note = note_new(line.n, (struct span){0});
+	struct note *note = note_new(line.n, about);
 
 	memcpy(note->text, line.p, line.n);
 	return note;
@@ -174,8 +182,11 @@ static struct note *make_note(struct span line)
 
 void fanout_topic(struct fanout *f, const struct topic *t, struct span line)
 {
-	struct note *note = make_note(line);
+	struct note *note = make_note(line, topic_text(t));
 
+	note->own = true;
+	note->pattern = t->kind == TOPIC_PATTERN;
+	note->key_hash = t->by_text.hash;
 	for (uint32_t i = 0; i < t->n; i++)
 		fanout_push(f, t->receivers[i].peer, note);
 	note_unref(note);
@@ -183,7 +194,7 @@ void fanout_topic(struct fanout *f, const struct topic *t, struct span line)
 
 void fanout_all(struct fanout *f, struct span line)
 {
-	struct note *note = make_note(line);
+	struct note *note = make_note(line, (struct span){0});
 	struct peer *peer;
 
 	LIST_FOREACH (peer, &f->audience, of_audience)

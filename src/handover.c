@@ -497,10 +497,8 @@ bool handover_aligned(const struct handover *h)
 
 void handover_move(struct handover *h, bool waited)
 {
-	if (!h->moved && h->unaligned)
+	if (!h->moved)
 		align_all(h, values_decide(h->learned, waited));
-	else
-		align_all(h, false);
 	h->moved = true;
 	while (!TAILQ_EMPTY(&h->held))
 		deliver_first(h, TAILQ_FIRST(&h->held)->key);

@@ -17,7 +17,7 @@ static struct note *remove_entry(struct lag *lag, struct lag_entry *e)
 {
 	struct note *note = e->note;
 
-	if (note->key_hash)
+	if (e->replaceable)
 		map_remove(&lag->keys, &e->by_key);
 	TAILQ_REMOVE(&lag->order, e, order);
 	lag->bytes -= note->n;
@@ -47,21 +47,36 @@ static struct lag_entry *find(const struct lag *lag, const struct note *note)
 	return NULL;
 }
 
+static void replace(struct lag *lag, struct lag_entry *e, struct note *note)
+{
+	lag->bytes -= e->note->n;
+	note_unref(e->note);
+	e->note = note_ref(note);
+	e->skipped++;
+}
+
+/* What we say of a key is about what came before it: later changes have to come behind. */
+static void keep_place(struct lag *lag, struct lag_entry *e)
+{
+	map_remove(&lag->keys, &e->by_key);
+	e->replaceable = false;
+}
+
 bool lag_put(struct lag *lag, struct note *note)
 {
-	struct lag_entry *e = find(lag, note);
+	struct lag_entry *e = note->pattern ? NULL : find(lag, note);
 
 	lag->bytes += note->n;
-	if (e) {
-		lag->bytes -= e->note->n;
-		note_unref(e->note);
-		e->note = note_ref(note);
-		e->skipped++;
+	if (e && !note->own) {
+		replace(lag, e, note);
 		return true;
 	}
+	if (e)
+		keep_place(lag, e);
 	e = mem_zalloc(sizeof(*e));
 	e->note = note_ref(note);
-	if (note->key_hash)
+	e->replaceable = note->key_hash && !note->own;
+	if (e->replaceable)
 		map_add(&lag->keys, &e->by_key, note->key_hash);
 	TAILQ_INSERT_TAIL(&lag->order, e, order);
 	return false;

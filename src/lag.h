@@ -2,9 +2,9 @@
  *
  * While a client has more unread output than output_soft allows, its notifications wait here. A
  * change takes the place of an earlier one of the same key, which is counted as skipped; other
- * lines (gap, connection) keep their place among the changes. Order between keys is that of each
- * key's first waiting change. Notes are shared, so what waits for a thousand slow clients is there
- * once. */
+ * lines (gap, connection, a value that was read) keep their place: what comes later of their key
+ * stands behind them. Order between keys is that of each key's first waiting change. Notes are
+ * shared, so what waits for a thousand slow clients is there once. */
 #pragma once
 
 #include <stdbool.h>
@@ -14,7 +14,8 @@
 #include "note.h"
 
 struct lag_entry {
-	struct map_node by_key; /* lag::keys, if the note is about a key */
+	struct map_node by_key; /* lag::keys, if it can be replaced */
+	bool replaceable;
 	TAILQ_ENTRY(lag_entry) order;
 	struct note *note;
 	uint64_t skipped; /* changes that it has replaced */
@@ -35,5 +36,5 @@ bool lag_put(struct lag *lag, struct note *note);
 /* Takes out what comes first: 1, with the caller's reference in *note; 0: nothing waits. */
 int lag_take(struct lag *lag, struct note **note, uint64_t *skipped);
 
-/* Drops the changes of keys that the caller does not want any more. */
+/* Drops what is about keys and patterns that the caller does not want any more. */
 void lag_keep(struct lag *lag, bool (*wanted)(void *owner, const struct note *note), void *owner);

@@ -5,6 +5,7 @@
  * it was made. One thread only: the count is not atomic. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "span.h"
@@ -12,9 +13,11 @@
 struct note {
 	uint32_t refs;
 	uint32_t n;          /* bytes of text, line end included */
-	uint64_t key_hash;   /* of a change: its key's, as subs.h hashes; 0: it is about no key */
+	bool own;            /* it is no change of the service's, but what we say of the key */
+	bool pattern;        /* ... or of a pattern, which stands in the place of the key */
+	uint64_t key_hash;   /* as subs.h hashes; 0: it is about no key */
 	uint64_t value_hash; /* of a change: its value's, as change.h hashes */
-	struct span key;     /* of a change: the key decoded; points into this block */
+	struct span key;     /* decoded; points into this block */
 	char text[];
 };
 

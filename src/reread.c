@@ -386,10 +386,13 @@ static void tell_all(struct reread *r, struct reading *g, const struct outcome *
 	drop_held(g);
 }
 
-static struct note *take_note(struct reread *r)
+static struct note *take_note(struct reread *r, const struct topic *t)
 {
 	struct span line = buf_span(&r->scratch);
-	struct note *note = note_new(line.n, (struct span){0});
+	struct note *note = note_new(line.n, topic_text(t));
+
+	note->own = true;
+	note->key_hash = t->by_text.hash;
 
 	memcpy(note->text, line.p, line.n);
 	buf_take(&r->scratch, line.n);
@@ -404,9 +407,9 @@ static void tell_value(struct reread *r, struct reading *g, const struct json_va
 
 	o.place = place_of_value(g, o.value_hash);
 	notice_value(&r->scratch, key, value->text, now, NOTICE_INITIAL);
-	o.initial = take_note(r);
+	o.initial = take_note(r, g->topic);
 	notice_value(&r->scratch, key, value->text, now, NOTICE_RESYNC);
-	o.resync = take_note(r);
+	o.resync = take_note(r, g->topic);
 	tell_all(r, g, &o);
 	note_unref(o.initial);
 	note_unref(o.resync);
@@ -418,7 +421,7 @@ static void tell_gap(struct reread *r, struct reading *g)
 
 	r->stats->gaps++;
 	notice_key_gap(&r->scratch, topic_text(g->topic));
-	o.gap = take_note(r);
+	o.gap = take_note(r, g->topic);
 	tell_all(r, g, &o);
 	note_unref(o.gap);
 }

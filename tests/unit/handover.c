@@ -803,6 +803,9 @@ static void what_was_counted_before_stamps_differed_is_void(void **state)
 	begin_knowing(&t, HANDOVER_STAMPS_UNLIKE);
 	bring_equal_stamps(&t, ALIKE_AFTER);
 	expect_stamps(&t, ALIKE);
+	play(&t, "o:ax1 n:ax2 move"); /* stamps outweigh values once */
+	expect_stamps(&t, ALIKE);
+	begin_again(&t);
 	play(&t, "o:ax1 n:ax2 move");
 	expect_stamps(&t, UNLIKE);
 	bring_equal_stamps(&t, ALIKE_AFTER - 1);

@@ -1,5 +1,6 @@
 /* The router's promises, with a fake upstream and a clock of our own: one answer each, nothing
- * executed twice, order of answers without an id, deadlines, fairness. */
+ * executed twice, order of answers without an id, deadlines, fairness; connections that follow each
+ * other, requests that others answer, and reads of the daemon's own. */
 #include "test.h"
 
 #include <stdio.h>
@@ -7,7 +8,15 @@
 #include "mem.h"
 #include "router.h"
 
-enum { PEERS = 3, FRAMES = 64, LANE = 1 };
+enum { PEERS = 3, FRAMES = 64, LANE = 1, NEXT = 2, READS = 4, IDLES = 8 };
+
+/* A read of the daemon's own: what became of it. */
+struct reading {
+	unsigned sent, ended;
+	enum router_read_end end;
+	char answer[100]; /* the frame; "": none */
+	bool again;       /* when it has ended, the last one is asked for */
+};
 
 /* A world around one router: what it sent, and what its peers were told. */
 struct world {
@@ -20,7 +29,13 @@ struct world {
 	bool sendable;
 	int64_t wake;
 	long reconnect_ms;
-	int changed[PEERS]; /* how often its owner was told to look at it */
+	int changed[PEERS];   /* how often its owner was told to look at it */
+	uint32_t idle[IDLES]; /* the lanes that were told to be idle */
+	size_t n_idle;
+	unsigned turns, over; /* calls of held_turn() and held_over() */
+	bool settles;         /* held_turn() answers the request at once */
+	const char *why;      /* what held_over() says */
+	struct reading reading[READS];
 };
 
 static void world_send(void *owner, struct span head, struct span body)
@@ -57,12 +72,69 @@ static void world_wake_at(void *owner, int64_t at)
 	((struct world *)owner)->wake = at;
 }
 
+static void world_lane_idle(void *owner, uint32_t lane)
+{
+	struct world *w = owner;
+
+	assert_true(w->n_idle < IDLES);
+	w->idle[w->n_idle++] = lane;
+}
+
+static void world_held_turn(void *owner, struct pending *p)
+{
+	struct world *w = owner;
+
+	w->turns++;
+	assert_true(router_held_is_next(w->router, p));
+	if (w->settles)
+		router_settle(w->router, p);
+}
+
+static const char *world_held_over(void *owner, struct pending *p)
+{
+	struct world *w = owner;
+
+	assert_non_null(p->peer);
+	w->over++;
+	return w->why;
+}
+
+static void world_read_sent(void *owner, void *reading)
+{
+	struct reading *r = reading;
+
+	(void)owner;
+	assert_int_equal(r->ended, 0);
+	r->sent++;
+}
+
+static void world_read_end(void *owner, void *reading, enum router_read_end end,
+			   const struct wire_frame *answer)
+{
+	static const struct json_value key = {.text = SPAN("\"again\""), .type = JSON_STRING};
+	struct world *w = owner;
+	struct reading *r = reading;
+
+	r->ended++;
+	r->end = end;
+	assert_int_equal(answer != NULL, end == ROUTER_READ_ANSWERED);
+	if (answer)
+		snprintf(r->answer, sizeof(r->answer), "%.*s", (int)answer->text.n, answer->text.p);
+	if (r->again)
+		router_read(w->router, &w->reading[READS - 1], &key, true, 1000);
+}
+
 static const struct router_ops ops = {
 	.send = world_send,
 	.sendable = world_sendable,
 	.reconnect_ms = world_reconnect_ms,
 	.changed = world_changed,
 	.wake_at = world_wake_at,
+	.lane_idle = world_lane_idle,
+	.held_turn = world_held_turn,
+	.held_over = world_held_over,
+	.read_sent = world_read_sent,
+	.read_end = world_read_end,
 };
 
 static const struct router_settings usual = {
@@ -1200,6 +1272,599 @@ static void what_is_in_flight_may_still_be_answered_while_stopping(void **state)
 	world_free(w);
 }
 
+/* ---- one connection takes over from another ---- */
+
+static void assert_idle(const struct world *w, size_t n, uint32_t last)
+{
+	assert_int_equal(w->n_idle, n);
+	if (n)
+		assert_int_equal(w->idle[n - 1], last);
+}
+
+static void after_a_move_requests_go_out_on_the_new_lane_and_answers_come_on_both(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
+	assert_int_equal(router_lane_in_flight(w->router, LANE), 2);
+	router_move(w->router, NEXT, 0);
+	assert_idle(w, 0, 0);
+	assert_int_equal(router_lane_in_flight(w->router, LANE), 2);
+	assert_int_equal(router_lane_in_flight(w->router, NEXT), 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\",\"messageId\":3}", 0);
+	assert_int_equal(router_lane_in_flight(w->router, NEXT), 1);
+	assert_int_equal(router_lane_in_flight(w->router, NEXT + 1), 0);
+	answer(w, 2, "c");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"c\",\"messageId\":3}\n");
+	answer(w, 0, "a");
+	assert_idle(w, 0, 0);
+	answer(w, 1, "b");
+	assert_idle(w, 1, LANE);
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"a\",\"messageId\":1}\n"
+					"{\"code\":200,\"value\":\"b\",\"messageId\":2}\n");
+	assert_int_equal(router_lane_in_flight(w->router, LANE), 0);
+	assert_int_equal(w->n_sent, 3);
+	router_down(w->router, LANE, 0);
+	assert_idle(w, 1, LANE);
+	world_free(w);
+}
+
+static void a_lane_without_requests_is_idle_at_once(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	router_move(w->router, NEXT, 0);
+	assert_idle(w, 1, LANE);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	router_move(w->router, NEXT + 1, 0);
+	assert_idle(w, 1, LANE);
+	router_move(w->router, NEXT + 2, 0);
+	assert_idle(w, 2, NEXT + 1); /* and the one before it is still waited for */
+	answer(w, 0, "a");
+	assert_idle(w, 3, NEXT);
+	world_free(w);
+}
+
+/* However the last request there ends: in time or not, with a client or without. */
+static void a_lane_is_idle_when_its_last_request_has_ended(void **state)
+{
+	(void)state;
+	for (int way = 0; way < 4; way++) {
+		struct world *w = world_new(8, 1 << 20);
+		char text[100];
+		router_up(w->router, LANE, 0);
+		ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+		router_move(w->router, NEXT, 0);
+		if (way == 0) {
+			router_expire(w->router, 1000);
+		} else if (way == 1) {
+			snprintf(text, sizeof(text), "{\"messageId\":%llu}", sent_id(w, 0));
+			service_says(w, text, 0);
+		} else if (way == 2) {
+			router_leave(w->router, &w->peer[0], 0);
+			assert_idle(w, 0, 0);
+			answer(w, 0, "for nobody");
+			router_join(w->router, &w->peer[0]);
+		} else {
+			router_down(w->router, LANE, 0);
+		}
+		assert_idle(w, 1, LANE);
+		assert_int_equal(router_lane_in_flight(w->router, LANE), 0);
+		world_free(w);
+	}
+}
+
+static void a_lane_that_was_left_takes_only_its_own_requests_along(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
+	router_move(w->router, NEXT, 0);
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"c\",\"value\":\"1\",\"messageId\":3}", 0);
+	assert_int_equal(w->n_sent, 3);
+	router_down(w->router, LANE, 0);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	assert_string_equal(told(w, 1), "");
+	assert_idle(w, 1, LANE);
+	assert_int_equal(w->n_sent, 4); /* the read, on the lane that is there */
+	assert_non_null(strstr(w->sent[3], "\"op\":1,\"key\":\"b\""));
+	assert_int_equal(router_lane_in_flight(w->router, NEXT), 2);
+	answer(w, 2, "c");
+	answer(w, 3, "b");
+	assert_string_equal(told(w, 1), "{\"code\":200,\"value\":\"c\",\"messageId\":3}\n");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"b\",\"messageId\":2}\n");
+	world_free(w);
+}
+
+static void
+what_is_on_its_way_on_a_lane_that_was_left_survives_the_loss_of_the_new_one(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	router_move(w->router, NEXT, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"1\",\"messageId\":2}", 0);
+	router_down(w->router, NEXT, 0);
+	assert_error(w, 0, "outcome_unknown", "unknown", "2");
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\",\"messageId\":3}", 0);
+	assert_int_equal(w->n_sent, 2);
+	answer(w, 0, "a");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"a\",\"messageId\":1}\n");
+	assert_idle(w, 1, LANE);
+	router_up(w->router, NEXT + 1, 0);
+	assert_int_equal(w->n_sent, 3);
+	world_free(w);
+}
+
+static void a_later_request_for_a_key_waits_for_the_one_on_the_old_lane(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	router_move(w->router, NEXT, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"y\",\"messageId\":2}", 0); /* another key */
+	set_x(w, 1, 3, 0);                                              /* another client */
+	ask(w, 0, "{\"op\":\"range\",\"key\":\"a\",\"endKey\":\"z\",\"messageId\":4}", 0);
+	assert_int_equal(w->n_sent, 4);
+	set_x(w, 0, 5, 0);
+	set_x(w, 0, 6, 0);
+	router_pump(w->router, 0);
+	assert_int_equal(w->n_sent, 4);
+	set_x(w, 2, 7, 0); /* others do not wait behind it */
+	assert_int_equal(w->n_sent, 5);
+	answer(w, 0, "1");
+	assert_idle(w, 1, LANE);
+	assert_int_equal(w->n_sent, 7);
+	assert_non_null(strstr(w->sent[5], "\"value\":\"5\""));
+	assert_non_null(strstr(w->sent[6], "\"value\":\"6\"")); /* both on one lane: in order */
+	world_free(w);
+}
+
+static void one_that_waits_for_the_old_lane_goes_when_that_is_lost(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	router_move(w->router, NEXT, 0);
+	set_x(w, 0, 2, 0);
+	assert_int_equal(w->n_sent, 1);
+	router_down(w->router, LANE, 0);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	assert_int_equal(w->n_sent, 2);
+	answer(w, 1, "2");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"2\",\"messageId\":2}\n");
+	world_free(w);
+}
+
+static void one_that_waits_for_the_old_lane_may_run_out_of_time(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0,
+	    "{\"op\":\"set\",\"key\":\"x\",\"value\":\"1\",\"messageId\":1,"
+	    "\"timeoutMs\":2000}",
+	    0);
+	router_move(w->router, NEXT, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"x\",\"messageId\":2}", 0);
+	router_expire(w->router, 1000);
+	assert_non_null(strstr(told(w, 0), "\"executed\":\"no\""));
+	answer(w, 0, "1");
+	assert_int_equal(w->n_sent, 1);
+	world_free(w);
+}
+
+static void a_refused_request_of_the_old_lane_is_sent_again_on_the_new_one(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	router_move(w->router, NEXT, 0);
+	refuse(w, 0, 10);
+	assert_idle(w, 1, LANE);
+	router_expire(w->router, 1100);
+	assert_int_equal(router_lane_in_flight(w->router, NEXT), 1);
+	world_free(w);
+}
+
+/* ---- requests that somebody else answers ---- */
+
+static struct pending *hold(struct world *w, int peer, const char *line)
+{
+	struct request request;
+	struct request_fault fault;
+	struct span copy = copy_of(span_of(line));
+
+	assert_int_equal(request_parse(copy, &request, &fault), 0);
+	struct pending *p = router_hold(w->router, &w->peer[peer], &request, 0);
+	free_copy(copy);
+	return p;
+}
+
+static void a_held_request_is_answered_when_it_is_settled(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	struct pending *a = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":\"x\"}"),
+		       *b = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":2}");
+	assert_int_equal(w->peer[0].unanswered, 2);
+	assert_string_equal(told(w, 0), "");
+	assert_true(router_held_is_next(w->router, b));
+	router_settle(w->router, b);
+	router_settle(w->router, a);
+	assert_string_equal(told(w, 0), "{\"code\":200,\"messageId\":2}\n"
+					"{\"code\":200,\"messageId\":\"x\"}\n");
+	assert_int_equal(w->peer[0].unanswered, 0);
+	assert_changed(w, 0, 2);
+	assert_int_equal(w->over, 0);
+	assert_int_equal(router_expire(w->router, 5000), -1);
+	assert_int_equal(w->n_sent, 0);
+	world_free(w);
+}
+
+static void a_refused_one_says_what_it_is_told_to(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	w->why = "held back";
+	struct pending *a = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":1}"),
+		       *b = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":2}");
+	router_refuse(w->router, a, REPLY_QUEUE_FULL, "no room", 5);
+	const char *text = assert_error(w, 0, "queue_full", "no", "1");
+	assert_non_null(strstr(text, "\"error\":\"no room\""));
+	assert_non_null(strstr(text, "\"retryAfterMs\":5"));
+	router_refuse(w->router, b, REPLY_UPSTREAM_DOWN, NULL, -1);
+	assert_non_null(strstr(assert_error(w, 0, "upstream_down", "no", "2"), "\"held back\""));
+	assert_int_equal(w->over, 2);
+	world_free(w);
+}
+
+static void a_held_one_without_an_id_waits_for_those_before_it(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	struct pending *p = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\"}");
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
+	router_say(w->router, &w->peer[0], SPAN("local\n"), false);
+	assert_false(router_held_is_next(w->router, p));
+	answer(w, 1, "b");
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(w->turns, 0);
+	answer(w, 0, "a");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"a\"}\n");
+	assert_int_equal(w->turns, 1);
+	assert_true(router_held_is_next(w->router, p));
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\",\"messageId\":1}", 0);
+	answer(w, 2, "c");
+	assert_int_equal(w->turns, 1); /* told once, whatever else is answered */
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"c\",\"messageId\":1}\n");
+	router_settle(w->router, p);
+	assert_string_equal(told(w, 0), "{\"code\":200}\n{\"code\":200,\"value\":\"b\"}\nlocal\n");
+	assert_int_equal(w->peer[0].kept_bytes, 0);
+	world_free(w);
+}
+
+static void one_that_is_refused_before_its_turn_keeps_the_order(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	struct pending *p = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\"}");
+	router_refuse(w->router, p, REPLY_QUEUE_FULL, "no room", -1);
+	assert_string_equal(told(w, 0), "");
+	answer(w, 0, "a");
+	assert_non_null(
+		strstr(told(w, 0), "\"value\":\"a\"}\n{\"code\":503,\"error\":\"no room\""));
+	assert_int_equal(w->turns, 0);
+	assert_int_equal(w->over, 1);
+	world_free(w);
+}
+
+/* A stack would not do for them all. */
+static void a_row_of_held_ones_is_settled_one_by_one(void **state)
+{
+	enum { N = 200000 };
+	struct world *w = world_new(8, 1 << 20);
+	struct span out;
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	w->settles = true;
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	for (int i = 0; i < N; i++)
+		hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\"}");
+	answer(w, 0, "a");
+	assert_int_equal(w->turns, N);
+	assert_int_equal(w->peer[0].unanswered, 0);
+	out = buf_span(&w->out[0].own);
+	assert_int_equal(out.n, strlen("{\"code\":200,\"value\":\"a\"}\n") +
+					N * strlen("{\"code\":200}\n"));
+	world_free(w);
+}
+
+static void a_held_one_whose_time_is_up_says_why(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	w->reconnect_ms = 70;
+	w->why = "the token is late";
+	hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":1,\"timeoutMs\":50}");
+	hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":2}");
+	assert_int_equal(w->wake, 50);
+	assert_int_equal(router_expire(w->router, 49), 50);
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(router_expire(w->router, 50), 1000);
+	const char *text = assert_error(w, 0, "upstream_down", "no", "1");
+	assert_non_null(strstr(text, "\"error\":\"the token is late\""));
+	assert_non_null(strstr(text, "\"retryAfterMs\":70"));
+	w->why = NULL;
+	router_expire(w->router, 1000);
+	assert_non_null(strstr(assert_error(w, 0, "upstream_down", "no", "2"),
+			       reply_error_text(REPLY_UPSTREAM_DOWN)));
+	assert_int_equal(w->over, 2);
+	assert_int_equal(w->stats.requests_unsent, 2);
+	world_free(w);
+}
+
+static void held_ones_of_a_client_that_leaves_are_over(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":1}");
+	hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\"}");
+	struct pending *other = hold(w, 1, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":2}");
+	router_leave(w->router, &w->peer[0], 0);
+	router_join(w->router, &w->peer[0]);
+	assert_int_equal(w->over, 2);
+	assert_int_equal(w->turns, 0);
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(w->stats.requests_abandoned, 0);
+	router_settle(w->router, other);
+	assert_string_equal(told(w, 1), "{\"code\":200,\"messageId\":2}\n");
+	assert_int_equal(router_expire(w->router, 0), -1);
+	world_free(w);
+}
+
+static void stopping_refuses_held_ones(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	w->why = "another reason";
+	hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":1}");
+	hold(w, 1, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":2}");
+	router_stop(w->router);
+	const char *text = assert_error(w, 0, "shutting_down", "no", "1");
+	assert_non_null(strstr(text, reply_error_text(REPLY_SHUTTING_DOWN)));
+	assert_error(w, 1, "shutting_down", "no", "2");
+	assert_int_equal(w->over, 2);
+	world_free(w);
+}
+
+static void a_loss_does_not_end_held_ones(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	struct pending *p = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":1}");
+	router_down(w->router, LANE, 0);
+	router_abandon(w->router);
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(w->over, 0);
+	router_settle(w->router, p);
+	assert_string_equal(told(w, 0), "{\"code\":200,\"messageId\":1}\n");
+	world_free(w);
+}
+
+/* ---- reads of the daemon's own ---- */
+
+static void read_key(struct world *w, int reading, const char *key, bool hurry)
+{
+	struct span copy = copy_of(span_of(key));
+	struct json_value value = {.text = copy, .type = JSON_STRING};
+
+	router_read(w->router, &w->reading[reading], &value, hurry, 0);
+	free_copy(copy);
+}
+
+/* It was sent so often, and has ended so. */
+static void assert_ended(const struct world *w, int reading, unsigned sent,
+			 enum router_read_end end)
+{
+	assert_int_equal(w->reading[reading].sent, sent);
+	assert_int_equal(w->reading[reading].ended, 1);
+	assert_int_equal(w->reading[reading].end, end);
+}
+
+static void a_read_is_sent_and_its_answer_is_for_the_daemon(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	read_key(w, 0, "\"a\\u0000\"", true);
+	assert_int_equal(w->n_sent, 0); /* it waits for a connection, as others do */
+	assert_int_equal(w->reading[0].sent, 0);
+	router_up(w->router, LANE, 0);
+	assert_int_equal(w->n_sent, 1);
+	assert_non_null(strstr(w->sent[0], ",\"op\":1,\"key\":\"a\\u0000\"}"));
+	assert_int_equal(w->reading[0].sent, 1);
+	answer(w, 0, "v");
+	assert_ended(w, 0, 1, ROUTER_READ_ANSWERED);
+	assert_non_null(
+		strstr(w->reading[0].answer, "{\"code\":200,\"value\":\"v\",\"messageId\":"));
+	answer(w, 0, "again");
+	assert_int_equal(w->reading[0].ended, 1);
+	for (int i = 0; i < PEERS; i++) {
+		assert_string_equal(told(w, i), "");
+		assert_changed(w, i, 0);
+	}
+	assert_int_equal(w->stats.requests_answered, 0);
+	assert_int_equal(router_expire(w->router, 5000), -1);
+	world_free(w);
+}
+
+static void a_read_in_a_hurry_has_its_turn_and_another_comes_last(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"first\",\"messageId\":1}", 0);
+	read_key(w, 0, "\"late\"", false);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"second\",\"messageId\":2}", 0);
+	read_key(w, 1, "\"early\"", true);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"third\",\"messageId\":3}", 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"fourth\",\"messageId\":4}", 0);
+	static const char *const want[] = {"first", "second", "early", "fourth", "third", "late"};
+	for (size_t i = 0; i < COUNT(want); i++) {
+		assert_int_equal(w->n_sent, i + 1);
+		if (!strstr(w->sent[i], want[i]))
+			fail_msg("%s instead of %s", w->sent[i], want[i]);
+		answer(w, i, "x");
+	}
+	assert_ended(w, 0, 1, ROUTER_READ_ANSWERED);
+	assert_ended(w, 1, 1, ROUTER_READ_ANSWERED);
+	world_free(w);
+}
+
+static void a_read_that_the_rate_limit_refuses_comes_back_unsent(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	read_key(w, 0, "\"a\"", true);
+	refuse(w, 0, 10);
+	assert_ended(w, 0, 1, ROUTER_READ_UNSENT);
+	assert_true(router_pace(w->router) > 0);
+	router_expire(w->router, 5000);
+	assert_int_equal(w->n_sent, 1);
+	world_free(w);
+}
+
+static void a_read_whose_time_is_up_has_failed_if_it_was_sent(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	read_key(w, 0, "\"a\"", true);
+	read_key(w, 1, "\"b\"", false); /* there is one place */
+	router_expire(w->router, 999);
+	assert_int_equal(w->reading[0].ended, 0);
+	router_expire(w->router, 1000);
+	assert_ended(w, 0, 1, ROUTER_READ_FAILED);
+	assert_ended(w, 1, 0, ROUTER_READ_UNSENT);
+	assert_int_equal(w->n_sent, 1);
+	world_free(w);
+}
+
+static void a_read_with_an_unusable_answer_has_failed(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	char text[100];
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	read_key(w, 0, "\"a\"", true);
+	snprintf(text, sizeof(text), "{\"messageId\":%llu}", sent_id(w, 0));
+	service_says(w, text, 0);
+	assert_ended(w, 0, 1, ROUTER_READ_FAILED);
+	world_free(w);
+}
+
+static void a_read_on_a_lost_connection_comes_back_unsent(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	read_key(w, 0, "\"a\"", true);
+	router_move(w->router, NEXT, 0);
+	read_key(w, 1, "\"b\"", false);
+	router_down(w->router, LANE, 0);
+	assert_ended(w, 0, 1, ROUTER_READ_UNSENT);
+	assert_idle(w, 1, LANE);
+	assert_int_equal(w->reading[1].ended, 0);
+	router_down(w->router, NEXT, 0);
+	assert_ended(w, 1, 1, ROUTER_READ_UNSENT);
+	router_up(w->router, NEXT + 1, 0);
+	assert_int_equal(w->n_sent, 2); /* not by itself */
+	assert_int_equal(w->stats.requests_outcome_unknown, 0);
+	world_free(w);
+}
+
+static void a_read_may_be_asked_for_when_another_ends(void **state)
+{
+	(void)state;
+	for (int way = 0; way < 3; way++) {
+		struct world *w = world_new(1, 1 << 20);
+		router_up(w->router, LANE, 0);
+		w->reading[0].again = true;
+		read_key(w, 0, "\"a\"", true);
+		if (way == 0) {
+			answer(w, 0, "v");
+		} else if (way == 1) {
+			router_expire(w->router, 1000);
+		} else {
+			router_down(w->router, LANE, 0);
+			assert_int_equal(w->reading[READS - 1].sent, 0);
+			router_up(w->router, NEXT, 0);
+		}
+		assert_int_equal(w->reading[0].ended, 1);
+		assert_int_equal(w->reading[READS - 1].sent, 1);
+		assert_non_null(strstr(w->sent[1], "\"key\":\"again\""));
+		answer(w, 1, "v");
+		assert_ended(w, READS - 1, 1, ROUTER_READ_ANSWERED);
+		world_free(w);
+	}
+}
+
+static void stopping_gives_back_the_reads_that_wait(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	read_key(w, 0, "\"a\"", true);
+	read_key(w, 1, "\"b\"", true);
+	read_key(w, 2, "\"c\"", false);
+	router_stop(w->router);
+	assert_ended(w, 1, 0, ROUTER_READ_UNSENT);
+	assert_ended(w, 2, 0, ROUTER_READ_UNSENT);
+	assert_int_equal(w->reading[0].ended, 0);
+	router_abandon(w->router);
+	assert_ended(w, 0, 1, ROUTER_READ_FAILED);
+	world_free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -1255,6 +1920,34 @@ int main(void)
 			stopping_tells_what_was_sent_before_that_it_may_have_been_executed),
 		cmocka_unit_test(nothing_is_sent_again_while_stopping),
 		cmocka_unit_test(what_is_in_flight_may_still_be_answered_while_stopping),
+		cmocka_unit_test(
+			after_a_move_requests_go_out_on_the_new_lane_and_answers_come_on_both),
+		cmocka_unit_test(a_lane_without_requests_is_idle_at_once),
+		cmocka_unit_test(a_lane_is_idle_when_its_last_request_has_ended),
+		cmocka_unit_test(a_lane_that_was_left_takes_only_its_own_requests_along),
+		cmocka_unit_test(
+			what_is_on_its_way_on_a_lane_that_was_left_survives_the_loss_of_the_new_one),
+		cmocka_unit_test(a_later_request_for_a_key_waits_for_the_one_on_the_old_lane),
+		cmocka_unit_test(one_that_waits_for_the_old_lane_goes_when_that_is_lost),
+		cmocka_unit_test(one_that_waits_for_the_old_lane_may_run_out_of_time),
+		cmocka_unit_test(a_refused_request_of_the_old_lane_is_sent_again_on_the_new_one),
+		cmocka_unit_test(a_held_request_is_answered_when_it_is_settled),
+		cmocka_unit_test(a_refused_one_says_what_it_is_told_to),
+		cmocka_unit_test(a_held_one_without_an_id_waits_for_those_before_it),
+		cmocka_unit_test(one_that_is_refused_before_its_turn_keeps_the_order),
+		cmocka_unit_test(a_row_of_held_ones_is_settled_one_by_one),
+		cmocka_unit_test(a_held_one_whose_time_is_up_says_why),
+		cmocka_unit_test(held_ones_of_a_client_that_leaves_are_over),
+		cmocka_unit_test(stopping_refuses_held_ones),
+		cmocka_unit_test(a_loss_does_not_end_held_ones),
+		cmocka_unit_test(a_read_is_sent_and_its_answer_is_for_the_daemon),
+		cmocka_unit_test(a_read_in_a_hurry_has_its_turn_and_another_comes_last),
+		cmocka_unit_test(a_read_that_the_rate_limit_refuses_comes_back_unsent),
+		cmocka_unit_test(a_read_whose_time_is_up_has_failed_if_it_was_sent),
+		cmocka_unit_test(a_read_with_an_unusable_answer_has_failed),
+		cmocka_unit_test(a_read_on_a_lost_connection_comes_back_unsent),
+		cmocka_unit_test(a_read_may_be_asked_for_when_another_ends),
+		cmocka_unit_test(stopping_gives_back_the_reads_that_wait),
 	};
 
 	return cmocka_run_group_tests_name("router", tests, NULL, NULL);

@@ -103,6 +103,7 @@ static void a_topic_is_there_as_long_as_something_needs_it(void **state)
 	assert_ptr_equal(find(w, TOPIC_KEY, "a"), t);
 	subs_remove(&w->subs, sub);
 	assert_null(find(w, TOPIC_KEY, "a"));
+	assert_int_equal(w->subs.bytes, 0);
 	world_free(w);
 }
 
