@@ -389,6 +389,13 @@ static uint64_t key_hash(const struct router *r, const struct peer *peer,
 	return h ? h : 1;
 }
 
+/* It may be only for an earlier one of its own key that it has to wait: others need not. */
+static void wait_for_turn(struct router *r, struct pending *p, int64_t now)
+{
+	enqueue(r, p);
+	router_pump(r, now);
+}
+
 /* A pending that holds the frame's body. */
 static struct pending *remote_new(struct router *r, struct peer *peer,
 				  const struct request *request, bool with_id)
@@ -421,7 +428,7 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 	    !must_wait(r, p))
 		send_now(r, p, now);
 	else
-		enqueue(r, p);
+		wait_for_turn(r, p, now);
 }
 
 void router_read(struct router *r, void *reading, const struct json_value *key, bool hurry,
@@ -432,8 +439,7 @@ void router_read(struct router *r, void *reading, const struct json_value *key, 
 
 	p->reading = reading;
 	watch_request(r, p, &request, now);
-	enqueue(r, p);
-	router_pump(r, now);
+	wait_for_turn(r, p, now);
 }
 
 /* ---- what comes back ---- */

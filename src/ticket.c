@@ -128,6 +128,15 @@ int64_t ticket_expires_at(const struct ticket *t)
 
 /* ---- how long a list may be ---- */
 
+/* The guess: the list, once for each name, in base64. */
+static double first_growth(unsigned fields)
+{
+	int times = (fields & TOKEN_SUBSCRIBE_KEYS ? 1 : 0) +
+		    (fields & TOKEN_SUBSCRIBE_PATTERNS ? 1 : 0);
+
+	return 4.0 / 3 * times;
+}
+
 static size_t token_overhead(const struct ticket *t)
 {
 	return TOKEN_OVERHEAD + buf_len(&t->access) * 3 / 2;
@@ -143,14 +152,15 @@ static size_t budget(const struct ticket *t)
 	return most > 2 ? (size_t)most : 2;
 }
 
-/* A list of so many bytes has made a token of so many. */
+/* A list of so many bytes has made a token of so many. A short one only says that it may be less.
+ */
 static void learn(struct ticket *t, size_t token_n)
 {
 	double grown = (double)token_n - (double)token_overhead(t);
+	double growth = grown > 0 ? grown / (double)t->list_n * 1.02 : 0;
 
-	if (t->list_n < LIST_MIN)
-		return;
-	t->growth = grown > 0 ? grown / (double)t->list_n * 1.02 : 0;
+	if (t->list_n >= LIST_MIN || growth < t->growth)
+		t->growth = growth;
 }
 
 /* It was too long all the same: the next one is shorter, whatever was learnt. */
@@ -242,6 +252,8 @@ void ticket_ask(struct ticket *t)
 	struct token_wish wish = {.api_key = t->key, .fields = t->fields};
 
 	if (!t->ops->make_list(t->owner, budget(t), &list)) {
+		/* Should it have had no room: what was learnt may be true no longer. */
+		t->growth = first_growth(t->fields);
 		buf_release(&list);
 		event_active(t->nothing, EV_TIMEOUT, 1);
 		return;
@@ -273,12 +285,6 @@ static void add_json_string(struct buf *out, const char *text)
 	buf_add(out, "\"", 1);
 }
 
-static int count_fields(unsigned fields)
-{
-	return (fields & TOKEN_SUBSCRIBE_KEYS ? 1 : 0) +
-	       (fields & TOKEN_SUBSCRIBE_PATTERNS ? 1 : 0);
-}
-
 struct ticket *ticket_new(struct event_base *base, const struct ticket_settings *settings,
 			  const struct ticket_ops *ops, void *owner, struct stats *stats)
 {
@@ -295,7 +301,7 @@ struct ticket *ticket_new(struct event_base *base, const struct ticket_settings 
 		.owner = owner,
 		.stats = stats,
 		.token_max = link_path_max(),
-		.growth = 4.0 / 3 * count_fields(settings->fields),
+		.growth = first_growth(settings->fields),
 	};
 	if (*settings->access_pattern)
 		add_json_string(&t->access, settings->access_pattern);

@@ -774,12 +774,15 @@ static void token_refused(struct upstream *u, const struct conn_end *end)
 
 	if (was_in_force)
 		ticket_forget(u->ticket);
-	if (!too_long && !was_in_force) {
+	if (!too_long && !was_in_force && end->retry_after_s < 0) {
 		no_token(u, &answer);
 		return;
 	}
 	u->ops->list_failed(u->owner);
-	again_at_once(u);
+	if (end->retry_after_s >= 0)
+		pause_after(u, end->retry_after_s, end->why);
+	else
+		again_at_once(u);
 }
 
 static void next_ended(struct upstream *u, const struct conn_end *end)

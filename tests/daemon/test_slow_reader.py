@@ -104,7 +104,8 @@ class Conflated(Case):
         client.send({"op": "unsubscribe", "keys": ["fill", "a"], "messageId": "ended"})
         lines = self.read_objects(service, client)
         place = next(i for i, line in enumerate(lines) if line.get("messageId") == "ended")
-        self.assertEqual(["b", "c1"], [line["key"] for line in lines[place + 1:]])
+        self.assertLessEqual({line["key"] for line in lines[place + 1:]}, {"b", "c1"})
+        self.assertEqual(["b", "c1"], [line["key"] for line in lines if line.get("key") in ("b", "c1")])
 
     @scene(output_soft="4K", service=WITHHELD)
     def test_a_value_that_was_read_keeps_its_place_among_the_changes(self, service, daemon, client):
