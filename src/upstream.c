@@ -764,31 +764,35 @@ static void main_is_silent(struct upstream *u)
 	main_ended(u, &end);
 }
 
+static bool is_refusal(int http_status)
+{
+	return http_status == HTTP_UNAUTHORIZED || http_status == HTTP_FORBIDDEN;
+}
+
 /* The service would not have the token. One that was in force before may have been revoked: another
  * is minted at once, as for one that was too long. Of a new one it is not the key's fault. */
 static void token_refused(struct upstream *u, const struct conn_end *end)
 {
 	struct ticket_answer answer = {TICKET_FAILED, end->why, end->retry_after_s};
 	bool too_long = ticket_was_refused(u->ticket, end->http_status);
-	bool was_in_force = u->reused;
 
-	if (was_in_force)
+	if (u->reused && is_refusal(end->http_status)) {
 		ticket_forget(u->ticket);
-	if (!too_long && !was_in_force && end->retry_after_s < 0) {
-		no_token(u, &answer);
-		return;
-	}
-	u->ops->list_failed(u->owner);
-	if (end->retry_after_s >= 0)
-		pause_after(u, end->retry_after_s, end->why);
-	else
 		again_at_once(u);
+	} else if (too_long) {
+		u->ops->list_failed(u->owner);
+		again_at_once(u);
+	} else if (end->retry_after_s < 0) {
+		no_token(u, &answer);
+	} else {
+		u->ops->list_failed(u->owner);
+		pause_after(u, end->retry_after_s, end->why);
+	}
 }
 
 static void next_ended(struct upstream *u, const struct conn_end *end)
 {
 	bool token = u->next->token;
-	bool refused = end->http_status == HTTP_UNAUTHORIZED || end->http_status == HTTP_FORBIDDEN;
 
 	drop_attempt(u);
 	keep_reason(u, end->why);
@@ -798,7 +802,7 @@ static void next_ended(struct upstream *u, const struct conn_end *end)
 	}
 	ticket_reject(u->ticket);
 	u->ops->list_failed(u->owner);
-	if (!refused) {
+	if (!is_refusal(end->http_status)) {
 		pause_after(u, end->retry_after_s, end->why);
 		return;
 	}

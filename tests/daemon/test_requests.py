@@ -64,11 +64,9 @@ class Operations(Case):
         self.assertTrue(service.no_more_requests())
 
     @scene()
-    def test_token_is_forbidden_and_subscriptions_are_unknown(self, service, daemon, client):
+    def test_token_is_forbidden(self, service, daemon, client):
         for members in ({}, {"subscribeKeys": ["a"]}, {"subscribePatterns": ["a*"], "accessPattern": ".*"}):
             self.assert_error(client.ask({"op": "token", "messageId": 1} | members), 403, "forbidden", "no", 1)
-        self.assert_error(client.ask({"op": "subscribe", "key": "k", "messageId": 1}), 400, "unknown_op", "no", 1)
-        self.assert_error(client.ask({"op": "unsubscribe"}), 400, "unknown_op", "no")
 
     @scene()
     def test_answers_of_many_kinds_at_once(self, service, daemon, client):
