@@ -389,13 +389,6 @@ static uint64_t key_hash(const struct router *r, const struct peer *peer,
 	return h ? h : 1;
 }
 
-/* It may be only for an earlier one of its own key that it has to wait: others need not. */
-static void wait_for_turn(struct router *r, struct pending *p, int64_t now)
-{
-	enqueue(r, p);
-	router_pump(r, now);
-}
-
 /* A pending that holds the frame's body. */
 static struct pending *remote_new(struct router *r, struct peer *peer,
 				  const struct request *request, bool with_id)
@@ -423,12 +416,16 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 		return;
 	}
 	watch_request(r, p, request, now);
-	/* At once, if nobody waits for a turn and nothing of this client is before it. */
-	if (!sched_first(&r->sched) && TAILQ_EMPTY(&peer->waiting) && can_send(r, now) &&
-	    !must_wait(r, p))
+	/* At once, if nobody waits for a turn and nothing of this client is before it. One that
+	 * waits only for an earlier one of its key has no turn, so that nobody waits behind it. */
+	bool first = TAILQ_EMPTY(&peer->waiting), blocked = first && must_wait(r, p);
+	if (first && !blocked && !sched_first(&r->sched) && can_send(r, now)) {
 		send_now(r, p, now);
-	else
-		wait_for_turn(r, p, now);
+		return;
+	}
+	enqueue(r, p);
+	if (blocked)
+		sched_block(&r->sched, peer);
 }
 
 void router_read(struct router *r, void *reading, const struct json_value *key, bool hurry,
@@ -439,7 +436,8 @@ void router_read(struct router *r, void *reading, const struct json_value *key, 
 
 	p->reading = reading;
 	watch_request(r, p, &request, now);
-	wait_for_turn(r, p, now);
+	enqueue(r, p);
+	router_pump(r, now);
 }
 
 /* ---- what comes back ---- */

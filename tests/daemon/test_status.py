@@ -12,9 +12,11 @@ STATUS = {
     "upstream": {
         "state": str, "auth": str, "url": str, "sinceMs": int, "reconnects": int, "lastError": (str, NONE),
         "tokenExpiresInMs": (int, NONE), "inFlight": int, "queued": int, "pace": (int, float, NONE),
-        "waitMs": (int, NONE),
+        "waitMs": (int, NONE), "tokenError": (str, NONE),
     },
-    "subscriptions": {"keys": int, "patterns": int},
+    "subscriptions": {
+        "keys": int, "patterns": int, "total": int, "waiting": int, "leftOut": int, "rereading": int,
+    },
     "limits": {
         "maxLine": int, "maxPipeline": int, "maxClients": int, "maxInFlight": int, "outputSoft": int, "outputHard": int,
         "requestTimeoutMs": int,
@@ -44,8 +46,10 @@ class Status(Case):
         upstream = status["upstream"]
         self.assertLessEqual(upstream.pop("sinceMs"), status["uptimeMs"])
         self.assertEqual({"state": "connected", "auth": "apiKey", "url": service.url, "reconnects": 0, "lastError": None,
-                          "tokenExpiresInMs": None, "inFlight": 0, "queued": 0, "pace": None, "waitMs": 0}, upstream)
-        self.assertEqual({"keys": 0, "patterns": 0}, status["subscriptions"])
+                          "tokenExpiresInMs": None, "tokenError": None, "inFlight": 0, "queued": 0, "pace": None,
+                          "waitMs": 0}, upstream)
+        self.assertEqual({"keys": 0, "patterns": 0, "total": 0, "waiting": 0, "leftOut": 0, "rereading": 0,
+                          "live": False}, status["subscriptions"])
 
     def test_not_connected(self):
         with Daemon(f"https://localhost:{free_port()}") as daemon:
