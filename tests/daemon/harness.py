@@ -16,6 +16,7 @@ Environment: HPKVD and SANDBOX, the programs; SRCDIR, the source tree ("make che
 import atexit
 import collections
 import functools
+import itertools
 import json
 import os
 import queue
@@ -1144,6 +1145,41 @@ class FakeService:
             connection.send_frame(Opcode.PING, b"behind what you have sent")
             self.wait(lambda c=connection, n=pongs: c.pongs > n or not c.open, "a pong")
         return len(self.requests) == self.taken
+
+
+class Stream:
+    """A FakeService's changes of some keys, one every few milliseconds, from 0 on."""
+
+    def __init__(self, service, *keys, every_ms=2):
+        self.service, self.keys, self.every_ms = service, keys, every_ms
+        self.n = 0 # that were told
+        self.grown = threading.Condition()
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        for n in itertools.count():
+            for key in self.keys:
+                self.service.publish(key, str(n))
+            with self.grown:
+                self.n = n + 1
+                self.grown.notify_all()
+            if self.stop.wait(self.every_ms / 1000):
+                return
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *ignored):
+        self.stop.set()
+        self.thread.join()
+
+    def go_on(self, n=50):
+        """Until so many more were told."""
+        with self.grown:
+            until = self.n + n
+            assert self.grown.wait_for(lambda: self.n >= until, DEADLINE), "the stream has stopped"
 
 
 WITHHELD = {"answer": None}

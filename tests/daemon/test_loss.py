@@ -4,7 +4,7 @@ import json
 import threading
 import time
 
-from harness import (DEADLINE, WITHHELD, Case, Daemon, FakeService, Listener, Sandbox, echo, eventually, get, put, scene)
+from harness import DEADLINE, WITHHELD, Case, Daemon, Listener, Sandbox, eventually, get, put, scene
 
 
 def subscribe(message_id=None, **members):
@@ -28,7 +28,7 @@ class Store:
         return request.reply(code=404, error="Record not found")
 
 
-def lose(service, daemon, before_back=None):
+def lose(service, daemon):
     """Resets the connection with the token, and waits until subscriptions are live again."""
     reconnects = daemon.status()["upstream"]["reconnects"]
     service.connections[-1].reset()

@@ -2,7 +2,6 @@
 
 import collections
 import json
-import threading
 
 from harness import WITHHELD, Case, Daemon, FakeService, Listener, eventually, sanitized, scene
 
@@ -178,7 +177,7 @@ class Dropped(Case):
 
 class Others(Case):
     def test_a_hundred_get_everything_while_one_stops_reading(self):
-        """... for as long as it takes to be told of ten thousand changes, then it reads on, and ends up to date."""
+        """... for as long as it takes to be told of three thousand changes, then it reads on, and ends up to date."""
         with FakeService() as service, Daemon(service, level="info", output_soft="64K") as daemon, \
                 daemon.client() as slow:
             clients = [daemon.client() for _ in range(100)]

@@ -3,10 +3,9 @@
 The writer keeps a window: it is never further ahead than what the slowest reader has read, so that nobody is too slow
 and every change has to come, once, in order."""
 
-import json
 import threading
 
-from harness import DEADLINE, Case, Daemon, Listener, Sandbox, get, put, sanitized
+from harness import DEADLINE, Case, Daemon, Listener, Sandbox, get, put
 
 AHEAD = 100 # changes that may be on their way
 HANDOVERS = 50 # of the daemon that is bothered most

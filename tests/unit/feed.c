@@ -28,7 +28,7 @@ struct world {
 	size_t n_sent;
 	uint32_t lane; /* the last one */
 	int64_t now;
-	unsigned wanted, flushed, idle;
+	unsigned wanted, flushed, changed[PEERS];
 	char told[TEXT_MAX]; /* by flush(), and by told() */
 };
 
@@ -66,6 +66,7 @@ static void world_changed(void *owner, struct peer *peer)
 	struct world *w = owner;
 
 	assert_false(w->away[peer - w->peer]);
+	w->changed[peer - w->peer]++;
 }
 
 static void world_wake_at(void *owner, int64_t at)
@@ -76,8 +77,8 @@ static void world_wake_at(void *owner, int64_t at)
 
 static void world_lane_idle(void *owner, uint32_t lane)
 {
+	(void)owner;
 	(void)lane;
-	((struct world *)owner)->idle++;
 }
 
 static void world_held_turn(void *owner, struct pending *p)
@@ -203,9 +204,9 @@ static struct world *world_new(void)
 
 static void leave(struct world *w, size_t peer)
 {
+	w->away[peer] = true; /* nothing is put into its output from now on */
 	router_leave(w->router, &w->peer[peer], w->now);
 	feed_leave(w->feed, &w->peer[peer]);
-	w->away[peer] = true;
 }
 
 static void world_free(struct world *w)
@@ -718,6 +719,25 @@ static void a_notification_passes_as_it_is_on_one_line(void **state)
 	world_free(w);
 }
 
+static void the_owner_hears_of_each_line(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	w->changed[0] = 0;
+	change(w, CHANGE("a", "'1'"));
+	assert_int_equal(w->changed[0], 1);
+	change(w, CHANGE("b", "'1'"));
+	assert_int_equal(w->changed[0], 1);
+	lose(w);
+	assert_int_equal(w->changed[0], 2);
+	unsubscribe(w, 0, "");
+	assert_int_equal(w->changed[0], 3);
+	assert_int_equal(w->changed[1], 0);
+	world_free(w);
+}
+
 static void the_token_tells_which_changes_it_brings(void **state)
 {
 	static const struct {
@@ -798,6 +818,22 @@ static void unsubscribe_of_all_answers_every_subscribe_that_waits(void **state)
 	unsubscribe(w, 1, "");
 	assert_false(feed_wants(w->feed));
 	assert_list(w, "[]");
+	world_free(w);
+}
+
+/* Each answer gives the next its turn, and with it the place of the walk along them. */
+static void unsubscribe_of_all_answers_those_without_ids_in_a_row(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	for (int i = 0; i < 5; i++)
+		say(w, 0, "{'op':'subscribe','key':'a'}");
+	say(w, 0, "{'op':'unsubscribe'}");
+	assert_told(w, 0,
+		    "{'code':200}\n{'code':200}\n{'code':200}\n{'code':200}\n{'code':200}\n"
+		    "{'code':200}\n");
+	assert_int_equal(feed_counts(w->feed).waiting, 0);
 	world_free(w);
 }
 
@@ -906,6 +942,62 @@ static void so_many_keys_are_read_at_once_as_the_settings_allow(void **state)
 		assert_true(strstr(w->sent[i].text, "\"d\"") || strstr(w->sent[i].text, "\"e\"") ||
 			    strstr(w->sent[i].text, "\"f\""));
 	assert_int_equal(feed_counts(w->feed).rereading, 4);
+	world_free(w);
+}
+
+static void a_key_in_line_moves_up_for_one_who_wants_its_value(void **state)
+{
+	struct feed_settings settings = usual;
+
+	(void)state;
+	settings.reads_at_once = 1;
+	struct world *w = world_with(&settings);
+	live_with(w, 0, "'keys':['a','b','c']");
+	lose_all(w);
+	come_up(w);
+	told(w, 0);
+	struct frame *first = &w->sent[0];
+	const char *last = strstr(first->text, "\"c\"") ? "a" : "c";
+	char text[100];
+	snprintf(text, sizeof(text), "'key':'%s','initial':true", last);
+	subscribe(w, 1, text);
+	assert_told(w, 1, OK("1"));
+	answer_frame(w, first, "'code':404");
+	assert_reading(w, last);
+	world_free(w);
+}
+
+/* Of two subscribers the second comes when the first one's reading has been sent. */
+static void one_that_came_late_has_a_reading_that_begins_anew(void **state)
+{
+	struct feed_settings settings = usual;
+
+	(void)state;
+	settings.reads_at_once = 1;
+	struct world *w = world_with(&settings);
+	live_with(w, 0, "'key':'a'");
+	lose_all(w);
+	come_up(w);
+	live_with(w, 2, "'keys':['b']");
+	lose_all(w);
+	come_up(w);
+	told(w, 0);
+	told(w, 2);
+	const char *other = unanswered(w, "a") ? "b" : "a", *key = unanswered(w, "a") ? "a" : "b";
+	answer(w, key, "'code':500");
+	answer_frame(w, &w->sent[w->n_sent - 1], "'code':500"); /* whichever came next */
+	for (int i = 0; i < 10 && !unanswered(w, key); i++)
+		answer(w, other, "'code':404");
+	char text[100];
+	snprintf(text, sizeof(text), "'key':'%s','initial':true", key);
+	subscribe(w, 1, text);
+	assert_told(w, 1, OK("1"));
+	answer(w, key, "'code':200,'value':'1'");
+	assert_told(w, 1, "");
+	for (int i = 0; i < 2; i++) /* the failures before it do not count */
+		answer(w, key, "'code':500");
+	answer(w, key, "'code':200,'value':'2'");
+	assert_non_null(strstr(told(w, 1), "\"initial\":true"));
 	world_free(w);
 }
 
@@ -1027,6 +1119,61 @@ static void what_was_held_back_goes_out_before_the_answer_to_unsubscribe(void **
 	answer(w, "a", "'code':200,'value':'2'");
 	assert_told(w, 0, "");
 	assert_int_equal(feed_counts(w->feed).rereading, 0);
+	world_free(w);
+}
+
+static void unsubscribe_of_all_brings_what_was_held_back_first(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'key':'a','initial':true");
+	make_list(w);
+	come_up(w);
+	change(w, CHANGE("a", "'1'"));
+	unsubscribe(w, 0, "");
+	assert_told(w, 0, OK("1") TOLD("a", "'1'") OK("2"));
+	world_free(w);
+}
+
+static void what_was_held_back_goes_out_when_nothing_is_read_any_more(void **state)
+{
+	(void)state;
+	for (int stops = 0; stops < 2; stops++) {
+		struct world *w = world_new();
+		subscribe(w, 0, "'keys':['a','b'],'initial':true");
+		make_list(w);
+		come_up(w);
+		assert_told(w, 0, OK("1"));
+		change(w, CHANGE("a", "'1'"));
+		if (stops)
+			feed_stop(w->feed);
+		else
+			feed_without(w->feed);
+		assert_told(w, 0, TOLD("a", "'1'"));
+		size_t n = w->n_sent;
+		answer(w, "a", "'code':200,'value':'1'"); /* is not what is waited for */
+		answer(w, "b", "'code':500");
+		assert_told(w, 0, "");
+		assert_int_equal(w->n_sent, n);
+		world_free(w);
+	}
+}
+
+static void while_the_connection_is_lost_nothing_is_asked_for(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'key':'a','initial':true");
+	make_list(w);
+	come_up(w);
+	lose_all(w);
+	pass(w, 1000);
+	assert_int_equal(router_waiting(w->router), 0);
+	assert_int_equal(feed_counts(w->feed).rereading, 1);
+	come_up(w);
+	assert_reading(w, "a");
 	world_free(w);
 }
 
@@ -1329,7 +1476,9 @@ static void a_slow_client_is_told_the_latest_of_each_key(void **state)
 	assert_true(w->peer[0].lag_bytes > 0);
 	assert_int_equal(w->stats.notifications_conflated, 2);
 	assert_told(w, 1, TOLD("p1", "'1'") TOLD("p1", "'3'") TOLD("p2", "'4'") TOLD("p1", "'5'"));
+	uint64_t lines = w->stats.lines_out;
 	assert_drained(w, 0, SKIPPED("p1", "'5'", "2") TOLD("q1", "'2'") TOLD("p2", "'4'"));
+	assert_int_equal(w->stats.lines_out, lines + 3);
 	change(w, CHANGE("p1", "'6'"));
 	assert_told(w, 0, TOLD("p1", "'6'"));
 	world_free(w);
@@ -1420,6 +1569,92 @@ static void what_another_subscription_brings_too_stays_for_a_slow_client(void **
 	world_free(w);
 }
 
+static const char *last_about_a(const char *text)
+{
+	const char *last = NULL;
+
+	for (const char *c = text; (c = strstr(c, "\"key\":\"a\",\"value\"")); c++)
+		last = c;
+	return last;
+}
+
+static void a_value_that_was_read_keeps_its_place_before_later_changes(void **state)
+{
+	static const char *const ways[] = {"resync", "initial"};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(ways); i++) {
+		struct world *w = world_with_a_slow_client();
+		change(w, CHANGE("a", "'1'"));
+		if (i == 0) {
+			lose_all(w);
+			come_up(w);
+		} else {
+			subscribe(w, 0, "'key':'a','initial':true");
+		}
+		answer(w, "a", "'code':200,'value':'2'");
+		change(w, CHANGE("a", "'3'"));
+		change(w, CHANGE("a", "'4'"));
+		const char *seen = drain(w, 0);
+		if (strncmp(last_about_a(seen), "\"key\":\"a\",\"value\":\"4\"", 21) != 0)
+			fail_msg("%s", seen);
+		assert_non_null(strstr(seen, ways[i]));
+		assert_non_null(strstr(seen, "\"value\":\"1\"")); /* not replaced from behind */
+		assert_null(strstr(seen, "\"value\":\"3\""));
+		world_free(w);
+	}
+}
+
+static void unsubscribe_drops_values_and_gaps_that_wait_too(void **state)
+{
+	struct world *w = world_with_a_slow_client();
+
+	(void)state;
+	subscribe(w, 0, "'pattern':'b'");
+	unsubscribe(w, 0, "'pattern':'q*'");
+	make_list(w);
+	take_over(w);
+	lose_all(w);
+	come_up(w);
+	answer(w, "a", "'code':200,'value':'2'");
+	answer(w, "b", "'code':403");
+	unsubscribe(w, 0, "'keys':['a','b'],'pattern':'p*'");
+	assert_drained(w, 0, OK("2") OK("1") OK("2") LOST BACK PATTERN_GAP("b", "900"));
+	world_free(w);
+}
+
+/* "*" matches what p* is called, but the gap is not about that key. */
+static void a_gap_is_dropped_with_its_pattern(void **state)
+{
+	struct world *w = world_with_a_slow_client();
+
+	(void)state;
+	subscribe(w, 0, "'pattern':'*'");
+	make_list(w);
+	take_over(w);
+	unsubscribe(w, 0, "'pattern':'q*','keys':['a','b']");
+	lose_all(w);
+	come_up(w);
+	size_t before = w->peer[0].lag_bytes;
+	unsubscribe(w, 0, "'pattern':'p*'");
+	assert_true(w->peer[0].lag_bytes < before);
+	assert_drained(w, 0, OK("1") OK("2") OK("2") LOST BACK PATTERN_GAP("*", "900"));
+	world_free(w);
+}
+
+static void unsubscribe_of_all_leaves_nothing_that_waits(void **state)
+{
+	struct world *w = world_with_a_slow_client();
+
+	(void)state;
+	change(w, CHANGE("a", "'1'"));
+	lose_all(w);
+	unsubscribe(w, 0, "");
+	assert_null(w->peer[0].lag);
+	assert_drained(w, 0, OK("2"));
+	world_free(w);
+}
+
 /* ---- lists that are refused, or have no room ---- */
 
 /* One of the names is not to the liking of the service; how many lists it takes. */
@@ -1475,6 +1710,41 @@ static void the_one_name_that_the_service_refuses_is_found(void **state)
 		assert_true(feed_wants(w->feed));
 		world_free(w);
 	}
+}
+
+static void a_refusal_makes_live_what_the_list_would_have_dropped(void **state)
+{
+	struct world *w = world_with_a_listed();
+
+	(void)state;
+	subscribe(w, 1, "'key':'bad'");
+	assert_list(w, "['bad','z']");
+	subscribe(w, 2, "'key':'a'");
+	assert_told(w, 2, "");
+	assert_false(feed_list_refused(w->feed, "why")); /* it was the only one */
+	assert_refused(w, 1, "upstream_down", "1", "\"why\"");
+	assert_told(w, 2, OK("1"));
+	world_free(w);
+}
+
+static void after_a_search_all_newcomers_are_tried_at_once_again(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'key':'bad'");
+	subscribe(w, 1, "'key':'good'");
+	come_up(w);
+	find_guilty(w, "bad");
+	assert_told(w, 1, OK("1"));
+	make_list(w);
+	take_over(w);
+	subscribe(w, 2, "'key':'a'");
+	subscribe(w, 2, "'key':'b'");
+	subscribe(w, 3, "'key':'c'");
+	subscribe(w, 3, "'key':'d'");
+	assert_list(w, "['a','b','c','d','good']");
+	world_free(w);
 }
 
 static void a_list_without_newcomers_that_is_refused_is_not_tried_at_once(void **state)
@@ -1754,14 +2024,14 @@ enum { KEYS = 4, QUEUE = 10000, STEPS = 3000, SLOW = 0, GLOBBER = 3 };
 struct view {
 	bool asked, live;  /* a subscribe is on its way, is answered */
 	bool initial, due; /* with the value; something of it must have been told by now */
-	int value;         /* told last; -1: nothing */
+	int value;         /* told last; -1: nothing; -2: that it is not known */
 	unsigned changes, told;
 };
 
 struct play {
 	struct world *w;
 	uint32_t random;
-	bool losses, slow, initials;
+	bool slow;       /* one client does not read most of the time */
 	bool up, listed; /* the connection; a list was made for the next token */
 	int value[KEYS]; /* of the service; 0: the key is not there */
 	struct {
@@ -1912,7 +2182,7 @@ static void play_subscribe(struct play *p)
 {
 	size_t peer = pick(p, PEERS - 1);
 	int key = (int)pick(p, KEYS);
-	bool initial = p->initials && pick(p, 2);
+	bool initial = pick(p, 2);
 	struct view *v = &p->view[peer][key];
 	char text[200];
 
@@ -1925,14 +2195,13 @@ static void play_subscribe(struct play *p)
 	say(p->w, peer, text);
 }
 
-/* The slow client ends nothing: what it is told late would count as too late. */
 static void play_unsubscribe(struct play *p)
 {
 	size_t peer = pick(p, PEERS - 1);
 	int key = (int)pick(p, KEYS);
 	char text[200];
 
-	if (p->view[peer][key].asked || (p->slow && peer == SLOW))
+	if (p->view[peer][key].asked)
 		return;
 	snprintf(text, sizeof(text), "{'op':'unsubscribe','key':'k%d','messageId':%d}", key,
 		 2 * key + 1);
@@ -1962,7 +2231,7 @@ static void play_loss(struct play *p)
 		come_up(p->w);
 		p->up = true;
 		p->listed = false;
-	} else if (p->losses && pick(p, 20) == 0) {
+	} else if (pick(p, 20) == 0) {
 		lose_all(p->w);
 		p->up = false;
 		p->first = p->n;
@@ -2009,26 +2278,21 @@ static void play_check(const struct play *p, uint32_t seed)
 			    v->value != p->value[key])
 				fail_msg("seed %u: client %zu believes k%d to be %d, and it is %d",
 					 seed, i, key, v->value, p->value[key]);
-			if ((!p->slow || i != SLOW) && v->told != v->changes)
+			if (!p->slow && v->told != v->changes)
 				fail_msg("seed %u: client %zu was told %u changes of k%d, not %u",
 					 seed, i, v->told, key, v->changes);
 		}
 	}
 }
 
-static void play(uint32_t seed, bool losses, bool initials, bool slow)
+static void play(uint32_t seed, bool slow)
 {
 	struct feed_settings settings = usual;
 	struct play *p = mem_zalloc(sizeof(*p));
 
 	if (!slow)
 		settings.output_soft = SIZE_MAX;
-	*p = (struct play){.w = world_with(&settings),
-			   .random = seed,
-			   .losses = losses,
-			   .initials = initials,
-			   .slow = slow,
-			   .up = true};
+	*p = (struct play){.w = world_with(&settings), .random = seed, .slow = slow, .up = true};
 	for (size_t i = 0; i < PEERS; i++) {
 		for (int key = 0; key < KEYS; key++)
 			p->view[i][key].value = -1;
@@ -2047,14 +2311,14 @@ static void all_clients_end_with_what_the_service_has_and_miss_nothing(void **st
 {
 	(void)state;
 	for (uint32_t seed = 1; seed <= 100; seed++)
-		play(seed, true, true, false);
+		play(seed, false);
 }
 
 static void a_slow_client_ends_with_what_the_service_has(void **state)
 {
 	(void)state;
 	for (uint32_t seed = 1; seed <= 100; seed++)
-		play(seed, false, false, true);
+		play(seed, true);
 }
 
 int main(void)
@@ -2073,18 +2337,25 @@ int main(void)
 		cmocka_unit_test(a_join_whose_turn_comes_before_its_token_waits_on),
 		cmocka_unit_test(subscribing_again_succeeds_and_doubles_nothing),
 		cmocka_unit_test(a_notification_passes_as_it_is_on_one_line),
+		cmocka_unit_test(the_owner_hears_of_each_line),
 		cmocka_unit_test(the_token_tells_which_changes_it_brings),
 		cmocka_unit_test(unsubscribe_without_names_ends_all),
 		cmocka_unit_test(unsubscribe_ends_what_a_subscribe_still_waits_for),
 		cmocka_unit_test(unsubscribe_of_all_answers_every_subscribe_that_waits),
+		cmocka_unit_test(unsubscribe_of_all_answers_those_without_ids_in_a_row),
 		cmocka_unit_test(initial_values_follow_the_answer),
 		cmocka_unit_test(an_initial_value_is_read_for_a_subscription_that_is_there_too),
 		cmocka_unit_test(one_reading_serves_all_that_wait_for_it),
 		cmocka_unit_test(so_many_keys_are_read_at_once_as_the_settings_allow),
+		cmocka_unit_test(a_key_in_line_moves_up_for_one_who_wants_its_value),
+		cmocka_unit_test(one_that_came_late_has_a_reading_that_begins_anew),
 		cmocka_unit_test(an_initial_value_has_its_place_among_the_changes),
 		cmocka_unit_test(a_value_is_told_after_a_loss_if_no_change_has_told_it),
 		cmocka_unit_test(what_was_held_back_goes_out_when_the_connection_is_lost),
 		cmocka_unit_test(what_was_held_back_goes_out_before_the_answer_to_unsubscribe),
+		cmocka_unit_test(unsubscribe_of_all_brings_what_was_held_back_first),
+		cmocka_unit_test(what_was_held_back_goes_out_when_nothing_is_read_any_more),
+		cmocka_unit_test(while_the_connection_is_lost_nothing_is_asked_for),
 		cmocka_unit_test(a_reading_with_too_much_held_back_begins_anew),
 		cmocka_unit_test(a_loss_is_told_to_the_audience_alone),
 		cmocka_unit_test(a_planned_handover_is_silent),
@@ -2101,7 +2372,13 @@ int main(void)
 		cmocka_unit_test(a_slow_client_catches_up_as_far_as_it_reads),
 		cmocka_unit_test(unsubscribe_drops_what_waits_for_a_slow_client),
 		cmocka_unit_test(what_another_subscription_brings_too_stays_for_a_slow_client),
+		cmocka_unit_test(a_value_that_was_read_keeps_its_place_before_later_changes),
+		cmocka_unit_test(unsubscribe_drops_values_and_gaps_that_wait_too),
+		cmocka_unit_test(a_gap_is_dropped_with_its_pattern),
+		cmocka_unit_test(unsubscribe_of_all_leaves_nothing_that_waits),
 		cmocka_unit_test(the_one_name_that_the_service_refuses_is_found),
+		cmocka_unit_test(a_refusal_makes_live_what_the_list_would_have_dropped),
+		cmocka_unit_test(after_a_search_all_newcomers_are_tried_at_once_again),
 		cmocka_unit_test(a_list_without_newcomers_that_is_refused_is_not_tried_at_once),
 		cmocka_unit_test(a_client_that_leaves_during_the_search_does_not_stop_it),
 		cmocka_unit_test(one_for_whom_the_token_has_no_room_is_refused),

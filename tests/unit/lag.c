@@ -81,6 +81,52 @@ static void lines_about_no_key_stay_all_and_where_they_are(void **state)
 	lag_free(lag);
 }
 
+/* What we say ourselves about the key, or about a pattern of that name. */
+static void put_own(struct lag *lag, const char *key, uint64_t key_hash, bool pattern,
+		    const char *text)
+{
+	struct note *note = note_of(key, key_hash, text);
+
+	note->own = true;
+	note->pattern = pattern;
+	assert_false(lag_put(lag, note));
+	note_unref(note);
+}
+
+static void a_value_that_was_read_parts_the_changes_before_it_from_those_behind(void **state)
+{
+	struct lag *lag = lag_new();
+
+	(void)state;
+	put(lag, "a", 1, "a1");
+	put(lag, "a", 1, "a2");
+	put_own(lag, "a", 1, false, "value");
+	put_own(lag, "a", 1, false, "gap"); /* is no change that could be replaced */
+	assert_false(put(lag, "a", 1, "a3"));
+	put(lag, "b", 2, "b1");
+	assert_true(put(lag, "a", 1, "a4"));
+	assert_next(lag, "a2", 1);
+	assert_next(lag, "value", 0);
+	assert_next(lag, "gap", 0);
+	assert_next(lag, "a4", 1);
+	assert_next(lag, "b1", 0);
+	assert_no_more(lag);
+	lag_free(lag);
+}
+
+static void the_gap_of_a_pattern_parts_no_changes(void **state)
+{
+	struct lag *lag = lag_new();
+
+	(void)state;
+	put(lag, "a", 1, "a1");
+	put_own(lag, "a", 1, true, "gap");
+	assert_true(put(lag, "a", 1, "a2"));
+	assert_next(lag, "a2", 1);
+	assert_next(lag, "gap", 0);
+	lag_free(lag);
+}
+
 static void keys_of_one_hash_are_told_apart(void **state)
 {
 	struct lag *lag = lag_new();
@@ -110,13 +156,15 @@ static void what_is_not_wanted_any_more_is_dropped(void **state)
 	put(lag, "a", 1, "a1");
 	put(lag, "b", 2, "b2");
 	put(lag, "", 0, "gap");
+	put_own(lag, "b", 2, false, "value");
+	put(lag, "b", 2, "b3");
 	lag_keep(lag, is_not_b, &asked);
-	assert_int_equal(asked, 2); /* about keys alone */
+	assert_int_equal(asked, 4); /* about keys alone */
 	assert_int_equal(lag->bytes, 5);
-	assert_false(put(lag, "b", 2, "b3"));
+	assert_false(put(lag, "b", 2, "b4"));
 	assert_next(lag, "a1", 0);
 	assert_next(lag, "gap", 0);
-	assert_next(lag, "b3", 0);
+	assert_next(lag, "b4", 0);
 	assert_no_more(lag);
 	lag_free(lag);
 }
@@ -236,6 +284,9 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_latest_change_takes_the_place_of_the_first),
 		cmocka_unit_test(lines_about_no_key_stay_all_and_where_they_are),
+		cmocka_unit_test(
+			a_value_that_was_read_parts_the_changes_before_it_from_those_behind),
+		cmocka_unit_test(the_gap_of_a_pattern_parts_no_changes),
 		cmocka_unit_test(keys_of_one_hash_are_told_apart),
 		cmocka_unit_test(what_is_not_wanted_any_more_is_dropped),
 		cmocka_unit_test(a_lag_lets_go_of_what_waits_in_it),

@@ -338,6 +338,39 @@ static void a_newcomer_is_covered_by_the_globs_of_both_lists(void **state)
 	world_free(w);
 }
 
+static void what_nobody_wants_any_more_may_be_covered_by_the_coming_list(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	struct topic *key = add(w, 0, TOPIC_KEY, "pq")->topic,
+		     *pattern = add(w, 0, TOPIC_PATTERN, "pq*r")->topic;
+	assert_list(w, BUDGET, "[\"pq\",\"pq*r\"]");
+	accept(w, "");
+	end(w, 0, TOPIC_KEY, "pq");
+	end(w, 0, TOPIC_PATTERN, "pq*r");
+	add(w, 0, TOPIC_PATTERN, "p*");
+	assert_list(w, BUDGET, "[\"p*\"]");
+	assert_true(key->covered_next && pattern->covered_next);
+	accept(w, "");
+	assert_null(find(w, TOPIC_KEY, "pq")); /* it is not listed by itself */
+	world_free(w);
+}
+
+/* To the service a string that begins with ^ is a regular expression. */
+static void keys_and_patterns_are_listed_as_what_they_are(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	add(w, 0, TOPIC_KEY, "^a*");
+	assert_list(w, BUDGET, "[\"^\\\\^a\\\\*$\"]");
+	end(w, 0, TOPIC_KEY, "^a*");
+	add(w, 0, TOPIC_PATTERN, "^a*");
+	assert_list(w, BUDGET, "[\"^\\\\^a\"]");
+	world_free(w);
+}
+
 static void joins_are_listed_if_their_batch_is_the_one(void **state)
 {
 	struct world *w = world_new();
@@ -538,6 +571,8 @@ int main(void)
 		cmocka_unit_test(a_rejected_list_leaves_the_old_one_in_force),
 		cmocka_unit_test(forgotten_lists_cover_nothing_and_hold_nothing),
 		cmocka_unit_test(a_newcomer_is_covered_by_the_globs_of_both_lists),
+		cmocka_unit_test(what_nobody_wants_any_more_may_be_covered_by_the_coming_list),
+		cmocka_unit_test(keys_and_patterns_are_listed_as_what_they_are),
 		cmocka_unit_test(joins_are_listed_if_their_batch_is_the_one),
 		cmocka_unit_test(what_has_no_room_is_left_out_and_lost),
 		cmocka_unit_test(the_token_brings_what_it_lists_and_what_its_patterns_match),

@@ -1,0 +1,113 @@
+"""The notifications of two connections as one sequence: however late either of them is, clients are told each change
+once, in the service's order."""
+
+import itertools
+import json
+import threading
+
+from harness import Case, Daemon, FakeService, Listener, Stream, scene
+
+
+def subscribe(**members):
+    return {"op": "subscribe"} | members
+
+
+class Unbroken(Case):
+    """A stream of changes while connections take over that are not equally fast: no change is lost, told twice, or told
+    out of order."""
+
+    SLOW_MS = 2000
+
+    def streams(self, old_is=None, new_is=None, handovers=1):
+        """old_is, new_is: make a connection slow; the old one long before the other comes."""
+        with FakeService(prepare=new_is) as service, Daemon(service) as daemon, daemon.client() as client, \
+                daemon.client() as other:
+            client.subscribe(key="s", pattern="t*", timeoutMs=60000)
+            listener = Listener(client)
+            with Stream(service, "s", "t1", "t2") as stream:
+                if old_is:
+                    old_is(service.connections[-1])
+                for n in range(handovers):
+                    stream.go_on()
+                    other.subscribe(key=f"other {n}", timeoutMs=60000)
+                stream.go_on()
+            for connection in service.connections:
+                connection.late_changes.wait()
+                connection.late.wait()
+            service.all_told()
+            listener.barrier()
+            for key in stream.keys:
+                self.assertEqual([str(n) for n in range(stream.n)], listener.values(key))
+            self.assertEqual([], listener.of_type("connection") + listener.of_type("gap"))
+            self.assertEqual(handovers + 1, daemon.stats()["upstream_handovers"])
+
+    @classmethod
+    def slow(cls, connection):
+        connection.late.ms = cls.SLOW_MS
+
+    @classmethod
+    def slow_changes(cls, connection):
+        connection.late_changes.ms = cls.SLOW_MS
+
+    def once(self, make_slow):
+        """For the connection that takes over from the one that is there already."""
+        return lambda connection: make_slow(connection) if len(connection.service.connections) == 2 else None
+
+    def test_alike(self):
+        self.streams(handovers=20)
+
+    def test_the_new_one_is_slower(self):
+        self.streams(new_is=self.once(self.slow))
+
+    def test_only_the_new_ones_changes_are_slower(self):
+        self.streams(new_is=self.once(self.slow_changes))
+
+    def test_the_old_one_is_slower(self):
+        self.streams(old_is=self.slow)
+
+    def test_only_the_old_ones_changes_are_slower(self):
+        """The new one tells of each key before it has answered, so that it is known what the old one is late with."""
+        self.streams(old_is=self.slow_changes, new_is=self.once(lambda new: setattr(new.late, "ms", 200)))
+
+    def test_each_is_slow_in_turn(self):
+        turn = itertools.cycle([5, 120, 0, 60])
+        self.streams(new_is=lambda new: setattr(new.late, "ms", next(turn)), handovers=8)
+
+    @scene()
+    def test_changes_of_the_new_one_that_the_old_one_never_brings(self, service, daemon, client):
+        """Of a key that only the new token has: live from the answer on, in order."""
+        listener = Listener(client)
+        with Stream(service, "a", "b", "c"):
+            for key in "abc":
+                self.assertEqual(200, listener.ask(subscribe(key=key), key)["code"])
+                listener.wait(lambda lines, k=key: sum(x.get("key") == k for x in lines) >= 30, "thirty changes")
+        service.all_told()
+        listener.barrier()
+        for key in "abc":
+            values = [int(v) for v in listener.values(key)]
+            self.assertEqual(list(range(values[0], values[0] + len(values))), values)
+            first = next(line for line in listener.lines if key in (line.get("key"), line.get("messageId")))
+            self.assertEqual({"code": 200, "messageId": key}, first)
+
+    @scene()
+    def test_equal_values_are_different_changes(self, service, daemon, client):
+        """Only their timestamps tell them apart."""
+        client.subscribe(key="s")
+        listener = Listener(client)
+        sent = []
+        stop = threading.Event()
+
+        def tell():
+            while not stop.wait(0.001):
+                sent.append(json.loads(service.publish("s", "same"))["timestamp"])
+
+        thread = threading.Thread(target=tell, daemon=True)
+        thread.start()
+        with daemon.client() as other:
+            for n in range(10):
+                other.subscribe(key=f"k{n}")
+        stop.set()
+        thread.join()
+        service.all_told()
+        listener.barrier()
+        self.assertEqual(sent, [line["timestamp"] for line in listener.of_type("notification")])
