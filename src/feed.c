@@ -316,11 +316,19 @@ void feed_held_turn(struct feed *f, struct pending *p)
 
 /* ---- subscribe ---- */
 
+struct counting {
+	struct subs *subs;
+	struct peer *peer;
+	size_t n, more; /* names, and those that are not subscribed to yet */
+};
+
 static void count_name(void *arg, enum topic_kind kind, struct span text)
 {
-	(void)kind;
-	(void)text;
-	++*(size_t *)arg;
+	struct counting *c = arg;
+	struct topic *t = subs_find_topic(c->subs, kind, text, subs_hash(c->subs, text));
+
+	c->n++;
+	c->more += !t || !subs_find(c->subs, c->peer, t);
 }
 
 struct gathering {
@@ -368,19 +376,19 @@ static const char *too_many(const struct feed *f, const struct peer *peer, size_
 
 void feed_subscribe(struct feed *f, struct peer *peer, const struct request *request, int64_t now)
 {
-	size_t n = 0;
+	struct counting count = {.subs = &f->subs, .peer = peer};
 
 	f->now = now;
-	each_name(f, request, count_name, &n);
+	each_name(f, request, count_name, &count);
 	struct pending *p = router_hold(f->router, peer, request, now);
-	const char *no = too_many(f, peer, n);
+	const char *no = count.more ? too_many(f, peer, count.more) : NULL;
 	if (f->stopping) {
 		router_refuse(f->router, p, REPLY_SHUTTING_DOWN, NULL, -1);
 	} else if (no) {
 		f->stats->subscribes_refused++;
 		router_refuse(f->router, p, REPLY_QUEUE_FULL, no, -1);
 	} else {
-		struct join *j = make_join(f, p, request, n);
+		struct join *j = make_join(f, p, request, count.n);
 		if (is_complete(f, j))
 			complete_if_ready(f, j, now);
 		else
@@ -488,7 +496,14 @@ bool feed_is_stale(const struct feed *f)
 	return false;
 }
 
-/* The first joins, as many as may be tried at once, are part of the batch. */
+static void put_in_batch(struct feed *f, const struct join *j)
+{
+	for (size_t i = 0; i < j->n; i++)
+		j->topics[i]->batch = f->batch;
+}
+
+/* The first joins, as many as may be tried at once, are part of the batch. One that is covered and
+ * only waits for answers before its own has to stay so, and is not being tried. */
 static void mark_batch(struct feed *f)
 {
 	struct join *j;
@@ -496,14 +511,14 @@ static void mark_batch(struct feed *f)
 	f->batch++;
 	f->in_batch = 0;
 	TAILQ_FOREACH (j, &f->joins, of_all) {
-		if (is_complete(f, j))
-			continue; /* it only waits for answers before its own */
-		if (f->in_batch == f->batch_limit)
-			return;
+		bool tried = !is_complete(f, j);
+		if (tried && f->in_batch == f->batch_limit)
+			continue;
+		put_in_batch(f, j);
+		if (!tried)
+			continue;
 		f->in_batch++;
 		f->last_tried = j;
-		for (size_t i = 0; i < j->n; i++)
-			j->topics[i]->batch = f->batch;
 	}
 }
 

@@ -350,12 +350,16 @@ static void tell_resync(struct reread *r, struct reading *g, const struct outcom
 	push_held(r, g, sub->peer, 0, g->n_held);
 }
 
-/* What whoever has waited was told last. */
+/* What whoever has waited was told last. What was not held back it was told at once. */
 static uint64_t told_now(const struct reading *g, const struct outcome *o, const struct sub *sub)
 {
+	const struct topic *t = g->topic;
+
 	if (g->n_held)
 		return g->held[g->n_held - 1]->value_hash;
-	return o->gap ? told_last(g, sub) : o->value_hash;
+	if (!o->gap)
+		return o->value_hash;
+	return t->changes > sub->told_at ? t->last_value : sub->told;
 }
 
 static void tell(struct reread *r, struct reading *g, const struct outcome *o, struct sub *sub)

@@ -633,10 +633,15 @@ static void answer_unsent(struct router *r, struct pending *p, bool full)
 			     "not sent within its time: the network takes no more at present", -1);
 	else if (p->refused || (r->pace.rate > 0 && !full))
 		answer_error(r, p, REPLY_RATE_LIMITED, NULL, (long)router_pace_wait_ms(r));
-	else
+	else if (full)
 		answer_error(r, p, REPLY_QUEUE_FULL,
 			     "not sent within its time: max_in_flight requests were on their way "
 			     "ahead of it",
+			     -1);
+	else
+		answer_error(r, p, REPLY_QUEUE_FULL,
+			     "not sent within its time: an earlier request of its client for the "
+			     "same key was on its way",
 			     -1);
 }
 
@@ -751,9 +756,18 @@ void router_abandon(struct router *r)
 	free(sent);
 }
 
+/* Once each: whoever hears of it may ask again, in vain. */
+static void end_reads(struct router *r, struct peer *reader)
+{
+	for (uint32_t n = reader->unanswered; n; n--)
+		answer_error(r, TAILQ_FIRST(&reader->pendings), REPLY_SHUTTING_DOWN, NULL, -1);
+}
+
 void router_free(struct router *r)
 {
 	router_abandon(r);
+	end_reads(r, &r->early);
+	end_reads(r, &r->late);
 	router_leave(r, &r->early, 0);
 	router_leave(r, &r->late, 0);
 	inflight_fini(&r->inflight);

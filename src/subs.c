@@ -105,7 +105,7 @@ static void free_topic(struct subs *s, struct topic *t)
 			free(like);
 		}
 	}
-	s->bytes -= sizeof(*t) + t->text_n;
+	s->bytes -= sizeof(*t) + t->text_n + t->size * sizeof(*t->receivers);
 	free(t->receivers);
 	free(t);
 }

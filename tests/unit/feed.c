@@ -821,19 +821,20 @@ static void unsubscribe_of_all_answers_every_subscribe_that_waits(void **state)
 	world_free(w);
 }
 
-/* Each answer gives the next its turn, and with it the place of the walk along them. */
-static void unsubscribe_of_all_answers_those_without_ids_in_a_row(void **state)
+/* The one that waits for nothing any more gives those behind it their turn. */
+static void unsubscribe_answers_a_row_of_those_without_ids(void **state)
 {
 	struct world *w = world_new();
 
 	(void)state;
-	for (int i = 0; i < 5; i++)
-		say(w, 0, "{'op':'subscribe','key':'a'}");
-	say(w, 0, "{'op':'unsubscribe'}");
-	assert_told(w, 0,
-		    "{'code':200}\n{'code':200}\n{'code':200}\n{'code':200}\n{'code':200}\n"
-		    "{'code':200}\n");
-	assert_int_equal(feed_counts(w->feed).waiting, 0);
+	live_with(w, 1, "'key':'b'");
+	say(w, 0, "{'op':'subscribe','key':'a'}");
+	for (int i = 0; i < 3; i++)
+		say(w, 0, "{'op':'subscribe','key':'b'}");
+	say(w, 0, "{'op':'subscribe','key':'c'}");
+	unsubscribe(w, 0, "'key':'a'");
+	assert_told(w, 0, "{'code':200}\n{'code':200}\n{'code':200}\n{'code':200}\n" OK("2"));
+	assert_int_equal(feed_counts(w->feed).waiting, 1);
 	world_free(w);
 }
 
@@ -2321,6 +2322,89 @@ static void a_slow_client_ends_with_what_the_service_has(void **state)
 		play(seed, true);
 }
 
+static void subscribing_again_succeeds_at_the_limit(void **state)
+{
+	struct feed_settings settings = usual;
+
+	(void)state;
+	settings.max_peer_subs = 2;
+	struct world *w = world_with(&settings);
+	live_with(w, 0, "'keys':['a','b']");
+	subscribe(w, 0, "'key':'a'");
+	assert_told(w, 0, OK("1"));
+	world_free(w);
+}
+
+static void a_value_is_told_after_a_reading_that_was_given_up_has_failed(void **state)
+{
+	enum { BIG = 5 << 20 };
+	struct feed_settings settings = usual;
+	char *text = mem_alloc(BIG + 200);
+
+	(void)state;
+	settings.output_soft = SIZE_MAX;
+	struct world *w = world_with(&settings);
+	live_with(w, 0, "'key':'a'");
+	change(w, CHANGE("a", "'old'"));
+	told(w, 0);
+	lose_all(w);
+	come_up(w);
+	told(w, 0);
+	pass(w, 1000);
+	pass(w, 1000); /* the third try is on its way */
+	int n = sprintf(text, "{'type':'notification','key':'a','value':'");
+	memset(text + n, 'x', BIG);
+	strcpy(text + n + BIG, "'}");
+	change(w, text);
+	outq_take(&w->out[0], outq_len(&w->out[0]));
+	pass(w, 1000);
+	assert_told(w, 0, KEY_GAP("a"));
+	lose_all(w);
+	come_up(w);
+	told(w, 0);
+	answer(w, "a", "'code':200,'value':'old'");
+	assert_told(w, 0, RESYNC("a", "'old'"));
+	free(text);
+	world_free(w);
+}
+
+static void a_covered_join_that_waits_for_its_turn_stays_in_the_list(void **state)
+{
+	struct world *w = world_with_a_listed();
+
+	(void)state;
+	say(w, 1, "{'op':'get','key':'x'}");
+	say(w, 1, "{'op':'subscribe','key':'a'}");
+	subscribe(w, 2, "'key':'b'");
+	assert_list(w, "['a','b','z']");
+	take_over(w);
+	answer(w, "x", "'code':404");
+	assert_told(w, 1, "{'code':404}\n{'code':200}\n");
+	world_free(w);
+}
+
+static void readings_come_back_when_the_router_ends(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'key':'a','initial':true");
+	make_list(w);
+	come_up(w);
+	lose_all(w); /* the reading waits in the router */
+	for (size_t i = 0; i < PEERS; i++) {
+		leave(w, i);
+		outq_fini(&w->out[i]);
+	}
+	feed_stop(w->feed);
+	router_free(w->router);
+	assert_int_equal(feed_counts(w->feed).rereading, 0);
+	feed_free(w->feed);
+	for (size_t i = 0; i < w->n_sent; i++)
+		free(w->sent[i].text);
+	free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -2342,7 +2426,7 @@ int main(void)
 		cmocka_unit_test(unsubscribe_without_names_ends_all),
 		cmocka_unit_test(unsubscribe_ends_what_a_subscribe_still_waits_for),
 		cmocka_unit_test(unsubscribe_of_all_answers_every_subscribe_that_waits),
-		cmocka_unit_test(unsubscribe_of_all_answers_those_without_ids_in_a_row),
+		cmocka_unit_test(unsubscribe_answers_a_row_of_those_without_ids),
 		cmocka_unit_test(initial_values_follow_the_answer),
 		cmocka_unit_test(an_initial_value_is_read_for_a_subscription_that_is_there_too),
 		cmocka_unit_test(one_reading_serves_all_that_wait_for_it),
@@ -2393,6 +2477,10 @@ int main(void)
 		cmocka_unit_test(a_long_row_of_answers_without_ids_comes_out_at_once),
 		cmocka_unit_test(all_clients_end_with_what_the_service_has_and_miss_nothing),
 		cmocka_unit_test(a_slow_client_ends_with_what_the_service_has),
+		cmocka_unit_test(subscribing_again_succeeds_at_the_limit),
+		cmocka_unit_test(a_value_is_told_after_a_reading_that_was_given_up_has_failed),
+		cmocka_unit_test(a_covered_join_that_waits_for_its_turn_stays_in_the_list),
+		cmocka_unit_test(readings_come_back_when_the_router_ends),
 	};
 
 	return cmocka_run_group_tests_name("feed", tests, NULL, NULL);

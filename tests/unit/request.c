@@ -97,7 +97,7 @@ static void test_accepted(void **state)
 static void test_token(void **state)
 {
 	static const char line[] = "{\"op\":\"token\",\"subscribeKeys\":[\"a\" , \"b:*\"],"
-				   "\"subscribePatterns\":[],\"accessPattern\":\"^a\\\\.\"}";
+				   "\"subscribePatterns\":[\"\"],\"accessPattern\":\"^a\\\\.\"}";
 	struct request r;
 	struct request_fault fault;
 
@@ -105,7 +105,7 @@ static void test_token(void **state)
 	assert_int_equal(request_parse(SPAN(line), &r, &fault), 0);
 	assert_int_equal(r.op, OP_TOKEN);
 	assert_value(&r.subscribe_keys, "[\"a\" , \"b:*\"]");
-	assert_value(&r.subscribe_patterns, "[]");
+	assert_value(&r.subscribe_patterns, "[\"\"]");
 	assert_value(&r.access_pattern, "\"^a\\\\.\"");
 }
 

@@ -1330,6 +1330,21 @@ static void a_lane_without_requests_is_idle_at_once(void **state)
 	world_free(w);
 }
 
+static void what_waits_goes_out_on_the_new_lane_at_once(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	w->sendable = false;
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	w->sendable = true;
+	router_move(w->router, NEXT, 0);
+	assert_int_equal(w->n_sent, 1);
+	assert_int_equal(router_lane_in_flight(w->router, NEXT), 1);
+	world_free(w);
+}
+
 /* However the last request there ends: in time or not, with a client or without. */
 static void a_lane_is_idle_when_its_last_request_has_ended(void **state)
 {
@@ -1419,10 +1434,10 @@ static void a_later_request_for_a_key_waits_for_the_one_on_the_old_lane(void **s
 	ask(w, 0, "{\"op\":\"range\",\"key\":\"a\",\"endKey\":\"z\",\"messageId\":4}", 0);
 	assert_int_equal(w->n_sent, 4);
 	set_x(w, 0, 5, 0);
+	set_x(w, 2, 7, 0); /* others do not wait behind it */
+	assert_int_equal(w->n_sent, 5);
 	set_x(w, 0, 6, 0);
 	router_pump(w->router, 0);
-	assert_int_equal(w->n_sent, 4);
-	set_x(w, 2, 7, 0); /* others do not wait behind it */
 	assert_int_equal(w->n_sent, 5);
 	answer(w, 0, "1");
 	assert_idle(w, 1, LANE);
@@ -1865,6 +1880,35 @@ static void stopping_gives_back_the_reads_that_wait(void **state)
 	world_free(w);
 }
 
+static void one_that_waits_for_its_key_on_the_old_lane_does_not_blame_the_places(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	router_move(w->router, NEXT, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"x\",\"messageId\":2}", 0);
+	router_expire(w->router, 1000);
+	const char *text = told(w, 0);
+	if (strstr(text, "max_in_flight"))
+		fail_msg("two of eight places are taken: %s", text);
+	world_free(w);
+}
+
+static void a_read_comes_back_when_the_router_ends(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	read_key(w, 0, "\"a\"", true); /* there is no connection */
+	for (int i = 0; i < PEERS; i++)
+		router_leave(w->router, &w->peer[i], 0);
+	router_free(w->router);
+	assert_int_equal(w->reading[0].ended, 1);
+	free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -1923,6 +1967,7 @@ int main(void)
 		cmocka_unit_test(
 			after_a_move_requests_go_out_on_the_new_lane_and_answers_come_on_both),
 		cmocka_unit_test(a_lane_without_requests_is_idle_at_once),
+		cmocka_unit_test(what_waits_goes_out_on_the_new_lane_at_once),
 		cmocka_unit_test(a_lane_is_idle_when_its_last_request_has_ended),
 		cmocka_unit_test(a_lane_that_was_left_takes_only_its_own_requests_along),
 		cmocka_unit_test(
@@ -1948,6 +1993,9 @@ int main(void)
 		cmocka_unit_test(a_read_on_a_lost_connection_comes_back_unsent),
 		cmocka_unit_test(a_read_may_be_asked_for_when_another_ends),
 		cmocka_unit_test(stopping_gives_back_the_reads_that_wait),
+		cmocka_unit_test(
+			one_that_waits_for_its_key_on_the_old_lane_does_not_blame_the_places),
+		cmocka_unit_test(a_read_comes_back_when_the_router_ends),
 	};
 
 	return cmocka_run_group_tests_name("router", tests, NULL, NULL);

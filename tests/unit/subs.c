@@ -38,6 +38,7 @@ static void world_free(struct world *w)
 	}
 	assert_int_equal(w->subs.n, 0);
 	subs_fini(&w->subs);
+	assert_int_equal(w->subs.bytes, 0);
 	free(w);
 }
 
