@@ -26,7 +26,8 @@ enum {
 	WAITING_BYTES_MAX = 64 << 20,     /* memory of all requests that wait to be sent */
 	PEER_WAITING_BYTES_MAX = 1 << 20, /* of one client's; it is not read further beyond */
 	SUBS_MAX = 4 << 20,               /* subscriptions of all clients */
-	PEER_SUBS_MAX = 1 << 20,          /* of one */
+	PEER_SUBS_MAX = 1 << 17,          /* of one */
+	TOPICS_MAX = 1 << 18,             /* different keys and patterns */
 	SUBS_BYTES_MAX = 1 << 30,         /* memory of all of them */
 	READS_SHARE = 4, /* of max_in_flight, the part that reading for subscribers may take */
 	SPARE_DESCRIPTORS = 40, /* beside those of the clients: loop, links, resolver, files */
@@ -235,14 +236,21 @@ static void feed_wants_more(void *owner)
 	upstream_want(d->upstream);
 }
 
-/* What keeps subscriptions from being live: the reason for which there is no token, or no
- * connection at all. */
+/* What keeps subscriptions from being live: that there is no token, or no connection at all. */
 static const char *feed_asks_why(void *owner)
 {
 	struct daemon *d = owner;
 	const char *why = d->upstream ? upstream_token_error(d->upstream) : NULL;
 
-	return why || !d->upstream ? why : upstream_last_error(d->upstream);
+	if (why || !d->upstream || upstream_state(d->upstream) == UPSTREAM_CONNECTED)
+		return why;
+	return upstream_last_error(d->upstream);
+}
+
+static int64_t feed_asks_time(void *owner)
+{
+	(void)owner;
+	return clock_mono_ms();
 }
 
 static const struct feed_ops feed_ops = {
@@ -251,6 +259,7 @@ static const struct feed_ops feed_ops = {
 	.wanted = feed_wants_more,
 	.why_not_live = feed_asks_why,
 	.wall_ms = clock_wall_ms,
+	.mono_ms = feed_asks_time,
 };
 
 /* ---- what the service brings ---- */
@@ -511,6 +520,7 @@ static void start_core(struct daemon *d)
 		.reads_at_once = 1 + (c->upstream.max_in_flight - 1) / READS_SHARE,
 		.max_subs = SUBS_MAX,
 		.max_peer_subs = PEER_SUBS_MAX,
+		.max_topics = TOPICS_MAX,
 		.max_bytes = SUBS_BYTES_MAX,
 	};
 	struct router_settings settings = {

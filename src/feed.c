@@ -33,6 +33,7 @@ struct feed {
 	struct reread *reread;
 	struct join_list joins;    /* in the order of their requests */
 	struct join *cursor;       /* the next one of a walk along them */
+	struct join *peer_cursor;  /* ... of one client's */
 	size_t n_joins, n_joining; /* and the topics that they wait for */
 	uint64_t batch;            /* numbers the lists */
 	size_t batch_limit;        /* joins that a list may have; SIZE_MAX: all */
@@ -41,7 +42,7 @@ struct feed {
 	uint64_t ending;           /* numbers unsubscribes, for topic::ending */
 	bool live;                 /* the present token's connection is believed */
 	int64_t lost_at;           /* wall clock; 0: clients were not told that it is lost */
-	int64_t now;               /* when we were told last */
+	bool room; /* something was ended while something was left out: there may be room for it */
 	bool stopping;
 	struct buf name; /* decoded */
 	struct buf line;
@@ -117,6 +118,10 @@ static void end_sub(struct feed *f, struct sub *sub, bool leaves)
 {
 	reread_forget(f->reread, sub, leaves);
 	subs_remove(&f->subs, sub);
+	if (f->live && f->subs.left_out && !f->room) {
+		f->room = true;
+		f->ops->wanted(f->owner);
+	}
 }
 
 static void end_all_subs(struct feed *f, struct peer *peer, bool leaves)
@@ -209,6 +214,8 @@ static void free_join(struct feed *f, struct join *j)
 		f->last_tried = NULL;
 	if (f->cursor == j)
 		f->cursor = TAILQ_NEXT(j, of_all);
+	if (f->peer_cursor == j)
+		f->peer_cursor = TAILQ_NEXT(j, of_peer);
 	TAILQ_REMOVE(&f->joins, j, of_all);
 	TAILQ_REMOVE(&j->peer->joins, j, of_peer);
 	f->n_joins--;
@@ -248,7 +255,8 @@ const char *feed_held_over(struct feed *f, struct pending *p)
 		return NULL;
 	p->holder = NULL;
 	free_join(f, j);
-	return f->ops->why_not_live(f->owner);
+	const char *why = f->ops->why_not_live(f->owner);
+	return why ? why : "the subscription could not be made live within its time";
 }
 
 /* Is it covered now, and by the token that is on its way as well, if there is one? */
@@ -282,7 +290,6 @@ static void complete(struct feed *f, struct join *j, int64_t now)
 	struct pending *p = j->pending;
 	struct peer *peer = j->peer;
 
-	f->now = now;
 	for (size_t i = 0; i < j->n; i++)
 		make_live(f, peer, j->topics[i], j->initial);
 	fanout_audience(f->fanout, peer);
@@ -311,7 +318,7 @@ static void complete_joins(struct feed *f, int64_t now)
 void feed_held_turn(struct feed *f, struct pending *p)
 {
 	if (p->holder)
-		complete_if_ready(f, p->holder, f->now);
+		complete_if_ready(f, p->holder, f->ops->mono_ms(f->owner));
 }
 
 /* ---- subscribe ---- */
@@ -319,7 +326,9 @@ void feed_held_turn(struct feed *f, struct pending *p)
 struct counting {
 	struct subs *subs;
 	struct peer *peer;
-	size_t n, more; /* names, and those that are not subscribed to yet */
+	size_t n;    /* names */
+	size_t more; /* ... that the client is not subscribed to yet */
+	size_t news; /* ... that nobody is */
 };
 
 static void count_name(void *arg, enum topic_kind kind, struct span text)
@@ -328,6 +337,7 @@ static void count_name(void *arg, enum topic_kind kind, struct span text)
 	struct topic *t = subs_find_topic(c->subs, kind, text, subs_hash(c->subs, text));
 
 	c->n++;
+	c->news += !t;
 	c->more += !t || !subs_find(c->subs, c->peer, t);
 }
 
@@ -362,15 +372,18 @@ static struct join *make_join(struct feed *f, struct pending *p, const struct re
 	return j;
 }
 
-/* Why so many more names are too much; NULL: they are not. */
-static const char *too_many(const struct feed *f, const struct peer *peer, size_t n)
+/* Why what a request names is too much; NULL: it is not. */
+static const char *too_many(const struct feed *f, const struct peer *peer, const struct counting *c)
 {
 	const struct feed_settings *s = &f->settings;
 
-	if (peer->n_subs + peer->joining + n > s->max_peer_subs)
+	if (c->more && peer->n_subs + peer->joining + c->more > s->max_peer_subs)
 		return "too many subscriptions of one client";
-	if (f->subs.n + f->n_joining + n > s->max_subs || f->subs.bytes > s->max_bytes)
+	if (c->more &&
+	    (f->subs.n + f->n_joining + c->more > s->max_subs || f->subs.bytes > s->max_bytes))
 		return "too many subscriptions of all clients";
+	if (c->news && subs_topics(&f->subs) + c->news > s->max_topics)
+		return "too many different keys and patterns";
 	return NULL;
 }
 
@@ -378,10 +391,9 @@ void feed_subscribe(struct feed *f, struct peer *peer, const struct request *req
 {
 	struct counting count = {.subs = &f->subs, .peer = peer};
 
-	f->now = now;
 	each_name(f, request, count_name, &count);
 	struct pending *p = router_hold(f->router, peer, request, now);
-	const char *no = count.more ? too_many(f, peer, count.more) : NULL;
+	const char *no = too_many(f, peer, &count);
 	if (f->stopping) {
 		router_refuse(f->router, p, REPLY_SHUTTING_DOWN, NULL, -1);
 	} else if (no) {
@@ -401,6 +413,7 @@ void feed_subscribe(struct feed *f, struct peer *peer, const struct request *req
 struct ending {
 	struct feed *feed;
 	struct peer *peer;
+	bool waited_for; /* something that it names */
 };
 
 static void end_name(void *arg, enum topic_kind kind, struct span text)
@@ -412,6 +425,7 @@ static void end_name(void *arg, enum topic_kind kind, struct span text)
 	if (!t)
 		return;
 	t->ending = e->feed->ending;
+	e->waited_for |= t->n_joins > 0;
 	struct sub *sub = subs_find(subs, e->peer, t);
 	if (sub)
 		end_sub(e->feed, sub, false);
@@ -432,23 +446,23 @@ static void end_joining(struct feed *f, struct join *j, bool all)
 	j->n = kept;
 }
 
+/* To complete one may complete others of the client as well, which moves the cursor along. */
 static void end_all_joining(struct feed *f, struct peer *peer, bool all)
 {
-	struct join *next;
+	int64_t now = f->ops->mono_ms(f->owner);
+	struct join *j;
 
-	for (struct join *j = TAILQ_FIRST(&peer->joins); j; j = next) {
-		next = TAILQ_NEXT(j, of_peer);
+	f->peer_cursor = TAILQ_FIRST(&peer->joins);
+	while ((j = f->peer_cursor)) {
+		f->peer_cursor = TAILQ_NEXT(j, of_peer);
 		end_joining(f, j, all);
-		if (is_complete(f, j) && router_held_is_next(f->router, j->pending)) {
-			complete(f, j, f->now);
-			next = TAILQ_FIRST(&peer->joins);
-		}
+		complete_if_ready(f, j, now);
 	}
 }
 
 void feed_unsubscribe(struct feed *f, struct peer *peer, const struct request *request)
 {
-	struct ending ending = {f, peer};
+	struct ending ending = {f, peer, false};
 	bool all = !names_any(request);
 
 	f->ending++;
@@ -456,7 +470,8 @@ void feed_unsubscribe(struct feed *f, struct peer *peer, const struct request *r
 		end_all_subs(f, peer, false);
 	else
 		each_name(f, request, end_name, &ending);
-	end_all_joining(f, peer, all);
+	if (all || ending.waited_for)
+		end_all_joining(f, peer, all);
 	fanout_audience(f->fanout, peer);
 	fanout_forget(&f->subs, peer);
 	reply_ok(&f->line, request->id);
@@ -487,6 +502,8 @@ bool feed_is_stale(const struct feed *f)
 {
 	struct join *j;
 
+	if (f->room && f->subs.left_out)
+		return true;
 	TAILQ_FOREACH (j, &f->joins, of_all) {
 		for (size_t i = 0; i < j->n; i++) {
 			if (!j->topics[i]->covered)
@@ -556,7 +573,7 @@ size_t feed_make_list(struct feed *f, size_t budget, struct buf *list)
 void feed_list_failed(struct feed *f)
 {
 	subs_reject_list(&f->subs);
-	complete_joins(f, f->now);
+	complete_joins(f, f->ops->mono_ms(f->owner));
 }
 
 bool feed_list_refused(struct feed *f, const char *why)
@@ -603,12 +620,20 @@ static void tell_gap(struct feed *f, const struct topic *t, int64_t since, int64
 	send_line(f, t);
 }
 
-static void not_covered_any_more(void *owner, struct topic *t)
+/* The token has no room for it any more, or has again. */
+static void coverage_turned(void *owner, struct topic *t)
 {
 	struct feed *f = owner;
 	int64_t now = f->ops->wall_ms();
 
-	tell_gap(f, t, now, now);
+	if (!t->covered) {
+		t->left_at = now;
+		tell_gap(f, t, now, now);
+	} else if (t->kind == TOPIC_KEY) {
+		reread_resync(f->reread, t);
+	} else {
+		tell_gap(f, t, t->left_at ? t->left_at : now, now);
+	}
 }
 
 static void tell_connected(struct feed *f)
@@ -630,8 +655,8 @@ static void tell_connected(struct feed *f)
 
 void feed_live(struct feed *f, int64_t now)
 {
-	f->now = now;
-	subs_accept_list(&f->subs, not_covered_any_more, f);
+	subs_accept_list(&f->subs, coverage_turned, f);
+	f->room = false;
 	f->live = true;
 	if (f->batch_limit > f->n_joins)
 		f->batch_limit = SIZE_MAX;
@@ -653,14 +678,16 @@ void feed_lost(struct feed *f, int64_t heard_wall_ms)
 		return;
 	f->live = false;
 	f->lost_at = heard_wall_ms;
+	reread_pause(f->reread); /* what was held back came before it */
 	notice_connection(&f->line, "disconnected", f->ops->wall_ms());
 	send_line(f, NULL);
-	reread_pause(f->reread);
 }
 
 void feed_without(struct feed *f)
 {
 	f->live = false;
+	if (!f->subs.n)
+		f->lost_at = 0; /* those who were told of it have gone */
 	subs_forget_lists(&f->subs);
 	reread_pause(f->reread);
 	if (feed_is_stale(f))
@@ -683,7 +710,6 @@ void feed_read_sent(struct feed *f, void *reading)
 void feed_read_end(struct feed *f, void *reading, enum router_read_end end,
 		   const struct wire_frame *answer, int64_t now)
 {
-	f->now = now;
 	reread_end(f->reread, reading, end, answer, now);
 }
 

@@ -33,6 +33,7 @@ struct feed_settings {
 	unsigned reads_at_once;
 	size_t max_subs;      /* subscriptions of all clients */
 	size_t max_peer_subs; /* of one */
+	size_t max_topics;    /* different keys and patterns: each list takes them all in hand */
 	size_t max_bytes;     /* memory of all of them, about */
 };
 
@@ -44,6 +45,7 @@ struct feed_ops {
 	/* Why subscriptions are not live for so long: a sentence; NULL: no reason is known. */
 	const char *(*why_not_live)(void *owner);
 	int64_t (*wall_ms)(void);
+	int64_t (*mono_ms)(void *owner); /* of the clock that `now` is read from */
 };
 
 struct feed *feed_new(const struct feed_settings *settings, const struct feed_ops *ops, void *owner,

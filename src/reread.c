@@ -21,7 +21,8 @@ struct reading {
 	enum reading_state state;
 	bool hurry;     /* an initial value */
 	bool useless;   /* its answer is: too much was held back, or a connection was lost */
-	unsigned tries; /* that failed */
+	unsigned tries; /* that failed, or got no turn */
+	uint64_t epoch; /* of the connection that it was asked of: reread::epoch */
 	size_t wishes;  /* subs that wait for it, those that came late included */
 	TAILQ_ENTRY(reading)
 	of_queue; /* reread::hurried or patient, while READING_QUEUED; else
@@ -46,6 +47,7 @@ struct reread {
 	struct reading_list hurried, patient, working;
 	size_t n;         /* readings */
 	unsigned at_work; /* of them, those that the router has */
+	uint64_t epoch;   /* numbers the times between two losses */
 	bool started;
 	bool pumping;
 	struct buf scratch;
@@ -164,6 +166,7 @@ static void ask(struct reread *r, struct reading *g, int64_t now)
 	struct json_value key = {.text = buf_span(&json), .type = JSON_STRING};
 	dequeue(r, g);
 	g->state = READING_ASKED;
+	g->epoch = r->epoch;
 	TAILQ_INSERT_TAIL(&r->working, g, of_queue);
 	r->at_work++;
 	r->stats->rereads++;
@@ -199,11 +202,12 @@ void reread_sent(struct reread *r, void *reading)
 {
 	struct reading *g = reading;
 
-	(void)r;
 	if (!g->topic)
 		return;
 	g->state = READING_SENT;
-	g->useless = false;
+	/* One that was asked for before a loss may go out on a connection that brings no changes.
+	 */
+	g->useless = g->epoch != r->epoch;
 	g->changes = g->topic->changes;
 	g->last_value = g->topic->last_value;
 }
@@ -264,6 +268,7 @@ void reread_pause(struct reread *r)
 	struct reading *g;
 
 	r->started = false;
+	r->epoch++;
 	TAILQ_FOREACH (g, &r->working, of_queue) {
 		if (g->topic && g->state == READING_SENT)
 			give_up(r, g);
@@ -470,7 +475,7 @@ static void answered(struct reread *r, struct reading *g, const struct wire_fram
 	static const struct json_value nothing = {.type = JSON_NULL};
 	bool found = answer->code == CODE_OK && answer->value.text.p;
 
-	if (g->useless) {
+	if (g->useless || g->epoch != r->epoch) {
 		retry(r, g);
 	} else if (answer->code >= CODE_FAULT) {
 		failed(r, g);
@@ -494,7 +499,7 @@ void reread_end(struct reread *r, void *reading, enum router_read_end end,
 		free_reading(r, g);
 	} else if (end == ROUTER_READ_ANSWERED) {
 		answered(r, g, answer);
-	} else if (end == ROUTER_READ_FAILED) {
+	} else if (end == ROUTER_READ_FAILED || end == ROUTER_READ_LATE) {
 		failed(r, g);
 	} else {
 		retry(r, g);

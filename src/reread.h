@@ -5,11 +5,10 @@
  * requests, rereading after a loss comes behind them all; so many are on their way at once as the
  * settings allow.
  *
- *     queued -> sent -> done           an answer: 200 or 404
+ *     *     queued -> sent -> done           an answer: 200 or 404
  *        ^       |
- *        +-------+                     connection lost, rate limit, no turn in time
- *                +----> gap            it failed TRIES times: its subscribers are told to look
- * themselves
+ *        +-------+                     connection lost, rate limit; failed, or no turn in time
+ *                +----> gap            ... TRIES times: its subscribers are told to look themselves
  *
  * An answer and a change may cross on the way. So while a reading is sent, changes of its key are
  * held back from those who wait for it, and then told in order: the value comes behind the last

@@ -237,7 +237,7 @@ static void answer_error(struct router *r, struct pending *p, enum reply_error e
 			 const char *text, long retry_ms)
 {
 	if (p->reading) {
-		read_over(r, p, p->state == PENDING_SENT ? ROUTER_READ_FAILED : ROUTER_READ_UNSENT,
+		read_over(r, p, p->state == PENDING_SENT ? ROUTER_READ_FAILED : ROUTER_READ_LATE,
 			  NULL);
 		return;
 	}

@@ -34,7 +34,8 @@ struct router_settings {
 /* What became of a read of the daemon's own. */
 enum router_read_end {
 	ROUTER_READ_ANSWERED,
-	ROUTER_READ_UNSENT, /* it got no turn in its time */
+	ROUTER_READ_UNSENT, /* its connection was lost, or the rate limit refused it: try again */
+	ROUTER_READ_LATE,   /* it got no turn in its time */
 	ROUTER_READ_FAILED, /* it was sent, and no usable answer came */
 	ROUTER_READ_END_N
 };

@@ -279,7 +279,7 @@ size_t subs_make_list(struct subs *s, uint64_t batch, size_t budget, struct buf 
 	return strings;
 }
 
-void subs_accept_list(struct subs *s, void (*lost)(void *owner, struct topic *t), void *owner)
+void subs_accept_list(struct subs *s, void (*turned)(void *owner, struct topic *t), void *owner)
 {
 	struct topic_walk w = {0};
 	struct topic *t;
@@ -297,8 +297,10 @@ void subs_accept_list(struct subs *s, void (*lost)(void *owner, struct topic *t)
 		t->listed = t->listed_next;
 		t->covered_next = t->listed_next = false;
 		s->left_out += t->n && !t->covered;
-		if (was && t->n && !t->covered)
-			lost(owner, t);
+		bool turns = t->n && (was ? !t->covered : t->covered && t->missed);
+		t->missed = t->n && !t->covered && (was || t->missed);
+		if (turns)
+			turned(owner, t);
 		subs_release(s, t);
 	}
 }

@@ -36,6 +36,8 @@ struct topic {
 	bool covered, covered_next; /* by the present token, by the next one */
 	bool listed, listed_next;   /* ... and by itself, not by a glob */
 	bool left_out;              /* there was no room for it in the list that was made last */
+	bool missed;                /* its receivers had it, and have it no more */
+	int64_t left_at;            /* feed: since when, wall clock, as subscribers were told */
 	uint32_t n, size;           /* receivers */
 	struct receiver *receivers;
 	uint32_t n_joins;             /* feed: requests that wait for it */
@@ -93,6 +95,12 @@ struct subs {
 void subs_init(struct subs *s, uint64_t seed);
 void subs_fini(struct subs *s); /* all peers have left */
 
+/* How many there are, of both kinds. */
+static inline size_t subs_topics(const struct subs *s)
+{
+	return s->topics[TOPIC_KEY].n + s->topics[TOPIC_PATTERN].n;
+}
+
 static inline struct span topic_text(const struct topic *t)
 {
 	return (struct span){t->text, t->text_n};
@@ -126,9 +134,9 @@ struct topic *subs_walk(const struct subs *s, struct topic_walk *w);
  * Appends it to *list as a JSON array; returns how many strings it has. What there is no room for
  * is marked left_out. */
 size_t subs_make_list(struct subs *s, uint64_t batch, size_t budget, struct buf *list);
-/* The list that was made last is in force now: calls lost with each topic that has receivers and is
- * not covered any more. */
-void subs_accept_list(struct subs *s, void (*lost)(void *owner, struct topic *t), void *owner);
+/* The list that was made last is in force now: calls turned with each topic that has receivers and
+ * is not covered any more, or again after that. */
+void subs_accept_list(struct subs *s, void (*turned)(void *owner, struct topic *t), void *owner);
 /* It will never be. */
 void subs_reject_list(struct subs *s);
 /* None is in force, and none was made. */

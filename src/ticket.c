@@ -16,11 +16,13 @@ enum {
 	TOKEN_OVERHEAD = 240, /* bytes of a token that are not its list: a guess */
 	RENEW_NUMERATOR = 3,  /* a token is renewed after three quarters of its life */
 	RENEW_DENOMINATOR = 4,
+	LONGER_AFTER_MS = 600000, /* to try tokens again that are a third longer */
 	HTTP_UNAUTHORIZED = 401,
 	HTTP_FORBIDDEN = 403,
-	HTTP_TIMEOUT = 408,
+	HTTP_BAD_REQUEST = 400,
+	HTTP_TOO_LARGE = 413,
 	HTTP_URI_TOO_LONG = 414,
-	HTTP_TOO_MANY = 429,
+	HTTP_UNPROCESSABLE = 422,
 	HTTP_HEADER_TOO_LARGE = 431,
 };
 
@@ -40,9 +42,10 @@ struct ticket {
 	int64_t asked_at;                 /* boot clock: a token is no younger than its request */
 	int64_t born_at;                  /* of the token in path */
 
-	size_t token_max; /* bytes of a token in a path, percent-encoded */
-	double growth;    /* bytes of a token for each of its list */
-	size_t list_n;    /* bytes of the list that was sent last */
+	int64_t shortened_at; /* boot clock: when the service last found a token too long */
+	size_t token_max;     /* bytes of a token in a path, percent-encoded */
+	double growth;        /* bytes of a token for each of its list */
+	size_t list_n;        /* bytes of the list that was sent last */
 };
 
 /* ---- paths ---- */
@@ -185,6 +188,7 @@ bool ticket_was_refused(struct ticket *t, int http_status)
 	if (!too_long)
 		return false;
 	t->token_max = n * 3 / 4 > TOKEN_MIN ? n * 3 / 4 : TOKEN_MIN;
+	t->shortened_at = clock_boot_ms();
 	return true;
 }
 
@@ -203,7 +207,7 @@ static enum ticket_verdict verdict_of(const struct token_answer *answer)
 
 	if (status == HTTP_UNAUTHORIZED || status == HTTP_FORBIDDEN)
 		return TICKET_UNAUTHORIZED;
-	if (status / 100 == 4 && status != HTTP_TIMEOUT && status != HTTP_TOO_MANY)
+	if (status == HTTP_BAD_REQUEST || status == HTTP_TOO_LARGE || status == HTTP_UNPROCESSABLE)
 		return TICKET_REFUSED;
 	return TICKET_FAILED;
 }
@@ -246,11 +250,23 @@ static void on_nothing(evutil_socket_t fd, short what, void *arg)
 	tell(arg, TICKET_NONE, NULL, -1);
 }
 
+/* What the service once found too long it may take later. */
+static void try_longer(struct ticket *t)
+{
+	size_t longer = t->token_max * 4 / 3;
+
+	if (t->token_max == link_path_max() || clock_boot_ms() - t->shortened_at < LONGER_AFTER_MS)
+		return;
+	t->shortened_at = clock_boot_ms();
+	t->token_max = longer < link_path_max() ? longer : link_path_max();
+}
+
 void ticket_ask(struct ticket *t)
 {
 	struct buf list = {0};
 	struct token_wish wish = {.api_key = t->key, .fields = t->fields};
 
+	try_longer(t);
 	if (!t->ops->make_list(t->owner, budget(t), &list)) {
 		/* Should it have had no room: what was learnt may be true no longer. */
 		t->growth = first_growth(t->fields);

@@ -27,7 +27,7 @@ enum {
 	GRACE_MS = 5000,  /* for the old lane to bring what the new one has brought already */
 	LINGER_MS = 5000, /* an old lane may be late by so much */
 	LATE_MS = 30000,  /* ... and a new one */
-	LEFT_MAX = 16,    /* old lanes that still wait for answers */
+	LEFT_MAX = 16,    /* old lanes that still wait for answers; then no other one is left */
 	HTTP_UNAUTHORIZED = 401,
 	HTTP_FORBIDDEN = 403,
 };
@@ -57,6 +57,7 @@ struct lane {
 	uint32_t number;
 	bool token;    /* opened with one */
 	int64_t until; /* of an old one: it stays so long at least */
+	bool waits;    /* ... and until its requests are answered */
 	bool closing;
 };
 
@@ -80,7 +81,6 @@ struct upstream {
 	struct lane *main;     /* the one that counts; or NULL */
 	struct lane *next;     /* the one that is being made, from ATTEMPT_CONNECTING on */
 	struct lane_list left; /* the latest last */
-	unsigned n_left;
 
 	enum attempt attempt;
 	bool reused;           /* next was opened with a token that was not minted for it */
@@ -104,6 +104,7 @@ struct upstream {
 
 static const struct conn_ops conn_ops;
 static void too_much(struct upstream *u);
+static bool needs_another(const struct upstream *u);
 static void move_over(struct upstream *u, bool waited);
 static void next_ended(struct upstream *u, const struct conn_end *end);
 static void main_is_silent(struct upstream *u);
@@ -248,7 +249,7 @@ static void set_linger(struct upstream *u)
 	int64_t first = -1;
 
 	TAILQ_FOREACH (l, &u->left, of_left) {
-		if (!l->closing && (first < 0 || l->until < first))
+		if (!l->closing && !l->waits && (first < 0 || l->until < first))
 			first = l->until;
 	}
 	if (first < 0)
@@ -274,10 +275,9 @@ static void tidy_left(struct upstream *u)
 	TAILQ_FOREACH (l, &u->left, of_left) {
 		bool newest = !TAILQ_NEXT(l, of_left);
 		bool busy = u->ops->in_flight(u->owner, l->number);
+		l->waits = busy && l->until <= now; /* upstream_lane_idle() tells */
 		if (!busy && (!newest || l->until <= now))
 			close_left(l);
-		else if (busy && l->until <= now)
-			l->until = INT64_MAX; /* upstream_lane_idle() tells */
 	}
 	set_linger(u);
 }
@@ -294,8 +294,8 @@ void upstream_lane_idle(struct upstream *u, uint32_t lane)
 	struct lane *l;
 
 	TAILQ_FOREACH (l, &u->left, of_left) {
-		if (l->number == lane && l->until == INT64_MAX)
-			l->until = 0;
+		if (l->number == lane)
+			l->waits = false;
 	}
 	/* Not from within the caller, who may be in the middle of something. */
 	if (!TAILQ_EMPTY(&u->left))
@@ -309,19 +309,30 @@ static void drop_left(struct upstream *u, struct lane *l)
 	uint32_t number = l->number;
 
 	TAILQ_REMOVE(&u->left, l, of_left);
-	u->n_left--;
 	lane_free(l);
 	set_linger(u);
 	u->ops->down(u->owner, number);
+	if (u->main && needs_another(u)) /* it may have had to wait */
+		upstream_want(u);
 }
 
 static void leave_lane(struct upstream *u, struct lane *l)
 {
 	l->until = clock_mono_ms() + LINGER_MS;
 	TAILQ_INSERT_TAIL(&u->left, l, of_left);
-	if (++u->n_left > LEFT_MAX)
-		drop_left(u, TAILQ_FIRST(&u->left));
 	tidy_left(u);
+}
+
+/* Are there so many that the next handover has to wait? Else whoever makes requests that take long
+ * and subscribes meanwhile could have any number of connections open. */
+static bool too_many_left(const struct upstream *u)
+{
+	const struct lane *l;
+	unsigned n = 0;
+
+	TAILQ_FOREACH (l, &u->left, of_left)
+		n += !l->closing;
+	return n >= LEFT_MAX;
 }
 
 /* ---- notifications ---- */
@@ -431,7 +442,7 @@ static void begin_attempt(struct upstream *u)
 	const char *path = u->main ? NULL : ticket_path(u->ticket);
 
 	if (u->state == UPSTREAM_STOPPED || u->attempt != ATTEMPT_NONE ||
-	    (u->main && !needs_another(u)))
+	    (u->main && (!needs_another(u) || too_many_left(u))))
 		return;
 	event_del(u->retry);
 	event_del(u->batch);
@@ -461,12 +472,12 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 /* The lane that is there has no token, or an old one, and that is so for a while. */
 static void stay_without(struct upstream *u, bool refused, int retry_after_s)
 {
-	if (refused)
-		key_refused(u, u->token_error);
-	else
+	if (!refused) {
 		pause_after(u, retry_after_s, u->token_error);
-	if (refused)
-		u->ops->refuse_all(u->owner, u->token_error, retry_ms(u));
+		return;
+	}
+	key_refused(u, u->token_error);
+	u->ops->refuse_all(u->owner, u->token_error, retry_ms(u));
 }
 
 /* Requests need no token: while none can be had they go out with the key. */
@@ -487,10 +498,27 @@ static void no_token(struct upstream *u, const struct ticket_answer *answer)
 	connect_lane(u, ticket_key_path(u->ticket), false);
 }
 
-static void on_ticket(void *owner, const struct ticket_answer *answer)
+/* The list was empty: what was asked for had no room and is refused by now, or nobody asks any
+ * more, or somebody has only just come. */
+static void nothing_listed(struct upstream *u)
 {
 	static const struct ticket_answer no_room = {
 		TICKET_FAILED, "a token has no room for anything that is subscribed to", -1};
+
+	if (u->ops->stale(u->owner)) {
+		u->ops->list_failed(u->owner);
+		again_at_once(u);
+	} else if (u->ops->wants(u->owner)) {
+		no_token(u, &no_room);
+	} else if (!u->main || u->main->token) {
+		connect_lane(u, ticket_key_path(u->ticket), false);
+	} else {
+		u->ops->list_failed(u->owner);
+	}
+}
+
+static void on_ticket(void *owner, const struct ticket_answer *answer)
+{
 	struct upstream *u = owner;
 
 	u->attempt = ATTEMPT_NONE;
@@ -499,10 +527,7 @@ static void on_ticket(void *owner, const struct ticket_answer *answer)
 		connect_lane(u, ticket_new_path(u->ticket), true);
 		break;
 	case TICKET_NONE:
-		if (u->ops->wants(u->owner))
-			no_token(u, &no_room);
-		else
-			connect_lane(u, ticket_key_path(u->ticket), false);
+		nothing_listed(u);
 		break;
 	case TICKET_TOO_LONG:
 		u->ops->list_failed(u->owner);

@@ -8,7 +8,16 @@
 #include "feed.h"
 #include "mem.h"
 
-enum { PEERS = 4, FRAMES = 4096, TEXT_MAX = 65536, SOFT = 300, WALL = 1000, BUDGET = 4000 };
+enum {
+	PEERS = 4,
+	IN_FLIGHT = 64,
+	TIMEOUT = 1000,
+	FRAMES = 4096,
+	TEXT_MAX = 65536,
+	SOFT = 300,
+	WALL = 1000,
+	BUDGET = 4000
+};
 
 struct frame {
 	char *text;
@@ -35,6 +44,11 @@ struct world {
 static int64_t world_wall_ms(void)
 {
 	return WALL;
+}
+
+static int64_t world_mono_ms(void *owner)
+{
+	return ((struct world *)owner)->now;
 }
 
 static void world_send(void *owner, struct span head, struct span body)
@@ -165,6 +179,7 @@ static const struct feed_ops feed_ops = {
 	.wanted = world_wanted,
 	.why_not_live = world_why,
 	.wall_ms = world_wall_ms,
+	.mono_ms = world_mono_ms,
 };
 
 static const struct feed_settings usual = {
@@ -172,15 +187,16 @@ static const struct feed_settings usual = {
 	.reads_at_once = 8,
 	.max_subs = 1000,
 	.max_peer_subs = 100,
+	.max_topics = 100000,
 	.max_bytes = 1 << 20,
 };
 
 static struct world *world_with(const struct feed_settings *settings)
 {
 	static const struct router_settings router = {
-		.max_in_flight = 64,
+		.max_in_flight = IN_FLIGHT,
 		.max_pipeline = 100,
-		.request_timeout_ms = 1000,
+		.request_timeout_ms = TIMEOUT,
 		.max_waiting_bytes = 1 << 20,
 		.max_peer_waiting_bytes = 1 << 20,
 	};
@@ -379,9 +395,9 @@ static void take_over(struct world *w)
 /* As the daemon does it (upstream.c): requests first. Connections that were left are gone too. */
 static void lose(struct world *w)
 {
+	feed_lost(w->feed, 900);
 	for (uint32_t lane = 1; lane <= w->lane; lane++)
 		router_down(w->router, lane, w->now);
-	feed_lost(w->feed, 900);
 }
 
 /* The service tells a change. */
@@ -1401,7 +1417,7 @@ static void a_reading_that_the_rate_limit_refuses_is_tried_on(void **state)
 	world_free(w);
 }
 
-static void what_the_token_does_not_cover_any_more_is_a_gap(void **state)
+static void what_the_token_does_not_cover_any_more_is_a_gap_until_it_does_again(void **state)
 {
 	struct world *w = world_new();
 
@@ -1415,8 +1431,77 @@ static void what_the_token_does_not_cover_any_more_is_a_gap(void **state)
 	assert_int_equal(feed_counts(w->feed).left_out, 2);
 	make_list(w);
 	take_over(w);
-	assert_told(w, 0, "");
+	assert_told(w, 0, PATTERN_GAP("bbbbbbbbb", "1000"));
 	assert_int_equal(feed_counts(w->feed).left_out, 0);
+	answer(w, "bbbbbbbbb", "'code':200,'value':'1'");
+	assert_told(w, 1, RESYNC("bbbbbbbbb", "'1'"));
+	world_free(w);
+}
+
+static void what_was_left_out_is_asked_for_again_once_there_may_be_room(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'aaaaaaaaa'");
+	live_with(w, 1, "'key':'bbbbbbbbb'");
+	assert_list_within(w, 20, "['aaaaaaaaa']");
+	take_over(w);
+	assert_false(feed_is_stale(w->feed));
+	w->wanted = 0;
+	unsubscribe(w, 0, "");
+	assert_int_equal(w->wanted, 1);
+	assert_true(feed_is_stale(w->feed));
+	assert_list_within(w, 20, "['bbbbbbbbb']");
+	take_over(w);
+	assert_false(feed_is_stale(w->feed));
+	world_free(w);
+}
+
+/* It was asked for before, and is sent over a connection that brings no changes. */
+static void a_reading_from_before_a_loss_counts_no_more(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	lose_all(w);
+	come_up(w);
+	told(w, 0);
+	router_down(w->router, w->lane, w->now);
+	feed_lost(w->feed, 900);
+	forget_frames(w);
+	router_up(w->router, ++w->lane, w->now);
+	struct frame *early = unanswered(w, "a");
+	assert_non_null(early);
+	router_move(w->router, ++w->lane, w->now);
+	feed_live(w->feed, w->now);
+	answer_frame(w, early, "'code':200,'value':'old'");
+	assert_told(w, 0, LOST BACK);
+	answer(w, "a", "'code':200,'value':'new'");
+	assert_told(w, 0, RESYNC("a", "'new'"));
+	world_free(w);
+}
+
+/* All places are taken by clients' requests that nobody answers. */
+static void a_reading_that_never_has_its_turn_ends_as_a_gap(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	lose_all(w);
+	router_up(w->router, ++w->lane, w->now);
+	for (int i = 0; i < IN_FLIGHT; i++)
+		say(w, 1, "{'op':'get','key':'x','messageId':1,'timeoutMs':600000}");
+	feed_live(w->feed, w->now);
+	assert_null(unanswered(w, "a"));
+	told(w, 0);
+	pass(w, TIMEOUT);
+	pass(w, TIMEOUT);
+	assert_told(w, 0, "");
+	pass(w, TIMEOUT);
+	assert_told(w, 0, KEY_GAP("a"));
 	world_free(w);
 }
 
@@ -2449,7 +2534,11 @@ int main(void)
 		cmocka_unit_test(a_key_that_can_not_be_read_is_a_gap),
 		cmocka_unit_test(a_reading_that_is_not_answered_in_time_is_tried_three_times),
 		cmocka_unit_test(a_reading_that_the_rate_limit_refuses_is_tried_on),
-		cmocka_unit_test(what_the_token_does_not_cover_any_more_is_a_gap),
+		cmocka_unit_test(
+			what_the_token_does_not_cover_any_more_is_a_gap_until_it_does_again),
+		cmocka_unit_test(what_was_left_out_is_asked_for_again_once_there_may_be_room),
+		cmocka_unit_test(a_reading_from_before_a_loss_counts_no_more),
+		cmocka_unit_test(a_reading_that_never_has_its_turn_ends_as_a_gap),
 		cmocka_unit_test(a_slow_client_is_told_the_latest_of_each_key),
 		cmocka_unit_test(one_that_had_only_no_turn_is_not_slow),
 		cmocka_unit_test(other_lines_keep_their_place_among_what_waits),

@@ -1796,7 +1796,7 @@ static void a_read_whose_time_is_up_has_failed_if_it_was_sent(void **state)
 	assert_int_equal(w->reading[0].ended, 0);
 	router_expire(w->router, 1000);
 	assert_ended(w, 0, 1, ROUTER_READ_FAILED);
-	assert_ended(w, 1, 0, ROUTER_READ_UNSENT);
+	assert_ended(w, 1, 0, ROUTER_READ_LATE);
 	assert_int_equal(w->n_sent, 1);
 	world_free(w);
 }
@@ -1872,8 +1872,8 @@ static void stopping_gives_back_the_reads_that_wait(void **state)
 	read_key(w, 1, "\"b\"", true);
 	read_key(w, 2, "\"c\"", false);
 	router_stop(w->router);
-	assert_ended(w, 1, 0, ROUTER_READ_UNSENT);
-	assert_ended(w, 2, 0, ROUTER_READ_UNSENT);
+	assert_ended(w, 1, 0, ROUTER_READ_LATE);
+	assert_ended(w, 2, 0, ROUTER_READ_LATE);
 	assert_int_equal(w->reading[0].ended, 0);
 	router_abandon(w->router);
 	assert_ended(w, 0, 1, ROUTER_READ_FAILED);
