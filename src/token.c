@@ -19,6 +19,7 @@
 
 #include "buf.h"
 #include "clock.h"
+#include "json.h"
 #include "log.h"
 #include "mem.h"
 #include "resolver.h"
@@ -162,33 +163,51 @@ static int retry_after(CURL *easy)
 	return seconds > RETRY_AFTER_MAX ? RETRY_AFTER_MAX : (int)seconds;
 }
 
+/* The token as a string, which the caller wipes and frees; NULL: there is none that can be used. A
+ * NUL in it would end it before its end. */
+static char *find_token(struct span text)
+{
+	struct json_object_reader reader;
+	struct json_member m;
+	char *token = NULL;
+
+	json_object_begin(&reader, text);
+	while (!token && json_object_next(&reader, &m) > 0) {
+		if (m.value.type != JSON_STRING || !json_string_is(&m.name, SPAN("token")))
+			continue;
+		token = mem_alloc(m.value.text.n); /* its quotes are room for more than the NUL */
+		size_t n = json_string_decode(&m.value, token);
+		token[n] = '\0';
+		if (n && strlen(token) == n && printable(token))
+			break;
+		mem_wipe(token, n);
+		free(token);
+		return NULL;
+	}
+	return token;
+}
+
 static void finish_answered(struct token_request *r, int status)
 {
 	struct token_answer answer = {.http_status = status, .retry_after_s = retry_after(r->easy)};
-	struct span text = buf_span(&r->answer);
-	char phrase[80];
-	cJSON *json = NULL, *token = NULL;
+	struct minter *m = r->minter;
+	char phrase[80], *token = NULL;
 
-	if (status / 100 != 2) {
+	if (status / 100 == 2) {
+		token = find_token(buf_span(&r->answer));
+		answer.token = token;
+		if (!token)
+			answer.why = "the answer to the token request has no usable token in it";
+	} else {
 		snprintf(phrase, sizeof(phrase),
 			 "the token request was answered with HTTP status %d", status);
 		answer.why = phrase;
-	} else {
-		json = text.n ? cJSON_ParseWithLength(text.p, text.n) : NULL;
-		token = cJSON_GetObjectItemCaseSensitive(json, "token");
-		if (cJSON_IsString(token) && *token->valuestring && printable(token->valuestring))
-			answer.token = token->valuestring;
-		else
-			answer.why = "the answer to the token request has no usable token in it";
 	}
-	/* The document is wiped after the owner has seen it, and must be freed whatever the owner
-	 * does. */
-	struct minter *m = r->minter;
+	/* The token is wiped after the owner has seen it, whatever the owner does. */
 	enter(m);
 	finish(r, &answer);
-	if (cJSON_IsString(token))
-		wipe_string(token->valuestring);
-	cJSON_Delete(json);
+	wipe_string(token);
+	free(token);
 	leave(m);
 }
 

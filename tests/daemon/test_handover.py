@@ -469,7 +469,7 @@ class TokenRefused(Case):
         for name, status, body in (("empty", 200, b""), ("null", 200, b"null"), ("no_token", 200, b"{}"),
                                    ("a_number", 200, b'{"token":5}'), ("empty_token", 200, b'{"token":""}'),
                                    ("cut", 200, b'{"token":"abc'), ("line_end", 200, b'{"token":"a\\r\\nX: y"}'),
-                                   ("html", 200, b"<html>" * 1000),
+                                   ("nul", 200, b'{"token":"a\\u0000b"}'), ("html", 200, b"<html>" * 1000),
                                    ("huge", 200, b'{"token":"' + b"x" * 1_000_000 + b'"}'),
                                    ("redirect", 302, b""), ("error", 500, b'{"token":"abc"}'),
                                    ("no_content", 204, b"")):
