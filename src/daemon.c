@@ -302,10 +302,10 @@ static void upstream_notifies(void *owner, const struct wire_frame *frame,
 }
 
 static bool upstream_asks_covers(void *owner, const struct wire_frame *frame,
-				 const struct change *change)
+				 const struct change *change, bool former)
 {
 	struct daemon *d = owner;
-	return feed_covers(d->feed, frame, change);
+	return feed_covers(d->feed, frame, change, former);
 }
 
 static bool upstream_asks_wants(void *owner)

@@ -486,9 +486,13 @@ void feed_change(struct feed *f, const struct wire_frame *frame, const struct ch
 	fanout_change(f->fanout, &f->subs, frame, change, decoded(f, &frame->key));
 }
 
-bool feed_covers(struct feed *f, const struct wire_frame *frame, const struct change *change)
+bool feed_covers(struct feed *f, const struct wire_frame *frame, const struct change *change,
+		 bool former)
 {
-	return subs_covers_key(&f->subs, decoded(f, &frame->key), change->key_hash);
+	struct span key = decoded(f, &frame->key);
+
+	return former ? subs_covered_key(&f->subs, key, change->key_hash)
+		      : subs_covers_key(&f->subs, key, change->key_hash);
 }
 
 /* ---- lists ---- */

@@ -62,8 +62,9 @@ void feed_unsubscribe(struct feed *f, struct peer *peer, const struct request *r
 /* A notification that is believed. change_of() it with feed_seed(). */
 void feed_change(struct feed *f, const struct wire_frame *frame, const struct change *change);
 uint64_t feed_seed(const struct feed *f);
-/* Does the token in force bring changes of this key? */
-bool feed_covers(struct feed *f, const struct wire_frame *frame, const struct change *change);
+/* Does the token in force, or the one before it, bring changes of this key? */
+bool feed_covers(struct feed *f, const struct wire_frame *frame, const struct change *change,
+		 bool former);
 
 /* The list for the next token, as a JSON array of at most budget bytes appended to *list; returns
  * how many strings it has. What has no room in it is refused at once. */

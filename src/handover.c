@@ -59,6 +59,7 @@ struct handover {
 	const struct handover_ops *ops;
 	void *owner;
 	bool moved;
+	bool old_stays; /* since the move, and has not gone */
 	struct map keys;
 	struct held_list held; /* of all keys, in order of arrival */
 	size_t remembered;     /* keys, marks and held ones */
@@ -446,12 +447,32 @@ static void align_all(struct handover *h, bool by_values)
 
 /* ---- once the new connection is believed ---- */
 
-/* Of what the new one has spoken of it tells all that follows. */
+/* What is held of the key, and all that follows of it, is the new one's. */
+static void let_go(struct handover *h, struct key *key)
+{
+	while (!STAILQ_EMPTY(&key->new_only))
+		deliver_first(h, key);
+	forget_all(h, key); /* older than what was held */
+	set_state(h, key, KEY_ALIGNED);
+}
+
+/* Of what the new one has spoken of it tells all that follows; while that is held, what the old one
+ * brings is either older, or the first of it. */
 static int deliver_late(struct handover *h, const struct change *change)
 {
-	const struct key *key = find_key(h, change->key_hash);
+	struct key *key = find_key(h, change->key_hash);
 
-	if (key && key->state != KEY_FRESH) {
+	if (key && key->state == KEY_UNALIGNED) {
+		struct mark *first = find_in_new(h, key, change);
+		if (!first) {
+			deliver(h, change);
+			return 0;
+		}
+		count_double(h, first->timestamp, change->timestamp);
+		let_go(h, key);
+		return 0;
+	}
+	if (key && key->state == KEY_ALIGNED) {
 		h->dropped++;
 		return 0;
 	}
@@ -459,21 +480,51 @@ static int deliver_late(struct handover *h, const struct change *change)
 	return remember(h, change);
 }
 
-static int deliver_new(struct handover *h, const struct change *change)
+static int deliver_new_at_once(struct handover *h, struct key *key, const struct change *change)
 {
-	struct key *key = make_key(h, change->key_hash);
-	struct mark *mark = key ? find_in_old(h, key, change) : NULL;
-
-	if (mark) {
-		drop_double(h, key, mark, change);
-		return 0;
-	}
 	deliver(h, change);
 	if (!key)
 		return -ENOBUFS;
 	forget_all(h, key); /* the new one is past them */
 	set_state(h, key, KEY_ALIGNED);
 	return 0;
+}
+
+static int deliver_new(struct handover *h, const struct change *change, bool covered)
+{
+	struct key *key = make_key(h, change->key_hash);
+	bool holds = key && key->state == KEY_UNALIGNED;
+	struct mark *mark = key && !holds ? find_in_old(h, key, change) : NULL;
+
+	if (mark) {
+		drop_double(h, key, mark, change);
+		return 0;
+	}
+	if (key && (holds || (h->old_stays && covered && key->state == KEY_FRESH))) {
+		set_state(h, key, KEY_UNALIGNED);
+		if (hold(h, key, change) == 0)
+			return 0;
+		let_go(h, key);
+		deliver(h, change);
+		return -ENOBUFS;
+	}
+	return deliver_new_at_once(h, key, change);
+}
+
+void handover_old_stays(struct handover *h)
+{
+	h->old_stays = true;
+}
+
+void handover_old_gone(struct handover *h)
+{
+	h->old_stays = false;
+	while (h->moved && !TAILQ_EMPTY(&h->held)) {
+		struct key *key = TAILQ_FIRST(&h->held)->key;
+		forget_all(h, key);
+		set_state(h, key, KEY_ALIGNED);
+		deliver_first(h, key);
+	}
 }
 
 /* ---- the two connections ---- */
@@ -487,7 +538,7 @@ int handover_old_brings(struct handover *h, const struct change *change)
 int handover_new_brings(struct handover *h, const struct change *change, bool covered)
 {
 	h->looks += LOOKS_PER_CHANGE;
-	return h->moved ? deliver_new(h, change) : hold_new(h, change, covered);
+	return h->moved ? deliver_new(h, change, covered) : hold_new(h, change, covered);
 }
 
 bool handover_aligned(const struct handover *h)

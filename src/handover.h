@@ -110,4 +110,12 @@ bool handover_aligned(const struct handover *h);
  * are dropped. */
 void handover_move(struct handover *h, bool waited);
 
+/* Said after the move, if the old connection goes on for a while. What it is late with of a key of
+ * which the new one has said nothing so far shall come before what that says first: so this is
+ * held, and what follows of the key, until the old one has brought the same. For a service whose
+ * pongs overtake its notifications, whose old connection may have more to bring than its pong has
+ * said. handover_old_gone(): it has no more to bring, what is held is delivered. */
+void handover_old_stays(struct handover *h);
+void handover_old_gone(struct handover *h);
+
 size_t handover_dropped(const struct handover *h); /* changes that came a second time */

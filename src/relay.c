@@ -76,8 +76,19 @@ bool relay_aligned(const struct relay *r)
 	return !r->next || handover_aligned(r->next);
 }
 
+void relay_former_gone(struct relay *r)
+{
+	if (!r->former || !r->former_stays)
+		return;
+	r->former_stays = false;
+	r->from_former = true;
+	handover_old_gone(r->former);
+	r->from_former = false;
+}
+
 void relay_forget(struct relay *r)
 {
+	relay_former_gone(r);
 	if (r->former)
 		handover_free(r->former);
 	r->former = NULL;
@@ -91,6 +102,8 @@ size_t relay_move(struct relay *r, bool waited)
 	if (!r->former)
 		return 0;
 	handover_move(r->former, waited);
+	handover_old_stays(r->former);
+	r->former_stays = true;
 	return handover_dropped(r->former);
 }
 
@@ -107,9 +120,14 @@ static void pass_former(struct relay *r, int (*brings)(struct handover *, const 
 		relay_forget(r);
 }
 
-static int new_brings(struct handover *h, const struct change *change)
+static int covered_brings(struct handover *h, const struct change *change)
 {
 	return handover_new_brings(h, change, true);
+}
+
+static int other_brings(struct handover *h, const struct change *change)
+{
+	return handover_new_brings(h, change, false);
 }
 
 bool relay_present(struct relay *r, const struct wire_frame *frame)
@@ -117,10 +135,12 @@ bool relay_present(struct relay *r, const struct wire_frame *frame)
 	struct change change = change_of(frame, r->seed);
 
 	r->current = frame;
-	if (r->former)
-		pass_former(r, new_brings, &change);
-	else
+	if (!r->former)
 		believe(r, &change);
+	else if (r->former_stays && r->ops->covers(r->owner, frame, &change, true))
+		pass_former(r, covered_brings, &change);
+	else
+		pass_former(r, other_brings, &change);
 	r->current = NULL;
 	return !r->overflown;
 }
@@ -132,7 +152,8 @@ bool relay_next(struct relay *r, const struct wire_frame *frame)
 	if (!r->next)
 		return true;
 	r->current = frame;
-	if (handover_new_brings(r->next, &change, r->ops->covers(r->owner, frame, &change)) < 0)
+	bool covered = r->ops->covers(r->owner, frame, &change, false);
+	if (handover_new_brings(r->next, &change, covered) < 0)
 		r->overflown = true;
 	r->current = NULL;
 	return !r->overflown;

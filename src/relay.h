@@ -19,8 +19,9 @@
 
 struct relay_ops {
 	void (*change)(void *owner, const struct wire_frame *frame, const struct change *change);
-	/* Does the present lane bring the changes of this key? */
-	bool (*covers)(void *owner, const struct wire_frame *frame, const struct change *change);
+	/* Does the present lane, or the former one, bring the changes of this key? */
+	bool (*covers)(void *owner, const struct wire_frame *frame, const struct change *change,
+		       bool former);
 };
 
 struct relay {
@@ -30,6 +31,7 @@ struct relay {
 	struct handover_learned learned;
 	struct handover *next;            /* the present lane and the next one; or NULL */
 	struct handover *former;          /* the former lane and the present one; or NULL */
+	bool former_stays;                /* its lane may bring more */
 	bool from_former;                 /* that is what delivers */
 	bool overflown;                   /* next has become too large */
 	const struct wire_frame *current; /* the frame that is being looked at */
@@ -47,7 +49,8 @@ bool relay_aligned(const struct relay *r);
 /* The next lane is the present one from now on, and what is held of it is told. waited: see
  * handover_move(). Returns how many changes have come twice so far. */
 size_t relay_move(struct relay *r, bool waited);
-void relay_forget(struct relay *r); /* nothing is late any more */
+void relay_former_gone(struct relay *r); /* the former lane will bring nothing more */
+void relay_forget(struct relay *r);      /* ... and the present one is not late either */
 
 /* A lane brings a notification. False: there is too much to compare, the next lane has to be given
  * up: relay_abort(). */

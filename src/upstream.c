@@ -263,6 +263,8 @@ static void close_left(struct lane *l)
 	if (l->closing)
 		return;
 	l->closing = true;
+	if (l == TAILQ_LAST(&l->upstream->left, lane_list))
+		relay_former_gone(&l->upstream->relay);
 	conn_close(l->conn, 1000);
 }
 
@@ -308,6 +310,8 @@ static void drop_left(struct upstream *u, struct lane *l)
 {
 	uint32_t number = l->number;
 
+	if (l == TAILQ_LAST(&u->left, lane_list))
+		relay_former_gone(&u->relay);
 	TAILQ_REMOVE(&u->left, l, of_left);
 	lane_free(l);
 	set_linger(u);
@@ -354,11 +358,12 @@ static void relay_brings(void *owner, const struct wire_frame *frame, const stru
 }
 
 static bool relay_asks_covers(void *owner, const struct wire_frame *frame,
-			      const struct change *change)
+			      const struct change *change, bool former)
 {
 	struct upstream *u = owner;
+	const struct lane *l = former ? TAILQ_LAST(&u->left, lane_list) : u->main;
 
-	return u->main && u->main->token && u->ops->covers(u->owner, frame, change);
+	return l && l->token && u->ops->covers(u->owner, frame, change, former);
 }
 
 static const struct relay_ops relay_ops = {.change = relay_brings, .covers = relay_asks_covers};
@@ -595,6 +600,7 @@ static void become_main(struct upstream *u)
 	u->ops->up(u->owner, u->main->number);
 	tell_subscribers(u);
 	relay_move(&u->relay, false);
+	relay_former_gone(&u->relay);
 	start_timer(u->late_end, LATE_MS);
 	if (u->fallback)
 		stay_without(u, u->fallback_refused, u->fallback_pause_s);
@@ -733,9 +739,9 @@ static void lose_main(struct upstream *u, const struct conn_end *end)
 	uint32_t number = l->number;
 	bool token = l->token;
 
+	relay_forget(&u->relay); /* what it has brought comes before the word that it is lost */
 	u->main = NULL;
 	lane_free(l);
-	relay_forget(&u->relay);
 	alarm_clear(u->renewal);
 	if (token) /* first: nothing is to be read for subscribers over what is left */
 		u->ops->lost(u->owner, clock_wall_ms() - (clock_mono_ms() - end->heard_ms));
@@ -760,6 +766,7 @@ static void main_ended(struct upstream *u, const struct conn_end *end)
 	if (u->attempt == ATTEMPT_ALIGNING) { /* it has brought all that only it could */
 		struct lane *old = replace_main(u, false);
 		uint32_t number = old->number;
+		relay_former_gone(&u->relay);
 		lane_free(old);
 		u->ops->down(u->owner, number);
 		return;

@@ -80,8 +80,10 @@ struct upstream_ops {
 	void (*frame)(void *owner, const struct wire_frame *frame); /* no notification */
 	/* A notification, once for each change. */
 	void (*change)(void *owner, const struct wire_frame *frame, const struct change *change);
-	/* Does the present token bring notifications of this key? */
-	bool (*covers)(void *owner, const struct wire_frame *frame, const struct change *change);
+	/* Does the list in force, or the one that was before it, bring notifications of this key?
+	 */
+	bool (*covers)(void *owner, const struct wire_frame *frame, const struct change *change,
+		       bool former);
 
 	/* Is anything subscribed to, or asked for? Something that the present list has not? */
 	bool (*wants)(void *owner);

@@ -69,6 +69,23 @@ class Unbroken(Case):
         """The new one tells of each key before it has answered, so that it is known what the old one is late with."""
         self.streams(old_is=self.slow_changes, new_is=self.once(lambda new: setattr(new.late, "ms", 200)))
 
+    @scene()
+    def test_changes_that_the_old_ones_pong_has_overtaken(self, service, daemon, client):
+        """... and that are older than all that the new one tells."""
+        client.subscribe(key="s")
+        old = service.connections[-1]
+        old.late_changes.ms = 500
+        for n in range(10):
+            service.publish("s", str(n))
+        with daemon.client() as other:
+            other.subscribe(key="x", timeoutMs=60000)
+        service.publish("s", "10")
+        old.late_changes.wait()
+        service.all_told()
+        listener = Listener(client)
+        listener.barrier()
+        self.assertEqual([str(n) for n in range(11)], listener.values("s"))
+
     def test_each_is_slow_in_turn(self):
         turn = itertools.cycle([5, 120, 0, 60])
         self.streams(new_is=lambda new: setattr(new.late, "ms", next(turn)), handovers=8)

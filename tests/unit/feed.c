@@ -772,7 +772,7 @@ static void the_token_tells_which_changes_it_brings(void **state)
 		struct wire_frame frame;
 		wire_parse(span_of(text), &frame);
 		struct change c = change_of(&frame, feed_seed(w->feed));
-		if (feed_covers(w->feed, &frame, &c) != rows[i].covered)
+		if (feed_covers(w->feed, &frame, &c, false) != rows[i].covered)
 			fail_msg("%s", text);
 		free(text);
 	}

@@ -79,7 +79,7 @@ static void play_word(struct table *t, struct span word)
 
 /* "o:ax1": the old connection brings it; "n:ax1": the new one does; "u:ax1": the new one does, and
  * the old one is not told of the key; "move": the move, after waiting for the old one; "die": at
- * once, since the old one is gone. */
+ * once, since the old one is gone; "stays" and "gone": the old one, after the move. */
 static void play(struct table *t, const char *script)
 {
 	while (*script) {
@@ -88,6 +88,10 @@ static void play(struct table *t, const char *script)
 			handover_move(t->h, true);
 		else if (script[0] == 'd')
 			handover_move(t->h, false);
+		else if (script[0] == 's')
+			handover_old_stays(t->h);
+		else if (script[0] == 'g')
+			handover_old_gone(t->h);
 		else
 			play_word(t, (struct span){script, n});
 		script += n + strspn(script + n, " ");
@@ -733,6 +737,52 @@ static void bring_equal_stamps(struct table *t, int n)
 	t->n = 0;
 }
 
+static void what_the_old_one_is_late_with_comes_before_what_the_new_one_says_first(void **state)
+{
+	struct table t;
+
+	(void)state;
+	begin(&t);
+	play(&t, "o:ax1 move stays n:ax3 n:ay4 o:ay2");
+	expect(&t, "ax1 ay2 ", 0);
+	play(&t, "o:ax3");
+	expect(&t, "ax3 ay4 ", 1);
+	play(&t, "o:ay4 n:az5 o:az5");
+	expect(&t, "az5 ", 3);
+	/* Of a key that the old one is not told of nothing is waited for, nor if it is ahead. */
+	play(&t, "u:bx1 o:cx1 n:cx1 n:cy2");
+	expect(&t, "bx1 cx1 cy2 ", 4);
+	end(&t);
+}
+
+static void what_is_held_after_the_move_is_told_when_the_old_one_has_gone(void **state)
+{
+	struct table t;
+
+	(void)state;
+	begin(&t);
+	play(&t, "move stays n:ax1 n:bx2 n:ax3 o:bw1");
+	expect(&t, "bw1 ", 0);
+	play(&t, "gone n:by4 n:cx5");
+	expect(&t, "ax1 bx2 ax3 by4 cx5 ", 0);
+	end(&t);
+}
+
+static void too_much_held_after_the_move_is_told_at_once(void **state)
+{
+	static const struct handover_limits little = {.remembered = 1000, .held_bytes = 6};
+	struct table t;
+
+	(void)state;
+	begin_within(&t, &little);
+	play(&t, "move stays n:ax1 n:ax2");
+	expect(&t, "", 0);
+	play(&t, "n:ax3");
+	assert_int_equal(t.error, -ENOBUFS);
+	expect(&t, "ax1 ax2 ax3 ", 0);
+	end(&t);
+}
+
 /* Not to wait longer for the old one is no reason to mistrust stamps that were alike so often. */
 static void many_equal_stamps_in_a_row_outweigh_values_once(void **state)
 {
@@ -1142,13 +1192,14 @@ enum world {
 	LEARNING,     /* the same, and that both stamp alike is not known yet */
 	OTHER_STAMPS, /* the connections stamp differently, and no two values are equal */
 	UNPROVEN,     /* the same, it is not known yet, and the move does not wait */
-	ONE_TWIN,     /* of each key one change equals an earlier one */
-	MANY_TWINS,   /* few values, few stamps */
+	OVERTAKEN,  /* as DISTINCT; the move comes before the old one has caught up, and it stays */
+	ONE_TWIN,   /* of each key one change equals an earlier one */
+	MANY_TWINS, /* few values, few stamps */
 	WORLDS
 };
 
-static const char *const world_names[WORLDS] = {"distinct", "learning", "other stamps",
-						"unproven", "one twin", "many twins"};
+static const char *const world_names[WORLDS] = {"distinct",  "learning", "other stamps", "unproven",
+						"overtaken", "one twin", "many twins"};
 
 enum told { BOTH, OLD_ALONE, NEW_ALONE };
 
@@ -1238,7 +1289,7 @@ static bool are_unlike(enum world world)
 
 static void make_change(struct service *s, int i)
 {
-	static const uint32_t values[WORLDS] = {3, 3, 0, 0, 3, 2};
+	static const uint32_t values[WORLDS] = {3, 3, 0, 0, 3, 3, 2};
 
 	s->key[i] = (int)below(s, KEYS);
 	s->value[i] = are_unlike(s->world) ? (uint64_t)i + 1 : 1 + below(s, values[s->world]);
@@ -1345,7 +1396,8 @@ static void note_doubts(struct service *s)
 
 static bool may_move(struct service *s)
 {
-	return old_one_has_caught_up(s) && (s->world == UNPROVEN || handover_aligned(s->h));
+	return (s->world == OVERTAKEN || old_one_has_caught_up(s)) &&
+	       (s->world == UNPROVEN || handover_aligned(s->h));
 }
 
 /* Which connection is next depends on a lag that changes at times. */
@@ -1371,12 +1423,15 @@ static void run(struct service *s)
 			handover_move(s->h, true);
 			if (s->world == UNPROVEN)
 				note_doubts(s);
+			if (s->world == OVERTAKEN)
+				handover_old_stays(s->h);
 			moved = true;
 		}
 	}
 	if (s->world != MANY_TWINS && s->world != UNPROVEN && !handover_aligned(s->h))
 		fail_msg("%s, seed %u: never aligned", world_names[s->world], s->seed);
 	handover_move(s->h, true);
+	handover_old_gone(s->h);
 	int told = 0;
 	for (int key = 0; key < KEYS; key++)
 		told += s->n_said[key];
@@ -1508,6 +1563,12 @@ static void so_they_do_if_the_connections_stamp_differently_and_values_are_disti
 	run_world(OTHER_STAMPS, SEEDS);
 }
 
+static void a_move_before_the_old_one_has_caught_up_loses_nothing_if_it_stays(void **state)
+{
+	(void)state;
+	run_world(OVERTAKEN, SEEDS);
+}
+
 /* Each second handover waits for all keys, which can be aligned by what the first has shown. */
 static void a_move_that_does_not_wait_shows_how_the_connections_stamp(void **state)
 {
@@ -1567,6 +1628,11 @@ int main(void)
 			a_key_is_unaligned_again_when_the_new_one_brings_what_is_not_known),
 		cmocka_unit_test(nothing_is_lost_of_a_key_that_toggles_when_the_old_one_dies),
 		cmocka_unit_test(many_equal_stamps_in_a_row_outweigh_values_once),
+		cmocka_unit_test(
+			what_the_old_one_is_late_with_comes_before_what_the_new_one_says_first),
+		cmocka_unit_test(what_is_held_after_the_move_is_told_when_the_old_one_has_gone),
+		cmocka_unit_test(too_much_held_after_the_move_is_told_at_once),
+		cmocka_unit_test(a_move_before_the_old_one_has_caught_up_loses_nothing_if_it_stays),
 		cmocka_unit_test(the_move_delivers_what_is_held_in_order_of_arrival),
 		cmocka_unit_test(after_the_move_the_new_one_is_believed_at_once),
 		cmocka_unit_test(after_the_move_what_the_old_one_brought_before_it_is_dropped),
