@@ -112,6 +112,7 @@ void feed_join(struct feed *f, struct peer *peer)
 	fanout_join(peer);
 	TAILQ_INIT(&peer->joins);
 	peer->joining = 0;
+	peer->read_round = 0;
 }
 
 static void end_sub(struct feed *f, struct sub *sub, bool leaves)

@@ -81,6 +81,7 @@ struct peer {
 	LIST_ENTRY(peer) of_audience; /* fanout: those with subs */
 	bool in_audience;             /* fanout */
 	uint64_t change;              /* fanout: the last one that it has got */
+	uint32_t read_round;          /* reread: the next in which it may have an initial value */
 	struct lag *lag;              /* fanout: what it is told once it reads again; or NULL */
 	size_t lag_bytes;             /* fanout: the bytes of that */
 };

@@ -3,11 +3,12 @@
 #include <stdlib.h>
 
 #include "buf.h"
+#include "heap.h"
 #include "json.h"
 #include "mem.h"
 #include "notice.h"
 
-enum { TRIES = 3, CODE_OK = 200, CODE_NOT_FOUND = 404, CODE_FAULT = 500 };
+enum { TRIES = 3, PATIENT_SHARE = 8, CODE_OK = 200, CODE_NOT_FOUND = 404, CODE_FAULT = 500 };
 
 enum reading_state {
 	READING_QUEUED,
@@ -19,14 +20,15 @@ enum reading_state {
 struct reading {
 	struct topic *topic; /* NULL: nobody waits any more, and the router still has it */
 	enum reading_state state;
-	bool hurry;     /* an initial value */
-	bool useless;   /* its answer is: too much was held back, or a connection was lost */
-	unsigned tries; /* that failed, or got no turn */
-	uint64_t epoch; /* of the connection that it was asked of: reread::epoch */
-	size_t wishes;  /* subs that wait for it, those that came late included */
+	bool hurry;            /* an initial value */
+	bool useless;          /* its answer is: too much was held back, or a connection was lost */
+	unsigned tries;        /* that failed, or got no turn */
+	uint64_t epoch;        /* of the connection that it was asked of: reread::epoch */
+	size_t wishes;         /* subs that wait for it, those that came late included */
+	struct heap_node turn; /* reread::hurried, while READING_QUEUED and in a hurry */
 	TAILQ_ENTRY(reading)
-	of_queue; /* reread::hurried or patient, while READING_QUEUED; else
-		     reread::working */
+	of_queue; /* reread::patient, while READING_QUEUED and not; or
+		     reread::working, once it is asked */
 
 	/* While READING_SENT: what the topic's subscribers knew when it was sent, and the changes
 	 * that came since. */
@@ -44,7 +46,11 @@ struct reread {
 	struct router *router;
 	int64_t (*wall_ms)(void);
 	struct stats *stats;
-	struct reading_list hurried, patient, working;
+	struct heap hurried; /* by rounds: see turn_of() */
+	struct reading_list patient, working;
+	uint32_t round;   /* that is being read */
+	uint32_t made;    /* readings in a hurry */
+	uint32_t picked;  /* readings that were begun while both kinds waited */
 	size_t n;         /* readings */
 	unsigned at_work; /* of them, those that the router has */
 	uint64_t epoch;   /* numbers the times between two losses */
@@ -65,7 +71,6 @@ struct reread *reread_new(const struct reread_settings *settings, struct subs *s
 			     .router = router,
 			     .wall_ms = wall_ms,
 			     .stats = stats};
-	TAILQ_INIT(&r->hurried);
 	TAILQ_INIT(&r->patient);
 	TAILQ_INIT(&r->working);
 	return r;
@@ -74,6 +79,7 @@ struct reread *reread_new(const struct reread_settings *settings, struct subs *s
 void reread_free(struct reread *r)
 {
 	buf_release(&r->scratch);
+	heap_fini(&r->hurried);
 	free(r);
 }
 
@@ -84,11 +90,22 @@ size_t reread_waiting(const struct reread *r)
 
 /* ---- readings come and go ---- */
 
+/* Initial values go by rounds, in each of which every client has one: so that one who wants ten
+ * thousand does not keep another waiting who wants one. Within a round they go in the order of
+ * their coming. */
+static int64_t turn_of(struct reread *r, struct peer *peer)
+{
+	if (peer->read_round < r->round)
+		peer->read_round = r->round;
+	return (int64_t)peer->read_round++ << 32 | r->made++;
+}
+
+/* g->turn.at says when, if it is in a hurry. */
 static void enqueue(struct reread *r, struct reading *g)
 {
 	g->state = READING_QUEUED;
 	if (g->hurry)
-		TAILQ_INSERT_TAIL(&r->hurried, g, of_queue);
+		heap_add(&r->hurried, &g->turn, g->turn.at);
 	else
 		TAILQ_INSERT_TAIL(&r->patient, g, of_queue);
 }
@@ -96,26 +113,30 @@ static void enqueue(struct reread *r, struct reading *g)
 static void dequeue(struct reread *r, struct reading *g)
 {
 	if (g->hurry)
-		TAILQ_REMOVE(&r->hurried, g, of_queue);
+		heap_remove(&r->hurried, &g->turn);
 	else
 		TAILQ_REMOVE(&r->patient, g, of_queue);
 }
 
-static struct reading *reading_of(struct reread *r, struct topic *t, bool hurry)
+/* The topic's reading. hurried_by: whoever wants its initial value; NULL: nobody is in a hurry. */
+static struct reading *reading_of(struct reread *r, struct topic *t, struct peer *hurried_by)
 {
 	struct reading *g = t->reading;
 
 	if (!g) {
 		g = mem_zalloc(sizeof(*g));
-		*g = (struct reading){.topic = t, .hurry = hurry};
+		g->topic = t;
 		t->reading = g;
 		r->n++;
-		enqueue(r, g);
-	} else if (hurry && !g->hurry && g->state == READING_QUEUED) {
+	} else if (hurried_by && !g->hurry && g->state == READING_QUEUED) {
 		dequeue(r, g);
-		g->hurry = true;
-		enqueue(r, g);
+	} else {
+		return g;
 	}
+	g->hurry = hurried_by != NULL;
+	if (hurried_by)
+		g->turn.at = turn_of(r, hurried_by);
+	enqueue(r, g);
 	return g;
 }
 
@@ -145,7 +166,7 @@ static void wish(struct reading *g, struct sub *sub, enum sub_wish wish)
 
 void reread_resync(struct reread *r, struct topic *t)
 {
-	struct reading *g = reading_of(r, t, false);
+	struct reading *g = reading_of(r, t, NULL);
 
 	for (uint32_t i = 0; i < t->n; i++) {
 		if (t->receivers[i].sub->wish == SUB_NO_WISH)
@@ -174,6 +195,19 @@ static void ask(struct reread *r, struct reading *g, int64_t now)
 	buf_release(&json);
 }
 
+/* Initial values first, but for one in PATIENT_SHARE: those are never done as long as clients come.
+ */
+static struct reading *next_reading(struct reread *r)
+{
+	struct heap_node *first = heap_first(&r->hurried);
+	struct reading *patient = TAILQ_FIRST(&r->patient);
+
+	if (!first || (patient && ++r->picked % PATIENT_SHARE == 0))
+		return patient;
+	r->round = (uint32_t)(first->at >> 32);
+	return (struct reading *)(void *)((char *)first - offsetof(struct reading, turn));
+}
+
 void reread_pump(struct reread *r, int64_t now)
 {
 	struct reading *g;
@@ -182,9 +216,7 @@ void reread_pump(struct reread *r, int64_t now)
 		return;
 	r->pumping = true;
 	while (r->started && r->at_work < r->settings.at_once) {
-		g = TAILQ_FIRST(&r->hurried);
-		if (!g)
-			g = TAILQ_FIRST(&r->patient);
+		g = next_reading(r);
 		if (!g)
 			break;
 		ask(r, g, now);
@@ -279,7 +311,7 @@ void reread_pause(struct reread *r)
 
 void reread_initial(struct reread *r, struct sub *sub)
 {
-	struct reading *g = reading_of(r, sub->topic, true);
+	struct reading *g = reading_of(r, sub->topic, sub->peer);
 
 	if (g->state != READING_SENT) {
 		wish(g, sub, SUB_INITIAL);
@@ -452,7 +484,7 @@ static void finish(struct reread *r, struct reading *g)
 		return;
 	}
 	g->tries = 0;
-	g->hurry = true;
+	g->hurry = true; /* at the turn that it had, if it was in one before */
 	for (uint32_t i = 0; i < t->n; i++) {
 		if (t->receivers[i].sub->wish == SUB_INITIAL_LATER)
 			t->receivers[i].sub->wish = SUB_INITIAL;

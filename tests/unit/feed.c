@@ -962,6 +962,54 @@ static void so_many_keys_are_read_at_once_as_the_settings_allow(void **state)
 	world_free(w);
 }
 
+static void one_who_wants_many_initial_values_does_not_keep_others_waiting(void **state)
+{
+	struct feed_settings settings = usual;
+
+	(void)state;
+	settings.reads_at_once = 1;
+	struct world *w = world_with(&settings);
+	live_with(w, 0, "'keys':['a','b','c','d','e','f']");
+	live_with(w, 1, "'key':'z'");
+	subscribe(w, 0, "'keys':['a','b','c','d','e','f'],'initial':true");
+	subscribe(w, 1, "'key':'z','initial':true");
+	answer(w, "a", "'code':404");
+	assert_reading(w, "z"); /* each has one in the first round */
+	answer(w, "z", "'code':404");
+	assert_reading(w, "b");
+	/* One who comes later is in the round that is being read, not in those that are over. */
+	answer(w, "b", "'code':404");
+	answer(w, "c", "'code':404");
+	live_with(w, 2, "'keys':['x','y']");
+	subscribe(w, 2, "'keys':['x','y'],'initial':true");
+	answer(w, "d", "'code':404");
+	assert_reading(w, "x");
+	answer(w, "x", "'code':404");
+	assert_reading(w, "e");
+	world_free(w);
+}
+
+static void reading_after_a_loss_goes_on_whatever_initial_values_are_wanted(void **state)
+{
+	struct feed_settings settings = usual;
+	int before = 0;
+
+	(void)state;
+	settings.reads_at_once = 1;
+	struct world *w = world_with(&settings);
+	live_with(w, 0, "'key':'lost'");
+	live_with(w, 1, "'key':'first'");
+	lose_all(w);
+	come_up(w); /* one of the two is being read */
+	const char *waits = unanswered(w, "lost") ? "first" : "lost";
+	live_with(w, 2, "'keys':['a','b','c','d','e','f','g','h','i','j','k','l']");
+	subscribe(w, 2, "'keys':['a','b','c','d','e','f','g','h','i','j','k','l'],'initial':true");
+	while (!unanswered(w, waits) && before++ < 12)
+		answer_frame(w, &w->sent[w->n_sent - 1], "'code':404");
+	assert_in_range(before, 2, 10);
+	world_free(w);
+}
+
 static void a_key_in_line_moves_up_for_one_who_wants_its_value(void **state)
 {
 	struct feed_settings settings = usual;
@@ -2516,6 +2564,8 @@ int main(void)
 		cmocka_unit_test(an_initial_value_is_read_for_a_subscription_that_is_there_too),
 		cmocka_unit_test(one_reading_serves_all_that_wait_for_it),
 		cmocka_unit_test(so_many_keys_are_read_at_once_as_the_settings_allow),
+		cmocka_unit_test(one_who_wants_many_initial_values_does_not_keep_others_waiting),
+		cmocka_unit_test(reading_after_a_loss_goes_on_whatever_initial_values_are_wanted),
 		cmocka_unit_test(a_key_in_line_moves_up_for_one_who_wants_its_value),
 		cmocka_unit_test(one_that_came_late_has_a_reading_that_begins_anew),
 		cmocka_unit_test(an_initial_value_has_its_place_among_the_changes),
