@@ -112,6 +112,7 @@ void feed_join(struct feed *f, struct peer *peer)
 	fanout_join(peer);
 	TAILQ_INIT(&peer->joins);
 	peer->joining = 0;
+	peer->suspect = false;
 	peer->read_round = 0;
 }
 
@@ -295,6 +296,7 @@ static void complete(struct feed *f, struct join *j, int64_t now)
 		make_live(f, peer, j->topics[i], j->initial);
 	fanout_audience(f->fanout, peer);
 	p->holder = NULL;
+	peer->suspect = false;
 	free_join(f, j);
 	f->stats->subscribes++;
 	router_settle(f->router, p);
@@ -524,8 +526,26 @@ static void put_in_batch(struct feed *f, const struct join *j)
 		j->topics[i]->batch = f->batch;
 }
 
-/* The first joins, as many as may be tried at once, are part of the batch. One that is covered and
- * only waits for answers before its own has to stay so, and is not being tried. */
+/* Of clients of which the service has refused names, or of the others. */
+static void try_joins(struct feed *f, bool suspect)
+{
+	struct join *j;
+
+	TAILQ_FOREACH (j, &f->joins, of_all) {
+		if (j->peer->suspect != suspect || is_complete(f, j))
+			continue;
+		if (f->in_batch == f->batch_limit)
+			return;
+		put_in_batch(f, j);
+		f->in_batch++;
+		f->last_tried = j;
+	}
+}
+
+/* The first joins, as many as may be tried at once, are part of the batch. Whoever has named
+ * something that the service refuses is tried by himself, so that others need not wait while it is
+ * found out what it was this time. A join that is covered and only waits for answers before its own
+ * has to stay so, and is not being tried. */
 static void mark_batch(struct feed *f)
 {
 	struct join *j;
@@ -533,15 +553,12 @@ static void mark_batch(struct feed *f)
 	f->batch++;
 	f->in_batch = 0;
 	TAILQ_FOREACH (j, &f->joins, of_all) {
-		bool tried = !is_complete(f, j);
-		if (tried && f->in_batch == f->batch_limit)
-			continue;
-		put_in_batch(f, j);
-		if (!tried)
-			continue;
-		f->in_batch++;
-		f->last_tried = j;
+		if (is_complete(f, j))
+			put_in_batch(f, j);
 	}
+	try_joins(f, false);
+	if (!f->in_batch)
+		try_joins(f, true);
 }
 
 static bool is_left_out(const struct feed *f, const struct join *j)
@@ -587,8 +604,10 @@ bool feed_list_refused(struct feed *f, const char *why)
 	if (!f->in_batch)
 		return false;
 	f->batch_limit = f->in_batch > 1 ? f->in_batch / 2 : 1;
-	if (f->in_batch == 1 && f->last_tried)
+	if (f->in_batch == 1 && f->last_tried) {
+		f->last_tried->peer->suspect = true;
 		refuse_join(f, f->last_tried, REPLY_UPSTREAM_DOWN, why, -1);
+	}
 	return f->n_joins > 0;
 }
 

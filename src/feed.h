@@ -12,7 +12,8 @@
  *
  * A list may be refused because of one name in it that the service does not like. So after a
  * refusal half of the waiting joins are tried, and so on until the one is found; with each success
- * as many again are tried at once.
+ * as many
+ * again are tried at once. Whoever has named such a thing before is tried behind the others.
  *
  * After the connection was lost unplanned (feed_lost() … feed_live()) the audience is told so,
  * patterns get a gap and keys are read again (reread.h). */

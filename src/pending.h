@@ -79,6 +79,7 @@ struct peer {
 	TAILQ_HEAD(, join) joins;     /* feed: subscribe requests that are not live yet */
 	uint32_t joining;             /* feed: keys and patterns that they wait for */
 	LIST_ENTRY(peer) of_audience; /* fanout: those with subs */
+	bool suspect;                 /* feed: the service has refused a name of its */
 	bool in_audience;             /* fanout */
 	uint64_t change;              /* fanout: the last one that it has got */
 	uint32_t read_round;          /* reread: the next in which it may have an initial value */

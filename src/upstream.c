@@ -24,10 +24,13 @@ enum {
 	STABLE_MAX_MS = 30000, /* a connection that has lasted so long proves that backing off can
 				  start anew */
 	ERROR_MAX = 500,
-	GRACE_MS = 5000,  /* for the old lane to bring what the new one has brought already */
-	LINGER_MS = 5000, /* an old lane may be late by so much */
-	LATE_MS = 30000,  /* ... and a new one */
-	LEFT_MAX = 16,    /* old lanes that still wait for answers; then no other one is left */
+	GRACE_MS = 5000,    /* for the old lane to bring what the new one has brought already */
+	LINGER_MS = 5000,   /* an old lane may be late by so much */
+	LATE_MS = 30000,    /* ... and a new one */
+	LEFT_MAX = 16,      /* old lanes that still wait for answers; then no other one is left */
+	REFUSALS_MANY = 20, /* of lists, in a row: more than it takes to find one culprit */
+	REFUSAL_PAUSE_MS = 100,
+	REFUSAL_PAUSE_MAX_MS = 2000,
 	HTTP_UNAUTHORIZED = 401,
 	HTTP_FORBIDDEN = 403,
 };
@@ -92,6 +95,7 @@ struct upstream {
 	struct event *retry;   /* ... after a pause */
 	int64_t retry_at;
 	unsigned failures;          /* attempts in a row, each over all addresses */
+	unsigned refusals;          /* of lists, in a row */
 	unsigned handover_failures; /* the same of attempts to replace a lane that is there */
 	struct event *batch;        /* subscribe_batch is over */
 	struct event *grace;        /* GRACE_MS are */
@@ -503,6 +507,16 @@ static void no_token(struct upstream *u, const struct ticket_answer *answer)
 	connect_lane(u, ticket_key_path(u->ticket), false);
 }
 
+/* Another list, at once while a culprit is searched for, and after a pause if there is no end of
+ * them. */
+static void again_after_refusal(struct upstream *u)
+{
+	unsigned beyond = u->refusals++ < REFUSALS_MANY ? 0 : u->refusals - REFUSALS_MANY;
+	int64_t ms = (int64_t)beyond * REFUSAL_PAUSE_MS;
+
+	start_timer(u->batch, ms < REFUSAL_PAUSE_MAX_MS ? ms : REFUSAL_PAUSE_MAX_MS);
+}
+
 /* The list was empty: what was asked for had no room and is refused by now, or nobody asks any
  * more, or somebody has only just come. */
 static void nothing_listed(struct upstream *u)
@@ -529,6 +543,7 @@ static void on_ticket(void *owner, const struct ticket_answer *answer)
 	u->attempt = ATTEMPT_NONE;
 	switch (answer->verdict) {
 	case TICKET_READY:
+		u->refusals = 0;
 		connect_lane(u, ticket_new_path(u->ticket), true);
 		break;
 	case TICKET_NONE:
@@ -540,7 +555,7 @@ static void on_ticket(void *owner, const struct ticket_answer *answer)
 		break;
 	case TICKET_REFUSED:
 		if (u->ops->list_refused(u->owner, answer->why))
-			again_at_once(u);
+			again_after_refusal(u);
 		else
 			no_token(u, answer);
 		break;

@@ -1881,6 +1881,36 @@ static void after_a_search_all_newcomers_are_tried_at_once_again(void **state)
 	world_free(w);
 }
 
+static void whoever_has_named_a_bad_one_is_tried_behind_the_others(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 3, "'key':'0'");
+	told(w, 3);
+	say(w, 0, "{'op':'subscribe','key':'bad','messageId':'b'}");
+	assert_list(w, "['0','bad']");
+	feed_list_refused(w->feed, "bad");
+	told(w, 0);
+	say(w, 0, "{'op':'subscribe','key':'bad again','messageId':'b'}");
+	say(w, 1, "{'op':'subscribe','key':'good','messageId':'g'}");
+	assert_list(w, "['0','good']");
+	take_over(w);
+	assert_told(w, 1, OK("'g'"));
+	/* One that becomes live restores the client's good name. */
+	say(w, 2, "{'op':'subscribe','key':'c','messageId':'c'}");
+	assert_list(w, "['0','c','good']");
+	take_over(w);
+	told(w, 2);
+	assert_list(w, "['0','bad again','c','good']");
+	take_over(w);
+	told(w, 0);
+	say(w, 0, "{'op':'subscribe','key':'d','messageId':'d'}");
+	say(w, 1, "{'op':'subscribe','key':'e','messageId':'e'}");
+	assert_list(w, "['0','bad again','c','d','e','good']");
+	world_free(w);
+}
+
 static void a_list_without_newcomers_that_is_refused_is_not_tried_at_once(void **state)
 {
 	struct world *w = world_new();
@@ -2602,6 +2632,7 @@ int main(void)
 		cmocka_unit_test(the_one_name_that_the_service_refuses_is_found),
 		cmocka_unit_test(a_refusal_makes_live_what_the_list_would_have_dropped),
 		cmocka_unit_test(after_a_search_all_newcomers_are_tried_at_once_again),
+		cmocka_unit_test(whoever_has_named_a_bad_one_is_tried_behind_the_others),
 		cmocka_unit_test(a_list_without_newcomers_that_is_refused_is_not_tried_at_once),
 		cmocka_unit_test(a_client_that_leaves_during_the_search_does_not_stop_it),
 		cmocka_unit_test(one_for_whom_the_token_has_no_room_is_refused),
