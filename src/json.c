@@ -563,3 +563,10 @@ size_t json_escape(struct span text, char *out)
 	}
 	return (size_t)(to - out);
 }
+
+void json_add_string(struct buf *out, struct span plain)
+{
+	buf_add(out, "\"", 1);
+	buf_grew(out, json_escape(plain, buf_room(out, 6 * plain.n)));
+	buf_add(out, "\"", 1);
+}

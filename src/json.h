@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "buf.h"
 #include "span.h"
 
 enum { JSON_DEPTH_MAX = 1024 };
@@ -93,3 +94,6 @@ bool json_number_integer(const struct json_value *number, int64_t min, int64_t m
  * makes of a lone surrogate becomes its escape again (two halves that came together since then are
  * a pair). Other bytes that are not UTF-8 become U+FFFD. */
 size_t json_escape(struct span text, char *out);
+
+/* Appends plain bytes as a whole JSON string, quotes included. */
+void json_add_string(struct buf *out, struct span plain);

@@ -31,18 +31,11 @@ void notice_skipped(struct buf *out, struct span line, uint64_t n)
 	buf_addf(out, ",\"skipped\":%" PRIu64 "}\n", n);
 }
 
-static void add_string(struct buf *out, struct span plain)
-{
-	buf_add(out, "\"", 1);
-	buf_grew(out, json_escape(plain, buf_room(out, 6 * plain.n)));
-	buf_add(out, "\"", 1);
-}
-
 void notice_value(struct buf *out, struct span key, struct span value, int64_t timestamp,
 		  enum notice_reason reason)
 {
 	buf_addf(out, "{\"type\":\"notification\",\"key\":");
-	add_string(out, key);
+	json_add_string(out, key);
 	buf_addf(out, ",\"value\":");
 	if (value.n)
 		buf_add(out, value.p, value.n);
@@ -54,14 +47,14 @@ void notice_value(struct buf *out, struct span key, struct span value, int64_t t
 void notice_pattern_gap(struct buf *out, struct span pattern, int64_t since, int64_t until)
 {
 	buf_addf(out, "{\"type\":\"gap\",\"pattern\":");
-	add_string(out, pattern);
+	json_add_string(out, pattern);
 	buf_addf(out, ",\"since\":%" PRId64 ",\"until\":%" PRId64 "}\n", since, until);
 }
 
 void notice_key_gap(struct buf *out, struct span key)
 {
 	buf_addf(out, "{\"type\":\"gap\",\"key\":");
-	add_string(out, key);
+	json_add_string(out, key);
 	buf_addf(out, "}\n");
 }
 

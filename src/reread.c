@@ -178,12 +178,9 @@ void reread_resync(struct reread *r, struct topic *t)
 
 static void ask(struct reread *r, struct reading *g, int64_t now)
 {
-	struct span text = topic_text(g->topic);
 	struct buf json = {0};
 
-	buf_add(&json, "\"", 1);
-	buf_grew(&json, json_escape(text, buf_room(&json, 6 * text.n)));
-	buf_add(&json, "\"", 1);
+	json_add_string(&json, topic_text(g->topic));
 	struct json_value key = {.text = buf_span(&json), .type = JSON_STRING};
 	dequeue(r, g);
 	g->state = READING_ASKED;

@@ -515,9 +515,7 @@ void router_frame(struct router *r, const struct wire_frame *frame, int64_t now)
 		if (p)
 			answer_error(r, p, REPLY_BAD_UPSTREAM, NULL, -1);
 		break;
-	case WIRE_NOTIFICATION:
-		r->stats->upstream_notifications++;
-		break;
+	case WIRE_NOTIFICATION: /* is nobody's answer, whatever it carries */
 	case WIRE_KIND_N:
 		break;
 	}

@@ -292,15 +292,6 @@ void ticket_cancel(struct ticket *t)
 
 /* ---- */
 
-static void add_json_string(struct buf *out, const char *text)
-{
-	struct span plain = {text, strlen(text)};
-
-	buf_add(out, "\"", 1);
-	buf_grew(out, json_escape(plain, buf_room(out, 6 * plain.n)));
-	buf_add(out, "\"", 1);
-}
-
 struct ticket *ticket_new(struct event_base *base, const struct ticket_settings *settings,
 			  const struct ticket_ops *ops, void *owner, struct stats *stats)
 {
@@ -320,7 +311,8 @@ struct ticket *ticket_new(struct event_base *base, const struct ticket_settings 
 		.growth = first_growth(settings->fields),
 	};
 	if (*settings->access_pattern)
-		add_json_string(&t->access, settings->access_pattern);
+		json_add_string(&t->access, (struct span){settings->access_pattern,
+							  strlen(settings->access_pattern)});
 	return t;
 }
 

@@ -7,7 +7,6 @@
 
 #include "json.h"
 #include "merge.h"
-#include "text.h"
 
 struct op_call {
 	struct store *store;
@@ -21,7 +20,7 @@ void ops_fail(struct outcome *o, int code, const char *error)
 	o->code = code;
 	o->body.head = o->body.tail = 0;
 	buf_addf(&o->body, "\"error\":");
-	text_add_string(&o->body, (struct span){error, strlen(error)});
+	json_add_string(&o->body, (struct span){error, strlen(error)});
 }
 
 static void succeed(struct outcome *o, const char *message)
@@ -33,9 +32,9 @@ static void succeed(struct outcome *o, const char *message)
 static void add_record(struct buf *out, const struct record *r)
 {
 	buf_addf(out, "\"key\":");
-	text_add_string(out, r->key);
+	json_add_string(out, r->key);
 	buf_addf(out, ",\"value\":");
-	text_add_string(out, r->value);
+	json_add_string(out, r->value);
 }
 
 static bool may(const struct op_call *call, struct span key)

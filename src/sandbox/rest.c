@@ -4,6 +4,7 @@
 
 #include "clock.h"
 #include "http.h"
+#include "json.h"
 #include "text.h"
 
 enum { BODY_MAX = 64 * 1024, DRAIN_MAX = 1024 * 1024, TOKEN_MAX = 60 * 1024 };
@@ -198,7 +199,7 @@ static void post_token(struct rest *r)
 		reply_error(r, 400, "Too many keys for one token");
 	} else {
 		buf_addf(&members, "\"token\":");
-		text_add_string(&members, buf_span(&token));
+		json_add_string(&members, buf_span(&token));
 		reply(r, 200, buf_span(&members));
 	}
 	buf_release(&members);

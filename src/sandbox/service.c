@@ -1,7 +1,7 @@
 #include "service.h"
 
 #include "clock.h"
-#include "text.h"
+#include "json.h"
 
 void service_init(struct service *sv, const struct options *options)
 {
@@ -67,10 +67,10 @@ static void write_notification(const struct service *sv, struct span key, struct
 	const struct record *r = store_get(sv->store, key);
 
 	buf_addf(out, "{\"type\":\"notification\",\"key\":");
-	text_add_string(out, key);
+	json_add_string(out, key);
 	buf_addf(out, ",\"value\":");
 	if (r)
-		text_add_string(out, r->value);
+		json_add_string(out, r->value);
 	else
 		buf_addf(out, "null");
 	buf_addf(out, ",\"timestamp\":%lld}", (long long)clock_wall_ms());

@@ -1,13 +1,7 @@
 #include "text.h"
 
+#include "buf.h"
 #include "json.h"
-
-void text_add_string(struct buf *out, struct span bytes)
-{
-	buf_add(out, "\"", 1);
-	buf_grew(out, json_escape(bytes, buf_room(out, 6 * bytes.n)));
-	buf_add(out, "\"", 1);
-}
 
 /* The JSON reader knows what UTF-8 is. Shown to it is a string with a space for each ASCII
  * character: nothing is left in it that it could refuse for another reason. */

@@ -1,12 +1,9 @@
-/* text.h - bytes into JSON strings. The reverse is json_string_decode() of json.h. */
+/* text.h - what JSON strings can hold. */
 #pragma once
 
-#include "buf.h"
-#include "span.h"
+#include <stdbool.h>
 
-/* Appends a JSON string, quotes included. The bytes are UTF-8, or what json_string_decode() makes
- * of a lone surrogate, which becomes the same \uD8xx again. */
-void text_add_string(struct buf *out, struct span bytes);
+#include "span.h"
 
 /* Are these bytes UTF-8? */
 bool text_is_utf8(struct span bytes);
