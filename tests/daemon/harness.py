@@ -270,14 +270,18 @@ class Daemon:
             sections[SECTION.get(name, "upstream")].append(f"{name} = {value}\n")
         if self.key_from == "file":
             sections["upstream"].append("api_key_file = api-key\n")
-            with open(os.open(self.folder + "/api-key", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
-                f.write(self.key + "\n")
+            self._write_file("api-key", self.key + "\n")
         else:
             self.env["HPKV_API_KEY"] = self.key
-        with open(path, "w", encoding="utf-8") as f:
-            for section, lines in sections.items():
-                f.writelines([f"[{section}]\n", *lines])
+        self._write_file("hpkvd.conf", "".join(f"[{section}]\n" + "".join(lines) for section, lines in sections.items()))
         return path
+
+    def _write_file(self, name, text):
+        """At once: another daemon of this folder may be reading what is there."""
+        path = f"{self.folder}/{name}"
+        with open(os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as f:
+            f.write(text)
+        os.replace(f"{path}.new", path)
 
     def _with_etc(self, argv):
         """The command that runs argv where files of /etc are others."""

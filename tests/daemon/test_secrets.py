@@ -84,7 +84,7 @@ class Secrets(Case):
     def test_a_refused_key_is_told_by_its_place(self, service, daemon, client):
         """Who has to put it right learns where it is from."""
         daemon.wait_state("unauthorized")
-        self.assertRegex(daemon.log(), rb"error.*key")
+        daemon.process.wait_output(rb"error.*key")
         self.assert_silent(daemon, client)
 
     @scene()
