@@ -10,7 +10,6 @@
 #include "mem.h"
 
 enum {
-	LIST_MAX = 8 << 20,   /* bytes, however little a token grows with its list */
 	LIST_MIN = 64,        /* a list that is shorter tells nothing about how tokens grow */
 	TOKEN_MIN = 512,      /* no service is taken to refuse such a short one for its length */
 	TOKEN_OVERHEAD = 240, /* bytes of a token that are not its list: a guess */
@@ -131,6 +130,8 @@ int64_t ticket_expires_at(const struct ticket *t)
 
 /* ---- how long a list may be ---- */
 
+static const double list_max = 8 << 20; /* bytes, however little a token grows with its list */
+
 /* The guess: the list, once for each name, in base64. */
 static double first_growth(unsigned fields)
 {
@@ -148,10 +149,10 @@ static size_t token_overhead(const struct ticket *t)
 static size_t budget(const struct ticket *t)
 {
 	double room = (double)t->token_max - (double)token_overhead(t);
-	double most = t->growth > 0 ? room / t->growth : LIST_MAX;
+	double most = t->growth > 0 ? room / t->growth : list_max;
 
-	if (most > LIST_MAX)
-		return LIST_MAX;
+	if (most > list_max)
+		return list_max;
 	return most > 2 ? (size_t)most : 2;
 }
 
