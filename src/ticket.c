@@ -152,7 +152,7 @@ static size_t budget(const struct ticket *t)
 	double most = t->growth > 0 ? room / t->growth : list_max;
 
 	if (most > list_max)
-		return list_max;
+		return (size_t)list_max;
 	return most > 2 ? (size_t)most : 2;
 }
 
