@@ -1562,7 +1562,7 @@ static struct world *world_with_a_slow_client(void)
 
 	live_with(w, 0, "'patterns':['p*','q*'],'keys':['a','b']");
 	w->told[0] = '\0';
-	for (int i = 0; outq_len(&w->out[0]) < SOFT; i++)
+	while (outq_len(&w->out[0]) < SOFT)
 		change(w, CHANGE("p", "'full'"));
 	assert_int_equal(w->flushed, 0);
 	return w;
