@@ -463,6 +463,19 @@ static void on_hangup_check(evutil_socket_t fd, short what, void *arg)
 		event_del(cs->hangups);
 }
 
+/* ---- new settings ---- */
+
+void clients_set(struct clients *cs, const struct client_settings *settings)
+{
+	struct client *c;
+
+	cs->settings = *settings;
+	TAILQ_FOREACH (c, &cs->all, of_set) {
+		c->lines.limit = settings->max_line;
+		clients_changed(cs, &c->peer); /* there may be room, or none, from now on */
+	}
+}
+
 /* ---- the end ---- */
 
 bool clients_flush_all(struct clients *cs)

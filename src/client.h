@@ -44,6 +44,8 @@ struct client_ops {
 struct clients *clients_new(struct event_base *base, const struct client_settings *settings,
 			    const struct client_ops *ops, void *owner, struct stats *stats);
 void clients_free(struct clients *cs); /* drops all that are left */
+/* Those who are there stay, however many. Limits hold from now on. */
+void clients_set(struct clients *cs, const struct client_settings *settings);
 
 /* Takes over a connected, non-blocking socket; beyond max_clients it gets a last line and is
  * closed. */

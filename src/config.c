@@ -12,6 +12,7 @@
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/sha.h>
 
 #include "buf.h"
 #include "file.h"
@@ -25,7 +26,7 @@ enum { CONFIG_FILE_MAX = 1 << 20, CA_FILE_MAX = 4 << 20, FAULTS_MAX = 50 };
 /* A config in the making: what the table fills, and texts that become something else before they
  * enter the config. */
 struct draft {
-	struct config config;
+	struct config config; /* first: settings::place is a place in it, or behind it */
 	char *url, *key_file, *group, *metrics;
 };
 
@@ -631,6 +632,8 @@ static void resolve_ca_file(struct loader *l)
 			why = error == -EINVAL ? "is not a regular file" : strerror(-error);
 		else
 			why = buf_len(&b) ? certificates_fault(buf_span(&b)) : "is empty";
+		SHA256((const unsigned char *)buf_span(&b).p, buf_len(&b),
+		       l->draft->config.upstream.ca_digest);
 		if (why)
 			fault(l, SET_CA_FILE, "%s: %s", *place, why);
 		if (fd >= 0)
@@ -742,6 +745,72 @@ void config_free(struct config *config)
 	free(config->upstream.access_pattern);
 	free(config->listen.socket);
 	free(config);
+}
+
+/* ---- what a reload changes ---- */
+
+static bool texts_differ(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) != 0 : a != b;
+}
+
+static bool values_differ(const void *a, const void *b, enum kind kind)
+{
+	switch (kind) {
+	case TIME:
+		return *(const int64_t *)a != *(const int64_t *)b;
+	case SIZE:
+		return *(const size_t *)a != *(const size_t *)b;
+	case COUNT:
+	case LEVEL:
+	case FIELDS:
+		return *(const unsigned *)a != *(const unsigned *)b;
+	case MODE:
+		return *(const mode_t *)a != *(const mode_t *)b;
+	case TEXT:
+		return texts_differ(*(char *const *)a, *(char *const *)b);
+	case KIND_N:
+		break;
+	}
+	abort();
+}
+
+static bool anchors_differ(const struct config *a, const struct config *b)
+{
+	return memcmp(a->upstream.ca_digest, b->upstream.ca_digest,
+		      sizeof(a->upstream.ca_digest)) != 0;
+}
+
+/* Some settings became something else before they entered the config. */
+static bool setting_differs(const struct config *a, const struct config *b, enum setting_id id)
+{
+	size_t place = settings[id].place;
+
+	if (id == SET_URL)
+		return texts_differ(a->upstream.url.text, b->upstream.url.text);
+	if (id == SET_API_KEY_FILE)
+		return texts_differ(a->upstream.api_key, b->upstream.api_key);
+	if (id == SET_GROUP)
+		return a->listen.group != b->listen.group;
+	if (id == SET_CA_FILE && anchors_differ(a, b))
+		return true;
+	return place < sizeof(*a) &&
+	       values_differ((const char *)a + place, (const char *)b + place, settings[id].kind);
+}
+
+bool config_compare(const struct config *a, const struct config *b, struct buf *names)
+{
+	bool another = anchors_differ(a, b);
+
+	for (enum setting_id id = 0; id < SET_N; id++) {
+		if (!setting_differs(a, b, id))
+			continue;
+		buf_addf(names, "%s [%s] %s", buf_len(names) ? "," : "", settings[id].section,
+			 settings[id].name);
+		another |= id == SET_URL || id == SET_API_KEY_FILE || id == SET_ACCESS_PATTERN ||
+			   id == SET_SUBSCRIBE_FIELD;
+	}
+	return another;
 }
 
 void config_report_free(struct config_report *report)

@@ -7,9 +7,8 @@
  * a new file while the old settings stay in force.
  *
  * The settings themselves are one table in config.c: name, kind, range, default, place. What is not
- * here: watching files, telling what a reload changes, and the rooms below the daemon, which get
- * small settings structs of their own.
- */
+ * here: watching files, and the rooms below the daemon, which get small settings structs of their
+ * own (settings.h). */
 #pragma once
 
 #include <stdbool.h>
@@ -17,6 +16,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "buf.h"
 #include "log.h"
 #include "proxy.h"
 #include "url.h"
@@ -27,12 +27,13 @@
 struct config {
 	struct {
 		struct url url;
-		struct proxy proxy;        /* on the way to it; host NULL: none */
-		char *api_key;             /* secret; wiped by config_free() */
-		char *ca_file;             /* NULL: the system's trust anchors alone */
-		char *access_pattern;      /* a regex as text; "": none is sent */
-		unsigned subscribe_fields; /* of enum token_fields */
-		unsigned rate_limit;       /* requests/s; 0: as the service allows */
+		struct proxy proxy;          /* on the way to it; host NULL: none */
+		char *api_key;               /* secret; wiped by config_free() */
+		char *ca_file;               /* NULL: the system's trust anchors alone */
+		unsigned char ca_digest[32]; /* SHA-256 of what it holds */
+		char *access_pattern;        /* a regex as text; "": none is sent */
+		unsigned subscribe_fields;   /* of enum token_fields */
+		unsigned rate_limit;         /* requests/s; 0: as the service allows */
 		unsigned max_in_flight;
 		int64_t connect_timeout_ms;
 		int64_t request_timeout_ms;
@@ -94,3 +95,8 @@ const char *config_default_path(void);
 int config_load(const struct config_source *source, struct config **out,
 		struct config_report *report);
 void config_free(struct config *config);
+
+/* Appends " [section] name" for each setting that differs, a comma between them. Returns whether it
+ * takes another connection to the service: for another address or key, other trust anchors, or
+ * tokens of another kind. Secrets are compared, not shown. */
+bool config_compare(const struct config *a, const struct config *b, struct buf *names);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,17 +20,11 @@
 #include "mem.h"
 #include "notify.h"
 #include "router.h"
+#include "settings.h"
 #include "status.h"
 #include "upstream.h"
 
 enum {
-	WAITING_BYTES_MAX = 64 << 20,     /* memory of all requests that wait to be sent */
-	PEER_WAITING_BYTES_MAX = 1 << 20, /* of one client's; it is not read further beyond */
-	SUBS_MAX = 4 << 20,               /* subscriptions of all clients */
-	PEER_SUBS_MAX = 1 << 17,          /* of one */
-	TOPICS_MAX = 1 << 18,             /* different keys and patterns */
-	SUBS_BYTES_MAX = 1 << 30,         /* memory of all of them */
-	READS_SHARE = 4, /* of max_in_flight, the part that reading for subscribers may take */
 	SPARE_DESCRIPTORS = 40, /* beside those of the clients: loop, links, resolver, files */
 	DRAIN_MS = 5000,        /* for what is in flight when the daemon is told to stop */
 	FAREWELL_MS = 1000,     /* for the last bytes and the close frame after that */
@@ -41,6 +36,7 @@ enum stop_phase { STOP_NOT, STOP_DRAIN, STOP_FAREWELL, STOP_PHASE_N };
 struct daemon {
 	struct event_base *base;
 	struct config *config; /* owned */
+	struct daemon_options options;
 	int64_t started;
 	struct stats stats;
 	struct router *router;
@@ -56,6 +52,7 @@ struct daemon {
 	struct event *stop_step; /* runs only while stopping */
 	enum stop_phase stop;
 	int64_t stop_until;
+	bool misconfigured; /* the last reload was refused */
 };
 
 static struct timeval to_timeval(int64_t ms)
@@ -375,8 +372,9 @@ static void upstream_changed(void *owner)
 
 	if (!d->upstream)
 		return;
-	snprintf(text, sizeof(text), "%s: %s", d->config->upstream.url.text,
-		 upstream_state_name(upstream_state(d->upstream)));
+	snprintf(text, sizeof(text), "%s: %s%s", upstream_url(d->upstream),
+		 upstream_state_name(upstream_state(d->upstream)),
+		 d->misconfigured ? " (the last reload was refused: see the log)" : "");
 	notify_status(text);
 }
 
@@ -475,14 +473,6 @@ static void on_stop_signal(evutil_socket_t number, short what, void *arg)
 	event_add(d->stop_step, &step);
 }
 
-static void on_sighup(evutil_socket_t number, short what, void *arg)
-{
-	(void)number;
-	(void)what;
-	(void)arg;
-	log_notice("SIGHUP: this version takes no new settings while it runs: restart it");
-}
-
 /* ---- the beginning ---- */
 
 /* Room for max_clients, as far as the hard limit allows; the listener copes with the rest. Returns
@@ -503,8 +493,7 @@ static unsigned raise_descriptor_limit(unsigned max_clients)
 		}
 	}
 	if (limit.rlim_cur >= want)
-		return max_clients +
-		       1; /* more than clients_adopt() takes: it refuses with a word */
+		return UINT_MAX; /* clients_adopt() refuses with a word */
 	log_notice("max_clients is %u, but the limit of open files is %llu: accepting pauses when "
 		   "it is near",
 		   max_clients, (unsigned long long)limit.rlim_cur);
@@ -514,27 +503,12 @@ static unsigned raise_descriptor_limit(unsigned max_clients)
 
 static void start_core(struct daemon *d)
 {
-	const struct config *c = d->config;
-	struct feed_settings feed = {
-		.output_soft = c->listen.output_soft,
-		.reads_at_once = 1 + (c->upstream.max_in_flight - 1) / READS_SHARE,
-		.max_subs = SUBS_MAX,
-		.max_peer_subs = PEER_SUBS_MAX,
-		.max_topics = TOPICS_MAX,
-		.max_bytes = SUBS_BYTES_MAX,
-	};
-	struct router_settings settings = {
-		.max_in_flight = c->upstream.max_in_flight,
-		.max_pipeline = c->listen.max_pipeline,
-		.request_timeout_ms = c->upstream.request_timeout_ms,
-		.rate_limit = c->upstream.rate_limit,
-		.max_waiting_bytes = WAITING_BYTES_MAX,
-		.max_peer_waiting_bytes = PEER_WAITING_BYTES_MAX,
-	};
+	struct router_settings router = settings_router(d->config);
+	struct feed_settings feed = settings_feed(d->config);
 	uint64_t seed;
 
 	evutil_secure_rng_get_bytes(&seed, sizeof(seed));
-	d->router = router_new(&settings, &router_ops, d, &d->stats, seed);
+	d->router = router_new(&router, &router_ops, d, &d->stats, seed);
 	d->feed = feed_new(&feed, &feed_ops, d, d->router, &d->stats, seed);
 	d->dispatch = (struct dispatch){.router = d->router,
 					.feed = d->feed,
@@ -545,27 +519,7 @@ static void start_core(struct daemon *d)
 
 static int start_upstream(struct daemon *d)
 {
-	const struct config *c = d->config;
-	struct upstream_settings settings = {
-		.host = c->upstream.url.host,
-		.port = c->upstream.url.port,
-		.tls = c->upstream.url.tls,
-		.path_prefix = c->upstream.url.path_prefix,
-		.proxy_host = c->upstream.proxy.host,
-		.proxy_port = c->upstream.proxy.port,
-		.api_key = c->upstream.api_key,
-		.key_hint = "[upstream] api_key_file or HPKV_API_KEY",
-		.ca_file = c->upstream.ca_file,
-		.connect_timeout_ms = c->upstream.connect_timeout_ms,
-		.keepalive_ms = c->upstream.keepalive_ms,
-		.backoff_min_ms = c->upstream.backoff_min_ms,
-		.backoff_max_ms = c->upstream.backoff_max_ms,
-		.subscribe_fields = c->upstream.subscribe_fields,
-		.access_pattern = c->upstream.access_pattern,
-		.token_lifetime_ms = c->upstream.token_lifetime_ms,
-		.subscribe_batch_ms = c->upstream.subscribe_batch_ms,
-		.seed = feed_seed(d->feed),
-	};
+	struct upstream_settings settings = settings_upstream(d->config, feed_seed(d->feed));
 
 	d->upstream = upstream_new(d->base, &settings, &upstream_ops, d, &d->stats);
 	return d->upstream ? 0 : -EINVAL;
@@ -573,21 +527,125 @@ static int start_upstream(struct daemon *d)
 
 static int start_local(struct daemon *d)
 {
-	const struct config *c = d->config;
-	struct client_settings clients = {
-		.max_clients = c->listen.max_clients,
-		.max_line = c->listen.max_line,
-		.output_soft = c->listen.output_soft,
-		.output_hard = c->listen.output_hard,
-	};
-	struct listener_settings listener = {
-		.path = c->listen.socket,
-		.mode = c->listen.mode,
-		.group = c->listen.group,
-	};
+	struct client_settings clients = settings_clients(d->config);
+	struct listener_settings listener = settings_listener(d->config);
 
 	d->clients = clients_new(d->base, &clients, &client_ops, d, &d->stats);
 	return listener_new(d->base, &listener, listener_brings, d, &d->stats, &d->listener);
+}
+
+/* ---- new settings ---- */
+
+static void take_log_level(struct daemon *d)
+{
+	log_set_level(d->options.level_forced ? d->options.level : d->config->log.level);
+}
+
+/* The file, the key and what else belongs to them; NULL, with all that is wrong in the log. */
+static struct config *read_again(const struct daemon *d)
+{
+	struct config_report report = {0};
+	struct config *config = NULL;
+
+	if (config_load(&d->options.source, &config, &report) < 0)
+		config = NULL;
+	for (size_t i = 0; i < report.n; i++)
+		log_error("%s", report.text[i]);
+	config_report_free(&report);
+	return config;
+}
+
+/* The socket goes where the new settings want it. Those who are connected stay, and those who wait
+ * to be accepted are. */
+static int move_listener(struct daemon *d, const struct config *config, struct listener **former)
+{
+	struct listener_settings settings = settings_listener(config);
+	struct listener *l;
+
+	*former = NULL;
+	if (strcmp(d->config->listen.socket, settings.path) == 0)
+		return listener_set_access(d->listener, &settings);
+	int err = listener_new(d->base, &settings, listener_brings, d, &d->stats, &l);
+	if (err == 0) {
+		*former = d->listener;
+		d->listener = l;
+	}
+	return err;
+}
+
+static void move_listener_back(struct daemon *d, struct listener *former)
+{
+	struct listener_settings settings = settings_listener(d->config);
+
+	if (!former) {
+		listener_set_access(d->listener, &settings);
+		return;
+	}
+	listener_free(d->listener);
+	d->listener = former;
+}
+
+/* What can fail comes first, so that either all of the new settings are in force or none. */
+static int take_config(struct daemon *d, struct config *config, bool another)
+{
+	struct client_settings clients = settings_clients(config);
+	struct router_settings router = settings_router(config);
+	struct feed_settings feed = settings_feed(config);
+	struct upstream_settings upstream = settings_upstream(config, 0);
+	struct listener *former;
+	int err = move_listener(d, config, &former);
+
+	if (err < 0)
+		return err;
+	err = upstream_reload(d->upstream, &upstream, another);
+	if (err < 0) {
+		move_listener_back(d, former);
+		return err;
+	}
+	listener_retire(former);
+	config_free(d->config);
+	d->config = config;
+	take_log_level(d);
+	d->clients_possible = raise_descriptor_limit(config->listen.max_clients);
+	client_closed(d); /* there may be room for more */
+	router_set(d->router, &router, clock_mono_ms());
+	feed_set(d->feed, &feed);
+	clients_set(d->clients, &clients);
+	return 0;
+}
+
+static void reload(struct daemon *d)
+{
+	struct config *config = read_again(d);
+	struct buf names = {0};
+	bool another = config && config_compare(d->config, config, &names);
+
+	d->misconfigured = !config || take_config(d, config, another) < 0;
+	if (d->misconfigured) {
+		log_error("the new settings are not used: the ones before stay in force");
+		config_free(config);
+	} else if (buf_len(&names)) {
+		log_notice("new settings are in force:%.*s", (int)buf_len(&names),
+			   buf_span(&names).p);
+	} else {
+		log_notice("no setting has changed");
+	}
+	buf_release(&names);
+}
+
+static void on_sighup(evutil_socket_t number, short what, void *arg)
+{
+	struct daemon *d = arg;
+
+	(void)number;
+	(void)what;
+	if (d->stop != STOP_NOT)
+		return;
+	log_notice("SIGHUP: reading the settings again");
+	notify_reloading();
+	reload(d);
+	notify_ready();
+	upstream_changed(d);
 }
 
 static struct event *on_signal(struct daemon *d, int number, event_callback_fn callback)
@@ -671,9 +729,10 @@ int daemon_run(struct daemon_options *options)
 {
 	struct daemon *d = mem_zalloc(sizeof(*d));
 
+	d->options = *options;
 	d->config = options->config;
-	options->config = NULL;
-	log_set_level(options->level_forced ? options->level : d->config->log.level);
+	options->config = d->options.config = NULL;
+	take_log_level(d);
 	int err = start(d);
 	if (err == 0) {
 		log_notice("hpkvd %s listens on %s for %s", PACKAGE_VERSION,

@@ -1,8 +1,9 @@
 /* daemon.h - wires the rooms together and runs until a signal ends it.
  *
  * It owns the event loop, the signals, the orderly end and what systemd is told. main has read the
- * command line, the environment and the configuration before. Settings do not change while it runs:
- * a SIGHUP is logged and nothing else. */
+ * command line, the environment and the configuration before. At a SIGHUP the configuration is read
+ * again: all of it is taken over while clients and requests go on, or, if anything is wrong with
+ * it, nothing. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,8 +12,9 @@
 #include "log.h"
 
 struct daemon_options {
-	struct config *config; /* ownership passes */
-	bool level_forced;     /* --log-level was given: level beats the file's */
+	struct config *config;       /* ownership passes */
+	struct config_source source; /* where it is from, for a reload; outlives the daemon */
+	bool level_forced;           /* --log-level was given: level beats the file's */
 	enum log_level level;
 };
 

@@ -26,6 +26,11 @@ struct fanout *fanout_new(size_t output_soft, const struct fanout_ops *ops, void
 	return f;
 }
 
+void fanout_set(struct fanout *f, size_t output_soft)
+{
+	f->output_soft = output_soft;
+}
+
 void fanout_free(struct fanout *f)
 {
 	free(f);

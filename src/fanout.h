@@ -32,6 +32,7 @@ struct fanout_ops {
 struct fanout *fanout_new(size_t output_soft, const struct fanout_ops *ops, void *owner,
 			  struct stats *stats);
 void fanout_free(struct fanout *f); /* all peers have left */
+void fanout_set(struct fanout *f, size_t output_soft);
 
 void fanout_join(struct peer *peer);
 void fanout_leave(struct peer *peer);

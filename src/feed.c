@@ -89,6 +89,13 @@ struct feed *feed_new(const struct feed_settings *settings, const struct feed_op
 	return f;
 }
 
+void feed_set(struct feed *f, const struct feed_settings *settings)
+{
+	f->settings = *settings;
+	fanout_set(f->fanout, settings->output_soft);
+	reread_set(f->reread, settings->reads_at_once);
+}
+
 void feed_free(struct feed *f)
 {
 	reread_free(f->reread);

@@ -51,7 +51,8 @@ struct feed_ops {
 
 struct feed *feed_new(const struct feed_settings *settings, const struct feed_ops *ops, void *owner,
 		      struct router *router, struct stats *stats, uint64_t seed);
-void feed_free(struct feed *f); /* all peers have left */
+void feed_free(struct feed *f);                                      /* all peers have left */
+void feed_set(struct feed *f, const struct feed_settings *settings); /* from now on */
 
 void feed_join(struct feed *f, struct peer *peer);
 void feed_leave(struct feed *f, struct peer *peer);     /* after router_leave() */

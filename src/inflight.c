@@ -9,25 +9,30 @@ enum { PLACE_BITS = 16 };
 /* An id repeats after 2^37 requests, when nothing of the first use can be on its way any more. */
 #define GENERATION_MASK ((UINT64_C(1) << (53 - PLACE_BITS)) - 1)
 
-void inflight_init(struct inflight *f, unsigned places)
+/* Room for so many. The chains that were there are not looked at. */
+static void make_room(struct inflight *f, uint32_t places)
 {
 	size_t chains = 64;
 
 	while (chains < 2 * (size_t)places)
 		chains *= 2;
-	*f = (struct inflight){
-		.place = mem_zalloc(places * sizeof(*f->place)),
-		.free = mem_alloc(places * sizeof(*f->free)),
-		.places = places,
-		.keys = mem_alloc(chains * sizeof(*f->keys)),
-		.keys_mask = chains - 1,
-	};
+	f->place = mem_resize(f->place, places * sizeof(*f->place));
+	f->free = mem_resize(f->free, places * sizeof(*f->free));
+	f->keys = mem_resize(f->keys, chains * sizeof(*f->keys));
+	f->keys_mask = chains - 1;
 	for (size_t i = 0; i < chains; i++)
 		TAILQ_INIT(&f->keys[i]);
-	while (f->n_free < places) {
-		f->free[f->n_free] = places - 1 - f->n_free;
-		f->n_free++;
+	for (uint32_t i = places; i-- > f->places;) {
+		f->place[i] = NULL;
+		f->free[f->n_free++] = i;
 	}
+	f->places = f->limit = places;
+}
+
+void inflight_init(struct inflight *f, unsigned places)
+{
+	*f = (struct inflight){.places = 0};
+	make_room(f, places);
 }
 
 void inflight_fini(struct inflight *f)
@@ -41,6 +46,22 @@ void inflight_fini(struct inflight *f)
 static struct pending_list *chain(const struct inflight *f, uint64_t key_hash)
 {
 	return &f->keys[key_hash & f->keys_mask];
+}
+
+void inflight_set(struct inflight *f, unsigned places)
+{
+	size_t n;
+
+	f->limit = places;
+	if (places <= f->places)
+		return;
+	struct pending **all = inflight_in_order(f, &n);
+	make_room(f, places);
+	for (size_t i = 0; i < n; i++) {
+		if (all[i]->key_hash)
+			TAILQ_INSERT_TAIL(chain(f, all[i]->key_hash), all[i], of_key);
+	}
+	free(all);
 }
 
 /* The last one with this key_hash, from `from` backwards. 64 bits of keyed hash stand for client

@@ -20,6 +20,7 @@ struct inflight {
 	struct pending **place;
 	uint32_t *free; /* a stack of free places */
 	uint32_t places, n_free;
+	uint32_t limit;            /* of places in use; fewer than there are, if it was lowered */
 	uint64_t sequence;         /* of the last one that was sent */
 	struct pending_list *keys; /* those with a key, in chains by key_hash, the latest last */
 	size_t keys_mask;
@@ -27,6 +28,8 @@ struct inflight {
 
 void inflight_init(struct inflight *f, unsigned places); /* 1 … INFLIGHT_MAX */
 void inflight_fini(struct inflight *f);                  /* the pendings stay their owner's */
+/* Another number of places. What is on its way stays, even if that is more. */
+void inflight_set(struct inflight *f, unsigned places);
 
 static inline unsigned inflight_count(const struct inflight *f)
 {
@@ -35,7 +38,7 @@ static inline unsigned inflight_count(const struct inflight *f)
 
 static inline bool inflight_full(const struct inflight *f)
 {
-	return f->n_free == 0;
+	return inflight_count(f) >= f->limit;
 }
 
 void inflight_add(struct inflight *f, struct pending *p); /* sets p->wire_id; not when full */

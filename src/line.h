@@ -29,7 +29,7 @@ struct line_ops {
 struct line_reader {
 	const struct line_ops *ops;
 	void *owner;
-	size_t limit;    /* bytes of a line, its end not counted */
+	size_t limit;    /* bytes of a line, its end not counted; may change between calls */
 	struct buf kept; /* bytes received and not handed on */
 	size_t searched; /* of kept, how many are known to hold no LF */
 	bool skipping;   /* within a line that was too long */

@@ -245,17 +245,56 @@ int listener_new(struct event_base *base, const struct listener_settings *settin
 	return 0;
 }
 
-void listener_free(struct listener *l)
+static bool path_is_ours(const struct listener *l)
 {
 	struct stat st;
 
+	return lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino;
+}
+
+/* On the way it is open to those only whom both the former settings and the new ones let in. */
+int listener_set_access(struct listener *l, const struct listener_settings *s)
+{
+	struct stat st;
+	int err = lstat(l->path, &st) < 0 ? -errno : path_is_ours(l) ? 0 : -ESTALE;
+
+	if (err == 0 && (st.st_mode & 0777) == s->mode &&
+	    (s->group == (gid_t)-1 || s->group == st.st_gid))
+		return 0;
+	if (err == 0 && (chmod(l->path, st.st_mode & s->mode & 0707) < 0 ||
+			 (s->group != (gid_t)-1 && chown(l->path, (uid_t)-1, s->group) < 0) ||
+			 chmod(l->path, s->mode) < 0))
+		err = -errno;
+	if (err < 0)
+		log_error("%s: can't change its mode and group: %s", l->path, strerror(-err));
+	return err;
+}
+
+void listener_free(struct listener *l)
+{
 	if (!l)
 		return;
 	event_free(l->readable);
 	event_free(l->retry);
-	if (lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
+	if (path_is_ours(l))
 		unlink(l->path);
 	close(l->fd);
 	free(l->path);
 	free(l);
+}
+
+void listener_retire(struct listener *l)
+{
+	int client;
+
+	if (!l)
+		return;
+	if (path_is_ours(l)) /* nobody else comes */
+		unlink(l->path);
+	while ((client = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0 ||
+	       errno == EINTR || errno == ECONNABORTED) {
+		if (client >= 0)
+			l->accepted(l->owner, client);
+	}
+	listener_free(l);
 }

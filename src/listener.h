@@ -27,6 +27,9 @@ int listener_new(struct event_base *base, const struct listener_settings *settin
 		 listener_accepted *accepted, void *owner, struct stats *stats,
 		 struct listener **out);
 
+/* Mode and group of the socket that is there become these. 0, or -errno, which it has logged. */
+int listener_set_access(struct listener *l, const struct listener_settings *settings);
+
 /* No connection is accepted until listener_resume(); those who come wait in the backlog. */
 void listener_pause(struct listener *l, const char *why);
 
@@ -35,3 +38,6 @@ void listener_resume(struct listener *l);
 
 /* Closes the socket and removes its path, if that is still ours. */
 void listener_free(struct listener *l);
+
+/* The same, but whoever has connected is accepted before. NULL will do for both. */
+void listener_retire(struct listener *l);

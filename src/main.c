@@ -64,6 +64,7 @@ static const char help[] =
 	"              HPKV_BASE_URL   base URL, if the configuration names none\n"
 	"              HPKV_API_KEY    API key, if there is no key file\n"
 	"signals:      SIGTERM, SIGINT  answer what is in flight, then exit\n"
+	"              SIGHUP           read the configuration and the key again\n"
 	"exit status:  0 ended as asked, 1 failed, 2 wrong usage, 78 configuration wrong\n";
 
 struct command_line {
@@ -176,6 +177,7 @@ static int run(const struct command_line *line, struct config_environment *envir
 	}
 	struct daemon_options daemon = {
 		.config = config,
+		.source = source,
 		.level_forced = line->level_forced,
 		.level = line->level,
 	};

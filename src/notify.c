@@ -1,6 +1,9 @@
 #include "notify.h"
 
 #ifdef HAVE_SYSTEMD
+#include <inttypes.h>
+#include <time.h>
+
 #include <systemd/sd-daemon.h>
 
 void notify_ready(void)
@@ -11,6 +14,16 @@ void notify_ready(void)
 void notify_status(const char *text)
 {
 	sd_notifyf(0, "STATUS=%s", text);
+}
+
+/* The time tells the manager which signal this answers (Type=notify-reload). */
+void notify_reloading(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
+		   (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000);
 }
 
 void notify_stopping(void)
@@ -27,6 +40,10 @@ void notify_ready(void)
 void notify_status(const char *text)
 {
 	(void)text;
+}
+
+void notify_reloading(void)
+{
 }
 
 void notify_stopping(void)

@@ -17,6 +17,18 @@ void pace_init(struct pace *p, double limit, int64_t now)
 	*p = (struct pace){.limit = limit, .rate = limit, .tokens = 1, .at = now, .second = now};
 }
 
+void pace_set(struct pace *p, double limit, int64_t now, uint64_t cut)
+{
+	unsigned sent = p->sent, sent_before = p->sent_before;
+	int64_t second = p->second;
+
+	pace_init(p, limit, now);
+	p->sent = sent;
+	p->sent_before = sent_before;
+	p->second = second;
+	p->cut = cut;
+}
+
 /* The rate grows, if it was lowered, and tokens gather. */
 static void refill(struct pace *p, int64_t now)
 {

@@ -27,6 +27,10 @@ struct pace {
 
 void pace_init(struct pace *p, double limit, int64_t now);
 
+/* Another limit from now on: what was learnt is forgotten. cut: the last request that was sent; a
+ * refusal of it, or of one before it, says nothing of the new pace. */
+void pace_set(struct pace *p, double limit, int64_t now, uint64_t cut);
+
 /* May a request go now? */
 bool pace_allows(struct pace *p, int64_t now);
 

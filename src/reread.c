@@ -76,6 +76,11 @@ struct reread *reread_new(const struct reread_settings *settings, struct subs *s
 	return r;
 }
 
+void reread_set(struct reread *r, unsigned at_once)
+{
+	r->settings.at_once = at_once;
+}
+
 void reread_free(struct reread *r)
 {
 	buf_release(&r->scratch);

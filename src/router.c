@@ -523,6 +523,18 @@ void router_frame(struct router *r, const struct wire_frame *frame, int64_t now)
 		router_pump(r, now);
 }
 
+/* ---- new settings ---- */
+
+void router_set(struct router *r, const struct router_settings *settings, int64_t now)
+{
+	if (settings->rate_limit != r->settings.rate_limit)
+		pace_set(&r->pace, settings->rate_limit, now, r->inflight.sequence);
+	if (settings->max_in_flight != r->settings.max_in_flight)
+		inflight_set(&r->inflight, settings->max_in_flight);
+	r->settings = *settings;
+	router_pump(r, now);
+}
+
 /* ---- the connection comes and goes ---- */
 
 void router_up(struct router *r, uint32_t lane, int64_t now)

@@ -72,6 +72,8 @@ struct router_ops {
 struct router *router_new(const struct router_settings *settings, const struct router_ops *ops,
 			  void *owner, struct stats *stats, uint64_t hash_seed);
 void router_free(struct router *r); /* all peers have left */
+/* From now on; the deadlines of those who are there stay. */
+void router_set(struct router *r, const struct router_settings *settings, int64_t now);
 
 void router_join(struct router *r, struct peer *peer); /* out and number are set */
 /* What it has not sent is dropped; answers to what it has sent are for nobody. */

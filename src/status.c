@@ -47,7 +47,7 @@ static void add_upstream(cJSON *o, const struct status_source *s)
 
 	add_text(u, "state", upstream_state_name(state));
 	add_text(u, "auth", upstream_has_token(s->upstream) ? "token" : "apiKey");
-	add_text(u, "url", s->config->upstream.url.text);
+	add_text(u, "url", upstream_url(s->upstream));
 	add_number(u, "sinceMs", (double)upstream_since_ms(s->upstream));
 	add_number(u, "reconnects", (double)upstream_reconnects(s->upstream));
 	add_text(u, "lastError", upstream_last_error(s->upstream));

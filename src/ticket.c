@@ -317,6 +317,12 @@ struct ticket *ticket_new(struct event_base *base, const struct ticket_settings 
 	return t;
 }
 
+void ticket_set_times(struct ticket *t, int64_t timeout_ms, int64_t lifetime_ms)
+{
+	minter_set_timeout(t->minter, (int)timeout_ms);
+	t->lifetime_ms = lifetime_ms;
+}
+
 void ticket_free(struct ticket *t)
 {
 	ticket_cancel(t);

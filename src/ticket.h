@@ -57,6 +57,8 @@ struct ticket_ops {
 struct ticket *ticket_new(struct event_base *base, const struct ticket_settings *settings,
 			  const struct ticket_ops *ops, void *owner, struct stats *stats);
 void ticket_free(struct ticket *t);
+/* Of the requests for tokens, and of tokens, the one in force included. */
+void ticket_set_times(struct ticket *t, int64_t timeout_ms, int64_t lifetime_ms);
 
 /* Makes a list and has a token minted for it; answer() follows, never from within, unless
  * ticket_cancel() comes first. One at a time. */

@@ -586,6 +586,11 @@ struct minter *minter_new(struct event_base *base, const struct minter_config *c
 	return m;
 }
 
+void minter_set_timeout(struct minter *m, int timeout_ms)
+{
+	m->timeout_ms = timeout_ms;
+}
+
 void minter_free(struct minter *m)
 {
 	enter(m);

@@ -45,6 +45,7 @@ struct token_answer {
 typedef void token_done(void *owner, const struct token_answer *answer);
 
 struct minter *minter_new(struct event_base *base, const struct minter_config *config);
+void minter_set_timeout(struct minter *m, int timeout_ms); /* of requests from now on */
 void minter_free(struct minter *m); /* open requests end without a call; also from within done */
 
 /* Never calls done from within. After done was called the request is gone; before, token_cancel()

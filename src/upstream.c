@@ -42,6 +42,15 @@ _Static_assert(sizeof(state_names) / sizeof(state_names[0]) == UPSTREAM_STATE_N,
 
 TAILQ_HEAD(lane_list, lane);
 
+/* Where lanes lead to. New settings make another one; the former stays for the lanes that use it.
+ */
+struct place {
+	struct conn_place conn; /* its strings are ours */
+	char *shown, *host, *proxy_host;
+	unsigned lanes;               /* that lead there */
+	LIST_ENTRY(place) of_retired; /* upstream::retired, once nobody needs it */
+};
+
 /* What has become of the lane that is being made. */
 enum attempt {
 	ATTEMPT_NONE,
@@ -56,18 +65,22 @@ enum attempt {
 struct lane {
 	TAILQ_ENTRY(lane) of_left; /* upstream::left, once another has taken its place */
 	struct upstream *upstream;
+	struct place *place;
 	struct conn *conn;
 	uint32_t number;
-	bool token;    /* opened with one */
-	int64_t until; /* of an old one: it stays so long at least */
-	bool waits;    /* ... and until its requests are answered */
+	bool token;                   /* opened with one */
+	int64_t renew_at, expires_at; /* ... of clock_boot_ms(), once it counts */
+	int64_t until;                /* of an old one: it stays so long at least */
+	bool waits;                   /* ... and until its requests are answered */
 	bool closing;
 };
 
 struct upstream {
 	struct event_base *base;
-	struct conn_place place; /* its strings are ours */
-	char *host, *proxy_host, *key_hint;
+	struct place *place; /* that lanes are made for */
+	LIST_HEAD(, place) retired;
+	struct event *bury; /* frees them, from a fresh stack */
+	char *key_hint;
 	int64_t backoff_min_ms, backoff_max_ms, batch_ms;
 	const struct upstream_ops *ops;
 	void *owner;
@@ -228,21 +241,93 @@ static long retry_ms(const struct upstream *u)
 	return left > 0 ? (long)left : 0;
 }
 
+/* ---- places ---- */
+
+static void place_free(struct place *p)
+{
+	if (p->conn.links)
+		link_context_free(p->conn.links);
+	free(p->shown);
+	free(p->host);
+	free(p->proxy_host);
+	free(p);
+}
+
+/* NULL, with a reason, when the CA file can't be used. */
+static struct place *place_new(struct upstream *u, const struct upstream_settings *s,
+			       const char **why)
+{
+	struct link_context *links = link_context_new(u->base, s->ca_file, why);
+
+	if (!links)
+		return NULL;
+	struct place *p = mem_zalloc(sizeof(*p));
+	p->shown = mem_strdup(s->shown);
+	p->host = mem_strdup(s->host);
+	p->proxy_host = s->proxy_host ? mem_strdup(s->proxy_host) : NULL;
+	p->conn = (struct conn_place){
+		.base = u->base,
+		.links = links,
+		.host = p->host,
+		.port = s->port,
+		.tls = s->tls,
+		.proxy_host = p->proxy_host,
+		.proxy_port = s->proxy_port,
+		.connect_timeout_ms = (int)s->connect_timeout_ms,
+		.keepalive_ms = s->keepalive_ms,
+		.stats = u->stats,
+	};
+	return p;
+}
+
+/* Frees it, if nobody needs it any more: not at once, since the library that has just ended a
+ * connection may be among the callers. */
+static void retire_place(struct upstream *u, struct place *p)
+{
+	if (p == u->place || p->lanes)
+		return;
+	LIST_INSERT_HEAD(&u->retired, p, of_retired);
+	event_active(u->bury, EV_TIMEOUT, 1);
+}
+
+static void on_bury(evutil_socket_t fd, short what, void *arg)
+{
+	struct upstream *u = arg;
+	struct place *p;
+
+	(void)fd;
+	(void)what;
+	while ((p = LIST_FIRST(&u->retired))) {
+		LIST_REMOVE(p, of_retired);
+		place_free(p);
+	}
+}
+
 /* ---- lanes ---- */
 
 static struct lane *lane_new(struct upstream *u, const char *path, bool token)
 {
 	struct lane *l = mem_zalloc(sizeof(*l));
 
-	*l = (struct lane){.upstream = u, .number = ++u->last_number, .token = token};
-	l->conn = conn_new(&u->place, path, &conn_ops, l);
+	*l = (struct lane){
+		.upstream = u, .place = u->place, .number = ++u->last_number, .token = token};
+	l->place->lanes++;
+	l->conn = conn_new(&l->place->conn, path, &conn_ops, l);
 	return l;
 }
 
 static void lane_free(struct lane *l)
 {
 	conn_free(l->conn);
+	l->place->lanes--;
+	retire_place(l->upstream, l->place);
 	free(l);
+}
+
+/* Does it lead to where lanes are not made for any more? */
+static bool is_outdated(const struct upstream *u, const struct lane *l)
+{
+	return l->place != u->place;
 }
 
 /* ---- old lanes ---- */
@@ -441,9 +526,11 @@ static void connect_lane(struct upstream *u, const char *path, bool token)
 /* Is there a reason to replace the lane that counts? */
 static bool needs_another(const struct upstream *u)
 {
+	if (is_outdated(u, u->main))
+		return true;
 	if (!u->main->token)
 		return u->ops->wants(u->owner);
-	return u->ops->stale(u->owner) || clock_boot_ms() >= ticket_renew_at(u->ticket);
+	return u->ops->stale(u->owner) || clock_boot_ms() >= u->main->renew_at;
 }
 
 static void begin_attempt(struct upstream *u)
@@ -457,8 +544,8 @@ static void begin_attempt(struct upstream *u)
 	event_del(u->batch);
 	u->reused = u->fallback = false;
 	if (!u->main)
-		set_state(u, UPSTREAM_CONNECTING, u->host);
-	if (!u->main && !u->ops->wants(u->owner)) {
+		set_state(u, UPSTREAM_CONNECTING, u->place->host);
+	if (!u->ops->wants(u->owner) && (!u->main || is_outdated(u, u->main))) {
 		connect_lane(u, ticket_key_path(u->ticket), false);
 	} else if (path && !u->ops->stale(u->owner)) {
 		u->reused = true;
@@ -529,7 +616,7 @@ static void nothing_listed(struct upstream *u)
 		again_at_once(u);
 	} else if (u->ops->wants(u->owner)) {
 		no_token(u, &no_room);
-	} else if (!u->main || u->main->token) {
+	} else if (!u->main || u->main->token || is_outdated(u, u->main)) {
 		connect_lane(u, ticket_key_path(u->ticket), false);
 	} else {
 		u->ops->list_failed(u->owner);
@@ -587,15 +674,23 @@ static void on_renewal(void *owner)
 
 /* ---- taking over ---- */
 
+static void watch_token(struct upstream *u)
+{
+	u->main->renew_at = ticket_renew_at(u->ticket);
+	u->main->expires_at = ticket_expires_at(u->ticket);
+	alarm_set(u->renewal, u->main->renew_at);
+}
+
 /* What subscribers wait for: the lane that counts has its token, or needs none. */
 static void tell_subscribers(struct upstream *u)
 {
 	if (u->main->token) {
 		ticket_accept(u->ticket); /* nothing, if it is the one that was in force */
 		u->token_error[0] = '\0';
-		alarm_set(u->renewal, ticket_renew_at(u->ticket));
+		watch_token(u);
 		u->ops->live(u->owner);
 	} else if (!u->fallback) {
+		u->token_error[0] = '\0';
 		alarm_clear(u->renewal);
 		ticket_forget(u->ticket);
 		u->ops->without(u->owner);
@@ -611,7 +706,7 @@ static void become_main(struct upstream *u)
 	u->attempt = ATTEMPT_NONE;
 	u->opened++;
 	u->handover_failures = 0;
-	set_state(u, UPSTREAM_CONNECTED, u->host);
+	set_state(u, UPSTREAM_CONNECTED, u->main->place->host);
 	u->ops->up(u->owner, u->main->number);
 	tell_subscribers(u);
 	relay_move(&u->relay, false);
@@ -673,7 +768,7 @@ static void opened(struct upstream *u)
 	}
 	u->attempt = ATTEMPT_PROVING;
 	u->ping = conn_ping(u->next->conn);
-	start_timer(u->grace, u->place.keepalive_ms / 2);
+	start_timer(u->grace, u->place->conn.keepalive_ms / 2);
 }
 
 static void on_open(void *owner)
@@ -691,7 +786,7 @@ static void on_pong(void *owner, uint32_t number)
 	if (u->attempt == ATTEMPT_PROVING && l == u->next && number >= u->ping) {
 		u->attempt = ATTEMPT_CATCHING;
 		u->ping = conn_ping(u->main->conn);
-		start_timer(u->grace, u->place.keepalive_ms / 2);
+		start_timer(u->grace, u->place->conn.keepalive_ms / 2);
 	} else if (u->attempt == ATTEMPT_CATCHING && l == u->main && number >= u->ping) {
 		u->attempt = ATTEMPT_ALIGNING;
 		if (relay_aligned(&u->relay))
@@ -905,27 +1000,7 @@ void upstream_want(struct upstream *u)
 	start_timer(u->batch, u->batch_ms);
 }
 
-static void make_place(struct upstream *u, struct event_base *base,
-		       const struct upstream_settings *s, struct link_context *links)
-{
-	u->host = mem_strdup(s->host);
-	u->proxy_host = s->proxy_host ? mem_strdup(s->proxy_host) : NULL;
-	u->place = (struct conn_place){
-		.base = base,
-		.links = links,
-		.host = u->host,
-		.port = s->port,
-		.tls = s->tls,
-		.proxy_host = u->proxy_host,
-		.proxy_port = s->proxy_port,
-		.connect_timeout_ms = (int)s->connect_timeout_ms,
-		.keepalive_ms = s->keepalive_ms,
-		.stats = u->stats,
-	};
-}
-
-static void make_ticket(struct upstream *u, struct event_base *base,
-			const struct upstream_settings *s)
+static void make_ticket(struct upstream *u, const struct upstream_settings *s)
 {
 	struct ticket_settings settings = {
 		.minter = {.host = s->host,
@@ -942,11 +1017,23 @@ static void make_ticket(struct upstream *u, struct event_base *base,
 		.lifetime_ms = s->token_lifetime_ms,
 	};
 
-	u->ticket = ticket_new(base, &settings, &ticket_ops, u, u->stats);
+	u->ticket = ticket_new(u->base, &settings, &ticket_ops, u, u->stats);
+}
+
+static void take_times(struct upstream *u, const struct upstream_settings *s)
+{
+	u->place->conn.connect_timeout_ms = (int)s->connect_timeout_ms;
+	u->place->conn.keepalive_ms = s->keepalive_ms;
+	u->backoff_min_ms = s->backoff_min_ms;
+	u->backoff_max_ms = s->backoff_max_ms;
+	u->batch_ms = s->subscribe_batch_ms;
+	free(u->key_hint);
+	u->key_hint = mem_strdup(s->key_hint);
 }
 
 static void make_timers(struct upstream *u, struct event_base *base)
 {
+	u->bury = event_new(base, -1, 0, on_bury, u);
 	u->turn = event_new(base, -1, 0, on_turn, u);
 	u->retry = event_new(base, -1, 0, on_turn, u);
 	u->batch = event_new(base, -1, 0, on_turn, u);
@@ -959,39 +1046,71 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 			      const struct upstream_ops *ops, void *owner, struct stats *stats)
 {
 	const char *why = NULL;
-	struct link_context *links = link_context_new(base, settings->ca_file, &why);
 	struct upstream *u = mem_zalloc(sizeof(*u));
-	struct alarm *renewal = alarm_new(base, on_renewal, u);
 
-	if (!links || !renewal) {
-		log_error("upstream: %s", why ? why : strerror(errno));
-		if (links)
-			link_context_free(links);
-		if (renewal)
-			alarm_free(renewal);
-		free(u);
-		return NULL;
-	}
 	*u = (struct upstream){
 		.base = base,
-		.key_hint = mem_strdup(settings->key_hint),
-		.backoff_min_ms = settings->backoff_min_ms,
-		.backoff_max_ms = settings->backoff_max_ms,
-		.batch_ms = settings->subscribe_batch_ms,
 		.ops = ops,
 		.owner = owner,
 		.stats = stats,
 		.state = UPSTREAM_CONNECTING,
 		.since = clock_mono_ms(),
-		.renewal = renewal,
+		.renewal = alarm_new(base, on_renewal, u),
 	};
+	u->place = u->renewal ? place_new(u, settings, &why) : NULL;
+	if (!u->place) {
+		log_error("upstream: %s", why ? why : strerror(errno));
+		if (u->renewal)
+			alarm_free(u->renewal);
+		free(u);
+		return NULL;
+	}
 	TAILQ_INIT(&u->left);
+	LIST_INIT(&u->retired);
+	take_times(u, settings);
 	relay_init(&u->relay, settings->seed, &relay_ops, u);
-	make_place(u, base, settings, links);
-	make_ticket(u, base, settings);
+	make_ticket(u, settings);
 	make_timers(u, base);
 	again_at_once(u);
 	return u;
+}
+
+/* From now on lanes are made with this. What is under way with the former settings is given up. */
+static void change_place(struct upstream *u, struct place *place,
+			 const struct upstream_settings *settings)
+{
+	struct place *former = u->place;
+
+	if (u->attempt != ATTEMPT_NONE) {
+		drop_attempt(u);
+		u->ops->list_failed(u->owner);
+	}
+	u->place = place;
+	retire_place(u, former);
+	ticket_free(u->ticket);
+	make_ticket(u, settings);
+}
+
+int upstream_reload(struct upstream *u, const struct upstream_settings *settings, bool another)
+{
+	if (another) {
+		const char *why = NULL;
+		struct place *place = place_new(u, settings, &why);
+		if (!place) {
+			log_error("upstream: %s", why);
+			return -EINVAL;
+		}
+		change_place(u, place, settings);
+	}
+	take_times(u, settings);
+	ticket_set_times(u->ticket, settings->connect_timeout_ms, settings->token_lifetime_ms);
+	if (u->main && u->main->token && !is_outdated(u, u->main))
+		watch_token(u);
+	/* Whoever has changed something wants to see what comes of it. */
+	u->failures = u->handover_failures = 0;
+	event_del(u->retry);
+	again_at_once(u);
+	return 0;
 }
 
 void upstream_stop(struct upstream *u)
@@ -1033,16 +1152,16 @@ void upstream_free(struct upstream *u)
 		lane_free(l);
 	}
 	ticket_free(u->ticket);
-	link_context_free(u->place.links);
+	on_bury(-1, 0, u);
+	place_free(u->place);
 	alarm_free(u->renewal);
+	event_free(u->bury);
 	event_free(u->turn);
 	event_free(u->retry);
 	event_free(u->batch);
 	event_free(u->grace);
 	event_free(u->linger);
 	event_free(u->late_end);
-	free(u->host);
-	free(u->proxy_host);
 	free(u->key_hint);
 	free(u);
 }
@@ -1055,6 +1174,11 @@ enum upstream_state upstream_state(const struct upstream *u)
 bool upstream_has_token(const struct upstream *u)
 {
 	return u->main ? u->main->token : u->ops->wants(u->owner);
+}
+
+const char *upstream_url(const struct upstream *u)
+{
+	return u->main ? u->main->place->shown : u->place->shown;
 }
 
 int64_t upstream_since_ms(const struct upstream *u)
@@ -1083,7 +1207,7 @@ int64_t upstream_token_expires_ms(const struct upstream *u)
 
 	if (!u->main || !u->main->token)
 		return -1;
-	left = ticket_expires_at(u->ticket) - clock_boot_ms();
+	left = u->main->expires_at - clock_boot_ms();
 	return left > 0 ? left : 0;
 }
 

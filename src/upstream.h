@@ -46,7 +46,8 @@ enum upstream_state {
 struct upstream;
 
 struct upstream_settings {
-	const char *host; /* strings are copied */
+	const char *shown; /* the URL, for those who ask; strings are copied */
+	const char *host;
 	uint16_t port;
 	bool tls;
 	const char *path_prefix;
@@ -106,6 +107,12 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 			      const struct upstream_ops *ops, void *owner, struct stats *stats);
 void upstream_free(struct upstream *u);
 
+/* Other settings, all of them but the seed. another: they name another service, or another key or
+ * kind of token for it, so another lane takes over from the present one, which works on until that
+ * has succeeded; else they are only times. Whatever waits for its pause to end is tried at once.
+ * -EINVAL, logged, when they can't be used: then the former ones stay. */
+int upstream_reload(struct upstream *u, const struct upstream_settings *settings, bool another);
+
 void upstream_send(struct upstream *u, struct span head,
 		   struct span body); /* only between up and down */
 bool upstream_sendable(struct upstream *u);
@@ -124,7 +131,9 @@ bool upstream_closed(const struct upstream *u);
 /* What the status answer tells. */
 enum upstream_state upstream_state(const struct upstream *u);
 const char *upstream_state_name(enum upstream_state state);
-bool upstream_has_token(const struct upstream *u);   /* the lane that counts, or the one to come */
+bool upstream_has_token(const struct upstream *u); /* the lane that counts, or the one to come */
+const char *
+upstream_url(const struct upstream *u); /* of the lane that counts, or the one to come */
 int64_t upstream_since_ms(const struct upstream *u); /* how long in this state */
 uint64_t upstream_reconnects(const struct upstream *u);
 const char *upstream_last_error(const struct upstream *u); /* NULL: none so far */

@@ -347,6 +347,26 @@ class Daemon:
         if self.own_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    # -- new settings
+
+    def change(self, *, key=None, **settings):
+        """Writes them into its files; None: a setting is not there any more."""
+        self.key = key or self.key
+        self.settings = {name: value for name, value in (self.settings | settings).items() if value is not None}
+        self._write_files()
+
+    def reload(self, **settings):
+        """SIGHUP, and waits for what comes of it: were they taken over? Each reload is told by one line."""
+        self.change(**settings)
+        return self.hang_up()
+
+    def hang_up(self):
+        told = re.compile(rb"(new settings are in force|no setting has changed)|the new settings are not used")
+        before = len(told.findall(self.process.output))
+        self.process.signal(signal.SIGHUP)
+        eventually(lambda: len(told.findall(self.process.output)) > before, "an answer to SIGHUP")
+        return bool(told.findall(self.process.output)[-1])
+
     # -- talking to it
 
     def client(self, **options):

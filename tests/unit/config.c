@@ -376,6 +376,49 @@ static void values(void **state)
 	config_free(c);
 }
 
+/* Each row against the first: what differs, and whether that takes another connection. */
+static void what_a_reload_changes(void **state)
+{
+	static const struct {
+		const char *upstream, *rest, *key, *names;
+		bool another;
+	} rows[] = {
+		{"url=https://h\n", "", "key", "", false},
+		{"url=wss://h:443/ws\nrate_limit=0\n", "", "key", "", false},
+		{"url=https://h/p\n", "", "key", " [upstream] url", true},
+		{"url=https://h\n", "", "other", " [upstream] api_key_file", true},
+		{"url=https://h\naccess_pattern=a\n", "", "key", " [upstream] access_pattern",
+		 true},
+		{"url=https://h\nsubscribe_field=subscribeKeys\n", "", "key",
+		 " [upstream] subscribe_field", true},
+		{"url=https://h\nkeepalive=1s\nrate_limit=5\n",
+		 "[listen]\nmode=0600\ngroup=7\nmax_line=1K\nsocket=/s\n[log]\nlevel=error\n",
+		 "key",
+		 " [upstream] rate_limit, [upstream] keepalive, [listen] socket, [listen] mode,"
+		 " [listen] group, [listen] max_line, [log] level",
+		 false},
+	};
+	struct config *first = NULL;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct config *c;
+		struct buf text = {0}, names = {0};
+		write_file("api-key", (struct span){rows[i].key, strlen(rows[i].key)}, 0600);
+		buf_addf(&text, "[upstream]\n%s%s%c", rows[i].upstream, rows[i].rest, '\0');
+		assert_int_equal(load(buf_span(&text).p, NULL, &c), -1);
+		if (!first)
+			assert_int_equal(load(buf_span(&text).p, NULL, &first), -1);
+		assert_int_equal(config_compare(first, c, &names), rows[i].another);
+		buf_addf(&names, "%c", '\0');
+		assert_string_equal(buf_span(&names).p, rows[i].names);
+		buf_release(&names);
+		buf_release(&text);
+		config_free(c);
+	}
+	config_free(first);
+}
+
 static void numbers_refused(void **state)
 {
 	static const char *const rows[] = {
@@ -487,6 +530,7 @@ int main(void)
 		cmocka_unit_test(keys_that_are_no_files),
 		cmocka_unit_test(defaults),
 		cmocka_unit_test(values),
+		cmocka_unit_test(what_a_reload_changes),
 		cmocka_unit_test(numbers_refused),
 		cmocka_unit_test(faults_are_capped),
 		cmocka_unit_test(environment_is_taken_once),

@@ -254,6 +254,38 @@ static void places_are_bounded_and_come_back(void **state)
 	inflight_fini(&f);
 }
 
+static void places_may_become_more_and_fewer_while_they_are_in_use(void **state)
+{
+	enum { BEFORE = 20, MORE = 100, FEWER = 3, KEY = 7 };
+	struct pending *p[MORE];
+	struct inflight f;
+
+	(void)state;
+	inflight_init(&f, BEFORE);
+	for (int i = 0; i < BEFORE; i++)
+		inflight_add(&f, p[i] = pending_make(NULL, OP_GET, i % 2 ? KEY : 0));
+	assert_true(inflight_full(&f));
+	inflight_set(&f, MORE);
+	assert_int_equal(inflight_count(&f), BEFORE);
+	for (int i = BEFORE; i < MORE; i++) {
+		assert_false(inflight_full(&f));
+		inflight_add(&f, p[i] = pending_make(NULL, OP_GET, 0));
+	}
+	assert_true(inflight_full(&f));
+	assert_ptr_equal(inflight_last_of_key(&f, KEY), p[BEFORE - 1]);
+	inflight_set(&f, FEWER);
+	for (int i = 0; i < MORE; i++) {
+		assert_int_equal(inflight_full(&f), MORE - i >= FEWER);
+		assert_ptr_equal(inflight_find(&f, p[i]->wire_id), p[i]);
+		inflight_remove(&f, p[i], true);
+		free(p[i]);
+	}
+	assert_null(inflight_last_of_key(&f, KEY));
+	inflight_set(&f, MORE);
+	assert_int_equal(inflight_count(&f), 0);
+	inflight_fini(&f);
+}
+
 static void only_older_reads_of_the_same_key_are_overtaken(void **state)
 {
 	enum { KEY = 7, OTHER = 8, READS = 4 };
@@ -772,6 +804,29 @@ static void a_limit_is_what_a_refused_pace_comes_back_to(void **state)
 	assert_true(p.rate == 2);
 }
 
+static void another_limit_forgets_what_was_learnt(void **state)
+{
+	struct pace p;
+
+	(void)state;
+	pace_init(&p, 0, 0);
+	pace_spend(&p, 0);
+	pace_refused(&p, 0, 1, 1);
+	assert_true(pace_is_lowered(&p));
+	pace_set(&p, 100, 1000, 5);
+	assert_false(pace_is_lowered(&p));
+	assert_true(pace_allows(&p, 1000));
+	pace_spend(&p, 1000);
+	assert_false(pace_allows(&p, 1000));
+	assert_int_equal(pace_next(&p), 1011);
+	pace_refused(&p, 1000, 5, 6); /* one that was sent before */
+	assert_false(pace_is_lowered(&p));
+	pace_refused(&p, 1000, 6, 6);
+	assert_true(pace_is_lowered(&p));
+	pace_set(&p, 0, 1000, 6);
+	assert_true(pace_allows(&p, 1000));
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -784,6 +839,7 @@ int main(void)
 		cmocka_unit_test(ids_stay_in_53_bits_for_ever_and_requests_in_order),
 		cmocka_unit_test(an_id_whose_place_is_not_in_the_table_finds_nothing),
 		cmocka_unit_test(places_are_bounded_and_come_back),
+		cmocka_unit_test(places_may_become_more_and_fewer_while_they_are_in_use),
 		cmocka_unit_test(only_older_reads_of_the_same_key_are_overtaken),
 		cmocka_unit_test(keys_that_share_a_chain_do_not_overtake_each_other),
 		cmocka_unit_test(only_an_answered_read_overtakes_and_only_older_ones),
@@ -806,6 +862,7 @@ int main(void)
 		cmocka_unit_test(a_later_request_for_the_same_key_follows),
 		cmocka_unit_test(a_refused_pace_halves_and_recovers),
 		cmocka_unit_test(a_limit_is_what_a_refused_pace_comes_back_to),
+		cmocka_unit_test(another_limit_forgets_what_was_learnt),
 	};
 
 	return cmocka_run_group_tests_name("core", tests, NULL, NULL);

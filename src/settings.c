@@ -1,0 +1,79 @@
+#include "settings.h"
+
+enum {
+	WAITING_BYTES_MAX = 64 << 20,     /* memory of all requests that wait to be sent */
+	PEER_WAITING_BYTES_MAX = 1 << 20, /* of one client's; it is not read further beyond */
+	SUBS_MAX = 4 << 20,               /* subscriptions of all clients */
+	PEER_SUBS_MAX = 1 << 17,          /* of one */
+	TOPICS_MAX = 1 << 18,             /* different keys and patterns */
+	SUBS_BYTES_MAX = 1 << 30,         /* memory of all of them */
+	READS_SHARE = 4, /* of max_in_flight, the part that reading for subscribers may take */
+};
+
+struct client_settings settings_clients(const struct config *c)
+{
+	return (struct client_settings){
+		.max_clients = c->listen.max_clients,
+		.max_line = c->listen.max_line,
+		.output_soft = c->listen.output_soft,
+		.output_hard = c->listen.output_hard,
+	};
+}
+
+struct listener_settings settings_listener(const struct config *c)
+{
+	return (struct listener_settings){
+		.path = c->listen.socket,
+		.mode = c->listen.mode,
+		.group = c->listen.group,
+	};
+}
+
+struct router_settings settings_router(const struct config *c)
+{
+	return (struct router_settings){
+		.max_in_flight = c->upstream.max_in_flight,
+		.max_pipeline = c->listen.max_pipeline,
+		.request_timeout_ms = c->upstream.request_timeout_ms,
+		.rate_limit = c->upstream.rate_limit,
+		.max_waiting_bytes = WAITING_BYTES_MAX,
+		.max_peer_waiting_bytes = PEER_WAITING_BYTES_MAX,
+	};
+}
+
+struct feed_settings settings_feed(const struct config *c)
+{
+	return (struct feed_settings){
+		.output_soft = c->listen.output_soft,
+		.reads_at_once = 1 + (c->upstream.max_in_flight - 1) / READS_SHARE,
+		.max_subs = SUBS_MAX,
+		.max_peer_subs = PEER_SUBS_MAX,
+		.max_topics = TOPICS_MAX,
+		.max_bytes = SUBS_BYTES_MAX,
+	};
+}
+
+struct upstream_settings settings_upstream(const struct config *c, uint64_t seed)
+{
+	return (struct upstream_settings){
+		.shown = c->upstream.url.text,
+		.host = c->upstream.url.host,
+		.port = c->upstream.url.port,
+		.tls = c->upstream.url.tls,
+		.path_prefix = c->upstream.url.path_prefix,
+		.proxy_host = c->upstream.proxy.host,
+		.proxy_port = c->upstream.proxy.port,
+		.api_key = c->upstream.api_key,
+		.key_hint = "[upstream] api_key_file or HPKV_API_KEY",
+		.ca_file = c->upstream.ca_file,
+		.connect_timeout_ms = c->upstream.connect_timeout_ms,
+		.keepalive_ms = c->upstream.keepalive_ms,
+		.backoff_min_ms = c->upstream.backoff_min_ms,
+		.backoff_max_ms = c->upstream.backoff_max_ms,
+		.subscribe_fields = c->upstream.subscribe_fields,
+		.access_pattern = c->upstream.access_pattern,
+		.token_lifetime_ms = c->upstream.token_lifetime_ms,
+		.subscribe_batch_ms = c->upstream.subscribe_batch_ms,
+		.seed = seed,
+	};
+}

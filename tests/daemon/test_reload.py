@@ -1,0 +1,378 @@
+"""SIGHUP: new settings are taken over while clients and requests go on; wrong ones are not, none of them."""
+
+import grp
+import os
+import shutil
+import signal
+import stat
+
+from harness import (KEY, WITHHELD, Case, Client, Daemon, FakeService, Listener, Stream, certs, eventually,
+                     get, put, scene)
+
+OTHER_KEY = "an0th3r-k3y-th4t-must-stay-secret"
+
+
+def only(key, status=401):
+    """The upgrade of a service that knows this key, and the tokens that it has minted."""
+    return lambda event: None if f"apiKey={key}" in event.target or "token=" in event.target else (status, {}, b"no")
+
+
+def mint_for(key):
+    return lambda request: (f"token-{request.number}" if request.headers["x-api-key"] == key else (401, {}, b"no"))
+
+
+class Key(Case):
+    """Another key: another connection takes over, and nobody notices."""
+
+    @scene(service=WITHHELD)
+    def test_requests_on_their_way_are_answered(self, service, daemon, client):
+        client.send(put("k", "v", 1))
+        request = service.next_request()
+        self.assertTrue(daemon.reload(key=OTHER_KEY))
+        new = service.connection(2)
+        self.assertIn(OTHER_KEY, new.target)
+        eventually(lambda: daemon.stats()["upstream_handovers"] == 1, "the handover")
+        client.send(get("k2", 2))
+        self.assertIs(new, service.next_request().connection)
+        self.assertTrue(request.connection.open)
+        request.reply(code=200)
+        self.assertEqual({"code": 200, "messageId": 1}, client.answer())
+        request.connection.wait_gone()
+        self.assertEqual(1000, request.connection.close_code)
+        status = daemon.status()["upstream"]
+        self.assertEqual(("connected", 0), (status["state"], status["reconnects"]))
+
+    @scene()
+    def test_subscribers_read_an_unbroken_sequence(self, service, daemon, client):
+        client.subscribe(key="n", pattern="n*")
+        reader = Listener(client)
+        service.mint = mint_for(OTHER_KEY)
+        with Stream(service, "n") as stream:
+            stream.go_on()
+            daemon.reload(key=OTHER_KEY)
+            service.connection(3)
+            eventually(lambda: daemon.stats()["upstream_handovers"] == 2, "the handover")
+            stream.go_on()
+        service.all_told()
+        reader.wait(lambda lines: lines and lines[-1]["value"] == str(stream.n - 1), "the last change")
+        self.assertEqual([str(i) for i in range(stream.n)], reader.values("n"))
+        self.assertFalse([line for line in reader.lines if line["type"] != "notification"])
+        self.assertEqual(OTHER_KEY, service.token_requests[-1].headers["x-api-key"])
+
+    @scene(key=KEY)
+    def test_the_same_key_makes_no_connection(self, service, daemon, client):
+        daemon.reload(request_timeout="9s")
+        self.assertEqual(9000, daemon.status()["limits"]["requestTimeoutMs"])
+        self.assertEqual(200, client.ask(get("k"))["code"])
+        self.assertEqual(1, len(service.upgrades))
+
+    @scene()
+    def test_a_wrong_one_leaves_the_old_connection_alone(self, service, daemon, client):
+        service.upgrade = only(OTHER_KEY)
+        self.assertTrue(daemon.reload(key="a-wr0ng-k3y", backoff_max="1h"))
+        daemon.process.wait_output(rb"the service has refused the key from")
+        self.assertEqual(200, client.ask(get("k"))["code"])
+        status = daemon.status()["upstream"]
+        self.assertEqual(("connected", 0), (status["state"], status["reconnects"]))
+        self.assertIn("401", status["tokenError"])
+        daemon.reload(key=OTHER_KEY)
+        self.assertIn(OTHER_KEY, service.connection(2).target)
+        eventually(lambda: client.ask(get("k")) and service.next_request().connection is service.connection(2), "the new one")
+        self.assertIsNone(daemon.status()["upstream"]["tokenError"])
+
+    @scene(connected=False, service={"upgrade": only(OTHER_KEY)}, backoff_min="1h", backoff_max="1h")
+    def test_unauthorized_ends_at_once(self, service, daemon, client):
+        daemon.wait_state("unauthorized")
+        client.send(get("k", 1))
+        daemon.reload(key=OTHER_KEY)
+        self.assertEqual(200, client.answer()["code"])
+        daemon.wait_state("connected")
+
+    @scene(connected=False, service={"upgrade": only(OTHER_KEY)}, backoff_min="1h", backoff_max="1h")
+    def test_unauthorized_is_tried_again_with_the_same_key(self, service, daemon, client):
+        daemon.wait_state("unauthorized")
+        service.upgrade = None # now it is known there, too
+        daemon.hang_up()
+        daemon.wait_state("connected")
+
+    @scene(connected=False, service={"upgrade": lambda event: (500, {}, b"")}, backoff_min="1h", backoff_max="1h")
+    def test_a_pause_ends_at_once(self, service, daemon, client):
+        daemon.wait_state("backoff")
+        service.upgrade = None
+        daemon.hang_up()
+        daemon.wait_state("connected")
+
+    @scene()
+    def test_while_another_handover_is_made(self, service, daemon, client):
+        service.mint = lambda request: "never"
+        client.send({"op": "subscribe", "key": "k", "messageId": "s"})
+        service.wait_token_requests(1)
+        service.mint = mint_for(OTHER_KEY)
+        daemon.reload(key=OTHER_KEY)
+        self.assertEqual({"code": 200, "messageId": "s"}, client.answer())
+        service.publish("k", "v")
+        self.assertEqual(("k", "v"), client.change())
+        self.assertEqual([KEY, OTHER_KEY], [r.headers["x-api-key"] for r in service.token_requests])
+
+    @scene()
+    def test_again_and_again(self, service, daemon, client):
+        client.subscribe(key="n")
+        reader = Listener(client)
+        with Stream(service, "n") as stream:
+            for i in range(10):
+                daemon.reload(key=f"{OTHER_KEY}-{i}")
+                stream.go_on(10)
+            eventually(lambda: service.token_requests[-1].headers["x-api-key"] == f"{OTHER_KEY}-9", "the last key")
+            eventually(lambda: daemon.stats()["upstream_handovers"] >= 2, "a handover")
+            stream.go_on()
+        reader.wait(lambda lines: lines and lines[-1]["value"] == str(stream.n - 1), "the last change")
+        self.assertEqual([str(i) for i in range(stream.n)], reader.values("n"))
+
+    @scene()
+    def test_neither_key_is_shown(self, service, daemon, client):
+        daemon.reload(key=OTHER_KEY)
+        service.connection(2)
+        said = daemon.log() + str((daemon.status(), daemon.stats())).encode()
+        self.assertIn(b"[upstream] api_key_file", said)
+        self.assertNotIn(KEY.encode(), said)
+        self.assertNotIn(OTHER_KEY.encode(), said)
+
+
+class Address(Case):
+    @scene()
+    def test_another_url_takes_over(self, service, daemon, client):
+        client.subscribe(key="k")
+        with FakeService() as other:
+            daemon.reload(url=other.url)
+            other.connection(1)
+            eventually(lambda: daemon.status()["upstream"]["url"] == other.url, "the handover")
+            self.assertEqual(200, client.ask(get("k", "g"))["code"])
+            self.assertEqual("k", other.next_request().obj["key"])
+            other.publish("k", "v")
+            self.assertEqual(("k", "v"), client.change())
+            self.assertEqual(["k"], other.token_requests[0].list)
+            service.connection(2).wait_gone()
+            daemon.process.signal(signal.SIGTERM)
+            other.hang_up()
+
+    @scene()
+    def test_one_that_nobody_answers_at_leaves_the_old_alone(self, service, daemon, client):
+        daemon.reload(url="https://localhost:1")
+        eventually(lambda: daemon.status()["upstream"]["tokenError"], "what became of it")
+        self.assertEqual(200, client.ask(get("k"))["code"])
+        self.assertEqual(service.url, daemon.status()["upstream"]["url"])
+        daemon.reload(url=service.url)
+        service.connection(2)
+
+    @scene()
+    def test_another_certificate_authority(self, service, daemon, client):
+        """Under the same name; the old connection is judged no more, the new one by what the file holds by then."""
+        ca = daemon.folder + "/ca.pem"
+        shutil.copy(certs() + "/ca.pem", ca)
+        daemon.reload(ca_file=ca)
+        self.assertEqual(1, len(service.upgrades)) # the same authority
+        shutil.copy(certs() + "/other-ca.pem", ca)
+        daemon.reload()
+        eventually(lambda: "certificate" in str(daemon.status()["upstream"]["tokenError"]), "the refusal")
+        self.assertEqual(200, client.ask(get("k"))["code"])
+        shutil.copy(certs() + "/ca.pem", ca)
+        daemon.reload()
+        service.connection(2)
+
+    @scene()
+    def test_tokens_of_another_kind(self, service, daemon, client):
+        client.subscribe(key="k")
+        daemon.reload(access_pattern="^app:", subscribe_field="subscribePatterns")
+        request = service.wait_token_requests(2)
+        self.assertEqual({"subscribePatterns": ["k"], "accessPattern": "^app:"}, request.obj)
+
+    @scene(token_lifetime="2h")
+    def test_a_shorter_life_renews_the_token_at_once(self, service, daemon, client):
+        client.subscribe(key="k")
+        self.assertGreater(daemon.status()["upstream"]["tokenExpiresInMs"], 7_000_000)
+        daemon.reload(token_lifetime="1s")
+        service.wait_token_requests(2)
+
+
+class Wrong(Case):
+    """Nothing of it is taken over."""
+
+    def assert_refused(self, daemon, pattern, **settings):
+        before, log = daemon.status()["limits"], len(daemon.log())
+        self.assertFalse(daemon.reload(max_pipeline=7, **settings))
+        self.assertRegex(daemon.log()[log:].decode(), pattern)
+        self.assertEqual(before, daemon.status()["limits"])
+
+    @scene()
+    def test_settings(self, service, daemon, client):
+        self.assert_refused(daemon, r"hpkvd.conf:\d+: \[listen\] max_line: 'much' is not a size", max_line="much")
+        self.assert_refused(daemon, r"hpkvd.conf:\d+: \[upstream\] colour: there is no such setting", max_line=None, colour="red")
+        self.assertTrue(daemon.reload(colour=None))
+        self.assertEqual(7, daemon.status()["limits"]["maxPipeline"])
+        self.assertEqual(200, client.ask(get("k"))["code"])
+        self.assertEqual(1, len(service.upgrades))
+
+    @scene()
+    def test_no_file(self, service, daemon, client):
+        os.unlink(daemon.folder + "/hpkvd.conf")
+        self.assertFalse(daemon.hang_up())
+        self.assertIn(b"hpkvd.conf: cannot be read: No such file", daemon.log())
+        self.assertEqual(200, client.ask(get("k"))["code"])
+
+    @scene()
+    def test_a_key_that_others_can_read(self, service, daemon, client):
+        daemon.change(key=OTHER_KEY)
+        os.chmod(daemon.folder + "/api-key", 0o644)
+        self.assertFalse(daemon.hang_up())
+        self.assertEqual(200, client.ask(get("k"))["code"])
+        self.assertEqual(1, len(service.upgrades))
+
+    @scene()
+    def test_a_socket_that_another_daemon_has(self, service, daemon, client):
+        with Daemon(service) as other:
+            former = daemon.socket
+            self.assert_refused(daemon, "another daemon is listening there", socket=other.socket)
+            with other.client() as c:
+                self.assertEqual(other.pid, c.ask({"op": "status"})["pid"])
+            daemon.change(socket=former)
+
+    @scene()
+    def test_a_group_that_is_not_there(self, service, daemon, client):
+        self.assert_refused(daemon, r"\[listen\] group: there is no group 'nobodies'", group="nobodies")
+
+
+class Socket(Case):
+    @scene()
+    def test_it_moves(self, service, daemon, client):
+        """Who is connected stays; who has connected and was not seen yet is accepted."""
+        daemon.process.signal(signal.SIGSTOP)
+        waiting = daemon.client()
+        waiting.send({"op": "ping", "messageId": "waited"})
+        daemon.change(socket=daemon.folder + "/other")
+        daemon.process.signal(signal.SIGHUP)
+        daemon.process.signal(signal.SIGCONT)
+        self.assertEqual("waited", waiting.answer()["messageId"])
+        former, daemon.socket = daemon.socket, daemon.folder + "/other"
+        eventually(lambda: os.path.exists(daemon.socket) and not os.path.exists(former), "the move")
+        self.assertEqual(200, client.ask(get("k"))["code"])
+        self.assertEqual(3, daemon.status()["clients"])
+        waiting.close()
+
+    @scene(mode="0600")
+    def test_mode_and_group_change_in_place(self, service, daemon, client):
+        group = next((g.gr_gid for g in grp.getgrall() if g.gr_gid != os.getegid() and
+                      (os.geteuid() == 0 or g.gr_gid in os.getgroups())), None)
+        before = os.stat(daemon.socket)
+        self.assertEqual(0o600, stat.S_IMODE(before.st_mode))
+        daemon.reload(mode="0666", **({} if group is None else {"group": group}))
+        after = os.stat(daemon.socket)
+        self.assertEqual((0o666, before.st_ino), (stat.S_IMODE(after.st_mode), after.st_ino))
+        self.assertIn(after.st_gid, (group, before.st_gid) if group is None else (group,))
+
+
+class Limits(Case):
+    @scene()
+    def test_of_a_line(self, service, daemon, client):
+        line = {"op": "set", "key": "k", "value": "x" * 5000}
+        self.assertEqual(200, client.ask(line)["code"])
+        daemon.reload(max_line="4K")
+        self.assert_error(client.ask(line), 413, "too_large", "no")
+        daemon.reload(max_line="8K")
+        self.assertEqual(200, client.ask(line)["code"])
+
+    @scene(service=WITHHELD, max_in_flight=2)
+    def test_of_requests_in_flight(self, service, daemon, client):
+        client.send(*(get(f"k{i}", i) for i in range(600)))
+        first = service.next_requests(2)
+        client.barrier()
+        daemon.reload(max_in_flight=500)
+        more = service.next_requests(498)
+        daemon.reload(max_in_flight=1) # those on their way stay
+        for request in first + more[:-1]:
+            request.reply(code=200, value="v")
+        self.assertEqual(499, len(client.answers(499)))
+        self.assertTrue(service.no_more_requests())
+        more[-1].reply(code=200, value="v")
+        for _ in range(100):
+            service.next_request().reply(code=200, value="v")
+        self.assertEqual(101, len(client.answers(101)))
+        self.assertEqual(1, daemon.status()["limits"]["maxInFlight"])
+
+    @scene(service=WITHHELD, max_pipeline=10)
+    def test_of_a_clients_pipeline(self, service, daemon, client):
+        client.send(*(get(f"k{i}", i) for i in range(100)))
+        requests = service.next_requests(10)
+        daemon.reload(max_pipeline=200) # one that was held is read on
+        requests += service.next_requests(90)
+        for request in requests:
+            request.reply(code=200, value="v")
+        self.assertEqual(100, len(client.answers(100)))
+
+    @scene(connected=False, max_clients=3)
+    def test_of_clients(self, service, daemon, client):
+        with daemon.client() as second, daemon.client() as third:
+            second.barrier()
+            third.barrier()
+            daemon.change(max_clients=2)
+            daemon.hang_up()
+            client.barrier() # nobody is sent away
+            third.barrier()
+            with Client(daemon.socket) as fourth:
+                self.assert_error(fourth.answer(), 503, "too_many_clients", "no")
+            daemon.change(max_clients=4)
+            daemon.hang_up()
+            with daemon.client() as fourth:
+                fourth.barrier()
+
+    @scene(service=WITHHELD)
+    def test_of_time(self, service, daemon, client):
+        daemon.reload(request_timeout="50ms")
+        self.assert_error(client.ask(get("k")), 504, "timeout", "unknown")
+
+    @scene()
+    def test_of_the_rate(self, service, daemon, client):
+        self.assertIsNone(daemon.status()["upstream"]["pace"])
+        daemon.reload(rate_limit=10)
+        self.assertEqual(10, daemon.status()["upstream"]["pace"])
+        daemon.reload(rate_limit=0)
+        self.assertIsNone(daemon.status()["upstream"]["pace"])
+        client.send(*(get(f"k{i}", i) for i in range(500)))
+        self.assertEqual(500, len(client.answers(500)))
+
+    @scene(rate_limit=1)
+    def test_those_who_wait_go_at_the_new_rate(self, service, daemon, client):
+        client.send(*(get(f"k{i}", i, timeoutMs=600000) for i in range(500)))
+        daemon.wait_status(lambda s: s["upstream"]["queued"] > 400, "a queue")
+        daemon.reload(rate_limit=0)
+        self.assertEqual({200}, {a["code"] for a in client.answers(500)})
+
+    @scene(level="notice")
+    def test_of_the_log(self, service, daemon, client):
+        daemon.client().close()
+        client.barrier()
+        self.assertNotIn(b"debug: client", daemon.log())
+        daemon.reload(level="debug")
+        daemon.client().close()
+        daemon.process.wait_output(rb"debug: client")
+
+    @scene(level="notice", args=["--log-level", "debug"])
+    def test_the_command_line_beats_the_files_level(self, service, daemon, client):
+        daemon.reload(level="error")
+        daemon.client().close()
+        client.barrier()
+        log = len(daemon.log())
+        daemon.client().close()
+        eventually(lambda: b"debug: client" in daemon.log()[log:], "a line of debugging")
+
+
+class Stopping(Case):
+    @scene(service=WITHHELD)
+    def test_a_hangup_while_stopping_is_nothing(self, service, daemon, client):
+        client.send(put("k", "v", 1))
+        request = service.next_request()
+        daemon.process.signal(signal.SIGTERM)
+        daemon.process.wait_output(rb"signal 15: stopping")
+        daemon.process.signal(signal.SIGHUP)
+        request.reply(code=200)
+        self.assertEqual({"code": 200, "messageId": 1}, client.answer())
+        self.assertEqual(0, daemon.process.wait_exit())
