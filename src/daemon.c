@@ -563,7 +563,7 @@ static int move_listener(struct daemon *d, const struct config *config, struct l
 	struct listener *l;
 
 	*former = NULL;
-	if (strcmp(d->config->listen.socket, settings.path) == 0)
+	if (listener_is_at(d->listener, settings.path))
 		return listener_set_access(d->listener, &settings);
 	int err = listener_new(d->base, &settings, listener_brings, d, &d->stats, &l);
 	if (err == 0) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <event2/event.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "stats.h"
@@ -26,6 +27,9 @@ typedef void listener_accepted(void *owner, int fd);
 int listener_new(struct event_base *base, const struct listener_settings *settings,
 		 listener_accepted *accepted, void *owner, struct stats *stats,
 		 struct listener **out);
+
+/* Is the socket at this path, and ours? Somebody may have removed it. */
+bool listener_is_at(const struct listener *l, const char *path);
 
 /* Mode and group of the socket that is there become these. 0, or -errno, which it has logged. */
 int listener_set_access(struct listener *l, const struct listener_settings *settings);

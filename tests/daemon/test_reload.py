@@ -258,6 +258,14 @@ class Socket(Case):
         self.assertEqual(3, daemon.status()["clients"])
         waiting.close()
 
+    @scene()
+    def test_it_comes_back_when_somebody_has_removed_it(self, service, daemon, client):
+        os.unlink(daemon.socket)
+        self.assertTrue(daemon.hang_up())
+        with daemon.client() as other:
+            other.barrier()
+        client.barrier()
+
     @scene(mode="0600")
     def test_mode_and_group_change_in_place(self, service, daemon, client):
         group = next((g.gr_gid for g in grp.getgrall() if g.gr_gid != os.getegid() and
