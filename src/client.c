@@ -218,6 +218,20 @@ unsigned clients_count(const struct clients *cs)
 	return cs->n;
 }
 
+struct clients_sums clients_sum_up(const struct clients *cs)
+{
+	struct clients_sums sums = {0};
+	struct client *c;
+
+	TAILQ_FOREACH (c, &cs->all, of_set) {
+		sums.held += c->held;
+		sums.lagging += c->peer.lag != NULL;
+		sums.input_bytes += line_kept(&c->lines);
+		sums.output_bytes += peer_unread(&c->peer);
+	}
+	return sums;
+}
+
 /* ---- bytes in ---- */
 
 static bool may_read(struct client *c)

@@ -61,6 +61,15 @@ void clients_flush(struct clients *cs, struct peer *peer);
 
 unsigned clients_count(const struct clients *cs);
 
+/* A look at all of them. */
+struct clients_sums {
+	unsigned held;       /* not read further at present */
+	unsigned lagging;    /* have missed changes that they will be told the latest of */
+	size_t input_bytes;  /* received and not handed on */
+	size_t output_bytes; /* for them, and not taken yet */
+};
+struct clients_sums clients_sum_up(const struct clients *cs);
+
 /* Writes out what is there now, as far as the sockets take it. True when nothing is left to write.
  */
 bool clients_flush_all(struct clients *cs);

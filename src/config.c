@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -643,19 +644,25 @@ static void resolve_ca_file(struct loader *l)
 	free(path);
 }
 
+/* Can a socket be bound there? */
+static bool is_socket_path(struct loader *l, enum setting_id id, const char *path)
+{
+	size_t room = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
+	bool absolute = path[0] == '/' && path[strlen(path) - 1] != '/';
+
+	if (!absolute)
+		fault(l, id, "'%.*s' is not the absolute path of a socket", shown_length(path),
+		      path);
+	else if (strlen(path) > room)
+		fault(l, id, "is longer than %zu bytes, the most that a socket's path can have",
+		      room);
+	return !l->bad[id];
+}
+
 static void check_socket(struct loader *l)
 {
-	const char *path = l->draft->config.listen.socket;
-	size_t room = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
-
-	if (l->bad[SET_SOCKET])
-		return;
-	if (path[0] != '/' || path[strlen(path) - 1] == '/')
-		fault(l, SET_SOCKET, "'%.*s' is not the absolute path of a socket",
-		      shown_length(path), path);
-	else if (strlen(path) > room)
-		fault(l, SET_SOCKET,
-		      "is longer than %zu bytes, the most that a socket's path can have", room);
+	if (!l->bad[SET_SOCKET])
+		is_socket_path(l, SET_SOCKET, l->draft->config.listen.socket);
 }
 
 /* A name, or a number as chgrp(1) takes it. */
@@ -678,10 +685,47 @@ static void resolve_group(struct loader *l)
 		fault(l, SET_GROUP, "there is no group '%.*s'", shown_length(name), name);
 }
 
-static void check_metrics(struct loader *l)
+/* "HOST:PORT" of this machine alone: the numeric address, to be freed; NULL: it is no such thing.
+ * An IPv6 address stands in brackets. */
+static char *loopback_address(const char *text, uint16_t *port)
 {
-	if (!l->bad[SET_METRICS_LISTEN] && l->draft->metrics[0])
-		fault(l, SET_METRICS_LISTEN, "this version serves no metrics page: leave it empty");
+	const char *colon = strrchr(text, ':');
+	int64_t number;
+
+	if (!colon || colon == text || !parse_number(colon + 1, &kinds[COUNT], &number) ||
+	    number < 1 || number > UINT16_MAX)
+		return NULL;
+	bool brackets = text[0] == '[' && colon[-1] == ']';
+	char *host = mem_strndup(text + brackets, (size_t)(colon - text) - 2 * (size_t)brackets);
+	if (!url_is_loopback(host) || brackets != (strchr(host, ':') != NULL)) {
+		free(host);
+		return NULL;
+	}
+	*port = (uint16_t)number;
+	if (strcasecmp(host, "localhost") != 0)
+		return host;
+	free(host);
+	return mem_strdup("127.0.0.1");
+}
+
+static void resolve_metrics(struct loader *l)
+{
+	struct config *c = &l->draft->config;
+	const char *text = l->draft->metrics;
+
+	if (l->bad[SET_METRICS_LISTEN] || !text[0])
+		return;
+	if (text[0] == '/' && !is_socket_path(l, SET_METRICS_LISTEN, text))
+		return;
+	if (text[0] == '/' && strcmp(text, c->listen.socket) == 0)
+		fault(l, SET_METRICS_LISTEN, "is the same as [listen] socket");
+	else if (text[0] == '/')
+		c->metrics.path = mem_strdup(text);
+	else if (!(c->metrics.address = loopback_address(text, &c->metrics.port)))
+		fault(l, SET_METRICS_LISTEN,
+		      "'%.*s' is not 127.0.0.1:PORT, [::1]:PORT, localhost:PORT or the absolute "
+		      "path of a socket: the page is for this machine alone",
+		      shown_length(text), text);
 }
 
 /* ---- loading ---- */
@@ -703,8 +747,8 @@ int config_load(const struct config_source *source, struct config **out,
 		struct config_report *report)
 {
 	static void (*const steps[])(struct loader *) = {
-		set_defaults,    check_order,  resolve_url,   resolve_proxy, resolve_key,
-		resolve_ca_file, check_socket, resolve_group, check_metrics,
+		set_defaults,    check_order,  resolve_url,   resolve_proxy,   resolve_key,
+		resolve_ca_file, check_socket, resolve_group, resolve_metrics,
 	};
 	struct draft *draft = mem_zalloc(sizeof(*draft));
 	struct loader l = {.source = source, .draft = draft, .report = report};
@@ -744,6 +788,8 @@ void config_free(struct config *config)
 	free(config->upstream.ca_file);
 	free(config->upstream.access_pattern);
 	free(config->listen.socket);
+	free(config->metrics.path);
+	free(config->metrics.address);
 	free(config);
 }
 

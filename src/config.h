@@ -52,6 +52,11 @@ struct config {
 		size_t output_soft, output_hard; /* soft <= hard */
 	} listen;
 	struct {
+		char *path;    /* of a socket, as listen.socket; or NULL */
+		char *address; /* numeric, of this machine alone; both NULL: no page is served */
+		uint16_t port;
+	} metrics;
+	struct {
 		enum log_level level;
 	} log;
 };

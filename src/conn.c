@@ -299,6 +299,11 @@ bool conn_sendable(struct conn *c)
 	return !c->congested;
 }
 
+size_t conn_unsent(const struct conn *c)
+{
+	return c->open ? link_unsent(c->link) : 0;
+}
+
 uint32_t conn_ping(struct conn *c)
 {
 	c->place->stats->upstream_pings++;

@@ -66,6 +66,7 @@ int64_t conn_heard_ms(const struct conn *c);                        /* as conn_e
 void conn_send(struct conn *c, struct span head, struct span body); /* as link_send(), while open */
 /* Is there room for more? If not, drained() follows. */
 bool conn_sendable(struct conn *c);
-uint32_t conn_ping(struct conn *c); /* its number, for pong(); numbers grow */
+size_t conn_unsent(const struct conn *c); /* bytes that the kernel has not taken yet */
+uint32_t conn_ping(struct conn *c);       /* its number, for pong(); numbers grow */
 /* A close frame behind what is queued; ended() follows. Only while open. */
 void conn_close(struct conn *c, int code);

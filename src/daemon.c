@@ -18,6 +18,7 @@
 #include "feed.h"
 #include "listener.h"
 #include "mem.h"
+#include "metrics.h"
 #include "notify.h"
 #include "router.h"
 #include "settings.h"
@@ -37,7 +38,7 @@ struct daemon {
 	struct event_base *base;
 	struct config *config; /* owned */
 	struct daemon_options options;
-	int64_t started;
+	int64_t started, started_wall;
 	struct stats stats;
 	struct router *router;
 	struct feed *feed;
@@ -45,6 +46,7 @@ struct daemon {
 	struct clients *clients;
 	struct listener *listener;
 	struct upstream *upstream;
+	struct metrics *metrics; /* NULL: no page is served */
 	unsigned
 		clients_possible; /* within the limit of open files; may be less than max_clients */
 	struct event *deadline;   /* of the router's requests */
@@ -401,32 +403,44 @@ static const struct upstream_ops upstream_ops = {
 
 /* ---- status ---- */
 
-static void dispatch_wants_status(void *owner, struct buf *out)
+static struct status_source status_source(const struct daemon *d)
 {
-	struct daemon *d = owner;
-	struct status_source source = {
+	return (struct status_source){
 		.config = d->config,
 		.router = d->router,
 		.feed = d->feed,
 		.upstream = d->upstream,
 		.stats = &d->stats,
-		.clients = clients_count(d->clients),
+		.clients = d->clients,
 		.uptime_ms = clock_mono_ms() - d->started,
+		.started_wall_ms = d->started_wall,
 	};
+}
 
+static void dispatch_wants_status(void *owner, struct buf *out)
+{
+	struct status_source source = status_source(owner);
 	status_write(&source, out);
 }
 
 static void dispatch_wants_stats(void *owner, struct buf *out)
 {
-	struct daemon *d = owner;
-	status_write_stats(&d->stats, out);
+	struct status_source source = status_source(owner);
+	status_write_stats(&source, out);
 }
 
 static const struct dispatch_ops dispatch_ops = {
 	.status = dispatch_wants_status,
 	.stats = dispatch_wants_stats,
 };
+
+static void metrics_wants_page(void *owner, struct buf *out)
+{
+	struct status_source source = status_source(owner);
+	status_write_page(&source, out);
+}
+
+static const struct metrics_ops metrics_ops = {.page = metrics_wants_page};
 
 /* ---- the end ---- */
 
@@ -648,6 +662,23 @@ static void on_sighup(evutil_socket_t number, short what, void *arg)
 	upstream_changed(d);
 }
 
+/* Once all is there that the page tells of. */
+static int start_metrics(struct daemon *d)
+{
+	const struct config *c = d->config;
+	struct metrics_settings settings = {
+		.path = c->metrics.path,
+		.mode = c->listen.mode,
+		.group = c->listen.group,
+		.address = c->metrics.address,
+		.port = c->metrics.port,
+	};
+
+	if (!settings.path && !settings.address)
+		return 0;
+	return metrics_new(d->base, &settings, &metrics_ops, d, &d->metrics);
+}
+
 static struct event *on_signal(struct daemon *d, int number, event_callback_fn callback)
 {
 	struct event *e = evsignal_new(d->base, number, callback, d);
@@ -659,6 +690,7 @@ static struct event *on_signal(struct daemon *d, int number, event_callback_fn c
 static int start(struct daemon *d)
 {
 	d->started = clock_mono_ms();
+	d->started_wall = clock_wall_ms();
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN); /* until there is a loop to take it */
 	d->clients_possible = raise_descriptor_limit(d->config->listen.max_clients);
@@ -673,7 +705,7 @@ static int start(struct daemon *d)
 	d->sigint = on_signal(d, SIGINT, on_stop_signal);
 	d->sighup = on_signal(d, SIGHUP, on_sighup);
 	start_core(d);
-	if (start_local(d) < 0 || start_upstream(d) < 0)
+	if (start_local(d) < 0 || start_upstream(d) < 0 || start_metrics(d) < 0)
 		return -EINVAL;
 	return 0;
 }
@@ -697,6 +729,7 @@ static void block_signals(void)
 static void finish(struct daemon *d)
 {
 	block_signals();
+	metrics_free(d->metrics);
 	if (d->upstream)
 		upstream_free(d->upstream);
 	d->upstream = NULL;

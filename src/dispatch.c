@@ -20,6 +20,7 @@ static void refuse(struct dispatch *d, struct peer *peer, enum reply_error error
 		   const char *text)
 {
 	d->stats->requests_refused++;
+	stats_ended(d->stats, d->op, outcome_of(error));
 	reply_error(&d->scratch, error, id, text, -1);
 	say(d, peer, id);
 }
@@ -29,6 +30,7 @@ static void answer_with(struct dispatch *d, struct peer *peer, struct span id,
 {
 	struct buf object = {0};
 
+	stats_ended(d->stats, d->op, OUTCOME_OK); /* before, so that it is among what stats tells */
 	write(d->owner, &object);
 	reply_object(&d->scratch, buf_span(&object), id);
 	buf_release(&object);
@@ -43,7 +45,9 @@ void dispatch_line(struct dispatch *d, struct peer *peer, struct span line, int6
 	if (line.n == 0)
 		return;
 	d->stats->requests++;
-	if (request_parse(line, &request, &fault) < 0) {
+	int error = request_parse(line, &request, &fault);
+	d->op = request.op;
+	if (error < 0) {
 		refuse(d, peer, fault.error, fault.id, fault.text);
 		return;
 	}
@@ -60,9 +64,11 @@ void dispatch_line(struct dispatch *d, struct peer *peer, struct span line, int6
 		feed_subscribe(d->feed, peer, &request, now);
 		break;
 	case OP_UNSUBSCRIBE:
+		stats_ended(d->stats, d->op, OUTCOME_OK);
 		feed_unsubscribe(d->feed, peer, &request);
 		break;
 	case OP_PING:
+		stats_ended(d->stats, d->op, OUTCOME_OK);
 		reply_pong(&d->scratch, request.id);
 		say(d, peer, request.id);
 		break;
@@ -93,5 +99,6 @@ void dispatch_too_long(struct dispatch *d, struct peer *peer, struct span prefix
 		 max_line);
 	/* Whoever names its request early in the line learns which one was too long. */
 	struct span id = request_parse(prefix, &request, &fault) < 0 ? fault.id : request.id;
+	d->op = request.op;
 	refuse(d, peer, REPLY_TOO_LARGE, id, text);
 }

@@ -9,6 +9,7 @@
 
 #include "buf.h"
 #include "feed.h"
+#include "request.h"
 #include "router.h"
 #include "stats.h"
 
@@ -24,6 +25,7 @@ struct dispatch {
 	struct stats *stats;
 	const struct dispatch_ops *ops;
 	void *owner;
+	enum request_op op; /* of the line that is being handled; 0: not known */
 	struct buf scratch; /* own: lines under construction */
 };
 

@@ -753,6 +753,7 @@ struct feed_counts feed_counts(const struct feed *f)
 		.waiting = f->n_joins,
 		.left_out = f->live ? f->subs.left_out : 0,
 		.rereading = reread_waiting(f->reread),
+		.bytes = f->subs.bytes,
 		.live = f->live,
 	};
 }

@@ -105,6 +105,7 @@ struct feed_counts {
 	size_t waiting;   /* subscribe requests */
 	size_t left_out;  /* keys and patterns for which the token has no room */
 	size_t rereading; /* keys */
+	size_t bytes;     /* memory, about */
 	bool live;
 };
 struct feed_counts feed_counts(const struct feed *f);

@@ -3,162 +3,27 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
-#include <fcntl.h>
 
 #include "log.h"
 #include "mem.h"
+#include "socketpath.h"
 
 enum {
-	BACKLOG = 4096,
-	LOCK_TRIES = 200, /* for the folder, 10 ms apart */
 	ACCEPTS_MAX = 64, /* in one turn of the loop */
 	PAUSE_MS = 1000,  /* until accepting is tried again without a hint */
 };
 
 struct listener {
 	int fd;
-	char *path;
-	dev_t dev; /* of the path that we have made, to remove no other */
-	ino_t ino;
+	struct socketpath path;
 	struct event *readable, *retry;
 	bool paused;
 	listener_accepted *accepted;
 	void *owner;
 	struct stats *stats;
 };
-
-/* ---- the path ---- */
-
-/* 0: the path is free now. A socket on which nobody listens is what a killed daemon leaves behind.
- */
-static int clear_path(const struct sockaddr_un *at)
-{
-	struct stat st;
-	int err = 0;
-
-	if (lstat(at->sun_path, &st) < 0)
-		return errno == ENOENT ? 0 : -errno;
-	if (!S_ISSOCK(st.st_mode))
-		return -EEXIST;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	/* EAGAIN: its backlog is full, so somebody holds it. */
-	if (connect(fd, (const struct sockaddr *)at, sizeof(*at)) == 0 || errno == EAGAIN)
-		err = -EADDRINUSE;
-	else if (errno != ECONNREFUSED && errno != ENOENT)
-		err = -errno;
-	close(fd);
-	if (err == 0 && unlink(at->sun_path) < 0 && errno != ENOENT)
-		err = -errno;
-	if (err == 0)
-		log_notice("replaced %s, which a daemon that is gone had left", at->sun_path);
-	return err;
-}
-
-/* Whoever has the lock as we do holds it for microseconds, so it is waited for; but not for ever,
- * since anybody who may open the folder can hold it. */
-static int lock_soon(int fd)
-{
-	static const struct timespec pause = {0, 10000000};
-
-	for (int i = 0; i < LOCK_TRIES; i++) {
-		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-			return 0;
-		if (errno != EWOULDBLOCK && errno != EINTR)
-			return -errno;
-		nanosleep(&pause, NULL);
-	}
-	return -EBUSY;
-}
-
-/* Two daemons that start at once both find the stale socket: the lock lets one through at a time,
- * and it is held for as long as it takes to bind. It lies on the folder, so it leaves no file
- * behind. */
-static int lock_folder(const char *path)
-{
-	char *folder = mem_strdup(path), *slash = strrchr(folder, '/');
-
-	if (slash)
-		slash[slash == folder ? 1 : 0] = '\0';
-	int fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int err = fd < 0 ? -errno : 0;
-	free(folder);
-	if (err == 0 && (err = lock_soon(fd)) < 0)
-		close(fd);
-	return err < 0 ? err : fd;
-}
-
-/* Binds and listens. The mode is right before anybody can connect: the socket is made for its owner
- * alone, gets its group and then its mode, and only then listens. */
-static int bind_at(int fd, const struct sockaddr_un *at, const struct listener_settings *s)
-{
-	mode_t mask = umask(0177);
-	int err = bind(fd, (const struct sockaddr *)at, sizeof(*at)) < 0 ? -errno : 0;
-
-	umask(mask);
-	if (err < 0)
-		return err;
-	if ((s->group != (gid_t)-1 && chown(s->path, (uid_t)-1, s->group) < 0) ||
-	    chmod(s->path, s->mode) < 0 || listen(fd, BACKLOG) < 0) {
-		err = -errno;
-		unlink(s->path);
-	}
-	return err;
-}
-
-static int open_socket(const struct listener_settings *s)
-{
-	struct sockaddr_un at = {.sun_family = AF_UNIX};
-
-	if (strlen(s->path) >= sizeof(at.sun_path))
-		return -ENAMETOOLONG;
-	strcpy(at.sun_path, s->path);
-	int lock = lock_folder(s->path);
-	if (lock < 0)
-		return lock;
-	int fd = -1, err = clear_path(&at);
-	if (err == 0) {
-		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		err = fd < 0 ? -errno : bind_at(fd, &at, s);
-	}
-	close(lock);
-	if (err < 0 && fd >= 0)
-		close(fd);
-	return err < 0 ? err : fd;
-}
-
-static void explain(const char *path, int err)
-{
-	switch (-err) {
-	case EADDRINUSE:
-		log_error("%s: another daemon is listening there: stop it, or choose another "
-			  "[listen] socket",
-			  path);
-		break;
-	case EEXIST:
-		log_error("%s: there is something that is not a socket: remove it, or choose "
-			  "another [listen] socket",
-			  path);
-		break;
-	case EBUSY:
-		log_error("%s: its folder is locked by another process (flock)", path);
-		break;
-	case ENOENT:
-		log_error(
-			"%s: its folder does not exist: make it, or choose another [listen] socket",
-			path);
-		break;
-	default:
-		log_error("%s: can't listen there: %s", path, strerror(-err));
-	}
-}
 
 /* ---- accepting ---- */
 
@@ -221,20 +86,20 @@ int listener_new(struct event_base *base, const struct listener_settings *settin
 		 listener_accepted *accepted, void *owner, struct stats *stats,
 		 struct listener **out)
 {
-	struct stat st = {0};
-	int fd = open_socket(settings);
+	struct socketpath_settings at = {
+		.path = settings->path,
+		.mode = settings->mode,
+		.group = settings->group,
+		.setting = "[listen] socket",
+	};
+	struct socketpath path;
+	int fd = socketpath_open(&at, &path);
 
-	if (fd < 0) {
-		explain(settings->path, fd);
+	if (fd < 0)
 		return fd;
-	}
 	struct listener *l = mem_zalloc(sizeof(*l));
 	l->fd = fd;
-	l->path = mem_strdup(settings->path);
-	if (lstat(l->path, &st) == 0) {
-		l->dev = st.st_dev;
-		l->ino = st.st_ino;
-	}
+	l->path = path;
 	l->accepted = accepted;
 	l->owner = owner;
 	l->stats = stats;
@@ -245,34 +110,14 @@ int listener_new(struct event_base *base, const struct listener_settings *settin
 	return 0;
 }
 
-static bool path_is_ours(const struct listener *l)
-{
-	struct stat st;
-
-	return lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino;
-}
-
 bool listener_is_at(const struct listener *l, const char *path)
 {
-	return strcmp(l->path, path) == 0 && path_is_ours(l);
+	return socketpath_is(&l->path, path);
 }
 
-/* On the way it is open to those only whom both the former settings and the new ones let in. */
 int listener_set_access(struct listener *l, const struct listener_settings *s)
 {
-	struct stat st;
-	int err = lstat(l->path, &st) < 0 ? -errno : 0;
-
-	if (err == 0 && (st.st_mode & 0777) == s->mode &&
-	    (s->group == (gid_t)-1 || s->group == st.st_gid))
-		return 0;
-	if (err == 0 && (chmod(l->path, st.st_mode & s->mode & 0707) < 0 ||
-			 (s->group != (gid_t)-1 && chown(l->path, (uid_t)-1, s->group) < 0) ||
-			 chmod(l->path, s->mode) < 0))
-		err = -errno;
-	if (err < 0)
-		log_error("%s: can't change its mode and group: %s", l->path, strerror(-err));
-	return err;
+	return socketpath_set_access(&l->path, s->mode, s->group);
 }
 
 void listener_free(struct listener *l)
@@ -281,10 +126,8 @@ void listener_free(struct listener *l)
 		return;
 	event_free(l->readable);
 	event_free(l->retry);
-	if (path_is_ours(l))
-		unlink(l->path);
+	socketpath_remove(&l->path);
 	close(l->fd);
-	free(l->path);
 	free(l);
 }
 
@@ -294,8 +137,7 @@ void listener_retire(struct listener *l)
 
 	if (!l)
 		return;
-	if (path_is_ours(l)) /* nobody else comes */
-		unlink(l->path);
+	socketpath_remove(&l->path); /* nobody else comes */
 	while ((client = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0 ||
 	       errno == EINTR || errno == ECONNABORTED) {
 		if (client >= 0)

@@ -39,6 +39,7 @@ struct pending {
 			  NULL */
 
 	uint32_t lane;     /* router: the connection that it was sent on, while PENDING_SENT */
+	uint32_t since;    /* router: when it began to wait to be sent, or was sent; low bits */
 	uint64_t wire_id;  /* inflight: the id of its frame, while PENDING_SENT */
 	uint64_t sequence; /* inflight: later ones were sent later */
 	uint64_t key_hash; /* router: of peer and key together; 0 for operations without one key */

@@ -11,7 +11,8 @@
 #include "sched.h"
 
 enum {
-	OUTPUT_START = 4096,     /* bytes: room for a batch of answers without growing in steps */
+	OUTPUT_START = 4096, /* bytes: room for a batch of answers without growing in steps */
+	CODE_OK = 200,
 	CODE_RATE_LIMITED = 429, /* the one answer of the service that is not for the client */
 };
 
@@ -99,6 +100,21 @@ static void pending_free(struct router *r, struct pending *p)
 {
 	buf_release(&p->answer);
 	pool_put(&r->pool, p, p->size);
+}
+
+/* It waits from now on, or is on its way. */
+static void phase_begin(struct pending *p, int64_t now)
+{
+	p->since = (uint32_t)now;
+}
+
+/* How long it did so; the next phase begins. */
+static int64_t phase_end(struct pending *p, int64_t now)
+{
+	int64_t ms = (int32_t)((uint32_t)now - p->since);
+
+	phase_begin(p, now);
+	return ms;
 }
 
 /* Its one answer was handed on, or nobody is there to get it. */
@@ -207,10 +223,11 @@ static void keep_answer(struct pending *p)
 	p->peer->kept_bytes += buf_len(&p->answer);
 }
 
-static void answer_done(struct router *r, struct pending *p)
+static void answer_done(struct router *r, struct pending *p, enum request_outcome outcome)
 {
 	struct peer *peer = p->peer;
 
+	stats_ended(r->stats, p->op, outcome);
 	if (buf_len(&p->answer)) {
 		keep_answer(p);
 	} else {
@@ -220,6 +237,13 @@ static void answer_done(struct router *r, struct pending *p)
 		flush_ordered(r, peer);
 	}
 	r->ops->changed(r->owner, peer);
+}
+
+/* Its client has gone: there is no answer. */
+static void abandon(struct router *r, struct pending *p)
+{
+	stats_ended(r->stats, p->op, OUTCOME_ABANDONED);
+	pending_free(r, p);
 }
 
 /* A read of the daemon's own has ended. */
@@ -247,11 +271,11 @@ static void answer_error(struct router *r, struct pending *p, enum reply_error e
 	}
 	pending_leave_state(r, p, false);
 	if (!p->peer) {
-		pending_free(r, p);
+		abandon(r, p);
 		return;
 	}
 	reply_error(answer_begin(p), error, pending_id(p), text, retry_ms);
-	answer_done(r, p);
+	answer_done(r, p, outcome_of(error));
 }
 
 void router_say(struct router *r, struct peer *peer, struct span line, bool with_id)
@@ -307,7 +331,7 @@ void router_settle(struct router *r, struct pending *p)
 {
 	pending_leave_state(r, p, true);
 	reply_ok(answer_begin(p), pending_id(p));
-	answer_done(r, p);
+	answer_done(r, p, OUTCOME_OK);
 }
 
 void router_refuse(struct router *r, struct pending *p, enum reply_error error, const char *text,
@@ -345,6 +369,7 @@ static void send_now(struct router *r, struct pending *p, int64_t now)
 {
 	char head[WIRE_HEAD_MAX];
 
+	histogram_add(&r->stats->request_wait, phase_end(p, now));
 	p->state = PENDING_SENT;
 	p->lane = r->lane;
 	inflight_add(&r->inflight, p);
@@ -406,6 +431,7 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 	struct pending *p = remote_new(r, peer, request, request->id.n > 0);
 
 	p->key_hash = key_hash(r, peer, request);
+	phase_begin(p, now);
 	if (r->stopping) {
 		answer_error(r, p, REPLY_SHUTTING_DOWN, NULL, -1);
 		return;
@@ -435,6 +461,7 @@ void router_read(struct router *r, void *reading, const struct json_value *key, 
 	struct pending *p = remote_new(r, hurry ? &r->early : &r->late, &request, true);
 
 	p->reading = reading;
+	phase_begin(p, now);
 	watch_request(r, p, &request, now);
 	enqueue(r, p);
 	router_pump(r, now);
@@ -450,7 +477,7 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
 	}
 	pending_leave_state(r, p, true);
 	if (!p->peer) {
-		pending_free(r, p);
+		abandon(r, p);
 		return;
 	}
 	struct span id = pending_id(p);
@@ -459,7 +486,7 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
 	char *room = buf_room(out, out->p || most > OUTPUT_START ? most : OUTPUT_START);
 	buf_grew(out, wire_splice(frame, id, room));
 	r->stats->requests_answered++;
-	answer_done(r, p);
+	answer_done(r, p, frame->code == CODE_OK ? OUTCOME_OK : OUTCOME_SERVICE_ERROR);
 }
 
 /* The service has refused it because of its rate limit, so it was not executed: it waits for
@@ -483,6 +510,7 @@ static void refused(struct router *r, struct pending *p, int64_t now)
 	}
 	land(r, p, false);
 	p->state = PENDING_WAITING;
+	phase_begin(p, now);
 	p->refused = true;
 	sched_add_again(&r->sched, p);
 }
@@ -490,6 +518,7 @@ static void refused(struct router *r, struct pending *p, int64_t now)
 static void answered(struct router *r, struct pending *p, const struct wire_frame *frame,
 		     int64_t now)
 {
+	histogram_add(&r->stats->request_service, phase_end(p, now));
 	if (frame->code == CODE_RATE_LIMITED)
 		refused(r, p, now);
 	else
@@ -589,10 +618,11 @@ static struct pending **sent_on(const struct router *r, uint32_t lane, size_t *n
 	return sent;
 }
 
-static void wait_again(struct router *r, struct pending *p)
+static void wait_again(struct router *r, struct pending *p, int64_t now)
 {
 	land(r, p, false);
 	p->state = PENDING_WAITING;
+	phase_begin(p, now);
 	p->sent_before = true;
 	sched_add_again(&r->sched, p);
 	r->stats->requests_resent++;
@@ -617,7 +647,7 @@ void router_down(struct router *r, uint32_t lane, int64_t now)
 		r->up = false;
 	for (size_t i = 0; i < n; i++) {
 		if (sent[i] && may_resend(r, sent[i])) {
-			wait_again(r, sent[i]);
+			wait_again(r, sent[i], now);
 			sent[i] = NULL;
 		}
 	}
@@ -727,8 +757,12 @@ void router_leave(struct router *r, struct peer *peer, int64_t now)
 			r->stats->requests_abandoned++;
 		if (p->state == PENDING_HELD)
 			r->ops->held_over(r->owner, p);
+		bool answered = p->state == PENDING_ANSWERED;
 		pending_leave_state(r, p, false);
-		pending_free(r, p);
+		if (answered)
+			pending_free(r, p);
+		else
+			abandon(r, p);
 	}
 }
 
@@ -795,6 +829,11 @@ unsigned router_in_flight(const struct router *r)
 size_t router_waiting(const struct router *r)
 {
 	return r->sched.n;
+}
+
+size_t router_waiting_bytes(const struct router *r)
+{
+	return r->sched.bytes;
 }
 
 double router_pace(const struct router *r)

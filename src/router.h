@@ -133,3 +133,4 @@ int64_t router_pace_wait_ms(const struct router *r);
 
 unsigned router_in_flight(const struct router *r);
 size_t router_waiting(const struct router *r);
+size_t router_waiting_bytes(const struct router *r); /* their memory */

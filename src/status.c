@@ -1,5 +1,6 @@
 #include "status.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -7,6 +8,8 @@
 #include <cjson/cJSON.h>
 
 #include "mem.h"
+#include "page.h"
+#include "process.h"
 
 static void add_number(cJSON *o, const char *name, double value)
 {
@@ -110,20 +113,93 @@ void status_write(const struct status_source *s, struct buf *out)
 	add_number(o, "pid", getpid());
 	add_number(o, "uptimeMs", (double)s->uptime_ms);
 	add_upstream(o, s);
-	add_number(o, "clients", s->clients);
+	add_number(o, "clients", clients_count(s->clients));
 	add_subscriptions(o, s);
 	add_limits(o, s->config);
 	print(o, out);
 }
 
-void status_write_stats(const struct stats *stats, struct buf *out)
-{
-	cJSON *o = cJSON_CreateObject(), *flat;
-	struct stats_row row;
+/* ---- figures ---- */
 
-	add_number(o, "code", 200);
-	flat = cJSON_AddObjectToObject(o, "stats");
-	for (unsigned i = 0; stats_row(stats, i, &row); i++)
-		add_number(flat, row.name, (double)row.value);
-	print(o, out);
+static double seconds(int64_t ms)
+{
+	return ms < 0 ? NAN : (double)ms / 1000;
+}
+
+static void look_at_upstream(const struct status_source *s, struct stats_gauges *g)
+{
+	static const char *states[UPSTREAM_STATE_N];
+	double pace = router_pace(s->router);
+
+	for (unsigned i = 0; i < UPSTREAM_STATE_N; i++)
+		states[i] = upstream_state_name((enum upstream_state)i);
+	g->states = states;
+	g->n_states = UPSTREAM_STATE_N;
+	g->state = upstream_state(s->upstream);
+	g->upstream_state_seconds = seconds(upstream_since_ms(s->upstream));
+	g->upstream_reconnects_total = (double)upstream_reconnects(s->upstream);
+	g->upstream_token_expiry_seconds = seconds(upstream_token_expires_ms(s->upstream));
+	g->upstream_output_bytes = (double)upstream_unsent(s->upstream);
+	g->upstream_pace_requests_per_second = pace > 0 ? pace : NAN;
+}
+
+static void look_at_requests(const struct status_source *s, struct stats_gauges *g)
+{
+	g->requests_waiting = (double)router_waiting(s->router);
+	g->requests_waiting_bytes = (double)router_waiting_bytes(s->router);
+	g->requests_in_flight = router_in_flight(s->router);
+	g->requests_in_flight_max = s->config->upstream.max_in_flight;
+}
+
+static void look_at_clients(const struct status_source *s, struct stats_gauges *g)
+{
+	struct clients_sums sums = clients_sum_up(s->clients);
+
+	g->clients = clients_count(s->clients);
+	g->clients_max = s->config->listen.max_clients;
+	g->clients_held = sums.held;
+	g->clients_lagging = sums.lagging;
+	g->client_input_bytes = (double)sums.input_bytes;
+	g->client_output_bytes = (double)sums.output_bytes;
+}
+
+static void look_at_subscriptions(const struct status_source *s, struct stats_gauges *g)
+{
+	struct feed_counts n = feed_counts(s->feed);
+
+	g->subscriptions = (double)n.subscriptions;
+	g->subscriptions_bytes = (double)n.bytes;
+	g->subscriptions_live = n.live;
+	g->subscription_keys = (double)n.keys;
+	g->subscription_patterns = (double)n.patterns;
+	g->subscriptions_left_out = (double)n.left_out;
+	g->subscribes_waiting = (double)n.waiting;
+	g->rereads_waiting = (double)n.rereading;
+}
+
+static void look_around(const struct status_source *s, struct stats_gauges *g)
+{
+	look_at_upstream(s, g);
+	look_at_requests(s, g);
+	look_at_clients(s, g);
+	look_at_subscriptions(s, g);
+	process_figures(s->started_wall_ms, g);
+}
+
+void status_write_stats(const struct status_source *s, struct buf *out)
+{
+	struct stats_gauges gauges;
+
+	look_around(s, &gauges);
+	buf_addf(out, "{\"code\":200,\"stats\":");
+	page_write_json(s->stats, &gauges, out);
+	buf_addf(out, "}");
+}
+
+void status_write_page(const struct status_source *s, struct buf *out)
+{
+	struct stats_gauges gauges;
+
+	look_around(s, &gauges);
+	page_write(s->stats, &gauges, out);
 }

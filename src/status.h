@@ -1,12 +1,14 @@
-/* status.h - the answers to status and stats: what the daemon is doing, and what it has counted.
+/* status.h - the answers to status and stats, and the metrics page: what the daemon is doing, and
+ * what it has counted.
  *
- * Cold, so cJSON writes them. The names are the local protocol's; no secret has a place among them.
- */
+ * Cold, so cJSON writes the status. Its names are the local protocol's, those of the figures are in
+ * stats.h; no secret has a place among them. */
 #pragma once
 
 #include <stdint.h>
 
 #include "buf.h"
+#include "client.h"
 #include "config.h"
 #include "feed.h"
 #include "router.h"
@@ -19,10 +21,13 @@ struct status_source {
 	const struct feed *feed;
 	const struct upstream *upstream;
 	const struct stats *stats;
-	unsigned clients;
+	const struct clients *clients;
 	int64_t uptime_ms;
+	int64_t started_wall_ms;
 };
 
 /* Each appends one JSON object on one line, without a line end. */
 void status_write(const struct status_source *s, struct buf *out);
-void status_write_stats(const struct stats *stats, struct buf *out);
+void status_write_stats(const struct status_source *s, struct buf *out);
+/* Appends the page that says the same (page.h). */
+void status_write_page(const struct status_source *s, struct buf *out);

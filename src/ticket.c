@@ -107,6 +107,7 @@ void ticket_accept(struct ticket *t)
 {
 	if (!t->new_path)
 		return;
+	t->stats->token_renewals += t->path && clock_boot_ms() >= ticket_renew_at(t);
 	wipe(&t->path);
 	t->path = t->new_path;
 	t->new_path = NULL;

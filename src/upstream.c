@@ -1211,6 +1211,11 @@ int64_t upstream_token_expires_ms(const struct upstream *u)
 	return left > 0 ? left : 0;
 }
 
+size_t upstream_unsent(const struct upstream *u)
+{
+	return u->main ? conn_unsent(u->main->conn) : 0;
+}
+
 long upstream_retry_ms(const struct upstream *u)
 {
 	if (u->state != UPSTREAM_BACKOFF && u->state != UPSTREAM_UNAUTHORIZED)

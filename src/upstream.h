@@ -140,5 +140,6 @@ const char *upstream_last_error(const struct upstream *u); /* NULL: none so far 
 const char *
 upstream_token_error(const struct upstream *u); /* why there is no newer token; or NULL */
 int64_t upstream_token_expires_ms(const struct upstream *u); /* from now; -1: no token */
+size_t upstream_unsent(const struct upstream *u); /* bytes that the kernel has not taken yet */
 long upstream_retry_ms(
 	const struct upstream *u); /* until the next attempt to connect; -1: can't tell */

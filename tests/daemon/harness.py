@@ -228,7 +228,7 @@ class Sandbox:
 
 
 SECTION = dict.fromkeys(("socket", "mode", "group", "max_clients", "max_line", "max_pipeline", "output_soft",
-                         "output_hard"), "listen") | {"level": "log"}
+                         "output_hard"), "listen") | {"level": "log", "listen": "metrics"}
 
 
 class Daemon:

@@ -152,7 +152,12 @@ class Values(ConfigTest):
         ("listen", "max_clients", "many", "is not a whole number"),
         ("listen", "max_pipeline", "0", "must be 1 to 1000000"),
         ("listen", "output_hard", "1T", "is not a size"),
-        ("metrics", "listen", "127.0.0.1:9464", "serves no metrics page"),
+        *(("metrics", "listen", value, "is not 127.0.0.1:PORT") for value in (
+            "9464", ":9464", "0.0.0.0:9464", "[::]:9464", "192.0.2.1:9464", "example.com:9464", "127.0.0.1", "127.0.0.1:0",
+            "127.0.0.1:65536", "127.0.0.1:x", "::1:9464", "[::1:9464", "[127.0.0.1]:9464", "[]:1", "]:1", "metrics.sock")),
+        ("metrics", "listen", "/run/", "is not the absolute path"),
+        ("metrics", "listen", "/" + "x" * 107, "longer than 107 bytes"),
+        ("metrics", "listen", "/run/hpkvd/hpkvd.sock", "is the same as [listen] socket"),
         ("log", "level", "loud", "is not a level: error warning notice info debug"),
     ]
 
@@ -181,7 +186,10 @@ class Values(ConfigTest):
         for section in ("access", "access web", "access  x"):
             r = self.check(URL + f"[{section}]\nread = app:*\n")
             self.assert_wrong(r, (self.at(3, f"[{section}]: "), "no access rules"))
-        self.assert_ok(self.check(URL + "[metrics]\nlisten =\n"))
+
+    def test_metrics(self):
+        for value in ("", "127.0.0.1:9464", "127.9.9.9:1", "[::1]:65535", "localhost:9464", "LocalHost:1", "/run/m.sock"):
+            self.assert_ok(self.check(URL + f"[metrics]\nlisten = {value}\n"))
 
     def test_an_indented_line_is_a_line(self):
         self.assert_wrong(self.check(URL + "ca_file =\n  /etc/x.pem\n"), (self.at(4, "the line "), "name = value"))

@@ -334,6 +334,8 @@ static void defaults(void **state)
 	assert_int_equal(c->listen.max_pipeline, 1024);
 	assert_int_equal(c->listen.output_soft, 256 * 1024);
 	assert_int_equal(c->listen.output_hard, 8 * 1024 * 1024);
+	assert_null(c->metrics.path);
+	assert_null(c->metrics.address);
 	assert_int_equal(c->log.level, LOG_LEVEL_INFO);
 	config_free(c);
 }
@@ -351,7 +353,8 @@ static void values(void **state)
 		     "backoff_max=2s\ntoken_lifetime=168h\nsubscribe_batch=0\n"
 		     "[listen]\nsocket=/tmp/"
 		     "s\nmode=777\ngroup=12345678\nmax_clients=1\nmax_line=1K\n"
-		     "max_pipeline=1\noutput_soft=4096\noutput_hard=1M\n[metrics]\nlisten=\n"
+		     "max_pipeline=1\noutput_soft=4096\noutput_hard=1M\n[metrics]\nlisten=[::1]:"
+		     "9464\n"
 		     "[log]\nlevel=debug\n",
 		     NULL, &c),
 		-1);
@@ -372,6 +375,9 @@ static void values(void **state)
 	assert_int_equal(c->listen.max_line, 1024);
 	assert_int_equal(c->listen.output_soft, 4096);
 	assert_int_equal(c->listen.output_hard, 1024 * 1024);
+	assert_string_equal(c->metrics.address, "::1");
+	assert_int_equal(c->metrics.port, 9464);
+	assert_null(c->metrics.path);
 	assert_int_equal(c->log.level, LOG_LEVEL_DEBUG);
 	config_free(c);
 }
@@ -417,6 +423,33 @@ static void what_a_reload_changes(void **state)
 		config_free(c);
 	}
 	config_free(first);
+}
+
+static void check_metrics(const char *value, const char *address, const char *path)
+{
+	char file[200];
+	struct config *c;
+
+	snprintf(file, sizeof(file), "[upstream]\nurl=https://h\n[metrics]\nlisten=%s\n", value);
+	assert_int_equal(load(file, NULL, &c), -1);
+	if (address)
+		assert_string_equal(c->metrics.address, address);
+	else
+		assert_null(c->metrics.address);
+	if (path)
+		assert_string_equal(c->metrics.path, path);
+	else
+		assert_null(c->metrics.path);
+	config_free(c);
+}
+
+static void where_metrics_are_served(void **state)
+{
+	(void)state;
+	check_metrics("", NULL, NULL);
+	check_metrics("localhost:9464", "127.0.0.1", NULL);
+	check_metrics("127.1.2.3:1", "127.1.2.3", NULL);
+	check_metrics("/run/m.sock", NULL, "/run/m.sock");
 }
 
 static void numbers_refused(void **state)
@@ -531,6 +564,7 @@ int main(void)
 		cmocka_unit_test(defaults),
 		cmocka_unit_test(values),
 		cmocka_unit_test(what_a_reload_changes),
+		cmocka_unit_test(where_metrics_are_served),
 		cmocka_unit_test(numbers_refused),
 		cmocka_unit_test(faults_are_capped),
 		cmocka_unit_test(environment_is_taken_once),

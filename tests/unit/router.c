@@ -1908,6 +1908,94 @@ static void a_read_comes_back_when_the_router_ends(void **state)
 	free(w);
 }
 
+/* ---- figures ---- */
+
+static uint64_t ended(const struct world *w, enum request_op op, enum request_outcome outcome)
+{
+	return w->stats.ended[op][outcome];
+}
+
+static void each_request_ends_once(void **state)
+{
+	struct router_settings settings = usual;
+	struct world *w;
+	uint64_t all = 0;
+
+	(void)state;
+	settings.max_in_flight = 3;
+	w = world_with(&settings);
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	answer(w, 0, "1");
+	ask(w, 0, "{\"op\":\"delete\",\"key\":\"a\",\"messageId\":2}", 0);
+	char text[100];
+	snprintf(text, sizeof(text), "{\"code\":404,\"messageId\":%llu}", sent_id(w, 1));
+	service_says(w, text, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"timeoutMs\":5}", 0);
+	router_expire(w->router, 5);
+	ask(w, 1, "{\"op\":\"patch\",\"key\":\"b\",\"value\":\"1\"}", 5);  /* its client leaves */
+	ask(w, 0, "{\"op\":\"increment\",\"key\":\"c\"}", 5);              /* lost */
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"e\",\"messageId\":3}", 5);    /* answered late */
+	ask(w, 1, "{\"op\":\"range\",\"key\":\"d\",\"endKey\":\"e\"}", 5); /* waits, and leaves */
+	router_leave(w->router, &w->peer[1], 5);
+	router_join(w->router, &w->peer[1]);
+	answer(w, 3, "for nobody");
+	router_down(w->router, LANE, 6);
+	router_expire(w->router, 2000);
+	for (unsigned op = 0; op < OP_N; op++) {
+		for (unsigned outcome = 0; outcome < OUTCOME_N; outcome++)
+			all += w->stats.ended[op][outcome];
+	}
+	assert_int_equal(ended(w, OP_GET, OUTCOME_OK), 1);
+	assert_int_equal(ended(w, OP_DELETE, OUTCOME_SERVICE_ERROR), 1);
+	assert_int_equal(ended(w, OP_SET, outcome_of(REPLY_TIMEOUT)), 1);
+	assert_int_equal(ended(w, OP_PATCH, OUTCOME_ABANDONED), 1);
+	assert_int_equal(ended(w, OP_INCREMENT, outcome_of(REPLY_OUTCOME_UNKNOWN)), 1);
+	assert_int_equal(ended(w, OP_GET, outcome_of(REPLY_OUTCOME_UNKNOWN)), 1);
+	assert_int_equal(ended(w, OP_RANGE, OUTCOME_ABANDONED), 1);
+	assert_int_equal(all, 7);
+	world_free(w);
+}
+
+static void waiting_here_and_waiting_for_the_service_are_two_things(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+	char text[100];
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 100);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2,\"timeoutMs\":60000}", 130);
+	assert_int_equal(w->stats.request_wait.sum_ms, 0);
+	snprintf(text, sizeof(text), "{\"code\":200,\"messageId\":%llu}", sent_id(w, 0));
+	service_says(w, text, 400); /* sends the second one, too */
+	assert_int_equal(w->stats.request_service.sum_ms, 300);
+	assert_int_equal(w->stats.request_wait.sum_ms, 270);
+
+	/* A refusal is an answer; what comes behind it is waiting again. */
+	snprintf(text, sizeof(text), "{\"code\":429,\"messageId\":%llu}", sent_id(w, 1));
+	service_says(w, text, 450);
+	assert_int_equal(w->stats.request_service.sum_ms, 350);
+	int64_t now = 451;
+	for (; w->n_sent == 2; now++) {
+		assert_true(now < 20000);
+		router_expire(w->router, now);
+	}
+	assert_true(w->stats.request_wait.sum_ms > 270);
+
+	/* So is what comes behind a lost connection. */
+	uint64_t waited = w->stats.request_wait.sum_ms;
+	router_down(w->router, LANE, now);
+	router_up(w->router, NEXT, now += 200);
+	for (; w->n_sent == 3; now++) {
+		assert_true(now < 40000);
+		router_expire(w->router, now);
+	}
+	assert_true(w->stats.request_wait.sum_ms >= waited + 200);
+	assert_int_equal(w->stats.request_service.sum_ms, 350);
+	world_free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -1995,6 +2083,8 @@ int main(void)
 		cmocka_unit_test(
 			one_that_waits_for_its_key_on_the_old_lane_does_not_blame_the_places),
 		cmocka_unit_test(a_read_comes_back_when_the_router_ends),
+		cmocka_unit_test(each_request_ends_once),
+		cmocka_unit_test(waiting_here_and_waiting_for_the_service_are_two_things),
 	};
 
 	return cmocka_run_group_tests_name("router", tests, NULL, NULL);

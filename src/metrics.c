@@ -1,0 +1,303 @@
+#include "metrics.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/http.h>
+#include <event2/listener.h>
+
+#include "clock.h"
+#include "log.h"
+#include "mem.h"
+#include "page.h"
+#include "socketpath.h"
+
+enum {
+	BACKLOG = 64,
+	HEADERS_MAX = 8192,
+	BODY_MAX = 1024, /* there is none to have */
+	SWEEP_MS = 1000,
+};
+
+/* A connection, from accept on. The reference keeps its descriptor's number from being used anew
+ * while it stands here. */
+struct visit {
+	struct bufferevent *io; /* NULL: the place is free */
+	int64_t until;
+};
+
+struct metrics {
+	const struct metrics_ops *ops;
+	void *owner;
+	struct socketpath path;
+	struct evhttp *http;
+	struct evconnlistener *listener; /* http owns it */
+	struct visit visits[METRICS_CONNECTIONS_MAX];
+	unsigned n;
+	struct event *sweep; /* runs while anybody is there, or accepting has paused */
+};
+
+/* ---- connections ---- */
+
+static void sweep_soon(struct metrics *m)
+{
+	static const struct timeval later = {SWEEP_MS / 1000, SWEEP_MS % 1000 * 1000};
+
+	if (!event_pending(m->sweep, EV_TIMEOUT, NULL))
+		event_add(m->sweep, &later);
+}
+
+static void visit_end(struct metrics *m, struct visit *v)
+{
+	bufferevent_decref(v->io);
+	v->io = NULL;
+	m->n--;
+	evconnlistener_enable(m->listener);
+}
+
+/* evhttp does not tell when it drops a connection that has never asked for anything. But what it
+ * has freed has no callbacks any more. */
+static bool is_dropped(const struct visit *v)
+{
+	bufferevent_event_cb callback;
+
+	bufferevent_getcb(v->io, NULL, NULL, &callback, NULL);
+	return !callback;
+}
+
+/* Ends what evhttp has dropped, and what has taken too long, however busy it looks: evhttp finds it
+ * disconnected. */
+static void on_sweep(evutil_socket_t fd, short what, void *arg)
+{
+	struct metrics *m = arg;
+	int64_t now = clock_mono_ms();
+
+	(void)fd;
+	(void)what;
+	for (struct visit *v = m->visits; v < m->visits + METRICS_CONNECTIONS_MAX; v++) {
+		if (!v->io)
+			continue;
+		if (is_dropped(v))
+			visit_end(m, v);
+		else if (now >= v->until)
+			shutdown(bufferevent_getfd(v->io), SHUT_RDWR);
+	}
+	if (m->n)
+		sweep_soon(m);
+	else
+		evconnlistener_enable(m->listener);
+}
+
+/* For a connection that was accepted. */
+static struct bufferevent *on_connection(struct event_base *base, void *arg)
+{
+	struct metrics *m = arg;
+	struct visit *v = m->visits;
+	struct bufferevent *io = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+
+	while (v->io) /* there is a place: otherwise nothing is accepted */
+		v++;
+	v->io = io;
+	v->until = clock_mono_ms() + METRICS_CONNECTION_MS;
+	bufferevent_incref(io);
+	if (++m->n == METRICS_CONNECTIONS_MAX)
+		evconnlistener_disable(m->listener);
+	sweep_soon(m);
+	return io;
+}
+
+static void on_closed(struct evhttp_connection *connection, void *arg)
+{
+	struct metrics *m = arg;
+	const struct bufferevent *io = evhttp_connection_get_bufferevent(connection);
+
+	for (struct visit *v = m->visits; v < m->visits + METRICS_CONNECTIONS_MAX; v++) {
+		if (v->io == io)
+			visit_end(m, v);
+	}
+}
+
+/* Without descriptors there is nothing to accept with: not now. */
+static void on_accept_error(struct evconnlistener *listener, void *arg)
+{
+	evconnlistener_disable(listener);
+	sweep_soon(arg);
+}
+
+/* ---- requests ---- */
+
+static void answer(struct evhttp_request *request, int code, const char *reason, const char *type,
+		   struct span text)
+{
+	struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
+	bool head = evhttp_request_get_command(request) == EVHTTP_REQ_HEAD;
+	struct evbuffer *body = evbuffer_new();
+	char length[24];
+
+	snprintf(length, sizeof(length), "%zu", text.n);
+	evhttp_add_header(headers, "Content-Type", type);
+	evhttp_add_header(headers, "Content-Length", length);
+	evhttp_add_header(headers, "Connection", "close");
+	if (!head)
+		evbuffer_add(body, text.p, text.n);
+	evhttp_send_reply(request, code, reason, body);
+	evbuffer_free(body);
+}
+
+static void on_request(struct evhttp_request *request, void *arg)
+{
+	static const char plain[] = "text/plain; charset=utf-8";
+	struct metrics *m = arg;
+	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
+	const char *path = uri ? evhttp_uri_get_path(uri) : NULL;
+	enum evhttp_cmd_type method = evhttp_request_get_command(request);
+	struct buf page = {0};
+
+	evhttp_connection_set_closecb(evhttp_request_get_connection(request), on_closed, m);
+	if (!path || strcmp(path, "/metrics") != 0) {
+		answer(request, HTTP_NOTFOUND, "Not Found", plain, SPAN("the page is /metrics\n"));
+	} else if (method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD) {
+		evhttp_add_header(evhttp_request_get_output_headers(request), "Allow", "GET, HEAD");
+		answer(request, HTTP_BADMETHOD, "Method Not Allowed", plain,
+		       SPAN("the page can only be read\n"));
+	} else {
+		m->ops->page(m->owner, &page);
+		answer(request, HTTP_OK, "OK", PAGE_CONTENT_TYPE, buf_span(&page));
+		buf_release(&page);
+	}
+}
+
+/* ---- where it listens ---- */
+
+static socklen_t make_address(const char *text, uint16_t port, struct sockaddr_storage *out)
+{
+	struct sockaddr_in *v4 = (struct sockaddr_in *)out;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)out;
+
+	*out = (struct sockaddr_storage){0};
+	if (inet_pton(AF_INET, text, &v4->sin_addr) == 1) {
+		v4->sin_family = AF_INET;
+		v4->sin_port = htons(port);
+		return sizeof(*v4);
+	}
+	if (inet_pton(AF_INET6, text, &v6->sin6_addr) == 1) {
+		v6->sin6_family = AF_INET6;
+		v6->sin6_port = htons(port);
+		return sizeof(*v6);
+	}
+	return 0;
+}
+
+static int open_port(const struct metrics_settings *s)
+{
+	static const int on = 1;
+	struct sockaddr_storage at;
+	socklen_t n = make_address(s->address, s->port, &at);
+	int fd = n ? socket(at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0) : -1;
+	int err = !n ? -EINVAL : fd < 0 ? -errno : 0;
+
+	/* What a predecessor's connections have left behind is no hindrance. */
+	if (fd >= 0 && (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+			bind(fd, (struct sockaddr *)&at, n) < 0 || listen(fd, BACKLOG) < 0))
+		err = -errno;
+	if (err < 0 && fd >= 0)
+		close(fd);
+	if (err == -EADDRINUSE)
+		log_error("%s port %u: another program is listening there: stop it, or choose "
+			  "another [metrics] listen",
+			  s->address, s->port);
+	else if (err < 0)
+		log_error("%s port %u: can't listen there: %s", s->address, s->port,
+			  strerror(-err));
+	return err < 0 ? err : fd;
+}
+
+static int open_place(const struct metrics_settings *s, struct socketpath *path)
+{
+	struct socketpath_settings at = {
+		.path = s->path,
+		.mode = s->mode,
+		.group = s->group,
+		.setting = "[metrics] listen",
+	};
+
+	return s->path ? socketpath_open(&at, path) : open_port(s);
+}
+
+static int serve(struct metrics *m, struct event_base *base, int fd)
+{
+	static const int flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC;
+
+	m->http = evhttp_new(base);
+	m->sweep = event_new(base, -1, 0, on_sweep, m);
+	m->listener = evconnlistener_new(base, NULL, NULL, flags, 0, fd);
+	if (!m->listener)
+		close(fd);
+	if (!m->http || !m->sweep || !m->listener || !evhttp_bind_listener(m->http, m->listener)) {
+		if (m->listener)
+			evconnlistener_free(m->listener);
+		log_error("the metrics page can't be served: out of memory");
+		return -ENOMEM;
+	}
+	evconnlistener_set_error_cb(m->listener, on_accept_error);
+	evhttp_set_max_headers_size(m->http, HEADERS_MAX);
+	evhttp_set_max_body_size(m->http, BODY_MAX);
+	evhttp_set_allowed_methods(m->http, UINT16_MAX); /* on_request() says which */
+	evhttp_set_bevcb(m->http, on_connection, m);
+	evhttp_set_gencb(m->http, on_request, m);
+	return 0;
+}
+
+int metrics_new(struct event_base *base, const struct metrics_settings *settings,
+		const struct metrics_ops *ops, void *owner, struct metrics **out)
+{
+	struct socketpath path = {0};
+	int fd = open_place(settings, &path);
+
+	if (fd < 0)
+		return fd;
+	struct metrics *m = mem_zalloc(sizeof(*m));
+	m->ops = ops;
+	m->owner = owner;
+	m->path = path;
+	int err = serve(m, base, fd);
+	if (err < 0) {
+		m->listener = NULL; /* is gone already */
+		metrics_free(m);
+		return err;
+	}
+	if (settings->path)
+		log_notice("metrics: %s", settings->path);
+	else
+		log_notice(strchr(settings->address, ':') ? "metrics: http://[%s]:%u/metrics"
+							  : "metrics: http://%s:%u/metrics",
+			   settings->address, settings->port);
+	*out = m;
+	return 0;
+}
+
+void metrics_free(struct metrics *m)
+{
+	if (!m)
+		return;
+	socketpath_remove(&m->path);
+	/* First those that evhttp need not be asked about; of the rest it tells itself. */
+	for (struct visit *v = m->visits; v < m->visits + METRICS_CONNECTIONS_MAX; v++) {
+		if (v->io)
+			visit_end(m, v);
+	}
+	if (m->http)
+		evhttp_free(m->http);
+	if (m->sweep)
+		event_free(m->sweep);
+	free(m);
+}

@@ -1,0 +1,39 @@
+/* metrics.h - the metrics page over HTTP, for a Prometheus on this machine.
+ *
+ * GET or HEAD of /metrics on a loopback address or a Unix socket; 404 for all else, 405 for other
+ * methods. One answer a connection: it is closed behind it. The HTTP is libevent's, inside the
+ * loop, so that whoever reads slowly keeps nobody waiting; there are METRICS_CONNECTIONS_MAX
+ * connections at a time, of METRICS_CONNECTION_MS each at most, and more wait in the backlog.
+ *
+ * What the page says is brought by the owner. It does not ask who is asking: on a socket path the
+ * mode does that, on loopback nobody does. */
+#pragma once
+
+#include <event2/event.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "buf.h"
+
+enum { METRICS_CONNECTIONS_MAX = 8, METRICS_CONNECTION_MS = 10000 };
+
+struct metrics;
+
+struct metrics_settings {
+	const char *path; /* absolute: a socket with this mode and group; or NULL */
+	mode_t mode;
+	gid_t group;         /* (gid_t)-1: left as it is */
+	const char *address; /* without a path: numeric, IPv4 or IPv6 */
+	uint16_t port;
+};
+
+struct metrics_ops {
+	/* Appends the page (page.h). */
+	void (*page)(void *owner, struct buf *out);
+};
+
+/* 0, or -errno, which it has logged with the address and what to do. A second one beside another
+ * needs another address. */
+int metrics_new(struct event_base *base, const struct metrics_settings *settings,
+		const struct metrics_ops *ops, void *owner, struct metrics **out);
+void metrics_free(struct metrics *m); /* NULL: nothing */
