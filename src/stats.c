@@ -69,31 +69,31 @@ static void tell_histogram(struct walk *w, const char *name, const char *help,
 
 /* ---- requests by operation and outcome ---- */
 
-#define BIT(outcome) (UINT32_C(1) << (outcome))
-#define ERROR(error) BIT(OUTCOME_ERROR + (int)(error))
-_Static_assert(OUTCOME_N <= 32, "a bit for each outcome");
+#define BIT(outcome) (1u << (int)(outcome))
+#define ERROR(error) BIT((int)OUTCOME_ERROR + (int)(error))
+_Static_assert(OUTCOME_N <= 31, "a bit for each outcome");
 
 /* What is shown from the start, so that the first of a kind is seen as one more. Anything else is
  * shown once it has happened. */
-static const uint32_t local = BIT(OUTCOME_OK) | ERROR(REPLY_BAD_REQUEST),
-		      remote = local | BIT(OUTCOME_SERVICE_ERROR) | BIT(OUTCOME_ABANDONED) |
-			       ERROR(REPLY_RATE_LIMITED) | ERROR(REPLY_UPSTREAM_DOWN) |
-			       ERROR(REPLY_QUEUE_FULL) | ERROR(REPLY_SHUTTING_DOWN) |
-			       ERROR(REPLY_TIMEOUT) | ERROR(REPLY_OUTCOME_UNKNOWN) |
-			       ERROR(REPLY_BAD_UPSTREAM) | ERROR(REPLY_FORBIDDEN),
-		      held = local | BIT(OUTCOME_ABANDONED) | ERROR(REPLY_UPSTREAM_DOWN) |
-			     ERROR(REPLY_QUEUE_FULL) | ERROR(REPLY_SHUTTING_DOWN) |
-			     ERROR(REPLY_FORBIDDEN),
-		      no_op = ERROR(REPLY_BAD_JSON) | ERROR(REPLY_BAD_REQUEST) |
-			      ERROR(REPLY_UNKNOWN_OP) | ERROR(REPLY_TOO_LARGE);
+enum {
+	SHOWN_LOCAL = BIT(OUTCOME_OK) | ERROR(REPLY_BAD_REQUEST),
+	SHOWN_HELD = SHOWN_LOCAL | BIT(OUTCOME_ABANDONED) | ERROR(REPLY_FORBIDDEN) |
+		     ERROR(REPLY_UPSTREAM_DOWN) | ERROR(REPLY_QUEUE_FULL) |
+		     ERROR(REPLY_SHUTTING_DOWN),
+	SHOWN_REMOTE = SHOWN_HELD | BIT(OUTCOME_SERVICE_ERROR) | ERROR(REPLY_TOO_LARGE) |
+		       ERROR(REPLY_RATE_LIMITED) | ERROR(REPLY_TIMEOUT) |
+		       ERROR(REPLY_OUTCOME_UNKNOWN) | ERROR(REPLY_BAD_UPSTREAM),
+	SHOWN_UNKNOWN = ERROR(REPLY_BAD_JSON) | ERROR(REPLY_BAD_REQUEST) | ERROR(REPLY_UNKNOWN_OP) |
+			ERROR(REPLY_TOO_LARGE),
+};
 
-static uint32_t shown_at_once(unsigned op)
+static unsigned shown_at_once(unsigned op)
 {
 	if (op == 0)
-		return no_op;
+		return SHOWN_UNKNOWN;
 	if (request_op_is_remote((enum request_op)op))
-		return remote;
-	return op == OP_SUBSCRIBE || op == OP_TOKEN ? held : local;
+		return SHOWN_REMOTE;
+	return op == OP_SUBSCRIBE || op == OP_TOKEN ? SHOWN_HELD : SHOWN_LOCAL;
 }
 
 static const char *outcome_name(unsigned outcome)
