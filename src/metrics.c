@@ -101,11 +101,13 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 static struct bufferevent *on_connection(struct event_base *base, void *arg)
 {
 	struct metrics *m = arg;
-	struct visit *v = m->visits;
+	struct visit *v = m->visits, *end = v + METRICS_CONNECTIONS_MAX;
 	struct bufferevent *io = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
 
-	while (v->io) /* there is a place: otherwise nothing is accepted */
+	while (v < end && v->io)
 		v++;
+	if (v == end || !io) /* NULL: evhttp makes its own, and has time limits of its own */
+		return io;
 	v->io = io;
 	v->until = clock_mono_ms() + METRICS_CONNECTION_MS;
 	bufferevent_incref(io);
