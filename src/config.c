@@ -840,6 +840,10 @@ static bool setting_differs(const struct config *a, const struct config *b, enum
 		return a->listen.group != b->listen.group;
 	if (id == SET_CA_FILE && anchors_differ(a, b))
 		return true;
+	if (id == SET_METRICS_LISTEN)
+		return texts_differ(a->metrics.path, b->metrics.path) ||
+		       texts_differ(a->metrics.address, b->metrics.address) ||
+		       a->metrics.port != b->metrics.port;
 	return place < sizeof(*a) &&
 	       values_differ((const char *)a + place, (const char *)b + place, settings[id].kind);
 }

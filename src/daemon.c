@@ -414,6 +414,7 @@ static struct status_source status_source(const struct daemon *d)
 		.clients = d->clients,
 		.uptime_ms = clock_mono_ms() - d->started,
 		.started_wall_ms = d->started_wall,
+		.misconfigured = d->misconfigured,
 	};
 }
 
@@ -548,6 +549,17 @@ static int start_local(struct daemon *d)
 	return listener_new(d->base, &listener, listener_brings, d, &d->stats, &d->listener);
 }
 
+/* Once all is there that the page tells of. */
+static int start_metrics(struct daemon *d, const struct config *config)
+{
+	struct metrics_settings settings = settings_metrics(config);
+
+	d->metrics = NULL;
+	if (!settings.path && !settings.address)
+		return 0;
+	return metrics_new(d->base, &settings, &metrics_ops, d, &d->metrics);
+}
+
 /* ---- new settings ---- */
 
 static void take_log_level(struct daemon *d)
@@ -599,6 +611,33 @@ static void move_listener_back(struct daemon *d, struct listener *former)
 	d->listener = former;
 }
 
+/* The same for the metrics page, of which there may be none, before and after. */
+static int move_metrics(struct daemon *d, const struct config *config)
+{
+	struct metrics_settings settings = settings_metrics(config);
+	struct metrics *former = d->metrics;
+
+	if (former && metrics_is_at(former, &settings))
+		return metrics_set_access(former, &settings);
+	int err = start_metrics(d, config);
+	if (err < 0)
+		d->metrics = former;
+	return err;
+}
+
+static void move_metrics_back(struct daemon *d, struct metrics *former)
+{
+	struct metrics_settings settings = settings_metrics(d->config);
+
+	if (d->metrics == former) {
+		if (former)
+			metrics_set_access(former, &settings);
+		return;
+	}
+	metrics_free(d->metrics);
+	d->metrics = former;
+}
+
 /* What can fail comes first, so that either all of the new settings are in force or none. */
 static int take_config(struct daemon *d, struct config *config, bool another)
 {
@@ -607,16 +646,22 @@ static int take_config(struct daemon *d, struct config *config, bool another)
 	struct feed_settings feed = settings_feed(config);
 	struct upstream_settings upstream = settings_upstream(config, 0);
 	struct listener *former;
+	struct metrics *former_page = d->metrics;
 	int err = move_listener(d, config, &former);
 
 	if (err < 0)
 		return err;
-	err = upstream_reload(d->upstream, &upstream, another);
+	err = move_metrics(d, config);
+	if (err == 0)
+		err = upstream_reload(d->upstream, &upstream, another);
 	if (err < 0) {
+		move_metrics_back(d, former_page);
 		move_listener_back(d, former);
 		return err;
 	}
 	listener_retire(former);
+	if (d->metrics != former_page)
+		metrics_free(former_page);
 	config_free(d->config);
 	d->config = config;
 	take_log_level(d);
@@ -662,23 +707,6 @@ static void on_sighup(evutil_socket_t number, short what, void *arg)
 	upstream_changed(d);
 }
 
-/* Once all is there that the page tells of. */
-static int start_metrics(struct daemon *d)
-{
-	const struct config *c = d->config;
-	struct metrics_settings settings = {
-		.path = c->metrics.path,
-		.mode = c->listen.mode,
-		.group = c->listen.group,
-		.address = c->metrics.address,
-		.port = c->metrics.port,
-	};
-
-	if (!settings.path && !settings.address)
-		return 0;
-	return metrics_new(d->base, &settings, &metrics_ops, d, &d->metrics);
-}
-
 static struct event *on_signal(struct daemon *d, int number, event_callback_fn callback)
 {
 	struct event *e = evsignal_new(d->base, number, callback, d);
@@ -705,7 +733,7 @@ static int start(struct daemon *d)
 	d->sigint = on_signal(d, SIGINT, on_stop_signal);
 	d->sighup = on_signal(d, SIGHUP, on_sighup);
 	start_core(d);
-	if (start_local(d) < 0 || start_upstream(d) < 0 || start_metrics(d) < 0)
+	if (start_local(d) < 0 || start_upstream(d) < 0 || start_metrics(d, d->config) < 0)
 		return -EINVAL;
 	return 0;
 }

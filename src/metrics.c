@@ -39,6 +39,8 @@ struct metrics {
 	const struct metrics_ops *ops;
 	void *owner;
 	struct socketpath path;
+	char *address; /* owned; NULL: it has a path */
+	uint16_t port;
 	struct evhttp *http;
 	struct evconnlistener *listener; /* http owns it */
 	struct visit visits[METRICS_CONNECTIONS_MAX];
@@ -271,6 +273,8 @@ int metrics_new(struct event_base *base, const struct metrics_settings *settings
 	m->ops = ops;
 	m->owner = owner;
 	m->path = path;
+	m->address = settings->path ? NULL : mem_strdup(settings->address);
+	m->port = settings->port;
 	int err = serve(m, base, fd);
 	if (err < 0) {
 		m->listener = NULL; /* is gone already */
@@ -287,6 +291,19 @@ int metrics_new(struct event_base *base, const struct metrics_settings *settings
 	return 0;
 }
 
+bool metrics_is_at(const struct metrics *m, const struct metrics_settings *s)
+{
+	if (s->path)
+		return socketpath_is(&m->path, s->path);
+	return s->address && m->address && strcmp(s->address, m->address) == 0 &&
+	       s->port == m->port;
+}
+
+int metrics_set_access(struct metrics *m, const struct metrics_settings *s)
+{
+	return m->path.path ? socketpath_set_access(&m->path, s->mode, s->group) : 0;
+}
+
 void metrics_free(struct metrics *m)
 {
 	if (!m)
@@ -301,5 +318,6 @@ void metrics_free(struct metrics *m)
 		evhttp_free(m->http);
 	if (m->sweep)
 		event_free(m->sweep);
+	free(m->address);
 	free(m);
 }

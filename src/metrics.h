@@ -10,6 +10,7 @@
 #pragma once
 
 #include <event2/event.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -36,4 +37,10 @@ struct metrics_ops {
  * needs another address. */
 int metrics_new(struct event_base *base, const struct metrics_settings *settings,
 		const struct metrics_ops *ops, void *owner, struct metrics **out);
+
+/* Is it served there? Somebody may have removed the path. */
+bool metrics_is_at(const struct metrics *m, const struct metrics_settings *settings);
+/* Mode and group of its path, if it has one, become these. 0, or -errno, which it has logged. */
+int metrics_set_access(struct metrics *m, const struct metrics_settings *settings);
+
 void metrics_free(struct metrics *m); /* NULL: nothing */

@@ -29,6 +29,17 @@ struct listener_settings settings_listener(const struct config *c)
 	};
 }
 
+struct metrics_settings settings_metrics(const struct config *c)
+{
+	return (struct metrics_settings){
+		.path = c->metrics.path,
+		.mode = c->listen.mode,
+		.group = c->listen.group,
+		.address = c->metrics.address,
+		.port = c->metrics.port,
+	};
+}
+
 struct router_settings settings_router(const struct config *c)
 {
 	return (struct router_settings){

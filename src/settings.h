@@ -11,11 +11,13 @@
 #include "config.h"
 #include "feed.h"
 #include "listener.h"
+#include "metrics.h"
 #include "router.h"
 #include "upstream.h"
 
 struct client_settings settings_clients(const struct config *c);
 struct listener_settings settings_listener(const struct config *c);
+struct metrics_settings settings_metrics(const struct config *c);
 struct router_settings settings_router(const struct config *c);
 struct feed_settings settings_feed(const struct config *c);
 struct upstream_settings settings_upstream(const struct config *c, uint64_t seed);

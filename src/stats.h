@@ -95,6 +95,8 @@ enum stats_type { STATS_COUNTER, STATS_GAUGE, STATS_HISTOGRAM, STATS_TYPE_N };
 	X(subscriptions_left_out, STATS_GAUGE,                                                     \
 	  "keys and patterns for which the token has no room")                                     \
 	X(subscribes_waiting, STATS_GAUGE, "subscribe requests that are not live yet")             \
+	X(config_last_reload_successful, STATS_GAUGE,                                              \
+	  "1, or 0 if the settings of the last reload were refused")                               \
 	X(rereads_waiting, STATS_GAUGE, "keys that the daemon has yet to read itself")
 
 /* The same of the process, as all exporters name it: the name is FIELD. */

@@ -183,6 +183,7 @@ static void look_around(const struct status_source *s, struct stats_gauges *g)
 	look_at_requests(s, g);
 	look_at_clients(s, g);
 	look_at_subscriptions(s, g);
+	g->config_last_reload_successful = !s->misconfigured;
 	process_figures(s->started_wall_ms, g);
 }
 

@@ -5,6 +5,7 @@
  * stats.h; no secret has a place among them. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "buf.h"
@@ -24,6 +25,7 @@ struct status_source {
 	const struct clients *clients;
 	int64_t uptime_ms;
 	int64_t started_wall_ms;
+	bool misconfigured; /* the last reload was refused */
 };
 
 /* Each appends one JSON object on one line, without a line end. */

@@ -418,6 +418,77 @@ class Places(Case):
             self.assert_fails(daemon.folder + "/none/metrics", "its folder does not exist")
 
 
+class Reload(Case):
+    """SIGHUP: the page goes where the new settings want it, or all stays as it was."""
+
+    @staticmethod
+    def is_served(place):
+        try:
+            fetch(place)
+            return True
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+
+    @scene()
+    def test_it_comes_and_moves_and_goes(self, service, daemon, client):
+        first, second, path = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}", daemon.folder + "/metrics"
+        for place, former in ((first, None), (second, first), (path, second), (first, path), ("", first)):
+            self.assertTrue(daemon.reload(listen=place))
+            self.assertIn(b"[metrics] listen", daemon.log().rpartition(b"new settings are in force")[2])
+            self.assertEqual((bool(place), False), (bool(place) and self.is_served(place),
+                                                    bool(former) and self.is_served(former)))
+            client.barrier()
+        self.assertFalse(os.path.exists(path))
+        self.assertEqual(set(), listening(daemon.pid))
+
+    @with_page()
+    def test_where_it_stays_nobody_notices(self, service, daemon, client, place):
+        connection = connection_to(place)
+        connection.connect()
+        connection.sock.sendall(b"GET /metrics HTTP/1.1\r\n")
+        client.barrier_by(daemon)
+        self.assertTrue(daemon.reload(max_clients="5"))
+        with connection.sock as sock:
+            sock.sendall(b"Host: localhost\r\n\r\n")
+            answer = b"".join(iter(functools.partial(sock.recv, 65536), b""))
+        self.assertEqual(5, flat(answer.partition(b"\r\n\r\n")[2].decode())["hpkvd_clients_max"])
+
+    @scene(mode="0600")
+    def test_a_path(self, service, daemon, client):
+        """Its mode changes in place, and once removed it is made anew."""
+        path = daemon.folder + "/metrics"
+        self.assertTrue(daemon.reload(listen=path))
+        before = os.stat(path)
+        self.assertTrue(daemon.reload(mode="0666"))
+        after = os.stat(path)
+        self.assertEqual((before.st_ino, 0o600, 0o666),
+                         (after.st_ino, stat.S_IMODE(before.st_mode), stat.S_IMODE(after.st_mode)))
+        os.unlink(path)
+        self.assertTrue(daemon.reload())
+        self.assertTrue(self.is_served(path))
+
+    @with_page(max_clients="7")
+    def test_a_place_that_is_taken(self, service, daemon, client, place):
+        """Nothing of the new settings is used."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            other = daemon.folder + "/other"
+            self.assertFalse(daemon.reload(listen=f"127.0.0.1:{taken.getsockname()[1]}", max_clients="5", socket=other))
+            self.assertIn(b"another program is listening there", daemon.log())
+            self.assertFalse(os.path.exists(other))
+            sample = flat(fetch(place))
+            self.assertEqual((0, 7), (sample["hpkvd_config_last_reload_successful"], sample["hpkvd_clients_max"]))
+        self.assertTrue(daemon.reload(listen=place, max_clients="5", socket=daemon.socket))
+        self.assertEqual(1, flat(fetch(place))["hpkvd_config_last_reload_successful"])
+
+    @with_page()
+    def test_it_stays_when_something_else_is_wrong(self, service, daemon, client, place):
+        other = f"127.0.0.1:{free_port()}"
+        self.assertFalse(daemon.reload(listen=other, keepalive="never"))
+        self.assertEqual((True, False), (self.is_served(place), self.is_served(other)))
+        self.assertTrue(daemon.reload(keepalive="20s"))
+        self.assertEqual((False, True), (self.is_served(place), self.is_served(other)))
+
+
 def listening(pid):
     """Address and port of each TCP socket of IPv4 on which the process listens."""
     inodes = set()

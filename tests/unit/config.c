@@ -403,6 +403,9 @@ static void what_a_reload_changes(void **state)
 		 " [upstream] rate_limit, [upstream] keepalive, [listen] socket, [listen] mode,"
 		 " [listen] group, [listen] max_line, [log] level",
 		 false},
+		{"url=https://h\n", "[metrics]\nlisten=localhost:1\n", "key", " [metrics] listen",
+		 false},
+		{"url=https://h\n", "[metrics]\nlisten=/m\n", "key", " [metrics] listen", false},
 	};
 	struct config *first = NULL;
 
