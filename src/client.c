@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -21,7 +22,8 @@ enum {
 	READ_MAX = 65536,       /* bytes of one client in one turn of the loop */
 	LAST_LINE_MS = 1000,    /* for a slow client to take its last line */
 	HANGUP_CHECK_MS = 2000, /* how often half-closed clients are looked at */
-	IOV_BATCH = 256,        /* lines of others and runs of own bytes in one write */
+	GROUPS_MAX_BYTES = 65536 * sizeof(gid_t),
+	IOV_BATCH = 256, /* lines of others and runs of own bytes in one write */
 };
 
 enum client_state {
@@ -43,8 +45,6 @@ struct client {
 	bool quiet;   /* not read, for whatever reason: in clients::quiet */
 	bool changed; /* in clients::changed */
 	int fd;
-	pid_t pid; /* of the peer when it connected; 0: unknown */
-	uid_t uid;
 	struct line_reader lines;
 	struct outq out;
 	struct event read;
@@ -69,6 +69,9 @@ struct clients {
 	unsigned n;
 	int64_t now; /* when the lines that are handed on now were read */
 	uint64_t last_number;
+	gid_t *groups;         /* of the client that was asked about last */
+	socklen_t groups_size; /* bytes of room */
+	bool groups_failed;    /* the kernel does not tell them, which was logged */
 	char input[READ_MAX]; /* shared: what is not handed on within the turn moves to the client's
 				 line reader */
 };
@@ -105,7 +108,7 @@ static struct client *client_of(struct peer *peer)
 static void client_log(enum log_level level, const struct client *c, const char *text)
 {
 	log_at(level, "client %llu (pid %ld, uid %ld): %s", (unsigned long long)c->peer.number,
-	       (long)c->pid, (long)c->uid, text);
+	       (long)c->peer.pid, (long)c->peer.uid, text);
 }
 
 /* ---- states ---- */
@@ -185,11 +188,54 @@ static void refuse(struct clients *cs, int fd)
 	close(fd);
 }
 
-void clients_adopt(struct clients *cs, int fd)
+/* The supplementary groups that the peer had when it connected; returns how many. There may be
+ * 65,536 of them, mostly there are few. */
+static size_t groups_of(struct clients *cs, int fd)
 {
-	struct ucred who = {0};
+	socklen_t size = cs->groups_size;
+	int err;
+
+	while ((err = getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, cs->groups, &size)) < 0 &&
+	       errno == ERANGE && size > cs->groups_size && size <= GROUPS_MAX_BYTES) {
+		cs->groups = mem_resize(cs->groups, size);
+		cs->groups_size = size;
+	}
+	if (err == 0)
+		return size / sizeof(gid_t);
+	if (!cs->groups_failed)
+		log_warning("can't find out the supplementary groups of clients (%s): access rules "
+			    "see their first group only",
+			    strerror(errno));
+	cs->groups_failed = true;
+	return 0;
+}
+
+static struct credentials credentials_of(struct clients *cs, int fd)
+{
+	struct ucred who;
 	socklen_t size = sizeof(who);
 
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) < 0 || who.uid == (uid_t)-1)
+		return (struct credentials){.uid = (uid_t)-1, .gid = (gid_t)-1};
+	size_t n = groups_of(cs, fd);
+	return (struct credentials){true, who.pid, who.uid, who.gid, cs->groups, n};
+}
+
+void clients_each(struct clients *cs,
+		  void (*each)(void *owner, struct peer *peer, const struct credentials *who))
+{
+	struct client *c;
+
+	TAILQ_FOREACH (c, &cs->all, of_set) {
+		if (c->state == CLIENT_LEAVING)
+			continue;
+		struct credentials who = credentials_of(cs, c->fd);
+		each(cs->owner, &c->peer, &who);
+	}
+}
+
+void clients_adopt(struct clients *cs, int fd)
+{
 	if (cs->n >= cs->settings.max_clients) {
 		refuse(cs, fd);
 		return;
@@ -199,17 +245,16 @@ void clients_adopt(struct clients *cs, int fd)
 	c->fd = fd;
 	c->peer.out = &c->out;
 	c->peer.number = ++cs->last_number;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0) {
-		c->pid = who.pid;
-		c->uid = who.uid;
-	}
+	struct credentials who = credentials_of(cs, fd);
+	c->peer.pid = who.pid;
+	c->peer.uid = who.uid;
 	line_init(&c->lines, &line_ops, c, cs->settings.max_line);
 	event_assign(&c->read, cs->base, fd, EV_READ | EV_PERSIST, on_readable, c);
 	event_add(&c->read, NULL);
 	TAILQ_INSERT_TAIL(&cs->all, c, of_set);
 	cs->n++;
 	cs->stats->clients_accepted++;
-	cs->ops->joined(cs->owner, &c->peer);
+	cs->ops->joined(cs->owner, &c->peer, &who);
 	client_log(LOG_LEVEL_DEBUG, c, "connected");
 }
 
@@ -515,5 +560,6 @@ void clients_free(struct clients *cs)
 		client_free(c);
 	event_free(cs->turn_end);
 	event_free(cs->hangups);
+	free(cs->groups);
 	free(cs);
 }

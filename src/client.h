@@ -9,7 +9,10 @@
  * (output_soft), so it is its own socket that fills up. Beyond output_hard it is dropped with a
  * last line. A client that has shut down its writing side gets all its answers first, and stays as
  * long as it is subscribed to something; one that has gone altogether is noticed even while nothing
- * is read from it. */
+ * is read from it.
+ *
+ * It asks the kernel whom a socket belongs to. That is kept there for as long as the socket is
+ * open, groups included, and asked for again when it is needed again. */
 #pragma once
 
 #include <event2/event.h>
@@ -29,7 +32,7 @@ struct client_settings {
 /* Called from the loop; joined() from within clients_adopt(), left() and closed() from within
  * clients_free(). */
 struct client_ops {
-	void (*joined)(void *owner, struct peer *peer);
+	void (*joined)(void *owner, struct peer *peer, const struct credentials *who);
 	void (*line)(void *owner, struct peer *peer, struct span line, int64_t now);
 	void (*too_long)(void *owner, struct peer *peer, struct span prefix);
 	bool (*may_read)(void *owner, struct peer *peer);
@@ -69,6 +72,10 @@ struct clients_sums {
 	size_t output_bytes; /* for them, and not taken yet */
 };
 struct clients_sums clients_sum_up(const struct clients *cs);
+
+/* Tells whom each client belongs to once more, of those that have not left. */
+void clients_each(struct clients *cs,
+		  void (*each)(void *owner, struct peer *peer, const struct credentials *who));
 
 /* Writes out what is there now, as far as the sockets take it. True when nothing is left to write.
  */

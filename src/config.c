@@ -20,6 +20,7 @@
 #include "inifile.h"
 #include "keyfile.h"
 #include "mem.h"
+#include "rules.h"
 #include "token.h"
 
 enum { CONFIG_FILE_MAX = 1 << 20, CA_FILE_MAX = 4 << 20, FAULTS_MAX = 50 };
@@ -159,6 +160,8 @@ struct loader {
 				  section */
 	unsigned given[SET_N]; /* the line of each setting; 0: not in the file */
 	bool bad[SET_N];       /* its value was refused */
+	struct rules_reader rules; /* the [access NAME] sections */
+	bool in_rules;             /* settings that come now belong to one of them */
 };
 
 /* Adds "place message". Fifty are enough to see that this is the wrong file. */
@@ -365,6 +368,7 @@ static void unknown_section(struct loader *l, unsigned line, const char *name)
 		if (i == 0 || strcmp(settings[i].section, settings[i - 1].section) != 0)
 			buf_addf(&names, " [%s]", settings[i].section);
 	}
+	buf_addf(&names, " [access NAME]");
 	fault_in_line(l, line, "[%.*s]: there is no such section; there are:%.*s",
 		      shown_length(name), name, (int)buf_len(&names), buf_span(&names).p);
 	buf_release(&names);
@@ -375,17 +379,16 @@ static void on_section(void *owner, unsigned line, const char *name)
 	struct loader *l = owner;
 
 	l->section = NULL;
+	l->in_rules = rules_is_section(name);
+	if (l->in_rules) {
+		rules_section(&l->rules, line, name);
+		return;
+	}
 	for (int i = 0; i < SET_N && !l->section; i++) {
 		if (strcmp(settings[i].section, name) == 0)
 			l->section = settings[i].section;
 	}
-	if (l->section)
-		return;
-	/* Rules that are not kept must not look as if they were. */
-	if (strcmp(name, "access") == 0 || strncmp(name, "access ", 7) == 0)
-		fault_in_line(l, line, "[%.*s]: this version has no access rules",
-			      shown_length(name), name);
-	else
+	if (!l->section)
 		unknown_section(l, line, name);
 }
 
@@ -408,6 +411,10 @@ static void on_setting(void *owner, unsigned line, const char *name, const char 
 	struct loader *l = owner;
 	int id = 0;
 
+	if (l->in_rules) {
+		rules_setting(&l->rules, line, name, value);
+		return;
+	}
 	if (!l->section)
 		return;
 	if (!l->section[0]) {
@@ -432,6 +439,11 @@ static void on_setting(void *owner, unsigned line, const char *name, const char 
 static void on_fault(void *owner, unsigned line, const char *what)
 {
 	fault_in_line(owner, line, "the line %s", what);
+}
+
+static void on_rules_fault(void *owner, unsigned line, const char *what)
+{
+	fault_in_line(owner, line, "%s", what);
 }
 
 static const struct inifile_ops file_ops = {
@@ -752,10 +764,12 @@ int config_load(const struct config_source *source, struct config **out,
 	};
 	struct draft *draft = mem_zalloc(sizeof(*draft));
 	struct loader l = {.source = source, .draft = draft, .report = report};
+	l.rules = (struct rules_reader){.fault = on_rules_fault, .owner = &l};
 	size_t before = report->n;
 
 	l.path = source->path ? source->path : config_default_path();
 	int error = load_file(&l);
+	draft->config.access = rules_finish(&l.rules);
 	for (size_t i = 0; !error && i < sizeof(steps) / sizeof(steps[0]); i++)
 		steps[i](&l);
 	if (!error && report->n > before)
@@ -790,6 +804,7 @@ void config_free(struct config *config)
 	free(config->listen.socket);
 	free(config->metrics.path);
 	free(config->metrics.address);
+	access_rules_free(config->access);
 	free(config);
 }
 
@@ -860,6 +875,8 @@ bool config_compare(const struct config *a, const struct config *b, struct buf *
 		another |= id == SET_URL || id == SET_API_KEY_FILE || id == SET_ACCESS_PATTERN ||
 			   id == SET_SUBSCRIBE_FIELD;
 	}
+	if (!access_rules_same(a->access, b->access))
+		buf_addf(names, "%s [access ...]", buf_len(names) ? "," : "");
 	return another;
 }
 

@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "access.h"
 #include "buf.h"
 #include "log.h"
 #include "proxy.h"
@@ -59,6 +60,7 @@ struct config {
 	struct {
 		enum log_level level;
 	} log;
+	struct access_rules *access; /* of all [access NAME] sections; NULL: there are none */
 };
 
 /* What the environment said when the program started; it is asked once, so that a later reload
@@ -101,7 +103,8 @@ int config_load(const struct config_source *source, struct config **out,
 		struct config_report *report);
 void config_free(struct config *config);
 
-/* Appends " [section] name" for each setting that differs, a comma between them. Returns whether it
+/* Appends " [section] name" for each setting that differs, a comma between them, the sections of
+ * access rules being one setting. Returns whether it
  * takes another connection to the service: for another address or key, other trust anchors, or
  * tokens of another kind. Secrets are compared, not shown. */
 bool config_compare(const struct config *a, const struct config *b, struct buf *names);

@@ -12,6 +12,7 @@
 #include <event2/event.h>
 #include <event2/util.h>
 
+#include "access.h"
 #include "client.h"
 #include "clock.h"
 #include "dispatch.h"
@@ -19,6 +20,7 @@
 #include "listener.h"
 #include "mem.h"
 #include "metrics.h"
+#include "mint.h"
 #include "notify.h"
 #include "router.h"
 #include "settings.h"
@@ -42,6 +44,8 @@ struct daemon {
 	struct stats stats;
 	struct router *router;
 	struct feed *feed;
+	struct access *access;
+	struct mint *mint;
 	struct dispatch dispatch;
 	struct clients *clients;
 	struct listener *listener;
@@ -106,13 +110,15 @@ static void router_leaves_lane(void *owner, uint32_t lane)
 static void router_gives_turn(void *owner, struct pending *p)
 {
 	struct daemon *d = owner;
-	feed_held_turn(d->feed, p);
+	if (p->op != OP_TOKEN) /* whose answer is kept until its turn */
+		feed_held_turn(d->feed, p);
 }
 
 static const char *router_ends_held(void *owner, struct pending *p)
 {
 	struct daemon *d = owner;
-	return feed_held_over(d->feed, p);
+	return p->op == OP_TOKEN ? issuer_held_over(mint_issuer(d->mint), p)
+				 : feed_held_over(d->feed, p);
 }
 
 static void router_has_sent_read(void *owner, void *reading)
@@ -154,11 +160,13 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 
 /* ---- what the clients bring ---- */
 
-static void client_joined(void *owner, struct peer *peer)
+static void client_joined(void *owner, struct peer *peer, const struct credentials *who)
 {
 	struct daemon *d = owner;
 	router_join(d->router, peer);
 	feed_join(d->feed, peer);
+	issuer_join(peer);
+	access_admit(d->access, peer, who);
 }
 
 static void client_line(void *owner, struct peer *peer, struct span line, int64_t now)
@@ -184,6 +192,7 @@ static void client_left(void *owner, struct peer *peer)
 	struct daemon *d = owner;
 	router_leave(d->router, peer, clock_mono_ms());
 	feed_leave(d->feed, peer);
+	access_leave(peer);
 }
 
 static void client_has_room(void *owner, struct peer *peer)
@@ -219,6 +228,33 @@ static void listener_brings(void *owner, int fd)
 	clients_adopt(d->clients, fd);
 	if (clients_count(d->clients) >= d->clients_possible)
 		listener_pause(d->listener, "the limit of open files is near");
+}
+
+/* ---- other access rules ---- */
+
+static const char *router_asks_forbidden(void *owner, struct peer *peer,
+					 const struct request *request)
+{
+	struct daemon *d = owner;
+	return access_forbids(d->access, peer, request, clock_mono_ms());
+}
+
+static void judge_again(void *owner, struct peer *peer, const struct credentials *who)
+{
+	struct daemon *d = owner;
+
+	access_admit(d->access, peer, who);
+	router_restrict(d->router, peer, router_asks_forbidden, d);
+	feed_restrict(d->feed, peer);
+	clients_changed(d->clients, peer);
+}
+
+/* Puts these rules into force, for all who are connected as well. The former ones may be freed once
+ * this has returned. */
+static void set_access_rules(struct daemon *d, const struct access_rules *rules)
+{
+	access_set(d->access, rules);
+	clients_each(d->clients, judge_again);
 }
 
 /* ---- what the feed asks for ---- */
@@ -484,6 +520,7 @@ static void on_stop_signal(evutil_socket_t number, short what, void *arg)
 	listener_free(d->listener);
 	d->listener = NULL;
 	feed_stop(d->feed);
+	issuer_stop(mint_issuer(d->mint));
 	router_stop(d->router);
 	event_add(d->stop_step, &step);
 }
@@ -520,13 +557,18 @@ static void start_core(struct daemon *d)
 {
 	struct router_settings router = settings_router(d->config);
 	struct feed_settings feed = settings_feed(d->config);
+	struct mint_settings mint = settings_mint(d->config);
 	uint64_t seed;
 
 	evutil_secure_rng_get_bytes(&seed, sizeof(seed));
 	d->router = router_new(&router, &router_ops, d, &d->stats, seed);
 	d->feed = feed_new(&feed, &feed_ops, d, d->router, &d->stats, seed);
+	d->access = access_new(&d->stats);
+	d->mint = mint_new(d->base, &mint, d->router, d->access, &d->stats);
 	d->dispatch = (struct dispatch){.router = d->router,
 					.feed = d->feed,
+					.issuer = mint_issuer(d->mint),
+					.access = d->access,
 					.stats = &d->stats,
 					.ops = &dispatch_ops,
 					.owner = d};
@@ -546,6 +588,7 @@ static int start_local(struct daemon *d)
 	struct listener_settings listener = settings_listener(d->config);
 
 	d->clients = clients_new(d->base, &clients, &client_ops, d, &d->stats);
+	set_access_rules(d, d->config->access);
 	return listener_new(d->base, &listener, listener_brings, d, &d->stats, &d->listener);
 }
 
@@ -645,6 +688,7 @@ static int take_config(struct daemon *d, struct config *config, bool another)
 	struct router_settings router = settings_router(config);
 	struct feed_settings feed = settings_feed(config);
 	struct upstream_settings upstream = settings_upstream(config, 0);
+	struct mint_settings mint = settings_mint(config);
 	struct listener *former;
 	struct metrics *former_page = d->metrics;
 	int err = move_listener(d, config, &former);
@@ -662,7 +706,7 @@ static int take_config(struct daemon *d, struct config *config, bool another)
 	listener_retire(former);
 	if (d->metrics != former_page)
 		metrics_free(former_page);
-	config_free(d->config);
+	struct config *before = d->config;
 	d->config = config;
 	take_log_level(d);
 	d->clients_possible = raise_descriptor_limit(config->listen.max_clients);
@@ -670,6 +714,9 @@ static int take_config(struct daemon *d, struct config *config, bool another)
 	router_set(d->router, &router, clock_mono_ms());
 	feed_set(d->feed, &feed);
 	clients_set(d->clients, &clients);
+	set_access_rules(d, config->access);
+	mint_set(d->mint, &mint);
+	config_free(before);
 	return 0;
 }
 
@@ -766,6 +813,10 @@ static void finish(struct daemon *d)
 	if (d->clients)
 		clients_free(d->clients);
 	dispatch_fini(&d->dispatch);
+	if (d->mint)
+		mint_free(d->mint);
+	if (d->access)
+		access_free(d->access);
 	if (d->feed)
 		feed_stop(d->feed);
 	if (d->router)

@@ -51,6 +51,11 @@ void dispatch_line(struct dispatch *d, struct peer *peer, struct span line, int6
 		refuse(d, peer, fault.error, fault.id, fault.text);
 		return;
 	}
+	const char *forbidden = access_forbids(d->access, peer, &request, now);
+	if (forbidden) {
+		refuse(d, peer, REPLY_FORBIDDEN, request.id, forbidden);
+		return;
+	}
 	switch (request.op) {
 	case OP_GET:
 	case OP_SET:
@@ -78,10 +83,8 @@ void dispatch_line(struct dispatch *d, struct peer *peer, struct span line, int6
 	case OP_STATS:
 		answer_with(d, peer, request.id, d->ops->stats);
 		break;
-	case OP_TOKEN: /* carries rights away from this machine, so it takes an access rule to grant
-			  it */
-		refuse(d, peer, REPLY_FORBIDDEN, request.id,
-		       "no access rule lets this client mint tokens");
+	case OP_TOKEN:
+		issuer_ask(d->issuer, peer, &request, now);
 		break;
 	case OP_N:
 		break;

@@ -1,14 +1,17 @@
 /* dispatch.h - a client's line to whoever answers it.
  *
- * Reads the line, hands remote requests to the router and subscriptions to the feed, and answers
- * the rest itself: ping, status, stats and every error of form. What the status says is brought by
- * the owner. One dispatch serves all clients. */
+ * Reads the line, refuses what the access rules forbid, hands remote requests to the router,
+ * subscriptions to the feed and requests for tokens to the issuer, and answers the rest itself:
+ * ping, status, stats and every error of form. What the status says is brought by the owner. One
+ * dispatch serves all clients. */
 #pragma once
 
 #include <stdint.h>
 
+#include "access.h"
 #include "buf.h"
 #include "feed.h"
+#include "issuer.h"
 #include "request.h"
 #include "router.h"
 #include "stats.h"
@@ -22,6 +25,8 @@ struct dispatch_ops {
 struct dispatch {
 	struct router *router;
 	struct feed *feed;
+	struct issuer *issuer;
+	struct access *access;
 	struct stats *stats;
 	const struct dispatch_ops *ops;
 	void *owner;

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "access.h"
 #include "buf.h"
 #include "json.h"
 #include "mem.h"
@@ -487,6 +488,73 @@ void feed_unsubscribe(struct feed *f, struct peer *peer, const struct request *r
 	reply_ok(&f->line, request->id);
 	router_say(f->router, peer, buf_span(&f->line), request->id.n > 0);
 	buf_take(&f->line, buf_len(&f->line));
+}
+
+/* ---- other access rules ---- */
+
+static bool may_read_all(const struct join *j)
+{
+	for (size_t i = 0; i < j->n; i++) {
+		if (!access_allows(j->peer, ACCESS_READ, topic_text(j->topics[i])))
+			return false;
+	}
+	return true;
+}
+
+static void refuse_forbidden(struct feed *f, struct peer *peer)
+{
+	struct join *j;
+
+	f->peer_cursor = TAILQ_FIRST(&peer->joins);
+	while ((j = f->peer_cursor)) {
+		f->peer_cursor = TAILQ_NEXT(j, of_peer);
+		if (may_read_all(j))
+			continue;
+		f->stats->requests_forbidden++;
+		refuse_join(f, j, REPLY_FORBIDDEN, "the access rules have changed, and forbid it",
+			    -1);
+	}
+}
+
+/* A line for each into f->line. */
+static void end_forbidden(struct feed *f, struct peer *peer)
+{
+	int64_t now = f->ops->wall_ms();
+	struct sub *next;
+
+	for (struct sub *sub = LIST_FIRST(&peer->subs); sub; sub = next) {
+		struct topic *t = sub->topic;
+		next = LIST_NEXT(sub, of_peer);
+		if (access_allows(peer, ACCESS_READ, topic_text(t)))
+			continue;
+		notice_unsubscribed(&f->line, t->kind == TOPIC_PATTERN, topic_text(t), now);
+		f->stats->subscriptions_forbidden++;
+		end_sub(f, sub, false);
+	}
+}
+
+/* About no key: they stay, whatever else is unsubscribed. */
+static void push_lines(struct feed *f, struct peer *peer)
+{
+	struct span line;
+
+	while ((line = buf_span(&f->line)).n) {
+		line.n = (size_t)((const char *)memchr(line.p, '\n', line.n) - line.p) + 1;
+		struct note *note = note_new(line.n, (struct span){0});
+		memcpy(note->text, line.p, line.n);
+		fanout_push(f->fanout, peer, note);
+		note_unref(note);
+		buf_take(&f->line, line.n);
+	}
+}
+
+void feed_restrict(struct feed *f, struct peer *peer)
+{
+	refuse_forbidden(f, peer);
+	end_forbidden(f, peer);
+	fanout_audience(f->fanout, peer);
+	fanout_forget(&f->subs, peer);
+	push_lines(f, peer);
 }
 
 /* ---- changes ---- */

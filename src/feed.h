@@ -61,6 +61,10 @@ void feed_caught_up(struct feed *f, struct peer *peer); /* its socket has taken 
 void feed_subscribe(struct feed *f, struct peer *peer, const struct request *request, int64_t now);
 void feed_unsubscribe(struct feed *f, struct peer *peer, const struct request *request);
 
+/* What the client may read has changed: what it may not read any more ends, with a line for each,
+ * and requests that still wait to be live are refused. */
+void feed_restrict(struct feed *f, struct peer *peer);
+
 /* A notification that is believed. change_of() it with feed_seed(). */
 void feed_change(struct feed *f, const struct wire_frame *frame, const struct change *change);
 uint64_t feed_seed(const struct feed *f);

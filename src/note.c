@@ -17,6 +17,9 @@ struct note *note_new(size_t n, struct span key)
 
 void note_unref(struct note *note)
 {
-	if (--note->refs == 0)
-		free(note);
+	if (--note->refs)
+		return;
+	if (note->secret)
+		mem_wipe(note->text, note->n);
+	free(note);
 }

@@ -15,6 +15,7 @@ struct note {
 	uint32_t n;          /* bytes of text, line end included */
 	bool own;            /* it is no change of the service's, but what we say of the key */
 	bool pattern;        /* ... or of a pattern, which stands in the place of the key */
+	bool secret;         /* wiped before it is freed */
 	uint64_t key_hash;   /* as subs.h hashes; 0: it is about no key */
 	uint64_t value_hash; /* of a change: its value's, as change.h hashes */
 	struct span key;     /* decoded; points into this block */

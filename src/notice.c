@@ -58,6 +58,13 @@ void notice_key_gap(struct buf *out, struct span key)
 	buf_addf(out, "}\n");
 }
 
+void notice_unsubscribed(struct buf *out, bool pattern, struct span name, int64_t timestamp)
+{
+	buf_addf(out, "{\"type\":\"unsubscribed\",\"%s\":", pattern ? "pattern" : "key");
+	json_add_string(out, name);
+	buf_addf(out, ",\"reason\":\"forbidden\",\"timestamp\":%" PRId64 "}\n", timestamp);
+}
+
 void notice_connection(struct buf *out, const char *state, int64_t timestamp)
 {
 	buf_addf(out, "{\"type\":\"connection\",\"state\":\"%s\",\"timestamp\":%" PRId64 "}\n",

@@ -5,6 +5,7 @@
  * form carries "initial" or "resync". Each function appends one line to out, line end included. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "buf.h"
@@ -28,6 +29,9 @@ void notice_value(struct buf *out, struct span key, struct span value, int64_t t
  * in ms. */
 void notice_pattern_gap(struct buf *out, struct span pattern, int64_t since, int64_t until);
 void notice_key_gap(struct buf *out, struct span key);
+
+/* {"type":"unsubscribed","key":…,"reason":"forbidden","timestamp":…}, or with "pattern". */
+void notice_unsubscribed(struct buf *out, bool pattern, struct span name, int64_t timestamp);
 
 /* {"type":"connection","state":"connected","timestamp":…} */
 void notice_connection(struct buf *out, const char *state, int64_t timestamp);

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
+#include <sys/types.h>
 
 #include "buf.h"
 #include "heap.h"
@@ -20,7 +21,7 @@ enum pending_state {
 	PENDING_NEW,      /* just made: in no queue */
 	PENDING_WAITING,  /* in sched's queue of its peer: not sent, or to be sent again */
 	PENDING_SENT,     /* in inflight's table: on its way, executed or not */
-	PENDING_HELD,     /* a subscribe: waits until it is live, which is feed's business */
+	PENDING_HELD,     /* a subscribe or token: waits for feed or issuer to do it */
 	PENDING_ANSWERED, /* its answer is kept until the answers before it are out */
 	PENDING_STATE_N
 };
@@ -34,14 +35,15 @@ struct pending {
 	TAILQ_ENTRY(pending) waiting;  /* peer::waiting, while PENDING_WAITING */
 	struct heap_node deadline;     /* router::deadlines, until it is answered */
 
-	void *holder;  /* feed: its own of this request, while PENDING_HELD */
+	void *holder;  /* feed or issuer: its own of this request, while PENDING_HELD */
 	void *reading; /* reread: its own of this read, which is the daemon's and no client's; or
 			  NULL */
 
-	uint32_t lane;     /* router: the connection that it was sent on, while PENDING_SENT */
-	uint32_t since;    /* router: when it began to wait to be sent, or was sent; low bits */
-	uint64_t wire_id;  /* inflight: the id of its frame, while PENDING_SENT */
-	uint64_t sequence; /* inflight: later ones were sent later */
+	enum reply_error late; /* holder: ends it when its time is up, while PENDING_HELD */
+	uint32_t lane;         /* router: the connection that it was sent on, while PENDING_SENT */
+	uint32_t since;        /* router: when it began to wait to be sent, or was sent; low bits */
+	uint64_t wire_id;      /* inflight: the id of its frame, while PENDING_SENT */
+	uint64_t sequence;     /* inflight: later ones were sent later */
 	uint64_t key_hash; /* router: of peer and key together; 0 for operations without one key */
 	TAILQ_ENTRY(pending) of_key; /* inflight: chain of those with a similar key_hash */
 	bool overtaken;   /* inflight: a later request for its key took effect, or may have */
@@ -50,6 +52,7 @@ struct pending {
 	bool had_turn;    /* router: while PENDING_HELD, its holder knows that it is the next */
 	bool sent_before; /* router: on a connection that was lost; so even a waiting one may have
 			     been executed */
+	bool secret;      /* router: its answer is wiped once it was handed on */
 
 	struct buf answer; /* router: the line, while PENDING_ANSWERED */
 	uint32_t size;     /* router: of the whole block */
@@ -59,10 +62,27 @@ struct pending {
 
 TAILQ_HEAD(pending_list, pending);
 
-/* A local client: embedded in the room that owns its socket, which sets the first two fields. */
+/* The process that connected to a client's socket, as it was then: the kernel says so. */
+struct credentials {
+	bool known; /* else nothing else is */
+	pid_t pid;  /* 0: of another namespace */
+	uid_t uid;
+	gid_t gid;
+	const gid_t *groups; /* the supplementary ones */
+	size_t n_groups;
+};
+
+struct access_view;
+
+/* A local client: embedded in the room that owns its socket, which sets the first four fields. */
 struct peer {
 	struct outq *out; /* lines for the client are appended here */
 	uint64_t number;  /* never used again for another client; not 0 */
+	pid_t pid;        /* for the log; 0: unknown */
+	uid_t uid;        /* ... -1: unknown */
+
+	struct access_view *access; /* access: what the rules let it do; NULL: there are none */
+	int64_t refusals_at;        /* access: its bucket of refusals that are logged */
 
 	struct pending_list pendings; /* router: all unanswered ones, oldest first */
 	struct pending_list ordered;  /* router: those without an id, answered in this order */
@@ -82,6 +102,8 @@ struct peer {
 	LIST_ENTRY(peer) of_audience; /* fanout: those with subs */
 	bool suspect;                 /* feed: the service has refused a name of its */
 	bool in_audience;             /* fanout */
+	uint32_t asking;              /* issuer: token requests that wait or are under way */
+	uint64_t token_round;         /* issuer: the turn of the last of them */
 	uint64_t change;              /* fanout: the last one that it has got */
 	uint32_t read_round;          /* reread: the next in which it may have an initial value */
 	struct lag *lag;              /* fanout: what it is told once it reads again; or NULL */

@@ -11,7 +11,8 @@
 #include "sched.h"
 
 enum {
-	OUTPUT_START = 4096, /* bytes: room for a batch of answers without growing in steps */
+	SECRET_LINE_OWN = 32, /* bytes of it beside object and id: more than there are */
+	OUTPUT_START = 4096,  /* bytes: room for a batch of answers without growing in steps */
 	CODE_OK = 200,
 	CODE_RATE_LIMITED = 429, /* the one answer of the service that is not for the client */
 };
@@ -98,6 +99,8 @@ static struct pending *pending_new(struct router *r, struct peer *peer, size_t t
 
 static void pending_free(struct router *r, struct pending *p)
 {
+	if (p->secret && p->answer.p)
+		mem_wipe(p->answer.p, p->answer.size);
 	buf_release(&p->answer);
 	pool_put(&r->pool, p, p->size);
 }
@@ -175,6 +178,18 @@ static void pending_leave_state(struct router *r, struct pending *p, bool answer
 
 /* ---- answers ---- */
 
+/* A line with a secret in it goes out in a block of its own, which is wiped: it leaves no copies in
+ * a buffer that grows. */
+static void put_secret(struct outq *out, struct span line)
+{
+	struct note *note = note_new(line.n, (struct span){0});
+
+	note->secret = true;
+	memcpy(note->text, line.p, line.n);
+	outq_push(out, note);
+	note_unref(note);
+}
+
 static void hand_on(struct router *r, struct pending *p)
 {
 	struct peer *peer = p->peer;
@@ -182,7 +197,10 @@ static void hand_on(struct router *r, struct pending *p)
 
 	TAILQ_REMOVE(&peer->ordered, p, in_order);
 	peer->kept_bytes -= line.n;
-	buf_add(&peer->out->own, line.p, line.n);
+	if (p->secret)
+		put_secret(peer->out, line);
+	else
+		buf_add(&peer->out->own, line.p, line.n);
 	pending_finish(r, p);
 }
 
@@ -315,6 +333,7 @@ struct pending *router_hold(struct router *r, struct peer *peer, const struct re
 
 	p->op = request->op;
 	p->state = PENDING_HELD;
+	p->late = REPLY_UPSTREAM_DOWN;
 	keep_id(p, request->id);
 	TAILQ_INSERT_TAIL(&r->held, p, waiting);
 	watch_request(r, p, request, now);
@@ -331,6 +350,27 @@ void router_settle(struct router *r, struct pending *p)
 {
 	pending_leave_state(r, p, true);
 	reply_ok(answer_begin(p), pending_id(p));
+	answer_done(r, p, OUTCOME_OK);
+}
+
+void router_settle_secret(struct router *r, struct pending *p, struct span object)
+{
+	struct buf line = {0};
+	struct buf *out = answer_begin(p);
+	size_t n = object.n + p->id_len + SECRET_LINE_OWN;
+
+	pending_leave_state(r, p, true);
+	p->secret = true;
+	if (out == &p->answer) {
+		buf_room(out, n);
+		reply_object(out, object, pending_id(p));
+	} else {
+		buf_room(&line, n);
+		reply_object(&line, object, pending_id(p));
+		put_secret(p->peer->out, buf_span(&line));
+		mem_wipe(line.p, line.size);
+		buf_release(&line);
+	}
 	answer_done(r, p, OUTCOME_OK);
 }
 
@@ -688,8 +728,10 @@ static void answer_unsent(struct router *r, struct pending *p, bool full)
 static void expire(struct router *r, struct pending *p, bool full)
 {
 	if (p->state == PENDING_HELD) {
-		r->stats->requests_unsent++;
-		answer_error(r, p, REPLY_UPSTREAM_DOWN, NULL, r->ops->reconnect_ms(r->owner));
+		*(p->late == REPLY_TIMEOUT ? &r->stats->requests_timeout
+					   : &r->stats->requests_unsent) += 1;
+		answer_error(r, p, p->late, NULL,
+			     p->late == REPLY_UPSTREAM_DOWN ? r->ops->reconnect_ms(r->owner) : -1);
 		return;
 	}
 	if (p->state == PENDING_SENT) {
@@ -764,6 +806,48 @@ void router_leave(struct router *r, struct peer *peer, int64_t now)
 		else
 			abandon(r, p);
 	}
+}
+
+/* Those that wait to be sent; p NULL ends them. Answering one of them may free pendings that wait
+ * for their turn to be answered, but no others of these. */
+static struct pending **waiting_of(const struct peer *peer)
+{
+	struct pending **list = mem_alloc((peer->unanswered + 1) * sizeof(struct pending *)), *p;
+	size_t n = 0;
+
+	TAILQ_FOREACH (p, &peer->pendings, of_peer) {
+		if (p->state == PENDING_WAITING)
+			list[n++] = p;
+	}
+	list[n] = NULL;
+	return list;
+}
+
+void router_restrict(struct router *r, struct peer *peer,
+		     const char *(*forbids)(void *owner, struct peer *peer,
+					    const struct request *request),
+		     void *owner)
+{
+	struct pending **list = waiting_of(peer);
+	struct buf text = {0};
+
+	for (struct pending **p = list; *p; p++) {
+		struct request request;
+		struct request_fault fault;
+		buf_take(&text, buf_len(&text));
+		buf_add(&text, "{", 1);
+		buf_add(&text, pending_body(*p).p, pending_body(*p).n);
+		/* The body of a frame is an object's end as a client may have written it. */
+		if (request_parse(buf_span(&text), &request, &fault) < 0)
+			continue;
+		const char *why = forbids(owner, peer, &request);
+		if (why)
+			answer_error(r, *p,
+				     (*p)->sent_before ? REPLY_OUTCOME_UNKNOWN : REPLY_FORBIDDEN,
+				     why, -1);
+	}
+	buf_release(&text);
+	free(list);
 }
 
 bool router_may_read(const struct router *r, const struct peer *peer)

@@ -87,13 +87,16 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
  * carries a messageId. Answers without one wait for those before them. */
 void router_say(struct router *r, struct peer *peer, struct span line, bool with_id);
 
-/* A request that somebody else answers (a subscribe): the router keeps its deadline and its place
- * in the order of answers. It ends by router_settle(), or by ops->held_over(). */
+/* A request that somebody else answers (a subscribe, a token): the router keeps its deadline and
+ * its place in the order of answers. It ends by router_settle(), or by ops->held_over(): if its
+ * time is up with pending::late, which whoever holds it may set. */
 struct pending *router_hold(struct router *r, struct peer *peer, const struct request *request,
 			    int64_t now);
 /* May it be answered now? One without a messageId waits for those before it: ops->held_turn(). */
 bool router_held_is_next(const struct router *r, const struct pending *p);
 void router_settle(struct router *r, struct pending *p); /* with code 200 */
+/* ... with an object that holds a secret: what is ours of the line is wiped once it is out. */
+void router_settle_secret(struct router *r, struct pending *p, struct span object);
 void router_refuse(struct router *r, struct pending *p, enum reply_error error, const char *text,
 		   long retry_ms);
 
@@ -102,6 +105,13 @@ void router_refuse(struct router *r, struct pending *p, enum reply_error error, 
  * within this call. */
 void router_read(struct router *r, void *reading, const struct json_value *key, bool hurry,
 		 int64_t now);
+
+/* What the client may do has changed: refuses what waits to be sent and is forbidden now.
+ * forbids(): why, a sentence, valid until the next call; NULL: it is not. */
+void router_restrict(struct router *r, struct peer *peer,
+		     const char *(*forbids)(void *owner, struct peer *peer,
+					    const struct request *request),
+		     void *owner);
 
 /* Shall this client be read further? */
 bool router_may_read(const struct router *r, const struct peer *peer);

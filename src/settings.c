@@ -7,6 +7,13 @@ enum {
 	PEER_SUBS_MAX = 1 << 17,          /* of one */
 	TOPICS_MAX = 1 << 18,             /* different keys and patterns */
 	SUBS_BYTES_MAX = 1 << 30,         /* memory of all of them */
+	TOKENS_AT_ONCE = 4,               /* that are minted for clients */
+	TOKENS_EVERY_MS = 50,             /* ... and no faster than that */
+	TOKEN_ASKS_MAX = 1024,            /* requests for them */
+	PEER_TOKEN_ASKS_MAX = 64,         /* ... of one client */
+	TOKEN_ASKS_BYTES_MAX = 16 << 20,  /* ... and the memory of all */
+	TOKEN_LATE_MS =
+		1000, /* behind request_timeout: a request that is not answered is over by itself */
 	READS_SHARE = 4, /* of max_in_flight, the part that reading for subscribers may take */
 };
 
@@ -61,6 +68,26 @@ struct feed_settings settings_feed(const struct config *c)
 		.max_peer_subs = PEER_SUBS_MAX,
 		.max_topics = TOPICS_MAX,
 		.max_bytes = SUBS_BYTES_MAX,
+	};
+}
+
+struct mint_settings settings_mint(const struct config *c)
+{
+	return (struct mint_settings){
+		.minter = {.host = c->upstream.url.host,
+			   .port = c->upstream.url.port,
+			   .tls = c->upstream.url.tls,
+			   .path_prefix = c->upstream.url.path_prefix,
+			   .ca_file = c->upstream.ca_file,
+			   .proxy_host = c->upstream.proxy.host,
+			   .proxy_port = c->upstream.proxy.port,
+			   .timeout_ms = (int)c->upstream.request_timeout_ms + TOKEN_LATE_MS},
+		.api_key = c->upstream.api_key,
+		.issuer = {.at_once = TOKENS_AT_ONCE,
+			   .every_ms = TOKENS_EVERY_MS,
+			   .max_asks = TOKEN_ASKS_MAX,
+			   .max_peer_asks = PEER_TOKEN_ASKS_MAX,
+			   .max_bytes = TOKEN_ASKS_BYTES_MAX},
 	};
 }
 

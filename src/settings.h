@@ -12,6 +12,7 @@
 #include "feed.h"
 #include "listener.h"
 #include "metrics.h"
+#include "mint.h"
 #include "router.h"
 #include "upstream.h"
 
@@ -20,4 +21,5 @@ struct listener_settings settings_listener(const struct config *c);
 struct metrics_settings settings_metrics(const struct config *c);
 struct router_settings settings_router(const struct config *c);
 struct feed_settings settings_feed(const struct config *c);
+struct mint_settings settings_mint(const struct config *c);
 struct upstream_settings settings_upstream(const struct config *c, uint64_t seed);

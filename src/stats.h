@@ -25,6 +25,7 @@ enum stats_type { STATS_COUNTER, STATS_GAUGE, STATS_HISTOGRAM, STATS_TYPE_N };
 	X(client_reads_held, "times a client was not read further (max_pipeline, output, queue)")  \
 	X(requests, "requests read, well-formed or not")                                           \
 	X(requests_refused, "requests refused: the line or a member is wrong, or it is forbidden") \
+	X(requests_forbidden, "requests that the access rules forbid")                             \
 	X(requests_sent, "request frames sent to the service, repeats included")                   \
 	X(requests_resent, "gets and ranges sent again after a lost connection")                   \
 	X(requests_answered, "answers of the service passed to a client")                          \
@@ -52,8 +53,10 @@ enum stats_type { STATS_COUNTER, STATS_GAUGE, STATS_HISTOGRAM, STATS_TYPE_N };
 	X(tokens_minted, "tokens minted")                                                          \
 	X(token_renewals, "tokens replaced because of their age")                                  \
 	X(token_failures, "token requests that failed or were refused")                            \
+	X(tokens_for_clients, "tokens minted for clients")                                         \
 	X(subscribes, "subscribe requests that became live")                                       \
 	X(subscribes_refused, "subscribe requests refused: no room, or the service refused them")  \
+	X(subscriptions_forbidden, "subscriptions ended because the access rules have changed")    \
 	X(lines_out, "notifications and other unasked lines put into clients' output")             \
 	X(notifications_unwanted, "notifications that no client is subscribed to")                 \
 	X(notifications_conflated, "notifications replaced by a later one for a slow client")      \

@@ -266,7 +266,7 @@ static void try_longer(struct ticket *t)
 void ticket_ask(struct ticket *t)
 {
 	struct buf list = {0};
-	struct token_wish wish = {.api_key = t->key, .fields = t->fields};
+	struct token_wish wish = {.api_key = t->key};
 
 	try_longer(t);
 	if (!t->ops->make_list(t->owner, budget(t), &list)) {
@@ -276,7 +276,10 @@ void ticket_ask(struct ticket *t)
 		event_active(t->nothing, EV_TIMEOUT, 1);
 		return;
 	}
-	wish.subscribe = buf_span(&list);
+	if (t->fields & TOKEN_SUBSCRIBE_KEYS)
+		wish.subscribe_keys = buf_span(&list);
+	if (t->fields & TOKEN_SUBSCRIBE_PATTERNS)
+		wish.subscribe_patterns = buf_span(&list);
 	wish.access_pattern = buf_span(&t->access);
 	t->list_n = buf_len(&list);
 	t->asked_at = clock_boot_ms();

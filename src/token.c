@@ -353,24 +353,26 @@ static void add_header(struct token_request *r, const char *name, const char *va
 	buf_release(&line);
 }
 
+static void add_text(cJSON *object, const char *name, struct span text)
+{
+	char *copy;
+
+	if (!text.n)
+		return;
+	copy = mem_strndup(text.p, text.n);
+	cJSON_AddRawToObject(object, name, copy);
+	free(copy);
+}
+
 static char *make_body(const struct token_wish *wish)
 {
-	char *subscribe = mem_strndup(wish->subscribe.p, wish->subscribe.n);
-	char *access = wish->access_pattern.n
-			       ? mem_strndup(wish->access_pattern.p, wish->access_pattern.n)
-			       : NULL;
 	cJSON *object = cJSON_CreateObject();
 
-	if (wish->fields & TOKEN_SUBSCRIBE_KEYS)
-		cJSON_AddRawToObject(object, "subscribeKeys", subscribe);
-	if (wish->fields & TOKEN_SUBSCRIBE_PATTERNS)
-		cJSON_AddRawToObject(object, "subscribePatterns", subscribe);
-	if (access)
-		cJSON_AddRawToObject(object, "accessPattern", access);
+	add_text(object, "subscribeKeys", wish->subscribe_keys);
+	add_text(object, "subscribePatterns", wish->subscribe_patterns);
+	add_text(object, "accessPattern", wish->access_pattern);
 	char *text = cJSON_PrintUnformatted(object);
 	cJSON_Delete(object);
-	free(subscribe);
-	free(access);
 	return text;
 }
 

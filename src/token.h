@@ -26,13 +26,13 @@ struct minter_config {
 	int timeout_ms; /* of a whole request, name look-up included */
 };
 
+/* Under which names a list is sent that is meant for both. */
 enum token_fields { TOKEN_SUBSCRIBE_KEYS = 1, TOKEN_SUBSCRIBE_PATTERNS = 2 };
 
 struct token_wish {
 	const char *api_key;
-	struct span subscribe;      /* a JSON array of strings, as text */
-	unsigned fields;            /* under which names the list is sent: enum token_fields */
-	struct span access_pattern; /* a JSON string, as text; empty: not sent */
+	/* JSON as text, two arrays of strings and a string; what is empty is not sent. */
+	struct span subscribe_keys, subscribe_patterns, access_pattern;
 };
 
 struct token_answer {

@@ -182,14 +182,38 @@ class Values(ConfigTest):
         self.assert_wrong(r, (self.at(4, "[upstream] backoff_min: "), "backoff_min (2s) is greater than backoff_max (1s)"),
                           (self.at(6, "[listen] output_soft: "), "output_soft (16M) is greater than output_hard (8M)"))
 
-    def test_what_this_version_lacks_is_never_ignored(self):
-        for section in ("access", "access web", "access  x"):
-            r = self.check(URL + f"[{section}]\nread = app:*\n")
-            self.assert_wrong(r, (self.at(3, f"[{section}]: "), "no access rules"))
-
     def test_metrics(self):
         for value in ("", "127.0.0.1:9464", "127.9.9.9:1", "[::1]:65535", "localhost:9464", "LocalHost:1", "/run/m.sock"):
             self.assert_ok(self.check(URL + f"[metrics]\nlisten = {value}\n"))
+
+    def test_access_rules(self):
+        self.assert_ok(self.check(URL + "[access web]\nuser = root 12345678\ngroup = root 0\tdaemon\nread = app:* shared:*\n"
+                                  "write = app:*\ntoken = own\n[log]\nlevel = info\n[access of all others]\nuser = 4294967294\n"))
+
+    def test_wrong_access_rules(self):
+        for lines, *texts in (
+                (["[access]", "read = *"], (3, "[access]: ", "no name")),
+                (["[access a]", "user = nobody-has-this-name"], (4, "[access a] user: ", "no user 'nobody-has-this-name'")),
+                (["[access a]", "user = root nobody-has-this-name"], (4, "[access a] user: ", "no user 'nobody-has-this-name'")),
+                (["[access a]", "user = -1 4294967295 1x +1"], (4, "[access a] user: ", "'-1'"), (4, "[access a] user: ", "'4294967295'"),
+                 (4, "[access a] user: ", "'1x'"), (4, "[access a] user: ", "'+1'")),
+                (["[access a]", "group = nobody-has-this-name"], (4, "[access a] group: ", "no group 'nobody-has-this-name'")),
+                (["[access a]", "user = root", "token = yes"], (5, "[access a] token: ", "'yes' is not one of its values: no own any")),
+                (["[access a]", "user = root", "token ="], (5, "[access a] token: ", "'' is not one of its values")),
+                (["[access a]", "user = root", "reads = *"], (5, "[access a] reads: ", "no such setting; the section has: user group read write token")),
+                (["[access a]", "user = root", "user = daemon"], (5, "[access a] user: ", "set twice, first in line 4")),
+                (["[access a]", "user = root", "[access a]", "user = daemon"], (5, "[access a]: ", "twice, first in line 3")),
+                (["[access a]", "read = *", "[log]", "[access b]", "user =", "group ="], (3, "[access a]: ", "for nobody"),
+                 (6, "[access b]: ", "for nobody")),
+                (["[access " + 65 * "x" + "]", "user = root"], (3, "[access " + 64 * "x", "longer than 64 bytes")),
+                (["[accesses]"], (3, "[accesses]: ", "[access NAME]"))):
+            with self.subTest(lines=lines):
+                r = self.check(URL + "\n".join(lines) + "\n")
+                self.assert_wrong(r, *((self.at(line, start), part) for line, start, part in texts))
+
+    def test_more_access_rules_than_there_may_be(self):
+        sections = "".join(f"[access {n}]\nuser = root\n" for n in range(1001))
+        self.assert_wrong(self.check(URL + sections), (self.at(2003, "[access 1000]: "), "more than 1000"))
 
     def test_an_indented_line_is_a_line(self):
         self.assert_wrong(self.check(URL + "ca_file =\n  /etc/x.pem\n"), (self.at(4, "the line "), "name = value"))

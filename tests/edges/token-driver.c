@@ -35,8 +35,8 @@ static void do_mint(char *rest)
 	char *name = strsep(&rest, " "), *key = strsep(&rest, " "), *pattern = strsep(&rest, " ");
 	struct token_wish wish = {
 		.api_key = key,
-		.subscribe = {rest, strlen(rest)},
-		.fields = TOKEN_SUBSCRIBE_KEYS | TOKEN_SUBSCRIBE_PATTERNS,
+		.subscribe_keys = {rest, strlen(rest)},
+		.subscribe_patterns = {rest, strlen(rest)},
 		.access_pattern = {pattern, strcmp(pattern, "-") == 0 ? 0 : strlen(pattern)},
 	};
 
