@@ -54,7 +54,8 @@ static void globs_add(struct globs *set, struct span text, uint32_t order)
 {
 	struct glob *g = mem_alloc(sizeof(*g) + text.n);
 
-	*g = (struct glob){.order = order, .n = (uint32_t)copy_glob(text, g->text)};
+	*g = (struct glob){.order = order};
+	g->n = (uint32_t)copy_glob(text, g->text);
 	g->literal_n = (uint32_t)glob_literal(text_of(g)).n;
 	g->is_prefix = glob_is_prefix(text_of(g));
 	void **place = radix_place(&set->by_literal, glob_literal(text_of(g)));

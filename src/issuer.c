@@ -161,14 +161,18 @@ static bool has_place(const struct issuer *i)
 	return !i->stopping && i->n_minting < (i->failures ? 1 : i->settings.at_once);
 }
 
+static int64_t next_turn(const struct issuer *i)
+{
+	return i->next_at > i->paused_until ? i->next_at : i->paused_until;
+}
+
 static void pump(struct issuer *i, int64_t now)
 {
 	struct ask *a;
 
 	while ((a = TAILQ_FIRST(&i->waiting)) && has_place(i)) {
-		int64_t at = i->next_at > i->paused_until ? i->next_at : i->paused_until;
-		if (now < at) {
-			i->ops->wake_at(i->owner, at);
+		if (now < next_turn(i)) {
+			i->ops->wake_at(i->owner, next_turn(i));
 			return;
 		}
 		i->next_at = now + i->settings.every_ms;
@@ -270,6 +274,8 @@ const char *issuer_held_over(struct issuer *i, struct pending *p)
 	if (a->minting)
 		i->ops->cancel(i->owner, a->minting);
 	free_ask(i, a);
+	if (!TAILQ_EMPTY(&i->waiting) && has_place(i)) /* not from within this call */
+		i->ops->wake_at(i->owner, next_turn(i));
 	if (p->late == REPLY_QUEUE_FULL)
 		return "not minted within its time: other requests for tokens were before it";
 	return waits && i->why[0] ? i->why : NULL;

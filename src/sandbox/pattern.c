@@ -9,6 +9,8 @@
 
 enum { TEXT_MAX = 1024, REPEAT_MAX = 1000 };
 
+#define ANYTHING SPAN("[\\s\\S]")
+
 /* regcomp() writes out every repetition, so (((a{255}){255}){255}) would take all memory: what the
  * counts in braces come to together is bounded. */
 static bool repeats_are_small(struct span text)
@@ -18,7 +20,9 @@ static bool repeats_are_small(struct span text)
 
 	for (size_t i = 0; i < text.n; i++) {
 		char c = text.p[i];
-		if (c == '{') {
+		if (c == '\\') {
+			i++; /* what follows stands for itself */
+		} else if (c == '{') {
 			inside = true;
 			count = 0;
 		} else if (inside && c >= '0' && c <= '9') {
@@ -34,14 +38,23 @@ static bool repeats_are_small(struct span text)
 	return true;
 }
 
-/* What JavaScript has and POSIX has not. Inside brackets \d is a part of the set. */
+static bool begins_with(struct span text, size_t at, struct span what)
+{
+	return text.n - at >= what.n && memcmp(text.p + at, what.p, what.n) == 0;
+}
+
+/* What JavaScript has and POSIX has not. Inside brackets \d is a part of the set; [\s\S] is the
+ * usual way to write any character. */
 static void add_translated(struct buf *out, struct span text)
 {
 	bool in_set = false;
 
 	for (size_t i = 0; i < text.n; i++) {
 		char c = text.p[i], next = i + 1 < text.n ? text.p[i + 1] : '\0';
-		if (c == '\\' && (next == 'd' || (next == 'D' && !in_set))) {
+		if (!in_set && begins_with(text, i, ANYTHING)) {
+			buf_addf(out, "([^a]|a)");
+			i += ANYTHING.n - 1;
+		} else if (c == '\\' && (next == 'd' || (next == 'D' && !in_set))) {
 			buf_addf(out, in_set ? "0-9" : next == 'd' ? "[0-9]" : "[^0-9]");
 			i++;
 		} else if (c == '\\' && !in_set) {

@@ -3,7 +3,8 @@
  * A subscription that begins with ^ is a regular expression, one with a * stands for any run of
  * bytes there, and any other is a key. An access pattern is always a regular expression; like
  * JavaScript's test() it need not match the whole key unless ^ and $ say so. They are POSIX
- * extended ones, bytewise, with \d, \D, (?: and JavaScript's dot because everybody writes them. */
+ * extended ones, bytewise, with \d, \D, [\s\S], (?: and JavaScript's dot because everybody writes
+ * them. */
 #pragma once
 
 #include <regex.h>

@@ -15,6 +15,7 @@ Environment: HPKVD and SANDBOX, the programs; SRCDIR, the source tree ("make che
 
 import atexit
 import collections
+import contextlib
 import functools
 import itertools
 import json
@@ -239,12 +240,13 @@ class Daemon:
     umask                what it starts with
     hosts, resolv        what it finds in /etc/hosts and /etc/resolv.conf
     folder               of another Daemon, to share the socket's path
+    access               the sections of access rules: {name: {setting: value}}; then every user may connect
     wait                 until its socket answers
 
     A test that has killed it sets killed."""
 
     def __init__(self, service, *, key=KEY, key_from="file", env=(), args=(), nofile=None, soft_nofile=None, umask=None,
-                 hosts=None, resolv=None, folder=None, wait=True, **settings):
+                 hosts=None, resolv=None, folder=None, access=None, wait=True, **settings):
         self.service = service if isinstance(service, FakeService) else None
         self.settings = {
             "url": service if isinstance(service, str) else service.url,
@@ -260,6 +262,10 @@ class Daemon:
         self.killed = False
         self.own_folder = folder is None
         self.folder = folder or tempfile.mkdtemp(prefix="hpkvd-test-")
+        self.access = access or {}
+        if self.access:
+            os.chmod(self.folder, 0o711)
+            self.settings.setdefault("mode", "0666")
         self.socket = self.settings.setdefault("socket", self.folder + "/sock")
         self.process = None
 
@@ -273,6 +279,8 @@ class Daemon:
             self._write_file("api-key", self.key + "\n")
         else:
             self.env["HPKV_API_KEY"] = self.key
+        for name, rule in self.access.items():
+            sections[f"access {name}"] = [f"{setting} = {value}\n" for setting, value in rule.items()]
         self._write_file("hpkvd.conf", "".join(f"[{section}]\n" + "".join(lines) for section, lines in sections.items()))
         return path
 
@@ -437,15 +445,37 @@ def put(key, value, message_id=None, **more):
     return get(key, message_id, **more) | {"op": "set", "value": value}
 
 
-class Client:
-    """A connection to the socket. send_buffer: bytes of its socket's send buffer, for tests that fill it."""
+@contextlib.contextmanager
+def acting_as(uid, gid=None, groups=()):
+    """This process is another user's for a moment, which is what the kernel tells of connections that it makes."""
+    before = os.geteuid(), os.getegid(), os.getgroups()
+    os.setgroups(groups)
+    os.setegid(uid if gid is None else gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(before[0])
+        os.setegid(before[1])
+        os.setgroups(before[2])
 
-    def __init__(self, path, *, send_buffer=None, receive_buffer=None):
+
+def need_root():
+    if os.geteuid() != 0:
+        raise unittest.SkipTest("only root can be several users")
+
+
+class Client:
+    """A connection to the socket. send_buffer: bytes of its socket's send buffer, for tests that fill it. who: as whom,
+    see acting_as()."""
+
+    def __init__(self, path, *, send_buffer=None, receive_buffer=None, who=None):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         if send_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         self.sock.settimeout(DEADLINE)
-        self.sock.connect(path)
+        with acting_as(*who) if who else contextlib.nullcontext():
+            self.sock.connect(path)
         self.received = bytearray()
         self.barriers = 0
 
