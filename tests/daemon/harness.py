@@ -357,9 +357,10 @@ class Daemon:
 
     # -- new settings
 
-    def change(self, *, key=None, **settings):
+    def change(self, *, key=None, access=None, **settings):
         """Writes them into its files; None: a setting is not there any more."""
         self.key = key or self.key
+        self.access = self.access if access is None else access
         self.settings = {name: value for name, value in (self.settings | settings).items() if value is not None}
         self._write_files()
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import unittest
 
-from harness import MISSING, Case, Daemon, FakeService, Sandbox, acting_as, get, need_root, put
+from harness import MISSING, Case, Daemon, FakeService, Sandbox, acting_as, eventually, get, need_root, put
 
 ANN, BOB, EVE = 20001, 20002, 20003 # users that need no account
 STAFF, GUESTS = 30001, 30002 # groups
@@ -280,6 +280,157 @@ class SeveralUsers(AccessCase):
         self.assertEqual((os.getpid(), ANN), (int(line[2]), int(line[3])))
         self.assertEqual(rb'set: no access rule lets this client write "bob:\"\u001b[2J\n\xc3\xa9"', line[4])
         self.assertNotIn(b"the value stays out", self.daemon.log())
+
+
+READER = {"me": ME | {"read": "app:* news", "write": "app:*"}}
+NOBODY = {"nobody": {"user": 1}}
+
+
+class Reload(AccessCase):
+    """Other rules: they hold for those who are connected as well."""
+
+    def begin(self, access=None, **options):
+        self.service, self.daemon = self.scene(access=READER if access is None else access, mode="0666", **options)
+        self.c = self.client(self.daemon)
+
+    def assert_unsubscribed(self, line, **topic):
+        self.assertEqual({"type": "unsubscribed", "reason": "forbidden"} | topic, {n: v for n, v in line.items() if n != "timestamp"})
+        self.assertIsInstance(line["timestamp"], int)
+
+    def test_rights_come_and_go(self):
+        self.begin()
+        self.assertEqual((True, True, False), tuple(self.allowed(self.c, r) for r in (get("app:1"), put("app:1", "v"), get("x"))))
+        self.assertTrue(self.daemon.reload(access={"me": ME | {"read": "x"}}))
+        self.assertEqual((False, False, True), tuple(self.allowed(self.c, r) for r in (get("app:1"), put("app:1", "v"), get("x"))))
+        self.assertTrue(self.daemon.reload(access={}))
+        self.assertEqual((True, True, True), tuple(self.allowed(self.c, r) for r in (get("app:1"), put("app:1", "v"), get("x"))))
+        self.assertTrue(self.daemon.reload(access=NOBODY))
+        self.assertFalse(self.allowed(self.c, get("x")))
+        self.assertTrue(self.daemon.reload(access=READER))
+        self.assertTrue(self.allowed(self.c, get("app:1")))
+
+    def test_what_has_changed_is_told_in_the_log(self):
+        self.begin()
+        self.daemon.reload(access=READER | NOBODY)
+        self.daemon.process.wait_output(rb"new settings are in force: \[access \.\.\.\]\n")
+        self.daemon.reload()
+        self.daemon.process.wait_output(rb"no setting has changed\n")
+        self.assertTrue(self.allowed(self.c, get("app:1")))
+
+    def test_wrong_rules_change_nothing(self):
+        self.begin()
+        self.assertFalse(self.daemon.reload(access={"me": {"user": "nobody-has-this-name", "read": "*"}}))
+        self.assertTrue(self.allowed(self.c, get("app:1")))
+        self.assertFalse(self.allowed(self.c, get("x")))
+
+    def test_groups_of_those_who_are_connected_are_still_known(self):
+        need_root()
+        self.begin()
+        member, other = self.client(self.daemon, who=(ANN, ANN, [GUESTS, STAFF])), self.client(self.daemon, who=(BOB, STAFF))
+        self.assertFalse(self.allowed(member, get("app:1")))
+        self.daemon.reload(access={"staff": {"group": STAFF, "read": "app:*"}, "bob": {"user": BOB, "read": "bob"}})
+        self.assertEqual((True, False), tuple(self.allowed(member, get(key)) for key in ("app:1", "bob")))
+        self.assertEqual((True, True), tuple(self.allowed(other, get(key)) for key in ("app:1", "bob")))
+        self.assertFalse(self.allowed(self.c, get("app:1")))
+
+    def test_subscriptions_end_with_a_word(self):
+        self.begin()
+        self.c.subscribe(keys=["app:1", "news"], patterns=["app:*", "app:\u00e9*"])
+        self.daemon.reload(access={"me": ME | {"read": "news app:1"}})
+        self.assertEqual({"app:*", "app:\u00e9*"}, {self.c.answer()["pattern"] for _ in range(2)})
+        for key in ("app:1", "app:2", "news"):
+            self.service.publish(key, "v")
+        self.service.all_told()
+        self.assertEqual([("app:1", "v"), ("news", "v")], [self.c.change(), self.c.change()])
+        self.c.barrier()
+        self.daemon.reload(access=NOBODY)
+        for line in (self.c.answer(), self.c.answer()):
+            self.assert_unsubscribed(line, key=line["key"])
+        self.service.publish("news", "w")
+        self.service.all_told()
+        self.c.barrier()
+        self.assertEqual(0, self.daemon.status()["subscriptions"]["total"])
+        self.assertEqual(4, self.daemon.stats()["subscriptions_forbidden"])
+        self.daemon.reload(access=READER)
+        self.service.publish("news", "x")
+        self.service.all_told()
+        self.c.barrier()
+        self.c.subscribe(key="news")
+        self.service.publish("news", "y")
+        self.assertEqual(("news", "y"), self.c.change())
+
+    def test_others_keep_their_subscriptions(self):
+        need_root()
+        self.begin(access=READER | {"ann": {"user": ANN, "read": "app:*"}})
+        ann = self.client(self.daemon, who=(ANN,))
+        ann.subscribe(pattern="app:*")
+        self.c.subscribe(pattern="app:*")
+        self.daemon.reload(access={"ann": {"user": ANN, "read": "app:*"}})
+        self.assert_unsubscribed(self.c.answer(), pattern="app:*")
+        self.service.publish("app:1", "v")
+        self.assertEqual(("app:1", "v"), ann.change())
+        self.c.barrier()
+
+    def test_a_subscription_that_still_waits_is_refused(self):
+        self.begin(service={"mint": lambda request: "never"})
+        self.c.send({"op": "subscribe", "key": "app:1", "messageId": 1}, {"op": "subscribe", "keys": ["news", "app:2"], "messageId": 2},
+                    {"op": "subscribe", "key": "news", "messageId": 3}, {"op": "subscribe", "pattern": "app:*"}, get("app:1"))
+        self.service.wait_token_requests(1)
+        self.service.mint = lambda request: "token"
+        self.service.next_request()
+        self.daemon.reload(access={"me": ME | {"read": "news"}})
+        first, second, third = self.c.answers(3)
+        self.assert_forbidden(first, message_id=1)
+        self.assert_forbidden(second, message_id=2)
+        self.assert_forbidden(third)
+        self.assertEqual("app:1", self.c.answer()["key"])
+        request = self.service.token_requests[0]
+        self.service.token_requests[-1].connection.answer_token(request, "token")
+        self.assertEqual({"code": 200, "messageId": 3}, self.c.answer())
+        self.c.barrier()
+
+    def test_what_was_sent_is_answered_and_what_waits_is_refused(self):
+        self.begin(service={"answer": None}, max_in_flight=2)
+        self.c.send(put("app:1", "sent", 1), get("app:2", 2), put("app:3", "waits", 3), get("app:4"), get("news", 5),
+                    {"op": "range", "key": "app:", "endKey": "app:~", "messageId": 6}, get("news"), {"op": "ping"})
+        sent = self.service.next_requests(2)
+        self.c.barrier_by(self.daemon)
+        self.daemon.reload(access={"me": ME | {"read": "news"}})
+        third, fourth, sixth = self.c.answers(3)
+        self.assert_forbidden(third, 'set: no access rule lets this client write "app:3"', message_id=3)
+        self.assert_forbidden(fourth, 'get: no access rule lets this client read "app:4"')
+        self.assert_forbidden(sixth, "range: ", message_id=6)
+        for request in sent:
+            request.reply(value=request.key)
+        self.assertEqual({1, 2}, {a["messageId"] for a in self.c.answers(2)})
+        for request in self.service.next_requests(2):
+            self.assertEqual("news", request.key)
+            request.reply(value="n")
+        self.assertEqual([(200, 5), (200, None), (200, None)], [(a["code"], a.get("messageId")) for a in self.c.answers(3)])
+        self.c.barrier()
+
+    def test_a_slow_client_is_told_nothing_of_what_it_may_not_read_any_more(self):
+        self.begin(output_soft="4K", output_hard="64M")
+        slow = self.client(self.daemon)
+        slow.subscribe(patterns=["app:*", "news"])
+        value = "x" * 2000
+        for n in range(400):
+            self.service.publish(f"app:{n}", value)
+        self.service.publish("news", "old")
+        self.service.all_told()
+        eventually(lambda: self.daemon.stats()["upstream_notifications"] >= 401, "all changes")
+        self.daemon.reload(access={"me": ME | {"read": "news"}})
+        self.service.publish("news", "new")
+        self.service.all_told()
+        lines = []
+        slow.send({"op": "ping", "messageId": "end"})
+        while not any(line.get("type") == "unsubscribed" for line in lines) or not any(line.get("value") == "new" for line in lines):
+            lines.append(slow.answer())
+        told = [line["key"] for line in lines if line.get("type") == "notification"]
+        ended = [n for n, line in enumerate(lines) if line.get("type") == "unsubscribed"]
+        self.assertEqual(1, len(ended))
+        self.assertLess(len(told), 400)
+        self.assertNotIn("app:", "".join(line.get("key", "") for line in lines[ended[0]:]))
 
 
 class Log(AccessCase):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import unittest
 
-from harness import DEADLINE, KEY, ROOT, Daemon, Sandbox, certs, eventually, get, need_root, put, scene
+from harness import DEADLINE, KEY, ROOT, Daemon, FakeService, Sandbox, certs, eventually, get, need_root, put, scene
 from test_access import ANN, BOB, ME, AccessCase
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "sandbox"))
@@ -283,6 +283,43 @@ class Order(AccessCase):
         request = service.token_requests[-1]
         request.connection.answer_token(request, "t")
         self.assertEqual("t", client.answer()["token"])
+
+
+class Reload(AccessCase):
+    @scene(access=rule("own"), service={"mint": lambda request: "never"})
+    def test_requests_that_wait_are_judged_by_the_new_rules(self, service, daemon, client):
+        client.send(token(1, subscribeKeys=["app:1"]), token(2, subscribeKeys=["shared:1"]), token(3), token(4), token(5))
+        service.wait_token_requests(4)
+        service.mint = lambda request: "t"
+        daemon.reload(access=rule("own", read="shared:*", write="less:*"))
+        answers = {a["messageId"]: a for a in client.answers(5)}
+        self.assert_forbidden(answers[1], 'token: no access rule lets this client read "app:1"', message_id=1)
+        self.assertEqual(["t"] * 4, [answers[n].get("token") for n in (2, 3, 4, 5)])
+        self.assertEqual({"^(?:less:[\\s\\S]*)$"}, {r.obj["accessPattern"] for r in service.token_requests[4:]})
+
+    @scene(access=rule("any"), service={"mint": lambda request: "never"})
+    def test_the_right_is_taken_away(self, service, daemon, client):
+        client.send(token(1, subscribeKeys=["a"]), token(2))
+        service.wait_token_requests(2)
+        daemon.reload(access=rule("no"))
+        for answer in client.answers(2):
+            self.assert_forbidden(answer, "mint tokens", message_id=answer["messageId"])
+
+    @scene(access=rule("any"), service={"mint": lambda request: (401, {}, b"")})
+    def test_another_key_counts_at_once(self, service, daemon, client):
+        self.assert_error(client.ask(token(1)), 503, "upstream_down", "no", 1)
+        client.send(token(2))
+        service.mint = lambda request: "t" if request.headers["x-api-key"] == "an0ther-key" else (401, {}, b"")
+        daemon.reload(key="an0ther-key")
+        self.assertEqual("t", client.answer()["token"])
+        self.assertEqual("an0ther-key", service.token_requests[-1].headers["x-api-key"])
+
+    @scene(access=rule("any"))
+    def test_another_service_is_asked(self, service, daemon, client):
+        self.assertEqual("token-1", client.ask(token(1))["token"])
+        other = self.enterContext(FakeService(mint=lambda request: "of-the-other"))
+        daemon.reload(url=other.url)
+        self.assertEqual("of-the-other", client.ask(token(2))["token"])
 
 
 class Trouble(AccessCase):
