@@ -23,7 +23,7 @@ struct glob {
 	struct glob *alike; /* the next with the same literal beginning */
 	uint32_t order;     /* among those of all sections */
 	uint32_t n, literal_n;
-	bool is_prefix;
+	bool is_open; /* ends with * */
 	char text[];
 };
 
@@ -57,7 +57,7 @@ static void globs_add(struct globs *set, struct span text, uint32_t order)
 	*g = (struct glob){.order = order};
 	g->n = (uint32_t)copy_glob(text, g->text);
 	g->literal_n = (uint32_t)glob_literal(text_of(g)).n;
-	g->is_prefix = glob_is_prefix(text_of(g));
+	g->is_open = g->n && g->text[g->n - 1] == '*';
 	void **place = radix_place(&set->by_literal, glob_literal(text_of(g)));
 	g->alike = *place;
 	*place = g;
@@ -77,7 +77,7 @@ static void globs_fini(struct globs *set)
 /* One question to a set of globs. */
 struct search {
 	struct span text;
-	bool range;               /* text is what the ends of a range begin with in common */
+	bool range;               /* of all that begins with text; not of text alone */
 	const struct glob *other; /* a glob of the set itself, for which another one is sought */
 	bool found;
 };
@@ -96,8 +96,7 @@ static void look_at(void *owner, void *value)
 	for (const struct glob *g = value; g && !s->found; g = g->alike) {
 		struct span glob = {g->text + g->literal_n, g->n - g->literal_n};
 		struct span rest = {s->text.p + g->literal_n, s->text.n - g->literal_n};
-		s->found =
-			is_other(s, g) && (g->is_prefix || (!s->range && glob_matches(glob, rest)));
+		s->found = is_other(s, g) && (g->is_open || !s->range) && glob_matches(glob, rest);
 	}
 }
 

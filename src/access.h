@@ -7,9 +7,11 @@
  * then costs a walk along the key for each of them, allocates nothing, and where there are no rules
  * it is one comparison with NULL.
  *
- * A key has to match a glob. A pattern has to lie inside one (glob.h), and so has a range: all keys
- * between two that begin alike begin like them, so both ends have to begin as a glob of the form
- * literal* does; with any other glob a range can be of one key only. Keys are compared decoded.
+ * A key has to match a glob. A pattern has to lie inside one: since no glob has a literal *, that
+ * is so if the glob matches the pattern's own text, whose * nothing but a * can match. A range has
+ * to lie inside one as well: all keys between two ends begin with what the ends have in common, so
+ * the glob has to match that, and to end with a *. A range of one key is that key. Keys are
+ * compared decoded.
  *
  * Refusals are counted and logged, no faster than buckets allow: one of each client, so that one
  * does not hide the others, and one of all, for those who come again and again.

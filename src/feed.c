@@ -529,7 +529,9 @@ static void end_forbidden(struct feed *f, struct peer *peer)
 			continue;
 		notice_unsubscribed(&f->line, t->kind == TOPIC_PATTERN, topic_text(t), now);
 		f->stats->subscriptions_forbidden++;
-		end_sub(f, sub, false);
+		/* What is held back of it is dropped, as if the client had left: a pattern that it
+		 * still may read does not match a key that it may not. */
+		end_sub(f, sub, true);
 	}
 }
 

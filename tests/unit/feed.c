@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 
+#include "access.h"
 #include "feed.h"
 #include "mem.h"
 
@@ -2568,6 +2569,125 @@ static void readings_come_back_when_the_router_ends(void **state)
 	free(w);
 }
 
+/* ---- other access rules ---- */
+
+/* The client may read this glob only; NULL: everything again. */
+static void restrict_to(struct world *w, size_t peer, const char *glob)
+{
+	static const struct credentials who = {.known = true, .uid = 7};
+	struct access *access = access_new(&w->stats);
+	struct access_rules *rules = glob ? access_rules_new() : NULL;
+
+	if (glob) {
+		struct access_section *s = access_rules_add(rules, "test");
+		access_section_user(s, who.uid);
+		access_section_glob(s, ACCESS_READ, span_of(glob));
+	}
+	access_set(access, rules);
+	access_admit(access, &w->peer[peer], &who);
+	feed_restrict(w->feed, &w->peer[peer]);
+	access_leave(&w->peer[peer]); /* so that the rules may go */
+	access_free(access);
+	access_rules_free(rules);
+}
+
+#define ENDED(kind, name)                                                                          \
+	"{'type':'unsubscribed','" kind "':'" name "','reason':'forbidden','timestamp':1000}\n"
+
+static void what_may_not_be_read_any_more_ends_with_a_word(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b'],'pattern':'b*'");
+	subscribe(w, 1, "'key':'a'");
+	assert_told(w, 1, OK("1"));
+	restrict_to(w, 0, "b*");
+	assert_told(w, 0, ENDED("key", "a"));
+	change(w, CHANGE("a", "'1'"));
+	change(w, CHANGE("b", "'2'"));
+	assert_told(w, 0, TOLD("b", "'2'"));
+	assert_told(w, 1, TOLD("a", "'1'"));
+	restrict_to(w, 0, NULL);
+	assert_told(w, 0, "");
+	restrict_to(w, 0, "b");
+	assert_told(w, 0, ENDED("pattern", "b*"));
+	restrict_to(w, 0, "z");
+	assert_told(w, 0, ENDED("key", "b"));
+	change(w, CHANGE("b", "'3'"));
+	assert_told(w, 0, "");
+	assert_int_equal(w->peer[0].n_subs, 0);
+	assert_false(w->peer[0].in_audience);
+	assert_int_equal(w->stats.subscriptions_forbidden, 3);
+	lose(w);
+	assert_told(w, 0, ""); /* who has no subscriptions is told of no connections */
+	world_free(w);
+}
+
+static void subscriptions_that_still_wait_are_refused(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	say(w, 0, "{'op':'subscribe','keys':['a','x'],'messageId':1}");
+	say(w, 0, "{'op':'subscribe','key':'a','messageId':2}");
+	say(w, 0, "{'op':'subscribe','pattern':'*','messageId':3}");
+	restrict_to(w, 0, "a*");
+	const char *text = told(w, 0);
+	assert_non_null(
+		strstr(text, "\"reason\":\"forbidden\",\"executed\":\"no\",\"messageId\":1}"));
+	assert_non_null(
+		strstr(text, "\"reason\":\"forbidden\",\"executed\":\"no\",\"messageId\":3}"));
+	assert_null(strstr(text, "\"messageId\":2}"));
+	assert_list(w, "['a']");
+	come_up(w);
+	assert_told(w, 0, OK("2"));
+	world_free(w);
+}
+
+static void a_slow_client_is_told_nothing_of_what_has_ended(void **state)
+{
+	struct world *w = world_new();
+	char value[SOFT + 3];
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b'],'pattern':'c*'");
+	memset(value, 'x', sizeof(value) - 1);
+	value[0] = value[sizeof(value) - 2] = '\'';
+	value[sizeof(value) - 1] = '\0';
+	char object[SOFT + 200];
+	snprintf(object, sizeof(object),
+		 "{'type':'notification','key':'b','value':%s,'timestamp':1}", value);
+	change(w, object); /* fills its output */
+	change(w, CHANGE("a", "'1'"));
+	change(w, CHANGE("c1", "'2'"));
+	change(w, CHANGE("b", "'3'"));
+	restrict_to(w, 0, "b");
+	told(w, 0);
+	feed_caught_up(w->feed, &w->peer[0]);
+	const char *text = told(w, 0);
+	assert_non_null(strstr(text, "\"3\""));
+	assert_non_null(strstr(text, "\"unsubscribed\",\"key\":\"a\""));
+	assert_non_null(strstr(text, "\"unsubscribed\",\"pattern\":\"c*\""));
+	assert_null(strstr(text, "\"1\""));
+	assert_null(strstr(text, "\"2\""));
+	world_free(w);
+}
+
+static void a_value_that_is_being_read_is_told_to_nobody(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a','initial':true");
+	change(w, CHANGE("a", "'1'"));
+	restrict_to(w, 0, "z");
+	assert_told(w, 0, ENDED("key", "a"));
+	answer(w, "a", "'code':200,'value':'secret'");
+	assert_told(w, 0, "");
+	world_free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -2651,6 +2771,10 @@ int main(void)
 		cmocka_unit_test(a_value_is_told_after_a_reading_that_was_given_up_has_failed),
 		cmocka_unit_test(a_covered_join_that_waits_for_its_turn_stays_in_the_list),
 		cmocka_unit_test(readings_come_back_when_the_router_ends),
+		cmocka_unit_test(what_may_not_be_read_any_more_ends_with_a_word),
+		cmocka_unit_test(subscriptions_that_still_wait_are_refused),
+		cmocka_unit_test(a_slow_client_is_told_nothing_of_what_has_ended),
+		cmocka_unit_test(a_value_that_is_being_read_is_told_to_nobody),
 	};
 
 	return cmocka_run_group_tests_name("feed", tests, NULL, NULL);

@@ -84,6 +84,12 @@ static void gaps_and_connections_are_lines_of_their_own(void **state)
 	notice_connection(&b, "disconnected", 6); /* behind what is there */
 	check(&b, "{\"type\":\"connection\",\"state\":\"connected\",\"timestamp\":5}\n"
 		  "{\"type\":\"connection\",\"state\":\"disconnected\",\"timestamp\":6}\n");
+	notice_unsubscribed(&b, false, SPAN("a\""), 7);
+	check(&b, "{\"type\":\"unsubscribed\",\"key\":\"a\\\"\",\"reason\":\"forbidden\","
+		  "\"timestamp\":7}\n");
+	notice_unsubscribed(&b, true, SPAN("*"), 8);
+	check(&b, "{\"type\":\"unsubscribed\",\"pattern\":\"*\",\"reason\":\"forbidden\","
+		  "\"timestamp\":8}\n");
 }
 
 /* ---- changes ---- */

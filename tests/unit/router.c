@@ -1993,6 +1993,133 @@ static void waiting_here_and_waiting_for_the_service_are_two_things(void **state
 	}
 	assert_true(w->stats.request_wait.sum_ms >= waited + 200);
 	assert_int_equal(w->stats.request_service.sum_ms, 350);
+
+/* ---- secrets ---- */
+
+/* All that the peer was told, shared lines included. */
+static const char *all_told(struct world *w, int peer)
+{
+	static char text[8192];
+	struct iovec iov[1];
+	size_t n = 0;
+
+	while (outq_iov(&w->out[peer], iov, 1)) {
+		assert_true(n + iov[0].iov_len < sizeof(text));
+		memcpy(text + n, iov[0].iov_base, iov[0].iov_len);
+		n += iov[0].iov_len;
+		outq_take(&w->out[peer], iov[0].iov_len);
+	}
+	text[n] = '\0';
+	return text;
+}
+
+static void a_secret_answer_keeps_to_the_order_and_out_of_the_buffer(void **state)
+{
+	static const char token[] = "{\"op\":\"token\"}";
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	struct pending *a = hold(w, 0, token), *b = hold(w, 0, token),
+		       *c = hold(w, 0, "{\"op\":\"token\",\"messageId\":\"x\"}");
+	router_say(w->router, &w->peer[0], SPAN("{\"d\":4}\n"), false);
+	router_settle_secret(w->router, b, SPAN("{\"b\":2}"));
+	assert_int_equal(outq_len(&w->out[0]), 0);
+	router_settle_secret(w->router, c, SPAN("{\"c\":3}"));
+	router_settle_secret(w->router, a, SPAN("{\"a\":1}"));
+	assert_span(buf_span(&w->out[0].own),
+		    "{\"d\":4}\n"); /* the others are lines of their own */
+	assert_string_equal(all_told(w, 0), "{\"c\":3,\"messageId\":\"x\"}\n{\"a\":1}\n{\"b\":2}\n"
+					    "{\"d\":4}\n");
+	assert_int_equal(w->peer[0].unanswered, 0);
+	assert_int_equal(w->peer[0].kept_bytes, 0);
+	world_free(w);
+}
+
+static void a_secret_that_nobody_takes_goes_with_its_client(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	hold(w, 0, "{\"op\":\"token\"}");
+	struct pending *b = hold(w, 0, "{\"op\":\"token\"}"),
+		       *c = hold(w, 0, "{\"op\":\"token\",\"messageId\":1}");
+	router_settle_secret(w->router, b, SPAN("{\"b\":2}"));
+	router_settle_secret(w->router, c, SPAN("{\"c\":2}"));
+	world_free(w); /* the sanitizers watch */
+}
+
+static void the_holder_says_what_being_late_means(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	w->reconnect_ms = 9;
+	hold(w, 0, "{\"op\":\"token\",\"messageId\":1}");
+	hold(w, 1, "{\"op\":\"token\",\"messageId\":2}")->late = REPLY_TIMEOUT;
+	hold(w, 2, "{\"op\":\"token\",\"messageId\":3}")->late = REPLY_QUEUE_FULL;
+	router_expire(w->router, 1000);
+	assert_non_null(
+		strstr(assert_error(w, 0, "upstream_down", "no", "1"), "\"retryAfterMs\":9"));
+	assert_null(strstr(assert_error(w, 1, "timeout", "unknown", "2"), "retryAfterMs"));
+	assert_null(strstr(assert_error(w, 2, "queue_full", "no", "3"), "retryAfterMs"));
+	assert_int_equal(w->stats.requests_timeout, 1);
+	assert_int_equal(w->stats.requests_unsent, 2);
+	world_free(w);
+}
+
+/* ---- what is forbidden meanwhile ---- */
+
+/* Of the requests that it is asked about, forbids those whose key begins with an x. */
+static const char *forbids_x(void *owner, struct peer *peer, const struct request *request)
+{
+	struct world *w = owner;
+
+	assert_ptr_equal(peer, &w->peer[0]);
+	return json_string_raw(&request->key).p[0] == 'x' ? "no x" : NULL;
+}
+
+static void what_waits_is_refused_if_it_is_forbidden_now(void **state)
+{
+	struct world *w = world_new(2, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"x1\",\"value\":{\"key\":1},\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"x2\",\"value\":\"\",\"messageId\":2}", 0);
+	ask(w, 0, "{\"op\":\"range\",\"key\":\"x3\",\"endKey\":\"y\",\"limit\":3}", 0);
+	ask(w, 0, "{\"op\":\"increment\",\"key\":\"b\",\"messageId\":4}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"x5\"}", 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"x\",\"messageId\":6}", 0);
+	assert_int_equal(w->n_sent, 2);
+	router_restrict(w->router, &w->peer[0], forbids_x, w);
+	const char *text = assert_error(w, 0, "forbidden", "no", "2");
+	assert_non_null(strstr(text, "\"error\":\"no x\""));
+	assert_int_equal(router_waiting(w->router), 2);
+	answer(w, 1, "1"); /* those without an id come behind it */
+	text = told(w, 0);
+	assert_memory_equal(text, "{\"code\":200", 11);
+	text = strstr(text, "\n{\"code\":403");
+	assert_non_null(text);
+	assert_non_null(strstr(text + 1, "\n{\"code\":403"));
+	answer(w, 0, "2"); /* was sent before, and is answered */
+	assert_non_null(strstr(told(w, 0), "\"messageId\":1}"));
+	assert_int_equal(w->n_sent, 4);
+	assert_non_null(strstr(w->sent[2], "\"b\""));
+	assert_non_null(strstr(w->sent[3], "\"x\""));
+	world_free(w);
+}
+
+static void a_read_that_waits_to_be_sent_again_may_have_been_executed(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"x\",\"messageId\":1}", 0);
+	router_down(w->router, LANE, 0);
+	router_restrict(w->router, &w->peer[0], forbids_x, w);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
 	world_free(w);
 }
 
@@ -2085,6 +2212,11 @@ int main(void)
 		cmocka_unit_test(a_read_comes_back_when_the_router_ends),
 		cmocka_unit_test(each_request_ends_once),
 		cmocka_unit_test(waiting_here_and_waiting_for_the_service_are_two_things),
+		cmocka_unit_test(a_secret_answer_keeps_to_the_order_and_out_of_the_buffer),
+		cmocka_unit_test(a_secret_that_nobody_takes_goes_with_its_client),
+		cmocka_unit_test(the_holder_says_what_being_late_means),
+		cmocka_unit_test(what_waits_is_refused_if_it_is_forbidden_now),
+		cmocka_unit_test(a_read_that_waits_to_be_sent_again_may_have_been_executed),
 	};
 
 	return cmocka_run_group_tests_name("router", tests, NULL, NULL);
