@@ -93,7 +93,7 @@ static void wait_for_turn(struct issuer *i, struct ask *a)
 {
 	struct ask *before = TAILQ_LAST(&i->waiting, ask_list);
 
-	a->pending->late = i->late;
+	a->pending->late = (uint8_t)i->late;
 	while (before && before->round > a->round)
 		before = TAILQ_PREV(before, ask_list, of_all);
 	if (before)
@@ -110,7 +110,7 @@ static void wait_again(struct issuer *i, struct ask *a)
 	TAILQ_REMOVE(&i->minting, a, of_all);
 	i->n_minting--;
 	a->minting = NULL;
-	a->pending->late = i->late;
+	a->pending->late = (uint8_t)i->late;
 	while (behind && behind->round < a->round)
 		behind = TAILQ_NEXT(behind, of_all);
 	if (behind)
@@ -314,7 +314,7 @@ static void set_late(struct issuer *i, enum reply_error late, const char *why)
 	i->late = late;
 	snprintf(i->why, sizeof(i->why), "%s", why);
 	TAILQ_FOREACH (a, &i->waiting, of_all)
-		a->pending->late = late;
+		a->pending->late = (uint8_t)late;
 }
 
 static int64_t asked_pause_ms(int retry_after_s)

@@ -39,11 +39,10 @@ struct pending {
 	void *reading; /* reread: its own of this read, which is the daemon's and no client's; or
 			  NULL */
 
-	enum reply_error late; /* holder: ends it when its time is up, while PENDING_HELD */
-	uint32_t lane;         /* router: the connection that it was sent on, while PENDING_SENT */
-	uint32_t since;        /* router: when it began to wait to be sent, or was sent; low bits */
-	uint64_t wire_id;      /* inflight: the id of its frame, while PENDING_SENT */
-	uint64_t sequence;     /* inflight: later ones were sent later */
+	uint32_t lane;     /* router: the connection that it was sent on, while PENDING_SENT */
+	uint32_t since;    /* router: when it began to wait to be sent, or was sent; low bits */
+	uint64_t wire_id;  /* inflight: the id of its frame, while PENDING_SENT */
+	uint64_t sequence; /* inflight: later ones were sent later */
 	uint64_t key_hash; /* router: of peer and key together; 0 for operations without one key */
 	TAILQ_ENTRY(pending) of_key; /* inflight: chain of those with a similar key_hash */
 	bool overtaken;   /* inflight: a later request for its key took effect, or may have */
@@ -53,6 +52,7 @@ struct pending {
 	bool sent_before; /* router: on a connection that was lost; so even a waiting one may have
 			     been executed */
 	bool secret;      /* router: its answer is wiped once it was handed on */
+	uint8_t late;     /* holder: the reply_error when its time is up, while PENDING_HELD */
 
 	struct buf answer; /* router: the line, while PENDING_ANSWERED */
 	uint32_t size;     /* router: of the whole block */

@@ -730,7 +730,7 @@ static void expire(struct router *r, struct pending *p, bool full)
 	if (p->state == PENDING_HELD) {
 		*(p->late == REPLY_TIMEOUT ? &r->stats->requests_timeout
 					   : &r->stats->requests_unsent) += 1;
-		answer_error(r, p, p->late, NULL,
+		answer_error(r, p, (enum reply_error)p->late, NULL,
 			     p->late == REPLY_UPSTREAM_DOWN ? r->ops->reconnect_ms(r->owner) : -1);
 		return;
 	}

@@ -360,14 +360,14 @@ class Documentation(ConfigTest):
 
     def settings(self):
         known = {}
-        for section in ("upstream", "listen", "metrics", "log"):
+        for section in ("upstream", "listen", "metrics", "log", "access web"):
             r = self.check(URL + f"[{section}]\nno_such_setting = 1\n")
-            known[section] = r.stderr.strip().rsplit("has: ", 1)[1].split()
+            known[section.split()[0]] = r.stderr.splitlines()[0].rsplit("has: ", 1)[1].split()
         return {f"[{s}] {n}" for s, names in known.items() for n in names}
 
     @staticmethod
     def uncommented(text):
-        return re.sub(r"(?m)^;(?=[a-z_]+ =)", "", text)
+        return re.sub(r"(?m)^;(?=[a-z_]+ =|\[access )", "", text)
 
     def sample(self):
         with open(os.path.join(SRCDIR, "etc", "hpkvd.conf"), encoding="utf-8") as f:
@@ -377,7 +377,7 @@ class Documentation(ConfigTest):
         text = self.uncommented(self.sample())
         found, section = set(), None
         for line in text.splitlines():
-            if m := re.match(r"\[(\w+)\]", line):
+            if m := re.match(r"\[(\w+)( web)?\]", line):
                 section = m.group(1)
             elif m := re.match(r"([a-z_]+) =", line):
                 found.add(f"[{section}] {m.group(1)}")
@@ -389,16 +389,16 @@ class Documentation(ConfigTest):
             manual = f.read()
         section, rows = None, {}
         for line in manual.splitlines():
-            if m := re.match(r"#+ `\[(\w+)\]`", line):
+            if m := re.match(r"#+ `\[(\w+)( NAME)?\]`", line):
                 section = m.group(1)
             elif section and (m := re.match(r"\| `([a-z_]+)` \| ([^|]*) \|", line)):
                 rows[f"[{section}] {m.group(1)}"] = m.group(2).strip().strip("`")
         self.assertEqual(set(rows), self.settings())
         section = None
         for line in self.uncommented(self.sample()).splitlines():
-            if m := re.match(r"\[(\w+)\]", line):
+            if m := re.match(r"\[(\w+)( web)?\]", line):
                 section = m.group(1)
-            elif (m := re.match(r"([a-z_]+) = ?(.*)", line)) and m.group(1) not in ("url", "group"):
+            elif section != "access" and (m := re.match(r"([a-z_]+) = ?(.*)", line)) and m.group(1) not in ("url", "group"):
                 self.assertEqual(rows[f"[{section}] {m.group(1)}"], m.group(2) or "none")
 
 

@@ -1993,6 +1993,8 @@ static void waiting_here_and_waiting_for_the_service_are_two_things(void **state
 	}
 	assert_true(w->stats.request_wait.sum_ms >= waited + 200);
 	assert_int_equal(w->stats.request_service.sum_ms, 350);
+	world_free(w);
+}
 
 /* ---- secrets ---- */
 
