@@ -439,8 +439,11 @@ static const struct upstream_ops upstream_ops = {
 
 /* ---- status ---- */
 
-static struct status_source status_source(const struct daemon *d)
+/* peer: who asks; NULL: nobody in particular. */
+static struct status_source status_source(const struct daemon *d, const struct peer *peer)
 {
+	int64_t now = clock_mono_ms();
+
 	return (struct status_source){
 		.config = d->config,
 		.router = d->router,
@@ -448,21 +451,23 @@ static struct status_source status_source(const struct daemon *d)
 		.upstream = d->upstream,
 		.stats = &d->stats,
 		.clients = d->clients,
-		.uptime_ms = clock_mono_ms() - d->started,
+		.peer = peer,
+		.now_ms = now,
+		.uptime_ms = now - d->started,
 		.started_wall_ms = d->started_wall,
 		.misconfigured = d->misconfigured,
 	};
 }
 
-static void dispatch_wants_status(void *owner, struct buf *out)
+static void dispatch_wants_status(void *owner, const struct peer *peer, struct buf *out)
 {
-	struct status_source source = status_source(owner);
+	struct status_source source = status_source(owner, peer);
 	status_write(&source, out);
 }
 
 static void dispatch_wants_stats(void *owner, struct buf *out)
 {
-	struct status_source source = status_source(owner);
+	struct status_source source = status_source(owner, NULL);
 	status_write_stats(&source, out);
 }
 
@@ -473,7 +478,7 @@ static const struct dispatch_ops dispatch_ops = {
 
 static void metrics_wants_page(void *owner, struct buf *out)
 {
-	struct status_source source = status_source(owner);
+	struct status_source source = status_source(owner, NULL);
 	status_write_page(&source, out);
 }
 

@@ -25,16 +25,30 @@ static void refuse(struct dispatch *d, struct peer *peer, enum reply_error error
 	say(d, peer, id);
 }
 
-static void answer_with(struct dispatch *d, struct peer *peer, struct span id,
-			void (*write)(void *, struct buf *))
+/* Hands on the object, and lets it go. */
+static void say_object(struct dispatch *d, struct peer *peer, struct span id, struct buf *object)
+{
+	reply_object(&d->scratch, buf_span(object), id);
+	buf_release(object);
+	say(d, peer, id);
+}
+
+static void tell_status(struct dispatch *d, struct peer *peer, struct span id)
+{
+	struct buf object = {0};
+
+	stats_ended(d->stats, d->op, OUTCOME_OK);
+	d->ops->status(d->owner, peer, &object);
+	say_object(d, peer, id, &object);
+}
+
+static void tell_stats(struct dispatch *d, struct peer *peer, struct span id)
 {
 	struct buf object = {0};
 
 	stats_ended(d->stats, d->op, OUTCOME_OK); /* before, so that it is among what stats tells */
-	write(d->owner, &object);
-	reply_object(&d->scratch, buf_span(&object), id);
-	buf_release(&object);
-	say(d, peer, id);
+	d->ops->stats(d->owner, &object);
+	say_object(d, peer, id, &object);
 }
 
 void dispatch_line(struct dispatch *d, struct peer *peer, struct span line, int64_t now)
@@ -78,10 +92,10 @@ void dispatch_line(struct dispatch *d, struct peer *peer, struct span line, int6
 		say(d, peer, request.id);
 		break;
 	case OP_STATUS:
-		answer_with(d, peer, request.id, d->ops->status);
+		tell_status(d, peer, request.id);
 		break;
 	case OP_STATS:
-		answer_with(d, peer, request.id, d->ops->stats);
+		tell_stats(d, peer, request.id);
 		break;
 	case OP_TOKEN:
 		issuer_ask(d->issuer, peer, &request, now);

@@ -17,8 +17,9 @@
 #include "stats.h"
 
 struct dispatch_ops {
-	/* Append the members of the answer as one line of JSON, an object without messageId. */
-	void (*status)(void *owner, struct buf *out);
+	/* Append the members of the answer as one line of JSON, an object without messageId. peer:
+	 * who asks. */
+	void (*status)(void *owner, const struct peer *peer, struct buf *out);
 	void (*stats)(void *owner, struct buf *out);
 };
 

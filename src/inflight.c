@@ -91,6 +91,23 @@ static void overtake(struct pending *from, uint64_t key_hash)
 	}
 }
 
+/* The same of those that the rate limit may refuse still. One that is marked has seen to those
+ * before itself. */
+static void follow(struct pending *from, uint64_t key_hash)
+{
+	struct pending *p = find_key(from, key_hash);
+
+	while (p && !p->followed) {
+		p->followed = true;
+		p = find_key(TAILQ_PREV(p, pending_list, of_key), key_hash);
+	}
+}
+
+bool inflight_has_effect(const struct pending *p, enum inflight_end end)
+{
+	return end == INFLIGHT_ANSWERED || (end == INFLIGHT_SILENT && !request_op_is_read(p->op));
+}
+
 void inflight_add(struct inflight *f, struct pending *p)
 {
 	uint32_t place = f->free[--f->n_free];
@@ -98,12 +115,11 @@ void inflight_add(struct inflight *f, struct pending *p)
 	p->sequence = ++f->sequence;
 	p->wire_id = (p->sequence & GENERATION_MASK) << PLACE_BITS | place;
 	f->place[place] = p;
-	p->overtaken = p->followed = false;
+	p->overtaken = p->followed = p->follows = false;
 	if (!p->key_hash)
 		return;
 	struct pending *before = inflight_last_of_key(f, p->key_hash);
-	if (before)
-		before->followed = true;
+	p->follows = before != NULL;
 	if (!request_op_is_read(p->op))
 		overtake(before, p->key_hash);
 	TAILQ_INSERT_TAIL(chain(f, p->key_hash), p, of_key);
@@ -118,13 +134,15 @@ struct pending *inflight_find(const struct inflight *f, uint64_t wire_id)
 	return f->place[place];
 }
 
-void inflight_remove(struct inflight *f, struct pending *p, bool answered)
+void inflight_remove(struct inflight *f, struct pending *p, enum inflight_end end)
 {
 	uint32_t place = (uint32_t)(p->wire_id & PLACE_MASK);
 
 	if (p->key_hash) {
-		if (answered && request_op_is_read(p->op))
+		if (end == INFLIGHT_ANSWERED && request_op_is_read(p->op))
 			overtake(TAILQ_PREV(p, pending_list, of_key), p->key_hash);
+		if (p->follows && inflight_has_effect(p, end))
+			follow(TAILQ_PREV(p, pending_list, of_key), p->key_hash);
 		TAILQ_REMOVE(chain(f, p->key_hash), p, of_key);
 	}
 	f->place[place] = NULL;

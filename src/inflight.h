@@ -7,8 +7,7 @@
  *
  * It also knows what may not be sent again, since a later request of the same client for the same
  * key would then come before it: a read after a lost connection, when a later request took effect,
- * or may have (overtaken); one that the rate limit refused, when a later request was sent
- * (followed).
+ * or may have (overtaken); one that the rate limit refused, likewise (followed).
  */
 #pragma once
 
@@ -47,8 +46,17 @@ struct pending *inflight_find(const struct inflight *f, uint64_t wire_id); /* NU
  */
 struct pending *inflight_last_of_key(const struct inflight *f, uint64_t key_hash);
 
-/* answered: its answer came, so it took effect now. */
-void inflight_remove(struct inflight *f, struct pending *p, bool answered);
+/* How one is not on its way any more. */
+enum inflight_end {
+	INFLIGHT_ANSWERED, /* it took effect now */
+	INFLIGHT_SILENT,   /* without an answer: if it is a write it may have taken effect */
+	INFLIGHT_BACK,     /* it is to be sent again */
+	INFLIGHT_END_N
+};
+
+void inflight_remove(struct inflight *f, struct pending *p, enum inflight_end end);
+/* Those that were sent before p can't be sent behind it. */
+bool inflight_has_effect(const struct pending *p, enum inflight_end end);
 
 /* All of them in the order in which they were sent, in an array that the caller frees; *n is their
  * number. */

@@ -81,6 +81,15 @@ void pace_refused(struct pace *p, int64_t now, uint64_t sequence, uint64_t lates
 	p->at = now;
 }
 
+double pace_rate(const struct pace *p, int64_t now)
+{
+	struct pace then = *p;
+
+	if (p->rate > 0)
+		refill(&then, now);
+	return then.rate;
+}
+
 bool pace_is_lowered(const struct pace *p)
 {
 	return p->step > 0;
@@ -99,7 +108,30 @@ int64_t pace_next(const struct pace *p)
 	return p->at + ms_until(p, 1);
 }
 
-int64_t pace_wait_ms(const struct pace *p, size_t n)
+/* In how many seconds there will be n tokens at best. */
+static double seconds_until(const struct pace *p, double n)
 {
-	return ms_until(p, (double)n);
+	double need = n - p->tokens, rate = p->rate, s = 0;
+	double grown = p->step > 0 ? (p->goal - rate) / p->step : 0; /* when it is forgotten */
+
+	for (; s < grown && need > rate + p->step / 2; s++) {
+		need -= rate + p->step / 2;
+		rate += p->step;
+	}
+	if (s < grown)
+		return s + need / (rate + p->step);
+	if (p->step > 0 && p->limit == 0)
+		return grown;
+	return s + need / (p->step > 0 ? p->limit : rate);
+}
+
+int64_t pace_wait_ms(const struct pace *p, int64_t now, size_t n)
+{
+	struct pace then = *p;
+
+	if (p->rate > 0)
+		refill(&then, now);
+	if (then.rate == 0 || then.tokens >= (double)n)
+		return 0;
+	return (int64_t)(seconds_until(&then, (double)n) * 1e3) + 1;
 }

@@ -44,8 +44,12 @@ void pace_refused(struct pace *p, int64_t now, uint64_t sequence, uint64_t lates
 /* Has the service refused something not long ago? */
 bool pace_is_lowered(const struct pace *p);
 
+/* The rate at this time; 0: unpaced. */
+double pace_rate(const struct pace *p, int64_t now);
+
 /* When pace_allows() will say yes next. */
 int64_t pace_next(const struct pace *p);
 
-/* How long the last of n requests that wait has to wait, in ms. */
-int64_t pace_wait_ms(const struct pace *p, size_t n);
+/* How long the last of n requests that wait at this time has to wait, in ms: a rate that was
+ * lowered is taken to recover, so that it may be longer, but is hardly shorter. */
+int64_t pace_wait_ms(const struct pace *p, int64_t now, size_t n);

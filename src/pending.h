@@ -46,7 +46,9 @@ struct pending {
 	uint64_t key_hash; /* router: of peer and key together; 0 for operations without one key */
 	TAILQ_ENTRY(pending) of_key; /* inflight: chain of those with a similar key_hash */
 	bool overtaken;   /* inflight: a later request for its key took effect, or may have */
-	bool followed;    /* inflight: a later request for its key was sent */
+	bool follows;     /* inflight: an earlier request for its key was on its way */
+	bool followed;    /* inflight: a later request for its key, sent while this one was on its
+			     way, took effect, or may have */
 	bool refused;     /* router: by the rate limit of the service, so it was not executed */
 	bool had_turn;    /* router: while PENDING_HELD, its holder knows that it is the next */
 	bool sent_before; /* router: on a connection that was lost; so even a waiting one may have
@@ -87,6 +89,7 @@ struct peer {
 	struct pending_list pendings; /* router: all unanswered ones, oldest first */
 	struct pending_list ordered;  /* router: those without an id, answered in this order */
 	struct pending_list waiting;  /* sched */
+	uint32_t n_waiting;           /* sched: its length */
 	TAILQ_ENTRY(peer) turn;       /* sched::turns, while something is waiting */
 	bool blocked;                 /* sched: gets no turn, whatever is waiting */
 	bool flushing;                /* router: answers are being handed on */

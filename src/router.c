@@ -17,6 +17,10 @@ enum {
 	CODE_RATE_LIMITED = 429, /* the one answer of the service that is not for the client */
 };
 
+static const char outdone_text[] =
+	"refused by the service's rate limit, and a later request for its "
+	"key was executed, or may have been";
+
 /* A connection that requests do not go out on any more, while some are still on their way there. */
 struct left_lane {
 	uint32_t lane;
@@ -145,9 +149,9 @@ static void leave_lane(struct router *r, uint32_t lane)
 }
 
 /* Its place is free, and so is its key. */
-static void land(struct router *r, struct pending *p, bool answered)
+static void land(struct router *r, struct pending *p, enum inflight_end end)
 {
-	inflight_remove(&r->inflight, p, answered);
+	inflight_remove(&r->inflight, p, end);
 	if (p->lane != r->lane)
 		leave_lane(r, p->lane);
 	if (p->peer)
@@ -163,7 +167,7 @@ static void pending_leave_state(struct router *r, struct pending *p, bool answer
 		sched_remove(&r->sched, p);
 		break;
 	case PENDING_SENT:
-		land(r, p, answered);
+		land(r, p, answered ? INFLIGHT_ANSWERED : INFLIGHT_SILENT);
 		break;
 	case PENDING_HELD:
 		TAILQ_REMOVE(&r->held, p, waiting);
@@ -275,6 +279,65 @@ static void read_over(struct router *r, struct pending *p, enum router_read_end 
 	r->ops->read_end(r->owner, reading, end, answer);
 }
 
+/* What the end of a request means for those that its client has sent before it. */
+struct effect {
+	struct peer *peer; /* NULL: nothing */
+	uint64_t key_hash, sequence;
+};
+
+/* Before it leaves its state. */
+static struct effect effect_of(const struct pending *p, bool answered)
+{
+	enum inflight_end end = answered ? INFLIGHT_ANSWERED : INFLIGHT_SILENT;
+
+	if (p->state != PENDING_SENT || !p->follows || !inflight_has_effect(p, end))
+		return (struct effect){0};
+	return (struct effect){p->peer, p->key_hash, p->sequence};
+}
+
+/* One that the rate limit has refused and that was sent before it. They come first in the queue. */
+static struct pending *find_outdone(const struct effect *e)
+{
+	struct pending *p;
+
+	TAILQ_FOREACH (p, &e->peer->waiting, waiting) {
+		if (!p->sequence || p->sequence > e->sequence)
+			break;
+		if (p->refused && p->key_hash == e->key_hash)
+			return p;
+	}
+	return NULL;
+}
+
+static void answer_error(struct router *r, struct pending *p, enum reply_error error,
+			 const char *text, long retry_ms);
+
+/* While something waits for the pace, that is never long out of date. */
+static long retry_paced_ms(const struct router *r, const struct peer *peer)
+{
+	return (long)router_pace_wait_ms(r, peer, r->pace.at);
+}
+
+/* The service refuses it, and it will not be sent again. Of one that was on a lost connection
+ * before that is not the whole truth. */
+static void answer_refused(struct router *r, struct pending *p, const char *text)
+{
+	if (p->sent_before)
+		answer_error(r, p, REPLY_OUTCOME_UNKNOWN, NULL, -1);
+	else
+		answer_error(r, p, REPLY_RATE_LIMITED, text, retry_paced_ms(r, p->peer));
+}
+
+/* Those that wait to be sent again can't be sent behind it. Whoever hears of their answers may
+ * send what waits, so the queue is looked at anew each time. */
+static void outdo(struct router *r, struct effect e)
+{
+	struct pending *p;
+
+	while (e.peer && (p = find_outdone(&e)))
+		answer_refused(r, p, outdone_text);
+}
+
 static void answer_error(struct router *r, struct pending *p, enum reply_error error,
 			 const char *text, long retry_ms)
 {
@@ -287,6 +350,7 @@ static void answer_error(struct router *r, struct pending *p, enum reply_error e
 		const char *why = r->ops->held_over(r->owner, p);
 		text = text ? text : why;
 	}
+	struct effect effect = effect_of(p, false);
 	pending_leave_state(r, p, false);
 	if (!p->peer) {
 		abandon(r, p);
@@ -294,6 +358,7 @@ static void answer_error(struct router *r, struct pending *p, enum reply_error e
 	}
 	reply_error(answer_begin(p), error, pending_id(p), text, retry_ms);
 	answer_done(r, p, outcome_of(error));
+	outdo(r, effect);
 }
 
 void router_say(struct router *r, struct peer *peer, struct span line, bool with_id)
@@ -311,12 +376,15 @@ void router_say(struct router *r, struct peer *peer, struct span line, bool with
 
 /* ---- requests that somebody else answers ---- */
 
+static int64_t timeout_of(const struct router *r, const struct request *request)
+{
+	return request->timeout_ms ? (int64_t)request->timeout_ms : r->settings.request_timeout_ms;
+}
+
 static void watch_request(struct router *r, struct pending *p, const struct request *request,
 			  int64_t now)
 {
-	watch_deadline(r, p,
-		       now + (request->timeout_ms ? (int64_t)request->timeout_ms
-						  : r->settings.request_timeout_ms));
+	watch_deadline(r, p, now + timeout_of(r, request));
 }
 
 static void keep_id(struct pending *p, struct span id)
@@ -393,16 +461,17 @@ static bool can_send(struct router *r, int64_t now)
 }
 
 /* While requests may be refused and sent again, only one at a time of a client and key is on its
- * way: the next could come before the repetition of the first. Nor do two of them travel on two
- * connections at once, of which the later may be the faster. */
+ * way: the next could come before the repetition of the first. Nor is one repeated before it is
+ * known what became of those behind it. Nor do two of them travel on two connections at once, of
+ * which the later may be the faster. */
 static bool must_wait(const struct router *r, const struct pending *p)
 {
-	bool lowered = pace_is_lowered(&r->pace);
+	bool alone = p->refused || pace_is_lowered(&r->pace);
 
-	if (!p->key_hash || (!lowered && !r->n_left))
+	if (!p->key_hash || (!alone && !r->n_left))
 		return false;
-	const struct pending *before = inflight_last_of_key(&r->inflight, p->key_hash);
-	return before && (lowered || before->lane != r->lane);
+	const struct pending *other = inflight_last_of_key(&r->inflight, p->key_hash);
+	return other && (alone || other->lane != r->lane);
 }
 
 static void send_now(struct router *r, struct pending *p, int64_t now)
@@ -466,6 +535,23 @@ static struct pending *remote_new(struct router *r, struct peer *peer,
 	return p;
 }
 
+/* By the pace alone its turn comes when its time is up: it is told so now, and when one like it
+ * would have its turn in time. The pace is known while there is a connection; who knows what the
+ * next one brings. */
+static bool refuse_early(struct router *r, struct pending *p, int64_t timeout_ms, int64_t now)
+{
+	int64_t late_ms = router_pace_wait_ms(r, p->peer, now) - timeout_ms;
+	int64_t one_ms = pace_wait_ms(&r->pace, r->pace.at, 1);
+
+	if (!r->up || late_ms <= 1)
+		return false;
+	r->stats->requests_refused_early++;
+	answer_error(r, p, REPLY_RATE_LIMITED,
+		     "its turn in the service's rate limit would come after its time is up",
+		     (long)(late_ms > one_ms ? late_ms : one_ms));
+	return true;
+}
+
 void router_request(struct router *r, struct peer *peer, const struct request *request, int64_t now)
 {
 	struct pending *p = remote_new(r, peer, request, request->id.n > 0);
@@ -481,14 +567,17 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 		answer_error(r, p, REPLY_QUEUE_FULL, NULL, -1);
 		return;
 	}
-	watch_request(r, p, request, now);
 	/* At once, if nobody waits for a turn and nothing of this client is before it. One that
 	 * waits only for an earlier one of its key has no turn, so that nobody waits behind it. */
 	bool first = TAILQ_EMPTY(&peer->waiting), blocked = first && must_wait(r, p);
 	if (first && !blocked && !sched_first(&r->sched) && can_send(r, now)) {
+		watch_request(r, p, request, now);
 		send_now(r, p, now);
 		return;
 	}
+	if (refuse_early(r, p, timeout_of(r, request), now))
+		return;
+	watch_request(r, p, request, now);
 	enqueue(r, p);
 	if (blocked)
 		sched_block(&r->sched, peer);
@@ -515,6 +604,7 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
 		read_over(r, p, ROUTER_READ_ANSWERED, frame);
 		return;
 	}
+	struct effect effect = effect_of(p, true);
 	pending_leave_state(r, p, true);
 	if (!p->peer) {
 		abandon(r, p);
@@ -527,16 +617,15 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
 	buf_grew(out, wire_splice(frame, id, room));
 	r->stats->requests_answered++;
 	answer_done(r, p, frame->code == CODE_OK ? OUTCOME_OK : OUTCOME_SERVICE_ERROR);
+	outdo(r, effect);
 }
 
 /* The service has refused it because of its rate limit, so it was not executed: it waits for
- * another turn, unless a later one for its key was sent meanwhile, which must not come before it.
+ * another turn. If a later one for its key is on its way, it waits until that is refused as well,
+ * or took effect: then it is too late for this one.
  */
 static void refused(struct router *r, struct pending *p, int64_t now)
 {
-	static const char followed[] = "refused by the service's rate limit, and a later request "
-				       "for its key was sent already";
-
 	r->stats->upstream_refused++;
 	pace_refused(&r->pace, now, p->sequence, r->inflight.sequence);
 	if (p->reading) {
@@ -544,11 +633,10 @@ static void refused(struct router *r, struct pending *p, int64_t now)
 		return;
 	}
 	if (!p->peer || p->followed || r->stopping) {
-		answer_error(r, p, REPLY_RATE_LIMITED, p->followed ? followed : NULL,
-			     (long)router_pace_wait_ms(r));
+		answer_refused(r, p, p->followed ? outdone_text : NULL);
 		return;
 	}
-	land(r, p, false);
+	land(r, p, INFLIGHT_BACK);
 	p->state = PENDING_WAITING;
 	phase_begin(p, now);
 	p->refused = true;
@@ -660,7 +748,7 @@ static struct pending **sent_on(const struct router *r, uint32_t lane, size_t *n
 
 static void wait_again(struct router *r, struct pending *p, int64_t now)
 {
-	land(r, p, false);
+	land(r, p, INFLIGHT_BACK);
 	p->state = PENDING_WAITING;
 	phase_begin(p, now);
 	p->sent_before = true;
@@ -712,7 +800,7 @@ static void answer_unsent(struct router *r, struct pending *p, bool full)
 		answer_error(r, p, REPLY_QUEUE_FULL,
 			     "not sent within its time: the network takes no more at present", -1);
 	else if (p->refused || (r->pace.rate > 0 && !full))
-		answer_error(r, p, REPLY_RATE_LIMITED, NULL, (long)router_pace_wait_ms(r));
+		answer_error(r, p, REPLY_RATE_LIMITED, NULL, retry_paced_ms(r, p->peer));
 	else if (full)
 		answer_error(r, p, REPLY_QUEUE_FULL,
 			     "not sent within its time: max_in_flight requests were on their way "
@@ -768,7 +856,7 @@ void router_join(struct router *r, struct peer *peer)
 	TAILQ_INIT(&peer->pendings);
 	TAILQ_INIT(&peer->ordered);
 	TAILQ_INIT(&peer->waiting);
-	peer->unanswered = 0;
+	peer->unanswered = peer->n_waiting = 0;
 	peer->kept_bytes = 0;
 	peer->blocked = peer->last = peer->flushing = false;
 	peer->unsent_bytes = 0;
@@ -899,6 +987,7 @@ void router_free(struct router *r)
 	router_leave(r, &r->early, 0);
 	router_leave(r, &r->late, 0);
 	inflight_fini(&r->inflight);
+	sched_fini(&r->sched);
 	free(r->left);
 	heap_fini(&r->deadlines);
 	pool_fini(&r->pool);
@@ -920,12 +1009,12 @@ size_t router_waiting_bytes(const struct router *r)
 	return r->sched.bytes;
 }
 
-double router_pace(const struct router *r)
+double router_pace(const struct router *r, int64_t now)
 {
-	return r->pace.rate;
+	return pace_rate(&r->pace, now);
 }
 
-int64_t router_pace_wait_ms(const struct router *r)
+int64_t router_pace_wait_ms(const struct router *r, const struct peer *peer, int64_t now)
 {
-	return pace_wait_ms(&r->pace, r->sched.n + 1);
+	return pace_wait_ms(&r->pace, now, sched_ahead(&r->sched, peer) + 1);
 }

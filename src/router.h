@@ -136,10 +136,10 @@ void router_stop(struct router *r);
 /* Answers those still in flight with outcome_unknown. */
 void router_abandon(struct router *r);
 
-/* The pace in requests/s, 0 when unpaced, and how long a new request would wait for its turn in it.
- */
-double router_pace(const struct router *r);
-int64_t router_pace_wait_ms(const struct router *r);
+/* The pace in requests/s, 0 when unpaced, and how long a new request of this client would wait for
+ * its turn in it. */
+double router_pace(const struct router *r, int64_t now);
+int64_t router_pace_wait_ms(const struct router *r, const struct peer *peer, int64_t now);
 
 unsigned router_in_flight(const struct router *r);
 size_t router_waiting(const struct router *r);

@@ -1,5 +1,9 @@
 #include "sched.h"
 
+#include <stdlib.h>
+
+#include "mem.h"
+
 void sched_init(struct sched *s)
 {
 	*s = (struct sched){.n = 0};
@@ -7,6 +11,61 @@ void sched_init(struct sched *s)
 	TAILQ_INIT(&s->blocked);
 	TAILQ_INIT(&s->last);
 }
+
+void sched_fini(struct sched *s)
+{
+	free(s->at_least);
+	*s = (struct sched){.n = 0};
+}
+
+/* ---- how long the queues are ---- */
+
+/* Does it delay others? */
+static bool counts(const struct peer *peer)
+{
+	return !peer->blocked && !peer->last;
+}
+
+static void one_more(struct sched *s, struct peer *peer)
+{
+	if (peer->n_waiting == s->levels) {
+		uint32_t levels = s->levels ? 2 * s->levels : 16;
+		s->at_least = mem_resize(s->at_least, levels * sizeof(*s->at_least));
+		while (s->levels < levels)
+			s->at_least[s->levels++] = 0;
+	}
+	if (counts(peer))
+		s->at_least[peer->n_waiting]++;
+	peer->n_waiting++;
+}
+
+static void one_less(struct sched *s, struct peer *peer)
+{
+	peer->n_waiting--;
+	if (counts(peer))
+		s->at_least[peer->n_waiting]--;
+}
+
+/* The peer has its turns again, or has none any more. */
+static void count_all(struct sched *s, const struct peer *peer, bool in)
+{
+	for (uint32_t k = 0; !peer->last && k < peer->n_waiting; k++)
+		s->at_least[k] += in ? 1 : UINT32_MAX; /* which takes one away */
+}
+
+size_t sched_ahead(const struct sched *s, const struct peer *peer)
+{
+	uint32_t own = peer ? peer->n_waiting : 0;
+	size_t n = peer && peer->blocked ? own : 0;
+
+	if (!own)
+		return s->levels ? s->at_least[0] : 0;
+	for (uint32_t k = 0; k < own; k++)
+		n += s->at_least[k];
+	return n;
+}
+
+/* ---- the queues ---- */
 
 /* Where a peer stands while something of it waits. */
 static struct peer_list *place_of(struct sched *s, const struct peer *peer)
@@ -19,6 +78,7 @@ static void count_in(struct sched *s, struct pending *p)
 {
 	if (TAILQ_EMPTY(&p->peer->waiting))
 		TAILQ_INSERT_TAIL(place_of(s, p->peer), p->peer, turn);
+	one_more(s, p->peer);
 	p->peer->unsent_bytes += p->size;
 	s->bytes += p->size;
 	s->n++;
@@ -50,6 +110,7 @@ void sched_remove(struct sched *s, struct pending *p)
 	TAILQ_REMOVE(&p->peer->waiting, p, waiting);
 	if (TAILQ_EMPTY(&p->peer->waiting))
 		TAILQ_REMOVE(place_of(s, p->peer), p->peer, turn);
+	one_less(s, p->peer);
 	p->peer->unsent_bytes -= p->size;
 	s->bytes -= p->size;
 	s->n--;
@@ -84,6 +145,7 @@ static void set_blocked(struct sched *s, struct peer *peer, bool blocked)
 		return;
 	if (!TAILQ_EMPTY(&peer->waiting))
 		TAILQ_REMOVE(place_of(s, peer), peer, turn);
+	count_all(s, peer, !blocked);
 	peer->blocked = blocked;
 	if (!TAILQ_EMPTY(&peer->waiting))
 		TAILQ_INSERT_TAIL(place_of(s, peer), peer, turn);

@@ -15,15 +15,22 @@ struct sched {
 	struct peer_list last;    /* those of them that get one when turns is empty */
 	size_t n;                 /* requests waiting in all */
 	size_t bytes;             /* their memory */
+	uint32_t *at_least;       /* [k]: how many peers of turns have more than k waiting */
+	uint32_t levels;          /* its length */
 };
 
 void sched_init(struct sched *s);
+void sched_fini(struct sched *s);                   /* the pendings stay their owner's */
 void sched_add(struct sched *s, struct pending *p); /* behind the client's others */
 /* Again: before those that were never sent, among those that were in the order of their sending. */
 void sched_add_again(struct sched *s, struct pending *p);
 void sched_remove(struct sched *s, struct pending *p);
 struct pending *sched_first(const struct sched *s); /* the next to send; NULL: nobody has a turn */
 struct pending *sched_take(struct sched *s);        /* the same, removed */
+
+/* How many requests go before another one of this peer at least, as things are: all of its own, and
+ * as many of each other client's. NULL: of a client that has nothing waiting. */
+size_t sched_ahead(const struct sched *s, const struct peer *peer);
 
 /* A blocked client's requests wait, and it gets no turn. */
 void sched_block(struct sched *s, struct peer *peer);

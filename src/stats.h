@@ -31,6 +31,9 @@ enum stats_type { STATS_COUNTER, STATS_GAUGE, STATS_HISTOGRAM, STATS_TYPE_N };
 	X(requests_answered, "answers of the service passed to a client")                          \
 	X(requests_timeout, "requests sent, but not answered in their time")                       \
 	X(requests_unsent, "requests whose time was up while they waited to be sent")              \
+	X(requests_refused_early,                                                                  \
+	  "requests refused at once, since the pace would not let them go "                        \
+	  "within their time")                                                                     \
 	X(requests_outcome_unknown, "writes whose connection was lost before the answer came, "    \
 				    "and reads that were not repeated")                            \
 	X(requests_queue_full, "requests refused because too much was waiting")                    \

@@ -33,14 +33,14 @@ static void add_ms(cJSON *o, const char *name, long ms)
 		cJSON_AddNullToObject(o, name);
 }
 
-/* What a new request would wait; -1: as long as others take, and who knows. */
+/* What a new request of whoever asks would wait; -1: as long as others take, and who knows. */
 static long wait_ms(const struct status_source *s)
 {
 	if (upstream_state(s->upstream) != UPSTREAM_CONNECTED)
 		return upstream_retry_ms(s->upstream);
-	if (router_waiting(s->router) && router_pace(s->router) == 0)
+	if (router_waiting(s->router) && router_pace(s->router, s->now_ms) == 0)
 		return -1;
-	return (long)router_pace_wait_ms(s->router);
+	return (long)router_pace_wait_ms(s->router, s->peer, s->now_ms);
 }
 
 static void add_upstream(cJSON *o, const struct status_source *s)
@@ -58,8 +58,9 @@ static void add_upstream(cJSON *o, const struct status_source *s)
 	add_text(u, "tokenError", upstream_token_error(s->upstream));
 	add_number(u, "inFlight", router_in_flight(s->router));
 	add_number(u, "queued", (double)router_waiting(s->router));
-	if (router_pace(s->router) > 0)
-		add_number(u, "pace", router_pace(s->router));
+	double pace = router_pace(s->router, s->now_ms);
+	if (pace > 0)
+		add_number(u, "pace", pace);
 	else
 		cJSON_AddNullToObject(u, "pace"); /* unpaced */
 	add_ms(u, "waitMs", wait_ms(s));
@@ -129,7 +130,7 @@ static double seconds(int64_t ms)
 static void look_at_upstream(const struct status_source *s, struct stats_gauges *g)
 {
 	static const char *states[UPSTREAM_STATE_N];
-	double pace = router_pace(s->router);
+	double pace = router_pace(s->router, s->now_ms);
 
 	for (unsigned i = 0; i < UPSTREAM_STATE_N; i++)
 		states[i] = upstream_state_name((enum upstream_state)i);

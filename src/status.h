@@ -23,7 +23,8 @@ struct status_source {
 	const struct upstream *upstream;
 	const struct stats *stats;
 	const struct clients *clients;
-	int64_t uptime_ms;
+	const struct peer *peer; /* who asks; NULL: nobody in particular */
+	int64_t now_ms, uptime_ms;
 	int64_t started_wall_ms;
 	bool misconfigured; /* the last reload was refused */
 };

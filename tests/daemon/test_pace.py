@@ -35,6 +35,30 @@ class Pace(Case):
                 self.assertGreater(answer["retryAfterMs"], 0)
             self.assertEqual(5 - len(refused), len(service.requests))
 
+    def test_what_could_not_get_its_turn_in_time_is_refused_at_once(self):
+        with FakeService() as service, Daemon(service, rate_limit=1) as daemon, daemon.client() as client:
+            daemon.wait_state("connected")
+            patient = ({"op": "set", "key": "k", "value": "v", "timeoutMs": 600000, "messageId": n} for n in range(4))
+            client.send(*patient, {"op": "set", "key": "k", "value": "v", "timeoutMs": 1500, "messageId": "no"}, {"op": "ping"})
+            answers = []
+            while not answers or answers[-1].get("messageId") != "no":
+                answers.append(client.answer())
+            self.assertNotIn("pong", [a.get("message") for a in answers]) # it was not kept until its time was up
+            self.assert_error(answers[-1], 429, "rate_limited", "no", "no")
+            self.assertGreater(answers[-1]["retryAfterMs"], 0)
+            self.assertLess(answers[-1]["retryAfterMs"], 4000)
+            self.assertEqual(1, daemon.stats()["requests_refused_early"])
+
+    def test_each_is_told_what_it_would_wait(self):
+        with FakeService() as service, Daemon(service, rate_limit=1) as daemon, daemon.client() as client:
+            daemon.wait_state("connected")
+            client.send(*({"op": "set", "key": "k", "value": "v", "timeoutMs": 600000, "messageId": n} for n in range(60)))
+            client.send({"op": "status"})
+            while "upstream" not in (own := client.answer()):
+                pass
+            self.assertGreater(own["upstream"]["waitMs"], 30000)
+            self.assertIn(daemon.status()["upstream"]["waitMs"], range(1, 2002))
+
     def test_status_tells_the_pace_and_the_wait(self):
         with FakeService() as service:
             with Daemon(service, rate_limit=RATE) as daemon:

@@ -59,6 +59,25 @@ class Refused(Case):
             self.assertEqual(["second"], taken)
 
 
+    def test_a_burst_for_one_key_that_is_refused_as_a_whole_is_executed_in_order(self):
+        taken, refused = [], []
+
+        def answer(request):
+            value = request.obj["value"]
+            if value not in refused:
+                refused.append(value)
+                return request.reply_raw('{"code":429,"error":"Rate limit exceeded","messageId":%d}' % request.id)
+            taken.append(value)
+            return request.reply()
+
+        with FakeService(answer=answer) as service, Daemon(service) as daemon, daemon.client() as client:
+            daemon.wait_state("connected")
+            values = [str(n) for n in range(10)]
+            client.send(*({"op": "set", "key": "k", "value": v, "messageId": v, "timeoutMs": 60000} for v in values))
+            self.assertEqual([(v, 200) for v in values], [(a["messageId"], a["code"]) for a in client.answers(10)])
+            self.assertEqual(values, taken)
+
+
 class Limited(Case):
     """A real limit: the sandbox's."""
 

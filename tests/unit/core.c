@@ -101,6 +101,7 @@ static void peers_take_turns_one_request_each(void **state)
 	assert_null(sched_take(&s));
 	assert_int_equal(s.bytes, 0);
 	assert_int_equal(peer[0].unsent_bytes, 0);
+	sched_fini(&s);
 }
 
 static void a_peer_whose_last_request_is_removed_has_no_turn(void **state)
@@ -121,6 +122,7 @@ static void a_peer_whose_last_request_is_removed_has_no_turn(void **state)
 	assert_int_equal(s.n, 0);
 	free(a);
 	free(b);
+	sched_fini(&s);
 }
 
 static void what_waits_is_counted_for_each_peer(void **state)
@@ -156,6 +158,7 @@ static void what_waits_is_counted_for_each_peer(void **state)
 	free(a);
 	free(b);
 	free(c);
+	sched_fini(&s);
 }
 
 static void an_id_is_never_used_twice(void **state)
@@ -174,7 +177,7 @@ static void an_id_is_never_used_twice(void **state)
 		assert_ptr_equal(inflight_find(&f, p->wire_id), p);
 		assert_null(inflight_find(&f, last));
 		last = p->wire_id;
-		inflight_remove(&f, p, true);
+		inflight_remove(&f, p, INFLIGHT_ANSWERED);
 		assert_null(inflight_find(&f, last));
 	}
 	assert_null(inflight_find(&f, UINT64_MAX));
@@ -204,7 +207,7 @@ static void ids_stay_in_53_bits_for_ever_and_requests_in_order(void **state)
 		assert_ptr_equal(all[i], p[i]);
 	free(all);
 	for (int i = 0; i < N; i++) {
-		inflight_remove(&f, p[i], true);
+		inflight_remove(&f, p[i], INFLIGHT_ANSWERED);
 		free(p[i]);
 	}
 	inflight_fini(&f);
@@ -238,7 +241,7 @@ static void places_are_bounded_and_come_back(void **state)
 		inflight_add(&f, p[i]);
 	}
 	assert_true(inflight_full(&f));
-	inflight_remove(&f, p[1], true);
+	inflight_remove(&f, p[1], INFLIGHT_ANSWERED);
 	inflight_add(&f, p[1]); /* now the youngest */
 	all = inflight_in_order(&f, &n);
 	assert_int_equal(n, N);
@@ -247,7 +250,7 @@ static void places_are_bounded_and_come_back(void **state)
 	assert_ptr_equal(all[4], p[1]);
 	free(all);
 	for (int i = 0; i < N; i++) {
-		inflight_remove(&f, p[i], true);
+		inflight_remove(&f, p[i], INFLIGHT_ANSWERED);
 		free(p[i]);
 	}
 	assert_int_equal(inflight_count(&f), 0);
@@ -304,12 +307,13 @@ static void only_older_reads_of_the_same_key_are_overtaken(void **state)
 	assert_true(read[0]->overtaken);
 	assert_false(read[1]->overtaken);
 	assert_false(read[2]->overtaken);
-	inflight_remove(&f, read[3], true); /* answered before the one that was sent before it */
+	inflight_remove(&f, read[3],
+			INFLIGHT_ANSWERED); /* answered before the one that was sent before it */
 	assert_true(read[2]->overtaken);
-	inflight_remove(&f, read[2], false);
-	inflight_remove(&f, read[1], true);
-	inflight_remove(&f, read[0], false);
-	inflight_remove(&f, write, true);
+	inflight_remove(&f, read[2], INFLIGHT_SILENT);
+	inflight_remove(&f, read[1], INFLIGHT_ANSWERED);
+	inflight_remove(&f, read[0], INFLIGHT_SILENT);
+	inflight_remove(&f, write, INFLIGHT_ANSWERED);
 	for (int i = 0; i < READS; i++)
 		free(read[i]);
 	free(write);
@@ -336,10 +340,11 @@ static void keys_that_share_a_chain_do_not_overtake_each_other(void **state)
 	assert_true(other->overtaken);
 	inflight_add(&f, write); /* finds its read behind the one that is marked already */
 	assert_true(read->overtaken);
-	inflight_remove(&f, read, false);
+	inflight_remove(&f, read, INFLIGHT_SILENT);
 	inflight_add(&f, read); /* sent again: nothing is behind it yet */
 	assert_false(read->overtaken);
-	inflight_remove(&f, other, true); /* answered: took effect, but for another key */
+	inflight_remove(&f, other,
+			INFLIGHT_ANSWERED); /* answered: took effect, but for another key */
 	assert_false(read->overtaken);
 	inflight_fini(&f);
 	free(read);
@@ -360,10 +365,10 @@ static void only_an_answered_read_overtakes_and_only_older_ones(void **state)
 		read[i] = pending_make(NULL, OP_GET, KEY);
 		inflight_add(&f, read[i]);
 	}
-	inflight_remove(&f, read[2], false);
+	inflight_remove(&f, read[2], INFLIGHT_SILENT);
 	for (int i = 0; i < READS; i++)
 		assert_false(read[i]->overtaken);
-	inflight_remove(&f, read[1], true);
+	inflight_remove(&f, read[1], INFLIGHT_ANSWERED);
 	assert_true(read[0]->overtaken);
 	assert_false(read[3]->overtaken);
 	inflight_fini(&f);
@@ -385,7 +390,7 @@ static void a_write_overtakes_all_reads_that_are_still_there(void **state)
 	inflight_add(&f, first);
 	inflight_add(&f, second);
 	inflight_add(&f, gone);
-	inflight_remove(&f, gone, false);
+	inflight_remove(&f, gone, INFLIGHT_SILENT);
 	free(gone);
 	inflight_add(&f, write);
 	assert_true(first->overtaken);
@@ -420,7 +425,7 @@ static void reads_without_a_key_are_in_no_chain(void **state)
 	inflight_init(&f, 2);
 	inflight_add(&f, range);
 	inflight_add(&f, later);
-	inflight_remove(&f, later, true);
+	inflight_remove(&f, later, INFLIGHT_ANSWERED);
 	assert_false(range->overtaken);
 	for (size_t i = 0; i <= f.keys_mask; i++)
 		assert_true(TAILQ_EMPTY(&f.keys[i]));
@@ -535,14 +540,14 @@ static void the_next_time_is_the_right_one(void **state)
 	for (int i = 0; i < 50; i++) {
 		assert_true(pace_allows(&p, now));
 		pace_spend(&p, now);
-		assert_in_range(pace_wait_ms(&p, 3), 200, 301);
+		assert_in_range(pace_wait_ms(&p, now, 3), 200, 301);
 		assert_false(pace_allows(&p, pace_next(&p) - 2));
 		now = pace_next(&p);
 	}
 	assert_in_range(now, 4900, 5060);
 	pace_init(&p, 0, 0);
 	assert_true(pace_allows(&p, 0));
-	assert_int_equal(pace_wait_ms(&p, 1000), 0);
+	assert_int_equal(pace_wait_ms(&p, 0, 1000), 0);
 }
 
 static void a_pace_allows_when_it_said_it_would(void **state)
@@ -606,7 +611,7 @@ static void without_a_rate_there_is_no_wait(void **state)
 		pace_spend(&p, 5);
 	}
 	assert_int_equal(pace_next(&p), 5);
-	assert_int_equal(pace_wait_ms(&p, 1000000), 0);
+	assert_int_equal(pace_wait_ms(&p, 5, 1000000), 0);
 }
 
 static void what_was_sent_before_goes_first_in_its_old_order(void **state)
@@ -632,6 +637,7 @@ static void what_was_sent_before_goes_first_in_its_old_order(void **state)
 		assert_int_equal(p->sequence, want[i]);
 		free(p);
 	}
+	sched_fini(&s);
 }
 
 static void a_blocked_peer_has_no_turn(void **state)
@@ -663,6 +669,7 @@ static void a_blocked_peer_has_no_turn(void **state)
 	assert_int_equal(s.n, 0);
 	for (int i = 0; i < 3; i++)
 		free(p[i]);
+	sched_fini(&s);
 }
 
 static void the_last_ones_have_a_turn_when_nobody_else_has_one(void **state)
@@ -687,6 +694,7 @@ static void the_last_ones_have_a_turn_when_nobody_else_has_one(void **state)
 	}
 	assert_null(sched_first(&s));
 	assert_int_equal(s.n, 0);
+	sched_fini(&s);
 }
 
 static void a_last_one_waits_for_others_that_come_later_and_may_be_blocked(void **state)
@@ -721,6 +729,7 @@ static void a_last_one_waits_for_others_that_come_later_and_may_be_blocked(void 
 	assert_ptr_equal(sched_take(&s), p[2]);
 	for (int i = 0; i < 3; i++)
 		free(p[i]);
+	sched_fini(&s);
 }
 
 static void a_later_request_for_the_same_key_follows(void **state)
@@ -738,22 +747,170 @@ static void a_later_request_for_the_same_key_follows(void **state)
 	assert_ptr_equal(inflight_last_of_key(&f, 7), a);
 	assert_false(a->followed);
 	inflight_add(&f, c);
+	assert_true(c->follows);
+	assert_false(a->follows);
+	assert_false(b->follows);
+	inflight_remove(&f, c, INFLIGHT_BACK);
+	assert_false(a->followed); /* it may be refused as well */
+	inflight_add(&f, c);
+	inflight_remove(&f, c, INFLIGHT_SILENT);
 	assert_true(a->followed);
 	assert_false(b->followed);
 	assert_false(c->followed);
-	inflight_remove(&f, c, false);
-	inflight_remove(&f, a, false);
+	inflight_remove(&f, a, INFLIGHT_SILENT);
 	assert_null(inflight_last_of_key(&f, 7));
-	inflight_add(&f, a); /* again: nothing follows it now */
+	inflight_add(&f, a); /* again: nothing has followed it now */
 	assert_false(a->followed);
-	inflight_remove(&f, a, true);
-	inflight_remove(&f, b, true);
-	inflight_remove(&f, range, true);
+	assert_false(a->follows);
+	inflight_remove(&f, a, INFLIGHT_ANSWERED);
+	inflight_remove(&f, b, INFLIGHT_ANSWERED);
+	inflight_remove(&f, range, INFLIGHT_ANSWERED);
 	free(a);
 	free(b);
 	free(c);
 	free(range);
 	inflight_fini(&f);
+}
+
+/* What happens to the last of three requests for a key, and whether the first is followed then. */
+static void only_what_takes_effect_follows(void **state)
+{
+	static const struct {
+		enum request_op op;
+		enum inflight_end end;
+		bool followed;
+	} cases[] = {
+		{OP_SET, INFLIGHT_ANSWERED, true}, {OP_SET, INFLIGHT_SILENT, true},
+		{OP_SET, INFLIGHT_BACK, false},    {OP_GET, INFLIGHT_ANSWERED, true},
+		{OP_GET, INFLIGHT_SILENT, false},  {OP_GET, INFLIGHT_BACK, false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct pending *p[] = {pending_make(NULL, OP_SET, 7), pending_make(NULL, OP_GET, 7),
+				       pending_make(NULL, cases[i].op, 7)};
+		struct inflight f;
+		inflight_init(&f, 8);
+		for (size_t k = 0; k < COUNT(p); k++)
+			inflight_add(&f, p[k]);
+		inflight_remove(&f, p[2], cases[i].end);
+		assert_int_equal(p[0]->followed, cases[i].followed);
+		assert_int_equal(p[1]->followed, cases[i].followed);
+		for (size_t k = 0; k < COUNT(p); k++)
+			free(p[k]);
+		inflight_fini(&f);
+	}
+}
+
+/* How many go before another one is what happens if it comes and nobody else does, or a turn less.
+ */
+static void what_goes_before_is_known(void **state)
+{
+	static const struct {
+		int waiting[4];
+		size_t before[4]; /* another one of each */
+		size_t newcomer;
+	} cases[] = {
+		{{0, 0, 0, 0}, {0, 0, 0, 0}, 0},
+		{{3, 0, 0, 0}, {3, 1, 1, 1}, 1},
+		{{5, 2, 1, 0}, {8, 5, 3, 3}, 3},
+		{{20, 20, 20, 20}, {80, 80, 80, 80}, 4},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct peer peer[4] = {{.number = 1}, {.number = 2}, {.number = 3}, {.number = 4}};
+		struct pending *p;
+		struct sched s;
+		sched_init(&s);
+		for (int k = 0; k < 4; k++) {
+			TAILQ_INIT(&peer[k].waiting);
+			for (int n = 0; n < cases[i].waiting[k]; n++)
+				sched_add(&s, pending_make(&peer[k], OP_GET, 0));
+		}
+		for (int k = 0; k < 4; k++)
+			assert_int_equal(sched_ahead(&s, &peer[k]), cases[i].before[k]);
+		assert_int_equal(sched_ahead(&s, NULL), cases[i].newcomer);
+		while ((p = sched_take(&s)))
+			free(p);
+		assert_int_equal(sched_ahead(&s, &peer[0]), 0);
+		sched_fini(&s);
+	}
+}
+
+static void who_has_no_turn_delays_nobody(void **state)
+{
+	struct peer peer[3] = {{.number = 1}, {.number = 2, .last = true}, {.number = 3}};
+	struct pending *p;
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	for (int k = 0; k < 3; k++) {
+		TAILQ_INIT(&peer[k].waiting);
+		for (int n = 0; n < 3; n++)
+			sched_add(&s, pending_make(&peer[k], OP_GET, 0));
+	}
+	assert_int_equal(sched_ahead(&s, NULL), 2);
+	assert_int_equal(sched_ahead(&s, &peer[0]), 6);
+	sched_block(&s, &peer[0]);
+	assert_int_equal(sched_ahead(&s, NULL), 1);
+	assert_int_equal(sched_ahead(&s, &peer[0]), 6); /* of its own, and of the third */
+	assert_int_equal(sched_ahead(&s, &peer[2]), 3);
+	sched_add(&s, pending_make(&peer[0], OP_GET, 0));
+	sched_remove(&s, p = TAILQ_FIRST(&peer[0].waiting));
+	free(p);
+	sched_unblock(&s, &peer[0]);
+	assert_int_equal(sched_ahead(&s, NULL), 2);
+	assert_int_equal(sched_ahead(&s, &peer[2]), 6);
+	while ((p = sched_take(&s)))
+		free(p);
+	assert_int_equal(sched_ahead(&s, NULL), 0);
+	sched_fini(&s);
+}
+
+/* Nobody who could have gone by then is told to wait longer, and the wait is not far off. */
+static void a_wait_is_never_longer_than_it_turns_out(void **state)
+{
+	static const double limits[] = {0, 0.5, 3, 80};
+	static const unsigned refusals[] = {0, 1, 2, 5};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(limits) * COUNT(refusals); i++) {
+		struct pace p;
+		int64_t now = 5000, wait[5000];
+		unsigned before = refusals[i % COUNT(refusals)];
+		pace_init(&p, limits[i / COUNT(refusals)], now);
+		for (int n = 0; n < 100; n++)
+			pace_spend(&p, now);
+		for (unsigned n = 1; n <= before; n++)
+			pace_refused(&p, now, n, n);
+		for (size_t n = 0; n < COUNT(wait); n++)
+			wait[n] = pace_wait_ms(&p, now, n + 1);
+		for (size_t n = 0; n < COUNT(wait) && now < 60 * 60000; n++) {
+			for (; !pace_allows(&p, now); now++)
+				;
+			pace_spend(&p, now);
+			int64_t went = now - 5000;
+			assert_true(wait[n] - 1 <= went);
+			assert_true(wait[n] >= went - went / 4 - 1001);
+		}
+	}
+}
+
+static void an_idle_pace_recovers_unseen(void **state)
+{
+	struct pace p;
+
+	(void)state;
+	pace_init(&p, 0, 0);
+	pace_spend(&p, 0);
+	pace_refused(&p, 0, 1, 1);
+	assert_true(pace_rate(&p, 0) == 1);
+	assert_true(pace_rate(&p, 1000) == 2);
+	assert_true(pace_rate(&p, 3600000) == 0);
+	assert_int_equal(pace_wait_ms(&p, 3600000, 1000), 0);
+	assert_true(pace_is_lowered(&p)); /* nothing was changed by asking */
 }
 
 /* A service that takes 50 a second, and a pace that finds out. */
@@ -860,6 +1017,11 @@ int main(void)
 		cmocka_unit_test(the_last_ones_have_a_turn_when_nobody_else_has_one),
 		cmocka_unit_test(a_last_one_waits_for_others_that_come_later_and_may_be_blocked),
 		cmocka_unit_test(a_later_request_for_the_same_key_follows),
+		cmocka_unit_test(only_what_takes_effect_follows),
+		cmocka_unit_test(what_goes_before_is_known),
+		cmocka_unit_test(who_has_no_turn_delays_nobody),
+		cmocka_unit_test(a_wait_is_never_longer_than_it_turns_out),
+		cmocka_unit_test(an_idle_pace_recovers_unseen),
 		cmocka_unit_test(a_refused_pace_halves_and_recovers),
 		cmocka_unit_test(a_limit_is_what_a_refused_pace_comes_back_to),
 		cmocka_unit_test(another_limit_forgets_what_was_learnt),

@@ -534,38 +534,138 @@ static void a_full_network_holds_requests_back(void **state)
 	world_free(w);
 }
 
-static void a_rate_limit_spaces_requests_and_refuses_the_late_ones(void **state)
+static void refuse(struct world *w, size_t i, int64_t now);
+
+/* timeout_ms: 0: the usual one. */
+static void get_a(struct world *w, int peer, int id, int timeout_ms, int64_t now)
+{
+	char line[100], timeout[40] = "";
+
+	if (timeout_ms)
+		snprintf(timeout, sizeof(timeout), ",\"timeoutMs\":%d", timeout_ms);
+	snprintf(line, sizeof(line), "{\"op\":\"get\",\"key\":\"a\",\"messageId\":%d%s}", id,
+		 timeout);
+	ask(w, peer, line, now);
+}
+
+static void a_rate_limit_spaces_requests(void **state)
 {
 	struct router_settings settings = usual;
 
 	(void)state;
 	settings.max_pipeline = 8;
-	settings.request_timeout_ms = 250;
+	settings.request_timeout_ms = 450;
 	settings.rate_limit = 10;
 	struct world *w = world_with(&settings);
-	assert_true(router_pace(w->router) == 10);
+	assert_true(router_pace(w->router, 1000) == 10);
 	router_up(w->router, LANE, 1000);
-	for (int i = 1; i <= 5; i++) {
-		char line[100];
-		snprintf(line, sizeof(line), "{\"op\":\"get\",\"key\":\"a\",\"messageId\":%d}", i);
-		ask(w, 0, line, 1000);
-	}
+	for (int i = 1; i <= 5; i++)
+		get_a(w, 0, i, 0, 1000);
 	assert_int_equal(w->n_sent, 1);
 	assert_in_range(w->wake, 1100, 1101);
-	assert_in_range(router_pace_wait_ms(w->router), 500, 501); /* behind the four that wait */
+	/* Behind the four that wait, or, if it is another client's, behind one of them. */
+	assert_in_range(router_pace_wait_ms(w->router, &w->peer[0], 1000), 500, 501);
+	assert_in_range(router_pace_wait_ms(w->router, &w->peer[1], 1000), 200, 201);
 	int64_t now = router_expire(w->router, w->wake);
 	assert_int_equal(w->n_sent, 2);
 	assert_in_range(now, 1200, 1202);
 	router_expire(w->router, now);
 	assert_int_equal(w->n_sent, 3);
 	assert_string_equal(told(w, 0), "");
-	router_expire(w->router, 1250);
+	router_expire(w->router, 1450); /* nobody came at 1300 and 1400 */
 	const char *text = told(w, 0);
 	assert_non_null(
 		strstr(text, "\"reason\":\"timeout\",\"executed\":\"unknown\",\"messageId\":3}"));
 	assert_non_null(
 		strstr(text, "\"reason\":\"rate_limited\",\"executed\":\"no\",\"retryAfterMs\":"));
 	assert_int_equal(w->n_sent, 3);
+	world_free(w);
+}
+
+static void one_whose_turn_comes_too_late_is_refused_at_once(void **state)
+{
+	struct router_settings settings = usual;
+	long retry = 0;
+
+	(void)state;
+	settings.max_pipeline = 8;
+	settings.request_timeout_ms = 250;
+	settings.rate_limit = 10;
+	struct world *w = world_with(&settings);
+	router_up(w->router, LANE, 1000);
+	for (int i = 1; i <= 3; i++)
+		get_a(w, 0, i, 0, 1000); /* at 1000, 1100, 1200 */
+	assert_string_equal(told(w, 0), "");
+	get_a(w, 0, 4, 0, 1000);
+	const char *text = assert_error(w, 0, "rate_limited", "no", "4");
+	assert_int_equal(sscanf(strstr(text, "retryAfterMs"), "retryAfterMs\":%ld", &retry), 1);
+	assert_in_range(retry, 50, 101); /* its like would have its turn in time from 1050 on */
+	assert_int_equal(w->stats.requests_refused_early, 1);
+	assert_int_equal(router_waiting(w->router), 2);
+	get_a(w, 0, 5, 310, 1000); /* has more time */
+	get_a(w, 1, 6, 210,
+	      1000); /* is another client's, whose turn comes after one of the first's */
+	assert_string_equal(told(w, 0), "");
+	assert_string_equal(told(w, 1), "");
+	get_a(w, 2, 7, 150, 1000); /* ... but not with so little */
+	assert_error(w, 2, "rate_limited", "no", "7");
+	world_free(w);
+}
+
+static void nobody_is_refused_early_who_could_be_sent(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.max_pipeline = 8;
+	settings.rate_limit = 10;
+	struct world *w = world_with(&settings);
+	get_a(w, 0, 1, 500, 1000); /* without a connection: who knows when it comes */
+	for (int i = 2; i < 8; i++)
+		get_a(w, 0, i, 300, 1000);
+	assert_string_equal(told(w, 0), "");
+	router_up(w->router, LANE, 1000);
+	get_a(w, 1, 8, 1, 1000);
+	assert_error(w, 1, "rate_limited", "no", "8");
+	world_free(w);
+}
+
+/* A pace that was learnt recovers: what it will be counts, not what it is. */
+static void a_recovering_pace_is_taken_into_account(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	get_a(w, 0, 1, 60000, 0);
+	refuse(w, 0, 0); /* 1/s now, a second more each second */
+	get_a(w, 0, 2, 60000, 0);
+	get_a(w, 1, 3, 60000, 0);
+	get_a(w, 1, 4, 60000, 0);
+	get_a(w, 2, 5, 2100, 0); /* behind two: 1.5 have gone after a second, 4 after two */
+	assert_string_equal(told(w, 2), "");
+	get_a(w, 2, 6, 1500, 0);
+	assert_error(w, 2, "rate_limited", "no", "6");
+	world_free(w);
+}
+
+/* Its turn is the last, so it keeps nobody from his. */
+static void what_the_daemon_reads_last_does_not_count(void **state)
+{
+	static const struct json_value key = {.text = SPAN("\"k\""), .type = JSON_STRING};
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.rate_limit = 10;
+	struct world *w = world_with(&settings);
+	router_up(w->router, LANE, 1000);
+	get_a(w, 0, 1, 0, 1000);
+	for (int i = 0; i < READS; i++)
+		router_read(w->router, &w->reading[i], &key, false, 1000);
+	get_a(w, 0, 2, 150, 1000);
+	assert_string_equal(told(w, 0), "");
+	router_expire(w->router, 1101);
+	assert_non_null(strstr(w->sent[1], "\"a\""));
 	world_free(w);
 }
 
@@ -613,24 +713,6 @@ static void one_that_is_refused_all_its_time_ends_as_rate_limited(void **state)
 	world_free(w);
 }
 
-static void one_that_a_later_one_has_followed_is_not_sent_again(void **state)
-{
-	struct world *w = world_new(8, 1 << 20);
-
-	(void)state;
-	router_up(w->router, LANE, 0);
-	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
-	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"2\",\"messageId\":2}", 0);
-	ask(w, 1, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"3\",\"messageId\":3}", 0);
-	refuse(w, 0, 10);
-	assert_error(w, 0, "rate_limited", "no", "1");
-	answer(w, 1, "2");
-	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"2\",\"messageId\":2}\n");
-	refuse(w, 2, 10);
-	assert_string_equal(told(w, 1), ""); /* another client's: waits for its turn */
-	world_free(w);
-}
-
 /* A patient set of the key x, whose value is its messageId. */
 static void set_x(struct world *w, int peer, int n, int64_t now)
 {
@@ -647,6 +729,217 @@ static void let_pass(struct world *w, int64_t from, int64_t until)
 {
 	for (int64_t now = from; now < until; now++)
 		router_expire(w->router, now);
+}
+
+static void one_is_not_sent_again_behind_a_later_one_that_took_effect(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	set_x(w, 0, 2, 0);
+	set_x(w, 1, 3, 0);
+	refuse(w, 0, 10);
+	let_pass(w, 11, 5000);
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(w->n_sent, 3); /* it waits to see what becomes of the second */
+	answer(w, 1, "2");
+	const char *text = told(w, 0);
+	assert_non_null(strstr(text, "{\"code\":200,\"value\":\"2\",\"messageId\":2}\n{"));
+	assert_non_null(strstr(text, "\"reason\":\"rate_limited\",\"executed\":\"no\","));
+	assert_non_null(strstr(text, "\"messageId\":1}\n"));
+	refuse(w, 2, 5000);
+	assert_string_equal(told(w, 1), "");
+	assert_int_equal(w->n_sent, 4);
+	assert_non_null(strstr(w->sent[3], "\"value\":\"3\"")); /* another client's */
+	world_free(w);
+}
+
+static void nor_if_the_service_refuses_it_last(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	set_x(w, 0, 2, 0);
+	answer(w, 1, "2");
+	told(w, 0);
+	refuse(w, 0, 10);
+	assert_error(w, 0, "rate_limited", "no", "1");
+	world_free(w);
+}
+
+static void nor_if_the_later_one_may_have_taken_effect(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"x\",\"value\":\"2\",\"messageId\":2,\"timeoutMs\":50}",
+	    0);
+	refuse(w, 0, 10);
+	router_expire(w->router, 50);
+	const char *text = told(w, 0);
+	assert_non_null(strstr(text, "\"reason\":\"timeout\""));
+	assert_non_null(strstr(text, "\"reason\":\"rate_limited\""));
+	set_x(w, 1, 3, 60);
+	set_x(w, 1, 4, 60);
+	let_pass(w, 61, 3000);
+	refuse(w, 2, 3000);
+	router_down(w->router, LANE, 3000);
+	assert_string_equal(told(w, 1), ""); /* neither took effect, nor will be said to have */
+	router_up(w->router, NEXT, 3000);
+	let_pass(w, 3001, 9000);
+	answer(w, w->n_sent - 1, "3");
+	assert_string_equal(told(w, 1), "{\"code\":200,\"value\":\"3\",\"messageId\":3}\n");
+	world_free(w);
+}
+
+static void one_that_was_refused_ends_with_the_connection_that_has_a_later_one(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	set_x(w, 0, 2, 0);
+	refuse(w, 0, 10);
+	router_down(w->router, LANE, 20);
+	const char *text = told(w, 0);
+	assert_non_null(strstr(text, "\"reason\":\"outcome_unknown\",\"executed\":\"unknown\","
+				     "\"messageId\":2}"));
+	assert_non_null(strstr(text, "\"reason\":\"rate_limited\",\"executed\":\"no\""));
+	assert_int_equal(router_waiting(w->router), 0);
+	world_free(w);
+}
+
+/* A burst for one key beyond the limit: each is executed, in order, whatever the order of the
+ * refusals. */
+static void all_that_were_refused_are_sent_again_in_order(void **state)
+{
+	static const size_t orders[][4] = {{0, 1, 2, 3}, {3, 2, 1, 0}, {2, 0, 3, 1}};
+
+	(void)state;
+	for (size_t k = 0; k < sizeof(orders) / sizeof(orders[0]); k++) {
+		struct world *w = world_new(8, 1 << 20);
+		router_up(w->router, LANE, 0);
+		for (int n = 1; n <= 4; n++)
+			set_x(w, 0, n, 0);
+		assert_int_equal(w->n_sent, 4);
+		for (int n = 0; n < 4; n++) {
+			let_pass(w, 1000 * n, 1000 * n + 1000);
+			assert_int_equal(w->n_sent, 4); /* as long as one is on its way */
+			refuse(w, orders[k][n], 1000 * n + 1000);
+		}
+		for (int n = 0; n < 4; n++) {
+			char want[20];
+			let_pass(w, 4001 + 3000 * n, 7001 + 3000 * n);
+			assert_int_equal(w->n_sent, 5 + n);
+			snprintf(want, sizeof(want), "\"value\":\"%d\"", n + 1);
+			assert_non_null(strstr(w->sent[4 + n], want));
+			answer(w, (size_t)(4 + n), "done");
+		}
+		assert_int_equal(w->stats.requests_answered, 4);
+		world_free(w);
+	}
+}
+
+/* Another client goes on until the pace is what it was. Returns the time. */
+static int64_t recover(struct world *w, int64_t now)
+{
+	for (; router_pace(w->router, now) > 0; now += 1000) {
+		size_t sent = w->n_sent;
+		get_a(w, 1, 100, 0, now);
+		router_expire(w->router, now);
+		for (; sent < w->n_sent; sent++)
+			answer(w, sent, "v");
+	}
+	router_expire(w->router, now);
+	told(w, 1);
+	return now;
+}
+
+/* Not even when the pace has recovered meanwhile. */
+static void one_that_was_refused_waits_for_a_later_one_whatever_the_pace(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.request_timeout_ms = 600000;
+	struct world *w = world_with(&settings);
+	router_up(w->router, LANE, 0);
+	for (int n = 1; n <= 3; n++)
+		get_a(w, 0, n, 0, 0);
+	refuse(w, 0, 10);
+	int64_t now = recover(w, 10);
+	size_t sent = w->n_sent;
+	refuse(w, 1, now); /* of the same burst, so the pace stays */
+	assert_true(router_pace(w->router, now) == 0);
+	assert_int_equal(w->n_sent, sent);
+	answer(w, 2, "3");
+	assert_int_equal(w->n_sent, sent);
+	assert_non_null(strstr(told(w, 0), "rate_limited"));
+	assert_int_equal(router_waiting(w->router), 0);
+	world_free(w);
+}
+
+static void one_that_was_refused_is_not_concerned_by_other_keys(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	get_a(w, 0, 2, 0, 0);
+	set_x(w, 0, 3, 0);
+	refuse(w, 1, 10);
+	answer(w, 2, "3");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"3\",\"messageId\":3}\n");
+	assert_int_equal(router_waiting(w->router), 1);
+	let_pass(w, 10, 900);
+	assert_int_equal(w->n_sent, 4);
+	assert_non_null(strstr(w->sent[3], "\"key\":\"a\""));
+	world_free(w);
+}
+
+static void an_earlier_one_that_takes_effect_leaves_a_refused_one_waiting(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	for (int n = 1; n <= 3; n++)
+		set_x(w, 0, n, 0);
+	refuse(w, 2, 10);
+	answer(w, 1, "2");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"2\",\"messageId\":2}\n");
+	assert_int_equal(router_waiting(w->router), 1);
+	answer(w, 0, "1");
+	let_pass(w, 11, 3000);
+	assert_int_equal(w->n_sent, 4);
+	assert_non_null(strstr(w->sent[3], "\"value\":\"3\""));
+	world_free(w);
+}
+
+static void a_read_that_was_on_a_lost_connection_is_not_said_to_be_unexecuted(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	get_a(w, 0, 1, 0, 0);
+	router_down(w->router, LANE, 0);
+	router_up(w->router, NEXT, 0);
+	assert_int_equal(w->n_sent, 2);
+	get_a(w, 0, 2, 0, 0);
+	answer(w, 2, "2");
+	told(w, 0);
+	refuse(w, 1, 10);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	world_free(w);
 }
 
 static void while_paced_one_of_a_key_is_on_its_way(void **state)
@@ -1777,7 +2070,7 @@ static void a_read_that_the_rate_limit_refuses_comes_back_unsent(void **state)
 	read_key(w, 0, "\"a\"", true);
 	refuse(w, 0, 10);
 	assert_ended(w, 0, 1, ROUTER_READ_UNSENT);
-	assert_true(router_pace(w->router) > 0);
+	assert_true(router_pace(w->router, 0) > 0);
 	router_expire(w->router, 5000);
 	assert_int_equal(w->n_sent, 1);
 	world_free(w);
@@ -2142,10 +2435,23 @@ int main(void)
 		cmocka_unit_test(a_repeated_read_that_runs_out_of_time_has_an_unknown_outcome),
 		cmocka_unit_test(clients_take_turns),
 		cmocka_unit_test(a_full_network_holds_requests_back),
-		cmocka_unit_test(a_rate_limit_spaces_requests_and_refuses_the_late_ones),
+		cmocka_unit_test(a_rate_limit_spaces_requests),
+		cmocka_unit_test(one_whose_turn_comes_too_late_is_refused_at_once),
+		cmocka_unit_test(nobody_is_refused_early_who_could_be_sent),
+		cmocka_unit_test(a_recovering_pace_is_taken_into_account),
+		cmocka_unit_test(what_the_daemon_reads_last_does_not_count),
 		cmocka_unit_test(a_request_that_the_service_refused_is_sent_again),
 		cmocka_unit_test(one_that_is_refused_all_its_time_ends_as_rate_limited),
-		cmocka_unit_test(one_that_a_later_one_has_followed_is_not_sent_again),
+		cmocka_unit_test(one_is_not_sent_again_behind_a_later_one_that_took_effect),
+		cmocka_unit_test(nor_if_the_service_refuses_it_last),
+		cmocka_unit_test(nor_if_the_later_one_may_have_taken_effect),
+		cmocka_unit_test(
+			one_that_was_refused_ends_with_the_connection_that_has_a_later_one),
+		cmocka_unit_test(all_that_were_refused_are_sent_again_in_order),
+		cmocka_unit_test(one_that_was_refused_waits_for_a_later_one_whatever_the_pace),
+		cmocka_unit_test(one_that_was_refused_is_not_concerned_by_other_keys),
+		cmocka_unit_test(an_earlier_one_that_takes_effect_leaves_a_refused_one_waiting),
+		cmocka_unit_test(a_read_that_was_on_a_lost_connection_is_not_said_to_be_unexecuted),
 		cmocka_unit_test(while_paced_one_of_a_key_is_on_its_way),
 		cmocka_unit_test(one_that_waits_for_its_key_does_not_hold_up_others),
 		cmocka_unit_test(one_that_waits_for_its_key_is_refused_when_stopping),
