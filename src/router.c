@@ -13,6 +13,7 @@
 enum {
 	SECRET_LINE_OWN = 32, /* bytes of it beside object and id: more than there are */
 	OUTPUT_START = 4096,  /* bytes: room for a batch of answers without growing in steps */
+	ROOM_SHARE = 16,      /* of the room that is left, the part that one client may take */
 	CODE_OK = 200,
 	CODE_RATE_LIMITED = 429, /* the one answer of the service that is not for the client */
 };
@@ -922,6 +923,8 @@ void router_restrict(struct router *r, struct peer *peer,
 	for (struct pending **p = list; *p; p++) {
 		struct request request;
 		struct request_fault fault;
+		if ((*p)->state != PENDING_WAITING)
+			continue; /* it was sent when one of the others was answered */
 		buf_take(&text, buf_len(&text));
 		buf_add(&text, "{", 1);
 		buf_add(&text, pending_body(*p).p, pending_body(*p).n);
@@ -938,10 +941,19 @@ void router_restrict(struct router *r, struct peer *peer,
 	free(list);
 }
 
+/* What one client may have unsent: no more than a part of the room that is left, so that many who
+ * take what they can get leave some to whoever comes. Any may have one request. */
+static bool has_room(const struct router *r, const struct peer *peer)
+{
+	size_t all = r->settings.max_waiting_bytes, own = r->settings.max_peer_waiting_bytes;
+	size_t share = r->sched.bytes < all ? (all - r->sched.bytes) / ROOM_SHARE : 0;
+
+	return !peer->unsent_bytes || peer->unsent_bytes < (share < own ? share : own);
+}
+
 bool router_may_read(const struct router *r, const struct peer *peer)
 {
-	return peer->unanswered < r->settings.max_pipeline &&
-	       peer->unsent_bytes < r->settings.max_peer_waiting_bytes;
+	return peer->unanswered < r->settings.max_pipeline && has_room(r, peer);
 }
 
 /* ---- the end ---- */

@@ -27,8 +27,9 @@ struct router_settings {
 	int64_t request_timeout_ms;
 	double rate_limit;        /* requests/s; 0: unpaced */
 	size_t max_waiting_bytes; /* memory of all requests not yet sent; beyond it, queue_full */
-	size_t max_peer_waiting_bytes; /* the same of one client; beyond it, it is not read further
-					*/
+	/* The same of one client; beyond it, or beyond its share of what is left of all, it is not
+	 * read further. */
+	size_t max_peer_waiting_bytes;
 };
 
 /* What became of a read of the daemon's own. */

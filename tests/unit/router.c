@@ -1347,6 +1347,34 @@ static void a_client_with_much_unsent_is_not_read(void **state)
 	world_free(w);
 }
 
+/* Two who take what they can get leave room for a third, and for one request of anybody. */
+static void nobody_takes_all_the_room(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.max_pipeline = 100000;
+	settings.max_waiting_bytes = 100 * 256;
+	struct world *w = world_with(&settings);
+	for (int i = 0; i < 1000 && router_may_read(w->router, &w->peer[i % 2]); i++)
+		ask(w, i % 2, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	assert_int_equal(w->stats.requests_queue_full, 0);
+	assert_false(router_may_read(w->router, &w->peer[0]));
+	assert_in_range(router_waiting(w->router), 8, 16);
+	for (int i = 0; i < 3; i++) {
+		assert_true(router_may_read(w->router, &w->peer[2]));
+		ask(w, 2, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	}
+	assert_string_equal(told(w, 2), "");
+	router_leave(w->router, &w->peer[2], 0);
+	router_join(w->router, &w->peer[2]);
+	while (!w->stats.requests_queue_full)
+		ask(w, 1, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	assert_false(router_may_read(w->router, &w->peer[1]));
+	assert_true(router_may_read(w->router, &w->peer[2])); /* to be told that there is none */
+	world_free(w);
+}
+
 static void ranges_have_no_order_against_keys(void **state)
 {
 	struct world *w = world_new(8, 1 << 20);
@@ -2473,6 +2501,7 @@ int main(void)
 		cmocka_unit_test(full_places_are_the_reason_that_is_told_whatever_the_pace),
 		cmocka_unit_test(one_that_expires_along_with_those_ahead_of_it_blames_the_places),
 		cmocka_unit_test(a_client_with_much_unsent_is_not_read),
+		cmocka_unit_test(nobody_takes_all_the_room),
 		cmocka_unit_test(ranges_have_no_order_against_keys),
 		cmocka_unit_test(reads_of_one_key_are_repeated_in_their_order),
 		cmocka_unit_test(a_read_whose_answer_never_came_overtakes_nothing),
