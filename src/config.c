@@ -580,6 +580,7 @@ static void key_from_environment(struct loader *l, const char *path)
 		report_add(l->report, "HPKV_API_KEY:", why);
 	} else {
 		l->draft->config.upstream.api_key = mem_strdup(e->api_key);
+		l->draft->config.upstream.api_key_source = mem_strdup("HPKV_API_KEY");
 	}
 }
 
@@ -596,6 +597,8 @@ static void resolve_key(struct loader *l)
 		key_from_environment(l, path);
 	else if (error)
 		fault(l, SET_API_KEY_FILE, "the key file %s %s", path, why);
+	else
+		l->draft->config.upstream.api_key_source = mem_strdup(path);
 	free(path);
 }
 
@@ -799,6 +802,7 @@ void config_free(struct config *config)
 	url_fini(&config->upstream.url);
 	proxy_fini(&config->upstream.proxy);
 	wipe_and_free(config->upstream.api_key);
+	free(config->upstream.api_key_source);
 	free(config->upstream.ca_file);
 	free(config->upstream.access_pattern);
 	free(config->listen.socket);

@@ -30,6 +30,7 @@ struct config {
 		struct url url;
 		struct proxy proxy;          /* on the way to it; host NULL: none */
 		char *api_key;               /* secret; wiped by config_free() */
+		char *api_key_source;        /* where it is from: a file's path, or HPKV_API_KEY */
 		char *ca_file;               /* NULL: the system's trust anchors alone */
 		unsigned char ca_digest[32]; /* SHA-256 of what it holds */
 		char *access_pattern;        /* a regex as text; "": none is sent */

@@ -212,6 +212,11 @@ static void on_message(void *owner, struct span text, unsigned flags)
 	c->ops->message(c->owner, text, flags);
 }
 
+static void on_heard(void *owner)
+{
+	heard(owner);
+}
+
 static void on_pong(void *owner, uint32_t number)
 {
 	struct conn *c = owner;
@@ -255,6 +260,7 @@ static void on_closed(void *owner, const struct link_end *link_end)
 static const struct link_ops link_ops = {
 	.open = on_open,
 	.message = on_message,
+	.heard = on_heard,
 	.pong = on_pong,
 	.drained = on_drained,
 	.closed = on_closed,

@@ -27,6 +27,8 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,6 +61,7 @@ enum {
 	SHARE = 65536,           /* bytes of messages handed on in one turn of the loop */
 	READS = 8,               /* reads in one turn, should they bring no messages */
 	WRITES = 4,              /* offers to write in one turn: control frames take one each */
+	KERNEL_UNSENT = 131072,  /* bytes that the kernel takes beyond what the peer has room for */
 	WRITE_SHARE = 262144,    /* bytes written in one turn, however fast the kernel takes them */
 	CLOSE_MS = 2000,         /* for a close frame to go out and be answered */
 	TICK_BUSY_S = 1, /* turns of the library's own loop while a link is neither open nor down */
@@ -763,8 +766,11 @@ static void on_io(evutil_socket_t fd, short what, void *user)
 		connected(l);
 	else if (what & EV_WRITE)
 		write_on(l);
-	if ((what & EV_READ) && l->wsi && !l->freed && l->state != LINK_DOWN)
+	if ((what & EV_READ) && l->wsi && !l->freed && l->state != LINK_DOWN) {
 		read_on(l);
+		if (!l->freed && l->state == LINK_OPEN)
+			l->ops->heard(l->owner);
+	}
 	leave(ctx);
 }
 
@@ -782,6 +788,10 @@ static void on_more(evutil_socket_t fd, short what, void *user)
 
 static void watch(struct link *l, int fd)
 {
+	int unsent = KERNEL_UNSENT;
+
+	/* Where that is unknown, pings are later by what the kernel holds. */
+	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 	l->readable = event_new(l->ctx->base, fd, EV_READ | EV_PERSIST, on_io, l);
 	l->writable = event_new(l->ctx->base, fd, EV_WRITE, on_io, l);
 	if (!l->readable || !l->writable)

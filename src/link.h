@@ -7,7 +7,8 @@
  * redirect, and always checks certificate and host name.
  *
  * Sending: messages queued within one turn of the loop leave in as few TLS records and writes as
- * the library allows. Receiving: messages are handed on where they lie; beyond a share per turn,
+ * the library allows; the kernel is given little more than it can send, so that a ping overtakes
+ * the rest. Receiving: messages are handed on where they lie; beyond a share per turn,
  * local clients get theirs first. */
 #pragma once
 
@@ -55,6 +56,8 @@ struct link_ops {
 	 * are its first bytes. The receiver may call link_send(), link_ping(), link_close() and
 	 * link_free() on this link from within. */
 	void (*message)(void *owner, struct span text, unsigned flags);
+	/* Bytes have come, if only a part of a message: the peer is alive. Calls as above. */
+	void (*heard)(void *owner);
 	/* The ping of this number was answered, and so were those before it; 0: a pong that is the
 	 * answer to none of ours. */
 	void (*pong)(void *owner, uint32_t number);

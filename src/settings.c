@@ -102,7 +102,7 @@ struct upstream_settings settings_upstream(const struct config *c, uint64_t seed
 		.proxy_host = c->upstream.proxy.host,
 		.proxy_port = c->upstream.proxy.port,
 		.api_key = c->upstream.api_key,
-		.key_hint = "[upstream] api_key_file or HPKV_API_KEY",
+		.key_hint = c->upstream.api_key_source,
 		.ca_file = c->upstream.ca_file,
 		.connect_timeout_ms = c->upstream.connect_timeout_ms,
 		.keepalive_ms = c->upstream.keepalive_ms,

@@ -229,9 +229,13 @@ static void pause_after(struct upstream *u, int retry_after_s, const char *cause
 
 static void key_refused(struct upstream *u, const char *why)
 {
+	char cause[2 * ERROR_MAX];
+
+	snprintf(cause, sizeof(cause), "the service refuses the key from %s: %s", u->key_hint, why);
 	count_failure(u);
-	log_error("upstream: the service has refused the key from %s", u->key_hint);
-	pause_until(u, UPSTREAM_UNAUTHORIZED, u->backoff_max_ms, why);
+	if (u->main) /* else its state tells */
+		log_error("upstream: %s", cause);
+	pause_until(u, UPSTREAM_UNAUTHORIZED, u->backoff_max_ms, cause);
 }
 
 static long retry_ms(const struct upstream *u)

@@ -114,6 +114,30 @@ def free_port():
 # ---- processes ----
 
 
+@contextlib.contextmanager
+def black_hole(host, port=0):
+    """An address from which nothing comes back: its port's queue of connections is full. Yields the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(family))
+        listener.bind((host, port))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        for _ in range(10):
+            filler = stack.enter_context(socket.socket(family))
+            filler.setblocking(False)
+            filler.connect_ex((host, port))
+        probe = stack.enter_context(socket.socket(family))
+        probe.settimeout(0.2)
+        try:
+            probe.connect((host, port))
+        except TimeoutError:
+            pass
+        else:
+            raise unittest.SkipTest("this kernel answers even so")
+        yield port
+
+
 class Process:
     """A program whose output is read as it comes, and kept."""
 

@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 
-from harness import DEADLINE, WITHHELD, Case, Daemon, FakeService, eventually, get, need_mounts, scene
+from harness import DEADLINE, WITHHELD, Case, Daemon, FakeService, black_hole, eventually, get, need_mounts, scene
 
 
 class Responsive(Case):
@@ -66,24 +66,8 @@ class Connecting(Responsive):
 
     def test_an_address_that_does_not_answer(self):
         """The SYN is lost: nobody takes connections out of a queue that is full."""
-        with contextlib.ExitStack() as stack:
-            listener = stack.enter_context(socket.socket())
-            listener.bind(("127.0.0.1", 0))
-            listener.listen(0)
-            port = listener.getsockname()[1]
-            for _ in range(10):
-                filler = stack.enter_context(socket.socket())
-                filler.setblocking(False)
-                filler.connect_ex(("127.0.0.1", port))
-            probe = stack.enter_context(socket.socket())
-            probe.settimeout(0.2)
-            try:
-                probe.connect(("127.0.0.1", port))
-                self.skipTest("this kernel answers even so")
-            except TimeoutError:
-                pass
-            daemon = stack.enter_context(Daemon(f"https://127.0.0.1:{port}", connect_timeout="300ms"))
-            client = stack.enter_context(daemon.client())
+        with black_hole("127.0.0.1") as port, Daemon(f"https://127.0.0.1:{port}", connect_timeout="300ms") as daemon, \
+                daemon.client() as client:
             client.send(get("k", timeoutMs=700))
             self.assert_responsive(daemon, lambda n: n % 100 == 0 and daemon.status()["upstream"]["lastError"])
             self.assert_error(client.answer(), 503, "upstream_down", "no")

@@ -6,8 +6,8 @@ import random
 import re
 import threading
 
-from harness import (KEY, WITHHELD, Case, Daemon, FakeService, Sandbox, certs, free_port, get, need_mounts, put,
-                     sanitized, scene)
+from harness import (KEY, WITHHELD, Case, Daemon, FakeService, Sandbox, black_hole, certs, free_port, get, need_mounts,
+                     put, sanitized, scene)
 
 
 def requests_of(ops):
@@ -401,6 +401,31 @@ class Addresses(Case):
                 Daemon(service, hosts="127.0.0.2 hpkv.test\n127.0.0.1 hpkv.test\n", connect_timeout="200ms") as daemon:
             daemon.wait_state("connected")
             self.assertEqual(1, mute.accepted)
+
+    def test_one_of_them_is_a_black_hole(self):
+        """Nothing comes back from it; it is given its time, and no more."""
+        need_mounts()
+        for dead, alive in (("127.0.0.2", "::1"), ("::1", "127.0.0.1")):
+            with self.subTest(dead=dead), FakeService(host=alive, name="hpkv.test") as service, \
+                    black_hole(dead, service.port), \
+                    Daemon(service, hosts=f"{dead} hpkv.test\n{alive} hpkv.test\n", connect_timeout="300ms") as daemon:
+                daemon.wait_state("connected")
+                self.assertEqual(0, daemon.stats()["upstream_connect_failures"])
+
+    def test_a_changed_one_counts_from_the_next_connection_on(self):
+        need_mounts()
+        with FakeService(host="127.0.0.2", name="hpkv.test") as before, \
+                FakeService(host="127.0.0.3", port=before.port, name="hpkv.test") as after, \
+                Daemon(before, hosts="127.0.0.2 hpkv.test\n") as daemon, daemon.client() as client:
+            self.assertEqual(200, client.ask(get("k"))["code"])
+            with open(daemon.folder + "/hosts", "r+", encoding="ascii") as f: # which is what it sees as /etc/hosts
+                f.write("127.0.0.3 hpkv.test\n")
+            self.assertEqual(200, client.ask(get("k"))["code"])
+            self.assertEqual(0, after.accepted)
+            before.connections[0].reset()
+            after.connection(1)
+            self.assertEqual(200, client.ask(get("k"))["code"])
+            self.assertEqual(1, len(before.connections))
 
     def test_a_certificate_is_checked_on_each(self):
         need_mounts()

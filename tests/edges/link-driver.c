@@ -47,6 +47,12 @@ static void on_message(void *owner, struct span text, unsigned flags)
 	driver_react("message");
 }
 
+static void on_heard(void *owner)
+{
+	(void)owner;
+	driver_react("heard");
+}
+
 static void on_pong(void *owner, uint32_t number)
 {
 	printf("pong %s%u\n", mark(owner), (unsigned)number);
@@ -68,7 +74,8 @@ static void on_closed(void *owner, const struct link_end *end)
 
 static void do_connect(char *rest)
 {
-	static const struct link_ops ops = {on_open, on_message, on_pong, on_drained, on_closed};
+	static const struct link_ops ops = {on_open, on_message, on_heard,
+					    on_pong, on_drained, on_closed};
 	const char *why = "?";
 
 	(void)rest;

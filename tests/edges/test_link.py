@@ -380,6 +380,19 @@ class Sending(LinkTest):
         self.assertEqual(kinds.count(1), 401)
         self.assertLess(kinds.index(9), 400)  # the ping went ahead of what had waited
 
+    def test_the_kernel_is_given_little_more_than_it_can_send(self):
+        """What it holds a ping can't overtake. The peer has room for 64 KiB or so."""
+        go_on = threading.Event()
+        self.addCleanup(go_on.set)
+        server = self.serve(lambda c: (upgrade(c), go_on.wait(), stay(c)))
+        server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+        driver = self.link(server)
+        driver.wait("open")
+        driver.tell("fill 400 65536")
+        self.assertTrue(eventually(lambda: 400 * 65536 - int(driver.ask("unsent")) > 65536))
+        threading.Event().wait(0.3)  # to take all that it ever takes
+        self.assertLess(400 * 65536 - int(driver.ask("unsent")), 1 << 20)
+
     def test_close_after_what_is_queued(self):
         frames, handler = self.collect(31)
         driver = self.opened(handler)

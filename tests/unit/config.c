@@ -313,6 +313,7 @@ static void defaults(void **state)
 	assert_int_equal(load("[upstream]\nurl=https://h/p/ws\n", NULL, &c), -1);
 	assert_string_equal(c->upstream.url.text, "https://h/p");
 	assert_string_equal(c->upstream.api_key, "the-key");
+	assert_non_null(strstr(c->upstream.api_key_source, "api-key"));
 	assert_null(c->upstream.ca_file);
 	assert_string_equal(c->upstream.access_pattern, ".*");
 	assert_int_equal(c->upstream.subscribe_fields,
@@ -544,12 +545,14 @@ static void environment_is_taken_once(void **state)
 		assert_int_equal(load("", e, &c), -1);
 		assert_string_equal(c->upstream.url.text, "https://h");
 		assert_string_equal(c->upstream.api_key, "SECRET-1");
+		assert_string_equal(c->upstream.api_key_source, "HPKV_API_KEY");
 		config_free(c);
 	}
 	write_file("api-key", SPAN("from-file\n"), 0600);
 	assert_int_equal(load("[upstream]\nurl=https://file\n", e, &c), -1);
 	assert_string_equal(c->upstream.url.text, "https://file");
 	assert_string_equal(c->upstream.api_key, "from-file");
+	assert_non_null(strstr(c->upstream.api_key_source, "api-key"));
 	config_free(c);
 	config_environment_free(e);
 }

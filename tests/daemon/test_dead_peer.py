@@ -1,0 +1,90 @@
+"""Is the service alive? One that is not is noticed although no word of it comes; one that is is not given up."""
+
+import os
+import signal
+import threading
+
+from harness import DEADLINE, WITHHELD, Case, Daemon, FakeService, Sandbox, eventually, get, put, scene
+
+
+class Dead(Case):
+    """No FIN, no RST: the service has stopped, or the way to it is gone."""
+
+    def test_a_stopped_process(self):
+        with Sandbox() as sandbox, Daemon(sandbox, keepalive="200ms") as daemon, daemon.client() as client:
+            self.assertEqual(200, client.ask(put("k", "v"))["code"])
+            sandbox.process.signal(signal.SIGSTOP)
+            try:
+                client.send(put("k", "w", "set"))
+                self.assert_error(client.answer(), 504, "outcome_unknown", "unknown", "set")
+                self.assertIn("ping", daemon.status()["upstream"]["lastError"])
+            finally:
+                sandbox.process.signal(signal.SIGCONT)
+            self.assertEqual(200, client.ask(get("k"))["code"])
+
+    def test_within_half_as_much_again_as_keepalive(self):
+        """As the daemon itself counts it: how late a busy machine lets it be is not its fault."""
+        with Sandbox() as sandbox, Daemon(sandbox, keepalive="400ms") as daemon, daemon.client() as client:
+            self.assertEqual(200, client.ask(put("k", "v"))["code"])
+            sandbox.process.signal(signal.SIGSTOP)
+            try:
+                began = daemon.status()["uptimeMs"]
+                daemon.wait_status(lambda s: s["upstream"]["state"] != "connected", "the loss is noticed")
+                self.assertLess(daemon.status()["uptimeMs"] - began, 600 + 2000)
+            finally:
+                sandbox.process.signal(signal.SIGCONT)
+
+    @scene(service={"answer": None, "pong": False}, keepalive="200ms", max_in_flight=65535, max_pipeline=100000)
+    def test_while_we_go_on_sending(self, service, daemon, client):
+        """A request now and then, which the service reads, is no sign of life of it."""
+        connection = service.connection()
+        eventually(lambda: client.send(put("k", "v")) or connection.gone.wait(0.02), "the loss is noticed")
+        self.assertIn("ping", daemon.wait_status(lambda s: s["upstream"]["lastError"])["upstream"]["lastError"])
+
+    @scene(keepalive="200ms")
+    def test_while_more_waits_than_it_reads(self, service, daemon, client):
+        connection = service.connection()
+        connection.may_read.clear()
+        thread = threading.Thread(target=client.send, args=[put("k", "x" * 60000, i) for i in range(300)], daemon=True)
+        thread.start()
+        service.connection(2)
+        self.assertIn("ping", daemon.wait_status(lambda s: s["upstream"]["lastError"])["upstream"]["lastError"])
+        answers = client.answers(300)
+        thread.join(DEADLINE)
+        self.assertEqual(list(range(300)), sorted(a["messageId"] for a in answers))
+        self.assertEqual({None, "outcome_unknown"}, {a.get("reason") for a in answers})
+        connection.may_read.set()
+
+
+class Alive(Case):
+    @scene(service=WITHHELD | {"pong": False}, keepalive="200ms")
+    def test_a_message_that_comes_slowly(self, service, daemon, client):
+        """A byte now and then is a sign of life, before the message is whole."""
+        connection = service.connection()
+        client.send(get("k", 1))
+        request = service.next_request()
+        text = f'{{"code":200,"messageId":{request.id},"value":"{"x" * 20}"}}'.encode()
+        connection.send_bytes(bytes([0x81, len(text)]))
+        for byte in text:
+            began = daemon.status()["uptimeMs"]
+            connection.send_bytes(bytes([byte]))
+            while daemon.status()["uptimeMs"] - began < 15:
+                pass
+        self.assertEqual("x" * 20, client.answer()["value"])
+        self.assertEqual(1, len(service.connections))
+
+    @scene(keepalive="200ms")
+    def test_when_it_is_the_daemon_that_was_stopped(self, service, daemon, client):
+        """For longer than a pong is waited for, at whatever moment: what has come meanwhile is read first."""
+        for n in range(5):
+            began = daemon.status()["uptimeMs"]
+            while daemon.status()["uptimeMs"] - began < 45 * n: # somewhere between two pings
+                pass
+            daemon.process.signal(signal.SIGSTOP)
+            os.waitpid(daemon.pid, os.WUNTRACED)
+            threading.Event().wait(0.6)
+            daemon.process.signal(signal.SIGCONT)
+            self.assertEqual(200, client.ask(get("k"))["code"])
+            pings = service.connections[0].pings
+            service.wait(lambda: service.connections[0].pings > pings + 1, "pings")
+        self.assertEqual(1, len(service.connections))
