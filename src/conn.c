@@ -14,6 +14,7 @@ enum {
 				   escaped once fits */
 	UNSENT_MAX = 256 << 10, /* bytes that may wait in the link before others keep theirs */
 	WHY_MAX = 500,
+	PARTS_PATIENCE = 8, /* times keepalive: so long a message may take to come */
 };
 
 struct conn {
@@ -32,6 +33,7 @@ struct conn {
 
 	struct event *keepalive;
 	int64_t heard_at; /* of the coarse clock */
+	int64_t whole_at; /* ... a whole message, or a pong */
 	int64_t ping_at;  /* when the unanswered keepalive ping was sent; 0: none is */
 	uint32_t pings;   /* sent so far */
 };
@@ -164,7 +166,18 @@ static void on_addresses(void *owner, const struct resolver_answer *answer)
 
 static void heard(struct conn *c)
 {
-	c->heard_at = clock_mono_coarse_ms();
+	c->heard_at = c->whole_at = clock_mono_coarse_ms();
+	c->ping_at = 0;
+}
+
+/* Of a long message that comes slowly; but not for ever: it may be one that never ends. */
+static void heard_part(struct conn *c)
+{
+	int64_t now = clock_mono_coarse_ms();
+
+	if (now - c->whole_at >= PARTS_PATIENCE * c->place->keepalive_ms)
+		return;
+	c->heard_at = now;
 	c->ping_at = 0;
 }
 
@@ -214,7 +227,7 @@ static void on_message(void *owner, struct span text, unsigned flags)
 
 static void on_heard(void *owner)
 {
-	heard(owner);
+	heard_part(owner);
 }
 
 static void on_pong(void *owner, uint32_t number)

@@ -4,6 +4,7 @@
  * connect_timeout, and keeps what each had to say, since it is rarely the last one that matters.
  * Once open, it treats a silent service as gone: after keepalive_ms without a word, also while we
  * are sending, a ping goes out; after half of that again without a word the connection has ended.
+ * Parts of a message are words as well, for a while.
  *
  * Owns the question, the addresses, the link and the timer. Whether and when to connect again is
  * decided above (upstream.h). */

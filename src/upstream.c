@@ -100,9 +100,10 @@ struct upstream {
 
 	enum attempt attempt;
 	bool reused;           /* next was opened with a token that was not minted for it */
+	bool fallback;         /* next was opened with the key since no token could be had */
 	bool fallback_refused; /* ... because the key was refused one */
 	int fallback_pause_s;  /* ... and the service asked for this pause; -1: it did not */
-	bool fallback;         /* next was opened with the key since no token could be had */
+	int64_t token_at;      /* no token is asked for before, whatever becomes of connections */
 	uint32_t ping;         /* that ATTEMPT_PROVING or CATCHING waits for */
 	struct event *turn;    /* an attempt begins from a fresh stack */
 	struct event *retry;   /* ... after a pause */
@@ -537,6 +538,20 @@ static bool needs_another(const struct upstream *u)
 	return u->ops->stale(u->owner) || clock_boot_ms() >= u->main->renew_at;
 }
 
+/* Requests need no token: while none can be had they go out with the key. */
+static void fall_back(struct upstream *u, int pause_s)
+{
+	u->fallback = true;
+	u->fallback_pause_s = pause_s;
+	connect_lane(u, ticket_key_path(u->ticket), false);
+}
+
+/* The connection that was there while a token was waited for is lost: it is waited for still. */
+static bool token_must_wait(const struct upstream *u)
+{
+	return !u->main && clock_mono_ms() < u->token_at;
+}
+
 static void begin_attempt(struct upstream *u)
 {
 	const char *path = u->main ? NULL : ticket_path(u->ticket);
@@ -554,6 +569,9 @@ static void begin_attempt(struct upstream *u)
 	} else if (path && !u->ops->stale(u->owner)) {
 		u->reused = true;
 		connect_lane(u, path, true);
+	} else if (token_must_wait(u)) {
+		int64_t left = u->token_at - clock_mono_ms();
+		fall_back(u, (int)((left + 999) / 1000));
 	} else {
 		u->attempt = ATTEMPT_MINTING;
 		ticket_ask(u->ticket);
@@ -580,22 +598,22 @@ static void stay_without(struct upstream *u, bool refused, int retry_after_s)
 	u->ops->refuse_all(u->owner, u->token_error, retry_ms(u));
 }
 
-/* Requests need no token: while none can be had they go out with the key. */
+/* There is none to be had for now. */
 static void no_token(struct upstream *u, const struct ticket_answer *answer)
 {
 	bool refused = answer->verdict == TICKET_UNAUTHORIZED;
 
 	keep_text(u->token_error, answer->why);
+	u->token_at = clock_mono_ms() +
+		      (refused ? u->backoff_max_ms : asked_pause_ms(u, answer->retry_after_s));
+	u->fallback_refused = refused;
 	u->ops->list_failed(u->owner);
 	if (u->main) {
 		log_warning("upstream: no token, the connection stays as it is: %s", answer->why);
 		stay_without(u, refused, answer->retry_after_s);
 		return;
 	}
-	u->fallback = true;
-	u->fallback_refused = refused;
-	u->fallback_pause_s = answer->retry_after_s;
-	connect_lane(u, ticket_key_path(u->ticket), false);
+	fall_back(u, answer->retry_after_s);
 }
 
 /* Another list, at once while a culprit is searched for, and after a pause if there is no end of

@@ -157,3 +157,30 @@ class RetryAfter(Case):
         self.assertEqual(2, client.answer()["messageId"])
         self.assertEqual(200, client.ask(get("k"))["code"])
         self.assertEqual(1, len(service.token_requests))
+
+    @scene(service={"mint": lambda request: (503, {"Retry-After": "60"}, b"later")})
+    def test_of_the_token_endpoint_whatever_becomes_of_the_connection(self, service, daemon, client):
+        client.send({"op": "subscribe", "key": "k", "messageId": 1, "timeoutMs": 600000})
+        daemon.wait_status(lambda s: s["upstream"]["tokenError"], "the refusal")
+        for n in range(1, 4):
+            service.connection(n).reset()
+            service.connection(n + 1)
+            self.assertEqual(200, client.ask(get("k"))["code"])
+        self.assertEqual(1, len(service.token_requests))
+
+    def test_of_the_token_endpoint_without_a_connection(self):
+        """Nor is a key that was refused a token tried again sooner than backoff_max for that."""
+        for answer, more in ((429, {"Retry-After": "60"}), {}), ((401, {}), {"backoff_max": "1m"}):
+            with self.subTest(answer[0]), \
+                    FakeService(mint=lambda request, a=answer: (*a, b""), upgrade=lambda event: (500, {}, b"")) as service:
+                service.stop_listening()
+                with Daemon(service, backoff_min="1ms", **more) as daemon, daemon.client() as client:
+                    client.send({"op": "subscribe", "key": "k", "messageId": 1, "timeoutMs": 600000})
+                    client.barrier()
+                    service.listen()
+                    service.wait_token_requests(1)
+                    n = len(service.upgrades)
+                    service.wait(lambda: len(service.upgrades) >= n + 3, "attempts to connect")
+                    self.assertEqual(1, len(service.token_requests))
+                    service.upgrade = None
+                    daemon.wait_state("connected")

@@ -4,7 +4,9 @@ import json
 import os
 import ssl
 import threading
+import time
 import unittest
+from email.utils import formatdate
 
 from edges import EdgeTest, certs, dead_port, eventually, read_request, recv_exactly, stay
 
@@ -106,7 +108,9 @@ class Answers(TokenTest):
                 self.assertEqual(self.mint(server), ("-", status, -1, f"the token request was answered with HTTP status {status}"))
 
     def test_retry_after(self):
-        for text, least, most in (("7", 7, 7), ("999999", 3600, 86400), ("soon", -1, -1)):  # newer libcurls have their own limit
+        for text, least, most in (("7", 7, 7), ("999999", 3600, 86400), ("soon", -1, -1), ("-5", -1, -1),
+                                  (formatdate(time.time() + 100, usegmt=True), 90, 100),
+                                  (formatdate(time.time() - 100, usegmt=True), -1, -1)):  # newer libcurls have their own limit
             server = self.replying(answer(429, "", f"Retry-After: {text}\r\n"))
             _, status, seconds, _ = self.mint(server)
             self.assertEqual(status, 429)
