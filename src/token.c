@@ -25,7 +25,7 @@
 #include "resolver.h"
 #include "trust.h"
 
-enum { ANSWER_MAX = 256 * 1024, RETRY_AFTER_MAX = 86400 };
+enum { ANSWER_MAX = 256 * 1024, HEADERS_MAX = 64 * 1024, RETRY_AFTER_MAX = 86400 };
 
 struct minter {
 	struct event_base *base;
@@ -57,6 +57,7 @@ struct token_request {
 	struct curl_slist *headers, *addresses;
 	char *body;
 	struct buf answer;
+	size_t header_bytes;
 	char error[CURL_ERROR_SIZE];
 };
 
@@ -330,6 +331,16 @@ static size_t on_bytes(char *p, size_t one, size_t n, void *user)
 	return n;
 }
 
+/* We keep none of them, but libcurl does. */
+static size_t on_header(char *p, size_t one, size_t n, void *user)
+{
+	struct token_request *r = user;
+
+	(void)p, (void)one;
+	r->header_bytes += n;
+	return r->header_bytes > HEADERS_MAX ? 0 : n;
+}
+
 /* The store of the link room, not libcurl's: both believe the same. */
 static CURLcode on_tls_context(CURL *easy, void *tls, void *user)
 {
@@ -448,6 +459,8 @@ static void set_request(CURL *easy, struct token_request *r, long ms)
 	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, r->body);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_bytes);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, r);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, r);
 	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L); /* the next one is hours away */
 }
 

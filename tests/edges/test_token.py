@@ -129,6 +129,12 @@ class Answers(TokenTest):
     def test_too_long_answer(self):
         self.assertEqual(self.mint(self.replying(answer(200, " " * 300000)))[3], "the answer to the token request is too long")
 
+    def test_too_many_headers(self):
+        headers = "".join(f"X-{i}: {'y' * 100}\r\n" for i in range(900))
+        self.assertEqual(self.mint(self.replying(answer(200, extra=headers))), ("-", 0, -1, "the answer to the token request is too long"))
+        headers = "".join(f"X-{i}: {'y' * 100}\r\n" for i in range(50))
+        self.assertEqual(self.mint(self.replying(answer(200, extra=headers)))[0], "t.o-k_en")
+
     def test_chunked(self):
         reply = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{\"token\":\r\n6\r\n\"abcd\"\r\n1\r\n}\r\n0\r\n\r\n"
         self.assertEqual(self.mint(self.replying(reply))[0], "abcd")
