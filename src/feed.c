@@ -393,6 +393,8 @@ static const char *too_many(const struct feed *f, const struct peer *peer, const
 	if (c->more &&
 	    (f->subs.n + f->n_joining + c->more > s->max_subs || f->subs.bytes > s->max_bytes))
 		return "too many subscriptions of all clients";
+	if (peer->joining + c->n > s->max_peer_subs || f->n_joining + c->n > s->max_subs)
+		return "too many subscriptions wait to be made";
 	if (c->news && subs_topics(&f->subs) + c->news > s->max_topics)
 		return "too many different keys and patterns";
 	return NULL;

@@ -1,6 +1,7 @@
 #include "log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,25 +78,51 @@ static size_t escape(char *out, size_t size, const char *text)
 	return n;
 }
 
-void log_line(enum log_level level, const char *format, ...)
+/* Whoever reads our lines may have stopped: then they are lost, rather than everything waits. */
+static bool can_write(void)
 {
-	int saved = errno;
-	char text[1024], line[1200];
-	size_t n = 0;
-	va_list args;
+	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
 
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
+	return poll(&p, 1, 0) != 0; /* what is wrong with it, write() may say */
+}
+
+/* One write() a line, so that lines of several processes do not mix. What cannot be written is
+ * lost: there is nobody to tell, but how many they were. */
+static void write_line(enum log_level level, const char *text)
+{
+	char line[1200];
+	size_t n = 0;
+
 	if (stderr_is_journal())
 		n = (size_t)snprintf(line, sizeof(line), "<%c>", levels[level].priority);
 	else
 		n = (size_t)snprintf(line, sizeof(line), "hpkvd: %s: ", levels[level].name);
 	n += escape(line + n, sizeof(line) - n - 1, text);
 	line[n++] = '\n';
-	/* One write() a line, so that lines of several processes do not mix. What cannot be written
-	 * is lost: there is nobody to tell. */
 	ssize_t written = write(STDERR_FILENO, line, n);
 	(void)written;
+}
+
+void log_line(enum log_level level, const char *format, ...)
+{
+	static unsigned lost; /* lines */
+	int saved = errno;
+	char text[1024];
+	va_list args;
+
+	if (can_write()) {
+		if (lost) {
+			snprintf(text, sizeof(text), "%u lines were lost here: nobody read them",
+				 lost);
+			lost = 0;
+			write_line(LOG_LEVEL_WARNING, text);
+		}
+		va_start(args, format);
+		vsnprintf(text, sizeof(text), format, args);
+		va_end(args);
+		write_line(level, text);
+	} else {
+		lost++;
+	}
 	errno = saved;
 }

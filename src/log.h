@@ -1,6 +1,6 @@
 /* log.h - one line to stderr per event, with the priority prefix <N> that systemd's journal reads
  * when stderr is the journal. The only mutable global state of the program lives behind this
- * header: the level.
+ * header: the level, and how many lines were lost since nobody read them. It never blocks.
  *
  * All but printable ASCII is escaped here, so peers cannot forge lines or terminal codes. errno is
  * preserved: logging never changes what the next line sees. Secrets never come here: who holds one

@@ -1,17 +1,19 @@
 #include "settings.h"
 
 enum {
-	WAITING_BYTES_MAX = 64 << 20,     /* memory of all requests that wait to be sent */
-	PEER_WAITING_BYTES_MAX = 1 << 20, /* of one client's; it is not read further beyond */
-	SUBS_MAX = 4 << 20,               /* subscriptions of all clients */
-	PEER_SUBS_MAX = 1 << 17,          /* of one */
-	TOPICS_MAX = 1 << 18,             /* different keys and patterns */
-	SUBS_BYTES_MAX = 1 << 30,         /* memory of all of them */
-	TOKENS_AT_ONCE = 4,               /* that are minted for clients */
-	TOKENS_EVERY_MS = 50,             /* ... and no faster than that */
-	TOKEN_ASKS_MAX = 1024,            /* requests for them */
-	PEER_TOKEN_ASKS_MAX = 64,         /* ... of one client */
-	TOKEN_ASKS_BYTES_MAX = 16 << 20,  /* ... and the memory of all */
+	WAITING_BYTES = 64 << 20, /* memory of all requests that wait to be sent: this, or ... */
+	WAITING_LINES = 64,       /* ... so many of the longest lines */
+	PEER_WAITING_BYTES = 1 << 20, /* of one client's; it is not read further beyond */
+	PEER_WAITING_LINES = 2,
+	SUBS_MAX = 4 << 20,              /* subscriptions of all clients */
+	PEER_SUBS_MAX = 1 << 17,         /* of one */
+	TOPICS_MAX = 1 << 18,            /* different keys and patterns */
+	SUBS_BYTES_MAX = 1 << 30,        /* memory of all of them */
+	TOKENS_AT_ONCE = 4,              /* that are minted for clients */
+	TOKENS_EVERY_MS = 50,            /* ... and no faster than that */
+	TOKEN_ASKS_MAX = 1024,           /* requests for them */
+	PEER_TOKEN_ASKS_MAX = 64,        /* ... of one client */
+	TOKEN_ASKS_BYTES_MAX = 16 << 20, /* ... and the memory of all */
 	TOKEN_LATE_MS =
 		1000, /* behind request_timeout: a request that is not answered is over by itself */
 	READS_SHARE = 4, /* of max_in_flight, the part that reading for subscribers may take */
@@ -47,6 +49,11 @@ struct metrics_settings settings_metrics(const struct config *c)
 	};
 }
 
+static size_t at_least(size_t n, size_t least)
+{
+	return n > least ? n : least;
+}
+
 struct router_settings settings_router(const struct config *c)
 {
 	return (struct router_settings){
@@ -54,8 +61,9 @@ struct router_settings settings_router(const struct config *c)
 		.max_pipeline = c->listen.max_pipeline,
 		.request_timeout_ms = c->upstream.request_timeout_ms,
 		.rate_limit = c->upstream.rate_limit,
-		.max_waiting_bytes = WAITING_BYTES_MAX,
-		.max_peer_waiting_bytes = PEER_WAITING_BYTES_MAX,
+		.max_waiting_bytes = at_least(WAITING_LINES * c->listen.max_line, WAITING_BYTES),
+		.max_peer_waiting_bytes =
+			at_least(PEER_WAITING_LINES * c->listen.max_line, PEER_WAITING_BYTES),
 	};
 }
 

@@ -1,13 +1,16 @@
 """Whatever the network does, local clients do not wait for it: pings are answered while all else hangs."""
 
 import contextlib
+import fcntl
+import os
 import socket
 import statistics
 import struct
+import subprocess
 import threading
 import time
 
-from harness import DEADLINE, WITHHELD, Case, Daemon, FakeService, black_hole, eventually, get, need_mounts, scene
+from harness import DEADLINE, HPKVD, WITHHELD, Case, Daemon, FakeService, black_hole, eventually, get, need_mounts, scene
 
 
 class Responsive(Case):
@@ -175,3 +178,29 @@ class Busy(Responsive):
             stop.set()
             for thread in threads:
                 thread.join(DEADLINE)
+
+    def test_nobody_reads_the_log(self):
+        """Its lines are lost, and said to be, rather than that everything waits."""
+        with FakeService() as service:
+            daemon = Daemon(service)
+            read, write = os.pipe()
+            process = subprocess.Popen([HPKVD, "-c", daemon._write_files()], stderr=write)
+            try:
+                os.close(write)
+                eventually(lambda: os.path.exists(daemon.socket), "the socket")
+                free = fcntl.fcntl(read, fcntl.F_GETPIPE_SZ)
+                for _ in range(free // 100): # each says more than that when it comes and goes
+                    with daemon.client() as client:
+                        self.assertEqual(200, client.ask({"op": "ping"})["code"])
+                os.set_blocking(read, False)
+                self.assertGreater(len(os.read(read, free)), free // 2)
+                with daemon.client() as client:
+                    self.assertEqual(200, client.ask(get("k"))["code"])
+                lines = eventually(lambda: os.read(read, free).decode(), "another line").splitlines()
+                self.assertRegex(lines[0], r"hpkvd: warning: \d+ lines were lost here")
+                self.assertEqual(1, sum("were lost" in line for line in lines))
+            finally:
+                process.kill()
+                process.wait(DEADLINE)
+                os.close(read)
+                daemon._clean_up(False)

@@ -2077,6 +2077,28 @@ static void limits_are_kept(void **state)
 	world_free(w);
 }
 
+/* Those that ask for what they are subscribed to have to wait as well while it is not live. */
+static void what_waits_is_bounded_even_if_it_is_nothing_new(void **state)
+{
+	struct feed_settings settings = usual;
+
+	(void)state;
+	settings.max_peer_subs = 5;
+	struct world *w = world_with(&settings);
+	come_up(w);
+	subscribe(w, 0, "'keys':['a','b','c']");
+	make_list(w);
+	take_over(w);
+	assert_told(w, 0, OK("1"));
+	feed_lost(w->feed, 900);
+	told(w, 0);
+	subscribe(w, 0, "'keys':['a','b','c']");
+	assert_told(w, 0, "");
+	subscribe(w, 0, "'keys':['a','b','c']");
+	assert_refused(w, 0, "queue_full", "1", "wait to be made");
+	world_free(w);
+}
+
 static void the_memory_of_all_subscriptions_is_bounded(void **state)
 {
 	struct feed_settings settings = usual;
@@ -2761,6 +2783,7 @@ int main(void)
 		cmocka_unit_test(a_connection_without_a_token_covers_nothing),
 		cmocka_unit_test(stopping_refuses_what_waits_and_what_comes),
 		cmocka_unit_test(limits_are_kept),
+		cmocka_unit_test(what_waits_is_bounded_even_if_it_is_nothing_new),
 		cmocka_unit_test(the_memory_of_all_subscriptions_is_bounded),
 		cmocka_unit_test(a_client_may_leave_at_any_time),
 		cmocka_unit_test(a_client_may_leave_while_its_keys_wait_to_be_read),
