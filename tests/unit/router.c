@@ -835,7 +835,7 @@ static void all_that_were_refused_are_sent_again_in_order(void **state)
 			refuse(w, orders[k][n], 1000 * n + 1000);
 		}
 		for (int n = 0; n < 4; n++) {
-			char want[20];
+			char want[40];
 			let_pass(w, 4001 + 3000 * n, 7001 + 3000 * n);
 			assert_int_equal(w->n_sent, 5 + n);
 			snprintf(want, sizeof(want), "\"value\":\"%d\"", n + 1);
