@@ -232,7 +232,8 @@ static void key_refused(struct upstream *u, const char *why)
 {
 	char cause[2 * ERROR_MAX];
 
-	snprintf(cause, sizeof(cause), "the service refuses the key from %s: %s", u->key_hint, why);
+	snprintf(cause, sizeof(cause), "the service has refused the key from %s: %s", u->key_hint,
+		 why);
 	count_failure(u);
 	if (u->main) /* else its state tells */
 		log_error("upstream: %s", cause);
@@ -1130,6 +1131,7 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 		watch_token(u);
 	/* Whoever has changed something wants to see what comes of it. */
 	u->failures = u->handover_failures = 0;
+	u->token_at = 0;
 	event_del(u->retry);
 	again_at_once(u);
 	return 0;

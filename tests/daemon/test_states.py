@@ -1,6 +1,7 @@
 """The upstream's states: each change is logged once with its cause and how long the state lasted; pauses between attempts."""
 
 import re
+import signal
 import time
 from email.utils import formatdate
 
@@ -182,5 +183,7 @@ class RetryAfter(Case):
                     n = len(service.upgrades)
                     service.wait(lambda: len(service.upgrades) >= n + 3, "attempts to connect")
                     self.assertEqual(1, len(service.token_requests))
+                    daemon.process.signal(signal.SIGHUP) # whoever has changed something wants to see what comes of it
+                    service.wait_token_requests(2)
                     service.upgrade = None
                     daemon.wait_state("connected")
