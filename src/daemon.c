@@ -13,6 +13,7 @@
 #include <event2/util.h>
 
 #include "access.h"
+#include "activation.h"
 #include "client.h"
 #include "clock.h"
 #include "dispatch.h"
@@ -55,6 +56,7 @@ struct daemon {
 		clients_possible; /* within the limit of open files; may be less than max_clients */
 	struct event *deadline;   /* of the router's requests */
 	struct event *sigterm, *sigint, *sighup;
+	struct event *watchdog;  /* tells the service manager that the loop turns; or NULL */
 	struct event *stop_step; /* runs only while stopping */
 	enum stop_phase stop;
 	int64_t stop_until;
@@ -587,14 +589,51 @@ static int start_upstream(struct daemon *d)
 	return d->upstream ? 0 : -EINVAL;
 }
 
+/* The socket that the service manager has passed, or else our own. */
+static int start_listener(struct daemon *d)
+{
+	struct listener_settings listener = settings_listener(d->config);
+	int fd = activation_take();
+
+	if (fd == -ENOENT)
+		return listener_new(d->base, &listener, listener_brings, d, &d->stats,
+				    &d->listener);
+	if (fd < 0)
+		return fd;
+	d->listener = listener_adopt(d->base, fd, listener_brings, d, &d->stats);
+	return 0;
+}
+
 static int start_local(struct daemon *d)
 {
 	struct client_settings clients = settings_clients(d->config);
-	struct listener_settings listener = settings_listener(d->config);
 
 	d->clients = clients_new(d->base, &clients, &client_ops, d, &d->stats);
 	set_access_rules(d, d->config->access);
-	return listener_new(d->base, &listener, listener_brings, d, &d->stats, &d->listener);
+	return start_listener(d);
+}
+
+/* ---- the watchdog ---- */
+
+static void on_watchdog(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	notify_alive();
+}
+
+/* Only a loop that turns says that it is alive. It is about this process: a service that is away is
+ * no reason to be killed. */
+static void start_watchdog(struct daemon *d)
+{
+	uint64_t us = notify_watchdog_us() / 2;
+	struct timeval interval = {(time_t)(us / 1000000), (suseconds_t)(us % 1000000)};
+
+	if (us == 0)
+		return;
+	d->watchdog = event_new(d->base, -1, EV_PERSIST, on_watchdog, d);
+	event_add(d->watchdog, &interval);
 }
 
 /* Once all is there that the page tells of. */
@@ -637,6 +676,8 @@ static int move_listener(struct daemon *d, const struct config *config, struct l
 	struct listener *l;
 
 	*former = NULL;
+	if (listener_is_adopted(d->listener)) /* its path and access are the service manager's */
+		return 0;
 	if (listener_is_at(d->listener, settings.path))
 		return listener_set_access(d->listener, &settings);
 	int err = listener_new(d->base, &settings, listener_brings, d, &d->stats, &l);
@@ -784,6 +825,7 @@ static int start(struct daemon *d)
 	d->sigterm = on_signal(d, SIGTERM, on_stop_signal);
 	d->sigint = on_signal(d, SIGINT, on_stop_signal);
 	d->sighup = on_signal(d, SIGHUP, on_sighup);
+	start_watchdog(d);
 	start_core(d);
 	if (start_local(d) < 0 || start_upstream(d) < 0 || start_metrics(d, d->config) < 0)
 		return -EINVAL;
@@ -828,6 +870,7 @@ static void finish(struct daemon *d)
 		router_free(d->router);
 	if (d->feed)
 		feed_free(d->feed);
+	free_event(d->watchdog);
 	free_event(d->sighup);
 	free_event(d->sigint);
 	free_event(d->sigterm);
@@ -853,7 +896,7 @@ int daemon_run(struct daemon_options *options)
 	int err = start(d);
 	if (err == 0) {
 		log_notice("hpkvd %s listens on %s for %s", PACKAGE_VERSION,
-			   d->config->listen.socket, d->config->upstream.url.text);
+			   listener_path(d->listener), d->config->upstream.url.text);
 		notify_ready();
 		err = event_base_dispatch(d->base);
 		log_notice("stopped");

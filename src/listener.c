@@ -1,10 +1,14 @@
 #include "listener.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
+
+#include <event2/util.h>
 
 #include "log.h"
 #include "mem.h"
@@ -17,7 +21,8 @@ enum {
 
 struct listener {
 	int fd;
-	struct socketpath path;
+	struct socketpath path; /* of one that we have made */
+	char *adopted;          /* the name of one that we have not; NULL: we have */
 	struct event *readable, *retry;
 	bool paused;
 	listener_accepted *accepted;
@@ -82,6 +87,24 @@ void listener_resume(struct listener *l)
 	event_add(l->readable, NULL);
 }
 
+/* For the socket that it is given, which nobody has bound that we know of. */
+static struct listener *make(struct event_base *base, int fd, listener_accepted *accepted,
+			     void *owner, struct stats *stats)
+{
+	struct listener *l = mem_zalloc(sizeof(*l));
+
+	*l = (struct listener){
+		.fd = fd,
+		.accepted = accepted,
+		.owner = owner,
+		.stats = stats,
+	};
+	l->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, l);
+	l->retry = event_new(base, -1, 0, on_retry, l);
+	event_add(l->readable, NULL);
+	return l;
+}
+
 int listener_new(struct event_base *base, const struct listener_settings *settings,
 		 listener_accepted *accepted, void *owner, struct stats *stats,
 		 struct listener **out)
@@ -97,17 +120,50 @@ int listener_new(struct event_base *base, const struct listener_settings *settin
 
 	if (fd < 0)
 		return fd;
-	struct listener *l = mem_zalloc(sizeof(*l));
-	l->fd = fd;
+	struct listener *l = make(base, fd, accepted, owner, stats);
 	l->path = path;
-	l->accepted = accepted;
-	l->owner = owner;
-	l->stats = stats;
-	l->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, l);
-	l->retry = event_new(base, -1, 0, on_retry, l);
-	event_add(l->readable, NULL);
 	*out = l;
 	return 0;
+}
+
+/* The name that the socket was bound to; an abstract one with @ for its NUL, as others show it. */
+static void name_of(int fd, struct sockaddr_un *at, const char **name)
+{
+	socklen_t n = sizeof(*at);
+
+	memset(at, 0, sizeof(*at));
+	*name = "a socket without a name";
+	if (getsockname(fd, (struct sockaddr *)at, &n) < 0 ||
+	    n <= offsetof(struct sockaddr_un, sun_path))
+		return;
+	if (at->sun_path[0] == '\0')
+		at->sun_path[0] = '@';
+	at->sun_path[sizeof(at->sun_path) - 1] = '\0';
+	*name = at->sun_path;
+}
+
+struct listener *listener_adopt(struct event_base *base, int fd, listener_accepted *accepted,
+				void *owner, struct stats *stats)
+{
+	struct sockaddr_un at;
+	const char *name;
+
+	evutil_make_socket_nonblocking(fd);
+	evutil_make_socket_closeonexec(fd);
+	name_of(fd, &at, &name);
+	struct listener *l = make(base, fd, accepted, owner, stats);
+	l->adopted = mem_strdup(name);
+	return l;
+}
+
+const char *listener_path(const struct listener *l)
+{
+	return l->adopted ? l->adopted : l->path.path;
+}
+
+bool listener_is_adopted(const struct listener *l)
+{
+	return l->adopted != NULL;
 }
 
 bool listener_is_at(const struct listener *l, const char *path)
@@ -128,6 +184,7 @@ void listener_free(struct listener *l)
 	event_free(l->retry);
 	socketpath_remove(&l->path);
 	close(l->fd);
+	free(l->adopted);
 	free(l);
 }
 

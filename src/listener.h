@@ -1,7 +1,10 @@
 /* listener.h - the Unix-domain socket that local programs connect to.
  *
  * Binds the path with its mode and group right from the start, replaces the socket that a dead
- * daemon has left, never one that a living daemon answers on, and removes its own when it ends.
+ * daemon has left, never one that a living daemon answers on, and removes its own when it ends. Or
+ * adopts a socket that somebody else has bound and will go on listening with: its path, mode and
+ * group are not touched.
+ *
  * Accepting pauses when the process is out of descriptors and goes on when there are some again; it
  * neither spins nor gives up. */
 #pragma once
@@ -28,6 +31,16 @@ int listener_new(struct event_base *base, const struct listener_settings *settin
 		 listener_accepted *accepted, void *owner, struct stats *stats,
 		 struct listener **out);
 
+/* Takes over a listening socket (activation.h); the descriptor is the listener's from now on. */
+struct listener *listener_adopt(struct event_base *base, int fd, listener_accepted *accepted,
+				void *owner, struct stats *stats);
+
+/* Where clients find it, to show. */
+const char *listener_path(const struct listener *l);
+
+/* Was it adopted? Then its path, mode and group are somebody else's to change. */
+bool listener_is_adopted(const struct listener *l);
+
 /* Is the socket at this path, and ours? Somebody may have removed it. */
 bool listener_is_at(const struct listener *l, const char *path);
 
@@ -40,7 +53,7 @@ void listener_pause(struct listener *l, const char *why);
 /* A descriptor was closed: if accepting has paused, for whatever reason, it goes on. */
 void listener_resume(struct listener *l);
 
-/* Closes the socket and removes its path, if that is still ours. */
+/* Closes the socket and removes its path, if we have made it and it is still ours. */
 void listener_free(struct listener *l);
 
 /* The same, but whoever has connected is accepted before. NULL will do for both. */

@@ -1,6 +1,7 @@
 """What the service manager is told (sd_notify), by a daemon that was built with libsystemd."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -31,6 +32,13 @@ class Notify(Case):
             missing -= {text for text in missing if text in said}
             self.assertTrue(not missing or time.monotonic() < until, f"never said: {missing}")
 
+    def heard_until(self, last):
+        """All that is said up to this."""
+        said = ""
+        while last not in said:
+            said += self.manager.recv(4096).decode() + "\n"
+        return said
+
     def test_ready_when_the_socket_answers_whether_the_service_does_or_not(self):
         with FakeService() as service:
             service.stop_listening()
@@ -47,3 +55,27 @@ class Notify(Case):
             self.hear("backoff")
             daemon.process.signal(signal.SIGTERM)
             self.hear("STOPPING=1")
+
+    def test_the_watchdog_is_petted_while_the_loop_turns_whatever_the_service_does(self):
+        with FakeService() as service:
+            service.stop_listening()
+            with Daemon(service, env={"NOTIFY_SOCKET": self.path, "WATCHDOG_USEC": "100000"}, wait=False):
+                for _ in range(3):
+                    self.hear("WATCHDOG=1")
+
+    def test_the_watchdog_of_another_process_is_not(self):
+        env = {"NOTIFY_SOCKET": self.path, "WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"}
+        with FakeService() as service, Daemon(service, env=env) as daemon:
+            self.hear("connected")
+            daemon.process.signal(signal.SIGTERM)
+            self.assertNotIn("WATCHDOG", self.heard_until("STOPPING=1"))
+
+    def test_a_reload_is_announced_with_its_time_and_ends(self):
+        with FakeService() as service, Daemon(service, env={"NOTIFY_SOCKET": self.path}) as daemon:
+            self.hear("connected")
+            before = time.monotonic_ns() // 1000
+            daemon.process.signal(signal.SIGHUP)
+            said = self.heard_until("READY=1")
+            times = re.findall(r"RELOADING=1\nMONOTONIC_USEC=(\d+)", said)
+            self.assertEqual(1, len(times), said)
+            self.assertTrue(before <= int(times[0]) <= time.monotonic_ns() // 1000)

@@ -1,0 +1,84 @@
+"""A listening socket that the service manager passes (sd_listen_fds(3)) is served in the place of the configured one."""
+
+import os
+import signal
+import subprocess
+import sys
+import unittest
+
+from harness import HPKVD, Case, Client, Daemon, FakeService
+
+# Opens what it is told to, in the place where a service manager puts it, and becomes the daemon.
+MANAGER = """
+import os, socket, sys
+kinds, path, argv = sys.argv[1].split(), sys.argv[2], sys.argv[3:]
+held = []
+for i, kind in enumerate(kinds):
+    family = socket.AF_INET if kind == "tcp" else socket.AF_UNIX
+    s = socket.socket(family, socket.SOCK_DGRAM if kind == "datagram" else socket.SOCK_STREAM)
+    s.bind(("127.0.0.1", 0) if kind == "tcp" else f"{path}{i or ''}")
+    if kind in ("unix", "tcp"):
+        s.listen(100)
+    held.append(os.dup(s.fileno()))
+for i, fd in enumerate([os.dup2(fd, 100 + i) for i, fd in enumerate(held)]):
+    os.dup2(fd, 3 + i)
+    os.close(fd)
+pid = os.getpid() + (os.environ.get("OTHER_PID") is not None)
+os.environ |= {"LISTEN_PID": str(pid), "LISTEN_FDS": str(len(kinds))}
+os.execv(argv[0], argv)
+"""
+
+
+class Passed(Daemon):
+    """Started with sockets: "unix", "bound" (it does not listen), "datagram", "tcp", or several."""
+
+    def __init__(self, service, kinds, **options):
+        super().__init__(service, **options)
+        self.kinds = kinds
+        self.passed = self.folder + "/passed"
+
+    def _with_etc(self, argv):
+        return [sys.executable, "-c", MANAGER, self.kinds, self.passed, *argv]
+
+
+@unittest.skipUnless(b"libsystemd" in subprocess.run(["ldd", HPKVD], stdout=subprocess.PIPE, check=False).stdout,
+                     "built without libsystemd")
+class Activation(Case):
+    def test_it_is_served_and_left_behind(self):
+        with FakeService() as service, Passed(service, "unix") as daemon:
+            with Client(daemon.passed) as c:
+                self.assertEqual(200, c.ask({"op": "ping"})["code"])
+            self.assertIn(b"listens on " + daemon.passed.encode(), daemon.log())
+            self.assertFalse(os.path.exists(daemon.socket), "the configured socket is nobody's then")
+            daemon.process.signal(signal.SIGTERM)
+            self.assertEqual(0, daemon.process.wait_exit())
+            self.assertTrue(os.path.exists(daemon.passed), "whoever made it removes it")
+
+    def test_it_is_nobodys_to_configure(self):
+        """Neither mode nor group of the configuration touch it."""
+        with FakeService() as service, Passed(service, "unix", mode="0600") as daemon:
+            before = os.stat(daemon.passed)
+            with Client(daemon.passed) as c:
+                self.assertEqual(200, c.ask({"op": "ping"})["code"])
+            self.assertEqual(before, os.stat(daemon.passed))
+            self.assertNotEqual(0o600, before.st_mode & 0o777)
+
+    def refused(self, kinds, why):
+        with FakeService() as service:
+            daemon = Passed(service, kinds, wait=False)
+            self.addCleanup(daemon._clean_up, False)
+            daemon.start()
+            self.assertEqual(1, daemon.process.wait_exit())
+            self.assertRegex(daemon.log(), why)
+
+    def test_two_are_too_many(self):
+        self.refused("unix unix", rb"error: the service manager passes more than one socket")
+
+    def test_others_are_refused(self):
+        for kind in ("datagram", "tcp", "bound"):
+            with self.subTest(kind):
+                self.refused(kind, rb"error: the service manager passes something else")
+
+    def test_one_that_is_meant_for_another_process_is_not_taken(self):
+        with FakeService() as service, Passed(service, "unix", env={"OTHER_PID": "1"}) as daemon, daemon.client() as c:
+            self.assertEqual(200, c.ask({"op": "ping"})["code"])
