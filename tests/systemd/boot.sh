@@ -1,16 +1,17 @@
 #!/bin/sh
-# boot.sh FOLDER - becomes the init of a machine for tests: systemd, over a throw-away overlay of this machine's root.
+# boot.sh FOLDER SYSTEM - becomes the init of a machine for tests: systemd, over a throw-away overlay of a system: / or
+# another root.
 #
 # machine.py starts it in namespaces of its own (mount, pid, cgroup, ipc, uts, net); what is changed below / lies in a tmpfs
 # on FOLDER and vanishes with them. /run, /tmp and /var/tmp are fresh, the network is a loopback, nothing but basic.target
 # is started.
 set -eu
-base=$1 root=$1/root
+base=$1 system=$2 root=$1/root
 mount --make-rprivate /
 ip link set lo up
 mount -t tmpfs tmpfs "$base"
 mkdir "$base/upper" "$base/work" "$root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$root"
+mount -t overlay overlay -o "lowerdir=$system,upperdir=$base/upper,workdir=$base/work" "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
 mount --rbind /dev "$root/dev"

@@ -7,6 +7,9 @@
 It is skipped where it can't be: unittest.SkipTest says why. The calling process enters the machine's network, whose
 loopback is then its own: a service that a test starts is found at localhost from both sides. PrivateUsers= can't work in
 such a machine.
+
+Environment: HPKVD_TEST_SYSTEM, the root of another system to boot in the place of this one (as debootstrap makes it), for
+which hpkvd was built; HPKVD_TEST_BOOT_S, how long booting may take.
 """
 
 import ctypes
@@ -24,6 +27,7 @@ NAMESPACES = ("--mount", "--cgroup", "--ipc", "--uts", "--net")
 CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
+SYSTEM = os.environ.get("HPKVD_TEST_SYSTEM", "/")
 BOOT_S = int(os.environ.get("HPKVD_TEST_BOOT_S", 60))
 
 
@@ -53,7 +57,7 @@ class Machine:
         self.log = tempfile.TemporaryFile()
         self.init = None
         self.outer = subprocess.Popen(
-            ["unshare", "--pid", "--fork", "--kill-child", *NAMESPACES, "sh", HERE + "/boot.sh", self.base],
+            ["unshare", "--pid", "--fork", "--kill-child", *NAMESPACES, "sh", HERE + "/boot.sh", self.base, SYSTEM],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True,
             preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
         try:

@@ -344,7 +344,9 @@ class PerUser(Case):
         machine.write(f"{home}/api-key", KEY + "\n", 0o600)
         machine.install(certs() + "/ca.pem", f"{home}/ca.pem")
         machine.run("chown", "-R", f"{self.USER}:", f"/home/{self.USER}")
-        machine.run("systemctl", "start", f"user@{uid}.service")
+        why = machine.status("systemctl", "start", f"user@{uid}.service")
+        if show("ActiveState", f"user@{uid}.service") != "active":
+            self.skipTest(f"this system has no managers of users: {why}")
         self.addCleanup(machine.run, "systemctl", "stop", f"user@{uid}.service")
         systemctl = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--init-groups", "env",
                      f"XDG_RUNTIME_DIR=/run/user/{uid}", "systemctl", "--user"]
