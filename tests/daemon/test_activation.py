@@ -54,14 +54,24 @@ class Activation(Case):
             self.assertEqual(0, daemon.process.wait_exit())
             self.assertTrue(os.path.exists(daemon.passed), "whoever made it removes it")
 
+    @staticmethod
+    def access(path):
+        st = os.stat(path)
+        return st.st_ino, st.st_mode, st.st_uid, st.st_gid
+
     def test_it_is_nobodys_to_configure(self):
-        """Neither mode nor group of the configuration touch it."""
+        """Neither path nor mode nor group of the configuration touch it, not on a reload either."""
         with FakeService() as service, Passed(service, "unix", mode="0600") as daemon:
-            before = os.stat(daemon.passed)
             with Client(daemon.passed) as c:
                 self.assertEqual(200, c.ask({"op": "ping"})["code"])
-            self.assertEqual(before, os.stat(daemon.passed))
-            self.assertNotEqual(0o600, before.st_mode & 0o777)
+                before = self.access(daemon.passed)
+                self.assertNotEqual(0o600, before[1] & 0o777)
+                daemon.reload(mode="0640", socket=daemon.folder + "/other")
+                self.assertEqual(200, c.ask({"op": "ping"})["code"])
+            with Client(daemon.passed) as c:
+                self.assertEqual(200, c.ask({"op": "ping"})["code"])
+            self.assertEqual(before, self.access(daemon.passed))
+            self.assertFalse(os.path.exists(daemon.folder + "/other"))
 
     def refused(self, kinds, why):
         with FakeService() as service:

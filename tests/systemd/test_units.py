@@ -152,9 +152,10 @@ class Life(Running):
             self.assertEqual(pid, main_pid())
 
     def test_a_reload_passes_a_new_key(self):
-        """The service's own view of its credential, which it is to read again when it gets the signal that follows."""
-        with client() as c:
-            self.assert_connected(c)
+        """First into the credential, as the service sees it; then by the signal to the daemon, whose clients stay."""
+        c = client()
+        self.addCleanup(c.close)
+        self.assert_connected(c)
         credential = re.search(rb"CREDENTIALS_DIRECTORY=([^\0]+)", proc("environ"))[1].decode() + "/api-key"
         machine.run("systemctl", "reload", "hpkvd.service")
         before = self.seen(credential)
@@ -165,6 +166,8 @@ class Life(Running):
         self.assertEqual((KEY + "\n", KEY + "-2\n"), (before[0], after[0]))
         self.assertEqual(before[1:], after[1:], "owner, mode and mount are what they were")
         self.assertIn("ro", after[2])
+        service.wait(lambda: service.connections[-1].target == "/ws?apiKey=" + KEY + "-2", "a connection with the new key")
+        self.assertEqual(200, c.ask(get("k"))["code"])
 
     @staticmethod
     def seen(path):
