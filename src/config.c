@@ -21,6 +21,7 @@
 #include "keyfile.h"
 #include "mem.h"
 #include "rules.h"
+#include "secret.h"
 #include "token.h"
 
 enum { CONFIG_FILE_MAX = 1 << 20, CA_FILE_MAX = 4 << 20, FAULTS_MAX = 50 };
@@ -579,7 +580,7 @@ static void key_from_environment(struct loader *l, const char *path)
 	} else if ((why = keyfile_fault(e->api_key))) {
 		report_add(l->report, "HPKV_API_KEY:", why);
 	} else {
-		l->draft->config.upstream.api_key = mem_strdup(e->api_key);
+		l->draft->config.upstream.api_key = secret_dup(e->api_key);
 		l->draft->config.upstream.api_key_source = mem_strdup("HPKV_API_KEY");
 	}
 }
@@ -788,20 +789,13 @@ int config_load(const struct config_source *source, struct config **out,
 	return error;
 }
 
-static void wipe_and_free(char *secret)
-{
-	if (secret)
-		mem_wipe(secret, strlen(secret));
-	free(secret);
-}
-
 void config_free(struct config *config)
 {
 	if (!config)
 		return;
 	url_fini(&config->upstream.url);
 	proxy_fini(&config->upstream.proxy);
-	wipe_and_free(config->upstream.api_key);
+	secret_free(&config->upstream.api_key);
 	free(config->upstream.api_key_source);
 	free(config->upstream.ca_file);
 	free(config->upstream.access_pattern);
@@ -901,11 +895,18 @@ static char *copy_variable(const char *name)
 	return value && value[0] ? mem_strdup(value) : NULL;
 }
 
+static char *copy_secret_variable(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value && value[0] ? secret_dup(value) : NULL;
+}
+
 /* unsetenv() alone only takes the pointer away: the bytes would stay in the block that the kernel
  * shows as /proc/PID/environ. A name may stand there more than once. */
 static char *take_variable(const char *name)
 {
-	char *copy = copy_variable(name);
+	char *copy = copy_secret_variable(name);
 	size_t n = strlen(name);
 
 	for (char **entry = environ; *entry; entry++) {
@@ -924,9 +925,9 @@ struct config_environment *config_environment_take(void)
 	e->credentials_directory = copy_variable("CREDENTIALS_DIRECTORY");
 	e->base_url = take_variable("HPKV_BASE_URL");
 	e->api_key = take_variable("HPKV_API_KEY");
-	e->https_proxy = copy_variable("HTTPS_PROXY");
+	e->https_proxy = copy_secret_variable("HTTPS_PROXY");
 	if (!e->https_proxy)
-		e->https_proxy = copy_variable("https_proxy");
+		e->https_proxy = copy_secret_variable("https_proxy");
 	e->no_proxy = copy_variable("NO_PROXY");
 	if (!e->no_proxy)
 		e->no_proxy = copy_variable("no_proxy");
@@ -940,8 +941,8 @@ void config_environment_free(struct config_environment *environment)
 	free(environment->config_path);
 	free(environment->credentials_directory);
 	free(environment->no_proxy);
-	wipe_and_free(environment->https_proxy);
-	wipe_and_free(environment->base_url);
-	wipe_and_free(environment->api_key);
+	secret_free(&environment->https_proxy);
+	secret_free(&environment->base_url);
+	secret_free(&environment->api_key);
 	free(environment);
 }

@@ -7,6 +7,7 @@
 
 #include "clock.h"
 #include "mem.h"
+#include "secret.h"
 #include "resolver.h"
 
 enum {
@@ -49,14 +50,6 @@ static void start_timer(struct event *timer, int64_t ms)
 
 /* ---- the end ---- */
 
-static void wipe_path(struct conn *c)
-{
-	if (c->path)
-		mem_wipe(c->path, strlen(c->path));
-	free(c->path);
-	c->path = NULL;
-}
-
 static void drop_link(struct conn *c)
 {
 	event_del(c->keepalive);
@@ -79,7 +72,7 @@ static void end(struct conn *c, const struct link_end *link_end)
 		e.close_code = link_end->close_code;
 	}
 	drop_link(c);
-	wipe_path(c);
+	secret_free(&c->path);
 	c->ops->ended(c->owner, &e);
 }
 
@@ -88,7 +81,7 @@ void conn_free(struct conn *c)
 	if (c->question)
 		resolver_cancel(c->question);
 	drop_link(c);
-	wipe_path(c);
+	secret_free(&c->path);
 	event_free(c->turn);
 	event_free(c->keepalive);
 	free(c);
@@ -211,7 +204,7 @@ static void on_open(void *owner)
 
 	c->open = true;
 	c->why[0] = '\0';
-	wipe_path(c);
+	secret_free(&c->path);
 	heard(c);
 	start_timer(c->keepalive, c->place->keepalive_ms);
 	c->ops->open(c->owner);
@@ -286,7 +279,7 @@ struct conn *conn_new(const struct conn_place *place, const char *path, const st
 {
 	struct conn *c = mem_zalloc(sizeof(*c));
 
-	*c = (struct conn){.place = place, .ops = ops, .owner = owner, .path = mem_strdup(path)};
+	*c = (struct conn){.place = place, .ops = ops, .owner = owner, .path = secret_dup(path)};
 	c->turn = event_new(place->base, -1, 0, on_turn, c);
 	c->keepalive = event_new(place->base, -1, 0, on_keepalive, c);
 	c->question = resolver_ask(place->base, peer_host(place), place->connect_timeout_ms,

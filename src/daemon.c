@@ -24,6 +24,7 @@
 #include "mint.h"
 #include "notify.h"
 #include "router.h"
+#include "secret.h"
 #include "settings.h"
 #include "status.h"
 #include "upstream.h"
@@ -808,10 +809,21 @@ static struct event *on_signal(struct daemon *d, int number, event_callback_fn c
 	return e;
 }
 
+static void warn_of_swap(void)
+{
+	int err = secret_check();
+
+	if (err < 0)
+		log_notice("memory can't be locked (%s), so the key may be swapped out: raise "
+			   "LimitMEMLOCK= or ulimit -l",
+			   strerror(-err));
+}
+
 static int start(struct daemon *d)
 {
 	d->started = clock_mono_ms();
 	d->started_wall = clock_wall_ms();
+	warn_of_swap();
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN); /* until there is a loop to take it */
 	d->clients_possible = raise_descriptor_limit(d->config->listen.max_clients);

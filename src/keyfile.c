@@ -1,7 +1,6 @@
 #include "keyfile.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,6 +8,7 @@
 #include "buf.h"
 #include "file.h"
 #include "mem.h"
+#include "secret.h"
 
 /* Room for the line end, and for the white space that editors and shells leave around it. */
 enum { FILE_MAX = KEYFILE_KEY_MAX + 256 };
@@ -31,8 +31,13 @@ const char *keyfile_fault(const char *key)
 	return NULL;
 }
 
-static const char *mode_fault(mode_t mode)
+static const char *access_fault(const struct stat *st)
 {
+	mode_t mode = st->st_mode;
+
+	if (st->st_uid != 0 && st->st_uid != geteuid())
+		return "belongs to another user, who could exchange it: chown it to root, or to "
+		       "the user that hpkvd runs as";
 	if (mode & S_IRWXO)
 		return "can be used by others than its owner and group: chmod o= it";
 	if (mode & S_IWGRP)
@@ -65,14 +70,13 @@ static int extract(const struct buf *b, char **key, const char **why)
 		*why = "holds a NUL byte: that is no key";
 		return -EBADMSG;
 	}
-	char *text = mem_strndup(s.p, s.n);
+	char *text = secret_dupn(s.p, s.n);
 	*why = keyfile_fault(text);
 	if (!*why) {
 		*key = text;
 		return 0;
 	}
-	mem_wipe(text, s.n);
-	free(text);
+	secret_free(&text);
 	return -EBADMSG;
 }
 
@@ -86,7 +90,7 @@ int keyfile_read(const char *path, char **key, const char **why)
 		*why = open_fault(fd);
 		return fd;
 	}
-	*why = mode_fault(st.st_mode);
+	*why = access_fault(&st);
 	if (*why) {
 		error = -EACCES;
 		goto out;

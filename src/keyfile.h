@@ -1,13 +1,14 @@
 /* keyfile.h - the API key from a file that only its owner (and perhaps a group) can read.
  *
- * Refuses a file that others can read, write or run, or that its group can write; anything that is
- * not a regular file; and content that is no key: empty, too long, or with characters that could
- * not stand in a header or URL. What the file holds is never part of a message. */
+ * Refuses a file that belongs to somebody else than root or this process's user, that others can
+ * read, write or run, or that its group can write; anything that is not a regular file; and content
+ * that is no key: empty, too long, or with characters that could not stand in a header or URL. What
+ * the file holds is never part of a message. */
 #pragma once
 
 enum { KEYFILE_KEY_MAX = 4096 };
 
-/* 0: *key is set; the caller wipes and frees it. -ENOENT: there is no such file. Another -errno:
+/* 0: *key is set, freed by secret_free(). -ENOENT: there is no such file. Another -errno:
  * *why is a phrase for "the key file /path …" ("is longer than 4096 bytes").
  */
 int keyfile_read(const char *path, char **key, const char **why);

@@ -18,7 +18,8 @@
  * is one turn of that loop.
  * - It cuts long request lines without a word (version 4.1.6 at 2 KB). So it is given "/" for a
  * path, and the real one is put in its place in the finished request. This also keeps the secret in
- * it away from the library's own memory.
+ * it away from the library's own memory, but for the buffer that the request is made in, which is
+ * overwritten once it has gone out.
  * - Frames are made here (frame.c) and handed over as raw bytes, many at once: the library would
  * make a TLS record, a write() and a read of /dev/urandom of each. It puts its own control frames
  * between two such writes, therefore each write ends at the end of a frame. */
@@ -46,6 +47,7 @@
 #include "frame.h"
 #include "log.h"
 #include "mem.h"
+#include "secret.h"
 #include "trust.h"
 
 enum {
@@ -93,6 +95,8 @@ struct link_context {
 	LIST_HEAD(, link) links;
 	unsigned inside; /* how deep we are between enter() and leave() */
 	bool tick_stale; /* a link changed its state */
+	/* The request that was made last, in the library's buffer: it is not left there. */
+	struct span request;
 	/* What went wrong with TLS in the current entry, as OpenSSL and as the kernel name it; 0:
 	 * nothing. */
 	unsigned long tls_fault;
@@ -207,14 +211,6 @@ static void kill_connection(struct link *l)
 	}
 }
 
-static void wipe_string(char **s)
-{
-	if (*s)
-		mem_wipe(*s, strlen(*s));
-	free(*s);
-	*s = NULL;
-}
-
 static void destroy(struct link *l)
 {
 	LIST_REMOVE(l, entry);
@@ -223,7 +219,7 @@ static void destroy(struct link *l)
 	event_free(l->deadline);
 	buf_release(&l->tx);
 	buf_release(&l->rx);
-	wipe_string(&l->path);
+	secret_free(&l->path);
 	free(l->address);
 	free(l->host);
 	free(l->host_header);
@@ -267,6 +263,14 @@ static void set_tick(struct link_context *ctx)
 	ctx->tick_stale = false;
 }
 
+/* It has been sent by now, or never will be: either way the buffer is the library's scratch space.
+ */
+static void wipe_request(struct link_context *ctx)
+{
+	mem_wipe((char *)ctx->request.p, ctx->request.n);
+	ctx->request = (struct span){0};
+}
+
 /* The library is not on the stack any more when the outermost one is left, so everything may be
  * destroyed. Owners who are called from here may free any link: that is only another one to settle.
  */
@@ -275,6 +279,7 @@ static void leave(struct link_context *ctx)
 	struct link *l;
 
 	if (ctx->inside == 1) {
+		wipe_request(ctx);
 		while ((l = find_unsettled(ctx)))
 			settle(l);
 		if (ctx->tick_stale)
@@ -478,7 +483,8 @@ static int put_path(struct link *l, char **end, size_t room)
 	memmove(start + method + n, start + method + 1, used - method - 1);
 	memcpy(start + method, l->path, n);
 	*end += n - 1;
-	wipe_string(&l->path);
+	l->ctx->request = (struct span){start, used + n - 1};
+	secret_free(&l->path);
 	return 0;
 }
 
@@ -1078,7 +1084,7 @@ struct link *link_connect(struct link_context *ctx, const struct link_target *ta
 		.address = target->address ? mem_strdup(target->address) : NULL,
 		.host = mem_strdup(target->host),
 		.host_header = host_port(target->host, target->port, target->tls ? 443 : 80),
-		.path = mem_strdup(target->path),
+		.path = secret_dup(target->path),
 		.proxy = target->proxy_address
 				 ? host_port(target->proxy_address, target->proxy_port, 0)
 				 : NULL,

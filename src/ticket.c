@@ -8,6 +8,7 @@
 #include "json.h"
 #include "link.h"
 #include "mem.h"
+#include "secret.h"
 
 enum {
 	LIST_MIN = 64,        /* a list that is shorter tells nothing about how tokens grow */
@@ -49,21 +50,14 @@ struct ticket {
 
 /* ---- paths ---- */
 
-static void wipe(char **secret)
-{
-	if (*secret)
-		mem_wipe(*secret, strlen(*secret));
-	free(*secret);
-	*secret = NULL;
-}
-
 /* prefix/ws?name=secret, percent-encoded but for what never needs it. */
 static char *make_path(const char *prefix, const char *name, const char *secret)
 {
 	static const char plain[] =
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
 	static const char digits[] = "0123456789ABCDEF";
-	char *path = mem_alloc(strlen(prefix) + strlen(name) + 3 * strlen(secret) + 8), *to = path;
+	char *path = secret_alloc(strlen(prefix) + strlen(name) + 3 * strlen(secret) + 8),
+	     *to = path;
 
 	to += sprintf(to, "%s/ws?%s=", prefix, name);
 	for (const char *p = secret; *p; p++) {
@@ -89,7 +83,7 @@ const char *ticket_key_path(struct ticket *t)
 const char *ticket_path(struct ticket *t)
 {
 	if (t->path && clock_boot_ms() >= ticket_expires_at(t))
-		wipe(&t->path);
+		secret_free(&t->path);
 	return t->path;
 }
 
@@ -100,7 +94,7 @@ const char *ticket_new_path(const struct ticket *t)
 
 void ticket_forget(struct ticket *t)
 {
-	wipe(&t->path);
+	secret_free(&t->path);
 }
 
 void ticket_accept(struct ticket *t)
@@ -108,7 +102,7 @@ void ticket_accept(struct ticket *t)
 	if (!t->new_path)
 		return;
 	t->stats->token_renewals += t->path && clock_boot_ms() >= ticket_renew_at(t);
-	wipe(&t->path);
+	secret_free(&t->path);
 	t->path = t->new_path;
 	t->new_path = NULL;
 	t->born_at = t->asked_at;
@@ -116,7 +110,7 @@ void ticket_accept(struct ticket *t)
 
 void ticket_reject(struct ticket *t)
 {
-	wipe(&t->new_path);
+	secret_free(&t->new_path);
 }
 
 int64_t ticket_renew_at(const struct ticket *t)
@@ -222,12 +216,12 @@ static void take_token(struct ticket *t, const char *token)
 	t->stats->tokens_minted++;
 	learn(t, n);
 	if (n > t->token_max || n > link_path_max()) {
-		wipe(&path);
+		secret_free(&path);
 		shrink(t, n);
 		tell(t, TICKET_TOO_LONG, "the service's token is too long for a request line", -1);
 		return;
 	}
-	wipe(&t->new_path);
+	secret_free(&t->new_path);
 	t->new_path = path;
 	tell(t, TICKET_READY, NULL, -1);
 }
@@ -305,7 +299,7 @@ struct ticket *ticket_new(struct event_base *base, const struct ticket_settings 
 	*t = (struct ticket){
 		.minter = minter_new(base, &settings->minter),
 		.nothing = event_new(base, -1, 0, on_nothing, t),
-		.key = mem_strdup(settings->api_key),
+		.key = secret_dup(settings->api_key),
 		.prefix = mem_strdup(settings->minter.path_prefix),
 		.fields = settings->fields,
 		.lifetime_ms = settings->lifetime_ms,
@@ -332,10 +326,10 @@ void ticket_free(struct ticket *t)
 	ticket_cancel(t);
 	minter_free(t->minter);
 	event_free(t->nothing);
-	wipe(&t->path);
-	wipe(&t->new_path);
-	wipe(&t->key_path);
-	wipe(&t->key);
+	secret_free(&t->path);
+	secret_free(&t->new_path);
+	secret_free(&t->key_path);
+	secret_free(&t->key);
 	free(t->prefix);
 	buf_release(&t->access);
 	free(t);

@@ -8,6 +8,7 @@
 #include "token.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 #include "log.h"
 #include "mem.h"
 #include "resolver.h"
+#include "secret.h"
 #include "trust.h"
 
 enum { ANSWER_MAX = 256 * 1024, HEADERS_MAX = 64 * 1024, RETRY_AFTER_MAX = 86400 };
@@ -66,19 +68,6 @@ static void enter(struct minter *m)
 	m->inside++;
 }
 
-static void wipe_string(char *s)
-{
-	if (s)
-		mem_wipe(s, strlen(s));
-}
-
-static void free_headers(struct curl_slist *list)
-{
-	for (struct curl_slist *i = list; i; i = i->next)
-		wipe_string(i->data);
-	curl_slist_free_all(list);
-}
-
 static void destroy_request(struct token_request *r)
 {
 	LIST_REMOVE(r, entry);
@@ -89,7 +78,7 @@ static void destroy_request(struct token_request *r)
 		curl_easy_cleanup(r->easy);
 	}
 	event_free(r->refusal);
-	free_headers(r->headers);
+	curl_slist_free_all(r->headers);
 	curl_slist_free_all(r->addresses);
 	free(r->body);
 	if (r->answer.p)
@@ -164,7 +153,7 @@ static int retry_after(CURL *easy)
 	return seconds > RETRY_AFTER_MAX ? RETRY_AFTER_MAX : (int)seconds;
 }
 
-/* The token as a string, which the caller wipes and frees; NULL: there is none that can be used. A
+/* The token, freed by secret_free(); NULL: there is none that can be used. A
  * NUL in it would end it before its end. */
 static char *find_token(struct span text)
 {
@@ -176,13 +165,12 @@ static char *find_token(struct span text)
 	while (!token && json_object_next(&reader, &m) > 0) {
 		if (m.value.type != JSON_STRING || !json_string_is(&m.name, SPAN("token")))
 			continue;
-		token = mem_alloc(m.value.text.n); /* its quotes are room for more than the NUL */
+		token = secret_alloc(
+			m.value.text.n); /* its quotes are room for more than the NUL */
 		size_t n = json_string_decode(&m.value, token);
-		token[n] = '\0';
 		if (n && strlen(token) == n && printable(token))
 			break;
-		mem_wipe(token, n);
-		free(token);
+		secret_free(&token);
 		return NULL;
 	}
 	return token;
@@ -207,8 +195,7 @@ static void finish_answered(struct token_request *r, int status)
 	/* The token is wiped after the owner has seen it, whatever the owner does. */
 	enter(m);
 	finish(r, &answer);
-	wipe_string(token);
-	free(token);
+	secret_free(&token);
 	leave(m);
 }
 
@@ -348,6 +335,9 @@ static CURLcode on_tls_context(CURL *easy, void *tls, void *user)
 
 	(void)easy;
 	SSL_CTX_set1_cert_store(tls, m->trust);
+#ifdef SSL_OP_CLEANSE_PLAINTEXT
+	SSL_CTX_set_options(tls, SSL_OP_CLEANSE_PLAINTEXT); /* there is a token in it */
+#endif
 	return CURLE_OK;
 }
 
@@ -531,6 +521,7 @@ struct token_request *token_mint(struct minter *m, const struct token_wish *wish
 		.body = make_body(wish),
 	};
 	LIST_INSERT_HEAD(&m->requests, r, entry);
+	buf_room(&r->answer, ANSWER_MAX); /* so that it is never moved, and leaves no copy */
 	add_header(r, "x-api-key", wish->api_key);
 	add_header(r, "Content-Type", "application/json");
 	add_header(r, "Accept", "application/json");
@@ -553,6 +544,26 @@ void token_cancel(struct token_request *r)
 
 /* --- the minter --- */
 
+/* What libcurl gives back is overwritten first: among it is all that it makes of our headers, and
+ * of the answer. */
+static void wiping_free(void *p)
+{
+	mem_wipe(p, malloc_usable_size(p));
+	free(p);
+}
+
+static void *wiping_realloc(void *p, size_t n)
+{
+	size_t had = malloc_usable_size(p);
+	void *moved = malloc(n);
+
+	if (moved && p) {
+		memcpy(moved, p, had < n ? had : n);
+		wiping_free(p);
+	}
+	return moved;
+}
+
 static char *make_url(const char *scheme, const char *host, uint16_t port, const char *prefix,
 		      const char *path)
 {
@@ -570,7 +581,9 @@ struct minter *minter_new(struct event_base *base, const struct minter_config *c
 {
 	struct minter *m = mem_zalloc(sizeof(*m));
 
-	curl_global_init(CURL_GLOBAL_DEFAULT); /* counted: minter_free() undoes it */
+	/* Counted: minter_free() undoes it. */
+	curl_global_init_mem(CURL_GLOBAL_DEFAULT, malloc, wiping_free, wiping_realloc, strdup,
+			     calloc);
 	*m = (struct minter){
 		.base = base,
 		.multi = curl_multi_init(),

@@ -2,8 +2,8 @@
  *
  * The only user of libcurl, whose multi interface runs inside our libevent loop. It never resolves
  * names in a thread (the resolver room does it), never blocks, follows no redirect, checks
- * certificate and host name always. Key and token are secrets: neither is logged, and our copies of
- * both are wiped when their request ends. */
+ * certificate and host name always. Key and token are secrets: neither is logged, and no copy of
+ * them, our own or libcurl's, is left when their request has ended. */
 #pragma once
 
 #include <event2/event.h>

@@ -269,6 +269,14 @@ class Key(ConfigTest):
         self.key(KEY, 0o620)
         self.assert_refused(self.check(URL), "chmod g-w")
 
+    @unittest.skipIf(os.geteuid() != 0, "only root can give a file away")
+    def test_a_key_file_of_another_user_is_refused(self):
+        """Whoever owns it could let others read it, or exchange it."""
+        self.key(KEY)
+        self.assert_ok(self.check(URL))
+        os.chown(self.path("api-key"), 65534, 0)
+        self.assert_refused(self.check(URL), "belongs to another user")
+
     def test_a_refused_key_file_is_not_replaced_by_the_environment(self):
         self.key(KEY, 0o644)
         self.assert_refused(self.check(URL, env={"HPKV_API_KEY": KEY}), "chmod o=")

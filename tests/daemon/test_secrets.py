@@ -2,8 +2,15 @@
 
 import glob
 import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import tempfile
+import unittest
 
-from harness import KEY, Case, Daemon, FakeService, Sandbox, get, scene
+from harness import KEY, Case, Daemon, FakeService, Sandbox, eventually, get, sanitized, scene
 
 SECRET = KEY.encode()
 
@@ -93,3 +100,134 @@ class Secrets(Case):
             if os.path.isfile(path) and not path.endswith("/api-key"):
                 with open(path, "rb") as f:
                     self.assertNotIn(SECRET, f.read(), path)
+
+
+class Mapping:
+    """A part of a process's memory, as its smaps describe it."""
+
+    def __init__(self, line):
+        self.line = line
+        self.start, self.end = (int(n, 16) for n in line.split()[0].split("-"))
+        self.flags = set()
+
+    def safe(self):
+        """Neither swapped out nor dumped."""
+        return {"lo", "dd"} <= self.flags
+
+
+def mappings(pid):
+    found = []
+    with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as f:
+        for line in f:
+            if re.match(r"[0-9a-f]+-[0-9a-f]+ r", line):
+                found.append(Mapping(line.strip()))
+            elif re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                found.append(Mapping("0-0 " + line)) # not readable: nothing to see
+            elif line.startswith("VmFlags:"):
+                found[-1].flags = set(line.split()[1:])
+    return found
+
+
+def places(pid, secret):
+    """The mappings that hold it, once for each time that they do."""
+    found = []
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for mapping in mappings(pid):
+            if mapping.end == 0 or "[v" in mapping.line:
+                continue
+            memory.seek(mapping.start)
+            try:
+                data = memory.read(mapping.end - mapping.start)
+            except OSError: # of a device
+                continue
+            found += [mapping] * data.count(secret)
+    return found
+
+
+@unittest.skipIf(os.geteuid() != 0, "only root can look into the memory of a daemon that wants to be left alone")
+@unittest.skipIf(sanitized(), "a sanitizer keeps what was freed")
+class Memory(Case):
+    """Wherever a secret is in the daemon's memory, it is locked and left out of dumps; and it is nowhere when its time is over."""
+
+    def assert_kept(self, daemon, secret, there=True):
+        found = places(daemon.pid, secret.encode())
+        self.assertEqual([], [mapping.line for mapping in found if not mapping.safe()])
+        self.assertEqual(there, bool(found))
+
+    @scene()
+    def test_the_key_after_connecting(self, service, daemon, client):
+        self.assertEqual(200, client.ask(get("k"))["code"])
+        self.assert_kept(daemon, KEY)
+
+    def test_the_key_from_the_environment(self):
+        with FakeService() as service, Daemon(service, key_from="environment") as daemon:
+            daemon.wait_state("connected")
+            self.assert_kept(daemon, KEY)
+
+    @scene(service={"tls": False})
+    def test_over_plain_http(self, service, daemon, client):
+        self.assert_kept(daemon, KEY)
+
+    @scene()
+    def test_the_token(self, service, daemon, client):
+        client.subscribe(key="k")
+        token = service.wait_token_requests(1).token
+        self.assertTrue(token)
+        self.assert_kept(daemon, token)
+        self.assert_kept(daemon, KEY)
+
+    @scene()
+    def test_a_key_and_a_token_that_were_replaced_are_gone(self, service, daemon, client):
+        client.subscribe(key="k")
+        token = service.wait_token_requests(1).token
+        service.key = KEY + "-2"
+        daemon.key = "another-" + KEY[::-1]
+        self.assertTrue(daemon.reload())
+        service.wait_token_requests(2)
+        eventually(lambda: not places(daemon.pid, KEY.encode()), "the old key is gone")
+        eventually(lambda: not places(daemon.pid, token.encode()), "the old token is gone")
+        self.assert_kept(daemon, daemon.key)
+
+    @scene(connected=False, connect_timeout="1m", service={"upgrade": lambda event: "never", "tls": False})
+    def test_while_the_service_does_not_answer(self, service, daemon, client):
+        """The request has gone out, and nothing has come to be written over it."""
+        service.wait(lambda: service.upgrades, "an upgrade")
+        client.barrier()
+        eventually(lambda: all(mapping.safe() for mapping in places(daemon.pid, SECRET)), "no copy of it is left behind")
+
+    @scene(connected=False, service={"upgrade": lambda event: (403, {}, b"")})
+    def test_a_key_that_is_refused(self, service, daemon, client):
+        daemon.wait_state("unauthorized")
+        self.assert_kept(daemon, KEY)
+
+    @unittest.skipUnless(shutil.which("gcore"), "there is no gcore")
+    @scene()
+    def test_a_debuggers_core_file(self, service, daemon, client):
+        """Made by force, by root, of what the daemon lets be dumped."""
+        self.assertEqual(200, client.ask(get("k"))["code"])
+        core = f"{daemon.folder}/core"
+        subprocess.run(["gcore", "-o", core, str(daemon.pid)], check=True, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
+        with open(f"{core}.{daemon.pid}", "rb") as f:
+            data = f.read()
+        self.assertEqual((True, 0), (b"hpkvd" in data, data.count(SECRET)))
+
+
+class Cores(Case):
+    @staticmethod
+    def dumps_core(pid):
+        """Kills it as a fault would; did the kernel write a core, wherever that goes here?"""
+        resource.prlimit(pid, resource.RLIMIT_CORE, (1 << 20, resource.prlimit(pid, resource.RLIMIT_CORE)[1]))
+        os.kill(pid, signal.SIGSEGV)
+        return os.WCOREDUMP(os.waitpid(pid, 0)[1])
+
+    @unittest.skipIf(sanitized(), "a sanitizer needs what is switched off")
+    def test_it_dumps_none_when_it_dies(self):
+        with tempfile.TemporaryDirectory(prefix="hpkvd-test-") as folder:
+            another = subprocess.Popen(["sleep", "1000"], cwd=folder)
+            if not self.dumps_core(another.pid):
+                self.skipTest("nobody dumps core here")
+        with FakeService() as service, Daemon(service) as daemon:
+            daemon.wait_state("connected")
+            daemon.killed = True
+            self.assertFalse(self.dumps_core(daemon.pid))

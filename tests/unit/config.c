@@ -13,6 +13,7 @@
 #include "config.h"
 #include "inifile.h"
 #include "keyfile.h"
+#include "secret.h"
 #include "token.h"
 #include "url.h"
 
@@ -267,7 +268,7 @@ static void keys(void **state)
 		} else {
 			assert_non_null(why);
 		}
-		free(key);
+		secret_free(&key);
 	}
 }
 
