@@ -2,7 +2,8 @@
 # check.sh - builds hpkvd and runs all its tests, each as a user, a developer or a packager would: with gcc, with sanitizers,
 # with clang, and from the tarball. Installs what is missing first (Debian; as root or through sudo). A second run is quick.
 #
-#   ./check.sh [--no-install] [STEP...]     steps: gcc sanitizers clang distcheck; without one, all of them
+#   ./check.sh [--no-install] [STEP...]     steps: gcc sanitizers clang distcheck; without one, all of these
+#                                           packages: only when named; builds and tries the Debian packages
 #
 # Everything is built in build-check/. The last line says "N passed, N failed" over all steps; the status is 0 when none failed.
 set -u
@@ -117,6 +118,22 @@ step_distcheck() {
 	configure_step distcheck CC=gcc && test_step distcheck distcheck DISTCHECK_CONFIGURE_FLAGS='--enable-werror --disable-slow-tests'
 }
 
+# From the tarball, as a packager would; then on a machine of their own, as an administrator.
+step_packages() {
+	say "== packages: build the Debian packages; install, upgrade, remove and purge them"
+	configure_step packages CC=gcc || return
+	dir=$build/packages
+	rm -rf "$dir/debian" "$dir"/hpkvd-*.tar.xz
+	mkdir "$dir/debian"
+	run "$dir/dist.log" make_step packages dist || broken packages || return
+	tar -xJf "$dir"/hpkvd-*.tar.xz -C "$dir/debian"
+	(cd "$dir"/debian/hpkvd-* && run "$dir/package.log" dpkg-buildpackage -us -uc -b "-j$jobs") || broken packages || return
+	DEBS=$dir/debian
+	export DEBS
+	test_step packages check-TESTS TESTS=tests/packages/test_packages.py
+	unset DEBS
+}
+
 usage() {
 	sed -n '2,/^[^#]/s/^# \{0,1\}//p' check.sh
 	exit 2
@@ -126,13 +143,16 @@ main() {
 	install=yes
 	[ "${1-}" != --no-install ] || { install=no; shift; }
 	[ $# -gt 0 ] || set -- gcc sanitizers clang distcheck
+	groups="build check"
 	for step in "$@"; do
 		case $step in
 		gcc | sanitizers | clang | distcheck) ;;
+		packages) groups="$groups package" ;;
 		*) usage ;;
 		esac
 	done
-	[ "$install" = no ] || tests/install-packages.sh build check || exit 1
+	# shellcheck disable=SC2086 # the groups are words
+	[ "$install" = no ] || tests/install-packages.sh $groups || exit 1
 	mkdir -p "$build"
 	# What npm fetches is kept here, so that the next run needs no network; HOME may be read-only.
 	export npm_config_cache="$build/npm-cache"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# install-packages.sh build|try|check ... - installs the Debian packages that this needs, as far as they are missing; quick and
+# install-packages.sh build|try|check|package ... - installs the Debian packages that this needs, as far as they are missing; quick and
 # silent when none is. As root, or through sudo. "check" includes /etc/hosts, if there is none.
 set -eu
 
@@ -7,7 +7,8 @@ set -eu
 build="gcc libc6-dev make autoconf automake pkg-config:pkg-config libevent-dev libssl-dev libwebsockets-dev libcjson-dev
 	libcurl4-openssl-dev libinih-dev libsystemd-dev"
 try="openssl socat"
-check="xz-utils git libcmocka-dev clang openssl socat python3 python3-wsproto ca-certificates node:nodejs npm:npm shellcheck"
+package="dpkg-dev debhelper lintian libcmocka-dev python3 systemd"
+check="xz-utils git libcmocka-dev clang openssl socat python3 python3-wsproto ca-certificates node:nodejs npm:npm shellcheck mandoc"
 # Other versions of clang-format lay code out in other ways: tests/lint/format.test runs only with Debian 12's.
 if grep -q '^VERSION_CODENAME=bookworm' /etc/os-release 2>/dev/null; then
 	check="$check clang-format"
@@ -18,6 +19,7 @@ for group in "$@"; do
 	case $group in
 	build) wanted="$wanted $build" ;;
 	try) wanted="$wanted $try" ;;
+	package) wanted="$wanted $build $package" ;;
 	check) wanted="$wanted $check" ;;
 	*)
 		sed -n '2,3s/^# //p' "$0" >&2
