@@ -6,9 +6,10 @@ import re
 import signal
 import sys
 import unittest
+import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "daemon"))
-from harness import HPKVD, KEY, Case, Client, FakeService, certs, eventually, get, sanitized # noqa: E402
+from harness import HPKVD, KEY, Case, Client, FakeService, certs, eventually, free_port, get, sanitized # noqa: E402
 from machine import Machine # noqa: E402
 
 BUILD = os.environ.get("BUILDDIR", ".")
@@ -55,10 +56,10 @@ def setUpModule():
     machine.run("systemctl", "daemon-reload")
 
 
-def configure(**settings):
+def configure(metrics="", **settings):
     upstream = {"url": service.url, "ca_file": "ca.pem", "backoff_min": "5ms", "backoff_max": "50ms"} | settings
     machine.write(config + "/hpkvd.conf", "[upstream]\n" + "".join(f"{n} = {v}\n" for n, v in upstream.items()) +
-                  "[listen]\ngroup = hpkv\n[log]\nlevel = debug\n")
+                  f"[listen]\ngroup = hpkv\n[metrics]\nlisten = {metrics}\n[log]\nlevel = debug\n")
 
 
 def show(name, unit="hpkvd.service"):
@@ -195,6 +196,14 @@ class Life(Running):
         machine.run("systemctl", "kill", "--signal=KILL", "hpkvd.service")
         with client() as c:
             self.assert_connected(c)
+
+    def test_the_metrics_page(self):
+        port = free_port()
+        configure(metrics=f"127.0.0.1:{port}")
+        self.addCleanup(configure)
+        machine.run("systemctl", "start", "hpkvd.service")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+            self.assertIn(b"process_open_fds", page.read())
 
     def test_stop_under_load(self):
         """Whoever was answered or refused knows so; nobody is left with half a line or without an end."""
