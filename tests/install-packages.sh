@@ -7,7 +7,7 @@ set -eu
 build="gcc libc6-dev make autoconf automake pkg-config:pkg-config libevent-dev libssl-dev libwebsockets-dev libcjson-dev
 	libcurl4-openssl-dev libinih-dev libsystemd-dev"
 try="openssl socat"
-package="dpkg-dev debhelper lintian libcmocka-dev python3 systemd"
+package="build-essential debhelper lintian libcmocka-dev python3 systemd"
 check="xz-utils git libcmocka-dev clang openssl socat python3 python3-wsproto ca-certificates node:nodejs npm:npm shellcheck mandoc"
 # Other versions of clang-format lay code out in other ways: tests/lint/format.test runs only with Debian 12's.
 if grep -q '^VERSION_CODENAME=bookworm' /etc/os-release 2>/dev/null; then
