@@ -56,10 +56,10 @@ def setUpModule():
     machine.run("systemctl", "daemon-reload")
 
 
-def configure(metrics="", **settings):
+def configure(metrics="", more="", **settings):
     upstream = {"url": service.url, "ca_file": "ca.pem", "backoff_min": "5ms", "backoff_max": "50ms"} | settings
     machine.write(config + "/hpkvd.conf", "[upstream]\n" + "".join(f"{n} = {v}\n" for n, v in upstream.items()) +
-                  f"[listen]\ngroup = hpkv\n[metrics]\nlisten = {metrics}\n[log]\nlevel = debug\n")
+                  f"[listen]\ngroup = hpkv\n[metrics]\nlisten = {metrics}\n[log]\nlevel = debug\n{more}")
 
 
 def show(name, unit="hpkvd.service"):
@@ -204,6 +204,18 @@ class Life(Running):
         machine.run("systemctl", "start", "hpkvd.service")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
             self.assertIn(b"process_open_fds", page.read())
+
+    def test_access_rules_see_who_a_client_is(self):
+        """Another user, who may open the socket by its group."""
+        configure(more="[access friend]\nuser = nobody\nread = k*\n")
+        self.addCleanup(configure)
+        ask = ("import socket; s = socket.socket(socket.AF_UNIX); s.connect('" + SOCKET + "'); f = s.makefile('rw'); "
+               """f.write('{"op":"get","key":"k"}\\n{"op":"set","key":"k","value":"v"}\\n'); f.flush(); """
+               "print(f.readline() + f.readline())")
+        said = machine.run("setpriv", "--reuid", "nobody", "--regid", "nogroup", "--groups", "hpkv", "python3", "-c", ask)
+        self.assertEqual([200, 403], [json.loads(line)["code"] for line in said.splitlines() if line])
+        with client() as c: # root is nobody's friend here
+            self.assertEqual(403, c.ask(get("k"))["code"])
 
     def test_stop_under_load(self):
         """Whoever was answered or refused knows so; nobody is left with half a line or without an end."""
