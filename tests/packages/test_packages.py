@@ -47,8 +47,8 @@ class Package(Case):
 
     def setUp(self):
         self.machine = Machine()
-        self.addCleanup(self.end_machine)
         self.machine.__enter__()
+        self.addCleanup(self.end_machine)
         if self.exists("/usr/sbin/policy-rc.d"): # of a container: here services may be started
             os.unlink(self.machine.path("/usr/sbin/policy-rc.d"))
         self.service = FakeService()

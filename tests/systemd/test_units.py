@@ -36,8 +36,8 @@ def setUpModule():
     if sanitized():
         raise unittest.SkipTest("the sanitizers need what the units forbid")
     machine = Machine()
-    unittest.addModuleCleanup(machine.__exit__, None, None, None)
     machine.__enter__()
+    unittest.addModuleCleanup(machine.__exit__, None, None, None)
     config = os.path.dirname(re.search(r"^LoadCredential=api-key:(.*)$", unit_text(), re.M)[1])
     machine.install(HPKVD, re.search(r"^ExecStart=(\S+)", unit_text(), re.M)[1], 0o755)
     machine.install(f"{SOURCES}/pass-key", re.search(r"^ExecReload=\+(\S+)", unit_text(), re.M)[1], 0o755)
