@@ -22,7 +22,7 @@ def anchors(path):
 
 class Links(unittest.TestCase):
     def test_each_link_leads_somewhere(self):
-        documents = glob.glob(os.path.join(TOP, "*.md")) + glob.glob(os.path.join(TOP, "doc", "*.md"))
+        documents = [path for folder in ("", "doc", "examples", "systemd") for path in glob.glob(os.path.join(TOP, folder, "*.md"))]
         self.assertGreater(len(documents), 2)
         dead = []
         for document in sorted(documents):

@@ -1,0 +1,69 @@
+/* ask.c - asks hpkvd without any library: sends one request and prints the answer.
+ *
+ *	cc -o ask ask.c
+ *	./ask '{"op":"get","key":"user:1"}'
+ *
+ * Exit status: 0 the answer has come, whatever it says; 1 it was not sent; 2 it was sent, and no
+ *answer came. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* [ask] */
+/* A connection to hpkvd, or -1 (errno). */
+static int hpkvd_connect(const char *path)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	struct timeval patience = {
+		.tv_sec = 30}; /* hpkvd answers in 10 s: this is for when it hangs */
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -1;
+	strncpy(at.sun_path, path, sizeof(at.sun_path) - 1);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	if (connect(fd, (struct sockaddr *)&at, sizeof(at)) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+/* Writes all of it; -1 (errno). MSG_NOSIGNAL: if hpkvd has gone that is an error, not a death. */
+static int send_all(int fd, const char *text, size_t n)
+{
+	while (n) {
+		ssize_t sent = send(fd, text, n, MSG_NOSIGNAL);
+		if (sent < 0)
+			return -1;
+		text += sent;
+		n -= (size_t)sent;
+	}
+	return 0;
+}
+/* [end] */
+
+int main(int argc, char **argv)
+{
+	const char *path = getenv("HPKVD_SOCKET");
+	char *answer = NULL;
+	size_t size = 0;
+	int fd = argc == 2 ? hpkvd_connect(path ? path : "/run/hpkvd/hpkvd.sock") : -1;
+	FILE *answers = fd < 0 ? NULL : fdopen(fd, "r"); /* an answer may come in pieces */
+
+	if (!answers || send_all(fd, argv[1], strlen(argv[1])) < 0 || send_all(fd, "\n", 1) < 0) {
+		perror("hpkvd");
+		return 1;
+	}
+	if (getline(&answer, &size, answers) < 0 || !strchr(answer, '\n')) {
+		fprintf(stderr, "hpkvd has sent no answer\n");
+		return 2;
+	}
+	fputs(answer, stdout);
+	free(answer);
+	fclose(answers);
+	return 0;
+}

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""mirror.py PREFIX - keeps a copy of all keys that begin with PREFIX (no * in it), and prints each change of it."""
+
+import json
+import os
+import socket
+import sys
+import time
+
+SOCKET = os.environ.get("HPKVD_SOCKET", "/run/hpkvd/hpkvd.sock")
+
+
+# [mirror]
+class Mirror:
+    def __init__(self, prefix):
+        self.prefix = prefix
+        self.copy = {}
+        self.changed = None  # while all is read: what was told meanwhile, and so is newer
+        self.reading = 0  # the number of the present reading; answers of an earlier one are void
+
+    def run(self):
+        """For ever: connect, follow, and when that ends begin anew."""
+        self.pause = 0.1
+        while True:
+            try:
+                self.follow()
+            except (OSError, ValueError) as e:
+                print(f"{e}; trying again", file=sys.stderr)
+            time.sleep(self.pause)
+            self.pause = min(self.pause * 2, 5)
+
+    def follow(self):
+        with socket.socket(socket.AF_UNIX) as self.socket:
+            self.socket.connect(SOCKET)
+            self.send(op="subscribe", pattern=self.prefix + "*", messageId="subscribe")
+            for line in self.socket.makefile("rb"):
+                self.take(json.loads(line))
+        raise ConnectionError("hpkvd has closed the connection")
+
+    def take(self, message):
+        match message:
+            case {"type": "notification", "key": key, "value": value}:
+                if self.changed is not None:
+                    self.changed.add(key)
+                self.put(key, value)
+            case {"type": "gap"}:  # changes may have been missed
+                self.read_all()
+            case {"type": "unsubscribed"}:
+                raise OSError("the access rules have ended the subscription")
+            case {"type": "connection", "state": state}:
+                print(f"the service is {state}", file=sys.stderr)
+            case {"code": 200, "messageId": "subscribe"}:  # from here on nothing is missed
+                self.pause = 0.1
+                self.read_all()
+            case {"code": 200, "records": records, "messageId": number}:
+                if number == self.reading:
+                    self.take_page(records, message["truncated"])
+            case {"error": error}:
+                raise OSError(error)
+
+    def read_all(self):
+        self.reading += 1
+        self.seen = set()
+        self.changed = set()
+        self.read_page(self.prefix)
+
+    def read_page(self, first):
+        self.send(op="range", key=first, endKey=self.prefix + "\U0010ffff", messageId=self.reading)
+
+    def take_page(self, records, truncated):
+        for record in records:
+            self.seen.add(record["key"])
+            if record["key"] not in self.changed:
+                self.put(record["key"], record["value"])
+        if truncated:
+            self.read_page(records[-1]["key"] + "\0")
+        else:
+            for key in set(self.copy) - self.seen - self.changed:
+                self.put(key, None)
+            self.changed = None
+
+    def put(self, key, value):
+        if value is None:
+            if self.copy.pop(key, None) is not None:
+                print(key, "is gone", flush=True)
+        elif self.copy.get(key) != value:
+            self.copy[key] = value
+            print(key, "=", value, flush=True)
+
+    def send(self, **request):
+        self.socket.sendall(json.dumps(request).encode() + b"\n")
+# [end]
+
+
+if __name__ == "__main__":
+    try:
+        Mirror(sys.argv[1]).run()
+    except KeyboardInterrupt:
+        pass
