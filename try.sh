@@ -58,7 +58,7 @@ build() {
 	[ -e configure ] || run autoreconf -i
 	cd "$build"
 	[ -e Makefile ] || run ../configure -q
-	run make -s -j"$(nproc)" hpkvd hpkv-sandbox
+	run make -s -j"$(nproc)"
 }
 
 make_folder() {
@@ -188,8 +188,9 @@ main() {
 	tour
 	if [ "$keep" = yes ]; then
 		trap - EXIT
-		say "Both are still running. Go on with:    socat - UNIX-CONNECT:$socket"
-		say "Their logs are beside the socket. To stop them:    kill $daemon $sandbox; rm -r $dir"
+		say "Both are still running. Paste this, and go on by hand:"
+		say "export HPKVD_SOCKET=$socket PATH=$build:\$PATH"
+		say "Their logs are beside the socket. To stop them:    kill $daemon $sandbox; rm -r $dir   (the sandbox alone: kill $sandbox)"
 	else
 		say "That was it; stopping both. (./try.sh --keep leaves them running.)"
 	fi
