@@ -545,6 +545,21 @@ static size_t write_special(const char *p, size_t n, char *out, size_t *taken)
 	return 3;
 }
 
+size_t json_escapable(struct span text)
+{
+	const char *at = text.n ? text.p : "", *end = at + text.n;
+
+	while ((at = skip_plain(at, end)) < end) {
+		size_t left = (size_t)(end - at), n = 1;
+		if ((unsigned char)*at >= 0x80)
+			n = is_surrogate(at, left) ? 3 : utf8_length(at, left);
+		if (n == 0)
+			break;
+		at += n;
+	}
+	return text.n - (size_t)(end - at);
+}
+
 size_t json_escape(struct span text, char *out)
 {
 	const char *at = text.n ? text.p : "", *end = at + text.n;
@@ -562,11 +577,4 @@ size_t json_escape(struct span text, char *out)
 		at += taken;
 	}
 	return (size_t)(to - out);
-}
-
-void json_add_string(struct buf *out, struct span plain)
-{
-	buf_add(out, "\"", 1);
-	buf_grew(out, json_escape(plain, buf_room(out, 6 * plain.n)));
-	buf_add(out, "\"", 1);
 }

@@ -95,5 +95,9 @@ bool json_number_integer(const struct json_value *number, int64_t min, int64_t m
  * a pair). Other bytes that are not UTF-8 become U+FFFD. */
 size_t json_escape(struct span text, char *out);
 
+/* How many bytes, from the first on, json_escape() carries faithfully: all of them, or those before
+ * the first that is not UTF-8. */
+size_t json_escapable(struct span text);
+
 /* Appends plain bytes as a whole JSON string, quotes included. */
 void json_add_string(struct buf *out, struct span plain);

@@ -1,0 +1,687 @@
+#include "handle.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "encode.h"
+
+enum {
+	TURN_BYTES = 1 << 20, /* read at most in one step, so that a host's loop has its turn */
+	GRACE_MS = 2000,      /* the daemon tells best what went wrong, so it may be a bit late */
+	BACKOFF_MIN_MS = 20,
+	BACKOFF_MAX_MS = 2000,
+	RESUBSCRIBE_MS = 1000,           /* after one that failed by itself */
+	RESUBSCRIBE_TIMEOUT_MS = 600000, /* it may take as long as the service is away */
+	CHUNK_TOPICS = 128,              /* subscribed to again with one request … */
+	CHUNK_BYTES = 16384,             /* … whose names take so much */
+};
+
+#define NEVER INT64_MAX
+
+static const char system_socket[] = "/run/hpkvd/hpkvd.sock";
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static bool is_up(const struct hpkv *h)
+{
+	return h->channel.fd >= 0;
+}
+
+/* ---- callbacks ---- */
+
+static void tell_event(struct hpkv *h, const struct hpkv_event *event)
+{
+	if (!h->event || h->freed)
+		return;
+	h->depth++;
+	h->called++;
+	h->event(h->event_arg, event);
+	h->depth--;
+}
+
+static void tell_own_event(struct hpkv *h, enum hpkv_event_type type, const char *text)
+{
+	tell_event(h, &(struct hpkv_event){.type = type, .text = text, .line = {"", 0}});
+}
+
+/* ---- the table of requests ---- */
+
+static void unlink_pending(struct hpkv *h, struct pending *p)
+{
+	struct pending **at = &h->buckets[p->id % HANDLE_BUCKETS];
+
+	while (*at != p)
+		at = &(*at)->chain;
+	*at = p->chain;
+	TAILQ_REMOVE(&h->pendings, p, link);
+}
+
+static struct pending *find_pending(struct hpkv *h, uint64_t id)
+{
+	struct pending *p = h->buckets[id % HANDLE_BUCKETS];
+
+	while (p && p->id != id)
+		p = p->chain;
+	return p;
+}
+
+static void link_pending(struct hpkv *h, struct pending *p)
+{
+	struct pending **bucket = &h->buckets[p->id % HANDLE_BUCKETS];
+
+	p->chain = *bucket;
+	*bucket = p;
+	TAILQ_INSERT_TAIL(&h->pendings, p, link);
+	if (p->deadline < h->check_at)
+		h->check_at = p->deadline;
+}
+
+static struct span line_of(const struct pending *p)
+{
+	return (struct span){p->text, p->n - 1};
+}
+
+static struct span user_id_of(const struct pending *p)
+{
+	return (struct span){p->text + p->n, p->id_n};
+}
+
+static struct decode_store *store_of(struct hpkv *h, const struct pending *p)
+{
+	return p->finished ? &h->last : &h->scratch;
+}
+
+/* The one place where a request is told how it ended: what is in its store. It is in no table any
+ * more. */
+static void settle(struct hpkv *h, struct pending *p)
+{
+	struct decode_store *store = store_of(h, p);
+	bool subscribes = p->op == HPKV_SUBSCRIBE && !p->n_topics;
+
+	if (subscribes)
+		topics_answered(&h->topics, line_of(p), p->id, store->answer.result == HPKV_OK);
+	if (p->finished)
+		*p->finished = true;
+	if (p->done) {
+		h->depth++;
+		h->called++;
+		p->done(p->arg, &store->answer);
+		h->depth--;
+	}
+	free(p);
+}
+
+static void settle_failed(struct hpkv *h, struct pending *p, enum hpkv_result result,
+			  const char *error)
+{
+	decode_failure(store_of(h, p), result, error);
+	settle(h, p);
+}
+
+/* ---- sending ---- */
+
+/* Hands it to the connection; 0 or -errno. */
+static int hand_over(struct hpkv *h, struct pending *p)
+{
+	int error = channel_queue(&h->channel, (struct span){p->text, p->n});
+
+	if (error)
+		return error;
+	p->sent = true;
+	/* The end of file may stand for the last line's end, so its LF does not count. */
+	p->complete = h->channel.queued - 1;
+	return 0;
+}
+
+/* All that wait, which are the last in the list. What the connection has no room for goes with a
+ * later step. */
+static void hand_over_all(struct hpkv *h)
+{
+	struct pending *p = TAILQ_LAST(&h->pendings, pending_list);
+
+	while (p && !p->sent && TAILQ_PREV(p, pending_list, link) &&
+	       !TAILQ_PREV(p, pending_list, link)->sent)
+		p = TAILQ_PREV(p, pending_list, link);
+	for (; p && (p->sent || hand_over(h, p) == 0); p = TAILQ_NEXT(p, link))
+		;
+	channel_flush(&h->channel);
+}
+
+static struct pending *make_pending(struct hpkv *h, const struct encoded *e)
+{
+	struct pending *p = calloc(1, sizeof(*p) + e->line.n + e->user_id.n);
+
+	if (!p)
+		return NULL;
+	p->id = h->last_id;
+	p->op = e->op;
+	p->repeatable = e->repeatable;
+	p->remote = e->remote;
+	p->deadline = now_ms() + e->timeout_ms;
+	p->n = e->line.n;
+	p->id_n = e->user_id.n;
+	memcpy(p->text, e->line.p, p->n);
+	if (p->id_n)
+		memcpy(p->text + p->n, e->user_id.p, p->id_n);
+	return p;
+}
+
+/* ---- subscribing again ---- */
+
+/* The library's own request for topics, from *at on; *at moves behind them. */
+static int resubscribe_chunk(struct hpkv *h, struct topic **at, unsigned most)
+{
+	struct hpkv_bytes keys[CHUNK_TOPICS], patterns[CHUNK_TOPICS];
+	struct hpkv_request q = {.op = HPKV_SUBSCRIBE,
+				 .keys = keys,
+				 .patterns = patterns,
+				 .initial = 1,
+				 .timeout_ms = RESUBSCRIBE_TIMEOUT_MS};
+	char fault[ENCODE_FAULT_MAX];
+	struct encoded e;
+	size_t bytes = 0;
+
+	for (; *at && q.n_keys + q.n_patterns < most && bytes < CHUNK_BYTES;
+	     *at = TAILQ_NEXT(*at, link)) {
+		struct hpkv_bytes name = {(*at)->name, (*at)->n};
+		if (!(*at)->live)
+			continue; /* its own request is sent again */
+		if ((*at)->pattern)
+			patterns[q.n_patterns++] = name;
+		else
+			keys[q.n_keys++] = name;
+		bytes += name.n;
+	}
+	if (!q.n_keys && !q.n_patterns)
+		return 0;
+	int result = encode_request(&q, ++h->last_id, h->timeout_ms, &e, fault);
+	struct pending *p = result ? NULL : make_pending(h, &e);
+	if (!result)
+		text_free(&e.line);
+	if (!p)
+		return -ENOMEM;
+	p->n_topics = (unsigned)(q.n_keys + q.n_patterns);
+	p->deadline = NEVER;
+	link_pending(h, p);
+	h->resubscribing++;
+	return 0;
+}
+
+static void drop_own(struct hpkv *h)
+{
+	struct pending *next;
+
+	for (struct pending *p = TAILQ_FIRST(&h->pendings); p; p = next) {
+		next = TAILQ_NEXT(p, link);
+		if (p->n_topics) {
+			unlink_pending(h, p);
+			free(p);
+		}
+	}
+	h->resubscribing = 0;
+}
+
+static void resubscribe(struct hpkv *h, unsigned chunk)
+{
+	struct topic *at = TAILQ_FIRST(&h->topics.all);
+
+	h->resubscribe_at = NEVER;
+	while (at) {
+		if (resubscribe_chunk(h, &at, chunk) < 0) {
+			h->resubscribe_at = now_ms() + RESUBSCRIBE_MS;
+			return;
+		}
+	}
+}
+
+static void tell_back(struct hpkv *h)
+{
+	if (!h->told_lost || h->resubscribing || h->resubscribe_at != NEVER)
+		return;
+	h->told_lost = false;
+	tell_own_event(h, HPKV_EVENT_BACK, "");
+}
+
+/* The only topic of a request that was refused. */
+static void drop_topic(struct hpkv *h, const struct pending *p, const char *why)
+{
+	struct topic *topic, *found;
+	struct topics probe = {.all = TAILQ_HEAD_INITIALIZER(probe.all)};
+
+	if (topics_sent(&probe, line_of(p), 0, true) == 0 && (topic = TAILQ_FIRST(&probe.all))) {
+		struct hpkv_event event = {
+			.type = HPKV_EVENT_DROPPED, .text = why, .line = {"", 0}};
+		struct hpkv_bytes name = {topic->name, topic->n};
+		*(topic->pattern ? &event.pattern : &event.key) = name;
+		TAILQ_FOREACH (found, &h->topics.all, link) {
+			if (found->pattern == topic->pattern &&
+			    span_equal(topic_name(found), topic_name(topic)))
+				break;
+		}
+		if (found)
+			topics_drop(&h->topics, found);
+		tell_event(h, &event);
+	}
+	topics_clear(&probe);
+}
+
+/* The answer to one of the library's own, which is in no table any more. */
+static void resubscribed(struct hpkv *h, struct pending *p, const struct hpkv_answer *answer)
+{
+	h->resubscribing--;
+	if (answer->result == HPKV_REFUSED && p->n_topics == 1) {
+		drop_topic(h, p, answer->error);
+	} else if (answer->result == HPKV_REFUSED) {
+		/* One of them is guilty: each by itself, then. */
+		drop_own(h);
+		resubscribe(h, 1);
+		hand_over_all(h);
+	} else if (answer->result) {
+		int wait = answer->retry_after_ms > RESUBSCRIBE_MS ? answer->retry_after_ms
+								   : RESUBSCRIBE_MS;
+		h->resubscribe_at = now_ms() + wait;
+	}
+	free(p);
+	tell_back(h);
+}
+
+/* ---- the connection ---- */
+
+static bool exists(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0;
+}
+
+static char *find_socket(const char *given)
+{
+	const char *named = given ? given : secure_getenv("HPKVD_SOCKET");
+	const char *runtime = secure_getenv("XDG_RUNTIME_DIR");
+	char *own = NULL;
+
+	if (named && *named)
+		return strdup(named);
+	if (runtime && *runtime && asprintf(&own, "%s/hpkvd.sock", runtime) < 0)
+		return NULL;
+	if (own && exists(own))
+		return own;
+	free(own);
+	return strdup(system_socket);
+}
+
+bool handle_find_socket(struct hpkv *h)
+{
+	char *path = find_socket(h->given);
+
+	if (!path)
+		return false;
+	free(h->path);
+	h->path = path;
+	return true;
+}
+
+/* Is there anything to be connected for? */
+static bool is_needed(const struct hpkv *h)
+{
+	return h->topics.n_live || !TAILQ_EMPTY(&h->pendings);
+}
+
+/* A pause that doubles, and of which a random half is left out, so that the clients of a daemon
+ * that starts again do not all come at once. */
+static void plan_retry(struct hpkv *h)
+{
+	unsigned char dice = 128;
+
+	if (!is_needed(h)) {
+		h->retry_at = NEVER;
+		return;
+	}
+	h->retry_at = now_ms();
+	if (h->backoff_ms && getrandom(&dice, 1, GRND_NONBLOCK) <= 1)
+		h->retry_at += h->backoff_ms / 2 + h->backoff_ms * dice / 512;
+}
+
+static void back_off(struct hpkv *h)
+{
+	h->backoff_ms = h->backoff_ms ? h->backoff_ms * 2 : BACKOFF_MIN_MS;
+	if (h->backoff_ms > BACKOFF_MAX_MS)
+		h->backoff_ms = BACKOFF_MAX_MS;
+}
+
+/* 0, or -errno with why set. */
+static int connect_now(struct hpkv *h)
+{
+	int error = handle_find_socket(h) ? channel_open(&h->channel, h->path) : -ENOMEM;
+
+	if (error) {
+		snprintf(h->why, sizeof(h->why), "%s",
+			 error == -ENOMEM ? "no memory" : h->channel.why);
+		back_off(h);
+		plan_retry(h);
+		return error;
+	}
+	h->retry_at = NEVER;
+	h->proven = h->door_closed = false;
+	if (h->topics.n_live)
+		resubscribe(h, CHUNK_TOPICS);
+	return 0;
+}
+
+/* May the daemon have read it? */
+static bool has_left(const struct hpkv *h, const struct pending *p)
+{
+	return p->sent && h->channel.sent >= p->complete;
+}
+
+/* The connection has ended: what may have been executed is told so, the rest waits. */
+static void lost(struct hpkv *h)
+{
+	struct pending_list gone = TAILQ_HEAD_INITIALIZER(gone);
+	struct pending *p, *next;
+	char text[HANDLE_ERROR_MAX];
+
+	if (!h->door_closed)
+		snprintf(h->why, sizeof(h->why), "%s", h->channel.why);
+	drop_own(h);
+	for (p = TAILQ_FIRST(&h->pendings); p; p = next) {
+		next = TAILQ_NEXT(p, link);
+		if (has_left(h, p) && !p->repeatable && !h->door_closed) {
+			unlink_pending(h, p);
+			TAILQ_INSERT_TAIL(&gone, p, link);
+		}
+		p->sent = false;
+	}
+	channel_close(&h->channel);
+	h->resubscribe_at = NEVER;
+	if (!h->proven || h->door_closed)
+		back_off(h);
+	plan_retry(h);
+	if (h->topics.n_live && !h->told_lost) {
+		h->told_lost = true;
+		snprintf(text, sizeof(text), "the connection to hpkvd is lost: %s", h->why);
+		tell_own_event(h, HPKV_EVENT_LOST, text);
+	}
+	while ((p = TAILQ_FIRST(&gone))) {
+		TAILQ_REMOVE(&gone, p, link);
+		snprintf(text, sizeof(text),
+			 "sent, but the connection to hpkvd was lost before the answer came: %s",
+			 h->why);
+		settle_failed(h, p, HPKV_UNKNOWN, text);
+	}
+}
+
+/* ---- lines ---- */
+
+/* An error that answers no request: the daemon says why it is about to close. */
+static void farewell(struct hpkv *h, const struct decoded *d)
+{
+	decode_answer(&h->scratch, d, true, (struct span){0});
+	snprintf(h->why, sizeof(h->why), "hpkvd says: %s", h->scratch.answer.error);
+	/* It has read none of what was sent. */
+	h->door_closed = strcmp(h->scratch.answer.reason, "too_many_clients") == 0;
+}
+
+static void on_line(struct hpkv *h, struct span line)
+{
+	struct decoded d;
+
+	if (!decode_line(line, &d))
+		return; /* nothing that hpkvd would say; whoever waits has a deadline */
+	if (decode_is_farewell(&d)) {
+		farewell(h, &d);
+		return;
+	}
+	h->proven = true;
+	h->backoff_ms = 0;
+	if (!d.id.p) {
+		if (decode_event(&h->scratch, &d))
+			tell_event(h, &h->scratch.event);
+		else
+			tell_own_event(h, HPKV_EVENT_GAP, "no memory for a line");
+		return;
+	}
+	struct pending *p = find_pending(h, decode_id(&d));
+	if (!p || !p->sent)
+		return; /* too late: it has been told that there was no answer */
+	unlink_pending(h, p);
+	struct decode_store *store = store_of(h, p);
+	decode_answer(store, &d, p->repeatable, user_id_of(p));
+	if (p->n_topics)
+		resubscribed(h, p, &store->answer);
+	else
+		settle(h, p);
+}
+
+static void read_lines(struct hpkv *h)
+{
+	struct span line;
+	int more = 0;
+
+	h->channel.budget = TURN_BYTES;
+	while (!h->freed && (more = channel_line(&h->channel, &line)) > 0)
+		on_line(h, line);
+	if (!h->freed && more < 0)
+		lost(h);
+}
+
+/* ---- time ---- */
+
+/* When its time is up. The service's answer has the daemon's own time limit, of which it tells. */
+static int64_t end_of(const struct hpkv *h, const struct pending *p)
+{
+	bool grace = p->remote && p->sent && is_up(h);
+
+	return p->deadline == NEVER ? NEVER : p->deadline + (grace ? GRACE_MS : 0);
+}
+
+static void expire_one(struct hpkv *h, struct pending *p)
+{
+	char text[HANDLE_ERROR_MAX];
+
+	unlink_pending(h, p);
+	if (!is_up(h)) {
+		snprintf(text, sizeof(text), "%s", h->why);
+		settle_failed(h, p, h->door_closed ? HPKV_UNAVAILABLE : HPKV_NO_DAEMON, text);
+		return;
+	}
+	settle_failed(h, p, p->repeatable || !p->sent ? HPKV_UNAVAILABLE : HPKV_UNKNOWN,
+		      p->sent ? "hpkvd has not answered in time" : "hpkvd has not read it in time");
+}
+
+static void expire(struct hpkv *h, int64_t now)
+{
+	struct pending *p;
+
+	while (h->check_at <= now && !h->freed) {
+		struct pending *over = NULL;
+		h->check_at = NEVER;
+		TAILQ_FOREACH (p, &h->pendings, link) {
+			int64_t end = end_of(h, p);
+			if (end <= now && !over)
+				over = p;
+			if (end < h->check_at)
+				h->check_at = end;
+		}
+		if (over)
+			expire_one(h, over);
+	}
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static void arm_timer(struct hpkv *h)
+{
+	int64_t at = earlier(earlier(h->check_at, h->resubscribe_at), h->retry_at);
+	struct itimerspec when = {{0}, {0}};
+
+	if (h->timer_at == at)
+		return;
+	h->timer_at = at;
+	if (at != NEVER) {
+		at = at > 0 ? at : 1;
+		when.it_value = (struct timespec){at / 1000, at % 1000 * 1000000 + 1};
+	}
+	timerfd_settime(h->timer, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
+static void quieten_timer(struct hpkv *h, int64_t now)
+{
+	uint64_t times;
+
+	if (h->timer_at > now)
+		return;
+	if (read(h->timer, &times, sizeof(times)) == (ssize_t)sizeof(times))
+		h->timer_at = 0; /* it has run out: it is set anew, whatever comes next */
+}
+
+/* ---- a step ---- */
+
+static void step(struct hpkv *h)
+{
+	int64_t now = now_ms();
+
+	quieten_timer(h, now);
+	if (!is_up(h) && h->retry_at <= now) {
+		if (is_needed(h))
+			connect_now(h);
+		else
+			h->retry_at = NEVER;
+	}
+	if (is_up(h) && h->resubscribe_at <= now) {
+		drop_own(h);
+		resubscribe(h, CHUNK_TOPICS);
+	}
+	if (is_up(h)) {
+		hand_over_all(h);
+		read_lines(h);
+	}
+	if (!h->freed)
+		expire(h, now);
+	if (!h->freed && is_up(h))
+		tell_back(h);
+}
+
+void handle_step(struct hpkv *h)
+{
+	h->running = true;
+	h->called = 0;
+	step(h);
+	h->running = false;
+	if (!h->freed)
+		arm_timer(h);
+}
+
+bool handle_poll(const struct hpkv *h, int timeout_ms)
+{
+	struct pollfd p = {.fd = h->epoll, .events = POLLIN};
+
+	return poll(&p, 1, timeout_ms) >= 0;
+}
+
+/* ---- the beginning of a request, and the end of a handle ---- */
+
+static int refuse(struct hpkv *h, int result, const char *text)
+{
+	snprintf(h->error, sizeof(h->error), "%s", text);
+	return result;
+}
+
+/* 0, or the result with which it ends at once. Whatever waits is older, and goes first. */
+static int dispatch(struct hpkv *h, struct pending *p)
+{
+	int error = is_up(h) ? 0 : connect_now(h);
+
+	if (error && error != -EAGAIN)
+		return refuse(h, error == -ENOMEM ? HPKV_NO_MEMORY : HPKV_NO_DAEMON, h->why);
+	if (error)
+		return 0; /* the daemon is there, and busy: the next attempt is planned */
+	hand_over_all(h);
+	return p->sent ? 0 : refuse(h, HPKV_BUSY, "too much waits to be sent");
+}
+
+static int start_pending(struct hpkv *h, struct pending *p)
+{
+	bool topics = p->op == HPKV_SUBSCRIBE || p->op == HPKV_UNSUBSCRIBE;
+
+	if (topics && topics_sent(&h->topics, line_of(p), p->id, p->op == HPKV_SUBSCRIBE) < 0)
+		return refuse(h, HPKV_NO_MEMORY, "no memory");
+	link_pending(h, p);
+	int result = dispatch(h, p);
+	if (result) {
+		unlink_pending(h, p);
+		if (p->op == HPKV_SUBSCRIBE)
+			topics_answered(&h->topics, line_of(p), p->id, false);
+		if (TAILQ_EMPTY(&h->pendings))
+			plan_retry(h);
+	}
+	if (!h->running)
+		arm_timer(h);
+	return result;
+}
+
+int handle_start(struct hpkv *h, const struct hpkv_request *q, hpkv_answer_fn *done, void *arg,
+		 bool *finished)
+{
+	char fault[ENCODE_FAULT_MAX] = "no memory";
+	struct encoded e;
+	int result = encode_request(q, ++h->last_id, h->timeout_ms, &e, fault);
+
+	*h->error = '\0';
+	if (result)
+		return refuse(h, result, fault);
+	if (h->freed) { /* from a callback that it ends with */
+		text_free(&e.line);
+		return refuse(h, HPKV_CANCELLED, "the handle was freed");
+	}
+	struct pending *p = make_pending(h, &e);
+	text_free(&e.line);
+	if (!p)
+		return refuse(h, HPKV_NO_MEMORY, "no memory");
+	p->done = done;
+	p->arg = arg;
+	p->finished = finished;
+	result = start_pending(h, p);
+	if (result)
+		free(p);
+	return result;
+}
+
+void handle_destroy(struct hpkv *h)
+{
+	struct pending *p;
+
+	drop_own(h);
+	while ((p = TAILQ_FIRST(&h->pendings))) {
+		unlink_pending(h, p);
+		settle_failed(h, p, HPKV_CANCELLED, "the handle was freed");
+	}
+	channel_close(&h->channel);
+	topics_clear(&h->topics);
+	if (h->epoll >= 0)
+		close(h->epoll);
+	if (h->timer >= 0)
+		close(h->timer);
+	decode_free(&h->scratch);
+	decode_free(&h->last);
+	free(h->given);
+	free(h->path);
+	free(h);
+}

@@ -1,0 +1,295 @@
+/* hpkv.h - libhpkv: C programs talk to hpkvd, the local daemon that shares one connection to HPKV.
+ *
+ *	#include <hpkv.h>
+ *	#include <stdio.h>
+ *
+ *	int main(void)
+ *	{
+ *		struct hpkv *h = hpkv_new(NULL);
+ *		struct hpkv_bytes value;
+ *		int r = hpkv_get(h, hpkv_str("user:1"), &value);
+ *		if (r == HPKV_OK)
+ *			printf("%.*s\n", (int)value.n, value.p);
+ *		else
+ *			fprintf(stderr, "%s\n", hpkv_error(h));
+ *		hpkv_free(h);
+ *		return r != HPKV_OK;
+ *	}
+ *
+ * Build it with: cc get.c $(pkg-config --cflags --libs libhpkv)
+ *
+ * **The handle.** A struct hpkv is one connection to the daemon's socket. It connects when it is
+ * first needed, and again when it has to. It needs no thread, no signal, and nothing but libc; it
+ * never ends the program: when memory is short, calls say HPKV_NO_MEMORY.
+ *
+ * **Two ways to use it**, which may be mixed. The blocking calls (hpkv_get() … hpkv_call()) return
+ * when the answer is there, or the time is up. In an event loop, watch hpkv_fd() for reading and
+ * call hpkv_process() whenever it is readable; hpkv_send() sends a request and calls back with its
+ * answer.
+ *
+ * **Threads.** A handle belongs to one thread at a time. Handles share nothing, so each thread may
+ * have its own. After a fork() only one of the two processes may go on with a handle; the other may
+ * hpkv_free() it.
+ *
+ * **Callbacks** run inside hpkv_process(), hpkv_wait(), hpkv_free() and the blocking calls, never
+ * inside hpkv_send(). Within one, hpkv_send() and hpkv_free() are allowed; blocking calls,
+ * hpkv_process() and hpkv_wait() are not (HPKV_BUSY). What a callback is given is valid until it
+ * returns.
+ *
+ * **Memory.** What a blocking call hands out (values, records, an answer) belongs to the handle and
+ * is valid until the next blocking call with it. Keys and values have a length and may hold any
+ * UTF-8, NUL included; other bytes are refused (HPKV_INVALID). What the library hands out has a NUL
+ * behind it, which the length does not count.
+ *
+ * **When the connection to the daemon is lost** (it restarts, say), requests that were not sent,
+ *and those that may be repeated without harm (all but set, patch, delete and increment), are sent
+ * again once it is back, within their time. A write that may have been executed is never repeated:
+ * it ends as HPKV_UNKNOWN. Subscriptions are made again by the library, which tries until it
+ * succeeds; HPKV_EVENT_LOST and HPKV_EVENT_BACK tell.
+ *
+ * **The ABI** is versioned (libhpkv.so.0, symbols LIBHPKV_0). Enumerators never change their
+ *values; structs that the library fills may grow at their end. */
+#ifndef HPKV_H
+#define HPKV_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define HPKV_API __attribute__((visibility("default")))
+#else
+#define HPKV_API
+#endif
+
+/* One connection to the daemon. */
+struct hpkv;
+
+/* Bytes with a length. p is NULL when there are none at all: a deleted key's value. */
+struct hpkv_bytes {
+	const char *p;
+	size_t n;
+};
+
+/* A C string as bytes. */
+static inline struct hpkv_bytes hpkv_str(const char *s)
+{
+	struct hpkv_bytes bytes;
+
+	bytes.p = s;
+	bytes.n = s ? strlen(s) : 0;
+	return bytes;
+}
+
+/* How a request ended. hpkv_error() says more, as a sentence for people. */
+enum hpkv_result {
+	HPKV_OK = 0,
+	HPKV_NOT_FOUND = -1, /* there is no such key */
+	HPKV_REFUSED = -2, /* the access rules, the daemon or the service refuse it: to try again as
+			      it is brings nothing. See code and reason of the answer */
+	HPKV_NO_DAEMON = -3,   /* the daemon can't be reached. It was not executed */
+	HPKV_UNAVAILABLE = -4, /* it could not be done in its time: no connection to the service, a
+				  rate limit, a full queue. Nothing was changed: try again later */
+	HPKV_UNKNOWN = -5, /* a write that was sent, and whose answer never came: it was executed,
+			      or it was not. Look before you repeat it */
+	HPKV_INVALID = -6, /* an argument is wrong. Nothing was sent */
+	HPKV_BUSY = -7,    /* a blocking call from within a callback, or 16 MiB wait to be sent */
+	HPKV_NO_MEMORY = -8,
+	HPKV_CANCELLED = -9 /* the handle was freed before the answer came */
+};
+
+/* What can be asked. 1 to 6 are HPKV's own numbers. */
+enum hpkv_op {
+	HPKV_GET = 1,
+	HPKV_SET = 2,
+	HPKV_PATCH = 3,
+	HPKV_DELETE = 4,
+	HPKV_RANGE = 5,
+	HPKV_INCREMENT = 6,
+	HPKV_SUBSCRIBE = 7,
+	HPKV_UNSUBSCRIBE = 8,
+	HPKV_TOKEN = 9,
+	HPKV_PING = 10,
+	HPKV_STATUS = 11,
+	HPKV_STATS = 12,
+	HPKV_JSON = 100 /* a request of one's own, as the text of a JSON object */
+};
+
+/* A request. Set what its op needs and leave the rest zero, as a designated initialiser does:
+ * (struct hpkv_request){.op = HPKV_GET, .key = hpkv_str("user:1")}. Nothing of it is needed any
+ * more once the call has returned. */
+struct hpkv_request {
+	enum hpkv_op op;
+	struct hpkv_bytes key;     /* get, set, patch, delete, increment; range: the first key */
+	struct hpkv_bytes end_key; /* range: the last key, included */
+	struct hpkv_bytes value;   /* set: what is stored; patch: merged or appended; increment: a
+				      number as text, 1 if there is none; token: the access pattern;
+				      HPKV_JSON: the request. A messageId in it is given back with the
+				      answer's line; without a timeoutMs it gets the handle's */
+	unsigned limit;            /* range: records at most, 0: 100 */
+	const struct hpkv_bytes *keys; /* subscribe, unsubscribe, token */
+	size_t n_keys;
+	const struct hpkv_bytes *patterns; /* the same: globs, in which * stands for anything */
+	size_t n_patterns;
+	int initial;             /* subscribe: tell the present value of each key first */
+	int timeout_ms;          /* 0: the handle's, see hpkv_set_timeout() */
+	const void *reserved[4]; /* NULL */
+};
+
+struct hpkv_record {
+	struct hpkv_bytes key, value;
+};
+
+/* An answer, or why there is none. */
+struct hpkv_answer {
+	enum hpkv_result result;
+	int code;          /* 200, 404 …, as the service or the daemon says; 0: no answer came */
+	const char *error; /* a sentence; "" if all is well */
+	const char
+		*reason; /* of the daemon's own errors: "forbidden", "upstream_down" …; else "" */
+	int retry_after_ms;      /* when to try again; -1: nobody can tell */
+	struct hpkv_bytes value; /* get: the value; increment: the new number; token: the token */
+	const struct hpkv_record *records; /* range */
+	size_t n_records;
+	int truncated;          /* range: there are more */
+	struct hpkv_bytes line; /* the answer as the daemon sent it, a JSON object on one line
+				   (without the library's messageId); empty if none came */
+};
+
+/* What comes unasked, once something is subscribed to. */
+enum hpkv_event_type {
+	HPKV_EVENT_CHANGE = 1, /* key has this value now; NULL: it was deleted */
+	HPKV_EVENT_GAP =
+		2, /* changes of key, or of keys that match pattern, may have been missed */
+	HPKV_EVENT_UPSTREAM_LOST = 3, /* the daemon has lost its connection to the service */
+	HPKV_EVENT_UPSTREAM_BACK = 4, /* … and has it again */
+	HPKV_EVENT_LOST = 5,          /* the connection to the daemon was lost; text says why */
+	HPKV_EVENT_BACK = 6, /* … and all subscriptions are live again. Changes in between may have
+				been missed; the present values of all subscribed keys have come or
+				are coming, as changes with HPKV_INITIAL */
+	HPKV_EVENT_DROPPED = 7, /* a subscription (key or pattern) could not be made again, and has
+				   ended; text says why */
+	HPKV_EVENT_OTHER = 100  /* a line that this version of the library does not know */
+};
+
+/* Flags of a HPKV_EVENT_CHANGE. */
+enum hpkv_event_flag {
+	HPKV_INITIAL = 1, /* the value was read for this subscription: nothing need have changed */
+	HPKV_RESYNC = 2   /* it changed while the daemon had no connection to the service */
+};
+
+struct hpkv_event {
+	enum hpkv_event_type type;
+	unsigned flags;
+	struct hpkv_bytes key, value, pattern;
+	int64_t timestamp;      /* ms since 1970; 0: not known */
+	int64_t since, until;   /* a gap of a pattern: between these times */
+	uint64_t skipped;       /* this change has replaced so many that were not read in time */
+	const char *text;       /* why; "" if there is nothing to say */
+	struct hpkv_bytes line; /* as it came; empty if it is the library's own */
+};
+
+typedef void hpkv_answer_fn(void *arg, const struct hpkv_answer *answer);
+typedef void hpkv_event_fn(void *arg, const struct hpkv_event *event);
+
+/* ---- the handle ---- */
+
+/* A handle for the daemon behind a socket. NULL: $HPKVD_SOCKET if that is set, else
+ * $XDG_RUNTIME_DIR/hpkvd.sock if it is there, else /run/hpkvd/hpkvd.sock. Does not connect yet.
+ * NULL: no memory, or no descriptors (errno). */
+HPKV_API struct hpkv *hpkv_new(const char *socket);
+
+/* Ends all; requests that wait are called back with HPKV_CANCELLED. From within a callback: as soon
+ * as that has returned. NULL is fine. */
+HPKV_API void hpkv_free(struct hpkv *h);
+
+/* The path of the socket that it is, or would be, connected to. Valid until the next call. */
+HPKV_API const char *hpkv_socket(struct hpkv *h);
+
+/* How long a request may take in all, 1 to 600000 ms; 10000 unless set. The daemon is told, so that
+ * its answer says what went wrong. */
+HPKV_API void hpkv_set_timeout(struct hpkv *h, int ms);
+
+/* Who is told what comes unasked. */
+HPKV_API void hpkv_on_event(struct hpkv *h, hpkv_event_fn *event, void *arg);
+
+/* ---- blocking calls: each returns an enum hpkv_result ---- */
+
+HPKV_API int hpkv_get(struct hpkv *h, struct hpkv_bytes key, struct hpkv_bytes *value);
+HPKV_API int hpkv_set(struct hpkv *h, struct hpkv_bytes key, struct hpkv_bytes value);
+
+/* Merges a JSON object into the stored one; appends anything else to what is stored. */
+HPKV_API int hpkv_patch(struct hpkv *h, struct hpkv_bytes key, struct hpkv_bytes value);
+HPKV_API int hpkv_delete(struct hpkv *h, struct hpkv_bytes key);
+
+/* The records from one key to another, both included, in byte order; limit 0: 100, at most 1000.
+ * See the answer's records and truncated. */
+HPKV_API int hpkv_range(struct hpkv *h, struct hpkv_bytes from, struct hpkv_bytes to,
+			unsigned limit, const struct hpkv_answer **answer);
+
+/* Adds a whole number and hands out the sum as the service writes it. */
+HPKV_API int hpkv_increment(struct hpkv *h, struct hpkv_bytes key, long long by,
+			    struct hpkv_bytes *sum);
+
+/* Subscribes to keys and globs; returns when every change from now on comes to hpkv_on_event().
+ * initial: the present value of each key comes first. */
+HPKV_API int hpkv_subscribe(struct hpkv *h, const struct hpkv_bytes *keys, size_t n_keys,
+			    const struct hpkv_bytes *patterns, size_t n_patterns, int initial);
+
+/* Ends these, or all when there are none. */
+HPKV_API int hpkv_unsubscribe(struct hpkv *h, const struct hpkv_bytes *keys, size_t n_keys,
+			      const struct hpkv_bytes *patterns, size_t n_patterns);
+
+/* A token for a browser or another machine, which may subscribe to these and touch the keys that
+ * the regex access_pattern (NULL: as the daemon decides) matches. An access rule must grant it. */
+HPKV_API int hpkv_token(struct hpkv *h, const struct hpkv_bytes *keys, size_t n_keys,
+			const struct hpkv_bytes *patterns, size_t n_patterns,
+			const char *access_pattern, struct hpkv_bytes *token);
+
+/* Is the daemon there? Never asks the service. */
+HPKV_API int hpkv_ping(struct hpkv *h);
+
+/* How is the daemon? A line of JSON, see the protocol's "status". */
+HPKV_API int hpkv_status(struct hpkv *h, struct hpkv_bytes *line);
+
+/* Any request. *answer is set whatever the result is, unless it is HPKV_BUSY. answer may be NULL.
+ */
+HPKV_API int hpkv_call(struct hpkv *h, const struct hpkv_request *request,
+		       const struct hpkv_answer **answer);
+
+/* The sentence that says why the last blocking call, or hpkv_send(), failed; "" if it did not.
+ * Valid until the next call. NULL is a handle that could not be made. */
+HPKV_API const char *hpkv_error(const struct hpkv *h);
+
+/* ---- event loops ---- */
+
+/* A descriptor that is readable when hpkv_process() has something to do. It stays the same as long
+ * as the handle lives, whatever becomes of the connection; never read, write or close it. */
+HPKV_API int hpkv_fd(const struct hpkv *h);
+
+/* Does what can be done without waiting: writes, reads, calls back, watches the time, connects
+ * again. Returns how many callbacks were made, or HPKV_BUSY. */
+HPKV_API int hpkv_process(struct hpkv *h);
+
+/* Waits for something to do, at most timeout_ms (-1: for ever), and does it. The same result; 0 as
+ * well when a signal came. */
+HPKV_API int hpkv_wait(struct hpkv *h, int timeout_ms);
+
+/* Sends a request and returns; done (which may be NULL) is called once with its answer. HPKV_OK, or
+ * it was not sent and done will not be called: HPKV_INVALID, HPKV_NO_DAEMON, HPKV_BUSY,
+ * HPKV_NO_MEMORY. */
+HPKV_API int hpkv_send(struct hpkv *h, const struct hpkv_request *request, hpkv_answer_fn *done,
+		       void *arg);
+
+/* The version of the library, "0.1.0". */
+HPKV_API const char *hpkv_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,559 @@
+"""libhpkv: what C programs rely on, with the real daemon, and with one that misbehaves."""
+
+import glob
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+from cli import BUILD, DEADLINE, DRIVER, ROOT, Driver, FakeDaemon, environment, quote
+from harness import WITHHELD, Case, Daemon, Sandbox, eventually, scene
+
+
+def sandbox_scene(test):
+    def run(self):
+        with Sandbox() as sandbox, Daemon(sandbox) as daemon:
+            daemon.wait_state("connected")
+            with Driver(daemon.socket) as driver:
+                test(self, daemon, driver)
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+def fake_scene(test):
+    def run(self):
+        with FakeDaemon() as daemon, Driver(daemon.path) as driver:
+            test(self, daemon, driver)
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+class Calls(Case):
+    @sandbox_scene
+    def test_the_operations(self, daemon, driver):
+        self.assertEqual(("not found", None, "Record not found"), driver.do("get", "k"))
+        self.assertEqual("ok", driver.do("set", "k", "v")[0])
+        self.assertEqual(("ok", "v", ""), driver.do("get", "k"))
+        self.assertEqual("ok", driver.do("patch", "k", "w")[0])
+        self.assertEqual(("ok", "vw", ""), driver.do("get", "k"))
+        self.assertEqual(("ok", "41", ""), driver.do("increment", "n", "41"))
+        self.assertEqual(("ok", "-1", ""), driver.do("increment", "n", "-42"))
+        driver.tell("range", "a", "z", "1")
+        answer = driver.as_answer(driver.next("=")[1:])
+        self.assertEqual(([("k", "vw")], True), (answer["records"], answer["truncated"]))
+        driver.tell("range", "a", "z", "0")
+        answer = driver.as_answer(driver.next("=")[1:])
+        self.assertEqual(([("k", "vw"), ("n", "-1")], False), (answer["records"], answer["truncated"]))
+        self.assertEqual("ok", driver.do("delete", "k")[0])
+        self.assertEqual("not found", driver.do("delete", "k")[0])
+        self.assertEqual("ok", driver.do("ping")[0])
+        result, line, _ = driver.do("status")
+        self.assertEqual(("ok", "connected"), (result, json.loads(line)["upstream"]["state"]))
+        self.assertNotIn("messageId", line)
+        self.assertEqual("refused", driver.do("token", "-", "k:a")[0])
+
+    @sandbox_scene
+    def test_any_text_arrives_as_it_is(self, daemon, driver):
+        for value in ("\0a\0", "é\u2028\U0001f600", '"\\/\b\f\n\r\t\x01\x7f', " ", "x" * 3000):
+            key = "k" + value[:100]
+            self.assertEqual("ok", driver.do("set", quote(key), quote(value))[0])
+            self.assertEqual(("ok", value, ""), driver.do("get", quote(key)))
+            with daemon.client() as client:
+                self.assertEqual(value, client.ask({"op": "get", "key": key})["value"])
+
+    @sandbox_scene
+    def test_half_a_surrogate_pair_survives_a_round_trip(self, daemon, driver):
+        with daemon.client() as client:
+            client.ask('{"op":"set","key":"k","value":"a\\ud800b"}')
+            value = driver.do("get", "k")[1]
+            self.assertEqual(b"a\xed\xa0\x80b", value)
+            self.assertEqual("ok", driver.do("set", "l", quote(value))[0])
+            self.assertEqual("a\ud800b", client.ask({"op": "get", "key": "l"})["value"])
+
+    @fake_scene
+    def test_what_is_not_utf8_is_refused_and_says_where(self, daemon, driver):
+        for command, where in ((("set", "k", "ab%ff"), "value is not UTF-8 (byte 3 of 3)"),
+                               (("get", "%c3"), "key is not UTF-8 (byte 1 of 1)"),
+                               (("set", "k", "%e2%82"), "value is not UTF-8 (byte 1 of 2)"),
+                               (("subscribe", "0", "k:a", "p:%80*"), "pattern is not UTF-8 (byte 1 of 2)")):
+            result = driver.do(*command)
+            self.assertEqual("invalid", result[0])
+            self.assertIn(where, result[-1])
+
+    @fake_scene
+    def test_wrong_arguments_are_never_sent(self, daemon, driver):
+        for words, why in ((("get",), "key is missing"), (("set", "k"), "value is missing"),
+                           (("increment", "k", "1,%22x%22:2"), "not a number"), (("increment", "k", "0x1"), "not a number"),
+                           (("json", "[1]"), "not a JSON object"), (("json", "{%22op%22:"), "at byte 7")):
+            answer = driver.call(*words)
+            self.assertEqual(("invalid", 0), (answer["result"], answer["code"]), words)
+            self.assertIn(why, answer["error"])
+
+    @scene(service=WITHHELD)
+    def test_the_daemons_errors_say_what_they_mean(self, service, daemon, client):
+        with Driver(daemon.socket) as driver:
+            driver.tell("timeout", "100")
+            answer = driver.call("set", "k", "v")
+            self.assertEqual(("unknown", 504, "timeout"), (answer["result"], answer["code"], answer["reason"]))
+            answer = driver.call("get", "k")
+            self.assertEqual(("unavailable", 504, "timeout"), (answer["result"], answer["code"], answer["reason"]))
+            answer = driver.call("set", "k", "@70000")
+            self.assertEqual(("refused", 413, "too_large"), (answer["result"], answer["code"], answer["reason"]))
+            answer = driver.call("json", quote('{"op":"frobnicate"}'))
+            self.assertEqual(("refused", 400, "unknown_op"), (answer["result"], answer["code"], answer["reason"]))
+
+    def test_the_service_is_away(self):
+        with Daemon("https://localhost:1") as daemon, Driver(daemon.socket) as driver:
+            driver.tell("timeout", "50")
+            answer = driver.call("set", "k", "v")
+            self.assertEqual(("unavailable", "upstream_down"), (answer["result"], answer["reason"]))
+
+    @scene()
+    def test_a_request_of_ones_own(self, service, daemon, client):
+        with Driver(daemon.socket) as driver:
+            answer = driver.call("json", quote('{"messageId": "mine",\n "op" : 1, "key":"a"}'))
+            self.assertEqual({"code": 200, "key": "a", "value": "value of a", "messageId": "mine"},
+                             json.loads(answer["line"]))
+            answer = driver.call("json", quote('{"op":"ping"}'))
+            self.assertEqual('{"code":200,"message":"pong"}', answer["line"])
+
+
+class NoDaemon(Case):
+    def test_no_socket(self):
+        with Driver("/nonexistent/sock") as driver:
+            result = driver.do("get", "k")
+            self.assertEqual("no daemon", result[0])
+            self.assertIn("/nonexistent/sock: No such file or directory; is hpkvd running?", result[-1])
+            self.assertEqual("no daemon", driver.do("send", "x", "get", "k")[0])
+
+    def test_a_path_too_long(self):
+        with Driver("/" + "x" * 200) as driver:
+            self.assertIn("File name too long", driver.do("ping")[-1])
+
+    def test_where_the_socket_is(self):
+        with tempfile.TemporaryDirectory() as folder, FakeDaemon() as daemon:
+            asks = lambda **env: self.ask_socket(environment(**env))
+            self.assertEqual("/run/hpkvd/hpkvd.sock", asks(XDG_RUNTIME_DIR=folder))
+            open(folder + "/hpkvd.sock", "w").close()
+            self.assertEqual(folder + "/hpkvd.sock", asks(XDG_RUNTIME_DIR=folder))
+            self.assertEqual(daemon.path, asks(XDG_RUNTIME_DIR=folder, HPKVD_SOCKET=daemon.path))
+            self.assertEqual(folder + "/hpkvd.sock", asks(XDG_RUNTIME_DIR=folder, HPKVD_SOCKET=""))
+
+    @staticmethod
+    def ask_socket(env):
+        with Driver(env=env) as driver:
+            return driver.do("new")[-1]
+
+    @fake_scene
+    def test_one_that_does_not_answer(self, daemon, driver):
+        driver.tell("timeout", "50")
+        self.assertEqual("unavailable", driver.do("ping")[0])
+        self.assertIn("not answered in time", driver.call("ping")["error"])
+
+    @fake_scene
+    def test_a_late_answer_is_nobodys(self, daemon, driver):
+        driver.tell("timeout", "50")
+        self.assertEqual("unavailable", driver.do("ping")[0])
+        peer = daemon.accept()
+        late = peer.line()
+        driver.tell("timeout", "60000")
+        driver.tell("send", "now", "get", "k")
+        now = peer.line()
+        peer.reply(late, message="pong")
+        peer.reply(now, value="v")
+        self.assertEqual(("now", "v"), (lambda name, a: (name, a["value"]))(*driver.answer()))
+
+
+class Lines(Case):
+    @fake_scene
+    def test_answers_in_any_order(self, daemon, driver):
+        for name in "abc":
+            driver.tell("send", name, "get", name)
+        peer = daemon.accept()
+        requests = [peer.line() for _ in range(3)]
+        for request in reversed(requests):
+            peer.reply(request, value="value of " + request["key"])
+        answers = [driver.answer() for _ in range(3)]
+        self.assertEqual([("c", "value of c"), ("b", "value of b"), ("a", "value of a")],
+                         [(name, a["value"]) for name, a in answers])
+
+    @fake_scene
+    def test_a_line_in_pieces_and_many_at_once(self, daemon, driver):
+        driver.tell("send", "a", "get", "k")
+        driver.tell("send", "b", "get", "k")
+        peer = daemon.accept()
+        first, second = peer.line(), peer.line()
+        line = json.dumps({"code": 200, "value": "é" * 100, "messageId": first["messageId"]}, ensure_ascii=False).encode()
+        for i in range(len(line)):
+            peer.send_raw(line[i:i + 1])
+        peer.send_raw(b"\r\n" + json.dumps({"type": "notification", "key": "k", "value": "n", "timestamp": 7}).encode() +
+                      b"\n" + json.dumps({"code": 404, "error": "no", "messageId": second["messageId"]}).encode() + b"\n")
+        self.assertEqual("é" * 100, driver.answer()[1]["value"])
+        self.assertEqual(("change", "k", "n", "7"), driver.event_of("type", "key", "value", "timestamp"))
+        self.assertEqual("not found", driver.answer()[1]["result"])
+
+    @fake_scene
+    def test_what_comes_unasked(self, daemon, driver):
+        driver.tell("send", "s", "json", quote('{"op":"subscribe","key":"k"}'))
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        self.assertEqual("ok", driver.answer()[1]["result"])
+        note = {"type": "notification", "key": "k", "timestamp": 1}
+        peer.send(note | {"value": None}, note | {"value": "v", "initial": True}, note | {"value": "v", "resync": True},
+                  note | {"value": "v", "skipped": 3}, {"type": "gap", "pattern": "a*", "since": 1, "until": 2},
+                  {"type": "gap", "key": "k"}, {"type": "connection", "state": "disconnected", "timestamp": 5},
+                  {"type": "connection", "state": "connected", "timestamp": 6}, {"type": "news", "x": 1})
+        peer.send_raw(b'not json\n\n[]\n{"code":200}\n{"type":"notification","messageId":99}\n')
+        peer.send({"type": "gap", "key": "last"})
+        pick = lambda e: tuple(e[name] for name in ("type", "flags", "skipped", "key", "value", "pattern", "since"))
+        self.assertEqual([
+            ("change", 0, 0, "k", None, None, "0"), ("change", 1, 0, "k", "v", None, "0"),
+            ("change", 2, 0, "k", "v", None, "0"), ("change", 0, 3, "k", "v", None, "0"),
+            ("gap", 0, 0, None, None, "a*", "1"), ("gap", 0, 0, "k", None, None, "0"),
+            ("upstream lost", 0, 0, None, None, None, "0"), ("upstream back", 0, 0, None, None, None, "0"),
+            ("other", 0, 0, None, None, None, "0"), ("other", 0, 0, None, None, None, "0"),
+            ("gap", 0, 0, "last", None, None, "0"),
+        ], [pick(driver.event()) for _ in range(11)])
+
+    @fake_scene
+    def test_a_line_without_an_end_is_not_read_for_ever(self, daemon, driver):
+        driver.tell("send", "a", "set", "k", "v")
+        peer = daemon.accept()
+        peer.line()
+        try:
+            while True:
+                peer.send_raw(b"x" * (1 << 20))
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        name, answer = driver.answer()
+        self.assertEqual(("a", "unknown"), (name, answer["result"]))
+        self.assertIn("more than 32 MiB", answer["error"])
+
+    @fake_scene
+    def test_a_daemon_that_reads_slowly(self, daemon, driver):
+        """More than the socket holds: the rest is written when it has room, in order."""
+        n = 300
+        for i in range(n):
+            driver.tell("send", str(i), "set", f"k{i}", "@10000")
+        peer = daemon.accept()
+        keys = []
+        for _ in range(n):
+            request = peer.line()
+            keys.append(request["key"])
+            peer.reply(request)
+        self.assertEqual([f"k{i}" for i in range(n)], keys)
+        self.assertEqual([str(i) for i in range(n)], [driver.answer()[0] for _ in range(n)])
+
+    @fake_scene
+    def test_too_much_that_waits_is_refused(self, daemon, driver):
+        for _ in range(30):
+            driver.tell("send", "x", "set", "k", "@1000000")
+        self.assertEqual("busy", driver.result()[0])
+
+    @fake_scene
+    def test_callbacks_may_not_block(self, daemon, driver):
+        driver.tell("call-in-callback")
+        driver.tell("send", "a", "get", "k")
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        driver.answer()
+        self.assertEqual(["-7", "-7"], driver.next("busy"))
+
+    @fake_scene
+    def test_a_handle_freed_in_a_callback(self, daemon, driver):
+        driver.tell("free-in-callback")
+        for name in "abc":
+            driver.tell("send", name, "get", "k")
+        peer = daemon.accept()
+        requests = [peer.line() for _ in range(3)]
+        peer.reply(requests[1])
+        self.assertEqual([("b", "ok"), ("a", "cancelled"), ("c", "cancelled")],
+                         [(name, a["result"]) for name, a in (driver.answer() for _ in range(3))])
+        self.assertTrue(peer.at_end())
+
+    @fake_scene
+    def test_events_come_during_blocking_calls(self, daemon, driver):
+        driver.tell("get", "k")
+        peer = daemon.accept()
+        request = peer.line()
+        peer.send({"type": "notification", "key": "k", "value": "v", "timestamp": 1})
+        self.assertEqual("change", driver.event()["type"])
+        peer.reply(request, value="w")
+        self.assertEqual(("ok", "w", ""), driver.result())
+
+
+class Loss(Case):
+    @fake_scene
+    def test_reads_are_asked_again_and_writes_are_not(self, daemon, driver):
+        driver.tell("send", "set", "set", "k", "v")
+        driver.tell("send", "get", "get", "k")
+        peer = daemon.accept()
+        peer.line(), peer.line()
+        peer.close()
+        name, answer = driver.answer()
+        self.assertEqual(("set", "unknown", 0), (name, answer["result"], answer["code"]))
+        self.assertIn("the connection to hpkvd was lost", answer["error"])
+        peer = daemon.accept()
+        again = peer.line()
+        self.assertEqual("get", again["op"])
+        peer.reply(again, value="v")
+        self.assertEqual(("get", "v"), (lambda name, a: (name, a["value"]))(*driver.answer()))
+
+    @fake_scene
+    def test_half_an_answer_is_none(self, daemon, driver):
+        driver.tell("send", "set", "set", "k", "v")
+        peer = daemon.accept()
+        request = peer.line()
+        peer.send_raw(b'{"code":200,"messageId":%d}' % request["messageId"])
+        peer.close()
+        self.assertEqual("unknown", driver.answer()[1]["result"])
+
+    @fake_scene
+    def test_a_daemon_that_never_comes_back(self, daemon, driver):
+        driver.tell("timeout", "300")
+        driver.tell("send", "get", "get", "k")
+        daemon.accept().line()
+        daemon.stop()
+        name, answer = driver.answer()
+        self.assertEqual("no daemon", answer["result"])
+        self.assertEqual("no daemon", driver.do("ping")[0])
+
+    @fake_scene
+    def test_the_next_call_connects_again(self, daemon, driver):
+        driver.tell("send", "a", "ping")
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        driver.answer()
+        daemon.stop()
+        daemon.listen()
+        driver.tell("send", "b", "ping")
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        self.assertEqual("ok", driver.answer()[1]["result"])
+
+    @fake_scene
+    def test_too_many_clients(self, daemon, driver):
+        """Nothing was executed, so a write may be tried again."""
+        driver.tell("send", "set", "set", "k", "v")
+        for _ in range(2):
+            peer = daemon.accept()
+            peer.send({"code": 503, "error": "too many clients are connected", "reason": "too_many_clients",
+                       "executed": "no"})
+            peer.close()
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        self.assertEqual("ok", driver.answer()[1]["result"])
+
+    @fake_scene
+    def test_too_many_clients_for_all_its_time(self, daemon, driver):
+        driver.tell("timeout", "400")
+        driver.tell("send", "set", "set", "k", "v")
+        daemon.sock.settimeout(0.4)
+        try:
+            while True:
+                peer = daemon.accept()
+                peer.send({"code": 503, "error": "too many clients are connected", "reason": "too_many_clients"})
+                peer.close()
+        except TimeoutError:
+            pass
+        answer = driver.answer()[1]
+        self.assertEqual("unavailable", answer["result"])
+        self.assertIn("too many clients", answer["error"])
+
+
+class Subscriptions(Case):
+    @sandbox_scene
+    def test_changes(self, daemon, driver):
+        driver.do("set", "k", "old")
+        self.assertEqual("ok", driver.do("subscribe", "1", "k:k", "k:none", "p:a*")[0])
+        first, second = sorted((driver.event() for _ in range(2)), key=lambda e: e["key"])
+        self.assertEqual(("k", "old", 1), (first["key"], first["value"], first["flags"]))
+        self.assertEqual(("none", None, 1), (second["key"], second["value"], second["flags"]))
+        driver.do("set", "abc", "x")
+        self.assertEqual(("abc", "x", 0), driver.event_of("key", "value", "flags"))
+        self.assertEqual("ok", driver.do("unsubscribe", "p:a*")[0])
+        driver.do("set", "abd", "y")
+        driver.do("delete", "k")
+        self.assertEqual(("k", None), driver.event_of("key", "value"))
+
+    def test_they_survive_a_restart_of_the_daemon(self):
+        with Sandbox() as sandbox, Daemon(sandbox) as daemon:
+            daemon.wait_state("connected")
+            with Driver(daemon.socket) as driver:
+                driver.do("subscribe", "0", "k:k", "p:a*")
+                daemon.process.signal(15)
+                daemon.process.wait_exit()
+                self.assertEqual("lost", driver.event()["type"])
+                daemon.process.close()
+                daemon.start()
+                events = [driver.event() for _ in range(2)]
+                self.assertEqual({"change", "back"}, {e["type"] for e in events})
+                self.assertEqual([("k", None, 1)], [(e["key"], e["value"], e["flags"]) for e in events if e["key"]])
+                with daemon.client() as client:
+                    client.ask({"op": "set", "key": "abc", "value": "v"})
+                self.assertEqual(("abc", "v"), driver.event_of("key", "value"))
+
+    @fake_scene
+    def test_what_is_subscribed_to_again(self, daemon, driver):
+        """What was accepted and not ended since, in requests that are not too long."""
+        names = [f"{i:03}" + "x" * 300 for i in range(150)]
+        driver.tell("send", "all", "json", quote(json.dumps({"op": "subscribe", "keys": names, "pattern": "p*"})))
+        driver.tell("send", "no", "json", quote('{"op":"subscribe","key":"refused"}'))
+        driver.tell("send", "end", "json", quote(json.dumps({"op": "unsubscribe", "keys": names[:10]})))
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        peer.send({"code": 403, "error": "no", "reason": "forbidden", "messageId": peer.line()["messageId"]})
+        peer.reply(peer.line())
+        for _ in range(3):
+            driver.answer()
+        peer.close()
+        self.assertEqual("lost", driver.event()["type"])
+        peer = daemon.accept()
+        driver.tell("send", "ping", "ping")
+        requests = []
+        while (request := peer.line())["op"] != "ping":
+            requests.append(request)
+            self.assertTrue(request["initial"])
+            self.assertLess(len(json.dumps(request)), 30000)
+        self.assertEqual(sorted(names[10:]), sorted(k for r in requests for k in r.get("keys", [])))
+        self.assertEqual(["p*"], [k for r in requests for k in r.get("patterns", [])])
+        for request in requests:
+            peer.reply(request)
+        self.assertEqual("back", driver.event()["type"])
+
+    @fake_scene
+    def test_one_that_is_refused_the_second_time(self, daemon, driver):
+        driver.tell("send", "s", "json", quote('{"op":"subscribe","keys":["a","b"],"pattern":"p*"}'))
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        driver.answer()
+        peer.close()
+        self.assertEqual("lost", driver.event()["type"])
+        peer = daemon.accept()
+        no = lambda request: peer.send({"code": 403, "error": "not for you", "reason": "forbidden", "executed": "no",
+                                        "messageId": request["messageId"]})
+        no(peer.line())
+        for _ in range(3):
+            request = peer.line()
+            if request.get("keys") == ["b"]:
+                no(request)
+            else:
+                peer.reply(request)
+        event = driver.event()
+        self.assertEqual(("dropped", "b", "not for you"), (event["type"], event["key"], event["text"]))
+        self.assertEqual("back", driver.event()["type"])
+
+    @fake_scene
+    def test_one_that_fails_for_now_is_tried_again(self, daemon, driver):
+        driver.tell("send", "s", "json", quote('{"op":"subscribe","key":"a"}'))
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        driver.answer()
+        peer.close()
+        self.assertEqual("lost", driver.event()["type"])
+        peer = daemon.accept()
+        peer.send({"code": 503, "error": "away", "reason": "upstream_down", "messageId": peer.line()["messageId"]})
+        peer.reply(peer.line())
+        self.assertEqual("back", driver.event()["type"])
+
+
+def shared_library():
+    return os.path.join(BUILD, ".libs", "libhpkv.so")
+
+
+class Package(Case):
+    """The library as others find it."""
+
+    def symbols(self, *options):
+        run = subprocess.run(["nm", *options], capture_output=True, text=True, check=True)
+        return {line.split()[-1].split("@")[0] for line in run.stdout.splitlines() if len(line.split()) == 3}
+
+    def header(self):
+        with open(os.path.join(ROOT, "lib", "hpkv.h"), encoding="utf-8") as file:
+            return file.read()
+
+    @unittest.skipUnless(os.path.exists(shared_library()), "built without a shared library")
+    def test_the_shared_library_shows_what_the_header_declares(self):
+        declared = set(re.findall(r"^HPKV_API [^;(]*?(hpkv_\w+)\(", self.header(), re.M))
+        self.assertLess(len(declared), 25)
+        self.assertEqual(declared, self.symbols("-D", "--defined-only", shared_library()) - {"LIBHPKV_0"})
+        run = subprocess.run(["readelf", "-d", shared_library()], capture_output=True, text=True, check=True)
+        self.assertIn("soname: [libhpkv.so.0]", run.stdout)
+
+    def test_the_static_library_takes_no_names_of_others(self):
+        archive = os.path.join(BUILD, ".libs", "libhpkv.a")
+        if not os.path.exists(archive):
+            self.skipTest("built without a static library")
+        names = {name for name in self.symbols("-g", "--defined-only", archive) if not name.startswith("__")}
+        self.assertEqual(set(), {name for name in names if not name.startswith("hpkv_")})
+
+    def test_a_program_of_ten_lines_against_what_is_installed(self):
+        cc, pkg_config = os.environ.get("CC", "cc").split(), shutil.which("pkg-config")
+        if not pkg_config or not shutil.which(cc[0]):
+            self.skipTest("needs a compiler and pkg-config")
+        with tempfile.TemporaryDirectory(prefix="hpkv-install-") as root:
+            self.install(root)
+            pc = glob.glob(root + "/**/libhpkv.pc", recursive=True)[0]
+            env = environment(PKG_CONFIG_PATH=os.path.dirname(pc), PKG_CONFIG_SYSROOT_DIR=root)
+            flags = subprocess.run([pkg_config, "--cflags", "--libs", "libhpkv"], env=env, capture_output=True, text=True,
+                                   check=True).stdout.split()
+            library = next(flag[2:] for flag in flags if flag.startswith("-L"))
+            program = root + "/hello"
+            sanitize = ["-fsanitize=address,undefined"] if self.is_sanitized() else []
+            subprocess.run([*cc, *sanitize, "-Wall", "-Wextra", "-Werror", ROOT + "/examples/hello-libhpkv.c", *flags, "-o",
+                            program], env=env, check=True)
+            with Sandbox() as sandbox, Daemon(sandbox) as daemon:
+                daemon.wait_state("connected")
+                env = environment(LD_LIBRARY_PATH=library, HPKVD_SOCKET=daemon.socket)
+                run = subprocess.run([program], env=env, capture_output=True, text=True, timeout=DEADLINE)
+                self.assertEqual((0, "hello, world\n", ""), (run.returncode, run.stdout, run.stderr))
+
+    @staticmethod
+    def install(root):
+        env = environment()
+        env.pop("MAKEFLAGS", None)
+        env.pop("MFLAGS", None)
+        subprocess.run([os.environ.get("MAKE", "make"), "-s", "-C", BUILD, "install-libLTLIBRARIES", "install-includeHEADERS",
+                        "install-nodist_pkgconfigDATA", "DESTDIR=" + root], env=env, check=True, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
+
+    @staticmethod
+    def is_sanitized():
+        with open(DRIVER, "rb") as file:
+            return b"__asan_init" in file.read()
+
+    def test_the_header_is_one_for_cxx_too(self):
+        cxx = shutil.which("c++") or shutil.which("clang++")
+        if not cxx:
+            self.skipTest("there is no C++ compiler")
+        subprocess.run([cxx, "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-x", "c++", ROOT + "/lib/hpkv.h",
+                        "-Wno-pragma-once-outside-header"], check=True, stderr=subprocess.DEVNULL)
+
+
+class Example(Case):
+    def test_an_event_loop(self):
+        program = os.path.join(BUILD, "examples", "watch-libhpkv")
+        with Sandbox() as sandbox, Daemon(sandbox) as daemon, daemon.client() as client:
+            daemon.wait_state("connected")
+            env = environment(HPKVD_SOCKET=daemon.socket)
+            run = subprocess.Popen([program, "u:*"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True)
+            self.assertEqual("watching\n", run.stdout.readline())
+            client.ask({"op": "set", "key": "u:1", "value": "Ada"})
+            self.assertEqual("u:1 is now Ada\n", run.stdout.readline())
+            run.stdin.write("u:1\n")
+            run.stdin.flush()
+            self.assertEqual("looked up: Ada\n", run.stdout.readline())
+            client.ask({"op": "delete", "key": "u:1"})
+            self.assertEqual("u:1 was deleted\n", run.stdout.readline())
+            run.stdin.close()
+            self.assertEqual(0, run.wait(DEADLINE))
+            run.stdout.close()
+
+
+if __name__ == "__main__":
+    unittest.main()
