@@ -21,6 +21,7 @@
 enum {
 	READ_MAX = 65536,       /* bytes of one client in one turn of the loop */
 	LAST_LINE_MS = 1000,    /* for a slow client to take its last line */
+	BUSY_MS = 1000,         /* over which the busiest are found, at least */
 	HANGUP_CHECK_MS = 2000, /* how often half-closed clients are looked at */
 	GROUPS_MAX_BYTES = 65536 * sizeof(gid_t),
 	IOV_BATCH = 256, /* lines of others and runs of own bytes in one write */
@@ -45,6 +46,7 @@ struct client {
 	bool quiet;   /* not read, for whatever reason: in clients::quiet */
 	bool changed; /* in clients::changed */
 	int fd;
+	uint64_t requests, requests_before; /* lines read, and those at clients::busy_since */
 	struct line_reader lines;
 	struct outq out;
 	struct event read;
@@ -72,6 +74,7 @@ struct clients {
 	gid_t *groups;         /* of the client that was asked about last */
 	socklen_t groups_size; /* bytes of room */
 	bool groups_failed;    /* the kernel does not tell them, which was logged */
+	int64_t busy_since;    /* when clients_busiest() began to count anew */
 	char input[READ_MAX]; /* shared: what is not handed on within the turn moves to the client's
 				 line reader */
 };
@@ -289,6 +292,7 @@ static enum line_verdict on_line(void *owner, struct span line)
 {
 	struct client *c = owner;
 
+	c->requests += line.n > 0;
 	c->set->ops->line(c->set->owner, &c->peer, line, c->set->now);
 	return may_read(c) ? LINE_MORE : LINE_HOLD;
 }
@@ -297,6 +301,7 @@ static enum line_verdict on_too_long(void *owner, struct span prefix)
 {
 	struct client *c = owner;
 
+	c->requests++;
 	c->set->ops->too_long(c->set->owner, &c->peer, prefix);
 	return may_read(c) ? LINE_MORE : LINE_HOLD;
 }
@@ -533,6 +538,63 @@ void clients_set(struct clients *cs, const struct client_settings *settings)
 		c->lines.limit = settings->max_line;
 		clients_changed(cs, &c->peer); /* there may be room, or none, from now on */
 	}
+}
+
+/* ---- who is busy ---- */
+
+static bool is_busier(const struct client *a, const struct client *b)
+{
+	uint64_t recent_a = a->requests - a->requests_before;
+	uint64_t recent_b = b->requests - b->requests_before;
+
+	return recent_a != recent_b ? recent_a > recent_b : a->requests > b->requests;
+}
+
+/* Puts c into its place among the n busiest so far; returns their number. */
+static unsigned rank(struct client *c, struct client *busiest[CLIENTS_BUSIEST_MAX], unsigned n)
+{
+	unsigned at = n;
+
+	if (n == CLIENTS_BUSIEST_MAX && !is_busier(c, busiest[--at]))
+		return n;
+	for (; at > 0 && is_busier(c, busiest[at - 1]); at--)
+		busiest[at] = busiest[at - 1];
+	busiest[at] = c;
+	return n < CLIENTS_BUSIEST_MAX ? n + 1 : n;
+}
+
+static struct client_activity activity(const struct client *c)
+{
+	return (struct client_activity){
+		.number = c->peer.number,
+		.pid = c->peer.pid,
+		.uid = c->peer.uid,
+		.requests = c->requests,
+		.unanswered = c->peer.unanswered,
+		.subscriptions = c->peer.n_subs,
+		.unread = peer_unread(&c->peer),
+	};
+}
+
+unsigned clients_busiest(struct clients *cs, struct client_activity top[CLIENTS_BUSIEST_MAX])
+{
+	struct client *busiest[CLIENTS_BUSIEST_MAX], *c;
+	int64_t now = clock_mono_ms();
+	bool anew = now - cs->busy_since >= BUSY_MS;
+	unsigned n = 0;
+
+	TAILQ_FOREACH (c, &cs->all, of_set) {
+		if (c->state != CLIENT_LEAVING)
+			n = rank(c, busiest, n);
+	}
+	for (unsigned i = 0; i < n; i++)
+		top[i] = activity(busiest[i]);
+	if (!anew)
+		return n;
+	cs->busy_since = now;
+	TAILQ_FOREACH (c, &cs->all, of_set)
+		c->requests_before = c->requests;
+	return n;
 }
 
 /* ---- the end ---- */

@@ -17,6 +17,7 @@
 
 #include <event2/event.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "pending.h"
 #include "stats.h"
@@ -76,6 +77,24 @@ struct clients_sums clients_sum_up(const struct clients *cs);
 /* Tells whom each client belongs to once more, of those that have not left. */
 void clients_each(struct clients *cs,
 		  void (*each)(void *owner, struct peer *peer, const struct credentials *who));
+
+/* What a client has done and left undone, for people who look for the busy ones. */
+struct client_activity {
+	uint64_t number;   /* never used again for another client */
+	pid_t pid;         /* 0: unknown */
+	uid_t uid;         /* -1: unknown */
+	uint64_t requests; /* lines read since it connected */
+	uint32_t unanswered;
+	uint32_t subscriptions;
+	size_t unread; /* bytes that it has not taken yet */
+};
+
+enum { CLIENTS_BUSIEST_MAX = 10 };
+
+/* The busiest, first who has sent the most since this was last asked (and at least a second ago),
+ * then who has sent the most at all. Returns how many. Looks at every client, so it is for
+ * questions, not for the path of a request. */
+unsigned clients_busiest(struct clients *cs, struct client_activity top[CLIENTS_BUSIEST_MAX]);
 
 /* Writes out what is there now, as far as the sockets take it. True when nothing is left to write.
  */

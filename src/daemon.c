@@ -462,9 +462,16 @@ static struct status_source status_source(const struct daemon *d, const struct p
 	};
 }
 
-static void dispatch_wants_status(void *owner, const struct peer *peer, struct buf *out)
+static void dispatch_wants_status(void *owner, const struct peer *peer, bool top, struct buf *out)
 {
-	struct status_source source = status_source(owner, peer);
+	struct daemon *d = owner;
+	struct client_activity busiest[CLIENTS_BUSIEST_MAX];
+	struct status_source source = status_source(d, peer);
+
+	if (top) {
+		source.n_top = clients_busiest(d->clients, busiest);
+		source.top = busiest;
+	}
 	status_write(&source, out);
 }
 

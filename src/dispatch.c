@@ -33,12 +33,12 @@ static void say_object(struct dispatch *d, struct peer *peer, struct span id, st
 	say(d, peer, id);
 }
 
-static void tell_status(struct dispatch *d, struct peer *peer, struct span id)
+static void tell_status(struct dispatch *d, struct peer *peer, struct span id, bool top)
 {
 	struct buf object = {0};
 
 	stats_ended(d->stats, d->op, OUTCOME_OK);
-	d->ops->status(d->owner, peer, &object);
+	d->ops->status(d->owner, peer, top, &object);
 	say_object(d, peer, id, &object);
 }
 
@@ -92,7 +92,7 @@ void dispatch_line(struct dispatch *d, struct peer *peer, struct span line, int6
 		say(d, peer, request.id);
 		break;
 	case OP_STATUS:
-		tell_status(d, peer, request.id);
+		tell_status(d, peer, request.id, request.top);
 		break;
 	case OP_STATS:
 		tell_stats(d, peer, request.id);

@@ -18,8 +18,8 @@
 
 struct dispatch_ops {
 	/* Append the members of the answer as one line of JSON, an object without messageId. peer:
-	 * who asks. */
-	void (*status)(void *owner, const struct peer *peer, struct buf *out);
+	 * who asks; top: with the busiest clients. */
+	void (*status)(void *owner, const struct peer *peer, bool top, struct buf *out);
 	void (*stats)(void *owner, struct buf *out);
 };
 

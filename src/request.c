@@ -17,6 +17,7 @@ enum member {
 	MEMBER_PATTERN,
 	MEMBER_PATTERNS,
 	MEMBER_INITIAL,
+	MEMBER_TOP,
 	MEMBER_SUBSCRIBE_KEYS,
 	MEMBER_SUBSCRIBE_PATTERNS,
 	MEMBER_ACCESS_PATTERN,
@@ -35,6 +36,7 @@ static const struct span member_names[] = {
 	[MEMBER_PATTERN] = SPAN("pattern"),
 	[MEMBER_PATTERNS] = SPAN("patterns"),
 	[MEMBER_INITIAL] = SPAN("initial"),
+	[MEMBER_TOP] = SPAN("top"),
 	[MEMBER_SUBSCRIBE_KEYS] = SPAN("subscribeKeys"),
 	[MEMBER_SUBSCRIBE_PATTERNS] = SPAN("subscribePatterns"),
 	[MEMBER_ACCESS_PATTERN] = SPAN("accessPattern"),
@@ -123,7 +125,7 @@ static const struct op {
 		       {MEMBER_ACCESS_PATTERN, WANT_STRING, false}},
 		      3},
 	[OP_PING] = {"ping", 0, {{0}}, 0},
-	[OP_STATUS] = {"status", 0, {{0}}, 0},
+	[OP_STATUS] = {"status", 0, {{MEMBER_TOP, WANT_BOOL, false}}, 1},
 	[OP_STATS] = {"stats", 0, {{0}}, 0},
 };
 _Static_assert(sizeof(ops) / sizeof(ops[0]) == OP_N, "a row for each op");
@@ -369,7 +371,8 @@ static struct json_value *place(struct request *r, enum member member)
 		return &r->subscribe_patterns;
 	case MEMBER_ACCESS_PATTERN:
 		return &r->access_pattern;
-	case MEMBER_INITIAL: /* is not kept as it was written */
+	case MEMBER_INITIAL: /* are not kept as they were written */
+	case MEMBER_TOP:
 	case MEMBER_OP:
 	case MEMBER_ID:
 	case MEMBER_TIMEOUT:
@@ -384,6 +387,8 @@ static void keep(struct request *r, enum member member, const struct json_value 
 {
 	if (member == MEMBER_INITIAL)
 		r->initial = v->type == JSON_TRUE;
+	else if (member == MEMBER_TOP)
+		r->top = v->type == JSON_TRUE;
 	else
 		*place(r, member) = *v;
 }

@@ -37,6 +37,7 @@ struct request {
 	struct json_value key, end_key, value, limit; /* text.p NULL: not given */
 	struct json_value keys, pattern, patterns;    /* of (un)subscribe, beside key */
 	bool initial;
+	bool top; /* status: with the busiest clients */
 	struct json_value subscribe_keys, subscribe_patterns, access_pattern; /* of token */
 };
 

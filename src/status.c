@@ -93,6 +93,24 @@ static void add_limits(cJSON *o, const struct config *c)
 	add_number(l, "requestTimeoutMs", (double)c->upstream.request_timeout_ms);
 }
 
+static void add_top(cJSON *o, const struct status_source *s)
+{
+	cJSON *top = cJSON_AddArrayToObject(o, "top");
+
+	for (unsigned i = 0; i < s->n_top; i++) {
+		const struct client_activity *a = &s->top[i];
+		cJSON *client = cJSON_CreateObject();
+		add_number(client, "id", (double)a->number);
+		add_number(client, "pid", a->pid);
+		add_number(client, "uid", a->uid);
+		add_number(client, "requests", (double)a->requests);
+		add_number(client, "unanswered", a->unanswered);
+		add_number(client, "subscriptions", a->subscriptions);
+		add_number(client, "outputBytes", (double)a->unread);
+		cJSON_AddItemToArray(top, client);
+	}
+}
+
 static void print(cJSON *o, struct buf *out)
 {
 	char *text = cJSON_PrintUnformatted(o);
@@ -117,6 +135,8 @@ void status_write(const struct status_source *s, struct buf *out)
 	add_number(o, "clients", clients_count(s->clients));
 	add_subscriptions(o, s);
 	add_limits(o, s->config);
+	if (s->top)
+		add_top(o, s);
 	print(o, out);
 }
 

@@ -26,7 +26,9 @@ struct status_source {
 	const struct peer *peer; /* who asks; NULL: nobody in particular */
 	int64_t now_ms, uptime_ms;
 	int64_t started_wall_ms;
-	bool misconfigured; /* the last reload was refused */
+	bool misconfigured;                /* the last reload was refused */
+	const struct client_activity *top; /* the busiest clients; NULL: nobody asked */
+	unsigned n_top;
 };
 
 /* Each appends one JSON object on one line, without a line end. */

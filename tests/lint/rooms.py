@@ -18,7 +18,7 @@ import unittest
 
 SRC = os.path.join(os.environ.get("SRCDIR", "."), "src")
 MAP = os.path.join(os.environ.get("SRCDIR", "."), "doc", "architecture.md")
-PROGRAMS = {"sandbox": {"codec", "base"}}
+PROGRAMS = {"sandbox": {"codec", "base"}, "cli": {"codec", "base"}}
 
 
 class Map:

@@ -1,0 +1,27 @@
+#include "batch.h"
+#include "commands.h"
+#include "show.h"
+
+static int show(struct cli *c, struct hpkv_bytes key, const struct hpkv_answer *answer)
+{
+	if (c->json && answer->line.n)
+		show_line(answer->line);
+	return answer->result ? cli_fail(c, "del", key, answer) : CLI_DONE;
+}
+
+static int run(struct cli *c, int argc, char **argv)
+{
+	return batch_run(c, HPKV_DELETE, argc, argv, show);
+}
+
+const struct command cmd_del = {
+	.name = "del",
+	.args = "KEY...",
+	.summary = "delete keys",
+	.help = "Deletes each key. One that does not exist is said on stderr, and the exit\n"
+		"status is 1; the others are deleted all the same.\n",
+	.min = 1,
+	.max = -1,
+	.words = WORDS_KEYS,
+	.exec = run,
+};

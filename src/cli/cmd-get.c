@@ -1,0 +1,33 @@
+#include "batch.h"
+#include "commands.h"
+#include "show.h"
+
+static int show(struct cli *c, struct hpkv_bytes key, const struct hpkv_answer *answer)
+{
+	if (c->json && answer->line.n)
+		show_line(answer->line);
+	if (answer->result)
+		return cli_fail(c, "get", key, answer);
+	if (!c->json)
+		show_value(c, answer->value);
+	return CLI_DONE;
+}
+
+static int run(struct cli *c, int argc, char **argv)
+{
+	return batch_run(c, HPKV_GET, argc, argv, show);
+}
+
+const struct command cmd_get = {
+	.name = "get",
+	.args = "KEY...",
+	.summary = "print the values of keys",
+	.help = "Prints the value of each key, one a line, in the order of the keys. On a\n"
+		"terminal, control characters are shown as \\n, \\x1b and so on; in a pipe a\n"
+		"value goes out as it is, with a line end behind it; --raw leaves that away. A\n"
+		"key that does not exist is said on stderr, and the exit status is 1.\n",
+	.min = 1,
+	.max = -1,
+	.words = WORDS_KEYS,
+	.exec = run,
+};

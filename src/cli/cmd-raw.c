@@ -1,0 +1,142 @@
+/* raw: lines to the daemon as they are, lines of it as they are; what socat does, without socat.
+ *
+ * The library is only asked where the socket is: every byte is the user's. */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "commands.h"
+#include "show.h"
+
+enum { CHUNK = 65536 };
+
+/* What goes one way. */
+struct pipe_end {
+	int from, to;
+	bool ended; /* nothing more comes */
+	size_t n, sent;
+	char bytes[CHUNK];
+};
+
+static int open_socket(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	if (strlen(path) >= sizeof(address.sun_path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	strcpy(address.sun_path, path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0)
+		return fd;
+	int error = errno;
+	if (fd >= 0)
+		close(fd);
+	errno = error;
+	return -1;
+}
+
+static bool is_empty(const struct pipe_end *p)
+{
+	return p->sent == p->n;
+}
+
+/* Reads when there is something and nothing waits. false: it failed. */
+static bool pull(struct pipe_end *p)
+{
+	ssize_t n = read(p->from, p->bytes, sizeof(p->bytes));
+
+	if (n < 0)
+		return errno == EINTR || errno == EAGAIN;
+	p->ended = n == 0;
+	p->n = (size_t)n;
+	p->sent = 0;
+	return true;
+}
+
+/* false: nobody takes it. A socket must not make a signal of that, a pipe may. */
+static bool push(struct pipe_end *p, bool is_socket)
+{
+	const char *at = p->bytes + p->sent;
+	ssize_t n = is_socket ? send(p->to, at, p->n - p->sent, MSG_NOSIGNAL | MSG_DONTWAIT)
+			      : write(p->to, at, p->n - p->sent);
+
+	if (n < 0)
+		return errno == EINTR || errno == EAGAIN;
+	p->sent += (size_t)n;
+	return true;
+}
+
+/* Until the daemon closes. out.ended then. */
+static int pump(struct pipe_end *in, struct pipe_end *out)
+{
+	bool shut = false;
+
+	while (!out->ended || !is_empty(out)) {
+		struct pollfd p[4] = {
+			{.fd = in->ended || !is_empty(in) ? -1 : in->from, .events = POLLIN},
+			{.fd = is_empty(in) ? -1 : in->to, .events = POLLOUT},
+			{.fd = out->ended || !is_empty(out) ? -1 : out->from, .events = POLLIN},
+			{.fd = out->to, .events = is_empty(out) ? 0 : POLLOUT},
+		};
+		if (poll(p, 4, -1) < 0)
+			continue;
+		if (p[0].revents && !pull(in)) {
+			cli_say("raw: can't read stdin: %s", strerror(errno));
+			return CLI_USAGE;
+		}
+		if (p[1].revents && !push(in, true))
+			in->n = in->sent = 0; /* what the daemon said last is still to be read */
+		if (p[2].revents && !pull(out))
+			out->ended = true;
+		if (p[3].revents && (is_empty(out) || !push(out, false)))
+			return CLI_DONE; /* nobody reads the answers */
+		if (in->ended && is_empty(in) && !shut) {
+			shutdown(in->to, SHUT_WR);
+			shut = true;
+		}
+	}
+	if (shut)
+		return CLI_DONE;
+	cli_say("raw: hpkvd has closed the connection");
+	return CLI_NO_DAEMON;
+}
+
+static int run(struct cli *c, int argc, char **argv)
+{
+	static struct pipe_end in, out;
+	const char *path = hpkv_socket(c->hpkv);
+	int fd = open_socket(path);
+
+	(void)argc;
+	(void)argv;
+	if (fd < 0) {
+		cli_say("raw: no connection to hpkvd at %s: %s; is hpkvd running? (--socket or "
+			"HPKVD_SOCKET "
+			"names another socket)",
+			show_safe(hpkv_str(path)), strerror(errno));
+		return CLI_NO_DAEMON;
+	}
+	in = (struct pipe_end){.from = STDIN_FILENO, .to = fd};
+	out = (struct pipe_end){.from = fd, .to = STDOUT_FILENO};
+	int status = pump(&in, &out);
+	close(fd);
+	return status;
+}
+
+const struct command cmd_raw = {
+	.name = "raw",
+	.args = "",
+	.summary = "send lines of JSON from stdin, print what comes",
+	.help = "Sends stdin to the daemon's socket as it is, and prints what comes back as it\n"
+		"comes; doc/protocol.md says what both are. Ends when the daemon has answered\n"
+		"all, or, once something is subscribed to, when it is interrupted.\n"
+		"\n"
+		"  echo '{\"op\":\"get\",\"key\":\"user:1\"}' | hpkv raw\n",
+	.exec = run,
+};

@@ -1,0 +1,257 @@
+/* status, stats, ping and ready: how the daemon is. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "clock-text.h"
+#include "commands.h"
+#include "field.h"
+#include "show.h"
+
+enum { LABEL_COLUMN = 15, READY_MIN_MS = 20, READY_MAX_MS = 500 };
+
+static struct span span_of(struct hpkv_bytes bytes)
+{
+	return (struct span){bytes.p, bytes.n};
+}
+
+/* ---- status ---- */
+
+static void label(const struct cli *c, const char *name)
+{
+	show_paint(c, SHOW_DIM);
+	printf("%-*s", LABEL_COLUMN, name);
+	show_paint(c, SHOW_PLAIN);
+}
+
+static void show_upstream(const struct cli *c, struct span line)
+{
+	const char *state = field_text(line, "upstream.state");
+	double token = field_number(line, "upstream.tokenExpiresInMs", -1);
+	char since[CLOCK_TEXT_MAX], expires[CLOCK_TEXT_MAX];
+
+	label(c, "upstream");
+	show_paint(c, strcmp(state, "connected") == 0 ? SHOW_GOOD : SHOW_BAD);
+	fputs(state, stdout);
+	show_paint(c, SHOW_PLAIN);
+	clock_duration(since, field_number(line, "upstream.sinceMs", 0));
+	clock_duration(expires, token);
+	printf(" for %s", since);
+	if (token >= 0)
+		printf(", by a token that expires in %s\n", expires);
+	else
+		printf(", by the API key\n");
+	label(c, "");
+	printf("%s\n", field_text(line, "upstream.url"));
+	label(c, "");
+	printf("%.0f reconnects", field_number(line, "upstream.reconnects", 0));
+	if (*field_text(line, "upstream.lastError"))
+		printf("; the last error: %s", field_text(line, "upstream.lastError"));
+	putchar('\n');
+	if (*field_text(line, "upstream.tokenError")) {
+		label(c, "");
+		show_paint(c, SHOW_BAD);
+		printf("no new token: %s\n", field_text(line, "upstream.tokenError"));
+		show_paint(c, SHOW_PLAIN);
+	}
+}
+
+static void show_requests(const struct cli *c, struct span line)
+{
+	double pace = field_number(line, "upstream.pace", 0),
+	       wait = field_number(line, "upstream.waitMs", 0);
+	char text[CLOCK_TEXT_MAX];
+
+	label(c, "requests");
+	printf("%.0f on their way, %.0f waiting", field_number(line, "upstream.inFlight", 0),
+	       field_number(line, "upstream.queued", 0));
+	if (pace > 0)
+		printf(", %.1f a second allowed", pace);
+	if (wait > 0) {
+		clock_duration(text, wait);
+		printf(", a new one would wait %s", text);
+	}
+	putchar('\n');
+}
+
+static void show_subscriptions(const struct cli *c, struct span line)
+{
+	label(c, "subscriptions");
+	printf("%.0f, to %.0f keys and %.0f patterns; %.0f not live yet\n",
+	       field_number(line, "subscriptions.total", 0),
+	       field_number(line, "subscriptions.keys", 0),
+	       field_number(line, "subscriptions.patterns", 0),
+	       field_number(line, "subscriptions.waiting", 0));
+	if (field_number(line, "subscriptions.leftOut", 0) > 0) {
+		label(c, "");
+		show_paint(c, SHOW_BAD);
+		printf("%.0f keys and patterns have no room in the token: their changes do not "
+		       "come\n",
+		       field_number(line, "subscriptions.leftOut", 0));
+		show_paint(c, SHOW_PLAIN);
+	}
+}
+
+static int run_status(struct cli *c, int argc, char **argv)
+{
+	const struct hpkv_answer *answer;
+	int status = cli_call(c, "status", &(struct hpkv_request){.op = HPKV_STATUS}, &answer);
+	char up[CLOCK_TEXT_MAX];
+
+	(void)argc;
+	(void)argv;
+	if (status || c->json)
+		return status;
+	struct span line = span_of(answer->line);
+	show_upstream(c, line);
+	show_requests(c, line);
+	show_subscriptions(c, line);
+	label(c, "clients");
+	printf("%.0f of at most %.0f\n", field_number(line, "clients", 0),
+	       field_number(line, "limits.maxClients", 0));
+	clock_duration(up, field_number(line, "uptimeMs", 0));
+	label(c, "daemon");
+	printf("hpkvd %s, process %.0f, running for %s\n", field_text(line, "version"),
+	       field_number(line, "pid", 0), up);
+	label(c, "socket");
+	printf("%s\n", show_safe(hpkv_str(hpkv_socket(c->hpkv))));
+	return CLI_DONE;
+}
+
+/* ---- stats ---- */
+
+static int run_stats(struct cli *c, int argc, char **argv)
+{
+	const struct hpkv_answer *answer;
+	int status = cli_call(c, "stats", &(struct hpkv_request){.op = HPKV_STATS}, &answer);
+	struct json_object_reader reader;
+	struct json_value stats;
+	struct json_member m;
+	size_t column = 0;
+
+	(void)argc;
+	(void)argv;
+	if (status || c->json || !field_find(span_of(answer->line), "stats", &stats))
+		return status;
+	json_object_begin(&reader, stats.text);
+	while (json_object_next(&reader, &m) > 0)
+		column = m.name.text.n > column ? m.name.text.n : column;
+	json_object_begin(&reader, stats.text);
+	while (json_object_next(&reader, &m) > 0) {
+		struct span name = json_string_raw(&m.name);
+		show_record(c, (struct hpkv_bytes){name.p, name.n},
+			    (struct hpkv_bytes){m.value.text.p, m.value.text.n}, column);
+	}
+	return CLI_DONE;
+}
+
+/* ---- ping ---- */
+
+static double now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
+static int run_ping(struct cli *c, int argc, char **argv)
+{
+	double start = now_us();
+	int status = cli_call(c, "ping", &(struct hpkv_request){.op = HPKV_PING}, NULL);
+
+	(void)argc;
+	(void)argv;
+	if (!status && !c->json)
+		printf("pong after %.2f ms\n", (now_us() - start) / 1000);
+	return status;
+}
+
+/* ---- ready ---- */
+
+/* -1: not yet. With --timeout even the daemon may come later. */
+static int is_ready(struct cli *c, bool last)
+{
+	const struct hpkv_answer *answer;
+	int result = hpkv_call(c->hpkv, &(struct hpkv_request){.op = HPKV_STATUS}, &answer);
+
+	if (result == HPKV_NO_DAEMON && c->timeout_ms > 0 && !last)
+		return -1;
+	if (result)
+		return cli_fail(c, "ready", (struct hpkv_bytes){0}, answer);
+	const char *state = field_text(span_of(answer->line), "upstream.state");
+	const char *error = field_text(span_of(answer->line), "upstream.lastError");
+	if (strcmp(state, "connected") == 0) {
+		if (c->json)
+			show_line(answer->line);
+		return CLI_DONE;
+	}
+	if (strcmp(state, "unauthorized") == 0) {
+		cli_say("ready: the service refuses the daemon's API key: %s", error);
+		return CLI_REFUSED;
+	}
+	if (!last)
+		return -1;
+	cli_say("ready: not connected to the service within the time: %s%s%s", state,
+		*error ? ", " : "", error);
+	return CLI_UNAVAILABLE;
+}
+
+static int run_ready(struct cli *c, int argc, char **argv)
+{
+	long long until = c->timeout_ms > 0 ? cli_now_ms() + c->timeout_ms : -1;
+	int pause = READY_MIN_MS, status;
+
+	(void)argc;
+	(void)argv;
+	for (;;) {
+		bool last = until >= 0 && cli_now_ms() >= until;
+		status = is_ready(c, last);
+		if (status >= 0)
+			return status;
+		long long left = until < 0 ? pause : until - cli_now_ms();
+		if (left > 0)
+			usleep((useconds_t)(left < pause ? left : pause) * 1000);
+		pause = pause * 2 < READY_MAX_MS ? pause * 2 : READY_MAX_MS;
+	}
+}
+
+/* ---- the rows ---- */
+
+const struct command cmd_status = {
+	.name = "status",
+	.args = "",
+	.summary = "show how the daemon and its connection are",
+	.help = "Shows the connection to the service, what is on its way and what waits, who is\n"
+		"connected, and since when. --json has it all.\n",
+	.exec = run_status,
+};
+
+const struct command cmd_stats = {
+	.name = "stats",
+	.args = "",
+	.summary = "print what the daemon has counted since its start",
+	.help = "Prints the counters, a name and a number each; in a pipe NAME<TAB>NUMBER.\n",
+	.exec = run_stats,
+};
+
+const struct command cmd_ping = {
+	.name = "ping",
+	.args = "",
+	.summary = "ask the daemon, not the service, for an answer",
+	.help = "Says how long the daemon took to answer. The service is not asked.\n",
+	.exec = run_ping,
+};
+
+const struct command cmd_ready = {
+	.name = "ready",
+	.args = "",
+	.summary = "wait until the daemon is connected to the service",
+	.help = "Returns at once if it is; else it waits, for ever unless there is a --timeout.\n"
+		"With one it also waits for the daemon itself to start. Exit status 4: there is\n"
+		"no daemon; 5: not connected in time; 3: the service refuses the API key.\n"
+		"\n"
+		"  hpkv ready --timeout 30s && start-my-app\n",
+	.exec = run_ready,
+};

@@ -1,0 +1,108 @@
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "commands.h"
+#include "show.h"
+#include "top.h"
+
+enum { OPT_DELAY, OPT_COUNT };
+enum { DELAY_MS = 1000, DELAY_MAX_MS = 600000 };
+
+struct run {
+	struct cli *c;
+	int delay_ms;
+	long left; /* pages still to be shown; -1: no end */
+	struct top_sample sample;
+	struct top_page page;
+};
+
+/* A daemon that has gone may come back; the first time it must be there. */
+static int next_page(struct run *r)
+{
+	int status = top_ask(r->c, &r->sample, &r->page);
+
+	r->page.colour = r->c->colour;
+	if (r->left > 0)
+		r->left--;
+	return status;
+}
+
+static void print_page(const struct cli *c, const struct top_page *page)
+{
+	if (c->json)
+		return;
+	if (c->terminal)
+		fputs("\033[H\033[2J", stdout);
+	for (unsigned i = 0; i < page->n; i++) {
+		show_paint(c, page->lines[i].colour);
+		puts(page->lines[i].text);
+		show_paint(c, SHOW_PLAIN);
+	}
+	if (!c->terminal)
+		putchar('\n');
+}
+
+static int run_plain(struct run *r)
+{
+	for (;;) {
+		print_page(r->c, &r->page);
+		if (show_flush())
+			return CLI_USAGE;
+		if (r->left == 0)
+			return CLI_DONE;
+		/* Until it is time, or nobody reads any more. */
+		struct pollfd out = {.fd = STDOUT_FILENO};
+		if (poll(&out, 1, r->delay_ms) > 0)
+			return CLI_DONE;
+		next_page(r);
+	}
+}
+
+static int run_screen(struct run *r)
+{
+	if (!top_screen->open())
+		return run_plain(r);
+	for (;;) {
+		top_screen->show(&r->page);
+		if (r->left == 0 || !top_screen->wait(r->delay_ms))
+			break;
+		next_page(r);
+	}
+	top_screen->close();
+	return CLI_DONE;
+}
+
+static int run(struct cli *c, int argc, char **argv)
+{
+	static struct run r;
+
+	(void)argc;
+	(void)argv;
+	r = (struct run){.c = c, .delay_ms = DELAY_MS, .left = -1};
+	if (c->opt[OPT_DELAY] && !cli_time(c->opt[OPT_DELAY], DELAY_MAX_MS, &r.delay_ms))
+		return cli_usage(c, "--delay '%s' is not a time",
+				 show_safe(hpkv_str(c->opt[OPT_DELAY])));
+	if (c->opt[OPT_COUNT] && !cli_count(c->opt[OPT_COUNT], 1, 1000000000, &r.left))
+		return cli_usage(c, "--count '%s' is not a number of pages",
+				 show_safe(hpkv_str(c->opt[OPT_COUNT])));
+	int status = next_page(&r);
+	if (status) {
+		cli_say("top: %s", r.page.lines[0].text);
+		return status;
+	}
+	bool screen = top_screen && c->terminal && isatty(STDIN_FILENO) && !c->json;
+	return screen ? run_screen(&r) : run_plain(&r);
+}
+
+const struct command cmd_top = {
+	.name = "top",
+	.args = "",
+	.summary = "watch the daemon at work",
+	.help = "Shows, every second, the connection to the service, rates, queues, and the\n"
+		"busiest clients. q quits. In a pipe each page is followed by an empty line.\n",
+	.options = {[OPT_DELAY] = {"delay", 'd', "TIME", "between two pages (1s)"},
+		    [OPT_COUNT] = {"count", 'n', "N", "end after N pages"}},
+	.exec = run,
+};

@@ -1,0 +1,194 @@
+/* wait: until a key exists, has a value, or changes.
+ *
+ * A notification says that something has changed, and not for sure to what (of a patch it may carry
+ * the patch). So each is followed by a get, which decides. What was read for the subscription is
+ * sure as it is. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands.h"
+#include "mem.h"
+#include "show.h"
+
+enum { OPT_EQUALS, OPT_CHANGES, OPT_EXISTS };
+enum { SUBSCRIBE_MS = 600000, LOOK_AGAIN_MS = 500 };
+
+struct waiting {
+	struct cli *c;
+	struct hpkv_bytes key;
+	bool known;  /* what the key held when it was first, or last, looked at: */
+	char *value; /* owned; NULL: nothing */
+	size_t value_n;
+	bool changed;      /* a change was told */
+	bool asking;       /* a get is under way */
+	bool stale;        /* something has happened since it was sent */
+	long long look_at; /* when to ask again after a get that failed; -1 */
+	bool met;
+	int status; /* what went wrong */
+};
+
+static bool same(const struct waiting *w, struct hpkv_bytes value)
+{
+	if (!value.p || !w->value)
+		return !value.p && !w->value;
+	return value.n == w->value_n && memcmp(value.p, w->value, value.n) == 0;
+}
+
+/* The key surely holds this, or nothing. */
+static void learn(struct waiting *w, struct hpkv_bytes value)
+{
+	const char *wanted = w->c->opt[OPT_EQUALS];
+
+	if (w->known && !same(w, value))
+		w->changed = true;
+	w->known = true;
+	free(w->value);
+	w->value = value.p ? mem_strndup(value.p, value.n) : NULL;
+	w->value_n = value.n;
+	if (wanted)
+		w->met = value.p && value.n == strlen(wanted) &&
+			 memcmp(value.p, wanted, value.n) == 0;
+	else if (w->c->opt[OPT_CHANGES])
+		w->met = w->changed;
+	else
+		w->met = value.p != NULL;
+}
+
+static void ask(struct waiting *w);
+
+static void on_value(void *arg, const struct hpkv_answer *answer)
+{
+	struct waiting *w = arg;
+
+	w->asking = false;
+	if (w->met)
+		return;
+	if (w->stale) {
+		ask(w);
+	} else if (answer->result == HPKV_OK || answer->result == HPKV_NOT_FOUND) {
+		learn(w, answer->result ? (struct hpkv_bytes){0} : answer->value);
+	} else if (answer->result == HPKV_REFUSED) {
+		w->status = cli_fail(w->c, "wait", w->key, answer);
+	} else {
+		w->look_at = cli_now_ms() + LOOK_AGAIN_MS;
+	}
+}
+
+static void ask(struct waiting *w)
+{
+	struct hpkv_request q = {.op = HPKV_GET, .key = w->key};
+
+	w->stale = w->asking;
+	w->look_at = -1;
+	if (w->asking)
+		return;
+	/* Without a daemon: when it is back, the value is read for the subscription. */
+	w->asking = hpkv_send(w->c->hpkv, &q, on_value, w) == HPKV_OK;
+}
+
+static void on_event(void *arg, const struct hpkv_event *e)
+{
+	struct waiting *w = arg;
+
+	if (e->type == HPKV_EVENT_GAP) {
+		ask(w);
+	} else if (e->type == HPKV_EVENT_DROPPED) {
+		cli_say("wait %s: %s", show_safe(w->key), e->text);
+		w->status = CLI_REFUSED;
+	} else if (e->type == HPKV_EVENT_CHANGE && e->flags) {
+		learn(w, e->value);
+	} else if (e->type == HPKV_EVENT_CHANGE) {
+		w->changed = true;
+		if (e->value.p)
+			ask(w);
+		else
+			learn(w, (struct hpkv_bytes){0});
+	}
+}
+
+/* ms until the time is up, -1 for ever. */
+static long long left_ms(long long until)
+{
+	if (until < 0)
+		return -1;
+	long long left = until - cli_now_ms();
+	return left > 0 ? left : 0;
+}
+
+/* 0 once it is live, whatever the service does until then. */
+static int subscribe(struct waiting *w, long long until)
+{
+	struct hpkv_request q = {.op = HPKV_SUBSCRIBE, .keys = &w->key, .n_keys = 1, .initial = 1};
+	const struct hpkv_answer *answer;
+
+	for (;;) {
+		long long left = left_ms(until);
+		q.timeout_ms = left < 0 || left > SUBSCRIBE_MS ? SUBSCRIBE_MS : (int)left;
+		if (q.timeout_ms < 1)
+			q.timeout_ms = 1;
+		int result = hpkv_call(w->c->hpkv, &q, &answer);
+		if (result == HPKV_OK)
+			return CLI_DONE;
+		if (result != HPKV_UNAVAILABLE || left_ms(until) == 0)
+			return cli_fail(w->c, "wait", w->key, answer);
+		hpkv_wait(w->c->hpkv, LOOK_AGAIN_MS);
+	}
+}
+
+static int wait_until(struct waiting *w, long long until)
+{
+	while (!w->met && !w->status) {
+		long long left = left_ms(until), look = left_ms(w->look_at);
+		if (left == 0) {
+			cli_say("wait %s: the time is up", show_safe(w->key));
+			return CLI_NOT_FOUND;
+		}
+		if (look == 0)
+			ask(w);
+		else if (look > 0 && (left < 0 || look < left))
+			left = look;
+		hpkv_wait(w->c->hpkv, left > SUBSCRIBE_MS ? SUBSCRIBE_MS : (int)left);
+	}
+	return w->status;
+}
+
+static int run(struct cli *c, int argc, char **argv)
+{
+	struct waiting w = {.c = c, .key = hpkv_str(argv[0]), .look_at = -1};
+	long long until = c->timeout_ms > 0 ? cli_now_ms() + c->timeout_ms : -1;
+
+	(void)argc;
+	if ((c->opt[OPT_EQUALS] != NULL) + (c->opt[OPT_CHANGES] != NULL) +
+		    (c->opt[OPT_EXISTS] != NULL) >
+	    1)
+		return cli_usage(c, "--equals, --changes and --exists: one of them");
+	hpkv_on_event(c->hpkv, on_event, &w);
+	int status = subscribe(&w, until);
+	if (!status)
+		status = wait_until(&w, until);
+	if (!status && w.value)
+		show_value(c, (struct hpkv_bytes){w.value, w.value_n});
+	free(w.value);
+	return status;
+}
+
+const struct command cmd_wait = {
+	.name = "wait",
+	.args = "KEY",
+	.summary = "wait until a key exists, changes or has a value",
+	.help = "Waits until the key exists (it may already), and prints its value. With\n"
+		"--equals, until it has that value; with --changes, until somebody changes or\n"
+		"deletes it from now on. As long as it takes, restarts of hpkvd included, or\n"
+		"until --timeout is up: then the exit status is 1.\n"
+		"\n"
+		"  hpkv wait job:7 --equals done --timeout 5m && echo finished\n",
+	.options = {[OPT_EQUALS] = {"equals", 'e', "V", "until it has the value V"},
+		    [OPT_CHANGES] = {"changes", 'c', NULL, "until it is changed or deleted"},
+		    [OPT_EXISTS] = {"exists", 'x', NULL,
+				    "until it exists, which is what it does anyway"}},
+	.min = 1,
+	.max = 1,
+	.words = WORDS_KEY,
+	.exec = run,
+};

@@ -1,0 +1,258 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "clock-text.h"
+#include "commands.h"
+#include "show.h"
+#include "words.h"
+
+enum { OPT_EXEC, OPT_INITIAL, OPT_COUNT, OPT_EXACT };
+enum { VARIABLE_MAX = 100 << 10 }; /* the kernel takes 128 KiB, name included */
+
+struct watch {
+	struct cli *c;
+	long left; /* changes still to be told; -1: no end */
+	int status;
+};
+
+/* ---- a command for each change ---- */
+
+static void set_variable(const char *name, struct hpkv_bytes value)
+{
+	/* A variable can hold neither a NUL nor megabytes; stdin always has the value. */
+	if (!value.p || value.n > VARIABLE_MAX || memchr(value.p, '\0', value.n))
+		unsetenv(name);
+	else
+		setenv(name, value.p, 1);
+}
+
+/* A file in memory that holds the value and is read from its beginning. */
+static int value_file(struct hpkv_bytes value)
+{
+	int fd = memfd_create("hpkv-value", MFD_CLOEXEC);
+
+	for (size_t n = 0; fd >= 0 && n < value.n;) {
+		ssize_t put = write(fd, value.p + n, value.n - n);
+		if (put < 0)
+			break;
+		n += (size_t)put;
+	}
+	if (fd >= 0)
+		lseek(fd, 0, SEEK_SET);
+	return fd;
+}
+
+static void become_command(const char *command, const struct hpkv_event *e)
+{
+	char timestamp[32];
+	int fd = value_file(e->value);
+
+	snprintf(timestamp, sizeof(timestamp), "%lld", (long long)e->timestamp);
+	set_variable("HPKV_KEY", e->key);
+	set_variable("HPKV_VALUE", e->value);
+	setenv("HPKV_EVENT", e->value.p ? "set" : "delete", 1);
+	setenv("HPKV_TIMESTAMP", timestamp, 1);
+	if (fd < 0 || dup2(fd, STDIN_FILENO) < 0)
+		_exit(126);
+	execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+	_exit(127);
+}
+
+/* One after the other: while it runs nothing is read, so that the daemon keeps the latest of each
+ * key. */
+static void run_command(struct watch *w, const struct hpkv_event *e)
+{
+	const char *command = w->c->opt[OPT_EXEC];
+	int status = 0;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		become_command(command, e);
+	if (pid < 0) {
+		cli_say("watch: can't run the command: %s", strerror(errno));
+		return;
+	}
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (WIFSIGNALED(status))
+		cli_say("watch: the command for %s was ended by signal %d", show_safe(e->key),
+			WTERMSIG(status));
+	else if (WEXITSTATUS(status))
+		cli_say("watch: the command for %s ended with status %d", show_safe(e->key),
+			WEXITSTATUS(status));
+}
+
+/* ---- what is told ---- */
+
+static void show_change(const struct cli *c, const struct hpkv_event *e)
+{
+	char when[CLOCK_TEXT_MAX];
+
+	if (c->json) {
+		show_line(e->line);
+		return;
+	}
+	if (c->raw || c->nul) {
+		/* No stored value is empty, so an empty one is a deleted key. */
+		show_record(c, e->key, c->nul && !e->value.p ? hpkv_str("") : e->value, 0);
+		return;
+	}
+	clock_text(when, e->timestamp, !c->terminal);
+	show_part(c, hpkv_str(when), SHOW_DIM);
+	show_part(c, hpkv_str(c->terminal ? "  " : ""), SHOW_PLAIN);
+	if (!c->terminal)
+		putchar('\t');
+	show_part(c, e->key, SHOW_KEY);
+	if (c->terminal) {
+		show_pad(2);
+		show_part(c, e->value.p ? e->value : hpkv_str("(deleted)"),
+			  e->value.p ? SHOW_PLAIN : SHOW_BAD);
+		if (e->skipped) {
+			show_paint(c, SHOW_DIM);
+			printf("  (%llu before it skipped)", (unsigned long long)e->skipped);
+			show_paint(c, SHOW_PLAIN);
+		}
+	} else if (e->value.p) {
+		putchar('\t');
+		show_part(c, e->value, SHOW_PLAIN);
+	}
+	putchar('\n');
+}
+
+static void tell_gap(const struct hpkv_event *e)
+{
+	char since[CLOCK_TEXT_MAX], until[CLOCK_TEXT_MAX];
+
+	if (e->key.p) {
+		cli_say("watch: changes of %s may have been missed", show_safe(e->key));
+	} else {
+		clock_text(since, e->since, 0);
+		clock_text(until, e->until, 0);
+		cli_say("watch: changes of %s from %s to %s may have been missed",
+			show_safe(e->pattern), since, until);
+	}
+}
+
+static void on_change(struct watch *w, const struct hpkv_event *e)
+{
+	if (w->left == 0)
+		return;
+	if (w->c->opt[OPT_EXEC])
+		run_command(w, e);
+	else
+		show_change(w->c, e);
+	if (w->left > 0)
+		w->left--;
+}
+
+static void on_event(void *arg, const struct hpkv_event *e)
+{
+	struct watch *w = arg;
+
+	switch (e->type) {
+	case HPKV_EVENT_CHANGE:
+		on_change(w, e);
+		return;
+	case HPKV_EVENT_GAP:
+		tell_gap(e);
+		break;
+	case HPKV_EVENT_UPSTREAM_LOST:
+		cli_say("watch: hpkvd has lost its connection to the service, and tries again");
+		break;
+	case HPKV_EVENT_UPSTREAM_BACK:
+		cli_say("watch: hpkvd is connected to the service again");
+		break;
+	case HPKV_EVENT_LOST:
+		cli_say("watch: %s; trying again", e->text);
+		break;
+	case HPKV_EVENT_BACK:
+		cli_say("watch: connected to hpkvd again; changes in between may have been missed, "
+			"the "
+			"present values of keys follow");
+		break;
+	case HPKV_EVENT_DROPPED:
+		cli_say("watch: %s is not watched any more: %s",
+			show_safe(e->key.p ? e->key : e->pattern), e->text);
+		w->status = CLI_REFUSED;
+		break;
+	case HPKV_EVENT_OTHER:
+		break;
+	}
+	if (w->c->json && e->line.n)
+		show_line(e->line);
+}
+
+/* Until the count is reached, or nobody reads the output any more. */
+static int follow(struct watch *w)
+{
+	struct pollfd p[2] = {{.fd = hpkv_fd(w->c->hpkv), .events = POLLIN},
+			      {.fd = w->c->opt[OPT_EXEC] ? -1 : STDOUT_FILENO}};
+
+	while (w->left != 0) {
+		if (poll(p, 2, -1) < 0)
+			continue;
+		if (p[0].revents)
+			hpkv_process(w->c->hpkv);
+		if (show_flush())
+			return CLI_USAGE;
+		if (p[1].revents & (POLLERR | POLLNVAL))
+			break;
+	}
+	return w->status;
+}
+
+static int run(struct cli *c, int argc, char **argv)
+{
+	struct watch w = {.c = c, .left = -1};
+	struct words words;
+
+	if (c->opt[OPT_COUNT] && !cli_count(c->opt[OPT_COUNT], 1, 1000000000, &w.left))
+		return cli_usage(c, "--count '%s' is not a number of changes",
+				 show_safe(hpkv_str(c->opt[OPT_COUNT])));
+	words_sort(&words, argc, argv, c->opt[OPT_EXACT] != NULL);
+	struct hpkv_request q = {.op = HPKV_SUBSCRIBE,
+				 .keys = words.keys,
+				 .n_keys = words.n_keys,
+				 .patterns = words.patterns,
+				 .n_patterns = words.n_patterns,
+				 .initial = c->opt[OPT_INITIAL] != NULL};
+	const struct hpkv_answer *answer;
+	hpkv_on_event(c->hpkv, on_event, &w);
+	int status = hpkv_call(c->hpkv, &q, &answer)
+			     ? cli_fail(c, "watch", hpkv_str(argv[0]), answer)
+			     : CLI_DONE;
+	words_free(&words);
+	if (show_flush() && !status)
+		status = CLI_USAGE;
+	return status ? status : follow(&w);
+}
+
+const struct command cmd_watch = {
+	.name = "watch",
+	.args = "KEY|GLOB...",
+	.summary = "tell each change as it happens",
+	.help = "Prints each change of the keys and globs (* stands for anything) with its\n"
+		"time, until it is interrupted. In a pipe: TIME<TAB>KEY<TAB>VALUE; no VALUE\n"
+		"when it was deleted. It survives restarts of hpkvd; what may have been missed\n"
+		"is said on stderr. --exec runs CMD in a shell for each, one after the other,\n"
+		"with HPKV_KEY, HPKV_VALUE, HPKV_EVENT (set, delete) and HPKV_TIMESTAMP set,\n"
+		"and the value on its stdin.\n"
+		"\n"
+		"  hpkv watch 'user:*'\n"
+		"  hpkv watch config --exec 'systemctl reload app'\n",
+	.options = {[OPT_EXEC] = {"exec", 'e', "CMD", "run CMD in place of printing"},
+		    [OPT_INITIAL] = {"initial", 'i', NULL, "tell the present values of keys first"},
+		    [OPT_COUNT] = {"count", 'n', "N", "end after N changes"},
+		    [OPT_EXACT] = {"exact", 'x', NULL, "words are keys, even with a *"}},
+	.min = 1,
+	.max = -1,
+	.words = WORDS_KEYS,
+	.exec = run,
+};

@@ -1,0 +1,212 @@
+#include "show.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <wchar.h>
+#include <wctype.h>
+
+enum { SAFE_MAX = 80, SAFE_BUFFERS = 5, ESCAPE_MAX = 12 };
+
+static const char *const paints[] = {
+	[SHOW_PLAIN] = "\033[0m", [SHOW_DIM] = "\033[2m",  [SHOW_KEY] = "\033[36m",
+	[SHOW_GOOD] = "\033[32m", [SHOW_BAD] = "\033[31m",
+};
+_Static_assert(sizeof(paints) / sizeof(paints[0]) == SHOW_COLOUR_N, "a paint for each colour");
+
+/* ---- characters ---- */
+
+/* The character at p: its bytes, its columns, and its escape if it is not to be shown as it is. */
+struct glyph {
+	size_t bytes;
+	size_t columns;
+	char escape[ESCAPE_MAX];
+};
+
+static void escape_byte(struct glyph *g, unsigned char c)
+{
+	static const char letters[] = "abtnvfr"; /* 7 to 13 */
+
+	if (c >= 7 && c <= 13)
+		snprintf(g->escape, sizeof(g->escape), "\\%c", letters[c - 7]);
+	else if (c == 0)
+		snprintf(g->escape, sizeof(g->escape), "\\0");
+	else
+		snprintf(g->escape, sizeof(g->escape), "\\x%02x", c);
+	g->columns = strlen(g->escape);
+}
+
+static struct glyph glyph_at(const char *p, size_t n)
+{
+	struct glyph g = {.bytes = 1, .columns = 1};
+	unsigned char c = (unsigned char)*p;
+	mbstate_t state = {0};
+	wchar_t wide;
+
+	if (c >= 0x20 && c < 0x7f)
+		return g;
+	size_t length = c < 0x80 ? 1 : mbrtowc(&wide, p, n, &state);
+	if (c < 0x80 || length > n || length == 0) {
+		escape_byte(&g, c);
+		return g;
+	}
+	int columns = wcwidth(wide);
+	g.bytes = length;
+	if (columns < 0 || !iswprint((wint_t)wide)) {
+		snprintf(g.escape, sizeof(g.escape), "\\u%04x", (unsigned)wide);
+		g.columns = strlen(g.escape);
+	} else {
+		g.columns = (size_t)columns;
+	}
+	return g;
+}
+
+static void put_visible(struct hpkv_bytes bytes)
+{
+	for (size_t i = 0; i < bytes.n;) {
+		struct glyph g = glyph_at(bytes.p + i, bytes.n - i);
+		if (*g.escape)
+			fputs(g.escape, stdout);
+		else
+			fwrite(bytes.p + i, 1, g.bytes, stdout);
+		i += g.bytes;
+	}
+}
+
+size_t show_width(struct hpkv_bytes bytes)
+{
+	size_t columns = 0;
+
+	for (size_t i = 0; i < bytes.n;) {
+		struct glyph g = glyph_at(bytes.p + i, bytes.n - i);
+		columns += g.columns;
+		i += g.bytes;
+	}
+	return columns;
+}
+
+/* Only what would end a record or a field of it. */
+static void put_field(struct hpkv_bytes bytes)
+{
+	for (size_t i = 0; i < bytes.n; i++) {
+		char c = bytes.p[i];
+		if (c == '\n')
+			fputs("\\n", stdout);
+		else if (c == '\r')
+			fputs("\\r", stdout);
+		else if (c == '\t')
+			fputs("\\t", stdout);
+		else
+			putchar(c);
+	}
+}
+
+static void put_bytes(struct hpkv_bytes bytes)
+{
+	fwrite(bytes.p, 1, bytes.n, stdout);
+}
+
+const char *show_safe(struct hpkv_bytes bytes)
+{
+	static char buffers[SAFE_BUFFERS][SAFE_MAX + ESCAPE_MAX + 4];
+	static unsigned next;
+	char *out = buffers[next++ % SAFE_BUFFERS];
+	size_t n = 0, i = 0;
+
+	while (i < bytes.n && n < SAFE_MAX) {
+		struct glyph g = glyph_at(bytes.p + i, bytes.n - i);
+		size_t length = *g.escape ? strlen(g.escape) : g.bytes;
+		memcpy(out + n, *g.escape ? g.escape : bytes.p + i, length);
+		n += length;
+		i += g.bytes;
+	}
+	memcpy(out + n, i < bytes.n ? "..." : "", i < bytes.n ? 4 : 1);
+	return out;
+}
+
+/* ---- output ---- */
+
+void show_paint(const struct cli *c, enum show_colour colour)
+{
+	if (c->colour)
+		fputs(paints[colour], stdout);
+}
+
+void show_part(const struct cli *c, struct hpkv_bytes bytes, enum show_colour colour)
+{
+	if (!c->terminal) {
+		put_field(bytes);
+		return;
+	}
+	if (colour)
+		show_paint(c, colour);
+	put_visible(bytes);
+	if (colour)
+		show_paint(c, SHOW_PLAIN);
+}
+
+void show_pad(size_t n)
+{
+	while (n-- > 0)
+		putchar(' ');
+}
+
+void show_value(const struct cli *c, struct hpkv_bytes value)
+{
+	if (c->raw || c->nul || !c->terminal)
+		put_bytes(value);
+	else
+		put_visible(value);
+	if (c->nul)
+		putchar('\0');
+	else if (!c->raw)
+		putchar('\n');
+}
+
+static void show_exact_record(const struct cli *c, struct hpkv_bytes key, struct hpkv_bytes value)
+{
+	put_bytes(key);
+	if (value.p) {
+		putchar(c->nul ? '\0' : '\t');
+		put_bytes(value);
+	}
+	putchar(c->nul ? '\0' : '\n');
+}
+
+void show_record(const struct cli *c, struct hpkv_bytes key, struct hpkv_bytes value, size_t width)
+{
+	if (c->raw || c->nul) {
+		show_exact_record(c, key, value);
+		return;
+	}
+	show_part(c, key, SHOW_KEY);
+	if (value.p) {
+		size_t used = c->terminal ? show_width(key) : 0;
+		if (c->terminal)
+			show_pad((used < width ? width - used : 0) + 2);
+		else
+			putchar('\t');
+		show_part(c, value, SHOW_PLAIN);
+	}
+	putchar('\n');
+}
+
+void show_line(struct hpkv_bytes line)
+{
+	put_bytes(line);
+	putchar('\n');
+}
+
+int show_flush(void)
+{
+	static bool said;
+
+	errno = 0;
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return CLI_DONE;
+	if (!said && errno != EPIPE)
+		cli_say("can't write the output: %s", errno ? strerror(errno) : "it failed before");
+	said = true;
+	return CLI_USAGE;
+}

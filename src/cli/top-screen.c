@@ -1,0 +1,92 @@
+/* The screen of hpkv top: ncurses where it is there at build time, else none. */
+#include "top.h"
+
+#ifdef HAVE_NCURSES
+#include <signal.h>
+
+#include <curses.h>
+
+static volatile sig_atomic_t signalled;
+
+/* ncurses' own handler would end the program with a status of its own. */
+static void on_signal(int number)
+{
+	signalled = number;
+}
+
+static bool screen_open(void)
+{
+	struct sigaction action = {.sa_handler = on_signal};
+
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
+	if (!newterm(NULL, stdout, stdin))
+		return false;
+	cbreak();
+	noecho();
+	keypad(stdscr, TRUE);
+	curs_set(0);
+	return true;
+}
+
+static void screen_colours(bool on)
+{
+	static const short colours[] = {
+		[SHOW_KEY] = COLOR_CYAN, [SHOW_GOOD] = COLOR_GREEN, [SHOW_BAD] = COLOR_RED};
+	static bool begun;
+
+	if (begun || !on || !has_colors())
+		return;
+	begun = true;
+	start_color();
+	use_default_colors();
+	for (short i = SHOW_KEY; i <= SHOW_BAD; i++)
+		init_pair(i, colours[i], -1);
+}
+
+static void screen_show(const struct top_page *page)
+{
+	screen_colours(page->colour);
+	erase();
+	for (unsigned i = 0; i < page->n && (int)i < LINES; i++) {
+		const struct top_line *line = &page->lines[i];
+		attr_t look = line->reverse ? A_REVERSE : A_NORMAL;
+		if (line->colour == SHOW_DIM)
+			look |= A_DIM;
+		else if (line->colour != SHOW_PLAIN && page->colour)
+			look |= (attr_t)COLOR_PAIR(line->colour);
+		attrset((int)look);
+		mvaddnstr((int)i, 0, line->text, COLS);
+		if (line->reverse)
+			hline(' ' | A_REVERSE, COLS);
+	}
+	attrset(A_NORMAL);
+	refresh();
+}
+
+static bool screen_wait(int ms)
+{
+	timeout(ms);
+	int key = getch();
+
+	return !signalled && key != 'q' && key != 'Q' && key != 3;
+}
+
+static void screen_close(void)
+{
+	endwin();
+	if (!signalled)
+		return;
+	signal(signalled, SIG_DFL); /* ends as if there had been no screen to put right first */
+	raise(signalled);
+}
+
+static const struct top_screen screen = {screen_open, screen_show, screen_wait, screen_close};
+const struct top_screen *const top_screen = &screen;
+
+#else
+
+const struct top_screen *const top_screen = NULL;
+
+#endif
