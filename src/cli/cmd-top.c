@@ -19,14 +19,12 @@ struct run {
 };
 
 /* A daemon that has gone may come back; the first time it must be there. */
-static int next_page(struct run *r)
+static void next_page(struct run *r)
 {
-	int status = top_ask(r->c, &r->sample, &r->page);
-
+	top_ask(r->c, &r->sample, &r->page);
 	r->page.colour = r->c->colour;
 	if (r->left > 0)
 		r->left--;
-	return status;
 }
 
 static void print_page(const struct cli *c, const struct top_page *page)
@@ -87,11 +85,10 @@ static int run(struct cli *c, int argc, char **argv)
 	if (c->opt[OPT_COUNT] && !cli_count(c->opt[OPT_COUNT], 1, 1000000000, &r.left))
 		return cli_usage(c, "--count '%s' is not a number of pages",
 				 show_safe(hpkv_str(c->opt[OPT_COUNT])));
-	int status = next_page(&r);
-	if (status) {
-		cli_say("top: %s", r.page.lines[0].text);
-		return status;
-	}
+	const struct hpkv_answer *answer;
+	if (hpkv_call(c->hpkv, &(struct hpkv_request){.op = HPKV_PING}, &answer))
+		return cli_fail(c, "top", (struct hpkv_bytes){0}, answer);
+	next_page(&r);
 	bool screen = top_screen && c->terminal && isatty(STDIN_FILENO) && !c->json;
 	return screen ? run_screen(&r) : run_plain(&r);
 }

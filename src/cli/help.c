@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ARGS_COLUMN = 30, OPTIONS_COLUMN = 20, ROW_MAX = 120 };
+enum { ARGS_COLUMN = 26, OPTIONS_COLUMN = 20, ROW_MAX = 120 };
 
 static void print_row(const char *left, const char *right, int column)
 {
@@ -21,9 +21,9 @@ static void print_commands(void)
 		print_row(left, c->summary, ARGS_COLUMN);
 	}
 	printf("\n"
-	       "  -s, --socket PATH  else $HPKVD_SOCKET, $XDG_RUNTIME_DIR/hpkvd.sock, or /run/...\n"
+	       "  -s, --socket PATH  else $HPKVD_SOCKET, $XDG_RUNTIME_DIR/hpkvd.sock, or /run's\n"
 	       "  -t, --timeout TIME like 5s, 100ms, 2m    -j, --json  the daemon's answers\n"
-	       "  -r, --raw          values byte for byte  -0, --null  each with a NUL behind it\n"
+	       "  -r, --raw          values byte for byte  -0, --null  a NUL behind each\n"
 	       "exit status: 0 done, 1 not found, 2 usage, 3 refused, 4 no daemon,\n"
 	       "             5 service away or too slow, 6 a write's outcome is unknown\n");
 }

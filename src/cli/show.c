@@ -37,6 +37,13 @@ static void escape_byte(struct glyph *g, unsigned char c)
 	g->columns = strlen(g->escape);
 }
 
+/* Makes what follows run from right to left, so that a value shows another one. */
+static bool turns_text(wchar_t c)
+{
+	return c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) ||
+	       (c >= 0x2066 && c <= 0x2069);
+}
+
 static struct glyph glyph_at(const char *p, size_t n)
 {
 	struct glyph g = {.bytes = 1, .columns = 1};
@@ -53,7 +60,7 @@ static struct glyph glyph_at(const char *p, size_t n)
 	}
 	int columns = wcwidth(wide);
 	g.bytes = length;
-	if (columns < 0 || !iswprint((wint_t)wide)) {
+	if (columns < 0 || !iswprint((wint_t)wide) || turns_text(wide)) {
 		snprintf(g.escape, sizeof(g.escape), "\\u%04x", (unsigned)wide);
 		g.columns = strlen(g.escape);
 	} else {

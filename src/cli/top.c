@@ -193,31 +193,35 @@ static void add_clients(struct top_page *page, const struct top_sample *before,
 	}
 }
 
-static int fail(struct top_page *page, const struct hpkv_answer *answer)
+/* false: it failed, which is all that the page says. */
+static bool ask(struct cli *c, const struct hpkv_request *q, const struct hpkv_answer **answer,
+		struct top_page *page)
 {
-	page->n = 0;
-	add(page, SHOW_BAD, "%s", answer->error);
-	return cli_exit_of(answer->result);
+	if (hpkv_call(c->hpkv, q, answer) == HPKV_OK)
+		return true;
+	add(page, SHOW_BAD, "%s", (*answer)->error);
+	return false;
 }
 
-int top_ask(struct cli *c, struct top_sample *sample, struct top_page *page)
+void top_ask(struct cli *c, struct top_sample *sample, struct top_page *page)
 {
-	struct hpkv_request status_q = {.op = HPKV_JSON,
-					.value = hpkv_str("{\"op\":\"status\",\"top\":true}")};
+	static const char status_json[] = "{\"op\":\"status\",\"top\":true}";
+	struct hpkv_request ping_q = {.op = HPKV_PING}, stats_q = {.op = HPKV_STATS};
+	struct hpkv_request status_q = {.op = HPKV_JSON, .value = hpkv_str(status_json)};
 	struct top_sample before = *sample, now = {0};
 	const struct hpkv_answer *answer;
 	double start = clock_ms();
 
 	page->n = 0;
-	if (hpkv_call(c->hpkv, &(struct hpkv_request){.op = HPKV_PING}, &answer))
-		return fail(page, answer);
+	if (!ask(c, &ping_q, &answer, page))
+		return;
 	now.at_ms = clock_ms();
 	now.ping_ms = now.at_ms - start;
-	if (hpkv_call(c->hpkv, &(struct hpkv_request){.op = HPKV_STATS}, &answer))
-		return fail(page, answer);
+	if (!ask(c, &stats_q, &answer, page))
+		return;
 	read_stats((struct span){answer->line.p, answer->line.n}, &now);
-	if (hpkv_call(c->hpkv, &status_q, &answer))
-		return fail(page, answer);
+	if (!ask(c, &status_q, &answer, page))
+		return;
 	struct span status = {answer->line.p, answer->line.n};
 	if (c->json)
 		show_line(answer->line);
@@ -229,5 +233,4 @@ int top_ask(struct cli *c, struct top_sample *sample, struct top_page *page)
 	add_rates(page, &before, &now);
 	add_clients(page, &before, &now);
 	*sample = now;
-	return CLI_DONE;
 }

@@ -33,8 +33,8 @@ struct top_sample {
 };
 
 /* Asks the daemon and writes the page; *sample is what was known before, and becomes what is known
- * now. 0, or an enum cli_exit with only an error on the page. */
-int top_ask(struct cli *c, struct top_sample *sample, struct top_page *page);
+ * now. A failure is a page, too. */
+void top_ask(struct cli *c, struct top_sample *sample, struct top_page *page);
 
 /* A screen that shows pages and takes keys. NULL: this build, or this terminal, has none. */
 struct top_screen {

@@ -7,26 +7,26 @@
 The rest is the daemon tests' harness. Environment: as there, and HPKV, the command.
 """
 
+import fcntl
 import json
 import os
 import pty
 import re
 import select
 import shutil
-import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import termios
 import threading
-import time
 import urllib.parse
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "daemon"))
 
-from harness import DEADLINE, ROOT, SANITIZER, eventually # noqa: E402 (the path comes first)
+from harness import DEADLINE, ROOT, SANITIZER # noqa: E402 (the path comes first)
 
 BUILD = os.environ.get("BUILDDIR") or ROOT
 HPKV = os.environ.get("HPKV") or os.path.join(BUILD, "hpkv")
@@ -211,3 +211,120 @@ class FakeDaemon:
     def __exit__(self, *ignored):
         self.stop()
         shutil.rmtree(self.folder)
+
+
+# ---- the command ----
+
+
+def socket_of(daemon):
+    """A path, a Daemon or a FakeDaemon."""
+    return daemon if isinstance(daemon, str) else getattr(daemon, "socket", None) or daemon.path
+
+
+class Run:
+    """hpkv under way.
+
+    tty          stdin, stdout and stderr are one terminal; output is what it shows
+    stderr_tty   stderr is a terminal; terminal is what it shows
+    """
+
+    def __init__(self, daemon, *words, tty=False, stderr_tty=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=()):
+        self.output, self.errors, self.terminal = b"", b"", b""
+        self.grown = threading.Condition()
+        self.master = None
+        self.argv = [HPKV, *words]
+        self.env = environment(HPKVD_SOCKET=socket_of(daemon), TZ="UTC", TERM="dumb") | dict(env)
+        if tty or stderr_tty:
+            self.master, slave = self._open_terminal()
+        if tty:
+            self.process = subprocess.Popen(self.argv, stdin=slave, stdout=slave, stderr=slave, env=self.env,
+                                            preexec_fn=self._take_terminal)
+            self.pumps = [self._pump(self.master, "output")]
+        else:
+            self.process = subprocess.Popen(self.argv, stdin=stdin, stdout=stdout,
+                                            stderr=slave if stderr_tty else subprocess.PIPE, env=self.env)
+            self.pumps = [self._pump(self.process.stdout.fileno(), "output")] if stdout == subprocess.PIPE else []
+            self.pumps += [self._pump(self.master, "terminal") if stderr_tty else
+                           self._pump(self.process.stderr.fileno(), "errors")]
+        if self.master is not None:
+            os.close(slave)
+
+    @staticmethod
+    def _open_terminal():
+        master, slave = pty.openpty()
+        settings = termios.tcgetattr(slave)
+        settings[3] &= ~termios.ECHO
+        termios.tcsetattr(slave, termios.TCSANOW, settings)
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 48, 120, 0, 0))
+        return master, slave
+
+    @staticmethod
+    def _take_terminal():
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    def _pump(self, fd, name):
+        def pump():
+            while True:
+                try:
+                    chunk = os.read(fd, 65536)
+                except OSError: # a terminal whose last program has gone, or closed by the test
+                    chunk = b""
+                with self.grown:
+                    setattr(self, name, getattr(self, name) + chunk)
+                    self.grown.notify_all()
+                if not chunk:
+                    return
+
+        thread = threading.Thread(target=pump, daemon=True)
+        thread.start()
+        return thread
+
+    def _wait_for(self, name, pattern):
+        with self.grown:
+            found = self.grown.wait_for(lambda: re.search(pattern, getattr(self, name)), DEADLINE)
+        assert found, f"{pattern} has not come: {self.output[-400:]!r} {self.errors[-400:]!r}"
+
+    def wait_output(self, pattern):
+        self._wait_for("output", pattern)
+
+    def wait_errors(self, pattern):
+        self._wait_for("errors", pattern)
+
+    def type(self, data):
+        os.write(self.master, data)
+
+    def wait(self):
+        """Its exit status, once all its output is here."""
+        status = self.process.wait(DEADLINE)
+        for pump in self.pumps:
+            pump.join(DEADLINE)
+        for text in (self.output, self.errors, self.terminal):
+            assert not SANITIZER.search(text), text.decode("utf-8", "replace")
+        return status
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(DEADLINE)
+        for pump in self.pumps:
+            pump.join(DEADLINE)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream:
+                stream.close()
+        if self.master is not None:
+            os.close(self.master)
+
+
+def hpkv(daemon, *words, stdin=b"", **options):
+    """Runs it to its end: exit status, output, errors."""
+    with tempfile.TemporaryFile() as file:
+        file.write(stdin)
+        file.seek(0)
+        if not options.get("tty"):
+            options["stdin"] = file
+        with Run(daemon, *words, **options) as run:
+            return run.wait(), run.output, run.errors

@@ -1,9 +1,10 @@
 """What status and stats say, in the shape that programs rely on."""
 
+import os
 import re
 import time
 
-from harness import WITHHELD, Case, Daemon, FakeService, free_port, get, put, scene
+from harness import WITHHELD, Case, Daemon, FakeService, eventually, free_port, get, put, scene
 
 NONE = type(None)
 
@@ -81,6 +82,38 @@ class Status(Case):
             client.answers(5)
         upstream = daemon.wait_status(lambda s: s["clients"] == 2, "it has left")["upstream"]
         self.assertEqual((0, 0), (upstream["inFlight"], upstream["queued"]))
+
+
+class Top(Case):
+    @scene(service=WITHHELD)
+    def test_the_busiest_clients_for_whoever_asks(self, service, daemon, client):
+        self.assertNotIn("top", client.ask({"op": "status"}))
+        self.assertNotIn("top", client.ask({"op": "status", "top": False}))
+        self.assert_error(client.ask({"op": "status", "top": 1}), 400, "bad_request", "no")
+        with daemon.client() as busy:
+            busy.send(*({"op": "ping"} for _ in range(50)), "nonsense", get("k"), get("k"))
+            busy.answers(51)
+            service.next_requests(2)
+            top = client.ask({"op": "status", "top": True, "messageId": 1})["top"]
+            self.assertEqual({"pid": os.getpid(), "uid": os.getuid(), "requests": 53, "unanswered": 2, "subscriptions": 0,
+                              "outputBytes": 0}, {name: top[0][name] for name in top[0] if name != "id"})
+            self.assertEqual(4, top[1]["requests"])
+            self.assertNotEqual(top[0]["id"], top[1]["id"])
+
+    @scene()
+    def test_ten_at_most_and_the_busy_ones_of_late_first(self, service, daemon, client):
+        others = [daemon.client() for _ in range(15)]
+        for n, other in enumerate(others):
+            other.send(*({"op": "ping"} for _ in range(100 - n)))
+            other.answers(100 - n)
+        top = lambda: [c["requests"] for c in client.ask({"op": "status", "top": True})["top"]]
+        self.assertEqual([100 - n for n in range(10)], top())
+        others[14].send(*({"op": "ping"} for _ in range(5)))
+        others[14].answers(5)
+        self.assertEqual(91, eventually(lambda: (t := top())[0] == 91 and t, "the last one comes first")[0])
+        for other in others:
+            other.close()
+        eventually(lambda: len(top()) == 1, "they have left")
 
 
 class Stats(Case):

@@ -582,10 +582,18 @@ static void test_escape(void **state)
 		char *out = malloc(6 * copy.n + 1);
 		assert_non_null(out);
 		assert_span(((struct span){out, json_escape(copy, out)}), cases[i].escaped);
+		/* What had to be replaced is what it says it can't carry. */
+		const char *replaced = strstr(cases[i].escaped, "\xef\xbf\xbd");
+		size_t good = json_escapable(copy);
+		assert_int_equal(good == copy.n, replaced == NULL);
+		if (replaced)
+			assert_int_equal(json_escape((struct span){copy.p, good}, out),
+					 replaced - cases[i].escaped);
 		free(out);
 		free_copy(copy);
 	}
 	assert_int_equal(json_escape((struct span){0}, NULL), 0);
+	assert_int_equal(json_escapable((struct span){0}), 0);
 }
 
 /* Decodes a string, escapes what came out, and decodes that: both mean the same. */

@@ -1,0 +1,712 @@
+"""hpkv: each command, its output in a pipe and on a terminal, and how it ends."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+from cli import HPKV, ROOT, FakeDaemon, Run, environment, hpkv
+from harness import DEADLINE, WITHHELD, Case, Daemon, FakeService, Sandbox, eventually, scene
+
+COMMANDS = """get set patch del range ls incr watch wait token status stats ping ready top raw completion""".split()
+
+
+class Tour(Case):
+    """One daemon for all cases; each uses keys of its own."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.sandbox = Sandbox()
+        cls.sandbox.start()
+        cls.daemon = Daemon(cls.sandbox)
+        cls.daemon.__enter__()
+        cls.daemon.wait_state("connected")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.daemon.__exit__(None, None, None)
+        cls.sandbox.process.close()
+
+    def run_ok(self, *words, **options):
+        status, out, err = hpkv(self.daemon, *words, **options)
+        self.assertEqual((0, b""), (status, err), words)
+        return out
+
+    def run_error(self, expected, *words, **options):
+        """What it says: one line."""
+        status, out, err = hpkv(self.daemon, *words, **options)
+        self.assertEqual(expected, status, (words, err))
+        self.assertRegex(err, rb"\Ahpkv: [^\n]+\n\Z")
+        return err.decode()
+
+    @contextlib.contextmanager
+    def start(self, *words, beside=0, **options):
+        """Under way, beside so many others' subscriptions."""
+        self.daemon.wait_status(lambda s: s["subscriptions"]["total"] == beside, "earlier subscriptions have ended")
+        with Run(self.daemon, *words, **options) as run:
+            yield run
+
+    def put(self, key, value):
+        with self.daemon.client() as client:
+            self.assertEqual(200, client.ask({"op": "set", "key": key, "value": value})["code"])
+
+    def drop(self, key):
+        with self.daemon.client() as client:
+            client.ask({"op": "delete", "key": key})
+
+    def value(self, key):
+        with self.daemon.client() as client:
+            return client.ask({"op": "get", "key": key}).get("value")
+
+    def wait_live(self, n):
+        """Until n subscriptions are live."""
+        self.daemon.wait_status(lambda s: (s["subscriptions"]["total"], s["subscriptions"]["waiting"]) == (n, 0) and
+                                s["subscriptions"]["live"], "subscriptions")
+
+
+class Values(Tour):
+    def test_set_and_get(self):
+        self.assertEqual(b"", self.run_ok("set", "a", "1"))
+        self.assertEqual(b"1\n", self.run_ok("get", "a"))
+        self.run_ok("set", "b", "two words")
+        self.assertEqual(b"two words\n1\n", self.run_ok("get", "b", "a"))
+
+    def test_a_missing_key_among_others(self):
+        self.put("there", "x")
+        status, out, err = hpkv(self.daemon, "get", "there", "not-there", "there")
+        self.assertEqual((1, b"x\nx\n", b"hpkv: get not-there: no such key\n"), (status, out, err))
+
+    def test_many_keys_come_in_their_order(self):
+        keys = [f"many:{i}" for i in range(500)]
+        with self.daemon.client() as client:
+            client.send(*({"op": "set", "key": key, "value": "v" + key} for key in keys))
+            client.answers(500)
+        self.assertEqual("".join(f"v{key}\n" for key in keys).encode(), self.run_ok("get", *keys))
+
+    def test_set_from_stdin(self):
+        for words in (("set", "in", "-"), ("set", "in")):
+            for value in (b"x", b"line\n", b"a\0b\r\n\n", "é\U0001f600".encode()):
+                self.run_ok(*words, stdin=value)
+                self.assertEqual(value.decode(), self.value("in"))
+                self.assertEqual(value, self.run_ok("get", "--raw", "in"))
+        self.run_ok("set", "in", "--chomp", stdin=b"line\n\n")
+        self.assertEqual("line\n", self.value("in"))
+
+    def test_values_that_begin_with_a_dash(self):
+        self.run_ok("set", "n", "-5")
+        self.assertEqual("-5", self.value("n"))
+        self.run_ok("set", "--", "-key", "--value")
+        self.assertEqual("--value", self.value("-key"))
+        self.assertIn("goes behind --", self.run_error(2, "set", "k", "--value"))
+
+    def test_bytes_that_are_not_utf8_are_refused(self):
+        self.assertIn("not UTF-8 (byte 2 of 2)", self.run_error(2, "set", "k", b"x\xff"))
+        self.assertIn("not UTF-8", self.run_error(2, "set", "k", stdin=b"\x89PNG\r\n"))
+        self.assertIn("not UTF-8", self.run_error(2, "get", b"\xfe"))
+
+    def test_a_value_too_long(self):
+        self.assertRegex(self.run_error(3, "set", "k", stdin=b"x" * 70000), r"set k: .*max_line")
+        self.assertRegex(self.run_error(3, "set", "k", stdin=b"x" * 5000), "set k: ")
+
+    def test_raw_and_nul(self):
+        self.put("r", "a\tb\n")
+        self.assertEqual(b"a\tb\n\n", self.run_ok("get", "r"))
+        self.assertEqual(b"a\tb\n", self.run_ok("get", "r", "-r"))
+        self.assertEqual(b"a\tb\n\0", self.run_ok("get", "r", "-0"))
+
+    def test_on_a_terminal_nothing_steers_it(self):
+        self.put("evil", "a\x1b[31m\x07\r\nb\x9b\u202eé")
+        out = self.run_ok("get", "evil", tty=True)
+        self.assertEqual("a\\x1b[31m\\a\\r\\nb\\u009b\\u202eé\r\n".encode(), out)
+
+    def test_json(self):
+        self.put("j", "v")
+        self.assertEqual({"code": 200, "key": "j", "value": "v"}, json.loads(self.run_ok("get", "j", "--json")))
+        status, out, err = hpkv(self.daemon, "--json", "get", "no-j")
+        self.assertEqual((1, 404), (status, json.loads(out)["code"]))
+        self.assertEqual(200, json.loads(self.run_ok("set", "j", "w", "-j"))["code"])
+
+    def test_patch(self):
+        self.put("p", '{"a":1}')
+        self.run_ok("patch", "p", '{"b":2}')
+        self.assertEqual({"a": 1, "b": 2}, json.loads(self.value("p")))
+        self.put("p2", "y")
+        self.run_ok("patch", "p2", "-", stdin=b"z")
+        self.assertEqual("yz", self.value("p2"))
+
+    def test_del(self):
+        self.put("d1", "x")
+        self.put("d2", "x")
+        self.assertEqual("hpkv: del d0: no such key\n", self.run_error(1, "del", "d1", "d0", "d2"))
+        self.assertEqual((None, None), (self.value("d1"), self.value("d2")))
+        self.put("d1", "x")
+        self.assertEqual(b"", self.run_ok("del", "d1"))
+
+    def test_incr(self):
+        self.assertEqual(b"1\n", self.run_ok("incr", "i"))
+        self.assertEqual(b"42\n", self.run_ok("incr", "i", "41"))
+        self.assertEqual(b"40\n", self.run_ok("incr", "i", "-2"))
+        self.assertEqual(b"40", self.run_ok("incr", "i", "0", "--raw"))
+        self.assertIn("not a number", self.run_error(2, "incr", "i", "much"))
+
+    def test_errors_are_one_line_whatever_a_key_holds(self):
+        self.assertEqual("hpkv: get a\\nb\\x1b[1m: no such key\n", self.run_error(1, "get", "a\nb\x1b[1m"))
+        self.assertRegex(self.run_error(1, "get", "x" * 400), r"get x{80}\.\.\.: no such key")
+
+
+class Ranges(Tour):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        with cls.daemon.client() as client:
+            for n in range(0, 2500, 500):
+                client.send(*({"op": "set", "key": f"p:{i:05}", "value": f"v{i}"} for i in range(n, n + 500)))
+                assert all(a["code"] == 200 for a in client.answers(500))
+            for key, value in (("r:a", "1"), ("r:bcd", "two\tt\n2"), ("r:é", '{"a":"\\n"}'), ("s", "x"), ("r\U0010fffd", "y")):
+                assert client.ask({"op": "set", "key": key, "value": value})["code"] == 200
+
+    def test_range(self):
+        self.assertEqual("r:a\t1\nr:bcd\ttwo\\tt\\n2\nr:é\t{\"a\":\"\\n\"}\n".encode(), self.run_ok("range", "r:", "r:\U0010ffff"))
+        self.assertEqual(b"r:a\t1\nr:bcd\ttwo\tt\n2\n", self.run_ok("range", "r:", "r:z", "--raw"))
+        self.assertEqual(b"r:a\x001\0r:bcd\0two\tt\n2\0", self.run_ok("range", "r:", "r:z", "-0"))
+        self.assertEqual(b"r:a\t1\n", self.run_ok("range", "r:", "r:z", "--limit", "1"))
+        self.assertEqual(b"", self.run_ok("range", "q", "q"))
+
+    def test_range_on_a_terminal_is_aligned(self):
+        out = self.run_ok("range", "r:", "r:\U0010ffff", tty=True).decode()
+        self.assertEqual(["r:a    1", "r:bcd  two\\tt\\n2", 'r:é    {"a":"\\n"}'], out.splitlines())
+
+    def test_ls(self):
+        self.assertEqual("r:a\nr:bcd\nr:é\n".encode(), self.run_ok("ls", "r:"))
+        self.assertEqual("r:a\nr:bcd\nr:é\nr\U0010fffd\n".encode(), self.run_ok("ls", "r"))
+        self.assertEqual(b"r:a\t1\n", self.run_ok("ls", "-l", "r:a"))
+        self.assertEqual(b"r:a\0r:bcd\0", self.run_ok("ls", "r:", "-0", "-n", "2"))
+        self.assertEqual(b"", self.run_ok("ls", "nothing"))
+
+    def test_ls_of_everything(self):
+        keys = self.run_ok("ls").decode().splitlines()
+        self.assertEqual(2505, len(keys))
+        self.assertEqual(sorted(keys, key=str.encode), keys)
+
+    def test_more_than_a_page(self):
+        wanted = [f"p:{i:05}" for i in range(2500)]
+        self.assertEqual(wanted, self.run_ok("ls", "p:").decode().splitlines())
+        records = self.run_ok("range", "p:", "p:~").decode().splitlines()
+        self.assertEqual([f"p:{i:05}\tv{i}" for i in range(2500)], records)
+        self.assertEqual(wanted[:1500], self.run_ok("ls", "p:", "--limit", "1500").decode().splitlines())
+        pages = [json.loads(line) for line in self.run_ok("ls", "p:", "--json").splitlines()]
+        self.assertEqual(wanted, [r["key"] for page in pages for r in page["records"]])
+
+    def test_a_reader_that_leaves_early(self):
+        env = environment(HPKVD_SOCKET=self.daemon.socket)
+        run = subprocess.run(["bash", "-c", f'set -o pipefail; "{HPKV}" range p: p:~ | head -n 3'], env=env,
+                             capture_output=True, timeout=DEADLINE, restore_signals=True)
+        self.assertEqual((b"p:00000\tv0\np:00001\tv1\np:00002\tv2\n", b""), (run.stdout, run.stderr))
+
+    def test_an_output_that_is_full(self):
+        if not os.path.exists("/dev/full"):
+            self.skipTest("there is no /dev/full")
+        with open("/dev/full", "wb") as full:
+            status, out, err = hpkv(self.daemon, "ls", "p:", stdout=full)
+        self.assertEqual((2, b"hpkv: can't write the output: No space left on device\n"), (status, err))
+
+    def test_wrong_limits(self):
+        for limit in ("0", "-1", "x", "1x", ""):
+            self.assertIn("is not a number of records", self.run_error(2, "ls", "--limit", limit))
+
+
+class Progress(Case):
+    def test_long_ranges_say_how_far_they_are(self):
+        """On stderr, if that is a terminal and stdout is not."""
+        record = lambda i: {"key": f"k{i:05}", "value": "v"}
+        with FakeDaemon() as daemon, Run(daemon, "ls", "k", stderr_tty=True) as run:
+            peer = daemon.accept()
+            for page in range(3):
+                request = peer.line()
+                if page == 2: # it has waited for more than half a second
+                    time.sleep(0.6)
+                peer.reply(request, records=[record(page * 1000 + i) for i in range(1000)], count=1000, truncated=True)
+            request = peer.line()
+            self.assertEqual("k02999\0", request["key"])
+            peer.reply(request, records=[], count=0, truncated=False)
+            self.assertEqual(0, run.wait())
+            self.assertIn(b"\rhpkv: 3000 records ...", run.terminal)
+            self.assertEqual(3000, len(run.output.splitlines()))
+
+
+def children(pid):
+    """The command lines of a process's children."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        pids = file.read().split()
+    lines = b""
+    for child in pids:
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/{child}/cmdline", "rb") as file:
+            lines += file.read()
+    return lines
+
+
+class Watching(Tour):
+    def test_changes_in_a_pipe(self):
+        with self.start("watch", "w:1", "g:*", "--count", "4") as run:
+            self.wait_live(2)
+            self.put("w:1", "a")
+            self.put("w:2", "no")
+            self.put("g:x", "tab\there")
+            self.drop("w:1")
+            self.put("g:y", "é")
+            self.assertEqual(0, run.wait())
+            lines = run.output.decode().splitlines()
+            when = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d"
+            self.assertTrue(all(re.match(when + "\t", line) for line in lines), lines)
+            self.assertEqual([["w:1", "a"], ["g:x", "tab\\there"], ["w:1"], ["g:y", "é"]],
+                             [line.split("\t")[1:] for line in lines])
+
+    def test_changes_on_a_terminal(self):
+        with self.start("watch", "t:*", "-n", "2", tty=True) as run:
+            self.wait_live(1)
+            self.put("t:1", "a\n\x1b[2J")
+            self.drop("t:1")
+            self.assertEqual(0, run.wait())
+            lines = run.output.decode().splitlines()
+            self.assertRegex(lines[0], r"^\d\d:\d\d:\d\d\.\d{3}  t:1  a\\n\\x1b\[2J$")
+            self.assertRegex(lines[1], r"^\d\d:\d\d:\d\d\.\d{3}  t:1  \(deleted\)$")
+
+    def test_colour_only_on_a_terminal_and_never_with_no_color(self):
+        for env, coloured in (({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False),
+                              ({"TERM": "xterm", "NO_COLOR": ""}, True)):
+            out = self.run_ok("status", tty=True, env=env)
+            self.assertEqual(coloured, b"\x1b[" in out, env)
+        self.assertNotIn(b"\x1b[", self.run_ok("status", env={"TERM": "xterm"}))
+
+    def test_initial_values(self):
+        self.put("iv", "now")
+        with self.start("watch", "--initial", "iv", "--raw", "-n", "2") as run:
+            self.wait_live(1)
+            run.wait_output(b"iv\tnow\n")
+            self.put("iv", "then")
+            self.assertEqual(0, run.wait())
+            self.assertEqual(b"iv\tnow\niv\tthen\n", run.output)
+
+    def test_json_and_nul(self):
+        with self.start("watch", "jn", "--json", "-n", "1") as json_run, \
+                self.start("watch", "jn", "-0", "-n", "2", beside=1) as nul_run:
+            self.wait_live(2)
+            self.put("jn", "a\nb")
+            self.drop("jn")
+            self.assertEqual((0, 0), (json_run.wait(), nul_run.wait()))
+            line = json.loads(json_run.output)
+            self.assertEqual(("notification", "jn", "a\nb"), (line["type"], line["key"], line["value"]))
+            self.assertEqual(b"jn\0a\nb\0jn\0\0", nul_run.output)
+
+    def test_a_key_with_a_star(self):
+        with self.start("watch", "--exact", "x*", "--raw", "-n", "1") as run:
+            self.wait_live(1)
+            self.put("xy", "no")
+            self.put("x*", "yes")
+            self.assertEqual((0, b"x*\tyes\n"), (run.wait(), run.output))
+
+    def test_exec(self):
+        command = 'printf "%s %s %s %s" "$HPKV_EVENT" "$HPKV_KEY" "${HPKV_VALUE-none}" "${#HPKV_TIMESTAMP}"; printf " ["; cat; echo "]"'
+        with self.start("watch", "e:*", "-n", "3", "--exec", command) as run:
+            self.wait_live(1)
+            self.put("e:1", "a 'b' $c\n")
+            self.drop("e:1")
+            self.put("e:2", "nul\0inside")
+            self.assertEqual(0, run.wait())
+            self.assertEqual(b"set e:1 a 'b' $c\n 13 [a 'b' $c\n]\ndelete e:1 none 13 []\nset e:2 none 13 [nul\0inside]\n",
+                             run.output)
+
+    def test_a_command_that_fails_is_said_and_not_the_end(self):
+        with self.start("watch", "f", "-n", "2", "--exec", "exit 3") as run:
+            self.wait_live(1)
+            self.put("f", "1")
+            self.put("f", "2")
+            self.assertEqual(0, run.wait())
+            self.assertEqual(b"hpkv: watch: the command for f ended with status 3\n" * 2, run.errors)
+
+    def test_ctrl_c_ends_it_by_the_signal(self):
+        with self.start("watch", "c") as run:
+            self.wait_live(1)
+            run.process.send_signal(signal.SIGINT)
+            self.assertEqual(-signal.SIGINT, run.wait())
+            self.assertEqual(b"", run.errors)
+        with self.start("watch", "c", "--exec", "sleep 1000", tty=True) as run:
+            self.wait_live(1)
+            self.put("c", "1")
+            eventually(lambda: b"sleep" in children(run.process.pid), "the command runs")
+            run.type(b"\x03")
+            self.assertEqual(-signal.SIGINT, run.wait())
+
+    def test_a_reader_that_leaves_ends_it(self):
+        """At once, not with the next change."""
+        reading, writing = os.pipe()
+        with self.start("watch", "l", stdout=writing) as run:
+            os.close(writing)
+            self.wait_live(1)
+            os.close(reading)
+            self.assertEqual(0, run.wait())
+
+    def test_wrong_words(self):
+        self.assertIn("a word is missing", self.run_error(2, "watch"))
+        self.assertIn("--count", self.run_error(2, "watch", "k", "-n", "0"))
+
+
+class Restart(Case):
+    def test_watch_survives_a_restart_and_says_so(self):
+        with Sandbox() as sandbox, Daemon(sandbox) as daemon:
+            daemon.wait_state("connected")
+            with Run(daemon, "watch", "r:*", "k", "--raw") as run:
+                daemon.wait_status(lambda s: s["subscriptions"]["live"], "live")
+                daemon.process.signal(signal.SIGTERM)
+                daemon.process.wait_exit()
+                run.wait_errors(rb"hpkv: watch: the connection to hpkvd is lost: [^\n]*; trying again\n")
+                daemon.process.close()
+                with sandbox_client(sandbox) as other:
+                    other("k", "meanwhile")
+                daemon.start()
+                run.wait_errors(rb"hpkv: watch: connected to hpkvd again; [^\n]*missed")
+                run.wait_output(rb"k\tmeanwhile\n")
+                with daemon.client() as client:
+                    client.ask({"op": "set", "key": "r:1", "value": "after"})
+                run.wait_output(rb"r:1\tafter\n")
+
+    def test_watch_says_when_the_service_comes_and_goes(self):
+        with FakeService() as service, Daemon(service) as daemon:
+            daemon.wait_state("connected")
+            with Run(daemon, "watch", "a*") as run:
+                daemon.wait_status(lambda s: s["subscriptions"]["live"], "live")
+                service.hang_up()
+                run.wait_errors(rb"hpkv: watch: hpkvd has lost its connection to the service")
+                run.wait_errors(rb"hpkv: watch: hpkvd is connected to the service again\n")
+                run.wait_errors(rb"hpkv: watch: changes of a\* from [\d:.]+ to [\d:.]+ may have been missed\n")
+
+
+class sandbox_client:
+    """Writes to the sandbox through a daemon of its own."""
+
+    def __init__(self, sandbox):
+        self.daemon = Daemon(sandbox)
+
+    def __enter__(self):
+        self.daemon.__enter__()
+        self.daemon.wait_state("connected")
+        return self.put
+
+    def put(self, key, value):
+        with self.daemon.client() as client:
+            assert client.ask({"op": "set", "key": key, "value": value})["code"] == 200
+
+    def __exit__(self, *trace):
+        self.daemon.__exit__(*trace)
+
+
+class Waiting(Tour):
+    def test_it_exists_already(self):
+        self.put("e1", "v")
+        self.assertEqual(b"v\n", self.run_ok("wait", "e1"))
+        self.assertEqual(b"v\n", self.run_ok("wait", "e1", "--exists"))
+        self.assertEqual(b"v\n", self.run_ok("wait", "e1", "--equals", "v"))
+
+    def test_until_it_exists(self):
+        with self.start("wait", "e2") as run:
+            self.wait_live(1)
+            self.put("e2", "here")
+            self.assertEqual((0, b"here\n"), (run.wait(), run.output))
+
+    def test_until_it_has_a_value(self):
+        with self.start("wait", "q", "--equals", "12") as run:
+            self.wait_live(1)
+            for value in ("1", "123", "12"):
+                self.put("q", value)
+            self.assertEqual((0, b"12\n"), (run.wait(), run.output))
+
+    def test_a_patch_is_not_taken_for_the_value(self):
+        """Whatever its notification says, the key is read."""
+        self.put("patched", "1")
+        with self.start("wait", "patched", "--equals", "12") as run:
+            self.wait_live(1)
+            with self.daemon.client() as client:
+                client.ask({"op": "patch", "key": "patched", "value": "2"})
+            self.assertEqual((0, b"12\n"), (run.wait(), run.output))
+
+    def test_until_it_changes(self):
+        self.put("c", "same")
+        with self.start("wait", "c", "--changes") as run:
+            self.wait_live(1)
+            self.put("c", "same")
+            self.assertEqual((0, b"same\n"), (run.wait(), run.output))
+        with self.start("wait", "c", "--changes") as run:
+            self.wait_live(1)
+            self.drop("c")
+            self.assertEqual((0, b""), (run.wait(), run.output))
+
+    def test_its_time_is_up(self):
+        self.assertEqual("hpkv: wait never: the time is up\n", self.run_error(1, "wait", "never", "--timeout", "300ms"))
+
+    def test_one_condition(self):
+        self.assertIn("one of them", self.run_error(2, "wait", "k", "--changes", "--exists"))
+
+    def test_it_survives_a_restart(self):
+        with Sandbox() as sandbox, Daemon(sandbox) as daemon:
+            daemon.wait_state("connected")
+            with Run(daemon, "wait", "k", "--changes") as run:
+                daemon.wait_status(lambda s: s["subscriptions"]["live"], "live")
+                daemon.process.signal(signal.SIGTERM)
+                daemon.process.wait_exit()
+                daemon.process.close()
+                with sandbox_client(sandbox) as put:
+                    put("k", "meanwhile")
+                daemon.start()
+                self.assertEqual((0, b"meanwhile\n"), (run.wait(), run.output))
+
+
+class Daemons(Tour):
+    def test_status(self):
+        self.daemon.wait_status(lambda s: s["subscriptions"]["total"] == 0, "earlier subscriptions have ended")
+        out = self.run_ok("status").decode()
+        for word in ("upstream       connected for", self.sandbox.url, "requests       0 on their way", "subscriptions  0",
+                     f"process {self.daemon.pid}", self.daemon.socket):
+            self.assertIn(word, out)
+        self.assertEqual("connected", json.loads(self.run_ok("status", "--json"))["upstream"]["state"])
+
+    def test_stats(self):
+        lines = dict(line.split("\t") for line in self.run_ok("stats").decode().splitlines())
+        self.assertGreater(int(lines["hpkvd_requests_total"]), 0)
+        self.assertIn("hpkvd_requests_total", json.loads(self.run_ok("stats", "-j"))["stats"])
+        self.assertRegex(self.run_ok("stats", tty=True), rb"(?m)^hpkvd_requests_total {2,}\d+\r$")
+
+    def test_ping(self):
+        self.assertRegex(self.run_ok("ping"), rb"^pong after \d+\.\d\d ms\n$")
+
+    def test_ready(self):
+        self.assertEqual(b"", self.run_ok("ready"))
+        self.assertEqual(b"", self.run_ok("ready", "--timeout", "1s"))
+
+    def test_top(self):
+        with self.daemon.client() as busy:
+            busy.send(*({"op": "ping"} for _ in range(50)))
+            busy.answers(50)
+            out = self.run_ok("top", "--count", "2", "--delay", "10ms").decode()
+        pages = out.split("\n\n")
+        self.assertEqual(3, len(pages))
+        for word in ("upstream      connected", "latency       daemon", "queues        0 on their way", "requests/s"):
+            self.assertIn(word, pages[1])
+        first = pages[0].partition("requests/s")[2].splitlines()[1].split()
+        self.assertEqual((str(os.getpid()), str(os.getuid()), "50"), (first[1], first[2], first[4]), first)
+
+    def test_top_on_a_terminal(self):
+        with self.start("top", "--delay", "10ms", tty=True, env={"TERM": "xterm"}) as run:
+            run.wait_output(rb"requests/s")
+            run.type(b"q" if b"\x1b[?1049h" in run.output else b"\x03")
+            self.assertIn(run.wait(), (0, -signal.SIGINT))
+        with self.start("top", tty=True, env={"TERM": "xterm"}) as run:
+            run.wait_output(rb"requests/s")
+            run.type(b"\x03")
+            self.assertEqual(-signal.SIGINT, run.wait())
+            if b"\x1b[?1049h" in run.output:
+                self.assertIn(b"\x1b[?1049l", run.output, "the terminal was left as it was")
+
+    def test_token(self):
+        self.assertRegex(self.run_error(3, "token", "room:*", "--access", "^room:"), "token: .*rule")
+
+    def test_raw(self):
+        lines = b'{"op":"ping","messageId":1}\nnonsense\n{"op":"ping"}'
+        answers = [json.loads(line) for line in self.run_ok("raw", stdin=lines).splitlines()]
+        self.assertEqual([200, 400, 200], [a["code"] for a in answers])
+        self.assertEqual(b"", self.run_ok("raw", stdin=b""))
+        many = b'{"op":"get","key":"k"}\n' * 20000
+        self.assertEqual(20000, len(self.run_ok("raw", stdin=many).splitlines()))
+
+    def test_raw_that_subscribes(self):
+        reading, writing = os.pipe()
+        with self.start("raw", stdin=subprocess.PIPE, stdout=writing) as run:
+            os.close(writing)
+            run.process.stdin.write(b'{"op":"subscribe","key":"raw"}\n')
+            run.process.stdin.flush()
+            with open(reading, "rb") as lines:
+                self.assertEqual(b'{"code":200}\n', lines.readline())
+                run.process.stdin.close()
+                self.put("raw", "v")
+                self.assertIn(b'"type":"notification","key":"raw"', lines.readline())
+            self.assertEqual(0, run.wait())
+
+
+class Endings(Case):
+    """The exit status is part of the interface."""
+
+    def assert_ends(self, expected, result, pattern):
+        status, out, err = result
+        self.assertEqual(expected, status, err)
+        self.assertRegex(err.decode(), r"\Ahpkv: [^\n]+\n\Z")
+        self.assertRegex(err.decode(), pattern)
+
+    def test_no_daemon(self):
+        for words in (("get", "a", "b"), ("set", "k", "v"), ("ls",), ("watch", "k"), ("wait", "k"), ("status",), ("ping",),
+                      ("ready",), ("top",), ("raw",), ("incr", "k"), ("del", "k"), ("stats",), ("token",)):
+            self.assert_ends(4, hpkv("/nonexistent/sock", *words), r"no connection to hpkvd at /nonexistent/sock: No such file "
+                             r"or directory; is hpkvd running\? \(--socket or HPKVD_SOCKET names another socket\)")
+        self.assert_ends(4, hpkv("/nonexistent/sock", "ready", "--timeout", "100ms"), "no connection to hpkvd")
+
+    def test_the_socket_option_wins(self):
+        with FakeDaemon() as daemon:
+            with Run("/nonexistent/sock", "--socket", daemon.path, "ping") as run:
+                peer = daemon.accept()
+                peer.reply(peer.line(), message="pong")
+                self.assertEqual(0, run.wait())
+
+    def test_the_service_is_away(self):
+        with Daemon("https://localhost:1") as daemon:
+            for words in (("get", "k"), ("set", "k", "v"), ("watch", "k"), ("wait", "k"), ("ls",)):
+                self.assert_ends(5, hpkv(daemon, *words, "--timeout", "100ms"), "nothing was changed, try again")
+            self.assert_ends(5, hpkv(daemon, "ready", "--timeout", "100ms"), "not connected to the service within the time")
+            self.assertEqual(0, hpkv(daemon, "status")[0])
+
+    def test_the_service_refuses_the_key(self):
+        with Sandbox() as sandbox, Daemon(sandbox, key="wr0ng-k3y-wr0ng-k3y") as daemon:
+            daemon.wait_state("unauthorized")
+            self.assert_ends(3, hpkv(daemon, "ready"), "refuses the daemon's API key")
+
+    def test_ready_waits_for_a_daemon_that_starts(self):
+        with Sandbox() as sandbox:
+            daemon = Daemon(sandbox)
+            try:
+                with Run(daemon.socket, "ready", "--timeout", f"{DEADLINE}s") as run:
+                    with daemon:
+                        self.assertEqual(0, run.wait())
+            finally:
+                shutil.rmtree(daemon.folder, ignore_errors=True)
+
+    @scene(service=WITHHELD)
+    def test_no_answer_in_time(self, service, daemon, client):
+        self.assert_ends(5, hpkv(daemon, "get", "k", "--timeout", "100ms"), "sent, but no answer came in time")
+        self.assert_ends(6, hpkv(daemon, "set", "k", "v", "--timeout", "100ms"), "look before you repeat it")
+
+    @scene(service=WITHHELD)
+    def test_the_outcome_is_unknown(self, service, daemon, client):
+        for words in (("set", "k", "v"), ("incr", "n"), ("del", "d"), ("patch", "p", "v")):
+            with Run(daemon, *words) as run:
+                service.next_request()
+                service.hang_up()
+                self.assertEqual(6, run.wait())
+                self.assertRegex(run.errors, rb"\Ahpkv: [^\n]+it may have been done or not: look before you repeat it\n\Z")
+            daemon.wait_state("connected")
+
+    def test_the_daemon_dies(self):
+        with FakeDaemon() as daemon, Run(daemon, "set", "k", "v") as run:
+            daemon.accept().line()
+            daemon.stop()
+            self.assertEqual(6, run.wait())
+            self.assertIn(b"the connection to hpkvd was lost", run.errors)
+
+    def test_usage(self):
+        for words, pattern in (((), "a command is missing"), (("frob",), "no command 'frob'"), (("get",), "usage: hpkv get KEY"),
+                               (("set", "a", "b", "c"), "too many words"), (("get", "--frob", "k"), "no option '--frob'"),
+                               (("-X", "get", "k"), "no option '-X'"), (("get", "k", "--timeout"), "needs an argument"),
+                               (("get", "k", "--timeout", "soon"), "'soon' is not a time"),
+                               (("get", "k", "--timeout", "0"), "'0' is not a time"), (("completion", "tcsh"), "none of bash")):
+            self.assert_ends(2, hpkv("/nonexistent/sock", *words), pattern)
+
+    def test_options_stand_before_or_behind_the_command(self):
+        with FakeDaemon() as daemon:
+            for words in (("-j", "-t", "5s", "ping"), ("ping", "--json", "--timeout=5s")):
+                with Run(daemon, *words) as run:
+                    peer = daemon.accept()
+                    request = peer.line()
+                    self.assertEqual(5000, request["timeoutMs"])
+                    peer.reply(request, message="pong")
+                    self.assertEqual((0, b'{"code": 200, "message": "pong"}\n'), (run.wait(), run.output))
+
+
+class Help(Case):
+    def test_each_help_fits_a_screen(self):
+        for words in ((), *((command,) for command in COMMANDS)):
+            status, out, err = hpkv("/nonexistent/sock", *words, "--help")
+            self.assertEqual((0, b""), (status, err))
+            lines = out.decode().splitlines()
+            self.assertLessEqual(len(lines), 24, words)
+            self.assertLessEqual(max(map(len, lines)), 80, words)
+            self.assertTrue(lines[0].startswith("usage: hpkv"))
+        self.assertEqual(hpkv("/x", "get", "--help"), hpkv("/x", "help", "get"))
+        self.assertEqual(hpkv("/x", "--help"), hpkv("/x", "help"))
+
+    def test_every_command_is_in_the_help_and_the_manual(self):
+        out = hpkv("/x", "--help")[1].decode()
+        self.assertEqual(COMMANDS, re.findall(r"^  ([a-z]+) ", out, re.M))
+        with open(os.path.join(ROOT, "man", "hpkv.1"), encoding="utf-8") as file:
+            manual = file.read()
+        for command in COMMANDS:
+            self.assertRegex(manual, rf"(?m)^\.It (Xo )?\.?\s*Ic {command}\b|^\.Ic {command}\b", command)
+            options = re.findall(r"--([a-z]+)", hpkv("/x", command, "--help")[1].decode())
+            for option in set(options) - {"help"}:
+                self.assertIn(f"-{option}", manual.replace("\\-", "-"), f"{command} --{option}")
+
+    def test_version(self):
+        self.assertRegex(hpkv("/x", "--version")[1], rb"^hpkv \d+\.\d+\.\d+\n$")
+
+
+class Completion(Case):
+    def script(self, shell):
+        status, out, err = hpkv("/x", "completion", shell)
+        self.assertEqual((0, b""), (status, err))
+        return out.decode()
+
+    def check(self, shell, *options):
+        if not shutil.which(shell):
+            self.skipTest(f"there is no {shell}")
+        with tempfile.NamedTemporaryFile("w", suffix="." + shell) as file:
+            file.write(self.script(shell))
+            file.flush()
+            run = subprocess.run([shell, *options, file.name], capture_output=True, text=True)
+            self.assertEqual((0, ""), (run.returncode, run.stderr))
+
+    def test_bash_accepts_it(self):
+        self.check("bash", "-n")
+
+    def test_zsh_accepts_it(self):
+        self.check("zsh", "-n")
+
+    def test_fish_accepts_it(self):
+        self.check("fish", "--no-execute")
+
+    def test_shellcheck_accepts_it(self):
+        if not shutil.which("shellcheck"):
+            self.skipTest("there is no shellcheck")
+        run = subprocess.run(["shellcheck", "-s", "bash", "-"], input=self.script("bash"), capture_output=True, text=True)
+        self.assertEqual((0, ""), (run.returncode, run.stdout))
+
+    def complete(self, line, path="/nonexistent/sock"):
+        """What bash would offer."""
+        if not shutil.which("bash"):
+            self.skipTest("there is no bash")
+        text = 'eval "$1"; COMP_LINE=$2; COMP_POINT=${#2}; _hpkv; printf "%s\\n" "${COMPREPLY[@]}"'
+        env = environment(HPKVD_SOCKET=path, PATH=os.path.dirname(HPKV) + ":" + os.environ["PATH"])
+        run = subprocess.run(["bash", "--norc", "-c", text, "bash", self.script("bash"), line], env=env, capture_output=True,
+                             text=True)
+        self.assertEqual("", run.stderr)
+        return run.stdout.split("\n")[:-1]
+
+    def test_bash_completes_commands_and_options(self):
+        self.assertEqual(COMMANDS, self.complete("hpkv "))
+        self.assertEqual(["set", "status", "stats"], self.complete("hpkv s"))
+        self.assertEqual(["status", "stats"], self.complete("hpkv --timeout 5s sta"))
+        self.assertEqual(["--exec", "--exact"], self.complete("hpkv watch --ex"))
+        self.assertEqual(["bash", "zsh", "fish"], self.complete("hpkv completion "))
+
+    def test_bash_completes_keys(self):
+        with Sandbox() as sandbox, Daemon(sandbox) as daemon, daemon.client() as client:
+            daemon.wait_state("connected")
+            for key in ("user:1", "user:2", "user:a b", "other"):
+                client.ask({"op": "set", "key": key, "value": "v"})
+            self.assertEqual(["1", "2", "a\\ b"], self.complete("hpkv get user:", daemon.socket))
+            self.assertEqual(["user:1", "user:2", "user:a\\ b"], self.complete("hpkv get us", daemon.socket))
+            self.assertEqual(["other"], self.complete(f"hpkv --socket {daemon.socket} del oth"))
+
+
+if __name__ == "__main__":
+    unittest.main()
