@@ -1,6 +1,7 @@
 #include "decode.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static const struct span names[] = {
@@ -196,12 +197,19 @@ static void append(struct decode_store *s, struct span bytes)
 	s->n--; /* what comes next takes the place of the NUL */
 }
 
+static bool is_space(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
 /* The object whose text ends what is kept so far gets a messageId as its last member. */
 static void append_id(struct decode_store *s, struct span id)
 {
 	while (s->bytes[s->n - 1] != '}')
 		s->n--;
-	s->n--;
+	do {
+		s->n--;
+	} while (is_space(s->bytes[s->n - 1]));
 	if (s->bytes[s->n - 1] != '{')
 		append(s, SPAN(","));
 	append(s, SPAN("\"messageId\":"));
@@ -218,13 +226,12 @@ static struct hpkv_bytes keep_line(struct decode_store *s, const struct decoded 
 
 	if (d->id.p) {
 		const char *cut = d->id.p, *end = d->id.p + d->id.n;
-		while (cut > line.p && (cut[-1] == ' ' || cut[-1] == '\t'))
+		while (cut > line.p && is_space(cut[-1]))
 			cut--;
 		if (cut[-1] == ',')
 			cut--;
 		else /* it is the first: the comma behind it goes */
-			while (end < line.p + line.n &&
-			       (*end == ' ' || *end == '\t' || *end == ','))
+			while (end < line.p + line.n && (is_space(*end) || *end == ','))
 				end++;
 		before.n = (size_t)(cut - line.p);
 		after = (struct span){end, (size_t)(line.p + line.n - end)};
@@ -260,9 +267,10 @@ static void no_memory(struct decode_store *s, bool repeatable)
 
 void decode_failure(struct decode_store *s, enum hpkv_result result, const char *error)
 {
+	snprintf(s->failure, sizeof(s->failure), "%s", error);
 	s->answer = (struct hpkv_answer){
 		.result = result,
-		.error = error,
+		.error = s->failure,
 		.reason = "",
 		.retry_after_ms = -1,
 		.line = {"", 0},

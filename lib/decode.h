@@ -44,7 +44,9 @@ struct decoded {
 	struct span id; /* the whole member messageId, name and value */
 };
 
-/* What is handed to the user. All that it points to is in bytes and records. */
+enum { DECODE_FAILURE_MAX = 600 };
+
+/* What is handed to the user. All that it points to is in bytes, records and failure. */
 struct decode_store {
 	struct hpkv_answer answer;
 	struct hpkv_event event;
@@ -52,6 +54,7 @@ struct decode_store {
 	size_t n, size;
 	struct hpkv_record *records;
 	size_t n_records;
+	char failure[DECODE_FAILURE_MAX];
 };
 
 /* false: not a JSON object. */
@@ -68,7 +71,7 @@ bool decode_is_farewell(const struct decoded *d);
 void decode_answer(struct decode_store *s, const struct decoded *d, bool repeatable,
 		   struct span user_id);
 
-/* s->answer of a request that was not answered; texts are not copied. */
+/* s->answer of a request that was not answered. */
 void decode_failure(struct decode_store *s, enum hpkv_result result, const char *error);
 
 /* s->event of a line that answers nothing. false: no memory. */

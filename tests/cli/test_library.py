@@ -305,6 +305,16 @@ class Loss(Case):
         self.assertEqual(("get", "v"), (lambda name, a: (name, a["value"]))(*driver.answer()))
 
     @fake_scene
+    def test_a_blocking_write_whose_answer_is_lost(self, daemon, driver):
+        driver.tell("call", "set", "k", "v")
+        daemon.accept().line()
+        daemon.stop()
+        answer = driver.as_answer(driver.next("=")[1:])
+        self.assertEqual("unknown", answer["result"])
+        self.assertEqual("sent, but the connection to hpkvd was lost before the answer came: hpkvd has closed the connection",
+                         answer["error"])
+
+    @fake_scene
     def test_half_an_answer_is_none(self, daemon, driver):
         driver.tell("send", "set", "set", "k", "v")
         peer = daemon.accept()
