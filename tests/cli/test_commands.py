@@ -221,6 +221,16 @@ class Ranges(Tour):
             self.assertIn("is not a number of records", self.run_error(2, "ls", "--limit", limit))
 
 
+class Order(Case):
+    def test_answers_that_come_in_another_order(self):
+        with FakeDaemon() as daemon, Run(daemon, "get", *"abcd") as run:
+            peer = daemon.accept()
+            requests = [peer.line() for _ in range(4)]
+            for i in (2, 3, 1, 0):
+                peer.reply(requests[i], **({"value": requests[i]["key"].upper()} if i != 1 else {"code": 404, "error": "no"}))
+            self.assertEqual((1, b"A\nC\nD\n", b"hpkv: get b: no such key\n"), (run.wait(), run.output, run.errors))
+
+
 class Progress(Case):
     def test_long_ranges_say_how_far_they_are(self):
         """On stderr, if that is a terminal and stdout is not."""

@@ -240,13 +240,12 @@ class Lines(Case):
         n = 300
         for i in range(n):
             driver.tell("send", str(i), "set", f"k{i}", "@10000")
+        driver.do("wait", "0") # all has been sent that the socket takes
         peer = daemon.accept()
-        keys = []
-        for _ in range(n):
-            request = peer.line()
-            keys.append(request["key"])
+        requests = [peer.line() for _ in range(n)] # nothing but room in the socket makes it go on
+        self.assertEqual([f"k{i}" for i in range(n)], [request["key"] for request in requests])
+        for request in requests:
             peer.reply(request)
-        self.assertEqual([f"k{i}" for i in range(n)], keys)
         self.assertEqual([str(i) for i in range(n)], [driver.answer()[0] for _ in range(n)])
 
     @fake_scene
@@ -435,6 +434,24 @@ class Subscriptions(Case):
         for request in requests:
             peer.reply(request)
         self.assertEqual("back", driver.event()["type"])
+
+    @fake_scene
+    def test_one_that_was_not_answered_is_asked_for_once(self, daemon, driver):
+        driver.tell("send", "a", "json", quote('{"op":"subscribe","key":"a"}'))
+        driver.tell("send", "b", "json", quote('{"op":"subscribe","key":"b"}'))
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        driver.answer()
+        peer.line()
+        peer.close()
+        peer = daemon.accept()
+        requests = [peer.line(), peer.line()]
+        self.assertEqual([None, ["a"]], [request.get("keys") for request in requests])
+        self.assertEqual("b", requests[0]["key"])
+        for request in requests:
+            peer.reply(request)
+        self.assertEqual("ok", driver.answer()[1]["result"])
+        self.assertEqual(["lost", "back"], [driver.event()["type"] for _ in range(2)])
 
     @fake_scene
     def test_one_that_is_refused_the_second_time(self, daemon, driver):
