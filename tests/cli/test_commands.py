@@ -633,6 +633,35 @@ class Endings(Case):
                     self.assertEqual((0, b'{"code": 200, "message": "pong"}\n'), (run.wait(), run.output))
 
 
+class AccessRules(Case):
+    """What rules allow and forbid. They name the user who runs this."""
+
+    RULE = {"user": str(os.getuid()), "read": "app:* pub", "write": "app:*"}
+
+    def test_what_is_forbidden_ends_with_3(self):
+        with Sandbox() as sandbox, Daemon(sandbox, access={"me": self.RULE}) as daemon:
+            daemon.wait_state("connected")
+            self.assertEqual((0, b"", b""), hpkv(daemon, "set", "app:1", "v"))
+            self.assertEqual((0, b"v\n", b""), hpkv(daemon, "get", "app:1"))
+            self.assertEqual((0, b"app:1\n", b""), hpkv(daemon, "ls", "app:"))
+            for words in (("set", "pub", "v"), ("get", "other"), ("ls",), ("ls", "ap"), ("watch", "*"), ("wait", "other"),
+                          ("del", "pub"), ("incr", "n"), ("token", "app:1")):
+                status, out, err = hpkv(daemon, *words)
+                self.assertEqual((3, b""), (status, out), words)
+                self.assertRegex(err, rb"\Ahpkv: [^\n]+; see the \[access\] sections of hpkvd.conf\n\Z")
+
+    def test_a_token(self):
+        with FakeService() as service, Daemon(service, access={"me": self.RULE | {"token": "any"}}) as daemon:
+            daemon.wait_state("connected")
+            self.assertEqual((0, b"token-1\n", b""), hpkv(daemon, "token", "app:1", "app:x*", "--access", "^app:"))
+            self.assertEqual({"subscribeKeys": ["app:1"], "subscribePatterns": ["app:x*"], "accessPattern": "^app:"},
+                             service.token_requests[0].obj)
+            self.assertEqual((0, b"token-2", b""), hpkv(daemon, "token", "--exact", "a*", "--raw"))
+            self.assertEqual({"subscribeKeys": ["a*"]}, service.token_requests[1].obj)
+            status, out, err = hpkv(daemon, "token", "--json")
+            self.assertEqual({"code": 200, "token": "token-3"}, json.loads(out))
+
+
 class Help(Case):
     def test_each_help_fits_a_screen(self):
         for words in ((), *((command,) for command in COMMANDS)):

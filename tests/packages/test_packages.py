@@ -166,6 +166,16 @@ class Package(Case):
         self.assertFalse(glob.glob(self.machine.path("/etc/systemd/system/*/hpkvd*")))
         self.machine.run("getent", "group", "hpkv")
 
+    def test_the_client_and_the_library_are_packages_of_their_own(self):
+        self.install(deb("hpkv"))
+        self.assertRegex(self.machine.run("hpkv", "--version"), r"^hpkv \d")
+        self.assertIn("complete -F _hpkv hpkv", self.machine.run("cat", "/usr/share/bash-completion/completions/hpkv"))
+        self.install(deb("libhpkv0"))
+        self.install(deb("libhpkv-dev"))
+        self.assertTrue(self.exists("/usr/include/hpkv.h"))
+        self.dpkg("-P", "hpkv", "libhpkv-dev", "libhpkv0")
+        self.assertFalse(self.exists("/usr/bin/hpkv") or self.exists("/usr/include/hpkv.h"))
+
     def test_the_sandbox_is_a_package_of_its_own(self):
         self.install(deb("hpkv-sandbox"))
         self.machine.run("hpkv-sandbox", "--version")
