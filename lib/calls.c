@@ -12,29 +12,17 @@
 enum { TIMEOUT_MS = 10000, TIMEOUT_MAX_MS = 600000 };
 
 /* Answers of calls that could not even begin, or whose handle is gone. */
-static const struct hpkv_answer cancelled = {
-	.result = HPKV_CANCELLED,
-	.error = "the handle was freed",
-	.reason = "",
-	.retry_after_ms = -1,
-	.line = {"", 0},
-};
+#define NO_ANSWER(why, sentence)                                                                   \
+	{                                                                                          \
+		.result = (why), .error = (sentence), .reason = "", .retry_after_ms = -1,          \
+		.line = {"", 0},                                                                   \
+	}
 
-static const struct hpkv_answer no_handle = {
-	.result = HPKV_NO_MEMORY,
-	.error = "no memory, or no descriptors",
-	.reason = "",
-	.retry_after_ms = -1,
-	.line = {"", 0},
-};
-
-static const struct hpkv_answer busy = {
-	.result = HPKV_BUSY,
-	.error = "a blocking call from within a callback",
-	.reason = "",
-	.retry_after_ms = -1,
-	.line = {"", 0},
-};
+static const struct hpkv_answer cancelled = NO_ANSWER(HPKV_CANCELLED, "the handle was freed");
+static const struct hpkv_answer no_handle =
+	NO_ANSWER(HPKV_NO_MEMORY, "no memory, or no descriptors");
+static const struct hpkv_answer busy =
+	NO_ANSWER(HPKV_BUSY, "a blocking call from within a callback");
 
 /* ---- the handle ---- */
 

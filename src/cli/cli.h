@@ -71,8 +71,7 @@ int cli_usage(const struct cli *c, const char *format, ...) __attribute__((forma
 
 /* Says what failed, why, and what to do; returns the exit status. subject: a key, say; p NULL:
  * none. */
-int cli_fail(const struct cli *c, const char *what, struct hpkv_bytes subject,
-	     const struct hpkv_answer *answer);
+int cli_fail(const char *what, struct hpkv_bytes subject, const struct hpkv_answer *answer);
 
 /* One request; shows its line with --json, and what went wrong. *answer as of hpkv_call(). */
 int cli_call(struct cli *c, const char *what, const struct hpkv_request *q,
@@ -84,5 +83,4 @@ int cli_exit_of(enum hpkv_result result);
 bool cli_time(const char *text, int most, int *ms);
 bool cli_count(const char *text, long min, long max, long *out);
 
-/* When a call to wait, watch … has to end: ms from now on, for poll(); -1: never. */
 long long cli_now_ms(void);

@@ -6,7 +6,7 @@ static int show(struct cli *c, struct hpkv_bytes key, const struct hpkv_answer *
 {
 	if (c->json && answer->line.n)
 		show_line(answer->line);
-	return answer->result ? cli_fail(c, "del", key, answer) : CLI_DONE;
+	return answer->result ? cli_fail("del", key, answer) : CLI_DONE;
 }
 
 static int run(struct cli *c, int argc, char **argv)

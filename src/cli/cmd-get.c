@@ -7,7 +7,7 @@ static int show(struct cli *c, struct hpkv_bytes key, const struct hpkv_answer *
 	if (c->json && answer->line.n)
 		show_line(answer->line);
 	if (answer->result)
-		return cli_fail(c, "get", key, answer);
+		return cli_fail("get", key, answer);
 	if (!c->json)
 		show_value(c, answer->value);
 	return CLI_DONE;

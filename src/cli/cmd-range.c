@@ -101,7 +101,7 @@ static int walk_pages(struct walk *w, struct hpkv_bytes to)
 			end_progress(w);
 			if (w->c->json && page->line.n)
 				show_line(page->line);
-			return cli_fail(w->c, w->c->command->name, q.key, page);
+			return cli_fail(w->c->command->name, q.key, page);
 		}
 		show_page(w, page);
 		if (!page->truncated || !page->n_records || w->shown == w->limit)

@@ -179,7 +179,7 @@ static int is_ready(struct cli *c, bool last)
 	if (result == HPKV_NO_DAEMON && c->timeout_ms > 0 && !last)
 		return -1;
 	if (result)
-		return cli_fail(c, "ready", (struct hpkv_bytes){0}, answer);
+		return cli_fail("ready", (struct hpkv_bytes){0}, answer);
 	const char *state = field_text(span_of(answer->line), "upstream.state");
 	const char *error = field_text(span_of(answer->line), "upstream.lastError");
 	if (strcmp(state, "connected") == 0) {

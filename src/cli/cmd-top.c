@@ -87,7 +87,7 @@ static int run(struct cli *c, int argc, char **argv)
 				 show_safe(hpkv_str(c->opt[OPT_COUNT])));
 	const struct hpkv_answer *answer;
 	if (hpkv_call(c->hpkv, &(struct hpkv_request){.op = HPKV_PING}, &answer))
-		return cli_fail(c, "top", (struct hpkv_bytes){0}, answer);
+		return cli_fail("top", (struct hpkv_bytes){0}, answer);
 	next_page(&r);
 	bool screen = top_screen && c->terminal && isatty(STDIN_FILENO) && !c->json;
 	return screen ? run_screen(&r) : run_plain(&r);

@@ -69,7 +69,7 @@ static void on_value(void *arg, const struct hpkv_answer *answer)
 	} else if (answer->result == HPKV_OK || answer->result == HPKV_NOT_FOUND) {
 		learn(w, answer->result ? (struct hpkv_bytes){0} : answer->value);
 	} else if (answer->result == HPKV_REFUSED) {
-		w->status = cli_fail(w->c, "wait", w->key, answer);
+		w->status = cli_fail("wait", w->key, answer);
 	} else {
 		w->look_at = cli_now_ms() + LOOK_AGAIN_MS;
 	}
@@ -131,7 +131,7 @@ static int subscribe(struct waiting *w, long long until)
 		if (result == HPKV_OK)
 			return CLI_DONE;
 		if (result != HPKV_UNAVAILABLE || left_ms(until) == 0)
-			return cli_fail(w->c, "wait", w->key, answer);
+			return cli_fail("wait", w->key, answer);
 		hpkv_wait(w->c->hpkv, LOOK_AGAIN_MS);
 	}
 }

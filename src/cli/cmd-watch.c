@@ -91,6 +91,25 @@ static void run_command(struct watch *w, const struct hpkv_event *e)
 
 /* ---- what is told ---- */
 
+static void show_change_to_people(const struct cli *c, const struct hpkv_event *e)
+{
+	char when[CLOCK_TEXT_MAX];
+
+	clock_text(when, e->timestamp, 0);
+	show_part(c, hpkv_str(when), SHOW_DIM);
+	show_pad(2);
+	show_part(c, e->key, SHOW_KEY);
+	show_pad(2);
+	show_part(c, e->value.p ? e->value : hpkv_str("(deleted)"),
+		  e->value.p ? SHOW_PLAIN : SHOW_BAD);
+	if (e->skipped) {
+		show_paint(c, SHOW_DIM);
+		printf("  (%llu before it skipped)", (unsigned long long)e->skipped);
+		show_paint(c, SHOW_PLAIN);
+	}
+	putchar('\n');
+}
+
 static void show_change(const struct cli *c, const struct hpkv_event *e)
 {
 	char when[CLOCK_TEXT_MAX];
@@ -104,26 +123,13 @@ static void show_change(const struct cli *c, const struct hpkv_event *e)
 		show_record(c, e->key, c->nul && !e->value.p ? hpkv_str("") : e->value, 0);
 		return;
 	}
-	clock_text(when, e->timestamp, !c->terminal);
-	show_part(c, hpkv_str(when), SHOW_DIM);
-	show_part(c, hpkv_str(c->terminal ? "  " : ""), SHOW_PLAIN);
-	if (!c->terminal)
-		putchar('\t');
-	show_part(c, e->key, SHOW_KEY);
 	if (c->terminal) {
-		show_pad(2);
-		show_part(c, e->value.p ? e->value : hpkv_str("(deleted)"),
-			  e->value.p ? SHOW_PLAIN : SHOW_BAD);
-		if (e->skipped) {
-			show_paint(c, SHOW_DIM);
-			printf("  (%llu before it skipped)", (unsigned long long)e->skipped);
-			show_paint(c, SHOW_PLAIN);
-		}
-	} else if (e->value.p) {
-		putchar('\t');
-		show_part(c, e->value, SHOW_PLAIN);
+		show_change_to_people(c, e);
+		return;
 	}
-	putchar('\n');
+	clock_text(when, e->timestamp, 1);
+	printf("%s\t", when);
+	show_record(c, e->key, e->value, 0);
 }
 
 static void tell_gap(const struct hpkv_event *e)
@@ -225,9 +231,8 @@ static int run(struct cli *c, int argc, char **argv)
 				 .initial = c->opt[OPT_INITIAL] != NULL};
 	const struct hpkv_answer *answer;
 	hpkv_on_event(c->hpkv, on_event, &w);
-	int status = hpkv_call(c->hpkv, &q, &answer)
-			     ? cli_fail(c, "watch", hpkv_str(argv[0]), answer)
-			     : CLI_DONE;
+	int status = hpkv_call(c->hpkv, &q, &answer) ? cli_fail("watch", hpkv_str(argv[0]), answer)
+						     : CLI_DONE;
 	words_free(&words);
 	if (show_flush() && !status)
 		status = CLI_USAGE;

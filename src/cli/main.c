@@ -135,12 +135,10 @@ static const char *advice(const struct hpkv_answer *a)
 	}
 }
 
-int cli_fail(const struct cli *c, const char *what, struct hpkv_bytes subject,
-	     const struct hpkv_answer *a)
+int cli_fail(const char *what, struct hpkv_bytes subject, const struct hpkv_answer *a)
 {
 	const char *why = a->result == HPKV_NOT_FOUND ? "no such key" : a->error;
 
-	(void)c;
 	cli_say("%s%s%s: %s%s", what, subject.p ? " " : "", subject.p ? show_safe(subject) : "",
 		why, advice(a));
 	return cli_exit_of(a->result);
@@ -156,7 +154,7 @@ int cli_call(struct cli *c, const char *what, const struct hpkv_request *q,
 		*answer = a;
 	if (c->json && a->line.n)
 		show_line(a->line);
-	return a->result ? cli_fail(c, what, q->key, a) : CLI_DONE;
+	return a->result ? cli_fail(what, q->key, a) : CLI_DONE;
 }
 
 bool cli_time(const char *text, int most, int *ms)

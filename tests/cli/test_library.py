@@ -5,8 +5,10 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
 import unittest
 
 from cli import BUILD, DEADLINE, DRIVER, ROOT, Driver, FakeDaemon, environment, quote
@@ -360,22 +362,38 @@ class Loss(Case):
 
     @fake_scene
     def test_too_many_clients_for_all_its_time(self, daemon, driver):
+        turned_away = threading.Thread(target=self.turn_all_away, args=(daemon,), daemon=True)
+        turned_away.start()
         driver.tell("timeout", "400")
         driver.tell("send", "set", "set", "k", "v")
-        daemon.sock.settimeout(0.4)
+        answer = driver.answer()[1]
+        self.assertEqual("unavailable", answer["result"])
+        self.assertIn("too many clients", answer["error"])
+        daemon.sock.shutdown(socket.SHUT_RDWR) # which ends the accept() that waits
+        turned_away.join(DEADLINE)
+
+    @staticmethod
+    def turn_all_away(daemon):
         try:
             while True:
                 peer = daemon.accept()
                 peer.send({"code": 503, "error": "too many clients are connected", "reason": "too_many_clients"})
                 peer.close()
-        except TimeoutError:
+        except OSError:
             pass
-        answer = driver.answer()[1]
-        self.assertEqual("unavailable", answer["result"])
-        self.assertIn("too many clients", answer["error"])
 
 
 class Subscriptions(Case):
+    def subscribe_and_lose(self, daemon, driver, request):
+        """Subscribes, then the connection is lost; the next one."""
+        driver.tell("send", "s", "json", quote(request))
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        driver.answer()
+        peer.close()
+        self.assertEqual("lost", driver.event()["type"])
+        return daemon.accept()
+
     @sandbox_scene
     def test_changes(self, daemon, driver):
         driver.do("set", "k", "old")
@@ -455,13 +473,7 @@ class Subscriptions(Case):
 
     @fake_scene
     def test_one_that_is_refused_the_second_time(self, daemon, driver):
-        driver.tell("send", "s", "json", quote('{"op":"subscribe","keys":["a","b"],"pattern":"p*"}'))
-        peer = daemon.accept()
-        peer.reply(peer.line())
-        driver.answer()
-        peer.close()
-        self.assertEqual("lost", driver.event()["type"])
-        peer = daemon.accept()
+        peer = self.subscribe_and_lose(daemon, driver, '{"op":"subscribe","keys":["a","b"],"pattern":"p*"}')
         no = lambda request: peer.send({"code": 403, "error": "not for you", "reason": "forbidden", "executed": "no",
                                         "messageId": request["messageId"]})
         no(peer.line())
@@ -477,13 +489,7 @@ class Subscriptions(Case):
 
     @fake_scene
     def test_one_that_fails_for_now_is_tried_again(self, daemon, driver):
-        driver.tell("send", "s", "json", quote('{"op":"subscribe","key":"a"}'))
-        peer = daemon.accept()
-        peer.reply(peer.line())
-        driver.answer()
-        peer.close()
-        self.assertEqual("lost", driver.event()["type"])
-        peer = daemon.accept()
+        peer = self.subscribe_and_lose(daemon, driver, '{"op":"subscribe","key":"a"}')
         peer.send({"code": 503, "error": "away", "reason": "upstream_down", "messageId": peer.line()["messageId"]})
         peer.reply(peer.line())
         self.assertEqual("back", driver.event()["type"])
