@@ -538,7 +538,7 @@ class Package(Case):
             library = next(flag[2:] for flag in flags if flag.startswith("-L"))
             program = root + "/hello"
             sanitize = ["-fsanitize=address,undefined"] if self.is_sanitized() else []
-            subprocess.run([*cc, *sanitize, "-Wall", "-Wextra", "-Werror", ROOT + "/examples/hello-libhpkv.c", *flags, "-o",
+            subprocess.run([*cc, *sanitize, "-Wall", "-Wextra", "-Werror", ROOT + "/examples/c/hello-libhpkv.c", *flags, "-o",
                             program], env=env, check=True)
             with Sandbox() as sandbox, Daemon(sandbox) as daemon:
                 daemon.wait_state("connected")
@@ -570,7 +570,7 @@ class Package(Case):
 
 class Example(Case):
     def test_an_event_loop(self):
-        program = os.path.join(BUILD, "examples", "watch-libhpkv")
+        program = os.path.join(BUILD, "examples", "c", "watch-libhpkv")
         with Sandbox() as sandbox, Daemon(sandbox) as daemon, daemon.client() as client:
             daemon.wait_state("connected")
             env = environment(HPKVD_SOCKET=daemon.socket)
