@@ -149,16 +149,16 @@ class Way:
 
 def abort(writer, how=None):
     """how: "FIN" goes out without a word of TLS before it; "RST". None: as it comes."""
-    if not writer:
-        return
-    sock = writer.transport.get_extra_info("socket")
+    sock = writer and writer.transport.get_extra_info("socket")
+    if not sock:
+        return # it never began, or has ended already
     try:
         if how == "FIN":
             sock.shutdown(socket.SHUT_RDWR)
         elif how == "RST":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     except OSError:
-        pass # it has ended already
+        pass # the other side has ended it
     writer.transport.abort()
 
 
@@ -604,11 +604,13 @@ class Manners:
         self.counts = collections.Counter()
 
     async def run(self, until):
-        names = sorted(self.faults)
+        half = (time.monotonic() + until) / 2
         while time.monotonic() < until:
+            # Where requests are refused few come from then on, so that is for the second half.
+            names = sorted(self.faults if time.monotonic() > half else self.faults.keys() - self.REFUSE)
             fashion, self.share = self.dice.choice(names), self.dice.choice((0.02, 0.1, 0.5))
             if fashion == "refuse":
-                self.share = 0.01 # since from then on little comes
+                self.share = 0.01
             self.fashion = fashion
             await asyncio.sleep(self.dice.uniform(0.05, 0.5))
             self.fashion = None

@@ -16,6 +16,7 @@ import collections
 SLACK_S = 0.25 # what we see of a verdict, and hpkvd's giving up, are so close at least
 COMPLAINTS_MAX = 8
 EVENTS_MAX = 120
+TOLD_MAX = 25
 
 
 class Asked:
@@ -293,7 +294,7 @@ class Watched:
         """Keys of which it does not know the last value; to be asked again until there are none."""
         keys, patterns = self.topics()
         watched = keys | {key for key in history.truth for p in patterns if key.startswith(p[:-1])}
-        return [f"{self.name} was told {word!r} of {key}, which is {history.final(key)!r}" for key in watched
+        return [self.story(f"was told {word!r} of {key}, which is {history.final(key)!r}", history, key) for key in watched
                 if (word := self.last_word(key)) not in (history.final(key), GAP)
                 and not (word == "nothing" and self.excused(history, key))]
 
@@ -301,9 +302,11 @@ class Watched:
         """It subscribed without wanting the initial value, and perhaps behind the last change."""
         if self.from_start:
             return False
-        live = [line for line in self.lines if line["type"] == "live" and self.matches(line, key)][-1]
+        live = [line for line in self.lines if line["type"] == "live" and self.matches(line, key)]
+        if any(line.get("initial") and key in line.get("keys", ()) for line in live):
+            return False
         last = next((a for a in history.asked[key] if a.value == history.final(key)), None)
-        return history.final(key) is None or (not live.get("initial") and (not last or last.sent_at < live["at"]))
+        return not last or last.sent_at < live[-1]["at"]
 
     def complaints(self, history):
         keys = {line["key"] for line in self.lines if line["type"] == "notification"}
@@ -321,23 +324,31 @@ class Watched:
             elif (kind == "connection" and line["state"] == "disconnected" and by_key) or \
                     (kind == "gap" and self.matches(line, key)):
                 jump = True
+            elif kind == "notification" and line["key"] == key and (line.get("initial") or line.get("resync")):
+                # Between two connections it may come before a change that it has seen.
+                jump = True
+                if line["value"] is not None and line["value"] not in place:
+                    yield self.story(f"a value that never was there: {line}", history, key, number + 3)
             elif kind == "notification" and line["key"] == key:
                 fault, last = self._step(place, last, jump, line)
                 jump = False
                 if fault:
-                    told = [f"  {l}" for l in self.lines[max(0, number - 15):number + 3]
-                            if l["type"] != "notification" or l["key"] == key]
-                    yield "\n".join([f"{self.name}: {fault}, behind {last}: {line}", *told, f"  truth: {history.truth.get(key)}"])
+                    yield self.story(f"{fault}, behind number {last}: {line}", history, key, number + 3)
                     return
+
+    def story(self, fault, history, key, end=None):
+        """What it was told of the key, up to a line."""
+        told = [str(line) for line in self.lines[:end]
+                if line["type"] == "connection" or line.get("key") == key or self.matches(line, key)]
+        values = " ".join(f"{i}:{value}" for i, value in enumerate(history.truth.get(key, [])))
+        return "\n  ".join([f"{self.name}: {fault}", *told[-TOLD_MAX:], f"values: {values}"])
 
     @staticmethod
     def _step(place, last, jump, line):
         """What is wrong with a line that follows the change of this number; and the number of its own."""
-        now = place.get(line["value"], -1 if line["value"] is None else None)
+        now = place.get(line["value"])
         if now is None:
             return "a value that never was there", last
-        if line.get("initial") or line.get("resync"):
-            return ("goes back" if now < last else None), now
         if now <= last:
             return "comes twice, or in the wrong order", now
         return ("some are left out" if now > last + 1 and not jump else None), now

@@ -29,9 +29,10 @@ SEED = os.environ.get("HPKVD_CHAOS_SEED") or str(random.SystemRandom().randrange
 WORKERS = 18
 UNANSWERED_MAX = 64
 TOKEN_TTL_S = 6
-RATE = 1500 # requests/s that the sandbox lets hpkvd have
+DELAY_MS = 10 # of what the sandbox says, so that something is always on its way
+RATE = 1000 # requests/s that the sandbox lets hpkvd have
 TIMEOUT_MS = 2000
-KEYS = {kind: [f"{kind}:{n}" for n in range(count)] for kind, count in (("all", 6), ("ctr", 3))}
+KEYS = {kind: [f"{kind}:{n}" for n in range(count)] for kind, count in (("all", 6), ("ctr", 3), ("once", 40))}
 OPS = {1: "get", 2: "set", 3: "patch", 4: "delete", 6: "increment"}
 IDLE_S = 2
 WAKEUPS_PER_S = 50 # keepalive and the renewal of tokens need a few
@@ -280,6 +281,25 @@ class Worker:
         self.talker.ask(op, key, value, **more)
 
 
+class Other:
+    """Somebody who uses the service without hpkvd, so that keys change while that has no connection; of some keys this is
+    the last change in a round."""
+
+    def __init__(self, chaos):
+        self.chaos = chaos
+        self.dice = random.Random(f"{chaos.seed}/{chaos.round}/other")
+
+    async def run(self):
+        names = [*KEYS["once"], *KEYS["all"] * 10]
+        self.dice.shuffle(names)
+        for n, key in enumerate(names):
+            await asyncio.sleep(2 * self.dice.random() * self.chaos.seconds / len(names))
+            if not self.chaos.storming:
+                break
+            value = f"{self.chaos.round}other.{n}"
+            await asyncio.to_thread(self.chaos.observer.post, "/record", {"key": key, "value": value})
+
+
 class Subscriber(Talker):
     """One that is told of changes, and notes among the lines where a subscription has begun or ended."""
 
@@ -362,8 +382,8 @@ class Chaos:
     async def begin(self):
         self.observing = asyncio.ensure_future(self.observer.run())
         await until(lambda: self.observer.ear or self.observing.done(), "the observer")
-        for name, topics in (("k1", [*KEYS["all"], *KEYS["ctr"]]), ("k2", KEYS["all"]), ("p1", ["all:*", "ctr:*", "app:*"]),
-                             ("p2", ["app:*"]), ("both", ["all:*", *KEYS["all"]])):
+        for name, topics in (("k1", [*KEYS["all"], *KEYS["ctr"]]), ("k2", KEYS["once"]), ("p1", ["all:*", "ctr:*", "app:*"]),
+                             ("p2", ["app:*", "once:*"]), ("both", ["all:*", *KEYS["all"]])):
             watcher = await Subscriber(self, name, from_start=True).open()
             await watcher.change("subscribe", topics, initial=True)
             self.watchers.append(watcher)
@@ -399,15 +419,16 @@ class Chaos:
 
     async def storm(self, name, seconds, faults, greed):
         """All faults for so long; then all that was asked is answered."""
-        self.round, seed = name, f"{self.seed}/{name}"
+        self.round, self.seconds, seed = name, seconds, f"{self.seed}/{name}"
         network, manners = Network(self.proxy, seed), Manners(seed, faults, late_ms=1.3 * TIMEOUT_MS)
         self.proxy.meddle = self.meddler(manners)
         self.storming, self.greed, end = True, greed, time.monotonic() + seconds
-        clients = [Worker(self, n) for n in range(WORKERS)], [Fickle(self, n) for n in range(3)]
-        running = [asyncio.ensure_future(client.run()) for group in clients for client in group]
+        fickle = [Fickle(self, n) for n in range(3)]
+        clients = [*(Worker(self, n) for n in range(WORKERS)), *fickle, Other(self)]
+        running = [asyncio.ensure_future(client.run()) for client in clients]
         loops = [asyncio.run_coroutine_threadsafe(faults.run(end), self.proxy.loop) for faults in (network, manners)]
         try:
-            await asyncio.wait(running, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+            await asyncio.wait(running, timeout=end - time.monotonic(), return_when=asyncio.FIRST_EXCEPTION)
             self.storming = False
             await asyncio.gather(*running, *map(asyncio.wrap_future, loops))
         finally:
@@ -416,7 +437,7 @@ class Chaos:
         self.proxy.meddle = self.meddler(lambda message: None)
         self.proxy.call(self.proxy.clear_network)
         self.note(f"round {name}: {dict(network.counts)}, {dict(manners.counts)}")
-        return clients[1]
+        return fickle
 
     def note(self, text):
         print(text, file=sys.stderr, flush=True)
@@ -481,7 +502,8 @@ class Everything(Case):
 
     def test_promises_are_kept(self):
         print(f"HPKVD_CHAOS_SEED={SEED} CHAOS_SECONDS={SECONDS:g}", file=sys.stderr, flush=True)
-        options = ("--api-key", Observer.KEY, "--rate", str(RATE), "--token-ttl", str(TOKEN_TTL_S))
+        options = ("--api-key", Observer.KEY, "--rate", str(RATE), "--token-ttl", str(TOKEN_TTL_S),
+                   "--delay-ms", str(DELAY_MS))
         with Sandbox(*options) as sandbox, FaultProxy(sandbox) as proxy, \
                 Daemon(proxy, level="info", request_timeout=f"{TIMEOUT_MS}ms", connect_timeout="700ms", keepalive="1s",
                        backoff_min="10ms", backoff_max="300ms", token_lifetime=f"{TOKEN_TTL_S}s", max_in_flight=64) as daemon:
