@@ -97,6 +97,8 @@ struct upstream {
 	struct lane *main;     /* the one that counts; or NULL */
 	struct lane *next;     /* the one that is being made, from ATTEMPT_CONNECTING on */
 	struct lane_list left; /* the latest last */
+	struct lane *former;   /* of these, the one before main, which relay compares it with; or
+				  NULL: that has ended, and no older one stands in for it */
 
 	enum attempt attempt;
 	bool reused;           /* next was opened with a token that was not minted for it */
@@ -358,7 +360,7 @@ static void close_left(struct lane *l)
 	if (l->closing)
 		return;
 	l->closing = true;
-	if (l == TAILQ_LAST(&l->upstream->left, lane_list))
+	if (l == l->upstream->former)
 		relay_former_gone(&l->upstream->relay);
 	conn_close(l->conn, 1000);
 }
@@ -405,8 +407,10 @@ static void drop_left(struct upstream *u, struct lane *l)
 {
 	uint32_t number = l->number;
 
-	if (l == TAILQ_LAST(&u->left, lane_list))
+	if (l == u->former) {
 		relay_former_gone(&u->relay);
+		u->former = NULL;
+	}
 	TAILQ_REMOVE(&u->left, l, of_left);
 	lane_free(l);
 	set_linger(u);
@@ -419,6 +423,7 @@ static void leave_lane(struct upstream *u, struct lane *l)
 {
 	l->until = clock_mono_ms() + LINGER_MS;
 	TAILQ_INSERT_TAIL(&u->left, l, of_left);
+	u->former = l;
 	tidy_left(u);
 }
 
@@ -456,14 +461,15 @@ static bool relay_asks_covers(void *owner, const struct wire_frame *frame,
 			      const struct change *change, bool former)
 {
 	struct upstream *u = owner;
-	const struct lane *l = former ? TAILQ_LAST(&u->left, lane_list) : u->main;
+	const struct lane *l = former ? u->former : u->main;
 
 	return l && l->token && u->ops->covers(u->owner, frame, change, former);
 }
 
 static const struct relay_ops relay_ops = {.change = relay_brings, .covers = relay_asks_covers};
 
-/* Of the old lanes only the latest can have something that the others have not. */
+/* Of the old lanes only the one before main can have something that the others have not. What an
+ * older one brings, which may be late by any time, has been told. */
 static void notified(struct upstream *u, const struct lane *l, const struct wire_frame *frame)
 {
 	bool fits = true;
@@ -473,7 +479,7 @@ static void notified(struct upstream *u, const struct lane *l, const struct wire
 		fits = relay_present(&u->relay, frame);
 	else if (l == u->next)
 		fits = relay_next(&u->relay, frame);
-	else if (l == TAILQ_LAST(&u->left, lane_list))
+	else if (l == u->former)
 		fits = relay_former(&u->relay, frame);
 	if (!fits)
 		too_much(u);
@@ -749,6 +755,7 @@ static struct lane *replace_main(struct upstream *u, bool waited)
 	event_del(u->grace);
 	u->main = u->next;
 	u->next = NULL;
+	u->former = NULL;
 	u->attempt = ATTEMPT_NONE;
 	u->handover_failures = 0;
 	u->stats->upstream_handovers++;
@@ -873,7 +880,7 @@ static void lose_main(struct upstream *u, const struct conn_end *end)
 	bool token = l->token;
 
 	relay_forget(&u->relay); /* what it has brought comes before the word that it is lost */
-	u->main = NULL;
+	u->main = u->former = NULL;
 	lane_free(l);
 	alarm_clear(u->renewal);
 	if (token) /* first: nothing is to be read for subscribers over what is left */
@@ -981,6 +988,8 @@ static void on_ended(void *owner, const struct conn_end *end)
 	struct upstream *u = l->upstream;
 
 	if (u->state == UPSTREAM_STOPPED) {
+		if (l == u->former)
+			u->former = NULL;
 		if (l == u->main)
 			u->main = NULL;
 		else

@@ -12,11 +12,17 @@ one that was sent when hpkvd had given the first one up already: see late().
 """
 
 import collections
+import re
 
 SLACK_S = 0.25 # what we see of a verdict, and hpkvd's giving up, are so close at least
 COMPLAINTS_MAX = 8
 EVENTS_MAX = 120
 TOLD_MAX = 25
+
+
+def short(thing):
+    """Its text, in which only the ends of long words are left."""
+    return re.sub(r"([^\s'\"]{12})[^\s'\"]{40,}([^\s'\"]{24})", r"\1…\2", str(thing))
 
 
 class Asked:
@@ -116,7 +122,7 @@ class History:
         lines = [text for _, text in sorted(events)]
         if len(lines) > EVENTS_MAX:
             lines = lines[:EVENTS_MAX // 2] + ["..."] + lines[-EVENTS_MAX // 2:]
-        return "\n  ".join([f"history of {key}:", *lines, f"values: {self.truth.get(key)}"])
+        return short("\n  ".join([f"history of {key}:", *lines, f"values: {self.truth.get(key)}"]))
 
     # -- what was sent to the service
 
@@ -341,7 +347,7 @@ class Watched:
         told = [str(line) for line in self.lines[:end]
                 if line["type"] == "connection" or line.get("key") == key or self.matches(line, key)]
         values = " ".join(f"{i}:{value}" for i, value in enumerate(history.truth.get(key, [])))
-        return "\n  ".join([f"{self.name}: {fault}", *told[-TOLD_MAX:], f"values: {values}"])
+        return short("\n  ".join([f"{self.name}: {fault}", *told[-TOLD_MAX:], f"values: {values}"]))
 
     @staticmethod
     def _step(place, last, jump, line):

@@ -5,7 +5,7 @@ import itertools
 import json
 import threading
 
-from harness import Case, Daemon, FakeService, Listener, Stream, scene
+from harness import WITHHELD, Case, Daemon, FakeService, Listener, Stream, get, put, scene
 
 
 def subscribe(**members):
@@ -128,3 +128,50 @@ class Unbroken(Case):
         service.all_told()
         listener.barrier()
         self.assertEqual(sent, [line["timestamp"] for line in listener.of_type("notification")])
+
+
+class Older(Case):
+    """A connection that was left two handovers ago, and still has a request on its way, is late with what another one has
+    told: that is nothing new."""
+
+    def late(self, service, daemon, client, replace):
+        """replace: takes another client, and puts the third connection in the place of the second, which ends."""
+        client.subscribe(key="s")
+        client.send(get("k", 1))
+        service.next_request()
+        listener = Listener(client)
+        with daemon.client() as other:
+            other.subscribe(key="x")
+            told = service.publish("s", "told")
+            listener.find(value="told")
+            replace(other, listener)
+            self.assertEqual(4, len(service.connections)) # with the one before there were subscriptions
+            service.connections[1].send_change(told)
+            service.publish("s", "last")
+            service.all_told()
+        listener.barrier()
+        self.assertEqual(["told", "last"], listener.values("s"))
+
+    @scene(service=WITHHELD)
+    def test_when_the_one_behind_it_has_ended(self, service, daemon, client):
+        def replace(other, listener):
+            other.send(put("w", "v", 2))
+            service.next_request()
+            other.subscribe(key="y", messageId=3)
+            service.connections[2].reset()
+            self.assert_error(other.answer(), 504, "outcome_unknown", "unknown", 2)
+
+        self.late(service, daemon, client, replace)
+
+    @scene(service=WITHHELD)
+    def test_when_the_one_behind_it_was_lost(self, service, daemon, client):
+        def replace(other, listener):
+            service.prepare = lambda connection: setattr(connection, "pong", False)
+            other.send(subscribe(key="y"))
+            third = service.connection(4)
+            service.wait(lambda: third.pings, "a ping")
+            service.answer = lambda request: request.reply(value="told")
+            service.connections[2].reset()
+            listener.find(type="connection", state="connected")
+
+        self.late(service, daemon, client, replace)
