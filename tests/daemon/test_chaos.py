@@ -495,8 +495,10 @@ class Everything(Case):
             descriptors, memory = await self.round(chaos, "a", SECONDS / 2, Manners.FAULTS, 1)
             await self.round(chaos, "b", SECONDS / 2, Manners.FAULTS | Manners.REFUSE, 4)
             await until(lambda: self.descriptors(chaos.daemon) <= descriptors + 1, "as few descriptors as before")
+            grown = chaos.daemon.process.resident_bytes() - memory
+            chaos.note(f"{descriptors} descriptors, {memory >> 10} KiB of memory after the first round, {grown >> 10} more")
             if not sanitized(): # whose allocator keeps what is freed
-                self.assertLess(chaos.daemon.process.resident_bytes() - memory, mebibytes(6))
+                self.assertLess(grown, mebibytes(6))
         finally:
             chaos.end()
 
