@@ -31,7 +31,7 @@ from wsproto.frame_protocol import FrameProtocol, Opcode
 
 from harness import DEADLINE, certs
 
-QUEUE_MAX = 64 << 10 # bytes that wait in one direction; beyond, nothing is read
+QUEUE_MAX = 16 << 10 # bytes that wait in one direction, and in each buffer before; beyond, nothing is read
 BURST_S = 0.02 # a throttled direction lets go what it may in so long at once
 
 
@@ -220,6 +220,7 @@ class Lane:
             reader = asyncio.StreamReader(limit=QUEUE_MAX)
             protocol = asyncio.StreamReaderProtocol(reader)
             transport, _ = await self.proxy.loop.connect_accepted_socket(lambda: protocol, sock, ssl=self.proxy.context)
+            transport.set_read_buffer_limits(QUEUE_MAX)
             self.near = asyncio.StreamWriter(transport, protocol, reader, self.proxy.loop)
             await self._serve(reader)
         except (OSError, ssl.SSLError, EOFError, asyncio.CancelledError):
