@@ -108,6 +108,7 @@ class Way:
         self.protocol = FrameProtocol(client=client, extensions=[]) # that writes it; the other way's reads it
         self.waiting = collections.deque()
         self.waiting_bytes = 0
+        self.next_at = 0 # when a throttled one may write again
         self.changed = asyncio.Event()
 
     def put(self, data):
@@ -139,11 +140,13 @@ class Way:
 
     async def _write(self, writer, data):
         while data:
-            n = max(1, int(self.bytes_per_s * BURST_S)) if self.bytes_per_s else len(data)
+            rate = self.bytes_per_s
+            n = max(1, int(rate * BURST_S)) if rate else len(data)
             writer.write(data[:n])
             await writer.drain()
-            if self.bytes_per_s:
-                await asyncio.sleep(n / self.bytes_per_s)
+            if rate: # a sleep that took too long is made up for
+                self.next_at = max(self.next_at, time.monotonic() - 1) + n / rate
+                await asyncio.sleep(max(0, self.next_at - time.monotonic()))
             data = data[n:]
 
 
