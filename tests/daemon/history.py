@@ -66,7 +66,9 @@ class Asked:
         return None if answer.get("success") is True and "newValue" not in answer else "the answer to something else"
 
     def _range_fault(self, answer):
-        keys = [record["key"] for record in answer.get("records", [None])]
+        if "records" not in answer:
+            return "the answer to something else"
+        keys = [record["key"] for record in answer["records"]]
         inside = all(self.key <= key <= self.value for key in keys)
         return None if inside and keys == sorted(keys) else "the answer to another range"
 
