@@ -133,8 +133,10 @@ class History:
         return asked.op, asked.key, asked.value
 
     def arrived(self, asked):
-        """When it was sent for good; or None."""
-        return next((a for a in self.arrivals.get(self.name(asked), ()) if not a.refused), None)
+        """When it was sent for good; or None. Deletes of a key look alike: their answers tell them apart."""
+        over = asked.over_at if asked.op == "delete" and asked.over_at else float("inf")
+        return next((a for a in self.arrivals.get(self.name(asked), ())
+                     if not a.refused and asked.sent_at <= a.at <= over), None)
 
     def sent_once(self, key):
         """No write is sent again, and what was not executed was not sent (but to be refused)."""
