@@ -23,6 +23,7 @@ struct mark {
 	STAILQ_ENTRY(mark) next; /* of its key, the earliest first */
 	uint64_t value_hash;
 	int64_t timestamp;
+	bool early; /* brought in the place of the old one, which will bring it too */
 };
 
 STAILQ_HEAD(marks, mark);
@@ -133,7 +134,7 @@ static struct mark mark_of(const struct change *change)
 
 /* ---- what the old connection brought ---- */
 
-static int remember(struct handover *h, const struct change *change)
+static int remember(struct handover *h, const struct change *change, bool early)
 {
 	struct key *key = make_key(h, change->key_hash);
 
@@ -141,6 +142,7 @@ static int remember(struct handover *h, const struct change *change)
 		return -ENOBUFS;
 	struct mark *mark = mem_alloc(sizeof(*mark));
 	*mark = mark_of(change);
+	mark->early = early;
 	STAILQ_INSERT_TAIL(&key->old_only, mark, next);
 	h->remembered++;
 	return 0;
@@ -330,7 +332,7 @@ static void deliver_held_double(struct handover *h, struct key *key, const struc
 	set_state(h, key, KEY_ALIGNED);
 }
 
-static int deliver_old(struct handover *h, const struct change *change)
+static int deliver_old(struct handover *h, const struct change *change, bool early)
 {
 	struct key *key = find_key(h, change->key_hash);
 
@@ -343,7 +345,7 @@ static int deliver_old(struct handover *h, const struct change *change)
 		set_state(h, key, KEY_UNALIGNED);
 	}
 	deliver(h, change);
-	return remember(h, change);
+	return remember(h, change, early);
 }
 
 static int hold_new(struct handover *h, const struct change *change, bool covered)
@@ -456,28 +458,43 @@ static void let_go(struct handover *h, struct key *key)
 	set_state(h, key, KEY_ALIGNED);
 }
 
+/* Was it brought in the place of the old one, which brings it now? Once. */
+static bool was_early(struct handover *h, struct key *key, const struct change *change)
+{
+	struct mark now = mark_of(change), *m;
+
+	STAILQ_FOREACH(m, &key->old_only, next)
+	{
+		if (!h->looks)
+			break;
+		h->looks--;
+		if (m->early && likeness_of(m, &now) == SAME) {
+			m->early = false;
+			return true;
+		}
+	}
+	return false;
+}
+
 /* Of what the new one has spoken of it tells all that follows; while that is held, what the old one
  * brings is either older, or the first of it. */
 static int deliver_late(struct handover *h, const struct change *change)
 {
 	struct key *key = find_key(h, change->key_hash);
+	bool holds = key && key->state == KEY_UNALIGNED;
+	struct mark *first = holds ? find_in_new(h, key, change) : NULL;
 
-	if (key && key->state == KEY_UNALIGNED) {
-		struct mark *first = find_in_new(h, key, change);
-		if (!first) {
-			deliver(h, change);
-			return 0;
-		}
+	if (first) {
 		count_double(h, first->timestamp, change->timestamp);
 		let_go(h, key);
 		return 0;
 	}
-	if (key && key->state == KEY_ALIGNED) {
+	if (key && (key->state == KEY_ALIGNED || was_early(h, key, change))) {
 		h->dropped++;
 		return 0;
 	}
 	deliver(h, change);
-	return remember(h, change);
+	return holds ? 0 : remember(h, change, false);
 }
 
 static int deliver_new_at_once(struct handover *h, struct key *key, const struct change *change)
@@ -532,7 +549,13 @@ void handover_old_gone(struct handover *h)
 int handover_old_brings(struct handover *h, const struct change *change)
 {
 	h->looks += LOOKS_PER_CHANGE;
-	return h->moved ? deliver_late(h, change) : deliver_old(h, change);
+	return h->moved ? deliver_late(h, change) : deliver_old(h, change, false);
+}
+
+int handover_old_will_bring(struct handover *h, const struct change *change)
+{
+	h->looks += LOOKS_PER_CHANGE;
+	return deliver_old(h, change, true);
 }
 
 int handover_new_brings(struct handover *h, const struct change *change, bool covered)

@@ -92,6 +92,9 @@ void handover_free(struct handover *h); /* drops what is held */
  * covered: the old connection is told of this key as well; if not, nothing of it is waited for. It
  * is the same whenever a key is brought. */
 int handover_old_brings(struct handover *h, const struct change *change);
+/* Before the move: the connection that was there before the old one was faster, and the old one
+ * will bring it as well. */
+int handover_old_will_bring(struct handover *h, const struct change *change);
 int handover_new_brings(struct handover *h, const struct change *change, bool covered);
 
 /* Has the old one brought the first change of each covered key that the new one has brought? */
@@ -107,7 +110,7 @@ bool handover_aligned(const struct handover *h);
  *
  * After it the old one may still bring changes while it finishes: of a key about which the new one
  * has said nothing so far they are delivered (and known, should the new one bring them too), others
- * are dropped. */
+ * are dropped. So is what handover_old_will_bring() has told before. */
 void handover_move(struct handover *h, bool waited);
 
 /* Said after the move, if the old connection goes on for a while. What it is late with of a key of

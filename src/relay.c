@@ -33,9 +33,15 @@ static void hand_up(struct relay *r, const struct change *change)
 /* What the present lane brings, as far as the next one is concerned. */
 static void believe(struct relay *r, const struct change *change)
 {
+	int error = 0;
+
 	if (!r->next)
 		hand_up(r, change);
-	else if (handover_old_brings(r->next, change) < 0)
+	else if (r->early && r->current->text.p == change->text.p)
+		error = handover_old_will_bring(r->next, change);
+	else
+		error = handover_old_brings(r->next, change);
+	if (error)
 		r->overflown = true;
 }
 
@@ -166,7 +172,9 @@ bool relay_former(struct relay *r, const struct wire_frame *frame)
 	if (!r->former)
 		return true;
 	r->current = frame;
+	r->early = true;
 	pass_former(r, handover_old_brings, &change);
+	r->early = false;
 	r->current = NULL;
 	return !r->overflown;
 }

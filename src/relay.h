@@ -33,6 +33,7 @@ struct relay {
 	struct handover *former;          /* the former lane and the present one; or NULL */
 	bool former_stays;                /* its lane may bring more */
 	bool from_former;                 /* that is what delivers */
+	bool early;                       /* the former lane speaks, so current is new of it only */
 	bool overflown;                   /* next has become too large */
 	const struct wire_frame *current; /* the frame that is being looked at */
 };

@@ -133,10 +133,10 @@ class History:
         return asked.op, asked.key, asked.value
 
     def arrived(self, asked):
-        """When it was sent for good; or None. Deletes of a key look alike: their answers tell them apart."""
+        """When it was sent for good; or None. Deletes of a key look alike: it was the last before the answer."""
         over = asked.over_at if asked.op == "delete" and asked.over_at else float("inf")
-        return next((a for a in self.arrivals.get(self.name(asked), ())
-                     if not a.refused and asked.sent_at <= a.at <= over), None)
+        sent = [a for a in self.arrivals.get(self.name(asked), ()) if not a.refused and asked.sent_at <= a.at <= over]
+        return sent[-1] if sent else None
 
     def sent_once(self, key):
         """No write is sent again, and what was not executed was not sent (but to be refused)."""

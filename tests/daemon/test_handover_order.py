@@ -5,7 +5,9 @@ import itertools
 import json
 import threading
 
-from harness import WITHHELD, Case, Daemon, FakeService, Listener, Stream, get, put, scene
+from wsproto.frame_protocol import Opcode
+
+from harness import WITHHELD, Case, Daemon, FakeService, Listener, Stream, eventually, get, put, scene
 
 
 def subscribe(**members):
@@ -175,3 +177,31 @@ class Older(Case):
             listener.find(type="connection", state="connected")
 
         self.late(service, daemon, client, replace)
+
+
+class Faster(Case):
+    @scene()
+    def test_the_one_before_the_old_one_tells_it_first(self, service, daemon, client):
+        """... while the old one is about to be replaced, which brings it too when it has been."""
+        client.subscribe(key="s")
+        listener = Listener(client)
+        with daemon.client() as other:
+            other.subscribe(key="x")
+            before, old = service.connections[1:]
+            old.pong = False
+            pings = old.pings
+            other.send(subscribe(key="y"))
+            service.wait(lambda: old.pings > pings, "the ping to the old one")
+            told = service.change("s", "told")
+            before.send_change(told)
+            listener.find(value="told")
+            handovers = daemon.stats()["upstream_handovers"]
+            old.send_frame(Opcode.PONG, str(old.pings).encode())
+            eventually(lambda: daemon.stats()["upstream_handovers"] > handovers, "the handover")
+            old.pong = None
+            old.send_change(told)
+            service.connections[-1].send_change(told)
+            service.publish("s", "last")
+            service.all_told()
+        listener.barrier()
+        self.assertEqual(["told", "last"], listener.values("s"))

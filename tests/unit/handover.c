@@ -72,14 +72,17 @@ static void play_word(struct table *t, struct span word)
 
 	if (word.p[0] == 'o')
 		t->error = handover_old_brings(t->h, &change);
+	else if (word.p[0] == 'e')
+		t->error = handover_old_will_bring(t->h, &change);
 	else
 		t->error = handover_new_brings(t->h, &change, word.p[0] == 'n');
 	free_copy(text);
 }
 
-/* "o:ax1": the old connection brings it; "n:ax1": the new one does; "u:ax1": the new one does, and
- * the old one is not told of the key; "move": the move, after waiting for the old one; "die": at
- * once, since the old one is gone; "stays" and "gone": the old one, after the move. */
+/* "o:ax1": the old connection brings it; "e:ax1": it will; "n:ax1": the new one does; "u:ax1": the
+ * new one does, and the old one is not told of the key; "move": the move, after waiting for the old
+ * one; "die": at once, since the old one is gone; "stays" and "gone": the old one, after the move.
+ */
 static void play(struct table *t, const char *script)
 {
 	while (*script) {
@@ -602,6 +605,41 @@ static void after_the_move_the_old_one_is_believed_where_the_new_one_is_silent(v
 	expect(&t, "bz5 ", 3);
 	play(&t, "o:bz5 o:ay6");
 	expect(&t, "", 5);
+	end(&t);
+}
+
+static void what_was_told_in_place_of_the_old_one_is_dropped_when_it_brings_it(void **state)
+{
+	struct table t;
+
+	(void)state;
+	begin(&t);
+	play(&t, "e:ax1 e:ay2 move o:ax1 o:ay2 o:az3");
+	expect(&t, "ax1 ay2 az3 ", 2);
+	play(&t, "n:ax1 n:ay2 n:az3 n:aw4");
+	expect(&t, "aw4 ", 5);
+	end(&t);
+	/* Also while what the new one says waits for it. */
+	begin(&t);
+	play(&t, "e:ax1 e:ay2 move stays n:az3 o:ax1 o:ay2");
+	expect(&t, "ax1 ay2 ", 2);
+	play(&t, "o:az3");
+	expect(&t, "az3 ", 3);
+	end(&t);
+}
+
+static void what_is_told_in_place_of_the_old_one_aligns_as_well(void **state)
+{
+	struct table t;
+
+	(void)state;
+	begin(&t);
+	play(&t, "n:ay2 e:ax1");
+	expect_unaligned(&t);
+	play(&t, "e:ay2 n:bx1 n:by2");
+	expect(&t, "ax1 ay2 ", 1);
+	play(&t, "e:bx1 move o:bx1 o:by2");
+	expect(&t, "bx1 by2 ", 4);
 	end(&t);
 }
 
@@ -1651,6 +1689,9 @@ int main(void)
 			after_the_move_the_old_one_is_dropped_where_the_new_one_has_spoken),
 		cmocka_unit_test(
 			after_the_move_the_old_one_is_believed_where_the_new_one_is_silent),
+		cmocka_unit_test(
+			what_was_told_in_place_of_the_old_one_is_dropped_when_it_brings_it),
+		cmocka_unit_test(what_is_told_in_place_of_the_old_one_aligns_as_well),
 		cmocka_unit_test(values_and_stamps_tell_changes_apart),
 		cmocka_unit_test(keys_have_nothing_to_do_with_each_other),
 		cmocka_unit_test(stamps_must_be_equal_unless_they_are_known_to_differ),
