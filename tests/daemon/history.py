@@ -289,15 +289,24 @@ class Watched:
                 patterns -= set(line.get("patterns", ()))
         return keys, patterns
 
+    def since(self, key):
+        """Its lines since it is told of the key without a break."""
+        names, begin = set(), len(self.lines)
+        for number, line in enumerate(self.lines):
+            if line["type"] in ("live", "ended") and self.matches(line, key):
+                named = {name for name in (*line.get("keys", ()), *line.get("patterns", ())) if self.matches(
+                    {"patterns" if name[-1] == "*" else "keys": [name]}, key)}
+                begin = begin if names else number
+                names = names | named if line["type"] == "live" else names - named
+        return self.lines[begin:]
+
     def last_word(self, key):
         """A value, GAP, or "nothing" since it subscribed."""
-        for line in reversed(self.lines):
+        for line in reversed(self.since(key)):
             if line["type"] == "notification" and line["key"] == key:
                 return line["value"]
             if line["type"] == "gap" and self.matches(line, key):
                 return GAP
-            if line["type"] == "live" and self.matches(line, key):
-                break
         return "nothing"
 
     def behind(self, history):
@@ -310,10 +319,9 @@ class Watched:
 
     def excused(self, history, key):
         """It subscribed without wanting the initial value, and perhaps behind the last change."""
-        if self.from_start:
-            return False
-        live = [line for line in self.lines if line["type"] == "live" and self.matches(line, key)]
-        if any(line.get("initial") and key in line.get("keys", ()) for line in live):
+        live = [line for line in self.since(key) if line["type"] == "live" and self.matches(line, key)]
+        asked_for = [line for line in live if key in line.get("keys", ())]
+        if self.from_start or (key in self.topics()[0] and asked_for and asked_for[-1].get("initial")):
             return False
         last = next((a for a in history.asked[key] if a.value == history.final(key)), None)
         return not last or last.sent_at < live[-1]["at"]
