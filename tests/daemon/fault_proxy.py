@@ -101,8 +101,9 @@ GARBAGE = ('{"messageId":<id>,"code":2', '{"messageId":<id>}', '{"code":"200","m
 class Way:
     """One direction of a lane. delay_ms, bytes_per_s: may be changed at any time; 0 is none, and no limit."""
 
-    def __init__(self, client):
-        self.delay_ms = self.bytes_per_s = 0
+    def __init__(self, client, delay_ms):
+        self.usual_delay_ms = self.delay_ms = delay_ms
+        self.bytes_per_s = 0
         self.flows = asyncio.Event()
         self.flows.set()
         self.protocol = FrameProtocol(client=client, extensions=[]) # that writes it; the other way's reads it
@@ -175,7 +176,7 @@ class Lane:
 
     def __init__(self, proxy, number):
         self.proxy, self.number = proxy, number
-        self.up, self.down = Way(client=True), Way(client=False)
+        self.up, self.down = Way(True, 0), Way(False, proxy.delay_ms)
         self.near = self.far = None # writers
         self.target = None
         self.open = False
@@ -203,7 +204,7 @@ class Lane:
     def clear(self):
         for way in (self.up, self.down):
             way.flows.set()
-            way.delay_ms = way.bytes_per_s = 0
+            way.delay_ms, way.bytes_per_s = way.usual_delay_ms, 0
 
     def end(self, how=None):
         self.ended_at = self.ended_at or time.monotonic()
@@ -354,6 +355,7 @@ async def open_service(service):
 class FaultProxy:
     """In front of a Sandbox; hpkvd's url is the proxy's.
 
+    delay_ms        of all that the service says, pongs included, when nothing is wrong
     meddle          called with each Message, in the proxy's thread: a fault (a function of the message), or None: it is
                     passed on
     prepare         called with each Lane whose WebSocket is open, in the proxy's thread, before hpkvd knows
@@ -361,7 +363,8 @@ class FaultProxy:
     refuse_token    ... to each request of a token
     """
 
-    def __init__(self, service, *, meddle=None, prepare=None, receive_buffer=None):
+    def __init__(self, service, *, delay_ms=0, meddle=None, prepare=None, receive_buffer=None):
+        self.delay_ms = delay_ms
         self.service, self.meddle, self.prepare = service, meddle, prepare
         self.receive_buffer = receive_buffer
         self.refuse_upgrade = self.refuse_token = None

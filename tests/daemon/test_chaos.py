@@ -29,7 +29,7 @@ SEED = os.environ.get("HPKVD_CHAOS_SEED") or str(random.SystemRandom().randrange
 WORKERS = 18
 UNANSWERED_MAX = 64
 TOKEN_TTL_S = 6
-DELAY_MS = 10 # of what the sandbox says, so that something is always on its way
+DELAY_MS = 10 # of what the service says, so that something is always on its way
 RATE = 1000 # requests/s that the sandbox lets hpkvd have
 TIMEOUT_MS = 2000
 KEYS = {kind: [f"{kind}:{n}" for n in range(count)] for kind, count in (("all", 6), ("ctr", 3), ("once", 40))}
@@ -532,8 +532,8 @@ class Everything(Case):
     def test_promises_are_kept(self):
         print(f"HPKVD_CHAOS_SEED={SEED} CHAOS_SECONDS={SECONDS:g}", file=sys.stderr, flush=True)
         options = ("--api-key", Observer.KEY, "--api-key", Administrator.KEYS[1], "--rate", str(RATE),
-                   "--token-ttl", str(TOKEN_TTL_S), "--delay-ms", str(DELAY_MS))
-        with Sandbox(*options) as sandbox, FaultProxy(sandbox) as proxy, \
+                   "--token-ttl", str(TOKEN_TTL_S))
+        with Sandbox(*options) as sandbox, FaultProxy(sandbox, delay_ms=DELAY_MS) as proxy, \
                 Daemon(proxy, level="info", request_timeout=f"{TIMEOUT_MS}ms", connect_timeout="700ms", keepalive="1s",
                        backoff_min="10ms", backoff_max="300ms", token_lifetime=f"{TOKEN_TTL_S}s", max_in_flight=64) as daemon:
             daemon.wait_state("connected")
