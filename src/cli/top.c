@@ -29,6 +29,11 @@ static const struct {
 enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
 _Static_assert(sizeof(rows) / sizeof(rows[0]) <= TOP_STATS_MAX, "room for each row");
 
+static const char *const latencies[TOP_LATENCIES] = {
+	[TOP_WAIT] = "hpkvd_request_wait_seconds",
+	[TOP_SERVICE] = "hpkvd_request_service_seconds",
+};
+
 static double clock_ms(void)
 {
 	struct timespec t;
@@ -60,6 +65,12 @@ static void read_stats(struct span line, struct top_sample *s)
 	for (unsigned i = 0; i < ROWS; i++) {
 		snprintf(path, sizeof(path), "stats.%s", rows[i].name);
 		s->stats[i] = field_number(line, path, -1);
+	}
+	for (int i = 0; i < TOP_LATENCIES; i++) {
+		snprintf(path, sizeof(path), "stats.%s_sum", latencies[i]);
+		s->seconds[i] = field_number(line, path, 0);
+		snprintf(path, sizeof(path), "stats.%s_count", latencies[i]);
+		s->count[i] = field_number(line, path, 0);
 	}
 }
 
@@ -117,7 +128,33 @@ static void add_upstream(struct top_page *page, struct span status)
 	    connected ? "" : field_text(status, "upstream.lastError"));
 }
 
-static void add_queues(struct top_page *page, struct span status, const struct top_sample *s)
+/* The mean since the page before, as text. */
+static const char *mean(char text[CLOCK_TEXT_MAX], enum top_latency i,
+			const struct top_sample *before, const struct top_sample *now)
+{
+	bool same = before->at_ms > 0 && before->pid == now->pid;
+	double n = now->count[i] - (same ? before->count[i] : 0);
+	double seconds = now->seconds[i] - (same ? before->seconds[i] : 0);
+
+	if (n > 0)
+		snprintf(text, CLOCK_TEXT_MAX, "%.1f ms", seconds * 1e3 / n);
+	else
+		snprintf(text, CLOCK_TEXT_MAX, "-");
+	return text;
+}
+
+static void add_latency(struct top_page *page, const struct top_sample *before,
+			const struct top_sample *now)
+{
+	char wait[CLOCK_TEXT_MAX], service[CLOCK_TEXT_MAX];
+
+	add(page, SHOW_PLAIN,
+	    "latency       waited here %s, at the service %s (means); ping %.2f ms",
+	    mean(wait, TOP_WAIT, before, now), mean(service, TOP_SERVICE, before, now),
+	    now->ping_ms);
+}
+
+static void add_queues(struct top_page *page, struct span status)
 {
 	double wait = field_number(status, "upstream.waitMs", -1);
 	double pace = field_number(status, "upstream.pace", 0);
@@ -127,12 +164,11 @@ static void add_queues(struct top_page *page, struct span status, const struct t
 		clock_duration(text, wait);
 	if (pace > 0)
 		snprintf(allowed, sizeof(allowed), ", %.1f a second allowed", pace);
-	add(page, SHOW_PLAIN, "latency       daemon %.2f ms; a new request waits %s", s->ping_ms,
-	    text);
-	add(page, SHOW_PLAIN, "queues        %.0f on their way of %.0f, %.0f waiting%s",
+	add(page, SHOW_PLAIN,
+	    "queues        %.0f on their way of %.0f, %.0f waiting; a new one waits %s%s",
 	    field_number(status, "upstream.inFlight", 0),
 	    field_number(status, "limits.maxInFlight", 0),
-	    field_number(status, "upstream.queued", 0), allowed);
+	    field_number(status, "upstream.queued", 0), text, allowed);
 	add(page, SHOW_PLAIN,
 	    "subscribed    %.0f keys, %.0f patterns; %.0f subscriptions, %.0f not live",
 	    field_number(status, "subscriptions.keys", 0),
@@ -229,7 +265,8 @@ void top_ask(struct cli *c, struct top_sample *sample, struct top_page *page)
 	read_clients(status, &now);
 	add_head(page, status);
 	add_upstream(page, status);
-	add_queues(page, status, &now);
+	add_latency(page, &before, &now);
+	add_queues(page, status);
 	add_rates(page, &before, &now);
 	add_clients(page, &before, &now);
 	*sample = now;

@@ -22,12 +22,16 @@ struct top_client {
 	double id, pid, uid, requests, unanswered, subscriptions, output;
 };
 
+/* Where requests spend their time: a sum of seconds, and of how many requests. */
+enum top_latency { TOP_WAIT, TOP_SERVICE, TOP_LATENCIES };
+
 /* What the daemon said at one time. */
 struct top_sample {
 	double at_ms; /* 0: there is none yet */
 	double ping_ms;
 	double pid;
 	double stats[TOP_STATS_MAX]; /* -1: this daemon does not count it */
+	double seconds[TOP_LATENCIES], count[TOP_LATENCIES];
 	struct top_client clients[TOP_CLIENTS_MAX];
 	unsigned n_clients;
 };

@@ -505,7 +505,7 @@ class Daemons(Tour):
             out = self.run_ok("top", "--count", "2", "--delay", "10ms").decode()
         pages = out.split("\n\n")
         self.assertEqual(3, len(pages))
-        for word in ("upstream      connected", "latency       daemon", "queues        0 on their way", "requests/s"):
+        for word in ("upstream      connected", "latency       waited here ", "queues        0 on their way", "requests/s"):
             self.assertIn(word, pages[1])
         first = pages[0].partition("requests/s")[2].splitlines()[1].split()
         self.assertEqual((str(os.getpid()), str(os.getuid()), "50"), (first[1], first[2], first[4]), first)
