@@ -42,13 +42,13 @@
  * behind it, which the length does not count.
  *
  * **When the connection to the daemon is lost** (it restarts, say), requests that were not sent,
- *and those that may be repeated without harm (all but set, patch, delete and increment), are sent
+ * and those that may be repeated without harm (all but set, patch, delete and increment), are sent
  * again once it is back, within their time. A write that may have been executed is never repeated:
  * it ends as HPKV_UNKNOWN. Subscriptions are made again by the library, which tries until it
  * succeeds; HPKV_EVENT_LOST and HPKV_EVENT_BACK tell.
  *
  * **The ABI** is versioned (libhpkv.so.0, symbols LIBHPKV_0). Enumerators never change their
- *values; structs that the library fills may grow at their end. */
+ * values; structs that the library fills may grow at their end. */
 #ifndef HPKV_H
 #define HPKV_H
 
