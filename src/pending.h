@@ -58,6 +58,7 @@ struct pending {
 
 	struct buf answer; /* router: the line, while PENDING_ANSWERED */
 	uint32_t size;     /* router: of the whole block */
+	uint32_t order;    /* router: later ones were asked later; see pending_is_before() */
 	uint32_t id_len, body_len;
 	char text[]; /* the client's messageId, then the frame's body */
 };
@@ -95,6 +96,7 @@ struct peer {
 	bool flushing;                /* router: answers are being handed on */
 	bool last;                    /* router: gets a turn when nobody else has one */
 	uint32_t unanswered;          /* router: the length of pendings */
+	uint32_t asked;               /* router: how many there were; low bits */
 	uint32_t unsent_bytes;        /* router: memory of those that wait to be sent */
 	size_t kept_bytes;            /* router: of answers that wait for those before them */
 
@@ -117,6 +119,12 @@ struct peer {
 static inline size_t peer_unread(const struct peer *peer)
 {
 	return outq_len(peer->out) + peer->kept_bytes + peer->lag_bytes;
+}
+
+/* Of one client: did it ask for p before q? No client has so many unanswered that this is wrong. */
+static inline bool pending_is_before(const struct pending *p, const struct pending *q)
+{
+	return (int32_t)(p->order - q->order) < 0;
 }
 
 static inline struct span pending_id(const struct pending *p)

@@ -95,6 +95,7 @@ static struct pending *pending_new(struct router *r, struct peer *peer, size_t t
 	memset(p, 0, sizeof(*p));
 	p->size = (uint32_t)size;
 	p->peer = peer;
+	p->order = ++peer->asked;
 	TAILQ_INSERT_TAIL(&peer->pendings, p, of_peer);
 	peer->unanswered++;
 	if (!with_id)
@@ -283,7 +284,8 @@ static void read_over(struct router *r, struct pending *p, enum router_read_end 
 /* What the end of a request means for those that its client has sent before it. */
 struct effect {
 	struct peer *peer; /* NULL: nothing */
-	uint64_t key_hash, sequence;
+	uint64_t key_hash;
+	uint32_t order;
 };
 
 /* Before it leaves its state. */
@@ -293,16 +295,17 @@ static struct effect effect_of(const struct pending *p, bool answered)
 
 	if (p->state != PENDING_SENT || !p->follows || !inflight_has_effect(p, end))
 		return (struct effect){0};
-	return (struct effect){p->peer, p->key_hash, p->sequence};
+	return (struct effect){p->peer, p->key_hash, p->order};
 }
 
-/* One that the rate limit has refused and that was sent before it. They come first in the queue. */
+/* One that the rate limit has refused and that was asked before it. They come first in the queue.
+ */
 static struct pending *find_outdone(const struct effect *e)
 {
 	struct pending *p;
 
 	TAILQ_FOREACH (p, &e->peer->waiting, waiting) {
-		if (!p->sequence || p->sequence > e->sequence)
+		if ((int32_t)(p->order - e->order) >= 0)
 			break;
 		if (p->refused && p->key_hash == e->key_hash)
 			return p;

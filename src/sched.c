@@ -96,7 +96,7 @@ void sched_add_again(struct sched *s, struct pending *p)
 
 	count_in(s, p);
 	TAILQ_FOREACH (q, &p->peer->waiting, waiting) {
-		if (!q->sequence || q->sequence > p->sequence)
+		if (pending_is_before(p, q))
 			break;
 	}
 	if (q)

@@ -22,7 +22,8 @@ struct sched {
 void sched_init(struct sched *s);
 void sched_fini(struct sched *s);                   /* the pendings stay their owner's */
 void sched_add(struct sched *s, struct pending *p); /* behind the client's others */
-/* Again: before those that were never sent, among those that were in the order of their sending. */
+/* Again: where it was in the order of the client's asking, which is not that of the last sending:
+ * some may have been sent again already. */
 void sched_add_again(struct sched *s, struct pending *p);
 void sched_remove(struct sched *s, struct pending *p);
 struct pending *sched_first(const struct sched *s); /* the next to send; NULL: nobody has a turn */

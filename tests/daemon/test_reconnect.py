@@ -135,6 +135,20 @@ class Lost(Case):
             request.reply()
         self.assertEqual([1, 2, 3], [client.answer()["messageId"] for _ in range(3)])
 
+    @scene(service=WITHHELD)
+    def test_a_read_that_is_sent_again_twice_stays_before_a_write_that_was_refused(self, service, daemon, client):
+        """The rate limit has refused both, then the read is lost: of the two the write was sent earlier."""
+        client.send(get("k", 1), put("k", "v", 2))
+        for request in service.next_requests(2):
+            request.reply_raw('{"code":429,"error":"Rate limit exceeded","messageId":<id>}')
+        for _ in range(3):
+            self.assertEqual(1, service.next_request().op)
+            service.connections[-1].reset()
+        service.next_request().reply(value="old")
+        self.assertEqual("old", client.answer()["value"])
+        service.next_request().reply(success=True)
+        self.assertEqual(2, client.answer()["messageId"])
+
     @scene(service=WITHHELD, max_in_flight=4)
     def test_not_yet_sent_is_answered_after_the_reconnect(self, service, daemon, client):
         client.send(*(put(str(i), "v", i) for i in range(20)))

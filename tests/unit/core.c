@@ -87,7 +87,7 @@ static void peers_take_turns_one_request_each(void **state)
 	sched_add(&s, pending_make(&peer[1], OP_GET, 0));
 	sched_add(&s, pending_make(&peer[2], OP_GET, 0));
 	struct pending *again = pending_make(&peer[2], OP_RANGE, 0);
-	again->sequence = 1;
+	again->order = UINT32_MAX; /* before all others, which have 0 */
 	sched_add_again(&s, again);
 	assert_int_equal(s.n, 6);
 	assert_int_equal(s.bytes, 6 * sizeof(*p));
@@ -141,7 +141,7 @@ static void what_waits_is_counted_for_each_peer(void **state)
 	b->size = 20;
 	c->size = 3;
 	sched_add(&s, a);
-	b->sequence = 1;
+	b->order = UINT32_MAX; /* before all others, which have 0 */
 	sched_add_again(&s, b);
 	sched_add(&s, c);
 	assert_int_equal(s.bytes, 123);
@@ -614,9 +614,9 @@ static void without_a_rate_there_is_no_wait(void **state)
 	assert_int_equal(pace_wait_ms(&p, 5, 1000000), 0);
 }
 
-static void what_was_sent_before_goes_first_in_its_old_order(void **state)
+static void what_was_sent_before_comes_where_it_was(void **state)
 {
-	static const uint64_t added[] = {0, 7, 3, 5, 0}, want[] = {3, 5, 7, 0, 0};
+	static const uint32_t added[] = {UINT32_MAX, 9, 3, 5, 1}, want[] = {UINT32_MAX, 1, 3, 5, 9};
 	struct peer peer = {.number = 1};
 	struct pending *p;
 	struct sched s;
@@ -626,15 +626,12 @@ static void what_was_sent_before_goes_first_in_its_old_order(void **state)
 	TAILQ_INIT(&peer.waiting);
 	for (size_t i = 0; i < COUNT(added); i++) {
 		p = pending_make(&peer, OP_GET, 0);
-		p->sequence = added[i];
-		if (added[i])
-			sched_add_again(&s, p);
-		else
-			sched_add(&s, p);
+		p->order = added[i];
+		sched_add_again(&s, p);
 	}
 	for (size_t i = 0; i < COUNT(want); i++) {
 		p = sched_take(&s);
-		assert_int_equal(p->sequence, want[i]);
+		assert_int_equal(p->order, want[i]);
 		free(p);
 	}
 	sched_fini(&s);
@@ -1012,7 +1009,7 @@ int main(void)
 		cmocka_unit_test(an_idle_while_saves_up_twenty_milliseconds_worth),
 		cmocka_unit_test(a_clock_that_stands_or_steps_back_changes_nothing),
 		cmocka_unit_test(without_a_rate_there_is_no_wait),
-		cmocka_unit_test(what_was_sent_before_goes_first_in_its_old_order),
+		cmocka_unit_test(what_was_sent_before_comes_where_it_was),
 		cmocka_unit_test(a_blocked_peer_has_no_turn),
 		cmocka_unit_test(the_last_ones_have_a_turn_when_nobody_else_has_one),
 		cmocka_unit_test(a_last_one_waits_for_others_that_come_later_and_may_be_blocked),
