@@ -137,6 +137,13 @@ static void router_ends_read(void *owner, void *reading, enum router_read_end en
 	feed_read_end(d->feed, reading, end, answer, clock_mono_coarse_ms());
 }
 
+static const char *router_asks_forbidden(void *owner, struct peer *peer,
+					 const struct request *request)
+{
+	struct daemon *d = owner;
+	return access_forbids(d->access, peer, request, clock_mono_ms());
+}
+
 static const struct router_ops router_ops = {
 	.send = router_sends,
 	.sendable = router_asks_sendable,
@@ -147,6 +154,7 @@ static const struct router_ops router_ops = {
 	.held_turn = router_gives_turn,
 	.held_over = router_ends_held,
 	.read_sent = router_has_sent_read,
+	.forbids = router_asks_forbidden,
 	.read_end = router_ends_read,
 };
 
@@ -235,19 +243,12 @@ static void listener_brings(void *owner, int fd)
 
 /* ---- other access rules ---- */
 
-static const char *router_asks_forbidden(void *owner, struct peer *peer,
-					 const struct request *request)
-{
-	struct daemon *d = owner;
-	return access_forbids(d->access, peer, request, clock_mono_ms());
-}
-
 static void judge_again(void *owner, struct peer *peer, const struct credentials *who)
 {
 	struct daemon *d = owner;
 
 	access_admit(d->access, peer, who);
-	router_restrict(d->router, peer, router_asks_forbidden, d);
+	router_restrict(d->router, peer);
 	feed_restrict(d->feed, peer);
 	clients_changed(d->clients, peer);
 }
@@ -764,11 +765,11 @@ static int take_config(struct daemon *d, struct config *config, bool another)
 	d->config = config;
 	take_log_level(d);
 	d->clients_possible = raise_descriptor_limit(config->listen.max_clients);
-	client_closed(d); /* there may be room for more */
+	set_access_rules(d, config->access); /* before anything is sent that they forbid */
+	client_closed(d);                    /* there may be room for more */
 	router_set(d->router, &router, clock_mono_ms());
 	feed_set(d->feed, &feed);
 	clients_set(d->clients, &clients);
-	set_access_rules(d, config->access);
 	mint_set(d->mint, &mint);
 	config_free(before);
 	return 0;

@@ -45,16 +45,18 @@ struct pending {
 	uint64_t sequence; /* inflight: later ones were sent later */
 	uint64_t key_hash; /* router: of peer and key together; 0 for operations without one key */
 	TAILQ_ENTRY(pending) of_key; /* inflight: chain of those with a similar key_hash */
-	bool overtaken;   /* inflight: a later request for its key took effect, or may have */
-	bool follows;     /* inflight: an earlier request for its key was on its way */
-	bool followed;    /* inflight: a later request for its key, sent while this one was on its
-			     way, took effect, or may have */
-	bool refused;     /* router: by the rate limit of the service, so it was not executed */
-	bool had_turn;    /* router: while PENDING_HELD, its holder knows that it is the next */
-	bool sent_before; /* router: on a connection that was lost; so even a waiting one may have
-			     been executed */
-	bool secret;      /* router: its answer is wiped once it was handed on */
-	uint8_t late;     /* holder: the reply_error when its time is up, while PENDING_HELD */
+	bool overtaken;    /* inflight: a later request for its key took effect, or may have */
+	bool follows;      /* inflight: an earlier request for its key was on its way */
+	bool followed;     /* inflight: a later request for its key, sent while this one was on its
+			      way, took effect, or may have */
+	bool refused;      /* router: by the rate limit of the service, so it was not executed */
+	bool had_turn;     /* router: while PENDING_HELD, its holder knows that it is the next */
+	bool sent_before;  /* router: on a connection that was lost; so even a waiting one may have
+			      been executed */
+	bool in_doubt : 1; /* router: the rules have changed since it was sent, so it is judged anew
+			     before it is sent again */
+	bool secret : 1;   /* router: its answer is wiped once it was handed on */
+	uint8_t late;      /* holder: the reply_error when its time is up, while PENDING_HELD */
 
 	struct buf answer; /* router: the line, while PENDING_ANSWERED */
 	uint32_t size;     /* router: of the whole block */

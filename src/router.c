@@ -624,6 +624,31 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
 	outdo(r, effect);
 }
 
+/* ---- other access rules ---- */
+
+/* Why it may not be sent now; NULL: it may. The body of its frame is an object's end as a client
+ * may have written it. */
+static const char *forbidden(struct router *r, struct pending *p)
+{
+	struct request request;
+	struct request_fault fault;
+	struct buf text = {0};
+	const char *why = "the access rules have changed";
+
+	buf_add(&text, "{", 1);
+	buf_add(&text, pending_body(p).p, pending_body(p).n);
+	if (request_parse(buf_span(&text), &request, &fault) == 0)
+		why = r->ops->forbids(r->owner, p->peer, &request);
+	buf_release(&text);
+	p->in_doubt = false;
+	return why;
+}
+
+static void answer_forbidden(struct router *r, struct pending *p, const char *why)
+{
+	answer_error(r, p, p->sent_before ? REPLY_OUTCOME_UNKNOWN : REPLY_FORBIDDEN, why, -1);
+}
+
 /* The service has refused it because of its rate limit, so it was not executed: it waits for
  * another turn. If a later one for its key is on its way, it waits until that is refused as well,
  * or took effect: then it is too late for this one.
@@ -638,6 +663,11 @@ static void refused(struct router *r, struct pending *p, int64_t now)
 	}
 	if (!p->peer || p->followed || r->stopping) {
 		answer_refused(r, p, p->followed ? outdone_text : NULL);
+		return;
+	}
+	const char *why = p->in_doubt ? forbidden(r, p) : NULL;
+	if (why) {
+		answer_forbidden(r, p, why);
 		return;
 	}
 	land(r, p, INFLIGHT_BACK);
@@ -731,11 +761,12 @@ void router_move(struct router *r, uint32_t lane, int64_t now)
 	router_pump(r, now);
 }
 
-/* Sent again: a read whose client is still there, and which no later request of that client for the
- * same key has overtaken. The rest may have been executed or not. */
-static bool may_resend(const struct router *r, const struct pending *p)
+/* Sent again: a read whose client is still there and still may, and which no later request of that
+ * client for the same key has overtaken. The rest may have been executed or not. */
+static bool may_resend(struct router *r, struct pending *p)
 {
-	return p->peer && request_op_is_read(p->op) && !p->overtaken && !p->reading && !r->stopping;
+	return p->peer && request_op_is_read(p->op) && !p->overtaken && !p->reading &&
+	       !r->stopping && !(p->in_doubt && forbidden(r, p));
 }
 
 /* What was sent on the lane, in the order in which it was sent; the rest of the array is NULL. */
@@ -915,33 +946,19 @@ static struct pending **waiting_of(const struct peer *peer)
 	return list;
 }
 
-void router_restrict(struct router *r, struct peer *peer,
-		     const char *(*forbids)(void *owner, struct peer *peer,
-					    const struct request *request),
-		     void *owner)
+void router_restrict(struct router *r, struct peer *peer)
 {
-	struct pending **list = waiting_of(peer);
-	struct buf text = {0};
+	struct pending **list = waiting_of(peer), *sent;
 
 	for (struct pending **p = list; *p; p++) {
-		struct request request;
-		struct request_fault fault;
-		if ((*p)->state != PENDING_WAITING)
-			continue; /* it was sent when one of the others was answered */
-		buf_take(&text, buf_len(&text));
-		buf_add(&text, "{", 1);
-		buf_add(&text, pending_body(*p).p, pending_body(*p).n);
-		/* The body of a frame is an object's end as a client may have written it. */
-		if (request_parse(buf_span(&text), &request, &fault) < 0)
-			continue;
-		const char *why = forbids(owner, peer, &request);
+		/* It may have been sent when one of the others was answered. */
+		const char *why = (*p)->state == PENDING_WAITING ? forbidden(r, *p) : NULL;
 		if (why)
-			answer_error(r, *p,
-				     (*p)->sent_before ? REPLY_OUTCOME_UNKNOWN : REPLY_FORBIDDEN,
-				     why, -1);
+			answer_forbidden(r, *p, why);
 	}
-	buf_release(&text);
 	free(list);
+	TAILQ_FOREACH (sent, &peer->pendings, of_peer)
+		sent->in_doubt = sent->state == PENDING_SENT;
 }
 
 /* What one client may have unsent: no more than a part of the room that is left, so that many who

@@ -64,6 +64,9 @@ struct router_ops {
 	 * not done in its time: a sentence, or NULL. */
 	const char *(*held_over)(void *owner, struct pending *p);
 
+	/* Why the rules forbid it now: a sentence, valid until the next call; NULL: they do not. */
+	const char *(*forbids)(void *owner, struct peer *peer, const struct request *request);
+
 	/* Of router_read(): it was sent; it has ended, with the answer's frame if there is one. */
 	void (*read_sent)(void *owner, void *reading);
 	void (*read_end)(void *owner, void *reading, enum router_read_end end,
@@ -107,12 +110,9 @@ void router_refuse(struct router *r, struct pending *p, enum reply_error error, 
 void router_read(struct router *r, void *reading, const struct json_value *key, bool hurry,
 		 int64_t now);
 
-/* What the client may do has changed: refuses what waits to be sent and is forbidden now.
- * forbids(): why, a sentence, valid until the next call; NULL: it is not. */
-void router_restrict(struct router *r, struct peer *peer,
-		     const char *(*forbids)(void *owner, struct peer *peer,
-					    const struct request *request),
-		     void *owner);
+/* What the client may do has changed: refuses what waits to be sent and is forbidden now. What is
+ * on its way is answered as ever, but not sent again if it is forbidden by then. */
+void router_restrict(struct router *r, struct peer *peer);
 
 /* Shall this client be read further? */
 bool router_may_read(const struct router *r, const struct peer *peer);

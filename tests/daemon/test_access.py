@@ -410,6 +410,32 @@ class Reload(AccessCase):
         self.assertEqual([(200, 5), (200, None), (200, None)], [(a["code"], a.get("messageId")) for a in self.c.answers(3)])
         self.c.barrier()
 
+    def test_what_was_sent_is_not_sent_again_if_it_is_forbidden_by_now(self):
+        self.begin(service={"answer": None})
+        self.c.send(put("app:1", "v", 1), get("app:2", 2), get("news", 3))
+        write, read, news = self.service.next_requests(3)
+        self.daemon.reload(access={"me": ME | {"read": "news"}})
+        write.reply(code=429, error="slow down")
+        self.assert_forbidden(self.c.answer(), 'set: no access rule lets this client write "app:1"', message_id=1)
+        read.connection.reset()
+        self.assert_error(self.c.answer(), 504, "outcome_unknown", "unknown", 2)
+        again = self.service.next_request()
+        self.assertEqual("news", again.key)
+        again.reply(value="n")
+        self.assertEqual(3, self.c.answer()["messageId"])
+        self.c.barrier()
+
+    def test_new_rules_hold_before_what_other_new_settings_let_through(self):
+        self.begin(service={"answer": None}, max_in_flight=1)
+        self.c.send(get("news", 1), put("app:1", "v", 2))
+        first = self.service.next_request()
+        self.c.barrier_by(self.daemon)
+        self.daemon.reload(access={"me": ME | {"read": "news"}}, max_in_flight=8)
+        self.assert_forbidden(self.c.answer(), message_id=2)
+        first.reply(value="n")
+        self.assertEqual(1, self.c.answer()["messageId"])
+        self.c.barrier()
+
     def test_a_slow_client_is_told_nothing_of_what_it_may_not_read_any_more(self):
         self.begin(output_soft="4K", output_hard="64M")
         slow = self.client(self.daemon)

@@ -124,6 +124,15 @@ static void world_read_end(void *owner, void *reading, enum router_read_end end,
 		router_read(w->router, &w->reading[READS - 1], &key, true, 1000);
 }
 
+/* Of the requests that it is asked about, forbids those whose key begins with an x. */
+static const char *forbids_x(void *owner, struct peer *peer, const struct request *request)
+{
+	struct world *w = owner;
+
+	assert_ptr_equal(peer, &w->peer[0]);
+	return json_string_raw(&request->key).p[0] == 'x' ? "no x" : NULL;
+}
+
 static const struct router_ops ops = {
 	.send = world_send,
 	.sendable = world_sendable,
@@ -133,6 +142,7 @@ static const struct router_ops ops = {
 	.lane_idle = world_lane_idle,
 	.held_turn = world_held_turn,
 	.held_over = world_held_over,
+	.forbids = forbids_x,
 	.read_sent = world_read_sent,
 	.read_end = world_read_end,
 };
@@ -2392,15 +2402,6 @@ static void the_holder_says_what_being_late_means(void **state)
 
 /* ---- what is forbidden meanwhile ---- */
 
-/* Of the requests that it is asked about, forbids those whose key begins with an x. */
-static const char *forbids_x(void *owner, struct peer *peer, const struct request *request)
-{
-	struct world *w = owner;
-
-	assert_ptr_equal(peer, &w->peer[0]);
-	return json_string_raw(&request->key).p[0] == 'x' ? "no x" : NULL;
-}
-
 static void what_waits_is_refused_if_it_is_forbidden_now(void **state)
 {
 	struct world *w = world_new(2, 1 << 20);
@@ -2415,7 +2416,7 @@ static void what_waits_is_refused_if_it_is_forbidden_now(void **state)
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"x5\"}", 0);
 	ask(w, 1, "{\"op\":\"get\",\"key\":\"x\",\"messageId\":6}", 0);
 	assert_int_equal(w->n_sent, 2);
-	router_restrict(w->router, &w->peer[0], forbids_x, w);
+	router_restrict(w->router, &w->peer[0]);
 	const char *text = assert_error(w, 0, "forbidden", "no", "2");
 	assert_non_null(strstr(text, "\"error\":\"no x\""));
 	assert_int_equal(router_waiting(w->router), 2);
@@ -2441,8 +2442,30 @@ static void a_read_that_waits_to_be_sent_again_may_have_been_executed(void **sta
 	router_up(w->router, LANE, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"x\",\"messageId\":1}", 0);
 	router_down(w->router, LANE, 0);
-	router_restrict(w->router, &w->peer[0], forbids_x, w);
+	router_restrict(w->router, &w->peer[0]);
 	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	world_free(w);
+}
+
+static void what_is_forbidden_by_now_is_not_sent_again(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"x1\",\"value\":\"v\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"x2\",\"messageId\":2}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
+	router_restrict(w->router, &w->peer[0]);
+	refuse(w, 0, 1);
+	assert_error(w, 0, "forbidden", "no", "1");
+	router_down(w->router, LANE, 2);
+	assert_error(w, 0, "outcome_unknown", "unknown", "2");
+	assert_int_equal(router_waiting(w->router), 1);
+	router_up(w->router, LANE + 1, 3);
+	router_expire(w->router, 900); /* the pace is slow by now */
+	assert_int_equal(w->n_sent, 4);
+	assert_non_null(strstr(w->sent[3], "\"a\""));
 	world_free(w);
 }
 
@@ -2554,6 +2577,7 @@ int main(void)
 		cmocka_unit_test(the_holder_says_what_being_late_means),
 		cmocka_unit_test(what_waits_is_refused_if_it_is_forbidden_now),
 		cmocka_unit_test(a_read_that_waits_to_be_sent_again_may_have_been_executed),
+		cmocka_unit_test(what_is_forbidden_by_now_is_not_sent_again),
 	};
 
 	return cmocka_run_group_tests_name("router", tests, NULL, NULL);
