@@ -16,7 +16,7 @@
 
 enum {
 	BACKLOG = 4096,
-	LOCK_TRIES = 200, /* for the folder, 10 ms apart */
+	LOCK_TRIES = 50, /* for the folder, 10 ms apart */
 };
 
 /* 0: the path is free now. A socket on which nobody listens is what a killed daemon leaves behind.
@@ -46,20 +46,24 @@ static int clear_path(const struct sockaddr_un *at)
 	return err;
 }
 
-/* Whoever has the lock as we do holds it for microseconds, so it is waited for; but not for ever,
- * since anybody who may open the folder can hold it. */
-static int lock_soon(int fd)
+/* Whoever has the lock as we do holds it for microseconds, so it is waited for. Whoever holds it
+ * longer is none of ours, for anybody who may open the folder can: that is no reason not to start.
+ */
+static void lock_soon(int fd, const char *path)
 {
 	static const struct timespec pause = {0, 10000000};
 
 	for (int i = 0; i < LOCK_TRIES; i++) {
 		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-			return 0;
+			return;
 		if (errno != EWOULDBLOCK && errno != EINTR)
-			return -errno;
+			break;
 		nanosleep(&pause, NULL);
 	}
-	return -EBUSY;
+	log_warning(
+		"%s: its folder can't be locked (%s): should two daemons start at once, one may "
+		"take the path from the other",
+		path, strerror(errno));
 }
 
 /* Two daemons that start at once both find the stale socket: the lock lets one through at a time,
@@ -74,9 +78,22 @@ static int lock_folder(const char *path)
 	int fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int err = fd < 0 ? -errno : 0;
 	free(folder);
-	if (err == 0 && (err = lock_soon(fd)) < 0)
-		close(fd);
-	return err < 0 ? err : fd;
+	if (err < 0)
+		return err;
+	lock_soon(fd, path);
+	return fd;
+}
+
+/* Whoever may write to the folder may have put something else in the place of the socket: what a
+ * link leads to is not touched. */
+static bool give(const char *path, gid_t group)
+{
+	return group == (gid_t)-1 || lchown(path, (uid_t)-1, group) == 0;
+}
+
+static bool open_up(const char *path, mode_t mode)
+{
+	return fchmodat(AT_FDCWD, path, mode, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 /* Binds and listens. The mode is right before anybody can connect: the socket is made for its owner
@@ -89,8 +106,7 @@ static int bind_at(int fd, const struct sockaddr_un *at, const struct socketpath
 	umask(mask);
 	if (err < 0)
 		return err;
-	if ((s->group != (gid_t)-1 && chown(s->path, (uid_t)-1, s->group) < 0) ||
-	    chmod(s->path, s->mode) < 0 || listen(fd, BACKLOG) < 0) {
+	if (!give(s->path, s->group) || !open_up(s->path, s->mode) || listen(fd, BACKLOG) < 0) {
 		err = -errno;
 		unlink(s->path);
 	}
@@ -131,9 +147,6 @@ static void explain(const struct socketpath_settings *s, int err)
 		log_error("%s: there is something that is not a socket: remove it, or choose "
 			  "another %s",
 			  path, setting);
-		break;
-	case EBUSY:
-		log_error("%s: its folder is locked by another process (flock)", path);
 		break;
 	case ENOENT:
 		log_error("%s: its folder does not exist: make it, or choose another %s", path,
@@ -181,9 +194,8 @@ int socketpath_set_access(const struct socketpath *s, mode_t mode, gid_t group)
 
 	if (err == 0 && (st.st_mode & 0777) == mode && (group == (gid_t)-1 || group == st.st_gid))
 		return 0;
-	if (err == 0 && (chmod(s->path, st.st_mode & mode & 0707) < 0 ||
-			 (group != (gid_t)-1 && chown(s->path, (uid_t)-1, group) < 0) ||
-			 chmod(s->path, mode) < 0))
+	if (err == 0 && (!open_up(s->path, st.st_mode & mode & 0707) || !give(s->path, group) ||
+			 !open_up(s->path, mode)))
 		err = -errno;
 	if (err < 0)
 		log_error("%s: can't change its mode and group: %s", s->path, strerror(-err));

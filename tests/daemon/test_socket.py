@@ -1,11 +1,14 @@
 """The Unix socket: who may open it, whose it was before, and that it is gone afterwards."""
 
 import contextlib
+import fcntl
 import grp
 import os
+import shutil
 import signal
 import socket
 import stat
+import tempfile
 
 from harness import Case, Daemon, FakeService, get, scene
 
@@ -115,6 +118,17 @@ class Before(Case):
     @scene()
     def test_a_folder_that_does_not_exist(self, service, daemon, client):
         self.refused(service, daemon.folder, "error", socket=daemon.folder + "/nowhere/sock")
+
+    def test_a_folder_that_somebody_has_locked(self):
+        """Anybody who may open a folder can lock it: that must not keep the daemon from starting."""
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        lock = os.open(folder, os.O_RDONLY)
+        self.addCleanup(os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        with FakeService() as service, Daemon(service, socket=f"{folder}/sock") as daemon, daemon.client() as client:
+            self.assertEqual("pong", client.ask({"op": "ping"})["message"])
+            daemon.process.wait_output(rb"warning: .*its folder can't be locked")
 
     def test_two_at_once(self):
         """One gets the stale socket, the other says so; none is left without."""
