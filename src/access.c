@@ -79,8 +79,11 @@ struct search {
 	struct span text;
 	bool range;               /* of all that begins with text; not of text alone */
 	const struct glob *other; /* a glob of the set itself, for which another one is sought */
+	const struct peer *both;  /* only among globs that this client may both read and write */
 	bool found;
 };
+
+static bool may_both(const struct peer *peer, const struct glob *g);
 
 /* Of two equal ones the first counts. */
 static bool is_other(const struct search *s, const struct glob *g)
@@ -96,7 +99,8 @@ static void look_at(void *owner, void *value)
 	for (const struct glob *g = value; g && !s->found; g = g->alike) {
 		struct span glob = {g->text + g->literal_n, g->n - g->literal_n};
 		struct span rest = {s->text.p + g->literal_n, s->text.n - g->literal_n};
-		s->found = is_other(s, g) && (g->is_open || !s->range) && glob_matches(glob, rest);
+		s->found = is_other(s, g) && (g->is_open || !s->range) &&
+			   glob_matches(glob, rest) && (!s->both || may_both(s->both, g));
 	}
 }
 
@@ -298,8 +302,6 @@ void access_free(struct access *a)
 	free(a);
 }
 
-/* The service has one pattern for reading and writing, and it is written from what may be written.
- */
 static void warn_of_tokens(const struct access_section *s)
 {
 	const struct globs *write = &s->globs[ACCESS_WRITE];
@@ -309,8 +311,8 @@ static void warn_of_tokens(const struct access_section *s)
 		search(&s->globs[ACCESS_READ], &q);
 		if (q.found)
 			continue;
-		log_warning("[access %s] token: %.*s is to be written, but not to be read: whoever "
-			    "has a token for it can read it all the same",
+		log_warning("[access %s] token: %.*s is to be written, but not all of it to be "
+			    "read: tokens are for what may be both",
 			    s->name, (int)q.text.n, q.text.p);
 		return;
 	}
@@ -611,29 +613,41 @@ static void write_glob(const struct glob *g, struct buf *out)
 	}
 }
 
+static bool may_both(const struct peer *peer, const struct glob *g)
+{
+	return access_allows(peer, ACCESS_READ, text_of(g)) &&
+	       access_allows(peer, ACCESS_WRITE, text_of(g));
+}
+
 /* What another glob has as well only makes tokens longer. */
 static bool is_spare(const struct peer *peer, const struct glob *g)
 {
-	struct search s = {.text = text_of(g), .other = g};
+	struct search s = {.text = text_of(g), .other = g, .both = peer};
 
-	return find(peer, ACCESS_WRITE, &s);
+	return find(peer, ACCESS_WRITE, &s) || find(peer, ACCESS_READ, &s);
 }
 
-void access_write_pattern(const struct peer *peer, struct buf *out)
+static void write_globs(const struct peer *peer, const struct globs *set, const char **between,
+			struct buf *out)
+{
+	for (size_t i = 0; i < set->n; i++) {
+		if (!may_both(peer, set->all[i]) || is_spare(peer, set->all[i]))
+			continue;
+		buf_addf(out, "%s", *between);
+		write_glob(set->all[i], out);
+		*between = "|";
+	}
+}
+
+void access_token_pattern(const struct peer *peer, struct buf *out)
 {
 	const struct access_view *v = peer->access;
 	const char *between = "";
 
 	buf_addf(out, "^(?:");
 	for (size_t i = 0; v && i < v->n; i++) {
-		const struct globs *write = &v->section[i]->globs[ACCESS_WRITE];
-		for (size_t j = 0; j < write->n; j++) {
-			if (is_spare(peer, write->all[j]))
-				continue;
-			buf_addf(out, "%s", between);
-			write_glob(write->all[j], out);
-			between = "|";
-		}
+		write_globs(peer, &v->section[i]->globs[ACCESS_WRITE], &between, out);
+		write_globs(peer, &v->section[i]->globs[ACCESS_READ], &between, out);
 	}
 	if (!between[0])
 		buf_addf(out, "a^"); /* nothing stands before its beginning */

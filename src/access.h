@@ -39,7 +39,7 @@ enum access_right { ACCESS_READ, ACCESS_WRITE, ACCESS_RIGHT_N };
 enum access_token {
 	ACCESS_TOKEN_NO,
 	ACCESS_TOKEN_OWN, /* subscriptions inside what it may read; the access pattern is written
-			     here, from what it may write */
+			     here, from what it may both write and read */
 	ACCESS_TOKEN_ANY, /* whatever it asks for */
 	ACCESS_TOKEN_N
 };
@@ -89,8 +89,9 @@ bool access_allows_range(const struct peer *peer, struct span first, struct span
 /* How far its right to tokens goes. */
 enum access_token access_token(const struct peer *peer);
 
-/* Appends a regular expression, as plain bytes, of the keys that the client may write: anchored,
- * ^(?:…)$, with every special character escaped, so that it means the same to JavaScript, PCRE, RE2
- * and their like. (To some of these $ also stands before a newline that ends the key.) If there
- * are no such keys it matches nothing. */
-void access_write_pattern(const struct peer *peer, struct buf *out);
+/* Appends a regular expression, as plain bytes, of the keys that the client may write and read, as
+ * the service has one pattern for both: its write globs that lie inside a read glob, and the other
+ * way round. Anchored, ^(?:…)$, with every special character escaped, so that it means the same to
+ * JavaScript, PCRE, RE2 and their like. (To some of these $ also stands before a newline that ends
+ * the key.) If there are no such keys it matches nothing. */
+void access_token_pattern(const struct peer *peer, struct buf *out);

@@ -141,7 +141,7 @@ static void begin(struct issuer *i, struct ask *a)
 	struct buf pattern = {0}, text = {0};
 
 	if (access_token(a->peer) == ACCESS_TOKEN_OWN) {
-		access_write_pattern(a->peer, &pattern);
+		access_token_pattern(a->peer, &pattern);
 		json_add_string(&text, buf_span(&pattern));
 		wish.access_pattern = buf_span(&text);
 	}

@@ -503,7 +503,29 @@ static void the_pattern_of_a_token_says_what_may_be_written(void **state)
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		struct world *w = world_with("*", rows[i].globs);
 		struct buf pattern = {0};
-		access_write_pattern(&w->peer, &pattern);
+		access_token_pattern(&w->peer, &pattern);
+		assert_span(buf_span(&pattern), rows[i].pattern);
+		buf_release(&pattern);
+		world_free(w);
+	}
+}
+
+static void what_may_not_be_read_is_in_no_pattern(void **state)
+{
+	static const struct {
+		const char *read, *write, *pattern;
+	} rows[] = {
+		{"app:* q:x wr* bb b*", "w* app:* *:x b", "^(?:b|app:[\\s\\S]*|q:x|wr[\\s\\S]*)$"},
+		{"app:*", "* app:*", "^(?:app:[\\s\\S]*)$"},
+		{"b* *a *z", "a*", "^(?:a^)$"},
+		{"", "a", "^(?:a^)$"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct world *w = world_with(rows[i].read, rows[i].write);
+		struct buf pattern = {0};
+		access_token_pattern(&w->peer, &pattern);
 		assert_span(buf_span(&pattern), rows[i].pattern);
 		buf_release(&pattern);
 		world_free(w);
@@ -528,6 +550,7 @@ int main(void)
 		cmocka_unit_test(own_tokens_are_judged),
 		cmocka_unit_test(any_tokens_are_not),
 		cmocka_unit_test(the_pattern_of_a_token_says_what_may_be_written),
+		cmocka_unit_test(what_may_not_be_read_is_in_no_pattern),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
