@@ -42,6 +42,7 @@ void fanout_join(struct peer *peer)
 {
 	LIST_INIT(&peer->subs);
 	peer->n_subs = 0;
+	peer->n_globs = 0;
 	peer->in_audience = false;
 	peer->change = 0;
 	peer->lag = NULL;

@@ -120,6 +120,7 @@ void feed_join(struct feed *f, struct peer *peer)
 	fanout_join(peer);
 	TAILQ_INIT(&peer->joins);
 	peer->joining = 0;
+	peer->joining_globs = 0;
 	peer->suspect = false;
 	peer->read_round = 0;
 }
@@ -214,6 +215,7 @@ static void release_topic(struct feed *f, struct join *j, struct topic *t)
 {
 	t->n_joins--;
 	j->peer->joining--;
+	j->peer->joining_globs -= topic_is_glob(t->kind, topic_text(t));
 	f->n_joining--;
 	subs_release(&f->subs, t);
 }
@@ -337,9 +339,10 @@ void feed_held_turn(struct feed *f, struct pending *p)
 struct counting {
 	struct subs *subs;
 	struct peer *peer;
-	size_t n;    /* names */
-	size_t more; /* ... that the client is not subscribed to yet */
-	size_t news; /* ... that nobody is */
+	size_t n;     /* names */
+	size_t more;  /* ... that the client is not subscribed to yet */
+	size_t globs; /* ... and that are costly */
+	size_t news;  /* ... that nobody is */
 };
 
 static void count_name(void *arg, enum topic_kind kind, struct span text)
@@ -349,7 +352,9 @@ static void count_name(void *arg, enum topic_kind kind, struct span text)
 
 	c->n++;
 	c->news += !t;
-	c->more += !t || !subs_find(c->subs, c->peer, t);
+	bool more = !t || !subs_find(c->subs, c->peer, t);
+	c->more += more;
+	c->globs += more && topic_is_glob(kind, text);
 }
 
 struct gathering {
@@ -364,6 +369,7 @@ static void gather(void *arg, enum topic_kind kind, struct span text)
 
 	t->n_joins++;
 	g->join->peer->joining++;
+	g->join->peer->joining_globs += topic_is_glob(kind, text);
 	g->feed->n_joining++;
 	g->join->topics[g->join->n++] = t;
 }
@@ -390,6 +396,8 @@ static const char *too_many(const struct feed *f, const struct peer *peer, const
 
 	if (c->more && peer->n_subs + peer->joining + c->more > s->max_peer_subs)
 		return "too many subscriptions of one client";
+	if (c->globs && peer->n_globs + peer->joining_globs + c->globs > s->max_peer_globs)
+		return "too many patterns of one client that go on behind a *";
 	if (c->more &&
 	    (f->subs.n + f->n_joining + c->more > s->max_subs || f->subs.bytes > s->max_bytes))
 		return "too many subscriptions of all clients";

@@ -32,10 +32,12 @@ struct feed;
 struct feed_settings {
 	size_t output_soft;
 	unsigned reads_at_once;
-	size_t max_subs;      /* subscriptions of all clients */
-	size_t max_peer_subs; /* of one */
-	size_t max_topics;    /* different keys and patterns: each list takes them all in hand */
-	size_t max_bytes;     /* memory of all of them, about */
+	size_t max_subs;       /* subscriptions of all clients */
+	size_t max_peer_subs;  /* of one */
+	size_t max_peer_globs; /* ... to patterns that go on behind a *: every change may
+				  have to be compared with all of them */
+	size_t max_topics;     /* different keys and patterns: each list takes them all in hand */
+	size_t max_bytes;      /* memory of all of them, about */
 };
 
 struct feed_ops {

@@ -104,8 +104,10 @@ struct peer {
 
 	LIST_HEAD(, sub) subs;        /* subs */
 	uint32_t n_subs;              /* subs: the length of subs */
+	uint32_t n_globs;             /* subs: those of them that are costly, topic_is_glob() */
 	TAILQ_HEAD(, join) joins;     /* feed: subscribe requests that are not live yet */
 	uint32_t joining;             /* feed: keys and patterns that they wait for */
+	uint32_t joining_globs;       /* feed: ... that are costly */
 	LIST_ENTRY(peer) of_audience; /* fanout: those with subs */
 	bool suspect;                 /* feed: the service has refused a name of its */
 	bool in_audience;             /* fanout */

@@ -7,6 +7,7 @@ enum {
 	PEER_WAITING_LINES = 2,
 	SUBS_MAX = 4 << 20,              /* subscriptions of all clients */
 	PEER_SUBS_MAX = 1 << 17,         /* of one */
+	PEER_GLOBS_MAX = 1 << 12,        /* ... to patterns that go on behind a * */
 	TOPICS_MAX = 1 << 18,            /* different keys and patterns */
 	SUBS_BYTES_MAX = 1 << 30,        /* memory of all of them */
 	TOKENS_AT_ONCE = 4,              /* that are minted for clients */
@@ -74,6 +75,7 @@ struct feed_settings settings_feed(const struct config *c)
 		.reads_at_once = 1 + (c->upstream.max_in_flight - 1) / READS_SHARE,
 		.max_subs = SUBS_MAX,
 		.max_peer_subs = PEER_SUBS_MAX,
+		.max_peer_globs = PEER_GLOBS_MAX,
 		.max_topics = TOPICS_MAX,
 		.max_bytes = SUBS_BYTES_MAX,
 	};

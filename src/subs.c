@@ -164,6 +164,11 @@ static void resize_receivers(struct subs *s, struct topic *t, uint32_t size)
 	t->receivers = NULL;
 }
 
+bool topic_is_glob(enum topic_kind kind, struct span text)
+{
+	return kind == TOPIC_PATTERN && glob_literal(text).n + 1 < text.n;
+}
+
 struct sub *subs_add(struct subs *s, struct peer *peer, struct topic *t)
 {
 	struct sub *sub = mem_zalloc(sizeof(*sub));
@@ -175,6 +180,7 @@ struct sub *subs_add(struct subs *s, struct peer *peer, struct topic *t)
 	map_add(&s->pairs, &sub->by_pair, pair_hash(s, peer, t));
 	LIST_INSERT_HEAD(&peer->subs, sub, of_peer);
 	peer->n_subs++;
+	peer->n_globs += topic_is_glob(t->kind, topic_text(t));
 	s->n++;
 	s->bytes += sizeof(*sub);
 	if (t->n == 1) {
@@ -197,6 +203,7 @@ void subs_remove(struct subs *s, struct sub *sub)
 	map_remove(&s->pairs, &sub->by_pair);
 	LIST_REMOVE(sub, of_peer);
 	sub->peer->n_subs--;
+	sub->peer->n_globs -= topic_is_glob(t->kind, topic_text(t));
 	s->n--;
 	s->bytes -= sizeof(*sub);
 	if (t->n == 0) {

@@ -107,6 +107,10 @@ static inline struct span topic_text(const struct topic *t)
 	return (struct span){t->text, t->text_n};
 }
 
+/* A pattern that goes on behind its first *. Each that begins as a key does has to be compared
+ * with that. */
+bool topic_is_glob(enum topic_kind kind, struct span text);
+
 /* The hash that topics of keys are found by: that of change.h. */
 uint64_t subs_hash(const struct subs *s, struct span text);
 

@@ -188,6 +188,7 @@ static const struct feed_settings usual = {
 	.reads_at_once = 8,
 	.max_subs = 1000,
 	.max_peer_subs = 100,
+	.max_peer_globs = 100,
 	.max_topics = 100000,
 	.max_bytes = 1 << 20,
 };
@@ -2077,6 +2078,35 @@ static void limits_are_kept(void **state)
 	world_free(w);
 }
 
+/* A change may have to be compared with each of them, so they have a bound of their own. */
+static void patterns_that_cost_time_are_few(void **state)
+{
+	struct feed_settings settings = usual;
+
+	(void)state;
+	settings.max_peer_globs = 2;
+	struct world *w = world_with(&settings);
+	come_up(w);
+	subscribe(w, 0, "'patterns':['*a','*b','*c']");
+	assert_refused(w, 0, "queue_full", "1", "go on behind a *");
+	subscribe(w, 0, "'keys':['a*b','b*c'],'patterns':['*','a*','b','c*d']");
+	subscribe(w, 0, "'patterns':['*a','*b']"); /* those that wait count */
+	assert_refused(w, 0, "queue_full", "1", "go on behind a *");
+	make_list(w);
+	take_over(w);
+	assert_told(w, 0, OK("1"));
+	subscribe(w, 0, "'patterns':['*a','*b']");
+	assert_refused(w, 0, "queue_full", "1", "go on behind a *");
+	subscribe(w, 0, "'patterns':['*a','c*d']");
+	assert_told(w, 0, OK("1"));
+	subscribe(w, 0, "'pattern':'*b'");
+	assert_refused(w, 0, "queue_full", "1", "go on behind a *");
+	unsubscribe(w, 0, "'pattern':'c*d'");
+	subscribe(w, 0, "'pattern':'*b'");
+	assert_told(w, 0, OK("2") OK("1"));
+	world_free(w);
+}
+
 /* Those that ask for what they are subscribed to have to wait as well while it is not live. */
 static void what_waits_is_bounded_even_if_it_is_nothing_new(void **state)
 {
@@ -2783,6 +2813,7 @@ int main(void)
 		cmocka_unit_test(a_connection_without_a_token_covers_nothing),
 		cmocka_unit_test(stopping_refuses_what_waits_and_what_comes),
 		cmocka_unit_test(limits_are_kept),
+		cmocka_unit_test(patterns_that_cost_time_are_few),
 		cmocka_unit_test(what_waits_is_bounded_even_if_it_is_nothing_new),
 		cmocka_unit_test(the_memory_of_all_subscriptions_is_bounded),
 		cmocka_unit_test(a_client_may_leave_at_any_time),
