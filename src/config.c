@@ -468,6 +468,9 @@ static int load_file(struct loader *l)
 	} else if (error) {
 		fault_in_line(l, 0, "cannot be read: %s", strerror(-error));
 	} else {
+		l->draft->config.has_file = true;
+		if (S_ISREG(st.st_mode) && st.st_mode & S_IWOTH)
+			l->draft->config.exposed[0] = mem_strdup(l->path);
 		error = inifile_parse(buf_span(&b), &file_ops, l);
 	}
 	if (fd >= 0)
@@ -585,6 +588,20 @@ static void key_from_environment(struct loader *l, const char *path)
 	}
 }
 
+/* systemd copies a credential whoever may read the file that it comes from: mostly the one that the
+ * key is in without systemd. */
+static void look_behind_credential(struct loader *l, const char *path)
+{
+	char *origin = resolve_path(l, NULL, l->draft->key_file);
+	struct stat st;
+
+	if (strcmp(origin, path) != 0 && stat(origin, &st) == 0 && S_ISREG(st.st_mode) &&
+	    st.st_mode & S_IRWXO)
+		l->draft->config.exposed[1] = origin;
+	else
+		free(origin);
+}
+
 static void resolve_key(struct loader *l)
 {
 	const struct config_environment *e = l->source->environment;
@@ -600,6 +617,7 @@ static void resolve_key(struct loader *l)
 		fault(l, SET_API_KEY_FILE, "the key file %s %s", path, why);
 	else
 		l->draft->config.upstream.api_key_source = mem_strdup(path);
+	look_behind_credential(l, path);
 	free(path);
 }
 
@@ -803,6 +821,8 @@ void config_free(struct config *config)
 	free(config->metrics.path);
 	free(config->metrics.address);
 	access_rules_free(config->access);
+	free(config->exposed[0]);
+	free(config->exposed[1]);
 	free(config);
 }
 

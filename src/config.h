@@ -62,6 +62,9 @@ struct config {
 		enum log_level level;
 	} log;
 	struct access_rules *access; /* of all [access NAME] sections; NULL: there are none */
+	bool has_file;               /* it was read from one, and is not all defaults */
+	char *exposed[2]; /* paths of files that are open to more users than they should be, the
+			     configuration, and the file that a credential was copied from; NULL */
 };
 
 /* What the environment said when the program started; it is asked once, so that a later reload

@@ -663,13 +663,32 @@ static void take_log_level(struct daemon *d)
 	log_set_level(d->options.level_forced ? d->options.level : d->config->log.level);
 }
 
-/* The file, the key and what else belongs to them; NULL, with all that is wrong in the log. */
+/* What an administrator would not want, but has written. */
+static void warn_of_settings(const struct config *config, const struct config *before)
+{
+	if (config->exposed[0])
+		log_warning("%s can be written by everybody, who could have the key sent anywhere: "
+			    "chmod o-w it",
+			    config->exposed[0]);
+	if (config->exposed[1])
+		log_warning("%s can be used by others than its owner and group: chmod o= it, and "
+			    "if a key is in it take another one",
+			    config->exposed[1]);
+	if (before && before->access && !config->access)
+		log_warning("there are no access rules any more: whoever may open the socket may "
+			    "do everything but mint tokens");
+}
+
+/* The file, the key and what else belongs to them; NULL, with all that is wrong in the log. A file
+ * that is gone is as bad as a wrong one: without it there would be no access rules. */
 static struct config *read_again(const struct daemon *d)
 {
+	struct config_source source = d->options.source;
 	struct config_report report = {0};
 	struct config *config = NULL;
 
-	if (config_load(&d->options.source, &config, &report) < 0)
+	source.required |= d->config->has_file;
+	if (config_load(&source, &config, &report) < 0)
 		config = NULL;
 	for (size_t i = 0; i < report.n; i++)
 		log_error("%s", report.text[i]);
@@ -771,6 +790,7 @@ static int take_config(struct daemon *d, struct config *config, bool another)
 	feed_set(d->feed, &feed);
 	clients_set(d->clients, &clients);
 	mint_set(d->mint, &mint);
+	warn_of_settings(config, before);
 	config_free(before);
 	return 0;
 }
@@ -832,6 +852,7 @@ static int start(struct daemon *d)
 	d->started = clock_mono_ms();
 	d->started_wall = clock_wall_ms();
 	warn_of_swap();
+	warn_of_settings(d->config, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN); /* until there is a loop to take it */
 	d->clients_possible = raise_descriptor_limit(d->config->listen.max_clients);

@@ -105,13 +105,28 @@ static void add_group(const struct place *at, const char *word)
 		refuse_name(at, "group", word);
 }
 
+/* Comments within a line begin with a semicolon. What was meant as one must not become globs. */
+static bool is_comment(const struct place *at, const char *word)
+{
+	if (strcmp(word, "#") != 0)
+		return false;
+	fault(at->r, at->line,
+	      "[access %s] %s: '#' by itself: a comment behind a value begins with ;", at->s->name,
+	      at->setting);
+	return true;
+}
+
 static void add_read(const struct place *at, const char *word)
 {
+	if (is_comment(at, word))
+		return;
 	access_section_glob(at->s->access, ACCESS_READ, (struct span){word, strlen(word)});
 }
 
 static void add_write(const struct place *at, const char *word)
 {
+	if (is_comment(at, word))
+		return;
 	access_section_glob(at->s->access, ACCESS_WRITE, (struct span){word, strlen(word)});
 }
 

@@ -310,6 +310,17 @@ class Reload(AccessCase):
         self.assertTrue(self.daemon.reload(access=READER))
         self.assertTrue(self.allowed(self.c, get("app:1")))
 
+    def test_rules_that_vanish_are_told_of(self):
+        self.begin()
+        self.daemon.reload(access={})
+        self.daemon.process.wait_output(rb"warning: there are no access rules any more: whoever may open the socket may do everything")
+
+    def test_what_was_meant_as_a_comment_allows_nothing(self):
+        self.begin()
+        self.assertFalse(self.daemon.reload(access={"me": ME | {"read": "app:* # not *"}}))
+        self.daemon.process.wait_output(rb"\[access me\] read: '#' by itself: a comment behind a value begins with ;")
+        self.assertFalse(self.allowed(self.c, get("x")))
+
     def test_what_has_changed_is_told_in_the_log(self):
         self.begin()
         self.daemon.reload(access=READER | NOBODY)

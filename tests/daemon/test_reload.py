@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import stat
+import tempfile
 
 from harness import (KEY, WITHHELD, Case, Client, Daemon, FakeService, Listener, Stream, certs, eventually,
                      get, put, scene)
@@ -218,6 +219,23 @@ class Wrong(Case):
         self.assertFalse(daemon.hang_up())
         self.assertIn(b"hpkvd.conf: cannot be read: No such file", daemon.log())
         self.assertEqual(200, client.ask(get("k"))["code"])
+
+    @scene()
+    def test_a_file_that_everybody_can_write_is_told_of(self, service, daemon, client):
+        os.chmod(daemon.folder + "/hpkvd.conf", 0o666)
+        self.assertTrue(daemon.hang_up() is not None)
+        daemon.process.wait_output(rb"warning: \S+/hpkvd.conf can be written by everybody")
+
+    def test_a_key_that_others_can_read_before_it_is_a_credential_is_told_of(self):
+        with FakeService() as service, tempfile.TemporaryDirectory() as credentials:
+            shown = Daemon(service, env={"CREDENTIALS_DIRECTORY": credentials})
+            with open(os.open(credentials + "/api-key", os.O_CREAT | os.O_WRONLY, 0o400), "w", encoding="ascii") as f:
+                f.write(shown.key)
+            with shown as daemon:
+                self.assertNotIn(b"chmod o=", daemon.log())
+                os.chmod(daemon.folder + "/api-key", 0o644)
+                daemon.hang_up()
+                daemon.process.wait_output(rb"warning: \S+/api-key can be used by others than its owner and group: chmod o=")
 
     @scene()
     def test_a_key_that_others_can_read(self, service, daemon, client):

@@ -170,6 +170,14 @@ class Life(Running):
         service.wait(lambda: service.connections[-1].target == "/ws?apiKey=" + KEY + "-2", "a connection with the new key")
         self.assertEqual(200, c.ask(get("k"))["code"])
 
+    def test_the_key_is_passed_to_processes_of_the_service_only(self):
+        """The number of a daemon that has died may be anybody's: his files and programs are not for root to use."""
+        pass_key = re.search(r"^ExecReload=\+(\S+)", unit_text(), re.M)[1]
+        with client() as c: # who starts it
+            self.assert_connected(c)
+            with self.assertRaisesRegex(AssertionError, f"process {main_pid()} is not one of this service"):
+                machine.run(pass_key, str(main_pid()), config + "/api-key", "/nowhere/api-key")
+
     @staticmethod
     def seen(path):
         """Content, owner and mode, and options of the mount of a file of the daemon's."""

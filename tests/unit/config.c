@@ -558,9 +558,40 @@ static void environment_is_taken_once(void **state)
 	config_environment_free(e);
 }
 
+/* ---- files ---- */
+
+static void a_file_is_told_from_none(void **state)
+{
+	struct config_environment environment = {.base_url = (char *)"https://h",
+						 .api_key = (char *)"key"};
+	struct config_source source = {.path = "no-such-file.conf", .environment = &environment};
+	struct config_report report = {0};
+	char path[] = "config-XXXXXX";
+	struct config *config;
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(config_load(&source, &config, &report), 0);
+	assert_false(config->has_file);
+	config_free(config);
+	source.path = path;
+	assert_int_equal(config_load(&source, &config, &report), 0);
+	assert_true(config->has_file);
+	assert_null(config->exposed[0]);
+	config_free(config);
+	assert_int_equal(fchmod(fd, 0602), 0);
+	assert_int_equal(config_load(&source, &config, &report), 0);
+	assert_string_equal(config->exposed[0], path);
+	config_free(config);
+	close(fd);
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_file_is_told_from_none),
 		cmocka_unit_test(urls_taken_apart),
 		cmocka_unit_test(urls_refused),
 		cmocka_unit_test(ini_lines),
