@@ -259,6 +259,7 @@ static void set_access_rules(struct daemon *d, const struct access_rules *rules)
 {
 	access_set(d->access, rules);
 	clients_each(d->clients, judge_again);
+	router_pump(d->router, clock_mono_ms()); /* what waited behind what was refused */
 }
 
 /* ---- what the feed asks for ---- */

@@ -167,6 +167,7 @@ static void pending_leave_state(struct router *r, struct pending *p, bool answer
 	switch (p->state) {
 	case PENDING_WAITING:
 		sched_remove(&r->sched, p);
+		sched_unblock(&r->sched, p->peer); /* the others may have waited behind it */
 		break;
 	case PENDING_SENT:
 		land(r, p, answered ? INFLIGHT_ANSWERED : INFLIGHT_SILENT);
@@ -544,11 +545,12 @@ static struct pending *remote_new(struct router *r, struct peer *peer,
  * next one brings. */
 static bool refuse_early(struct router *r, struct pending *p, int64_t timeout_ms, int64_t now)
 {
-	int64_t late_ms = router_pace_wait_ms(r, p->peer, now) - timeout_ms;
-	int64_t one_ms = pace_wait_ms(&r->pace, r->pace.at, 1);
-
-	if (!r->up || late_ms <= 1)
+	if (!r->up || r->pace.rate == 0)
 		return false;
+	int64_t late_ms = router_pace_wait_ms(r, p->peer, now) - timeout_ms;
+	if (late_ms <= 1)
+		return false;
+	int64_t one_ms = pace_wait_ms(&r->pace, r->pace.at, 1);
 	r->stats->requests_refused_early++;
 	answer_error(r, p, REPLY_RATE_LIMITED,
 		     "its turn in the service's rate limit would come after its time is up",

@@ -111,7 +111,8 @@ void router_read(struct router *r, void *reading, const struct json_value *key, 
 		 int64_t now);
 
 /* What the client may do has changed: refuses what waits to be sent and is forbidden now. What is
- * on its way is answered as ever, but not sent again if it is forbidden by then. */
+ * on its way is answered as ever, but not sent again if it is forbidden by then. router_pump()
+ * follows, once this was done for all whom it concerns. */
 void router_restrict(struct router *r, struct peer *peer);
 
 /* Shall this client be read further? */

@@ -2447,6 +2447,27 @@ static void a_read_that_waits_to_be_sent_again_may_have_been_executed(void **sta
 	world_free(w);
 }
 
+/* ... and those behind one that is refused have their turn. */
+static void what_waits_behind_a_forbidden_one_goes(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	refuse(w, 0, 10);
+	let_pass(w, 11, 3000);
+	ask(w, 0, "{\"op\":\"delete\",\"key\":\"x\",\"messageId\":2}", 3000);
+	get_a(w, 0, 3, 5000, 3000);
+	assert_int_equal(w->n_sent, 2);
+	router_restrict(w->router, &w->peer[0]);
+	router_pump(w->router, 3000);
+	assert_error(w, 0, "forbidden", "no", "2");
+	assert_int_equal(w->n_sent, 3);
+	assert_non_null(strstr(w->sent[2], "\"key\":\"a\""));
+	world_free(w);
+}
+
 static void what_is_forbidden_by_now_is_not_sent_again(void **state)
 {
 	struct world *w = world_new(8, 1 << 20);
@@ -2577,6 +2598,7 @@ int main(void)
 		cmocka_unit_test(the_holder_says_what_being_late_means),
 		cmocka_unit_test(what_waits_is_refused_if_it_is_forbidden_now),
 		cmocka_unit_test(a_read_that_waits_to_be_sent_again_may_have_been_executed),
+		cmocka_unit_test(what_waits_behind_a_forbidden_one_goes),
 		cmocka_unit_test(what_is_forbidden_by_now_is_not_sent_again),
 	};
 
