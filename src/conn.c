@@ -287,6 +287,12 @@ struct conn *conn_new(const struct conn_place *place, const char *path, const st
 	return c;
 }
 
+void conn_retime(struct conn *c)
+{
+	if (c->open)
+		start_timer(c->keepalive, 0);
+}
+
 bool conn_is_open(const struct conn *c)
 {
 	return c->open;

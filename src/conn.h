@@ -63,6 +63,8 @@ struct conn *conn_new(const struct conn_place *place, const char *path, const st
 void conn_free(struct conn *c); /* at once; no callback any more */
 
 bool conn_is_open(const struct conn *c);
+/* The place's keepalive has changed: it counts from now on, and no sooner than the next turn. */
+void conn_retime(struct conn *c);
 int64_t conn_heard_ms(const struct conn *c);                        /* as conn_end::heard_ms */
 void conn_send(struct conn *c, struct span head, struct span body); /* as link_send(), while open */
 /* Is there room for more? If not, drained() follows. */

@@ -721,6 +721,8 @@ static void move_listener_back(struct daemon *d, struct listener *former)
 {
 	struct listener_settings settings = settings_listener(d->config);
 
+	if (listener_is_adopted(d->listener))
+		return;
 	if (!former) {
 		listener_set_access(d->listener, &settings);
 		return;

@@ -1107,20 +1107,43 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 	return u;
 }
 
+static void give_up_attempt(struct upstream *u)
+{
+	if (u->attempt == ATTEMPT_NONE)
+		return;
+	drop_attempt(u);
+	ticket_reject(u->ticket);
+	u->ops->list_failed(u->owner);
+}
+
 /* From now on lanes are made with this. What is under way with the former settings is given up. */
 static void change_place(struct upstream *u, struct place *place,
 			 const struct upstream_settings *settings)
 {
 	struct place *former = u->place;
 
-	if (u->attempt != ATTEMPT_NONE) {
-		drop_attempt(u);
-		u->ops->list_failed(u->owner);
-	}
+	give_up_attempt(u);
 	u->place = place;
 	retire_place(u, former);
 	ticket_free(u->ticket);
 	make_ticket(u, settings);
+}
+
+/* What is waited for is waited for so long from now on. */
+static void retime(struct upstream *u)
+{
+	struct lane *l;
+
+	if (u->main)
+		conn_retime(u->main->conn);
+	if (u->next)
+		conn_retime(u->next->conn);
+	TAILQ_FOREACH (l, &u->left, of_left)
+		conn_retime(l->conn);
+	if (u->attempt == ATTEMPT_PROVING || u->attempt == ATTEMPT_CATCHING)
+		start_timer(u->grace, u->place->conn.keepalive_ms / 2);
+	if (u->main && u->main->token && !is_outdated(u, u->main))
+		watch_token(u);
 }
 
 int upstream_reload(struct upstream *u, const struct upstream_settings *settings, bool another)
@@ -1133,11 +1156,13 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 			return -EINVAL;
 		}
 		change_place(u, place, settings);
+	} else if (settings->connect_timeout_ms < u->place->conn.connect_timeout_ms &&
+		   u->attempt < ATTEMPT_PROVING) {
+		give_up_attempt(u); /* it would be waited for as long as before */
 	}
 	take_times(u, settings);
 	ticket_set_times(u->ticket, settings->connect_timeout_ms, settings->token_lifetime_ms);
-	if (u->main && u->main->token && !is_outdated(u, u->main))
-		watch_token(u);
+	retime(u);
 	/* Whoever has changed something wants to see what comes of it. */
 	u->failures = u->handover_failures = 0;
 	u->token_at = 0;

@@ -1,7 +1,9 @@
 """A listening socket that the service manager passes (sd_listen_fds(3)) is served in the place of the configured one."""
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import unittest
@@ -72,6 +74,16 @@ class Activation(Case):
                 self.assertEqual(200, c.ask({"op": "ping"})["code"])
             self.assertEqual(before, self.access(daemon.passed))
             self.assertFalse(os.path.exists(daemon.folder + "/other"))
+
+    def test_settings_that_are_refused_do_not_touch_it_either(self):
+        with FakeService() as service, Passed(service, "unix") as daemon, socket.create_server(("127.0.0.1", 0)) as taken:
+            before = self.access(daemon.passed)
+            self.assertFalse(daemon.reload(mode="0640", listen=f"127.0.0.1:{taken.getsockname()[1]}"))
+            self.assertEqual([b"another program is listening", b"the new settings are not used"],
+                             re.findall(rb"error: .*(another program is listening|the new settings are not used|null)", daemon.log()))
+            self.assertEqual(before, self.access(daemon.passed))
+            with Client(daemon.passed) as c:
+                self.assertEqual(200, c.ask({"op": "ping"})["code"])
 
     def refused(self, kinds, why):
         with FakeService() as service:

@@ -391,6 +391,45 @@ class Limits(Case):
         eventually(lambda: b"debug: client" in daemon.log()[log:], "a line of debugging")
 
 
+class Times(Case):
+    """What is waited for already is waited for so long, too."""
+
+    @scene(keepalive="1h")
+    def test_of_silence(self, service, daemon, client):
+        daemon.reload(keepalive="200ms")
+        service.wait(lambda: service.connections[0].pings > 1, "pings")
+        self.assertEqual(200, client.ask(get("k"))["code"])
+        self.assertEqual(1, len(service.connections))
+
+    @scene(keepalive="1h")
+    def test_of_a_silent_new_connection(self, service, daemon, client):
+        service.pong = False
+        client.send({"op": "subscribe", "key": "k", "messageId": "s"})
+        service.connection(2)
+        service.wait(lambda: service.connections[1].pings, "the first ping")
+        service.pong = True
+        daemon.reload(keepalive="200ms")
+        self.assertEqual({"code": 200, "messageId": "s"}, client.answer())
+
+    @scene(connected=False, service={"upgrade": lambda event: "never"}, connect_timeout="10m")
+    def test_of_connecting(self, service, daemon, client):
+        service.wait(lambda: service.upgrades, "an attempt")
+        service.upgrade = None
+        daemon.reload(connect_timeout="20s")
+        self.assertEqual(200, client.ask(get("k"))["code"])
+
+    @scene(connect_timeout="10m")
+    def test_of_minting(self, service, daemon, client):
+        service.mint = lambda request: "never"
+        client.send({"op": "subscribe", "key": "k", "messageId": "s"})
+        service.wait_token_requests(1)
+        service.mint = lambda request: "a-token"
+        daemon.reload(connect_timeout="20s")
+        self.assertEqual({"code": 200, "messageId": "s"}, client.answer())
+        service.publish("k", "v")
+        self.assertEqual(("k", "v"), client.change())
+
+
 class Stopping(Case):
     @scene(service=WITHHELD)
     def test_a_hangup_while_stopping_is_nothing(self, service, daemon, client):
