@@ -563,16 +563,16 @@ static const char *judge(struct access *a, const struct peer *peer, const struct
 	case OP_TOKEN:
 		return judge_token(a, peer, r);
 	case OP_GET:
-		return peer->access ? lacks(a, peer, r->op, ACCESS_READ, &r->key) : NULL;
+		return lacks(a, peer, r->op, ACCESS_READ, &r->key);
 	case OP_SET:
 	case OP_PATCH:
 	case OP_DELETE:
 	case OP_INCREMENT:
-		return peer->access ? lacks(a, peer, r->op, ACCESS_WRITE, &r->key) : NULL;
+		return lacks(a, peer, r->op, ACCESS_WRITE, &r->key);
 	case OP_RANGE:
-		return peer->access ? judge_range(a, peer, r) : NULL;
+		return judge_range(a, peer, r);
 	case OP_SUBSCRIBE:
-		return peer->access ? judge_subscribe(a, peer, r) : NULL;
+		return judge_subscribe(a, peer, r);
 	case OP_UNSUBSCRIBE: /* whoever has lost a right may still give up what he had by it */
 	case OP_PING:
 	case OP_STATUS:
@@ -583,8 +583,7 @@ static const char *judge(struct access *a, const struct peer *peer, const struct
 	return NULL;
 }
 
-const char *access_forbids(struct access *a, struct peer *peer, const struct request *r,
-			   int64_t now)
+const char *access_judge(struct access *a, struct peer *peer, const struct request *r, int64_t now)
 {
 	const char *why = judge(a, peer, r);
 

@@ -76,10 +76,16 @@ void access_set(struct access *a, const struct access_rules *rules);
 void access_admit(struct access *a, struct peer *peer, const struct credentials *who);
 void access_leave(struct peer *peer);
 
+/* Of one whom rules concern; access_forbids() asks. */
+const char *access_judge(struct access *a, struct peer *peer, const struct request *r, int64_t now);
+
 /* Why the request is forbidden: a sentence, counted and logged, valid until the next call; NULL: it
  * is not. Of a request that comes, or that still waits when the rules have changed. */
-const char *access_forbids(struct access *a, struct peer *peer, const struct request *r,
-			   int64_t now);
+static inline const char *access_forbids(struct access *a, struct peer *peer,
+					 const struct request *r, int64_t now)
+{
+	return peer->access || r->op == OP_TOKEN ? access_judge(a, peer, r, now) : NULL;
+}
 
 /* May the client read, or write, the key, or all keys of the glob? All keys from the first to the
  * last? */

@@ -335,11 +335,11 @@ static void answer_refused(struct router *r, struct pending *p, const char *text
 
 /* Those that wait to be sent again can't be sent behind it. Whoever hears of their answers may
  * send what waits, so the queue is looked at anew each time. */
-static void outdo(struct router *r, struct effect e)
+static void outdo(struct router *r, const struct effect *e)
 {
 	struct pending *p;
 
-	while (e.peer && (p = find_outdone(&e)))
+	while ((p = find_outdone(e)))
 		answer_refused(r, p, outdone_text);
 }
 
@@ -363,7 +363,8 @@ static void answer_error(struct router *r, struct pending *p, enum reply_error e
 	}
 	reply_error(answer_begin(p), error, pending_id(p), text, retry_ms);
 	answer_done(r, p, outcome_of(error));
-	outdo(r, effect);
+	if (effect.peer)
+		outdo(r, &effect);
 }
 
 void router_say(struct router *r, struct peer *peer, struct span line, bool with_id)
@@ -623,7 +624,8 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
 	buf_grew(out, wire_splice(frame, id, room));
 	r->stats->requests_answered++;
 	answer_done(r, p, frame->code == CODE_OK ? OUTCOME_OK : OUTCOME_SERVICE_ERROR);
-	outdo(r, effect);
+	if (effect.peer)
+		outdo(r, &effect);
 }
 
 /* ---- other access rules ---- */
