@@ -2400,6 +2400,74 @@ static void the_holder_says_what_being_late_means(void **state)
 	world_free(w);
 }
 
+static void one_that_is_refused_twice_stays_before_those_behind_it(void **state)
+{
+	enum { BURST = 3 };
+	struct world *w = world_new(8, 1 << 20);
+	int64_t now = 0;
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	for (int n = 1; n <= BURST; n++)
+		set_x(w, 0, n, 0);
+	for (size_t i = 0; i < BURST; i++)
+		refuse(w, i, 10);
+	for (int n = 1; n <= BURST; n++) {
+		for (int again = 0; again < 2; again++) {
+			char want[40];
+			let_pass(w, now + 11, now + 3000);
+			now += 3000;
+			snprintf(want, sizeof(want), "\"value\":\"%d\"", n);
+			assert_non_null(strstr(w->sent[w->n_sent - 1], want));
+			if (again)
+				answer(w, w->n_sent - 1, "done");
+			else
+				refuse(w, w->n_sent - 1, now);
+		}
+	}
+	assert_int_equal(w->n_sent, 3 * BURST);
+	assert_int_equal(w->stats.requests_answered, BURST);
+	world_free(w);
+}
+
+static void each_refusal_of_the_same_request_lowers_the_pace(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	get_a(w, 0, 1, 60000, 0);
+	refuse(w, 0, 10);
+	let_pass(w, 11, 3000);
+	refuse(w, 1, 3000);
+	let_pass(w, 3001, 6000);
+	assert_int_equal(w->n_sent, 3);
+	double pace = router_pace(w->router, 6000);
+	refuse(w, 2, 6000); /* each is news for the pace */
+	assert_true(router_pace(w->router, 6000) < pace);
+	world_free(w);
+}
+
+static void one_that_waits_for_its_key_in_vain_lets_those_behind_it_go(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	refuse(w, 0, 10);
+	let_pass(w, 11, 3000);
+	assert_int_equal(w->n_sent, 2);
+	ask(w, 0, "{\"op\":\"delete\",\"key\":\"x\",\"messageId\":2,\"timeoutMs\":50}", 3000);
+	get_a(w, 0, 3, 5000, 3000);
+	assert_int_equal(w->n_sent, 2);
+	let_pass(w, 3000, 4000);
+	assert_error(w, 0, "rate_limited", "no", "2");
+	assert_int_equal(w->n_sent, 3);
+	assert_non_null(strstr(w->sent[2], "\"key\":\"a\""));
+	world_free(w);
+}
+
 /* ---- what is forbidden meanwhile ---- */
 
 static void what_waits_is_refused_if_it_is_forbidden_now(void **state)
@@ -2596,6 +2664,9 @@ int main(void)
 		cmocka_unit_test(a_secret_answer_keeps_to_the_order_and_out_of_the_buffer),
 		cmocka_unit_test(a_secret_that_nobody_takes_goes_with_its_client),
 		cmocka_unit_test(the_holder_says_what_being_late_means),
+		cmocka_unit_test(one_that_is_refused_twice_stays_before_those_behind_it),
+		cmocka_unit_test(each_refusal_of_the_same_request_lowers_the_pace),
+		cmocka_unit_test(one_that_waits_for_its_key_in_vain_lets_those_behind_it_go),
 		cmocka_unit_test(what_waits_is_refused_if_it_is_forbidden_now),
 		cmocka_unit_test(a_read_that_waits_to_be_sent_again_may_have_been_executed),
 		cmocka_unit_test(what_waits_behind_a_forbidden_one_goes),
