@@ -15,6 +15,7 @@ enum {
 	OUTPUT_START = 4096,  /* bytes: room for a batch of answers without growing in steps */
 	ROOM_SHARE = 16,      /* of the room that is left, the part that one client may take */
 	CODE_OK = 200,
+	OVERDUE_MAX = 1024,      /* writes that were given up; beyond, the oldest is forgotten */
 	CODE_RATE_LIMITED = 429, /* the one answer of the service that is not for the client */
 };
 
@@ -26,6 +27,12 @@ static const char outdone_text[] =
 struct left_lane {
 	uint32_t lane;
 	unsigned n; /* on their way */
+};
+
+/* A write whose time was up before its answer came. On its connection it may take effect yet. */
+struct overdue {
+	uint64_t key_hash, wire_id;
+	uint32_t lane;
 };
 
 struct router {
@@ -44,6 +51,9 @@ struct router {
 	uint32_t lane; /* requests go out on it, while up */
 	struct left_lane *left;
 	size_t n_left;
+	struct overdue overdue[OVERDUE_MAX]; /* the oldest first */
+	size_t n_overdue;
+	bool overdue_elsewhere;   /* one of them is not on the present lane */
 	struct pending_list held; /* all of router_hold() */
 	struct peer early, late;  /* whose reads are the daemon's: in a hurry, and not */
 };
@@ -466,16 +476,66 @@ static bool can_send(struct router *r, int64_t now)
 	return false;
 }
 
+static void look_elsewhere(struct router *r)
+{
+	r->overdue_elsewhere = false;
+	for (size_t i = 0; i < r->n_overdue; i++)
+		r->overdue_elsewhere |= r->overdue[i].lane != r->lane;
+}
+
+static void overdue_drop(struct router *r, size_t i)
+{
+	r->n_overdue--;
+	memmove(&r->overdue[i], &r->overdue[i + 1], (r->n_overdue - i) * sizeof(r->overdue[0]));
+}
+
+static void overdue_add(struct router *r, const struct pending *p)
+{
+	if (!p->peer || !p->key_hash || request_op_is_read(p->op))
+		return; /* nobody will ask after it, or it has no effect */
+	if (r->n_overdue == OVERDUE_MAX)
+		overdue_drop(r, 0);
+	r->overdue[r->n_overdue++] = (struct overdue){p->key_hash, p->wire_id, p->lane};
+	r->overdue_elsewhere |= p->lane != r->lane;
+}
+
+/* Their connection is gone, or the answer to one has come: whoever waited for that may go on.
+ * wire_id: 0: all of the lane. */
+static void overdue_end(struct router *r, uint32_t lane, uint64_t wire_id)
+{
+	size_t before = r->n_overdue;
+
+	for (size_t i = r->n_overdue; i-- > 0;) {
+		if (wire_id ? r->overdue[i].wire_id == wire_id : r->overdue[i].lane == lane)
+			overdue_drop(r, i);
+	}
+	if (r->n_overdue == before)
+		return;
+	look_elsewhere(r);
+	sched_unblock_all(&r->sched);
+}
+
+static bool is_overdue_elsewhere(const struct router *r, uint64_t key_hash)
+{
+	for (size_t i = 0; r->overdue_elsewhere && i < r->n_overdue; i++) {
+		if (r->overdue[i].key_hash == key_hash && r->overdue[i].lane != r->lane)
+			return true;
+	}
+	return false;
+}
+
 /* While requests may be refused and sent again, only one at a time of a client and key is on its
  * way: the next could come before the repetition of the first. Nor is one repeated before it is
  * known what became of those behind it. Nor do two of them travel on two connections at once, of
- * which the later may be the faster. */
+ * which the later may be the faster, not even after the first one was given up. */
 static bool must_wait(const struct router *r, const struct pending *p)
 {
 	bool alone = p->refused || pace_is_lowered(&r->pace);
 
-	if (!p->key_hash || (!alone && !r->n_left))
+	if (!p->key_hash || (!alone && !r->n_left && !r->overdue_elsewhere))
 		return false;
+	if (is_overdue_elsewhere(r, p->key_hash))
+		return true;
 	const struct pending *other = inflight_last_of_key(&r->inflight, p->key_hash);
 	return other && (alone || other->lane != r->lane);
 }
@@ -691,6 +751,16 @@ static void answered(struct router *r, struct pending *p, const struct wire_fram
 		answer_frame(r, p, frame);
 }
 
+/* The answer to none that waits for one. */
+static void late(struct router *r, const struct wire_frame *frame, int64_t now)
+{
+	r->stats->upstream_late++;
+	if (!r->n_overdue || !frame->id)
+		return;
+	overdue_end(r, 0, frame->id);
+	router_pump(r, now);
+}
+
 void router_frame(struct router *r, const struct wire_frame *frame, int64_t now)
 {
 	struct pending *p = NULL;
@@ -701,7 +771,7 @@ void router_frame(struct router *r, const struct wire_frame *frame, int64_t now)
 		if (p)
 			answered(r, p, frame, now);
 		else
-			r->stats->upstream_late++;
+			late(r, frame, now);
 		break;
 	case WIRE_UNUSABLE:
 		r->stats->upstream_unusable++;
@@ -756,6 +826,7 @@ void router_move(struct router *r, uint32_t lane, int64_t now)
 	struct left_lane left = {r->lane, router_lane_in_flight(r, r->lane)};
 
 	r->lane = lane;
+	look_elsewhere(r);
 	if (left.n) {
 		r->left = mem_resize(r->left, (r->n_left + 1) * sizeof(*r->left));
 		r->left[r->n_left++] = left;
@@ -823,6 +894,7 @@ void router_down(struct router *r, uint32_t lane, int64_t now)
 			lost(r, sent[i]);
 	}
 	free(sent);
+	overdue_end(r, lane, 0);
 	router_pump(r, now);
 }
 
@@ -863,6 +935,7 @@ static void expire(struct router *r, struct pending *p, bool full)
 	}
 	if (p->state == PENDING_SENT) {
 		r->stats->requests_timeout++;
+		overdue_add(r, p);
 		answer_error(r, p, REPLY_TIMEOUT, NULL, -1);
 		return;
 	}

@@ -2468,6 +2468,49 @@ static void one_that_waits_for_its_key_in_vain_lets_those_behind_it_go(void **st
 	world_free(w);
 }
 
+/* ---- what was given up ---- */
+
+/* One that was given up on the former connection may take effect yet: the next of its client for
+ * its key waits for the answer, or for that connection's end. how: 0: the answer, 1: the end. */
+static void check_overdue(int how)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"x\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":50}",
+	    0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"y\",\"messageId\":2,\"timeoutMs\":50}", 0);
+	router_expire(w->router, 51);
+	assert_error(w, 0, "timeout", "unknown", "1");
+	assert_error(w, 1, "timeout", "unknown", "2");
+	ask(w, 0, "{\"op\":\"delete\",\"key\":\"x\",\"messageId\":3}",
+	    60); /* behind it, on its way */
+	assert_int_equal(w->n_sent, 3);
+	answer(w, 2, "done");
+	router_move(w->router, LANE + 1, 70);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"x\",\"value\":\"2\",\"messageId\":4}", 80);
+	assert_int_equal(w->n_sent, 3);
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"x\",\"value\":\"3\",\"messageId\":5}",
+	    80); /* another client's */
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"y\",\"value\":\"4\",\"messageId\":6}",
+	    80); /* behind a read */
+	assert_int_equal(w->n_sent, 5);
+	if (how == 0)
+		answer(w, 0, "late");
+	else
+		router_down(w->router, LANE, 90);
+	assert_int_equal(w->n_sent, 6);
+	assert_non_null(strstr(w->sent[5], "\"value\":\"2\""));
+	world_free(w);
+}
+
+static void what_was_given_up_elsewhere_is_waited_for(void **state)
+{
+	(void)state;
+	check_overdue(0);
+	check_overdue(1);
+}
+
 /* ---- what is forbidden meanwhile ---- */
 
 static void what_waits_is_refused_if_it_is_forbidden_now(void **state)
@@ -2667,6 +2710,7 @@ int main(void)
 		cmocka_unit_test(one_that_is_refused_twice_stays_before_those_behind_it),
 		cmocka_unit_test(each_refusal_of_the_same_request_lowers_the_pace),
 		cmocka_unit_test(one_that_waits_for_its_key_in_vain_lets_those_behind_it_go),
+		cmocka_unit_test(what_was_given_up_elsewhere_is_waited_for),
 		cmocka_unit_test(what_waits_is_refused_if_it_is_forbidden_now),
 		cmocka_unit_test(a_read_that_waits_to_be_sent_again_may_have_been_executed),
 		cmocka_unit_test(what_waits_behind_a_forbidden_one_goes),
