@@ -20,7 +20,8 @@ enum { LOOKS_PER_CHANGE = 16 };
 
 /* What is known of a change that one connection has brought and the other has not. */
 struct mark {
-	STAILQ_ENTRY(mark) next; /* of its key, the earliest first */
+	STAILQ_ENTRY(mark) next;       /* of its key, the earliest first */
+	STAILQ_ENTRY(mark) next_early; /* key::early, while it is early */
 	uint64_t value_hash;
 	int64_t timestamp;
 	bool early; /* brought in the place of the old one, which will bring it too */
@@ -49,6 +50,7 @@ enum key_state {
 struct key {
 	struct map_node node; /* handover::keys */
 	struct marks old_only;
+	struct marks early;    /* those of old_only that are */
 	struct marks new_only; /* those of struct held; none after the move */
 	enum key_state state;
 	bool covered;
@@ -107,6 +109,7 @@ static struct key *make_key(struct handover *h, uint64_t hash)
 		return key;
 	key = mem_zalloc(sizeof(*key));
 	STAILQ_INIT(&key->old_only);
+	STAILQ_INIT(&key->early);
 	STAILQ_INIT(&key->new_only);
 	map_add(&h->keys, &key->node, hash);
 	h->remembered++;
@@ -144,13 +147,25 @@ static int remember(struct handover *h, const struct change *change, bool early)
 	*mark = mark_of(change);
 	mark->early = early;
 	STAILQ_INSERT_TAIL(&key->old_only, mark, next);
+	if (early)
+		STAILQ_INSERT_TAIL(&key->early, mark, next_early);
 	h->remembered++;
 	return 0;
+}
+
+/* The first that is early is so no more. */
+static void end_early(struct key *key)
+{
+	STAILQ_FIRST(&key->early)->early = false;
+	STAILQ_REMOVE_HEAD(&key->early, next_early);
 }
 
 static void forget_first(struct handover *h, struct key *key)
 {
 	struct mark *first = STAILQ_FIRST(&key->old_only);
+
+	if (first->early)
+		end_early(key); /* both lists have the same order */
 
 	STAILQ_REMOVE_HEAD(&key->old_only, next);
 	free(first);
@@ -458,22 +473,19 @@ static void let_go(struct handover *h, struct key *key)
 	set_state(h, key, KEY_ALIGNED);
 }
 
-/* Was it brought in the place of the old one, which brings it now? Once. */
-static bool was_early(struct handover *h, struct key *key, const struct change *change)
+/* Was it brought in the place of the old one, which brings it now? Both bring changes in the same
+ * order, so the early ones before it are past, and all of them if it is none. Each is looked at
+ * once that way, so it costs nothing of the allowance that finding doubles needs. */
+static bool was_early(struct key *key, const struct change *change)
 {
-	struct mark now = mark_of(change), *m;
+	struct mark now = mark_of(change);
+	bool same = false;
 
-	STAILQ_FOREACH(m, &key->old_only, next)
-	{
-		if (!h->looks)
-			break;
-		h->looks--;
-		if (m->early && likeness_of(m, &now) == SAME) {
-			m->early = false;
-			return true;
-		}
+	while (!same && !STAILQ_EMPTY(&key->early)) {
+		same = likeness_of(STAILQ_FIRST(&key->early), &now) == SAME;
+		end_early(key);
 	}
-	return false;
+	return same;
 }
 
 /* Of what the new one has spoken of it tells all that follows; while that is held, what the old one
@@ -489,7 +501,7 @@ static int deliver_late(struct handover *h, const struct change *change)
 		let_go(h, key);
 		return 0;
 	}
-	if (key && (key->state == KEY_ALIGNED || was_early(h, key, change))) {
+	if (key && (key->state == KEY_ALIGNED || was_early(key, change))) {
 		h->dropped++;
 		return 0;
 	}

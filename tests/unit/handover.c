@@ -628,6 +628,32 @@ static void what_was_told_in_place_of_the_old_one_is_dropped_when_it_brings_it(v
 	end(&t);
 }
 
+/* However much that is, it leaves enough of the allowance to find what the new one brings. */
+static void a_long_late_stream_of_the_old_one_comes_once(void **state)
+{
+	enum { BEFORE = 400, AFTER = 400, OLDER = 200 };
+	struct table t;
+	char word[40];
+
+	(void)state;
+	begin(&t);
+	for (int i = 0; i < BEFORE + AFTER; i++) {
+		if (i == BEFORE)
+			play(&t, "move stays");
+		snprintf(word, sizeof(word), "%c:a%c%d", i % 5 || i >= BEFORE ? 'o' : 'e',
+			 'a' + i % 26, i + 1);
+		play(&t, word);
+		t.n = 0;
+	}
+	for (int i = OLDER; i < BEFORE + AFTER; i++) {
+		snprintf(word, sizeof(word), "n:a%c%d", 'a' + i % 26, i + 1);
+		play(&t, word);
+		t.n = 0;
+	}
+	assert_int_equal(handover_dropped(t.h), BEFORE + AFTER - OLDER);
+	end(&t);
+}
+
 static void what_is_told_in_place_of_the_old_one_aligns_as_well(void **state)
 {
 	struct table t;
@@ -1692,6 +1718,7 @@ int main(void)
 		cmocka_unit_test(
 			what_was_told_in_place_of_the_old_one_is_dropped_when_it_brings_it),
 		cmocka_unit_test(what_is_told_in_place_of_the_old_one_aligns_as_well),
+		cmocka_unit_test(a_long_late_stream_of_the_old_one_comes_once),
 		cmocka_unit_test(values_and_stamps_tell_changes_apart),
 		cmocka_unit_test(keys_have_nothing_to_do_with_each_other),
 		cmocka_unit_test(stamps_must_be_equal_unless_they_are_known_to_differ),
