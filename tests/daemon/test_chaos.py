@@ -23,7 +23,7 @@ from fault_proxy import FaultProxy, Manners, Network, open_service
 from harness import DEADLINE, KEY, Case, Daemon, Sandbox, certs, eventually, mebibytes, sanitized
 from history import Arrival, Asked, History, Watched
 
-SECONDS = float(os.environ.get("CHAOS_SECONDS", "30"))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "60"))
 SEED = os.environ.get("HPKVD_CHAOS_SEED") or str(random.SystemRandom().randrange(1 << 32))
 
 WORKERS = 18

@@ -145,17 +145,19 @@ class Late(Case):
 
     @scene()
     def test_on_a_connection_that_has_been_replaced(self, proxy, daemon, client):
-        """New requests of the same key are on their way on the new one."""
+        """New requests for the key wait for them, and then go out on the new one."""
         held = self.hold(proxy)
         self.ask_in_vain(client, 5)
         with daemon.client() as other:
             other.subscribe(key="x")
             client.send(*(put("late", str(i), i) for i in range(5)))
-            proxy.wait(lambda: len(held) == 10, "the answers")
-            self.assertEqual([1] * 5 + [2] * 5, [proxy.lanes.index(message.lane) + 1 for message in held])
+            daemon.wait_status(lambda s: s["upstream"]["queued"] == 5, "that they wait")
+            proxy.wait(lambda: len(held) == 5, "the late answers")
             for message in held[:5]:
                 proxy.call(message.pass_on)
             daemon.wait_status(lambda s: daemon.stats()["upstream_late"] == 5, "that they have come")
+            proxy.wait(lambda: len(held) == 10, "the answers")
+            self.assertEqual([1] * 5 + [2] * 5, [proxy.lanes.index(message.lane) + 1 for message in held])
             client.barrier()
             for message in held[5:]:
                 proxy.call(message.pass_on)
