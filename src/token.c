@@ -31,7 +31,7 @@ enum { ANSWER_MAX = 256 * 1024, HEADERS_MAX = 64 * 1024, RETRY_AFTER_MAX = 86400
 
 struct minter {
 	struct event_base *base;
-	CURLM *multi;
+	CURLM *multi;        /* only while there are requests */
 	struct event *timer; /* libcurl's */
 	LIST_HEAD(, token_request) requests;
 	X509_STORE *trust;
@@ -105,10 +105,25 @@ static void destroy_minter(struct minter *m)
 	curl_global_cleanup();
 }
 
+/* Newer versions of libcurl read answers into a buffer that they keep for the next one: a token
+ * would stay there for hours. What they free is wiped. */
+static void drop_buffers(struct minter *m)
+{
+	if (!m->multi || !LIST_EMPTY(&m->requests))
+		return;
+	curl_multi_cleanup(m->multi);
+	m->multi = NULL;
+	event_del(m->timer);
+}
+
 static void leave(struct minter *m)
 {
-	if (--m->inside == 0 && m->freed)
+	if (--m->inside > 0)
+		return;
+	if (m->freed)
 		destroy_minter(m);
+	else
+		drop_buffers(m);
 }
 
 /* Tells the owner and ends the request, in this order: the answer points into it. The owner may
@@ -253,6 +268,8 @@ static void drive(struct minter *m, curl_socket_t fd, int what)
 {
 	int running;
 
+	if (!m->multi)
+		return;
 	enter(m);
 	curl_multi_socket_action(m->multi, fd, what, &running);
 	collect(m);
@@ -454,6 +471,19 @@ static void set_request(CURL *easy, struct token_request *r, long ms)
 	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L); /* the next one is hours away */
 }
 
+static CURLM *multi_new(struct minter *m)
+{
+	CURLM *multi = curl_multi_init();
+
+	if (!multi)
+		return NULL;
+	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_watch);
+	curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, m);
+	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timeout_wish);
+	curl_multi_setopt(multi, CURLMOPT_TIMERDATA, m);
+	return multi;
+}
+
 static void begin(struct token_request *r, const struct resolver_answer *answer)
 {
 	struct minter *m = r->minter;
@@ -461,7 +491,9 @@ static void begin(struct token_request *r, const struct resolver_answer *answer)
 
 	r->addresses = m->proxy_host ? addresses_for(m->proxy_host, m->proxy_port, answer)
 				     : addresses_for(m->host, m->port, answer);
-	r->easy = curl_easy_init();
+	if (!m->multi)
+		m->multi = multi_new(m);
+	r->easy = m->multi ? curl_easy_init() : NULL;
 	if (!r->easy) {
 		fail(r, "no memory");
 		return;
@@ -538,8 +570,13 @@ struct token_request *token_mint(struct minter *m, const struct token_wish *wish
 
 void token_cancel(struct token_request *r)
 {
-	if (r->done) /* else we are called from within it, and the request ends anyway */
-		destroy_request(r);
+	struct minter *m = r->minter;
+
+	if (!r->done)
+		return; /* we are called from within it, and the request ends anyway */
+	enter(m);
+	destroy_request(r);
+	leave(m);
 }
 
 /* --- the minter --- */
@@ -586,7 +623,6 @@ struct minter *minter_new(struct event_base *base, const struct minter_config *c
 			     calloc);
 	*m = (struct minter){
 		.base = base,
-		.multi = curl_multi_init(),
 		.timer = event_new(base, -1, 0, on_timer, m),
 		.trust = X509_STORE_new(),
 		.host = mem_strdup(config->host),
@@ -602,15 +638,11 @@ struct minter *minter_new(struct event_base *base, const struct minter_config *c
 		.timeout_ms = config->timeout_ms,
 	};
 	LIST_INIT(&m->requests);
-	if (!m->multi || !m->timer || !m->trust) {
+	if (!m->timer || !m->trust) {
 		log_error("out of memory: libcurl could not be initialised");
 		abort();
 	}
 	trust_fill(m->trust, config->ca_file, &m->trust_fault);
-	curl_multi_setopt(m->multi, CURLMOPT_SOCKETFUNCTION, on_watch);
-	curl_multi_setopt(m->multi, CURLMOPT_SOCKETDATA, m);
-	curl_multi_setopt(m->multi, CURLMOPT_TIMERFUNCTION, on_timeout_wish);
-	curl_multi_setopt(m->multi, CURLMOPT_TIMERDATA, m);
 	return m;
 }
 
