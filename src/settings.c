@@ -114,6 +114,7 @@ struct upstream_settings settings_upstream(const struct config *c, uint64_t seed
 		.api_key = c->upstream.api_key,
 		.key_hint = c->upstream.api_key_source,
 		.ca_file = c->upstream.ca_file,
+		.ca_digest = c->upstream.ca_digest,
 		.connect_timeout_ms = c->upstream.connect_timeout_ms,
 		.keepalive_ms = c->upstream.keepalive_ms,
 		.backoff_min_ms = c->upstream.backoff_min_ms,

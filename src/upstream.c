@@ -42,10 +42,19 @@ _Static_assert(sizeof(state_names) / sizeof(state_names[0]) == UPSTREAM_STATE_N,
 
 TAILQ_HEAD(lane_list, lane);
 
+/* What places with the same trust anchors share: making it takes a while, and versions 4.3 of
+ * libwebsockets keep a descriptor of each that was destroyed. */
+struct anchors {
+	struct link_context *links;
+	unsigned char digest[CA_DIGEST_SIZE];
+	unsigned places;
+};
+
 /* Where lanes lead to. New settings make another one; the former stays for the lanes that use it.
  */
 struct place {
 	struct conn_place conn; /* its strings are ours */
+	struct anchors *anchors;
 	char *shown, *host, *proxy_host;
 	unsigned lanes;               /* that lead there */
 	LIST_ENTRY(place) of_retired; /* upstream::retired, once nobody needs it */
@@ -251,10 +260,36 @@ static long retry_ms(const struct upstream *u)
 
 /* ---- places ---- */
 
+static void anchors_release(struct anchors *a)
+{
+	if (--a->places)
+		return;
+	link_context_free(a->links);
+	free(a);
+}
+
+/* Those of the present place, if they are the same. NULL, with a reason, when the CA file can't be
+ * used. */
+static struct anchors *anchors_get(struct upstream *u, const struct upstream_settings *s,
+				   const char **why)
+{
+	struct anchors *a = u->place ? u->place->anchors : NULL;
+
+	if (!a || memcmp(a->digest, s->ca_digest, sizeof(a->digest)) != 0) {
+		struct link_context *links = link_context_new(u->base, s->ca_file, why);
+		if (!links)
+			return NULL;
+		a = mem_zalloc(sizeof(*a));
+		a->links = links;
+		memcpy(a->digest, s->ca_digest, sizeof(a->digest));
+	}
+	a->places++;
+	return a;
+}
+
 static void place_free(struct place *p)
 {
-	if (p->conn.links)
-		link_context_free(p->conn.links);
+	anchors_release(p->anchors);
 	free(p->shown);
 	free(p->host);
 	free(p->proxy_host);
@@ -265,17 +300,18 @@ static void place_free(struct place *p)
 static struct place *place_new(struct upstream *u, const struct upstream_settings *s,
 			       const char **why)
 {
-	struct link_context *links = link_context_new(u->base, s->ca_file, why);
+	struct anchors *anchors = anchors_get(u, s, why);
 
-	if (!links)
+	if (!anchors)
 		return NULL;
 	struct place *p = mem_zalloc(sizeof(*p));
+	p->anchors = anchors;
 	p->shown = mem_strdup(s->shown);
 	p->host = mem_strdup(s->host);
 	p->proxy_host = s->proxy_host ? mem_strdup(s->proxy_host) : NULL;
 	p->conn = (struct conn_place){
 		.base = u->base,
-		.links = links,
+		.links = anchors->links,
 		.host = p->host,
 		.port = s->port,
 		.tls = s->tls,

@@ -43,6 +43,8 @@ enum upstream_state {
 	UPSTREAM_STATE_N
 };
 
+enum { CA_DIGEST_SIZE = 32 };
+
 struct upstream;
 
 struct upstream_settings {
@@ -57,6 +59,7 @@ struct upstream_settings {
 	const char *api_key;  /* secret */
 	const char *key_hint; /* where the key is from, for the message that it was refused */
 	const char *ca_file;  /* or NULL */
+	const unsigned char *ca_digest; /* CA_DIGEST_SIZE bytes: what the file holds */
 	int64_t connect_timeout_ms;
 	int64_t keepalive_ms;
 	int64_t backoff_min_ms, backoff_max_ms;
