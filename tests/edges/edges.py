@@ -1,6 +1,7 @@
 """What the tests of the edge rooms have in common: certificates, the drivers (driver.h), and servers that misbehave as told."""
 
 import base64
+import contextlib
 import hashlib
 import os
 import queue
@@ -82,7 +83,12 @@ class Driver:
         return self.wait(event or command)
 
     def descriptors(self):
-        return sorted(os.readlink(f"/proc/{self.process.pid}/fd/{n}") for n in os.listdir(f"/proc/{self.process.pid}/fd"))
+        """What the driver's descriptors are of; those that it closes while we look are passed over."""
+        folder, found = f"/proc/{self.process.pid}/fd", []
+        for n in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(os.readlink(f"{folder}/{n}"))
+        return sorted(found)
 
     def cpu_s(self):
         with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as file:
