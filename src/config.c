@@ -583,7 +583,7 @@ static void key_from_environment(struct loader *l, const char *path)
 	} else if ((why = keyfile_fault(e->api_key))) {
 		report_add(l->report, "HPKV_API_KEY:", why);
 	} else {
-		l->draft->config.upstream.api_key = secret_dup(e->api_key);
+		l->draft->config.upstream.api_key = secret_share(e->api_key);
 		l->draft->config.upstream.api_key_source = mem_strdup("HPKV_API_KEY");
 	}
 }
@@ -904,6 +904,14 @@ void config_report_free(struct config_report *report)
 		free(report->text[i]);
 	free(report->text);
 	*report = (struct config_report){0};
+}
+
+void config_share_key(struct config *config, const struct config *before)
+{
+	if (texts_differ(config->upstream.api_key, before->upstream.api_key))
+		return;
+	secret_free(&config->upstream.api_key);
+	config->upstream.api_key = secret_share(before->upstream.api_key);
 }
 
 /* ---- the environment ---- */

@@ -112,3 +112,5 @@ void config_free(struct config *config);
  * takes another connection to the service: for another address or key, other trust anchors, or
  * tokens of another kind. Secrets are compared, not shown. */
 bool config_compare(const struct config *a, const struct config *b, struct buf *names);
+/* A key that is the same as before is held once, by both. */
+void config_share_key(struct config *config, const struct config *before);

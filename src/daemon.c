@@ -694,6 +694,8 @@ static struct config *read_again(const struct daemon *d)
 	for (size_t i = 0; i < report.n; i++)
 		log_error("%s", report.text[i]);
 	config_report_free(&report);
+	if (config)
+		config_share_key(config, d->config);
 	return config;
 }
 

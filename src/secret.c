@@ -1,6 +1,7 @@
 #include "secret.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,11 +13,12 @@
 /* At the beginning of its pages; the text follows. */
 struct head {
 	size_t mapped;
+	unsigned holders;
 };
 
-static struct head *head_of(char *secret)
+static struct head *head_of(const char *secret)
 {
-	return (struct head *)(void *)(secret - sizeof(struct head));
+	return (struct head *)(uintptr_t)(secret - sizeof(struct head));
 }
 
 char *secret_alloc(size_t n)
@@ -33,7 +35,7 @@ char *secret_alloc(size_t n)
 	/* Neither is told when it fails: secret_check() does, once. */
 	mlock(pages, mapped);
 	madvise(pages, mapped, MADV_DONTDUMP);
-	*(struct head *)pages = (struct head){mapped};
+	*(struct head *)pages = (struct head){.mapped = mapped, .holders = 1};
 	return (char *)pages + sizeof(struct head);
 }
 
@@ -51,6 +53,14 @@ char *secret_dup(const char *text)
 	return secret_dupn(text, strlen(text));
 }
 
+char *secret_share(const char *secret)
+{
+	struct head *head = head_of(secret);
+
+	head->holders++;
+	return (char *)(head + 1);
+}
+
 void secret_free(char **secret)
 {
 	if (!*secret)
@@ -58,9 +68,11 @@ void secret_free(char **secret)
 	struct head *head = head_of(*secret);
 	size_t mapped = head->mapped;
 
+	*secret = NULL;
+	if (--head->holders)
+		return;
 	mem_wipe(head, mapped);
 	munmap(head, mapped);
-	*secret = NULL;
 }
 
 int secret_check(void)

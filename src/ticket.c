@@ -38,9 +38,9 @@ struct ticket {
 	void *owner;
 	struct stats *stats;
 
-	char *path, *new_path, *key_path; /* secret; or NULL */
-	int64_t asked_at;                 /* boot clock: a token is no younger than its request */
-	int64_t born_at;                  /* of the token in path */
+	char *path, *new_path; /* secret; or NULL */
+	int64_t asked_at;      /* boot clock: a token is no younger than its request */
+	int64_t born_at;       /* of the token in path */
 
 	int64_t shortened_at; /* boot clock: when the service last found a token too long */
 	size_t token_max;     /* bytes of a token in a path, percent-encoded */
@@ -73,11 +73,9 @@ static char *make_path(const char *prefix, const char *name, const char *secret)
 	return path;
 }
 
-const char *ticket_key_path(struct ticket *t)
+char *ticket_make_key_path(const struct ticket *t)
 {
-	if (!t->key_path)
-		t->key_path = make_path(t->prefix, "apiKey", t->key);
-	return t->key_path;
+	return make_path(t->prefix, "apiKey", t->key);
 }
 
 const char *ticket_path(struct ticket *t)
@@ -299,7 +297,7 @@ struct ticket *ticket_new(struct event_base *base, const struct ticket_settings 
 	*t = (struct ticket){
 		.minter = minter_new(base, &settings->minter),
 		.nothing = event_new(base, -1, 0, on_nothing, t),
-		.key = secret_dup(settings->api_key),
+		.key = secret_share(settings->api_key),
 		.prefix = mem_strdup(settings->minter.path_prefix),
 		.fields = settings->fields,
 		.lifetime_ms = settings->lifetime_ms,
@@ -328,7 +326,6 @@ void ticket_free(struct ticket *t)
 	event_free(t->nothing);
 	secret_free(&t->path);
 	secret_free(&t->new_path);
-	secret_free(&t->key_path);
 	secret_free(&t->key);
 	free(t->prefix);
 	buf_release(&t->access);

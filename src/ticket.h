@@ -25,7 +25,7 @@ struct ticket;
 
 struct ticket_settings {
 	struct minter_config minter; /* strings are copied */
-	const char *api_key;         /* secret */
+	const char *api_key;         /* secret.h's: is shared */
 	unsigned fields;             /* enum token_fields */
 	const char *access_pattern;  /* a regex; "": none is sent */
 	int64_t lifetime_ms;         /* of tokens */
@@ -74,8 +74,10 @@ void ticket_reject(struct ticket *t);
 /* The path with the token in force; NULL: there is none that could be used. Valid until the next
  * call. */
 const char *ticket_path(struct ticket *t);
-void ticket_forget(struct ticket *t);          /* none is in force any more */
-const char *ticket_key_path(struct ticket *t); /* the same with the API key */
+void ticket_forget(struct ticket *t); /* none is in force any more */
+/* The same with the API key: secret, the caller's. It is to be freed once the connection is begun.
+ */
+char *ticket_make_key_path(const struct ticket *t);
 
 /* The service would not have the new token, with this HTTP status. Returns whether a shorter one
  * may help. */

@@ -16,6 +16,7 @@
 #include "log.h"
 #include "mem.h"
 #include "relay.h"
+#include "secret.h"
 #include "ticket.h"
 
 enum {
@@ -581,12 +582,21 @@ static bool needs_another(const struct upstream *u)
 	return u->ops->stale(u->owner) || clock_boot_ms() >= u->main->renew_at;
 }
 
+/* Without a token. */
+static void connect_with_key(struct upstream *u)
+{
+	char *path = ticket_make_key_path(u->ticket);
+
+	connect_lane(u, path, false);
+	secret_free(&path);
+}
+
 /* Requests need no token: while none can be had they go out with the key. */
 static void fall_back(struct upstream *u, int pause_s)
 {
 	u->fallback = true;
 	u->fallback_pause_s = pause_s;
-	connect_lane(u, ticket_key_path(u->ticket), false);
+	connect_with_key(u);
 }
 
 /* The connection that was there while a token was waited for is lost: it is waited for still. */
@@ -608,7 +618,7 @@ static void begin_attempt(struct upstream *u)
 	if (!u->main)
 		set_state(u, UPSTREAM_CONNECTING, u->place->host);
 	if (!u->ops->wants(u->owner) && (!u->main || is_outdated(u, u->main))) {
-		connect_lane(u, ticket_key_path(u->ticket), false);
+		connect_with_key(u);
 	} else if (path && !u->ops->stale(u->owner)) {
 		u->reused = true;
 		connect_lane(u, path, true);
@@ -682,7 +692,7 @@ static void nothing_listed(struct upstream *u)
 	} else if (u->ops->wants(u->owner)) {
 		no_token(u, &no_room);
 	} else if (!u->main || u->main->token || is_outdated(u, u->main)) {
-		connect_lane(u, ticket_key_path(u->ticket), false);
+		connect_with_key(u);
 	} else {
 		u->ops->list_failed(u->owner);
 	}

@@ -56,7 +56,7 @@ struct upstream_settings {
 	const char *proxy_host; /* an HTTP proxy to go through, whose addresses are asked for
 				   instead; or NULL */
 	uint16_t proxy_port;
-	const char *api_key;  /* secret */
+	const char *api_key;  /* secret.h's: is shared */
 	const char *key_hint; /* where the key is from, for the message that it was refused */
 	const char *ca_file;  /* or NULL */
 	const unsigned char *ca_digest; /* CA_DIGEST_SIZE bytes: what the file holds */

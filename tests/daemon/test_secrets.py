@@ -147,22 +147,38 @@ def places(pid, secret):
 @unittest.skipIf(os.geteuid() != 0, "only root can look into the memory of a daemon that wants to be left alone")
 @unittest.skipIf(sanitized(), "a sanitizer keeps what was freed")
 class Memory(Case):
-    """Wherever a secret is in the daemon's memory, it is locked and left out of dumps; and it is nowhere when its time is over."""
+    """Wherever a secret is in the daemon's memory, it is locked and left out of dumps; and it is nowhere when its time is over.
+    The key is in one place, but for the request that it travels in."""
 
     def assert_kept(self, daemon, secret, there=True):
         found = places(daemon.pid, secret.encode())
         self.assertEqual([], [mapping.line for mapping in found if not mapping.safe()])
         self.assertEqual(there, bool(found))
 
+    def assert_held_once(self, daemon):
+        self.assert_kept(daemon, KEY)
+        eventually(lambda: len(places(daemon.pid, SECRET)) == 1, "the key is in one place")
+
     @scene()
     def test_the_key_after_connecting(self, service, daemon, client):
         self.assertEqual(200, client.ask(get("k"))["code"])
-        self.assert_kept(daemon, KEY)
+        self.assert_held_once(daemon)
+
+    @scene()
+    def test_the_key_after_it_was_read_again(self, service, daemon, client):
+        self.assertTrue(daemon.reload(keepalive="19s"))
+        self.assert_held_once(daemon)
+        self.assertTrue(daemon.reload(access_pattern="a.*")) # takes another connection
+        service.connection(2)
+        daemon.wait_status(lambda s: s["upstream"]["state"] == "connected", "it is moved over")
+        self.assert_held_once(daemon)
 
     def test_the_key_from_the_environment(self):
         with FakeService() as service, Daemon(service, key_from="environment") as daemon:
             daemon.wait_state("connected")
-            self.assert_kept(daemon, KEY)
+            self.assert_held_once(daemon)
+            self.assertTrue(daemon.reload(keepalive="19s"))
+            self.assert_held_once(daemon)
 
     @scene(service={"tls": False})
     def test_over_plain_http(self, service, daemon, client):
@@ -174,7 +190,7 @@ class Memory(Case):
         token = service.wait_token_requests(1).token
         self.assertTrue(token)
         self.assert_kept(daemon, token)
-        self.assert_kept(daemon, KEY)
+        self.assert_held_once(daemon)
 
     @scene()
     def test_a_key_and_a_token_that_were_replaced_are_gone(self, service, daemon, client):

@@ -14,6 +14,7 @@
 #include "inifile.h"
 #include "keyfile.h"
 #include "secret.h"
+#include "secret.h"
 #include "token.h"
 #include "url.h"
 
@@ -546,6 +547,7 @@ static void environment_is_taken_once(void **state)
 		assert_int_equal(load("", e, &c), -1);
 		assert_string_equal(c->upstream.url.text, "https://h");
 		assert_string_equal(c->upstream.api_key, "SECRET-1");
+		assert_ptr_equal(c->upstream.api_key, e->api_key); /* not one more copy */
 		assert_string_equal(c->upstream.api_key_source, "HPKV_API_KEY");
 		config_free(c);
 	}
@@ -563,7 +565,7 @@ static void environment_is_taken_once(void **state)
 static void a_file_is_told_from_none(void **state)
 {
 	struct config_environment environment = {.base_url = (char *)"https://h",
-						 .api_key = (char *)"key"};
+						 .api_key = secret_dup("key")};
 	struct config_source source = {.path = "no-such-file.conf", .environment = &environment};
 	struct config_report report = {0};
 	char path[] = "config-XXXXXX";
@@ -586,12 +588,38 @@ static void a_file_is_told_from_none(void **state)
 	config_free(config);
 	close(fd);
 	unlink(path);
+	secret_free(&environment.api_key);
+}
+
+static void a_key_that_stays_is_held_once(void **state)
+{
+	struct config *before, *now;
+
+	(void)state;
+	write_file("api-key", SPAN("the-key\n"), 0600);
+	assert_int_equal(load("[upstream]\nurl=https://h\n", NULL, &before), -1);
+	assert_int_equal(load("[upstream]\nurl=https://other\n", NULL, &now), -1);
+	assert_ptr_not_equal(now->upstream.api_key, before->upstream.api_key);
+	config_share_key(now, before);
+	assert_ptr_equal(now->upstream.api_key, before->upstream.api_key);
+	config_free(before);
+	assert_string_equal(now->upstream.api_key, "the-key");
+
+	before = now;
+	write_file("api-key", SPAN("another\n"), 0600);
+	assert_int_equal(load("[upstream]\nurl=https://h\n", NULL, &now), -1);
+	config_share_key(now, before);
+	assert_string_equal(now->upstream.api_key, "another");
+	assert_string_equal(before->upstream.api_key, "the-key");
+	config_free(before);
+	config_free(now);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_file_is_told_from_none),
+		cmocka_unit_test(a_key_that_stays_is_held_once),
 		cmocka_unit_test(urls_taken_apart),
 		cmocka_unit_test(urls_refused),
 		cmocka_unit_test(ini_lines),

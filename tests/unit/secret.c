@@ -80,12 +80,31 @@ static void pages_are_locked_and_not_dumped(void **state)
 	assert_null(strstr(flags, " lo"));
 }
 
+/* What one holder has stays until the last one has freed it. */
+static void is_shared(void **state)
+{
+	char *first = secret_dup("the key"), *second = secret_share(first),
+	     *third = secret_share(second), *was = first, flags[512];
+
+	(void)state;
+	assert_ptr_equal(second, first);
+	assert_ptr_equal(third, first);
+	secret_free(&second);
+	assert_null(second);
+	secret_free(&first);
+	assert_string_equal(third, "the key");
+	secret_free(&third);
+	flags_at(was, flags, sizeof(flags));
+	assert_null(strstr(flags, " dd"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(texts),
 		cmocka_unit_test(room_is_zeroed),
 		cmocka_unit_test(pages_are_locked_and_not_dumped),
+		cmocka_unit_test(is_shared),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
