@@ -594,6 +594,17 @@ const char *access_judge(struct access *a, struct peer *peer, const struct reque
 	return why;
 }
 
+void access_tell_ended(struct access *a, struct peer *peer, struct span name, int64_t now)
+{
+	char shown[SHOWN_MAX + 4];
+	int n = show(shown, name);
+
+	snprintf(a->why, sizeof(a->why),
+		 "a subscription ends: no access rule lets this client read \"%.*s\" any more", n,
+		 shown);
+	log_refusal(a, peer, now, a->why);
+}
+
 /* ---- tokens ---- */
 
 /* The characters that mean something to some dialect, and that every one of them takes for

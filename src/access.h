@@ -87,6 +87,10 @@ static inline const char *access_forbids(struct access *a, struct peer *peer,
 	return peer->access || r->op == OP_TOKEN ? access_judge(a, peer, r, now) : NULL;
 }
 
+/* Logs that the client's subscription to this key or pattern has ended because the rules changed;
+ * as sparingly as refusals. */
+void access_tell_ended(struct access *a, struct peer *peer, struct span name, int64_t now);
+
 /* May the client read, or write, the key, or all keys of the glob? All keys from the first to the
  * last? */
 bool access_allows(const struct peer *peer, enum access_right right, struct span text);

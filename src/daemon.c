@@ -287,6 +287,12 @@ static const char *feed_asks_why(void *owner)
 	return upstream_last_error(d->upstream);
 }
 
+static void feed_tells_forbidden(void *owner, struct peer *peer, struct span name)
+{
+	struct daemon *d = owner;
+	access_tell_ended(d->access, peer, name, clock_mono_ms());
+}
+
 static int64_t feed_asks_time(void *owner)
 {
 	(void)owner;
@@ -298,6 +304,7 @@ static const struct feed_ops feed_ops = {
 	.flush = feed_flushes,
 	.wanted = feed_wants_more,
 	.why_not_live = feed_asks_why,
+	.forbidden = feed_tells_forbidden,
 	.wall_ms = clock_wall_ms,
 	.mono_ms = feed_asks_time,
 };

@@ -502,13 +502,19 @@ void feed_unsubscribe(struct feed *f, struct peer *peer, const struct request *r
 
 /* ---- other access rules ---- */
 
-static bool may_read_all(const struct join *j)
+static bool may_read(const struct peer *peer, const struct topic *t)
+{
+	return access_allows(peer, ACCESS_READ, topic_text(t));
+}
+
+/* The first of those that are asked for; NULL: it may read them all. */
+static const struct topic *first_forbidden(const struct join *j)
 {
 	for (size_t i = 0; i < j->n; i++) {
-		if (!access_allows(j->peer, ACCESS_READ, topic_text(j->topics[i])))
-			return false;
+		if (!may_read(j->peer, j->topics[i]))
+			return j->topics[i];
 	}
-	return true;
+	return NULL;
 }
 
 static void refuse_forbidden(struct feed *f, struct peer *peer)
@@ -518,9 +524,11 @@ static void refuse_forbidden(struct feed *f, struct peer *peer)
 	f->peer_cursor = TAILQ_FIRST(&peer->joins);
 	while ((j = f->peer_cursor)) {
 		f->peer_cursor = TAILQ_NEXT(j, of_peer);
-		if (may_read_all(j))
+		const struct topic *forbidden = first_forbidden(j);
+		if (!forbidden)
 			continue;
 		f->stats->requests_forbidden++;
+		f->ops->forbidden(f->owner, peer, topic_text(forbidden));
 		refuse_join(f, j, REPLY_FORBIDDEN, "the access rules have changed, and forbid it",
 			    -1);
 	}
@@ -535,8 +543,9 @@ static void end_forbidden(struct feed *f, struct peer *peer)
 	for (struct sub *sub = LIST_FIRST(&peer->subs); sub; sub = next) {
 		struct topic *t = sub->topic;
 		next = LIST_NEXT(sub, of_peer);
-		if (access_allows(peer, ACCESS_READ, topic_text(t)))
+		if (may_read(peer, t))
 			continue;
+		f->ops->forbidden(f->owner, peer, topic_text(t));
 		notice_unsubscribed(&f->line, t->kind == TOPIC_PATTERN, topic_text(t), now);
 		f->stats->subscriptions_forbidden++;
 		/* What is held back of it is dropped, as if the client had left: a pattern that it

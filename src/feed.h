@@ -47,6 +47,9 @@ struct feed_ops {
 	void (*wanted)(void *owner);
 	/* Why subscriptions are not live for so long: a sentence; NULL: no reason is known. */
 	const char *(*why_not_live)(void *owner);
+	/* The client may not read this key or pattern any more: a subscription has ended, or one
+	 * that was not live yet is refused. */
+	void (*forbidden)(void *owner, struct peer *peer, struct span name);
 	int64_t (*wall_ms)(void);
 	int64_t (*mono_ms)(void *owner); /* of the clock that `now` is read from */
 };

@@ -363,6 +363,9 @@ class Reload(AccessCase):
         self.c.barrier()
         self.assertEqual(0, self.daemon.status()["subscriptions"]["total"])
         self.assertEqual(4, self.daemon.stats()["subscriptions_forbidden"])
+        for name in ("app:*", r"app:\xc3\xa9*", "app:1", "news"):
+            self.assertRegex(self.daemon.log().decode(), rf'\(pid {os.getpid()}, uid {os.geteuid()}\): forbidden: a subscription ends: '
+                             rf'no access rule lets this client read "{re.escape(name)}" any more\n')
         self.daemon.reload(access=READER)
         self.service.publish("news", "x")
         self.service.all_told()

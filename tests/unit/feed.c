@@ -38,7 +38,7 @@ struct world {
 	size_t n_sent;
 	uint32_t lane; /* the last one */
 	int64_t now;
-	unsigned wanted, flushed, changed[PEERS];
+	unsigned wanted, flushed, forbidden, changed[PEERS];
 	char told[TEXT_MAX]; /* by flush(), and by told() */
 };
 
@@ -174,11 +174,21 @@ static const char *world_why(void *owner)
 	return "the moon is full";
 }
 
+/* As many as lines were told of. */
+static void world_forbidden(void *owner, struct peer *peer, struct span name)
+{
+	struct world *w = owner;
+
+	assert_false(access_allows(peer, ACCESS_READ, name));
+	w->forbidden++;
+}
+
 static const struct feed_ops feed_ops = {
 	.changed = world_changed,
 	.flush = world_flush,
 	.wanted = world_wanted,
 	.why_not_live = world_why,
+	.forbidden = world_forbidden,
 	.wall_ms = world_wall_ms,
 	.mono_ms = world_mono_ms,
 };
@@ -2671,6 +2681,7 @@ static void what_may_not_be_read_any_more_ends_with_a_word(void **state)
 	assert_int_equal(w->peer[0].n_subs, 0);
 	assert_false(w->peer[0].in_audience);
 	assert_int_equal(w->stats.subscriptions_forbidden, 3);
+	assert_int_equal(w->forbidden, 3);
 	lose(w);
 	assert_told(w, 0, ""); /* who has no subscriptions is told of no connections */
 	world_free(w);
@@ -2691,6 +2702,7 @@ static void subscriptions_that_still_wait_are_refused(void **state)
 	assert_non_null(
 		strstr(text, "\"reason\":\"forbidden\",\"executed\":\"no\",\"messageId\":3}"));
 	assert_null(strstr(text, "\"messageId\":2}"));
+	assert_int_equal(w->forbidden, 2);
 	assert_list(w, "['a']");
 	come_up(w);
 	assert_told(w, 0, OK("2"));
