@@ -25,6 +25,11 @@ int64_t clock_boot_ms(void)
 	return read_ms(CLOCK_BOOTTIME);
 }
 
+int64_t clock_slept_ms(void)
+{
+	return clock_boot_ms() - clock_mono_ms();
+}
+
 int64_t clock_wall_ms(void)
 {
 	return read_ms(CLOCK_REALTIME);

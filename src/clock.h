@@ -15,5 +15,8 @@ int64_t clock_mono_coarse_ms(void);
 /* Never jumps, and goes on while the machine sleeps. For what expires elsewhere. */
 int64_t clock_boot_ms(void);
 
+/* For how long the machine has slept since it was started: what the one is ahead of the other. */
+int64_t clock_slept_ms(void);
+
 /* Wall-clock time since 1970, for what people and the service read. Never for durations. */
 int64_t clock_wall_ms(void);

@@ -33,10 +33,16 @@ struct conn {
 	bool open, congested;
 
 	struct event *keepalive;
-	int64_t heard_at; /* of the coarse clock */
+	int64_t heard_at; /* of the coarse clock, as all of these */
 	int64_t whole_at; /* ... a whole message, or a pong */
 	int64_t ping_at;  /* when the unanswered keepalive ping was sent; 0: none is */
 	uint32_t pings;   /* sent so far */
+
+	/* How long the machine had slept (clock_slept_ms()) when it was heard of last is not asked
+	 * about each message. By then it was at least what it was when we had last looked: */
+	int64_t looked_at;
+	int64_t slept_ms;        /* then */
+	int64_t slept_before_ms; /* ... and the time before that */
 };
 
 static const struct link_ops link_ops;
@@ -46,6 +52,11 @@ static void start_timer(struct event *timer, int64_t ms)
 	struct timeval t = {ms / 1000, ms % 1000 * 1000};
 
 	event_add(timer, &t);
+}
+
+int64_t conn_heard_ms(const struct conn *c)
+{
+	return c->heard_at + (c->heard_at > c->looked_at ? c->slept_ms : c->slept_before_ms);
 }
 
 /* ---- the end ---- */
@@ -63,7 +74,7 @@ static void end(struct conn *c, const struct link_end *link_end)
 {
 	char why[WHY_MAX]; /* whoever is told may free the connection, and then say why */
 	struct conn_end e = {
-		.was_open = c->open, .why = why, .retry_after_s = -1, .heard_ms = c->heard_at};
+		.was_open = c->open, .why = why, .retry_after_s = -1, .heard_ms = conn_heard_ms(c)};
 
 	memcpy(why, c->why, sizeof(why));
 	if (link_end) {
@@ -174,6 +185,24 @@ static void heard_part(struct conn *c)
 	c->ping_at = 0;
 }
 
+static void look(struct conn *c, int64_t now)
+{
+	if (c->heard_at > c->looked_at)
+		c->slept_before_ms = c->slept_ms;
+	c->slept_ms = clock_slept_ms();
+	c->looked_at = now;
+}
+
+void conn_check(struct conn *c)
+{
+	if (!c->open || c->ping_at)
+		return;
+	c->ping_at = clock_mono_coarse_ms();
+	look(c, c->ping_at);
+	conn_ping(c);
+	start_timer(c->keepalive, c->place->keepalive_ms / 2);
+}
+
 static void on_keepalive(evutil_socket_t fd, short what, void *arg)
 {
 	struct conn *c = arg;
@@ -181,6 +210,7 @@ static void on_keepalive(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	look(c, now);
 	if (c->ping_at && now - c->ping_at >= patience) {
 		snprintf(c->why, sizeof(c->why),
 			 "the connection was lost: no answer to a ping for %" PRId64 " ms",
@@ -206,6 +236,8 @@ static void on_open(void *owner)
 	c->why[0] = '\0';
 	secret_free(&c->path);
 	heard(c);
+	c->looked_at = c->heard_at;
+	c->slept_ms = c->slept_before_ms = clock_slept_ms();
 	start_timer(c->keepalive, c->place->keepalive_ms);
 	c->ops->open(c->owner);
 }
@@ -296,11 +328,6 @@ void conn_retime(struct conn *c)
 bool conn_is_open(const struct conn *c)
 {
 	return c->open;
-}
-
-int64_t conn_heard_ms(const struct conn *c)
-{
-	return c->heard_at;
 }
 
 void conn_send(struct conn *c, struct span head, struct span body)

@@ -42,7 +42,8 @@ struct conn_end {
 	int http_status;   /* of a refused upgrade; 0: none came */
 	int retry_after_s; /* -1: none given */
 	int close_code;    /* of the service's close frame; 0: none came */
-	int64_t heard_ms;  /* clock_mono_ms(): when it was heard of last, if it was open */
+	int64_t heard_ms;  /* clock_boot_ms(): when it was heard of last, if it was open. Of sleep
+			      at about that time it is taken to be before it */
 };
 
 struct conn_ops {
@@ -65,6 +66,8 @@ void conn_free(struct conn *c); /* at once; no callback any more */
 bool conn_is_open(const struct conn *c);
 /* The place's keepalive has changed: it counts from now on, and no sooner than the next turn. */
 void conn_retime(struct conn *c);
+/* The machine has slept, say: is the peer still there? A ping goes out now, unless one is. */
+void conn_check(struct conn *c);
 int64_t conn_heard_ms(const struct conn *c);                        /* as conn_end::heard_ms */
 void conn_send(struct conn *c, struct span head, struct span body); /* as link_send(), while open */
 /* Is there room for more? If not, drained() follows. */

@@ -306,6 +306,7 @@ static const struct feed_ops feed_ops = {
 	.why_not_live = feed_asks_why,
 	.forbidden = feed_tells_forbidden,
 	.wall_ms = clock_wall_ms,
+	.boot_ms = clock_boot_ms,
 	.mono_ms = feed_asks_time,
 };
 
@@ -403,10 +404,10 @@ static void upstream_refuses_all(void *owner, const char *why, long retry_ms)
 	feed_refuse_all(d->feed, why, retry_ms);
 }
 
-static void upstream_was_lost(void *owner, int64_t heard_wall_ms)
+static void upstream_was_lost(void *owner, int64_t heard_ms)
 {
 	struct daemon *d = owner;
-	feed_lost(d->feed, heard_wall_ms);
+	feed_lost(d->feed, heard_ms);
 }
 
 static void upstream_has_room(void *owner)

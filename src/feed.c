@@ -42,7 +42,7 @@ struct feed {
 	struct join *last_tried;   /* the last of them, if it still waits */
 	uint64_t ending;           /* numbers unsubscribes, for topic::ending */
 	bool live;                 /* the present token's connection is believed */
-	int64_t lost_at;           /* wall clock; 0: clients were not told that it is lost */
+	int64_t lost_at;           /* boot clock; 0: clients were not told that it is lost */
 	bool room; /* something was ended while something was left out: there may be room for it */
 	bool stopping;
 	struct buf name; /* decoded */
@@ -729,9 +729,12 @@ static void send_line(struct feed *f, const struct topic *t_or_all)
 	buf_take(&f->line, buf_len(&f->line));
 }
 
-/* What happened to these in between is not known, and can't be found out here. */
-static void tell_gap(struct feed *f, const struct topic *t, int64_t since, int64_t until)
+/* What happened to these since is not known, and can't be found out here. When that was is said by
+ * the wall clock as it is now: should it have been put right meanwhile, it is the better one. */
+static void tell_gap(struct feed *f, const struct topic *t, int64_t ago_ms)
 {
+	int64_t until = f->ops->wall_ms(), since = until - ago_ms;
+
 	f->stats->gaps++;
 	if (t->kind == TOPIC_PATTERN)
 		notice_pattern_gap(&f->line, topic_text(t), since, until);
@@ -744,30 +747,30 @@ static void tell_gap(struct feed *f, const struct topic *t, int64_t since, int64
 static void coverage_turned(void *owner, struct topic *t)
 {
 	struct feed *f = owner;
-	int64_t now = f->ops->wall_ms();
+	int64_t now = f->ops->boot_ms();
 
 	if (!t->covered) {
 		t->left_at = now;
-		tell_gap(f, t, now, now);
+		tell_gap(f, t, 0);
 	} else if (t->kind == TOPIC_KEY) {
 		reread_resync(f->reread, t);
 	} else {
-		tell_gap(f, t, t->left_at ? t->left_at : now, now);
+		tell_gap(f, t, t->left_at ? now - t->left_at : 0);
 	}
 }
 
 static void tell_connected(struct feed *f)
 {
-	int64_t until = f->ops->wall_ms(), since = f->lost_at;
+	int64_t ago_ms = f->ops->boot_ms() - f->lost_at;
 	struct topic_walk w = {0};
 	struct topic *t;
 
 	f->lost_at = 0;
-	notice_connection(&f->line, "connected", until);
+	notice_connection(&f->line, "connected", f->ops->wall_ms());
 	send_line(f, NULL);
 	while ((t = subs_walk(&f->subs, &w))) {
 		if (t->n && t->kind == TOPIC_PATTERN)
-			tell_gap(f, t, since, until);
+			tell_gap(f, t, ago_ms);
 		else if (t->n && t->covered)
 			reread_resync(f->reread, t);
 	}
@@ -792,12 +795,12 @@ void feed_live(struct feed *f, int64_t now)
 		f->ops->wanted(f->owner);
 }
 
-void feed_lost(struct feed *f, int64_t heard_wall_ms)
+void feed_lost(struct feed *f, int64_t heard_ms)
 {
 	if (!f->live)
 		return;
 	f->live = false;
-	f->lost_at = heard_wall_ms;
+	f->lost_at = heard_ms;
 	reread_pause(f->reread); /* what was held back came before it */
 	notice_connection(&f->line, "disconnected", f->ops->wall_ms());
 	send_line(f, NULL);

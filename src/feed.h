@@ -51,6 +51,7 @@ struct feed_ops {
 	 * that was not live yet is refused. */
 	void (*forbidden)(void *owner, struct peer *peer, struct span name);
 	int64_t (*wall_ms)(void);
+	int64_t (*boot_ms)(void);        /* which goes on during sleep, and never jumps */
 	int64_t (*mono_ms)(void *owner); /* of the clock that `now` is read from */
 };
 
@@ -91,8 +92,8 @@ bool feed_list_refused(struct feed *f, const char *why);
 /* No token can be had at all for now: those that wait get an error. */
 void feed_refuse_all(struct feed *f, const char *why, long retry_ms);
 
-/* The connection was lost; it was heard of last at this time. */
-void feed_lost(struct feed *f, int64_t heard_wall_ms);
+/* The connection was lost; it was heard of last at this time of ops->boot_ms(). */
+void feed_lost(struct feed *f, int64_t heard_ms);
 /* From now on the connection has no token: nothing is wanted any more. */
 void feed_without(struct feed *f);
 void feed_stop(struct feed *f); /* nothing is read any more */

@@ -38,7 +38,7 @@ struct topic {
 	bool listed, listed_next;   /* ... and by itself, not by a glob */
 	bool left_out;              /* there was no room for it in the list that was made last */
 	bool missed;                /* its receivers had it, and have it no more */
-	int64_t left_at;            /* feed: since when, wall clock, as subscribers were told */
+	int64_t left_at;            /* feed: since when, boot clock, as subscribers were told */
 	uint32_t n, size;           /* receivers */
 	struct receiver *receivers;
 	uint32_t n_joins;             /* feed: requests that wait for it */

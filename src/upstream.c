@@ -18,6 +18,7 @@
 #include "relay.h"
 #include "secret.h"
 #include "ticket.h"
+#include "wake.h"
 
 enum {
 	COMPLAIN_EVERY_MS = 10000, /* about unusable messages */
@@ -103,6 +104,7 @@ struct upstream {
 
 	struct ticket *ticket;
 	struct alarm *renewal;
+	struct wake *wake;
 	uint32_t last_number;
 	struct lane *main;     /* the one that counts; or NULL */
 	struct lane *next;     /* the one that is being made, from ATTEMPT_CONNECTING on */
@@ -747,6 +749,25 @@ static void on_renewal(void *owner)
 		begin_attempt(u);
 }
 
+/* ---- sleep ---- */
+
+/* The connections may be dead, and no longer what a pause was made for be there. */
+static void on_wake(void *owner, int64_t slept_ms)
+{
+	struct upstream *u = owner;
+	struct lane *l;
+
+	log_info("upstream: the machine has slept for %" PRId64 " s", slept_ms / 1000);
+	if (u->main)
+		conn_check(u->main->conn);
+	if (u->next)
+		conn_check(u->next->conn);
+	TAILQ_FOREACH (l, &u->left, of_left)
+		conn_check(l->conn);
+	if (u->state == UPSTREAM_BACKOFF)
+		begin_attempt(u);
+}
+
 /* ---- taking over ---- */
 
 static void watch_token(struct upstream *u)
@@ -930,7 +951,7 @@ static void lose_main(struct upstream *u, const struct conn_end *end)
 	lane_free(l);
 	alarm_clear(u->renewal);
 	if (token) /* first: nothing is to be read for subscribers over what is left */
-		u->ops->lost(u->owner, clock_wall_ms() - (clock_mono_ms() - end->heard_ms));
+		u->ops->lost(u->owner, end->heard_ms);
 	u->ops->down(u->owner, number);
 }
 
@@ -1134,12 +1155,14 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 		.state = UPSTREAM_CONNECTING,
 		.since = clock_mono_ms(),
 		.renewal = alarm_new(base, on_renewal, u),
+		.wake = wake_new(base, on_wake, u),
 	};
-	u->place = u->renewal ? place_new(u, settings, &why) : NULL;
+	u->place = u->renewal && u->wake ? place_new(u, settings, &why) : NULL;
 	if (!u->place) {
 		log_error("upstream: %s", why ? why : strerror(errno));
 		if (u->renewal)
 			alarm_free(u->renewal);
+		wake_free(u->wake);
 		free(u);
 		return NULL;
 	}
@@ -1149,6 +1172,7 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 	relay_init(&u->relay, settings->seed, &relay_ops, u);
 	make_ticket(u, settings);
 	make_timers(u, base);
+	wake_every(u->wake, u->place->conn.keepalive_ms);
 	again_at_once(u);
 	return u;
 }
@@ -1190,6 +1214,7 @@ static void retime(struct upstream *u)
 		start_timer(u->grace, u->place->conn.keepalive_ms / 2);
 	if (u->main && u->main->token && !is_outdated(u, u->main))
 		watch_token(u);
+	wake_every(u->wake, u->place->conn.keepalive_ms);
 }
 
 int upstream_reload(struct upstream *u, const struct upstream_settings *settings, bool another)
@@ -1226,6 +1251,7 @@ void upstream_stop(struct upstream *u)
 	event_del(u->batch);
 	event_del(u->linger);
 	alarm_clear(u->renewal);
+	wake_stop(u->wake);
 	drop_attempt(u);
 	relay_forget(&u->relay);
 	if (u->main)
@@ -1259,6 +1285,7 @@ void upstream_free(struct upstream *u)
 	on_bury(-1, 0, u);
 	place_free(u->place);
 	alarm_free(u->renewal);
+	wake_free(u->wake);
 	event_free(u->bury);
 	event_free(u->turn);
 	event_free(u->retry);

@@ -99,9 +99,9 @@ struct upstream_ops {
 	void (*list_failed)(void *owner);
 	bool (*list_refused)(void *owner, const char *why); /* true: try another at once */
 	void (*refuse_all)(void *owner, const char *why, long retry_ms);
-	/* The lane with the token was lost; it was heard of last at this wall-clock time. The next
-	 * live() ends that, with the same list if no other was made. */
-	void (*lost)(void *owner, int64_t heard_wall_ms);
+	/* The lane with the token was lost; it was heard of last at this time of clock_boot_ms(),
+	 * or a while later. The next live() ends that, with the same list if no other was made. */
+	void (*lost)(void *owner, int64_t heard_ms);
 };
 
 /* NULL, logged, when the settings can't be used (the CA file). Connects from the next turn of the

@@ -17,6 +17,7 @@ enum {
 	TEXT_MAX = 65536,
 	SOFT = 300,
 	WALL = 1000,
+	BOOT = 5000,
 	BUDGET = 4000
 };
 
@@ -45,6 +46,11 @@ struct world {
 static int64_t world_wall_ms(void)
 {
 	return WALL;
+}
+
+static int64_t world_boot_ms(void)
+{
+	return BOOT;
 }
 
 static int64_t world_mono_ms(void *owner)
@@ -190,6 +196,7 @@ static const struct feed_ops feed_ops = {
 	.why_not_live = world_why,
 	.forbidden = world_forbidden,
 	.wall_ms = world_wall_ms,
+	.boot_ms = world_boot_ms,
 	.mono_ms = world_mono_ms,
 };
 
@@ -407,7 +414,7 @@ static void take_over(struct world *w)
 /* As the daemon does it (upstream.c): requests first. Connections that were left are gone too. */
 static void lose(struct world *w)
 {
-	feed_lost(w->feed, 900);
+	feed_lost(w->feed, BOOT - 100);
 	for (uint32_t lane = 1; lane <= w->lane; lane++)
 		router_down(w->router, lane, w->now);
 }
@@ -1529,7 +1536,7 @@ static void a_reading_from_before_a_loss_counts_no_more(void **state)
 	come_up(w);
 	told(w, 0);
 	router_down(w->router, w->lane, w->now);
-	feed_lost(w->feed, 900);
+	feed_lost(w->feed, BOOT - 100);
 	forget_frames(w);
 	router_up(w->router, ++w->lane, w->now);
 	struct frame *early = unanswered(w, "a");
@@ -2130,7 +2137,7 @@ static void what_waits_is_bounded_even_if_it_is_nothing_new(void **state)
 	make_list(w);
 	take_over(w);
 	assert_told(w, 0, OK("1"));
-	feed_lost(w->feed, 900);
+	feed_lost(w->feed, BOOT - 100);
 	told(w, 0);
 	subscribe(w, 0, "'keys':['a','b','c']");
 	assert_told(w, 0, "");
