@@ -751,19 +751,25 @@ static void on_renewal(void *owner)
 
 /* ---- sleep ---- */
 
+static void each_conn(struct upstream *u, void (*visit)(struct conn *c))
+{
+	struct lane *l;
+
+	if (u->main)
+		visit(u->main->conn);
+	if (u->next)
+		visit(u->next->conn);
+	TAILQ_FOREACH (l, &u->left, of_left)
+		visit(l->conn);
+}
+
 /* The connections may be dead, and no longer what a pause was made for be there. */
 static void on_wake(void *owner, int64_t slept_ms)
 {
 	struct upstream *u = owner;
-	struct lane *l;
 
 	log_info("upstream: the machine has slept for %" PRId64 " s", slept_ms / 1000);
-	if (u->main)
-		conn_check(u->main->conn);
-	if (u->next)
-		conn_check(u->next->conn);
-	TAILQ_FOREACH (l, &u->left, of_left)
-		conn_check(l->conn);
+	each_conn(u, conn_check);
 	if (u->state == UPSTREAM_BACKOFF)
 		begin_attempt(u);
 }
@@ -1202,14 +1208,7 @@ static void change_place(struct upstream *u, struct place *place,
 /* What is waited for is waited for so long from now on. */
 static void retime(struct upstream *u)
 {
-	struct lane *l;
-
-	if (u->main)
-		conn_retime(u->main->conn);
-	if (u->next)
-		conn_retime(u->next->conn);
-	TAILQ_FOREACH (l, &u->left, of_left)
-		conn_retime(l->conn);
+	each_conn(u, conn_retime);
 	if (u->attempt == ATTEMPT_PROVING || u->attempt == ATTEMPT_CATCHING)
 		start_timer(u->grace, u->place->conn.keepalive_ms / 2);
 	if (u->main && u->main->token && !is_outdated(u, u->main))
