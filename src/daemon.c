@@ -605,6 +605,7 @@ static int start_listener(struct daemon *d)
 	struct listener_settings listener = settings_listener(d->config);
 	int fd = activation_take();
 
+	listener.may_wait = true;
 	if (fd == -ENOENT)
 		return listener_new(d->base, &listener, listener_brings, d, &d->stats,
 				    &d->listener);
@@ -647,10 +648,11 @@ static void start_watchdog(struct daemon *d)
 }
 
 /* Once all is there that the page tells of. */
-static int start_metrics(struct daemon *d, const struct config *config)
+static int start_metrics(struct daemon *d, const struct config *config, bool may_wait)
 {
 	struct metrics_settings settings = settings_metrics(config);
 
+	settings.may_wait = may_wait;
 	d->metrics = NULL;
 	if (!settings.path && !settings.address)
 		return 0;
@@ -739,7 +741,7 @@ static int move_metrics(struct daemon *d, const struct config *config)
 
 	if (former && metrics_is_at(former, &settings))
 		return metrics_set_access(former, &settings);
-	int err = start_metrics(d, config);
+	int err = start_metrics(d, config, false);
 	if (err < 0)
 		d->metrics = former;
 	return err;
@@ -871,7 +873,7 @@ static int start(struct daemon *d)
 	d->sighup = on_signal(d, SIGHUP, on_sighup);
 	start_watchdog(d);
 	start_core(d);
-	if (start_local(d) < 0 || start_upstream(d) < 0 || start_metrics(d, d->config) < 0)
+	if (start_local(d) < 0 || start_upstream(d) < 0 || start_metrics(d, d->config, true) < 0)
 		return -EINVAL;
 	return 0;
 }

@@ -114,6 +114,7 @@ int listener_new(struct event_base *base, const struct listener_settings *settin
 		.mode = settings->mode,
 		.group = settings->group,
 		.setting = "[listen] socket",
+		.may_wait = settings->may_wait,
 	};
 	struct socketpath path;
 	int fd = socketpath_open(&at, &path);

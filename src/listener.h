@@ -20,7 +20,8 @@ struct listener;
 struct listener_settings {
 	const char *path;
 	mode_t mode;
-	gid_t group; /* (gid_t)-1: left as it is */
+	gid_t group;   /* (gid_t)-1: left as it is */
+	bool may_wait; /* socketpath.h */
 };
 
 /* The socket is connected, non-blocking and close-on-exec, and the callee's from now on. */

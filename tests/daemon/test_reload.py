@@ -1,11 +1,15 @@
 """SIGHUP: new settings are taken over while clients and requests go on; wrong ones are not, none of them."""
 
+import fcntl
+import glob
 import grp
 import os
+import re
 import shutil
 import signal
 import stat
 import tempfile
+import unittest
 
 from harness import (KEY, WITHHELD, Case, Client, Daemon, FakeService, Listener, Stream, certs, eventually,
                      get, put, scene)
@@ -259,6 +263,17 @@ class Wrong(Case):
         self.assert_refused(daemon, r"\[listen\] group: there is no group 'nobodies'", group="nobodies")
 
 
+class Unprivileged(Daemon):
+    """One that may give files to groups of its own only."""
+
+    def _with_etc(self, argv):
+        if os.geteuid() != 0:
+            return argv
+        if not shutil.which("setpriv"):
+            raise unittest.SkipTest("there is no setpriv")
+        return ["setpriv", "--bounding-set=-chown", *argv]
+
+
 class Socket(Case):
     @scene()
     def test_it_moves(self, service, daemon, client):
@@ -283,6 +298,37 @@ class Socket(Case):
         with daemon.client() as other:
             other.barrier()
         client.barrier()
+
+    @scene()
+    def test_a_folder_that_somebody_has_locked_keeps_nobody_waiting(self, service, daemon, client):
+        """At the start it is waited for; now there are clients, who would wait as well."""
+        lock = os.open(daemon.folder, os.O_RDONLY)
+        self.addCleanup(os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        sleeps = daemon.process.wakeups()
+        self.assertTrue(daemon.reload(socket=daemon.folder + "/other", listen=daemon.folder + "/page"))
+        self.assertLess(daemon.process.wakeups() - sleeps, 40) # it was a hundred times 10 ms
+        self.assertEqual(2, len(re.findall(rb"warning: \S+: its folder can't be locked", daemon.log())))
+        daemon.socket = daemon.folder + "/other"
+        with daemon.client() as other:
+            other.barrier()
+
+    def test_a_group_that_it_may_not_give_changes_nothing(self):
+        """Not the mode either, which is narrowed on the way."""
+        with FakeService() as service, Unprivileged(service, mode="0666") as daemon, daemon.client() as client:
+            self.assertTrue(daemon.reload(listen=daemon.folder + "/page"))
+            before = self.access(daemon)
+            self.assertEqual(2, len(before))
+            self.assertFalse(daemon.reload(mode="0640", group=1))
+            daemon.process.wait_output(rb"error: \S+/sock: can't change its mode and group: Operation not permitted")
+            self.assertEqual(before, self.access(daemon))
+            client.barrier()
+
+    @staticmethod
+    def access(daemon):
+        """Of the sockets in its folder."""
+        return [(path, st.st_ino, st.st_mode, st.st_gid) for path in sorted(glob.glob(daemon.folder + "/*"))
+                if stat.S_ISSOCK((st := os.stat(path)).st_mode)]
 
     @scene(mode="0600")
     def test_mode_and_group_change_in_place(self, service, daemon, client):
