@@ -232,14 +232,24 @@ static const struct client_ops client_ops = {
 
 /* Clients never get the last descriptors: without some for itself the daemon could not reconnect.
  */
+static bool listener_asks_room(void *owner)
+{
+	struct daemon *d = owner;
+
+	return clients_count(d->clients) < d->clients_possible;
+}
+
 static void listener_brings(void *owner, int fd)
 {
 	struct daemon *d = owner;
 
 	clients_adopt(d->clients, fd);
-	if (clients_count(d->clients) >= d->clients_possible)
-		listener_pause(d->listener, "the limit of open files is near");
 }
+
+static const struct listener_ops listener_ops = {
+	.has_room = listener_asks_room,
+	.accepted = listener_brings,
+};
 
 /* ---- other access rules ---- */
 
@@ -607,11 +617,10 @@ static int start_listener(struct daemon *d)
 
 	listener.may_wait = true;
 	if (fd == -ENOENT)
-		return listener_new(d->base, &listener, listener_brings, d, &d->stats,
-				    &d->listener);
+		return listener_new(d->base, &listener, &listener_ops, d, &d->stats, &d->listener);
 	if (fd < 0)
 		return fd;
-	d->listener = listener_adopt(d->base, fd, listener_brings, d, &d->stats);
+	d->listener = listener_adopt(d->base, fd, &listener_ops, d, &d->stats);
 	return 0;
 }
 
@@ -711,7 +720,7 @@ static int move_listener(struct daemon *d, const struct config *config, struct l
 		return 0;
 	if (listener_is_at(d->listener, settings.path))
 		return listener_set_access(d->listener, &settings);
-	int err = listener_new(d->base, &settings, listener_brings, d, &d->stats, &l);
+	int err = listener_new(d->base, &settings, &listener_ops, d, &d->stats, &l);
 	if (err == 0) {
 		*former = d->listener;
 		d->listener = l;

@@ -1,5 +1,6 @@
 """SIGHUP: new settings are taken over while clients and requests go on; wrong ones are not, none of them."""
 
+import contextlib
 import fcntl
 import glob
 import grp
@@ -277,19 +278,21 @@ class Unprivileged(Daemon):
 class Socket(Case):
     @scene()
     def test_it_moves(self, service, daemon, client):
-        """Who is connected stays; who has connected and was not seen yet is accepted."""
+        """Who is connected stays; who has connected and was not seen yet is accepted, also those beyond what a turn takes."""
         daemon.process.signal(signal.SIGSTOP)
-        waiting = daemon.client()
-        waiting.send({"op": "ping", "messageId": "waited"})
+        waiting = [daemon.client() for _ in range(200)]
+        for c in waiting:
+            self.addCleanup(c.close)
+            c.send({"op": "ping", "messageId": "waited"})
         daemon.change(socket=daemon.folder + "/other")
         daemon.process.signal(signal.SIGHUP)
         daemon.process.signal(signal.SIGCONT)
-        self.assertEqual("waited", waiting.answer()["messageId"])
+        for c in waiting:
+            self.assertEqual("waited", c.answer()["messageId"])
         former, daemon.socket = daemon.socket, daemon.folder + "/other"
         eventually(lambda: os.path.exists(daemon.socket) and not os.path.exists(former), "the move")
         self.assertEqual(200, client.ask(get("k"))["code"])
-        self.assertEqual(3, daemon.status()["clients"])
-        waiting.close()
+        self.assertEqual(202, daemon.status()["clients"])
 
     @scene()
     def test_it_comes_back_when_somebody_has_removed_it(self, service, daemon, client):
@@ -298,6 +301,28 @@ class Socket(Case):
         with daemon.client() as other:
             other.barrier()
         client.barrier()
+
+    def test_those_who_waited_do_not_get_the_last_descriptors(self):
+        """Else there would be none left to read new settings with, or to connect to the service."""
+        for moves in (False, True):
+            with self.subTest(moves=moves), FakeService() as service, Daemon(service, nofile=200) as daemon, \
+                    contextlib.ExitStack() as stack:
+                daemon.wait_state("connected")
+                daemon.process.signal(signal.SIGSTOP)
+                waiting = [stack.enter_context(daemon.client()) for _ in range(250)]
+                if moves:
+                    daemon.change(socket=daemon.folder + "/other")
+                daemon.process.signal(signal.SIGHUP)
+                daemon.process.signal(signal.SIGCONT)
+                daemon.process.wait_output(rb"new settings are in force" if moves else rb"no setting has changed")
+                for client in waiting[:150]:
+                    client.barrier()
+                self.assertLess(waiting[0].ask({"op": "stats"})["stats"]["process_open_fds"], 185)
+                self.assertTrue(daemon.reload(key=OTHER_KEY))
+                service.connection(2)
+                if moves: # the others have to come again
+                    self.assertTrue(waiting[-1].at_end())
+                    daemon.socket = daemon.folder + "/other"
 
     @scene()
     def test_a_folder_that_somebody_has_locked_keeps_nobody_waiting(self, service, daemon, client):
