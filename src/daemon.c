@@ -57,6 +57,7 @@ struct daemon {
 		clients_possible; /* within the limit of open files; may be less than max_clients */
 	struct event *deadline;   /* of the router's requests */
 	struct event *sigterm, *sigint, *sighup;
+	struct event *reload;    /* due; however many SIGHUPs there were, it is one */
 	struct event *watchdog;  /* tells the service manager that the loop turns; or NULL */
 	struct event *stop_step; /* runs only while stopping */
 	enum stop_phase stop;
@@ -828,11 +829,21 @@ static void reload(struct daemon *d)
 	buf_release(&names);
 }
 
+/* Those that come while it runs are one more together. */
 static void on_sighup(evutil_socket_t number, short what, void *arg)
 {
 	struct daemon *d = arg;
 
 	(void)number;
+	(void)what;
+	event_active(d->reload, EV_TIMEOUT, 1);
+}
+
+static void on_reload(evutil_socket_t fd, short what, void *arg)
+{
+	struct daemon *d = arg;
+
+	(void)fd;
 	(void)what;
 	if (d->stop != STOP_NOT)
 		return;
@@ -877,6 +888,7 @@ static int start(struct daemon *d)
 	}
 	d->deadline = event_new(d->base, -1, 0, on_deadline, d);
 	d->stop_step = event_new(d->base, -1, EV_PERSIST, on_stop_step, d);
+	d->reload = event_new(d->base, -1, 0, on_reload, d);
 	d->sigterm = on_signal(d, SIGTERM, on_stop_signal);
 	d->sigint = on_signal(d, SIGINT, on_stop_signal);
 	d->sighup = on_signal(d, SIGHUP, on_sighup);
@@ -929,6 +941,7 @@ static void finish(struct daemon *d)
 	free_event(d->sighup);
 	free_event(d->sigint);
 	free_event(d->sigterm);
+	free_event(d->reload);
 	free_event(d->stop_step);
 	free_event(d->deadline);
 	for (int i = 0; d->base && i < 2;
