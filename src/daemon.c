@@ -751,10 +751,7 @@ static int move_metrics(struct daemon *d, const struct config *config)
 
 	if (former && metrics_is_at(former, &settings))
 		return metrics_set_access(former, &settings);
-	int err = start_metrics(d, config, false);
-	if (err < 0)
-		d->metrics = former;
-	return err;
+	return start_metrics(d, config, false);
 }
 
 static void move_metrics_back(struct daemon *d, struct metrics *former)

@@ -110,27 +110,19 @@ static bool open_up(int fd, mode_t mode)
 	return false;
 }
 
-/* The socket is made for its owner alone, and gets its group and then its mode. */
-static int make_path(int fd, const struct sockaddr_un *at, const struct socketpath_settings *s,
-		     struct socketpath *out)
+/* The socket that was just made for its owner alone gets its group and then its mode. */
+static int set_up(const struct socketpath_settings *s, struct socketpath *out)
 {
-	mode_t mask = umask(0177);
-	int err = bind(fd, (const struct sockaddr *)at, sizeof(*at)) < 0 ? -errno : 0;
 	struct stat st;
+	int fd = hold(s->path, &st), err = fd < 0 ? fd : 0;
 
-	umask(mask);
 	if (err < 0)
 		return err;
-	int held = hold(s->path, &st);
-	if (held < 0)
-		return held;
 	if (st.st_nlink != 1) /* somebody else's, from elsewhere */
 		err = -ESTALE;
-	else if (!give(held, s->group) || !open_up(held, s->mode))
+	else if (!give(fd, s->group) || !open_up(fd, s->mode))
 		err = -errno;
-	close(held);
-	if (err < 0 && err != -ESTALE)
-		unlink(s->path);
+	close(fd);
 	*out = (struct socketpath){.dev = st.st_dev, .ino = st.st_ino, .own_group = st.st_gid};
 	return err;
 }
@@ -139,12 +131,17 @@ static int make_path(int fd, const struct sockaddr_un *at, const struct socketpa
 static int bind_at(int fd, const struct sockaddr_un *at, const struct socketpath_settings *s,
 		   struct socketpath *out)
 {
-	int err = make_path(fd, at, s, out);
+	mode_t mask = umask(0177);
+	int err = bind(fd, (const struct sockaddr *)at, sizeof(*at)) < 0 ? -errno : 0;
 
-	if (err == 0 && listen(fd, SOCKETPATH_BACKLOG) < 0) {
+	umask(mask);
+	if (err < 0)
+		return err;
+	err = set_up(s, out);
+	if (err == 0 && listen(fd, SOCKETPATH_BACKLOG) < 0)
 		err = -errno;
+	if (err < 0 && err != -ESTALE)
 		unlink(s->path);
-	}
 	return err;
 }
 

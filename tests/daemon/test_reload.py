@@ -6,14 +6,16 @@ import glob
 import grp
 import os
 import re
+import resource
 import shutil
 import signal
+import socket
 import stat
 import tempfile
 import unittest
 
-from harness import (KEY, WITHHELD, Case, Client, Daemon, FakeService, Listener, Stream, certs, eventually,
-                     get, put, scene)
+from harness import (DEADLINE, KEY, UNSHARE, WITHHELD, Case, Client, Daemon, FakeService, Listener, Stream, certs, eventually,
+                     get, need_mounts, need_root, put, scene)
 
 OTHER_KEY = "an0th3r-k3y-th4t-must-stay-secret"
 
@@ -499,6 +501,141 @@ class Times(Case):
         self.assertEqual({"code": 200, "messageId": "s"}, client.answer())
         service.publish("k", "v")
         self.assertEqual(("k", "v"), client.change())
+
+
+@contextlib.contextmanager
+def held(path):
+    """Whoever opens the file waits until this ends. Yields a function: is anybody waiting?"""
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    fd = os.open(path, os.O_RDWR)
+    try:
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError as error:
+            raise unittest.SkipTest("this file system knows no leases") from error
+        yield lambda: fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_WRLCK
+    finally:
+        os.close(fd)
+        signal.signal(signal.SIGIO, before)
+
+
+class AnotherGroupFile(Daemon):
+    """One that finds another file in the place of /etc/group."""
+
+    def _with_etc(self, argv):
+        need_mounts()
+        self.group_file = self.folder + "/group"
+        with open(self.group_file, "w", encoding="ascii") as f:
+            f.write(f"our-group:x:{os.getegid()}:\n")
+        return [*UNSHARE, "sh", "-c", f'mount --bind {self.group_file} "$(readlink -f /etc/group)" && exec "$@"', "sh", *argv]
+
+
+class HalfWay(Case):
+    """Something fails after something else has been done, which is undone."""
+
+    @staticmethod
+    def places(daemon):
+        """The sockets in its folder."""
+        return [(path, st.st_ino, st.st_mode, st.st_gid) for path in sorted(glob.glob(daemon.folder + "/*"))
+                if stat.S_ISSOCK((st := os.stat(path)).st_mode)]
+
+    def assert_undone(self, daemon, client, pattern, **settings):
+        before, log = self.places(daemon), len(daemon.log())
+        socket_before = daemon.socket
+        self.assertFalse(daemon.reload(**settings))
+        self.assertRegex(daemon.log()[log:].decode(), pattern)
+        self.assertEqual(before, self.places(daemon))
+        self.assertEqual(socket_before, daemon.socket)
+        with daemon.client() as other:
+            other.barrier()
+        client.barrier()
+
+    @scene(mode="0666")
+    def test_the_page_has_no_place(self, service, daemon, client):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            listen = f"127.0.0.1:{taken.getsockname()[1]}"
+            words = "another program is listening there"
+            self.assert_undone(daemon, client, words, listen=listen, mode="0600")
+            self.assert_undone(daemon, client, words, listen=listen, socket=daemon.folder + "/other")
+            self.assertTrue(daemon.reload(listen=daemon.folder + "/page", mode="0666", socket=daemon.socket))
+            self.assert_undone(daemon, client, words, listen=listen, socket=daemon.folder + "/other")
+            self.assert_undone(daemon, client, "there is something that is not a socket", listen=daemon.folder + "/hpkvd.conf", mode="0600",
+                               socket=daemon.socket)
+        self.page(daemon.folder + "/page")
+
+    @staticmethod
+    def page(path):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(DEADLINE)
+            s.connect(path)
+            s.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            with s.makefile("rb") as f:
+                assert b" 200 OK" in f.read(), "the page is served"
+
+    def test_no_more_descriptors(self):
+        """Wherever they run out."""
+        need_root() # nobody else may look how many there are
+        with FakeService() as service, Daemon(service, mode="0666") as daemon, daemon.client() as client:
+            daemon.wait_state("connected")
+            self.assertTrue(daemon.reload(listen=daemon.folder + "/page"))
+            refused = self.refusals(daemon, client, socket=daemon.folder + "/other", listen=daemon.folder + "/other-page")
+            for step in ("hpkvd.conf: cannot be read: ", "/other: can't listen there: ", "/other-page: can't listen there: "):
+                self.assertIn(step, "\n".join(refused))
+            daemon.socket = daemon.folder + "/other"
+
+    def test_trust_anchors_that_are_replaced_in_between(self):
+        """They are looked at with the settings, and taken when all else is done. In between the group is looked up, when we let it."""
+        with FakeService() as service, AnotherGroupFile(service, mode="0666") as daemon, daemon.client() as client:
+            daemon.wait_state("connected")
+            self.assertTrue(daemon.reload(listen=daemon.folder + "/page"))
+            for settings in ({"mode": "0600"}, {"socket": daemon.folder + "/other", "listen": daemon.folder + "/other-page"}):
+                shutil.copy(certs() + "/other-ca.pem", daemon.folder + "/ca.pem")
+                before, log, begun = self.places(daemon), len(daemon.log()), daemon.settings
+                daemon.change(ca_file="ca.pem", group="our-group", **settings)
+                with held(daemon.group_file) as wanted:
+                    daemon.process.signal(signal.SIGHUP)
+                    eventually(wanted, "it looks for the group")
+                    with open(daemon.folder + "/ca.pem", "w", encoding="ascii") as f:
+                        f.write("nothing\n")
+                eventually(lambda: b"the new settings are not used" in daemon.log()[log:], "the refusal")
+                self.assertRegex(daemon.log()[log:], rb"error: upstream: .*there is no PEM certificate in it")
+                self.assertEqual(before, self.places(daemon))
+                daemon.settings = begun
+                self.page(daemon.folder + "/page")
+                with daemon.client() as other:
+                    other.barrier()
+                self.assertEqual(200, client.ask(get("k"))["code"])
+            self.assertEqual(1, len(service.upgrades))
+
+    def refusals(self, daemon, client, **settings):
+        """Reloads with ever more descriptors, until all is done. What was the error each time?"""
+        limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+        refused = []
+        for spare in range(50):
+            eventually(lambda: client.ask({"op": "status"})["clients"] == 1, "nobody else is there")
+            before, places, log = self.descriptors(daemon), self.places(daemon), len(daemon.log())
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (self.limit(before, spare), limits[1]))
+            done = daemon.reload(**settings)
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+            if done:
+                return refused
+            refused.append(re.search(rb"error: (.*)", daemon.log()[log:])[1].decode())
+            self.assertEqual((before, places), (self.descriptors(daemon), self.places(daemon)))
+            self.page(daemon.folder + "/page")
+        raise AssertionError(f"never done: {refused}")
+
+    @staticmethod
+    def descriptors(daemon):
+        return {fd: os.readlink(f"/proc/{daemon.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{daemon.pid}/fd")}
+
+    @staticmethod
+    def limit(descriptors, spare):
+        """With it so many numbers are left."""
+        limit = 0
+        while spare or str(limit) in descriptors:
+            spare -= str(limit) not in descriptors
+            limit += 1
+        return limit
 
 
 class Several(Case):
