@@ -57,6 +57,7 @@ struct daemon {
 		clients_possible; /* within the limit of open files; may be less than max_clients */
 	struct event *deadline;   /* of the router's requests */
 	struct event *sigterm, *sigint, *sighup;
+	struct event *reload;    /* due; however many SIGHUPs there were, it is one */
 	struct event *watchdog;  /* tells the service manager that the loop turns; or NULL */
 	struct event *stop_step; /* runs only while stopping */
 	enum stop_phase stop;
@@ -232,14 +233,24 @@ static const struct client_ops client_ops = {
 
 /* Clients never get the last descriptors: without some for itself the daemon could not reconnect.
  */
+static bool listener_asks_room(void *owner)
+{
+	struct daemon *d = owner;
+
+	return clients_count(d->clients) < d->clients_possible;
+}
+
 static void listener_brings(void *owner, int fd)
 {
 	struct daemon *d = owner;
 
 	clients_adopt(d->clients, fd);
-	if (clients_count(d->clients) >= d->clients_possible)
-		listener_pause(d->listener, "the limit of open files is near");
 }
+
+static const struct listener_ops listener_ops = {
+	.has_room = listener_asks_room,
+	.accepted = listener_brings,
+};
 
 /* ---- other access rules ---- */
 
@@ -613,12 +624,12 @@ static int start_listener(struct daemon *d)
 	struct listener_settings listener = settings_listener(d->config);
 	int fd = activation_take();
 
+	listener.may_wait = true;
 	if (fd == -ENOENT)
-		return listener_new(d->base, &listener, listener_brings, d, &d->stats,
-				    &d->listener);
+		return listener_new(d->base, &listener, &listener_ops, d, &d->stats, &d->listener);
 	if (fd < 0)
 		return fd;
-	d->listener = listener_adopt(d->base, fd, listener_brings, d, &d->stats);
+	d->listener = listener_adopt(d->base, fd, &listener_ops, d, &d->stats);
 	return 0;
 }
 
@@ -655,10 +666,11 @@ static void start_watchdog(struct daemon *d)
 }
 
 /* Once all is there that the page tells of. */
-static int start_metrics(struct daemon *d, const struct config *config)
+static int start_metrics(struct daemon *d, const struct config *config, bool may_wait)
 {
 	struct metrics_settings settings = settings_metrics(config);
 
+	settings.may_wait = may_wait;
 	d->metrics = NULL;
 	if (!settings.path && !settings.address)
 		return 0;
@@ -719,7 +731,7 @@ static int move_listener(struct daemon *d, const struct config *config, struct l
 		return 0;
 	if (listener_is_at(d->listener, settings.path))
 		return listener_set_access(d->listener, &settings);
-	int err = listener_new(d->base, &settings, listener_brings, d, &d->stats, &l);
+	int err = listener_new(d->base, &settings, &listener_ops, d, &d->stats, &l);
 	if (err == 0) {
 		*former = d->listener;
 		d->listener = l;
@@ -749,10 +761,7 @@ static int move_metrics(struct daemon *d, const struct config *config)
 
 	if (former && metrics_is_at(former, &settings))
 		return metrics_set_access(former, &settings);
-	int err = start_metrics(d, config);
-	if (err < 0)
-		d->metrics = former;
-	return err;
+	return start_metrics(d, config, false);
 }
 
 static void move_metrics_back(struct daemon *d, struct metrics *former)
@@ -827,11 +836,21 @@ static void reload(struct daemon *d)
 	buf_release(&names);
 }
 
+/* Those that come while it runs are one more together. */
 static void on_sighup(evutil_socket_t number, short what, void *arg)
 {
 	struct daemon *d = arg;
 
 	(void)number;
+	(void)what;
+	event_active(d->reload, EV_TIMEOUT, 1);
+}
+
+static void on_reload(evutil_socket_t fd, short what, void *arg)
+{
+	struct daemon *d = arg;
+
+	(void)fd;
 	(void)what;
 	if (d->stop != STOP_NOT)
 		return;
@@ -876,12 +895,13 @@ static int start(struct daemon *d)
 	}
 	d->deadline = event_new(d->base, -1, 0, on_deadline, d);
 	d->stop_step = event_new(d->base, -1, EV_PERSIST, on_stop_step, d);
+	d->reload = event_new(d->base, -1, 0, on_reload, d);
 	d->sigterm = on_signal(d, SIGTERM, on_stop_signal);
 	d->sigint = on_signal(d, SIGINT, on_stop_signal);
 	d->sighup = on_signal(d, SIGHUP, on_sighup);
 	start_watchdog(d);
 	start_core(d);
-	if (start_local(d) < 0 || start_upstream(d) < 0 || start_metrics(d, d->config) < 0)
+	if (start_local(d) < 0 || start_upstream(d) < 0 || start_metrics(d, d->config, true) < 0)
 		return -EINVAL;
 	return 0;
 }
@@ -928,6 +948,7 @@ static void finish(struct daemon *d)
 	free_event(d->sighup);
 	free_event(d->sigint);
 	free_event(d->sigterm);
+	free_event(d->reload);
 	free_event(d->stop_step);
 	free_event(d->deadline);
 	for (int i = 0; d->base && i < 2;

@@ -25,14 +25,15 @@ struct listener {
 	char *adopted;          /* the name of one that we have not; NULL: we have */
 	struct event *readable, *retry;
 	bool paused;
-	listener_accepted *accepted;
+	const struct listener_ops *ops;
 	void *owner;
 	struct stats *stats;
 };
 
 /* ---- accepting ---- */
 
-void listener_pause(struct listener *l, const char *why)
+/* Until listener_resume(). */
+static void pause_accepting(struct listener *l, const char *why)
 {
 	if (l->stats->accept_pauses++ == 0)
 		log_warning("accepting pauses: %s (raise LimitNOFILE= or ulimit -n, or lower "
@@ -48,7 +49,7 @@ static void out_of_descriptors(struct listener *l, int error)
 {
 	static const struct timeval later = {PAUSE_MS / 1000, PAUSE_MS % 1000 * 1000};
 
-	listener_pause(l, strerror(error));
+	pause_accepting(l, strerror(error));
 	event_add(l->retry, &later);
 }
 
@@ -57,10 +58,14 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	struct listener *l = arg;
 
 	(void)what;
-	for (int i = 0; i < ACCEPTS_MAX && !l->paused; i++) {
+	for (int i = 0; i < ACCEPTS_MAX; i++) {
+		if (!l->ops->has_room(l->owner)) {
+			pause_accepting(l, "the limit of open files is near");
+			return;
+		}
 		int client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (client >= 0) {
-			l->accepted(l->owner, client);
+			l->ops->accepted(l->owner, client);
 			continue;
 		}
 		if (errno == EINTR || errno == ECONNABORTED)
@@ -88,14 +93,14 @@ void listener_resume(struct listener *l)
 }
 
 /* For the socket that it is given, which nobody has bound that we know of. */
-static struct listener *make(struct event_base *base, int fd, listener_accepted *accepted,
+static struct listener *make(struct event_base *base, int fd, const struct listener_ops *ops,
 			     void *owner, struct stats *stats)
 {
 	struct listener *l = mem_zalloc(sizeof(*l));
 
 	*l = (struct listener){
 		.fd = fd,
-		.accepted = accepted,
+		.ops = ops,
 		.owner = owner,
 		.stats = stats,
 	};
@@ -106,7 +111,7 @@ static struct listener *make(struct event_base *base, int fd, listener_accepted 
 }
 
 int listener_new(struct event_base *base, const struct listener_settings *settings,
-		 listener_accepted *accepted, void *owner, struct stats *stats,
+		 const struct listener_ops *ops, void *owner, struct stats *stats,
 		 struct listener **out)
 {
 	struct socketpath_settings at = {
@@ -114,13 +119,14 @@ int listener_new(struct event_base *base, const struct listener_settings *settin
 		.mode = settings->mode,
 		.group = settings->group,
 		.setting = "[listen] socket",
+		.may_wait = settings->may_wait,
 	};
 	struct socketpath path;
 	int fd = socketpath_open(&at, &path);
 
 	if (fd < 0)
 		return fd;
-	struct listener *l = make(base, fd, accepted, owner, stats);
+	struct listener *l = make(base, fd, ops, owner, stats);
 	l->path = path;
 	*out = l;
 	return 0;
@@ -142,7 +148,7 @@ static void name_of(int fd, struct sockaddr_un *at, const char **name)
 	*name = at->sun_path;
 }
 
-struct listener *listener_adopt(struct event_base *base, int fd, listener_accepted *accepted,
+struct listener *listener_adopt(struct event_base *base, int fd, const struct listener_ops *ops,
 				void *owner, struct stats *stats)
 {
 	struct sockaddr_un at;
@@ -151,7 +157,7 @@ struct listener *listener_adopt(struct event_base *base, int fd, listener_accept
 	evutil_make_socket_nonblocking(fd);
 	evutil_make_socket_closeonexec(fd);
 	name_of(fd, &at, &name);
-	struct listener *l = make(base, fd, accepted, owner, stats);
+	struct listener *l = make(base, fd, ops, owner, stats);
 	l->adopted = mem_strdup(name);
 	return l;
 }
@@ -190,15 +196,18 @@ void listener_free(struct listener *l)
 
 void listener_retire(struct listener *l)
 {
-	int client;
+	bool more = true;
 
 	if (!l)
 		return;
-	socketpath_remove(&l->path); /* nobody else comes */
-	while ((client = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0 ||
-	       errno == EINTR || errno == ECONNABORTED) {
+	socketpath_remove(&l->path);
+	/* Nobody else comes, but for who holds on to the removed path: so they are counted. */
+	for (int i = 0; more && i <= SOCKETPATH_BACKLOG && l->ops->has_room(l->owner); i++) {
+		int client = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (client >= 0)
-			l->accepted(l->owner, client);
+			l->ops->accepted(l->owner, client);
+		else
+			more = errno == EINTR || errno == ECONNABORTED;
 	}
 	listener_free(l);
 }

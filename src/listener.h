@@ -20,19 +20,25 @@ struct listener;
 struct listener_settings {
 	const char *path;
 	mode_t mode;
-	gid_t group; /* (gid_t)-1: left as it is */
+	gid_t group;   /* (gid_t)-1: left as it is */
+	bool may_wait; /* socketpath.h */
 };
 
-/* The socket is connected, non-blocking and close-on-exec, and the callee's from now on. */
-typedef void listener_accepted(void *owner, int fd);
+struct listener_ops {
+	/* May another one be accepted? False: the limit of open files is near; then those who come
+	 * wait in the backlog until listener_resume(). */
+	bool (*has_room)(void *owner);
+	/* The socket is connected, non-blocking and close-on-exec, and the callee's from now on. */
+	void (*accepted)(void *owner, int fd);
+};
 
 /* 0, or -errno, which it has logged with the path and what to do. */
 int listener_new(struct event_base *base, const struct listener_settings *settings,
-		 listener_accepted *accepted, void *owner, struct stats *stats,
+		 const struct listener_ops *ops, void *owner, struct stats *stats,
 		 struct listener **out);
 
 /* Takes over a listening socket (activation.h); the descriptor is the listener's from now on. */
-struct listener *listener_adopt(struct event_base *base, int fd, listener_accepted *accepted,
+struct listener *listener_adopt(struct event_base *base, int fd, const struct listener_ops *ops,
 				void *owner, struct stats *stats);
 
 /* Where clients find it, to show. */
@@ -47,14 +53,12 @@ bool listener_is_at(const struct listener *l, const char *path);
 /* Mode and group of the socket that is there become these. 0, or -errno, which it has logged. */
 int listener_set_access(struct listener *l, const struct listener_settings *settings);
 
-/* No connection is accepted until listener_resume(); those who come wait in the backlog. */
-void listener_pause(struct listener *l, const char *why);
-
 /* A descriptor was closed: if accepting has paused, for whatever reason, it goes on. */
 void listener_resume(struct listener *l);
 
 /* Closes the socket and removes its path, if we have made it and it is still ours. */
 void listener_free(struct listener *l);
 
-/* The same, but whoever has connected is accepted before. NULL will do for both. */
+/* The same, but whoever has connected is accepted before, as far as there is room. NULL will do for
+ * both. */
 void listener_retire(struct listener *l);

@@ -5,6 +5,7 @@
  * failure, 2 for wrong usage, 78 (EX_CONFIG of sysexits.h) for a wrong configuration, which a
  * supervisor need not try again. */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include <cjson/cJSON.h>
 #include <curl/curl.h>
@@ -82,6 +84,19 @@ static void keep_memory_private(void)
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		log_warning("cannot switch core files off: %s", strerror(errno));
 #endif
+}
+
+/* Where one of these is closed, the next descriptor takes its number: a client's socket, to which
+ * the log would be written. */
+static void keep_standard_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR | O_NOCTTY);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
 }
 
 static int print_version(void)
@@ -189,6 +204,7 @@ int main(int argc, char **argv)
 {
 	struct command_line line = {0};
 
+	keep_standard_descriptors();
 	keep_memory_private();
 	struct config_environment *environment = config_environment_take();
 	int status = parse_command_line(argc, argv, &line);

@@ -232,6 +232,7 @@ static int open_place(const struct metrics_settings *s, struct socketpath *path)
 		.mode = s->mode,
 		.group = s->group,
 		.setting = "[metrics] listen",
+		.may_wait = s->may_wait,
 	};
 
 	return s->path ? socketpath_open(&at, path) : open_port(s);

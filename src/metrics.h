@@ -26,6 +26,7 @@ struct metrics_settings {
 	gid_t group;         /* (gid_t)-1: left as it is */
 	const char *address; /* without a path: numeric, IPv4 or IPv6 */
 	uint16_t port;
+	bool may_wait; /* socketpath.h */
 };
 
 struct metrics_ops {

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -14,10 +15,7 @@
 #include "log.h"
 #include "mem.h"
 
-enum {
-	BACKLOG = 4096,
-	LOCK_TRIES = 50, /* for the folder, 10 ms apart */
-};
+enum { LOCK_TRIES = 50 }; /* for the folder, 10 ms apart */
 
 /* 0: the path is free now. A socket on which nobody listens is what a killed daemon leaves behind.
  */
@@ -46,32 +44,28 @@ static int clear_path(const struct sockaddr_un *at)
 	return err;
 }
 
-/* Whoever has the lock as we do holds it for microseconds, so it is waited for. Whoever holds it
- * longer is none of ours, for anybody who may open the folder can: that is no reason not to start.
- */
-static void lock_soon(int fd, const char *path)
+/* Whoever has the lock as we do holds it for microseconds, so it is waited for, if we may. Whoever
+ * holds it longer is none of ours, for anybody who may open the folder can: that is no reason not
+ * to listen. */
+static void lock_soon(int fd, const struct socketpath_settings *s)
 {
 	static const struct timespec pause = {0, 10000000};
+	int tries = s->may_wait ? LOCK_TRIES : 1, err;
 
-	for (int i = 0; i < LOCK_TRIES; i++) {
-		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-			return;
-		if (errno != EWOULDBLOCK && errno != EINTR)
-			break;
+	while ((err = flock(fd, LOCK_EX | LOCK_NB) < 0 ? errno : 0) == EWOULDBLOCK && --tries)
 		nanosleep(&pause, NULL);
-	}
-	log_warning(
-		"%s: its folder can't be locked (%s): should two daemons start at once, one may "
-		"take the path from the other",
-		path, strerror(errno));
+	if (err)
+		log_warning("%s: its folder can't be locked (%s): should two daemons start at "
+			    "once, one may take the path from the other",
+			    s->path, strerror(err));
 }
 
 /* Two daemons that start at once both find the stale socket: the lock lets one through at a time,
  * and it is held for as long as it takes to bind. It lies on the folder, so it leaves no file
  * behind. */
-static int lock_folder(const char *path)
+static int lock_folder(const struct socketpath_settings *s)
 {
-	char *folder = mem_strdup(path), *slash = strrchr(folder, '/');
+	char *folder = mem_strdup(s->path), *slash = strrchr(folder, '/');
 
 	if (slash)
 		slash[slash == folder ? 1 : 0] = '\0';
@@ -80,25 +74,62 @@ static int lock_folder(const char *path)
 	free(folder);
 	if (err < 0)
 		return err;
-	lock_soon(fd, path);
+	lock_soon(fd, s);
 	return fd;
 }
 
-/* Whoever may write to the folder may have put something else in the place of the socket: what a
- * link leads to is not touched. */
-static bool give(const char *path, gid_t group)
+/* Holds what is at the path, whatever becomes of that, if it is a socket, and not what a link leads
+ * to. */
+static int hold(const char *path, struct stat *st)
 {
-	return group == (gid_t)-1 || lchown(path, (uid_t)-1, group) == 0;
+	int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return errno == ENOENT ? -ESTALE : -errno;
+	if (fstat(fd, st) == 0 && S_ISSOCK(st->st_mode))
+		return fd;
+	close(fd);
+	return -ESTALE;
 }
 
-static bool open_up(const char *path, mode_t mode)
+/* Of what is held. */
+static bool give(int fd, gid_t group)
 {
-	return fchmodat(AT_FDCWD, path, mode, AT_SYMLINK_NOFOLLOW) == 0;
+	return group == (gid_t)-1 || fchownat(fd, "", (uid_t)-1, group, AT_EMPTY_PATH) == 0;
 }
 
-/* Binds and listens. The mode is right before anybody can connect: the socket is made for its owner
- * alone, gets its group and then its mode, and only then listens. */
-static int bind_at(int fd, const struct sockaddr_un *at, const struct socketpath_settings *s)
+/* The same; the mode of what is held in this way can only be changed through /proc. */
+static bool open_up(int fd, mode_t mode)
+{
+	char name[40];
+
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	if (chmod(name, mode) == 0)
+		return true;
+	errno = errno == ENOENT ? EOPNOTSUPP : errno;
+	return false;
+}
+
+/* The socket that was just made for its owner alone gets its group and then its mode. */
+static int set_up(const struct socketpath_settings *s, struct socketpath *out)
+{
+	struct stat st;
+	int fd = hold(s->path, &st), err = fd < 0 ? fd : 0;
+
+	if (err < 0)
+		return err;
+	if (st.st_nlink != 1) /* somebody else's, from elsewhere */
+		err = -ESTALE;
+	else if (!give(fd, s->group) || !open_up(fd, s->mode))
+		err = -errno;
+	close(fd);
+	*out = (struct socketpath){.dev = st.st_dev, .ino = st.st_ino, .own_group = st.st_gid};
+	return err;
+}
+
+/* Binds and listens. The mode is right before anybody can connect: only then it listens. */
+static int bind_at(int fd, const struct sockaddr_un *at, const struct socketpath_settings *s,
+		   struct socketpath *out)
 {
 	mode_t mask = umask(0177);
 	int err = bind(fd, (const struct sockaddr *)at, sizeof(*at)) < 0 ? -errno : 0;
@@ -106,27 +137,28 @@ static int bind_at(int fd, const struct sockaddr_un *at, const struct socketpath
 	umask(mask);
 	if (err < 0)
 		return err;
-	if (!give(s->path, s->group) || !open_up(s->path, s->mode) || listen(fd, BACKLOG) < 0) {
+	err = set_up(s, out);
+	if (err == 0 && listen(fd, SOCKETPATH_BACKLOG) < 0)
 		err = -errno;
+	if (err < 0 && err != -ESTALE)
 		unlink(s->path);
-	}
 	return err;
 }
 
-static int open_socket(const struct socketpath_settings *s)
+static int open_socket(const struct socketpath_settings *s, struct socketpath *out)
 {
 	struct sockaddr_un at = {.sun_family = AF_UNIX};
 
 	if (strlen(s->path) >= sizeof(at.sun_path))
 		return -ENAMETOOLONG;
 	strcpy(at.sun_path, s->path);
-	int lock = lock_folder(s->path);
+	int lock = lock_folder(s);
 	if (lock < 0)
 		return lock;
 	int fd = -1, err = clear_path(&at);
 	if (err == 0) {
 		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		err = fd < 0 ? -errno : bind_at(fd, &at, s);
+		err = fd < 0 ? -errno : bind_at(fd, &at, s, out);
 	}
 	close(lock);
 	if (err < 0 && fd >= 0)
@@ -152,6 +184,11 @@ static void explain(const struct socketpath_settings *s, int err)
 		log_error("%s: its folder does not exist: make it, or choose another %s", path,
 			  setting);
 		break;
+	case ESTALE:
+		log_error("%s: something else was put in its place while it was made: who else "
+			  "may write to its folder?",
+			  path);
+		break;
 	default:
 		log_error("%s: can't listen there: %s", path, strerror(-err));
 	}
@@ -159,18 +196,15 @@ static void explain(const struct socketpath_settings *s, int err)
 
 int socketpath_open(const struct socketpath_settings *settings, struct socketpath *out)
 {
-	struct stat st = {0};
-	int fd = open_socket(settings);
+	struct socketpath made;
+	int fd = open_socket(settings, &made);
 
 	if (fd < 0) {
 		explain(settings, fd);
 		return fd;
 	}
-	*out = (struct socketpath){.path = mem_strdup(settings->path)};
-	if (lstat(out->path, &st) == 0) {
-		out->dev = st.st_dev;
-		out->ino = st.st_ino;
-	}
+	made.path = mem_strdup(settings->path);
+	*out = made;
 	return fd;
 }
 
@@ -187,16 +221,29 @@ bool socketpath_is(const struct socketpath *s, const char *path)
 }
 
 /* On the way it is open to those only whom both the former settings and the new ones let in. */
+static int change_access(int fd, const struct stat *before, mode_t mode, gid_t group)
+{
+	if (open_up(fd, before->st_mode & mode & 0707) && give(fd, group) && open_up(fd, mode))
+		return 0;
+	int err = -errno;
+	give(fd, before->st_gid);
+	open_up(fd, before->st_mode & 0777);
+	return err;
+}
+
 int socketpath_set_access(const struct socketpath *s, mode_t mode, gid_t group)
 {
 	struct stat st;
-	int err = lstat(s->path, &st) < 0 ? -errno : 0;
+	int fd = hold(s->path, &st), err = fd < 0 ? fd : 0;
 
-	if (err == 0 && (st.st_mode & 0777) == mode && (group == (gid_t)-1 || group == st.st_gid))
-		return 0;
-	if (err == 0 && (!open_up(s->path, st.st_mode & mode & 0707) || !give(s->path, group) ||
-			 !open_up(s->path, mode)))
-		err = -errno;
+	if (group == (gid_t)-1)
+		group = s->own_group;
+	if (err == 0 && (st.st_dev != s->dev || st.st_ino != s->ino))
+		err = -ESTALE;
+	if (err == 0 && ((st.st_mode & 0777) != mode || st.st_gid != group))
+		err = change_access(fd, &st, mode, group);
+	if (fd >= 0)
+		close(fd);
 	if (err < 0)
 		log_error("%s: can't change its mode and group: %s", s->path, strerror(-err));
 	return err;

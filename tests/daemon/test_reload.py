@@ -1,14 +1,21 @@
 """SIGHUP: new settings are taken over while clients and requests go on; wrong ones are not, none of them."""
 
+import contextlib
+import fcntl
+import glob
 import grp
 import os
+import re
+import resource
 import shutil
 import signal
+import socket
 import stat
 import tempfile
+import unittest
 
-from harness import (KEY, WITHHELD, Case, Client, Daemon, FakeService, Listener, Stream, certs, eventually,
-                     get, put, scene)
+from harness import (DEADLINE, KEY, UNSHARE, WITHHELD, Case, Client, Daemon, FakeService, Listener, Stream, certs, eventually,
+                     get, need_mounts, need_root, put, scene)
 
 OTHER_KEY = "an0th3r-k3y-th4t-must-stay-secret"
 
@@ -259,22 +266,35 @@ class Wrong(Case):
         self.assert_refused(daemon, r"\[listen\] group: there is no group 'nobodies'", group="nobodies")
 
 
+class Unprivileged(Daemon):
+    """One that may give files to groups of its own only."""
+
+    def _with_etc(self, argv):
+        if os.geteuid() != 0:
+            return argv
+        if not shutil.which("setpriv"):
+            raise unittest.SkipTest("there is no setpriv")
+        return ["setpriv", "--bounding-set=-chown", *argv]
+
+
 class Socket(Case):
     @scene()
     def test_it_moves(self, service, daemon, client):
-        """Who is connected stays; who has connected and was not seen yet is accepted."""
+        """Who is connected stays; who has connected and was not seen yet is accepted, also those beyond what a turn takes."""
         daemon.process.signal(signal.SIGSTOP)
-        waiting = daemon.client()
-        waiting.send({"op": "ping", "messageId": "waited"})
+        waiting = [daemon.client() for _ in range(200)]
+        for c in waiting:
+            self.addCleanup(c.close)
+            c.send({"op": "ping", "messageId": "waited"})
         daemon.change(socket=daemon.folder + "/other")
         daemon.process.signal(signal.SIGHUP)
         daemon.process.signal(signal.SIGCONT)
-        self.assertEqual("waited", waiting.answer()["messageId"])
+        for c in waiting:
+            self.assertEqual("waited", c.answer()["messageId"])
         former, daemon.socket = daemon.socket, daemon.folder + "/other"
         eventually(lambda: os.path.exists(daemon.socket) and not os.path.exists(former), "the move")
         self.assertEqual(200, client.ask(get("k"))["code"])
-        self.assertEqual(3, daemon.status()["clients"])
-        waiting.close()
+        self.assertEqual(202, daemon.status()["clients"])
 
     @scene()
     def test_it_comes_back_when_somebody_has_removed_it(self, service, daemon, client):
@@ -283,6 +303,59 @@ class Socket(Case):
         with daemon.client() as other:
             other.barrier()
         client.barrier()
+
+    def test_those_who_waited_do_not_get_the_last_descriptors(self):
+        """Else there would be none left to read new settings with, or to connect to the service."""
+        for moves in (False, True):
+            with self.subTest(moves=moves), FakeService() as service, Daemon(service, nofile=200) as daemon, \
+                    contextlib.ExitStack() as stack:
+                daemon.wait_state("connected")
+                daemon.process.signal(signal.SIGSTOP)
+                waiting = [stack.enter_context(daemon.client()) for _ in range(250)]
+                if moves:
+                    daemon.change(socket=daemon.folder + "/other")
+                daemon.process.signal(signal.SIGHUP)
+                daemon.process.signal(signal.SIGCONT)
+                daemon.process.wait_output(rb"new settings are in force" if moves else rb"no setting has changed")
+                for client in waiting[:150]:
+                    client.barrier()
+                self.assertLess(waiting[0].ask({"op": "stats"})["stats"]["process_open_fds"], 185)
+                self.assertTrue(daemon.reload(key=OTHER_KEY))
+                service.connection(2)
+                if moves: # the others have to come again
+                    self.assertTrue(waiting[-1].at_end())
+                    daemon.socket = daemon.folder + "/other"
+
+    @scene()
+    def test_a_folder_that_somebody_has_locked_keeps_nobody_waiting(self, service, daemon, client):
+        """At the start it is waited for; now there are clients, who would wait as well."""
+        lock = os.open(daemon.folder, os.O_RDONLY)
+        self.addCleanup(os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        sleeps = daemon.process.wakeups()
+        self.assertTrue(daemon.reload(socket=daemon.folder + "/other", listen=daemon.folder + "/page"))
+        self.assertLess(daemon.process.wakeups() - sleeps, 40) # it was a hundred times 10 ms
+        self.assertEqual(2, len(re.findall(rb"warning: \S+: its folder can't be locked", daemon.log())))
+        daemon.socket = daemon.folder + "/other"
+        with daemon.client() as other:
+            other.barrier()
+
+    def test_a_group_that_it_may_not_give_changes_nothing(self):
+        """Not the mode either, which is narrowed on the way."""
+        with FakeService() as service, Unprivileged(service, mode="0666") as daemon, daemon.client() as client:
+            self.assertTrue(daemon.reload(listen=daemon.folder + "/page"))
+            before = self.access(daemon)
+            self.assertEqual(2, len(before))
+            self.assertFalse(daemon.reload(mode="0640", group=1))
+            daemon.process.wait_output(rb"error: \S+/sock: can't change its mode and group: Operation not permitted")
+            self.assertEqual(before, self.access(daemon))
+            client.barrier()
+
+    @staticmethod
+    def access(daemon):
+        """Of the sockets in its folder."""
+        return [(path, st.st_ino, st.st_mode, st.st_gid) for path in sorted(glob.glob(daemon.folder + "/*"))
+                if stat.S_ISSOCK((st := os.stat(path)).st_mode)]
 
     @scene(mode="0600")
     def test_mode_and_group_change_in_place(self, service, daemon, client):
@@ -428,6 +501,173 @@ class Times(Case):
         self.assertEqual({"code": 200, "messageId": "s"}, client.answer())
         service.publish("k", "v")
         self.assertEqual(("k", "v"), client.change())
+
+
+@contextlib.contextmanager
+def held(path):
+    """Whoever opens the file waits until this ends. Yields a function: is anybody waiting?"""
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    fd = os.open(path, os.O_RDWR)
+    try:
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError as error:
+            raise unittest.SkipTest("this file system knows no leases") from error
+        yield lambda: fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_WRLCK
+    finally:
+        os.close(fd)
+        signal.signal(signal.SIGIO, before)
+
+
+class AnotherGroupFile(Daemon):
+    """One that finds another file in the place of /etc/group."""
+
+    def _with_etc(self, argv):
+        need_mounts()
+        self.group_file = self.folder + "/group"
+        with open(self.group_file, "w", encoding="ascii") as f:
+            f.write(f"our-group:x:{os.getegid()}:\n")
+        return [*UNSHARE, "sh", "-c", f'mount --bind {self.group_file} "$(readlink -f /etc/group)" && exec "$@"', "sh", *argv]
+
+
+class HalfWay(Case):
+    """Something fails after something else has been done, which is undone."""
+
+    @staticmethod
+    def places(daemon):
+        """The sockets in its folder."""
+        return [(path, st.st_ino, st.st_mode, st.st_gid) for path in sorted(glob.glob(daemon.folder + "/*"))
+                if stat.S_ISSOCK((st := os.stat(path)).st_mode)]
+
+    def assert_undone(self, daemon, client, pattern, **settings):
+        before, log = self.places(daemon), len(daemon.log())
+        socket_before = daemon.socket
+        self.assertFalse(daemon.reload(**settings))
+        self.assertRegex(daemon.log()[log:].decode(), pattern)
+        self.assertEqual(before, self.places(daemon))
+        self.assertEqual(socket_before, daemon.socket)
+        with daemon.client() as other:
+            other.barrier()
+        client.barrier()
+
+    @scene(mode="0666")
+    def test_the_page_has_no_place(self, service, daemon, client):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            listen = f"127.0.0.1:{taken.getsockname()[1]}"
+            words = "another program is listening there"
+            self.assert_undone(daemon, client, words, listen=listen, mode="0600")
+            self.assert_undone(daemon, client, words, listen=listen, socket=daemon.folder + "/other")
+            self.assertTrue(daemon.reload(listen=daemon.folder + "/page", mode="0666", socket=daemon.socket))
+            self.assert_undone(daemon, client, words, listen=listen, socket=daemon.folder + "/other")
+            self.assert_undone(daemon, client, "there is something that is not a socket", listen=daemon.folder + "/hpkvd.conf", mode="0600",
+                               socket=daemon.socket)
+        self.page(daemon.folder + "/page")
+
+    @staticmethod
+    def page(path):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(DEADLINE)
+            s.connect(path)
+            s.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            with s.makefile("rb") as f:
+                assert b" 200 OK" in f.read(), "the page is served"
+
+    def test_no_more_descriptors(self):
+        """Wherever they run out."""
+        need_root() # nobody else may look how many there are
+        with FakeService() as service, Daemon(service, mode="0666") as daemon, daemon.client() as client:
+            daemon.wait_state("connected")
+            self.assertTrue(daemon.reload(listen=daemon.folder + "/page"))
+            refused = self.refusals(daemon, client, socket=daemon.folder + "/other", listen=daemon.folder + "/other-page")
+            for step in ("hpkvd.conf: cannot be read: ", "/other: can't listen there: ", "/other-page: can't listen there: "):
+                self.assertIn(step, "\n".join(refused))
+            daemon.socket = daemon.folder + "/other"
+
+    def test_trust_anchors_that_are_replaced_in_between(self):
+        """They are looked at with the settings, and taken when all else is done. In between the group is looked up, when we let it."""
+        with FakeService() as service, AnotherGroupFile(service, mode="0666") as daemon, daemon.client() as client:
+            daemon.wait_state("connected")
+            self.assertTrue(daemon.reload(listen=daemon.folder + "/page"))
+            for settings in ({"mode": "0600"}, {"socket": daemon.folder + "/other", "listen": daemon.folder + "/other-page"}):
+                shutil.copy(certs() + "/other-ca.pem", daemon.folder + "/ca.pem")
+                before, log, begun = self.places(daemon), len(daemon.log()), daemon.settings
+                daemon.change(ca_file="ca.pem", group="our-group", **settings)
+                with held(daemon.group_file) as wanted:
+                    daemon.process.signal(signal.SIGHUP)
+                    eventually(wanted, "it looks for the group")
+                    with open(daemon.folder + "/ca.pem", "w", encoding="ascii") as f:
+                        f.write("nothing\n")
+                eventually(lambda: b"the new settings are not used" in daemon.log()[log:], "the refusal")
+                self.assertRegex(daemon.log()[log:], rb"error: upstream: .*there is no PEM certificate in it")
+                self.assertEqual(before, self.places(daemon))
+                daemon.settings = begun
+                self.page(daemon.folder + "/page")
+                with daemon.client() as other:
+                    other.barrier()
+                self.assertEqual(200, client.ask(get("k"))["code"])
+            self.assertEqual(1, len(service.upgrades))
+
+    def refusals(self, daemon, client, **settings):
+        """Reloads with ever more descriptors, until all is done. What was the error each time?"""
+        limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+        refused = []
+        for spare in range(50):
+            eventually(lambda: client.ask({"op": "status"})["clients"] == 1, "nobody else is there")
+            before, places, log = self.descriptors(daemon), self.places(daemon), len(daemon.log())
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (self.limit(before, spare), limits[1]))
+            done = daemon.reload(**settings)
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+            if done:
+                return refused
+            refused.append(re.search(rb"error: (.*)", daemon.log()[log:])[1].decode())
+            self.assertEqual((before, places), (self.descriptors(daemon), self.places(daemon)))
+            self.page(daemon.folder + "/page")
+        raise AssertionError(f"never done: {refused}")
+
+    @staticmethod
+    def descriptors(daemon):
+        return {fd: os.readlink(f"/proc/{daemon.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{daemon.pid}/fd")}
+
+    @staticmethod
+    def limit(descriptors, spare):
+        """With it so many numbers are left."""
+        limit = 0
+        while spare or str(limit) in descriptors:
+            spare -= str(limit) not in descriptors
+            limit += 1
+        return limit
+
+
+class Several(Case):
+    @scene()
+    def test_hangups_during_a_reload_are_one_more_together(self, service, daemon, client):
+        """It reads its configuration from a FIFO meanwhile, and so waits for us."""
+        path, fifo = daemon.folder + "/hpkvd.conf", daemon.folder + "/fifo"
+        with open(path, encoding="utf-8") as f:
+            text = f.read()
+        os.mkfifo(fifo)
+        os.link(fifo, fifo + ".held")
+        os.replace(fifo, path)
+        begun = rb"SIGHUP: reading the settings again"
+        for n in range(5):
+            daemon.process.signal(signal.SIGHUP)
+            daemon.process.wait_output(begun)
+            eventually(lambda: not self.pending(daemon.pid) & 1 << signal.SIGHUP - 1, "it was taken")
+        daemon.change(max_pipeline=7)
+        with open(fifo + ".held", "w", encoding="utf-8") as f:
+            f.write(text)
+        daemon.process.wait_output(rb"no setting has changed\n(.*\n)*.*" + begun + rb"\n(.*\n)*.*new settings are in force")
+        client.barrier()
+        client.barrier()
+        self.assertEqual(2, len(re.findall(begun, daemon.log())))
+        self.assertEqual(7, daemon.status()["limits"]["maxPipeline"])
+
+    @staticmethod
+    def pending(pid):
+        """The signals that it has not taken yet, as bits."""
+        with open(f"/proc/{pid}/status", encoding="ascii") as f:
+            masks = re.findall(r"^(?:SigPnd|ShdPnd):\s+(\w+)$", f.read(), re.M)
+        return int(masks[0], 16) | int(masks[1], 16)
 
 
 class Stopping(Case):

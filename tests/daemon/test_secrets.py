@@ -229,6 +229,20 @@ class Memory(Case):
         self.assertEqual((True, 0), (b"hpkvd" in data, data.count(SECRET)))
 
 
+class Descriptors(Case):
+    @unittest.skipIf(os.geteuid() != 0, "only root can look at the descriptors of a daemon that wants to be left alone")
+    def test_what_is_closed_at_the_start_is_nobodys_socket(self):
+        """Else the log would be written to whoever has got its number."""
+
+        class Closed(Daemon):
+            def _with_etc(self, argv):
+                return ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *argv]
+
+        with FakeService() as service, Closed(service, wait=False) as daemon:
+            eventually(lambda: os.path.exists(daemon.socket), "its socket")
+            self.assertEqual(["/dev/null"] * 3, [os.readlink(f"/proc/{daemon.pid}/fd/{fd}") for fd in range(3)])
+
+
 class Cores(Case):
     @staticmethod
     def dumps_core(pid):
