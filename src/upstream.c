@@ -15,6 +15,7 @@
 #include "link.h"
 #include "log.h"
 #include "mem.h"
+#include "place.h"
 #include "relay.h"
 #include "secret.h"
 #include "ticket.h"
@@ -43,24 +44,6 @@ _Static_assert(sizeof(state_names) / sizeof(state_names[0]) == UPSTREAM_STATE_N,
 
 TAILQ_HEAD(lane_list, lane);
 
-/* What places with the same trust anchors share: making it takes a while, and versions 4.3 of
- * libwebsockets keep a descriptor of each that was destroyed. */
-struct anchors {
-	struct link_context *links;
-	unsigned char digest[CA_DIGEST_SIZE];
-	unsigned places;
-};
-
-/* Where lanes lead to. New settings make another one; the former stays for the lanes that use it.
- */
-struct place {
-	struct conn_place conn; /* its strings are ours */
-	struct anchors *anchors;
-	char *shown, *host, *proxy_host;
-	unsigned lanes;               /* that lead there */
-	LIST_ENTRY(place) of_retired; /* upstream::retired, once nobody needs it */
-};
-
 /* What has become of the lane that is being made. */
 enum attempt {
 	ATTEMPT_NONE,
@@ -87,9 +70,7 @@ struct lane {
 
 struct upstream {
 	struct event_base *base;
-	struct place *place; /* that lanes are made for */
-	LIST_HEAD(, place) retired;
-	struct event *bury; /* frees them, from a fresh stack */
+	struct places places; /* that lanes lead to */
 	char *key_hint;
 	int64_t backoff_min_ms, backoff_max_ms, batch_ms;
 	const struct upstream_ops *ops;
@@ -259,104 +240,16 @@ static long retry_ms(const struct upstream *u)
 	return left > 0 ? (long)left : 0;
 }
 
-/* ---- places ---- */
-
-static void anchors_release(struct anchors *a)
-{
-	if (--a->places)
-		return;
-	link_context_free(a->links);
-	free(a);
-}
-
-/* Those of the present place, if they are the same. NULL, with a reason, when the CA file can't be
- * used. */
-static struct anchors *anchors_get(struct upstream *u, const struct upstream_settings *s,
-				   const char **why)
-{
-	struct anchors *a = u->place ? u->place->anchors : NULL;
-
-	if (!a || memcmp(a->digest, s->ca_digest, sizeof(a->digest)) != 0) {
-		struct link_context *links = link_context_new(u->base, s->ca_file, why);
-		if (!links)
-			return NULL;
-		a = mem_zalloc(sizeof(*a));
-		a->links = links;
-		memcpy(a->digest, s->ca_digest, sizeof(a->digest));
-	}
-	a->places++;
-	return a;
-}
-
-static void place_free(struct place *p)
-{
-	anchors_release(p->anchors);
-	free(p->shown);
-	free(p->host);
-	free(p->proxy_host);
-	free(p);
-}
-
-/* NULL, with a reason, when the CA file can't be used. */
-static struct place *place_new(struct upstream *u, const struct upstream_settings *s,
-			       const char **why)
-{
-	struct anchors *anchors = anchors_get(u, s, why);
-
-	if (!anchors)
-		return NULL;
-	struct place *p = mem_zalloc(sizeof(*p));
-	p->anchors = anchors;
-	p->shown = mem_strdup(s->shown);
-	p->host = mem_strdup(s->host);
-	p->proxy_host = s->proxy_host ? mem_strdup(s->proxy_host) : NULL;
-	p->conn = (struct conn_place){
-		.base = u->base,
-		.links = anchors->links,
-		.host = p->host,
-		.port = s->port,
-		.tls = s->tls,
-		.proxy_host = p->proxy_host,
-		.proxy_port = s->proxy_port,
-		.connect_timeout_ms = (int)s->connect_timeout_ms,
-		.keepalive_ms = s->keepalive_ms,
-		.stats = u->stats,
-	};
-	return p;
-}
-
-/* Frees it, if nobody needs it any more: not at once, since the library that has just ended a
- * connection may be among the callers. */
-static void retire_place(struct upstream *u, struct place *p)
-{
-	if (p == u->place || p->lanes)
-		return;
-	LIST_INSERT_HEAD(&u->retired, p, of_retired);
-	event_active(u->bury, EV_TIMEOUT, 1);
-}
-
-static void on_bury(evutil_socket_t fd, short what, void *arg)
-{
-	struct upstream *u = arg;
-	struct place *p;
-
-	(void)fd;
-	(void)what;
-	while ((p = LIST_FIRST(&u->retired))) {
-		LIST_REMOVE(p, of_retired);
-		place_free(p);
-	}
-}
-
 /* ---- lanes ---- */
 
 static struct lane *lane_new(struct upstream *u, const char *path, bool token)
 {
 	struct lane *l = mem_zalloc(sizeof(*l));
 
-	*l = (struct lane){
-		.upstream = u, .place = u->place, .number = ++u->last_number, .token = token};
-	l->place->lanes++;
+	*l = (struct lane){.upstream = u,
+			   .place = place_take(&u->places),
+			   .number = ++u->last_number,
+			   .token = token};
 	l->conn = conn_new(&l->place->conn, path, &conn_ops, l);
 	return l;
 }
@@ -364,15 +257,14 @@ static struct lane *lane_new(struct upstream *u, const char *path, bool token)
 static void lane_free(struct lane *l)
 {
 	conn_free(l->conn);
-	l->place->lanes--;
-	retire_place(l->upstream, l->place);
+	place_leave(&l->upstream->places, l->place);
 	free(l);
 }
 
 /* Does it lead to where lanes are not made for any more? */
 static bool is_outdated(const struct upstream *u, const struct lane *l)
 {
-	return l->place != u->place;
+	return l->place != u->places.present;
 }
 
 /* ---- old lanes ---- */
@@ -616,7 +508,7 @@ static void begin_attempt(struct upstream *u)
 	event_del(u->batch);
 	u->reused = u->fallback = false;
 	if (!u->main)
-		set_state(u, UPSTREAM_CONNECTING, u->place->host);
+		set_state(u, UPSTREAM_CONNECTING, u->places.present->host);
 	if (!u->ops->wants(u->owner) && (!u->main || is_outdated(u, u->main))) {
 		connect_with_key(u);
 	} else if (path && !u->ops->stale(u->owner)) {
@@ -844,7 +736,7 @@ static void opened(struct upstream *u)
 	}
 	u->attempt = ATTEMPT_PROVING;
 	u->ping = conn_ping(u->next->conn);
-	start_timer(u->grace, u->place->conn.keepalive_ms / 2);
+	start_timer(u->grace, u->places.present->conn.keepalive_ms / 2);
 }
 
 static void on_open(void *owner)
@@ -862,7 +754,7 @@ static void on_pong(void *owner, uint32_t number)
 	if (u->attempt == ATTEMPT_PROVING && l == u->next && number >= u->ping) {
 		u->attempt = ATTEMPT_CATCHING;
 		u->ping = conn_ping(u->main->conn);
-		start_timer(u->grace, u->place->conn.keepalive_ms / 2);
+		start_timer(u->grace, u->places.present->conn.keepalive_ms / 2);
 	} else if (u->attempt == ATTEMPT_CATCHING && l == u->main && number >= u->ping) {
 		u->attempt = ATTEMPT_ALIGNING;
 		if (relay_aligned(&u->relay))
@@ -1081,14 +973,14 @@ void upstream_want(struct upstream *u)
 static void make_ticket(struct upstream *u, const struct upstream_settings *s)
 {
 	struct ticket_settings settings = {
-		.minter = {.host = s->host,
-			   .port = s->port,
-			   .tls = s->tls,
+		.minter = {.host = s->place.host,
+			   .port = s->place.port,
+			   .tls = s->place.tls,
 			   .path_prefix = s->path_prefix,
-			   .ca_file = s->ca_file,
-			   .proxy_host = s->proxy_host,
-			   .proxy_port = s->proxy_port,
-			   .timeout_ms = (int)s->connect_timeout_ms},
+			   .ca_file = s->place.ca_file,
+			   .proxy_host = s->place.proxy_host,
+			   .proxy_port = s->place.proxy_port,
+			   .timeout_ms = (int)s->place.connect_timeout_ms},
 		.api_key = s->api_key,
 		.fields = s->subscribe_fields,
 		.access_pattern = s->access_pattern,
@@ -1100,8 +992,7 @@ static void make_ticket(struct upstream *u, const struct upstream_settings *s)
 
 static void take_times(struct upstream *u, const struct upstream_settings *s)
 {
-	u->place->conn.connect_timeout_ms = (int)s->connect_timeout_ms;
-	u->place->conn.keepalive_ms = s->keepalive_ms;
+	places_set_times(&u->places, &s->place);
 	u->backoff_min_ms = s->backoff_min_ms;
 	u->backoff_max_ms = s->backoff_max_ms;
 	u->batch_ms = s->subscribe_batch_ms;
@@ -1111,7 +1002,6 @@ static void take_times(struct upstream *u, const struct upstream_settings *s)
 
 static void make_timers(struct upstream *u, struct event_base *base)
 {
-	u->bury = event_new(base, -1, 0, on_bury, u);
 	u->turn = event_new(base, -1, 0, on_turn, u);
 	u->retry = event_new(base, -1, 0, on_turn, u);
 	u->batch = event_new(base, -1, 0, on_turn, u);
@@ -1133,18 +1023,20 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 		.stats = stats,
 		.state = UPSTREAM_CONNECTING,
 		.since = clock_mono_ms(),
-		.renewal = alarm_new(base, on_renewal, u),
 	};
-	u->place = u->renewal ? place_new(u, settings, &why) : NULL;
-	if (!u->place) {
+	places_init(&u->places, base, stats);
+	u->renewal = alarm_new(base, on_renewal, u);
+	struct place *place = u->renewal ? place_new(&u->places, &settings->place, &why) : NULL;
+	if (!place) {
 		log_error("upstream: %s", why ? why : strerror(errno));
 		if (u->renewal)
 			alarm_free(u->renewal);
+		places_fini(&u->places);
 		free(u);
 		return NULL;
 	}
+	places_set(&u->places, place);
 	TAILQ_INIT(&u->left);
-	LIST_INIT(&u->retired);
 	take_times(u, settings);
 	relay_init(&u->relay, settings->seed, &relay_ops, u);
 	make_ticket(u, settings);
@@ -1166,11 +1058,8 @@ static void give_up_attempt(struct upstream *u)
 static void change_place(struct upstream *u, struct place *place,
 			 const struct upstream_settings *settings)
 {
-	struct place *former = u->place;
-
 	give_up_attempt(u);
-	u->place = place;
-	retire_place(u, former);
+	places_set(&u->places, place);
 	ticket_free(u->ticket);
 	make_ticket(u, settings);
 }
@@ -1187,7 +1076,7 @@ static void retime(struct upstream *u)
 	TAILQ_FOREACH (l, &u->left, of_left)
 		conn_retime(l->conn);
 	if (u->attempt == ATTEMPT_PROVING || u->attempt == ATTEMPT_CATCHING)
-		start_timer(u->grace, u->place->conn.keepalive_ms / 2);
+		start_timer(u->grace, u->places.present->conn.keepalive_ms / 2);
 	if (u->main && u->main->token && !is_outdated(u, u->main))
 		watch_token(u);
 }
@@ -1196,18 +1085,20 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 {
 	if (another) {
 		const char *why = NULL;
-		struct place *place = place_new(u, settings, &why);
+		struct place *place = place_new(&u->places, &settings->place, &why);
 		if (!place) {
 			log_error("upstream: %s", why);
 			return -EINVAL;
 		}
 		change_place(u, place, settings);
-	} else if (settings->connect_timeout_ms < u->place->conn.connect_timeout_ms &&
+	} else if (settings->place.connect_timeout_ms <
+			   u->places.present->conn.connect_timeout_ms &&
 		   u->attempt < ATTEMPT_PROVING) {
 		give_up_attempt(u); /* it would be waited for as long as before */
 	}
 	take_times(u, settings);
-	ticket_set_times(u->ticket, settings->connect_timeout_ms, settings->token_lifetime_ms);
+	ticket_set_times(u->ticket, settings->place.connect_timeout_ms,
+			 settings->token_lifetime_ms);
 	retime(u);
 	/* Whoever has changed something wants to see what comes of it. */
 	u->failures = u->handover_failures = 0;
@@ -1256,10 +1147,8 @@ void upstream_free(struct upstream *u)
 		lane_free(l);
 	}
 	ticket_free(u->ticket);
-	on_bury(-1, 0, u);
-	place_free(u->place);
+	places_fini(&u->places);
 	alarm_free(u->renewal);
-	event_free(u->bury);
 	event_free(u->turn);
 	event_free(u->retry);
 	event_free(u->batch);
@@ -1282,7 +1171,7 @@ bool upstream_has_token(const struct upstream *u)
 
 const char *upstream_url(const struct upstream *u)
 {
-	return u->main ? u->main->place->shown : u->place->shown;
+	return u->main ? u->main->place->shown : u->places.present->shown;
 }
 
 int64_t upstream_since_ms(const struct upstream *u)

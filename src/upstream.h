@@ -30,6 +30,7 @@
 
 #include "buf.h"
 #include "change.h"
+#include "place.h"
 #include "span.h"
 #include "stats.h"
 #include "wire.h"
@@ -43,25 +44,13 @@ enum upstream_state {
 	UPSTREAM_STATE_N
 };
 
-enum { CA_DIGEST_SIZE = 32 };
-
 struct upstream;
 
 struct upstream_settings {
-	const char *shown; /* the URL, for those who ask; strings are copied */
-	const char *host;
-	uint16_t port;
-	bool tls;
-	const char *path_prefix;
-	const char *proxy_host; /* an HTTP proxy to go through, whose addresses are asked for
-				   instead; or NULL */
-	uint16_t proxy_port;
-	const char *api_key;  /* secret.h's: is shared */
+	struct place_settings place; /* where to */
+	const char *path_prefix;     /* before /ws; strings are copied */
+	const char *api_key;         /* secret.h's: is shared */
 	const char *key_hint; /* where the key is from, for the message that it was refused */
-	const char *ca_file;  /* or NULL */
-	const unsigned char *ca_digest; /* CA_DIGEST_SIZE bytes: what the file holds */
-	int64_t connect_timeout_ms;
-	int64_t keepalive_ms;
 	int64_t backoff_min_ms, backoff_max_ms;
 	unsigned subscribe_fields;  /* enum token_fields */
 	const char *access_pattern; /* of its tokens; "": none */
