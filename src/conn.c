@@ -9,6 +9,7 @@
 #include "mem.h"
 #include "secret.h"
 #include "resolver.h"
+#include "timer.h"
 
 enum {
 	MESSAGE_MAX = 16 << 20, /* bytes; a full range answer (1,000 records) with every byte
@@ -40,13 +41,6 @@ struct conn {
 };
 
 static const struct link_ops link_ops;
-
-static void start_timer(struct event *timer, int64_t ms)
-{
-	struct timeval t = {ms / 1000, ms % 1000 * 1000};
-
-	event_add(timer, &t);
-}
 
 /* ---- the end ---- */
 
@@ -192,7 +186,7 @@ static void on_keepalive(evutil_socket_t fd, short what, void *arg)
 		c->ping_at = now;
 		conn_ping(c);
 	}
-	start_timer(c->keepalive,
+	timer_start(c->keepalive,
 		    c->ping_at ? c->ping_at + patience - now : c->heard_at + limit - now);
 }
 
@@ -206,7 +200,7 @@ static void on_open(void *owner)
 	c->why[0] = '\0';
 	secret_free(&c->path);
 	heard(c);
-	start_timer(c->keepalive, c->place->keepalive_ms);
+	timer_start(c->keepalive, c->place->keepalive_ms);
 	c->ops->open(c->owner);
 }
 
@@ -290,7 +284,7 @@ struct conn *conn_new(const struct conn_place *place, const char *path, const st
 void conn_retime(struct conn *c)
 {
 	if (c->open)
-		start_timer(c->keepalive, 0);
+		timer_start(c->keepalive, 0);
 }
 
 bool conn_is_open(const struct conn *c)

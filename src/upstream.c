@@ -19,6 +19,7 @@
 #include "relay.h"
 #include "secret.h"
 #include "ticket.h"
+#include "timer.h"
 
 enum {
 	COMPLAIN_EVERY_MS = 10000, /* about unusable messages */
@@ -141,13 +142,6 @@ static void set_state(struct upstream *u, enum upstream_state state, const char 
 	u->ops->changed(u->owner);
 }
 
-static void start_timer(struct event *timer, int64_t ms)
-{
-	struct timeval t = {ms / 1000, ms % 1000 * 1000};
-
-	event_add(timer, &t);
-}
-
 static void keep_text(char kept[ERROR_MAX], const char *text)
 {
 	snprintf(kept, ERROR_MAX, "%s", text);
@@ -194,7 +188,7 @@ static void pause_until(struct upstream *u, enum upstream_state state, int64_t m
 			const char *cause)
 {
 	u->retry_at = clock_mono_ms() + ms;
-	start_timer(u->retry, ms);
+	timer_start(u->retry, ms);
 	if (!u->main)
 		set_state(u, state, cause);
 }
@@ -281,7 +275,7 @@ static void set_linger(struct upstream *u)
 	if (first < 0)
 		event_del(u->linger);
 	else
-		start_timer(u->linger, first > clock_mono_ms() ? first - clock_mono_ms() : 0);
+		timer_start(u->linger, first - clock_mono_ms());
 }
 
 static void close_left(struct lane *l)
@@ -327,7 +321,7 @@ void upstream_lane_idle(struct upstream *u, uint32_t lane)
 	}
 	/* Not from within the caller, who may be in the middle of something. */
 	if (!TAILQ_EMPTY(&u->left))
-		start_timer(u->linger, 0);
+		timer_start(u->linger, 0);
 }
 
 /* The old lane was gone from the router's view before, or is now: what was on its way there is
@@ -568,7 +562,7 @@ static void again_after_refusal(struct upstream *u)
 	unsigned beyond = u->refusals++ < REFUSALS_MANY ? 0 : u->refusals - REFUSALS_MANY;
 	int64_t ms = (int64_t)beyond * REFUSAL_PAUSE_MS;
 
-	start_timer(u->batch, ms < REFUSAL_PAUSE_MAX_MS ? ms : REFUSAL_PAUSE_MAX_MS);
+	timer_start(u->batch, ms < REFUSAL_PAUSE_MAX_MS ? ms : REFUSAL_PAUSE_MAX_MS);
 }
 
 /* The list was empty: what was asked for had no room and is refused by now, or nobody asks any
@@ -678,7 +672,7 @@ static void become_main(struct upstream *u)
 	tell_subscribers(u);
 	relay_move(&u->relay, false);
 	relay_former_gone(&u->relay);
-	start_timer(u->late_end, LATE_MS);
+	timer_start(u->late_end, LATE_MS);
 	if (u->fallback)
 		stay_without(u, u->fallback_refused, u->fallback_pause_s);
 	else if (needs_another(u))
@@ -697,7 +691,7 @@ static struct lane *replace_main(struct upstream *u, bool waited)
 	u->attempt = ATTEMPT_NONE;
 	u->handover_failures = 0;
 	u->stats->upstream_handovers++;
-	start_timer(u->late_end, LATE_MS);
+	timer_start(u->late_end, LATE_MS);
 	log_info("upstream: a new connection has taken over");
 	u->ops->moved(u->owner, u->main->number);
 	tell_subscribers(u);
@@ -736,7 +730,7 @@ static void opened(struct upstream *u)
 	}
 	u->attempt = ATTEMPT_PROVING;
 	u->ping = conn_ping(u->next->conn);
-	start_timer(u->grace, u->places.present->conn.keepalive_ms / 2);
+	timer_start(u->grace, u->places.present->conn.keepalive_ms / 2);
 }
 
 static void on_open(void *owner)
@@ -754,13 +748,13 @@ static void on_pong(void *owner, uint32_t number)
 	if (u->attempt == ATTEMPT_PROVING && l == u->next && number >= u->ping) {
 		u->attempt = ATTEMPT_CATCHING;
 		u->ping = conn_ping(u->main->conn);
-		start_timer(u->grace, u->places.present->conn.keepalive_ms / 2);
+		timer_start(u->grace, u->places.present->conn.keepalive_ms / 2);
 	} else if (u->attempt == ATTEMPT_CATCHING && l == u->main && number >= u->ping) {
 		u->attempt = ATTEMPT_ALIGNING;
 		if (relay_aligned(&u->relay))
 			move_over(u, false);
 		else
-			start_timer(u->grace, GRACE_MS);
+			timer_start(u->grace, GRACE_MS);
 	}
 }
 
@@ -967,7 +961,7 @@ void upstream_want(struct upstream *u)
 	if (u->state == UPSTREAM_STOPPED || u->attempt != ATTEMPT_NONE || !u->main ||
 	    event_pending(u->retry, EV_TIMEOUT, NULL) || event_pending(u->batch, EV_TIMEOUT, NULL))
 		return;
-	start_timer(u->batch, u->batch_ms);
+	timer_start(u->batch, u->batch_ms);
 }
 
 static void make_ticket(struct upstream *u, const struct upstream_settings *s)
@@ -1076,7 +1070,7 @@ static void retime(struct upstream *u)
 	TAILQ_FOREACH (l, &u->left, of_left)
 		conn_retime(l->conn);
 	if (u->attempt == ATTEMPT_PROVING || u->attempt == ATTEMPT_CATCHING)
-		start_timer(u->grace, u->places.present->conn.keepalive_ms / 2);
+		timer_start(u->grace, u->places.present->conn.keepalive_ms / 2);
 	if (u->main && u->main->token && !is_outdated(u, u->main))
 		watch_token(u);
 }
