@@ -5,18 +5,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 
 #include <event2/util.h>
 
 #include "alarm.h"
 #include "clock.h"
 #include "conn.h"
-#include "link.h"
+#include "lanes.h"
 #include "log.h"
 #include "mem.h"
 #include "place.h"
-#include "relay.h"
 #include "secret.h"
 #include "ticket.h"
 #include "timer.h"
@@ -27,10 +25,6 @@ enum {
 	STABLE_MAX_MS = 30000, /* a connection that has lasted so long proves that backing off can
 				  start anew */
 	ERROR_MAX = 500,
-	GRACE_MS = 5000,    /* for the old lane to bring what the new one has brought already */
-	LINGER_MS = 5000,   /* an old lane may be late by so much */
-	LATE_MS = 30000,    /* ... and a new one */
-	LEFT_MAX = 16,      /* old lanes that still wait for answers; then no other one is left */
 	REFUSALS_MANY = 20, /* of lists, in a row: more than it takes to find one culprit */
 	REFUSAL_PAUSE_MS = 100,
 	REFUSAL_PAUSE_MAX_MS = 2000,
@@ -42,32 +36,6 @@ static const char *const state_names[] = {"connecting", "connected", "backoff", 
 					  "stopped"};
 _Static_assert(sizeof(state_names) / sizeof(state_names[0]) == UPSTREAM_STATE_N,
 	       "a name for each state");
-
-TAILQ_HEAD(lane_list, lane);
-
-/* What has become of the lane that is being made. */
-enum attempt {
-	ATTEMPT_NONE,
-	ATTEMPT_MINTING,
-	ATTEMPT_CONNECTING,
-	ATTEMPT_PROVING,  /* it is open beside the present one, and was sent a ping */
-	ATTEMPT_CATCHING, /* ... has answered it; the present one was sent a ping */
-	ATTEMPT_ALIGNING, /* ... has answered that as well */
-	ATTEMPT_N
-};
-
-struct lane {
-	TAILQ_ENTRY(lane) of_left; /* upstream::left, once another has taken its place */
-	struct upstream *upstream;
-	struct place *place;
-	struct conn *conn;
-	uint32_t number;
-	bool token;                   /* opened with one */
-	int64_t renew_at, expires_at; /* ... of clock_boot_ms(), once it counts */
-	int64_t until;                /* of an old one: it stays so long at least */
-	bool waits;                   /* ... and until its requests are answered */
-	bool closing;
-};
 
 struct upstream {
 	struct event_base *base;
@@ -83,43 +51,25 @@ struct upstream {
 	char last_error[ERROR_MAX], token_error[ERROR_MAX];
 	uint64_t opened; /* connections, those that took over not counted */
 
+	struct lanes lanes;
 	struct ticket *ticket;
 	struct alarm *renewal;
-	uint32_t last_number;
-	struct lane *main;     /* the one that counts; or NULL */
-	struct lane *next;     /* the one that is being made, from ATTEMPT_CONNECTING on */
-	struct lane_list left; /* the latest last */
-	struct lane *former;   /* of these, the one before main, which relay compares it with; or
-				  NULL: that has ended, and no older one stands in for it */
-
-	enum attempt attempt;
-	bool reused;           /* next was opened with a token that was not minted for it */
-	bool fallback;         /* next was opened with the key since no token could be had */
-	bool fallback_refused; /* ... because the key was refused one */
-	int fallback_pause_s;  /* ... and the service asked for this pause; -1: it did not */
-	int64_t token_at;      /* no token is asked for before, whatever becomes of connections */
-	uint32_t ping;         /* that ATTEMPT_PROVING or CATCHING waits for */
-	struct event *turn;    /* an attempt begins from a fresh stack */
-	struct event *retry;   /* ... after a pause */
+	int64_t renew_at, expires_at; /* of clock_boot_ms(), of the main lane's token */
+	bool minting;                 /* a token for the next lane */
+	bool reused;                  /* next was opened with a token that was not minted for it */
+	bool fallback;                /* next was opened with the key since no token could be had */
+	bool fallback_refused;        /* ... because the key was refused one */
+	int fallback_pause_s;         /* ... and the service asked for this pause; -1: it did not */
+	int64_t token_at;    /* no token is asked for before, whatever becomes of connections */
+	struct event *turn;  /* an attempt begins from a fresh stack */
+	struct event *retry; /* ... after a pause */
 	int64_t retry_at;
 	unsigned failures;          /* attempts in a row, each over all addresses */
 	unsigned refusals;          /* of lists, in a row */
 	unsigned handover_failures; /* the same of attempts to replace a lane that is there */
 	struct event *batch;        /* subscribe_batch is over */
-	struct event *grace;        /* GRACE_MS are */
-	struct event *linger;       /* some old lane's time may be */
-
-	struct relay relay;     /* what they bring */
-	struct event *late_end; /* LATE_MS are over */
 	int64_t complained_at;
 };
-
-static const struct conn_ops conn_ops;
-static void too_much(struct upstream *u);
-static bool needs_another(const struct upstream *u);
-static void move_over(struct upstream *u, bool waited);
-static void next_ended(struct upstream *u, const struct conn_end *end);
-static void main_is_silent(struct upstream *u);
 
 /* ---- states ---- */
 
@@ -162,7 +112,7 @@ static int64_t random_up_to(int64_t max)
 static int64_t backoff_ms(const struct upstream *u)
 {
 	int64_t limit = u->backoff_min_ms;
-	unsigned failures = u->main ? u->handover_failures : u->failures;
+	unsigned failures = u->lanes.main ? u->handover_failures : u->failures;
 
 	for (unsigned i = 1; i < failures && limit < u->backoff_max_ms; i++)
 		limit *= 2;
@@ -189,13 +139,13 @@ static void pause_until(struct upstream *u, enum upstream_state state, int64_t m
 {
 	u->retry_at = clock_mono_ms() + ms;
 	timer_start(u->retry, ms);
-	if (!u->main)
+	if (!u->lanes.main)
 		set_state(u, state, cause);
 }
 
 static void count_failure(struct upstream *u)
 {
-	if (u->main) {
+	if (u->lanes.main) {
 		u->handover_failures++;
 		u->stats->upstream_handover_failures++;
 	} else {
@@ -222,7 +172,7 @@ static void key_refused(struct upstream *u, const char *why)
 	snprintf(cause, sizeof(cause), "the service has refused the key from %s: %s", u->key_hint,
 		 why);
 	count_failure(u);
-	if (u->main) /* else its state tells */
+	if (u->lanes.main) /* else its state tells */
 		log_error("upstream: %s", cause);
 	pause_until(u, UPSTREAM_UNAUTHORIZED, u->backoff_max_ms, cause);
 }
@@ -232,182 +182,6 @@ static long retry_ms(const struct upstream *u)
 	int64_t left = u->retry_at - clock_mono_ms();
 
 	return left > 0 ? (long)left : 0;
-}
-
-/* ---- lanes ---- */
-
-static struct lane *lane_new(struct upstream *u, const char *path, bool token)
-{
-	struct lane *l = mem_zalloc(sizeof(*l));
-
-	*l = (struct lane){.upstream = u,
-			   .place = place_take(&u->places),
-			   .number = ++u->last_number,
-			   .token = token};
-	l->conn = conn_new(&l->place->conn, path, &conn_ops, l);
-	return l;
-}
-
-static void lane_free(struct lane *l)
-{
-	conn_free(l->conn);
-	place_leave(&l->upstream->places, l->place);
-	free(l);
-}
-
-/* Does it lead to where lanes are not made for any more? */
-static bool is_outdated(const struct upstream *u, const struct lane *l)
-{
-	return l->place != u->places.present;
-}
-
-/* ---- old lanes ---- */
-
-static void set_linger(struct upstream *u)
-{
-	struct lane *l;
-	int64_t first = -1;
-
-	TAILQ_FOREACH (l, &u->left, of_left) {
-		if (!l->closing && !l->waits && (first < 0 || l->until < first))
-			first = l->until;
-	}
-	if (first < 0)
-		event_del(u->linger);
-	else
-		timer_start(u->linger, first - clock_mono_ms());
-}
-
-static void close_left(struct lane *l)
-{
-	if (l->closing)
-		return;
-	l->closing = true;
-	if (l == l->upstream->former)
-		relay_former_gone(&l->upstream->relay);
-	conn_close(l->conn, 1000);
-}
-
-/* Closes the old lanes that nothing is waited for from any more. */
-static void tidy_left(struct upstream *u)
-{
-	struct lane *l;
-	int64_t now = clock_mono_ms();
-
-	TAILQ_FOREACH (l, &u->left, of_left) {
-		bool newest = !TAILQ_NEXT(l, of_left);
-		bool busy = u->ops->in_flight(u->owner, l->number);
-		l->waits = busy && l->until <= now; /* upstream_lane_idle() tells */
-		if (!busy && (!newest || l->until <= now))
-			close_left(l);
-	}
-	set_linger(u);
-}
-
-static void on_linger(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd;
-	(void)what;
-	tidy_left(arg);
-}
-
-void upstream_lane_idle(struct upstream *u, uint32_t lane)
-{
-	struct lane *l;
-
-	TAILQ_FOREACH (l, &u->left, of_left) {
-		if (l->number == lane)
-			l->waits = false;
-	}
-	/* Not from within the caller, who may be in the middle of something. */
-	if (!TAILQ_EMPTY(&u->left))
-		timer_start(u->linger, 0);
-}
-
-/* The old lane was gone from the router's view before, or is now: what was on its way there is
- * lost. */
-static void drop_left(struct upstream *u, struct lane *l)
-{
-	uint32_t number = l->number;
-
-	if (l == u->former) {
-		relay_former_gone(&u->relay);
-		u->former = NULL;
-	}
-	TAILQ_REMOVE(&u->left, l, of_left);
-	lane_free(l);
-	set_linger(u);
-	u->ops->down(u->owner, number);
-	if (u->main && needs_another(u)) /* it may have had to wait */
-		upstream_want(u);
-}
-
-static void leave_lane(struct upstream *u, struct lane *l)
-{
-	l->until = clock_mono_ms() + LINGER_MS;
-	TAILQ_INSERT_TAIL(&u->left, l, of_left);
-	u->former = l;
-	tidy_left(u);
-}
-
-/* Are there so many that the next handover has to wait? Else whoever makes requests that take long
- * and subscribes meanwhile could have any number of connections open. */
-static bool too_many_left(const struct upstream *u)
-{
-	const struct lane *l;
-	unsigned n = 0;
-
-	TAILQ_FOREACH (l, &u->left, of_left)
-		n += !l->closing;
-	return n >= LEFT_MAX;
-}
-
-/* ---- notifications ---- */
-
-static void on_late_end(evutil_socket_t fd, short what, void *arg)
-{
-	struct upstream *u = arg;
-
-	(void)fd;
-	(void)what;
-	relay_forget(&u->relay);
-}
-
-static void relay_brings(void *owner, const struct wire_frame *frame, const struct change *change)
-{
-	struct upstream *u = owner;
-
-	u->ops->change(u->owner, frame, change);
-}
-
-static bool relay_asks_covers(void *owner, const struct wire_frame *frame,
-			      const struct change *change, bool former)
-{
-	struct upstream *u = owner;
-	const struct lane *l = former ? u->former : u->main;
-
-	return l && l->token && u->ops->covers(u->owner, frame, change, former);
-}
-
-static const struct relay_ops relay_ops = {.change = relay_brings, .covers = relay_asks_covers};
-
-/* Of the old lanes only the one before main can have something that the others have not. What an
- * older one brings, which may be late by any time, has been told. */
-static void notified(struct upstream *u, const struct lane *l, const struct wire_frame *frame)
-{
-	bool fits = true;
-
-	u->stats->upstream_notifications++;
-	if (l == u->main)
-		fits = relay_present(&u->relay, frame);
-	else if (l == u->next)
-		fits = relay_next(&u->relay, frame);
-	else if (l == u->former)
-		fits = relay_former(&u->relay, frame);
-	if (!fits)
-		too_much(u);
-	else if (u->attempt == ATTEMPT_ALIGNING && relay_aligned(&u->relay))
-		move_over(u, false);
 }
 
 /* ---- making a lane ---- */
@@ -421,25 +195,22 @@ static void again_at_once(struct upstream *u)
 static void drop_attempt(struct upstream *u)
 {
 	ticket_cancel(u->ticket);
-	event_del(u->grace);
-	if (u->next)
-		lane_free(u->next);
-	u->next = NULL;
-	relay_abort(&u->relay);
-	u->attempt = ATTEMPT_NONE;
+	u->minting = false;
+	lanes_drop_next(&u->lanes);
 }
 
 /* The reason goes where people look: a lane that could not be replaced is there still. */
 static void keep_reason(struct upstream *u, const char *why)
 {
-	keep_text(u->main ? u->token_error : u->last_error, why);
-	if (u->main)
+	keep_text(u->lanes.main ? u->token_error : u->last_error, why);
+	if (u->lanes.main)
 		log_warning("upstream: the connection could not be replaced, it stays: %s", why);
 }
 
-static void too_much(struct upstream *u)
+static void on_too_much(void *owner)
 {
 	static const char why[] = "too many notifications during the handover";
+	struct upstream *u = owner;
 
 	drop_attempt(u);
 	ticket_reject(u->ticket);
@@ -448,24 +219,20 @@ static void too_much(struct upstream *u)
 	pause_after(u, -1, why);
 }
 
-static void connect_lane(struct upstream *u, const char *path, bool token)
+/* Is a lane being made? */
+static bool is_busy(const struct upstream *u)
 {
-	u->attempt = ATTEMPT_CONNECTING;
-	u->next = lane_new(u, path, token);
-	/* From now on, since the service may know the new one's subscriptions before we know that
-	 * it is open. */
-	if (u->main)
-		relay_begin(&u->relay);
+	return u->minting || u->lanes.next;
 }
 
 /* Is there a reason to replace the lane that counts? */
 static bool needs_another(const struct upstream *u)
 {
-	if (is_outdated(u, u->main))
+	if (lanes_is_outdated(&u->lanes, u->lanes.main))
 		return true;
-	if (!u->main->token)
+	if (!u->lanes.main->token)
 		return u->ops->wants(u->owner);
-	return u->ops->stale(u->owner) || clock_boot_ms() >= u->main->renew_at;
+	return u->ops->stale(u->owner) || clock_boot_ms() >= u->renew_at;
 }
 
 /* Without a token. */
@@ -473,7 +240,7 @@ static void connect_with_key(struct upstream *u)
 {
 	char *path = ticket_make_key_path(u->ticket);
 
-	connect_lane(u, path, false);
+	lanes_connect(&u->lanes, path, false);
 	secret_free(&path);
 }
 
@@ -488,31 +255,32 @@ static void fall_back(struct upstream *u, int pause_s)
 /* The connection that was there while a token was waited for is lost: it is waited for still. */
 static bool token_must_wait(const struct upstream *u)
 {
-	return !u->main && clock_mono_ms() < u->token_at;
+	return !u->lanes.main && clock_mono_ms() < u->token_at;
 }
 
 static void begin_attempt(struct upstream *u)
 {
-	const char *path = u->main ? NULL : ticket_path(u->ticket);
+	const char *path = u->lanes.main ? NULL : ticket_path(u->ticket);
 
-	if (u->state == UPSTREAM_STOPPED || u->attempt != ATTEMPT_NONE ||
-	    (u->main && (!needs_another(u) || too_many_left(u))))
+	if (u->state == UPSTREAM_STOPPED || is_busy(u) ||
+	    (u->lanes.main && (!needs_another(u) || lanes_are_many(&u->lanes))))
 		return;
 	event_del(u->retry);
 	event_del(u->batch);
 	u->reused = u->fallback = false;
-	if (!u->main)
+	if (!u->lanes.main)
 		set_state(u, UPSTREAM_CONNECTING, u->places.present->host);
-	if (!u->ops->wants(u->owner) && (!u->main || is_outdated(u, u->main))) {
+	if (!u->ops->wants(u->owner) &&
+	    (!u->lanes.main || lanes_is_outdated(&u->lanes, u->lanes.main))) {
 		connect_with_key(u);
 	} else if (path && !u->ops->stale(u->owner)) {
 		u->reused = true;
-		connect_lane(u, path, true);
+		lanes_connect(&u->lanes, path, true);
 	} else if (token_must_wait(u)) {
 		int64_t left = u->token_at - clock_mono_ms();
 		fall_back(u, (int)((left + 999) / 1000));
 	} else {
-		u->attempt = ATTEMPT_MINTING;
+		u->minting = true;
 		ticket_ask(u->ticket);
 	}
 }
@@ -547,7 +315,7 @@ static void no_token(struct upstream *u, const struct ticket_answer *answer)
 		      (refused ? u->backoff_max_ms : asked_pause_ms(u, answer->retry_after_s));
 	u->fallback_refused = refused;
 	u->ops->list_failed(u->owner);
-	if (u->main) {
+	if (u->lanes.main) {
 		log_warning("upstream: no token, the connection stays as it is: %s", answer->why);
 		stay_without(u, refused, answer->retry_after_s);
 		return;
@@ -577,7 +345,8 @@ static void nothing_listed(struct upstream *u)
 		again_at_once(u);
 	} else if (u->ops->wants(u->owner)) {
 		no_token(u, &no_room);
-	} else if (!u->main || u->main->token || is_outdated(u, u->main)) {
+	} else if (!u->lanes.main || u->lanes.main->token ||
+		   lanes_is_outdated(&u->lanes, u->lanes.main)) {
 		connect_with_key(u);
 	} else {
 		u->ops->list_failed(u->owner);
@@ -588,11 +357,11 @@ static void on_ticket(void *owner, const struct ticket_answer *answer)
 {
 	struct upstream *u = owner;
 
-	u->attempt = ATTEMPT_NONE;
+	u->minting = false;
 	switch (answer->verdict) {
 	case TICKET_READY:
 		u->refusals = 0;
-		connect_lane(u, ticket_new_path(u->ticket), true);
+		lanes_connect(&u->lanes, ticket_new_path(u->ticket), true);
 		break;
 	case TICKET_NONE:
 		nothing_listed(u);
@@ -629,7 +398,7 @@ static void on_renewal(void *owner)
 {
 	struct upstream *u = owner;
 
-	if (u->main && u->main->token && !event_pending(u->retry, EV_TIMEOUT, NULL))
+	if (u->lanes.main && u->lanes.main->token && !event_pending(u->retry, EV_TIMEOUT, NULL))
 		begin_attempt(u);
 }
 
@@ -637,15 +406,15 @@ static void on_renewal(void *owner)
 
 static void watch_token(struct upstream *u)
 {
-	u->main->renew_at = ticket_renew_at(u->ticket);
-	u->main->expires_at = ticket_expires_at(u->ticket);
-	alarm_set(u->renewal, u->main->renew_at);
+	u->renew_at = ticket_renew_at(u->ticket);
+	u->expires_at = ticket_expires_at(u->ticket);
+	alarm_set(u->renewal, u->renew_at);
 }
 
 /* What subscribers wait for: the lane that counts has its token, or needs none. */
 static void tell_subscribers(struct upstream *u)
 {
-	if (u->main->token) {
+	if (u->lanes.main->token) {
 		ticket_accept(u->ticket); /* nothing, if it is the one that was in force */
 		u->token_error[0] = '\0';
 		watch_token(u);
@@ -661,101 +430,33 @@ static void tell_subscribers(struct upstream *u)
 /* There was no lane, or it is gone: the next one is it at once. */
 static void become_main(struct upstream *u)
 {
-	event_del(u->grace);
-	u->main = u->next;
-	u->next = NULL;
-	u->attempt = ATTEMPT_NONE;
+	lanes_take_first(&u->lanes);
 	u->opened++;
 	u->handover_failures = 0;
-	set_state(u, UPSTREAM_CONNECTED, u->main->place->host);
-	u->ops->up(u->owner, u->main->number);
+	set_state(u, UPSTREAM_CONNECTED, u->lanes.main->place->host);
+	u->ops->up(u->owner, u->lanes.main->number);
 	tell_subscribers(u);
-	relay_move(&u->relay, false);
-	relay_former_gone(&u->relay);
-	timer_start(u->late_end, LATE_MS);
+	lanes_settle(&u->lanes);
 	if (u->fallback)
 		stay_without(u, u->fallback_refused, u->fallback_pause_s);
 	else if (needs_another(u))
 		upstream_want(u);
 }
 
-/* The next lane takes the place of the one that counts. Returns that. */
-static struct lane *replace_main(struct upstream *u, bool waited)
+static void on_first(void *owner)
 {
-	struct lane *old = u->main;
+	become_main(owner);
+}
 
-	event_del(u->grace);
-	u->main = u->next;
-	u->next = NULL;
-	u->former = NULL;
-	u->attempt = ATTEMPT_NONE;
+/* The next lane has taken the place of the one that counted. */
+static void on_moved(void *owner)
+{
+	struct upstream *u = owner;
+
 	u->handover_failures = 0;
-	u->stats->upstream_handovers++;
-	timer_start(u->late_end, LATE_MS);
 	log_info("upstream: a new connection has taken over");
-	u->ops->moved(u->owner, u->main->number);
+	u->ops->moved(u->owner, u->lanes.main->number);
 	tell_subscribers(u);
-	u->stats->upstream_doubles += relay_move(&u->relay, waited);
-	return old;
-}
-
-static void move_over(struct upstream *u, bool waited)
-{
-	leave_lane(u, replace_main(u, waited));
-}
-
-/* The new lane has been silent, the old one has been, or it has not brought in time what the new
- * one has. Of an old one that is silent nobody knows what it still had: that is a loss. */
-static void on_grace(evutil_socket_t fd, short what, void *arg)
-{
-	static const struct conn_end silent = {.why = "no answer to a ping", .retry_after_s = -1};
-	struct upstream *u = arg;
-
-	(void)fd;
-	(void)what;
-	if (u->attempt == ATTEMPT_PROVING)
-		next_ended(u, &silent);
-	else if (u->attempt == ATTEMPT_CATCHING)
-		main_is_silent(u);
-	else if (u->attempt == ATTEMPT_ALIGNING)
-		move_over(u, true);
-}
-
-static void opened(struct upstream *u)
-{
-	u->stats->upstream_connects++;
-	if (!u->main) {
-		become_main(u);
-		return;
-	}
-	u->attempt = ATTEMPT_PROVING;
-	u->ping = conn_ping(u->next->conn);
-	timer_start(u->grace, u->places.present->conn.keepalive_ms / 2);
-}
-
-static void on_open(void *owner)
-{
-	struct lane *l = owner;
-
-	opened(l->upstream);
-}
-
-static void on_pong(void *owner, uint32_t number)
-{
-	struct lane *l = owner;
-	struct upstream *u = l->upstream;
-
-	if (u->attempt == ATTEMPT_PROVING && l == u->next && number >= u->ping) {
-		u->attempt = ATTEMPT_CATCHING;
-		u->ping = conn_ping(u->main->conn);
-		timer_start(u->grace, u->places.present->conn.keepalive_ms / 2);
-	} else if (u->attempt == ATTEMPT_CATCHING && l == u->main && number >= u->ping) {
-		u->attempt = ATTEMPT_ALIGNING;
-		if (relay_aligned(&u->relay))
-			move_over(u, false);
-		else
-			timer_start(u->grace, GRACE_MS);
-	}
 }
 
 /* ---- messages ---- */
@@ -771,35 +472,42 @@ static void complain(struct upstream *u, const struct wire_frame *frame)
 		    frame->fault, u->stats->upstream_unusable + 1);
 }
 
-static void on_message(void *owner, struct span text, unsigned flags)
+static void on_frame(void *owner, const struct wire_frame *frame)
 {
-	struct lane *l = owner;
-	struct upstream *u = l->upstream;
-	struct wire_frame frame;
+	struct upstream *u = owner;
 
-	u->stats->upstream_messages_in++;
-	u->stats->upstream_bytes_in += text.n;
-	wire_parse(text, &frame);
-	if (flags) {
-		frame.has_id |= frame.kind == WIRE_ANSWER;
-		frame.kind = WIRE_UNUSABLE;
-		frame.fault = flags & LINK_TRUNCATED ? "it is too long" : "it is binary";
-	}
-	if (frame.kind == WIRE_NOTIFICATION) {
-		notified(u, l, &frame);
-		return;
-	}
-	if (frame.kind == WIRE_UNUSABLE)
-		complain(u, &frame);
-	u->ops->frame(u->owner, &frame);
+	if (frame->kind == WIRE_UNUSABLE)
+		complain(u, frame);
+	u->ops->frame(u->owner, frame);
+}
+
+static void on_change(void *owner, const struct wire_frame *frame, const struct change *change)
+{
+	struct upstream *u = owner;
+
+	u->ops->change(u->owner, frame, change);
+}
+
+static bool lanes_ask_covers(void *owner, const struct wire_frame *frame,
+			     const struct change *change, bool former)
+{
+	struct upstream *u = owner;
+
+	return u->ops->covers(u->owner, frame, change, former);
+}
+
+static unsigned lanes_ask_in_flight(void *owner, uint32_t number)
+{
+	struct upstream *u = owner;
+
+	return u->ops->in_flight(u->owner, number);
 }
 
 static void on_drained(void *owner)
 {
-	struct lane *l = owner;
+	struct upstream *u = owner;
 
-	if (l == l->upstream->main)
-		l->upstream->ops->drained(l->upstream->owner);
+	u->ops->drained(u->owner);
 }
 
 /* ---- how lanes end ---- */
@@ -807,13 +515,10 @@ static void on_drained(void *owner)
 /* What is on its way on it is lost, and so may be what it has not brought yet. */
 static void lose_main(struct upstream *u, const struct conn_end *end)
 {
-	struct lane *l = u->main;
-	uint32_t number = l->number;
-	bool token = l->token;
+	uint32_t number = u->lanes.main->number;
+	bool token = u->lanes.main->token;
 
-	relay_forget(&u->relay); /* what it has brought comes before the word that it is lost */
-	u->main = u->former = NULL;
-	lane_free(l);
+	lanes_drop_main(&u->lanes);
 	alarm_clear(u->renewal);
 	if (token) /* first: nothing is to be read for subscribers over what is left */
 		u->ops->lost(u->owner, clock_wall_ms() - (clock_mono_ms() - end->heard_ms));
@@ -831,41 +536,26 @@ static void count_loss(struct upstream *u)
 	u->failures++;
 }
 
-static void main_ended(struct upstream *u, const struct conn_end *end)
+static void on_main_ended(void *owner, const struct conn_end *end)
 {
+	struct upstream *u = owner;
+
 	keep_text(u->last_error, end->why);
 	u->stats->upstream_disconnects++;
-	if (u->attempt == ATTEMPT_ALIGNING) { /* it has brought all that only it could */
-		struct lane *old = replace_main(u, false);
-		uint32_t number = old->number;
-		relay_former_gone(&u->relay);
-		lane_free(old);
-		u->ops->down(u->owner, number);
+	if (lanes_survive(&u->lanes))
 		return;
-	}
 	count_loss(u);
 	lose_main(u, end);
-	if (u->next && conn_is_open(u->next->conn)) {
+	if (lanes_next_is_open(&u->lanes)) {
 		become_main(u);
 		return;
 	}
-	relay_abort(&u->relay);
 	event_del(u->turn);
 	event_del(u->batch);
-	if (u->attempt != ATTEMPT_NONE)
+	if (is_busy(u))
 		set_state(u, UPSTREAM_CONNECTING, u->last_error);
 	else
 		pause_until(u, UPSTREAM_BACKOFF, backoff_ms(u), u->last_error);
-}
-
-static void main_is_silent(struct upstream *u)
-{
-	struct conn_end end = {.was_open = true,
-			       .why = "the connection was lost: no answer to a ping",
-			       .retry_after_s = -1,
-			       .heard_ms = conn_heard_ms(u->main->conn)};
-
-	main_ended(u, &end);
 }
 
 static bool is_refusal(int http_status)
@@ -894,9 +584,10 @@ static void token_refused(struct upstream *u, const struct conn_end *end)
 	}
 }
 
-static void next_ended(struct upstream *u, const struct conn_end *end)
+static void on_next_ended(void *owner, const struct conn_end *end)
 {
-	bool token = u->next->token;
+	struct upstream *u = owner;
+	bool token = u->lanes.next->token;
 
 	drop_attempt(u);
 	keep_reason(u, end->why);
@@ -914,51 +605,51 @@ static void next_ended(struct upstream *u, const struct conn_end *end)
 	u->ops->refuse_all(u->owner, end->why, retry_ms(u));
 }
 
-static void on_ended(void *owner, const struct conn_end *end)
+/* The old lane was gone from the router's view before, or is now: what was on its way there is
+ * lost. */
+static void on_left_ended(void *owner, uint32_t number)
 {
-	struct lane *l = owner;
-	struct upstream *u = l->upstream;
+	struct upstream *u = owner;
 
-	if (u->state == UPSTREAM_STOPPED) {
-		if (l == u->former)
-			u->former = NULL;
-		if (l == u->main)
-			u->main = NULL;
-		else
-			TAILQ_REMOVE(&u->left, l, of_left);
-		lane_free(l);
-	} else if (l == u->main) {
-		main_ended(u, end);
-	} else if (l == u->next) {
-		next_ended(u, end);
-	} else {
-		drop_left(u, l);
-	}
+	u->ops->down(u->owner, number);
+	if (u->lanes.main && needs_another(u)) /* it may have had to wait */
+		upstream_want(u);
 }
 
-static const struct conn_ops conn_ops = {
-	.open = on_open,
-	.message = on_message,
-	.pong = on_pong,
+static const struct lanes_ops lanes_ops = {
+	.first = on_first,
+	.moved = on_moved,
+	.main_ended = on_main_ended,
+	.next_ended = on_next_ended,
+	.left_ended = on_left_ended,
+	.too_much = on_too_much,
+	.in_flight = lanes_ask_in_flight,
 	.drained = on_drained,
-	.ended = on_ended,
+	.frame = on_frame,
+	.change = on_change,
+	.covers = lanes_ask_covers,
 };
 
 /* ---- for the rooms above ---- */
 
 void upstream_send(struct upstream *u, struct span head, struct span body)
 {
-	conn_send(u->main->conn, head, body);
+	conn_send(u->lanes.main->conn, head, body);
 }
 
 bool upstream_sendable(struct upstream *u)
 {
-	return u->main && conn_sendable(u->main->conn);
+	return u->lanes.main && conn_sendable(u->lanes.main->conn);
+}
+
+void upstream_lane_idle(struct upstream *u, uint32_t lane)
+{
+	lanes_idle(&u->lanes, lane);
 }
 
 void upstream_want(struct upstream *u)
 {
-	if (u->state == UPSTREAM_STOPPED || u->attempt != ATTEMPT_NONE || !u->main ||
+	if (u->state == UPSTREAM_STOPPED || is_busy(u) || !u->lanes.main ||
 	    event_pending(u->retry, EV_TIMEOUT, NULL) || event_pending(u->batch, EV_TIMEOUT, NULL))
 		return;
 	timer_start(u->batch, u->batch_ms);
@@ -999,9 +690,6 @@ static void make_timers(struct upstream *u, struct event_base *base)
 	u->turn = event_new(base, -1, 0, on_turn, u);
 	u->retry = event_new(base, -1, 0, on_turn, u);
 	u->batch = event_new(base, -1, 0, on_turn, u);
-	u->grace = event_new(base, -1, 0, on_grace, u);
-	u->linger = event_new(base, -1, 0, on_linger, u);
-	u->late_end = event_new(base, -1, 0, on_late_end, u);
 }
 
 struct upstream *upstream_new(struct event_base *base, const struct upstream_settings *settings,
@@ -1030,9 +718,8 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 		return NULL;
 	}
 	places_set(&u->places, place);
-	TAILQ_INIT(&u->left);
+	lanes_init(&u->lanes, base, &u->places, settings->seed, &lanes_ops, u, stats);
 	take_times(u, settings);
-	relay_init(&u->relay, settings->seed, &relay_ops, u);
 	make_ticket(u, settings);
 	make_timers(u, base);
 	again_at_once(u);
@@ -1041,7 +728,7 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 
 static void give_up_attempt(struct upstream *u)
 {
-	if (u->attempt == ATTEMPT_NONE)
+	if (!is_busy(u))
 		return;
 	drop_attempt(u);
 	ticket_reject(u->ticket);
@@ -1061,17 +748,8 @@ static void change_place(struct upstream *u, struct place *place,
 /* What is waited for is waited for so long from now on. */
 static void retime(struct upstream *u)
 {
-	struct lane *l;
-
-	if (u->main)
-		conn_retime(u->main->conn);
-	if (u->next)
-		conn_retime(u->next->conn);
-	TAILQ_FOREACH (l, &u->left, of_left)
-		conn_retime(l->conn);
-	if (u->attempt == ATTEMPT_PROVING || u->attempt == ATTEMPT_CATCHING)
-		timer_start(u->grace, u->places.present->conn.keepalive_ms / 2);
-	if (u->main && u->main->token && !is_outdated(u, u->main))
+	lanes_retime(&u->lanes);
+	if (u->lanes.main && u->lanes.main->token && !lanes_is_outdated(&u->lanes, u->lanes.main))
 		watch_token(u);
 }
 
@@ -1087,7 +765,7 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 		change_place(u, place, settings);
 	} else if (settings->place.connect_timeout_ms <
 			   u->places.present->conn.connect_timeout_ms &&
-		   u->attempt < ATTEMPT_PROVING) {
+		   !lanes_next_is_open(&u->lanes)) {
 		give_up_attempt(u); /* it would be waited for as long as before */
 	}
 	take_times(u, settings);
@@ -1104,51 +782,33 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 
 void upstream_stop(struct upstream *u)
 {
-	struct lane *l, *next;
-
 	set_state(u, UPSTREAM_STOPPED, "the daemon stops");
 	event_del(u->retry);
 	event_del(u->batch);
-	event_del(u->linger);
 	alarm_clear(u->renewal);
-	drop_attempt(u);
-	relay_forget(&u->relay);
-	if (u->main)
-		conn_close(u->main->conn, 1000);
-	for (l = TAILQ_FIRST(&u->left); l; l = next) {
-		next = TAILQ_NEXT(l, of_left);
-		close_left(l);
-	}
+	ticket_cancel(u->ticket);
+	u->minting = false;
+	lanes_stop(&u->lanes);
 }
 
 bool upstream_closed(const struct upstream *u)
 {
-	return !u->main && TAILQ_EMPTY(&u->left);
+	return lanes_are_gone(&u->lanes);
 }
 
 void upstream_free(struct upstream *u)
 {
-	struct lane *l;
-
 	if (!u)
 		return;
 	if (u->state != UPSTREAM_STOPPED)
 		upstream_stop(u);
-	if (u->main)
-		lane_free(u->main);
-	while ((l = TAILQ_FIRST(&u->left))) {
-		TAILQ_REMOVE(&u->left, l, of_left);
-		lane_free(l);
-	}
+	lanes_fini(&u->lanes);
 	ticket_free(u->ticket);
 	places_fini(&u->places);
 	alarm_free(u->renewal);
 	event_free(u->turn);
 	event_free(u->retry);
 	event_free(u->batch);
-	event_free(u->grace);
-	event_free(u->linger);
-	event_free(u->late_end);
 	free(u->key_hint);
 	free(u);
 }
@@ -1160,12 +820,12 @@ enum upstream_state upstream_state(const struct upstream *u)
 
 bool upstream_has_token(const struct upstream *u)
 {
-	return u->main ? u->main->token : u->ops->wants(u->owner);
+	return u->lanes.main ? u->lanes.main->token : u->ops->wants(u->owner);
 }
 
 const char *upstream_url(const struct upstream *u)
 {
-	return u->main ? u->main->place->shown : u->places.present->shown;
+	return u->lanes.main ? u->lanes.main->place->shown : u->places.present->shown;
 }
 
 int64_t upstream_since_ms(const struct upstream *u)
@@ -1192,15 +852,15 @@ int64_t upstream_token_expires_ms(const struct upstream *u)
 {
 	int64_t left;
 
-	if (!u->main || !u->main->token)
+	if (!u->lanes.main || !u->lanes.main->token)
 		return -1;
-	left = u->main->expires_at - clock_boot_ms();
+	left = u->expires_at - clock_boot_ms();
 	return left > 0 ? left : 0;
 }
 
 size_t upstream_unsent(const struct upstream *u)
 {
-	return u->main ? conn_unsent(u->main->conn) : 0;
+	return u->lanes.main ? conn_unsent(u->lanes.main->conn) : 0;
 }
 
 long upstream_retry_ms(const struct upstream *u)
