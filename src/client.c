@@ -17,6 +17,7 @@
 #include "log.h"
 #include "mem.h"
 #include "reply.h"
+#include "timer.h"
 
 enum {
 	READ_MAX = 65536,       /* bytes of one client in one turn of the loop */
@@ -362,18 +363,12 @@ void clients_changed(struct clients *cs, struct peer *peer)
 
 static void wait_writable(struct client *c)
 {
-	struct timeval left = {0};
-
 	if (!c->write)
 		c->write = event_new(c->set->base, c->fd, EV_WRITE, on_writable, c);
-	if (c->state != CLIENT_LEAVING) {
+	if (c->state != CLIENT_LEAVING)
 		event_add(c->write, NULL);
-		return;
-	}
-	int64_t ms = c->gone_at - clock_mono_ms();
-	if (ms > 0)
-		left = (struct timeval){ms / 1000, ms % 1000 * 1000};
-	event_add(c->write, &left);
+	else
+		timer_start(c->write, c->gone_at - clock_mono_ms());
 }
 
 /* Mostly it is one part, for which the kernel has less to do. */

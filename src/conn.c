@@ -9,6 +9,7 @@
 #include "mem.h"
 #include "secret.h"
 #include "resolver.h"
+#include "timer.h"
 
 enum {
 	MESSAGE_MAX = 16 << 20, /* bytes; a full range answer (1,000 records) with every byte
@@ -46,13 +47,6 @@ struct conn {
 };
 
 static const struct link_ops link_ops;
-
-static void start_timer(struct event *timer, int64_t ms)
-{
-	struct timeval t = {ms / 1000, ms % 1000 * 1000};
-
-	event_add(timer, &t);
-}
 
 int64_t conn_heard_ms(const struct conn *c)
 {
@@ -200,7 +194,7 @@ void conn_check(struct conn *c)
 	c->ping_at = clock_mono_coarse_ms();
 	look(c, c->ping_at);
 	conn_ping(c);
-	start_timer(c->keepalive, c->place->keepalive_ms / 2);
+	timer_start(c->keepalive, c->place->keepalive_ms / 2);
 }
 
 static void on_keepalive(evutil_socket_t fd, short what, void *arg)
@@ -222,7 +216,7 @@ static void on_keepalive(evutil_socket_t fd, short what, void *arg)
 		c->ping_at = now;
 		conn_ping(c);
 	}
-	start_timer(c->keepalive,
+	timer_start(c->keepalive,
 		    c->ping_at ? c->ping_at + patience - now : c->heard_at + limit - now);
 }
 
@@ -238,7 +232,7 @@ static void on_open(void *owner)
 	heard(c);
 	c->looked_at = c->heard_at;
 	c->slept_ms = c->slept_before_ms = clock_slept_ms();
-	start_timer(c->keepalive, c->place->keepalive_ms);
+	timer_start(c->keepalive, c->place->keepalive_ms);
 	c->ops->open(c->owner);
 }
 
@@ -322,7 +316,7 @@ struct conn *conn_new(const struct conn_place *place, const char *path, const st
 void conn_retime(struct conn *c)
 {
 	if (c->open)
-		start_timer(c->keepalive, 0);
+		timer_start(c->keepalive, 0);
 }
 
 bool conn_is_open(const struct conn *c)

@@ -27,6 +27,7 @@
 #include "secret.h"
 #include "settings.h"
 #include "status.h"
+#include "timer.h"
 #include "upstream.h"
 
 enum {
@@ -65,11 +66,6 @@ struct daemon {
 	bool misconfigured; /* the last reload was refused */
 };
 
-static struct timeval to_timeval(int64_t ms)
-{
-	return ms > 0 ? (struct timeval){ms / 1000, ms % 1000 * 1000} : (struct timeval){0};
-}
-
 /* ---- what the router asks for ---- */
 
 static void router_sends(void *owner, struct span head, struct span body)
@@ -99,9 +95,8 @@ static void router_changed(void *owner, struct peer *peer)
 static void router_wants_wake(void *owner, int64_t at)
 {
 	struct daemon *d = owner;
-	struct timeval t = to_timeval(at - clock_mono_ms());
 
-	event_add(d->deadline, &t);
+	timer_start(d->deadline, at - clock_mono_ms());
 }
 
 static void router_leaves_lane(void *owner, uint32_t lane)

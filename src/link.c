@@ -48,6 +48,7 @@
 #include "log.h"
 #include "mem.h"
 #include "secret.h"
+#include "timer.h"
 #include "trust.h"
 
 enum {
@@ -590,13 +591,6 @@ static int on_writable(struct link *l, struct lws *wsi)
 	return 0;
 }
 
-static void set_deadline(struct link *l, int ms)
-{
-	struct timeval t = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
-
-	event_add(l->deadline, &t);
-}
-
 /* The library answers a close frame by itself. What is still queued can't be sent any more. */
 static int on_peer_close(struct link *l, const unsigned char *p, size_t n)
 {
@@ -605,7 +599,7 @@ static int on_peer_close(struct link *l, const unsigned char *p, size_t n)
 	l->end.close_code = n >= 2 ? p[0] << 8 | p[1] : LWS_CLOSE_STATUS_NO_STATUS;
 	buf_release(&l->tx);
 	if (l->state == LINK_OPEN) {
-		set_deadline(l, CLOSE_MS);
+		timer_start(l->deadline, CLOSE_MS);
 		set_state(l, LINK_CLOSING);
 	}
 	return 0;
@@ -675,10 +669,8 @@ static int on_library(struct lws *wsi, enum lws_callback_reasons reason, void *u
  * meanwhile: it would wake us for the same bytes. */
 static void read_later(struct link *l)
 {
-	static const struct timeval now;
-
 	event_del(l->readable);
-	event_add(l->more, &now);
+	timer_start(l->more, 0);
 }
 
 /* One turn of the library's own loop. It may read a record of an open link and leave more in
@@ -1096,7 +1088,7 @@ struct link *link_connect(struct link_context *ctx, const struct link_target *ta
 		.deadline = event_new(ctx->base, -1, 0, on_deadline, l),
 	};
 	LIST_INSERT_HEAD(&ctx->links, l, entry);
-	set_deadline(l, target->connect_timeout_ms);
+	timer_start(l->deadline, target->connect_timeout_ms);
 	kick(l);
 	return l;
 }
@@ -1135,7 +1127,7 @@ void link_close(struct link *l, int code)
 		return;
 	l->close_wanted = code;
 	if (l->state == LINK_OPEN)
-		set_deadline(l, CLOSE_MS);
+		timer_start(l->deadline, CLOSE_MS);
 	kick(l);
 }
 

@@ -4,6 +4,7 @@
 
 #include "clock.h"
 #include "mem.h"
+#include "timer.h"
 
 struct mint {
 	struct event_base *base;
@@ -61,12 +62,8 @@ static void issuer_cancels(void *owner, void *minting)
 static void issuer_wants_wake(void *owner, int64_t at)
 {
 	struct mint *m = owner;
-	int64_t ms = at - clock_mono_ms();
-	struct timeval t = {ms / 1000, ms % 1000 * 1000};
 
-	if (ms < 0)
-		t = (struct timeval){0};
-	event_add(m->timer, &t);
+	timer_start(m->timer, at - clock_mono_ms());
 }
 
 static const struct issuer_ops issuer_ops = {

@@ -22,6 +22,7 @@
 
 #include "log.h"
 #include "mem.h"
+#include "timer.h"
 
 enum {
 	LATE_MS = 500, /* how long the slower of two record types is waited for */
@@ -233,7 +234,6 @@ static void go_on(struct resolver *r)
 
 static void on_records(struct resolver *r, int which, int result, int count, const void *records)
 {
-	static const struct timeval late = {.tv_usec = LATE_MS * 1000};
 	struct family *f = &r->family[which];
 
 	f->request = NULL;
@@ -246,7 +246,7 @@ static void on_records(struct resolver *r, int which, int result, int count, con
 	if (!pending(r))
 		go_on(r);
 	else if (r->done && f->n)
-		event_add(r->late, &late);
+		timer_start(r->late, LATE_MS);
 }
 
 static void on_a(int result, char type, int count, int ttl, void *records, void *user)
@@ -330,7 +330,6 @@ struct resolver *resolver_ask_with(struct event_base *base, const struct resolve
 				   const char *host, int timeout_ms, resolver_done *done,
 				   void *owner)
 {
-	struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
 	struct resolver *r = mem_zalloc(sizeof(*r));
 
 	evdns_set_log_fn(on_log);
@@ -344,7 +343,7 @@ struct resolver *resolver_ask_with(struct event_base *base, const struct resolve
 		.deadline = event_new(base, -1, 0, on_deadline, r),
 		.late = event_new(base, -1, 0, on_late, r),
 	};
-	event_add(r->deadline, &timeout);
+	timer_start(r->deadline, timeout_ms);
 	go_on(r);
 	return r;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "elsewhere.h"
 #include "inflight.h"
 #include "log.h"
 #include "mem.h"
@@ -15,25 +16,12 @@ enum {
 	OUTPUT_START = 4096,  /* bytes: room for a batch of answers without growing in steps */
 	ROOM_SHARE = 16,      /* of the room that is left, the part that one client may take */
 	CODE_OK = 200,
-	OVERDUE_MAX = 1024,      /* writes that were given up; beyond, the oldest is forgotten */
 	CODE_RATE_LIMITED = 429, /* the one answer of the service that is not for the client */
 };
 
 static const char outdone_text[] =
 	"refused by the service's rate limit, and a later request for its "
 	"key was executed, or may have been";
-
-/* A connection that requests do not go out on any more, while some are still on their way there. */
-struct left_lane {
-	uint32_t lane;
-	unsigned n; /* on their way */
-};
-
-/* A write whose time was up before its answer came. On its connection it may take effect yet. */
-struct overdue {
-	uint64_t key_hash, wire_id;
-	uint32_t lane;
-};
 
 struct router {
 	struct router_settings settings;
@@ -48,14 +36,9 @@ struct router {
 	struct heap deadlines;
 	int64_t wake; /* what wake_at was last told; -1: nothing */
 	bool up, stopping;
-	uint32_t lane; /* requests go out on it, while up */
-	struct left_lane *left;
-	size_t n_left;
-	struct overdue overdue[OVERDUE_MAX]; /* the oldest first */
-	size_t n_overdue;
-	bool overdue_elsewhere;   /* one of them is not on the present lane */
-	struct pending_list held; /* all of router_hold() */
-	struct peer early, late;  /* whose reads are the daemon's: in a hurry, and not */
+	struct elsewhere elsewhere; /* than on its lane, which requests go out on while up */
+	struct pending_list held;   /* all of router_hold() */
+	struct peer early, late;    /* whose reads are the daemon's: in a hurry, and not */
 };
 
 struct router *router_new(const struct router_settings *settings, const struct router_ops *ops,
@@ -146,26 +129,12 @@ static void pending_finish(struct router *r, struct pending *p)
 	pending_free(r, p);
 }
 
-/* One that was sent on a lane that was left is not on its way any more. */
-static void leave_lane(struct router *r, uint32_t lane)
-{
-	for (size_t i = 0; i < r->n_left; i++) {
-		if (r->left[i].lane != lane)
-			continue;
-		if (--r->left[i].n == 0) {
-			r->left[i] = r->left[--r->n_left];
-			r->ops->lane_idle(r->owner, lane);
-		}
-		return;
-	}
-}
-
 /* Its place is free, and so is its key. */
 static void land(struct router *r, struct pending *p, enum inflight_end end)
 {
 	inflight_remove(&r->inflight, p, end);
-	if (p->lane != r->lane)
-		leave_lane(r, p->lane);
+	if (p->lane != r->elsewhere.lane && elsewhere_landed(&r->elsewhere, p->lane))
+		r->ops->lane_idle(r->owner, p->lane);
 	if (p->peer)
 		sched_unblock(&r->sched, p->peer);
 }
@@ -476,54 +445,6 @@ static bool can_send(struct router *r, int64_t now)
 	return false;
 }
 
-static void look_elsewhere(struct router *r)
-{
-	r->overdue_elsewhere = false;
-	for (size_t i = 0; i < r->n_overdue; i++)
-		r->overdue_elsewhere |= r->overdue[i].lane != r->lane;
-}
-
-static void overdue_drop(struct router *r, size_t i)
-{
-	r->n_overdue--;
-	memmove(&r->overdue[i], &r->overdue[i + 1], (r->n_overdue - i) * sizeof(r->overdue[0]));
-}
-
-static void overdue_add(struct router *r, const struct pending *p)
-{
-	if (!p->peer || !p->key_hash || request_op_is_read(p->op))
-		return; /* nobody will ask after it, or it has no effect */
-	if (r->n_overdue == OVERDUE_MAX)
-		overdue_drop(r, 0);
-	r->overdue[r->n_overdue++] = (struct overdue){p->key_hash, p->wire_id, p->lane};
-	r->overdue_elsewhere |= p->lane != r->lane;
-}
-
-/* Their connection is gone, or the answer to one has come: whoever waited for that may go on.
- * wire_id: 0: all of the lane. */
-static void overdue_end(struct router *r, uint32_t lane, uint64_t wire_id)
-{
-	size_t before = r->n_overdue;
-
-	for (size_t i = r->n_overdue; i-- > 0;) {
-		if (wire_id ? r->overdue[i].wire_id == wire_id : r->overdue[i].lane == lane)
-			overdue_drop(r, i);
-	}
-	if (r->n_overdue == before)
-		return;
-	look_elsewhere(r);
-	sched_unblock_all(&r->sched);
-}
-
-static bool is_overdue_elsewhere(const struct router *r, uint64_t key_hash)
-{
-	for (size_t i = 0; r->overdue_elsewhere && i < r->n_overdue; i++) {
-		if (r->overdue[i].key_hash == key_hash && r->overdue[i].lane != r->lane)
-			return true;
-	}
-	return false;
-}
-
 /* While requests may be refused and sent again, only one at a time of a client and key is on its
  * way: the next could come before the repetition of the first. Nor is one repeated before it is
  * known what became of those behind it. Nor do two of them travel on two connections at once, of
@@ -532,12 +453,12 @@ static bool must_wait(const struct router *r, const struct pending *p)
 {
 	bool alone = p->refused || pace_is_lowered(&r->pace);
 
-	if (!p->key_hash || (!alone && !r->n_left && !r->overdue_elsewhere))
+	if (!p->key_hash || (!alone && elsewhere_is_empty(&r->elsewhere)))
 		return false;
-	if (is_overdue_elsewhere(r, p->key_hash))
+	if (elsewhere_has_overdue(&r->elsewhere, p->key_hash))
 		return true;
 	const struct pending *other = inflight_last_of_key(&r->inflight, p->key_hash);
-	return other && (alone || other->lane != r->lane);
+	return other && (alone || other->lane != r->elsewhere.lane);
 }
 
 static void send_now(struct router *r, struct pending *p, int64_t now)
@@ -546,7 +467,7 @@ static void send_now(struct router *r, struct pending *p, int64_t now)
 
 	histogram_add(&r->stats->request_wait, phase_end(p, now));
 	p->state = PENDING_SENT;
-	p->lane = r->lane;
+	p->lane = r->elsewhere.lane;
 	inflight_add(&r->inflight, p);
 	pace_spend(&r->pace, now);
 	size_t n = wire_head(head, p->wire_id);
@@ -755,9 +676,9 @@ static void answered(struct router *r, struct pending *p, const struct wire_fram
 static void late(struct router *r, const struct wire_frame *frame, int64_t now)
 {
 	r->stats->upstream_late++;
-	if (!r->n_overdue || !frame->id)
+	if (!elsewhere_answered(&r->elsewhere, frame->id))
 		return;
-	overdue_end(r, 0, frame->id);
+	sched_unblock_all(&r->sched);
 	router_pump(r, now);
 }
 
@@ -805,34 +726,23 @@ void router_set(struct router *r, const struct router_settings *settings, int64_
 void router_up(struct router *r, uint32_t lane, int64_t now)
 {
 	r->up = true;
-	r->lane = lane;
+	elsewhere_begin(&r->elsewhere, lane);
 	router_pump(r, now);
 }
 
 unsigned router_lane_in_flight(const struct router *r, uint32_t lane)
 {
-	unsigned left = 0;
-
-	for (size_t i = 0; i < r->n_left; i++) {
-		if (r->left[i].lane == lane)
-			return r->left[i].n;
-		left += r->left[i].n;
-	}
-	return lane == r->lane ? inflight_count(&r->inflight) - left : 0;
+	return elsewhere_count(&r->elsewhere, lane, inflight_count(&r->inflight));
 }
 
 void router_move(struct router *r, uint32_t lane, int64_t now)
 {
-	struct left_lane left = {r->lane, router_lane_in_flight(r, r->lane)};
+	uint32_t left = r->elsewhere.lane;
+	unsigned on_way = router_lane_in_flight(r, left);
 
-	r->lane = lane;
-	look_elsewhere(r);
-	if (left.n) {
-		r->left = mem_resize(r->left, (r->n_left + 1) * sizeof(*r->left));
-		r->left[r->n_left++] = left;
-	} else {
-		r->ops->lane_idle(r->owner, left.lane);
-	}
+	elsewhere_move(&r->elsewhere, lane, on_way);
+	if (!on_way)
+		r->ops->lane_idle(r->owner, left);
 	router_pump(r, now);
 }
 
@@ -881,7 +791,7 @@ void router_down(struct router *r, uint32_t lane, int64_t now)
 	size_t n;
 	struct pending **sent = sent_on(r, lane, &n);
 
-	if (lane == r->lane)
+	if (lane == r->elsewhere.lane)
 		r->up = false;
 	for (size_t i = 0; i < n; i++) {
 		if (sent[i] && may_resend(r, sent[i])) {
@@ -894,7 +804,8 @@ void router_down(struct router *r, uint32_t lane, int64_t now)
 			lost(r, sent[i]);
 	}
 	free(sent);
-	overdue_end(r, lane, 0);
+	if (elsewhere_lane_gone(&r->elsewhere, lane))
+		sched_unblock_all(&r->sched);
 	router_pump(r, now);
 }
 
@@ -935,7 +846,7 @@ static void expire(struct router *r, struct pending *p, bool full)
 	}
 	if (p->state == PENDING_SENT) {
 		r->stats->requests_timeout++;
-		overdue_add(r, p);
+		elsewhere_give_up(&r->elsewhere, p);
 		answer_error(r, p, REPLY_TIMEOUT, NULL, -1);
 		return;
 	}
@@ -1097,7 +1008,7 @@ void router_free(struct router *r)
 	router_leave(r, &r->late, 0);
 	inflight_fini(&r->inflight);
 	sched_fini(&r->sched);
-	free(r->left);
+	elsewhere_fini(&r->elsewhere);
 	heap_fini(&r->deadlines);
 	pool_fini(&r->pool);
 	free(r);

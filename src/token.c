@@ -25,6 +25,7 @@
 #include "mem.h"
 #include "resolver.h"
 #include "secret.h"
+#include "timer.h"
 #include "trust.h"
 
 enum { ANSWER_MAX = 256 * 1024, HEADERS_MAX = 64 * 1024, RETRY_AFTER_MAX = 86400 };
@@ -291,14 +292,13 @@ static void on_timer(evutil_socket_t fd, short what, void *user)
 
 static int on_timeout_wish(CURLM *multi, long ms, void *user)
 {
-	struct timeval t = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
 	struct minter *m = user;
 
 	(void)multi;
 	if (ms < 0)
 		event_del(m->timer);
 	else
-		event_add(m->timer, &t);
+		timer_start(m->timer, ms);
 	return 0;
 }
 

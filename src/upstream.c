@@ -5,19 +5,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 
 #include <event2/util.h>
 
 #include "alarm.h"
 #include "clock.h"
 #include "conn.h"
-#include "link.h"
+#include "lanes.h"
 #include "log.h"
 #include "mem.h"
-#include "relay.h"
+#include "place.h"
 #include "secret.h"
 #include "ticket.h"
+#include "timer.h"
 #include "wake.h"
 
 enum {
@@ -26,10 +26,6 @@ enum {
 	STABLE_MAX_MS = 30000, /* a connection that has lasted so long proves that backing off can
 				  start anew */
 	ERROR_MAX = 500,
-	GRACE_MS = 5000,    /* for the old lane to bring what the new one has brought already */
-	LINGER_MS = 5000,   /* an old lane may be late by so much */
-	LATE_MS = 30000,    /* ... and a new one */
-	LEFT_MAX = 16,      /* old lanes that still wait for answers; then no other one is left */
 	REFUSALS_MANY = 20, /* of lists, in a row: more than it takes to find one culprit */
 	REFUSAL_PAUSE_MS = 100,
 	REFUSAL_PAUSE_MAX_MS = 2000,
@@ -42,55 +38,9 @@ static const char *const state_names[] = {"connecting", "connected", "backoff", 
 _Static_assert(sizeof(state_names) / sizeof(state_names[0]) == UPSTREAM_STATE_N,
 	       "a name for each state");
 
-TAILQ_HEAD(lane_list, lane);
-
-/* What places with the same trust anchors share: making it takes a while, and versions 4.3 of
- * libwebsockets keep a descriptor of each that was destroyed. */
-struct anchors {
-	struct link_context *links;
-	unsigned char digest[CA_DIGEST_SIZE];
-	unsigned places;
-};
-
-/* Where lanes lead to. New settings make another one; the former stays for the lanes that use it.
- */
-struct place {
-	struct conn_place conn; /* its strings are ours */
-	struct anchors *anchors;
-	char *shown, *host, *proxy_host;
-	unsigned lanes;               /* that lead there */
-	LIST_ENTRY(place) of_retired; /* upstream::retired, once nobody needs it */
-};
-
-/* What has become of the lane that is being made. */
-enum attempt {
-	ATTEMPT_NONE,
-	ATTEMPT_MINTING,
-	ATTEMPT_CONNECTING,
-	ATTEMPT_PROVING,  /* it is open beside the present one, and was sent a ping */
-	ATTEMPT_CATCHING, /* ... has answered it; the present one was sent a ping */
-	ATTEMPT_ALIGNING, /* ... has answered that as well */
-	ATTEMPT_N
-};
-
-struct lane {
-	TAILQ_ENTRY(lane) of_left; /* upstream::left, once another has taken its place */
-	struct upstream *upstream;
-	struct place *place;
-	struct conn *conn;
-	uint32_t number;
-	bool token;                   /* opened with one */
-	int64_t renew_at, expires_at; /* ... of clock_boot_ms(), once it counts */
-	int64_t until;                /* of an old one: it stays so long at least */
-	bool waits;                   /* ... and until its requests are answered */
-	bool closing;
-};
-
 struct upstream {
 	struct event_base *base;
-	struct place *place; /* that lanes are made for */
-	LIST_HEAD(, place) retired;
-	struct event *bury; /* frees them, from a fresh stack */
+	struct places places; /* that lanes lead to */
 	char *key_hint;
 	int64_t backoff_min_ms, backoff_max_ms, batch_ms;
 	const struct upstream_ops *ops;
@@ -102,44 +52,26 @@ struct upstream {
 	char last_error[ERROR_MAX], token_error[ERROR_MAX];
 	uint64_t opened; /* connections, those that took over not counted */
 
+	struct lanes lanes;
 	struct ticket *ticket;
 	struct alarm *renewal;
 	struct wake *wake;
-	uint32_t last_number;
-	struct lane *main;     /* the one that counts; or NULL */
-	struct lane *next;     /* the one that is being made, from ATTEMPT_CONNECTING on */
-	struct lane_list left; /* the latest last */
-	struct lane *former;   /* of these, the one before main, which relay compares it with; or
-				  NULL: that has ended, and no older one stands in for it */
-
-	enum attempt attempt;
-	bool reused;           /* next was opened with a token that was not minted for it */
-	bool fallback;         /* next was opened with the key since no token could be had */
-	bool fallback_refused; /* ... because the key was refused one */
-	int fallback_pause_s;  /* ... and the service asked for this pause; -1: it did not */
-	int64_t token_at;      /* no token is asked for before, whatever becomes of connections */
-	uint32_t ping;         /* that ATTEMPT_PROVING or CATCHING waits for */
-	struct event *turn;    /* an attempt begins from a fresh stack */
-	struct event *retry;   /* ... after a pause */
+	int64_t renew_at, expires_at; /* of clock_boot_ms(), of the main lane's token */
+	bool minting;                 /* a token for the next lane */
+	bool reused;                  /* next was opened with a token that was not minted for it */
+	bool fallback;                /* next was opened with the key since no token could be had */
+	bool fallback_refused;        /* ... because the key was refused one */
+	int fallback_pause_s;         /* ... and the service asked for this pause; -1: it did not */
+	int64_t token_at;    /* no token is asked for before, whatever becomes of connections */
+	struct event *turn;  /* an attempt begins from a fresh stack */
+	struct event *retry; /* ... after a pause */
 	int64_t retry_at;
 	unsigned failures;          /* attempts in a row, each over all addresses */
 	unsigned refusals;          /* of lists, in a row */
 	unsigned handover_failures; /* the same of attempts to replace a lane that is there */
 	struct event *batch;        /* subscribe_batch is over */
-	struct event *grace;        /* GRACE_MS are */
-	struct event *linger;       /* some old lane's time may be */
-
-	struct relay relay;     /* what they bring */
-	struct event *late_end; /* LATE_MS are over */
 	int64_t complained_at;
 };
-
-static const struct conn_ops conn_ops;
-static void too_much(struct upstream *u);
-static bool needs_another(const struct upstream *u);
-static void move_over(struct upstream *u, bool waited);
-static void next_ended(struct upstream *u, const struct conn_end *end);
-static void main_is_silent(struct upstream *u);
 
 /* ---- states ---- */
 
@@ -162,13 +94,6 @@ static void set_state(struct upstream *u, enum upstream_state state, const char 
 	u->ops->changed(u->owner);
 }
 
-static void start_timer(struct event *timer, int64_t ms)
-{
-	struct timeval t = {ms / 1000, ms % 1000 * 1000};
-
-	event_add(timer, &t);
-}
-
 static void keep_text(char kept[ERROR_MAX], const char *text)
 {
 	snprintf(kept, ERROR_MAX, "%s", text);
@@ -189,7 +114,7 @@ static int64_t random_up_to(int64_t max)
 static int64_t backoff_ms(const struct upstream *u)
 {
 	int64_t limit = u->backoff_min_ms;
-	unsigned failures = u->main ? u->handover_failures : u->failures;
+	unsigned failures = u->lanes.main ? u->handover_failures : u->failures;
 
 	for (unsigned i = 1; i < failures && limit < u->backoff_max_ms; i++)
 		limit *= 2;
@@ -215,14 +140,14 @@ static void pause_until(struct upstream *u, enum upstream_state state, int64_t m
 			const char *cause)
 {
 	u->retry_at = clock_mono_ms() + ms;
-	start_timer(u->retry, ms);
-	if (!u->main)
+	timer_start(u->retry, ms);
+	if (!u->lanes.main)
 		set_state(u, state, cause);
 }
 
 static void count_failure(struct upstream *u)
 {
-	if (u->main) {
+	if (u->lanes.main) {
 		u->handover_failures++;
 		u->stats->upstream_handover_failures++;
 	} else {
@@ -249,7 +174,7 @@ static void key_refused(struct upstream *u, const char *why)
 	snprintf(cause, sizeof(cause), "the service has refused the key from %s: %s", u->key_hint,
 		 why);
 	count_failure(u);
-	if (u->main) /* else its state tells */
+	if (u->lanes.main) /* else its state tells */
 		log_error("upstream: %s", cause);
 	pause_until(u, UPSTREAM_UNAUTHORIZED, u->backoff_max_ms, cause);
 }
@@ -259,271 +184,6 @@ static long retry_ms(const struct upstream *u)
 	int64_t left = u->retry_at - clock_mono_ms();
 
 	return left > 0 ? (long)left : 0;
-}
-
-/* ---- places ---- */
-
-static void anchors_release(struct anchors *a)
-{
-	if (--a->places)
-		return;
-	link_context_free(a->links);
-	free(a);
-}
-
-/* Those of the present place, if they are the same. NULL, with a reason, when the CA file can't be
- * used. */
-static struct anchors *anchors_get(struct upstream *u, const struct upstream_settings *s,
-				   const char **why)
-{
-	struct anchors *a = u->place ? u->place->anchors : NULL;
-
-	if (!a || memcmp(a->digest, s->ca_digest, sizeof(a->digest)) != 0) {
-		struct link_context *links = link_context_new(u->base, s->ca_file, why);
-		if (!links)
-			return NULL;
-		a = mem_zalloc(sizeof(*a));
-		a->links = links;
-		memcpy(a->digest, s->ca_digest, sizeof(a->digest));
-	}
-	a->places++;
-	return a;
-}
-
-static void place_free(struct place *p)
-{
-	anchors_release(p->anchors);
-	free(p->shown);
-	free(p->host);
-	free(p->proxy_host);
-	free(p);
-}
-
-/* NULL, with a reason, when the CA file can't be used. */
-static struct place *place_new(struct upstream *u, const struct upstream_settings *s,
-			       const char **why)
-{
-	struct anchors *anchors = anchors_get(u, s, why);
-
-	if (!anchors)
-		return NULL;
-	struct place *p = mem_zalloc(sizeof(*p));
-	p->anchors = anchors;
-	p->shown = mem_strdup(s->shown);
-	p->host = mem_strdup(s->host);
-	p->proxy_host = s->proxy_host ? mem_strdup(s->proxy_host) : NULL;
-	p->conn = (struct conn_place){
-		.base = u->base,
-		.links = anchors->links,
-		.host = p->host,
-		.port = s->port,
-		.tls = s->tls,
-		.proxy_host = p->proxy_host,
-		.proxy_port = s->proxy_port,
-		.connect_timeout_ms = (int)s->connect_timeout_ms,
-		.keepalive_ms = s->keepalive_ms,
-		.stats = u->stats,
-	};
-	return p;
-}
-
-/* Frees it, if nobody needs it any more: not at once, since the library that has just ended a
- * connection may be among the callers. */
-static void retire_place(struct upstream *u, struct place *p)
-{
-	if (p == u->place || p->lanes)
-		return;
-	LIST_INSERT_HEAD(&u->retired, p, of_retired);
-	event_active(u->bury, EV_TIMEOUT, 1);
-}
-
-static void on_bury(evutil_socket_t fd, short what, void *arg)
-{
-	struct upstream *u = arg;
-	struct place *p;
-
-	(void)fd;
-	(void)what;
-	while ((p = LIST_FIRST(&u->retired))) {
-		LIST_REMOVE(p, of_retired);
-		place_free(p);
-	}
-}
-
-/* ---- lanes ---- */
-
-static struct lane *lane_new(struct upstream *u, const char *path, bool token)
-{
-	struct lane *l = mem_zalloc(sizeof(*l));
-
-	*l = (struct lane){
-		.upstream = u, .place = u->place, .number = ++u->last_number, .token = token};
-	l->place->lanes++;
-	l->conn = conn_new(&l->place->conn, path, &conn_ops, l);
-	return l;
-}
-
-static void lane_free(struct lane *l)
-{
-	conn_free(l->conn);
-	l->place->lanes--;
-	retire_place(l->upstream, l->place);
-	free(l);
-}
-
-/* Does it lead to where lanes are not made for any more? */
-static bool is_outdated(const struct upstream *u, const struct lane *l)
-{
-	return l->place != u->place;
-}
-
-/* ---- old lanes ---- */
-
-static void set_linger(struct upstream *u)
-{
-	struct lane *l;
-	int64_t first = -1;
-
-	TAILQ_FOREACH (l, &u->left, of_left) {
-		if (!l->closing && !l->waits && (first < 0 || l->until < first))
-			first = l->until;
-	}
-	if (first < 0)
-		event_del(u->linger);
-	else
-		start_timer(u->linger, first > clock_mono_ms() ? first - clock_mono_ms() : 0);
-}
-
-static void close_left(struct lane *l)
-{
-	if (l->closing)
-		return;
-	l->closing = true;
-	if (l == l->upstream->former)
-		relay_former_gone(&l->upstream->relay);
-	conn_close(l->conn, 1000);
-}
-
-/* Closes the old lanes that nothing is waited for from any more. */
-static void tidy_left(struct upstream *u)
-{
-	struct lane *l;
-	int64_t now = clock_mono_ms();
-
-	TAILQ_FOREACH (l, &u->left, of_left) {
-		bool newest = !TAILQ_NEXT(l, of_left);
-		bool busy = u->ops->in_flight(u->owner, l->number);
-		l->waits = busy && l->until <= now; /* upstream_lane_idle() tells */
-		if (!busy && (!newest || l->until <= now))
-			close_left(l);
-	}
-	set_linger(u);
-}
-
-static void on_linger(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd;
-	(void)what;
-	tidy_left(arg);
-}
-
-void upstream_lane_idle(struct upstream *u, uint32_t lane)
-{
-	struct lane *l;
-
-	TAILQ_FOREACH (l, &u->left, of_left) {
-		if (l->number == lane)
-			l->waits = false;
-	}
-	/* Not from within the caller, who may be in the middle of something. */
-	if (!TAILQ_EMPTY(&u->left))
-		start_timer(u->linger, 0);
-}
-
-/* The old lane was gone from the router's view before, or is now: what was on its way there is
- * lost. */
-static void drop_left(struct upstream *u, struct lane *l)
-{
-	uint32_t number = l->number;
-
-	if (l == u->former) {
-		relay_former_gone(&u->relay);
-		u->former = NULL;
-	}
-	TAILQ_REMOVE(&u->left, l, of_left);
-	lane_free(l);
-	set_linger(u);
-	u->ops->down(u->owner, number);
-	if (u->main && needs_another(u)) /* it may have had to wait */
-		upstream_want(u);
-}
-
-static void leave_lane(struct upstream *u, struct lane *l)
-{
-	l->until = clock_mono_ms() + LINGER_MS;
-	TAILQ_INSERT_TAIL(&u->left, l, of_left);
-	u->former = l;
-	tidy_left(u);
-}
-
-/* Are there so many that the next handover has to wait? Else whoever makes requests that take long
- * and subscribes meanwhile could have any number of connections open. */
-static bool too_many_left(const struct upstream *u)
-{
-	const struct lane *l;
-	unsigned n = 0;
-
-	TAILQ_FOREACH (l, &u->left, of_left)
-		n += !l->closing;
-	return n >= LEFT_MAX;
-}
-
-/* ---- notifications ---- */
-
-static void on_late_end(evutil_socket_t fd, short what, void *arg)
-{
-	struct upstream *u = arg;
-
-	(void)fd;
-	(void)what;
-	relay_forget(&u->relay);
-}
-
-static void relay_brings(void *owner, const struct wire_frame *frame, const struct change *change)
-{
-	struct upstream *u = owner;
-
-	u->ops->change(u->owner, frame, change);
-}
-
-static bool relay_asks_covers(void *owner, const struct wire_frame *frame,
-			      const struct change *change, bool former)
-{
-	struct upstream *u = owner;
-	const struct lane *l = former ? u->former : u->main;
-
-	return l && l->token && u->ops->covers(u->owner, frame, change, former);
-}
-
-static const struct relay_ops relay_ops = {.change = relay_brings, .covers = relay_asks_covers};
-
-/* Of the old lanes only the one before main can have something that the others have not. What an
- * older one brings, which may be late by any time, has been told. */
-static void notified(struct upstream *u, const struct lane *l, const struct wire_frame *frame)
-{
-	bool fits = true;
-
-	u->stats->upstream_notifications++;
-	if (l == u->main)
-		fits = relay_present(&u->relay, frame);
-	else if (l == u->next)
-		fits = relay_next(&u->relay, frame);
-	else if (l == u->former)
-		fits = relay_former(&u->relay, frame);
-	if (!fits)
-		too_much(u);
-	else if (u->attempt == ATTEMPT_ALIGNING && relay_aligned(&u->relay))
-		move_over(u, false);
 }
 
 /* ---- making a lane ---- */
@@ -537,25 +197,22 @@ static void again_at_once(struct upstream *u)
 static void drop_attempt(struct upstream *u)
 {
 	ticket_cancel(u->ticket);
-	event_del(u->grace);
-	if (u->next)
-		lane_free(u->next);
-	u->next = NULL;
-	relay_abort(&u->relay);
-	u->attempt = ATTEMPT_NONE;
+	u->minting = false;
+	lanes_drop_next(&u->lanes);
 }
 
 /* The reason goes where people look: a lane that could not be replaced is there still. */
 static void keep_reason(struct upstream *u, const char *why)
 {
-	keep_text(u->main ? u->token_error : u->last_error, why);
-	if (u->main)
+	keep_text(u->lanes.main ? u->token_error : u->last_error, why);
+	if (u->lanes.main)
 		log_warning("upstream: the connection could not be replaced, it stays: %s", why);
 }
 
-static void too_much(struct upstream *u)
+static void on_too_much(void *owner)
 {
 	static const char why[] = "too many notifications during the handover";
+	struct upstream *u = owner;
 
 	drop_attempt(u);
 	ticket_reject(u->ticket);
@@ -564,24 +221,20 @@ static void too_much(struct upstream *u)
 	pause_after(u, -1, why);
 }
 
-static void connect_lane(struct upstream *u, const char *path, bool token)
+/* Is a lane being made? */
+static bool is_busy(const struct upstream *u)
 {
-	u->attempt = ATTEMPT_CONNECTING;
-	u->next = lane_new(u, path, token);
-	/* From now on, since the service may know the new one's subscriptions before we know that
-	 * it is open. */
-	if (u->main)
-		relay_begin(&u->relay);
+	return u->minting || u->lanes.next;
 }
 
 /* Is there a reason to replace the lane that counts? */
 static bool needs_another(const struct upstream *u)
 {
-	if (is_outdated(u, u->main))
+	if (lanes_is_outdated(&u->lanes, u->lanes.main))
 		return true;
-	if (!u->main->token)
+	if (!u->lanes.main->token)
 		return u->ops->wants(u->owner);
-	return u->ops->stale(u->owner) || clock_boot_ms() >= u->main->renew_at;
+	return u->ops->stale(u->owner) || clock_boot_ms() >= u->renew_at;
 }
 
 /* Without a token. */
@@ -589,7 +242,7 @@ static void connect_with_key(struct upstream *u)
 {
 	char *path = ticket_make_key_path(u->ticket);
 
-	connect_lane(u, path, false);
+	lanes_connect(&u->lanes, path, false);
 	secret_free(&path);
 }
 
@@ -604,31 +257,32 @@ static void fall_back(struct upstream *u, int pause_s)
 /* The connection that was there while a token was waited for is lost: it is waited for still. */
 static bool token_must_wait(const struct upstream *u)
 {
-	return !u->main && clock_mono_ms() < u->token_at;
+	return !u->lanes.main && clock_mono_ms() < u->token_at;
 }
 
 static void begin_attempt(struct upstream *u)
 {
-	const char *path = u->main ? NULL : ticket_path(u->ticket);
+	const char *path = u->lanes.main ? NULL : ticket_path(u->ticket);
 
-	if (u->state == UPSTREAM_STOPPED || u->attempt != ATTEMPT_NONE ||
-	    (u->main && (!needs_another(u) || too_many_left(u))))
+	if (u->state == UPSTREAM_STOPPED || is_busy(u) ||
+	    (u->lanes.main && (!needs_another(u) || lanes_are_many(&u->lanes))))
 		return;
 	event_del(u->retry);
 	event_del(u->batch);
 	u->reused = u->fallback = false;
-	if (!u->main)
-		set_state(u, UPSTREAM_CONNECTING, u->place->host);
-	if (!u->ops->wants(u->owner) && (!u->main || is_outdated(u, u->main))) {
+	if (!u->lanes.main)
+		set_state(u, UPSTREAM_CONNECTING, u->places.present->host);
+	if (!u->ops->wants(u->owner) &&
+	    (!u->lanes.main || lanes_is_outdated(&u->lanes, u->lanes.main))) {
 		connect_with_key(u);
 	} else if (path && !u->ops->stale(u->owner)) {
 		u->reused = true;
-		connect_lane(u, path, true);
+		lanes_connect(&u->lanes, path, true);
 	} else if (token_must_wait(u)) {
 		int64_t left = u->token_at - clock_mono_ms();
 		fall_back(u, (int)((left + 999) / 1000));
 	} else {
-		u->attempt = ATTEMPT_MINTING;
+		u->minting = true;
 		ticket_ask(u->ticket);
 	}
 }
@@ -663,7 +317,7 @@ static void no_token(struct upstream *u, const struct ticket_answer *answer)
 		      (refused ? u->backoff_max_ms : asked_pause_ms(u, answer->retry_after_s));
 	u->fallback_refused = refused;
 	u->ops->list_failed(u->owner);
-	if (u->main) {
+	if (u->lanes.main) {
 		log_warning("upstream: no token, the connection stays as it is: %s", answer->why);
 		stay_without(u, refused, answer->retry_after_s);
 		return;
@@ -678,7 +332,7 @@ static void again_after_refusal(struct upstream *u)
 	unsigned beyond = u->refusals++ < REFUSALS_MANY ? 0 : u->refusals - REFUSALS_MANY;
 	int64_t ms = (int64_t)beyond * REFUSAL_PAUSE_MS;
 
-	start_timer(u->batch, ms < REFUSAL_PAUSE_MAX_MS ? ms : REFUSAL_PAUSE_MAX_MS);
+	timer_start(u->batch, ms < REFUSAL_PAUSE_MAX_MS ? ms : REFUSAL_PAUSE_MAX_MS);
 }
 
 /* The list was empty: what was asked for had no room and is refused by now, or nobody asks any
@@ -693,7 +347,8 @@ static void nothing_listed(struct upstream *u)
 		again_at_once(u);
 	} else if (u->ops->wants(u->owner)) {
 		no_token(u, &no_room);
-	} else if (!u->main || u->main->token || is_outdated(u, u->main)) {
+	} else if (!u->lanes.main || u->lanes.main->token ||
+		   lanes_is_outdated(&u->lanes, u->lanes.main)) {
 		connect_with_key(u);
 	} else {
 		u->ops->list_failed(u->owner);
@@ -704,11 +359,11 @@ static void on_ticket(void *owner, const struct ticket_answer *answer)
 {
 	struct upstream *u = owner;
 
-	u->attempt = ATTEMPT_NONE;
+	u->minting = false;
 	switch (answer->verdict) {
 	case TICKET_READY:
 		u->refusals = 0;
-		connect_lane(u, ticket_new_path(u->ticket), true);
+		lanes_connect(&u->lanes, ticket_new_path(u->ticket), true);
 		break;
 	case TICKET_NONE:
 		nothing_listed(u);
@@ -745,23 +400,11 @@ static void on_renewal(void *owner)
 {
 	struct upstream *u = owner;
 
-	if (u->main && u->main->token && !event_pending(u->retry, EV_TIMEOUT, NULL))
+	if (u->lanes.main && u->lanes.main->token && !event_pending(u->retry, EV_TIMEOUT, NULL))
 		begin_attempt(u);
 }
 
 /* ---- sleep ---- */
-
-static void each_conn(struct upstream *u, void (*visit)(struct conn *c))
-{
-	struct lane *l;
-
-	if (u->main)
-		visit(u->main->conn);
-	if (u->next)
-		visit(u->next->conn);
-	TAILQ_FOREACH (l, &u->left, of_left)
-		visit(l->conn);
-}
 
 /* The connections may be dead, and no longer what a pause was made for be there. */
 static void on_wake(void *owner, int64_t slept_ms)
@@ -769,7 +412,7 @@ static void on_wake(void *owner, int64_t slept_ms)
 	struct upstream *u = owner;
 
 	log_info("upstream: the machine has slept for %" PRId64 " s", slept_ms / 1000);
-	each_conn(u, conn_check);
+	lanes_check(&u->lanes);
 	if (u->state == UPSTREAM_BACKOFF)
 		begin_attempt(u);
 }
@@ -778,15 +421,15 @@ static void on_wake(void *owner, int64_t slept_ms)
 
 static void watch_token(struct upstream *u)
 {
-	u->main->renew_at = ticket_renew_at(u->ticket);
-	u->main->expires_at = ticket_expires_at(u->ticket);
-	alarm_set(u->renewal, u->main->renew_at);
+	u->renew_at = ticket_renew_at(u->ticket);
+	u->expires_at = ticket_expires_at(u->ticket);
+	alarm_set(u->renewal, u->renew_at);
 }
 
 /* What subscribers wait for: the lane that counts has its token, or needs none. */
 static void tell_subscribers(struct upstream *u)
 {
-	if (u->main->token) {
+	if (u->lanes.main->token) {
 		ticket_accept(u->ticket); /* nothing, if it is the one that was in force */
 		u->token_error[0] = '\0';
 		watch_token(u);
@@ -802,101 +445,33 @@ static void tell_subscribers(struct upstream *u)
 /* There was no lane, or it is gone: the next one is it at once. */
 static void become_main(struct upstream *u)
 {
-	event_del(u->grace);
-	u->main = u->next;
-	u->next = NULL;
-	u->attempt = ATTEMPT_NONE;
+	lanes_take_first(&u->lanes);
 	u->opened++;
 	u->handover_failures = 0;
-	set_state(u, UPSTREAM_CONNECTED, u->main->place->host);
-	u->ops->up(u->owner, u->main->number);
+	set_state(u, UPSTREAM_CONNECTED, u->lanes.main->place->host);
+	u->ops->up(u->owner, u->lanes.main->number);
 	tell_subscribers(u);
-	relay_move(&u->relay, false);
-	relay_former_gone(&u->relay);
-	start_timer(u->late_end, LATE_MS);
+	lanes_settle(&u->lanes);
 	if (u->fallback)
 		stay_without(u, u->fallback_refused, u->fallback_pause_s);
 	else if (needs_another(u))
 		upstream_want(u);
 }
 
-/* The next lane takes the place of the one that counts. Returns that. */
-static struct lane *replace_main(struct upstream *u, bool waited)
+static void on_first(void *owner)
 {
-	struct lane *old = u->main;
+	become_main(owner);
+}
 
-	event_del(u->grace);
-	u->main = u->next;
-	u->next = NULL;
-	u->former = NULL;
-	u->attempt = ATTEMPT_NONE;
+/* The next lane has taken the place of the one that counted. */
+static void on_moved(void *owner)
+{
+	struct upstream *u = owner;
+
 	u->handover_failures = 0;
-	u->stats->upstream_handovers++;
-	start_timer(u->late_end, LATE_MS);
 	log_info("upstream: a new connection has taken over");
-	u->ops->moved(u->owner, u->main->number);
+	u->ops->moved(u->owner, u->lanes.main->number);
 	tell_subscribers(u);
-	u->stats->upstream_doubles += relay_move(&u->relay, waited);
-	return old;
-}
-
-static void move_over(struct upstream *u, bool waited)
-{
-	leave_lane(u, replace_main(u, waited));
-}
-
-/* The new lane has been silent, the old one has been, or it has not brought in time what the new
- * one has. Of an old one that is silent nobody knows what it still had: that is a loss. */
-static void on_grace(evutil_socket_t fd, short what, void *arg)
-{
-	static const struct conn_end silent = {.why = "no answer to a ping", .retry_after_s = -1};
-	struct upstream *u = arg;
-
-	(void)fd;
-	(void)what;
-	if (u->attempt == ATTEMPT_PROVING)
-		next_ended(u, &silent);
-	else if (u->attempt == ATTEMPT_CATCHING)
-		main_is_silent(u);
-	else if (u->attempt == ATTEMPT_ALIGNING)
-		move_over(u, true);
-}
-
-static void opened(struct upstream *u)
-{
-	u->stats->upstream_connects++;
-	if (!u->main) {
-		become_main(u);
-		return;
-	}
-	u->attempt = ATTEMPT_PROVING;
-	u->ping = conn_ping(u->next->conn);
-	start_timer(u->grace, u->place->conn.keepalive_ms / 2);
-}
-
-static void on_open(void *owner)
-{
-	struct lane *l = owner;
-
-	opened(l->upstream);
-}
-
-static void on_pong(void *owner, uint32_t number)
-{
-	struct lane *l = owner;
-	struct upstream *u = l->upstream;
-
-	if (u->attempt == ATTEMPT_PROVING && l == u->next && number >= u->ping) {
-		u->attempt = ATTEMPT_CATCHING;
-		u->ping = conn_ping(u->main->conn);
-		start_timer(u->grace, u->place->conn.keepalive_ms / 2);
-	} else if (u->attempt == ATTEMPT_CATCHING && l == u->main && number >= u->ping) {
-		u->attempt = ATTEMPT_ALIGNING;
-		if (relay_aligned(&u->relay))
-			move_over(u, false);
-		else
-			start_timer(u->grace, GRACE_MS);
-	}
 }
 
 /* ---- messages ---- */
@@ -912,35 +487,42 @@ static void complain(struct upstream *u, const struct wire_frame *frame)
 		    frame->fault, u->stats->upstream_unusable + 1);
 }
 
-static void on_message(void *owner, struct span text, unsigned flags)
+static void on_frame(void *owner, const struct wire_frame *frame)
 {
-	struct lane *l = owner;
-	struct upstream *u = l->upstream;
-	struct wire_frame frame;
+	struct upstream *u = owner;
 
-	u->stats->upstream_messages_in++;
-	u->stats->upstream_bytes_in += text.n;
-	wire_parse(text, &frame);
-	if (flags) {
-		frame.has_id |= frame.kind == WIRE_ANSWER;
-		frame.kind = WIRE_UNUSABLE;
-		frame.fault = flags & LINK_TRUNCATED ? "it is too long" : "it is binary";
-	}
-	if (frame.kind == WIRE_NOTIFICATION) {
-		notified(u, l, &frame);
-		return;
-	}
-	if (frame.kind == WIRE_UNUSABLE)
-		complain(u, &frame);
-	u->ops->frame(u->owner, &frame);
+	if (frame->kind == WIRE_UNUSABLE)
+		complain(u, frame);
+	u->ops->frame(u->owner, frame);
+}
+
+static void on_change(void *owner, const struct wire_frame *frame, const struct change *change)
+{
+	struct upstream *u = owner;
+
+	u->ops->change(u->owner, frame, change);
+}
+
+static bool lanes_ask_covers(void *owner, const struct wire_frame *frame,
+			     const struct change *change, bool former)
+{
+	struct upstream *u = owner;
+
+	return u->ops->covers(u->owner, frame, change, former);
+}
+
+static unsigned lanes_ask_in_flight(void *owner, uint32_t number)
+{
+	struct upstream *u = owner;
+
+	return u->ops->in_flight(u->owner, number);
 }
 
 static void on_drained(void *owner)
 {
-	struct lane *l = owner;
+	struct upstream *u = owner;
 
-	if (l == l->upstream->main)
-		l->upstream->ops->drained(l->upstream->owner);
+	u->ops->drained(u->owner);
 }
 
 /* ---- how lanes end ---- */
@@ -948,13 +530,10 @@ static void on_drained(void *owner)
 /* What is on its way on it is lost, and so may be what it has not brought yet. */
 static void lose_main(struct upstream *u, const struct conn_end *end)
 {
-	struct lane *l = u->main;
-	uint32_t number = l->number;
-	bool token = l->token;
+	uint32_t number = u->lanes.main->number;
+	bool token = u->lanes.main->token;
 
-	relay_forget(&u->relay); /* what it has brought comes before the word that it is lost */
-	u->main = u->former = NULL;
-	lane_free(l);
+	lanes_drop_main(&u->lanes);
 	alarm_clear(u->renewal);
 	if (token) /* first: nothing is to be read for subscribers over what is left */
 		u->ops->lost(u->owner, end->heard_ms);
@@ -972,41 +551,26 @@ static void count_loss(struct upstream *u)
 	u->failures++;
 }
 
-static void main_ended(struct upstream *u, const struct conn_end *end)
+static void on_main_ended(void *owner, const struct conn_end *end)
 {
+	struct upstream *u = owner;
+
 	keep_text(u->last_error, end->why);
 	u->stats->upstream_disconnects++;
-	if (u->attempt == ATTEMPT_ALIGNING) { /* it has brought all that only it could */
-		struct lane *old = replace_main(u, false);
-		uint32_t number = old->number;
-		relay_former_gone(&u->relay);
-		lane_free(old);
-		u->ops->down(u->owner, number);
+	if (lanes_survive(&u->lanes))
 		return;
-	}
 	count_loss(u);
 	lose_main(u, end);
-	if (u->next && conn_is_open(u->next->conn)) {
+	if (lanes_next_is_open(&u->lanes)) {
 		become_main(u);
 		return;
 	}
-	relay_abort(&u->relay);
 	event_del(u->turn);
 	event_del(u->batch);
-	if (u->attempt != ATTEMPT_NONE)
+	if (is_busy(u))
 		set_state(u, UPSTREAM_CONNECTING, u->last_error);
 	else
 		pause_until(u, UPSTREAM_BACKOFF, backoff_ms(u), u->last_error);
-}
-
-static void main_is_silent(struct upstream *u)
-{
-	struct conn_end end = {.was_open = true,
-			       .why = "the connection was lost: no answer to a ping",
-			       .retry_after_s = -1,
-			       .heard_ms = conn_heard_ms(u->main->conn)};
-
-	main_ended(u, &end);
 }
 
 static bool is_refusal(int http_status)
@@ -1035,9 +599,10 @@ static void token_refused(struct upstream *u, const struct conn_end *end)
 	}
 }
 
-static void next_ended(struct upstream *u, const struct conn_end *end)
+static void on_next_ended(void *owner, const struct conn_end *end)
 {
-	bool token = u->next->token;
+	struct upstream *u = owner;
+	bool token = u->lanes.next->token;
 
 	drop_attempt(u);
 	keep_reason(u, end->why);
@@ -1055,67 +620,67 @@ static void next_ended(struct upstream *u, const struct conn_end *end)
 	u->ops->refuse_all(u->owner, end->why, retry_ms(u));
 }
 
-static void on_ended(void *owner, const struct conn_end *end)
+/* The old lane was gone from the router's view before, or is now: what was on its way there is
+ * lost. */
+static void on_left_ended(void *owner, uint32_t number)
 {
-	struct lane *l = owner;
-	struct upstream *u = l->upstream;
+	struct upstream *u = owner;
 
-	if (u->state == UPSTREAM_STOPPED) {
-		if (l == u->former)
-			u->former = NULL;
-		if (l == u->main)
-			u->main = NULL;
-		else
-			TAILQ_REMOVE(&u->left, l, of_left);
-		lane_free(l);
-	} else if (l == u->main) {
-		main_ended(u, end);
-	} else if (l == u->next) {
-		next_ended(u, end);
-	} else {
-		drop_left(u, l);
-	}
+	u->ops->down(u->owner, number);
+	if (u->lanes.main && needs_another(u)) /* it may have had to wait */
+		upstream_want(u);
 }
 
-static const struct conn_ops conn_ops = {
-	.open = on_open,
-	.message = on_message,
-	.pong = on_pong,
+static const struct lanes_ops lanes_ops = {
+	.first = on_first,
+	.moved = on_moved,
+	.main_ended = on_main_ended,
+	.next_ended = on_next_ended,
+	.left_ended = on_left_ended,
+	.too_much = on_too_much,
+	.in_flight = lanes_ask_in_flight,
 	.drained = on_drained,
-	.ended = on_ended,
+	.frame = on_frame,
+	.change = on_change,
+	.covers = lanes_ask_covers,
 };
 
 /* ---- for the rooms above ---- */
 
 void upstream_send(struct upstream *u, struct span head, struct span body)
 {
-	conn_send(u->main->conn, head, body);
+	conn_send(u->lanes.main->conn, head, body);
 }
 
 bool upstream_sendable(struct upstream *u)
 {
-	return u->main && conn_sendable(u->main->conn);
+	return u->lanes.main && conn_sendable(u->lanes.main->conn);
+}
+
+void upstream_lane_idle(struct upstream *u, uint32_t lane)
+{
+	lanes_idle(&u->lanes, lane);
 }
 
 void upstream_want(struct upstream *u)
 {
-	if (u->state == UPSTREAM_STOPPED || u->attempt != ATTEMPT_NONE || !u->main ||
+	if (u->state == UPSTREAM_STOPPED || is_busy(u) || !u->lanes.main ||
 	    event_pending(u->retry, EV_TIMEOUT, NULL) || event_pending(u->batch, EV_TIMEOUT, NULL))
 		return;
-	start_timer(u->batch, u->batch_ms);
+	timer_start(u->batch, u->batch_ms);
 }
 
 static void make_ticket(struct upstream *u, const struct upstream_settings *s)
 {
 	struct ticket_settings settings = {
-		.minter = {.host = s->host,
-			   .port = s->port,
-			   .tls = s->tls,
+		.minter = {.host = s->place.host,
+			   .port = s->place.port,
+			   .tls = s->place.tls,
 			   .path_prefix = s->path_prefix,
-			   .ca_file = s->ca_file,
-			   .proxy_host = s->proxy_host,
-			   .proxy_port = s->proxy_port,
-			   .timeout_ms = (int)s->connect_timeout_ms},
+			   .ca_file = s->place.ca_file,
+			   .proxy_host = s->place.proxy_host,
+			   .proxy_port = s->place.proxy_port,
+			   .timeout_ms = (int)s->place.connect_timeout_ms},
 		.api_key = s->api_key,
 		.fields = s->subscribe_fields,
 		.access_pattern = s->access_pattern,
@@ -1127,8 +692,7 @@ static void make_ticket(struct upstream *u, const struct upstream_settings *s)
 
 static void take_times(struct upstream *u, const struct upstream_settings *s)
 {
-	u->place->conn.connect_timeout_ms = (int)s->connect_timeout_ms;
-	u->place->conn.keepalive_ms = s->keepalive_ms;
+	places_set_times(&u->places, &s->place);
 	u->backoff_min_ms = s->backoff_min_ms;
 	u->backoff_max_ms = s->backoff_max_ms;
 	u->batch_ms = s->subscribe_batch_ms;
@@ -1138,13 +702,9 @@ static void take_times(struct upstream *u, const struct upstream_settings *s)
 
 static void make_timers(struct upstream *u, struct event_base *base)
 {
-	u->bury = event_new(base, -1, 0, on_bury, u);
 	u->turn = event_new(base, -1, 0, on_turn, u);
 	u->retry = event_new(base, -1, 0, on_turn, u);
 	u->batch = event_new(base, -1, 0, on_turn, u);
-	u->grace = event_new(base, -1, 0, on_grace, u);
-	u->linger = event_new(base, -1, 0, on_linger, u);
-	u->late_end = event_new(base, -1, 0, on_late_end, u);
 }
 
 struct upstream *upstream_new(struct event_base *base, const struct upstream_settings *settings,
@@ -1160,32 +720,34 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 		.stats = stats,
 		.state = UPSTREAM_CONNECTING,
 		.since = clock_mono_ms(),
-		.renewal = alarm_new(base, on_renewal, u),
-		.wake = wake_new(base, on_wake, u),
 	};
-	u->place = u->renewal && u->wake ? place_new(u, settings, &why) : NULL;
-	if (!u->place) {
+	places_init(&u->places, base, stats);
+	u->renewal = alarm_new(base, on_renewal, u);
+	u->wake = wake_new(base, on_wake, u);
+	struct place *place =
+		u->renewal && u->wake ? place_new(&u->places, &settings->place, &why) : NULL;
+	if (!place) {
 		log_error("upstream: %s", why ? why : strerror(errno));
 		if (u->renewal)
 			alarm_free(u->renewal);
 		wake_free(u->wake);
+		places_fini(&u->places);
 		free(u);
 		return NULL;
 	}
-	TAILQ_INIT(&u->left);
-	LIST_INIT(&u->retired);
+	places_set(&u->places, place);
+	lanes_init(&u->lanes, base, &u->places, settings->seed, &lanes_ops, u, stats);
 	take_times(u, settings);
-	relay_init(&u->relay, settings->seed, &relay_ops, u);
 	make_ticket(u, settings);
 	make_timers(u, base);
-	wake_every(u->wake, u->place->conn.keepalive_ms);
+	wake_every(u->wake, u->places.present->conn.keepalive_ms);
 	again_at_once(u);
 	return u;
 }
 
 static void give_up_attempt(struct upstream *u)
 {
-	if (u->attempt == ATTEMPT_NONE)
+	if (!is_busy(u))
 		return;
 	drop_attempt(u);
 	ticket_reject(u->ticket);
@@ -1196,11 +758,8 @@ static void give_up_attempt(struct upstream *u)
 static void change_place(struct upstream *u, struct place *place,
 			 const struct upstream_settings *settings)
 {
-	struct place *former = u->place;
-
 	give_up_attempt(u);
-	u->place = place;
-	retire_place(u, former);
+	places_set(&u->places, place);
 	ticket_free(u->ticket);
 	make_ticket(u, settings);
 }
@@ -1208,30 +767,30 @@ static void change_place(struct upstream *u, struct place *place,
 /* What is waited for is waited for so long from now on. */
 static void retime(struct upstream *u)
 {
-	each_conn(u, conn_retime);
-	if (u->attempt == ATTEMPT_PROVING || u->attempt == ATTEMPT_CATCHING)
-		start_timer(u->grace, u->place->conn.keepalive_ms / 2);
-	if (u->main && u->main->token && !is_outdated(u, u->main))
+	lanes_retime(&u->lanes);
+	if (u->lanes.main && u->lanes.main->token && !lanes_is_outdated(&u->lanes, u->lanes.main))
 		watch_token(u);
-	wake_every(u->wake, u->place->conn.keepalive_ms);
+	wake_every(u->wake, u->places.present->conn.keepalive_ms);
 }
 
 int upstream_reload(struct upstream *u, const struct upstream_settings *settings, bool another)
 {
 	if (another) {
 		const char *why = NULL;
-		struct place *place = place_new(u, settings, &why);
+		struct place *place = place_new(&u->places, &settings->place, &why);
 		if (!place) {
 			log_error("upstream: %s", why);
 			return -EINVAL;
 		}
 		change_place(u, place, settings);
-	} else if (settings->connect_timeout_ms < u->place->conn.connect_timeout_ms &&
-		   u->attempt < ATTEMPT_PROVING) {
+	} else if (settings->place.connect_timeout_ms <
+			   u->places.present->conn.connect_timeout_ms &&
+		   !lanes_next_is_open(&u->lanes)) {
 		give_up_attempt(u); /* it would be waited for as long as before */
 	}
 	take_times(u, settings);
-	ticket_set_times(u->ticket, settings->connect_timeout_ms, settings->token_lifetime_ms);
+	ticket_set_times(u->ticket, settings->place.connect_timeout_ms,
+			 settings->token_lifetime_ms);
 	retime(u);
 	/* Whoever has changed something wants to see what comes of it. */
 	u->failures = u->handover_failures = 0;
@@ -1243,55 +802,35 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 
 void upstream_stop(struct upstream *u)
 {
-	struct lane *l, *next;
-
 	set_state(u, UPSTREAM_STOPPED, "the daemon stops");
 	event_del(u->retry);
 	event_del(u->batch);
-	event_del(u->linger);
 	alarm_clear(u->renewal);
 	wake_stop(u->wake);
-	drop_attempt(u);
-	relay_forget(&u->relay);
-	if (u->main)
-		conn_close(u->main->conn, 1000);
-	for (l = TAILQ_FIRST(&u->left); l; l = next) {
-		next = TAILQ_NEXT(l, of_left);
-		close_left(l);
-	}
+	ticket_cancel(u->ticket);
+	u->minting = false;
+	lanes_stop(&u->lanes);
 }
 
 bool upstream_closed(const struct upstream *u)
 {
-	return !u->main && TAILQ_EMPTY(&u->left);
+	return lanes_are_gone(&u->lanes);
 }
 
 void upstream_free(struct upstream *u)
 {
-	struct lane *l;
-
 	if (!u)
 		return;
 	if (u->state != UPSTREAM_STOPPED)
 		upstream_stop(u);
-	if (u->main)
-		lane_free(u->main);
-	while ((l = TAILQ_FIRST(&u->left))) {
-		TAILQ_REMOVE(&u->left, l, of_left);
-		lane_free(l);
-	}
+	lanes_fini(&u->lanes);
 	ticket_free(u->ticket);
-	on_bury(-1, 0, u);
-	place_free(u->place);
+	places_fini(&u->places);
 	alarm_free(u->renewal);
 	wake_free(u->wake);
-	event_free(u->bury);
 	event_free(u->turn);
 	event_free(u->retry);
 	event_free(u->batch);
-	event_free(u->grace);
-	event_free(u->linger);
-	event_free(u->late_end);
 	free(u->key_hint);
 	free(u);
 }
@@ -1303,12 +842,12 @@ enum upstream_state upstream_state(const struct upstream *u)
 
 bool upstream_has_token(const struct upstream *u)
 {
-	return u->main ? u->main->token : u->ops->wants(u->owner);
+	return u->lanes.main ? u->lanes.main->token : u->ops->wants(u->owner);
 }
 
 const char *upstream_url(const struct upstream *u)
 {
-	return u->main ? u->main->place->shown : u->place->shown;
+	return u->lanes.main ? u->lanes.main->place->shown : u->places.present->shown;
 }
 
 int64_t upstream_since_ms(const struct upstream *u)
@@ -1335,15 +874,15 @@ int64_t upstream_token_expires_ms(const struct upstream *u)
 {
 	int64_t left;
 
-	if (!u->main || !u->main->token)
+	if (!u->lanes.main || !u->lanes.main->token)
 		return -1;
-	left = u->main->expires_at - clock_boot_ms();
+	left = u->expires_at - clock_boot_ms();
 	return left > 0 ? left : 0;
 }
 
 size_t upstream_unsent(const struct upstream *u)
 {
-	return u->main ? conn_unsent(u->main->conn) : 0;
+	return u->lanes.main ? conn_unsent(u->lanes.main->conn) : 0;
 }
 
 long upstream_retry_ms(const struct upstream *u)

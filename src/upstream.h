@@ -1,5 +1,5 @@
-/* upstream.h - the connection to the service: when to connect, with what, for how long to believe
- * in it, and how another one takes its place unnoticed.
+/* upstream.h - the connection to the service: when to connect, with what, and for how long to
+ * believe in it.
  *
  * There is one connection that counts (a lane): requests go out on it, its notifications are
  * believed. Its states are those of the status answer; set_state() in upstream.c is the only door
@@ -7,21 +7,14 @@
  * jittered pauses.
  *
  * While anything is subscribed to, the lane is opened with a token (ticket.h), else with the API
- * key. A changed set and an ageing token need another lane. It is made beside the present one,
- * which works on; then it takes over:
- *
- *     minting -> connecting -> proving -> moved
- *                                |
- *        the new one answers a ping: it is subscribed for certain;
- *        then the old one answers a ping: it has brought all that was before that;
- *        both know the same of each key (handover.h), or GRACE_MS have passed
- *
- * The old lane stays until its requests are answered, LINGER_MS at least, and is closed. If the new
- * one fails on the way, nothing has changed, and it is tried again with pauses of its own. Should
- * the old one fail after it has answered its ping, the new one takes over at once and nothing is
+ * key. A changed set, an ageing token, another key or service need another lane. It is made beside
+ * the present one, which works on; then it takes over, unnoticed (lanes.h). If the new one fails on
+ * the way, nothing has changed, and it is tried again with pauses of its own. Should the old one
+ * fail after it has brought all that only it could, the new one takes over at once and nothing is
  * lost; before that, it is a loss like any other.
  *
- * What messages mean is decided above (struct upstream_ops). */
+ * Owns the lanes, the places that they lead to, and the ticket. What messages mean is decided above
+ * (struct upstream_ops). */
 #pragma once
 
 #include <event2/event.h>
@@ -30,6 +23,7 @@
 
 #include "buf.h"
 #include "change.h"
+#include "place.h"
 #include "span.h"
 #include "stats.h"
 #include "wire.h"
@@ -43,25 +37,13 @@ enum upstream_state {
 	UPSTREAM_STATE_N
 };
 
-enum { CA_DIGEST_SIZE = 32 };
-
 struct upstream;
 
 struct upstream_settings {
-	const char *shown; /* the URL, for those who ask; strings are copied */
-	const char *host;
-	uint16_t port;
-	bool tls;
-	const char *path_prefix;
-	const char *proxy_host; /* an HTTP proxy to go through, whose addresses are asked for
-				   instead; or NULL */
-	uint16_t proxy_port;
-	const char *api_key;  /* secret.h's: is shared */
+	struct place_settings place; /* where to */
+	const char *path_prefix;     /* before /ws; strings are copied */
+	const char *api_key;         /* secret.h's: is shared */
 	const char *key_hint; /* where the key is from, for the message that it was refused */
-	const char *ca_file;  /* or NULL */
-	const unsigned char *ca_digest; /* CA_DIGEST_SIZE bytes: what the file holds */
-	int64_t connect_timeout_ms;
-	int64_t keepalive_ms;
 	int64_t backoff_min_ms, backoff_max_ms;
 	unsigned subscribe_fields;  /* enum token_fields */
 	const char *access_pattern; /* of its tokens; "": none */

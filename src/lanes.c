@@ -1,0 +1,483 @@
+#include "lanes.h"
+
+#include <stdlib.h>
+
+#include "clock.h"
+#include "link.h"
+#include "mem.h"
+#include "timer.h"
+
+enum {
+	GRACE_MS = 5000,  /* for the old lane to bring what the new one has brought already */
+	LINGER_MS = 5000, /* an old lane may be late by so much */
+	LATE_MS = 30000,  /* ... and a new one */
+	LEFT_MAX = 16,    /* old lanes that still wait for answers; then no other one is left */
+	CLOSE_NORMAL = 1000,
+};
+
+static const struct conn_ops conn_ops;
+
+/* ---- lanes ---- */
+
+static struct lane *lane_new(struct lanes *s, const char *path, bool token)
+{
+	struct lane *l = mem_zalloc(sizeof(*l));
+
+	*l = (struct lane){.lanes = s,
+			   .place = place_take(s->places),
+			   .number = ++s->last_number,
+			   .token = token};
+	l->conn = conn_new(&l->place->conn, path, &conn_ops, l);
+	return l;
+}
+
+static void lane_free(struct lane *l)
+{
+	conn_free(l->conn);
+	place_leave(l->lanes->places, l->place);
+	free(l);
+}
+
+bool lanes_is_outdated(const struct lanes *s, const struct lane *l)
+{
+	return l->place != s->places->present;
+}
+
+/* ---- old lanes ---- */
+
+static void set_linger(struct lanes *s)
+{
+	struct lane *l;
+	int64_t first = -1;
+
+	TAILQ_FOREACH (l, &s->left, of_left) {
+		if (!l->closing && !l->waits && (first < 0 || l->until < first))
+			first = l->until;
+	}
+	if (first < 0)
+		event_del(s->linger);
+	else
+		timer_start(s->linger, first - clock_mono_ms());
+}
+
+static void close_left(struct lane *l)
+{
+	if (l->closing)
+		return;
+	l->closing = true;
+	if (l == l->lanes->former)
+		relay_former_gone(&l->lanes->relay);
+	conn_close(l->conn, CLOSE_NORMAL);
+}
+
+/* Closes the old lanes that nothing is waited for from any more. */
+static void tidy_left(struct lanes *s)
+{
+	struct lane *l;
+	int64_t now = clock_mono_ms();
+
+	TAILQ_FOREACH (l, &s->left, of_left) {
+		bool newest = !TAILQ_NEXT(l, of_left);
+		bool busy = s->ops->in_flight(s->owner, l->number);
+		l->waits = busy && l->until <= now; /* lanes_idle() tells */
+		if (!busy && (!newest || l->until <= now))
+			close_left(l);
+	}
+	set_linger(s);
+}
+
+static void on_linger(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	tidy_left(arg);
+}
+
+void lanes_idle(struct lanes *s, uint32_t number)
+{
+	struct lane *l;
+
+	TAILQ_FOREACH (l, &s->left, of_left) {
+		if (l->number == number)
+			l->waits = false;
+	}
+	/* Not from within the caller, who may be in the middle of something. */
+	if (!TAILQ_EMPTY(&s->left))
+		timer_start(s->linger, 0);
+}
+
+static void drop_left(struct lanes *s, struct lane *l)
+{
+	uint32_t number = l->number;
+
+	if (l == s->former) {
+		relay_former_gone(&s->relay);
+		s->former = NULL;
+	}
+	TAILQ_REMOVE(&s->left, l, of_left);
+	lane_free(l);
+	set_linger(s);
+	s->ops->left_ended(s->owner, number);
+}
+
+static void leave_lane(struct lanes *s, struct lane *l)
+{
+	l->until = clock_mono_ms() + LINGER_MS;
+	TAILQ_INSERT_TAIL(&s->left, l, of_left);
+	s->former = l;
+	tidy_left(s);
+}
+
+/* Else whoever makes requests that take long and subscribes meanwhile could have any number of
+ * connections open. */
+bool lanes_are_many(const struct lanes *s)
+{
+	const struct lane *l;
+	unsigned n = 0;
+
+	TAILQ_FOREACH (l, &s->left, of_left)
+		n += !l->closing;
+	return n >= LEFT_MAX;
+}
+
+/* ---- the next lane ---- */
+
+void lanes_connect(struct lanes *s, const char *path, bool token)
+{
+	s->stage = LANES_CONNECTING;
+	s->next = lane_new(s, path, token);
+	/* From now on, since the service may know the new one's subscriptions before we know that
+	 * it is open. */
+	if (s->main)
+		relay_begin(&s->relay);
+}
+
+void lanes_drop_next(struct lanes *s)
+{
+	event_del(s->grace);
+	if (s->next)
+		lane_free(s->next);
+	s->next = NULL;
+	relay_abort(&s->relay);
+	s->stage = LANES_NONE;
+}
+
+bool lanes_next_is_open(const struct lanes *s)
+{
+	return s->next && conn_is_open(s->next->conn);
+}
+
+/* ---- taking over ---- */
+
+static struct lane *next_is_main(struct lanes *s)
+{
+	struct lane *old = s->main;
+
+	event_del(s->grace);
+	s->main = s->next;
+	s->next = NULL;
+	s->stage = LANES_NONE;
+	return old;
+}
+
+void lanes_take_first(struct lanes *s)
+{
+	next_is_main(s);
+}
+
+void lanes_settle(struct lanes *s)
+{
+	relay_move(&s->relay, false);
+	relay_former_gone(&s->relay);
+	timer_start(s->late_end, LATE_MS);
+}
+
+/* The next lane takes the place of the one that counts. Returns that. */
+static struct lane *replace_main(struct lanes *s, bool waited)
+{
+	struct lane *old = next_is_main(s);
+
+	s->former = NULL;
+	s->stats->upstream_handovers++;
+	timer_start(s->late_end, LATE_MS);
+	s->ops->moved(s->owner);
+	s->stats->upstream_doubles += relay_move(&s->relay, waited);
+	return old;
+}
+
+static void move_over(struct lanes *s, bool waited)
+{
+	leave_lane(s, replace_main(s, waited));
+}
+
+bool lanes_survive(struct lanes *s)
+{
+	if (s->stage != LANES_ALIGNING)
+		return false;
+	struct lane *old = replace_main(s, false);
+	uint32_t number = old->number;
+	relay_former_gone(&s->relay);
+	lane_free(old);
+	s->ops->left_ended(s->owner, number);
+	return true;
+}
+
+void lanes_drop_main(struct lanes *s)
+{
+	struct lane *l = s->main;
+
+	relay_forget(&s->relay); /* what it has brought comes before the word that it is lost */
+	s->main = s->former = NULL;
+	lane_free(l);
+	if (!lanes_next_is_open(s))
+		relay_abort(&s->relay);
+}
+
+static void main_is_silent(struct lanes *s)
+{
+	struct conn_end end = {.was_open = true,
+			       .why = "the connection was lost: no answer to a ping",
+			       .retry_after_s = -1,
+			       .heard_ms = conn_heard_ms(s->main->conn)};
+
+	s->ops->main_ended(s->owner, &end);
+}
+
+/* The new lane has been silent, the old one has been, or it has not brought in time what the new
+ * one has. Of an old one that is silent nobody knows what it still had: that is a loss. */
+static void on_grace(evutil_socket_t fd, short what, void *arg)
+{
+	static const struct conn_end silent = {.why = "no answer to a ping", .retry_after_s = -1};
+	struct lanes *s = arg;
+
+	(void)fd;
+	(void)what;
+	if (s->stage == LANES_PROVING)
+		s->ops->next_ended(s->owner, &silent);
+	else if (s->stage == LANES_CATCHING)
+		main_is_silent(s);
+	else if (s->stage == LANES_ALIGNING)
+		move_over(s, true);
+}
+
+/* For the answer to a ping. */
+static void start_grace(struct lanes *s)
+{
+	timer_start(s->grace, s->places->present->conn.keepalive_ms / 2);
+}
+
+static void on_open(void *owner)
+{
+	struct lane *l = owner;
+	struct lanes *s = l->lanes;
+
+	s->stats->upstream_connects++;
+	if (!s->main) {
+		s->ops->first(s->owner);
+		return;
+	}
+	s->stage = LANES_PROVING;
+	s->ping = conn_ping(s->next->conn);
+	start_grace(s);
+}
+
+static void on_pong(void *owner, uint32_t number)
+{
+	struct lane *l = owner;
+	struct lanes *s = l->lanes;
+
+	if (s->stage == LANES_PROVING && l == s->next && number >= s->ping) {
+		s->stage = LANES_CATCHING;
+		s->ping = conn_ping(s->main->conn);
+		start_grace(s);
+	} else if (s->stage == LANES_CATCHING && l == s->main && number >= s->ping) {
+		s->stage = LANES_ALIGNING;
+		if (relay_aligned(&s->relay))
+			move_over(s, false);
+		else
+			timer_start(s->grace, GRACE_MS);
+	}
+}
+
+/* ---- messages ---- */
+
+static void on_late_end(evutil_socket_t fd, short what, void *arg)
+{
+	struct lanes *s = arg;
+
+	(void)fd;
+	(void)what;
+	relay_forget(&s->relay);
+}
+
+static void relay_brings(void *owner, const struct wire_frame *frame, const struct change *change)
+{
+	struct lanes *s = owner;
+
+	s->ops->change(s->owner, frame, change);
+}
+
+static bool relay_asks_covers(void *owner, const struct wire_frame *frame,
+			      const struct change *change, bool former)
+{
+	struct lanes *s = owner;
+	const struct lane *l = former ? s->former : s->main;
+
+	return l && l->token && s->ops->covers(s->owner, frame, change, former);
+}
+
+static const struct relay_ops relay_ops = {.change = relay_brings, .covers = relay_asks_covers};
+
+/* Of the old lanes only the one before main can have something that the others have not. What an
+ * older one brings, which may be late by any time, has been told. */
+static void notified(struct lanes *s, const struct lane *l, const struct wire_frame *frame)
+{
+	bool fits = true;
+
+	s->stats->upstream_notifications++;
+	if (l == s->main)
+		fits = relay_present(&s->relay, frame);
+	else if (l == s->next)
+		fits = relay_next(&s->relay, frame);
+	else if (l == s->former)
+		fits = relay_former(&s->relay, frame);
+	if (!fits)
+		s->ops->too_much(s->owner);
+	else if (s->stage == LANES_ALIGNING && relay_aligned(&s->relay))
+		move_over(s, false);
+}
+
+static void on_message(void *owner, struct span text, unsigned flags)
+{
+	struct lane *l = owner;
+	struct lanes *s = l->lanes;
+	struct wire_frame frame;
+
+	s->stats->upstream_messages_in++;
+	s->stats->upstream_bytes_in += text.n;
+	wire_parse(text, &frame);
+	if (flags) {
+		frame.has_id |= frame.kind == WIRE_ANSWER;
+		frame.kind = WIRE_UNUSABLE;
+		frame.fault = flags & LINK_TRUNCATED ? "it is too long" : "it is binary";
+	}
+	if (frame.kind == WIRE_NOTIFICATION)
+		notified(s, l, &frame);
+	else
+		s->ops->frame(s->owner, &frame);
+}
+
+static void on_drained(void *owner)
+{
+	struct lane *l = owner;
+
+	if (l == l->lanes->main)
+		l->lanes->ops->drained(l->lanes->owner);
+}
+
+/* ---- how lanes end ---- */
+
+static void forget(struct lanes *s, struct lane *l)
+{
+	if (l == s->former)
+		s->former = NULL;
+	if (l == s->main)
+		s->main = NULL;
+	else
+		TAILQ_REMOVE(&s->left, l, of_left);
+	lane_free(l);
+}
+
+static void on_ended(void *owner, const struct conn_end *end)
+{
+	struct lane *l = owner;
+	struct lanes *s = l->lanes;
+
+	if (s->stopped)
+		forget(s, l);
+	else if (l == s->main)
+		s->ops->main_ended(s->owner, end);
+	else if (l == s->next)
+		s->ops->next_ended(s->owner, end);
+	else
+		drop_left(s, l);
+}
+
+static const struct conn_ops conn_ops = {
+	.open = on_open,
+	.message = on_message,
+	.pong = on_pong,
+	.drained = on_drained,
+	.ended = on_ended,
+};
+
+/* ---- all of them ---- */
+
+static void each_conn(struct lanes *s, void (*visit)(struct conn *c))
+{
+	struct lane *l;
+
+	if (s->main)
+		visit(s->main->conn);
+	if (s->next)
+		visit(s->next->conn);
+	TAILQ_FOREACH (l, &s->left, of_left)
+		visit(l->conn);
+}
+
+void lanes_check(struct lanes *s)
+{
+	each_conn(s, conn_check);
+}
+
+void lanes_retime(struct lanes *s)
+{
+	each_conn(s, conn_retime);
+	if (s->stage == LANES_PROVING || s->stage == LANES_CATCHING)
+		start_grace(s);
+}
+
+void lanes_init(struct lanes *s, struct event_base *base, struct places *places, uint64_t seed,
+		const struct lanes_ops *ops, void *owner, struct stats *stats)
+{
+	*s = (struct lanes){.ops = ops, .owner = owner, .stats = stats, .places = places};
+	TAILQ_INIT(&s->left);
+	relay_init(&s->relay, seed, &relay_ops, s);
+	s->grace = event_new(base, -1, 0, on_grace, s);
+	s->linger = event_new(base, -1, 0, on_linger, s);
+	s->late_end = event_new(base, -1, 0, on_late_end, s);
+}
+
+void lanes_stop(struct lanes *s)
+{
+	struct lane *l;
+
+	s->stopped = true;
+	event_del(s->linger);
+	lanes_drop_next(s);
+	relay_forget(&s->relay);
+	if (s->main)
+		conn_close(s->main->conn, CLOSE_NORMAL);
+	TAILQ_FOREACH (l, &s->left, of_left)
+		close_left(l);
+}
+
+bool lanes_are_gone(const struct lanes *s)
+{
+	return !s->main && TAILQ_EMPTY(&s->left);
+}
+
+void lanes_fini(struct lanes *s)
+{
+	struct lane *l;
+
+	if (s->main)
+		lane_free(s->main);
+	while ((l = TAILQ_FIRST(&s->left))) {
+		TAILQ_REMOVE(&s->left, l, of_left);
+		lane_free(l);
+	}
+	event_free(s->grace);
+	event_free(s->linger);
+	event_free(s->late_end);
+}

@@ -1,0 +1,148 @@
+#include "place.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "link.h"
+#include "mem.h"
+
+/* What places with the same trust anchors share: making it takes a while, and versions 4.3 of
+ * libwebsockets keep a descriptor of each that was destroyed. */
+struct anchors {
+	struct link_context *links;
+	unsigned char digest[CA_DIGEST_SIZE];
+	unsigned places;
+};
+
+/* ---- trust anchors ---- */
+
+static void anchors_release(struct anchors *a)
+{
+	if (--a->places)
+		return;
+	link_context_free(a->links);
+	free(a);
+}
+
+/* Those of the present place, if they are the same. NULL, with a reason, when the CA file can't be
+ * used. */
+static struct anchors *anchors_get(struct places *p, const struct place_settings *s,
+				   const char **why)
+{
+	struct anchors *a = p->present ? p->present->anchors : NULL;
+
+	if (!a || memcmp(a->digest, s->ca_digest, sizeof(a->digest)) != 0) {
+		struct link_context *links = link_context_new(p->base, s->ca_file, why);
+		if (!links)
+			return NULL;
+		a = mem_zalloc(sizeof(*a));
+		a->links = links;
+		memcpy(a->digest, s->ca_digest, sizeof(a->digest));
+	}
+	a->places++;
+	return a;
+}
+
+/* ---- a place comes and goes ---- */
+
+static void place_free(struct place *place)
+{
+	anchors_release(place->anchors);
+	free(place->shown);
+	free(place->host);
+	free(place->proxy_host);
+	free(place);
+}
+
+struct place *place_new(struct places *p, const struct place_settings *s, const char **why)
+{
+	struct anchors *anchors = anchors_get(p, s, why);
+
+	if (!anchors)
+		return NULL;
+	struct place *place = mem_zalloc(sizeof(*place));
+	place->anchors = anchors;
+	place->shown = mem_strdup(s->shown);
+	place->host = mem_strdup(s->host);
+	place->proxy_host = s->proxy_host ? mem_strdup(s->proxy_host) : NULL;
+	place->conn = (struct conn_place){
+		.base = p->base,
+		.links = anchors->links,
+		.host = place->host,
+		.port = s->port,
+		.tls = s->tls,
+		.proxy_host = place->proxy_host,
+		.proxy_port = s->proxy_port,
+		.connect_timeout_ms = (int)s->connect_timeout_ms,
+		.keepalive_ms = s->keepalive_ms,
+		.stats = p->stats,
+	};
+	return place;
+}
+
+/* Frees it, if nobody needs it any more: not at once, since the library that has just ended a
+ * connection may be among the callers. */
+static void retire(struct places *p, struct place *place)
+{
+	if (place == p->present || place->lanes)
+		return;
+	LIST_INSERT_HEAD(&p->retired, place, of_retired);
+	event_active(p->bury, EV_TIMEOUT, 1);
+}
+
+static void on_bury(evutil_socket_t fd, short what, void *arg)
+{
+	struct places *p = arg;
+	struct place *place;
+
+	(void)fd;
+	(void)what;
+	while ((place = LIST_FIRST(&p->retired))) {
+		LIST_REMOVE(place, of_retired);
+		place_free(place);
+	}
+}
+
+struct place *place_take(struct places *p)
+{
+	p->present->lanes++;
+	return p->present;
+}
+
+void place_leave(struct places *p, struct place *place)
+{
+	place->lanes--;
+	retire(p, place);
+}
+
+/* ---- the present one ---- */
+
+void places_set(struct places *p, struct place *place)
+{
+	struct place *former = p->present;
+
+	p->present = place;
+	if (former)
+		retire(p, former);
+}
+
+void places_set_times(struct places *p, const struct place_settings *s)
+{
+	p->present->conn.connect_timeout_ms = (int)s->connect_timeout_ms;
+	p->present->conn.keepalive_ms = s->keepalive_ms;
+}
+
+void places_init(struct places *p, struct event_base *base, struct stats *stats)
+{
+	*p = (struct places){.base = base, .stats = stats};
+	LIST_INIT(&p->retired);
+	p->bury = event_new(base, -1, 0, on_bury, p);
+}
+
+void places_fini(struct places *p)
+{
+	on_bury(-1, 0, p);
+	if (p->present)
+		place_free(p->present);
+	event_free(p->bury);
+}

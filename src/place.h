@@ -1,0 +1,66 @@
+/* place.h - where connections to the service lead to: its address, perhaps a proxy before it, whose
+ * certificates are believed, and how patient to be.
+ *
+ * There is a present place, which connections are made for; new settings make another one. The
+ * former goes with the last connection that uses it, but not at once: the library that has just
+ * ended that may be among the callers. Places whose trust anchors are the same share the context
+ * that these are kept in.
+ *
+ * Owns the places, their texts and contexts. Which place is the present one, and when a connection
+ * leaves for another, is decided above (upstream.h). */
+#pragma once
+
+#include <event2/event.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "conn.h"
+#include "stats.h"
+
+enum { CA_DIGEST_SIZE = 32 };
+
+struct place_settings {
+	const char *shown; /* the URL, for those who ask; strings are copied */
+	const char *host;
+	uint16_t port;
+	bool tls;
+	const char *proxy_host; /* an HTTP proxy to go through, whose addresses are asked for
+				   instead; or NULL */
+	uint16_t proxy_port;
+	const char *ca_file;            /* or NULL */
+	const unsigned char *ca_digest; /* CA_DIGEST_SIZE bytes: what the file holds */
+	int64_t connect_timeout_ms;
+	int64_t keepalive_ms;
+};
+
+struct anchors;
+
+struct place {
+	struct conn_place conn; /* its strings are ours */
+	struct anchors *anchors;
+	char *shown, *host, *proxy_host;
+	unsigned lanes;               /* that lead there */
+	LIST_ENTRY(place) of_retired; /* places::retired, once nobody needs it */
+};
+
+struct places {
+	struct event_base *base;
+	struct stats *stats;
+	struct place *present; /* that lanes are made for; NULL before places_set() */
+	LIST_HEAD(, place) retired;
+	struct event *bury; /* frees them, from a fresh stack */
+};
+
+void places_init(struct places *p, struct event_base *base, struct stats *stats);
+void places_fini(struct places *p); /* no connection leads anywhere any more */
+
+/* A place that is not the present one yet. NULL, with a reason, when the CA file can't be used. */
+struct place *place_new(struct places *p, const struct place_settings *s, const char **why);
+void places_set(struct places *p, struct place *place); /* from now on it is */
+/* Other times for the present place. */
+void places_set_times(struct places *p, const struct place_settings *s);
+
+/* One connection more leads to the present place, or one less to this one. */
+struct place *place_take(struct places *p);
+void place_leave(struct places *p, struct place *place);
