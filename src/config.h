@@ -37,6 +37,8 @@ struct config {
 		unsigned subscribe_fields;   /* of enum token_fields */
 		unsigned rate_limit;         /* requests/s; 0: as the service allows */
 		unsigned max_in_flight;
+		size_t max_message; /* of the service */
+		size_t max_held;    /* of its notifications, while connections are compared */
 		int64_t connect_timeout_ms;
 		int64_t request_timeout_ms;
 		int64_t keepalive_ms;
@@ -52,6 +54,12 @@ struct config {
 		size_t max_line;
 		unsigned max_pipeline;
 		size_t output_soft, output_hard; /* soft <= hard */
+		size_t max_queued;               /* requests that wait to be sent, of all clients */
+		size_t max_client_queued;        /* ... of one */
+		unsigned max_subscriptions, max_client_subscriptions;
+		unsigned max_topics; /* different keys and patterns */
+		size_t subscription_memory;
+		unsigned max_token_requests;
 	} listen;
 	struct {
 		char *path;    /* of a socket, as listen.socket; or NULL */

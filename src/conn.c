@@ -12,8 +12,6 @@
 #include "timer.h"
 
 enum {
-	MESSAGE_MAX = 16 << 20, /* bytes; a full range answer (1,000 records) with every byte
-				   escaped once fits */
 	UNSENT_MAX = 256 << 10, /* bytes that may wait in the link before others keep theirs */
 	WHY_MAX = 500,
 	PARTS_PATIENCE = 8, /* times keepalive: so long a message may take to come */
@@ -126,7 +124,7 @@ static void connect_next(struct conn *c)
 		.path = c->path,
 		.tls = place->tls,
 		.connect_timeout_ms = place->connect_timeout_ms,
-		.max_message = MESSAGE_MAX,
+		.max_message = c->place->max_message,
 	};
 
 	c->link = link_connect(place->links, &target, &link_ops, c, &why);

@@ -30,6 +30,7 @@ struct conn_place {
 	uint16_t proxy_port;
 	int connect_timeout_ms;
 	int64_t keepalive_ms;
+	size_t max_message; /* bytes; of connections that are made from now on */
 	struct stats *stats;
 };
 

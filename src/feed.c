@@ -8,8 +8,6 @@
 #include "mem.h"
 #include "notice.h"
 
-enum { HELD_BYTES_MAX = 4 << 20 /* of changes, while a key is read */ };
-
 /* A subscribe request that is not live yet. */
 struct join {
 	struct pending *pending; /* the router's */
@@ -70,12 +68,16 @@ static void peer_flush(void *owner, struct peer *peer)
 static const struct fanout_ops fanout_ops = {
 	.changed = peer_changed, .flush = peer_flush, .hold = holds};
 
+static struct reread_settings reread_settings(const struct feed_settings *s)
+{
+	return (struct reread_settings){.at_once = s->reads_at_once, .held_bytes = s->held_bytes};
+}
+
 struct feed *feed_new(const struct feed_settings *settings, const struct feed_ops *ops, void *owner,
 		      struct router *router, struct stats *stats, uint64_t seed)
 {
 	struct feed *f = mem_zalloc(sizeof(*f));
-	struct reread_settings reread = {.at_once = settings->reads_at_once,
-					 .held_bytes = HELD_BYTES_MAX};
+	struct reread_settings reread = reread_settings(settings);
 
 	*f = (struct feed){.settings = *settings,
 			   .ops = ops,
@@ -92,9 +94,11 @@ struct feed *feed_new(const struct feed_settings *settings, const struct feed_op
 
 void feed_set(struct feed *f, const struct feed_settings *settings)
 {
+	struct reread_settings reread = reread_settings(settings);
+
 	f->settings = *settings;
 	fanout_set(f->fanout, settings->output_soft);
-	reread_set(f->reread, settings->reads_at_once);
+	reread_set(f->reread, &reread);
 }
 
 void feed_free(struct feed *f)

@@ -32,6 +32,7 @@ struct feed;
 struct feed_settings {
 	size_t output_soft;
 	unsigned reads_at_once;
+	size_t held_bytes;     /* of changes, while a key is read */
 	size_t max_subs;       /* subscriptions of all clients */
 	size_t max_peer_subs;  /* of one */
 	size_t max_peer_globs; /* ... to patterns that go on behind a *: every change may

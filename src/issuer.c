@@ -74,6 +74,11 @@ struct issuer *issuer_new(const struct issuer_settings *settings, const struct i
 	return i;
 }
 
+void issuer_set(struct issuer *i, const struct issuer_settings *settings)
+{
+	i->settings = *settings;
+}
+
 void issuer_free(struct issuer *i)
 {
 	free(i);

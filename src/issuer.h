@@ -68,6 +68,7 @@ const char *issuer_held_over(struct issuer *i, struct pending *p);
 /* The rules, the key or the service are about to change: what is under way is given up, and waits
  * again. Once they have, issuer_review(): every request is judged again, and it goes on. */
 void issuer_interrupt(struct issuer *i);
+void issuer_set(struct issuer *i, const struct issuer_settings *settings); /* from now on */
 void issuer_review(struct issuer *i, int64_t now);
 
 void issuer_stop(struct issuer *i); /* whoever asks from now on is refused: shutting_down */

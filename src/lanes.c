@@ -425,6 +425,11 @@ static void each_conn(struct lanes *s, void (*visit)(struct conn *c))
 		visit(l->conn);
 }
 
+void lanes_limit(struct lanes *s, const struct handover_limits *limits)
+{
+	relay_limit(&s->relay, limits);
+}
+
 void lanes_check(struct lanes *s)
 {
 	each_conn(s, conn_check);

@@ -132,6 +132,8 @@ bool lanes_is_outdated(const struct lanes *s, const struct lane *l);
 bool lanes_are_many(const struct lanes *s);
 /* Nothing is on its way any more on this one, which may have been left. */
 void lanes_idle(struct lanes *s, uint32_t number);
+/* What may be held of what the next lane brings; needed before the first lane. */
+void lanes_limit(struct lanes *s, const struct handover_limits *limits);
 void lanes_retime(struct lanes *s); /* the times of the present place have changed */
 void lanes_check(struct lanes *s);  /* are they still there? See conn_check() */
 

@@ -115,5 +115,6 @@ void mint_set(struct mint *m, const struct mint_settings *settings)
 	minter_free(m->minter);
 	m->minter = minter_new(m->base, &settings->minter);
 	m->api_key = settings->api_key;
+	issuer_set(m->issuer, &settings->issuer);
 	issuer_review(m->issuer, clock_mono_ms());
 }

@@ -75,6 +75,7 @@ struct place *place_new(struct places *p, const struct place_settings *s, const 
 		.proxy_port = s->proxy_port,
 		.connect_timeout_ms = (int)s->connect_timeout_ms,
 		.keepalive_ms = s->keepalive_ms,
+		.max_message = s->max_message,
 		.stats = p->stats,
 	};
 	return place;
@@ -130,6 +131,7 @@ void places_set_times(struct places *p, const struct place_settings *s)
 {
 	p->present->conn.connect_timeout_ms = (int)s->connect_timeout_ms;
 	p->present->conn.keepalive_ms = s->keepalive_ms;
+	p->present->conn.max_message = s->max_message;
 }
 
 void places_init(struct places *p, struct event_base *base, struct stats *stats)

@@ -32,6 +32,7 @@ struct place_settings {
 	const unsigned char *ca_digest; /* CA_DIGEST_SIZE bytes: what the file holds */
 	int64_t connect_timeout_ms;
 	int64_t keepalive_ms;
+	size_t max_message; /* bytes */
 };
 
 struct anchors;
@@ -58,7 +59,7 @@ void places_fini(struct places *p); /* no connection leads anywhere any more */
 /* A place that is not the present one yet. NULL, with a reason, when the CA file can't be used. */
 struct place *place_new(struct places *p, const struct place_settings *s, const char **why);
 void places_set(struct places *p, struct place *place); /* from now on it is */
-/* Other times for the present place. */
+/* Other times and limits for the present place. */
 void places_set_times(struct places *p, const struct place_settings *s);
 
 /* One connection more leads to the present place, or one less to this one. */

@@ -1,13 +1,13 @@
 #include "relay.h"
 
-static const struct handover_limits limits = {
-	.remembered = 1 << 18,
-	.held_bytes = 32 << 20,
-};
-
 void relay_init(struct relay *r, uint64_t seed, const struct relay_ops *ops, void *owner)
 {
 	*r = (struct relay){.ops = ops, .owner = owner, .seed = seed};
+}
+
+void relay_limit(struct relay *r, const struct handover_limits *limits)
+{
+	r->limits = *limits;
 }
 
 void relay_fini(struct relay *r)
@@ -66,7 +66,7 @@ static const struct handover_ops handover_ops = {.deliver = on_delivered};
 void relay_begin(struct relay *r)
 {
 	relay_abort(r);
-	r->next = handover_new(&limits, &r->learned, &handover_ops, r);
+	r->next = handover_new(&r->limits, &r->learned, &handover_ops, r);
 }
 
 void relay_abort(struct relay *r)

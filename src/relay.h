@@ -28,6 +28,7 @@ struct relay {
 	const struct relay_ops *ops;
 	void *owner;
 	uint64_t seed; /* of change.h's hashes */
+	struct handover_limits limits;
 	struct handover_learned learned;
 	struct handover *next;            /* the present lane and the next one; or NULL */
 	struct handover *former;          /* the former lane and the present one; or NULL */
@@ -40,6 +41,8 @@ struct relay {
 
 void relay_init(struct relay *r, uint64_t seed, const struct relay_ops *ops, void *owner);
 void relay_fini(struct relay *r);
+/* Of the comparisons that begin from now on. Needed before the first one. */
+void relay_limit(struct relay *r, const struct handover_limits *limits);
 
 void relay_begin(struct relay *r); /* before the next lane can be subscribed to anything */
 void relay_abort(struct relay *r); /* there will be no next lane; the present one goes on */

@@ -76,9 +76,9 @@ struct reread *reread_new(const struct reread_settings *settings, struct subs *s
 	return r;
 }
 
-void reread_set(struct reread *r, unsigned at_once)
+void reread_set(struct reread *r, const struct reread_settings *settings)
 {
-	r->settings.at_once = at_once;
+	r->settings = *settings;
 }
 
 void reread_free(struct reread *r)

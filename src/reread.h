@@ -36,7 +36,7 @@ struct reread *reread_new(const struct reread_settings *settings, struct subs *s
 			  struct fanout *fanout, struct router *router, int64_t (*wall_ms)(void),
 			  struct stats *stats);
 void reread_free(struct reread *r);
-void reread_set(struct reread *r, unsigned at_once);
+void reread_set(struct reread *r, const struct reread_settings *settings); /* from now on */
 
 /* The client wants the value of the key that it is subscribed to, behind what it has been sent. */
 void reread_initial(struct reread *r, struct sub *sub);

@@ -1,23 +1,20 @@
 #include "settings.h"
 
 enum {
-	WAITING_BYTES = 64 << 20, /* memory of all requests that wait to be sent: this, or ... */
-	WAITING_LINES = 64,       /* ... so many of the longest lines */
-	PEER_WAITING_BYTES = 1 << 20, /* of one client's; it is not read further beyond */
+	/* Of requests that wait to be sent, whatever the limit of their memory: a line that may be
+	 * sent has to have room. */
+	WAITING_LINES = 64,
 	PEER_WAITING_LINES = 2,
-	SUBS_MAX = 4 << 20,              /* subscriptions of all clients */
-	PEER_SUBS_MAX = 1 << 17,         /* of one */
-	PEER_GLOBS_MAX = 1 << 12,        /* ... to patterns that go on behind a * */
-	TOPICS_MAX = 1 << 18,            /* different keys and patterns */
-	SUBS_BYTES_MAX = 1 << 30,        /* memory of all of them */
-	TOKENS_AT_ONCE = 4,              /* that are minted for clients */
-	TOKENS_EVERY_MS = 50,            /* ... and no faster than that */
-	TOKEN_ASKS_MAX = 1024,           /* requests for them */
-	PEER_TOKEN_ASKS_MAX = 64,        /* ... of one client */
-	TOKEN_ASKS_BYTES_MAX = 16 << 20, /* ... and the memory of all */
+	PEER_GLOBS_MAX = 1 << 12,   /* a client's patterns that go on behind a *: they cost time */
+	TOKENS_AT_ONCE = 4,         /* that are minted for clients */
+	TOKENS_EVERY_MS = 50,       /* ... and no faster than that */
+	TOKEN_ASK_BYTES = 16 << 10, /* memory of a request for one, when all that may wait do */
+	PEER_TOKEN_SHARE = 16,      /* of max_token_requests, what one client may have of them */
 	TOKEN_LATE_MS =
 		1000, /* behind request_timeout: a request that is not answered is over by itself */
-	READS_SHARE = 4, /* of max_in_flight, the part that reading for subscribers may take */
+	READS_SHARE = 4,     /* of max_in_flight, the part that reading for subscribers may take */
+	READ_HELD_SHARE = 8, /* of max_held, what may be held back for each of these */
+	HELD_CHANGE_BYTES = 128, /* memory of a change that is remembered for a comparison */
 };
 
 struct client_settings settings_clients(const struct config *c)
@@ -62,9 +59,10 @@ struct router_settings settings_router(const struct config *c)
 		.max_pipeline = c->listen.max_pipeline,
 		.request_timeout_ms = c->upstream.request_timeout_ms,
 		.rate_limit = c->upstream.rate_limit,
-		.max_waiting_bytes = at_least(WAITING_LINES * c->listen.max_line, WAITING_BYTES),
-		.max_peer_waiting_bytes =
-			at_least(PEER_WAITING_LINES * c->listen.max_line, PEER_WAITING_BYTES),
+		.max_waiting_bytes =
+			at_least(WAITING_LINES * c->listen.max_line, c->listen.max_queued),
+		.max_peer_waiting_bytes = at_least(PEER_WAITING_LINES * c->listen.max_line,
+						   c->listen.max_client_queued),
 	};
 }
 
@@ -73,11 +71,12 @@ struct feed_settings settings_feed(const struct config *c)
 	return (struct feed_settings){
 		.output_soft = c->listen.output_soft,
 		.reads_at_once = 1 + (c->upstream.max_in_flight - 1) / READS_SHARE,
-		.max_subs = SUBS_MAX,
-		.max_peer_subs = PEER_SUBS_MAX,
+		.held_bytes = c->upstream.max_held / READ_HELD_SHARE,
+		.max_subs = c->listen.max_subscriptions,
+		.max_peer_subs = c->listen.max_client_subscriptions,
 		.max_peer_globs = PEER_GLOBS_MAX,
-		.max_topics = TOPICS_MAX,
-		.max_bytes = SUBS_BYTES_MAX,
+		.max_topics = c->listen.max_topics,
+		.max_bytes = c->listen.subscription_memory,
 	};
 }
 
@@ -95,9 +94,10 @@ struct mint_settings settings_mint(const struct config *c)
 		.api_key = c->upstream.api_key,
 		.issuer = {.at_once = TOKENS_AT_ONCE,
 			   .every_ms = TOKENS_EVERY_MS,
-			   .max_asks = TOKEN_ASKS_MAX,
-			   .max_peer_asks = PEER_TOKEN_ASKS_MAX,
-			   .max_bytes = TOKEN_ASKS_BYTES_MAX},
+			   .max_asks = c->listen.max_token_requests,
+			   .max_peer_asks =
+				   1 + (c->listen.max_token_requests - 1) / PEER_TOKEN_SHARE,
+			   .max_bytes = (size_t)TOKEN_ASK_BYTES * c->listen.max_token_requests},
 	};
 }
 
@@ -113,7 +113,8 @@ struct upstream_settings settings_upstream(const struct config *c, uint64_t seed
 			  .ca_file = c->upstream.ca_file,
 			  .ca_digest = c->upstream.ca_digest,
 			  .connect_timeout_ms = c->upstream.connect_timeout_ms,
-			  .keepalive_ms = c->upstream.keepalive_ms},
+			  .keepalive_ms = c->upstream.keepalive_ms,
+			  .max_message = c->upstream.max_message},
 		.path_prefix = c->upstream.url.path_prefix,
 		.api_key = c->upstream.api_key,
 		.key_hint = c->upstream.api_key_source,
@@ -123,6 +124,8 @@ struct upstream_settings settings_upstream(const struct config *c, uint64_t seed
 		.access_pattern = c->upstream.access_pattern,
 		.token_lifetime_ms = c->upstream.token_lifetime_ms,
 		.subscribe_batch_ms = c->upstream.subscribe_batch_ms,
+		.held = {.remembered = c->upstream.max_held / HELD_CHANGE_BYTES,
+			 .held_bytes = c->upstream.max_held},
 		.seed = seed,
 	};
 }

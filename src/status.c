@@ -90,6 +90,15 @@ static void add_limits(cJSON *o, const struct config *c)
 	add_number(l, "maxInFlight", c->upstream.max_in_flight);
 	add_number(l, "outputSoft", (double)c->listen.output_soft);
 	add_number(l, "outputHard", (double)c->listen.output_hard);
+	add_number(l, "maxQueued", (double)c->listen.max_queued);
+	add_number(l, "maxClientQueued", (double)c->listen.max_client_queued);
+	add_number(l, "maxSubscriptions", c->listen.max_subscriptions);
+	add_number(l, "maxClientSubscriptions", c->listen.max_client_subscriptions);
+	add_number(l, "maxTopics", c->listen.max_topics);
+	add_number(l, "subscriptionMemory", (double)c->listen.subscription_memory);
+	add_number(l, "maxTokenRequests", c->listen.max_token_requests);
+	add_number(l, "maxMessage", (double)c->upstream.max_message);
+	add_number(l, "maxHeld", (double)c->upstream.max_held);
 	add_number(l, "requestTimeoutMs", (double)c->upstream.request_timeout_ms);
 }
 

@@ -693,6 +693,7 @@ static void make_ticket(struct upstream *u, const struct upstream_settings *s)
 static void take_times(struct upstream *u, const struct upstream_settings *s)
 {
 	places_set_times(&u->places, &s->place);
+	lanes_limit(&u->lanes, &s->held);
 	u->backoff_min_ms = s->backoff_min_ms;
 	u->backoff_max_ms = s->backoff_max_ms;
 	u->batch_ms = s->subscribe_batch_ms;

@@ -23,6 +23,7 @@
 
 #include "buf.h"
 #include "change.h"
+#include "handover.h"
 #include "place.h"
 #include "span.h"
 #include "stats.h"
@@ -49,7 +50,8 @@ struct upstream_settings {
 	const char *access_pattern; /* of its tokens; "": none */
 	int64_t token_lifetime_ms;
 	int64_t subscribe_batch_ms;
-	uint64_t seed; /* of change.h's hashes */
+	struct handover_limits held; /* of what connections that are compared bring */
+	uint64_t seed;               /* of change.h's hashes */
 };
 
 struct upstream_ops {

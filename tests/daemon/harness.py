@@ -253,7 +253,8 @@ class Sandbox:
 
 
 SECTION = dict.fromkeys(("socket", "mode", "group", "max_clients", "max_line", "max_pipeline", "output_soft",
-                         "output_hard"), "listen") | {"level": "log", "listen": "metrics"}
+                         "output_hard", "max_queued", "max_client_queued", "max_subscriptions", "max_client_subscriptions",
+                         "max_topics", "subscription_memory", "max_token_requests"), "listen") | {"level": "log", "listen": "metrics"}
 
 
 class Daemon:

@@ -337,6 +337,15 @@ static void defaults(void **state)
 	assert_int_equal(c->listen.max_pipeline, 1024);
 	assert_int_equal(c->listen.output_soft, 256 * 1024);
 	assert_int_equal(c->listen.output_hard, 8 * 1024 * 1024);
+	assert_int_equal(c->upstream.max_message, 16 << 20);
+	assert_int_equal(c->upstream.max_held, 32 << 20);
+	assert_int_equal(c->listen.max_queued, 64 << 20);
+	assert_int_equal(c->listen.max_client_queued, 1 << 20);
+	assert_int_equal(c->listen.max_subscriptions, 4 << 20);
+	assert_int_equal(c->listen.max_client_subscriptions, 1 << 17);
+	assert_int_equal(c->listen.max_topics, 1 << 18);
+	assert_int_equal(c->listen.subscription_memory, 1 << 30);
+	assert_int_equal(c->listen.max_token_requests, 1024);
 	assert_null(c->metrics.path);
 	assert_null(c->metrics.address);
 	assert_int_equal(c->log.level, LOG_LEVEL_INFO);
@@ -352,11 +361,15 @@ static void values(void **state)
 	assert_int_equal(
 		load("[upstream]\nurl=ws://[::1]:9\napi_key_file=key\naccess_pattern=\n"
 		     "subscribe_field=subscribeKeys\nrate_limit=10\nmax_in_flight=1\n"
+		     "max_message=256M\nmax_held=1M\n"
 		     "connect_timeout=1500ms\nrequest_timeout=10m\nkeepalive=1h\nbackoff_min=2s\n"
 		     "backoff_max=2s\ntoken_lifetime=168h\nsubscribe_batch=0\n"
 		     "[listen]\nsocket=/tmp/"
 		     "s\nmode=777\ngroup=12345678\nmax_clients=1\nmax_line=1K\n"
-		     "max_pipeline=1\noutput_soft=4096\noutput_hard=1M\n[metrics]\nlisten=[::1]:"
+		     "max_pipeline=1\noutput_soft=4096\noutput_hard=1M\nmax_queued=64K\n"
+		     "max_client_queued=4K\nmax_subscriptions=1\nmax_client_subscriptions=2\n"
+		     "max_topics=3\nsubscription_memory=65536M\nmax_token_requests=4\n[metrics]"
+		     "\nlisten=[::1]:"
 		     "9464\n"
 		     "[log]\nlevel=debug\n",
 		     NULL, &c),
@@ -378,6 +391,15 @@ static void values(void **state)
 	assert_int_equal(c->listen.max_line, 1024);
 	assert_int_equal(c->listen.output_soft, 4096);
 	assert_int_equal(c->listen.output_hard, 1024 * 1024);
+	assert_int_equal(c->upstream.max_message, 256 << 20);
+	assert_int_equal(c->upstream.max_held, 1 << 20);
+	assert_int_equal(c->listen.max_queued, 1 << 16);
+	assert_int_equal(c->listen.max_client_queued, 1 << 12);
+	assert_int_equal(c->listen.max_subscriptions, 1);
+	assert_int_equal(c->listen.max_client_subscriptions, 2);
+	assert_int_equal(c->listen.max_topics, 3);
+	assert_true(c->listen.subscription_memory == UINT64_C(1) << 36);
+	assert_int_equal(c->listen.max_token_requests, 4);
 	assert_string_equal(c->metrics.address, "::1");
 	assert_int_equal(c->metrics.port, 9464);
 	assert_null(c->metrics.path);

@@ -203,6 +203,7 @@ static const struct feed_ops feed_ops = {
 static const struct feed_settings usual = {
 	.output_soft = SOFT,
 	.reads_at_once = 8,
+	.held_bytes = 4 << 20,
 	.max_subs = 1000,
 	.max_peer_subs = 100,
 	.max_peer_globs = 100,
