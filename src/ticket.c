@@ -42,9 +42,10 @@ struct ticket {
 	int64_t asked_at;      /* boot clock: a token is no younger than its request */
 	int64_t born_at;       /* of the token in path */
 
-	int64_t shortened_at; /* boot clock: when the service last found a token too long */
+	int64_t shortened_at; /* boot clock: when the service last found something too long */
 	size_t token_max;     /* bytes of a token in a path, percent-encoded */
 	double growth;        /* bytes of a token for each of its list */
+	size_t list_max;      /* bytes of a list that the service takes */
 	size_t list_n;        /* bytes of the list that was sent last */
 };
 
@@ -123,7 +124,7 @@ int64_t ticket_expires_at(const struct ticket *t)
 
 /* ---- how long a list may be ---- */
 
-static const double list_max = 8 << 20; /* bytes, however little a token grows with its list */
+enum { LIST_MAX = 8 << 20 }; /* bytes, however little a token grows with its list */
 
 /* The guess: the list, once for each name, in base64. */
 static double first_growth(unsigned fields)
@@ -142,10 +143,10 @@ static size_t token_overhead(const struct ticket *t)
 static size_t budget(const struct ticket *t)
 {
 	double room = (double)t->token_max - (double)token_overhead(t);
-	double most = t->growth > 0 ? room / t->growth : list_max;
+	double most = t->growth > 0 ? room / t->growth : LIST_MAX;
 
-	if (most > list_max)
-		return (size_t)list_max;
+	if (most > (double)t->list_max)
+		return t->list_max;
 	return most > 2 ? (size_t)most : 2;
 }
 
@@ -224,6 +225,16 @@ static void take_token(struct ticket *t, const char *token)
 	tell(t, TICKET_READY, NULL, -1);
 }
 
+/* The request was too large for the service: a matter of how much is listed, not of what. */
+static bool list_was_too_long(struct ticket *t, int http_status)
+{
+	if (http_status != HTTP_TOO_LARGE || t->list_n <= LIST_MIN)
+		return false;
+	t->list_max = t->list_n / 2;
+	t->shortened_at = clock_boot_ms();
+	return true;
+}
+
 static void on_token(void *owner, const struct token_answer *answer)
 {
 	struct ticket *t = owner;
@@ -234,6 +245,10 @@ static void on_token(void *owner, const struct token_answer *answer)
 		return;
 	}
 	t->stats->token_failures++;
+	if (list_was_too_long(t, answer->http_status)) {
+		tell(t, TICKET_TOO_LONG, answer->why, -1);
+		return;
+	}
 	tell(t, verdict_of(answer), answer->why, answer->retry_after_s);
 }
 
@@ -244,15 +259,19 @@ static void on_nothing(evutil_socket_t fd, short what, void *arg)
 	tell(arg, TICKET_NONE, NULL, -1);
 }
 
+static size_t third_more(size_t n, size_t most)
+{
+	return n < most / 4 * 3 ? n / 3 * 4 : most;
+}
+
 /* What the service once found too long it may take later. */
 static void try_longer(struct ticket *t)
 {
-	size_t longer = t->token_max * 4 / 3;
-
-	if (t->token_max == link_path_max() || clock_boot_ms() - t->shortened_at < LONGER_AFTER_MS)
+	if (clock_boot_ms() - t->shortened_at < LONGER_AFTER_MS)
 		return;
 	t->shortened_at = clock_boot_ms();
-	t->token_max = longer < link_path_max() ? longer : link_path_max();
+	t->token_max = third_more(t->token_max, link_path_max());
+	t->list_max = third_more(t->list_max, LIST_MAX);
 }
 
 void ticket_ask(struct ticket *t)
@@ -306,6 +325,7 @@ struct ticket *ticket_new(struct event_base *base, const struct ticket_settings 
 		.stats = stats,
 		.token_max = link_path_max(),
 		.growth = first_growth(settings->fields),
+		.list_max = LIST_MAX,
 	};
 	if (*settings->access_pattern)
 		json_add_string(&t->access, (struct span){settings->access_pattern,

@@ -34,7 +34,7 @@ struct ticket_settings {
 enum ticket_verdict {
 	TICKET_READY,        /* ticket_new_path() has the new token */
 	TICKET_NONE,         /* nothing is wanted, or nothing of it has room: the API key will do */
-	TICKET_TOO_LONG,     /* the token is: ask again, for a shorter list */
+	TICKET_TOO_LONG,     /* the token or the list is: ask again, for a shorter one */
 	TICKET_REFUSED,      /* the service does not like the list */
 	TICKET_UNAUTHORIZED, /* ... or the key */
 	TICKET_FAILED,       /* no token for now */

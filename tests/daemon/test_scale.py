@@ -54,3 +54,21 @@ class Scale(Case):
             for client in (*few, *many):
                 client.close()
             daemon.wait_status(lambda s: s["subscriptions"]["total"] == 0, "no subscription")
+
+    def test_patterns_that_go_on_behind_a_star_have_a_bound_of_their_own(self):
+        """A change may have to be compared with each of them: 4,096 of a client. Others have as many of their own."""
+        bound = 4096
+        with Sandbox() as sandbox, Daemon(sandbox, level="notice") as daemon, daemon.client() as client, daemon.client() as other:
+            daemon.wait_state("connected")
+            client.subscribe(patterns=[f"p*:{n}" for n in range(bound)], keys=["k" * 100])
+            for names in (["p*:one more"], ["p*:0", "p*:another"]):
+                answer = client.ask({"op": "subscribe", "patterns": names})
+                self.assert_error(answer, 503, "queue_full", "no")
+                self.assertIn("too many patterns of one client that go on behind a *", answer["error"])
+            client.subscribe(patterns=["p*:0", "q*"], keys=["a*b"])
+            other.subscribe(patterns=[f"p*:{n}" for n in range(bound)])
+            client.unsubscribe(pattern="p*:7")
+            client.subscribe(pattern="p*:one more")
+            self.assertEqual(2 * bound + 3, daemon.status()["subscriptions"]["total"])
+            self.assertEqual(200, other.ask(put("p:4095", "v"))["code"])
+            self.assertEqual(("p:4095", "v"), client.change())

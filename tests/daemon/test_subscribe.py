@@ -3,7 +3,7 @@
 import json
 import time
 
-from harness import DEADLINE, KEY, WITHHELD, Case, Daemon, FakeService, Sandbox, echo, get, put, scene
+from harness import DEADLINE, KEY, WITHHELD, Case, Daemon, FakeService, Sandbox, echo, eventually, get, put, scene
 
 
 def subscribe(message_id=None, **members):
@@ -435,6 +435,24 @@ class Token(Case):
                 client.subscribe(key="k")
                 self.assertEqual("/some/where/ws?token=token-1", service.connections[-1].target)
                 service.hang_up()
+
+    @scene()
+    def test_a_list_that_the_service_finds_too_long_is_made_shorter(self, service, daemon, client):
+        """Nobody is to blame for it: neither who came last nor, when the token is renewed, anybody else."""
+        largest = 3000
+        service.mint = lambda request: f"token-{request.number}" if len(json.dumps(request.obj)) < largest else (413, {}, b"")
+        client.subscribe(key="first")
+        client.subscribe(keys=[f"user:{n}:profile" for n in range(1000)])
+        client.subscribe(key="last")
+        self.assertLess(len(service.token_requests), 12, "it learns from a refusal")
+        for key in ("user:0:profile", "user:1000:profile", "user:999:profile", "last"):
+            service.publish(key, "v")
+        self.assertEqual(["user:0:profile", "user:999:profile", "last"], [client.change()[0] for _ in range(3)])
+        self.assertEqual(0, daemon.status()["subscriptions"]["leftOut"])
+        daemon.reload(token_lifetime="1s")
+        eventually(lambda: daemon.stats()["token_renewals"] > 1, "renewals")
+        self.assertEqual({"live": True, "total": 1002}, {name: daemon.status()["subscriptions"][name] for name in ("live", "total")})
+        client.barrier()
 
     @scene()
     def test_each_key_is_listed_once(self, service, daemon, client):
