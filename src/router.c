@@ -3,18 +3,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "answers.h"
 #include "elsewhere.h"
 #include "inflight.h"
 #include "log.h"
 #include "mem.h"
 #include "pace.h"
-#include "pool.h"
 #include "sched.h"
 
 enum {
-	SECRET_LINE_OWN = 32, /* bytes of it beside object and id: more than there are */
-	OUTPUT_START = 4096,  /* bytes: room for a batch of answers without growing in steps */
-	ROOM_SHARE = 16,      /* of the room that is left, the part that one client may take */
+	OUTPUT_START = 4096, /* bytes: room for a batch of answers without growing in steps */
+	ROOM_SHARE = 16,     /* of the room that is left, the part that one client may take */
 	CODE_OK = 200,
 	CODE_RATE_LIMITED = 429, /* the one answer of the service that is not for the client */
 };
@@ -29,7 +28,7 @@ struct router {
 	void *owner;
 	struct stats *stats;
 	uint64_t hash_seed;
-	struct pool pool;
+	struct answers answers;
 	struct sched sched;
 	struct inflight inflight;
 	struct pace pace;
@@ -52,6 +51,7 @@ struct router *router_new(const struct router_settings *settings, const struct r
 	r->stats = stats;
 	r->hash_seed = hash_seed;
 	r->wake = -1;
+	answers_init(&r->answers, ops->held_turn, owner);
 	sched_init(&r->sched);
 	inflight_init(&r->inflight, settings->max_in_flight);
 	pace_init(&r->pace, settings->rate_limit, 0);
@@ -78,32 +78,6 @@ static void watch_deadline(struct router *r, struct pending *p, int64_t at)
 	wake_at(r, at);
 }
 
-/* A pending of the peer, with room for so much text. */
-static struct pending *pending_new(struct router *r, struct peer *peer, size_t text_max,
-				   bool with_id)
-{
-	size_t size = pool_size(sizeof(struct pending) + text_max);
-	struct pending *p = pool_get(&r->pool, size);
-
-	memset(p, 0, sizeof(*p));
-	p->size = (uint32_t)size;
-	p->peer = peer;
-	p->order = ++peer->asked;
-	TAILQ_INSERT_TAIL(&peer->pendings, p, of_peer);
-	peer->unanswered++;
-	if (!with_id)
-		TAILQ_INSERT_TAIL(&peer->ordered, p, in_order);
-	return p;
-}
-
-static void pending_free(struct router *r, struct pending *p)
-{
-	if (p->secret && p->answer.p)
-		mem_wipe(p->answer.p, p->answer.size);
-	buf_release(&p->answer);
-	pool_put(&r->pool, p, p->size);
-}
-
 /* It waits from now on, or is on its way. */
 static void phase_begin(struct pending *p, int64_t now)
 {
@@ -117,16 +91,6 @@ static int64_t phase_end(struct pending *p, int64_t now)
 
 	phase_begin(p, now);
 	return ms;
-}
-
-/* Its one answer was handed on, or nobody is there to get it. */
-static void pending_finish(struct router *r, struct pending *p)
-{
-	if (p->peer) {
-		TAILQ_REMOVE(&p->peer->pendings, p, of_peer);
-		p->peer->unanswered--;
-	}
-	pending_free(r, p);
 }
 
 /* Its place is free, and so is its key. */
@@ -164,82 +128,12 @@ static void pending_leave_state(struct router *r, struct pending *p, bool answer
 
 /* ---- answers ---- */
 
-/* A line with a secret in it goes out in a block of its own, which is wiped: it leaves no copies in
- * a buffer that grows. */
-static void put_secret(struct outq *out, struct span line)
-{
-	struct note *note = note_new(line.n, (struct span){0});
-
-	note->secret = true;
-	memcpy(note->text, line.p, line.n);
-	outq_push(out, note);
-	note_unref(note);
-}
-
-static void hand_on(struct router *r, struct pending *p)
-{
-	struct peer *peer = p->peer;
-	struct span line = buf_span(&p->answer);
-
-	TAILQ_REMOVE(&peer->ordered, p, in_order);
-	peer->kept_bytes -= line.n;
-	if (p->secret)
-		put_secret(peer->out, line);
-	else
-		buf_add(&peer->out->own, line.p, line.n);
-	pending_finish(r, p);
-}
-
-/* Hands on the answers at the head of the peer's order that are there. A held request that comes to
- * the head may be answered at once: this is called again from within then, and goes on here. */
-static void flush_ordered(struct router *r, struct peer *peer)
-{
-	struct pending *p;
-
-	if (peer->flushing)
-		return;
-	peer->flushing = true;
-	while ((p = TAILQ_FIRST(&peer->ordered))) {
-		if (p->state == PENDING_ANSWERED) {
-			hand_on(r, p);
-		} else if (p->state == PENDING_HELD && !p->had_turn) {
-			p->had_turn = true;
-			r->ops->held_turn(r->owner, p);
-		} else {
-			break;
-		}
-	}
-	peer->flushing = false;
-}
-
-/* Where the answer's line goes: straight to the client's output, or, when it has no id and others
- * are before it, to the pending itself. answer_done() must follow. */
-static struct buf *answer_begin(struct pending *p)
-{
-	if (p->id_len == 0 && TAILQ_FIRST(&p->peer->ordered) != p)
-		return &p->answer;
-	return &p->peer->out->own;
-}
-
-static void keep_answer(struct pending *p)
-{
-	p->state = PENDING_ANSWERED;
-	p->peer->kept_bytes += buf_len(&p->answer);
-}
-
 static void answer_done(struct router *r, struct pending *p, enum request_outcome outcome)
 {
 	struct peer *peer = p->peer;
 
 	stats_ended(r->stats, p->op, outcome);
-	if (buf_len(&p->answer)) {
-		keep_answer(p);
-	} else {
-		if (p->id_len == 0)
-			TAILQ_REMOVE(&peer->ordered, p, in_order);
-		pending_finish(r, p);
-		flush_ordered(r, peer);
-	}
+	answers_done(&r->answers, p);
 	r->ops->changed(r->owner, peer);
 }
 
@@ -247,7 +141,7 @@ static void answer_done(struct router *r, struct pending *p, enum request_outcom
 static void abandon(struct router *r, struct pending *p)
 {
 	stats_ended(r->stats, p->op, OUTCOME_ABANDONED);
-	pending_free(r, p);
+	answers_drop(&r->answers, p);
 }
 
 /* A read of the daemon's own has ended. */
@@ -257,7 +151,7 @@ static void read_over(struct router *r, struct pending *p, enum router_read_end 
 	void *reading = p->reading;
 
 	pending_leave_state(r, p, answer != NULL);
-	pending_finish(r, p);
+	answers_forget(&r->answers, p);
 	r->ops->read_end(r->owner, reading, end, answer);
 }
 
@@ -340,7 +234,7 @@ static void answer_error(struct router *r, struct pending *p, enum reply_error e
 		abandon(r, p);
 		return;
 	}
-	reply_error(answer_begin(p), error, pending_id(p), text, retry_ms);
+	reply_error(answers_begin(p), error, pending_id(p), text, retry_ms);
 	answer_done(r, p, outcome_of(error));
 	if (effect.peer)
 		outdo(r, &effect);
@@ -348,14 +242,7 @@ static void answer_error(struct router *r, struct pending *p, enum reply_error e
 
 void router_say(struct router *r, struct peer *peer, struct span line, bool with_id)
 {
-	if (with_id || TAILQ_EMPTY(&peer->ordered)) {
-		buf_add(&peer->out->own, line.p, line.n);
-		r->ops->changed(r->owner, peer);
-		return;
-	}
-	struct pending *p = pending_new(r, peer, 0, false);
-	buf_add(&p->answer, line.p, line.n);
-	keep_answer(p);
+	answers_say(&r->answers, peer, line, with_id);
 	r->ops->changed(r->owner, peer);
 }
 
@@ -382,7 +269,7 @@ static void keep_id(struct pending *p, struct span id)
 struct pending *router_hold(struct router *r, struct peer *peer, const struct request *request,
 			    int64_t now)
 {
-	struct pending *p = pending_new(r, peer, request->id.n, request->id.n > 0);
+	struct pending *p = answers_new(&r->answers, peer, request->id.n, request->id.n > 0);
 
 	p->op = request->op;
 	p->state = PENDING_HELD;
@@ -396,34 +283,20 @@ struct pending *router_hold(struct router *r, struct peer *peer, const struct re
 bool router_held_is_next(const struct router *r, const struct pending *p)
 {
 	(void)r;
-	return p->id_len || TAILQ_FIRST(&p->peer->ordered) == p;
+	return answers_is_next(p);
 }
 
 void router_settle(struct router *r, struct pending *p)
 {
 	pending_leave_state(r, p, true);
-	reply_ok(answer_begin(p), pending_id(p));
+	reply_ok(answers_begin(p), pending_id(p));
 	answer_done(r, p, OUTCOME_OK);
 }
 
 void router_settle_secret(struct router *r, struct pending *p, struct span object)
 {
-	struct buf line = {0};
-	struct buf *out = answer_begin(p);
-	size_t n = object.n + p->id_len + SECRET_LINE_OWN;
-
 	pending_leave_state(r, p, true);
-	p->secret = true;
-	if (out == &p->answer) {
-		buf_room(out, n);
-		reply_object(out, object, pending_id(p));
-	} else {
-		buf_room(&line, n);
-		reply_object(&line, object, pending_id(p));
-		put_secret(p->peer->out, buf_span(&line));
-		mem_wipe(line.p, line.size);
-		buf_release(&line);
-	}
+	answers_put_secret(p, object);
 	answer_done(r, p, OUTCOME_OK);
 }
 
@@ -514,7 +387,8 @@ static uint64_t key_hash(const struct router *r, const struct peer *peer,
 static struct pending *remote_new(struct router *r, struct peer *peer,
 				  const struct request *request, bool with_id)
 {
-	struct pending *p = pending_new(r, peer, request->id.n + wire_body_max(request), with_id);
+	struct pending *p =
+		answers_new(&r->answers, peer, request->id.n + wire_body_max(request), with_id);
 
 	p->op = request->op;
 	keep_id(p, request->id);
@@ -599,7 +473,7 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
 		return;
 	}
 	struct span id = pending_id(p);
-	struct buf *out = answer_begin(p);
+	struct buf *out = answers_begin(p);
 	size_t most = wire_splice_max(frame, id);
 	char *room = buf_room(out, out->p || most > OUTPUT_START ? most : OUTPUT_START);
 	buf_grew(out, wire_splice(frame, id, room));
@@ -876,12 +750,10 @@ int64_t router_expire(struct router *r, int64_t now)
 void router_join(struct router *r, struct peer *peer)
 {
 	(void)r;
-	TAILQ_INIT(&peer->pendings);
-	TAILQ_INIT(&peer->ordered);
+	answers_join(peer);
 	TAILQ_INIT(&peer->waiting);
-	peer->unanswered = peer->n_waiting = 0;
-	peer->kept_bytes = 0;
-	peer->blocked = peer->last = peer->flushing = false;
+	peer->n_waiting = 0;
+	peer->blocked = peer->last = false;
 	peer->unsent_bytes = 0;
 }
 
@@ -901,7 +773,7 @@ void router_leave(struct router *r, struct peer *peer, int64_t now)
 	struct pending *p;
 
 	while ((p = TAILQ_FIRST(&peer->pendings))) {
-		TAILQ_REMOVE(&peer->pendings, p, of_peer);
+		answers_orphan(p);
 		if (p->state == PENDING_SENT) {
 			orphan(r, p, now);
 			continue;
@@ -913,7 +785,7 @@ void router_leave(struct router *r, struct peer *peer, int64_t now)
 		bool answered = p->state == PENDING_ANSWERED;
 		pending_leave_state(r, p, false);
 		if (answered)
-			pending_free(r, p);
+			answers_drop(&r->answers, p);
 		else
 			abandon(r, p);
 	}
@@ -1010,7 +882,7 @@ void router_free(struct router *r)
 	sched_fini(&r->sched);
 	elsewhere_fini(&r->elsewhere);
 	heap_fini(&r->deadlines);
-	pool_fini(&r->pool);
+	answers_fini(&r->answers);
 	free(r);
 }
 
