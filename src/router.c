@@ -6,6 +6,7 @@
 #include "answers.h"
 #include "elsewhere.h"
 #include "inflight.h"
+#include "keyorder.h"
 #include "log.h"
 #include "mem.h"
 #include "pace.h"
@@ -155,38 +156,6 @@ static void read_over(struct router *r, struct pending *p, enum router_read_end 
 	r->ops->read_end(r->owner, reading, end, answer);
 }
 
-/* What the end of a request means for those that its client has sent before it. */
-struct effect {
-	struct peer *peer; /* NULL: nothing */
-	uint64_t key_hash;
-	uint32_t order;
-};
-
-/* Before it leaves its state. */
-static struct effect effect_of(const struct pending *p, bool answered)
-{
-	enum inflight_end end = answered ? INFLIGHT_ANSWERED : INFLIGHT_SILENT;
-
-	if (p->state != PENDING_SENT || !p->follows || !inflight_has_effect(p, end))
-		return (struct effect){0};
-	return (struct effect){p->peer, p->key_hash, p->order};
-}
-
-/* One that the rate limit has refused and that was asked before it. They come first in the queue.
- */
-static struct pending *find_outdone(const struct effect *e)
-{
-	struct pending *p;
-
-	TAILQ_FOREACH (p, &e->peer->waiting, waiting) {
-		if ((int32_t)(p->order - e->order) >= 0)
-			break;
-		if (p->refused && p->key_hash == e->key_hash)
-			return p;
-	}
-	return NULL;
-}
-
 static void answer_error(struct router *r, struct pending *p, enum reply_error error,
 			 const char *text, long retry_ms);
 
@@ -208,11 +177,11 @@ static void answer_refused(struct router *r, struct pending *p, const char *text
 
 /* Those that wait to be sent again can't be sent behind it. Whoever hears of their answers may
  * send what waits, so the queue is looked at anew each time. */
-static void outdo(struct router *r, const struct effect *e)
+static void outdo(struct router *r, const struct keyorder_effect *e)
 {
 	struct pending *p;
 
-	while ((p = find_outdone(e)))
+	while ((p = keyorder_find_outdone(e)))
 		answer_refused(r, p, outdone_text);
 }
 
@@ -228,7 +197,7 @@ static void answer_error(struct router *r, struct pending *p, enum reply_error e
 		const char *why = r->ops->held_over(r->owner, p);
 		text = text ? text : why;
 	}
-	struct effect effect = effect_of(p, false);
+	struct keyorder_effect effect = keyorder_effect_of(p, INFLIGHT_SILENT);
 	pending_leave_state(r, p, false);
 	if (!p->peer) {
 		abandon(r, p);
@@ -318,20 +287,9 @@ static bool can_send(struct router *r, int64_t now)
 	return false;
 }
 
-/* While requests may be refused and sent again, only one at a time of a client and key is on its
- * way: the next could come before the repetition of the first. Nor is one repeated before it is
- * known what became of those behind it. Nor do two of them travel on two connections at once, of
- * which the later may be the faster, not even after the first one was given up. */
 static bool must_wait(const struct router *r, const struct pending *p)
 {
-	bool alone = p->refused || pace_is_lowered(&r->pace);
-
-	if (!p->key_hash || (!alone && elsewhere_is_empty(&r->elsewhere)))
-		return false;
-	if (elsewhere_has_overdue(&r->elsewhere, p->key_hash))
-		return true;
-	const struct pending *other = inflight_last_of_key(&r->inflight, p->key_hash);
-	return other && (alone || other->lane != r->elsewhere.lane);
+	return keyorder_must_wait(p, &r->inflight, &r->elsewhere, pace_is_lowered(&r->pace));
 }
 
 static void send_now(struct router *r, struct pending *p, int64_t now)
@@ -373,16 +331,6 @@ static void enqueue(struct router *r, struct pending *p)
 	sched_add(&r->sched, p);
 }
 
-static uint64_t key_hash(const struct router *r, const struct peer *peer,
-			 const struct request *request)
-{
-	if (!request_op_has_key(request->op))
-		return 0;
-	uint64_t h = json_string_hash(&request->key, r->hash_seed) ^
-		     peer->number * UINT64_C(0x9e3779b97f4a7c15);
-	return h ? h : 1;
-}
-
 /* A pending that holds the frame's body. */
 static struct pending *remote_new(struct router *r, struct peer *peer,
 				  const struct request *request, bool with_id)
@@ -418,7 +366,7 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 {
 	struct pending *p = remote_new(r, peer, request, request->id.n > 0);
 
-	p->key_hash = key_hash(r, peer, request);
+	p->key_hash = keyorder_hash(peer, request, r->hash_seed);
 	phase_begin(p, now);
 	if (r->stopping) {
 		answer_error(r, p, REPLY_SHUTTING_DOWN, NULL, -1);
@@ -466,7 +414,7 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
 		read_over(r, p, ROUTER_READ_ANSWERED, frame);
 		return;
 	}
-	struct effect effect = effect_of(p, true);
+	struct keyorder_effect effect = keyorder_effect_of(p, INFLIGHT_ANSWERED);
 	pending_leave_state(r, p, true);
 	if (!p->peer) {
 		abandon(r, p);
