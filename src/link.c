@@ -47,6 +47,7 @@
 #include "frame.h"
 #include "log.h"
 #include "mem.h"
+#include "reasons.h"
 #include "secret.h"
 #include "timer.h"
 #include "trust.h"
@@ -291,68 +292,6 @@ static void leave(struct link_context *ctx)
 
 /* --- why it ended --- */
 
-/* What the kernel said; NULL when errno is about something else. */
-static const char *errno_phrase(int err)
-{
-	switch (err) {
-	case ECONNREFUSED:
-	case ECONNRESET:
-	case ECONNABORTED:
-	case EPIPE:
-	case ETIMEDOUT:
-	case EHOSTUNREACH:
-	case ENETUNREACH:
-	case ENETDOWN:
-	case EADDRNOTAVAIL:
-	case EAFNOSUPPORT:
-	case EACCES:
-	case EPERM:
-	case EMFILE:
-	case ENFILE:
-	case ENOBUFS:
-	case ENOMEM:
-		return strerror(err);
-	default:
-		return NULL;
-	}
-}
-
-/* The library's phrases that a reader of our log should not have to decipher. */
-static const struct {
-	const char *theirs, *ours;
-} phrases[] = {
-	{"read failed", "the connection was closed before the upgrade was answered"},
-	{"Peer hung up", "the connection was closed before the upgrade was answered"},
-	{"closed before established", "the connection was closed before the upgrade was answered"},
-	{"Closed before conn", "the connection was closed before the upgrade was answered"},
-	{"problems parsing header", "the answer to the upgrade is not HTTP"},
-	{"HS: URI missing", "the answer to the upgrade is not HTTP"},
-	{"HS: ACCEPT missing", "the answer to the upgrade lacks Sec-WebSocket-Accept"},
-	{"HS: Accept hash wrong", "the answer to the upgrade has a wrong Sec-WebSocket-Accept"},
-	{"HS: UPGRADE missing", "the answer to the upgrade lacks Upgrade"},
-	{"HS: Upgrade to something other than websocket",
-	 "the answer is an upgrade to something else"},
-	{"HS: UPGRADE malformed", "the answer to the upgrade has a wrong Connection header"},
-	{"HS: EXT: unknown ext",
-	 "the answer to the upgrade names an extension that was not offered"},
-	{"HS: PROTOCOL malformed",
-	 "the answer to the upgrade names a subprotocol that was not offered"},
-	{"proxy not h1", "the proxy refused to connect"},
-	{"http_proxy", "the proxy refused to connect"},
-	{"proxy conn dead", "the proxy closed the connection"},
-	{"proxy read err", "the proxy closed the connection"},
-};
-
-static const char *translate(const char *theirs, size_t n)
-{
-	for (size_t i = 0; i < sizeof(phrases) / sizeof(phrases[0]); i++) {
-		size_t length = strlen(phrases[i].theirs);
-		if (n >= length && memcmp(theirs, phrases[i].theirs, length) == 0)
-			return phrases[i].ours;
-	}
-	return NULL;
-}
-
 static const char *tls_phrase(const struct link_context *ctx)
 {
 	const char *reason = ctx->tls_fault ? ERR_reason_error_string(ctx->tls_fault) : NULL;
@@ -360,31 +299,22 @@ static const char *tls_phrase(const struct link_context *ctx)
 	return reason ? reason : "the connection was closed";
 }
 
-/* Retry-After is a number of seconds or a date. */
 static int retry_after(struct lws *wsi)
 {
 	char text[64];
-	char *end;
-	struct tm tm = {0};
 
 	if (lws_hdr_copy(wsi, text, sizeof(text), WSI_TOKEN_HTTP_RETRY_AFTER) <= 0)
 		return -1;
-	errno = 0;
-	long seconds = strtol(text, &end, 10);
-	if (end == text && strptime(text, "%a, %d %b %Y %H:%M:%S GMT", &tm))
-		seconds = (long)(timegm(&tm) - time(NULL));
-	else if (end == text || *end)
-		return -1;
-	return seconds < 0 ? 0 : seconds > 86400 ? 86400 : (int)seconds;
+	return reasons_retry_after(text, time(NULL));
 }
 
 static void on_failed(struct link *l, struct lws *wsi, const char *theirs, size_t n)
 {
-	int err = errno_phrase(errno) ? errno : l->ctx->tls_errno;
+	int err = reasons_of_errno(errno) ? errno : l->ctx->tls_errno;
 	SSL *ssl = l->tls ? lws_get_ssl(wsi) : NULL;
 	long verdict = ssl ? SSL_get_verify_result(ssl) : X509_V_OK;
 	int status = (int)lws_http_client_http_response(wsi);
-	const char *ours = theirs ? translate(theirs, n) : NULL;
+	const char *ours = theirs ? reasons_translate(theirs, n) : NULL;
 
 	if (l->state == LINK_DOWN)
 		return;
@@ -395,8 +325,8 @@ static void on_failed(struct link *l, struct lws *wsi, const char *theirs, size_
 		l->end.http_status = status;
 		l->end.retry_after_s = retry_after(wsi);
 		go_down(l, "the upgrade was answered with HTTP status %d", status);
-	} else if (errno_phrase(err)) {
-		go_down(l, "%s", errno_phrase(err));
+	} else if (reasons_of_errno(err)) {
+		go_down(l, "%s", reasons_of_errno(err));
 	} else if (ours) {
 		go_down(l, "%s", ours);
 	} else if (l->tls && l->path) {
@@ -430,8 +360,8 @@ static void on_lost(struct link *l, struct lws *wsi)
 		go_down(l, "the service closed it with code %d", l->end.close_code);
 	else if (l->state == LINK_CLOSING)
 		go_down(l, "closed as asked");
-	else if (errno_phrase(err))
-		go_down(l, "%s", errno_phrase(err));
+	else if (reasons_of_errno(err))
+		go_down(l, "%s", reasons_of_errno(err));
 	else if (stream_ended(l, wsi))
 		go_down(l, "the service closed the connection without a close frame");
 	else
@@ -824,7 +754,7 @@ static void begin(struct link *l)
 	}
 	errno = 0;
 	if (!lws_client_connect_via_info(&info)) {
-		const char *phrase = errno_phrase(errno);
+		const char *phrase = reasons_of_errno(errno);
 		l->wsi = NULL;
 		go_down(l, "%s", phrase ? phrase : "libwebsockets could not begin to connect");
 		return;
