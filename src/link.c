@@ -59,7 +59,6 @@ enum {
 	HANDSHAKE_MAX = 1024,    /* the request without its path */
 	PATH_MAX_LENGTH = 15000, /* with the above it fits into one TLS record and any fresh
 				    socket's buffer */
-	HOST_MAX = 100,          /* the library has 120 bytes for the Host line */
 	BATCH = 16384,           /* bytes of frames in one write: a full TLS record */
 	READ_AHEAD = 65536,      /* bytes that OpenSSL asks the kernel for at once */
 	SHARE = 65536,           /* bytes of messages handed on in one turn of the loop */
@@ -938,60 +937,12 @@ void link_context_free(struct link_context *ctx)
 
 /* --- the public side of a link --- */
 
-static bool numeric(const char *address, int family)
-{
-	unsigned char ip[16];
-
-	return evutil_inet_pton(family, address, ip) == 1;
-}
-
-/* Nothing that would end the header line it stands in, or the word. */
-static bool printable(const char *s)
-{
-	for (; *s; s++) {
-		if ((unsigned char)*s <= ' ' || *s == 0x7f)
-			return false;
-	}
-	return true;
-}
-
-/* Why this target can't be connected to at all; NULL: it can. */
-static const char *objection(const struct link_target *t)
-{
-	const char *address = t->proxy_address ? t->proxy_address : t->address;
-
-	if (!address || (!numeric(address, AF_INET) && !numeric(address, AF_INET6)))
-		return "the address is not numeric";
-	if (!*t->host || strlen(t->host) > HOST_MAX || !printable(t->host))
-		return "the host name is empty, too long or has blanks in it";
-	if (t->tls && strchr(t->host, ':'))
-		return "libwebsockets can't check certificates for an IPv6 address: a host name is "
-		       "needed";
-	if (*t->path != '/' || !printable(t->path))
-		return "the path is not one";
-	if (strlen(t->path) > link_path_max())
-		return "the path is too long";
-	return NULL;
-}
-
-/* "name:80", "[::1]:80"; usual: the port that goes without saying, 0: none. */
-static char *host_port(const char *host, unsigned port, unsigned usual)
-{
-	bool v6 = strchr(host, ':');
-	char text[HOST_MAX + sizeof("[]:65535")], number[sizeof(":65535")] = "";
-
-	if (port != usual)
-		snprintf(number, sizeof(number), ":%u", port & UINT16_MAX);
-	snprintf(text, sizeof(text), "%s%s%s%s", v6 ? "[" : "", host, v6 ? "]" : "", number);
-	return mem_strdup(text);
-}
-
 /* The library is not entered here: we may be called from within it, and it uses one buffer for all.
  */
 struct link *link_connect(struct link_context *ctx, const struct link_target *target,
 			  const struct link_ops *ops, void *owner, const char **why)
 {
-	const char *no = objection(target);
+	const char *no = target_objection(target, link_path_max());
 
 	if (no) {
 		*why = no;
@@ -1005,10 +956,10 @@ struct link *link_connect(struct link_context *ctx, const struct link_target *ta
 		.end = {.retry_after_s = -1},
 		.address = target->address ? mem_strdup(target->address) : NULL,
 		.host = mem_strdup(target->host),
-		.host_header = host_port(target->host, target->port, target->tls ? 443 : 80),
+		.host_header = target_host_port(target->host, target->port, target->tls ? 443 : 80),
 		.path = secret_dup(target->path),
 		.proxy = target->proxy_address
-				 ? host_port(target->proxy_address, target->proxy_port, 0)
+				 ? target_host_port(target->proxy_address, target->proxy_port, 0)
 				 : NULL,
 		.port = target->port,
 		.tls = target->tls,

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "span.h"
+#include "target.h"
 
 struct link_context; /* TLS settings and the library's own context; outlives its links */
 struct link;
@@ -26,18 +27,6 @@ struct link;
 struct link_context *link_context_new(struct event_base *base, const char *ca_file,
 				      const char **why);
 void link_context_free(struct link_context *ctx); /* no link of it may be alive */
-
-struct link_target {
-	const char *address; /* numeric, IPv4 or IPv6; not used when there is a proxy */
-	uint16_t port;
-	const char *host; /* for SNI, Host, the certificate, and the proxy's CONNECT */
-	const char *path; /* "/ws?apiKey=…": secret */
-	bool tls;
-	const char *proxy_address; /* numeric: an HTTP proxy to go through; NULL: none */
-	uint16_t proxy_port;
-	int connect_timeout_ms; /* from here to the answered upgrade */
-	size_t max_message;     /* bytes; of a longer message only the beginning is kept */
-};
 
 /* Why a link ended. Strings are valid during the call. */
 struct link_end {
