@@ -39,9 +39,6 @@
 #include <time.h>
 
 #include <libwebsockets.h>
-#include <openssl/err.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 
 #include "buf.h"
 #include "frame.h"
@@ -50,7 +47,7 @@
 #include "reasons.h"
 #include "secret.h"
 #include "timer.h"
-#include "trust.h"
+#include "tls.h"
 
 enum {
 	SERVICE_BUFFER = 65536, /* the library reads and makes requests in it */
@@ -60,7 +57,6 @@ enum {
 	PATH_MAX_LENGTH = 15000, /* with the above it fits into one TLS record and any fresh
 				    socket's buffer */
 	BATCH = 16384,           /* bytes of frames in one write: a full TLS record */
-	READ_AHEAD = 65536,      /* bytes that OpenSSL asks the kernel for at once */
 	SHARE = 65536,           /* bytes of messages handed on in one turn of the loop */
 	READS = 8,               /* reads in one turn, should they bring no messages */
 	WRITES = 4,              /* offers to write in one turn: control frames take one each */
@@ -88,7 +84,7 @@ _Static_assert(sizeof(state_name) / sizeof(state_name[0]) == LINK_STATE_N, "a na
 
 struct link_context {
 	struct event_base *base;
-	SSL_CTX *tls;
+	struct tls tls;
 	struct lws_context *lws;
 	/* A proxy is a property of a vhost, not of a connection. */
 	struct lws_vhost *direct, *proxied;
@@ -98,10 +94,6 @@ struct link_context {
 	bool tick_stale; /* a link changed its state */
 	/* The request that was made last, in the library's buffer: it is not left there. */
 	struct span request;
-	/* What went wrong with TLS in the current entry, as OpenSSL and as the kernel name it; 0:
-	 * nothing. */
-	unsigned long tls_fault;
-	int tls_errno;
 };
 
 struct link {
@@ -190,8 +182,7 @@ static bool serve(struct link *l, short revents)
 	struct lws_pollfd p = {
 		.fd = lws_get_socket_fd(l->wsi), .events = POLLIN | POLLOUT, .revents = revents};
 
-	l->ctx->tls_fault = 0;
-	l->ctx->tls_errno = 0;
+	tls_forget_fault(&l->ctx->tls);
 	errno = 0;
 	lws_service_fd(l->ctx->lws, &p);
 	return l->wsi;
@@ -291,13 +282,6 @@ static void leave(struct link_context *ctx)
 
 /* --- why it ended --- */
 
-static const char *tls_phrase(const struct link_context *ctx)
-{
-	const char *reason = ctx->tls_fault ? ERR_reason_error_string(ctx->tls_fault) : NULL;
-
-	return reason ? reason : "the connection was closed";
-}
-
 static int retry_after(struct lws *wsi)
 {
 	char text[64];
@@ -309,17 +293,16 @@ static int retry_after(struct lws *wsi)
 
 static void on_failed(struct link *l, struct lws *wsi, const char *theirs, size_t n)
 {
-	int err = reasons_of_errno(errno) ? errno : l->ctx->tls_errno;
+	int err = reasons_of_errno(errno) ? errno : l->ctx->tls.fault_errno;
 	SSL *ssl = l->tls ? lws_get_ssl(wsi) : NULL;
-	long verdict = ssl ? SSL_get_verify_result(ssl) : X509_V_OK;
+	const char *refusal = ssl ? tls_refusal(ssl) : NULL;
 	int status = (int)lws_http_client_http_response(wsi);
 	const char *ours = theirs ? reasons_translate(theirs, n) : NULL;
 
 	if (l->state == LINK_DOWN)
 		return;
-	if (verdict != X509_V_OK) {
-		go_down(l, "the server's certificate is refused: %s",
-			X509_verify_cert_error_string(verdict));
+	if (refusal) {
+		go_down(l, "the server's certificate is refused: %s", refusal);
 	} else if (status && status != 101) {
 		l->end.http_status = status;
 		l->end.retry_after_s = retry_after(wsi);
@@ -329,7 +312,7 @@ static void on_failed(struct link *l, struct lws *wsi, const char *theirs, size_
 	} else if (ours) {
 		go_down(l, "%s", ours);
 	} else if (l->tls && l->path) {
-		go_down(l, "the TLS handshake failed: %s", tls_phrase(l->ctx));
+		go_down(l, "the TLS handshake failed: %s", tls_fault_phrase(&l->ctx->tls));
 	} else {
 		go_down(l, "the upgrade failed: %.*s", theirs ? (int)n : 7,
 			theirs ? theirs : "unknown");
@@ -344,8 +327,7 @@ static bool stream_ended(struct link *l, struct lws *wsi)
 	char c;
 
 	if (ssl)
-		return (SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN) ||
-		       strcmp(SSL_state_string_long(ssl), "error") == 0;
+		return tls_has_ended(ssl);
 	return recv(lws_get_socket_fd(wsi), &c, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
@@ -385,7 +367,7 @@ static int on_established(struct link *l, struct lws *wsi)
 	if (l->freed || l->state == LINK_DOWN)
 		return -1;
 	if (ssl)
-		SSL_set_read_ahead(ssl, 1);
+		tls_read_ahead(ssl);
 	event_del(l->deadline);
 	l->end.was_open = true;
 	set_state(l, LINK_OPEN);
@@ -418,26 +400,10 @@ static int put_path(struct link *l, char **end, size_t room)
 	return 0;
 }
 
-/* A second opinion on whom the certificate is for: the library takes a host that it cannot parse
- * for none at all. */
-static int check_certificate(struct link *l, X509_STORE_CTX *store, bool verified)
+/* A second opinion on whom the certificate is for. */
+static bool check_certificate(const struct link *l, X509_STORE_CTX *store, bool verified)
 {
-	X509 *certificate = X509_STORE_CTX_get_current_cert(store);
-	unsigned char ip[16];
-
-	if (!l || !verified || X509_STORE_CTX_get_error_depth(store) != 0)
-		return l && verified ? 0 : -1;
-	if (evutil_inet_pton(AF_INET, l->host, ip) == 1) {
-		if (X509_check_ip_asc(certificate, l->host, 0) == 1)
-			return 0;
-		X509_STORE_CTX_set_error(store, X509_V_ERR_IP_ADDRESS_MISMATCH);
-		return -1;
-	}
-	if (X509_check_host(certificate, l->host, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) ==
-	    1)
-		return 0;
-	X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH);
-	return -1;
+	return l && verified && tls_is_for(store, l->host);
 }
 
 static void keep_piece(struct link *l, const char *p, size_t n)
@@ -561,7 +527,7 @@ static int on_library(struct lws *wsi, enum lws_callback_reasons reason, void *u
 		      size_t n)
 {
 	if (reason == LWS_CALLBACK_OPENSSL_PERFORM_SERVER_CERT_VERIFICATION)
-		return check_certificate(lws_wsi_user(wsi), user, n);
+		return check_certificate(lws_wsi_user(wsi), user, n) ? 0 : -1;
 	if (!user)
 		return 0;
 	switch ((int)reason) {
@@ -651,7 +617,7 @@ static void read_on(struct link *l)
 		if (!serve(l, POLLIN) || l->freed || l->state == LINK_DOWN)
 			return;
 		ssl = l->tls && l->state == LINK_OPEN ? lws_get_ssl(l->wsi) : NULL;
-		if (!ssl || !SSL_has_pending(ssl) || SSL_want_read(ssl))
+		if (!ssl || !tls_holds_more(ssl))
 			break;
 		if (l->share > SHARE || i == READS) {
 			read_later(l);
@@ -829,40 +795,6 @@ static void on_log(int level, const char *line)
 	log_debug("libwebsockets: %s", text);
 }
 
-/* OpenSSL tells here why a handshake fails; the library forgets it before it tells us that it
- * failed. */
-static void on_tls_info(const SSL *ssl, int where, int ret)
-{
-	struct link_context *ctx = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
-
-	if (!(where & SSL_CB_EXIT) || ret > 0)
-		return;
-	ctx->tls_fault = ERR_peek_last_error();
-	ctx->tls_errno = errno;
-}
-
-static SSL_CTX *make_tls(struct link_context *ctx, const char *ca_file, const char **why)
-{
-	SSL_CTX *tls = SSL_CTX_new(TLS_client_method());
-
-	if (!tls) {
-		*why = "OpenSSL can't be initialised";
-		return NULL;
-	}
-	if (trust_fill(SSL_CTX_get_cert_store(tls), ca_file, why) < 0) {
-		SSL_CTX_free(tls);
-		return NULL;
-	}
-	SSL_CTX_set_min_proto_version(tls, TLS1_2_VERSION);
-	SSL_CTX_set_verify(tls, SSL_VERIFY_PEER, NULL);
-	SSL_CTX_set_mode(tls, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
-	SSL_CTX_set_default_read_buffer_len(tls, READ_AHEAD);
-	SSL_CTX_set_session_cache_mode(tls, SSL_SESS_CACHE_OFF);
-	SSL_CTX_set_app_data(tls, ctx);
-	SSL_CTX_set_info_callback(tls, on_tls_info);
-	return tls;
-}
-
 static bool make_library(struct link_context *ctx)
 {
 	static const struct lws_protocols protocols[] = {
@@ -885,7 +817,7 @@ static bool make_library(struct link_context *ctx)
 		.timeout_secs = BACKSTOP_S,
 		.connect_timeout_secs = BACKSTOP_S,
 		.retry_and_idle_policy = &no_pings,
-		.provided_client_ssl_ctx = ctx->tls,
+		.provided_client_ssl_ctx = ctx->tls.ctx,
 	};
 
 	/* The library would obey it behind our back, resolving the proxy's name in a blocking way.
@@ -910,8 +842,7 @@ struct link_context *link_context_new(struct event_base *base, const char *ca_fi
 
 	ctx->base = base;
 	LIST_INIT(&ctx->links);
-	ctx->tls = make_tls(ctx, ca_file, why);
-	if (!ctx->tls) {
+	if (!tls_init(&ctx->tls, ca_file, why)) {
 		free(ctx);
 		return NULL;
 	}
@@ -931,7 +862,7 @@ void link_context_free(struct link_context *ctx)
 		event_free(ctx->tick);
 	if (ctx->lws)
 		lws_context_destroy(ctx->lws);
-	SSL_CTX_free(ctx->tls);
+	tls_fini(&ctx->tls);
 	free(ctx);
 }
 
