@@ -16,9 +16,7 @@
  * - Bytes that came together with the answered upgrade are held by the library itself and only its
  * own loop hands them on. lws_service_adjust_timeout() tells that there are some, lws_service(-1)
  * is one turn of that loop.
- * - It cuts long request lines without a word (version 4.1.6 at 2 KB). So it is given "/" for a
- * path, and the real one is put in its place in the finished request. This also keeps the secret in
- * it away from the library's own memory, but for the buffer that the request is made in, which is
+ * - A request is made in a buffer of its own, which the path is put into (library.h) and which is
  * overwritten once it has gone out.
  * - Frames are made here (frame.c) and handed over as raw bytes, many at once: the library would
  * make a TLS record, a write() and a read of /dev/urandom of each. It puts its own control frames
@@ -42,6 +40,7 @@
 
 #include "buf.h"
 #include "frame.h"
+#include "library.h"
 #include "log.h"
 #include "mem.h"
 #include "reasons.h"
@@ -50,22 +49,15 @@
 #include "tls.h"
 
 enum {
-	SERVICE_BUFFER = 65536, /* the library reads and makes requests in it */
-	HANDSHAKE_RESERVE =
-		12, /* of it, what the library keeps back for itself when a request is made */
-	HANDSHAKE_MAX = 1024,    /* the request without its path */
-	PATH_MAX_LENGTH = 15000, /* with the above it fits into one TLS record and any fresh
-				    socket's buffer */
-	BATCH = 16384,           /* bytes of frames in one write: a full TLS record */
-	SHARE = 65536,           /* bytes of messages handed on in one turn of the loop */
-	READS = 8,               /* reads in one turn, should they bring no messages */
-	WRITES = 4,              /* offers to write in one turn: control frames take one each */
-	KERNEL_UNSENT = 131072,  /* bytes that the kernel takes beyond what the peer has room for */
-	WRITE_SHARE = 262144,    /* bytes written in one turn, however fast the kernel takes them */
-	CLOSE_MS = 2000,         /* for a close frame to go out and be answered */
+	BATCH = 16384,          /* bytes of frames in one write: a full TLS record */
+	SHARE = 65536,          /* bytes of messages handed on in one turn of the loop */
+	READS = 8,              /* reads in one turn, should they bring no messages */
+	WRITES = 4,             /* offers to write in one turn: control frames take one each */
+	KERNEL_UNSENT = 131072, /* bytes that the kernel takes beyond what the peer has room for */
+	WRITE_SHARE = 262144,   /* bytes written in one turn, however fast the kernel takes them */
+	CLOSE_MS = 2000,        /* for a close frame to go out and be answered */
 	TICK_BUSY_S = 1, /* turns of the library's own loop while a link is neither open nor down */
-	TICK_IDLE_S = 10,  /* ... and otherwise, for the route changes that version 4.3 follows */
-	BACKSTOP_S = 3600, /* the library's own timeouts; ours are always shorter */
+	TICK_IDLE_S = 10, /* ... and otherwise, for the route changes that version 4.3 follows */
 };
 
 enum link_state {
@@ -85,9 +77,7 @@ _Static_assert(sizeof(state_name) / sizeof(state_name[0]) == LINK_STATE_N, "a na
 struct link_context {
 	struct event_base *base;
 	struct tls tls;
-	struct lws_context *lws;
-	/* A proxy is a property of a vhost, not of a connection. */
-	struct lws_vhost *direct, *proxied;
+	struct library library;
 	struct event *tick;
 	LIST_HEAD(, link) links;
 	unsigned inside; /* how deep we are between enter() and leave() */
@@ -184,7 +174,7 @@ static bool serve(struct link *l, short revents)
 
 	tls_forget_fault(&l->ctx->tls);
 	errno = 0;
-	lws_service_fd(l->ctx->lws, &p);
+	lws_service_fd(l->ctx->library.lws, &p);
 	return l->wsi;
 }
 
@@ -376,26 +366,12 @@ static int on_established(struct link *l, struct lws *wsi)
 	return l->freed ? -1 : 0;
 }
 
-/* Puts the real path where the library wrote "/". It offers the request's end, for headers to be
- * appended, and how much room is left; so where the request begins is known, and what stands there
- * is checked. */
 static int put_path(struct link *l, char **end, size_t room)
 {
-	static const char before[] = "GET / HTTP/1.1\r\n";
-	const size_t method = sizeof("GET ") - 1;
-	size_t used = SERVICE_BUFFER - HANDSHAKE_RESERVE - room;
-	size_t n = l->path ? strlen(l->path) : 0;
-	char *start = *end - used;
-
-	if (!n || n > room || used < sizeof(before) || used > HANDSHAKE_MAX ||
-	    memcmp(start, before, sizeof(before) - 1)) {
+	if (!library_put_path(l->path, end, room, &l->ctx->request)) {
 		go_down(l, "this version of libwebsockets makes requests in an unknown way");
 		return -1;
 	}
-	memmove(start + method + n, start + method + 1, used - method - 1);
-	memcpy(start + method, l->path, n);
-	*end += n - 1;
-	l->ctx->request = (struct span){start, used + n - 1};
 	secret_free(&l->path);
 	return 0;
 }
@@ -437,7 +413,7 @@ static int on_receive(struct link *l, struct lws *wsi, const char *p, size_t n)
 	if (!final)
 		return 0;
 	l->ops->message(l->owner, text, flags | (l->truncated ? LINK_TRUNCATED : 0));
-	if (l->rx.size > SERVICE_BUFFER)
+	if (l->rx.size > LIBRARY_BUFFER)
 		buf_release(&l->rx);
 	return l->freed ? -1 : 0;
 }
@@ -574,7 +550,7 @@ static void run_library(struct link_context *ctx)
 {
 	struct link *l;
 
-	lws_service(ctx->lws, -1);
+	lws_service(ctx->library.lws, -1);
 	LIST_FOREACH (l, &ctx->links, entry) {
 		if (l->state == LINK_OPEN && l->wsi && l->tls && !l->freed)
 			read_later(l);
@@ -626,7 +602,8 @@ static void read_on(struct link *l)
 	}
 	if (!event_pending(l->writable, EV_WRITE, NULL))
 		write_on(l);
-	if (!l->freed && l->state != LINK_DOWN && !lws_service_adjust_timeout(l->ctx->lws, 1, 0))
+	if (!l->freed && l->state != LINK_DOWN &&
+	    !lws_service_adjust_timeout(l->ctx->library.lws, 1, 0))
 		run_library(l->ctx);
 }
 
@@ -698,22 +675,22 @@ static void watch(struct link *l, int fd)
 static void begin(struct link *l)
 {
 	struct lws_client_connect_info info = {
-		.context = l->ctx->lws,
-		.vhost = l->proxy ? l->ctx->proxied : l->ctx->direct,
+		.context = l->ctx->library.lws,
+		.vhost = l->proxy ? l->ctx->library.proxied : l->ctx->library.direct,
 		.address = l->proxy ? l->host : l->address,
 		.port = l->port,
 		.host = l->host_header,
 		.path = "/",
 		.ssl_connection = (l->tls ? LCCSCF_USE_SSL : 0) | LCCSCF_HTTP_NO_FOLLOW_REDIRECT,
 		.alpn = "http/1.1",
-		.local_protocol_name = "hpkv",
+		.local_protocol_name = library_protocol,
 		.userdata = l,
 		.pwsi = &l->wsi,
 	};
 
 	run_library(l->ctx);
 	set_state(l, LINK_CONNECTING);
-	if (l->proxy && lws_set_proxy(l->ctx->proxied, l->proxy) < 0) {
+	if (l->proxy && lws_set_proxy(l->ctx->library.proxied, l->proxy) < 0) {
 		go_down(l, "libwebsockets refuses the proxy's address");
 		return;
 	}
@@ -777,64 +754,6 @@ static void on_tick(evutil_socket_t fd, short what, void *user)
 
 /* --- the context --- */
 
-/* The library's log. It never saw the secrets in our paths, but what a server says may repeat them.
- */
-static void on_log(int level, const char *line)
-{
-	static const char *const names[] = {"apiKey=", "token="};
-	char text[512];
-
-	(void)level;
-	snprintf(text, sizeof(text), "%s", line);
-	text[strcspn(text, "\r\n")] = '\0';
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		char *secret = strstr(text, names[i]);
-		if (secret)
-			secret[strlen(names[i])] = '\0'; /* and whatever follows */
-	}
-	log_debug("libwebsockets: %s", text);
-}
-
-static bool make_library(struct link_context *ctx)
-{
-	static const struct lws_protocols protocols[] = {
-		{.name = "hpkv",
-		 .callback = on_library,
-		 .rx_buffer_size = SERVICE_BUFFER - LWS_PRE,
-		 .tx_packet_size = SERVICE_BUFFER},
-		{0},
-	};
-	/* All zero: no pings of its own. Ours go between whole frames and are answered to whoever
-	 * sent them. */
-	static const lws_retry_bo_t no_pings;
-	struct lws_context_creation_info info = {
-		.port = CONTEXT_PORT_NO_LISTEN,
-		.protocols = protocols,
-		.options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
-		.pt_serv_buf_size = SERVICE_BUFFER,
-		.fd_limit_per_thread = 64, /* of the library's own descriptors */
-		.max_http_header_data = 16384,
-		.timeout_secs = BACKSTOP_S,
-		.connect_timeout_secs = BACKSTOP_S,
-		.retry_and_idle_policy = &no_pings,
-		.provided_client_ssl_ctx = ctx->tls.ctx,
-	};
-
-	/* The library would obey it behind our back, resolving the proxy's name in a blocking way.
-	 */
-	unsetenv("http_proxy");
-	unsetenv("socks_proxy");
-	lws_set_log_level(LLL_ERR | LLL_WARN | LLL_NOTICE, on_log);
-	ctx->lws = lws_create_context(&info);
-	if (!ctx->lws)
-		return false;
-	info.vhost_name = "direct";
-	ctx->direct = lws_create_vhost(ctx->lws, &info);
-	info.vhost_name = "proxied";
-	ctx->proxied = lws_create_vhost(ctx->lws, &info);
-	return ctx->direct && ctx->proxied;
-}
-
 struct link_context *link_context_new(struct event_base *base, const char *ca_file,
 				      const char **why)
 {
@@ -847,7 +766,7 @@ struct link_context *link_context_new(struct event_base *base, const char *ca_fi
 		return NULL;
 	}
 	ctx->tick = event_new(base, -1, EV_PERSIST, on_tick, ctx);
-	if (!ctx->tick || !make_library(ctx)) {
+	if (!ctx->tick || !library_init(&ctx->library, on_library, ctx->tls.ctx)) {
 		*why = "libwebsockets can't be initialised";
 		link_context_free(ctx);
 		return NULL;
@@ -860,8 +779,7 @@ void link_context_free(struct link_context *ctx)
 {
 	if (ctx->tick)
 		event_free(ctx->tick);
-	if (ctx->lws)
-		lws_context_destroy(ctx->lws);
+	library_fini(&ctx->library);
 	tls_fini(&ctx->tls);
 	free(ctx);
 }
@@ -955,5 +873,5 @@ void link_free(struct link *l)
 
 size_t link_path_max(void)
 {
-	return PATH_MAX_LENGTH;
+	return LIBRARY_PATH_MAX;
 }

@@ -1,10 +1,10 @@
 /* link.h - one WebSocket to the service, from connect to close.
  *
- * The only user of libwebsockets, and how that library lives inside our libevent loop is this
- * room's secret. It moves whole messages and holds no policy: when to connect, whom to believe and
- * what a message means is decided above. It never resolves names (the caller brings the address;
- * the host name serves SNI, Host and the certificate check), never blocks, never follows a
- * redirect, and always checks certificate and host name.
+ * How libwebsockets lives inside our libevent loop is this room's secret. It moves whole messages
+ * and holds no policy: when to connect, whom to believe and what a message means is decided above.
+ * It never resolves names (the caller brings the address; the host name serves SNI, Host and the
+ * certificate check), never blocks, never follows a redirect, and always checks certificate and
+ * host name.
  *
  * Sending: messages queued within one turn of the loop leave in as few TLS records and writes as
  * the library allows; the kernel is given little more than it can send, so that a ping overtakes
