@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "backoff.h"
 #include "json.h"
 #include "mem.h"
 #include "reply.h"
@@ -12,7 +13,6 @@ enum {
 	FAILURE_PAUSE_MAX_MS = 5000,
 	REFUSAL_PAUSE_MS = 1000, /* the same after a 429 that names no time */
 	REFUSAL_PAUSE_MAX_MS = 60000,
-	RETRY_AFTER_MAX_S = 600,
 	WHY_MAX = 300,
 	HTTP_BAD_REQUEST = 400,
 	HTTP_UNAUTHORIZED = 401,
@@ -305,13 +305,6 @@ static void hand_over(struct issuer *i, struct ask *a, const char *token)
 	buf_release(&object);
 }
 
-static int64_t doubled(int64_t ms, unsigned times, int64_t most)
-{
-	while (times-- && ms < most)
-		ms *= 2;
-	return ms < most ? ms : most;
-}
-
 static void set_late(struct issuer *i, enum reply_error late, const char *why)
 {
 	struct ask *a;
@@ -322,23 +315,19 @@ static void set_late(struct issuer *i, enum reply_error late, const char *why)
 		a->pending->late = (uint8_t)late;
 }
 
-static int64_t asked_pause_ms(int retry_after_s)
-{
-	return (int64_t)(retry_after_s < RETRY_AFTER_MAX_S ? retry_after_s : RETRY_AFTER_MAX_S) *
-	       1000;
-}
-
 /* All that wait are tried later. */
 static void make_pause(struct issuer *i, const struct issuer_answer *answer, int64_t now)
 {
 	bool refused = answer->http_status / 100 == 4;
-	int64_t pause = refused ? doubled(REFUSAL_PAUSE_MS, i->failures, REFUSAL_PAUSE_MAX_MS)
-				: doubled(FAILURE_PAUSE_MS, i->failures, FAILURE_PAUSE_MAX_MS);
+	int64_t pause =
+		refused ? backoff_doubled(REFUSAL_PAUSE_MS, i->failures, REFUSAL_PAUSE_MAX_MS)
+			: backoff_doubled(FAILURE_PAUSE_MS, i->failures, FAILURE_PAUSE_MAX_MS);
 
 	i->failures++;
 	i->asked = answer->retry_after_s >= 0 || answer->http_status == HTTP_TOO_MANY;
 	i->paused_until =
-		now + (answer->retry_after_s >= 0 ? asked_pause_ms(answer->retry_after_s) : pause);
+		now +
+		(answer->retry_after_s >= 0 ? backoff_asked_ms(answer->retry_after_s, 0) : pause);
 	set_late(i, answer->http_status == HTTP_TOO_MANY ? REPLY_RATE_LIMITED : REPLY_UPSTREAM_DOWN,
 		 answer->why);
 	refuse_hopeless(i, now);

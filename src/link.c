@@ -16,9 +16,7 @@
  * - Bytes that came together with the answered upgrade are held by the library itself and only its
  * own loop hands them on. lws_service_adjust_timeout() tells that there are some, lws_service(-1)
  * is one turn of that loop.
- * - It cuts long request lines without a word (version 4.1.6 at 2 KB). So it is given "/" for a
- * path, and the real one is put in its place in the finished request. This also keeps the secret in
- * it away from the library's own memory, but for the buffer that the request is made in, which is
+ * - A request is made in a buffer of its own, which the path is put into (library.h) and which is
  * overwritten once it has gone out.
  * - Frames are made here (frame.c) and handed over as raw bytes, many at once: the library would
  * make a TLS record, a write() and a read of /dev/urandom of each. It puts its own control frames
@@ -39,37 +37,27 @@
 #include <time.h>
 
 #include <libwebsockets.h>
-#include <openssl/err.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 
 #include "buf.h"
 #include "frame.h"
+#include "library.h"
 #include "log.h"
 #include "mem.h"
+#include "reasons.h"
 #include "secret.h"
 #include "timer.h"
-#include "trust.h"
+#include "tls.h"
 
 enum {
-	SERVICE_BUFFER = 65536, /* the library reads and makes requests in it */
-	HANDSHAKE_RESERVE =
-		12, /* of it, what the library keeps back for itself when a request is made */
-	HANDSHAKE_MAX = 1024,    /* the request without its path */
-	PATH_MAX_LENGTH = 15000, /* with the above it fits into one TLS record and any fresh
-				    socket's buffer */
-	HOST_MAX = 100,          /* the library has 120 bytes for the Host line */
-	BATCH = 16384,           /* bytes of frames in one write: a full TLS record */
-	READ_AHEAD = 65536,      /* bytes that OpenSSL asks the kernel for at once */
-	SHARE = 65536,           /* bytes of messages handed on in one turn of the loop */
-	READS = 8,               /* reads in one turn, should they bring no messages */
-	WRITES = 4,              /* offers to write in one turn: control frames take one each */
-	KERNEL_UNSENT = 131072,  /* bytes that the kernel takes beyond what the peer has room for */
-	WRITE_SHARE = 262144,    /* bytes written in one turn, however fast the kernel takes them */
-	CLOSE_MS = 2000,         /* for a close frame to go out and be answered */
+	BATCH = 16384,          /* bytes of frames in one write: a full TLS record */
+	SHARE = 65536,          /* bytes of messages handed on in one turn of the loop */
+	READS = 8,              /* reads in one turn, should they bring no messages */
+	WRITES = 4,             /* offers to write in one turn: control frames take one each */
+	KERNEL_UNSENT = 131072, /* bytes that the kernel takes beyond what the peer has room for */
+	WRITE_SHARE = 262144,   /* bytes written in one turn, however fast the kernel takes them */
+	CLOSE_MS = 2000,        /* for a close frame to go out and be answered */
 	TICK_BUSY_S = 1, /* turns of the library's own loop while a link is neither open nor down */
-	TICK_IDLE_S = 10,  /* ... and otherwise, for the route changes that version 4.3 follows */
-	BACKSTOP_S = 3600, /* the library's own timeouts; ours are always shorter */
+	TICK_IDLE_S = 10, /* ... and otherwise, for the route changes that version 4.3 follows */
 };
 
 enum link_state {
@@ -88,20 +76,14 @@ _Static_assert(sizeof(state_name) / sizeof(state_name[0]) == LINK_STATE_N, "a na
 
 struct link_context {
 	struct event_base *base;
-	SSL_CTX *tls;
-	struct lws_context *lws;
-	/* A proxy is a property of a vhost, not of a connection. */
-	struct lws_vhost *direct, *proxied;
+	struct tls tls;
+	struct library library;
 	struct event *tick;
 	LIST_HEAD(, link) links;
 	unsigned inside; /* how deep we are between enter() and leave() */
 	bool tick_stale; /* a link changed its state */
 	/* The request that was made last, in the library's buffer: it is not left there. */
 	struct span request;
-	/* What went wrong with TLS in the current entry, as OpenSSL and as the kernel name it; 0:
-	 * nothing. */
-	unsigned long tls_fault;
-	int tls_errno;
 };
 
 struct link {
@@ -190,10 +172,9 @@ static bool serve(struct link *l, short revents)
 	struct lws_pollfd p = {
 		.fd = lws_get_socket_fd(l->wsi), .events = POLLIN | POLLOUT, .revents = revents};
 
-	l->ctx->tls_fault = 0;
-	l->ctx->tls_errno = 0;
+	tls_forget_fault(&l->ctx->tls);
 	errno = 0;
-	lws_service_fd(l->ctx->lws, &p);
+	lws_service_fd(l->ctx->library.lws, &p);
 	return l->wsi;
 }
 
@@ -291,116 +272,37 @@ static void leave(struct link_context *ctx)
 
 /* --- why it ended --- */
 
-/* What the kernel said; NULL when errno is about something else. */
-static const char *errno_phrase(int err)
-{
-	switch (err) {
-	case ECONNREFUSED:
-	case ECONNRESET:
-	case ECONNABORTED:
-	case EPIPE:
-	case ETIMEDOUT:
-	case EHOSTUNREACH:
-	case ENETUNREACH:
-	case ENETDOWN:
-	case EADDRNOTAVAIL:
-	case EAFNOSUPPORT:
-	case EACCES:
-	case EPERM:
-	case EMFILE:
-	case ENFILE:
-	case ENOBUFS:
-	case ENOMEM:
-		return strerror(err);
-	default:
-		return NULL;
-	}
-}
-
-/* The library's phrases that a reader of our log should not have to decipher. */
-static const struct {
-	const char *theirs, *ours;
-} phrases[] = {
-	{"read failed", "the connection was closed before the upgrade was answered"},
-	{"Peer hung up", "the connection was closed before the upgrade was answered"},
-	{"closed before established", "the connection was closed before the upgrade was answered"},
-	{"Closed before conn", "the connection was closed before the upgrade was answered"},
-	{"problems parsing header", "the answer to the upgrade is not HTTP"},
-	{"HS: URI missing", "the answer to the upgrade is not HTTP"},
-	{"HS: ACCEPT missing", "the answer to the upgrade lacks Sec-WebSocket-Accept"},
-	{"HS: Accept hash wrong", "the answer to the upgrade has a wrong Sec-WebSocket-Accept"},
-	{"HS: UPGRADE missing", "the answer to the upgrade lacks Upgrade"},
-	{"HS: Upgrade to something other than websocket",
-	 "the answer is an upgrade to something else"},
-	{"HS: UPGRADE malformed", "the answer to the upgrade has a wrong Connection header"},
-	{"HS: EXT: unknown ext",
-	 "the answer to the upgrade names an extension that was not offered"},
-	{"HS: PROTOCOL malformed",
-	 "the answer to the upgrade names a subprotocol that was not offered"},
-	{"proxy not h1", "the proxy refused to connect"},
-	{"http_proxy", "the proxy refused to connect"},
-	{"proxy conn dead", "the proxy closed the connection"},
-	{"proxy read err", "the proxy closed the connection"},
-};
-
-static const char *translate(const char *theirs, size_t n)
-{
-	for (size_t i = 0; i < sizeof(phrases) / sizeof(phrases[0]); i++) {
-		size_t length = strlen(phrases[i].theirs);
-		if (n >= length && memcmp(theirs, phrases[i].theirs, length) == 0)
-			return phrases[i].ours;
-	}
-	return NULL;
-}
-
-static const char *tls_phrase(const struct link_context *ctx)
-{
-	const char *reason = ctx->tls_fault ? ERR_reason_error_string(ctx->tls_fault) : NULL;
-
-	return reason ? reason : "the connection was closed";
-}
-
-/* Retry-After is a number of seconds or a date. */
 static int retry_after(struct lws *wsi)
 {
 	char text[64];
-	char *end;
-	struct tm tm = {0};
 
 	if (lws_hdr_copy(wsi, text, sizeof(text), WSI_TOKEN_HTTP_RETRY_AFTER) <= 0)
 		return -1;
-	errno = 0;
-	long seconds = strtol(text, &end, 10);
-	if (end == text && strptime(text, "%a, %d %b %Y %H:%M:%S GMT", &tm))
-		seconds = (long)(timegm(&tm) - time(NULL));
-	else if (end == text || *end)
-		return -1;
-	return seconds < 0 ? 0 : seconds > 86400 ? 86400 : (int)seconds;
+	return reasons_retry_after(text, time(NULL));
 }
 
 static void on_failed(struct link *l, struct lws *wsi, const char *theirs, size_t n)
 {
-	int err = errno_phrase(errno) ? errno : l->ctx->tls_errno;
+	int err = reasons_of_errno(errno) ? errno : l->ctx->tls.fault_errno;
 	SSL *ssl = l->tls ? lws_get_ssl(wsi) : NULL;
-	long verdict = ssl ? SSL_get_verify_result(ssl) : X509_V_OK;
+	const char *refusal = ssl ? tls_refusal(ssl) : NULL;
 	int status = (int)lws_http_client_http_response(wsi);
-	const char *ours = theirs ? translate(theirs, n) : NULL;
+	const char *ours = theirs ? reasons_translate(theirs, n) : NULL;
 
 	if (l->state == LINK_DOWN)
 		return;
-	if (verdict != X509_V_OK) {
-		go_down(l, "the server's certificate is refused: %s",
-			X509_verify_cert_error_string(verdict));
+	if (refusal) {
+		go_down(l, "the server's certificate is refused: %s", refusal);
 	} else if (status && status != 101) {
 		l->end.http_status = status;
 		l->end.retry_after_s = retry_after(wsi);
 		go_down(l, "the upgrade was answered with HTTP status %d", status);
-	} else if (errno_phrase(err)) {
-		go_down(l, "%s", errno_phrase(err));
+	} else if (reasons_of_errno(err)) {
+		go_down(l, "%s", reasons_of_errno(err));
 	} else if (ours) {
 		go_down(l, "%s", ours);
 	} else if (l->tls && l->path) {
-		go_down(l, "the TLS handshake failed: %s", tls_phrase(l->ctx));
+		go_down(l, "the TLS handshake failed: %s", tls_fault_phrase(&l->ctx->tls));
 	} else {
 		go_down(l, "the upgrade failed: %.*s", theirs ? (int)n : 7,
 			theirs ? theirs : "unknown");
@@ -415,8 +317,7 @@ static bool stream_ended(struct link *l, struct lws *wsi)
 	char c;
 
 	if (ssl)
-		return (SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN) ||
-		       strcmp(SSL_state_string_long(ssl), "error") == 0;
+		return tls_has_ended(ssl);
 	return recv(lws_get_socket_fd(wsi), &c, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
@@ -430,8 +331,8 @@ static void on_lost(struct link *l, struct lws *wsi)
 		go_down(l, "the service closed it with code %d", l->end.close_code);
 	else if (l->state == LINK_CLOSING)
 		go_down(l, "closed as asked");
-	else if (errno_phrase(err))
-		go_down(l, "%s", errno_phrase(err));
+	else if (reasons_of_errno(err))
+		go_down(l, "%s", reasons_of_errno(err));
 	else if (stream_ended(l, wsi))
 		go_down(l, "the service closed the connection without a close frame");
 	else
@@ -456,7 +357,7 @@ static int on_established(struct link *l, struct lws *wsi)
 	if (l->freed || l->state == LINK_DOWN)
 		return -1;
 	if (ssl)
-		SSL_set_read_ahead(ssl, 1);
+		tls_read_ahead(ssl);
 	event_del(l->deadline);
 	l->end.was_open = true;
 	set_state(l, LINK_OPEN);
@@ -465,50 +366,20 @@ static int on_established(struct link *l, struct lws *wsi)
 	return l->freed ? -1 : 0;
 }
 
-/* Puts the real path where the library wrote "/". It offers the request's end, for headers to be
- * appended, and how much room is left; so where the request begins is known, and what stands there
- * is checked. */
 static int put_path(struct link *l, char **end, size_t room)
 {
-	static const char before[] = "GET / HTTP/1.1\r\n";
-	const size_t method = sizeof("GET ") - 1;
-	size_t used = SERVICE_BUFFER - HANDSHAKE_RESERVE - room;
-	size_t n = l->path ? strlen(l->path) : 0;
-	char *start = *end - used;
-
-	if (!n || n > room || used < sizeof(before) || used > HANDSHAKE_MAX ||
-	    memcmp(start, before, sizeof(before) - 1)) {
+	if (!library_put_path(l->path, end, room, &l->ctx->request)) {
 		go_down(l, "this version of libwebsockets makes requests in an unknown way");
 		return -1;
 	}
-	memmove(start + method + n, start + method + 1, used - method - 1);
-	memcpy(start + method, l->path, n);
-	*end += n - 1;
-	l->ctx->request = (struct span){start, used + n - 1};
 	secret_free(&l->path);
 	return 0;
 }
 
-/* A second opinion on whom the certificate is for: the library takes a host that it cannot parse
- * for none at all. */
-static int check_certificate(struct link *l, X509_STORE_CTX *store, bool verified)
+/* A second opinion on whom the certificate is for. */
+static bool check_certificate(const struct link *l, X509_STORE_CTX *store, bool verified)
 {
-	X509 *certificate = X509_STORE_CTX_get_current_cert(store);
-	unsigned char ip[16];
-
-	if (!l || !verified || X509_STORE_CTX_get_error_depth(store) != 0)
-		return l && verified ? 0 : -1;
-	if (evutil_inet_pton(AF_INET, l->host, ip) == 1) {
-		if (X509_check_ip_asc(certificate, l->host, 0) == 1)
-			return 0;
-		X509_STORE_CTX_set_error(store, X509_V_ERR_IP_ADDRESS_MISMATCH);
-		return -1;
-	}
-	if (X509_check_host(certificate, l->host, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) ==
-	    1)
-		return 0;
-	X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH);
-	return -1;
+	return l && verified && tls_is_for(store, l->host);
 }
 
 static void keep_piece(struct link *l, const char *p, size_t n)
@@ -542,7 +413,7 @@ static int on_receive(struct link *l, struct lws *wsi, const char *p, size_t n)
 	if (!final)
 		return 0;
 	l->ops->message(l->owner, text, flags | (l->truncated ? LINK_TRUNCATED : 0));
-	if (l->rx.size > SERVICE_BUFFER)
+	if (l->rx.size > LIBRARY_BUFFER)
 		buf_release(&l->rx);
 	return l->freed ? -1 : 0;
 }
@@ -632,7 +503,7 @@ static int on_library(struct lws *wsi, enum lws_callback_reasons reason, void *u
 		      size_t n)
 {
 	if (reason == LWS_CALLBACK_OPENSSL_PERFORM_SERVER_CERT_VERIFICATION)
-		return check_certificate(lws_wsi_user(wsi), user, n);
+		return check_certificate(lws_wsi_user(wsi), user, n) ? 0 : -1;
 	if (!user)
 		return 0;
 	switch ((int)reason) {
@@ -679,7 +550,7 @@ static void run_library(struct link_context *ctx)
 {
 	struct link *l;
 
-	lws_service(ctx->lws, -1);
+	lws_service(ctx->library.lws, -1);
 	LIST_FOREACH (l, &ctx->links, entry) {
 		if (l->state == LINK_OPEN && l->wsi && l->tls && !l->freed)
 			read_later(l);
@@ -722,7 +593,7 @@ static void read_on(struct link *l)
 		if (!serve(l, POLLIN) || l->freed || l->state == LINK_DOWN)
 			return;
 		ssl = l->tls && l->state == LINK_OPEN ? lws_get_ssl(l->wsi) : NULL;
-		if (!ssl || !SSL_has_pending(ssl) || SSL_want_read(ssl))
+		if (!ssl || !tls_holds_more(ssl))
 			break;
 		if (l->share > SHARE || i == READS) {
 			read_later(l);
@@ -731,7 +602,8 @@ static void read_on(struct link *l)
 	}
 	if (!event_pending(l->writable, EV_WRITE, NULL))
 		write_on(l);
-	if (!l->freed && l->state != LINK_DOWN && !lws_service_adjust_timeout(l->ctx->lws, 1, 0))
+	if (!l->freed && l->state != LINK_DOWN &&
+	    !lws_service_adjust_timeout(l->ctx->library.lws, 1, 0))
 		run_library(l->ctx);
 }
 
@@ -803,28 +675,28 @@ static void watch(struct link *l, int fd)
 static void begin(struct link *l)
 {
 	struct lws_client_connect_info info = {
-		.context = l->ctx->lws,
-		.vhost = l->proxy ? l->ctx->proxied : l->ctx->direct,
+		.context = l->ctx->library.lws,
+		.vhost = l->proxy ? l->ctx->library.proxied : l->ctx->library.direct,
 		.address = l->proxy ? l->host : l->address,
 		.port = l->port,
 		.host = l->host_header,
 		.path = "/",
 		.ssl_connection = (l->tls ? LCCSCF_USE_SSL : 0) | LCCSCF_HTTP_NO_FOLLOW_REDIRECT,
 		.alpn = "http/1.1",
-		.local_protocol_name = "hpkv",
+		.local_protocol_name = library_protocol,
 		.userdata = l,
 		.pwsi = &l->wsi,
 	};
 
 	run_library(l->ctx);
 	set_state(l, LINK_CONNECTING);
-	if (l->proxy && lws_set_proxy(l->ctx->proxied, l->proxy) < 0) {
+	if (l->proxy && lws_set_proxy(l->ctx->library.proxied, l->proxy) < 0) {
 		go_down(l, "libwebsockets refuses the proxy's address");
 		return;
 	}
 	errno = 0;
 	if (!lws_client_connect_via_info(&info)) {
-		const char *phrase = errno_phrase(errno);
+		const char *phrase = reasons_of_errno(errno);
 		l->wsi = NULL;
 		go_down(l, "%s", phrase ? phrase : "libwebsockets could not begin to connect");
 		return;
@@ -882,98 +754,6 @@ static void on_tick(evutil_socket_t fd, short what, void *user)
 
 /* --- the context --- */
 
-/* The library's log. It never saw the secrets in our paths, but what a server says may repeat them.
- */
-static void on_log(int level, const char *line)
-{
-	static const char *const names[] = {"apiKey=", "token="};
-	char text[512];
-
-	(void)level;
-	snprintf(text, sizeof(text), "%s", line);
-	text[strcspn(text, "\r\n")] = '\0';
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		char *secret = strstr(text, names[i]);
-		if (secret)
-			secret[strlen(names[i])] = '\0'; /* and whatever follows */
-	}
-	log_debug("libwebsockets: %s", text);
-}
-
-/* OpenSSL tells here why a handshake fails; the library forgets it before it tells us that it
- * failed. */
-static void on_tls_info(const SSL *ssl, int where, int ret)
-{
-	struct link_context *ctx = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
-
-	if (!(where & SSL_CB_EXIT) || ret > 0)
-		return;
-	ctx->tls_fault = ERR_peek_last_error();
-	ctx->tls_errno = errno;
-}
-
-static SSL_CTX *make_tls(struct link_context *ctx, const char *ca_file, const char **why)
-{
-	SSL_CTX *tls = SSL_CTX_new(TLS_client_method());
-
-	if (!tls) {
-		*why = "OpenSSL can't be initialised";
-		return NULL;
-	}
-	if (trust_fill(SSL_CTX_get_cert_store(tls), ca_file, why) < 0) {
-		SSL_CTX_free(tls);
-		return NULL;
-	}
-	SSL_CTX_set_min_proto_version(tls, TLS1_2_VERSION);
-	SSL_CTX_set_verify(tls, SSL_VERIFY_PEER, NULL);
-	SSL_CTX_set_mode(tls, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
-	SSL_CTX_set_default_read_buffer_len(tls, READ_AHEAD);
-	SSL_CTX_set_session_cache_mode(tls, SSL_SESS_CACHE_OFF);
-	SSL_CTX_set_app_data(tls, ctx);
-	SSL_CTX_set_info_callback(tls, on_tls_info);
-	return tls;
-}
-
-static bool make_library(struct link_context *ctx)
-{
-	static const struct lws_protocols protocols[] = {
-		{.name = "hpkv",
-		 .callback = on_library,
-		 .rx_buffer_size = SERVICE_BUFFER - LWS_PRE,
-		 .tx_packet_size = SERVICE_BUFFER},
-		{0},
-	};
-	/* All zero: no pings of its own. Ours go between whole frames and are answered to whoever
-	 * sent them. */
-	static const lws_retry_bo_t no_pings;
-	struct lws_context_creation_info info = {
-		.port = CONTEXT_PORT_NO_LISTEN,
-		.protocols = protocols,
-		.options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
-		.pt_serv_buf_size = SERVICE_BUFFER,
-		.fd_limit_per_thread = 64, /* of the library's own descriptors */
-		.max_http_header_data = 16384,
-		.timeout_secs = BACKSTOP_S,
-		.connect_timeout_secs = BACKSTOP_S,
-		.retry_and_idle_policy = &no_pings,
-		.provided_client_ssl_ctx = ctx->tls,
-	};
-
-	/* The library would obey it behind our back, resolving the proxy's name in a blocking way.
-	 */
-	unsetenv("http_proxy");
-	unsetenv("socks_proxy");
-	lws_set_log_level(LLL_ERR | LLL_WARN | LLL_NOTICE, on_log);
-	ctx->lws = lws_create_context(&info);
-	if (!ctx->lws)
-		return false;
-	info.vhost_name = "direct";
-	ctx->direct = lws_create_vhost(ctx->lws, &info);
-	info.vhost_name = "proxied";
-	ctx->proxied = lws_create_vhost(ctx->lws, &info);
-	return ctx->direct && ctx->proxied;
-}
-
 struct link_context *link_context_new(struct event_base *base, const char *ca_file,
 				      const char **why)
 {
@@ -981,13 +761,12 @@ struct link_context *link_context_new(struct event_base *base, const char *ca_fi
 
 	ctx->base = base;
 	LIST_INIT(&ctx->links);
-	ctx->tls = make_tls(ctx, ca_file, why);
-	if (!ctx->tls) {
+	if (!tls_init(&ctx->tls, ca_file, why)) {
 		free(ctx);
 		return NULL;
 	}
 	ctx->tick = event_new(base, -1, EV_PERSIST, on_tick, ctx);
-	if (!ctx->tick || !make_library(ctx)) {
+	if (!ctx->tick || !library_init(&ctx->library, on_library, ctx->tls.ctx)) {
 		*why = "libwebsockets can't be initialised";
 		link_context_free(ctx);
 		return NULL;
@@ -1000,68 +779,19 @@ void link_context_free(struct link_context *ctx)
 {
 	if (ctx->tick)
 		event_free(ctx->tick);
-	if (ctx->lws)
-		lws_context_destroy(ctx->lws);
-	SSL_CTX_free(ctx->tls);
+	library_fini(&ctx->library);
+	tls_fini(&ctx->tls);
 	free(ctx);
 }
 
 /* --- the public side of a link --- */
-
-static bool numeric(const char *address, int family)
-{
-	unsigned char ip[16];
-
-	return evutil_inet_pton(family, address, ip) == 1;
-}
-
-/* Nothing that would end the header line it stands in, or the word. */
-static bool printable(const char *s)
-{
-	for (; *s; s++) {
-		if ((unsigned char)*s <= ' ' || *s == 0x7f)
-			return false;
-	}
-	return true;
-}
-
-/* Why this target can't be connected to at all; NULL: it can. */
-static const char *objection(const struct link_target *t)
-{
-	const char *address = t->proxy_address ? t->proxy_address : t->address;
-
-	if (!address || (!numeric(address, AF_INET) && !numeric(address, AF_INET6)))
-		return "the address is not numeric";
-	if (!*t->host || strlen(t->host) > HOST_MAX || !printable(t->host))
-		return "the host name is empty, too long or has blanks in it";
-	if (t->tls && strchr(t->host, ':'))
-		return "libwebsockets can't check certificates for an IPv6 address: a host name is "
-		       "needed";
-	if (*t->path != '/' || !printable(t->path))
-		return "the path is not one";
-	if (strlen(t->path) > link_path_max())
-		return "the path is too long";
-	return NULL;
-}
-
-/* "name:80", "[::1]:80"; usual: the port that goes without saying, 0: none. */
-static char *host_port(const char *host, unsigned port, unsigned usual)
-{
-	bool v6 = strchr(host, ':');
-	char text[HOST_MAX + sizeof("[]:65535")], number[sizeof(":65535")] = "";
-
-	if (port != usual)
-		snprintf(number, sizeof(number), ":%u", port & UINT16_MAX);
-	snprintf(text, sizeof(text), "%s%s%s%s", v6 ? "[" : "", host, v6 ? "]" : "", number);
-	return mem_strdup(text);
-}
 
 /* The library is not entered here: we may be called from within it, and it uses one buffer for all.
  */
 struct link *link_connect(struct link_context *ctx, const struct link_target *target,
 			  const struct link_ops *ops, void *owner, const char **why)
 {
-	const char *no = objection(target);
+	const char *no = target_objection(target, link_path_max());
 
 	if (no) {
 		*why = no;
@@ -1075,10 +805,10 @@ struct link *link_connect(struct link_context *ctx, const struct link_target *ta
 		.end = {.retry_after_s = -1},
 		.address = target->address ? mem_strdup(target->address) : NULL,
 		.host = mem_strdup(target->host),
-		.host_header = host_port(target->host, target->port, target->tls ? 443 : 80),
+		.host_header = target_host_port(target->host, target->port, target->tls ? 443 : 80),
 		.path = secret_dup(target->path),
 		.proxy = target->proxy_address
-				 ? host_port(target->proxy_address, target->proxy_port, 0)
+				 ? target_host_port(target->proxy_address, target->proxy_port, 0)
 				 : NULL,
 		.port = target->port,
 		.tls = target->tls,
@@ -1143,5 +873,5 @@ void link_free(struct link *l)
 
 size_t link_path_max(void)
 {
-	return PATH_MAX_LENGTH;
+	return LIBRARY_PATH_MAX;
 }

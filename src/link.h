@@ -1,10 +1,10 @@
 /* link.h - one WebSocket to the service, from connect to close.
  *
- * The only user of libwebsockets, and how that library lives inside our libevent loop is this
- * room's secret. It moves whole messages and holds no policy: when to connect, whom to believe and
- * what a message means is decided above. It never resolves names (the caller brings the address;
- * the host name serves SNI, Host and the certificate check), never blocks, never follows a
- * redirect, and always checks certificate and host name.
+ * How libwebsockets lives inside our libevent loop is this room's secret. It moves whole messages
+ * and holds no policy: when to connect, whom to believe and what a message means is decided above.
+ * It never resolves names (the caller brings the address; the host name serves SNI, Host and the
+ * certificate check), never blocks, never follows a redirect, and always checks certificate and
+ * host name.
  *
  * Sending: messages queued within one turn of the loop leave in as few TLS records and writes as
  * the library allows; the kernel is given little more than it can send, so that a ping overtakes
@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "span.h"
+#include "target.h"
 
 struct link_context; /* TLS settings and the library's own context; outlives its links */
 struct link;
@@ -26,18 +27,6 @@ struct link;
 struct link_context *link_context_new(struct event_base *base, const char *ca_file,
 				      const char **why);
 void link_context_free(struct link_context *ctx); /* no link of it may be alive */
-
-struct link_target {
-	const char *address; /* numeric, IPv4 or IPv6; not used when there is a proxy */
-	uint16_t port;
-	const char *host; /* for SNI, Host, the certificate, and the proxy's CONNECT */
-	const char *path; /* "/ws?apiKey=…": secret */
-	bool tls;
-	const char *proxy_address; /* numeric: an HTTP proxy to go through; NULL: none */
-	uint16_t proxy_port;
-	int connect_timeout_ms; /* from here to the answered upgrade */
-	size_t max_message;     /* bytes; of a longer message only the beginning is kept */
-};
 
 /* Why a link ended. Strings are valid during the call. */
 struct link_end {

@@ -2,8 +2,8 @@
  * sees it.
  *
  * The two structures that the rooms of the core share; each field says which room writes it. A
- * pending is made by the router when a request can't be answered at once, and freed by it when its
- * one answer was handed on. */
+ * pending is made for the router when a request can't be answered at once, and freed when its one
+ * answer was handed on. */
 #pragma once
 
 #include <stdbool.h>
@@ -27,7 +27,7 @@ enum pending_state {
 };
 
 struct pending {
-	enum pending_state state; /* router */
+	enum pending_state state; /* router; answers: PENDING_ANSWERED */
 	enum request_op op;       /* router */
 	struct peer *peer;        /* router; NULL: the client has left, an answer is for nobody */
 	TAILQ_ENTRY(pending) of_peer;  /* peer::pendings */
@@ -50,17 +50,17 @@ struct pending {
 	bool followed;     /* inflight: a later request for its key, sent while this one was on its
 			      way, took effect, or may have */
 	bool refused;      /* router: by the rate limit of the service, so it was not executed */
-	bool had_turn;     /* router: while PENDING_HELD, its holder knows that it is the next */
+	bool had_turn;     /* answers: while PENDING_HELD, its holder knows that it is the next */
 	bool sent_before;  /* router: on a connection that was lost; so even a waiting one may have
 			      been executed */
 	bool in_doubt : 1; /* router: the rules have changed since it was sent, so it is judged anew
 			     before it is sent again */
-	bool secret : 1;   /* router: its answer is wiped once it was handed on */
+	bool secret : 1;   /* answers: its answer is wiped once it was handed on */
 	uint8_t late;      /* holder: the reply_error when its time is up, while PENDING_HELD */
 
-	struct buf answer; /* router: the line, while PENDING_ANSWERED */
-	uint32_t size;     /* router: of the whole block */
-	uint32_t order;    /* router: later ones were asked later; see pending_is_before() */
+	struct buf answer; /* answers: the line, while PENDING_ANSWERED */
+	uint32_t size;     /* answers: of the whole block */
+	uint32_t order;    /* answers: later ones were asked later; see pending_is_before() */
 	uint32_t id_len, body_len;
 	char text[]; /* the client's messageId, then the frame's body */
 };
@@ -89,18 +89,18 @@ struct peer {
 	struct access_view *access; /* access: what the rules let it do; NULL: there are none */
 	int64_t refusals_at;        /* access: its bucket of refusals that are logged */
 
-	struct pending_list pendings; /* router: all unanswered ones, oldest first */
-	struct pending_list ordered;  /* router: those without an id, answered in this order */
+	struct pending_list pendings; /* answers: all unanswered ones, oldest first */
+	struct pending_list ordered;  /* answers: those without an id, answered in this order */
 	struct pending_list waiting;  /* sched */
 	uint32_t n_waiting;           /* sched: its length */
 	TAILQ_ENTRY(peer) turn;       /* sched::turns, while something is waiting */
 	bool blocked;                 /* sched: gets no turn, whatever is waiting */
-	bool flushing;                /* router: answers are being handed on */
+	bool flushing;                /* answers: answers are being handed on */
 	bool last;                    /* router: gets a turn when nobody else has one */
-	uint32_t unanswered;          /* router: the length of pendings */
-	uint32_t asked;               /* router: how many there were; low bits */
-	uint32_t unsent_bytes;        /* router: memory of those that wait to be sent */
-	size_t kept_bytes;            /* router: of answers that wait for those before them */
+	uint32_t unanswered;          /* answers: the length of pendings */
+	uint32_t asked;               /* answers: how many there were; low bits */
+	uint32_t unsent_bytes;        /* sched: memory of those that wait to be sent */
+	size_t kept_bytes;            /* answers: of answers that wait for those before them */
 
 	LIST_HEAD(, sub) subs;        /* subs */
 	uint32_t n_subs;              /* subs: the length of subs */

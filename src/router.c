@@ -3,18 +3,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "answers.h"
 #include "elsewhere.h"
 #include "inflight.h"
+#include "keyorder.h"
 #include "log.h"
 #include "mem.h"
 #include "pace.h"
-#include "pool.h"
 #include "sched.h"
 
 enum {
-	SECRET_LINE_OWN = 32, /* bytes of it beside object and id: more than there are */
-	OUTPUT_START = 4096,  /* bytes: room for a batch of answers without growing in steps */
-	ROOM_SHARE = 16,      /* of the room that is left, the part that one client may take */
+	OUTPUT_START = 4096, /* bytes: room for a batch of answers without growing in steps */
+	ROOM_SHARE = 16,     /* of the room that is left, the part that one client may take */
 	CODE_OK = 200,
 	CODE_RATE_LIMITED = 429, /* the one answer of the service that is not for the client */
 };
@@ -29,7 +29,7 @@ struct router {
 	void *owner;
 	struct stats *stats;
 	uint64_t hash_seed;
-	struct pool pool;
+	struct answers answers;
 	struct sched sched;
 	struct inflight inflight;
 	struct pace pace;
@@ -52,6 +52,7 @@ struct router *router_new(const struct router_settings *settings, const struct r
 	r->stats = stats;
 	r->hash_seed = hash_seed;
 	r->wake = -1;
+	answers_init(&r->answers, ops->held_turn, owner);
 	sched_init(&r->sched);
 	inflight_init(&r->inflight, settings->max_in_flight);
 	pace_init(&r->pace, settings->rate_limit, 0);
@@ -78,32 +79,6 @@ static void watch_deadline(struct router *r, struct pending *p, int64_t at)
 	wake_at(r, at);
 }
 
-/* A pending of the peer, with room for so much text. */
-static struct pending *pending_new(struct router *r, struct peer *peer, size_t text_max,
-				   bool with_id)
-{
-	size_t size = pool_size(sizeof(struct pending) + text_max);
-	struct pending *p = pool_get(&r->pool, size);
-
-	memset(p, 0, sizeof(*p));
-	p->size = (uint32_t)size;
-	p->peer = peer;
-	p->order = ++peer->asked;
-	TAILQ_INSERT_TAIL(&peer->pendings, p, of_peer);
-	peer->unanswered++;
-	if (!with_id)
-		TAILQ_INSERT_TAIL(&peer->ordered, p, in_order);
-	return p;
-}
-
-static void pending_free(struct router *r, struct pending *p)
-{
-	if (p->secret && p->answer.p)
-		mem_wipe(p->answer.p, p->answer.size);
-	buf_release(&p->answer);
-	pool_put(&r->pool, p, p->size);
-}
-
 /* It waits from now on, or is on its way. */
 static void phase_begin(struct pending *p, int64_t now)
 {
@@ -117,16 +92,6 @@ static int64_t phase_end(struct pending *p, int64_t now)
 
 	phase_begin(p, now);
 	return ms;
-}
-
-/* Its one answer was handed on, or nobody is there to get it. */
-static void pending_finish(struct router *r, struct pending *p)
-{
-	if (p->peer) {
-		TAILQ_REMOVE(&p->peer->pendings, p, of_peer);
-		p->peer->unanswered--;
-	}
-	pending_free(r, p);
 }
 
 /* Its place is free, and so is its key. */
@@ -164,82 +129,12 @@ static void pending_leave_state(struct router *r, struct pending *p, bool answer
 
 /* ---- answers ---- */
 
-/* A line with a secret in it goes out in a block of its own, which is wiped: it leaves no copies in
- * a buffer that grows. */
-static void put_secret(struct outq *out, struct span line)
-{
-	struct note *note = note_new(line.n, (struct span){0});
-
-	note->secret = true;
-	memcpy(note->text, line.p, line.n);
-	outq_push(out, note);
-	note_unref(note);
-}
-
-static void hand_on(struct router *r, struct pending *p)
-{
-	struct peer *peer = p->peer;
-	struct span line = buf_span(&p->answer);
-
-	TAILQ_REMOVE(&peer->ordered, p, in_order);
-	peer->kept_bytes -= line.n;
-	if (p->secret)
-		put_secret(peer->out, line);
-	else
-		buf_add(&peer->out->own, line.p, line.n);
-	pending_finish(r, p);
-}
-
-/* Hands on the answers at the head of the peer's order that are there. A held request that comes to
- * the head may be answered at once: this is called again from within then, and goes on here. */
-static void flush_ordered(struct router *r, struct peer *peer)
-{
-	struct pending *p;
-
-	if (peer->flushing)
-		return;
-	peer->flushing = true;
-	while ((p = TAILQ_FIRST(&peer->ordered))) {
-		if (p->state == PENDING_ANSWERED) {
-			hand_on(r, p);
-		} else if (p->state == PENDING_HELD && !p->had_turn) {
-			p->had_turn = true;
-			r->ops->held_turn(r->owner, p);
-		} else {
-			break;
-		}
-	}
-	peer->flushing = false;
-}
-
-/* Where the answer's line goes: straight to the client's output, or, when it has no id and others
- * are before it, to the pending itself. answer_done() must follow. */
-static struct buf *answer_begin(struct pending *p)
-{
-	if (p->id_len == 0 && TAILQ_FIRST(&p->peer->ordered) != p)
-		return &p->answer;
-	return &p->peer->out->own;
-}
-
-static void keep_answer(struct pending *p)
-{
-	p->state = PENDING_ANSWERED;
-	p->peer->kept_bytes += buf_len(&p->answer);
-}
-
 static void answer_done(struct router *r, struct pending *p, enum request_outcome outcome)
 {
 	struct peer *peer = p->peer;
 
 	stats_ended(r->stats, p->op, outcome);
-	if (buf_len(&p->answer)) {
-		keep_answer(p);
-	} else {
-		if (p->id_len == 0)
-			TAILQ_REMOVE(&peer->ordered, p, in_order);
-		pending_finish(r, p);
-		flush_ordered(r, peer);
-	}
+	answers_done(&r->answers, p);
 	r->ops->changed(r->owner, peer);
 }
 
@@ -247,7 +142,7 @@ static void answer_done(struct router *r, struct pending *p, enum request_outcom
 static void abandon(struct router *r, struct pending *p)
 {
 	stats_ended(r->stats, p->op, OUTCOME_ABANDONED);
-	pending_free(r, p);
+	answers_drop(&r->answers, p);
 }
 
 /* A read of the daemon's own has ended. */
@@ -257,40 +152,8 @@ static void read_over(struct router *r, struct pending *p, enum router_read_end 
 	void *reading = p->reading;
 
 	pending_leave_state(r, p, answer != NULL);
-	pending_finish(r, p);
+	answers_forget(&r->answers, p);
 	r->ops->read_end(r->owner, reading, end, answer);
-}
-
-/* What the end of a request means for those that its client has sent before it. */
-struct effect {
-	struct peer *peer; /* NULL: nothing */
-	uint64_t key_hash;
-	uint32_t order;
-};
-
-/* Before it leaves its state. */
-static struct effect effect_of(const struct pending *p, bool answered)
-{
-	enum inflight_end end = answered ? INFLIGHT_ANSWERED : INFLIGHT_SILENT;
-
-	if (p->state != PENDING_SENT || !p->follows || !inflight_has_effect(p, end))
-		return (struct effect){0};
-	return (struct effect){p->peer, p->key_hash, p->order};
-}
-
-/* One that the rate limit has refused and that was asked before it. They come first in the queue.
- */
-static struct pending *find_outdone(const struct effect *e)
-{
-	struct pending *p;
-
-	TAILQ_FOREACH (p, &e->peer->waiting, waiting) {
-		if ((int32_t)(p->order - e->order) >= 0)
-			break;
-		if (p->refused && p->key_hash == e->key_hash)
-			return p;
-	}
-	return NULL;
 }
 
 static void answer_error(struct router *r, struct pending *p, enum reply_error error,
@@ -314,11 +177,11 @@ static void answer_refused(struct router *r, struct pending *p, const char *text
 
 /* Those that wait to be sent again can't be sent behind it. Whoever hears of their answers may
  * send what waits, so the queue is looked at anew each time. */
-static void outdo(struct router *r, const struct effect *e)
+static void outdo(struct router *r, const struct keyorder_effect *e)
 {
 	struct pending *p;
 
-	while ((p = find_outdone(e)))
+	while ((p = keyorder_find_outdone(e)))
 		answer_refused(r, p, outdone_text);
 }
 
@@ -334,13 +197,13 @@ static void answer_error(struct router *r, struct pending *p, enum reply_error e
 		const char *why = r->ops->held_over(r->owner, p);
 		text = text ? text : why;
 	}
-	struct effect effect = effect_of(p, false);
+	struct keyorder_effect effect = keyorder_effect_of(p, INFLIGHT_SILENT);
 	pending_leave_state(r, p, false);
 	if (!p->peer) {
 		abandon(r, p);
 		return;
 	}
-	reply_error(answer_begin(p), error, pending_id(p), text, retry_ms);
+	reply_error(answers_begin(p), error, pending_id(p), text, retry_ms);
 	answer_done(r, p, outcome_of(error));
 	if (effect.peer)
 		outdo(r, &effect);
@@ -348,14 +211,7 @@ static void answer_error(struct router *r, struct pending *p, enum reply_error e
 
 void router_say(struct router *r, struct peer *peer, struct span line, bool with_id)
 {
-	if (with_id || TAILQ_EMPTY(&peer->ordered)) {
-		buf_add(&peer->out->own, line.p, line.n);
-		r->ops->changed(r->owner, peer);
-		return;
-	}
-	struct pending *p = pending_new(r, peer, 0, false);
-	buf_add(&p->answer, line.p, line.n);
-	keep_answer(p);
+	answers_say(&r->answers, peer, line, with_id);
 	r->ops->changed(r->owner, peer);
 }
 
@@ -382,7 +238,7 @@ static void keep_id(struct pending *p, struct span id)
 struct pending *router_hold(struct router *r, struct peer *peer, const struct request *request,
 			    int64_t now)
 {
-	struct pending *p = pending_new(r, peer, request->id.n, request->id.n > 0);
+	struct pending *p = answers_new(&r->answers, peer, request->id.n, request->id.n > 0);
 
 	p->op = request->op;
 	p->state = PENDING_HELD;
@@ -396,34 +252,20 @@ struct pending *router_hold(struct router *r, struct peer *peer, const struct re
 bool router_held_is_next(const struct router *r, const struct pending *p)
 {
 	(void)r;
-	return p->id_len || TAILQ_FIRST(&p->peer->ordered) == p;
+	return answers_is_next(p);
 }
 
 void router_settle(struct router *r, struct pending *p)
 {
 	pending_leave_state(r, p, true);
-	reply_ok(answer_begin(p), pending_id(p));
+	reply_ok(answers_begin(p), pending_id(p));
 	answer_done(r, p, OUTCOME_OK);
 }
 
 void router_settle_secret(struct router *r, struct pending *p, struct span object)
 {
-	struct buf line = {0};
-	struct buf *out = answer_begin(p);
-	size_t n = object.n + p->id_len + SECRET_LINE_OWN;
-
 	pending_leave_state(r, p, true);
-	p->secret = true;
-	if (out == &p->answer) {
-		buf_room(out, n);
-		reply_object(out, object, pending_id(p));
-	} else {
-		buf_room(&line, n);
-		reply_object(&line, object, pending_id(p));
-		put_secret(p->peer->out, buf_span(&line));
-		mem_wipe(line.p, line.size);
-		buf_release(&line);
-	}
+	answers_put_secret(p, object);
 	answer_done(r, p, OUTCOME_OK);
 }
 
@@ -445,20 +287,9 @@ static bool can_send(struct router *r, int64_t now)
 	return false;
 }
 
-/* While requests may be refused and sent again, only one at a time of a client and key is on its
- * way: the next could come before the repetition of the first. Nor is one repeated before it is
- * known what became of those behind it. Nor do two of them travel on two connections at once, of
- * which the later may be the faster, not even after the first one was given up. */
 static bool must_wait(const struct router *r, const struct pending *p)
 {
-	bool alone = p->refused || pace_is_lowered(&r->pace);
-
-	if (!p->key_hash || (!alone && elsewhere_is_empty(&r->elsewhere)))
-		return false;
-	if (elsewhere_has_overdue(&r->elsewhere, p->key_hash))
-		return true;
-	const struct pending *other = inflight_last_of_key(&r->inflight, p->key_hash);
-	return other && (alone || other->lane != r->elsewhere.lane);
+	return keyorder_must_wait(p, &r->inflight, &r->elsewhere, pace_is_lowered(&r->pace));
 }
 
 static void send_now(struct router *r, struct pending *p, int64_t now)
@@ -500,21 +331,12 @@ static void enqueue(struct router *r, struct pending *p)
 	sched_add(&r->sched, p);
 }
 
-static uint64_t key_hash(const struct router *r, const struct peer *peer,
-			 const struct request *request)
-{
-	if (!request_op_has_key(request->op))
-		return 0;
-	uint64_t h = json_string_hash(&request->key, r->hash_seed) ^
-		     peer->number * UINT64_C(0x9e3779b97f4a7c15);
-	return h ? h : 1;
-}
-
 /* A pending that holds the frame's body. */
 static struct pending *remote_new(struct router *r, struct peer *peer,
 				  const struct request *request, bool with_id)
 {
-	struct pending *p = pending_new(r, peer, request->id.n + wire_body_max(request), with_id);
+	struct pending *p =
+		answers_new(&r->answers, peer, request->id.n + wire_body_max(request), with_id);
 
 	p->op = request->op;
 	keep_id(p, request->id);
@@ -544,7 +366,7 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 {
 	struct pending *p = remote_new(r, peer, request, request->id.n > 0);
 
-	p->key_hash = key_hash(r, peer, request);
+	p->key_hash = keyorder_hash(peer, request, r->hash_seed);
 	phase_begin(p, now);
 	if (r->stopping) {
 		answer_error(r, p, REPLY_SHUTTING_DOWN, NULL, -1);
@@ -592,14 +414,14 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
 		read_over(r, p, ROUTER_READ_ANSWERED, frame);
 		return;
 	}
-	struct effect effect = effect_of(p, true);
+	struct keyorder_effect effect = keyorder_effect_of(p, INFLIGHT_ANSWERED);
 	pending_leave_state(r, p, true);
 	if (!p->peer) {
 		abandon(r, p);
 		return;
 	}
 	struct span id = pending_id(p);
-	struct buf *out = answer_begin(p);
+	struct buf *out = answers_begin(p);
 	size_t most = wire_splice_max(frame, id);
 	char *room = buf_room(out, out->p || most > OUTPUT_START ? most : OUTPUT_START);
 	buf_grew(out, wire_splice(frame, id, room));
@@ -876,12 +698,10 @@ int64_t router_expire(struct router *r, int64_t now)
 void router_join(struct router *r, struct peer *peer)
 {
 	(void)r;
-	TAILQ_INIT(&peer->pendings);
-	TAILQ_INIT(&peer->ordered);
+	answers_join(peer);
 	TAILQ_INIT(&peer->waiting);
-	peer->unanswered = peer->n_waiting = 0;
-	peer->kept_bytes = 0;
-	peer->blocked = peer->last = peer->flushing = false;
+	peer->n_waiting = 0;
+	peer->blocked = peer->last = false;
 	peer->unsent_bytes = 0;
 }
 
@@ -901,7 +721,7 @@ void router_leave(struct router *r, struct peer *peer, int64_t now)
 	struct pending *p;
 
 	while ((p = TAILQ_FIRST(&peer->pendings))) {
-		TAILQ_REMOVE(&peer->pendings, p, of_peer);
+		answers_orphan(p);
 		if (p->state == PENDING_SENT) {
 			orphan(r, p, now);
 			continue;
@@ -913,7 +733,7 @@ void router_leave(struct router *r, struct peer *peer, int64_t now)
 		bool answered = p->state == PENDING_ANSWERED;
 		pending_leave_state(r, p, false);
 		if (answered)
-			pending_free(r, p);
+			answers_drop(&r->answers, p);
 		else
 			abandon(r, p);
 	}
@@ -1010,7 +830,7 @@ void router_free(struct router *r)
 	sched_fini(&r->sched);
 	elsewhere_fini(&r->elsewhere);
 	heap_fini(&r->deadlines);
-	pool_fini(&r->pool);
+	answers_fini(&r->answers);
 	free(r);
 }
 

@@ -9,6 +9,7 @@
 #include <event2/util.h>
 
 #include "alarm.h"
+#include "backoff.h"
 #include "clock.h"
 #include "conn.h"
 #include "lanes.h"
@@ -22,7 +23,6 @@
 
 enum {
 	COMPLAIN_EVERY_MS = 10000, /* about unusable messages */
-	RETRY_AFTER_MAX_MS = 600000,
 	STABLE_MAX_MS = 30000, /* a connection that has lasted so long proves that backing off can
 				  start anew */
 	ERROR_MAX = 500,
@@ -101,37 +101,15 @@ static void keep_text(char kept[ERROR_MAX], const char *text)
 
 /* ---- pauses between attempts ---- */
 
-static int64_t random_up_to(int64_t max)
-{
-	uint64_t r;
-
-	evutil_secure_rng_get_bytes(&r, sizeof(r));
-	return max > 0 ? (int64_t)(r % ((uint64_t)max + 1)) : 0;
-}
-
-/* Doubling with full jitter: anything between nothing and a limit that doubles, so that many
- * daemons that lost the service at once do not come back at once. */
 static int64_t backoff_ms(const struct upstream *u)
 {
-	int64_t limit = u->backoff_min_ms;
 	unsigned failures = u->lanes.main ? u->handover_failures : u->failures;
+	uint64_t random;
 
-	for (unsigned i = 1; i < failures && limit < u->backoff_max_ms; i++)
-		limit *= 2;
-	if (limit > u->backoff_max_ms)
-		limit = u->backoff_max_ms;
-	return random_up_to(limit);
-}
-
-/* What the service asked for by Retry-After. Whoever answers in its place may ask for a day; but
- * ten minutes at most are obeyed, so that a service that is back does not stay unused for long. */
-static int64_t asked_pause_ms(const struct upstream *u, int retry_after_s)
-{
-	int64_t ms = (int64_t)retry_after_s * 1000;
-	int64_t most =
-		u->backoff_max_ms > RETRY_AFTER_MAX_MS ? u->backoff_max_ms : RETRY_AFTER_MAX_MS;
-
-	return ms < most ? ms : most;
+	evutil_secure_rng_get_bytes(&random, sizeof(random));
+	return backoff_jitter(
+		backoff_doubled(u->backoff_min_ms, failures ? failures - 1 : 0, u->backoff_max_ms),
+		random);
 }
 
 /* The next attempt comes after a pause. While a connection is there its state does not change by
@@ -158,13 +136,11 @@ static void count_failure(struct upstream *u)
 
 static void pause_after(struct upstream *u, int retry_after_s, const char *cause)
 {
-	int64_t ms;
+	int64_t asked = backoff_asked_ms(retry_after_s, u->backoff_max_ms), ms;
 
 	count_failure(u);
 	ms = backoff_ms(u);
-	if (ms < asked_pause_ms(u, retry_after_s))
-		ms = asked_pause_ms(u, retry_after_s);
-	pause_until(u, UPSTREAM_BACKOFF, ms, cause);
+	pause_until(u, UPSTREAM_BACKOFF, ms > asked ? ms : asked, cause);
 }
 
 static void key_refused(struct upstream *u, const char *why)
@@ -314,7 +290,8 @@ static void no_token(struct upstream *u, const struct ticket_answer *answer)
 
 	keep_text(u->token_error, answer->why);
 	u->token_at = clock_mono_ms() +
-		      (refused ? u->backoff_max_ms : asked_pause_ms(u, answer->retry_after_s));
+		      (refused ? u->backoff_max_ms
+			       : backoff_asked_ms(answer->retry_after_s, u->backoff_max_ms));
 	u->fallback_refused = refused;
 	u->ops->list_failed(u->owner);
 	if (u->lanes.main) {

@@ -1,0 +1,46 @@
+#include "keyorder.h"
+
+#include "json.h"
+
+uint64_t keyorder_hash(const struct peer *peer, const struct request *request, uint64_t seed)
+{
+	if (!request_op_has_key(request->op))
+		return 0;
+	uint64_t h =
+		json_string_hash(&request->key, seed) ^ peer->number * UINT64_C(0x9e3779b97f4a7c15);
+	return h ? h : 1;
+}
+
+/* While requests may be refused and sent again, only one at a time of a client and key is on its
+ * way: the next could come before the repetition of the first. Nor is one repeated before it is
+ * known what became of those behind it. Nor do two of them travel on two connections at once, of
+ * which the later may be the faster, not even after the first one was given up. */
+bool keyorder_has_other(const struct pending *p, const struct inflight *inflight,
+			const struct elsewhere *elsewhere, bool alone)
+{
+	if (elsewhere_has_overdue(elsewhere, p->key_hash))
+		return true;
+	const struct pending *other = inflight_last_of_key(inflight, p->key_hash);
+	return other && (alone || other->lane != elsewhere->lane);
+}
+
+struct keyorder_effect keyorder_effect_of(const struct pending *p, enum inflight_end end)
+{
+	if (p->state != PENDING_SENT || !p->follows || !inflight_has_effect(p, end))
+		return (struct keyorder_effect){0};
+	return (struct keyorder_effect){p->peer, p->key_hash, p->order};
+}
+
+/* Those that the rate limit has refused come first in the queue. */
+struct pending *keyorder_find_outdone(const struct keyorder_effect *e)
+{
+	struct pending *p;
+
+	TAILQ_FOREACH (p, &e->peer->waiting, waiting) {
+		if ((int32_t)(p->order - e->order) >= 0)
+			break;
+		if (p->refused && p->key_hash == e->key_hash)
+			return p;
+	}
+	return NULL;
+}

@@ -1,0 +1,46 @@
+/* keyorder.h - one client's requests for one key take effect in the order in which it asked: which
+ * of them has to wait, and which comes too late.
+ *
+ * Requests overtake each other in two ways. One that the service's rate limit has refused is sent
+ * again, behind those that followed it; and of two connections the later may be the faster. So,
+ * while either can happen, one of a client and key is on its way at a time; and one that waits to
+ * be sent again is over as soon as a later one took effect, or may have.
+ *
+ * Ranges have no order against keys. Owns nothing: what is known of requests on their way is in
+ * inflight.h and elsewhere.h, what waits is in the client's queue (sched.h). */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "elsewhere.h"
+#include "inflight.h"
+#include "pending.h"
+
+/* Of a client and the key that it asks for; 0: it is no request for one key. */
+uint64_t keyorder_hash(const struct peer *peer, const struct request *request, uint64_t seed);
+
+bool keyorder_has_other(const struct pending *p, const struct inflight *inflight,
+			const struct elsewhere *elsewhere, bool alone);
+
+/* Must p wait for another of its key? alone: requests may be refused and sent again. */
+static inline bool keyorder_must_wait(const struct pending *p, const struct inflight *inflight,
+				      const struct elsewhere *elsewhere, bool alone)
+{
+	if (!p->key_hash || (!alone && !p->refused && elsewhere_is_empty(elsewhere)))
+		return false;
+	return keyorder_has_other(p, inflight, elsewhere, alone || p->refused);
+}
+
+/* What the end of a request means for those that its client has sent before it. */
+struct keyorder_effect {
+	struct peer *peer; /* NULL: nothing */
+	uint64_t key_hash;
+	uint32_t order;
+};
+
+/* Before p, which may be in any state, leaves that. */
+struct keyorder_effect keyorder_effect_of(const struct pending *p, enum inflight_end end);
+/* One that waits to be sent again and was asked before it: it can't be sent behind it. NULL: there
+ * is none (any more). */
+struct pending *keyorder_find_outdone(const struct keyorder_effect *e);

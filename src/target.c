@@ -1,0 +1,58 @@
+#include "target.h"
+
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <event2/util.h>
+
+#include "mem.h"
+
+enum { HOST_MAX = 100 }; /* the library has 120 bytes for the Host line */
+
+static bool numeric(const char *address, int family)
+{
+	unsigned char ip[16];
+
+	return evutil_inet_pton(family, address, ip) == 1;
+}
+
+/* Nothing that would end the header line it stands in, or the word. */
+static bool printable(const char *s)
+{
+	for (; *s; s++) {
+		if ((unsigned char)*s <= ' ' || *s == 0x7f)
+			return false;
+	}
+	return true;
+}
+
+const char *target_objection(const struct link_target *t, size_t path_max)
+{
+	const char *address = t->proxy_address ? t->proxy_address : t->address;
+
+	if (!address || (!numeric(address, AF_INET) && !numeric(address, AF_INET6)))
+		return "the address is not numeric";
+	if (!*t->host || strlen(t->host) > HOST_MAX || !printable(t->host))
+		return "the host name is empty, too long or has blanks in it";
+	if (t->tls && strchr(t->host, ':'))
+		return "libwebsockets can't check certificates for an IPv6 address: a host name is "
+		       "needed";
+	if (*t->path != '/' || !printable(t->path))
+		return "the path is not one";
+	if (strlen(t->path) > path_max)
+		return "the path is too long";
+	return NULL;
+}
+
+char *target_host_port(const char *host, unsigned port, unsigned usual)
+{
+	bool v6 = strchr(host, ':');
+	char text[HOST_MAX + sizeof("[]:65535")], number[sizeof(":65535")] = "";
+
+	if (port != usual)
+		snprintf(number, sizeof(number), ":%u", port & UINT16_MAX);
+	snprintf(text, sizeof(text), "%s%s%s%s", v6 ? "[" : "", host, v6 ? "]" : "", number);
+	return mem_strdup(text);
+}
