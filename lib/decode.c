@@ -78,11 +78,14 @@ bool decode_is_farewell(const struct decoded *d)
 
 /* ---- memory ---- */
 
-/* Makes room for what the line can become: each of its strings loses two quotes and gains a NUL. */
+enum { KEPT_SIZE = 1 << 20 };
+
+/* Makes room for what the line can become: each of its strings loses two quotes and gains a NUL.
+ * What one long line has needed is not kept for short ones. */
 static bool make_room(struct decode_store *s, size_t n)
 {
 	s->n = 0;
-	if (s->size >= n)
+	if (s->size >= n && (s->size <= KEPT_SIZE || n > s->size / 4))
 		return true;
 	char *p = malloc(n);
 	if (!p)
@@ -139,42 +142,46 @@ void decode_free(struct decode_store *s)
  * kept. Records hold two values each. */
 enum { NULS = 16 };
 
+/* A record as it stands in an answer. What has no key is none, and takes no memory. */
+static bool next_record(struct json_array_reader *array, struct json_value record[2])
+{
+	static const struct span members[] = {SPAN("key"), SPAN("value")};
+	struct json_object_reader reader;
+	struct json_value text;
+	struct json_member m;
+
+	while (json_array_next(array, &text) > 0) {
+		record[0] = record[1] = (struct json_value){.type = JSON_NULL};
+		json_object_begin(&reader, text.text);
+		while (json_object_next(&reader, &m) > 0) {
+			size_t which = json_string_find(&m.name, members, 2);
+			if (which < 2 && !record[which].text.p)
+				record[which] = m.value;
+		}
+		if (record[0].type == JSON_STRING)
+			return true;
+	}
+	return false;
+}
+
 static size_t count_records(const struct json_value *records)
 {
 	struct json_array_reader array;
-	struct json_value record;
+	struct json_value record[2];
 	size_t n = 0;
 
 	json_array_begin(&array, records);
-	while (json_array_next(&array, &record) > 0)
+	while (next_record(&array, record))
 		n++;
 	return n;
-}
-
-static struct hpkv_record read_record(struct decode_store *s, const struct json_value *text)
-{
-	static const struct span members[] = {SPAN("key"), SPAN("value")};
-	struct hpkv_record record = {{0}, {0}};
-	struct json_object_reader reader;
-	struct json_member m;
-
-	json_object_begin(&reader, text->text);
-	while (json_object_next(&reader, &m) > 0) {
-		size_t which = json_string_find(&m.name, members, 2);
-		if (which == 0 && !record.key.p)
-			record.key = keep_value(s, &m.value);
-		else if (which == 1 && !record.value.p)
-			record.value = keep_value(s, &m.value);
-	}
-	return record;
 }
 
 static bool read_records(struct decode_store *s, const struct json_value *records, size_t n)
 {
 	struct json_array_reader array;
-	struct json_value record;
+	struct json_value record[2];
 
-	if (n > s->n_records) {
+	if (n > s->n_records || s->n_records * sizeof(*s->records) > KEPT_SIZE) {
 		struct hpkv_record *more =
 			n > SIZE_MAX / sizeof(*more) ? NULL : malloc(n * sizeof(*more));
 		if (!more)
@@ -184,8 +191,10 @@ static bool read_records(struct decode_store *s, const struct json_value *record
 		s->n_records = n;
 	}
 	json_array_begin(&array, records);
-	for (size_t i = 0; i < n && json_array_next(&array, &record) > 0; i++)
-		s->records[i] = read_record(s, &record);
+	for (size_t i = 0; i < n && next_record(&array, record); i++) {
+		s->records[i].key = keep_value(s, &record[0]);
+		s->records[i].value = keep_value(s, &record[1]);
+	}
 	s->answer.records = s->records;
 	s->answer.n_records = n;
 	return true;
@@ -333,6 +342,8 @@ static enum hpkv_event_type type_of(const struct decoded *d)
 		return HPKV_EVENT_CHANGE;
 	if (is_word(d, DECODE_TYPE, SPAN("gap")))
 		return HPKV_EVENT_GAP;
+	if (is_word(d, DECODE_TYPE, SPAN("unsubscribed")))
+		return HPKV_EVENT_DROPPED;
 	if (is_word(d, DECODE_TYPE, SPAN("connection"))) {
 		if (is_word(d, DECODE_STATE, SPAN("connected")))
 			return HPKV_EVENT_UPSTREAM_BACK;
@@ -361,6 +372,10 @@ bool decode_event(struct decode_store *s, const struct decoded *d)
 		.skipped = skipped > 0 ? (uint64_t)skipped : 0,
 		.text = keep_string(s, &d->members[DECODE_ERROR]),
 	};
+	if (s->event.type == HPKV_EVENT_DROPPED && !*s->event.text)
+		s->event.text = is_word(d, DECODE_REASON, SPAN("forbidden"))
+					? "the access rules have changed, and forbid it"
+					: keep_string(s, &d->members[DECODE_REASON]);
 	s->event.line = keep(s, d->line);
 	return true;
 }

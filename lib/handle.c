@@ -259,7 +259,7 @@ static void tell_back(struct hpkv *h)
 /* The only topic of a request that was refused. */
 static void drop_topic(struct hpkv *h, const struct pending *p, const char *why)
 {
-	struct topic *topic, *found;
+	struct topic *topic;
 	struct topics probe = {.all = TAILQ_HEAD_INITIALIZER(probe.all)};
 
 	if (topics_sent(&probe, line_of(p), 0, true) == 0 && (topic = TAILQ_FIRST(&probe.all))) {
@@ -267,13 +267,7 @@ static void drop_topic(struct hpkv *h, const struct pending *p, const char *why)
 			.type = HPKV_EVENT_DROPPED, .text = why, .line = {"", 0}};
 		struct hpkv_bytes name = {topic->name, topic->n};
 		*(topic->pattern ? &event.pattern : &event.key) = name;
-		TAILQ_FOREACH (found, &h->topics.all, link) {
-			if (found->pattern == topic->pattern &&
-			    span_equal(topic_name(found), topic_name(topic)))
-				break;
-		}
-		if (found)
-			topics_drop(&h->topics, found);
+		topics_ended(&h->topics, topic->pattern, topic_name(topic));
 		tell_event(h, &event);
 	}
 	topics_clear(&probe);
@@ -432,8 +426,24 @@ static void farewell(struct hpkv *h, const struct decoded *d)
 {
 	decode_answer(&h->scratch, d, true, (struct span){0});
 	snprintf(h->why, sizeof(h->why), "hpkvd says: %s", h->scratch.answer.error);
-	/* It has read none of what was sent. */
-	h->door_closed = strcmp(h->scratch.answer.reason, "too_many_clients") == 0;
+	/* Then it has read none of what was sent. */
+	h->door_closed = !h->proven && strcmp(h->scratch.answer.reason, "too_many_clients") == 0;
+}
+
+static void on_unasked(struct hpkv *h, const struct decoded *d)
+{
+	const struct hpkv_event *e = &h->scratch.event;
+
+	if (!decode_event(&h->scratch, d)) {
+		tell_own_event(h, HPKV_EVENT_GAP, "no memory for a line");
+		return;
+	}
+	if (e->type == HPKV_EVENT_DROPPED) {
+		bool pattern = e->pattern.p;
+		struct hpkv_bytes name = pattern ? e->pattern : e->key;
+		topics_ended(&h->topics, pattern, (struct span){name.p, name.n});
+	}
+	tell_event(h, e);
 }
 
 static void on_line(struct hpkv *h, struct span line)
@@ -449,10 +459,7 @@ static void on_line(struct hpkv *h, struct span line)
 	h->proven = true;
 	h->backoff_ms = 0;
 	if (!d.id.p) {
-		if (decode_event(&h->scratch, &d))
-			tell_event(h, &h->scratch.event);
-		else
-			tell_own_event(h, HPKV_EVENT_GAP, "no memory for a line");
+		on_unasked(h, &d);
 		return;
 	}
 	struct pending *p = find_pending(h, decode_id(&d));
@@ -493,7 +500,6 @@ static void expire_one(struct hpkv *h, struct pending *p)
 {
 	char text[HANDLE_ERROR_MAX];
 
-	unlink_pending(h, p);
 	if (!is_up(h)) {
 		snprintf(text, sizeof(text), "%s", h->why);
 		settle_failed(h, p, h->door_closed ? HPKV_UNAVAILABLE : HPKV_NO_DAEMON, text);
@@ -505,20 +511,25 @@ static void expire_one(struct hpkv *h, struct pending *p)
 
 static void expire(struct hpkv *h, int64_t now)
 {
-	struct pending *p;
+	struct pending_list over = TAILQ_HEAD_INITIALIZER(over);
+	struct pending *p, *next;
 
-	while (h->check_at <= now && !h->freed) {
-		struct pending *over = NULL;
-		h->check_at = NEVER;
-		TAILQ_FOREACH (p, &h->pendings, link) {
-			int64_t end = end_of(h, p);
-			if (end <= now && !over)
-				over = p;
-			if (end < h->check_at)
-				h->check_at = end;
+	if (h->check_at > now)
+		return;
+	h->check_at = NEVER;
+	for (p = TAILQ_FIRST(&h->pendings); p; p = next) {
+		int64_t end = end_of(h, p);
+		next = TAILQ_NEXT(p, link);
+		if (end <= now) {
+			unlink_pending(h, p);
+			TAILQ_INSERT_TAIL(&over, p, link);
+		} else if (end < h->check_at) {
+			h->check_at = end;
 		}
-		if (over)
-			expire_one(h, over);
+	}
+	while ((p = TAILQ_FIRST(&over))) {
+		TAILQ_REMOVE(&over, p, link);
+		expire_one(h, p);
 	}
 }
 

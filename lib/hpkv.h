@@ -48,7 +48,7 @@
  * succeeds; HPKV_EVENT_LOST and HPKV_EVENT_BACK tell.
  *
  * **The ABI** is versioned (libhpkv.so.0, symbols LIBHPKV_0). Enumerators never change their
- * values; structs that the library fills may grow at their end. */
+ * values; struct hpkv_answer and struct hpkv_event may grow at their end. */
 #ifndef HPKV_H
 #define HPKV_H
 
@@ -171,8 +171,8 @@ enum hpkv_event_type {
 	HPKV_EVENT_BACK = 6, /* … and all subscriptions are live again. Changes in between may have
 				been missed; the present values of all subscribed keys have come or
 				are coming, as changes with HPKV_INITIAL */
-	HPKV_EVENT_DROPPED = 7, /* a subscription (key or pattern) could not be made again, and has
-				   ended; text says why */
+	HPKV_EVENT_DROPPED = 7, /* a subscription (key or pattern) has ended: the access rules have
+				   changed, or it could not be made again; text says why */
 	HPKV_EVENT_OTHER = 100  /* a line that this version of the library does not know */
 };
 

@@ -47,5 +47,5 @@
 #define text_take hpkv_text_take
 #define topics_answered hpkv_topics_answered
 #define topics_clear hpkv_topics_clear
-#define topics_drop hpkv_topics_drop
+#define topics_ended hpkv_topics_ended
 #define topics_sent hpkv_topics_sent

@@ -17,7 +17,7 @@ static int compare(const void *a, const void *b)
 	return memcmp(x->name, y->name, x->n);
 }
 
-void topics_drop(struct topics *t, struct topic *topic)
+static void drop(struct topics *t, struct topic *topic)
 {
 	tdelete(topic, &t->tree, compare);
 	TAILQ_REMOVE(&t->all, topic, link);
@@ -30,7 +30,7 @@ void topics_clear(struct topics *t)
 	struct topic *topic;
 
 	while ((topic = TAILQ_FIRST(&t->all)))
-		topics_drop(t, topic);
+		drop(t, topic);
 }
 
 /* ---- the names in a request ---- */
@@ -101,13 +101,17 @@ static struct topic *look_up(const struct topics *t, const struct topic *like)
 
 static int add(struct topics *t, struct topic **fresh, uint64_t id)
 {
+	struct topic *found = look_up(t, *fresh);
+
 	(void)id;
-	if (look_up(t, *fresh))
-		return 0;
-	if (!tsearch(*fresh, &t->tree, compare))
-		return -ENOMEM;
-	TAILQ_INSERT_TAIL(&t->all, *fresh, link);
-	*fresh = NULL;
+	if (!found) {
+		if (!tsearch(*fresh, &t->tree, compare))
+			return -ENOMEM;
+		found = *fresh;
+		TAILQ_INSERT_TAIL(&t->all, found, link);
+		*fresh = NULL;
+	}
+	found->claims++;
 	return 0;
 }
 
@@ -117,29 +121,54 @@ static int take_out(struct topics *t, struct topic **fresh, uint64_t id)
 
 	(void)id;
 	if (found)
-		topics_drop(t, found);
+		drop(t, found);
 	return 0;
+}
+
+static void set_live(struct topics *t, struct topic *topic, bool live)
+{
+	t->n_live += live;
+	t->n_live -= topic->live;
+	topic->live = live;
+}
+
+/* The topic, if the request that is answered counts for it: it was not ended since. */
+static struct topic *answered(struct topics *t, const struct topic *fresh, uint64_t id)
+{
+	struct topic *found = look_up(t, fresh);
+
+	if (!found || id < found->by)
+		return NULL;
+	found->claims -= found->claims > 0;
+	return found;
 }
 
 static int make_live(struct topics *t, struct topic **fresh, uint64_t id)
 {
-	struct topic *found = look_up(t, *fresh);
+	struct topic *found = answered(t, *fresh, id);
 
-	(void)id;
-	if (found && !found->live) {
-		found->live = true;
-		t->n_live++;
-	}
+	if (found)
+		set_live(t, found, true);
 	return 0;
 }
 
-/* Unless another request has named it as well, and been accepted. */
+/* Unless another request has named it as well, and was accepted or still may be. */
 static int take_back(struct topics *t, struct topic **fresh, uint64_t id)
+{
+	struct topic *found = answered(t, *fresh, id);
+
+	if (found && !found->live && !found->claims)
+		drop(t, found);
+	return 0;
+}
+
+/* What a request has added that will not be sent for lack of memory. */
+static int forget(struct topics *t, struct topic **fresh, uint64_t id)
 {
 	struct topic *found = look_up(t, *fresh);
 
-	if (found && !found->live && found->by == id)
-		topics_drop(t, found);
+	if (found && found->by == id)
+		drop(t, found);
 	return 0;
 }
 
@@ -150,7 +179,7 @@ int topics_sent(struct topics *t, struct span line, uint64_t id, bool subscribes
 	if (n == 0 && !subscribes)
 		topics_clear(t);
 	if (n < 0 && subscribes)
-		visit_all(t, line, id, take_back);
+		visit_all(t, line, id, forget);
 	return n < 0 ? n : 0;
 }
 
@@ -162,9 +191,21 @@ void topics_answered(struct topics *t, struct span line, uint64_t id, bool accep
 		return;
 	/* No memory to look each up: those that it was the first to name are found without. */
 	TAILQ_FOREACH (topic, &t->all, link) {
-		if (topic->by == id && !topic->live) {
-			topic->live = true;
-			t->n_live++;
-		}
+		if (topic->by == id)
+			set_live(t, topic, true);
 	}
+}
+
+void topics_ended(struct topics *t, bool pattern, struct span name)
+{
+	struct topic *topic;
+
+	TAILQ_FOREACH (topic, &t->all, link) {
+		if (topic->pattern == pattern && span_equal(topic_name(topic), name))
+			break;
+	}
+	if (topic && topic->claims)
+		set_live(t, topic, false); /* it has been asked for again */
+	else if (topic)
+		drop(t, topic);
 }

@@ -1,8 +1,8 @@
 /* topics.h - what a handle is subscribed to, so that it can be subscribed to again.
  *
- * A topic is added when the request that names it is sent, taken out again when that is refused,
- * and live once it was answered. The requests are read as they were sent, so that one of the user's
- * own text counts like any other. */
+ * A topic is added when the first request that names it is sent, live once one of them was
+ * accepted, and taken out again when all were refused. The requests are read as they were sent, so
+ * that one of the user's own text counts like any other. */
 #pragma once
 
 #include <stdbool.h>
@@ -13,7 +13,8 @@
 
 struct topic {
 	TAILQ_ENTRY(topic) link; /* topics::all */
-	uint64_t by;             /* the request that named it first */
+	uint64_t by;             /* the request that named it first: older ones are of no account */
+	unsigned claims;         /* requests that name it and were not answered yet */
 	bool pattern;
 	bool live;
 	size_t n;
@@ -34,7 +35,9 @@ int topics_sent(struct topics *t, struct span line, uint64_t id, bool subscribes
 /* … was answered. */
 void topics_answered(struct topics *t, struct span line, uint64_t id, bool accepted);
 
-void topics_drop(struct topics *t, struct topic *topic);
+/* A subscription has ended, and nobody asked for that. */
+void topics_ended(struct topics *t, bool pattern, struct span name);
+
 void topics_clear(struct topics *t);
 
 static inline struct span topic_name(const struct topic *topic)

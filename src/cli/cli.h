@@ -52,7 +52,7 @@ struct command {
 	const char *help;    /* the lines of hpkv COMMAND --help between usage and options */
 	struct cli_option options[CLI_OPTIONS_MAX + 1];
 	int min, max; /* words; max -1: any number */
-	bool number;  /* the last word may be a negative number */
+	bool number;  /* words may be negative numbers */
 	enum cli_words words;
 	int (*exec)(struct cli *c, int argc, char **argv); /* returns an enum cli_exit */
 };
@@ -73,7 +73,11 @@ int cli_usage(const struct cli *c, const char *format, ...) __attribute__((forma
  * none. */
 int cli_fail(const char *what, struct hpkv_bytes subject, const struct hpkv_answer *answer);
 
-/* One request; shows its line with --json, and what went wrong. *answer as of hpkv_call(). */
+/* Shows an answer's line with --json, and says what went wrong; returns the exit status. */
+int cli_answer(const struct cli *c, const char *what, struct hpkv_bytes subject,
+	       const struct hpkv_answer *answer);
+
+/* One request, and cli_answer() to it. *answer as of hpkv_call(). */
 int cli_call(struct cli *c, const char *what, const struct hpkv_request *q,
 	     const struct hpkv_answer **answer);
 
@@ -84,3 +88,4 @@ bool cli_time(const char *text, int most, int *ms);
 bool cli_count(const char *text, long min, long max, long *out);
 
 long long cli_now_ms(void);
+long long cli_left_ms(long long until); /* of it; -1 is for ever, in both */

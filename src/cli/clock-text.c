@@ -5,29 +5,30 @@
 
 void clock_text(char out[CLOCK_TEXT_MAX], int64_t ms, int with_date)
 {
-	time_t seconds = (time_t)(ms / 1000);
+	int rest = (int)(ms % 1000) + (ms % 1000 < 0 ? 1000 : 0);
+	time_t seconds = (time_t)(ms / 1000 - (ms % 1000 < 0));
 	struct tm t;
 	char zone[8] = "", date[24];
 
-	if (!localtime_r(&seconds, &t)) {
+	/* Of a time beyond all calendars, the number. */
+	if (!localtime_r(&seconds, &t) || !strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &t)) {
 		snprintf(out, CLOCK_TEXT_MAX, "%lld", (long long)ms);
 		return;
 	}
 	if (!with_date) {
 		snprintf(out, CLOCK_TEXT_MAX, "%02d:%02d:%02d.%03d", t.tm_hour, t.tm_min, t.tm_sec,
-			 (int)(ms % 1000));
+			 rest);
 		return;
 	}
-	strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &t);
 	strftime(zone, sizeof(zone), "%z", &t); /* +0100 */
-	snprintf(out, CLOCK_TEXT_MAX, "%s.%03d%.3s:%s", date, (int)(ms % 1000), zone, zone + 3);
+	snprintf(out, CLOCK_TEXT_MAX, "%s.%03d%.3s:%s", date, rest, zone, zone + 3);
 }
 
 void clock_duration(char out[CLOCK_TEXT_MAX], double ms)
 {
-	long long s = (long long)(ms / 1000);
+	long long s = ms < 1e15 ? (long long)(ms / 1000) : 0;
 
-	if (ms < 1000)
+	if (ms < 1000 || ms >= 1e15)
 		snprintf(out, CLOCK_TEXT_MAX, "%.0f ms", ms);
 	else if (s < 60)
 		snprintf(out, CLOCK_TEXT_MAX, "%lld s", s);

@@ -1,12 +1,9 @@
 #include "batch.h"
 #include "commands.h"
-#include "show.h"
 
 static int show(struct cli *c, struct hpkv_bytes key, const struct hpkv_answer *answer)
 {
-	if (c->json && answer->line.n)
-		show_line(answer->line);
-	return answer->result ? cli_fail("del", key, answer) : CLI_DONE;
+	return cli_answer(c, "del", key, answer);
 }
 
 static int run(struct cli *c, int argc, char **argv)

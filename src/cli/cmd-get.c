@@ -4,13 +4,11 @@
 
 static int show(struct cli *c, struct hpkv_bytes key, const struct hpkv_answer *answer)
 {
-	if (c->json && answer->line.n)
-		show_line(answer->line);
-	if (answer->result)
-		return cli_fail("get", key, answer);
-	if (!c->json)
+	int status = cli_answer(c, "get", key, answer);
+
+	if (!status && !c->json)
 		show_value(c, answer->value);
-	return CLI_DONE;
+	return status;
 }
 
 static int run(struct cli *c, int argc, char **argv)

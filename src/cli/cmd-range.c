@@ -76,16 +76,26 @@ static void show_page(struct walk *w, const struct hpkv_answer *page)
 			show_record(w->c, r.key, (struct hpkv_bytes){0}, 0);
 	}
 	if (w->c->json)
-		show_line(page->line);
+		show_line(w->c, page->line);
 }
 
-/* The smallest key behind this one. */
-static void begin_behind(struct walk *w, struct hpkv_bytes key)
+/* From the smallest key behind this one. false: that is no way forward. */
+static bool go_on_behind(struct walk *w, struct hpkv_bytes key)
 {
+	size_t n = key.n < w->from_n ? key.n : w->from_n;
+	int order = memcmp(key.p, w->from, n);
+
+	if (order < 0 || (order == 0 && key.n < w->from_n)) {
+		end_progress(w);
+		cli_say("%s: the service goes back to %s, behind which it was asked to go on",
+			w->c->command->name, show_safe(key));
+		return false;
+	}
 	w->from = mem_resize(w->from, key.n + 1);
 	memcpy(w->from, key.p, key.n);
 	w->from[key.n] = '\0';
 	w->from_n = key.n + 1;
+	return true;
 }
 
 static int walk_pages(struct walk *w, struct hpkv_bytes to)
@@ -99,14 +109,13 @@ static int walk_pages(struct walk *w, struct hpkv_bytes to)
 		const struct hpkv_answer *page;
 		if (hpkv_call(w->c->hpkv, &q, &page)) {
 			end_progress(w);
-			if (w->c->json && page->line.n)
-				show_line(page->line);
-			return cli_fail(w->c->command->name, q.key, page);
+			return cli_answer(w->c, w->c->command->name, q.key, page);
 		}
 		show_page(w, page);
 		if (!page->truncated || !page->n_records || w->shown == w->limit)
 			return CLI_DONE;
-		begin_behind(w, page->records[page->n_records - 1].key);
+		if (!go_on_behind(w, page->records[page->n_records - 1].key))
+			return CLI_REFUSED;
 		if (show_flush()) /* nobody is there to read the rest */
 			return CLI_USAGE;
 		show_progress(w);

@@ -72,10 +72,19 @@ static bool push(struct pipe_end *p, bool is_socket)
 	return true;
 }
 
+/* Nobody reads the answers any more, which is nothing to talk about, or they can't be written. */
+static int unwritten(int error)
+{
+	if (error == EPIPE)
+		return CLI_DONE;
+	cli_say("raw: can't write the output: %s", strerror(error));
+	return CLI_USAGE;
+}
+
 /* Until the daemon closes. out.ended then. */
 static int pump(struct pipe_end *in, struct pipe_end *out)
 {
-	bool shut = false;
+	bool shut = false, broken = false;
 
 	while (!out->ended || !is_empty(out)) {
 		struct pollfd p[4] = {
@@ -93,15 +102,17 @@ static int pump(struct pipe_end *in, struct pipe_end *out)
 		if (p[1].revents && !push(in, true))
 			in->n = in->sent = 0; /* what the daemon said last is still to be read */
 		if (p[2].revents && !pull(out))
-			out->ended = true;
-		if (p[3].revents && (is_empty(out) || !push(out, false)))
+			out->ended = broken = true;
+		if (p[3].revents && is_empty(out))
 			return CLI_DONE; /* nobody reads the answers */
+		if (p[3].revents && !push(out, false))
+			return unwritten(errno);
 		if (in->ended && is_empty(in) && !shut) {
 			shutdown(in->to, SHUT_WR);
 			shut = true;
 		}
 	}
-	if (shut)
+	if (shut && !broken)
 		return CLI_DONE;
 	cli_say("raw: hpkvd has closed the connection");
 	return CLI_NO_DAEMON;
@@ -111,7 +122,7 @@ static int run(struct cli *c, int argc, char **argv)
 {
 	static struct pipe_end in, out;
 	const char *path = hpkv_socket(c->hpkv);
-	int fd = open_socket(path);
+	int fd = open_socket(path), error = errno;
 
 	(void)argc;
 	(void)argv;
@@ -119,7 +130,7 @@ static int run(struct cli *c, int argc, char **argv)
 		cli_say("raw: no connection to hpkvd at %s: %s; is hpkvd running? (--socket or "
 			"HPKVD_SOCKET "
 			"names another socket)",
-			show_safe(hpkv_str(path)), strerror(errno));
+			show_sentence(hpkv_str(path)), strerror(error));
 		return CLI_NO_DAEMON;
 	}
 	in = (struct pipe_end){.from = STDIN_FILENO, .to = fd};

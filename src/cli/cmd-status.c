@@ -1,4 +1,5 @@
 /* status, stats, ping and ready: how the daemon is. */
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -9,7 +10,7 @@
 #include "field.h"
 #include "show.h"
 
-enum { LABEL_COLUMN = 15, READY_MIN_MS = 20, READY_MAX_MS = 500 };
+enum { LABEL_COLUMN = 15, READY_MIN_MS = 20, READY_MAX_MS = 500, ANSWER_MS = 1000 };
 
 static struct span span_of(struct hpkv_bytes bytes)
 {
@@ -115,7 +116,7 @@ static int run_status(struct cli *c, int argc, char **argv)
 	printf("hpkvd %s, process %.0f, running for %s\n", field_text(line, "version"),
 	       field_number(line, "pid", 0), up);
 	label(c, "socket");
-	printf("%s\n", show_safe(hpkv_str(hpkv_socket(c->hpkv))));
+	printf("%s\n", show_sentence(hpkv_str(hpkv_socket(c->hpkv))));
 	return CLI_DONE;
 }
 
@@ -170,12 +171,19 @@ static int run_ping(struct cli *c, int argc, char **argv)
 
 /* ---- ready ---- */
 
-/* -1: not yet. With --timeout even the daemon may come later. */
-static int is_ready(struct cli *c, bool last)
+/* -1: not yet. With --timeout even the daemon may come later. left_ms: until the time is up, -1:
+ * never. */
+static int is_ready(struct cli *c, long long left_ms)
 {
+	struct hpkv_request q = {.op = HPKV_STATUS};
+	bool last = left_ms == 0;
 	const struct hpkv_answer *answer;
-	int result = hpkv_call(c->hpkv, &(struct hpkv_request){.op = HPKV_STATUS}, &answer);
 
+	if (left_ms >= 0)
+		q.timeout_ms = left_ms < ANSWER_MS ? ANSWER_MS
+			       : left_ms > INT_MAX ? INT_MAX
+						   : (int)left_ms;
+	int result = hpkv_call(c->hpkv, &q, &answer);
 	if (result == HPKV_NO_DAEMON && c->timeout_ms > 0 && !last)
 		return -1;
 	if (result)
@@ -184,7 +192,7 @@ static int is_ready(struct cli *c, bool last)
 	const char *error = field_text(span_of(answer->line), "upstream.lastError");
 	if (strcmp(state, "connected") == 0) {
 		if (c->json)
-			show_line(answer->line);
+			show_line(c, answer->line);
 		return CLI_DONE;
 	}
 	if (strcmp(state, "unauthorized") == 0) {
@@ -206,13 +214,11 @@ static int run_ready(struct cli *c, int argc, char **argv)
 	(void)argc;
 	(void)argv;
 	for (;;) {
-		bool last = until >= 0 && cli_now_ms() >= until;
-		status = is_ready(c, last);
+		status = is_ready(c, cli_left_ms(until));
 		if (status >= 0)
 			return status;
-		long long left = until < 0 ? pause : until - cli_now_ms();
-		if (left > 0)
-			usleep((useconds_t)(left < pause ? left : pause) * 1000);
+		long long left = cli_left_ms(until);
+		usleep((useconds_t)(left < 0 || left > pause ? pause : left) * 1000);
 		pause = pause * 2 < READY_MAX_MS ? pause * 2 : READY_MAX_MS;
 	}
 }

@@ -40,6 +40,8 @@ static void learn(struct waiting *w, struct hpkv_bytes value)
 {
 	const char *wanted = w->c->opt[OPT_EQUALS];
 
+	if (w->met) /* what came behind it does not undo that */
+		return;
 	if (w->known && !same(w, value))
 		w->changed = true;
 	w->known = true;
@@ -107,15 +109,6 @@ static void on_event(void *arg, const struct hpkv_event *e)
 	}
 }
 
-/* ms until the time is up, -1 for ever. */
-static long long left_ms(long long until)
-{
-	if (until < 0)
-		return -1;
-	long long left = until - cli_now_ms();
-	return left > 0 ? left : 0;
-}
-
 /* 0 once it is live, whatever the service does until then. */
 static int subscribe(struct waiting *w, long long until)
 {
@@ -123,23 +116,24 @@ static int subscribe(struct waiting *w, long long until)
 	const struct hpkv_answer *answer;
 
 	for (;;) {
-		long long left = left_ms(until);
+		long long left = cli_left_ms(until);
 		q.timeout_ms = left < 0 || left > SUBSCRIBE_MS ? SUBSCRIBE_MS : (int)left;
 		if (q.timeout_ms < 1)
 			q.timeout_ms = 1;
 		int result = hpkv_call(w->c->hpkv, &q, &answer);
 		if (result == HPKV_OK)
 			return CLI_DONE;
-		if (result != HPKV_UNAVAILABLE || left_ms(until) == 0)
+		if (result != HPKV_UNAVAILABLE || cli_left_ms(until) == 0)
 			return cli_fail("wait", w->key, answer);
-		hpkv_wait(w->c->hpkv, LOOK_AGAIN_MS);
+		left = cli_left_ms(until);
+		hpkv_wait(w->c->hpkv, left < 0 || left > LOOK_AGAIN_MS ? LOOK_AGAIN_MS : (int)left);
 	}
 }
 
 static int wait_until(struct waiting *w, long long until)
 {
 	while (!w->met && !w->status) {
-		long long left = left_ms(until), look = left_ms(w->look_at);
+		long long left = cli_left_ms(until), look = cli_left_ms(w->look_at);
 		if (left == 0) {
 			cli_say("wait %s: the time is up", show_safe(w->key));
 			return CLI_NOT_FOUND;

@@ -18,7 +18,8 @@ enum { VARIABLE_MAX = 100 << 10 }; /* the kernel takes 128 KiB, name included */
 
 struct watch {
 	struct cli *c;
-	long left; /* changes still to be told; -1: no end */
+	struct words words; /* what is watched */
+	long left;          /* changes still to be told; -1: no end */
 	int status;
 };
 
@@ -115,7 +116,7 @@ static void show_change(const struct cli *c, const struct hpkv_event *e)
 	char when[CLOCK_TEXT_MAX];
 
 	if (c->json) {
-		show_line(e->line);
+		show_line(c, e->line);
 		return;
 	}
 	if (c->raw || c->nul) {
@@ -187,15 +188,17 @@ static void on_event(void *arg, const struct hpkv_event *e)
 		cli_say("watch: %s is not watched any more: %s",
 			show_safe(e->key.p ? e->key : e->pattern), e->text);
 		w->status = CLI_REFUSED;
+		if (!words_remove(&w->words, e->pattern.p, e->key.p ? e->key : e->pattern))
+			w->left = 0;
 		break;
 	case HPKV_EVENT_OTHER:
 		break;
 	}
 	if (w->c->json && e->line.n)
-		show_line(e->line);
+		show_line(w->c, e->line);
 }
 
-/* Until the count is reached, or nobody reads the output any more. */
+/* Until the count is reached, nothing is left to watch, or nobody reads the output any more. */
 static int follow(struct watch *w)
 {
 	struct pollfd p[2] = {{.fd = hpkv_fd(w->c->hpkv), .events = POLLIN},
@@ -208,7 +211,8 @@ static int follow(struct watch *w)
 			hpkv_process(w->c->hpkv);
 		if (show_flush())
 			return CLI_USAGE;
-		if (p[1].revents & (POLLERR | POLLNVAL))
+		if (p[1].revents) /* a pipe or a socket without a reader, a terminal that has gone
+				   */
 			break;
 	}
 	return w->status;
@@ -217,26 +221,28 @@ static int follow(struct watch *w)
 static int run(struct cli *c, int argc, char **argv)
 {
 	struct watch w = {.c = c, .left = -1};
-	struct words words;
+	struct words *words = &w.words;
 
 	if (c->opt[OPT_COUNT] && !cli_count(c->opt[OPT_COUNT], 1, 1000000000, &w.left))
 		return cli_usage(c, "--count '%s' is not a number of changes",
 				 show_safe(hpkv_str(c->opt[OPT_COUNT])));
-	words_sort(&words, argc, argv, c->opt[OPT_EXACT] != NULL);
+	words_sort(words, argc, argv, c->opt[OPT_EXACT] != NULL);
 	struct hpkv_request q = {.op = HPKV_SUBSCRIBE,
-				 .keys = words.keys,
-				 .n_keys = words.n_keys,
-				 .patterns = words.patterns,
-				 .n_patterns = words.n_patterns,
+				 .keys = words->keys,
+				 .n_keys = words->n_keys,
+				 .patterns = words->patterns,
+				 .n_patterns = words->n_patterns,
 				 .initial = c->opt[OPT_INITIAL] != NULL};
 	const struct hpkv_answer *answer;
 	hpkv_on_event(c->hpkv, on_event, &w);
 	int status = hpkv_call(c->hpkv, &q, &answer) ? cli_fail("watch", hpkv_str(argv[0]), answer)
 						     : CLI_DONE;
-	words_free(&words);
 	if (show_flush() && !status)
 		status = CLI_USAGE;
-	return status ? status : follow(&w);
+	if (!status)
+		status = follow(&w);
+	words_free(words);
+	return status;
 }
 
 const struct command cmd_watch = {

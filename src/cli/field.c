@@ -51,6 +51,6 @@ const char *field_text(struct span object, const char *path)
 	if (!field_find(object, path, &v) || v.type == JSON_NULL)
 		return "";
 	if (v.type != JSON_STRING || v.text.n > sizeof(decoded))
-		return show_safe((struct hpkv_bytes){v.text.p, v.text.n});
-	return show_safe((struct hpkv_bytes){decoded, json_string_decode(&v, decoded)});
+		return show_sentence((struct hpkv_bytes){v.text.p, v.text.n});
+	return show_sentence((struct hpkv_bytes){decoded, json_string_decode(&v, decoded)});
 }

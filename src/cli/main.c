@@ -5,6 +5,7 @@
  * batch asks many things at once; field finds members of the daemon's answers; cmd-NAME are the
  * commands. */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <langinfo.h>
 #include <limits.h>
@@ -19,6 +20,7 @@
 #include "cli.h"
 #include "commands.h"
 #include "help.h"
+#include "mem.h"
 #include "show.h"
 
 const struct command *const cli_commands[] = {
@@ -40,7 +42,10 @@ const struct cli_option cli_options[] = {
 	{NULL, 0, NULL, NULL},
 };
 
-enum { COMMAND_OPTION = 1000, OPTIONS_MAX = 24, LETTERS_MAX = 64 };
+/* What getopt returns for an option that is written out: ours, and the command's. A letter is less.
+ */
+enum { OURS = 300, COMMAND_OPTION = 1000 };
+enum { OPTIONS_MAX = 24, LETTERS_MAX = 64 };
 
 /* ---- what the commands share ---- */
 
@@ -55,19 +60,16 @@ const struct command *cli_find(const char *name)
 
 void cli_say(const char *format, ...)
 {
-	char text[1000];
+	char text[1200], shown[1600];
 	va_list args;
 
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	/* What came from elsewhere must not add lines, or steer the terminal. */
-	for (char *at = text; *at; at++) {
-		if ((unsigned char)*at < 0x20 || *at == 0x7f)
-			*at = ' ';
-	}
+	show_visible(shown, sizeof(shown), hpkv_str(text));
 	fflush(stdout); /* so that the two come in order on a terminal */
-	fprintf(stderr, "hpkv: %s\n", text);
+	fprintf(stderr, "hpkv: %s\n", shown);
 }
 
 int cli_usage(const struct cli *c, const char *format, ...)
@@ -144,6 +146,14 @@ int cli_fail(const char *what, struct hpkv_bytes subject, const struct hpkv_answ
 	return cli_exit_of(a->result);
 }
 
+int cli_answer(const struct cli *c, const char *what, struct hpkv_bytes subject,
+	       const struct hpkv_answer *a)
+{
+	if (c->json && a->line.n)
+		show_line(c, a->line);
+	return a->result ? cli_fail(what, subject, a) : CLI_DONE;
+}
+
 int cli_call(struct cli *c, const char *what, const struct hpkv_request *q,
 	     const struct hpkv_answer **answer)
 {
@@ -152,9 +162,7 @@ int cli_call(struct cli *c, const char *what, const struct hpkv_request *q,
 	hpkv_call(c->hpkv, q, &a);
 	if (answer)
 		*answer = a;
-	if (c->json && a->line.n)
-		show_line(a->line);
-	return a->result ? cli_fail(what, q->key, a) : CLI_DONE;
+	return cli_answer(c, what, q->key, a);
 }
 
 bool cli_time(const char *text, int most, int *ms)
@@ -165,9 +173,10 @@ bool cli_time(const char *text, int most, int *ms)
 	} units[] = {{"ms", 1}, {"s", 1000}, {"", 1000}, {"m", 60000}, {"h", 3600000}};
 	char *end;
 
-	if (*text < '0' || *text > '9')
-		return false;
 	double value = strtod(text, &end);
+	/* strtod() knows more than decimal numbers. */
+	if (*text == '.' || end != text + strspn(text, "0123456789."))
+		return false;
 	for (unsigned i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
 		if (strcmp(end, units[i].name) != 0)
 			continue;
@@ -198,6 +207,14 @@ long long cli_now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (long long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+long long cli_left_ms(long long until)
+{
+	if (until < 0)
+		return -1;
+	long long left = until - cli_now_ms();
+	return left > 0 ? left : 0;
 }
 
 /* ---- the command line ---- */
@@ -262,7 +279,10 @@ static int take_option(struct cli *c, int which, const char *argument)
 
 static int wrong_option(const struct cli *c, char **argv, int got)
 {
-	const char *word = show_safe(hpkv_str(argv[optind > 1 ? optind - 1 : 1]));
+	char letter[] = {'-', (char)optopt, '\0'};
+	/* A letter may stand among others in a word that is not passed yet. */
+	bool is_letter = optopt && optopt < OURS;
+	const char *word = show_safe(hpkv_str(is_letter ? letter : argv[optind - 1]));
 
 	if (got == ':')
 		return cli_usage(c, "option '%s' needs an argument", word);
@@ -274,7 +294,6 @@ static int wrong_option(const struct cli *c, char **argv, int got)
  * after which the words are the last in argv. -1: go on; else the exit status. */
 static int read_options(struct cli *c, int argc, char **argv)
 {
-	enum { OURS = 300 };
 	struct option longs[OPTIONS_MAX] = {{0}};
 	char letters[LETTERS_MAX] = "";
 	int got, status = -1;
@@ -300,9 +319,32 @@ static int read_options(struct cli *c, int argc, char **argv)
 
 static bool is_negative_number(const char *word)
 {
-	return word[0] == '-' && word[1] &&
-	       strspn(word + 1, "0123456789.eE+-") == strlen(word + 1) && strcmp(word, "-0") != 0 &&
-	       strcmp(word, "--") != 0;
+	static const char digits[] = "0123456789";
+
+	if (word[0] != '-' || strcmp(word, "-0") == 0)
+		return false;
+	word += word[1] == '.' ? 2 : 1;
+	return *word && strchr(digits, *word) && !word[strspn(word, "0123456789.eE+-")];
+}
+
+/* Reads the options of a command whose words may be negative numbers, which getopt would take for
+ * options: they are hidden from it. */
+static int read_options_among_numbers(struct cli *c, int argc, char **argv)
+{
+	char **hidden = mem_alloc((size_t)argc * sizeof(*hidden));
+	int n = 0;
+
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		if (is_negative_number(argv[i])) {
+			hidden[n++] = argv[i];
+			*argv[i] = '+';
+		}
+	}
+	int status = read_options(c, argc, argv);
+	while (n > 0)
+		*hidden[--n] = '-';
+	free(hidden);
+	return status;
 }
 
 /* The socket's path, and what the output is. */
@@ -325,16 +367,11 @@ static int set_up(struct cli *c)
 static int run(struct cli *c, int argc, char **argv)
 {
 	const struct command *command = c->command;
-	char *last = NULL;
+	int status = command->number ? read_options_among_numbers(c, argc, argv)
+				     : read_options(c, argc, argv);
 
-	/* getopt would take a negative number for options. */
-	if (command->number && argc > 2 && is_negative_number(argv[argc - 1]))
-		last = argv[--argc];
-	int status = read_options(c, argc, argv);
 	if (status >= 0)
 		return status;
-	if (last)
-		argv[argc++] = last;
 	argc -= optind;
 	argv += optind;
 	if (argc < command->min || (command->max >= 0 && argc > command->max))
@@ -358,22 +395,40 @@ static void set_characters(void)
 		setlocale(LC_CTYPE, "C.UTF-8");
 }
 
+/* What was closed is opened such that to use it fails: else the daemon's socket would take its
+ * number, and be written to. */
+static void fill_standard_files(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) < 0 &&
+		    open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+			exit(CLI_USAGE);
+	}
+}
+
+static int show_help(struct cli *c, const char *name)
+{
+	c->command = name ? cli_find(name) : NULL;
+	if (name && !c->command)
+		return cli_usage(NULL, "there is no command '%s'", show_safe(hpkv_str(name)));
+	help_print(c->command);
+	return show_flush();
+}
+
 int main(int argc, char **argv)
 {
 	struct cli c = {.timeout_ms = -1};
 	int status;
 
+	fill_standard_files();
 	set_characters();
 	status = read_options(&c, argc, argv);
 	if (status >= 0)
 		return status;
 	argc -= optind - 1;
 	argv += optind - 1;
-	if (argc > 1 && strcmp(argv[1], "help") == 0) {
-		c.command = argc > 2 ? cli_find(argv[2]) : NULL;
-		help_print(c.command);
-		return show_flush();
-	}
+	if (argc > 1 && strcmp(argv[1], "help") == 0)
+		return show_help(&c, argv[2]);
 	if (argc < 2)
 		return cli_usage(NULL, "a command is missing");
 	c.command = cli_find(argv[1]);

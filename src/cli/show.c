@@ -7,7 +7,7 @@
 #include <wchar.h>
 #include <wctype.h>
 
-enum { SAFE_MAX = 80, SAFE_BUFFERS = 5, ESCAPE_MAX = 12 };
+enum { SAFE_MAX = 80, SENTENCE_MAX = 600, SAFE_BUFFERS = 5, ESCAPE_MAX = 12 };
 
 static const char *const paints[] = {
 	[SHOW_PLAIN] = "\033[0m", [SHOW_DIM] = "\033[2m",  [SHOW_KEY] = "\033[36m",
@@ -21,6 +21,7 @@ _Static_assert(sizeof(paints) / sizeof(paints[0]) == SHOW_COLOUR_N, "a paint for
 struct glyph {
 	size_t bytes;
 	size_t columns;
+	wchar_t wide; /* L'\0': a byte that is not part of a character, or ASCII */
 	char escape[ESCAPE_MAX];
 };
 
@@ -40,7 +41,7 @@ static void escape_byte(struct glyph *g, unsigned char c)
 /* Makes what follows run from right to left, so that a value shows another one. */
 static bool turns_text(wchar_t c)
 {
-	return c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) ||
+	return c == 0x61c || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) ||
 	       (c >= 0x2066 && c <= 0x2069);
 }
 
@@ -60,6 +61,7 @@ static struct glyph glyph_at(const char *p, size_t n)
 	}
 	int columns = wcwidth(wide);
 	g.bytes = length;
+	g.wide = wide;
 	if (columns < 0 || !iswprint((wint_t)wide) || turns_text(wide)) {
 		snprintf(g.escape, sizeof(g.escape), "\\u%04x", (unsigned)wide);
 		g.columns = strlen(g.escape);
@@ -114,22 +116,40 @@ static void put_bytes(struct hpkv_bytes bytes)
 	fwrite(bytes.p, 1, bytes.n, stdout);
 }
 
-const char *show_safe(struct hpkv_bytes bytes)
+const char *show_visible(char *out, size_t size, struct hpkv_bytes bytes)
 {
-	static char buffers[SAFE_BUFFERS][SAFE_MAX + ESCAPE_MAX + 4];
-	static unsigned next;
-	char *out = buffers[next++ % SAFE_BUFFERS];
+	static const char cut[] = "...";
 	size_t n = 0, i = 0;
 
-	while (i < bytes.n && n < SAFE_MAX) {
+	while (i < bytes.n) {
 		struct glyph g = glyph_at(bytes.p + i, bytes.n - i);
 		size_t length = *g.escape ? strlen(g.escape) : g.bytes;
+		if (length > size - sizeof(cut) - n)
+			break;
 		memcpy(out + n, *g.escape ? g.escape : bytes.p + i, length);
 		n += length;
 		i += g.bytes;
 	}
-	memcpy(out + n, i < bytes.n ? "..." : "", i < bytes.n ? 4 : 1);
+	strcpy(out + n, i < bytes.n ? cut : "");
 	return out;
+}
+
+static const char *show_in_turn(struct hpkv_bytes bytes, size_t most)
+{
+	static char buffers[SAFE_BUFFERS][SENTENCE_MAX];
+	static unsigned next;
+
+	return show_visible(buffers[next++ % SAFE_BUFFERS], most, bytes);
+}
+
+const char *show_safe(struct hpkv_bytes bytes)
+{
+	return show_in_turn(bytes, SAFE_MAX + sizeof("..."));
+}
+
+const char *show_sentence(struct hpkv_bytes bytes)
+{
+	return show_in_turn(bytes, SENTENCE_MAX);
 }
 
 /* ---- output ---- */
@@ -199,9 +219,32 @@ void show_record(const struct cli *c, struct hpkv_bytes key, struct hpkv_bytes v
 	putchar('\n');
 }
 
-void show_line(struct hpkv_bytes line)
+/* An escape that JSON has as well. Control characters stand only between its tokens, and are no
+ * more than a space there. */
+static void put_json_escape(const struct glyph *g, unsigned char byte)
 {
-	put_bytes(line);
+	unsigned c = g->wide ? (unsigned)g->wide : byte == 0x7f ? byte : 0xfffd;
+
+	if (byte < 0x20)
+		putchar(' ');
+	else if (c > 0xffff)
+		printf("\\u%04x\\u%04x", 0xd7c0 + (c >> 10), 0xdc00 + (c & 0x3ff));
+	else
+		printf("\\u%04x", c);
+}
+
+void show_line(const struct cli *c, struct hpkv_bytes line)
+{
+	for (size_t i = 0; c->terminal && i < line.n;) {
+		struct glyph g = glyph_at(line.p + i, line.n - i);
+		if (*g.escape)
+			put_json_escape(&g, (unsigned char)line.p[i]);
+		else
+			fwrite(line.p + i, 1, g.bytes, stdout);
+		i += g.bytes;
+	}
+	if (!c->terminal)
+		put_bytes(line);
 	putchar('\n');
 }
 

@@ -19,7 +19,9 @@ void show_value(const struct cli *c, struct hpkv_bytes value);
 
 /* A key and a value; width: of the column of keys on a terminal. value.p NULL: only the key. */
 void show_record(const struct cli *c, struct hpkv_bytes key, struct hpkv_bytes value, size_t width);
-void show_line(struct hpkv_bytes line); /* of JSON */
+
+/* A line of JSON. On a terminal, what could steer it is written as \u009b, which means the same. */
+void show_line(const struct cli *c, struct hpkv_bytes line);
 
 /* A part of a line on a terminal, or of a record in a pipe: escaped, without an end. */
 void show_part(const struct cli *c, struct hpkv_bytes bytes, enum show_colour colour);
@@ -29,9 +31,13 @@ size_t show_width(struct hpkv_bytes bytes); /* columns that show_part() takes on
 /* On a terminal: from here on, until SHOW_PLAIN. */
 void show_paint(const struct cli *c, enum show_colour colour);
 
-/* Printable whatever it holds, cut to a sensible length, for messages; the next four calls leave it
- * alone. */
+/* Printable whatever it holds, and cut to what out has room for, which is seen. Returns out. */
+const char *show_visible(char *out, size_t size, struct hpkv_bytes bytes);
+
+/* The same, for messages, in memory that the next four calls leave alone: a key or a value is cut
+ * to a sensible length; a sentence or a path hardly ever. */
 const char *show_safe(struct hpkv_bytes bytes);
+const char *show_sentence(struct hpkv_bytes bytes);
 
 /* 0, or CLI_USAGE when the output can't be written, which is said once (a reader that has gone is
  * nothing to talk about). */

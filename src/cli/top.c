@@ -235,7 +235,7 @@ static bool ask(struct cli *c, const struct hpkv_request *q, const struct hpkv_a
 {
 	if (hpkv_call(c->hpkv, q, answer) == HPKV_OK)
 		return true;
-	add(page, SHOW_BAD, "%s", (*answer)->error);
+	add(page, SHOW_BAD, "%s", show_sentence(hpkv_str((*answer)->error)));
 	return false;
 }
 
@@ -260,7 +260,7 @@ void top_ask(struct cli *c, struct top_sample *sample, struct top_page *page)
 		return;
 	struct span status = {answer->line.p, answer->line.n};
 	if (c->json)
-		show_line(answer->line);
+		show_line(c, answer->line);
 	now.pid = field_number(status, "pid", 0);
 	read_clients(status, &now);
 	add_head(page, status);

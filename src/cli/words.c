@@ -19,6 +19,26 @@ void words_sort(struct words *w, int argc, char **argv, bool exact)
 	}
 }
 
+static size_t remove_from(struct hpkv_bytes *list, size_t n, struct hpkv_bytes name)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (list[i].n != name.n || memcmp(list[i].p, name.p, name.n) != 0)
+			list[kept++] = list[i];
+	}
+	return kept;
+}
+
+bool words_remove(struct words *w, bool pattern, struct hpkv_bytes name)
+{
+	if (pattern)
+		w->n_patterns = remove_from(w->patterns, w->n_patterns, name);
+	else
+		w->n_keys = remove_from(w->keys, w->n_keys, name);
+	return w->n_keys || w->n_patterns;
+}
+
 void words_free(struct words *w)
 {
 	free(w->keys);

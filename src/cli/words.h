@@ -13,4 +13,7 @@ struct words {
 
 /* exact: all are keys. */
 void words_sort(struct words *w, int argc, char **argv, bool exact);
+
+/* That is not subscribed to any more. false: nothing is left. */
+bool words_remove(struct words *w, bool pattern, struct hpkv_bytes name);
 void words_free(struct words *w);

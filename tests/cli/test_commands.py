@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -104,6 +105,15 @@ class Values(Tour):
         self.run_ok("set", "--", "-key", "--value")
         self.assertEqual("--value", self.value("-key"))
         self.assertIn("goes behind --", self.run_error(2, "set", "k", "--value"))
+        self.assertIn("no option '-E'", self.run_error(2, "set", "k", "-E"))
+
+    def test_negative_numbers_stand_anywhere(self):
+        self.assertEqual(200, json.loads(self.run_ok("set", "neg", "-5", "--json"))["code"])
+        self.assertEqual(b"-8", self.run_ok("incr", "neg", "-3", "--raw"))
+        self.assertEqual(b"-5.5\n", self.run_ok("incr", "--", "neg", "2.5"))
+        self.run_ok("set", "-1", "-.5", "-t", "5s")
+        self.assertEqual("-.5", self.value("-1"))
+        self.assertIn("'+1' is not a time", self.run_error(2, "set", "k", "v", "-t", "-1"))
 
     def test_bytes_that_are_not_utf8_are_refused(self):
         self.assertIn("not UTF-8 (byte 2 of 2)", self.run_error(2, "set", "k", b"x\xff"))
@@ -124,6 +134,13 @@ class Values(Tour):
         self.put("evil", "a\x1b[31m\x07\r\nb\x9b\u202eé")
         out = self.run_ok("get", "evil", tty=True)
         self.assertEqual("a\\x1b[31m\\a\\r\\nb\\u009b\\u202eé\r\n".encode(), out)
+
+    def test_json_on_a_terminal_steers_it_as_little(self):
+        value = "a\x1b\x7f\x9b\u202e\U0010ffffé\U0001f600"
+        self.put("evil-json", value)
+        out = self.run_ok("get", "evil-json", "--json", tty=True).decode()
+        self.assertEqual(value, json.loads(out)["value"])
+        self.assertEqual("é\U0001f600", "".join(c for c in out if c > "~"))
 
     def test_json(self):
         self.put("j", "v")
@@ -229,6 +246,15 @@ class Order(Case):
             for i in (2, 3, 1, 0):
                 peer.reply(requests[i], **({"value": requests[i]["key"].upper()} if i != 1 else {"code": 404, "error": "no"}))
             self.assertEqual((1, b"A\nC\nD\n", b"hpkv: get b: no such key\n"), (run.wait(), run.output, run.errors))
+
+
+    def test_pages_that_go_back(self):
+        with FakeDaemon() as daemon, Run(daemon, "ls") as run:
+            peer = daemon.accept()
+            for _ in range(2):
+                peer.reply(peer.line(), records=[{"key": "a", "value": "v"}], count=1, truncated=True)
+            self.assertEqual((3, b"hpkv: ls: the service goes back to a, behind which it was asked to go on\n"),
+                             (run.wait(), run.errors))
 
 
 class Progress(Case):
@@ -362,9 +388,55 @@ class Watching(Tour):
             os.close(reading)
             self.assertEqual(0, run.wait())
 
+    def test_a_reader_of_a_socket_that_leaves_ends_it(self):
+        reader, output = socket.socketpair()
+        with self.start("watch", "l", stdout=output) as run:
+            output.close()
+            self.wait_live(1)
+            reader.close()
+            self.assertEqual(0, run.wait())
+
     def test_wrong_words(self):
         self.assertIn("a word is missing", self.run_error(2, "watch"))
         self.assertIn("--count", self.run_error(2, "watch", "k", "-n", "0"))
+
+
+class Ended(Case):
+    """Access rules that change end subscriptions."""
+
+    def unsubscribe(self, peer, **topic):
+        peer.send({"type": "unsubscribed", **topic, "reason": "forbidden", "timestamp": 1})
+
+    def test_watch_goes_on_with_the_rest(self):
+        with FakeDaemon() as daemon, Run(daemon, "watch", "a", "b*", "a", "--raw") as run:
+            peer = daemon.accept()
+            peer.reply(peer.line())
+            self.unsubscribe(peer, key="a")
+            peer.send({"type": "notification", "key": "b1", "value": "v", "timestamp": 1})
+            run.wait_output(b"b1\tv\n")
+            self.unsubscribe(peer, pattern="b*")
+            self.assertEqual(3, run.wait())
+            said = "hpkv: watch: %s is not watched any more: the access rules have changed, and forbid it\n"
+            self.assertEqual(said % "a" + said % "b*", run.errors.decode())
+
+    def test_wait_ends(self):
+        with FakeDaemon() as daemon, Run(daemon, "wait", "k") as run:
+            peer = daemon.accept()
+            peer.reply(peer.line())
+            self.unsubscribe(peer, key="k")
+            self.assertEqual((3, b"hpkv: wait k: the access rules have changed, and forbid it\n"), (run.wait(), run.errors))
+
+
+class Times(Case):
+    def test_whatever_time_a_change_has(self):
+        with FakeDaemon() as daemon, Run(daemon, "watch", "k", "-n", "4") as run:
+            peer = daemon.accept()
+            peer.reply(peer.line())
+            for ms in (0, -1, 1 << 62, -(1 << 63)):
+                peer.send({"type": "notification", "key": "k", "value": "v", "timestamp": ms})
+            self.assertEqual(0, run.wait())
+            self.assertEqual(["1970-01-01T00:00:00.000+00:00", "1969-12-31T23:59:59.999+00:00", "4611686018427387904",
+                              "-9223372036854775808"], [line.partition("\t")[0] for line in run.output.decode().splitlines()])
 
 
 class Restart(Case):
@@ -455,6 +527,16 @@ class Waiting(Tour):
             self.wait_live(1)
             self.drop("c")
             self.assertEqual((0, b""), (run.wait(), run.output))
+
+    def test_what_comes_behind_it_does_not_undo_it(self):
+        with FakeDaemon() as daemon, Run(daemon, "wait", "k", "--equals", "done") as run:
+            peer = daemon.accept()
+            peer.reply(peer.line())
+            change = {"type": "notification", "key": "k", "timestamp": 1}
+            peer.send(change | {"value": None, "initial": True}, change | {"value": "done"})
+            request = peer.line()
+            peer.send({"code": 200, "value": "done", "messageId": request["messageId"]}, change | {"value": None})
+            self.assertEqual((0, b"done\n"), (run.wait(), run.output))
 
     def test_its_time_is_up(self):
         self.assertEqual("hpkv: wait never: the time is up\n", self.run_error(1, "wait", "never", "--timeout", "300ms"))
@@ -547,8 +629,76 @@ class Daemons(Tour):
             self.assertEqual(0, run.wait())
 
 
+class Descriptors(Tour):
+    """Standard files that are closed, full or broken."""
+
+    def run_with(self, redirections, *words, stdin=b""):
+        env = environment(HPKVD_SOCKET=self.daemon.socket)
+        run = subprocess.run(["sh", "-c", f'"$0" "$@" {redirections}', HPKV, *words], input=stdin, env=env, capture_output=True,
+                             timeout=DEADLINE)
+        return run.returncode, run.stderr.decode()
+
+    def test_closed_ones(self):
+        self.put("d", "v")
+        line = b'{"op":"set","key":"d","value":"w"}\n'
+        self.assertEqual((2, "hpkv: can't write the output: Bad file descriptor\n"), self.run_with(">&-", "get", "d"))
+        self.assertEqual((2, "hpkv: raw: can't write the output: Bad file descriptor\n"), self.run_with(">&-", "raw", stdin=line))
+        self.assertEqual("w", self.value("d"))
+        self.assertEqual((2, "hpkv: can't read stdin: Bad file descriptor\n"), self.run_with("<&-", "set", "d"))
+        self.assertEqual((1, ""), self.run_with("<&- >&- 2>&-", "get", "nothing"))
+
+    def test_a_full_one(self):
+        if not os.path.exists("/dev/full"):
+            self.skipTest("there is no /dev/full")
+        self.assertEqual((2, "hpkv: raw: can't write the output: No space left on device\n"),
+                         self.run_with(">/dev/full", "raw", stdin=b'{"op":"ping"}\n'))
+
+    def test_a_daemon_that_has_not_read_all(self):
+        with FakeDaemon() as daemon, Run(daemon, "raw", stdin=subprocess.PIPE) as run:
+            run.process.stdin.write(b'{"op":"set","key":"k","value":"v"}\n')
+            run.process.stdin.close()
+            peer = daemon.accept()
+            peer.sock.recv(1)
+            peer.close()
+            self.assertEqual((4, b"hpkv: raw: hpkvd has closed the connection\n"), (run.wait(), run.errors))
+
+
 class Endings(Case):
     """The exit status is part of the interface."""
+
+    def test_what_an_error_says_does_not_steer_the_terminal(self):
+        with FakeDaemon() as daemon, Run(daemon, "get", "k") as run:
+            peer = daemon.accept()
+            peer.reply(peer.line(), code=400, error="a\x1b[1m\x9b31m\u202eb\nc\x7fé")
+            self.assertEqual(3, run.wait())
+            self.assertEqual("hpkv: get k: a\\x1b[1m\\u009b31m\\u202eb\\nc\\x7fé\n", run.errors.decode())
+
+    def test_top_shows_an_error_as_it_may_be_shown(self):
+        with FakeDaemon() as daemon, Run(daemon, "top", "-n", "1") as run:
+            peer = daemon.accept()
+            peer.reply(peer.line())
+            peer.reply(peer.line(), code=500, error="\x1b[2J")
+            self.assertEqual((0, b"\\x1b[2J\n\n"), (run.wait(), run.output))
+
+    def test_ready_has_one_time_for_all_that_it_asks(self):
+        with FakeDaemon() as daemon, Run(daemon, "ready", "--timeout", "60s") as run:
+            peer = daemon.accept()
+            times = []
+            for state in ("connecting", "connecting", "connected"):
+                request = peer.line()
+                times.append(request["timeoutMs"])
+                peer.reply(request, upstream={"state": state})
+            self.assertEqual(0, run.wait())
+            self.assertGreater(times[0], times[2])
+
+    def test_status_shows_the_whole_of_a_long_text(self):
+        why = "the service " * 20 + "is away"
+        with FakeDaemon() as daemon, Run(daemon, "status") as run:
+            peer = daemon.accept()
+            peer.reply(peer.line(), upstream={"state": "backoff", "url": "http://" + "x" * 200, "lastError": why})
+            self.assertEqual(0, run.wait())
+            self.assertIn(f"the last error: {why}\n", run.output.decode())
+            self.assertIn("x" * 200 + "\n", run.output.decode())
 
     def assert_ends(self, expected, result, pattern):
         status, out, err = result
@@ -617,7 +767,9 @@ class Endings(Case):
     def test_usage(self):
         for words, pattern in (((), "a command is missing"), (("frob",), "no command 'frob'"), (("get",), "usage: hpkv get KEY"),
                                (("set", "a", "b", "c"), "too many words"), (("get", "--frob", "k"), "no option '--frob'"),
-                               (("-X", "get", "k"), "no option '-X'"), (("get", "k", "--timeout"), "needs an argument"),
+                               (("-X", "get", "k"), "no option '-X'"), (("get", "k", "-jXr"), "no option '-X'"),
+                               (("help", "frob"), "no command 'frob'"), (("get", "k", "-t", "0x10s"), "'0x10s' is not a time"),
+                               (("get", "k", "--timeout"), "needs an argument"),
                                (("get", "k", "--timeout", "soon"), "'soon' is not a time"),
                                (("get", "k", "--timeout", "0"), "'0' is not a time"), (("completion", "tcsh"), "none of bash")):
             self.assert_ends(2, hpkv("/nonexistent/sock", *words), pattern)

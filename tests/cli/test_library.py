@@ -1,5 +1,6 @@
 """libhpkv: what C programs rely on, with the real daemon, and with one that misbehaves."""
 
+import contextlib
 import glob
 import json
 import os
@@ -158,6 +159,13 @@ class NoDaemon(Case):
         self.assertIn("not answered in time", driver.call("ping")["error"])
 
     @fake_scene
+    def test_very_many_whose_time_is_up_together(self, daemon, driver):
+        """They end in a moment: whoever has an event loop has other things to do."""
+        driver.tell("timeout", "1")
+        driver.tell("many", "100000", "ping")
+        self.assertEqual("unavailable", driver.do("ping")[0])
+
+    @fake_scene
     def test_a_late_answer_is_nobodys(self, daemon, driver):
         driver.tell("timeout", "50")
         self.assertEqual("unavailable", driver.do("ping")[0])
@@ -255,6 +263,13 @@ class Lines(Case):
         for _ in range(30):
             driver.tell("send", "x", "set", "k", "@1000000")
         self.assertEqual("busy", driver.result()[0])
+
+    @fake_scene
+    def test_what_has_no_key_is_no_record(self, daemon, driver):
+        driver.tell("range", "a", "z", "0")
+        peer = daemon.accept()
+        peer.reply(peer.line(), records=[1, {}, {"value": "v"}, {"key": "a", "value": "b"}, {"key": 2}, {"key": "c"}, []])
+        self.assertEqual([("a", "b"), ("c", None)], driver.as_answer(driver.next("=")[1:])["records"])
 
     @fake_scene
     def test_callbacks_may_not_block(self, daemon, driver):
@@ -361,26 +376,42 @@ class Loss(Case):
         self.assertEqual("ok", driver.answer()[1]["result"])
 
     @fake_scene
+    def test_too_many_clients_after_it_was_let_in(self, daemon, driver):
+        """Then nobody knows what was read before."""
+        driver.tell("send", "ping", "ping")
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        driver.answer()
+        driver.tell("send", "set", "set", "k", "v")
+        peer.line()
+        peer.send({"code": 503, "error": "too many clients are connected", "reason": "too_many_clients"})
+        peer.close()
+        answer = driver.answer()[1]
+        self.assertEqual("unknown", answer["result"])
+        self.assertIn("connection to hpkvd was lost", answer["error"])
+
+    @fake_scene
     def test_too_many_clients_for_all_its_time(self, daemon, driver):
-        turned_away = threading.Thread(target=self.turn_all_away, args=(daemon,), daemon=True)
+        over = threading.Event()
+        turned_away = threading.Thread(target=self.turn_all_away, args=(daemon, over), daemon=True)
         turned_away.start()
         driver.tell("timeout", "400")
         driver.tell("send", "set", "set", "k", "v")
         answer = driver.answer()[1]
         self.assertEqual("unavailable", answer["result"])
         self.assertIn("too many clients", answer["error"])
-        daemon.sock.shutdown(socket.SHUT_RDWR) # which ends the accept() that waits
-        turned_away.join(DEADLINE)
+        over.set()
+        with socket.socket(socket.AF_UNIX) as last:
+            last.connect(daemon.path) # which ends the accept() that waits
+            turned_away.join(DEADLINE)
 
     @staticmethod
-    def turn_all_away(daemon):
-        try:
-            while True:
-                peer = daemon.accept()
+    def turn_all_away(daemon, over):
+        while not over.is_set():
+            peer = daemon.accept()
+            with contextlib.suppress(OSError): # it has left already
                 peer.send({"code": 503, "error": "too many clients are connected", "reason": "too_many_clients"})
-                peer.close()
-        except OSError:
-            pass
+            peer.close()
 
 
 class Subscriptions(Case):
@@ -470,6 +501,51 @@ class Subscriptions(Case):
             peer.reply(request)
         self.assertEqual("ok", driver.answer()[1]["result"])
         self.assertEqual(["lost", "back"], [driver.event()["type"] for _ in range(2)])
+
+    def test_one_of_two_requests_that_name_it_is_accepted(self):
+        for codes in ((200, 403), (403, 200)):
+            for order in ((0, 1), (1, 0)):
+                with FakeDaemon() as daemon, Driver(daemon.path) as driver:
+                    for name in ("first", "second"):
+                        driver.tell("send", name, "json", quote('{"op":"subscribe","key":"a"}'))
+                    peer = daemon.accept()
+                    requests = [peer.line(), peer.line()]
+                    for i in order:
+                        peer.send({"code": codes[i], "error": "no", "messageId": requests[i]["messageId"]})
+                        driver.answer()
+                    peer.close()
+                    self.assertEqual("lost", driver.event()["type"], (codes, order))
+                    self.assertEqual(["a"], daemon.accept().line()["keys"], (codes, order))
+
+    @fake_scene
+    def test_one_that_the_access_rules_end(self, daemon, driver):
+        driver.tell("send", "s", "json", quote('{"op":"subscribe","keys":["a","b"],"patterns":["a","p*"]}'))
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        driver.answer()
+        peer.send({"type": "unsubscribed", "key": "a", "reason": "forbidden", "timestamp": 1},
+                  {"type": "unsubscribed", "pattern": "p*", "reason": "forbidden", "timestamp": 1})
+        pick = ("type", "key", "pattern", "text")
+        self.assertEqual(("dropped", "a", None, "the access rules have changed, and forbid it"), driver.event_of(*pick))
+        self.assertEqual(("dropped", None, "p*", "the access rules have changed, and forbid it"), driver.event_of(*pick))
+        peer.close()
+        driver.event()
+        again = daemon.accept().line()
+        self.assertEqual((["b"], ["a"]), (again["keys"], again["patterns"]))
+
+    @fake_scene
+    def test_one_that_is_asked_for_again_before_its_end_is_told(self, daemon, driver):
+        for name in ("first", "second"):
+            driver.tell("send", name, "json", quote('{"op":"subscribe","key":"a"}'))
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        peer.send({"type": "unsubscribed", "key": "a", "reason": "forbidden", "timestamp": 1})
+        self.assertEqual("dropped", driver.event()["type"])
+        peer.reply(peer.line())
+        driver.answer(), driver.answer()
+        peer.close()
+        self.assertEqual("lost", driver.event()["type"])
+        self.assertEqual(["a"], daemon.accept().line()["keys"])
 
     @fake_scene
     def test_one_that_is_refused_the_second_time(self, daemon, driver):

@@ -254,6 +254,15 @@ static void run_send(char **words, int n)
 	}
 }
 
+/* The same request so many times, and nobody is called back. */
+static void run_many(char **words, int n)
+{
+	struct hpkv_request q = request_of(words + 1, n - 1);
+
+	for (int i = atoi(words[0]); i > 0; i--)
+		hpkv_send(handle, &q, NULL, NULL);
+}
+
 static void run_range(char **words)
 {
 	const struct hpkv_answer *answer = NULL;
@@ -283,6 +292,8 @@ static void run(char **words, int n)
 		hpkv_set_timeout(handle, atoi(words[1]));
 	} else if (strcmp(words[0], "send") == 0) {
 		run_send(words + 1, n - 1);
+	} else if (strcmp(words[0], "many") == 0) {
+		run_many(words + 1, n - 1);
 	} else if (strcmp(words[0], "call") == 0) {
 		run_call(words + 1, n - 1);
 	} else if (strcmp(words[0], "range") == 0) {
