@@ -383,15 +383,17 @@ static void on_renewal(void *owner)
 
 /* ---- sleep ---- */
 
-/* The connections may be dead, and no longer what a pause was made for be there. */
+/* The connections may be dead; and pauses, which the timer has stood still in, are the shorter. */
 static void on_wake(void *owner, int64_t slept_ms)
 {
 	struct upstream *u = owner;
 
 	log_info("upstream: the machine has slept for %" PRId64 " s", slept_ms / 1000);
 	lanes_check(&u->lanes);
-	if (u->state == UPSTREAM_BACKOFF)
-		begin_attempt(u);
+	u->token_at -= slept_ms;
+	u->retry_at -= slept_ms;
+	if (event_pending(u->retry, EV_TIMEOUT, NULL))
+		timer_start(u->retry, retry_ms(u));
 }
 
 /* ---- taking over ---- */

@@ -208,12 +208,17 @@ class Sleep(ClockCase):
         self.service.listen()
         self.assertTrue(0 <= self.gap() < DEADLINE * SECOND)
 
-    def test_a_pause_is_over(self):
-        """What has kept the service away may not be there any more."""
-        self.begin(backoff_min="20h", backoff_max="24h")
+    def test_a_pause_goes_on_meanwhile(self):
+        self.begin(backoff_min="24h", backoff_max="24h", keepalive="1s")
         self.service.stop_listening()
         self.service.connections[-1].reset()
         self.daemon.wait_state("backoff")
         self.service.listen()
-        self.clock.sleep(HOUR)
+        with self.daemon.client() as client:
+            before = client.ask(get("k", timeoutMs=1))["retryAfterMs"]
+            self.clock.sleep(2 * SECOND)
+            self.daemon.process.wait_output(rb"the machine has slept for 2 s")
+            shorter = before - client.ask(get("k", timeoutMs=1))["retryAfterMs"]
+            self.assertTrue(2 * SECOND <= shorter < (2 + DEADLINE) * SECOND, shorter)
+        self.clock.sleep(DAY)
         self.daemon.wait_state("connected")

@@ -80,10 +80,11 @@ class Requests(Case):
         service.next_request().reply()
         self.assertEqual([(n, 200) for n in range(100)], [(a["messageId"], a["code"]) for a in client.answers(100)])
 
-    @scene(access={"all": {"user": os.geteuid(), "token": "any"}}, service={"mint": lambda request: "never"}, max_token_requests=20)
+    @scene(access={"all": {"user": os.geteuid(), "token": "any"}}, service={"mint": lambda request: "never"},
+           max_token_requests=20)
     def test_for_tokens(self, service, daemon, client):
         client.send(*({"op": "token", "messageId": n} for n in range(3)))
-        self.assert_error(client.answer(), 503, "queue_full", "no", 2) # a sixteenth is 1.25, and one is the least
+        self.assert_error(client.answer(), 503, "queue_full", "no", 2) # a sixteenth of 20, rounded up
         others = [daemon.client() for _ in range(10)]
         for other in others:
             other.send(*({"op": "token", "messageId": n} for n in range(2)))
