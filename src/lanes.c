@@ -229,8 +229,8 @@ void lanes_drop_main(struct lanes *s)
 	relay_forget(&s->relay); /* what it has brought comes before the word that it is lost */
 	s->main = s->former = NULL;
 	lane_free(l);
-	if (!lanes_next_is_open(s))
-		relay_abort(&s->relay);
+	/* A next one that is not open yet may be subscribed already, and bring again what this one
+	 * has brought: they are compared until it has failed. */
 }
 
 static void main_is_silent(struct lanes *s)

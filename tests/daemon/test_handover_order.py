@@ -205,3 +205,25 @@ class Faster(Case):
             service.all_told()
         listener.barrier()
         self.assertEqual(["told", "last"], listener.values("s"))
+
+
+class Early(Case):
+    @scene()
+    def test_what_was_told_before_a_connection_was_open_is_not_told_again(self, service, daemon, client):
+        """... by that one, which the service knew already, when the one before it is lost."""
+        client.subscribe(key="s")
+        old = service.connections[-1]
+        service.answer = lambda request: request.reply(value="told")
+        service.prepare = lambda connection: setattr(connection.late, "ms", 700)
+        listener = Listener(client)
+        with daemon.client() as other:
+            other.send(subscribe(key="x"))
+            service.connection(3)
+            service.publish("s", "told")
+            listener.find(value="told")
+            old.reset()
+            listener.find(type="connection", state="connected")
+            service.publish("s", "last")
+            service.all_told()
+        listener.barrier()
+        self.assertEqual(["told", "last"], listener.values("s"))
