@@ -164,7 +164,12 @@ void lanes_drop_next(struct lanes *s)
 
 bool lanes_next_is_open(const struct lanes *s)
 {
-	return s->next && conn_is_open(s->next->conn);
+	return s->stage > LANES_CONNECTING;
+}
+
+bool lanes_next_is_proven(const struct lanes *s)
+{
+	return s->stage > LANES_PROVING;
 }
 
 /* ---- taking over ---- */
@@ -272,7 +277,7 @@ static void on_open(void *owner)
 	struct lanes *s = l->lanes;
 
 	s->stats->upstream_connects++;
-	if (!s->main) {
+	if (!s->main && !s->next->token) { /* it is told of nothing */
 		s->ops->first(s->owner);
 		return;
 	}
@@ -287,6 +292,10 @@ static void on_pong(void *owner, uint32_t number)
 	struct lanes *s = l->lanes;
 
 	if (s->stage == LANES_PROVING && l == s->next && number >= s->ping) {
+		if (!s->main) {
+			s->ops->first(s->owner);
+			return;
+		}
 		s->stage = LANES_CATCHING;
 		s->ping = conn_ping(s->main->conn);
 		start_grace(s);

@@ -561,7 +561,7 @@ static void on_main_ended(void *owner, const struct conn_end *end)
 		return;
 	count_loss(u);
 	lose_main(u, end);
-	if (lanes_next_is_open(&u->lanes)) {
+	if (lanes_next_is_proven(&u->lanes)) {
 		become_main(u);
 		return;
 	}

@@ -29,7 +29,7 @@
 #include "wire.h"
 
 enum upstream_state {
-	UPSTREAM_CONNECTING, /* minting, asking for addresses, connecting, upgrading */
+	UPSTREAM_CONNECTING, /* minting, asking for addresses, connecting, upgrading, proving */
 	UPSTREAM_CONNECTED,
 	UPSTREAM_BACKOFF,      /* waiting for the next attempt */
 	UPSTREAM_UNAUTHORIZED, /* the key was refused: waiting longer */

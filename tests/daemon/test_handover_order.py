@@ -174,6 +174,7 @@ class Older(Case):
             service.wait(lambda: third.pings, "a ping")
             service.answer = lambda request: request.reply(value="told")
             service.connections[2].reset()
+            third.send_frame(Opcode.PONG, str(third.pings).encode())
             listener.find(type="connection", state="connected")
 
         self.late(service, daemon, client, replace)
