@@ -231,8 +231,8 @@ void lanes_drop_main(struct lanes *s)
 {
 	struct lane *l = s->main;
 
-	relay_forget(&s->relay); /* what it has brought comes before the word that it is lost */
-	s->main = s->former = NULL;
+	s->main = s->former = NULL; /* nothing is sent on it any more */
+	relay_forget(&s->relay);    /* what it has brought comes before the word that it is lost */
 	lane_free(l);
 	/* A next one that is not open yet may be subscribed already, and bring again what this one
 	 * has brought: they are compared until it has failed. */
@@ -335,7 +335,15 @@ static bool relay_asks_covers(void *owner, const struct wire_frame *frame,
 	return l && l->token && s->ops->covers(s->owner, frame, change, former);
 }
 
-static const struct relay_ops relay_ops = {.change = relay_brings, .covers = relay_asks_covers};
+static void relay_lets_go(void *owner)
+{
+	struct lanes *s = owner;
+
+	s->ops->let_go(s->owner);
+}
+
+static const struct relay_ops relay_ops = {
+	.change = relay_brings, .covers = relay_asks_covers, .let_go = relay_lets_go};
 
 /* Of the old lanes only the one before main can have something that the others have not. What an
  * older one brings, which may be late by any time, has been told. */

@@ -82,6 +82,8 @@ struct lanes_ops {
 	 */
 	bool (*covers)(void *owner, const struct wire_frame *frame, const struct change *change,
 		       bool former);
+	/* relay_holds() may say no now of what it said yes of. */
+	void (*let_go)(void *owner);
 };
 
 struct lanes {

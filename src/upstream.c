@@ -511,6 +511,13 @@ static bool lanes_ask_covers(void *owner, const struct wire_frame *frame,
 	return u->ops->covers(u->owner, frame, change, former);
 }
 
+static void on_let_go(void *owner)
+{
+	struct upstream *u = owner;
+
+	u->ops->let_go(u->owner);
+}
+
 static unsigned lanes_ask_in_flight(void *owner, uint32_t number)
 {
 	struct upstream *u = owner;
@@ -643,6 +650,7 @@ static const struct lanes_ops lanes_ops = {
 	.frame = on_frame,
 	.change = on_change,
 	.covers = lanes_ask_covers,
+	.let_go = on_let_go,
 };
 
 /* ---- for the rooms above ---- */
@@ -798,6 +806,11 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 	event_del(u->retry);
 	again_at_once(u);
 	return 0;
+}
+
+bool upstream_holds(const struct upstream *u, uint64_t key_hash)
+{
+	return relay_holds(&u->lanes.relay, key_hash);
 }
 
 void upstream_stop(struct upstream *u)

@@ -70,6 +70,8 @@ struct upstream_ops {
 	 */
 	bool (*covers)(void *owner, const struct wire_frame *frame, const struct change *change,
 		       bool former);
+	/* upstream_holds() may say no now of what it said yes of. */
+	void (*let_go)(void *owner);
 
 	/* Is anything subscribed to, or asked for? Something that the present list has not? */
 	bool (*wants)(void *owner);
@@ -107,6 +109,8 @@ bool upstream_sendable(struct upstream *u);
 void upstream_want(struct upstream *u);
 /* Nothing is on its way on this lane any more, which another has replaced. */
 void upstream_lane_idle(struct upstream *u, uint32_t lane);
+/* Has the lane that counts brought changes of this key that change() has not told so far? */
+bool upstream_holds(const struct upstream *u, uint64_t key_hash);
 
 /* Sends close frames and connects no more. down() is not called for them. */
 void upstream_stop(struct upstream *u);

@@ -208,6 +208,22 @@ class Faster(Case):
         self.assertEqual(["told", "last"], listener.values("s"))
 
 
+class Read(Case):
+    @scene()
+    def test_a_value_stands_behind_the_changes_that_it_has_seen(self, service, daemon, client):
+        """... also if these wait for the old connection, which is late with them."""
+        client.subscribe(key="s")
+        service.connections[-1].late_changes.ms = 700
+        with daemon.client() as other:
+            other.subscribe(key="x", timeoutMs=60000)
+            service.answer = lambda request: request.reply(value="told")
+            service.publish("s", "told")
+            other.subscribe(key="s", initial=True)
+            self.assertEqual(("s", "told"), other.change())
+            value = other.answer()
+            self.assertEqual(("told", True), (value["value"], value["initial"]))
+
+
 class Early(Case):
     @scene()
     def test_what_was_told_before_a_connection_was_open_is_not_told_again(self, service, daemon, client):
