@@ -317,11 +317,6 @@ void conn_retime(struct conn *c)
 		timer_start(c->keepalive, 0);
 }
 
-bool conn_is_open(const struct conn *c)
-{
-	return c->open;
-}
-
 void conn_send(struct conn *c, struct span head, struct span body)
 {
 	link_send(c->link, head, body);

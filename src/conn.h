@@ -64,7 +64,6 @@ struct conn *conn_new(const struct conn_place *place, const char *path, const st
 		      void *owner);
 void conn_free(struct conn *c); /* at once; no callback any more */
 
-bool conn_is_open(const struct conn *c);
 /* The place's keepalive has changed: it counts from now on, and no sooner than the next turn. */
 void conn_retime(struct conn *c);
 /* The machine has slept, say: is the peer still there? A ping goes out now, unless one is. */

@@ -305,12 +305,19 @@ static int64_t feed_asks_time(void *owner)
 	return clock_mono_ms();
 }
 
+static bool feed_asks_holds(void *owner, uint64_t key_hash)
+{
+	struct daemon *d = owner;
+	return d->upstream && upstream_holds(d->upstream, key_hash);
+}
+
 static const struct feed_ops feed_ops = {
 	.changed = router_changed,
 	.flush = feed_flushes,
 	.wanted = feed_wants_more,
 	.why_not_live = feed_asks_why,
 	.forbidden = feed_tells_forbidden,
+	.holds = feed_asks_holds,
 	.wall_ms = clock_wall_ms,
 	.boot_ms = clock_boot_ms,
 	.mono_ms = feed_asks_time,
@@ -360,6 +367,12 @@ static bool upstream_asks_covers(void *owner, const struct wire_frame *frame,
 {
 	struct daemon *d = owner;
 	return feed_covers(d->feed, frame, change, former);
+}
+
+static void upstream_lets_go(void *owner)
+{
+	struct daemon *d = owner;
+	feed_let_go(d->feed, clock_mono_ms());
 }
 
 static bool upstream_asks_wants(void *owner)
@@ -445,6 +458,7 @@ static const struct upstream_ops upstream_ops = {
 	.frame = upstream_brings,
 	.change = upstream_notifies,
 	.covers = upstream_asks_covers,
+	.let_go = upstream_lets_go,
 	.wants = upstream_asks_wants,
 	.stale = upstream_asks_stale,
 	.make_list = upstream_asks_list,

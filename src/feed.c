@@ -73,6 +73,21 @@ static struct reread_settings reread_settings(const struct feed_settings *s)
 	return (struct reread_settings){.at_once = s->reads_at_once, .held_bytes = s->held_bytes};
 }
 
+static int64_t reread_asks_time(void *owner)
+{
+	struct feed *f = owner;
+	return f->ops->wall_ms();
+}
+
+static bool reread_asks_holds(void *owner, uint64_t key_hash)
+{
+	struct feed *f = owner;
+	return f->ops->holds(f->owner, key_hash);
+}
+
+static const struct reread_ops reread_ops = {.wall_ms = reread_asks_time,
+					     .holds = reread_asks_holds};
+
 struct feed *feed_new(const struct feed_settings *settings, const struct feed_ops *ops, void *owner,
 		      struct router *router, struct stats *stats, uint64_t seed)
 {
@@ -88,7 +103,7 @@ struct feed *feed_new(const struct feed_settings *settings, const struct feed_op
 	TAILQ_INIT(&f->joins);
 	subs_init(&f->subs, seed);
 	f->fanout = fanout_new(settings->output_soft, &fanout_ops, f, stats);
-	f->reread = reread_new(&reread, &f->subs, f->fanout, router, ops->wall_ms, stats);
+	f->reread = reread_new(&reread, &reread_ops, f, &f->subs, f->fanout, router, stats);
 	return f;
 }
 
@@ -587,6 +602,11 @@ void feed_restrict(struct feed *f, struct peer *peer)
 void feed_change(struct feed *f, const struct wire_frame *frame, const struct change *change)
 {
 	fanout_change(f->fanout, &f->subs, frame, change, decoded(f, &frame->key));
+}
+
+void feed_let_go(struct feed *f, int64_t now)
+{
+	reread_let_go(f->reread, now);
 }
 
 bool feed_covers(struct feed *f, const struct wire_frame *frame, const struct change *change,

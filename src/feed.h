@@ -51,6 +51,8 @@ struct feed_ops {
 	/* The client may not read this key or pattern any more: a subscription has ended, or one
 	 * that was not live yet is refused. */
 	void (*forbidden)(void *owner, struct peer *peer, struct span name);
+	/* Have changes of this key come that are held back from feed_change() for now? */
+	bool (*holds)(void *owner, uint64_t key_hash);
 	int64_t (*wall_ms)(void);
 	int64_t (*boot_ms)(void);        /* which goes on during sleep, and never jumps */
 	int64_t (*mono_ms)(void *owner); /* of the clock that `now` is read from */
@@ -75,6 +77,8 @@ void feed_restrict(struct feed *f, struct peer *peer);
 /* A notification that is believed. change_of() it with feed_seed(). */
 void feed_change(struct feed *f, const struct wire_frame *frame, const struct change *change);
 uint64_t feed_seed(const struct feed *f);
+/* ops->holds() may say no now of what it said yes of. */
+void feed_let_go(struct feed *f, int64_t now);
 /* Does the token in force, or the one before it, bring changes of this key? */
 bool feed_covers(struct feed *f, const struct wire_frame *frame, const struct change *change,
 		 bool former);

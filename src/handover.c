@@ -556,6 +556,13 @@ void handover_old_gone(struct handover *h)
 	}
 }
 
+bool handover_holds(const struct handover *h, uint64_t key_hash)
+{
+	const struct key *key = find_key(h, key_hash);
+
+	return key && !STAILQ_EMPTY(&key->new_only);
+}
+
 /* ---- the two connections ---- */
 
 int handover_old_brings(struct handover *h, const struct change *change)

@@ -121,4 +121,7 @@ void handover_move(struct handover *h, bool waited);
 void handover_old_stays(struct handover *h);
 void handover_old_gone(struct handover *h);
 
+/* Is something of this key held? */
+bool handover_holds(const struct handover *h, uint64_t key_hash);
+
 size_t handover_dropped(const struct handover *h); /* changes that came a second time */

@@ -164,7 +164,12 @@ void lanes_drop_next(struct lanes *s)
 
 bool lanes_next_is_open(const struct lanes *s)
 {
-	return s->next && conn_is_open(s->next->conn);
+	return s->stage > LANES_CONNECTING;
+}
+
+bool lanes_next_is_proven(const struct lanes *s)
+{
+	return s->stage > LANES_PROVING;
 }
 
 /* ---- taking over ---- */
@@ -226,11 +231,11 @@ void lanes_drop_main(struct lanes *s)
 {
 	struct lane *l = s->main;
 
-	relay_forget(&s->relay); /* what it has brought comes before the word that it is lost */
-	s->main = s->former = NULL;
+	s->main = s->former = NULL; /* nothing is sent on it any more */
+	relay_forget(&s->relay);    /* what it has brought comes before the word that it is lost */
 	lane_free(l);
-	if (!lanes_next_is_open(s))
-		relay_abort(&s->relay);
+	/* A next one that is not open yet may be subscribed already, and bring again what this one
+	 * has brought: they are compared until it has failed. */
 }
 
 static void main_is_silent(struct lanes *s)
@@ -272,7 +277,7 @@ static void on_open(void *owner)
 	struct lanes *s = l->lanes;
 
 	s->stats->upstream_connects++;
-	if (!s->main) {
+	if (!s->main && !s->next->token) { /* it is told of nothing */
 		s->ops->first(s->owner);
 		return;
 	}
@@ -287,6 +292,10 @@ static void on_pong(void *owner, uint32_t number)
 	struct lanes *s = l->lanes;
 
 	if (s->stage == LANES_PROVING && l == s->next && number >= s->ping) {
+		if (!s->main) {
+			s->ops->first(s->owner);
+			return;
+		}
 		s->stage = LANES_CATCHING;
 		s->ping = conn_ping(s->main->conn);
 		start_grace(s);
@@ -326,7 +335,15 @@ static bool relay_asks_covers(void *owner, const struct wire_frame *frame,
 	return l && l->token && s->ops->covers(s->owner, frame, change, former);
 }
 
-static const struct relay_ops relay_ops = {.change = relay_brings, .covers = relay_asks_covers};
+static void relay_lets_go(void *owner)
+{
+	struct lanes *s = owner;
+
+	s->ops->let_go(s->owner);
+}
+
+static const struct relay_ops relay_ops = {
+	.change = relay_brings, .covers = relay_asks_covers, .let_go = relay_lets_go};
 
 /* Of the old lanes only the one before main can have something that the others have not. What an
  * older one brings, which may be late by any time, has been told. */

@@ -3,8 +3,8 @@
  *
  * One lane counts (main): requests go out on it, its notifications are believed. Another may be
  * made (next); those that it has replaced are left, and stay until their requests are answered,
- * LINGER_MS at least. If there is no main when the next one opens, it is it at once: ops->first().
- * Else it has to prove itself:
+ * LINGER_MS at least. Where there is no main, the next one is it when it is proven; one without a
+ * token, which is told of nothing, as soon as it is open: ops->first(). Else it takes over:
  *
  *     connecting -> proving -> catching -> aligning -> ops->moved()
  *                        |          |            |
@@ -36,7 +36,7 @@
 enum lanes_stage {
 	LANES_NONE,
 	LANES_CONNECTING,
-	LANES_PROVING,  /* it is open beside the present one, and was sent a ping */
+	LANES_PROVING,  /* it is open, and was sent a ping */
 	LANES_CATCHING, /* ... has answered it; the present one was sent a ping */
 	LANES_ALIGNING, /* ... has answered that as well */
 	LANES_STAGE_N
@@ -59,7 +59,7 @@ struct lane {
 TAILQ_HEAD(lane_list, lane);
 
 struct lanes_ops {
-	/* The next lane is open and there is no main one: lanes_take_first(), from within. */
+	/* There is no main lane, and the next one may be it: lanes_take_first(), from within. */
 	void (*first)(void *owner);
 	/* The next lane is the main one now. What is on its way on the former stays there. */
 	void (*moved)(void *owner);
@@ -82,6 +82,8 @@ struct lanes_ops {
 	 */
 	bool (*covers)(void *owner, const struct wire_frame *frame, const struct change *change,
 		       bool former);
+	/* relay_holds() may say no now of what it said yes of. */
+	void (*let_go)(void *owner);
 };
 
 struct lanes {
@@ -115,6 +117,7 @@ void lanes_fini(struct lanes *s); /* after lanes_stop() */
 void lanes_connect(struct lanes *s, const char *path, bool token);
 void lanes_drop_next(struct lanes *s); /* or nothing, if there is none */
 bool lanes_next_is_open(const struct lanes *s);
+bool lanes_next_is_proven(const struct lanes *s);
 
 /* There was no main lane, or it is gone: the next one is it. Then, once that was told,
  * lanes_settle(): what it has brought so far is believed. */

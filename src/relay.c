@@ -90,6 +90,7 @@ void relay_former_gone(struct relay *r)
 	r->from_former = true;
 	handover_old_gone(r->former);
 	r->from_former = false;
+	r->ops->let_go(r->owner);
 }
 
 void relay_forget(struct relay *r)
@@ -176,5 +177,11 @@ bool relay_former(struct relay *r, const struct wire_frame *frame)
 	pass_former(r, handover_old_brings, &change);
 	r->early = false;
 	r->current = NULL;
+	r->ops->let_go(r->owner);
 	return !r->overflown;
+}
+
+bool relay_holds(const struct relay *r, uint64_t key_hash)
+{
+	return r->former && handover_holds(r->former, key_hash);
 }

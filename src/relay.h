@@ -22,6 +22,8 @@ struct relay_ops {
 	/* Does the present lane, or the former one, bring the changes of this key? */
 	bool (*covers)(void *owner, const struct wire_frame *frame, const struct change *change,
 		       bool former);
+	/* relay_holds() may say no now of what it said yes of. */
+	void (*let_go)(void *owner);
 };
 
 struct relay {
@@ -55,6 +57,9 @@ bool relay_aligned(const struct relay *r);
 size_t relay_move(struct relay *r, bool waited);
 void relay_former_gone(struct relay *r); /* the former lane will bring nothing more */
 void relay_forget(struct relay *r);      /* ... and the present one is not late either */
+
+/* Has the present lane brought changes of this key that wait for the former one? */
+bool relay_holds(const struct relay *r, uint64_t key_hash);
 
 /* A lane brings a notification. False: there is too much to compare, the next lane has to be given
  * up: relay_abort(). */

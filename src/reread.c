@@ -8,13 +8,26 @@
 #include "mem.h"
 #include "notice.h"
 
-enum { TRIES = 3, PATIENT_SHARE = 8, CODE_OK = 200, CODE_NOT_FOUND = 404, CODE_FAULT = 500 };
+enum {
+	TRIES = 3,
+	MOVES = 10,
+	PATIENT_SHARE = 8,
+	CODE_OK = 200,
+	CODE_NOT_FOUND = 404,
+	CODE_FAULT = 500
+};
 
 enum reading_state {
 	READING_QUEUED,
 	READING_ASKED, /* the router has it, and it waits for its turn */
 	READING_SENT,
+	READING_KEPT, /* answered; changes that came before the answer are held back elsewhere */
 	READING_STATE_N
+};
+
+struct kept {
+	struct json_value value;
+	char text[];
 };
 
 struct reading {
@@ -23,6 +36,7 @@ struct reading {
 	bool hurry;            /* an initial value */
 	bool useless;          /* its answer is: too much was held back, or a connection was lost */
 	unsigned tries;        /* that failed, or got no turn */
+	unsigned moves;        /* ... that were answered on a connection that was left */
 	uint64_t epoch;        /* of the connection that it was asked of: reread::epoch */
 	size_t wishes;         /* subs that wait for it, those that came late included */
 	struct heap_node turn; /* reread::hurried, while READING_QUEUED and in a hurry */
@@ -30,21 +44,24 @@ struct reading {
 	of_queue; /* reread::patient, while READING_QUEUED and not; or
 		     reread::working, once it is asked */
 
-	/* While READING_SENT: what the topic's subscribers knew when it was sent, and the changes
+	/* From READING_SENT on: what the topic's subscribers knew when it was sent, and the changes
 	 * that came since. */
 	uint64_t changes, last_value;
 	struct note **held;
 	size_t n_held, held_bytes;
+
+	struct kept *kept; /* the value, while READING_KEPT */
 };
 
 TAILQ_HEAD(reading_list, reading);
 
 struct reread {
 	struct reread_settings settings;
+	const struct reread_ops *ops;
+	void *owner;
 	struct subs *subs;
 	struct fanout *fanout;
 	struct router *router;
-	int64_t (*wall_ms)(void);
 	struct stats *stats;
 	struct heap hurried; /* by rounds: see turn_of() */
 	struct reading_list patient, working;
@@ -52,24 +69,26 @@ struct reread {
 	uint32_t made;    /* readings in a hurry */
 	uint32_t picked;  /* readings that were begun while both kinds waited */
 	size_t n;         /* readings */
-	unsigned at_work; /* of them, those that the router has */
-	uint64_t epoch;   /* numbers the times between two losses */
+	unsigned at_work; /* of them, those that the router has, and those that are kept */
+	unsigned n_kept;
+	uint64_t epoch; /* numbers the times between two losses */
 	bool started;
 	bool pumping;
 	struct buf scratch;
 };
 
-struct reread *reread_new(const struct reread_settings *settings, struct subs *subs,
-			  struct fanout *fanout, struct router *router, int64_t (*wall_ms)(void),
-			  struct stats *stats)
+struct reread *reread_new(const struct reread_settings *settings, const struct reread_ops *ops,
+			  void *owner, struct subs *subs, struct fanout *fanout,
+			  struct router *router, struct stats *stats)
 {
 	struct reread *r = mem_zalloc(sizeof(*r));
 
 	*r = (struct reread){.settings = *settings,
+			     .ops = ops,
+			     .owner = owner,
 			     .subs = subs,
 			     .fanout = fanout,
 			     .router = router,
-			     .wall_ms = wall_ms,
 			     .stats = stats};
 	TAILQ_INIT(&r->patient);
 	TAILQ_INIT(&r->working);
@@ -281,11 +300,17 @@ static void hold(struct reading *g, struct note *note)
 	g->held_bytes += note->n;
 }
 
+/* Is it known by now what its value will be, or what came before that? */
+static bool was_sent(const struct reading *g)
+{
+	return g->state == READING_SENT || g->state == READING_KEPT;
+}
+
 bool reread_hold(struct reread *r, struct sub *sub, struct note *note)
 {
 	struct reading *g = sub->topic->reading;
 
-	if (g->state != READING_SENT || g->useless || !waits(sub))
+	if (!was_sent(g) || g->useless || !waits(sub))
 		return false;
 	if (g->n_held && g->held[g->n_held - 1] == note)
 		return true; /* held once for all that wait */
@@ -297,15 +322,37 @@ bool reread_hold(struct reread *r, struct sub *sub, struct note *note)
 	return true;
 }
 
+/* The reading begins anew. */
+static void retry(struct reread *r, struct reading *g)
+{
+	give_up(r, g);
+	enqueue(r, g);
+}
+
+/* Neither the router nor its value needs it any more. */
+static void end_work(struct reread *r, struct reading *g)
+{
+	r->at_work--;
+	TAILQ_REMOVE(&r->working, g, of_queue);
+	r->n_kept -= g->state == READING_KEPT;
+	free(g->kept);
+	g->kept = NULL;
+}
+
 void reread_pause(struct reread *r)
 {
-	struct reading *g;
+	struct reading *g, *next;
 
 	r->started = false;
 	r->epoch++;
-	TAILQ_FOREACH (g, &r->working, of_queue) {
-		if (g->topic && g->state == READING_SENT)
+	for (g = TAILQ_FIRST(&r->working); g; g = next) {
+		next = TAILQ_NEXT(g, of_queue);
+		if (g->topic && g->state == READING_SENT) {
 			give_up(r, g);
+		} else if (g->state == READING_KEPT) {
+			end_work(r, g);
+			retry(r, g);
+		}
 	}
 }
 
@@ -315,7 +362,7 @@ void reread_initial(struct reread *r, struct sub *sub)
 {
 	struct reading *g = reading_of(r, sub->topic, sub->peer);
 
-	if (g->state != READING_SENT) {
+	if (!was_sent(g)) {
 		wish(g, sub, SUB_INITIAL);
 	} else if (sub->wish != SUB_INITIAL) {
 		/* What the reading brings may be older than this wish, which is for the next one. A
@@ -340,9 +387,12 @@ void reread_forget(struct reread *r, struct sub *sub, bool leaves)
 		return;
 	g->topic->reading = NULL;
 	g->topic = NULL;
-	if (g->state != READING_QUEUED)
+	if (g->state == READING_QUEUED)
+		dequeue(r, g);
+	else if (g->state == READING_KEPT)
+		end_work(r, g);
+	else
 		return; /* freed when the router lets go of it */
-	dequeue(r, g);
 	free_reading(r, g);
 }
 
@@ -445,7 +495,7 @@ static struct note *take_note(struct reread *r, const struct topic *t)
 static void tell_value(struct reread *r, struct reading *g, const struct json_value *value)
 {
 	struct span key = topic_text(g->topic);
-	int64_t now = r->wall_ms();
+	int64_t now = r->ops->wall_ms(r->owner);
 	struct outcome o = {.value_hash = change_value_hash(value, r->subs->seed)};
 
 	o.place = place_of_value(g, o.value_hash);
@@ -469,13 +519,6 @@ static void tell_gap(struct reread *r, struct reading *g)
 	note_unref(o.gap);
 }
 
-/* The reading begins anew. */
-static void retry(struct reread *r, struct reading *g)
-{
-	give_up(r, g);
-	enqueue(r, g);
-}
-
 /* Those that wait have been told. Those that came too late have their turn. */
 static void finish(struct reread *r, struct reading *g)
 {
@@ -485,7 +528,7 @@ static void finish(struct reread *r, struct reading *g)
 		free_reading(r, g);
 		return;
 	}
-	g->tries = 0;
+	g->tries = g->moves = 0;
 	g->hurry = true; /* at the turn that it had, if it was in one before */
 	for (uint32_t i = 0; i < t->n; i++) {
 		if (t->receivers[i].sub->wish == SUB_INITIAL_LATER)
@@ -504,18 +547,75 @@ static void failed(struct reread *r, struct reading *g)
 	finish(r, g);
 }
 
+static void tell_read(struct reread *r, struct reading *g, const struct json_value *value)
+{
+	tell_value(r, g, value);
+	finish(r, g);
+}
+
+/* Changes that it has seen come first. Until then it counts as being read. */
+static void keep(struct reread *r, struct reading *g, const struct json_value *value)
+{
+	size_t n = value->text.n;
+
+	g->kept = mem_alloc(sizeof(*g->kept) + n);
+	g->kept->value = *value;
+	if (n)
+		memcpy(g->kept->text, value->text.p, n);
+	g->kept->value.text = (struct span){n ? g->kept->text : NULL, n};
+	g->state = READING_KEPT;
+	TAILQ_INSERT_TAIL(&r->working, g, of_queue);
+	r->at_work++;
+	r->n_kept++;
+}
+
+static bool is_held_up(const struct reread *r, const struct reading *g)
+{
+	return r->ops->holds(r->owner, g->topic->by_text.hash);
+}
+
+static void let_go(struct reread *r, struct reading *g)
+{
+	struct kept *kept = g->kept;
+
+	g->kept = NULL;
+	end_work(r, g);
+	if (g->useless)
+		retry(r, g);
+	else
+		tell_read(r, g, &kept->value);
+	free(kept);
+}
+
+void reread_let_go(struct reread *r, int64_t now)
+{
+	struct reading *g, *next;
+
+	if (!r->n_kept)
+		return;
+	for (g = TAILQ_FIRST(&r->working); g; g = next) {
+		next = TAILQ_NEXT(g, of_queue);
+		if (g->state == READING_KEPT && !is_held_up(r, g))
+			let_go(r, g);
+	}
+	reread_pump(r, now);
+}
+
 static void answered(struct reread *r, struct reading *g, const struct wire_frame *answer)
 {
 	static const struct json_value nothing = {.type = JSON_NULL};
 	bool found = answer->code == CODE_OK && answer->value.text.p;
+	const struct json_value *value = found ? &answer->value : &nothing;
 
 	if (g->useless || g->epoch != r->epoch) {
 		retry(r, g);
 	} else if (answer->code >= CODE_FAULT) {
 		failed(r, g);
 	} else if (found || answer->code == CODE_NOT_FOUND) {
-		tell_value(r, g, found ? &answer->value : &nothing);
-		finish(r, g);
+		if (is_held_up(r, g))
+			keep(r, g, value);
+		else
+			tell_read(r, g, value);
 	} else {
 		tell_gap(r, g);
 		finish(r, g);
@@ -527,11 +627,12 @@ void reread_end(struct reread *r, void *reading, enum router_read_end end,
 {
 	struct reading *g = reading;
 
-	r->at_work--;
-	TAILQ_REMOVE(&r->working, g, of_queue);
+	end_work(r, g);
 	if (!g->topic) {
 		free_reading(r, g);
-	} else if (end == ROUTER_READ_ANSWERED) {
+	} else if (end == ROUTER_READ_ELSEWHERE && g->moves++ < MOVES) {
+		retry(r, g);
+	} else if (end == ROUTER_READ_ANSWERED || end == ROUTER_READ_ELSEWHERE) {
 		answered(r, g, answer);
 	} else if (end == ROUTER_READ_FAILED || end == ROUTER_READ_LATE) {
 		failed(r, g);

@@ -5,15 +5,20 @@
  * requests, rereading after a loss comes behind them all; so many are on their way at once as the
  * settings allow.
  *
- *     *     queued -> sent -> done           an answer: 200 or 404
+ *     *     queued -> sent -> (kept) -> done   an answer: 200 or 404
  *        ^       |
- *        +-------+                     connection lost, rate limit; failed, or no turn in time
- *                +----> gap            ... TRIES times: its subscribers are told to look themselves
+ *        +-------+       connection lost or left, rate limit; failed, or no turn in time
+ *                +----> gap          ... TRIES times: its subscribers are told to look themselves
  *
  * An answer and a change may cross on the way. So while a reading is sent, changes of its key are
  * held back from those who wait for it, and then told in order: the value comes behind the last
  * change that it equals, and before all of them if there is none, so that nobody is left with a
- * value that is older than a change. A change is never left out for it. */
+ * value that is older than a change. A change is never left out for it.
+ *
+ * Nor does the value come before changes that it has seen, if the service keeps to the order of
+ * what it sends on one connection: what is answered on a connection that was left meanwhile is
+ * asked for again (a few times), and a value is kept while changes of its key are held back
+ * elsewhere, since they wait for another connection (handover.h). */
 #pragma once
 
 #include <stdbool.h>
@@ -31,10 +36,15 @@ struct reread_settings {
 			      anew */
 };
 
-/* wall_ms(): for the timestamps of what is told. */
-struct reread *reread_new(const struct reread_settings *settings, struct subs *subs,
-			  struct fanout *fanout, struct router *router, int64_t (*wall_ms)(void),
-			  struct stats *stats);
+struct reread_ops {
+	int64_t (*wall_ms)(void *owner); /* for the timestamps of what is told */
+	/* Have changes of this key come that fanout_change() has not been given so far? */
+	bool (*holds)(void *owner, uint64_t key_hash);
+};
+
+struct reread *reread_new(const struct reread_settings *settings, const struct reread_ops *ops,
+			  void *owner, struct subs *subs, struct fanout *fanout,
+			  struct router *router, struct stats *stats);
 void reread_free(struct reread *r);
 void reread_set(struct reread *r, const struct reread_settings *settings); /* from now on */
 
@@ -52,6 +62,9 @@ void reread_pause(struct reread *r);
 
 /* Sends readings that were asked for, as far as there is room. */
 void reread_pump(struct reread *r, int64_t now);
+
+/* ops->holds() may say no now of what it said yes of. */
+void reread_let_go(struct reread *r, int64_t now);
 
 /* See struct fanout_ops and struct router_ops. */
 bool reread_hold(struct reread *r, struct sub *sub, struct note *note);

@@ -411,7 +411,10 @@ void router_read(struct router *r, void *reading, const struct json_value *key, 
 static void answer_frame(struct router *r, struct pending *p, const struct wire_frame *frame)
 {
 	if (p->reading) {
-		read_over(r, p, ROUTER_READ_ANSWERED, frame);
+		read_over(r, p,
+			  p->lane == r->elsewhere.lane ? ROUTER_READ_ANSWERED
+						       : ROUTER_READ_ELSEWHERE,
+			  frame);
 		return;
 	}
 	struct keyorder_effect effect = keyorder_effect_of(p, INFLIGHT_ANSWERED);

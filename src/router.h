@@ -35,6 +35,8 @@ struct router_settings {
 /* What became of a read of the daemon's own. */
 enum router_read_end {
 	ROUTER_READ_ANSWERED,
+	ROUTER_READ_ELSEWHERE, /* answered on a connection that was left: of what this value has
+				  seen, the present one may have more to bring */
 	ROUTER_READ_UNSENT, /* its connection was lost, or the rate limit refused it: try again */
 	ROUTER_READ_LATE,   /* it got no turn in its time */
 	ROUTER_READ_FAILED, /* it was sent, and no usable answer came */

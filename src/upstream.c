@@ -490,6 +490,13 @@ static bool lanes_ask_covers(void *owner, const struct wire_frame *frame,
 	return u->ops->covers(u->owner, frame, change, former);
 }
 
+static void on_let_go(void *owner)
+{
+	struct upstream *u = owner;
+
+	u->ops->let_go(u->owner);
+}
+
 static unsigned lanes_ask_in_flight(void *owner, uint32_t number)
 {
 	struct upstream *u = owner;
@@ -540,7 +547,7 @@ static void on_main_ended(void *owner, const struct conn_end *end)
 		return;
 	count_loss(u);
 	lose_main(u, end);
-	if (lanes_next_is_open(&u->lanes)) {
+	if (lanes_next_is_proven(&u->lanes)) {
 		become_main(u);
 		return;
 	}
@@ -622,6 +629,7 @@ static const struct lanes_ops lanes_ops = {
 	.frame = on_frame,
 	.change = on_change,
 	.covers = lanes_ask_covers,
+	.let_go = on_let_go,
 };
 
 /* ---- for the rooms above ---- */
@@ -778,6 +786,11 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 	event_del(u->retry);
 	again_at_once(u);
 	return 0;
+}
+
+bool upstream_holds(const struct upstream *u, uint64_t key_hash)
+{
+	return relay_holds(&u->lanes.relay, key_hash);
 }
 
 void upstream_stop(struct upstream *u)

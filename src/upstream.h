@@ -30,7 +30,7 @@
 #include "wire.h"
 
 enum upstream_state {
-	UPSTREAM_CONNECTING, /* minting, asking for addresses, connecting, upgrading */
+	UPSTREAM_CONNECTING, /* minting, asking for addresses, connecting, upgrading, proving */
 	UPSTREAM_CONNECTED,
 	UPSTREAM_BACKOFF,      /* waiting for the next attempt */
 	UPSTREAM_UNAUTHORIZED, /* the key was refused: waiting longer */
@@ -72,6 +72,8 @@ struct upstream_ops {
 	 */
 	bool (*covers)(void *owner, const struct wire_frame *frame, const struct change *change,
 		       bool former);
+	/* upstream_holds() may say no now of what it said yes of. */
+	void (*let_go)(void *owner);
 
 	/* Is anything subscribed to, or asked for? Something that the present list has not? */
 	bool (*wants)(void *owner);
@@ -109,6 +111,8 @@ bool upstream_sendable(struct upstream *u);
 void upstream_want(struct upstream *u);
 /* Nothing is on its way on this lane any more, which another has replaced. */
 void upstream_lane_idle(struct upstream *u, uint32_t lane);
+/* Has the lane that counts brought changes of this key that change() has not told so far? */
+bool upstream_holds(const struct upstream *u, uint64_t key_hash);
 
 /* Sends close frames and connects no more. down() is not called for them. */
 void upstream_stop(struct upstream *u);

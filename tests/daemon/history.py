@@ -342,13 +342,9 @@ class Watched:
             elif (kind == "connection" and line["state"] == "disconnected" and by_key) or \
                     (kind == "gap" and self.matches(line, key)):
                 jump = True
-            elif kind == "notification" and line["key"] == key and (line.get("initial") or line.get("resync")):
-                # Between two connections it may come before a change that it has seen.
-                jump = True
-                if line["value"] is not None and line["value"] not in place:
-                    yield self.story(f"a value that never was there: {line}", history, key, number + 3)
             elif kind == "notification" and line["key"] == key:
-                fault, last = self._step(place, last, jump, line)
+                read = line.get("initial") or line.get("resync")
+                fault, last = (self._read if read else self._step)(place, last, jump or "skipped" in line, line)
                 jump = False
                 if fault:
                     yield self.story(f"{fault}, behind number {last}: {line}", history, key, number + 3)
@@ -370,6 +366,16 @@ class Watched:
         if now <= last:
             return "comes twice, or in the wrong order", now
         return ("some are left out" if now > last + 1 and not jump else None), now
+
+    @staticmethod
+    def _read(place, last, jump, line):
+        """The same of a value that was read: it stands behind all changes that it has seen."""
+        now = place.get(line["value"], -1 if line["value"] is None else None)
+        if now is None:
+            return "a value that never was there", last
+        if now < last:
+            return "a value that is older than what was told before", now
+        return ("some that it has seen come later, or are left out" if now > last and not jump else None), now
 
     def told_after_end(self):
         live = ([], [])

@@ -92,6 +92,7 @@ class Observer:
 
     def __init__(self, sandbox, history):
         self.sandbox, self.history = sandbox, history
+        self.heard = [] # since the history was told
         self.marks = 0
         self.ear = None
         self.lock = asyncio.Lock()
@@ -121,11 +122,13 @@ class Observer:
         self.marks += 1
         key = f"mark:{self.marks}"
         await asyncio.to_thread(self.post, "/record", {"key": key, "value": "x"})
-        return await until(lambda: all(e.find(key) for e in ears) and [e.find(key) for e in ears], "the observer's mark")
+        places = await until(lambda: all(e.find(key) or e.task.done() for e in ears) and [e.find(key) for e in ears],
+                             "the observer's mark")
+        assert all(places), "the observer was too late to change its connection: its token has expired"
+        return places
 
     def _take(self, n):
-        for change in self.ear.heard[:n]:
-            self.history.truth[change["key"]].append(change["value"])
+        self.heard += self.ear.heard[:n]
         del self.ear.heard[:n]
 
     async def run(self):
@@ -141,9 +144,12 @@ class Observer:
                 del ear.heard[:new]
 
     async def catch_up(self):
-        """The truth is complete up to now."""
+        """The truth is complete up to now, and stays so until this is called again."""
         async with self.lock:
             self._take((await self.mark(self.ear))[0])
+            for change in self.heard:
+                self.history.truth[change["key"]].append(change["value"])
+            self.heard.clear()
 
 
 # ---- clients ----
@@ -483,7 +489,8 @@ class Chaos:
             await until(lambda: not any(w.behind(self.history) for w in live), "that subscribers know the last values")
         except AssertionError:
             self.history.faults += [text for w in live for text in w.behind(self.history)]
-        complaints = self.history.complaints()
+        # It takes a while, in which connections have to be kept.
+        complaints = await asyncio.to_thread(self.history.complaints)
         assert not complaints, f"seed {self.seed}:\n" + "\n".join(complaints[:20])
         self.note(f"{self.requests} requests: {dict(self.answers.most_common())}")
 

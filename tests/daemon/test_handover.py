@@ -4,6 +4,8 @@ import itertools
 import json
 import threading
 
+from wsproto.frame_protocol import Opcode
+
 from harness import (WITHHELD, Case, Daemon, FakeService, Listener, Sandbox, Stream, eventually, get, put,
                      scene)
 
@@ -328,6 +330,7 @@ class Dying(Case):
 
             def go_on():
                 service.pong = True
+                new.send_frame(Opcode.PONG, str(new.pings).encode())
 
             return go_on
 

@@ -174,6 +174,7 @@ class Older(Case):
             service.wait(lambda: third.pings, "a ping")
             service.answer = lambda request: request.reply(value="told")
             service.connections[2].reset()
+            third.send_frame(Opcode.PONG, str(third.pings).encode())
             listener.find(type="connection", state="connected")
 
         self.late(service, daemon, client, replace)
@@ -201,6 +202,44 @@ class Faster(Case):
             old.pong = None
             old.send_change(told)
             service.connections[-1].send_change(told)
+            service.publish("s", "last")
+            service.all_told()
+        listener.barrier()
+        self.assertEqual(["told", "last"], listener.values("s"))
+
+
+class Read(Case):
+    @scene()
+    def test_a_value_stands_behind_the_changes_that_it_has_seen(self, service, daemon, client):
+        """... also if these wait for the old connection, which is late with them."""
+        client.subscribe(key="s")
+        service.connections[-1].late_changes.ms = 700
+        with daemon.client() as other:
+            other.subscribe(key="x", timeoutMs=60000)
+            service.answer = lambda request: request.reply(value="told")
+            service.publish("s", "told")
+            other.subscribe(key="s", initial=True)
+            self.assertEqual(("s", "told"), other.change())
+            value = other.answer()
+            self.assertEqual(("told", True), (value["value"], value["initial"]))
+
+
+class Early(Case):
+    @scene()
+    def test_what_was_told_before_a_connection_was_open_is_not_told_again(self, service, daemon, client):
+        """... by that one, which the service knew already, when the one before it is lost."""
+        client.subscribe(key="s")
+        old = service.connections[-1]
+        service.answer = lambda request: request.reply(value="told")
+        service.prepare = lambda connection: setattr(connection.late, "ms", 700)
+        listener = Listener(client)
+        with daemon.client() as other:
+            other.send(subscribe(key="x"))
+            service.connection(3)
+            service.publish("s", "told")
+            listener.find(value="told")
+            old.reset()
+            listener.find(type="connection", state="connected")
             service.publish("s", "last")
             service.all_told()
         listener.barrier()

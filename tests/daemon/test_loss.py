@@ -4,6 +4,8 @@ import json
 import threading
 import time
 
+from wsproto.frame_protocol import Opcode
+
 from harness import DEADLINE, WITHHELD, Case, Daemon, Listener, Sandbox, eventually, get, put, scene
 
 
@@ -51,6 +53,27 @@ class Told(Case):
             self.assertEqual("connection", line["type"])
             self.assertAlmostEqual(time.time() * 1000, line["timestamp"], delta=DEADLINE * 1000)
         return [line["state"] for line in lines]
+
+    @scene()
+    def test_that_it_is_back_once_the_service_tells_of_changes_for_certain(self, service, daemon, client):
+        """A connection may be open before the service knows its subscriptions: it is believed when it has answered a
+        ping."""
+        store = Store(service, k="before")
+        client.subscribe(key="k", initial=True)
+        client.answer()
+        service.prepare = lambda connection: setattr(connection, "pong", False)
+        service.connections[-1].reset()
+        self.assertEqual(["disconnected"], self.connection_lines(client, 1))
+        new = service.connection(3)
+        service.wait(lambda: new.pings, "a ping")
+        client.send(subscribe(1, key="k"))
+        client.barrier()
+        store.values["k"] = "changed"
+        new.send_frame(Opcode.PONG, str(new.pings).encode())
+        self.assertEqual(["connected"], self.connection_lines(client, 1))
+        self.assertEqual({"code": 200, "messageId": 1}, client.answer())
+        line = client.answer()
+        self.assertEqual(("changed", True), (line["value"], line["resync"]))
 
     @scene()
     def test_only_subscribers_are_told(self, service, daemon, client):

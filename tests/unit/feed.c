@@ -39,6 +39,7 @@ struct world {
 	size_t n_sent;
 	uint32_t lane; /* the last one */
 	int64_t now;
+	uint64_t holds; /* the hash of a key of which changes are held back; 0: none */
 	unsigned wanted, flushed, forbidden, changed[PEERS];
 	char told[TEXT_MAX]; /* by flush(), and by told() */
 };
@@ -189,12 +190,20 @@ static void world_forbidden(void *owner, struct peer *peer, struct span name)
 	w->forbidden++;
 }
 
+static bool world_holds(void *owner, uint64_t key_hash)
+{
+	struct world *w = owner;
+
+	return w->holds && key_hash == w->holds;
+}
+
 static const struct feed_ops feed_ops = {
 	.changed = world_changed,
 	.flush = world_flush,
 	.wanted = world_wanted,
 	.why_not_live = world_why,
 	.forbidden = world_forbidden,
+	.holds = world_holds,
 	.wall_ms = world_wall_ms,
 	.boot_ms = world_boot_ms,
 	.mono_ms = world_mono_ms,
@@ -959,13 +968,14 @@ static void so_many_keys_are_read_at_once_as_the_settings_allow(void **state)
 	settings.reads_at_once = 2;
 	struct world *w = world_with(&settings);
 	live_with(w, 0, "'keys':['a','b','c']");
+	live_with(w, 1, "'keys':['d','e','f']");
+	unsubscribe(w, 1, ""); /* which the token covers still */
+	told(w, 1);
 	lose_all(w);
 	come_up(w);
 	told(w, 0);
 	assert_int_equal(w->n_sent, 2);
 	subscribe(w, 1, "'keys':['d','e','f'],'initial':true");
-	make_list(w);
-	take_over(w);
 	assert_told(w, 1, OK("1"));
 	assert_int_equal(w->n_sent, 2);
 	for (size_t i = 0; i < 2; i++) /* what is in a hurry comes first */
@@ -991,6 +1001,7 @@ static void one_who_wants_many_initial_values_does_not_keep_others_waiting(void 
 	struct world *w = world_with(&settings);
 	live_with(w, 0, "'keys':['a','b','c','d','e','f']");
 	live_with(w, 1, "'key':'z'");
+	live_with(w, 2, "'keys':['x','y']");
 	subscribe(w, 0, "'keys':['a','b','c','d','e','f'],'initial':true");
 	subscribe(w, 1, "'key':'z','initial':true");
 	answer(w, "a", "'code':404");
@@ -1000,7 +1011,6 @@ static void one_who_wants_many_initial_values_does_not_keep_others_waiting(void 
 	/* One who comes later is in the round that is being read, not in those that are over. */
 	answer(w, "b", "'code':404");
 	answer(w, "c", "'code':404");
-	live_with(w, 2, "'keys':['x','y']");
 	subscribe(w, 2, "'keys':['x','y'],'initial':true");
 	answer(w, "d", "'code':404");
 	assert_reading(w, "x");
@@ -1218,6 +1228,176 @@ static void unsubscribe_of_all_brings_what_was_held_back_first(void **state)
 	change(w, CHANGE("a", "'1'"));
 	unsubscribe(w, 0, "");
 	assert_told(w, 0, OK("1") TOLD("a", "'1'") OK("2"));
+	world_free(w);
+}
+
+/* ---- a value that comes before changes that it has seen ---- */
+
+/* Changes of the key are held back from the feed; or of none, if it is NULL. */
+static void hold_back(struct world *w, const char *key)
+{
+	w->holds = key ? json_bytes_hash(span_of(key), feed_seed(w->feed)) : 0;
+	if (!key)
+		feed_let_go(w->feed, w->now);
+}
+
+/* The client wants the value of a, and the service has answered. */
+static struct world *world_with_a_kept_value(const char *value)
+{
+	struct feed_settings settings = usual;
+	char text[100];
+
+	settings.reads_at_once = 1;
+	struct world *w = world_with(&settings);
+	live_with(w, 0, "'keys':['a','b'],'pattern':'b*'");
+	subscribe(w, 0, "'key':'a','initial':true");
+	hold_back(w, "a");
+	snprintf(text, sizeof(text), "'code':200,'value':'%s'", value);
+	answer(w, "a", text);
+	assert_told(w, 0, OK("1"));
+	return w;
+}
+
+static void a_value_comes_behind_what_was_held_back_elsewhere(void **state)
+{
+	struct world *w = world_with_a_kept_value("2");
+
+	(void)state;
+	subscribe(w, 1, "'key':'b','initial':true");
+	assert_null(unanswered(w, "b")); /* it counts as being read */
+	feed_let_go(w->feed, w->now);    /* something else was */
+	change(w, CHANGE("a", "'1'"));
+	change(w, CHANGE("a", "'2'"));
+	assert_told(w, 0, "");
+	hold_back(w, NULL);
+	assert_told(w, 0, TOLD("a", "'1'") TOLD("a", "'2'") INITIAL("a", "'2'"));
+	assert_reading(w, "b");
+	answer(w, "b", "'code':404");
+	assert_told(w, 1, OK("1") INITIAL("b", "null"));
+	assert_int_equal(feed_counts(w->feed).rereading, 0);
+	world_free(w);
+}
+
+static void that_a_key_is_not_there_comes_behind_it_too(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	subscribe(w, 0, "'key':'a','initial':true");
+	hold_back(w, "a");
+	answer(w, "a", "'code':404");
+	change(w, CHANGE("a", "null"));
+	assert_told(w, 0, OK("1"));
+	hold_back(w, NULL);
+	assert_told(w, 0, TOLD("a", "null") INITIAL("a", "null"));
+	world_free(w);
+}
+
+static void one_who_comes_while_a_value_is_kept_has_a_reading_of_his_own(void **state)
+{
+	struct world *w = world_with_a_kept_value("1");
+
+	(void)state;
+	subscribe(w, 1, "'key':'a','initial':true");
+	change(w, CHANGE("a", "'1'"));
+	assert_told(w, 1, OK("1") TOLD("a", "'1'"));
+	hold_back(w, NULL);
+	assert_told(w, 0, TOLD("a", "'1'") INITIAL("a", "'1'"));
+	answer(w, "a", "'code':200,'value':'2'");
+	assert_told(w, 0, "");
+	assert_told(w, 1, INITIAL("a", "'2'"));
+	world_free(w);
+}
+
+static void a_value_that_is_kept_counts_no_more_after_a_loss(void **state)
+{
+	struct world *w = world_with_a_kept_value("1");
+
+	(void)state;
+	change(w, CHANGE("a", "'1'"));
+	lose_all(w);
+	assert_told(w, 0, TOLD("a", "'1'") LOST);
+	hold_back(w, NULL);
+	assert_told(w, 0, "");
+	come_up(w);
+	assert_told(w, 0, BACK PATTERN_GAP("b*", "900"));
+	for (int i = 0; i < 2; i++)
+		answer(w, unanswered(w, "a") ? "a" : "b", "'code':200,'value':'3'");
+	assert_told(w, 0, INITIAL("a", "'3'") RESYNC("b", "'3'"));
+	world_free(w);
+}
+
+static void unsubscribe_ends_a_value_that_is_kept(void **state)
+{
+	struct world *w = world_with_a_kept_value("1");
+
+	(void)state;
+	change(w, CHANGE("a", "'1'"));
+	unsubscribe(w, 0, "'key':'a'");
+	assert_told(w, 0, TOLD("a", "'1'") OK("2"));
+	hold_back(w, NULL);
+	assert_told(w, 0, "");
+	assert_int_equal(feed_counts(w->feed).rereading, 0);
+	subscribe(w, 1, "'key':'b','initial':true");
+	assert_reading(w, "b");
+	world_free(w);
+}
+
+static void too_much_behind_a_value_that_is_kept_begins_it_anew(void **state)
+{
+	enum { N = 5 << 20 };
+	struct world *w = world_with_a_kept_value("1");
+	char *text = mem_alloc(N + 100);
+
+	(void)state;
+	int n = sprintf(text, "{'type':'notification','key':'a','value':'");
+	memset(text + n, 'x', N);
+	strcpy(text + n + N, "','timestamp':5}");
+	change(w, text);
+	free(text);
+	assert_true(outq_len(&w->out[0]) + w->peer[0].lag_bytes > N);
+	outq_take(&w->out[0], outq_len(&w->out[0]));
+	feed_caught_up(w->feed, &w->peer[0]);
+	hold_back(w, NULL);
+	answer(w, "a", "'code':200,'value':'2'");
+	outq_take(&w->out[0], outq_len(&w->out[0]) - strlen(INITIAL("a", "'2'")));
+	assert_told(w, 0, INITIAL("a", "'2'"));
+	world_free(w);
+}
+
+/* Of what it has seen the present one may have more to bring. */
+static void what_is_answered_on_a_connection_that_was_left_is_read_again(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	subscribe(w, 0, "'key':'a','initial':true");
+	take_over(w);
+	answer(w, "a", "'code':200,'value':'2'");
+	assert_told(w, 0, OK("1"));
+	change(w, CHANGE("a", "'1'"));
+	change(w, CHANGE("a", "'2'"));
+	answer(w, "a", "'code':200,'value':'2'");
+	assert_told(w, 0, TOLD("a", "'1'") TOLD("a", "'2'") INITIAL("a", "'2'"));
+	world_free(w);
+}
+
+static void whoever_waits_for_a_value_does_not_wait_for_ever(void **state)
+{
+	struct world *w = world_new();
+	int asked = 0;
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	subscribe(w, 0, "'key':'a','initial':true");
+	for (; unanswered(w, "a"); asked++) {
+		take_over(w);
+		answer(w, "a", "'code':200,'value':'2'");
+	}
+	assert_told(w, 0, OK("1") INITIAL("a", "'2'"));
+	assert_in_range(asked, 3, 20);
 	world_free(w);
 }
 
@@ -2191,8 +2371,8 @@ static void a_client_may_leave_at_any_time(void **state)
 	leave(w, 1); /* while its keys are read, and changes held back */
 	change(w, CHANGE("b", "'2'"));
 	answer(w, "a", "'code':200,'value':'1'");
-	answer(w, "b", "'code':200,'value':'2'");
-	answer(w, "b", "'code':200,'value':'2'");
+	for (int i = 0; i < 3; i++) /* on the connection that was left; then for each of the two */
+		answer(w, "b", "'code':200,'value':'2'");
 	assert_told(w, 2, OK("1") TOLD("b", "'1'") TOLD("b", "'2'") INITIAL("b", "'2'"));
 	lose_all(w); /* c is being read */
 	leave(w, 2);
@@ -2795,6 +2975,14 @@ int main(void)
 		cmocka_unit_test(what_was_held_back_goes_out_when_the_connection_is_lost),
 		cmocka_unit_test(what_was_held_back_goes_out_before_the_answer_to_unsubscribe),
 		cmocka_unit_test(unsubscribe_of_all_brings_what_was_held_back_first),
+		cmocka_unit_test(a_value_comes_behind_what_was_held_back_elsewhere),
+		cmocka_unit_test(that_a_key_is_not_there_comes_behind_it_too),
+		cmocka_unit_test(one_who_comes_while_a_value_is_kept_has_a_reading_of_his_own),
+		cmocka_unit_test(a_value_that_is_kept_counts_no_more_after_a_loss),
+		cmocka_unit_test(unsubscribe_ends_a_value_that_is_kept),
+		cmocka_unit_test(too_much_behind_a_value_that_is_kept_begins_it_anew),
+		cmocka_unit_test(what_is_answered_on_a_connection_that_was_left_is_read_again),
+		cmocka_unit_test(whoever_waits_for_a_value_does_not_wait_for_ever),
 		cmocka_unit_test(what_was_held_back_goes_out_when_nothing_is_read_any_more),
 		cmocka_unit_test(while_the_connection_is_lost_nothing_is_asked_for),
 		cmocka_unit_test(a_reading_with_too_much_held_back_begins_anew),

@@ -117,7 +117,8 @@ static void world_read_end(void *owner, void *reading, enum router_read_end end,
 
 	r->ended++;
 	r->end = end;
-	assert_int_equal(answer != NULL, end == ROUTER_READ_ANSWERED);
+	assert_int_equal(answer != NULL,
+			 end == ROUTER_READ_ANSWERED || end == ROUTER_READ_ELSEWHERE);
 	if (answer)
 		snprintf(r->answer, sizeof(r->answer), "%.*s", (int)answer->text.n, answer->text.p);
 	if (r->again)
@@ -2166,6 +2167,23 @@ static void a_read_on_a_lost_connection_comes_back_unsent(void **state)
 	world_free(w);
 }
 
+static void a_read_that_is_answered_on_a_connection_that_was_left_says_so(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	read_key(w, 0, "\"a\"", true);
+	router_move(w->router, NEXT, 0);
+	read_key(w, 1, "\"b\"", true);
+	answer(w, 1, "v");
+	answer(w, 0, "v");
+	assert_ended(w, 0, 1, ROUTER_READ_ELSEWHERE);
+	assert_ended(w, 1, 1, ROUTER_READ_ANSWERED);
+	assert_idle(w, 1, LANE);
+	world_free(w);
+}
+
 static void a_read_may_be_asked_for_when_another_ends(void **state)
 {
 	(void)state;
@@ -2697,6 +2715,7 @@ int main(void)
 		cmocka_unit_test(a_read_whose_time_is_up_has_failed_if_it_was_sent),
 		cmocka_unit_test(a_read_with_an_unusable_answer_has_failed),
 		cmocka_unit_test(a_read_on_a_lost_connection_comes_back_unsent),
+		cmocka_unit_test(a_read_that_is_answered_on_a_connection_that_was_left_says_so),
 		cmocka_unit_test(a_read_may_be_asked_for_when_another_ends),
 		cmocka_unit_test(stopping_gives_back_the_reads_that_wait),
 		cmocka_unit_test(

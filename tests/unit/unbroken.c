@@ -1,0 +1,1591 @@
+/* From the service to the clients and back under whatever may happen, drawn by lot: upstream with
+ * all that is above it, joined as the daemon does it, over connections, tokens, timers and clocks
+ * of our own, so that a minute takes a millisecond. Connections lag, each way by another time, end,
+ * are refused and outlive their tokens; the service may know their subscriptions late; answers are
+ * late or get lost; clients subscribe, unsubscribe and write, and so does somebody else. Of each
+ * key each client is told each change once and in order, or that some are missing, and values that
+ * were read where they belong; writes are executed once, and in the order of asking.
+ *
+ * HPKVD_UNBROKEN_SEED: one run, of which all is told. */
+#include "test.h"
+
+#include <stdio.h>
+
+#include <event2/event.h>
+#include <event2/util.h>
+
+#include "alarm.h"
+#include "clock.h"
+#include "conn.h"
+#include "feed.h"
+#include "link.h"
+#include "log.h"
+#include "mem.h"
+#include "router.h"
+#include "secret.h"
+#include "ticket.h"
+#include "upstream.h"
+#include "wake.h"
+
+enum {
+	PEERS = 3,
+	KEYS = 3,
+	RUNS = 300,
+	LANES = 200,   /* of a run */
+	TOKENS = 4000, /* likewise */
+	TIMERS = 64,
+	VALUES = 4000, /* that a run may write */
+	STEPS = 700,
+	SETTLE_MS = 60000,
+	TOKEN_TTL = 6000,
+	KEEPALIVE = 2000,
+	CLOSE_MS = 2000,
+	REQUEST_TIMEOUT = 2000,
+	WALL = 1000000,
+	NEVER = 1000000000,
+};
+
+/* ---- what the rooms are given ---- */
+
+struct event {
+	event_callback_fn call;
+	void *arg;
+	int64_t at; /* NEVER: it is not pending */
+	bool used;
+};
+
+struct alarm {
+	struct event *timer;
+	void (*ring)(void *owner);
+	void *owner;
+};
+
+/* What is on its way in one direction; text NULL: the end, or as the number says. */
+struct item {
+	STAILQ_ENTRY(item) next;
+	int64_t due;
+	uint32_t ping; /* or 0 */
+	bool opens;
+	char *text;
+};
+
+STAILQ_HEAD(items, item);
+
+struct way {
+	struct items items; /* in the order of arrival */
+	int64_t lag, last_due;
+};
+
+struct conn {
+	const struct conn_ops *ops;
+	void *owner;
+	unsigned number;
+	struct way up, down;
+	bool open, closing;
+	bool served;        /* by the service: what it sends arrives */
+	bool dead;          /* that will never be so again */
+	int64_t knows_at;   /* the service tells it of changes from then on */
+	int64_t expires_at; /* the service ends it then */
+	int64_t ends_at;    /* we know by then */
+	int64_t heard_at;
+	bool told[KEYS]; /* the service tells it of the key */
+	uint32_t pings;
+};
+
+struct ticket {
+	const struct ticket_ops *ops;
+	void *owner;
+	struct event *answer;
+	char path[32], new_path[32];
+	int64_t asked_at, born_at;
+};
+
+struct token {
+	int64_t minted_at;
+	bool told[KEYS];
+};
+
+/* What a client knows of a key. */
+struct view {
+	bool by_key, by_pattern;
+	bool jump; /* some may be missing before the next */
+	int base;  /* ... but none behind this one */
+	int last;  /* told last; 0: that there is nothing */
+	bool due;  /* something has to be told */
+};
+
+struct set {
+	unsigned peer;
+	int key;
+	int executed; /* how often */
+	int at;       /* the execution */
+	bool answered, said_no;
+};
+
+struct world {
+	uint32_t seed, random;
+	bool calm; /* nothing goes wrong any more */
+	int64_t now;
+	struct event timer[TIMERS];
+	struct event *deadline; /* the router's */
+	struct conn *lane[LANES];
+	unsigned lanes; /* so far */
+	struct token token[TOKENS];
+	unsigned tokens;
+	int value_of[KEYS][VALUES],
+		n[KEYS];   /* the changes of each key: the numbers that were set */
+	int place[VALUES]; /* of a number among the changes of its key */
+	int numbers;
+	int executions;
+	struct set set[VALUES]; /* by number */
+	unsigned asked;
+	unsigned fillers;
+	struct upstream *upstream;
+	struct router *router;
+	struct feed *feed;
+	struct stats stats;
+	struct outq out[PEERS];
+	struct peer peer[PEERS];
+	struct view view[PEERS][KEYS];
+	bool tells; /* all that happens */
+};
+
+static struct world *w; /* what the rooms ask for carries no owner */
+
+static uint32_t lot(uint32_t below)
+{
+	w->random = w->random * 1664525 + 1013904223;
+	return (uint32_t)((uint64_t)w->random * below >> 32);
+}
+
+static void __attribute__((format(printf, 1, 2))) note(const char *format, ...)
+{
+	va_list args;
+
+	if (!w->tells)
+		return;
+	fprintf(stderr, "%6d ", (int)w->now);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fprintf(stderr, "\n");
+}
+
+static void __attribute__((format(printf, 1, 2), noreturn)) complain(const char *format, ...)
+{
+	char text[1000];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	fail_msg("seed %u: at %d: %s", w->seed, (int)w->now, text);
+	abort();
+}
+
+/* ---- clocks and timers ---- */
+
+int64_t clock_mono_ms(void)
+{
+	return w->now;
+}
+
+int64_t clock_mono_coarse_ms(void)
+{
+	return w->now;
+}
+
+int64_t clock_boot_ms(void)
+{
+	return w->now;
+}
+
+int64_t clock_slept_ms(void)
+{
+	return 0;
+}
+
+int64_t clock_wall_ms(void)
+{
+	return WALL + w->now;
+}
+
+struct event *event_new(struct event_base *base, evutil_socket_t fd, short what,
+			event_callback_fn call, void *arg)
+{
+	(void)base, (void)fd, (void)what;
+	for (int i = 0; i < TIMERS; i++) {
+		if (w->timer[i].used)
+			continue;
+		w->timer[i] = (struct event){.call = call, .arg = arg, .at = NEVER, .used = true};
+		return &w->timer[i];
+	}
+	fail_msg("too many timers");
+	return NULL;
+}
+
+void event_free(struct event *e)
+{
+	*e = (struct event){.at = NEVER};
+}
+
+int event_add(struct event *e, const struct timeval *t)
+{
+	e->at = w->now + t->tv_sec * 1000 + t->tv_usec / 1000;
+	return 0;
+}
+
+int event_del(struct event *e)
+{
+	e->at = NEVER;
+	return 0;
+}
+
+void event_active(struct event *e, int what, short calls)
+{
+	(void)what, (void)calls;
+	e->at = w->now;
+}
+
+int event_pending(const struct event *e, short what, struct timeval *t)
+{
+	(void)what, (void)t;
+	return e->at != NEVER;
+}
+
+void evutil_secure_rng_get_bytes(void *to, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		((unsigned char *)to)[i] = (unsigned char)lot(256);
+}
+
+static void on_alarm(evutil_socket_t fd, short what, void *arg)
+{
+	struct alarm *a = arg;
+
+	(void)fd, (void)what;
+	a->ring(a->owner);
+}
+
+struct alarm *alarm_new(struct event_base *base, void (*ring)(void *owner), void *owner)
+{
+	struct alarm *a = mem_zalloc(sizeof(*a));
+
+	*a = (struct alarm){event_new(base, -1, 0, on_alarm, a), ring, owner};
+	return a;
+}
+
+void alarm_free(struct alarm *a)
+{
+	event_free(a->timer);
+	free(a);
+}
+
+void alarm_set(struct alarm *a, int64_t at)
+{
+	a->timer->at = at > w->now ? at : w->now;
+}
+
+void alarm_clear(struct alarm *a)
+{
+	event_del(a->timer);
+}
+
+/* The machine never sleeps. */
+struct wake *wake_new(struct event_base *base, void (*woke)(void *owner, int64_t slept_ms),
+		      void *owner)
+{
+	(void)base, (void)woke, (void)owner;
+	return mem_alloc(1);
+}
+
+void wake_free(struct wake *wake)
+{
+	free(wake);
+}
+
+void wake_every(struct wake *wake, int64_t ms)
+{
+	(void)wake, (void)ms;
+}
+
+void wake_stop(struct wake *wake)
+{
+	(void)wake;
+}
+
+struct link_context *link_context_new(struct event_base *base, const char *ca_file,
+				      const char **why)
+{
+	(void)base, (void)ca_file, (void)why;
+	return mem_alloc(1);
+}
+
+void link_context_free(struct link_context *ctx)
+{
+	free(ctx);
+}
+
+/* ---- what is on its way ---- */
+
+static struct item *put(struct way *way, int64_t due)
+{
+	struct item *i = mem_zalloc(sizeof(*i)), *at, *last = NULL;
+
+	i->due = due;
+	STAILQ_FOREACH(at, &way->items, next)
+	{
+		if (at->due <= due)
+			last = at;
+	}
+	if (last)
+		STAILQ_INSERT_AFTER(&way->items, last, i, next);
+	else
+		STAILQ_INSERT_HEAD(&way->items, i, next);
+	return i;
+}
+
+/* Behind all that is on its way. */
+static struct item *put_last(struct way *way)
+{
+	int64_t due = w->now + way->lag + lot(3);
+
+	if (due < way->last_due)
+		due = way->last_due;
+	way->last_due = due;
+	return put(way, due);
+}
+
+static void drop(struct way *way)
+{
+	struct item *i = STAILQ_FIRST(&way->items);
+
+	STAILQ_REMOVE_HEAD(&way->items, next);
+	free(i->text);
+	free(i);
+}
+
+/* ---- the service ---- */
+
+static void notify(int key, int number)
+{
+	for (unsigned i = 0; i < w->lanes; i++) {
+		struct conn *c = w->lane[i];
+		char text[100];
+		if (!c || !c->served || !c->told[key] || w->now < c->knows_at)
+			continue;
+		snprintf(text, sizeof(text),
+			 "{\"type\":\"notification\",\"key\":\"k%d\",\"value\":\"%d\","
+			 "\"timestamp\":%d}",
+			 key, number, (int)w->now);
+		put_last(&c->down)->text = mem_strdup(text);
+	}
+}
+
+static void write_value(int key, int number)
+{
+	assert_true(w->n[key] < VALUES - 1);
+	w->value_of[key][++w->n[key]] = number;
+	w->place[number] = w->n[key];
+	w->set[number].executed++;
+	w->set[number].at = ++w->executions;
+	note("SERVICE k%d = %d (change %d)", key, number, w->n[key]);
+	notify(key, number);
+}
+
+static int latest(int key)
+{
+	return w->n[key] ? w->value_of[key][w->n[key]] : 0;
+}
+
+/* It is on time, late, or gets lost. */
+static void send_answer(struct conn *c, const char *text)
+{
+	int64_t last = c->down.last_due > w->now ? c->down.last_due : w->now;
+	uint32_t fate = w->calm ? 100 : lot(100);
+
+	if (fate < 3)
+		put(&c->down, last + 300 + lot(3000))->text = mem_strdup(text);
+	else if (fate > 3)
+		put_last(&c->down)->text = mem_strdup(text);
+}
+
+/* A get, or a set, whose answer may go out before its notification or behind it. */
+static void execute(struct conn *c, const char *text, bool answers)
+{
+	enum { GET = 1, SET = 2 };
+	unsigned long long id;
+	unsigned op;
+	int key = -1;
+	char answer[200], members[100];
+
+	assert_true(sscanf(text, "{\"messageId\":%llu,\"op\":%u,\"key\":\"k%d\"", &id, &op, &key) >=
+		    2);
+	const char *value = strstr(text, "\"value\":\"");
+	int number = value ? atoi(value + strlen("\"value\":\"")) : 0;
+	bool refuse = lot(60) == 0, early = lot(2);
+	if (op == SET && !refuse && !early)
+		write_value(key, number);
+	if (refuse)
+		snprintf(members, sizeof(members), "\"code\":429");
+	else if (op == SET)
+		snprintf(members, sizeof(members), "\"code\":200,\"success\":true");
+	else if (op == GET && key >= 0 && latest(key))
+		snprintf(members, sizeof(members), "\"code\":200,\"key\":\"k%d\",\"value\":\"%d\"",
+			 key, latest(key));
+	else
+		snprintf(members, sizeof(members), "\"code\":404,\"error\":\"none\"");
+	snprintf(answer, sizeof(answer), "{%s,\"messageId\":%llu}", members, id);
+	note("SERVICE lane %u: %s -> %s", c->number, text, answer);
+	if (answers)
+		send_answer(c, answer);
+	if (op == SET && !refuse && early)
+		write_value(key, number);
+}
+
+static void arrive_up(struct conn *c)
+{
+	struct item *i = STAILQ_FIRST(&c->up.items);
+
+	if (i->ping) {
+		put_last(&c->down)->ping = i->ping;
+	} else if (i->text) {
+		execute(c, i->text, true);
+	} else {
+		c->served = false;
+		put_last(&c->down);
+	}
+	drop(&c->up);
+}
+
+/* The service ends it, or the network does, or we do: of what was sent last not all need arrive.
+ * at_once: nor does what the service has said. */
+static void cut(struct conn *c, bool at_once)
+{
+	if (c->dead)
+		return;
+	note("lane %u is cut", c->number);
+	while (!STAILQ_EMPTY(&c->up.items)) {
+		struct item *i = STAILQ_FIRST(&c->up.items);
+		if (c->served && i->text && lot(3))
+			execute(c, i->text, false);
+		else
+			c->served = false;
+		drop(&c->up);
+	}
+	c->served = false;
+	c->dead = true;
+	if (at_once) {
+		while (!STAILQ_EMPTY(&c->down.items))
+			drop(&c->down);
+		c->ends_at = w->now + lot(50);
+	} else {
+		put_last(&c->down);
+	}
+}
+
+static void end(struct conn *c)
+{
+	struct conn_end e = {.was_open = c->open,
+			     .why = "it has ended",
+			     .retry_after_s = -1,
+			     .heard_ms = c->heard_at};
+
+	note("lane %u ends", c->number);
+	if (!c->dead)
+		cut(c, true);
+	c->open = false;
+	c->ends_at = NEVER;
+	c->ops->ended(c->owner, &e);
+}
+
+static void arrive_down(struct conn *c)
+{
+	struct item i = *STAILQ_FIRST(&c->down.items);
+
+	STAILQ_FIRST(&c->down.items)->text = NULL;
+	drop(&c->down);
+	c->heard_at = w->now;
+	if (i.opens) {
+		note("lane %u is open", c->number);
+		c->open = true;
+		c->ops->open(c->owner);
+	} else if (i.ping) {
+		note("lane %u pong %u", c->number, i.ping);
+		if (i.ping <= c->pings)
+			c->ops->pong(c->owner, i.ping);
+	} else if (i.text) {
+		note("lane %u < %s", c->number, i.text);
+		struct span copy = copy_of(span_of(i.text));
+		c->ops->message(c->owner, copy, 0);
+		free_copy(copy);
+	} else {
+		end(c);
+	}
+	free(i.text);
+}
+
+/* ---- connections ---- */
+
+struct conn *conn_new(const struct conn_place *place, const char *path, const struct conn_ops *ops,
+		      void *owner)
+{
+	struct conn *c = mem_zalloc(sizeof(*c));
+	unsigned token;
+
+	(void)place;
+	assert_true(w->lanes < LANES);
+	*c = (struct conn){.ops = ops,
+			   .owner = owner,
+			   .number = w->lanes,
+			   .ends_at = NEVER,
+			   .expires_at = NEVER};
+	STAILQ_INIT(&c->up.items);
+	STAILQ_INIT(&c->down.items);
+	w->lane[w->lanes++] = c;
+	c->up.lag = lot(10);
+	c->down.lag = lot(10);
+	if (sscanf(path, "token:%u", &token) == 1) {
+		memcpy(c->told, w->token[token].told, sizeof(c->told));
+		c->expires_at = w->token[token].minted_at + TOKEN_TTL * 3 / 4 + lot(TOKEN_TTL / 2);
+	}
+	note("lane %u is made with %s, lags %d %d", c->number, path, (int)c->up.lag,
+	     (int)c->down.lag);
+	if (!w->calm && lot(15) == 0) { /* it is refused */
+		c->dead = true;
+		put_last(&c->down);
+		return c;
+	}
+	c->served = true;
+	if (lot(3) == 0) /* it is open before the service tells it of changes, or takes requests */
+		c->knows_at = c->up.last_due = w->now + lot(200);
+	else if (lot(2)) /* or some time after that */
+		c->down.last_due = w->now + lot(30);
+	put_last(&c->down)->opens = true;
+	return c;
+}
+
+void conn_free(struct conn *c)
+{
+	note("lane %u is freed", c->number);
+	if (!c->dead)
+		cut(c, true);
+	while (!STAILQ_EMPTY(&c->down.items))
+		drop(&c->down);
+	w->lane[c->number] = NULL;
+	free(c);
+}
+
+void conn_retime(struct conn *c)
+{
+	(void)c;
+}
+
+void conn_check(struct conn *c)
+{
+	(void)c;
+}
+
+int64_t conn_heard_ms(const struct conn *c)
+{
+	return c->heard_at;
+}
+
+void conn_send(struct conn *c, struct span head, struct span body)
+{
+	struct buf text = {0};
+
+	assert_true(c->open && !c->closing);
+	buf_add(&text, head.p, head.n);
+	buf_add(&text, body.p, body.n);
+	note("lane %u > %.*s", c->number, (int)buf_len(&text), buf_span(&text).p);
+	if (!c->dead)
+		put_last(&c->up)->text = mem_strndup(buf_span(&text).p, buf_len(&text));
+	buf_release(&text);
+}
+
+bool conn_sendable(struct conn *c)
+{
+	return c->open && !c->closing;
+}
+
+size_t conn_unsent(const struct conn *c)
+{
+	(void)c;
+	return 0;
+}
+
+uint32_t conn_ping(struct conn *c)
+{
+	c->pings++;
+	note("lane %u ping %u", c->number, c->pings);
+	if (!c->dead && !c->closing)
+		put_last(&c->up)->ping = c->pings;
+	return c->pings;
+}
+
+void conn_close(struct conn *c, int code)
+{
+	(void)code;
+	if (c->closing)
+		return;
+	note("lane %u says goodbye", c->number);
+	c->closing = true;
+	if (c->ends_at > w->now + CLOSE_MS)
+		c->ends_at = w->now + CLOSE_MS;
+	if (!c->dead)
+		put_last(&c->up);
+}
+
+/* ---- tokens ---- */
+
+static void on_minted(evutil_socket_t fd, short what, void *arg)
+{
+	struct ticket *t = arg;
+	struct ticket_answer answer = {TICKET_READY, NULL, -1};
+
+	(void)fd, (void)what;
+	if (!w->calm && lot(12) == 0)
+		answer = (struct ticket_answer){TICKET_FAILED, "no token today", -1};
+	else if (!t->new_path[0])
+		answer.verdict = TICKET_NONE;
+	if (answer.verdict != TICKET_READY)
+		t->new_path[0] = '\0';
+	t->ops->answer(t->owner, &answer);
+}
+
+struct ticket *ticket_new(struct event_base *base, const struct ticket_settings *settings,
+			  const struct ticket_ops *ops, void *owner, struct stats *stats)
+{
+	struct ticket *t = mem_zalloc(sizeof(*t));
+
+	(void)settings, (void)stats;
+	t->ops = ops;
+	t->owner = owner;
+	t->answer = event_new(base, -1, 0, on_minted, t);
+	return t;
+}
+
+void ticket_free(struct ticket *t)
+{
+	event_free(t->answer);
+	free(t);
+}
+
+void ticket_set_times(struct ticket *t, int64_t timeout_ms, int64_t lifetime_ms)
+{
+	(void)t, (void)timeout_ms, (void)lifetime_ms;
+}
+
+void ticket_ask(struct ticket *t)
+{
+	struct buf list = {0};
+	struct timeval later = {.tv_usec = 1000 * (1 + (int)lot(40))};
+	char name[16];
+
+	t->new_path[0] = '\0';
+	t->asked_at = w->now;
+	if (t->ops->make_list(t->owner, 100000, &list)) {
+		struct token *token = &w->token[w->tokens];
+		buf_add(&list, "", 1);
+		note("token %u is asked for: %s", w->tokens, buf_span(&list).p);
+		*token = (struct token){.minted_at = w->now};
+		for (int key = 0; key < KEYS; key++) {
+			snprintf(name, sizeof(name), "\"k%d\"", key);
+			token->told[key] = strstr(buf_span(&list).p, name) ||
+					   strstr(buf_span(&list).p, "\"k*\"");
+		}
+		snprintf(t->new_path, sizeof(t->new_path), "token:%u", w->tokens++);
+		assert_true(w->tokens < TOKENS);
+	}
+	buf_release(&list);
+	event_add(t->answer, &later);
+}
+
+void ticket_cancel(struct ticket *t)
+{
+	event_del(t->answer);
+}
+
+const char *ticket_new_path(const struct ticket *t)
+{
+	return t->new_path;
+}
+
+void ticket_accept(struct ticket *t)
+{
+	if (!t->new_path[0])
+		return;
+	strcpy(t->path, t->new_path);
+	t->new_path[0] = '\0';
+	t->born_at = t->asked_at;
+}
+
+void ticket_reject(struct ticket *t)
+{
+	t->new_path[0] = '\0';
+}
+
+const char *ticket_path(struct ticket *t)
+{
+	if (t->path[0] && w->now >= ticket_expires_at(t))
+		t->path[0] = '\0';
+	return t->path[0] ? t->path : NULL;
+}
+
+void ticket_forget(struct ticket *t)
+{
+	t->path[0] = '\0';
+}
+
+char *ticket_make_key_path(const struct ticket *t)
+{
+	(void)t;
+	return secret_dup("key");
+}
+
+bool ticket_was_refused(struct ticket *t, int http_status)
+{
+	(void)http_status;
+	ticket_reject(t);
+	return false;
+}
+
+int64_t ticket_renew_at(const struct ticket *t)
+{
+	return t->born_at + TOKEN_TTL / 4 * 3;
+}
+
+int64_t ticket_expires_at(const struct ticket *t)
+{
+	return t->born_at + TOKEN_TTL;
+}
+
+/* ---- the rooms, joined as the daemon does it ---- */
+
+static void router_sends(void *owner, struct span head, struct span body)
+{
+	(void)owner;
+	upstream_send(w->upstream, head, body);
+}
+
+static bool router_asks_sendable(void *owner)
+{
+	(void)owner;
+	return upstream_sendable(w->upstream);
+}
+
+static long router_asks_reconnect(void *owner)
+{
+	(void)owner;
+	return upstream_retry_ms(w->upstream);
+}
+
+static void peer_changed(void *owner, struct peer *peer)
+{
+	(void)owner, (void)peer;
+}
+
+static void router_wants_wake(void *owner, int64_t at)
+{
+	(void)owner;
+	w->deadline->at = at;
+}
+
+static void router_leaves_lane(void *owner, uint32_t lane)
+{
+	(void)owner;
+	if (w->upstream)
+		upstream_lane_idle(w->upstream, lane);
+}
+
+static void router_gives_turn(void *owner, struct pending *p)
+{
+	(void)owner;
+	feed_held_turn(w->feed, p);
+}
+
+static const char *router_ends_held(void *owner, struct pending *p)
+{
+	(void)owner;
+	return feed_held_over(w->feed, p);
+}
+
+static const char *router_asks_forbidden(void *owner, struct peer *peer,
+					 const struct request *request)
+{
+	(void)owner, (void)peer, (void)request;
+	return NULL;
+}
+
+static void router_has_sent_read(void *owner, void *reading)
+{
+	(void)owner;
+	feed_read_sent(w->feed, reading);
+}
+
+static void router_ends_read(void *owner, void *reading, enum router_read_end end,
+			     const struct wire_frame *answer)
+{
+	(void)owner;
+	feed_read_end(w->feed, reading, end, answer, w->now);
+}
+
+static const struct router_ops router_ops = {
+	.send = router_sends,
+	.sendable = router_asks_sendable,
+	.reconnect_ms = router_asks_reconnect,
+	.changed = peer_changed,
+	.wake_at = router_wants_wake,
+	.lane_idle = router_leaves_lane,
+	.held_turn = router_gives_turn,
+	.held_over = router_ends_held,
+	.forbids = router_asks_forbidden,
+	.read_sent = router_has_sent_read,
+	.read_end = router_ends_read,
+};
+
+static void on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+	int64_t next = router_expire(w->router, w->now);
+
+	(void)fd, (void)what, (void)arg;
+	if (next >= 0)
+		router_wants_wake(NULL, next);
+}
+
+static void feed_wants_more(void *owner)
+{
+	(void)owner;
+	upstream_want(w->upstream);
+}
+
+static const char *feed_asks_why(void *owner)
+{
+	(void)owner;
+	return NULL;
+}
+
+static int64_t feed_asks_time(void *owner)
+{
+	(void)owner;
+	return w->now;
+}
+
+static bool feed_asks_holds(void *owner, uint64_t key_hash)
+{
+	(void)owner;
+	return upstream_holds(w->upstream, key_hash);
+}
+
+static const struct feed_ops feed_ops = {
+	.changed = peer_changed,
+	.flush = peer_changed,
+	.wanted = feed_wants_more,
+	.why_not_live = feed_asks_why,
+	.holds = feed_asks_holds,
+	.wall_ms = clock_wall_ms,
+	.boot_ms = clock_boot_ms,
+	.mono_ms = feed_asks_time,
+};
+
+static void is_up(void *owner, uint32_t lane)
+{
+	(void)owner;
+	note("-- up %u", lane);
+	router_up(w->router, lane, w->now);
+}
+
+static void has_moved(void *owner, uint32_t lane)
+{
+	(void)owner;
+	note("-- moved %u", lane);
+	router_move(w->router, lane, w->now);
+}
+
+static void is_down(void *owner, uint32_t lane)
+{
+	(void)owner;
+	note("-- down %u", lane);
+	router_down(w->router, lane, w->now);
+}
+
+static unsigned asks_in_flight(void *owner, uint32_t lane)
+{
+	(void)owner;
+	return router_lane_in_flight(w->router, lane);
+}
+
+static void has_room(void *owner)
+{
+	(void)owner;
+	router_pump(w->router, w->now);
+}
+
+static void state_changed(void *owner)
+{
+	(void)owner;
+}
+
+static void brings(void *owner, const struct wire_frame *frame)
+{
+	(void)owner;
+	router_frame(w->router, frame, w->now);
+}
+
+static void notifies(void *owner, const struct wire_frame *frame, const struct change *change)
+{
+	(void)owner;
+	note("-- believed %.*s", (int)frame->text.n, frame->text.p);
+	feed_change(w->feed, frame, change);
+}
+
+static bool asks_covers(void *owner, const struct wire_frame *frame, const struct change *change,
+			bool former)
+{
+	(void)owner;
+	return feed_covers(w->feed, frame, change, former);
+}
+
+static void lets_go(void *owner)
+{
+	(void)owner;
+	feed_let_go(w->feed, w->now);
+}
+
+static bool asks_wants(void *owner)
+{
+	(void)owner;
+	return feed_wants(w->feed);
+}
+
+static bool asks_stale(void *owner)
+{
+	(void)owner;
+	return feed_is_stale(w->feed);
+}
+
+static size_t asks_list(void *owner, size_t budget, struct buf *list)
+{
+	(void)owner;
+	return feed_make_list(w->feed, budget, list);
+}
+
+static void is_live(void *owner)
+{
+	(void)owner;
+	note("-- live");
+	feed_live(w->feed, w->now);
+}
+
+static void is_without(void *owner)
+{
+	(void)owner;
+	note("-- without");
+	feed_without(w->feed);
+}
+
+static void list_failed(void *owner)
+{
+	(void)owner;
+	feed_list_failed(w->feed);
+}
+
+static bool list_refused(void *owner, const char *why)
+{
+	(void)owner;
+	return feed_list_refused(w->feed, why);
+}
+
+static void refuses_all(void *owner, const char *why, long retry_ms)
+{
+	(void)owner;
+	feed_refuse_all(w->feed, why, retry_ms);
+}
+
+static void was_lost(void *owner, int64_t heard_ms)
+{
+	(void)owner;
+	feed_lost(w->feed, heard_ms);
+}
+
+static const struct upstream_ops upstream_ops = {
+	.up = is_up,
+	.moved = has_moved,
+	.down = is_down,
+	.in_flight = asks_in_flight,
+	.drained = has_room,
+	.changed = state_changed,
+	.frame = brings,
+	.change = notifies,
+	.covers = asks_covers,
+	.let_go = lets_go,
+	.wants = asks_wants,
+	.stale = asks_stale,
+	.make_list = asks_list,
+	.live = is_live,
+	.without = is_without,
+	.list_failed = list_failed,
+	.list_refused = list_refused,
+	.refuse_all = refuses_all,
+	.lost = was_lost,
+};
+
+/* ---- what clients are told ---- */
+
+static bool is_live_view(const struct view *v)
+{
+	return v->by_key || v->by_pattern;
+}
+
+/* From the present state of the key on nothing may be missing. */
+static void begin_at(struct view *v, int base)
+{
+	v->jump = true;
+	v->base = base;
+}
+
+static void hear_value(unsigned peer, int key, int place, bool read, const char *line)
+{
+	struct view *v = &w->view[peer][key];
+
+	if (!is_live_view(v))
+		complain("client %u is told after the end: %s", peer, line);
+	v->due = false;
+	if (read) {
+		if (place < v->last)
+			complain("client %u has been told %d, and is told what is older: %s", peer,
+				 v->last, line);
+		if (!v->jump && place != v->last)
+			complain("client %u has been told %d, and now a value of what comes later, "
+				 "%d: %s",
+				 peer, v->last, place, line);
+	} else {
+		if (place <= v->last)
+			complain("client %u has been told %d, and is told %d again: %s", peer,
+				 v->last, place, line);
+		if (place > (v->jump ? v->base : v->last) + 1)
+			complain("client %u misses changes between %d and %d: %s", peer,
+				 v->jump ? v->base : v->last, place, line);
+	}
+	v->last = place;
+	v->jump = false;
+}
+
+static void hear_connection(unsigned peer, bool is_back)
+{
+	for (int key = 0; key < KEYS; key++) {
+		struct view *v = &w->view[peer][key];
+		if (is_live_view(v) && (!is_back || (v->jump && v->base == NEVER)))
+			begin_at(v, is_back ? w->n[key] : NEVER);
+	}
+}
+
+static void hear_gap(unsigned peer, const char *line)
+{
+	bool pattern = strstr(line, "\"pattern\"");
+	int of_key;
+
+	for (int key = 0; key < KEYS; key++) {
+		struct view *v = &w->view[peer][key];
+		if (pattern ? v->by_pattern
+			    : sscanf(line, "{\"type\":\"gap\",\"key\":\"k%d", &of_key) == 1 &&
+				      of_key == key) {
+			begin_at(v, w->n[key]);
+			v->due = false;
+		}
+	}
+}
+
+/* An id of a (un)subscribe is s or u, i with initial, and a key or *. */
+static void hear_subscribed(unsigned peer, const char *id)
+{
+	for (int key = 0; key < KEYS; key++) {
+		struct view *v = &w->view[peer][key];
+		bool was = is_live_view(v), by_key = id[2] == '0' + key;
+		if (!by_key && id[2] != '*')
+			continue;
+		if (id[0] == 'u' && by_key)
+			v->by_key = v->due = false;
+		else if (id[0] == 'u')
+			v->by_pattern = false;
+		else if (by_key)
+			v->by_key = true;
+		else
+			v->by_pattern = true;
+		if (!was) {
+			v->last = 0;
+			begin_at(v, w->n[key]);
+		}
+		if (!is_live_view(v))
+			*v = (struct view){.last = 0};
+		else if (id[1] == 'i' && by_key)
+			v->due = true;
+	}
+}
+
+static void hear_answer(unsigned peer, const char *line)
+{
+	const char *id = strstr(line, "\"messageId\":\"");
+	bool done = strncmp(line, "{\"code\":200", 11) == 0;
+	int number;
+
+	if (!id)
+		complain("client %u is told what nobody asked for: %s", peer, line);
+	id += 13;
+	if (id[0] == 's' || id[0] == 'u') {
+		if (done)
+			hear_subscribed(peer, id);
+		return;
+	}
+	if (sscanf(id, "w%d", &number) != 1)
+		return;
+	struct set *s = &w->set[number];
+	if (s->answered)
+		complain("client %u is answered twice: %s", peer, line);
+	s->answered = true;
+	s->said_no = strstr(line, "\"executed\":\"no\"");
+}
+
+static void hear_line(unsigned peer, const char *line)
+{
+	int key, number = 0;
+
+	note("client %u: %s", peer, line);
+	if (strstr(line, "\"key\":\"f"))
+		return; /* nothing happens to those */
+	if (strstr(line, "\"type\":\"connection\"")) {
+		hear_connection(peer, strstr(line, "\"connected\""));
+	} else if (strstr(line, "\"type\":\"gap\"")) {
+		hear_gap(peer, line);
+	} else if (sscanf(line, "{\"type\":\"notification\",\"key\":\"k%d\",\"value\":\"%d", &key,
+			  &number) >= 1) {
+		hear_value(peer, key, number ? w->place[number] : 0,
+			   strstr(line, "\"initial\"") || strstr(line, "\"resync\""), line);
+	} else {
+		hear_answer(peer, line);
+	}
+}
+
+static void hear_all(void)
+{
+	struct iovec iov[8];
+
+	for (unsigned i = 0; i < PEERS; i++) {
+		struct buf text = {0};
+		while (outq_len(&w->out[i])) {
+			int n = outq_iov(&w->out[i], iov, 8);
+			size_t sum = 0;
+			for (int k = 0; k < n; k++) {
+				buf_add(&text, iov[k].iov_base, iov[k].iov_len);
+				sum += iov[k].iov_len;
+			}
+			outq_take(&w->out[i], sum);
+		}
+		if (!buf_len(&text))
+			continue;
+		buf_add(&text, "", 1);
+		char *copy = mem_strdup(buf_span(&text).p), *rest = copy, *line;
+		buf_release(&text);
+		while ((line = strsep(&rest, "\n"))) {
+			if (*line)
+				hear_line(i, line);
+		}
+		free(copy);
+	}
+}
+
+/* ---- what clients do ---- */
+
+static void __attribute__((format(printf, 2, 3))) say(unsigned peer, const char *format, ...)
+{
+	char text[300];
+	struct request request;
+	struct request_fault fault;
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	for (char *c = text; *c; c++)
+		*c = *c == '\'' ? '"' : *c;
+	note("client %u asks %s", peer, text);
+	struct span copy = copy_of(span_of(text));
+	assert_int_equal(request_parse(copy, &request, &fault), 0);
+	if (request.op == OP_SUBSCRIBE)
+		feed_subscribe(w->feed, &w->peer[peer], &request, w->now);
+	else if (request.op == OP_UNSUBSCRIBE)
+		feed_unsubscribe(w->feed, &w->peer[peer], &request);
+	else
+		router_request(w->router, &w->peer[peer], &request, w->now);
+	free_copy(copy);
+}
+
+static void do_subscribe(void)
+{
+	unsigned peer = lot(PEERS);
+	bool initial = lot(2);
+	uint32_t key = lot(KEYS + 1);
+
+	if (key == KEYS)
+		say(peer, "{'op':'subscribe','pattern':'k*','messageId':'s-*'}");
+	else
+		say(peer, "{'op':'subscribe','key':'k%u','initial':%s,'messageId':'s%s%u'}", key,
+		    initial ? "true" : "false", initial ? "i" : "-", key);
+}
+
+static void do_unsubscribe(void)
+{
+	unsigned peer = lot(PEERS);
+	uint32_t key = lot(KEYS + 1);
+
+	if (key == KEYS)
+		say(peer, "{'op':'unsubscribe','pattern':'k*','messageId':'u-*'}");
+	else
+		say(peer, "{'op':'unsubscribe','key':'k%u','messageId':'u-%u'}", key, key);
+}
+
+/* Something new: so a new token is needed. */
+static void do_something_new(void)
+{
+	say(lot(PEERS), "{'op':'subscribe','key':'f%u','messageId':'s-f'}", w->fillers++);
+}
+
+static int next_number(unsigned peer, int key)
+{
+	int number = ++w->numbers;
+
+	assert_true(number < VALUES);
+	w->set[number] = (struct set){.peer = peer, .key = key};
+	return number;
+}
+
+static void do_set(void)
+{
+	unsigned peer = lot(PEERS);
+	int key = (int)lot(KEYS), number = next_number(peer, key);
+	char time[40] = "";
+
+	w->set[number].answered = false;
+	if (lot(4) == 0)
+		snprintf(time, sizeof(time), ",'timeoutMs':%u", 1 + lot(1000));
+	say(peer, "{'op':'set','key':'k%d','value':'%d'%s,'messageId':'w%d'}", key, number, time,
+	    number);
+}
+
+static void do_write(void)
+{
+	int key = (int)lot(KEYS), number = next_number(PEERS, key);
+
+	w->set[number].answered = true;
+	write_value(key, number);
+}
+
+static struct conn *some_lane(void)
+{
+	unsigned from = w->lanes ? lot(w->lanes) : 0;
+
+	if (lot(2) && w->lanes) /* rather a new one */
+		from = w->lanes - 1 - lot(w->lanes < 3 ? w->lanes : 3);
+	for (unsigned i = 0; i < w->lanes; i++) {
+		struct conn *c = w->lane[(from + i) % w->lanes];
+		if (c)
+			return c;
+	}
+	return NULL;
+}
+
+static int64_t some_lag(void)
+{
+	static const uint32_t most[] = {5, 5, 20, 100, 600, 3000};
+
+	return lot(most[lot(COUNT(most))]);
+}
+
+static void do_lag(void)
+{
+	struct conn *c = some_lane();
+
+	if (!c)
+		return;
+	if (lot(2))
+		c->up.lag = some_lag();
+	else
+		c->down.lag = some_lag();
+	note("lane %u lags %d %d", c->number, (int)c->up.lag, (int)c->down.lag);
+}
+
+static void do_cut(void)
+{
+	struct conn *c = some_lane();
+
+	if (c && !c->dead)
+		cut(c, lot(2));
+}
+
+static void reload(bool another);
+
+static void do_reload(void)
+{
+	note("reload");
+	reload(lot(3) > 0);
+}
+
+/* ---- time ---- */
+
+/* What comes first of all that is due; false: nothing is. */
+static bool go_on(int64_t until)
+{
+	for (unsigned i = 0; i < w->lanes; i++) {
+		if (w->lane[i] && w->lane[i]->served && w->lane[i]->expires_at <= w->now)
+			cut(w->lane[i], lot(2));
+	}
+	int64_t at = until + 1;
+	struct event *timer = NULL;
+	struct conn *lane = NULL;
+	enum { NOTHING, UP, DOWN, END } what = NOTHING;
+
+	for (int i = 0; i < TIMERS; i++) {
+		if (w->timer[i].used && w->timer[i].at < at) {
+			timer = &w->timer[i];
+			at = timer->at;
+		}
+	}
+	for (unsigned i = 0; i < w->lanes; i++) {
+		struct conn *c = w->lane[i];
+		struct item *up = c ? STAILQ_FIRST(&c->up.items) : NULL;
+		struct item *down = c ? STAILQ_FIRST(&c->down.items) : NULL;
+		if (up && up->due < at) {
+			lane = c, what = UP, at = up->due;
+		}
+		if (down && down->due < at) {
+			lane = c, what = DOWN, at = down->due;
+		}
+		if (c && c->ends_at < at) {
+			lane = c, what = END, at = c->ends_at;
+		}
+	}
+	if (at > until)
+		return false;
+	if (at > w->now)
+		w->now = at;
+	if (what == UP) {
+		if (STAILQ_FIRST(&lane->up.items))
+			arrive_up(lane);
+	} else if (what == DOWN) {
+		if (STAILQ_FIRST(&lane->down.items))
+			arrive_down(lane);
+	} else if (what == END) {
+		end(lane);
+	} else {
+		timer->at = NEVER;
+		timer->call(-1, 0, timer->arg);
+	}
+	hear_all();
+	return true;
+}
+
+static void pass(int64_t ms)
+{
+	int64_t until = w->now + ms;
+
+	while (go_on(until))
+		;
+	w->now = until;
+}
+
+/* ---- a run ---- */
+
+static struct upstream_settings settings_of(void)
+{
+	static const unsigned char digest[CA_DIGEST_SIZE];
+
+	return (struct upstream_settings){
+		.place = {.shown = "url",
+			  .host = "service",
+			  .port = 443,
+			  .ca_digest = digest,
+			  .connect_timeout_ms = 700,
+			  .keepalive_ms = KEEPALIVE},
+		.path_prefix = "",
+		.api_key = "key",
+		.key_hint = "nowhere",
+		.backoff_min_ms = 10,
+		.backoff_max_ms = 300,
+		.access_pattern = "",
+		.token_lifetime_ms = TOKEN_TTL,
+		.subscribe_batch_ms = 5,
+		.seed = 42,
+	};
+}
+
+static void reload(bool another)
+{
+	struct upstream_settings settings = settings_of();
+
+	upstream_reload(w->upstream, &settings, another);
+}
+
+static void open_world(uint32_t seed)
+{
+	static const struct router_settings router = {
+		.max_in_flight = 16,
+		.max_pipeline = 1000,
+		.request_timeout_ms = REQUEST_TIMEOUT,
+		.max_waiting_bytes = 1 << 20,
+		.max_peer_waiting_bytes = 1 << 20,
+	};
+	static const struct feed_settings feed = {
+		.output_soft = SIZE_MAX,
+		.reads_at_once = 4,
+		.max_subs = 1000,
+		.max_peer_subs = 1000,
+		.max_peer_globs = 100,
+		.max_topics = 100000,
+		.max_bytes = 1 << 20,
+	};
+
+	w->seed = seed;
+	w->random = seed * 2654435761U + 1;
+	w->now = 1000;
+	lot(2);
+	w->deadline = event_new(NULL, -1, 0, on_deadline, NULL);
+	w->router = router_new(&router, &router_ops, NULL, &w->stats, 42);
+	w->feed = feed_new(&feed, &feed_ops, NULL, w->router, &w->stats, 42);
+	for (unsigned i = 0; i < PEERS; i++) {
+		w->peer[i].out = &w->out[i];
+		w->peer[i].number = i + 1;
+		router_join(w->router, &w->peer[i]);
+		feed_join(w->feed, &w->peer[i]);
+	}
+	struct upstream_settings settings = settings_of();
+	w->upstream = upstream_new(NULL, &settings, &upstream_ops, NULL, &w->stats);
+}
+
+static void close_world(void)
+{
+	for (unsigned i = 0; i < PEERS; i++) {
+		router_leave(w->router, &w->peer[i], w->now);
+		feed_leave(w->feed, &w->peer[i]);
+	}
+	upstream_free(w->upstream);
+	feed_stop(w->feed);
+	router_free(w->router);
+	feed_free(w->feed);
+	for (unsigned i = 0; i < PEERS; i++)
+		outq_fini(&w->out[i]);
+	for (unsigned i = 0; i < w->lanes; i++)
+		assert_null(w->lane[i]);
+}
+
+static void step(void)
+{
+	uint32_t what = lot(100);
+
+	if (what < 40)
+		do_write();
+	else if (what < 52)
+		do_set();
+	else if (what < 66)
+		do_lag();
+	else if (what < 78)
+		do_subscribe();
+	else if (what < 86)
+		do_unsubscribe();
+	else if (what < 95)
+		do_something_new();
+	else if (what < 98 && w->lanes < LANES - 8)
+		do_cut();
+	else if (lot(4) == 0)
+		do_reload();
+	hear_all();
+	pass(lot(lot(4) ? 20 : 200));
+}
+
+static void settle(void)
+{
+	w->calm = true;
+	for (int i = 0; i < SETTLE_MS / 100; i++) {
+		for (unsigned k = 0; k < w->lanes; k++) {
+			if (w->lane[k])
+				w->lane[k]->up.lag = w->lane[k]->down.lag = 2;
+		}
+		if (w->lanes > LANES - 4)
+			break;
+		pass(100);
+		if (i > 200 && !router_in_flight(w->router) && !router_waiting(w->router) &&
+		    feed_counts(w->feed).live && !feed_counts(w->feed).rereading)
+			break;
+	}
+}
+
+static void check_view(unsigned peer, int key)
+{
+	const struct view *v = &w->view[peer][key];
+
+	if (!is_live_view(v))
+		return;
+	if (v->due)
+		complain("client %u has not been told the value of k%d", peer, key);
+	if (v->last != w->n[key] && !(v->jump && (v->base >= w->n[key])))
+		complain("client %u believes k%d to be %d, and it is %d", peer, key, v->last,
+			 w->n[key]);
+}
+
+static void check_sets(void)
+{
+	int highest[PEERS][KEYS] = {0};
+
+	for (int n = 1; n <= w->numbers; n++) {
+		struct set *s = &w->set[n];
+		if (!s->answered)
+			complain("set %d was not answered", n);
+		if (s->executed > 1)
+			complain("set %d was executed %d times", n, s->executed);
+		if (s->said_no && s->executed)
+			complain("set %d was executed, and that was denied", n);
+		if (s->peer == PEERS || !s->executed)
+			continue;
+		if (s->at < highest[s->peer][s->key])
+			complain("set %d was executed behind a later one", n);
+		highest[s->peer][s->key] = s->at;
+	}
+}
+
+static void run(uint32_t seed, bool tells)
+{
+	w = mem_zalloc(sizeof(*w));
+	w->tells = tells;
+	open_world(seed);
+	for (int i = 0; i < STEPS && w->lanes < LANES / 2; i++)
+		step();
+	settle();
+	for (unsigned peer = 0; peer < PEERS; peer++) {
+		for (int key = 0; key < KEYS; key++)
+			check_view(peer, key);
+	}
+	check_sets();
+	close_world();
+	free(w);
+}
+
+static void nothing_is_lost_doubled_or_turned_round(void **state)
+{
+	const char *seed = getenv("HPKVD_UNBROKEN_SEED");
+
+	(void)state;
+	for (uint32_t i = 1; !seed && i <= RUNS; i++)
+		run(i, false);
+	if (seed)
+		run((uint32_t)atoi(seed), true);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(nothing_is_lost_doubled_or_turned_round),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
