@@ -570,6 +570,7 @@ class Daemons(Tour):
     def test_stats(self):
         lines = dict(line.split("\t") for line in self.run_ok("stats").decode().splitlines())
         self.assertGreater(int(lines["hpkvd_requests_total"]), 0)
+        self.assertEqual("1", lines['hpkvd_upstream_state{state="connected"}'])
         self.assertIn("hpkvd_requests_total", json.loads(self.run_ok("stats", "-j"))["stats"])
         self.assertRegex(self.run_ok("stats", tty=True), rb"(?m)^hpkvd_requests_total {2,}\d+\r$")
 
