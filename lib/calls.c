@@ -186,27 +186,30 @@ int hpkv_increment(struct hpkv *h, struct hpkv_bytes key, long long by, struct h
 	return call_value(h, &q, sum);
 }
 
+static struct hpkv_request about_topics(enum hpkv_op op, const struct hpkv_bytes *keys,
+					size_t n_keys, const struct hpkv_bytes *patterns,
+					size_t n_patterns)
+{
+	return (struct hpkv_request){.op = op,
+				     .keys = keys,
+				     .n_keys = n_keys,
+				     .patterns = patterns,
+				     .n_patterns = n_patterns};
+}
+
 int hpkv_subscribe(struct hpkv *h, const struct hpkv_bytes *keys, size_t n_keys,
 		   const struct hpkv_bytes *patterns, size_t n_patterns, int initial)
 {
-	struct hpkv_request q = {.op = HPKV_SUBSCRIBE,
-				 .keys = keys,
-				 .n_keys = n_keys,
-				 .patterns = patterns,
-				 .n_patterns = n_patterns,
-				 .initial = initial};
+	struct hpkv_request q = about_topics(HPKV_SUBSCRIBE, keys, n_keys, patterns, n_patterns);
 
+	q.initial = initial;
 	return hpkv_call(h, &q, NULL);
 }
 
 int hpkv_unsubscribe(struct hpkv *h, const struct hpkv_bytes *keys, size_t n_keys,
 		     const struct hpkv_bytes *patterns, size_t n_patterns)
 {
-	struct hpkv_request q = {.op = HPKV_UNSUBSCRIBE,
-				 .keys = keys,
-				 .n_keys = n_keys,
-				 .patterns = patterns,
-				 .n_patterns = n_patterns};
+	struct hpkv_request q = about_topics(HPKV_UNSUBSCRIBE, keys, n_keys, patterns, n_patterns);
 
 	return hpkv_call(h, &q, NULL);
 }
@@ -215,13 +218,9 @@ int hpkv_token(struct hpkv *h, const struct hpkv_bytes *keys, size_t n_keys,
 	       const struct hpkv_bytes *patterns, size_t n_patterns, const char *access_pattern,
 	       struct hpkv_bytes *token)
 {
-	struct hpkv_request q = {.op = HPKV_TOKEN,
-				 .keys = keys,
-				 .n_keys = n_keys,
-				 .patterns = patterns,
-				 .n_patterns = n_patterns,
-				 .value = hpkv_str(access_pattern)};
+	struct hpkv_request q = about_topics(HPKV_TOKEN, keys, n_keys, patterns, n_patterns);
 
+	q.value = hpkv_str(access_pattern);
 	return call_value(h, &q, token);
 }
 

@@ -3,8 +3,9 @@
  *	cc -o ask ask.c
  *	./ask '{"op":"get","key":"user:1"}'
  *
- * Exit status: 0 the answer has come, whatever it says; 1 it was not sent; 2 it was sent, and no
- *answer came. */
+ * Exit status: 0 the answer has come, whatever it says; 1 it was not sent; 2 it was sent, and there
+ * is no answer. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,11 +21,16 @@ static int hpkvd_connect(const char *path)
 	struct sockaddr_un at = {.sun_family = AF_UNIX};
 	struct timeval patience = {
 		.tv_sec = 30}; /* hpkvd answers in 10 s: this is for when it hangs */
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd;
 
+	if (strlen(path) >= sizeof(at.sun_path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	strcpy(at.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -1;
-	strncpy(at.sun_path, path, sizeof(at.sun_path) - 1);
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	if (connect(fd, (struct sockaddr *)&at, sizeof(at)) == 0)
 		return fd;
@@ -51,9 +57,15 @@ int main(int argc, char **argv)
 	const char *path = getenv("HPKVD_SOCKET");
 	char *answer = NULL;
 	size_t size = 0;
-	int fd = argc == 2 ? hpkvd_connect(path ? path : "/run/hpkvd/hpkvd.sock") : -1;
-	FILE *answers = fd < 0 ? NULL : fdopen(fd, "r"); /* an answer may come in pieces */
+	FILE *answers; /* one may come in pieces */
+	int fd;
 
+	if (argc != 2) {
+		fprintf(stderr, "usage: ask REQUEST\n");
+		return 1;
+	}
+	fd = hpkvd_connect(path ? path : "/run/hpkvd/hpkvd.sock");
+	answers = fd < 0 ? NULL : fdopen(fd, "r");
 	if (!answers || send_all(fd, argv[1], strlen(argv[1])) < 0 || send_all(fd, "\n", 1) < 0) {
 		perror("hpkvd");
 		return 1;

@@ -1,6 +1,7 @@
 /* status, stats, ping and ready: how the daemon is. */
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include "clock-text.h"
 #include "commands.h"
 #include "field.h"
+#include "mem.h"
 #include "show.h"
 
 enum { LABEL_COLUMN = 15, READY_MIN_MS = 20, READY_MAX_MS = 500, ANSWER_MS = 1000 };
@@ -122,6 +124,17 @@ static int run_status(struct cli *c, int argc, char **argv)
 
 /* ---- stats ---- */
 
+/* A name holds labels in quotes, which JSON escapes. */
+static void show_counter(const struct cli *c, const struct json_member *m, size_t column)
+{
+	char *name = mem_alloc(m->name.text.n);
+	size_t n = json_string_decode(&m->name, name);
+
+	show_record(c, (struct hpkv_bytes){name, n},
+		    (struct hpkv_bytes){m->value.text.p, m->value.text.n}, column);
+	free(name);
+}
+
 static int run_stats(struct cli *c, int argc, char **argv)
 {
 	const struct hpkv_answer *answer;
@@ -139,11 +152,8 @@ static int run_stats(struct cli *c, int argc, char **argv)
 	while (json_object_next(&reader, &m) > 0)
 		column = m.name.text.n > column ? m.name.text.n : column;
 	json_object_begin(&reader, stats.text);
-	while (json_object_next(&reader, &m) > 0) {
-		struct span name = json_string_raw(&m.name);
-		show_record(c, (struct hpkv_bytes){name.p, name.n},
-			    (struct hpkv_bytes){m.value.text.p, m.value.text.n}, column);
-	}
+	while (json_object_next(&reader, &m) > 0)
+		show_counter(c, &m, column);
 	return CLI_DONE;
 }
 

@@ -7,14 +7,10 @@ enum { OPT_ACCESS, OPT_EXACT };
 static int run(struct cli *c, int argc, char **argv)
 {
 	struct words words;
-	struct hpkv_request q = {.op = HPKV_TOKEN};
 	const struct hpkv_answer *answer;
 
 	words_sort(&words, argc, argv, c->opt[OPT_EXACT] != NULL);
-	q.keys = words.keys;
-	q.n_keys = words.n_keys;
-	q.patterns = words.patterns;
-	q.n_patterns = words.n_patterns;
+	struct hpkv_request q = words_request(&words, HPKV_TOKEN);
 	if (c->opt[OPT_ACCESS])
 		q.value = hpkv_str(c->opt[OPT_ACCESS]);
 	int status = cli_call(c, "token", &q, &answer);

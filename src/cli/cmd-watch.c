@@ -221,18 +221,13 @@ static int follow(struct watch *w)
 static int run(struct cli *c, int argc, char **argv)
 {
 	struct watch w = {.c = c, .left = -1};
-	struct words *words = &w.words;
 
 	if (c->opt[OPT_COUNT] && !cli_count(c->opt[OPT_COUNT], 1, 1000000000, &w.left))
 		return cli_usage(c, "--count '%s' is not a number of changes",
 				 show_safe(hpkv_str(c->opt[OPT_COUNT])));
-	words_sort(words, argc, argv, c->opt[OPT_EXACT] != NULL);
-	struct hpkv_request q = {.op = HPKV_SUBSCRIBE,
-				 .keys = words->keys,
-				 .n_keys = words->n_keys,
-				 .patterns = words->patterns,
-				 .n_patterns = words->n_patterns,
-				 .initial = c->opt[OPT_INITIAL] != NULL};
+	words_sort(&w.words, argc, argv, c->opt[OPT_EXACT] != NULL);
+	struct hpkv_request q = words_request(&w.words, HPKV_SUBSCRIBE);
+	q.initial = c->opt[OPT_INITIAL] != NULL;
 	const struct hpkv_answer *answer;
 	hpkv_on_event(c->hpkv, on_event, &w);
 	int status = hpkv_call(c->hpkv, &q, &answer) ? cli_fail("watch", hpkv_str(argv[0]), answer)
@@ -241,7 +236,7 @@ static int run(struct cli *c, int argc, char **argv)
 		status = CLI_USAGE;
 	if (!status)
 		status = follow(&w);
-	words_free(words);
+	words_free(&w.words);
 	return status;
 }
 

@@ -20,8 +20,7 @@ static void print_commands(void)
 		snprintf(left, sizeof(left), "%s %s", c->name, c->args);
 		print_row(left, c->summary, ARGS_COLUMN);
 	}
-	printf("\n"
-	       "  -s, --socket PATH  else $HPKVD_SOCKET, $XDG_RUNTIME_DIR/hpkvd.sock, or /run's\n"
+	printf("  -s, --socket PATH  else $HPKVD_SOCKET, $XDG_RUNTIME_DIR/hpkvd.sock, or /run's\n"
 	       "  -t, --timeout TIME like 5s, 100ms, 2m    -j, --json  the daemon's answers\n"
 	       "  -r, --raw          values byte for byte  -0, --null  a NUL behind each\n"
 	       "exit status: 0 done, 1 not found, 2 usage, 3 refused, 4 no daemon,\n"

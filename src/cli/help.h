@@ -1,4 +1,5 @@
-/* help.h - hpkv --help, and each command's, made from the table. Both fit a screen of 24 lines. */
+/* help.h - hpkv --help, and each command's, made from the table. Each fits a screen of 24 lines,
+ * the prompt behind it included. */
 #pragma once
 
 #include "cli.h"

@@ -19,6 +19,15 @@ void words_sort(struct words *w, int argc, char **argv, bool exact)
 	}
 }
 
+struct hpkv_request words_request(const struct words *w, enum hpkv_op op)
+{
+	return (struct hpkv_request){.op = op,
+				     .keys = w->keys,
+				     .n_keys = w->n_keys,
+				     .patterns = w->patterns,
+				     .n_patterns = w->n_patterns};
+}
+
 static size_t remove_from(struct hpkv_bytes *list, size_t n, struct hpkv_bytes name)
 {
 	size_t kept = 0;

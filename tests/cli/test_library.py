@@ -36,6 +36,16 @@ def fake_scene(test):
     return run
 
 
+def connect(daemon, driver, *request):
+    """A request that makes a connection, on which it is answered: the daemon's end of it."""
+    driver.tell("send", "first", *request)
+    peer = daemon.accept()
+    peer.reply(peer.line())
+    name, answer = driver.answer()
+    assert (name, answer["result"]) == ("first", "ok"), answer
+    return peer
+
+
 class Calls(Case):
     @sandbox_scene
     def test_the_operations(self, daemon, driver):
@@ -209,10 +219,7 @@ class Lines(Case):
 
     @fake_scene
     def test_what_comes_unasked(self, daemon, driver):
-        driver.tell("send", "s", "json", quote('{"op":"subscribe","key":"k"}'))
-        peer = daemon.accept()
-        peer.reply(peer.line())
-        self.assertEqual("ok", driver.answer()[1]["result"])
+        peer = connect(daemon, driver, "json", quote('{"op":"subscribe","key":"k"}'))
         note = {"type": "notification", "key": "k", "timestamp": 1}
         peer.send(note | {"value": None}, note | {"value": "v", "initial": True}, note | {"value": "v", "resync": True},
                   note | {"value": "v", "skipped": 3}, {"type": "gap", "pattern": "a*", "since": 1, "until": 2},
@@ -351,16 +358,10 @@ class Loss(Case):
 
     @fake_scene
     def test_the_next_call_connects_again(self, daemon, driver):
-        driver.tell("send", "a", "ping")
-        peer = daemon.accept()
-        peer.reply(peer.line())
-        driver.answer()
+        connect(daemon, driver, "ping")
         daemon.stop()
         daemon.listen()
-        driver.tell("send", "b", "ping")
-        peer = daemon.accept()
-        peer.reply(peer.line())
-        self.assertEqual("ok", driver.answer()[1]["result"])
+        connect(daemon, driver, "ping")
 
     @fake_scene
     def test_too_many_clients(self, daemon, driver):
@@ -378,10 +379,7 @@ class Loss(Case):
     @fake_scene
     def test_too_many_clients_after_it_was_let_in(self, daemon, driver):
         """Then nobody knows what was read before."""
-        driver.tell("send", "ping", "ping")
-        peer = daemon.accept()
-        peer.reply(peer.line())
-        driver.answer()
+        peer = connect(daemon, driver, "ping")
         driver.tell("send", "set", "set", "k", "v")
         peer.line()
         peer.send({"code": 503, "error": "too many clients are connected", "reason": "too_many_clients"})
@@ -417,11 +415,7 @@ class Loss(Case):
 class Subscriptions(Case):
     def subscribe_and_lose(self, daemon, driver, request):
         """Subscribes, then the connection is lost; the next one."""
-        driver.tell("send", "s", "json", quote(request))
-        peer = daemon.accept()
-        peer.reply(peer.line())
-        driver.answer()
-        peer.close()
+        connect(daemon, driver, "json", quote(request)).close()
         self.assertEqual("lost", driver.event()["type"])
         return daemon.accept()
 
@@ -519,10 +513,7 @@ class Subscriptions(Case):
 
     @fake_scene
     def test_one_that_the_access_rules_end(self, daemon, driver):
-        driver.tell("send", "s", "json", quote('{"op":"subscribe","keys":["a","b"],"patterns":["a","p*"]}'))
-        peer = daemon.accept()
-        peer.reply(peer.line())
-        driver.answer()
+        peer = connect(daemon, driver, "json", quote('{"op":"subscribe","keys":["a","b"],"patterns":["a","p*"]}'))
         peer.send({"type": "unsubscribed", "key": "a", "reason": "forbidden", "timestamp": 1},
                   {"type": "unsubscribed", "pattern": "p*", "reason": "forbidden", "timestamp": 1})
         pick = ("type", "key", "pattern", "text")

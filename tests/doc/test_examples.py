@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -378,7 +379,17 @@ class C(Case):
             path = stage.daemon.socket
         done = run([program, '{"op":"get","key":"user:1"}'], path)
         self.assertEqual((1, ""), (done.returncode, done.stdout))
-        self.assertEqual(1, run([program], path).returncode)
+        done = run([program], path)
+        self.assertEqual((1, "usage: ask REQUEST\n"), (done.returncode, done.stderr))
+
+    def test_ask_does_not_cut_a_path(self):
+        program = c_program("c/ask.c")
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as other:
+            path = (folder + "/").ljust(107, "x") # the longest that there is
+            other.bind(path)
+            other.listen()
+            done = run([program, '{"op":"ping"}'], path + "y")
+            self.assertEqual((1, "hpkvd: File name too long\n"), (done.returncode, done.stderr))
 
     def test_ask_says_when_no_answer_comes(self):
         program = c_program("c/ask.c")
