@@ -413,16 +413,23 @@ static const struct conn_ops conn_ops = {
 
 /* ---- all of them ---- */
 
-void lanes_retime(struct lanes *s)
+static void set_times(struct lane *l, const struct place_settings *settings)
+{
+	place_set_times(l->place, settings);
+	conn_retime(l->conn);
+}
+
+void lanes_set_times(struct lanes *s, const struct place_settings *settings)
 {
 	struct lane *l;
 
+	place_set_times(s->places->present, settings);
 	if (s->main)
-		conn_retime(s->main->conn);
+		set_times(s->main, settings);
 	if (s->next)
-		conn_retime(s->next->conn);
+		set_times(s->next, settings);
 	TAILQ_FOREACH (l, &s->left, of_left)
-		conn_retime(l->conn);
+		set_times(l, settings);
 	if (s->stage == LANES_PROVING || s->stage == LANES_CATCHING)
 		start_grace(s);
 }

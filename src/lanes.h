@@ -132,7 +132,8 @@ bool lanes_is_outdated(const struct lanes *s, const struct lane *l);
 bool lanes_are_many(const struct lanes *s);
 /* Nothing is on its way any more on this one, which may have been left. */
 void lanes_idle(struct lanes *s, uint32_t number);
-void lanes_retime(struct lanes *s); /* the times of the present place have changed */
+/* The times have changed: for the present place and for those that lanes lead to. */
+void lanes_set_times(struct lanes *s, const struct place_settings *settings);
 
 /* Sends close frames and drops the next one. Of how the others end nothing is told. */
 void lanes_stop(struct lanes *s);

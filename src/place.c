@@ -126,10 +126,10 @@ void places_set(struct places *p, struct place *place)
 		retire(p, former);
 }
 
-void places_set_times(struct places *p, const struct place_settings *s)
+void place_set_times(struct place *place, const struct place_settings *s)
 {
-	p->present->conn.connect_timeout_ms = (int)s->connect_timeout_ms;
-	p->present->conn.keepalive_ms = s->keepalive_ms;
+	place->conn.connect_timeout_ms = (int)s->connect_timeout_ms;
+	place->conn.keepalive_ms = s->keepalive_ms;
 }
 
 void places_init(struct places *p, struct event_base *base, struct stats *stats)
