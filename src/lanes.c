@@ -430,16 +430,28 @@ static const struct conn_ops conn_ops = {
 
 /* ---- all of them ---- */
 
-static void each_conn(struct lanes *s, void (*visit)(struct conn *c))
+static void each_lane(struct lanes *s, void (*visit)(struct lane *l, const void *arg),
+		      const void *arg)
 {
 	struct lane *l;
 
 	if (s->main)
-		visit(s->main->conn);
+		visit(s->main, arg);
 	if (s->next)
-		visit(s->next->conn);
+		visit(s->next, arg);
 	TAILQ_FOREACH (l, &s->left, of_left)
-		visit(l->conn);
+		visit(l, arg);
+}
+
+static void check_lane(struct lane *l, const void *nothing)
+{
+	(void)nothing;
+	conn_check(l->conn);
+}
+
+void lanes_check(struct lanes *s)
+{
+	each_lane(s, check_lane, NULL);
 }
 
 void lanes_limit(struct lanes *s, const struct handover_limits *limits)
@@ -447,14 +459,16 @@ void lanes_limit(struct lanes *s, const struct handover_limits *limits)
 	relay_limit(&s->relay, limits);
 }
 
-void lanes_check(struct lanes *s)
+static void set_times(struct lane *l, const void *settings)
 {
-	each_conn(s, conn_check);
+	place_set_times(l->place, settings);
+	conn_retime(l->conn);
 }
 
-void lanes_retime(struct lanes *s)
+void lanes_set_times(struct lanes *s, const struct place_settings *settings)
 {
-	each_conn(s, conn_retime);
+	place_set_times(s->places->present, settings);
+	each_lane(s, set_times, settings);
 	if (s->stage == LANES_PROVING || s->stage == LANES_CATCHING)
 		start_grace(s);
 }

@@ -1415,6 +1415,7 @@ static struct upstream_settings settings_of(void)
 		.access_pattern = "",
 		.token_lifetime_ms = TOKEN_TTL,
 		.subscribe_batch_ms = 5,
+		.held = {.remembered = 1 << 18, .held_bytes = 32 << 20},
 		.seed = 42,
 	};
 }
@@ -1438,6 +1439,7 @@ static void open_world(uint32_t seed)
 	static const struct feed_settings feed = {
 		.output_soft = SIZE_MAX,
 		.reads_at_once = 4,
+		.held_bytes = 4 << 20,
 		.max_subs = 1000,
 		.max_peer_subs = 1000,
 		.max_peer_globs = 100,
