@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 
 from cli import BUILD, DEADLINE, DRIVER, ROOT, Driver, FakeDaemon, environment, quote
@@ -553,6 +554,19 @@ class Subscriptions(Case):
         event = driver.event()
         self.assertEqual(("dropped", "b", "not for you"), (event["type"], event["key"], event["text"]))
         self.assertEqual("back", driver.event()["type"])
+
+    @fake_scene
+    def test_a_daemon_that_takes_it_and_leaves_is_not_run_after(self, daemon, driver):
+        """Pauses grow as long as no connection lasts; half of each may be left out."""
+        peer = self.subscribe_and_lose(daemon, driver, '{"op":"subscribe","key":"a"}')
+        begun = time.monotonic()
+        for _ in range(5):
+            peer.reply(peer.line())
+            self.assertEqual("back", driver.event()["type"])
+            peer.close()
+            self.assertEqual("lost", driver.event()["type"])
+            peer = daemon.accept()
+        self.assertGreater(time.monotonic() - begun, (40 + 80 + 160 + 320 + 640) / 2 / 1000)
 
     @fake_scene
     def test_one_that_fails_for_now_is_tried_again(self, daemon, driver):
