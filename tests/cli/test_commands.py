@@ -808,6 +808,17 @@ class AccessRules(Case):
                 self.assertEqual((3, b""), (status, out), words)
                 self.assertRegex(err, rb"\Ahpkv: [^\n]+; see the \[access\] sections of hpkvd.conf\n\Z")
 
+    def test_rules_that_change_end_watch(self):
+        with Sandbox() as sandbox, Daemon(sandbox, access={"me": self.RULE}) as daemon:
+            daemon.wait_state("connected")
+            with Run(daemon, "watch", "app:*", "pub", "--raw") as run:
+                daemon.wait_status(lambda s: s["subscriptions"]["live"] and s["subscriptions"]["total"] == 2, "live")
+                daemon.reload(access={"me": self.RULE | {"read": "pub"}})
+                run.wait_errors(rb"\Ahpkv: watch: app:\* is not watched any more: the access rules have changed, and forbid it\n\Z")
+                daemon.reload(access={"me": self.RULE | {"read": "nothing"}})
+                self.assertEqual(3, run.wait())
+                self.assertIn(b"watch: pub is not watched any more", run.errors)
+
     def test_a_token(self):
         with FakeService() as service, Daemon(service, access={"me": self.RULE | {"token": "any"}}) as daemon:
             daemon.wait_state("connected")

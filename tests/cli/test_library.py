@@ -650,6 +650,18 @@ class Package(Case):
 
 
 class Example(Case):
+    def test_the_end_of_a_subscription(self):
+        program = os.path.join(BUILD, "examples", "c", "watch-libhpkv")
+        with FakeDaemon() as daemon:
+            run = subprocess.Popen([program, "u:*"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   env=environment(HPKVD_SOCKET=daemon.path), text=True)
+            peer = daemon.accept()
+            peer.reply(peer.line())
+            self.assertEqual("watching\n", run.stdout.readline())
+            peer.send({"type": "unsubscribed", "pattern": "u:*", "reason": "forbidden", "timestamp": 1})
+            self.assertEqual("(the end: the access rules have changed, and forbid it)\n", run.stdout.readline())
+            run.communicate("", timeout=DEADLINE)
+
     def test_an_event_loop(self):
         program = os.path.join(BUILD, "examples", "c", "watch-libhpkv")
         with Sandbox() as sandbox, Daemon(sandbox) as daemon, daemon.client() as client:
