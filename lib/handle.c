@@ -18,6 +18,7 @@ enum {
 	GRACE_MS = 2000,      /* the daemon tells best what went wrong, so it may be a bit late */
 	BACKOFF_MIN_MS = 20,
 	BACKOFF_MAX_MS = 2000,
+	STABLE_MS = 1000,                /* a connection that lasted so long was a good one */
 	RESUBSCRIBE_MS = 1000,           /* after one that failed by itself */
 	RESUBSCRIBE_TIMEOUT_MS = 600000, /* it may take as long as the service is away */
 	CHUNK_TOPICS = 128,              /* subscribed to again with one request … */
@@ -371,6 +372,7 @@ static int connect_now(struct hpkv *h)
 	}
 	h->retry_at = NEVER;
 	h->proven = h->door_closed = false;
+	h->since = now_ms();
 	if (h->topics.n_live)
 		resubscribe(h, CHUNK_TOPICS);
 	return 0;
@@ -402,7 +404,9 @@ static void lost(struct hpkv *h)
 	}
 	channel_close(&h->channel);
 	h->resubscribe_at = NEVER;
-	if (!h->proven || h->door_closed)
+	if (h->proven && now_ms() - h->since >= STABLE_MS)
+		h->backoff_ms = 0;
+	else
 		back_off(h);
 	plan_retry(h);
 	if (h->topics.n_live && !h->told_lost) {
@@ -457,7 +461,6 @@ static void on_line(struct hpkv *h, struct span line)
 		return;
 	}
 	h->proven = true;
-	h->backoff_ms = 0;
 	if (!d.id.p) {
 		on_unasked(h, &d);
 		return;

@@ -50,6 +50,7 @@ struct hpkv {
 	int64_t timer_at;          /* INT64_MAX: not set */
 	struct channel channel;    /* the connection: UP while its fd is there */
 	bool proven;               /* the daemon has said something on it */
+	int64_t since;             /* when it came UP */
 	bool told_lost;            /* HPKV_EVENT_LOST was told, HPKV_EVENT_BACK not yet */
 	bool door_closed;          /* the last connection ended with "too many clients" */
 	char why[CHANNEL_WHY_MAX]; /* why it is DOWN */

@@ -281,7 +281,7 @@ HPKV_API int hpkv_wait(struct hpkv *h, int timeout_ms);
 
 /* Sends a request and returns; done (which may be NULL) is called once with its answer. HPKV_OK, or
  * it was not sent and done will not be called: HPKV_INVALID, HPKV_NO_DAEMON, HPKV_BUSY,
- * HPKV_NO_MEMORY. */
+ * HPKV_NO_MEMORY, HPKV_CANCELLED (the handle is being freed). */
 HPKV_API int hpkv_send(struct hpkv *h, const struct hpkv_request *request, hpkv_answer_fn *done,
 		       void *arg);
 

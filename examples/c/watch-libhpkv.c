@@ -1,5 +1,5 @@
 /* watch-libhpkv.c - a C program that watches keys while it does something else: its own loop waits
- *for the library's descriptor and for lines of stdin, each of which is a key to look up.
+ * for the library's descriptor and for lines of stdin, each of which is a key to look up.
  *
  *	cc watch-libhpkv.c $(pkg-config --cflags --libs libhpkv) -o watch && ./watch 'user:*' */
 #include <hpkv.h>
@@ -16,6 +16,8 @@ static void on_event(void *arg, const struct hpkv_event *e)
 		printf("%s was deleted\n", e->key.p);
 	else if (e->type == HPKV_EVENT_GAP || e->type == HPKV_EVENT_BACK)
 		printf("(changes may have been missed)\n");
+	else if (e->type == HPKV_EVENT_DROPPED)
+		printf("(the end: %s)\n", e->text);
 	fflush(stdout);
 }
 

@@ -34,15 +34,16 @@ static void set_variable(const char *name, struct hpkv_bytes value)
 		setenv(name, value.p, 1);
 }
 
-/* A file in memory that holds the value and is read from its beginning. */
+/* A file in memory that holds the value, all of it, and is read from its beginning; -1: there is
+ * none. */
 static int value_file(struct hpkv_bytes value)
 {
 	int fd = memfd_create("hpkv-value", MFD_CLOEXEC);
 
 	for (size_t n = 0; fd >= 0 && n < value.n;) {
 		ssize_t put = write(fd, value.p + n, value.n - n);
-		if (put < 0)
-			break;
+		if (put <= 0)
+			return -1;
 		n += (size_t)put;
 	}
 	if (fd >= 0)

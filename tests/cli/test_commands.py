@@ -633,9 +633,9 @@ class Daemons(Tour):
 class Descriptors(Tour):
     """Standard files that are closed, full or broken."""
 
-    def run_with(self, redirections, *words, stdin=b""):
+    def run_with(self, redirections, *words, before="", stdin=b""):
         env = environment(HPKVD_SOCKET=self.daemon.socket)
-        run = subprocess.run(["sh", "-c", f'"$0" "$@" {redirections}', HPKV, *words], input=stdin, env=env, capture_output=True,
+        run = subprocess.run(["sh", "-c", f'{before} "$0" "$@" {redirections}', HPKV, *words], input=stdin, env=env, capture_output=True,
                              timeout=DEADLINE)
         return run.returncode, run.stderr.decode()
 
@@ -653,6 +653,11 @@ class Descriptors(Tour):
             self.skipTest("there is no /dev/full")
         self.assertEqual((2, "hpkv: raw: can't write the output: No space left on device\n"),
                          self.run_with(">/dev/full", "raw", stdin=b'{"op":"ping"}\n'))
+
+    def test_a_command_never_gets_half_a_value(self):
+        self.put("d", "x" * 3000)
+        status, err = self.run_with("", "watch", "--initial", "d", "-n", "1", "--exec", "wc -c >&2", before="trap '' XFSZ; ulimit -f 1;")
+        self.assertEqual((0, "hpkv: watch: the command for d ended with status 126\n"), (status, err))
 
     def test_a_daemon_that_has_not_read_all(self):
         with FakeDaemon() as daemon, Run(daemon, "raw", stdin=subprocess.PIPE) as run:
@@ -802,6 +807,17 @@ class AccessRules(Case):
                 status, out, err = hpkv(daemon, *words)
                 self.assertEqual((3, b""), (status, out), words)
                 self.assertRegex(err, rb"\Ahpkv: [^\n]+; see the \[access\] sections of hpkvd.conf\n\Z")
+
+    def test_rules_that_change_end_watch(self):
+        with Sandbox() as sandbox, Daemon(sandbox, access={"me": self.RULE}) as daemon:
+            daemon.wait_state("connected")
+            with Run(daemon, "watch", "app:*", "pub", "--raw") as run:
+                daemon.wait_status(lambda s: s["subscriptions"]["live"] and s["subscriptions"]["total"] == 2, "live")
+                daemon.reload(access={"me": self.RULE | {"read": "pub"}})
+                run.wait_errors(rb"\Ahpkv: watch: app:\* is not watched any more: the access rules have changed, and forbid it\n\Z")
+                daemon.reload(access={"me": self.RULE | {"read": "nothing"}})
+                self.assertEqual(3, run.wait())
+                self.assertIn(b"watch: pub is not watched any more", run.errors)
 
     def test_a_token(self):
         with FakeService() as service, Daemon(service, access={"me": self.RULE | {"token": "any"}}) as daemon:

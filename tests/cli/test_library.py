@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 
 from cli import BUILD, DEADLINE, DRIVER, ROOT, Driver, FakeDaemon, environment, quote
@@ -555,6 +556,19 @@ class Subscriptions(Case):
         self.assertEqual("back", driver.event()["type"])
 
     @fake_scene
+    def test_a_daemon_that_takes_it_and_leaves_is_not_run_after(self, daemon, driver):
+        """Pauses grow as long as no connection lasts; half of each may be left out."""
+        peer = self.subscribe_and_lose(daemon, driver, '{"op":"subscribe","key":"a"}')
+        begun = time.monotonic()
+        for _ in range(5):
+            peer.reply(peer.line())
+            self.assertEqual("back", driver.event()["type"])
+            peer.close()
+            self.assertEqual("lost", driver.event()["type"])
+            peer = daemon.accept()
+        self.assertGreater(time.monotonic() - begun, (40 + 80 + 160 + 320 + 640) / 2 / 1000)
+
+    @fake_scene
     def test_one_that_fails_for_now_is_tried_again(self, daemon, driver):
         peer = self.subscribe_and_lose(daemon, driver, '{"op":"subscribe","key":"a"}')
         peer.send({"code": 503, "error": "away", "reason": "upstream_down", "messageId": peer.line()["messageId"]})
@@ -636,6 +650,18 @@ class Package(Case):
 
 
 class Example(Case):
+    def test_the_end_of_a_subscription(self):
+        program = os.path.join(BUILD, "examples", "c", "watch-libhpkv")
+        with FakeDaemon() as daemon:
+            run = subprocess.Popen([program, "u:*"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   env=environment(HPKVD_SOCKET=daemon.path), text=True)
+            peer = daemon.accept()
+            peer.reply(peer.line())
+            self.assertEqual("watching\n", run.stdout.readline())
+            peer.send({"type": "unsubscribed", "pattern": "u:*", "reason": "forbidden", "timestamp": 1})
+            self.assertEqual("(the end: the access rules have changed, and forbid it)\n", run.stdout.readline())
+            run.communicate("", timeout=DEADLINE)
+
     def test_an_event_loop(self):
         program = os.path.join(BUILD, "examples", "c", "watch-libhpkv")
         with Sandbox() as sandbox, Daemon(sandbox) as daemon, daemon.client() as client:
