@@ -682,14 +682,23 @@ static void take_log_level(struct daemon *d)
 /* What an administrator would not want, but has written. */
 static void warn_of_settings(const struct config *config, const struct config *before)
 {
-	if (config->exposed[0])
-		log_warning("%s can be written by everybody, who could have the key sent anywhere: "
-			    "chmod o-w it",
-			    config->exposed[0]);
-	if (config->exposed[1])
+	static const enum config_exposed writable[] = {CONFIG_WRITABLE, CONFIG_CA_WRITABLE},
+					 foreign[] = {CONFIG_FOREIGN, CONFIG_CA_FOREIGN};
+
+	for (int i = 0; i < 2; i++) {
+		if (config->exposed[writable[i]])
+			log_warning("%s can be written by everybody, who could have the key sent "
+				    "anywhere: chmod o-w it",
+				    config->exposed[writable[i]]);
+		if (config->exposed[foreign[i]])
+			log_warning("%s belongs to another user, who could have the key sent "
+				    "anywhere: chown it to root, or to the user that hpkvd runs as",
+				    config->exposed[foreign[i]]);
+	}
+	if (config->exposed[CONFIG_ORIGIN_OPEN])
 		log_warning("%s can be used by others than its owner and group: chmod o= it, and "
 			    "if a key is in it take another one",
-			    config->exposed[1]);
+			    config->exposed[CONFIG_ORIGIN_OPEN]);
 	if (before && before->access && !config->access)
 		log_warning("there are no access rules any more: whoever may open the socket may "
 			    "do everything but mint tokens");

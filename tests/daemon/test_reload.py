@@ -233,6 +233,27 @@ class Wrong(Case):
         self.assertTrue(daemon.hang_up() is not None)
         daemon.process.wait_output(rb"warning: \S+/hpkvd.conf can be written by everybody")
 
+    @scene()
+    def test_trust_anchors_that_everybody_can_write_are_told_of(self, service, daemon, client):
+        shutil.copy(certs() + "/ca.pem", daemon.folder)
+        os.chmod(daemon.folder + "/ca.pem", 0o646)
+        self.assertTrue(daemon.reload(ca_file="ca.pem"))
+        daemon.process.wait_output(rb"warning: \S+/ca.pem can be written by everybody, who could have the key sent anywhere")
+        self.assertNotIn(b"belongs to another user", daemon.log())
+        self.assertNotIn(b"hpkvd.conf can be", daemon.log())
+
+    @scene()
+    def test_files_of_another_user_are_told_of(self, service, daemon, client):
+        need_root()
+        shutil.copy(certs() + "/ca.pem", daemon.folder)
+        daemon.change(ca_file="ca.pem")
+        for name in ("ca.pem", "hpkvd.conf"):
+            os.chown(f"{daemon.folder}/{name}", 20001, -1)
+        self.assertTrue(daemon.hang_up())
+        for name in (b"ca.pem", b"hpkvd.conf"):
+            daemon.process.wait_output(rb"warning: \S+/" + name + rb" belongs to another user, who could have the key sent anywhere: chown")
+        self.assertNotIn(b"written by everybody", daemon.log())
+
     def test_a_key_that_others_can_read_before_it_is_a_credential_is_told_of(self):
         with FakeService() as service, tempfile.TemporaryDirectory() as credentials:
             shown = Daemon(service, env={"CREDENTIALS_DIRECTORY": credentials})
