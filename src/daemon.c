@@ -781,6 +781,25 @@ static void move_metrics_back(struct daemon *d, struct metrics *former)
 	d->metrics = former;
 }
 
+/* A path that one of our two sockets is to have, and the other one has and leaves. */
+static void make_way(struct daemon *d, const struct config *config)
+{
+	const char *page = config->metrics.path;
+	struct metrics_settings wanted = {.path = config->listen.socket};
+
+	if (page && listener_is_at(d->listener, page))
+		listener_step_aside(d->listener);
+	if (d->metrics && !listener_is_adopted(d->listener) && metrics_is_at(d->metrics, &wanted))
+		metrics_step_aside(d->metrics);
+}
+
+static void make_way_back(struct daemon *d)
+{
+	listener_step_back(d->listener);
+	if (d->metrics)
+		metrics_step_back(d->metrics);
+}
+
 /* What can fail comes first, so that either all of the new settings are in force or none. */
 static int take_config(struct daemon *d, struct config *config, bool another)
 {
@@ -791,16 +810,20 @@ static int take_config(struct daemon *d, struct config *config, bool another)
 	struct mint_settings mint = settings_mint(config);
 	struct listener *former;
 	struct metrics *former_page = d->metrics;
-	int err = move_listener(d, config, &former);
 
-	if (err < 0)
-		return err;
-	err = move_metrics(d, config);
-	if (err == 0)
-		err = upstream_reload(d->upstream, &upstream, another);
+	make_way(d, config);
+	int err = move_listener(d, config, &former);
+	if (err == 0) {
+		err = move_metrics(d, config);
+		if (err == 0)
+			err = upstream_reload(d->upstream, &upstream, another);
+		if (err < 0) {
+			move_metrics_back(d, former_page);
+			move_listener_back(d, former);
+		}
+	}
 	if (err < 0) {
-		move_metrics_back(d, former_page);
-		move_listener_back(d, former);
+		make_way_back(d);
 		return err;
 	}
 	listener_retire(former);

@@ -562,11 +562,9 @@ class HalfWay(Case):
 
     def assert_undone(self, daemon, client, pattern, **settings):
         before, log = self.places(daemon), len(daemon.log())
-        socket_before = daemon.socket
         self.assertFalse(daemon.reload(**settings))
         self.assertRegex(daemon.log()[log:].decode(), pattern)
         self.assertEqual(before, self.places(daemon))
-        self.assertEqual(socket_before, daemon.socket)
         with daemon.client() as other:
             other.barrier()
         client.barrier()
@@ -583,6 +581,25 @@ class HalfWay(Case):
             self.assert_undone(daemon, client, "there is something that is not a socket", listen=daemon.folder + "/hpkvd.conf", mode="0600",
                                socket=daemon.socket)
         self.page(daemon.folder + "/page")
+
+    def test_the_two_sockets_change_places(self):
+        """... and the page comes to where the socket was; and nothing has happened if something else fails."""
+        with FakeService() as service, Daemon(service, mode="0666") as daemon, daemon.client() as client:
+            first, second, third = daemon.socket, daemon.folder + "/second", daemon.folder + "/third"
+            self.assertTrue(daemon.reload(listen=second))
+            with open(third, "w", encoding="ascii"):
+                self.assert_undone(daemon, client, "there is something that is not a socket", socket=second, listen=third)
+                self.assert_undone(daemon, client, "there is something that is not a socket", socket=third, listen=first)
+            self.page(second)
+            os.unlink(third)
+            for socket_path, page in ((second, first), (third, second), (second, third), (first, second)):
+                self.assertTrue(daemon.reload(socket=socket_path, listen=page))
+                daemon.socket = socket_path
+                self.page(page)
+                with daemon.client() as other:
+                    other.barrier()
+                client.barrier()
+                self.assertEqual({socket_path, page}, {path for path, *_ in self.places(daemon)})
 
     @staticmethod
     def page(path):
