@@ -356,7 +356,8 @@ class Trouble(AccessCase):
 
     @scene(access=rule("any"), service={"mint": lambda request: (503, {}, b"")})
     def test_a_service_that_stays_away(self, service, daemon, client):
-        answer = client.ask(token(1, timeoutMs=600))
+        # It is tried at 0, 0.25, 0.75, 1.75 and 3.75 s; its time is up while nothing is under way.
+        answer = client.ask(token(1, timeoutMs=2700))
         self.assert_error(answer, 503, "upstream_down", "no", 1)
         self.assertIn("503", answer["error"])
 
