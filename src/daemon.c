@@ -704,6 +704,14 @@ static void warn_of_settings(const struct config *config, const struct config *b
 			    "do everything but mint tokens");
 }
 
+static void warn_of_abstract(const struct daemon *d)
+{
+	if (listener_path(d->listener)[0] == '@' && !d->config->access)
+		log_warning("%s is an abstract socket, to which every user may connect: without "
+			    "access rules they may do everything but mint tokens",
+			    listener_path(d->listener));
+}
+
 /* The file, the key and what else belongs to them; NULL, with all that is wrong in the log. A file
  * that is gone is as bad as a wrong one: without it there would be no access rules. */
 static struct config *read_again(const struct daemon *d)
@@ -840,6 +848,7 @@ static int take_config(struct daemon *d, struct config *config, bool another)
 	clients_set(d->clients, &clients);
 	mint_set(d->mint, &mint);
 	warn_of_settings(config, before);
+	warn_of_abstract(d);
 	config_free(before);
 	return 0;
 }
@@ -930,6 +939,7 @@ static int start(struct daemon *d)
 	start_core(d);
 	if (start_local(d) < 0 || start_upstream(d) < 0 || start_metrics(d, d->config, true) < 0)
 		return -EINVAL;
+	warn_of_abstract(d);
 	return 0;
 }
 
