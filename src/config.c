@@ -497,8 +497,12 @@ static int load_file(struct loader *l)
 		fault_in_line(l, 0, "is longer than 1M: that is no configuration file");
 	} else if (error) {
 		fault_in_line(l, 0, "cannot be read: %s", strerror(-error));
+	} else if (l->source->filled && !buf_len(&b)) {
+		fault_in_line(l, 0, "is empty, and was not before: is it being written?");
+		error = -EINVAL;
 	} else {
 		l->draft->config.has_file = true;
+		l->draft->config.has_text = buf_len(&b) > 0;
 		note_exposure(l, l->path, &st, CONFIG_WRITABLE, CONFIG_FOREIGN);
 		error = inifile_parse(buf_span(&b), &file_ops, l);
 	}

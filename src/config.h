@@ -81,6 +81,7 @@ struct config {
 	} log;
 	struct access_rules *access;     /* of all [access NAME] sections; NULL: there are none */
 	bool has_file;                   /* it was read from one, and is not all defaults */
+	bool has_text;                   /* ... which is not empty */
 	char *exposed[CONFIG_EXPOSED_N]; /* their paths; NULL: it is not so */
 };
 
@@ -112,6 +113,7 @@ void config_report_free(struct config_report *report);
 struct config_source {
 	const char *path; /* NULL: config_default_path() */
 	bool required;    /* false: a missing file is as good as an empty one */
+	bool filled;      /* an empty one is as bad as a missing one */
 	const struct config_environment *environment; /* may be NULL */
 };
 

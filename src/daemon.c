@@ -713,7 +713,8 @@ static void warn_of_abstract(const struct daemon *d)
 }
 
 /* The file, the key and what else belongs to them; NULL, with all that is wrong in the log. A file
- * that is gone is as bad as a wrong one: without it there would be no access rules. */
+ * that is gone, or that somebody has emptied to write it anew, is as bad as a wrong one: without it
+ * there would be no access rules. */
 static struct config *read_again(const struct daemon *d)
 {
 	struct config_source source = d->options.source;
@@ -721,6 +722,7 @@ static struct config *read_again(const struct daemon *d)
 	struct config *config = NULL;
 
 	source.required |= d->config->has_file;
+	source.filled = d->config->has_text;
 	if (config_load(&source, &config, &report) < 0)
 		config = NULL;
 	for (size_t i = 0; i < report.n; i++)

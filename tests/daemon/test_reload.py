@@ -227,6 +227,17 @@ class Wrong(Case):
         self.assertIn(b"hpkvd.conf: cannot be read: No such file", daemon.log())
         self.assertEqual(200, client.ask(get("k"))["code"])
 
+    def test_a_file_that_is_about_to_be_written(self):
+        """Many programs empty a file first. With the rest in the environment there would be nothing wrong without it, and no rules."""
+        with FakeService(tls=False) as service, Daemon(service, key_from="environment", env={"HPKV_BASE_URL": service.url},
+                                                       access={"nobody": {"user": 1}}) as daemon:
+            with daemon.client() as client:
+                self.assertEqual(403, client.ask(get("k"))["code"])
+                with open(daemon.folder + "/hpkvd.conf", "w", encoding="ascii"):
+                    self.assertFalse(daemon.hang_up())
+                self.assertIn(b"hpkvd.conf: is empty, and was not before: is it being written?", daemon.log())
+                self.assertEqual(403, client.ask(get("k"))["code"])
+
     @scene()
     def test_a_file_that_everybody_can_write_is_told_of(self, service, daemon, client):
         os.chmod(daemon.folder + "/hpkvd.conf", 0o666)

@@ -293,7 +293,8 @@ static void keys_that_are_no_files(void **state)
 static int load(const char *text, const struct config_environment *environment,
 		struct config **config)
 {
-	struct config_source source = {"c.conf", true, environment};
+	struct config_source source = {
+		.path = "c.conf", .required = true, .environment = environment};
 	struct config_report report = {0};
 
 	write_file("c.conf", span_of(text), 0644);
