@@ -468,6 +468,18 @@ static void on_rules_fault(void *owner, unsigned line, const char *what)
 static const struct inifile_ops file_ops = {
 	.section = on_section, .setting = on_setting, .fault = on_fault};
 
+/* Whose is a file that says where the key goes? */
+static void note_exposure(struct loader *l, const char *path, const struct stat *st,
+			  enum config_exposed writable, enum config_exposed foreign)
+{
+	char **exposed = l->draft->config.exposed;
+
+	if (S_ISREG(st->st_mode) && st->st_mode & S_IWOTH)
+		exposed[writable] = mem_strdup(path);
+	if (S_ISREG(st->st_mode) && st->st_uid != 0 && st->st_uid != geteuid())
+		exposed[foreign] = mem_strdup(path);
+}
+
 /* Reads and applies the file. 0 also for one that is not there and need not be; what is wrong in it
  * is in the report. */
 static int load_file(struct loader *l)
@@ -485,10 +497,13 @@ static int load_file(struct loader *l)
 		fault_in_line(l, 0, "is longer than 1M: that is no configuration file");
 	} else if (error) {
 		fault_in_line(l, 0, "cannot be read: %s", strerror(-error));
+	} else if (l->source->filled && !buf_len(&b)) {
+		fault_in_line(l, 0, "is empty, and was not before: is it being written?");
+		error = -EINVAL;
 	} else {
 		l->draft->config.has_file = true;
-		if (S_ISREG(st.st_mode) && st.st_mode & S_IWOTH)
-			l->draft->config.exposed[0] = mem_strdup(l->path);
+		l->draft->config.has_text = buf_len(&b) > 0;
+		note_exposure(l, l->path, &st, CONFIG_WRITABLE, CONFIG_FOREIGN);
 		error = inifile_parse(buf_span(&b), &file_ops, l);
 	}
 	if (fd >= 0)
@@ -615,7 +630,7 @@ static void look_behind_credential(struct loader *l, const char *path)
 
 	if (strcmp(origin, path) != 0 && stat(origin, &st) == 0 && S_ISREG(st.st_mode) &&
 	    st.st_mode & S_IRWXO)
-		l->draft->config.exposed[1] = origin;
+		l->draft->config.exposed[CONFIG_ORIGIN_OPEN] = origin;
 	else
 		free(origin);
 }
@@ -689,6 +704,8 @@ static void resolve_ca_file(struct loader *l)
 		       l->draft->config.upstream.ca_digest);
 		if (why)
 			fault(l, SET_CA_FILE, "%s: %s", *place, why);
+		else
+			note_exposure(l, *place, &st, CONFIG_CA_WRITABLE, CONFIG_CA_FOREIGN);
 		if (fd >= 0)
 			close(fd);
 		buf_release(&b);
@@ -839,8 +856,8 @@ void config_free(struct config *config)
 	free(config->metrics.path);
 	free(config->metrics.address);
 	access_rules_free(config->access);
-	free(config->exposed[0]);
-	free(config->exposed[1]);
+	for (int i = 0; i < CONFIG_EXPOSED_N; i++)
+		free(config->exposed[i]);
 	free(config);
 }
 

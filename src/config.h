@@ -24,6 +24,16 @@
 
 #define CONFIG_NO_GROUP ((gid_t)-1)
 
+/* Files that are open to more users than they should be. */
+enum config_exposed {
+	CONFIG_WRITABLE,    /* the configuration: everybody may write it ... */
+	CONFIG_FOREIGN,     /* ... or it belongs to neither root nor this process's user */
+	CONFIG_CA_WRITABLE, /* the same of ca_file */
+	CONFIG_CA_FOREIGN,
+	CONFIG_ORIGIN_OPEN, /* of the file that a credential was copied from */
+	CONFIG_EXPOSED_N
+};
+
 /* Times are in ms, sizes in bytes. All strings are owned by the config. */
 struct config {
 	struct {
@@ -69,10 +79,10 @@ struct config {
 	struct {
 		enum log_level level;
 	} log;
-	struct access_rules *access; /* of all [access NAME] sections; NULL: there are none */
-	bool has_file;               /* it was read from one, and is not all defaults */
-	char *exposed[2]; /* paths of files that are open to more users than they should be, the
-			     configuration, and the file that a credential was copied from; NULL */
+	struct access_rules *access;     /* of all [access NAME] sections; NULL: there are none */
+	bool has_file;                   /* it was read from one, and is not all defaults */
+	bool has_text;                   /* ... which is not empty */
+	char *exposed[CONFIG_EXPOSED_N]; /* their paths; NULL: it is not so */
 };
 
 /* What the environment said when the program started; it is asked once, so that a later reload
@@ -103,6 +113,7 @@ void config_report_free(struct config_report *report);
 struct config_source {
 	const char *path; /* NULL: config_default_path() */
 	bool required;    /* false: a missing file is as good as an empty one */
+	bool filled;      /* an empty one is as bad as a missing one */
 	const struct config_environment *environment; /* may be NULL */
 };
 

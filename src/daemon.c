@@ -696,21 +696,39 @@ static void take_log_level(struct daemon *d)
 /* What an administrator would not want, but has written. */
 static void warn_of_settings(const struct config *config, const struct config *before)
 {
-	if (config->exposed[0])
-		log_warning("%s can be written by everybody, who could have the key sent anywhere: "
-			    "chmod o-w it",
-			    config->exposed[0]);
-	if (config->exposed[1])
+	static const enum config_exposed writable[] = {CONFIG_WRITABLE, CONFIG_CA_WRITABLE},
+					 foreign[] = {CONFIG_FOREIGN, CONFIG_CA_FOREIGN};
+
+	for (int i = 0; i < 2; i++) {
+		if (config->exposed[writable[i]])
+			log_warning("%s can be written by everybody, who could have the key sent "
+				    "anywhere: chmod o-w it",
+				    config->exposed[writable[i]]);
+		if (config->exposed[foreign[i]])
+			log_warning("%s belongs to another user, who could have the key sent "
+				    "anywhere: chown it to root, or to the user that hpkvd runs as",
+				    config->exposed[foreign[i]]);
+	}
+	if (config->exposed[CONFIG_ORIGIN_OPEN])
 		log_warning("%s can be used by others than its owner and group: chmod o= it, and "
 			    "if a key is in it take another one",
-			    config->exposed[1]);
+			    config->exposed[CONFIG_ORIGIN_OPEN]);
 	if (before && before->access && !config->access)
 		log_warning("there are no access rules any more: whoever may open the socket may "
 			    "do everything but mint tokens");
 }
 
+static void warn_of_abstract(const struct daemon *d)
+{
+	if (listener_path(d->listener)[0] == '@' && !d->config->access)
+		log_warning("%s is an abstract socket, to which every user may connect: without "
+			    "access rules they may do everything but mint tokens",
+			    listener_path(d->listener));
+}
+
 /* The file, the key and what else belongs to them; NULL, with all that is wrong in the log. A file
- * that is gone is as bad as a wrong one: without it there would be no access rules. */
+ * that is gone, or that somebody has emptied to write it anew, is as bad as a wrong one: without it
+ * there would be no access rules. */
 static struct config *read_again(const struct daemon *d)
 {
 	struct config_source source = d->options.source;
@@ -718,6 +736,7 @@ static struct config *read_again(const struct daemon *d)
 	struct config *config = NULL;
 
 	source.required |= d->config->has_file;
+	source.filled = d->config->has_text;
 	if (config_load(&source, &config, &report) < 0)
 		config = NULL;
 	for (size_t i = 0; i < report.n; i++)
@@ -786,6 +805,25 @@ static void move_metrics_back(struct daemon *d, struct metrics *former)
 	d->metrics = former;
 }
 
+/* A path that one of our two sockets is to have, and the other one has and leaves. */
+static void make_way(struct daemon *d, const struct config *config)
+{
+	const char *page = config->metrics.path;
+	struct metrics_settings wanted = {.path = config->listen.socket};
+
+	if (page && listener_is_at(d->listener, page))
+		listener_step_aside(d->listener);
+	if (d->metrics && !listener_is_adopted(d->listener) && metrics_is_at(d->metrics, &wanted))
+		metrics_step_aside(d->metrics);
+}
+
+static void make_way_back(struct daemon *d)
+{
+	listener_step_back(d->listener);
+	if (d->metrics)
+		metrics_step_back(d->metrics);
+}
+
 /* What can fail comes first, so that either all of the new settings are in force or none. */
 static int take_config(struct daemon *d, struct config *config, bool another)
 {
@@ -796,16 +834,20 @@ static int take_config(struct daemon *d, struct config *config, bool another)
 	struct mint_settings mint = settings_mint(config);
 	struct listener *former;
 	struct metrics *former_page = d->metrics;
-	int err = move_listener(d, config, &former);
 
-	if (err < 0)
-		return err;
-	err = move_metrics(d, config);
-	if (err == 0)
-		err = upstream_reload(d->upstream, &upstream, another);
+	make_way(d, config);
+	int err = move_listener(d, config, &former);
+	if (err == 0) {
+		err = move_metrics(d, config);
+		if (err == 0)
+			err = upstream_reload(d->upstream, &upstream, another);
+		if (err < 0) {
+			move_metrics_back(d, former_page);
+			move_listener_back(d, former);
+		}
+	}
 	if (err < 0) {
-		move_metrics_back(d, former_page);
-		move_listener_back(d, former);
+		make_way_back(d);
 		return err;
 	}
 	listener_retire(former);
@@ -822,6 +864,7 @@ static int take_config(struct daemon *d, struct config *config, bool another)
 	clients_set(d->clients, &clients);
 	mint_set(d->mint, &mint);
 	warn_of_settings(config, before);
+	warn_of_abstract(d);
 	config_free(before);
 	return 0;
 }
@@ -912,6 +955,7 @@ static int start(struct daemon *d)
 	start_core(d);
 	if (start_local(d) < 0 || start_upstream(d) < 0 || start_metrics(d, d->config, true) < 0)
 		return -EINVAL;
+	warn_of_abstract(d);
 	return 0;
 }
 

@@ -177,6 +177,16 @@ bool listener_is_at(const struct listener *l, const char *path)
 	return socketpath_is(&l->path, path);
 }
 
+void listener_step_aside(struct listener *l)
+{
+	socketpath_step_aside(&l->path);
+}
+
+void listener_step_back(struct listener *l)
+{
+	socketpath_step_back(&l->path);
+}
+
 int listener_set_access(struct listener *l, const struct listener_settings *s)
 {
 	return socketpath_set_access(&l->path, s->mode, s->group);

@@ -50,6 +50,10 @@ bool listener_is_adopted(const struct listener *l);
 /* Is the socket at this path, and ours? Somebody may have removed it. */
 bool listener_is_at(const struct listener *l, const char *path);
 
+/* As socketpath.h says, of its path. */
+void listener_step_aside(struct listener *l);
+void listener_step_back(struct listener *l);
+
 /* Mode and group of the socket that is there become these. 0, or -errno, which it has logged. */
 int listener_set_access(struct listener *l, const struct listener_settings *settings);
 

@@ -300,6 +300,16 @@ bool metrics_is_at(const struct metrics *m, const struct metrics_settings *s)
 	       s->port == m->port;
 }
 
+void metrics_step_aside(struct metrics *m)
+{
+	socketpath_step_aside(&m->path);
+}
+
+void metrics_step_back(struct metrics *m)
+{
+	socketpath_step_back(&m->path);
+}
+
 int metrics_set_access(struct metrics *m, const struct metrics_settings *s)
 {
 	return m->path.path ? socketpath_set_access(&m->path, s->mode, s->group) : 0;

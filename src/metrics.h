@@ -41,6 +41,9 @@ int metrics_new(struct event_base *base, const struct metrics_settings *settings
 
 /* Is it served there? Somebody may have removed the path. */
 bool metrics_is_at(const struct metrics *m, const struct metrics_settings *settings);
+/* As socketpath.h says, of its path, if it has one. */
+void metrics_step_aside(struct metrics *m);
+void metrics_step_back(struct metrics *m);
 /* Mode and group of its path, if it has one, become these. 0, or -errno, which it has logged. */
 int metrics_set_access(struct metrics *m, const struct metrics_settings *settings);
 

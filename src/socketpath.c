@@ -208,16 +208,22 @@ int socketpath_open(const struct socketpath_settings *settings, struct socketpat
 	return fd;
 }
 
+static const char *place_of(const struct socketpath *s)
+{
+	return s->aside ? s->aside : s->path;
+}
+
 static bool is_ours(const struct socketpath *s)
 {
 	struct stat st;
 
-	return s->path && lstat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino;
+	return s->path && lstat(place_of(s), &st) == 0 && st.st_dev == s->dev &&
+	       st.st_ino == s->ino;
 }
 
 bool socketpath_is(const struct socketpath *s, const char *path)
 {
-	return is_ours(s) && strcmp(s->path, path) == 0;
+	return is_ours(s) && !s->aside && strcmp(s->path, path) == 0;
 }
 
 /* On the way it is open to those only whom both the former settings and the new ones let in. */
@@ -234,7 +240,7 @@ static int change_access(int fd, const struct stat *before, mode_t mode, gid_t g
 int socketpath_set_access(const struct socketpath *s, mode_t mode, gid_t group)
 {
 	struct stat st;
-	int fd = hold(s->path, &st), err = fd < 0 ? fd : 0;
+	int fd = hold(place_of(s), &st), err = fd < 0 ? fd : 0;
 
 	if (group == (gid_t)-1)
 		group = s->own_group;
@@ -249,10 +255,36 @@ int socketpath_set_access(const struct socketpath *s, mode_t mode, gid_t group)
 	return err;
 }
 
+static bool move(const char *from, const char *to)
+{
+	return renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0;
+}
+
+void socketpath_step_aside(struct socketpath *s)
+{
+	char *beside;
+
+	if (!is_ours(s) || s->aside || asprintf(&beside, "%s.%ld", s->path, (long)getpid()) < 0)
+		return;
+	if (move(s->path, beside))
+		s->aside = beside;
+	else
+		free(beside);
+}
+
+void socketpath_step_back(struct socketpath *s)
+{
+	if (!s->aside || !move(s->aside, s->path))
+		return;
+	free(s->aside);
+	s->aside = NULL;
+}
+
 void socketpath_remove(struct socketpath *s)
 {
 	if (is_ours(s))
-		unlink(s->path);
+		unlink(place_of(s));
 	free(s->path);
-	s->path = NULL;
+	free(s->aside);
+	s->path = s->aside = NULL;
 }

@@ -22,8 +22,9 @@ struct socketpath_settings {
 };
 
 struct socketpath {
-	char *path; /* owned; NULL: there is none, or it was removed */
-	dev_t dev;  /* of the path that we have made, to touch no other */
+	char *path;  /* owned; NULL: there is none, or it was removed */
+	char *aside; /* owned; where it is while another one is to have its path; NULL: there */
+	dev_t dev;   /* of the path that we have made, to touch no other */
 	ino_t ino;
 	gid_t own_group; /* the one that it was made with */
 };
@@ -38,6 +39,12 @@ bool socketpath_is(const struct socketpath *s, const char *path);
 /* Mode and group of the socket that is there become these; without a group it gets back the one
  * that it was made with. 0, or -errno, which it has logged: then they are what they were. */
 int socketpath_set_access(const struct socketpath *s, mode_t mode, gid_t group);
+
+/* Another socket of this process is to have the path: this one is found beside it until it is
+ * removed, or until socketpath_step_back(). If that can't be done it stays where it is. Once it has
+ * stepped aside it is at no path. */
+void socketpath_step_aside(struct socketpath *s);
+void socketpath_step_back(struct socketpath *s); /* does nothing if it has not */
 
 /* Removes the path, before the descriptor is closed; does nothing the second time. */
 void socketpath_remove(struct socketpath *s);

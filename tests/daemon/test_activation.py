@@ -18,8 +18,8 @@ held = []
 for i, kind in enumerate(kinds):
     family = socket.AF_INET if kind == "tcp" else socket.AF_UNIX
     s = socket.socket(family, socket.SOCK_DGRAM if kind == "datagram" else socket.SOCK_STREAM)
-    s.bind(("127.0.0.1", 0) if kind == "tcp" else f"{path}{i or ''}")
-    if kind in ("unix", "tcp"):
+    s.bind(("127.0.0.1", 0) if kind == "tcp" else "\\0" * (kind == "abstract") + f"{path}{i or ''}")
+    if kind in ("unix", "abstract", "tcp"):
         s.listen(100)
     held.append(os.dup(s.fileno()))
 for i, fd in enumerate([os.dup2(fd, 100 + i) for i, fd in enumerate(held)]):
@@ -32,7 +32,7 @@ os.execv(argv[0], argv)
 
 
 class Passed(Daemon):
-    """Started with sockets: "unix", "bound" (it does not listen), "datagram", "tcp", or several."""
+    """Started with sockets: "unix", "abstract", "bound" (it does not listen), "datagram", "tcp", or several."""
 
     def __init__(self, service, kinds, **options):
         super().__init__(service, **options)
@@ -84,6 +84,22 @@ class Activation(Case):
             self.assertEqual(before, self.access(daemon.passed))
             with Client(daemon.passed) as c:
                 self.assertEqual(200, c.ask({"op": "ping"})["code"])
+
+    def test_one_that_every_user_may_open_is_told_of(self):
+        """An abstract one has no mode; rules tell users apart even so."""
+        warning = rb"warning: @\S+/passed is an abstract socket, to which every user may connect: without access rules"
+        with FakeService() as service, Passed(service, "abstract") as daemon, Client("\0" + daemon.passed) as c:
+            self.assertEqual(200, c.ask({"op": "ping"})["code"])
+            daemon.process.wait_output(warning)
+            log = len(daemon.log())
+            daemon.reload(access={"nobody": {"user": 1}})
+            self.assertEqual(403, c.ask({"op": "get", "key": "k"})["code"])
+            self.assertNotRegex(daemon.log()[log:], warning)
+            daemon.reload(access={})
+            self.assertRegex(daemon.log()[log:], warning)
+        with FakeService() as service, Passed(service, "unix") as daemon, Client(daemon.passed) as c:
+            self.assertEqual(200, c.ask({"op": "ping"})["code"])
+            self.assertNotIn(b"abstract", daemon.log())
 
     def refused(self, kinds, why):
         with FakeService() as service:

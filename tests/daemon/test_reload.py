@@ -227,11 +227,43 @@ class Wrong(Case):
         self.assertIn(b"hpkvd.conf: cannot be read: No such file", daemon.log())
         self.assertEqual(200, client.ask(get("k"))["code"])
 
+    def test_a_file_that_is_about_to_be_written(self):
+        """Many programs empty a file first. With the rest in the environment there would be nothing wrong without it, and no rules."""
+        with FakeService(tls=False) as service, Daemon(service, key_from="environment", env={"HPKV_BASE_URL": service.url},
+                                                       access={"nobody": {"user": 1}}) as daemon:
+            with daemon.client() as client:
+                self.assertEqual(403, client.ask(get("k"))["code"])
+                with open(daemon.folder + "/hpkvd.conf", "w", encoding="ascii"):
+                    self.assertFalse(daemon.hang_up())
+                self.assertIn(b"hpkvd.conf: is empty, and was not before: is it being written?", daemon.log())
+                self.assertEqual(403, client.ask(get("k"))["code"])
+
     @scene()
     def test_a_file_that_everybody_can_write_is_told_of(self, service, daemon, client):
         os.chmod(daemon.folder + "/hpkvd.conf", 0o666)
         self.assertTrue(daemon.hang_up() is not None)
         daemon.process.wait_output(rb"warning: \S+/hpkvd.conf can be written by everybody")
+
+    @scene()
+    def test_trust_anchors_that_everybody_can_write_are_told_of(self, service, daemon, client):
+        shutil.copy(certs() + "/ca.pem", daemon.folder)
+        os.chmod(daemon.folder + "/ca.pem", 0o646)
+        self.assertTrue(daemon.reload(ca_file="ca.pem"))
+        daemon.process.wait_output(rb"warning: \S+/ca.pem can be written by everybody, who could have the key sent anywhere")
+        self.assertNotIn(b"belongs to another user", daemon.log())
+        self.assertNotIn(b"hpkvd.conf can be", daemon.log())
+
+    @scene()
+    def test_files_of_another_user_are_told_of(self, service, daemon, client):
+        need_root()
+        shutil.copy(certs() + "/ca.pem", daemon.folder)
+        daemon.change(ca_file="ca.pem")
+        for name in ("ca.pem", "hpkvd.conf"):
+            os.chown(f"{daemon.folder}/{name}", 20001, -1)
+        self.assertTrue(daemon.hang_up())
+        for name in (b"ca.pem", b"hpkvd.conf"):
+            daemon.process.wait_output(rb"warning: \S+/" + name + rb" belongs to another user, who could have the key sent anywhere: chown")
+        self.assertNotIn(b"written by everybody", daemon.log())
 
     def test_a_key_that_others_can_read_before_it_is_a_credential_is_told_of(self):
         with FakeService() as service, tempfile.TemporaryDirectory() as credentials:
@@ -548,11 +580,9 @@ class HalfWay(Case):
 
     def assert_undone(self, daemon, client, pattern, **settings):
         before, log = self.places(daemon), len(daemon.log())
-        socket_before = daemon.socket
         self.assertFalse(daemon.reload(**settings))
         self.assertRegex(daemon.log()[log:].decode(), pattern)
         self.assertEqual(before, self.places(daemon))
-        self.assertEqual(socket_before, daemon.socket)
         with daemon.client() as other:
             other.barrier()
         client.barrier()
@@ -569,6 +599,25 @@ class HalfWay(Case):
             self.assert_undone(daemon, client, "there is something that is not a socket", listen=daemon.folder + "/hpkvd.conf", mode="0600",
                                socket=daemon.socket)
         self.page(daemon.folder + "/page")
+
+    def test_the_two_sockets_change_places(self):
+        """... and the page comes to where the socket was; and nothing has happened if something else fails."""
+        with FakeService() as service, Daemon(service, mode="0666") as daemon, daemon.client() as client:
+            first, second, third = daemon.socket, daemon.folder + "/second", daemon.folder + "/third"
+            self.assertTrue(daemon.reload(listen=second))
+            with open(third, "w", encoding="ascii"):
+                self.assert_undone(daemon, client, "there is something that is not a socket", socket=second, listen=third)
+                self.assert_undone(daemon, client, "there is something that is not a socket", socket=third, listen=first)
+            self.page(second)
+            os.unlink(third)
+            for socket_path, page in ((second, first), (third, second), (second, third), (first, second)):
+                self.assertTrue(daemon.reload(socket=socket_path, listen=page))
+                daemon.socket = socket_path
+                self.page(page)
+                with daemon.client() as other:
+                    other.barrier()
+                client.barrier()
+                self.assertEqual({socket_path, page}, {path for path, *_ in self.places(daemon)})
 
     @staticmethod
     def page(path):

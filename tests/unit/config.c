@@ -293,7 +293,8 @@ static void keys_that_are_no_files(void **state)
 static int load(const char *text, const struct config_environment *environment,
 		struct config **config)
 {
-	struct config_source source = {"c.conf", true, environment};
+	struct config_source source = {
+		.path = "c.conf", .required = true, .environment = environment};
 	struct config_report report = {0};
 
 	write_file("c.conf", span_of(text), 0644);
@@ -602,11 +603,12 @@ static void a_file_is_told_from_none(void **state)
 	source.path = path;
 	assert_int_equal(config_load(&source, &config, &report), 0);
 	assert_true(config->has_file);
-	assert_null(config->exposed[0]);
+	for (int i = 0; i < CONFIG_EXPOSED_N; i++)
+		assert_null(config->exposed[i]);
 	config_free(config);
 	assert_int_equal(fchmod(fd, 0602), 0);
 	assert_int_equal(config_load(&source, &config, &report), 0);
-	assert_string_equal(config->exposed[0], path);
+	assert_string_equal(config->exposed[CONFIG_WRITABLE], path);
 	config_free(config);
 	close(fd);
 	unlink(path);
