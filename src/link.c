@@ -121,7 +121,9 @@ struct link {
 
 	struct buf rx; /* a message in pieces */
 	bool truncated;
-	size_t share; /* bytes handed on in this turn */
+	bool unfinished;       /* more pieces are to come */
+	uint32_t pong_between; /* the last pong that came between them; or 0 */
+	size_t share;          /* bytes handed on in this turn */
 };
 
 static void enter(struct link_context *ctx)
@@ -390,6 +392,17 @@ static void keep_piece(struct link *l, const char *p, size_t n)
 	buf_add(&l->rx, p, n < room ? n : room);
 }
 
+/* A pong may come between the pieces of a message. It is told behind that: whoever asked for it
+ * wants to know that what came before it is there. */
+static void end_message(struct link *l)
+{
+	uint32_t number = l->pong_between;
+
+	l->pong_between = 0;
+	if (number && !l->freed && l->state == LINK_OPEN)
+		l->ops->pong(l->owner, number);
+}
+
 static int on_receive(struct link *l, struct lws *wsi, const char *p, size_t n)
 {
 	bool first = lws_is_first_fragment(wsi), final = lws_is_final_fragment(wsi);
@@ -410,11 +423,13 @@ static int on_receive(struct link *l, struct lws *wsi, const char *p, size_t n)
 		keep_piece(l, p, n);
 		text = buf_span(&l->rx);
 	}
+	l->unfinished = !final;
 	if (!final)
 		return 0;
 	l->ops->message(l->owner, text, flags | (l->truncated ? LINK_TRUNCATED : 0));
 	if (l->rx.size > LIBRARY_BUFFER)
 		buf_release(&l->rx);
+	end_message(l);
 	return l->freed ? -1 : 0;
 }
 
@@ -493,7 +508,11 @@ static int on_pong(struct link *l, const char *p, size_t n)
 {
 	if (l->freed || l->state != LINK_OPEN)
 		return l->freed ? -1 : 0;
-	l->ops->pong(l->owner, pong_number(p, n));
+	uint32_t number = pong_number(p, n);
+	if (!number || !l->unfinished)
+		l->ops->pong(l->owner, number);
+	else
+		l->pong_between = number;
 	return l->freed ? -1 : 0;
 }
 

@@ -47,7 +47,8 @@ struct link_ops {
 	void (*message)(void *owner, struct span text, unsigned flags);
 	/* Bytes have come, if only a part of a message: the peer is alive. Calls as above. */
 	void (*heard)(void *owner);
-	/* The ping of this number was answered, and so were those before it; 0: a pong that is the
+	/* The ping of this number was answered, and so were those before it, behind all that came
+	 * before the answer, a message whose parts it came between included; 0: a pong that is the
 	 * answer to none of ours. */
 	void (*pong)(void *owner, uint32_t number);
 	/* The kernel has taken all that was queued: each time, however little it was. */

@@ -347,6 +347,23 @@ class Dying(Case):
         self.old_dies(service, daemon, client, reach)
 
     @scene()
+    def test_the_old_one_with_a_message_between_whose_parts_it_has_answered(self, service, daemon, client):
+        """It has not brought that, so it is missed."""
+        listener = self.follow(client)
+        old = service.connection(2)
+        old.pong, pings = False, old.pings
+        service.answer = lambda request: request.reply(value="missed")
+        with daemon.client() as other:
+            other.send(subscribe(key="x"))
+            service.wait(lambda: old.pings > pings, "a ping of the old one")
+            text = service.change("s", "missed").encode()
+            old.send_frame(Opcode.TEXT, text[:20], final=False)
+            old.send_frame(Opcode.PONG, str(old.pings).encode())
+            old.hang_up()
+            listener.find(type="connection", state="connected")
+            listener.find(value="missed", resync=True)
+
+    @scene()
     def test_the_old_one_when_it_has_answered_is_not_missed(self, service, daemon, client):
         """Only changes that both bring are waited for: the new one has them."""
         listener = self.follow(client)

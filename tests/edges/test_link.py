@@ -182,6 +182,13 @@ class Receiving(LinkTest):
         driver.wait("pong")
         self.assertTrue(driver.wait("message").endswith(" one two three"))
 
+    def test_a_pong_between_fragments_is_told_behind_them(self):
+        driver = self.send_after_upgrade(frame("one ", final=False) + frame("7", opcode=10) + frame("two", 0) +
+                                         frame("8", opcode=10))
+        self.assertTrue(driver.wait("message").endswith(" one two"))
+        self.assertEqual("7", driver.wait("pong"))
+        self.assertEqual("8", driver.wait("pong"))
+
     def test_empty_message(self):
         driver = self.send_after_upgrade(frame("") + frame("", final=False) + frame("", 0) + frame("end"))
         self.assertEqual(driver.wait("message"), "0 0")
