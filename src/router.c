@@ -105,7 +105,7 @@ static void land(struct router *r, struct pending *p, enum inflight_end end)
 }
 
 /* Takes p out of the state in which it waits for something to happen. */
-static void pending_leave_state(struct router *r, struct pending *p, bool answered)
+static void pending_leave_state(struct router *r, struct pending *p, enum inflight_end end)
 {
 	heap_remove(&r->deadlines, &p->deadline);
 	switch (p->state) {
@@ -114,7 +114,7 @@ static void pending_leave_state(struct router *r, struct pending *p, bool answer
 		sched_unblock(&r->sched, p->peer); /* the others may have waited behind it */
 		break;
 	case PENDING_SENT:
-		land(r, p, answered ? INFLIGHT_ANSWERED : INFLIGHT_SILENT);
+		land(r, p, end);
 		break;
 	case PENDING_HELD:
 		TAILQ_REMOVE(&r->held, p, waiting);
@@ -151,7 +151,7 @@ static void read_over(struct router *r, struct pending *p, enum router_read_end 
 {
 	void *reading = p->reading;
 
-	pending_leave_state(r, p, answer != NULL);
+	pending_leave_state(r, p, answer ? INFLIGHT_ANSWERED : INFLIGHT_SILENT);
 	answers_forget(&r->answers, p);
 	r->ops->read_end(r->owner, reading, end, answer);
 }
@@ -198,7 +198,7 @@ static void answer_error(struct router *r, struct pending *p, enum reply_error e
 		text = text ? text : why;
 	}
 	struct keyorder_effect effect = keyorder_effect_of(p, INFLIGHT_SILENT);
-	pending_leave_state(r, p, false);
+	pending_leave_state(r, p, INFLIGHT_SILENT);
 	if (!p->peer) {
 		abandon(r, p);
 		return;
@@ -257,14 +257,14 @@ bool router_held_is_next(const struct router *r, const struct pending *p)
 
 void router_settle(struct router *r, struct pending *p)
 {
-	pending_leave_state(r, p, true);
+	pending_leave_state(r, p, INFLIGHT_ANSWERED);
 	reply_ok(answers_begin(p), pending_id(p));
 	answer_done(r, p, OUTCOME_OK);
 }
 
 void router_settle_secret(struct router *r, struct pending *p, struct span object)
 {
-	pending_leave_state(r, p, true);
+	pending_leave_state(r, p, INFLIGHT_ANSWERED);
 	answers_put_secret(p, object);
 	answer_done(r, p, OUTCOME_OK);
 }
@@ -418,7 +418,7 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
 		return;
 	}
 	struct keyorder_effect effect = keyorder_effect_of(p, INFLIGHT_ANSWERED);
-	pending_leave_state(r, p, true);
+	pending_leave_state(r, p, INFLIGHT_ANSWERED);
 	if (!p->peer) {
 		abandon(r, p);
 		return;
@@ -472,11 +472,13 @@ static void refused(struct router *r, struct pending *p, int64_t now)
 		return;
 	}
 	if (!p->peer || p->followed || r->stopping) {
+		pending_leave_state(r, p, INFLIGHT_BACK);
 		answer_refused(r, p, p->followed ? outdone_text : NULL);
 		return;
 	}
 	const char *why = p->in_doubt ? forbidden(r, p) : NULL;
 	if (why) {
+		pending_leave_state(r, p, INFLIGHT_BACK); /* it had no effect on those before it */
 		answer_forbidden(r, p, why);
 		return;
 	}
@@ -497,10 +499,9 @@ static void answered(struct router *r, struct pending *p, const struct wire_fram
 		answer_frame(r, p, frame);
 }
 
-/* The answer to none that waits for one. */
+/* The answer to none that waits for one, usable or not. */
 static void late(struct router *r, const struct wire_frame *frame, int64_t now)
 {
-	r->stats->upstream_late++;
 	if (!elsewhere_answered(&r->elsewhere, frame->id))
 		return;
 	sched_unblock_all(&r->sched);
@@ -517,7 +518,7 @@ void router_frame(struct router *r, const struct wire_frame *frame, int64_t now)
 		if (p)
 			answered(r, p, frame, now);
 		else
-			late(r, frame, now);
+			r->stats->upstream_late++;
 		break;
 	case WIRE_UNUSABLE:
 		r->stats->upstream_unusable++;
@@ -532,6 +533,8 @@ void router_frame(struct router *r, const struct wire_frame *frame, int64_t now)
 	}
 	if (p)
 		router_pump(r, now);
+	else if (frame->has_id && frame->kind != WIRE_NOTIFICATION)
+		late(r, frame, now);
 }
 
 /* ---- new settings ---- */
@@ -734,7 +737,7 @@ void router_leave(struct router *r, struct peer *peer, int64_t now)
 		if (p->state == PENDING_HELD)
 			r->ops->held_over(r->owner, p);
 		bool answered = p->state == PENDING_ANSWERED;
-		pending_leave_state(r, p, false);
+		pending_leave_state(r, p, INFLIGHT_SILENT);
 		if (answered)
 			answers_drop(&r->answers, p);
 		else

@@ -125,13 +125,17 @@ static void world_read_end(void *owner, void *reading, enum router_read_end end,
 		router_read(w->router, &w->reading[READS - 1], &key, true, 1000);
 }
 
-/* Of the requests that it is asked about, forbids those whose key begins with an x. */
+/* Of the requests that it is asked about, forbids those whose key begins with an x, and writes of
+ * one that begins with an r. */
 static const char *forbids_x(void *owner, struct peer *peer, const struct request *request)
 {
 	struct world *w = owner;
+	char first = json_string_raw(&request->key).p[0];
 
 	assert_ptr_equal(peer, &w->peer[0]);
-	return json_string_raw(&request->key).p[0] == 'x' ? "no x" : NULL;
+	if (first == 'r' && !request_op_is_read(request->op))
+		return "no writes of r";
+	return first == 'x' ? "no x" : NULL;
 }
 
 static const struct router_ops ops = {
@@ -2488,8 +2492,17 @@ static void one_that_waits_for_its_key_in_vain_lets_those_behind_it_go(void **st
 
 /* ---- what was given up ---- */
 
+static void garble(struct world *w, size_t i, int64_t now)
+{
+	char text[100];
+
+	snprintf(text, sizeof(text), "{\"code\":\"fine\",\"messageId\":%llu}", sent_id(w, i));
+	service_says(w, text, now);
+}
+
 /* One that was given up on the former connection may take effect yet: the next of its client for
- * its key waits for the answer, or for that connection's end. how: 0: the answer, 1: the end. */
+ * its key waits for the answer, or for that connection's end. how: 0: the answer, 1: the end, 2: an
+ * answer that can't be used. */
 static void check_overdue(int how)
 {
 	struct world *w = world_new(8, 1 << 20);
@@ -2515,8 +2528,10 @@ static void check_overdue(int how)
 	assert_int_equal(w->n_sent, 5);
 	if (how == 0)
 		answer(w, 0, "late");
-	else
+	else if (how == 1)
 		router_down(w->router, LANE, 90);
+	else
+		garble(w, 0, 90);
 	assert_int_equal(w->n_sent, 6);
 	assert_non_null(strstr(w->sent[5], "\"value\":\"2\""));
 	world_free(w);
@@ -2527,6 +2542,7 @@ static void what_was_given_up_elsewhere_is_waited_for(void **state)
 	(void)state;
 	check_overdue(0);
 	check_overdue(1);
+	check_overdue(2);
 }
 
 /* ---- what is forbidden meanwhile ---- */
@@ -2595,6 +2611,32 @@ static void what_waits_behind_a_forbidden_one_goes(void **state)
 	assert_int_equal(w->n_sent, 3);
 	assert_non_null(strstr(w->sent[2], "\"key\":\"a\""));
 	world_free(w);
+}
+
+/* A write that was refused, and is forbidden by now, had no effect: a read before it is sent again.
+ * late: the read is refused behind it. */
+static void check_without_effect(bool late)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"r\",\"messageId\":1,\"timeoutMs\":60000}", 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"r\",\"value\":\"v\",\"messageId\":2}", 0);
+	router_restrict(w->router, &w->peer[0]);
+	refuse(w, late ? 1 : 0, 1);
+	refuse(w, late ? 0 : 1, 1);
+	assert_error(w, 0, "forbidden", "no", "2");
+	let_pass(w, 2, 3000);
+	assert_int_equal(w->n_sent, 3);
+	assert_non_null(strstr(w->sent[2], "\"op\":1"));
+	world_free(w);
+}
+
+static void what_is_forbidden_by_now_had_no_effect_on_those_before_it(void **state)
+{
+	(void)state;
+	check_without_effect(false);
+	check_without_effect(true);
 }
 
 static void what_is_forbidden_by_now_is_not_sent_again(void **state)
@@ -2734,6 +2776,7 @@ int main(void)
 		cmocka_unit_test(a_read_that_waits_to_be_sent_again_may_have_been_executed),
 		cmocka_unit_test(what_waits_behind_a_forbidden_one_goes),
 		cmocka_unit_test(what_is_forbidden_by_now_is_not_sent_again),
+		cmocka_unit_test(what_is_forbidden_by_now_had_no_effect_on_those_before_it),
 	};
 
 	return cmocka_run_group_tests_name("router", tests, NULL, NULL);
