@@ -430,16 +430,18 @@ static const struct conn_ops conn_ops = {
 
 /* ---- all of them ---- */
 
-static void each_conn(struct lanes *s, void (*visit)(struct conn *c))
+static void each_lane(struct lanes *s,
+		      void (*visit)(struct lane *l, const struct place_settings *settings),
+		      const struct place_settings *settings)
 {
 	struct lane *l;
 
 	if (s->main)
-		visit(s->main->conn);
+		visit(s->main, settings);
 	if (s->next)
-		visit(s->next->conn);
+		visit(s->next, settings);
 	TAILQ_FOREACH (l, &s->left, of_left)
-		visit(l->conn);
+		visit(l, settings);
 }
 
 void lanes_limit(struct lanes *s, const struct handover_limits *limits)
@@ -447,14 +449,27 @@ void lanes_limit(struct lanes *s, const struct handover_limits *limits)
 	relay_limit(&s->relay, limits);
 }
 
-void lanes_check(struct lanes *s)
+static void check(struct lane *l, const struct place_settings *settings)
 {
-	each_conn(s, conn_check);
+	(void)settings;
+	conn_check(l->conn);
 }
 
-void lanes_retime(struct lanes *s)
+void lanes_check(struct lanes *s)
 {
-	each_conn(s, conn_retime);
+	each_lane(s, check, NULL);
+}
+
+static void set_times(struct lane *l, const struct place_settings *settings)
+{
+	place_set_times(l->place, settings);
+	conn_retime(l->conn);
+}
+
+void lanes_set_times(struct lanes *s, const struct place_settings *settings)
+{
+	place_set_times(s->places->present, settings);
+	each_lane(s, set_times, settings);
 	if (s->stage == LANES_PROVING || s->stage == LANES_CATCHING)
 		start_grace(s);
 }

@@ -127,11 +127,11 @@ void places_set(struct places *p, struct place *place)
 		retire(p, former);
 }
 
-void places_set_times(struct places *p, const struct place_settings *s)
+void place_set_times(struct place *place, const struct place_settings *s)
 {
-	p->present->conn.connect_timeout_ms = (int)s->connect_timeout_ms;
-	p->present->conn.keepalive_ms = s->keepalive_ms;
-	p->present->conn.max_message = s->max_message;
+	place->conn.connect_timeout_ms = (int)s->connect_timeout_ms;
+	place->conn.keepalive_ms = s->keepalive_ms;
+	place->conn.max_message = s->max_message;
 }
 
 void places_init(struct places *p, struct event_base *base, struct stats *stats)

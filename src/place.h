@@ -59,8 +59,8 @@ void places_fini(struct places *p); /* no connection leads anywhere any more */
 /* A place that is not the present one yet. NULL, with a reason, when the CA file can't be used. */
 struct place *place_new(struct places *p, const struct place_settings *s, const char **why);
 void places_set(struct places *p, struct place *place); /* from now on it is */
-/* Other times and limits for the present place. */
-void places_set_times(struct places *p, const struct place_settings *s);
+/* Other times and limits; also for a former one that connections still use. */
+void place_set_times(struct place *place, const struct place_settings *s);
 
 /* One connection more leads to the present place, or one less to this one. */
 struct place *place_take(struct places *p);

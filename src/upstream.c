@@ -679,7 +679,6 @@ static void make_ticket(struct upstream *u, const struct upstream_settings *s)
 
 static void take_times(struct upstream *u, const struct upstream_settings *s)
 {
-	places_set_times(&u->places, &s->place);
 	lanes_limit(&u->lanes, &s->held);
 	u->backoff_min_ms = s->backoff_min_ms;
 	u->backoff_max_ms = s->backoff_max_ms;
@@ -753,9 +752,9 @@ static void change_place(struct upstream *u, struct place *place,
 }
 
 /* What is waited for is waited for so long from now on. */
-static void retime(struct upstream *u)
+static void retime(struct upstream *u, const struct upstream_settings *s)
 {
-	lanes_retime(&u->lanes);
+	lanes_set_times(&u->lanes, &s->place);
 	if (u->lanes.main && u->lanes.main->token && !lanes_is_outdated(&u->lanes, u->lanes.main))
 		watch_token(u);
 	wake_every(u->wake, u->places.present->conn.keepalive_ms);
@@ -779,7 +778,7 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 	take_times(u, settings);
 	ticket_set_times(u->ticket, settings->place.connect_timeout_ms,
 			 settings->token_lifetime_ms);
-	retime(u);
+	retime(u, settings);
 	/* Whoever has changed something wants to see what comes of it. */
 	u->failures = u->handover_failures = 0;
 	u->token_at = 0;

@@ -475,6 +475,13 @@ class Times(Case):
         self.assertEqual(1, len(service.connections))
 
     @scene(keepalive="1h")
+    def test_of_silence_while_the_former_address_is_in_use(self, service, daemon, client):
+        daemon.reload(url="https://localhost:1", keepalive="200ms")
+        service.wait(lambda: service.connections[0].pings > 1, "pings")
+        self.assertEqual(200, client.ask(get("k"))["code"])
+        self.assertEqual(1, len(service.connections))
+
+    @scene(keepalive="1h")
     def test_of_a_silent_new_connection(self, service, daemon, client):
         service.pong = False
         client.send({"op": "subscribe", "key": "k", "messageId": "s"})
