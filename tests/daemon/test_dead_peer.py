@@ -41,7 +41,7 @@ class Dead(Case):
         eventually(lambda: client.send(put("k", "v")) or connection.gone.wait(0.02), "the loss is noticed")
         self.assertIn("ping", daemon.wait_status(lambda s: s["upstream"]["lastError"])["upstream"]["lastError"])
 
-    @scene(keepalive="200ms")
+    @scene(keepalive="1s")
     def test_while_more_waits_than_it_reads(self, service, daemon, client):
         connection = service.connection()
 

@@ -337,7 +337,7 @@ class Gap(Case):
 
     @scene(service=WITHHELD, request_timeout="100ms")
     def test_of_a_key_whose_reading_is_never_answered(self, service, daemon, client):
-        client.subscribe(key="k")
+        client.subscribe(key="k", timeoutMs=20000)
         service.connections[-1].reset()
         client.answers(2)
         self.assertEqual({"type": "gap", "key": "k"}, client.answer())

@@ -187,7 +187,8 @@ class Busy(Responsive):
             process = subprocess.Popen([HPKVD, "-c", daemon._write_files()], stderr=write)
             try:
                 os.close(write)
-                eventually(lambda: os.path.exists(daemon.socket), "the socket")
+                with socket.socket(socket.AF_UNIX) as probe: # there is a moment in which it is bound and does not listen yet
+                    eventually(lambda: probe.connect_ex(daemon.socket) == 0, "the socket")
                 free = fcntl.fcntl(read, fcntl.F_GETPIPE_SZ)
                 for _ in range(free // 100): # each says more than that when it comes and goes
                     with daemon.client() as client:
