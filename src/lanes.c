@@ -430,28 +430,18 @@ static const struct conn_ops conn_ops = {
 
 /* ---- all of them ---- */
 
-static void each_lane(struct lanes *s, void (*visit)(struct lane *l, const void *arg),
-		      const void *arg)
+static void each_lane(struct lanes *s,
+		      void (*visit)(struct lane *l, const struct place_settings *settings),
+		      const struct place_settings *settings)
 {
 	struct lane *l;
 
 	if (s->main)
-		visit(s->main, arg);
+		visit(s->main, settings);
 	if (s->next)
-		visit(s->next, arg);
+		visit(s->next, settings);
 	TAILQ_FOREACH (l, &s->left, of_left)
-		visit(l, arg);
-}
-
-static void check_lane(struct lane *l, const void *nothing)
-{
-	(void)nothing;
-	conn_check(l->conn);
-}
-
-void lanes_check(struct lanes *s)
-{
-	each_lane(s, check_lane, NULL);
+		visit(l, settings);
 }
 
 void lanes_limit(struct lanes *s, const struct handover_limits *limits)
@@ -459,7 +449,18 @@ void lanes_limit(struct lanes *s, const struct handover_limits *limits)
 	relay_limit(&s->relay, limits);
 }
 
-static void set_times(struct lane *l, const void *settings)
+static void check(struct lane *l, const struct place_settings *settings)
+{
+	(void)settings;
+	conn_check(l->conn);
+}
+
+void lanes_check(struct lanes *s)
+{
+	each_lane(s, check, NULL);
+}
+
+static void set_times(struct lane *l, const struct place_settings *settings)
 {
 	place_set_times(l->place, settings);
 	conn_retime(l->conn);
