@@ -106,6 +106,7 @@ size_t relay_move(struct relay *r, bool waited)
 	relay_forget(r);
 	r->former = r->next;
 	r->next = NULL;
+	r->overflown = false; /* by what the former one was waited for with: there is no next now */
 	if (!r->former)
 		return 0;
 	handover_move(r->former, waited);

@@ -1,0 +1,78 @@
+#include "relay.h"
+
+#include <stdio.h>
+
+#include "test.h"
+
+struct told {
+	char keys[100];
+};
+
+static void on_change(void *owner, const struct wire_frame *frame, const struct change *change)
+{
+	struct told *told = owner;
+	struct span key = json_string_raw(&frame->key);
+	size_t n = strlen(told->keys);
+
+	(void)change;
+	snprintf(told->keys + n, sizeof(told->keys) - n, "%.*s ", (int)key.n, key.p);
+}
+
+static bool covers(void *owner, const struct wire_frame *frame, const struct change *change,
+		   bool former)
+{
+	(void)owner, (void)frame, (void)change, (void)former;
+	return true;
+}
+
+static void let_go(void *owner)
+{
+	(void)owner;
+}
+
+static const struct relay_ops ops = {.change = on_change, .covers = covers, .let_go = let_go};
+
+static bool brings(struct relay *r, bool (*lane)(struct relay *, const struct wire_frame *),
+		   const char *key)
+{
+	struct wire_frame frame;
+	char text[100];
+
+	snprintf(text, sizeof(text),
+		 "{\"type\":\"notification\",\"key\":\"%s\",\"value\":\"v\",\"timestamp\":1}", key);
+	wire_parse((struct span){text, strlen(text)}, &frame);
+	return lane(r, &frame);
+}
+
+/* What the former lane was waited for with fills the comparison with the next one in the moment in
+ * which that takes over: from then on there is nothing that could be given up for it. */
+static void what_is_too_much_at_the_move_is_over_with_it(void **state)
+{
+	static const struct handover_limits limits = {.remembered = 4, .held_bytes = 1000};
+	struct told told = {""};
+	struct relay relay;
+
+	(void)state;
+	relay_init(&relay, 1, &ops, &told);
+	relay_limit(&relay, &limits);
+	relay_begin(&relay);
+	relay_move(&relay, false);
+	relay_begin(&relay);
+	assert_true(brings(&relay, relay_present, "a")); /* until the former one brings it too */
+	assert_true(brings(&relay, relay_next, "b"));
+	assert_true(brings(&relay, relay_next, "c"));
+	assert_string_equal(told.keys, "");
+	relay_move(&relay, true);
+	assert_string_equal(told.keys, "a b c ");
+	assert_true(brings(&relay, relay_present, "b"));
+	relay_fini(&relay);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_too_much_at_the_move_is_over_with_it),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
