@@ -180,13 +180,25 @@ static bool serve(struct link *l, short revents)
 	return l->wsi;
 }
 
+/* What the kernel has not sent of a connection that is given up shall not go out later, when the
+ * network is back: nobody waits for it any more, and what was asked for since would be overtaken.
+ */
+static void drop_unsent(int fd)
+{
+	struct linger at_once = {.l_onoff = 1};
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+}
+
 /* Destroys the library's connection, whatever state it is in. "Hung up" is the one event upon which
  * the library does not try to be polite or to flush anything. */
 static void kill_connection(struct link *l)
 {
 	unwatch(l);
-	if (l->wsi && lws_get_socket_fd(l->wsi) >= 0)
+	if (l->wsi && lws_get_socket_fd(l->wsi) >= 0) {
+		drop_unsent(lws_get_socket_fd(l->wsi));
 		serve(l, POLLHUP);
+	}
 	if (l->wsi)
 		lws_set_timeout(l->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
 	if (l->wsi) {

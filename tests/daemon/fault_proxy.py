@@ -26,6 +26,7 @@ import ssl
 import struct
 import threading
 import time
+import urllib.parse
 
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
@@ -268,6 +269,8 @@ class Lane:
         head = await reader.readuntil(b"\r\n\r\n")
         body = await self._body(reader, head)
         abort(self.far)
+        if self.proxy.token_ttl_s and b" 200 " in head.split(b"\r\n")[0]:
+            self.proxy.expiries[json.loads(body)["token"]] = time.monotonic() + self.proxy.token_ttl_s
         await self.down.flows.wait()
         await asyncio.sleep(self.down.delay_ms / 1000)
         self.near.write(head + body)
@@ -275,7 +278,8 @@ class Lane:
 
     async def _upgrade(self, reader, head):
         self.target = head.split(b" ")[1].decode()
-        if await self._refused(self.proxy.refuse_upgrade):
+        left = self._lasts_for()
+        if await self._refused(self.proxy.refuse_upgrade or ((403, {}, b"expired") if left <= 0 else None)):
             self.near.close()
             return
         far_reader, self.far = await open_service(self.proxy.service)
@@ -289,7 +293,21 @@ class Lane:
             return
         self.open = True
         self.proxy.opened(self)
-        await self._carry_both(reader, far_reader)
+        expiry = self.proxy.loop.call_later(left, self._expire) if left < float("inf") else None
+        try:
+            await self._carry_both(reader, far_reader)
+        finally:
+            if expiry:
+                expiry.cancel()
+
+    def _lasts_for(self):
+        """How many seconds, by its token."""
+        token = urllib.parse.parse_qs(urllib.parse.urlsplit(self.target).query).get("token", [None])[0]
+        return self.proxy.expiries.get(token, float("inf")) - time.monotonic()
+
+    def _expire(self):
+        self.down.put(self.down.protocol.close(1008, "Token expired"))
+        self.down.put(None)
 
     async def _carry_both(self, reader, far_reader):
         """Until hpkvd has left, or all that the service had to say was passed on."""
@@ -361,12 +379,16 @@ class FaultProxy:
     prepare         called with each Lane whose WebSocket is open, in the proxy's thread, before hpkvd knows
     refuse_upgrade  (status, headers, body): the answer to each upgrade
     refuse_token    ... to each request of a token
+    token_ttl_s     how long a token lasts: then connections with it end, and it opens no others; None: as the service
+                    says, which others than hpkvd may need for longer
     """
 
-    def __init__(self, service, *, delay_ms=0, meddle=None, prepare=None, receive_buffer=None):
+    def __init__(self, service, *, delay_ms=0, meddle=None, prepare=None, receive_buffer=None, token_ttl_s=None):
         self.delay_ms = delay_ms
         self.service, self.meddle, self.prepare = service, meddle, prepare
         self.receive_buffer = receive_buffer
+        self.token_ttl_s = token_ttl_s
+        self.expiries = {} # of tokens
         self.refuse_upgrade = self.refuse_token = None
         self.port = 0
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

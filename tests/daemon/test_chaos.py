@@ -1,7 +1,7 @@
 """Everything goes wrong for a while, and every promise of doc/protocol.md is kept.
 
-Clients of all kinds, the sandbox with a rate limit and tokens that expire soon, and between them a proxy that plays the
-bad network and the service with bad manners (fault_proxy.py). Then the faults end, and all that was asked and told is
+Clients of all kinds, the sandbox with a rate limit, and between them a proxy that plays the bad network and the service
+with bad manners, whose tokens expire soon (fault_proxy.py). Then the faults end, and all that was asked and told is
 compared with what the service has done (history.py); the daemon has nothing left to do and does nothing.
 
 Environment: CHAOS_SECONDS, how long the faults last, in two rounds: the second one adds refusals by a rate limit;
@@ -85,17 +85,14 @@ class Ear:
 
 
 class Observer:
-    """Hears every change, in the order in which the service makes them. Tokens expire: so it changes its connection in
-    time, and a key of its own shows where the one ends and the other begins."""
+    """Hears every change, in the order in which the service makes them; a key of its own shows how far."""
 
     KEY = "observer"
 
     def __init__(self, sandbox, history):
         self.sandbox, self.history = sandbox, history
-        self.heard = [] # since the history was told
         self.marks = 0
         self.ear = None
-        self.lock = asyncio.Lock()
 
     def post(self, path, body):
         context = ssl.create_default_context(cafile=certs() + "/ca.pem")
@@ -118,38 +115,18 @@ class Observer:
         assert b" 101 " in head, head
         return Ear(reader, writer)
 
-    async def mark(self, *ears):
-        self.marks += 1
-        key = f"mark:{self.marks}"
-        await asyncio.to_thread(self.post, "/record", {"key": key, "value": "x"})
-        places = await until(lambda: all(e.find(key) or e.task.done() for e in ears) and [e.find(key) for e in ears],
-                             "the observer's mark")
-        assert all(places), "the observer was too late to change its connection: its token has expired"
-        return places
-
-    def _take(self, n):
-        self.heard += self.ear.heard[:n]
-        del self.ear.heard[:n]
-
-    async def run(self):
+    async def begin(self):
         self.ear = await self.listen()
-        while True:
-            await asyncio.sleep(TOKEN_TTL_S / 3)
-            async with self.lock:
-                ear = await self.listen()
-                old, new = await self.mark(self.ear, ear)
-                self._take(old)
-                self.ear.close()
-                self.ear = ear
-                del ear.heard[:new]
 
     async def catch_up(self):
         """The truth is complete up to now, and stays so until this is called again."""
-        async with self.lock:
-            self._take((await self.mark(self.ear))[0])
-            for change in self.heard:
-                self.history.truth[change["key"]].append(change["value"])
-            self.heard.clear()
+        self.marks += 1
+        key = f"mark:{self.marks}"
+        await asyncio.to_thread(self.post, "/record", {"key": key, "value": "x"})
+        end = await until(lambda: self.ear.find(key), "the observer's mark")
+        for change in self.ear.heard[:end]:
+            self.history.truth[change["key"]].append(change["value"])
+        del self.ear.heard[:end]
 
 
 # ---- clients ----
@@ -409,8 +386,7 @@ class Chaos:
         self.watchers = []
 
     async def begin(self):
-        self.observing = asyncio.ensure_future(self.observer.run())
-        await until(lambda: self.observer.ear or self.observing.done(), "the observer")
+        await self.observer.begin()
         for name, topics in (("k1", [*KEYS["all"], *KEYS["ctr"]]), ("k2", KEYS["once"]), ("p1", ["all:*", "ctr:*", "app:*"]),
                              ("p2", ["app:*", "once:*"]), ("both", ["all:*", *KEYS["all"]])):
             watcher = await Subscriber(self, name, from_start=True).open()
@@ -418,7 +394,8 @@ class Chaos:
             self.watchers.append(watcher)
 
     def end(self):
-        self.observing.cancel()
+        if self.observer.ear:
+            self.observer.ear.close()
         for watcher in self.watchers:
             watcher.close()
 
@@ -489,7 +466,7 @@ class Chaos:
             await until(lambda: not any(w.behind(self.history) for w in live), "that subscribers know the last values")
         except AssertionError:
             self.history.faults += [text for w in live for text in w.behind(self.history)]
-        # It takes a while, in which connections have to be kept.
+        # It takes a while, in which others have to be listened to.
         complaints = await asyncio.to_thread(self.history.complaints)
         assert not complaints, f"seed {self.seed}:\n" + "\n".join(complaints[:20])
         self.note(f"{self.requests} requests: {dict(self.answers.most_common())}")
@@ -538,9 +515,8 @@ class Everything(Case):
 
     def test_promises_are_kept(self):
         print(f"HPKVD_CHAOS_SEED={SEED} CHAOS_SECONDS={SECONDS:g}", file=sys.stderr, flush=True)
-        options = ("--api-key", Observer.KEY, "--api-key", Administrator.KEYS[1], "--rate", str(RATE),
-                   "--token-ttl", str(TOKEN_TTL_S))
-        with Sandbox(*options) as sandbox, FaultProxy(sandbox, delay_ms=DELAY_MS) as proxy, \
+        options = ("--api-key", Observer.KEY, "--api-key", Administrator.KEYS[1], "--rate", str(RATE))
+        with Sandbox(*options) as sandbox, FaultProxy(sandbox, delay_ms=DELAY_MS, token_ttl_s=TOKEN_TTL_S) as proxy, \
                 Daemon(proxy, level="info", request_timeout=f"{TIMEOUT_MS}ms", connect_timeout="700ms", keepalive="1s",
                        backoff_min="10ms", backoff_max="300ms", token_lifetime=f"{TOKEN_TTL_S}s", max_in_flight=64) as daemon:
             daemon.wait_state("connected")

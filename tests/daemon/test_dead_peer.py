@@ -62,6 +62,22 @@ class Dead(Case):
         connection.may_read.set()
 
 
+    @scene(service=WITHHELD | {"pong": False}, keepalive="200ms")
+    def test_what_it_has_not_got_by_then_it_does_not_get_later(self, service, daemon, client):
+        """It would be done behind what was asked for since."""
+        service.answer = lambda request: request.connection.may_read.clear()
+        thread = threading.Thread(target=client.send, args=[put("k", "x" * 60000, i) for i in range(300)], daemon=True)
+        thread.start()
+        service.wait(lambda: service.requests, "a request")
+        connection = service.requests[0].connection
+        service.answer = None
+        daemon.wait_status(lambda s: s["upstream"]["state"] != "connected", "the loss is noticed")
+        for c in service.connections:
+            c.may_read.set()
+        connection.wait_gone()
+        self.assertIsInstance(connection.error, ConnectionResetError)
+
+
 class Alive(Case):
     @scene(service=WITHHELD | {"pong": False}, keepalive="200ms")
     def test_a_message_that_comes_slowly(self, service, daemon, client):
