@@ -581,6 +581,8 @@ static void run_library(struct link_context *ctx)
 {
 	struct link *l;
 
+	tls_forget_fault(&ctx->tls);
+	errno = 0; /* what it says of connections that end is about them */
 	lws_service(ctx->library.lws, -1);
 	LIST_FOREACH (l, &ctx->links, entry) {
 		if (l->state == LINK_OPEN && l->wsi && l->tls && !l->freed)
@@ -684,6 +686,8 @@ static void on_more(evutil_socket_t fd, short what, void *user)
 	enter(ctx);
 	event_add(l->readable, NULL);
 	read_on(l);
+	if (!l->freed && l->state == LINK_OPEN)
+		l->ops->heard(l->owner);
 	leave(ctx);
 }
 
