@@ -505,9 +505,11 @@ class Client:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         if send_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        self.sock.settimeout(DEADLINE)
+        # Python's time limit would make it a socket that doesn't wait, and that is refused at once while the backlog is full.
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", DEADLINE, 0))
         with acting_as(*who) if who else contextlib.nullcontext():
             self.sock.connect(path)
+        self.sock.settimeout(DEADLINE)
         self.received = bytearray()
         self.barriers = 0
 
