@@ -612,10 +612,12 @@ static void answered(struct reread *r, struct reading *g, const struct wire_fram
 	} else if (answer->code >= CODE_FAULT) {
 		failed(r, g);
 	} else if (found || answer->code == CODE_NOT_FOUND) {
-		if (is_held_up(r, g))
+		if (!is_held_up(r, g))
+			tell_read(r, g, value);
+		else if (value->text.n <= r->settings.held_bytes)
 			keep(r, g, value);
 		else
-			tell_read(r, g, value);
+			failed(r, g);
 	} else {
 		tell_gap(r, g);
 		finish(r, g);

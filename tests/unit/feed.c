@@ -1278,6 +1278,23 @@ static void a_value_comes_behind_what_was_held_back_elsewhere(void **state)
 	world_free(w);
 }
 
+static void a_value_that_is_too_long_to_be_kept_is_a_gap(void **state)
+{
+	struct feed_settings settings = usual;
+
+	(void)state;
+	settings.held_bytes = 10;
+	struct world *w = world_with(&settings);
+	live_with(w, 0, "'key':'a'");
+	subscribe(w, 0, "'key':'a','initial':true");
+	hold_back(w, "a");
+	for (int i = 0; i < 3; i++)
+		answer(w, "a", "'code':200,'value':'longer than that'");
+	assert_told(w, 0, OK("1") KEY_GAP("a"));
+	assert_int_equal(feed_counts(w->feed).rereading, 0);
+	world_free(w);
+}
+
 static void that_a_key_is_not_there_comes_behind_it_too(void **state)
 {
 	struct world *w = world_new();
@@ -2976,6 +2993,7 @@ int main(void)
 		cmocka_unit_test(what_was_held_back_goes_out_before_the_answer_to_unsubscribe),
 		cmocka_unit_test(unsubscribe_of_all_brings_what_was_held_back_first),
 		cmocka_unit_test(a_value_comes_behind_what_was_held_back_elsewhere),
+		cmocka_unit_test(a_value_that_is_too_long_to_be_kept_is_a_gap),
 		cmocka_unit_test(that_a_key_is_not_there_comes_behind_it_too),
 		cmocka_unit_test(one_who_comes_while_a_value_is_kept_has_a_reading_of_his_own),
 		cmocka_unit_test(a_value_that_is_kept_counts_no_more_after_a_loss),
