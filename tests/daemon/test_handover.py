@@ -594,13 +594,14 @@ class Renewal(Case):
                 self.assertEqual(200, writer.ask(put("s", str(n)))["code"])
                 status = daemon.status()["upstream"]
                 self.assertGreater(status["tokenExpiresInMs"], 0)
-                if daemon.stats()["tokens_minted"] == 4:
+                stats = daemon.stats()
+                if stats["upstream_handovers"] >= 4:
                     break
             listener.find(value=str(n))
             listener.barrier()
             self.assertEqual([str(i) for i in range(n + 1)], listener.values("s"))
-            stats = daemon.stats()
-            self.assertEqual((4, 0), (stats["upstream_handovers"], stats["upstream_disconnects"]))
+            self.assertIn(stats["tokens_minted"] - stats["upstream_handovers"], (0, 1))  # the next one may be on its way
+            self.assertEqual(0, daemon.stats()["upstream_disconnects"])
 
     @scene(token_lifetime="1s")
     def test_a_failed_one_is_tried_again(self, service, daemon, client):
