@@ -212,12 +212,15 @@ static struct lane *replace_main(struct lanes *s, bool waited)
 
 static void move_over(struct lanes *s, bool waited)
 {
-	leave_lane(s, replace_main(s, waited));
+	if (relay_overflows(&s->relay))
+		s->ops->too_much(s->owner);
+	else
+		leave_lane(s, replace_main(s, waited));
 }
 
 bool lanes_survive(struct lanes *s)
 {
-	if (s->stage != LANES_ALIGNING)
+	if (s->stage != LANES_ALIGNING || relay_overflows(&s->relay))
 		return false;
 	struct lane *old = replace_main(s, false);
 	uint32_t number = old->number;
@@ -236,6 +239,11 @@ void lanes_drop_main(struct lanes *s)
 	lane_free(l);
 	/* A next one that is not open yet may be subscribed already, and bring again what this one
 	 * has brought: they are compared until it has failed. */
+}
+
+bool lanes_next_is_useless(const struct lanes *s)
+{
+	return relay_overflows(&s->relay);
 }
 
 static void main_is_silent(struct lanes *s)

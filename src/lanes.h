@@ -126,8 +126,10 @@ void lanes_settle(struct lanes *s);
 /* The main lane is gone. If it has brought all that only it could, the next one takes its place,
  * and nothing is lost: ops->moved(), then ops->left_ended(). False: it has not. */
 bool lanes_survive(struct lanes *s);
-/* ... and is dropped. What it has brought was told. */
+/* ... and is dropped. What it has brought was told. Is that too much to tell it from what the next
+ * one brings? Then lanes_drop_next(). */
 void lanes_drop_main(struct lanes *s);
+bool lanes_next_is_useless(const struct lanes *s);
 
 /* Does it lead to where lanes are not made for any more? */
 bool lanes_is_outdated(const struct lanes *s, const struct lane *l);

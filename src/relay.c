@@ -101,6 +101,11 @@ void relay_forget(struct relay *r)
 	r->former = NULL;
 }
 
+bool relay_overflows(const struct relay *r)
+{
+	return r->overflown;
+}
+
 size_t relay_move(struct relay *r, bool waited)
 {
 	relay_forget(r);

@@ -61,8 +61,12 @@ void relay_forget(struct relay *r);      /* ... and the present one is not late 
 /* Has the present lane brought changes of this key that wait for the former one? */
 bool relay_holds(const struct relay *r, uint64_t key_hash);
 
-/* A lane brings a notification. False: there is too much to compare, the next lane has to be given
- * up: relay_abort(). */
+/* There is too much to compare the next lane with the present one: it must not take over, or
+ * changes could come twice, and has to be given up by relay_abort(). What the former lane was
+ * waited for with may bring it about at any time, notifications tell at once. */
+bool relay_overflows(const struct relay *r);
+
+/* A lane brings a notification. False: relay_overflows(). */
 bool relay_present(struct relay *r, const struct wire_frame *frame);
 bool relay_next(struct relay *r, const struct wire_frame *frame);
 bool relay_former(struct relay *r, const struct wire_frame *frame);

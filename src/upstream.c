@@ -185,22 +185,30 @@ static void keep_reason(struct upstream *u, const char *why)
 		log_warning("upstream: the connection could not be replaced, it stays: %s", why);
 }
 
+/* Is a lane being made? */
+static bool is_busy(const struct upstream *u)
+{
+	return u->minting || u->lanes.next;
+}
+
+/* What the lane that is being made was to subscribe to is asked for anew. */
+static void give_up_attempt(struct upstream *u)
+{
+	if (!is_busy(u))
+		return;
+	drop_attempt(u);
+	ticket_reject(u->ticket);
+	u->ops->list_failed(u->owner);
+}
+
 static void on_too_much(void *owner)
 {
 	static const char why[] = "too many notifications during the handover";
 	struct upstream *u = owner;
 
-	drop_attempt(u);
-	ticket_reject(u->ticket);
 	keep_reason(u, why);
-	u->ops->list_failed(u->owner);
+	give_up_attempt(u);
 	pause_after(u, -1, why);
-}
-
-/* Is a lane being made? */
-static bool is_busy(const struct upstream *u)
-{
-	return u->minting || u->lanes.next;
 }
 
 /* Is there a reason to replace the lane that counts? */
@@ -547,6 +555,8 @@ static void on_main_ended(void *owner, const struct conn_end *end)
 		return;
 	count_loss(u);
 	lose_main(u, end);
+	if (lanes_next_is_useless(&u->lanes))
+		give_up_attempt(u);
 	if (lanes_next_is_proven(&u->lanes)) {
 		become_main(u);
 		return;
@@ -730,15 +740,6 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 	wake_every(u->wake, u->places.present->conn.keepalive_ms);
 	again_at_once(u);
 	return u;
-}
-
-static void give_up_attempt(struct upstream *u)
-{
-	if (!is_busy(u))
-		return;
-	drop_attempt(u);
-	ticket_reject(u->ticket);
-	u->ops->list_failed(u->owner);
 }
 
 /* From now on lanes are made with this. What is under way with the former settings is given up. */

@@ -68,10 +68,37 @@ static void what_is_too_much_at_the_move_is_over_with_it(void **state)
 	relay_fini(&relay);
 }
 
+/* What the former lane was waited for with is told when that is gone, and then fills the comparison
+ * with the next one: that is known before a lane brings anything more. */
+static void what_is_too_much_when_the_former_one_is_gone_is_told(void **state)
+{
+	static const struct handover_limits limits = {.remembered = 4, .held_bytes = 1000};
+	struct told told = {""};
+	struct relay relay;
+
+	(void)state;
+	relay_init(&relay, 1, &ops, &told);
+	relay_limit(&relay, &limits);
+	relay_begin(&relay);
+	relay_move(&relay, false);
+	relay_begin(&relay);
+	assert_true(brings(&relay, relay_present, "a"));
+	assert_true(brings(&relay, relay_next, "b"));
+	assert_true(brings(&relay, relay_next, "c"));
+	assert_false(relay_overflows(&relay));
+	relay_former_gone(&relay);
+	assert_string_equal(told.keys, "a ");
+	assert_true(relay_overflows(&relay));
+	relay_abort(&relay);
+	assert_false(relay_overflows(&relay));
+	relay_fini(&relay);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_too_much_at_the_move_is_over_with_it),
+		cmocka_unit_test(what_is_too_much_when_the_former_one_is_gone_is_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
