@@ -115,6 +115,17 @@ static void flush_ordered(struct answers *a, struct peer *peer)
 	peer->flushing = false;
 }
 
+size_t answers_first_kept(const struct peer *peer)
+{
+	const struct pending *p;
+
+	TAILQ_FOREACH (p, &peer->ordered, in_order) {
+		if (p->state == PENDING_ANSWERED)
+			return buf_len(&p->answer);
+	}
+	return 0;
+}
+
 bool answers_is_next(const struct pending *p)
 {
 	return p->id_len || TAILQ_FIRST(&p->peer->ordered) == p;

@@ -42,6 +42,9 @@ void answers_put_secret(struct pending *p, struct span object);
 /* A line that is known at once, and has no pending so far. */
 void answers_say(struct answers *a, struct peer *peer, struct span line, bool with_id);
 
+/* How long is the first answer that is kept? 0: none is. */
+size_t answers_first_kept(const struct peer *peer);
+
 /* Would its answer leave at once? */
 bool answers_is_next(const struct pending *p);
 

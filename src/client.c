@@ -12,6 +12,7 @@
 
 #include <event2/event_struct.h>
 
+#include "answers.h"
 #include "clock.h"
 #include "line.h"
 #include "log.h"
@@ -414,6 +415,16 @@ static void drop_slow(struct client *c)
 	c->gone_at = clock_mono_ms() + LAST_LINE_MS;
 }
 
+/* One line is never too much, however long: what counts is what waits behind the one that is being
+ * taken, or that will be the first once the answers before it are there. */
+static bool has_too_much(const struct client *c)
+{
+	size_t unread = peer_unread(&c->peer), hard = c->set->settings.output_hard;
+
+	return unread > hard && outq_first_line(&c->out, unread - hard) < unread - hard &&
+	       answers_first_kept(&c->peer) < unread - hard;
+}
+
 static bool is_full(const struct client *c)
 {
 	return c->write && event_pending(c->write, EV_WRITE, NULL);
@@ -448,7 +459,7 @@ static void client_settle(struct client *c)
 		client_free(c);
 		return;
 	}
-	if (c->state != CLIENT_LEAVING && peer_unread(&c->peer) > c->set->settings.output_hard)
+	if (c->state != CLIENT_LEAVING && has_too_much(c))
 		drop_slow(c);
 	if (outq_len(&c->out)) {
 		wait_writable(c);

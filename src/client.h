@@ -6,10 +6,10 @@
  * one turn of the loop leaves in one write.
  *
  * Backpressure: a client is not read while it has too much unanswered (ops->may_read) or untaken
- * (output_soft), so it is its own socket that fills up. Beyond output_hard it is dropped with a
- * last line. A client that has shut down its writing side gets all its answers first, and stays as
- * long as it is subscribed to something; one that has gone altogether is noticed even while nothing
- * is read from it.
+ * (output_soft), so it is its own socket that fills up. Beyond output_hard, not counted the line
+ * that it is taking, it is dropped with a last line. A client that has shut down its writing side
+ * gets all its answers first, and stays as long as it is subscribed to something; one that has gone
+ * altogether is noticed even while nothing is read from it.
  *
  * It asks the kernel whom a socket belongs to. That is kept there for as long as the socket is
  * open, groups included, and asked for again when it is needed again. */

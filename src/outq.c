@@ -1,6 +1,7 @@
 #include "outq.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "mem.h"
 
@@ -35,6 +36,25 @@ void outq_push(struct outq *q, struct note *note)
 	q->note_bytes += note->n;
 }
 
+static size_t least(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Own lines are whole between notes, each with its newline. */
+size_t outq_first_line(const struct outq *q, size_t enough)
+{
+	struct span own = buf_span(&q->own);
+
+	if (q->n)
+		own.n = place(q, 0)->before;
+	if (own.n) {
+		const char *end = memchr(own.p, '\n', least(own.n, enough));
+		return end ? (size_t)(end - own.p) + 1 : enough;
+	}
+	return q->n ? place(q, 0)->note->n - q->written : 0;
+}
+
 static struct iovec vec(struct span s)
 {
 	return (struct iovec){.iov_base = (void *)(uintptr_t)s.p, .iov_len = s.n};
@@ -62,11 +82,6 @@ int outq_iov(const struct outq *q, struct iovec *iov, int max)
 	if (own.n)
 		iov[n++] = vec(own);
 	return n;
-}
-
-static size_t least(size_t a, size_t b)
-{
-	return a < b ? a : b;
 }
 
 void outq_take(struct outq *q, size_t n)

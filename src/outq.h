@@ -35,6 +35,9 @@ static inline size_t outq_len(const struct outq *q)
 	return buf_len(&q->own) + q->note_bytes;
 }
 
+/* What is left to write of the line that comes first; that much or more, if it reaches so far. */
+size_t outq_first_line(const struct outq *q, size_t enough);
+
 /* Fills up to max (at least 1) iovecs with what comes first; returns how many. */
 int outq_iov(const struct outq *q, struct iovec *iov, int max);
 void outq_take(struct outq *q, size_t n); /* n bytes are out */

@@ -3,7 +3,7 @@
 import json
 import threading
 
-from harness import DEADLINE, WITHHELD, Case, Daemon, FakeService, echo, get, mebibytes, put, scene
+from harness import DEADLINE, WITHHELD, Case, Daemon, FakeService, echo, eventually, get, mebibytes, put, scene
 
 
 def lines_of(requests):
@@ -238,6 +238,41 @@ class Output(Case):
             daemon.wait_status(lambda s: s["clients"] == 2, "it is gone")
             while deaf._receive(): # whole lines, then the end
                 pass
+        self.assertEqual(1, daemon.stats()["clients_dropped_slow"])
+
+    @scene(service=WITHHELD, output_soft="4K", output_hard="64K")
+    def test_one_line_alone_is_never_too_much(self, service, daemon, client):
+        """Else whoever asks for one large answer could not read fast enough."""
+        value = "x" * (4 << 20)
+        client.subscribe(key="k")
+        client.send(get("with an id", 1), {"op": "get", "key": "first"}, {"op": "get", "key": "second"}) # these in their order
+        one, first, second = service.next_requests(3)
+
+        def comes_alone():
+            eventually(lambda: daemon.stats()["upstream_bytes_in"] > seen + len(value), "the daemon has it")
+            stats = daemon.stats()
+            self.assertEqual(0, stats["clients_dropped_slow"])
+            return stats["upstream_bytes_in"]
+
+        seen = daemon.stats()["upstream_bytes_in"]
+        one.reply(value=value)
+        seen = comes_alone()
+        self.assertEqual(value, client.answer()["value"])
+        second.reply(value=value)
+        seen = comes_alone()
+        first.reply(value="v")
+        self.assertEqual(["v", value], [a["value"] for a in client.answers(2)])
+        service.publish("k", value)
+        comes_alone()
+        self.assertEqual(("k", value), client.change())
+
+    @scene(service=WITHHELD, output_soft="4K", output_hard="64K")
+    def test_what_waits_behind_a_large_one_is(self, service, daemon, client):
+        with daemon.client() as deaf:
+            deaf.send(get("k", 1), get("l", 2))
+            for request in service.next_requests(2):
+                request.reply(value="x" * (4 << 20))
+            daemon.wait_status(lambda s: s["clients"] == 2, "it is gone")
         self.assertEqual(1, daemon.stats()["clients_dropped_slow"])
 
     @scene(service=WITHHELD, output_soft="4K", output_hard="1M")

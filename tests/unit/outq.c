@@ -102,6 +102,31 @@ static void a_note_is_let_go_when_its_last_byte_is_out(void **state)
 	note_unref(note);
 }
 
+static void what_is_left_of_the_first_line_is_told(void **state)
+{
+	struct outq q = {.n = 0};
+
+	(void)state;
+	assert_int_equal(outq_first_line(&q, 100), 0);
+	buf_add(&q.own, "own\nmore\n", 9);
+	push(&q, "note\n");
+	buf_add(&q.own, "last\n", 5);
+	assert_int_equal(outq_first_line(&q, 100), 4);
+	outq_take(&q, 2);
+	assert_int_equal(outq_first_line(&q, 100), 2);
+	assert_int_equal(outq_first_line(&q, 2), 2);
+	assert_int_equal(outq_first_line(&q, 1), 1); /* so much or more */
+	outq_take(&q, 2 + 5);
+	assert_int_equal(outq_first_line(&q, 100), 5);
+	outq_take(&q, 4);
+	assert_int_equal(outq_first_line(&q, 100), 1);
+	outq_take(&q, 1);
+	assert_int_equal(outq_first_line(&q, 100), 5);
+	outq_take(&q, 5);
+	assert_int_equal(outq_first_line(&q, 100), 0);
+	outq_fini(&q);
+}
+
 static void an_empty_queue_owns_no_memory_once_trimmed(void **state)
 {
 	struct outq q = {.n = 0};
@@ -218,6 +243,7 @@ int main(void)
 		cmocka_unit_test(own_bytes_and_notes_come_out_in_the_order_of_their_coming),
 		cmocka_unit_test(no_more_iovecs_are_filled_than_there_are),
 		cmocka_unit_test(a_note_is_let_go_when_its_last_byte_is_out),
+		cmocka_unit_test(what_is_left_of_the_first_line_is_told),
 		cmocka_unit_test(an_empty_queue_owns_no_memory_once_trimmed),
 		cmocka_unit_test(whatever_is_taken_the_rest_stays_in_order),
 		cmocka_unit_test(a_queue_may_be_cut_anywhere),
