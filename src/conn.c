@@ -95,12 +95,12 @@ void conn_free(struct conn *c)
 /* Whose addresses are connected to: the service's, or the proxy's. */
 static const char *peer_host(const struct conn_place *place)
 {
-	return place->proxy_host ? place->proxy_host : place->host;
+	return place->way.proxy_host ? place->way.proxy_host : place->way.host;
 }
 
 static unsigned peer_port(const struct conn_place *place)
 {
-	return place->proxy_host ? place->proxy_port : place->port;
+	return place->way.proxy_host ? place->way.proxy_port : place->way.port;
 }
 
 static void address_failed(struct conn *c, const char *why)
@@ -117,14 +117,14 @@ static void connect_next(struct conn *c)
 	const char *address = c->addresses.address[c->next_address++], *why = NULL;
 	struct link_target target = {
 		.address = address,
-		.port = place->port,
-		.host = place->host,
-		.proxy_address = place->proxy_host ? address : NULL,
-		.proxy_port = place->proxy_port,
+		.port = place->way.port,
+		.host = place->way.host,
+		.proxy_address = place->way.proxy_host ? address : NULL,
+		.proxy_port = place->way.proxy_port,
 		.path = c->path,
-		.tls = place->tls,
-		.connect_timeout_ms = place->connect_timeout_ms,
-		.max_message = c->place->max_message,
+		.tls = place->way.tls,
+		.connect_timeout_ms = place->way.connect_timeout_ms,
+		.max_message = c->place->way.max_message,
 	};
 
 	c->link = link_connect(place->links, &target, &link_ops, c, &why);
@@ -171,7 +171,7 @@ static void heard_part(struct conn *c)
 {
 	int64_t now = clock_mono_coarse_ms();
 
-	if (now - c->whole_at >= PARTS_PATIENCE * c->place->keepalive_ms)
+	if (now - c->whole_at >= PARTS_PATIENCE * c->place->way.keepalive_ms)
 		return;
 	c->heard_at = now;
 	c->ping_at = 0;
@@ -192,13 +192,14 @@ void conn_check(struct conn *c)
 	c->ping_at = clock_mono_coarse_ms();
 	look(c, c->ping_at);
 	conn_ping(c);
-	timer_start(c->keepalive, c->place->keepalive_ms / 2);
+	timer_start(c->keepalive, c->place->way.keepalive_ms / 2);
 }
 
 static void on_keepalive(evutil_socket_t fd, short what, void *arg)
 {
 	struct conn *c = arg;
-	int64_t now = clock_mono_coarse_ms(), limit = c->place->keepalive_ms, patience = limit / 2;
+	int64_t now = clock_mono_coarse_ms(), limit = c->place->way.keepalive_ms,
+		patience = limit / 2;
 
 	(void)fd;
 	(void)what;
@@ -230,7 +231,7 @@ static void on_open(void *owner)
 	heard(c);
 	c->looked_at = c->heard_at;
 	c->slept_ms = c->slept_before_ms = clock_slept_ms();
-	timer_start(c->keepalive, c->place->keepalive_ms);
+	timer_start(c->keepalive, c->place->way.keepalive_ms);
 	c->ops->open(c->owner);
 }
 
@@ -306,7 +307,7 @@ struct conn *conn_new(const struct conn_place *place, const char *path, const st
 	*c = (struct conn){.place = place, .ops = ops, .owner = owner, .path = secret_dup(path)};
 	c->turn = event_new(place->base, -1, 0, on_turn, c);
 	c->keepalive = event_new(place->base, -1, 0, on_keepalive, c);
-	c->question = resolver_ask(place->base, peer_host(place), place->connect_timeout_ms,
+	c->question = resolver_ask(place->base, peer_host(place), place->way.connect_timeout_ms,
 				   on_addresses, c);
 	return c;
 }

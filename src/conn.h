@@ -18,10 +18,8 @@
 #include "span.h"
 #include "stats.h"
 
-/* Where to and how; outlives its connections. */
-struct conn_place {
-	struct event_base *base;
-	struct link_context *links;
+/* Where to, and how patiently. */
+struct conn_way {
 	const char *host;
 	uint16_t port;
 	bool tls;
@@ -31,6 +29,13 @@ struct conn_place {
 	int connect_timeout_ms;
 	int64_t keepalive_ms;
 	size_t max_message; /* bytes; of connections that are made from now on */
+};
+
+/* What connections have in common; outlives them. */
+struct conn_place {
+	struct event_base *base;
+	struct link_context *links;
+	struct conn_way way;
 	struct stats *stats;
 };
 

@@ -276,7 +276,7 @@ static void on_grace(evutil_socket_t fd, short what, void *arg)
 /* For the answer to a ping. */
 static void start_grace(struct lanes *s)
 {
-	timer_start(s->grace, s->places->present->conn.keepalive_ms / 2);
+	timer_start(s->grace, s->places->present->conn.way.keepalive_ms / 2);
 }
 
 static void on_open(void *owner)
@@ -438,18 +438,17 @@ static const struct conn_ops conn_ops = {
 
 /* ---- all of them ---- */
 
-static void each_lane(struct lanes *s,
-		      void (*visit)(struct lane *l, const struct place_settings *settings),
-		      const struct place_settings *settings)
+static void each_lane(struct lanes *s, void (*visit)(struct lane *l, const struct conn_way *way),
+		      const struct conn_way *way)
 {
 	struct lane *l;
 
 	if (s->main)
-		visit(s->main, settings);
+		visit(s->main, way);
 	if (s->next)
-		visit(s->next, settings);
+		visit(s->next, way);
 	TAILQ_FOREACH (l, &s->left, of_left)
-		visit(l, settings);
+		visit(l, way);
 }
 
 void lanes_limit(struct lanes *s, const struct handover_limits *limits)
@@ -457,9 +456,9 @@ void lanes_limit(struct lanes *s, const struct handover_limits *limits)
 	relay_limit(&s->relay, limits);
 }
 
-static void check(struct lane *l, const struct place_settings *settings)
+static void check(struct lane *l, const struct conn_way *way)
 {
-	(void)settings;
+	(void)way;
 	conn_check(l->conn);
 }
 
@@ -468,16 +467,16 @@ void lanes_check(struct lanes *s)
 	each_lane(s, check, NULL);
 }
 
-static void set_times(struct lane *l, const struct place_settings *settings)
+static void set_times(struct lane *l, const struct conn_way *way)
 {
-	place_set_times(l->place, settings);
+	place_set_times(l->place, way);
 	conn_retime(l->conn);
 }
 
-void lanes_set_times(struct lanes *s, const struct place_settings *settings)
+void lanes_set_times(struct lanes *s, const struct conn_way *way)
 {
-	place_set_times(s->places->present, settings);
-	each_lane(s, set_times, settings);
+	place_set_times(s->places->present, way);
+	each_lane(s, set_times, way);
 	if (s->stage == LANES_PROVING || s->stage == LANES_CATCHING)
 		start_grace(s);
 }

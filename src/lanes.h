@@ -140,7 +140,7 @@ void lanes_idle(struct lanes *s, uint32_t number);
 /* What may be held of what the next lane brings; needed before the first lane. */
 void lanes_limit(struct lanes *s, const struct handover_limits *limits);
 /* The times have changed: for the present place and for those that lanes lead to. */
-void lanes_set_times(struct lanes *s, const struct place_settings *settings);
+void lanes_set_times(struct lanes *s, const struct conn_way *way);
 void lanes_check(struct lanes *s); /* are they still there? See conn_check() */
 
 /* Sends close frames and drops the next one. Of how the others end nothing is told. */

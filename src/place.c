@@ -63,21 +63,12 @@ struct place *place_new(struct places *p, const struct place_settings *s, const 
 	struct place *place = mem_zalloc(sizeof(*place));
 	place->anchors = anchors;
 	place->shown = mem_strdup(s->shown);
-	place->host = mem_strdup(s->host);
-	place->proxy_host = s->proxy_host ? mem_strdup(s->proxy_host) : NULL;
+	place->host = mem_strdup(s->way.host);
+	place->proxy_host = s->way.proxy_host ? mem_strdup(s->way.proxy_host) : NULL;
 	place->conn = (struct conn_place){
-		.base = p->base,
-		.links = anchors->links,
-		.host = place->host,
-		.port = s->port,
-		.tls = s->tls,
-		.proxy_host = place->proxy_host,
-		.proxy_port = s->proxy_port,
-		.connect_timeout_ms = (int)s->connect_timeout_ms,
-		.keepalive_ms = s->keepalive_ms,
-		.max_message = s->max_message,
-		.stats = p->stats,
-	};
+		.base = p->base, .links = anchors->links, .way = s->way, .stats = p->stats};
+	place->conn.way.host = place->host;
+	place->conn.way.proxy_host = place->proxy_host;
 	return place;
 }
 
@@ -127,11 +118,11 @@ void places_set(struct places *p, struct place *place)
 		retire(p, former);
 }
 
-void place_set_times(struct place *place, const struct place_settings *s)
+void place_set_times(struct place *place, const struct conn_way *way)
 {
-	place->conn.connect_timeout_ms = (int)s->connect_timeout_ms;
-	place->conn.keepalive_ms = s->keepalive_ms;
-	place->conn.max_message = s->max_message;
+	place->conn.way.connect_timeout_ms = way->connect_timeout_ms;
+	place->conn.way.keepalive_ms = way->keepalive_ms;
+	place->conn.way.max_message = way->max_message;
 }
 
 void places_init(struct places *p, struct event_base *base, struct stats *stats)

@@ -22,23 +22,15 @@ enum { CA_DIGEST_SIZE = 32 };
 
 struct place_settings {
 	const char *shown; /* the URL, for those who ask; strings are copied */
-	const char *host;
-	uint16_t port;
-	bool tls;
-	const char *proxy_host; /* an HTTP proxy to go through, whose addresses are asked for
-				   instead; or NULL */
-	uint16_t proxy_port;
+	struct conn_way way;
 	const char *ca_file;            /* or NULL */
 	const unsigned char *ca_digest; /* CA_DIGEST_SIZE bytes: what the file holds */
-	int64_t connect_timeout_ms;
-	int64_t keepalive_ms;
-	size_t max_message; /* bytes */
 };
 
 struct anchors;
 
 struct place {
-	struct conn_place conn; /* its strings are ours */
+	struct conn_place conn; /* its strings are these */
 	struct anchors *anchors;
 	char *shown, *host, *proxy_host;
 	unsigned lanes;               /* that lead there */
@@ -60,7 +52,7 @@ void places_fini(struct places *p); /* no connection leads anywhere any more */
 struct place *place_new(struct places *p, const struct place_settings *s, const char **why);
 void places_set(struct places *p, struct place *place); /* from now on it is */
 /* Other times and limits; also for a former one that connections still use. */
-void place_set_times(struct place *place, const struct place_settings *s);
+void place_set_times(struct place *place, const struct conn_way *way);
 
 /* One connection more leads to the present place, or one less to this one. */
 struct place *place_take(struct places *p);

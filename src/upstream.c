@@ -670,14 +670,14 @@ void upstream_want(struct upstream *u)
 static void make_ticket(struct upstream *u, const struct upstream_settings *s)
 {
 	struct ticket_settings settings = {
-		.minter = {.host = s->place.host,
-			   .port = s->place.port,
-			   .tls = s->place.tls,
+		.minter = {.host = s->place.way.host,
+			   .port = s->place.way.port,
+			   .tls = s->place.way.tls,
 			   .path_prefix = s->path_prefix,
 			   .ca_file = s->place.ca_file,
-			   .proxy_host = s->place.proxy_host,
-			   .proxy_port = s->place.proxy_port,
-			   .timeout_ms = (int)s->place.connect_timeout_ms},
+			   .proxy_host = s->place.way.proxy_host,
+			   .proxy_port = s->place.way.proxy_port,
+			   .timeout_ms = s->place.way.connect_timeout_ms},
 		.api_key = s->api_key,
 		.fields = s->subscribe_fields,
 		.access_pattern = s->access_pattern,
@@ -737,7 +737,7 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 	take_times(u, settings);
 	make_ticket(u, settings);
 	make_timers(u, base);
-	wake_every(u->wake, u->places.present->conn.keepalive_ms);
+	wake_every(u->wake, u->places.present->conn.way.keepalive_ms);
 	again_at_once(u);
 	return u;
 }
@@ -755,10 +755,10 @@ static void change_place(struct upstream *u, struct place *place,
 /* What is waited for is waited for so long from now on. */
 static void retime(struct upstream *u, const struct upstream_settings *s)
 {
-	lanes_set_times(&u->lanes, &s->place);
+	lanes_set_times(&u->lanes, &s->place.way);
 	if (u->lanes.main && u->lanes.main->token && !lanes_is_outdated(&u->lanes, u->lanes.main))
 		watch_token(u);
-	wake_every(u->wake, u->places.present->conn.keepalive_ms);
+	wake_every(u->wake, u->places.present->conn.way.keepalive_ms);
 }
 
 int upstream_reload(struct upstream *u, const struct upstream_settings *settings, bool another)
@@ -771,13 +771,13 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 			return -EINVAL;
 		}
 		change_place(u, place, settings);
-	} else if (settings->place.connect_timeout_ms <
-			   u->places.present->conn.connect_timeout_ms &&
+	} else if (settings->place.way.connect_timeout_ms <
+			   u->places.present->conn.way.connect_timeout_ms &&
 		   !lanes_next_is_open(&u->lanes)) {
 		give_up_attempt(u); /* it would be waited for as long as before */
 	}
 	take_times(u, settings);
-	ticket_set_times(u->ticket, settings->place.connect_timeout_ms,
+	ticket_set_times(u->ticket, settings->place.way.connect_timeout_ms,
 			 settings->token_lifetime_ms);
 	retime(u, settings);
 	/* Whoever has changed something wants to see what comes of it. */

@@ -1453,11 +1453,11 @@ static struct upstream_settings settings_of(void)
 
 	return (struct upstream_settings){
 		.place = {.shown = "url",
-			  .host = "service",
-			  .port = 443,
-			  .ca_digest = digest,
-			  .connect_timeout_ms = 700,
-			  .keepalive_ms = KEEPALIVE},
+			  .way = {.host = "service",
+				  .port = 443,
+				  .connect_timeout_ms = 700,
+				  .keepalive_ms = KEEPALIVE},
+			  .ca_digest = digest},
 		.path_prefix = "",
 		.api_key = "key",
 		.key_hint = "nowhere",
