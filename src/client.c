@@ -22,7 +22,7 @@
 
 enum {
 	READ_MAX = 65536,       /* bytes of one client in one turn of the loop */
-	LAST_LINE_MS = 1000,    /* for a slow client to take its last line */
+	LAST_LINE_MS = 1000,    /* for a client that is dropped or refused to take its last line */
 	BUSY_MS = 1000,         /* over which the busiest are found, at least */
 	HANGUP_CHECK_MS = 2000, /* how often half-closed clients are looked at */
 	GROUPS_MAX_BYTES = 65536 * sizeof(gid_t),
@@ -61,6 +61,13 @@ struct client {
 
 TAILQ_HEAD(client_list, client);
 
+/* A connection beyond max_clients. Its last line is out; it is kept for a moment because most peers
+ * write before they read, and to write to one that is closed is an error that hides the line. */
+struct refused {
+	int fd;
+	int64_t until;
+};
+
 struct clients {
 	struct event_base *base;
 	struct client_settings settings;
@@ -71,7 +78,10 @@ struct clients {
 	struct event *turn_end; /* runs once all events of this turn have been handled */
 	struct event *hangups;  /* armed while there are quiet clients */
 	unsigned n;
-	int64_t now; /* when the lines that are handed on now were read */
+	struct refused refused[CLIENTS_REFUSED_MAX]; /* the oldest first */
+	unsigned n_refused;
+	struct event *refused_end; /* when the oldest is closed */
+	int64_t now;               /* when the lines that are handed on now were read */
 	uint64_t last_number;
 	gid_t *groups;         /* of the client that was asked about last */
 	socklen_t groups_size; /* bytes of room */
@@ -86,6 +96,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg);
 static void on_writable(evutil_socket_t fd, short what, void *arg);
 static void on_turn_end(evutil_socket_t fd, short what, void *arg);
 static void on_hangup_check(evutil_socket_t fd, short what, void *arg);
+static void on_refused_end(evutil_socket_t fd, short what, void *arg);
 
 struct clients *clients_new(struct event_base *base, const struct client_settings *settings,
 			    const struct client_ops *ops, void *owner, struct stats *stats)
@@ -102,6 +113,7 @@ struct clients *clients_new(struct event_base *base, const struct client_setting
 	TAILQ_INIT(&cs->quiet);
 	cs->turn_end = event_new(base, -1, 0, on_turn_end, cs);
 	cs->hangups = event_new(base, -1, EV_PERSIST, on_hangup_check, cs);
+	cs->refused_end = event_new(base, -1, 0, on_refused_end, cs);
 	return cs;
 }
 
@@ -182,6 +194,42 @@ static void client_free(struct client *c)
 
 /* ---- arrival ---- */
 
+/* The n oldest. */
+static void close_refused(struct clients *cs, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		close(cs->refused[i].fd);
+	cs->n_refused -= n;
+	memmove(cs->refused, cs->refused + n, cs->n_refused * sizeof(cs->refused[0]));
+}
+
+static void on_refused_end(evutil_socket_t fd, short what, void *arg)
+{
+	struct clients *cs = arg;
+	int64_t now = clock_mono_ms();
+	unsigned due = 0;
+
+	(void)fd;
+	(void)what;
+	while (due < cs->n_refused && cs->refused[due].until <= now)
+		due++;
+	close_refused(cs, due);
+	if (cs->n_refused)
+		timer_start(cs->refused_end, cs->refused[0].until - now);
+}
+
+/* What it sends is not read. It sees the end behind its line at once. */
+static void keep_refused(struct clients *cs, int fd)
+{
+	int64_t now = clock_mono_ms();
+
+	shutdown(fd, SHUT_WR);
+	if (cs->n_refused == CLIENTS_REFUSED_MAX)
+		close_refused(cs, 1);
+	cs->refused[cs->n_refused++] = (struct refused){fd, now + LAST_LINE_MS};
+	timer_start(cs->refused_end, cs->refused[0].until - now);
+}
+
 static void refuse(struct clients *cs, int fd)
 {
 	struct buf line = {0};
@@ -190,7 +238,7 @@ static void refuse(struct clients *cs, int fd)
 	reply_error(&line, REPLY_TOO_MANY_CLIENTS, (struct span){0}, NULL, -1);
 	send(fd, buf_span(&line).p, buf_len(&line), MSG_NOSIGNAL | MSG_DONTWAIT);
 	buf_release(&line);
-	close(fd);
+	keep_refused(cs, fd);
 }
 
 /* The supplementary groups that the peer had when it connected; returns how many. There may be
@@ -628,6 +676,8 @@ void clients_free(struct clients *cs)
 		client_free(c);
 	event_free(cs->turn_end);
 	event_free(cs->hangups);
+	close_refused(cs, cs->n_refused);
+	event_free(cs->refused_end);
 	free(cs->groups);
 	free(cs);
 }

@@ -24,6 +24,11 @@
 
 struct clients;
 
+enum {
+	CLIENTS_REFUSED_MAX =
+		16, /* connections that stay for their last line, beside the clients */
+};
+
 struct client_settings {
 	unsigned max_clients;
 	size_t max_line;
@@ -51,8 +56,8 @@ void clients_free(struct clients *cs); /* drops all that are left */
 /* Those who are there stay, however many. Limits hold from now on. */
 void clients_set(struct clients *cs, const struct client_settings *settings);
 
-/* Takes over a connected, non-blocking socket; beyond max_clients it gets a last line and is
- * closed. */
+/* Takes over a connected, non-blocking socket; beyond max_clients it gets a last line, and is
+ * closed a second later, or when too many others have come. */
 void clients_adopt(struct clients *cs, int fd);
 
 /* The peer's output has grown or its requests have been answered: looked at when this turn of the

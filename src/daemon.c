@@ -577,7 +577,7 @@ static void on_stop_signal(evutil_socket_t number, short what, void *arg)
 static unsigned raise_descriptor_limit(unsigned max_clients)
 {
 	struct rlimit limit;
-	rlim_t want = (rlim_t)max_clients + SPARE_DESCRIPTORS;
+	rlim_t want = (rlim_t)max_clients + CLIENTS_REFUSED_MAX + SPARE_DESCRIPTORS;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
 		return max_clients;

@@ -1,5 +1,7 @@
 """Many clients at once, more than are allowed, and more than there are descriptors for."""
 
+import os
+
 from harness import Case, Daemon, FakeService, eventually, get, raise_descriptor_limit, scene
 
 
@@ -53,9 +55,32 @@ class Limit(Case):
             with daemon.client() as refused:
                 try:
                     refused.send_raw(b'{"op":"ping"}\n' * 100)
-                except (BrokenPipeError, ConnectionResetError):
+                except (BrokenPipeError, ConnectionResetError): # so many of them at once: not each is kept
                     pass
                 self.assert_error(refused.answer(), 503, "too_many_clients", "no")
+
+    @scene(connected=False, max_clients=1)
+    def test_who_is_refused_may_send_before_it_reads(self, service, daemon, client):
+        """As socat does: an error in writing would keep from it what the line says."""
+        client.barrier()
+        with daemon.client() as refused:
+            self.assert_error(refused.answer(), 503, "too_many_clients", "no")
+            self.assertTrue(refused.at_end())
+            refused.send({"op": "ping"})
+
+    @scene(connected=False, max_clients=1)
+    def test_who_is_refused_does_not_stay(self, service, daemon, client):
+        """Nor are there ever many of them."""
+        eventually(lambda: client.ask({"op": "status"})["upstream"]["state"] == "connected", "it has what descriptors it needs")
+        descriptors = lambda: len(os.listdir(f"/proc/{daemon.pid}/fd"))
+        before = descriptors()
+        refused = [daemon.client() for _ in range(100)]
+        for each in refused:
+            self.assert_error(each.answer(), 503, "too_many_clients", "no")
+            self.assertLessEqual(descriptors(), before + 16)
+        eventually(lambda: descriptors() == before, "all are closed")
+        for each in refused:
+            each.close()
 
 
 class OutOfDescriptors(Case):
