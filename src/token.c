@@ -234,7 +234,8 @@ static void finish_failed(struct token_request *r, CURLcode result)
 	} else if (result == CURLE_WRITE_ERROR) {
 		snprintf(phrase, sizeof(phrase), "the answer to the token request is too long");
 	} else if (result == CURLE_COULDNT_CONNECT && os_errno) {
-		snprintf(phrase, sizeof(phrase), "%s", strerror((int)os_errno));
+		snprintf(phrase, sizeof(phrase), "the token request failed: %s",
+			 strerror((int)os_errno));
 	} else {
 		snprintf(phrase, sizeof(phrase), "the token request failed: %s",
 			 *r->error ? r->error : curl_easy_strerror(result));
@@ -509,14 +510,14 @@ static void begin(struct token_request *r, const struct resolver_answer *answer)
 static void on_resolved(void *owner, const struct resolver_answer *answer)
 {
 	struct token_request *r = owner;
-	char phrase[160];
+	char phrase[200];
 
 	r->question = NULL;
 	if (answer->n) {
 		begin(r, answer);
 		return;
 	}
-	snprintf(phrase, sizeof(phrase), "%.80s: %s",
+	snprintf(phrase, sizeof(phrase), "the token request failed: %.80s: %s",
 		 r->minter->proxy_host ? r->minter->proxy_host : r->minter->host, answer->why);
 	fail(r, phrase);
 }
