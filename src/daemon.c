@@ -375,6 +375,18 @@ static void upstream_lets_go(void *owner)
 	feed_let_go(d->feed, clock_mono_ms());
 }
 
+static void upstream_cannot_read(void *owner)
+{
+	struct daemon *d = owner;
+	feed_unreadable(d->feed, clock_mono_ms());
+}
+
+static void upstream_has_missed(void *owner, int64_t since_ms)
+{
+	struct daemon *d = owner;
+	feed_missed(d->feed, since_ms);
+}
+
 static bool upstream_asks_wants(void *owner)
 {
 	struct daemon *d = owner;
@@ -459,6 +471,8 @@ static const struct upstream_ops upstream_ops = {
 	.change = upstream_notifies,
 	.covers = upstream_asks_covers,
 	.let_go = upstream_lets_go,
+	.unreadable = upstream_cannot_read,
+	.missed = upstream_has_missed,
 	.wants = upstream_asks_wants,
 	.stale = upstream_asks_stale,
 	.make_list = upstream_asks_list,

@@ -830,6 +830,26 @@ void feed_lost(struct feed *f, int64_t heard_ms)
 	send_line(f, NULL);
 }
 
+void feed_unreadable(struct feed *f, int64_t now)
+{
+	reread_doubt(f->reread, now);
+}
+
+void feed_missed(struct feed *f, int64_t since_ms)
+{
+	struct topic_walk w = {0};
+	struct topic *t;
+
+	if (f->lost_at && since_ms < f->lost_at)
+		f->lost_at = since_ms;
+	if (!f->live || f->stopping)
+		return;
+	while ((t = subs_walk(&f->subs, &w))) {
+		if (t->n)
+			tell_gap(f, t, f->ops->boot_ms() - since_ms);
+	}
+}
+
 void feed_without(struct feed *f)
 {
 	f->live = false;

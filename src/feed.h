@@ -99,6 +99,12 @@ void feed_refuse_all(struct feed *f, const char *why, long retry_ms);
 
 /* The connection was lost; it was heard of last at this time of ops->boot_ms(). */
 void feed_lost(struct feed *f, int64_t heard_ms);
+/* A change has come that can't be used, nobody knows of what: see reread_doubt(). */
+void feed_unreadable(struct feed *f, int64_t now);
+/* Such have come since this time of ops->boot_ms(): all subscribers may have missed something. Keys
+ * are not read for them as after a loss: without the change that it has seen a value has no place
+ * among those that are still to come. */
+void feed_missed(struct feed *f, int64_t since_ms);
 /* From now on the connection has no token: nothing is wanted any more. */
 void feed_without(struct feed *f);
 void feed_stop(struct feed *f); /* nothing is read any more */

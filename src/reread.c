@@ -34,6 +34,7 @@ struct reading {
 	struct topic *topic; /* NULL: nobody waits any more, and the router still has it */
 	enum reading_state state;
 	bool hurry;            /* an initial value */
+	bool doubtful;         /* its answer is, since a change was lost; it is useless as well */
 	bool useless;          /* its answer is: too much was held back, or a connection was lost */
 	unsigned tries;        /* that failed, or got no turn */
 	unsigned moves;        /* ... that were answered on a connection that was left */
@@ -261,6 +262,7 @@ void reread_sent(struct reread *r, void *reading)
 	/* One that was asked for before a loss may go out on a connection that brings no changes.
 	 */
 	g->useless = g->epoch != r->epoch;
+	g->doubtful = false;
 	g->changes = g->topic->changes;
 	g->last_value = g->topic->last_value;
 }
@@ -601,13 +603,32 @@ void reread_let_go(struct reread *r, int64_t now)
 	reread_pump(r, now);
 }
 
+void reread_doubt(struct reread *r, int64_t now)
+{
+	struct reading *g, *next;
+
+	for (g = TAILQ_FIRST(&r->working); g; g = next) {
+		next = TAILQ_NEXT(g, of_queue);
+		if (g->topic && g->state == READING_SENT) {
+			give_up(r, g);
+			g->doubtful = true;
+		} else if (g->state == READING_KEPT) {
+			end_work(r, g);
+			failed(r, g);
+		}
+	}
+	reread_pump(r, now);
+}
+
 static void answered(struct reread *r, struct reading *g, const struct wire_frame *answer)
 {
 	static const struct json_value nothing = {.type = JSON_NULL};
 	bool found = answer->code == CODE_OK && answer->value.text.p;
 	const struct json_value *value = found ? &answer->value : &nothing;
 
-	if (g->useless || g->epoch != r->epoch) {
+	if (g->doubtful) {
+		failed(r, g);
+	} else if (g->useless || g->epoch != r->epoch) {
 		retry(r, g);
 	} else if (answer->code >= CODE_FAULT) {
 		failed(r, g);

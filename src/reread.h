@@ -60,6 +60,10 @@ void reread_forget(struct reread *r, struct sub *sub, bool leaves);
 void reread_start(struct reread *r, int64_t now);
 void reread_pause(struct reread *r);
 
+/* A change was lost on its way here. A value that has seen it has no certain place among the
+ * others, so what is being read has failed for this time. */
+void reread_doubt(struct reread *r, int64_t now);
+
 /* Sends readings that were asked for, as far as there is room. */
 void reread_pump(struct reread *r, int64_t now);
 

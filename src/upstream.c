@@ -22,7 +22,7 @@
 #include "wake.h"
 
 enum {
-	COMPLAIN_EVERY_MS = 10000, /* about unusable messages */
+	COMPLAIN_EVERY_MS = 10000, /* about unusable messages, to the log and to subscribers */
 	STABLE_MAX_MS = 30000, /* a connection that has lasted so long proves that backing off can
 				  start anew */
 	ERROR_MAX = 500,
@@ -71,6 +71,8 @@ struct upstream {
 	unsigned handover_failures; /* the same of attempts to replace a lane that is there */
 	struct event *batch;        /* subscribe_batch is over */
 	int64_t complained_at;
+	struct event *missed; /* subscribers are told so; pending also for a while after that */
+	int64_t missed_since; /* of clock_boot_ms(); 0: none were */
 };
 
 /* ---- states ---- */
@@ -474,12 +476,39 @@ static void complain(struct upstream *u, const struct wire_frame *frame)
 		    frame->fault, u->stats->upstream_unusable + 1);
 }
 
+static void on_missed(evutil_socket_t fd, short what, void *arg)
+{
+	struct upstream *u = arg;
+	int64_t since = u->missed_since;
+
+	(void)fd;
+	(void)what;
+	if (!since)
+		return;
+	u->missed_since = 0;
+	timer_start(u->missed, COMPLAIN_EVERY_MS);
+	u->ops->missed(u->owner, since);
+}
+
+/* The first is told at once, from a fresh stack; of more that come within a while all together,
+ * since it is a line for every subscription. */
+static void note_missed(struct upstream *u)
+{
+	if (!u->missed_since)
+		u->missed_since = clock_boot_ms();
+	if (!event_pending(u->missed, EV_TIMEOUT, NULL))
+		timer_start(u->missed, 0);
+	u->ops->unreadable(u->owner);
+}
+
 static void on_frame(void *owner, const struct wire_frame *frame)
 {
 	struct upstream *u = owner;
 
 	if (frame->kind == WIRE_UNUSABLE)
 		complain(u, frame);
+	if (frame->notifies)
+		note_missed(u);
 	u->ops->frame(u->owner, frame);
 }
 
@@ -702,6 +731,7 @@ static void make_timers(struct upstream *u, struct event_base *base)
 	u->turn = event_new(base, -1, 0, on_turn, u);
 	u->retry = event_new(base, -1, 0, on_turn, u);
 	u->batch = event_new(base, -1, 0, on_turn, u);
+	u->missed = event_new(base, -1, 0, on_missed, u);
 }
 
 struct upstream *upstream_new(struct event_base *base, const struct upstream_settings *settings,
@@ -798,6 +828,7 @@ void upstream_stop(struct upstream *u)
 	set_state(u, UPSTREAM_STOPPED, "the daemon stops");
 	event_del(u->retry);
 	event_del(u->batch);
+	event_del(u->missed);
 	alarm_clear(u->renewal);
 	wake_stop(u->wake);
 	ticket_cancel(u->ticket);
@@ -824,6 +855,7 @@ void upstream_free(struct upstream *u)
 	event_free(u->turn);
 	event_free(u->retry);
 	event_free(u->batch);
+	event_free(u->missed);
 	free(u->key_hint);
 	free(u);
 }

@@ -74,6 +74,10 @@ struct upstream_ops {
 		       bool former);
 	/* upstream_holds() may say no now of what it said yes of. */
 	void (*let_go)(void *owner);
+	/* A notification can't be used, said at once; and that such have come since this time of
+	 * clock_boot_ms(), said not too often. */
+	void (*unreadable)(void *owner);
+	void (*missed)(void *owner, int64_t since_ms);
 
 	/* Is anything subscribed to, or asked for? Something that the present list has not? */
 	bool (*wants)(void *owner);

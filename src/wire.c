@@ -246,11 +246,12 @@ void wire_parse(struct span text, struct wire_frame *frame)
 
 	*frame = (struct wire_frame){.kind = WIRE_UNUSABLE, .text = text};
 	frame->fault = collect(&members, frame);
+	frame->notifies = is_notification(&members);
 	read_id(&members, frame);
 	if (frame->fault)
 		return;
-	frame->fault = is_notification(&members) ? read_notification(&members, frame)
-						 : read_answer(&members, frame);
+	frame->fault =
+		frame->notifies ? read_notification(&members, frame) : read_answer(&members, frame);
 }
 
 /* --- answers --- */

@@ -1494,6 +1494,76 @@ static void a_reading_with_too_much_held_back_begins_anew(void **state)
 	world_free(w);
 }
 
+/* ---- changes that can't be used ---- */
+
+static void a_reading_that_a_lost_change_overtakes_is_tried_three_times(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	subscribe(w, 0, "'key':'a','initial':true");
+	change(w, CHANGE("a", "'1'"));
+	assert_told(w, 0, OK("1"));
+	for (int i = 0; i < 3; i++) {
+		assert_reading(w, "a");
+		feed_unreadable(w->feed, w->now);
+		assert_told(w, 0, i ? "" : TOLD("a", "'1'")); /* it waits no longer */
+		answer(w, "a", "'code':200,'value':'2'");
+	}
+	assert_told(w, 0, KEY_GAP("a"));
+	assert_int_equal(feed_counts(w->feed).rereading, 0);
+	feed_unreadable(w->feed, w->now);
+	subscribe(w, 0, "'key':'a','initial':true");
+	answer(w, "a", "'code':200,'value':'3'");
+	assert_told(w, 0, OK("1") INITIAL("a", "'3'"));
+	world_free(w);
+}
+
+static void a_value_that_waits_when_a_change_is_lost_is_read_anew(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	subscribe(w, 0, "'key':'a','initial':true");
+	hold_back(w, "a");
+	answer(w, "a", "'code':200,'value':'1'");
+	feed_unreadable(w->feed, w->now);
+	assert_told(w, 0, OK("1"));
+	hold_back(w, NULL);
+	answer(w, "a", "'code':200,'value':'2'");
+	assert_told(w, 0, INITIAL("a", "'2'"));
+	world_free(w);
+}
+
+static void everybody_may_have_missed_a_lost_change(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	live_with(w, 1, "'pattern':'p*'");
+	feed_missed(w->feed, BOOT - 100);
+	assert_told(w, 0, KEY_GAP("a"));
+	assert_told(w, 1, PATTERN_GAP("p*", "900"));
+	world_free(w);
+}
+
+static void what_was_missed_before_a_loss_is_in_its_gap(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'pattern':'p*'");
+	lose_all(w);
+	feed_missed(w->feed, BOOT - 500);
+	assert_told(w, 0, LOST);
+	come_up(w);
+	assert_told(w, 0, BACK PATTERN_GAP("p*", "500"));
+	world_free(w);
+}
+
 /* ---- after a loss ---- */
 
 static void a_loss_is_told_to_the_audience_alone(void **state)
@@ -3004,6 +3074,10 @@ int main(void)
 		cmocka_unit_test(what_was_held_back_goes_out_when_nothing_is_read_any_more),
 		cmocka_unit_test(while_the_connection_is_lost_nothing_is_asked_for),
 		cmocka_unit_test(a_reading_with_too_much_held_back_begins_anew),
+		cmocka_unit_test(a_reading_that_a_lost_change_overtakes_is_tried_three_times),
+		cmocka_unit_test(a_value_that_waits_when_a_change_is_lost_is_read_anew),
+		cmocka_unit_test(everybody_may_have_missed_a_lost_change),
+		cmocka_unit_test(what_was_missed_before_a_loss_is_in_its_gap),
 		cmocka_unit_test(a_loss_is_told_to_the_audience_alone),
 		cmocka_unit_test(a_planned_handover_is_silent),
 		cmocka_unit_test(a_value_is_told_again_only_to_those_who_know_another),

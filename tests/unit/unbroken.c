@@ -108,10 +108,13 @@ struct token {
 /* What a client knows of a key. */
 struct view {
 	bool by_key, by_pattern;
-	bool jump; /* some may be missing before the next */
-	int base;  /* ... but none behind this one */
-	int last;  /* told last; 0: that there is nothing */
-	bool due;  /* something has to be told */
+
+	bool jump;    /* some may be missing before the next */
+	int base;     /* ... but none behind this one */
+	int last;     /* told last; 0: that there is nothing */
+	bool due;     /* something has to be told */
+	int aware;    /* a gap has said that some may be missing up to this one */
+	bool unaware; /* ... and none has, of one behind that which could not be read */
 };
 
 struct set {
@@ -133,8 +136,9 @@ struct world {
 	struct token token[TOKENS];
 	unsigned tokens;
 	int value_of[KEYS][VALUES],
-		n[KEYS];   /* the changes of each key: the numbers that were set */
-	int place[VALUES]; /* of a number among the changes of its key */
+		n[KEYS];               /* the changes of each key: the numbers that were set */
+	int place[VALUES];             /* of a number among the changes of its key */
+	bool unreadable[KEYS][VALUES]; /* by place: what is said of it */
 	int numbers;
 	int executions;
 	struct set set[VALUES]; /* by number */
@@ -386,8 +390,12 @@ static void drop(struct way *way)
 
 /* ---- the service ---- */
 
+/* Now and then what is said of a change can't be read. */
 static void notify(int key, int number)
 {
+	bool unreadable = !w->calm && lot(100) == 0;
+
+	w->unreadable[key][w->n[key]] = unreadable;
 	for (unsigned i = 0; i < w->lanes; i++) {
 		struct conn *c = w->lane[i];
 		char text[100];
@@ -395,8 +403,8 @@ static void notify(int key, int number)
 			continue;
 		snprintf(text, sizeof(text),
 			 "{\"type\":\"notification\",\"key\":\"k%d\",\"value\":\"%d\","
-			 "\"timestamp\":%d}",
-			 key, number, (int)w->now);
+			 "\"timestamp\":%d%s",
+			 key, number, (int)w->now, unreadable ? "]" : "}");
 		put_last(&c->down)->text = mem_strdup(text);
 	}
 }
@@ -977,6 +985,18 @@ static void lets_go(void *owner)
 	feed_let_go(w->feed, w->now);
 }
 
+static void cannot_read(void *owner)
+{
+	(void)owner;
+	feed_unreadable(w->feed, w->now);
+}
+
+static void has_missed(void *owner, int64_t since_ms)
+{
+	(void)owner;
+	feed_missed(w->feed, since_ms);
+}
+
 static bool asks_wants(void *owner)
 {
 	(void)owner;
@@ -1044,6 +1064,8 @@ static const struct upstream_ops upstream_ops = {
 	.change = notifies,
 	.covers = asks_covers,
 	.let_go = lets_go,
+	.unreadable = cannot_read,
+	.missed = has_missed,
 	.wants = asks_wants,
 	.stale = asks_stale,
 	.make_list = asks_list,
@@ -1069,6 +1091,17 @@ static void begin_at(struct view *v, int base)
 	v->base = base;
 }
 
+/* Could none of the changes behind one place up to another be read? Then that has to be told. */
+static bool were_unreadable(struct view *v, int key, int from, int to)
+{
+	int place = from + 1;
+
+	while (place <= to && w->unreadable[key][place])
+		place++;
+	v->unaware |= place > to && to > from && to > v->aware;
+	return place > to;
+}
+
 static void hear_value(unsigned peer, int key, int place, bool read, const char *line)
 {
 	struct view *v = &w->view[peer][key];
@@ -1076,11 +1109,13 @@ static void hear_value(unsigned peer, int key, int place, bool read, const char 
 	if (!is_live_view(v))
 		complain("client %u is told after the end: %s", peer, line);
 	v->due = false;
+	if (read && w->unreadable[key][place])
+		return; /* there is no change that would show where it belongs */
 	if (read) {
 		if (place < v->last)
 			complain("client %u has been told %d, and is told what is older: %s", peer,
 				 v->last, line);
-		if (!v->jump && place != v->last)
+		if (!v->jump && !were_unreadable(v, key, v->last, place))
 			complain("client %u has been told %d, and now a value of what comes later, "
 				 "%d: %s",
 				 peer, v->last, place, line);
@@ -1088,7 +1123,7 @@ static void hear_value(unsigned peer, int key, int place, bool read, const char 
 		if (place <= v->last)
 			complain("client %u has been told %d, and is told %d again: %s", peer,
 				 v->last, place, line);
-		if (place > (v->jump ? v->base : v->last) + 1)
+		if (!were_unreadable(v, key, v->jump ? v->base : v->last, place - 1))
 			complain("client %u misses changes between %d and %d: %s", peer,
 				 v->jump ? v->base : v->last, place, line);
 	}
@@ -1116,7 +1151,8 @@ static void hear_gap(unsigned peer, const char *line)
 			    : sscanf(line, "{\"type\":\"gap\",\"key\":\"k%d", &of_key) == 1 &&
 				      of_key == key) {
 			begin_at(v, w->n[key]);
-			v->due = false;
+			v->aware = w->n[key];
+			v->due = v->unaware = false;
 		}
 	}
 }
@@ -1132,7 +1168,7 @@ static void hear_subscribed(unsigned peer, const char *id)
 		if (id[0] == 'u' && by_key)
 			v->by_key = v->due = false;
 		else if (id[0] == 'u')
-			v->by_pattern = false;
+			v->by_pattern = v->unaware = false;
 		else if (by_key)
 			v->by_key = true;
 		else
@@ -1574,6 +1610,8 @@ static void check_view(unsigned peer, int key)
 		return;
 	if (v->due)
 		complain("client %u has not been told the value of k%d", peer, key);
+	if (v->unaware && v->by_pattern)
+		complain("client %u does not know what it has missed of k%d", peer, key);
 	if (v->last != w->n[key] && !(v->jump && (v->base >= w->n[key])))
 		complain("client %u believes k%d to be %d, and it is %d", peer, key, v->last,
 			 w->n[key]);
