@@ -16,6 +16,7 @@
 enum {
 	TURN_BYTES = 1 << 20, /* read at most in one step, so that a host's loop has its turn */
 	GRACE_MS = 2000,      /* the daemon tells best what went wrong, so it may be a bit late */
+	ASLEEP_MS = 100,      /* whoever looks so much too late does not know who else was late */
 	BACKOFF_MIN_MS = 20,
 	BACKOFF_MAX_MS = 2000,
 	STABLE_MS = 1000,                /* a connection that lasted so long was a good one */
@@ -69,6 +70,10 @@ static void unlink_pending(struct hpkv *h, struct pending *p)
 		at = &(*at)->chain;
 	*at = p->chain;
 	TAILQ_REMOVE(&h->pendings, p, link);
+	if (TAILQ_EMPTY(&h->pendings)) {
+		h->check_at = NEVER;
+		h->judge_at = 0;
+	}
 }
 
 static struct pending *find_pending(struct hpkv *h, uint64_t id)
@@ -305,12 +310,12 @@ static bool exists(const char *path)
 
 static char *find_socket(const char *given)
 {
-	const char *named = given ? given : secure_getenv("HPKVD_SOCKET");
+	const char *named = secure_getenv("HPKVD_SOCKET");
 	const char *runtime = secure_getenv("XDG_RUNTIME_DIR");
 	char *own = NULL;
 
-	if (named && *named)
-		return strdup(named);
+	if (given || (named && *named))
+		return strdup(given ? given : named);
 	if (runtime && *runtime && asprintf(&own, "%s/hpkvd.sock", runtime) < 0)
 		return NULL;
 	if (own && exists(own))
@@ -371,7 +376,7 @@ static int connect_now(struct hpkv *h)
 		return error;
 	}
 	h->retry_at = NEVER;
-	h->proven = h->door_closed = false;
+	h->proven = h->door_closed = h->explained = false;
 	h->since = now_ms();
 	if (h->topics.n_live)
 		resubscribe(h, CHUNK_TOPICS);
@@ -391,7 +396,7 @@ static void lost(struct hpkv *h)
 	struct pending *p, *next;
 	char text[HANDLE_ERROR_MAX];
 
-	if (!h->door_closed)
+	if (!h->explained)
 		snprintf(h->why, sizeof(h->why), "%s", h->channel.why);
 	drop_own(h);
 	for (p = TAILQ_FIRST(&h->pendings); p; p = next) {
@@ -430,6 +435,7 @@ static void farewell(struct hpkv *h, const struct decoded *d)
 {
 	decode_answer(&h->scratch, d, true, (struct span){0});
 	snprintf(h->why, sizeof(h->why), "hpkvd says: %s", h->scratch.answer.error);
+	h->explained = true;
 	/* Then it has read none of what was sent. */
 	h->door_closed = !h->proven && strcmp(h->scratch.answer.reason, "too_many_clients") == 0;
 }
@@ -461,6 +467,7 @@ static void on_line(struct hpkv *h, struct span line)
 		return;
 	}
 	h->proven = true;
+	h->explained = false;
 	if (!d.id.p) {
 		on_unasked(h, &d);
 		return;
@@ -469,6 +476,7 @@ static void on_line(struct hpkv *h, struct span line)
 	if (!p || !p->sent)
 		return; /* too late: it has been told that there was no answer */
 	unlink_pending(h, p);
+	h->answered = true;
 	struct decode_store *store = store_of(h, p);
 	decode_answer(store, &d, p->repeatable, user_id_of(p));
 	if (p->n_topics)
@@ -512,13 +520,32 @@ static void expire_one(struct hpkv *h, struct pending *p)
 		      p->sent ? "hpkvd has not answered in time" : "hpkvd has not read it in time");
 }
 
-static void expire(struct hpkv *h, int64_t now)
+static int64_t later(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* Whoever was away, or in a callback that took its time, while deadlines passed may find their
+ * answers still on the way: the daemon had no room to write them. So it reads on for a moment
+ * first, and for another one with each answer. */
+static bool may_judge(struct hpkv *h, int64_t now)
+{
+	if (!h->judge_at && now - later(h->seen_at, h->check_at) > ASLEEP_MS)
+		h->judge_at = now + GRACE_MS;
+	else if (h->judge_at && h->answered)
+		h->judge_at = now + GRACE_MS;
+	return now >= h->judge_at;
+}
+
+static void expire(struct hpkv *h)
 {
 	struct pending_list over = TAILQ_HEAD_INITIALIZER(over);
 	struct pending *p, *next;
+	int64_t now = now_ms();
 
-	if (h->check_at > now)
+	if (h->check_at > now || !may_judge(h, now))
 		return;
+	h->judge_at = 0;
 	h->check_at = NEVER;
 	for (p = TAILQ_FIRST(&h->pendings); p; p = next) {
 		int64_t end = end_of(h, p);
@@ -543,9 +570,10 @@ static int64_t earlier(int64_t a, int64_t b)
 
 static void arm_timer(struct hpkv *h)
 {
-	int64_t at = earlier(earlier(h->check_at, h->resubscribe_at), h->retry_at);
+	int64_t at = earlier(later(h->check_at, h->judge_at), h->resubscribe_at);
 	struct itimerspec when = {{0}, {0}};
 
+	at = earlier(at, h->retry_at);
 	if (h->timer_at == at)
 		return;
 	h->timer_at = at;
@@ -588,7 +616,7 @@ static void step(struct hpkv *h)
 		read_lines(h);
 	}
 	if (!h->freed)
-		expire(h, now);
+		expire(h);
 	if (!h->freed && is_up(h))
 		tell_back(h);
 }
@@ -596,9 +624,11 @@ static void step(struct hpkv *h)
 void handle_step(struct hpkv *h)
 {
 	h->running = true;
+	h->answered = false;
 	h->called = 0;
 	step(h);
 	h->running = false;
+	h->seen_at = now_ms();
 	if (!h->freed)
 		arm_timer(h);
 }
@@ -687,10 +717,12 @@ void handle_destroy(struct hpkv *h)
 		unlink_pending(h, p);
 		settle_failed(h, p, HPKV_CANCELLED, "the handle was freed");
 	}
-	channel_close(&h->channel);
-	topics_clear(&h->topics);
+	/* Nothing is taken out of the set: another process may go on with it. */
 	if (h->epoll >= 0)
 		close(h->epoll);
+	h->channel.epoll = -1;
+	channel_close(&h->channel);
+	topics_clear(&h->topics);
 	if (h->timer >= 0)
 		close(h->timer);
 	decode_free(&h->scratch);

@@ -53,6 +53,7 @@ struct hpkv {
 	int64_t since;             /* when it came UP */
 	bool told_lost;            /* HPKV_EVENT_LOST was told, HPKV_EVENT_BACK not yet */
 	bool door_closed;          /* the last connection ended with "too many clients" */
+	bool explained;            /* why is what the daemon said last on this connection */
 	char why[CHANNEL_WHY_MAX]; /* why it is DOWN */
 	int backoff_ms;
 	int64_t retry_at; /* INT64_MAX: when it is needed */
@@ -61,6 +62,9 @@ struct hpkv {
 	struct pending *buckets[HANDLE_BUCKETS];
 	uint64_t last_id;
 	int64_t check_at; /* no deadline is over before this */
+	int64_t seen_at;  /* when the last step ended */
+	int64_t judge_at; /* nobody's time is up before this; 0: this is not looked at */
+	bool answered;    /* in this step */
 	int timeout_ms;
 
 	struct topics topics;

@@ -253,7 +253,7 @@ static int take_option(struct cli *c, int which, const char *argument)
 	switch (which) {
 	case OPT_SOCKET:
 		c->socket = argument;
-		return -1;
+		return *argument ? -1 : cli_usage(c, "--socket needs a path");
 	case OPT_TIMEOUT:
 		if (cli_time(argument, INT_MAX, &c->timeout_ms))
 			return -1;

@@ -776,6 +776,7 @@ class Endings(Case):
                                (("-X", "get", "k"), "no option '-X'"), (("get", "k", "-jXr"), "no option '-X'"),
                                (("help", "frob"), "no command 'frob'"), (("get", "k", "-t", "0x10s"), "'0x10s' is not a time"),
                                (("get", "k", "--timeout"), "needs an argument"),
+                               (("ping", "--socket", ""), "--socket needs a path"),
                                (("get", "k", "--timeout", "soon"), "'soon' is not a time"),
                                (("get", "k", "--timeout", "0"), "'0' is not a time"), (("completion", "tcsh"), "none of bash")):
             self.assert_ends(2, hpkv("/nonexistent/sock", *words), pattern)
