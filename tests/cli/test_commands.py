@@ -1,14 +1,19 @@
 """hpkv: each command, its output in a pipe and on a terminal, and how it ends."""
 
 import contextlib
+import fcntl
+import itertools
 import json
 import os
+import pty
 import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
+import termios
 import time
 import unittest
 
@@ -678,6 +683,65 @@ class Endings(Case):
             peer.reply(peer.line(), code=400, error="a\x1b[1m\x9b31m\u202eb\nc\x7fé")
             self.assertEqual(3, run.wait())
             self.assertEqual("hpkv: get k: a\\x1b[1m\\u009b31m\\u202eb\\nc\\x7fé\n", run.errors.decode())
+
+    def top(self, daemon, delay="1s", **options):
+        """It has shown a page."""
+        run = Run(daemon, "top", "--delay", delay, tty=True, **options)
+        peer = daemon.accept()
+        self.answer_page(peer, ping=1)
+        run.wait_output(rb"in all")
+        return run, peer
+
+    @staticmethod
+    def answer_page(peer, ping=0):
+        for _ in range(ping + 3):
+            peer.reply(peer.line(), stats={}, upstream={"state": "connected"})
+
+    def test_top_on_a_terminal_that_nobody_knows_ends_by_the_signal(self):
+        with FakeDaemon() as daemon:
+            run, peer = self.top(daemon, env={"TERM": "nobody-knows-it"})
+            with run:
+                run.type(b"\x03")
+                self.assertEqual(-signal.SIGINT, run.wait())
+
+    def test_top_heeds_keys_though_the_daemon_hangs(self):
+        with FakeDaemon() as daemon:
+            run, peer = self.top(daemon, env={"TERM": "xterm"})
+            with run:
+                self.assertEqual(1000, peer.line()["timeoutMs"])
+                run.type(b"\x03")
+                self.assertEqual(-signal.SIGINT, run.wait())
+
+    def test_top_paints_the_same_page_for_another_size(self):
+        with FakeDaemon() as daemon:
+            run, peer = self.top(daemon, delay="10m", env={"TERM": "xterm"})
+            with run:
+                if b"\x1b[?1049h" not in run.output:
+                    self.skipTest("built without ncurses")
+                columns = itertools.cycle((70, 71))
+
+                def painted_again(): # a signal that comes just before ncurses waits is not seen by it: hence more of them
+                    fcntl.ioctl(run.master, termios.TIOCSWINSZ, struct.pack("HHHH", 20, next(columns), 0, 0))
+                    return run.output.count(b"in all") > 1
+
+                eventually(painted_again, "the page is painted again")
+                run.type(b"q")
+                self.assertEqual(0, run.wait())
+                self.assertTrue(peer.at_end(), "nothing more was asked")
+
+    def test_top_ends_with_its_terminal(self):
+        """Also with one that is not its own, so that no SIGHUP comes."""
+        master, slave = pty.openpty()
+        with FakeDaemon() as daemon:
+            run = subprocess.Popen([HPKV, "--socket", daemon.path, "top", "--delay", "10m"], stdin=slave, stdout=slave,
+                                   stderr=subprocess.DEVNULL, env=environment(TERM="xterm"), start_new_session=True)
+            os.close(slave)
+            peer = daemon.accept()
+            self.answer_page(peer, ping=1)
+            os.read(master, 100) # it shows the page
+            os.close(master)
+            self.assertTrue(peer.at_end())
+            self.assertEqual(0, run.wait(DEADLINE))
 
     def test_top_shows_an_error_as_it_may_be_shown(self):
         with FakeDaemon() as daemon, Run(daemon, "top", "-n", "1") as run:
