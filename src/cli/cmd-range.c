@@ -112,8 +112,14 @@ static int walk_pages(struct walk *w, struct hpkv_bytes to)
 			return cli_answer(w->c, w->c->command->name, q.key, page);
 		}
 		show_page(w, page);
-		if (!page->truncated || !page->n_records || w->shown == w->limit)
+		if (!page->truncated || w->shown == w->limit)
 			return CLI_DONE;
+		if (!page->n_records) {
+			end_progress(w);
+			cli_say("%s: the service says that there is more, and hands out none of it",
+				w->c->command->name);
+			return CLI_REFUSED;
+		}
 		if (!go_on_behind(w, page->records[page->n_records - 1].key))
 			return CLI_REFUSED;
 		if (show_flush()) /* nobody is there to read the rest */

@@ -123,15 +123,18 @@ static void show_change(const struct cli *c, const struct hpkv_event *e)
 	if (c->raw || c->nul) {
 		/* No stored value is empty, so an empty one is a deleted key. */
 		show_record(c, e->key, c->nul && !e->value.p ? hpkv_str("") : e->value, 0);
-		return;
-	}
-	if (c->terminal) {
+	} else if (c->terminal) {
 		show_change_to_people(c, e);
 		return;
+	} else {
+		clock_text(when, e->timestamp, 1);
+		printf("%s\t", when);
+		show_record(c, e->key, e->value, 0);
 	}
-	clock_text(when, e->timestamp, 1);
-	printf("%s\t", when);
-	show_record(c, e->key, e->value, 0);
+	if (e->skipped)
+		cli_say("watch: %s was not read fast enough: %llu changes before this one are "
+			"skipped",
+			show_safe(e->key), (unsigned long long)e->skipped);
 }
 
 static void tell_gap(const struct hpkv_event *e)
@@ -231,8 +234,9 @@ static int run(struct cli *c, int argc, char **argv)
 	q.initial = c->opt[OPT_INITIAL] != NULL;
 	const struct hpkv_answer *answer;
 	hpkv_on_event(c->hpkv, on_event, &w);
-	int status = hpkv_call(c->hpkv, &q, &answer) ? cli_fail("watch", hpkv_str(argv[0]), answer)
-						     : CLI_DONE;
+	int status = hpkv_call(c->hpkv, &q, &answer)
+			     ? cli_answer(c, "watch", hpkv_str(argv[0]), answer)
+			     : CLI_DONE;
 	if (show_flush() && !status)
 		status = CLI_USAGE;
 	if (!status)

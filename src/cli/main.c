@@ -115,12 +115,13 @@ int cli_exit_of(enum hpkv_result result)
 static const char *advice(const struct hpkv_answer *a)
 {
 	static char text[80];
+	int wait = a->retry_after_ms / 100 + (a->retry_after_ms % 100 > 0); /* rounded up */
 
 	switch (a->result) {
 	case HPKV_UNAVAILABLE:
 		if (a->retry_after_ms > 0) {
 			snprintf(text, sizeof(text), "; nothing was changed, try again in %d.%d s",
-				 a->retry_after_ms / 1000, a->retry_after_ms % 1000 / 100);
+				 wait / 10, wait % 10);
 			return text;
 		}
 		return "; nothing was changed, try again later (hpkv status says more)";
@@ -140,7 +141,11 @@ static const char *advice(const struct hpkv_answer *a)
 int cli_fail(const char *what, struct hpkv_bytes subject, const struct hpkv_answer *a)
 {
 	const char *why = a->result == HPKV_NOT_FOUND ? "no such key" : a->error;
+	size_t n = strlen(what);
 
+	/* Some of the daemon's sentences begin like ours. */
+	if (!subject.p && strncmp(why, what, n) == 0 && strncmp(why + n, ": ", 2) == 0)
+		why += n + 2;
 	cli_say("%s%s%s: %s%s", what, subject.p ? " " : "", subject.p ? show_safe(subject) : "",
 		why, advice(a));
 	return cli_exit_of(a->result);

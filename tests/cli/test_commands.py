@@ -252,13 +252,19 @@ class Order(Case):
                 peer.reply(requests[i], **({"value": requests[i]["key"].upper()} if i != 1 else {"code": 404, "error": "no"}))
             self.assertEqual((1, b"A\nC\nD\n", b"hpkv: get b: no such key\n"), (run.wait(), run.output, run.errors))
 
-
     def test_pages_that_go_back(self):
         with FakeDaemon() as daemon, Run(daemon, "ls") as run:
             peer = daemon.accept()
             for _ in range(2):
                 peer.reply(peer.line(), records=[{"key": "a", "value": "v"}], count=1, truncated=True)
             self.assertEqual((3, b"hpkv: ls: the service goes back to a, behind which it was asked to go on\n"),
+                             (run.wait(), run.errors))
+
+    def test_pages_with_nothing_on_them(self):
+        with FakeDaemon() as daemon, Run(daemon, "range", "a", "z") as run:
+            peer = daemon.accept()
+            peer.reply(peer.line(), records=[], count=0, truncated=True)
+            self.assertEqual((3, b"hpkv: range: the service says that there is more, and hands out none of it\n"),
                              (run.wait(), run.errors))
 
 
@@ -432,6 +438,18 @@ class Ended(Case):
             self.assertEqual((3, b"hpkv: wait k: the access rules have changed, and forbid it\n"), (run.wait(), run.errors))
 
 
+class Skipped(Case):
+    def test_what_was_skipped_is_said(self):
+        change = {"type": "notification", "key": "k", "value": "v", "timestamp": 1, "skipped": 7}
+        said = b"hpkv: watch: k was not read fast enough: 7 changes before this one are skipped\n"
+        for words, expected in (((), said), (("--raw",), said), (("-0",), said), (("--json",), b"")):
+            with FakeDaemon() as daemon, Run(daemon, "watch", "k", "-n", "1", *words) as run:
+                peer = daemon.accept()
+                peer.reply(peer.line())
+                peer.send(change)
+                self.assertEqual((0, expected), (run.wait(), run.errors), words)
+
+
 class Times(Case):
     def test_whatever_time_a_change_has(self):
         with FakeDaemon() as daemon, Run(daemon, "watch", "k", "-n", "4") as run:
@@ -543,6 +561,25 @@ class Waiting(Tour):
             peer.send({"code": 200, "value": "done", "messageId": request["messageId"]}, change | {"value": None})
             self.assertEqual((0, b"done\n"), (run.wait(), run.output))
 
+    def test_json_is_what_the_daemon_said_of_the_value(self):
+        change = {"type": "notification", "key": "k", "timestamp": 1}
+        with FakeDaemon() as daemon, Run(daemon, "wait", "k", "--json") as run:
+            peer = daemon.accept()
+            peer.reply(peer.line())
+            peer.send(change | {"value": None, "initial": True}, change | {"value": "v"})
+            peer.reply(peer.line(), value="w")
+            self.assertEqual((0, {"code": 200, "value": "w"}), (run.wait(), json.loads(run.output)))
+        with FakeDaemon() as daemon, Run(daemon, "wait", "k", "--json", "--changes") as run:
+            peer = daemon.accept()
+            peer.reply(peer.line())
+            peer.send(change | {"value": None})
+            self.assertEqual((0, change | {"value": None}), (run.wait(), json.loads(run.output)))
+        for command in ("wait", "watch"):
+            with FakeDaemon() as daemon, Run(daemon, command, "k", "--json") as run:
+                peer = daemon.accept()
+                peer.reply(peer.line(), code=403, error="no")
+                self.assertEqual((3, {"code": 403, "error": "no"}), (run.wait(), json.loads(run.output)))
+
     def test_its_time_is_up(self):
         self.assertEqual("hpkv: wait never: the time is up\n", self.run_error(1, "wait", "never", "--timeout", "300ms"))
 
@@ -611,7 +648,8 @@ class Daemons(Tour):
                 self.assertIn(b"\x1b[?1049l", run.output, "the terminal was left as it was")
 
     def test_token(self):
-        self.assertRegex(self.run_error(3, "token", "room:*", "--access", "^room:"), "token: .*rule")
+        self.assertEqual("hpkv: token: no access rule lets this client mint tokens; see the [access] sections of hpkvd.conf\n",
+                         self.run_error(3, "token", "room:*", "--access", "^room:"))
 
     def test_raw(self):
         lines = b'{"op":"ping","messageId":1}\nnonsense\n{"op":"ping"}'
@@ -742,6 +780,14 @@ class Endings(Case):
             os.close(master)
             self.assertTrue(peer.at_end())
             self.assertEqual(0, run.wait(DEADLINE))
+
+    def test_when_to_try_again_is_not_at_once(self):
+        for ms, said in ((1, b"in 0.1 s"), (1200, b"in 1.2 s"), (1201, b"in 1.3 s"), (2147483646, b"in 2147483.7 s")):
+            with FakeDaemon() as daemon, Run(daemon, "get", "k") as run:
+                peer = daemon.accept()
+                peer.reply(peer.line(), code=429, error="no", reason="rate_limited", retryAfterMs=ms)
+                self.assertEqual(5, run.wait())
+                self.assertIn(said, run.errors)
 
     def test_top_shows_an_error_as_it_may_be_shown(self):
         with FakeDaemon() as daemon, Run(daemon, "top", "-n", "1") as run:
