@@ -702,6 +702,54 @@ class Descriptors(Tour):
         status, err = self.run_with("", "watch", "--initial", "d", "-n", "1", "--exec", "wc -c >&2", before="trap '' XFSZ; ulimit -f 1;")
         self.assertEqual((0, "hpkv: watch: the command for d ended with status 126\n"), (status, err))
 
+    def test_raw_waits_no_longer_than_it_may(self):
+        asked = b'\r\n{"op":"get","key":"k"}\n\n{"op":"set","key":"k","value":"v"}'
+        for answers, said in ((1, b"of 2 answers 1 have not come"), (0, b"of 2 answers 2 have not come"), (2, None)):
+            with FakeDaemon() as daemon, Run(daemon, "raw", "--timeout", "300ms", stdin=subprocess.PIPE) as run:
+                run.process.stdin.write(asked)
+                run.process.stdin.flush()
+                peer = daemon.accept()
+                peer.send(*[{"code": 200}] * answers, {"type": "notification", "key": "k", "value": "v", "code": 200})
+                run.wait_output(rb"notification.*\n")
+                run.process.stdin.close()
+                self.assertEqual(6 if said else 0, run.wait())
+                self.assertEqual(answers + 1, run.output.count(b"\n"))
+                if said:
+                    self.assertIn(said, run.errors)
+                else:
+                    self.assertEqual(b"", run.errors)
+
+    def test_raw_waits_no_longer_for_a_daemon_that_does_not_read(self):
+        many = b'{"op":"ping"}\n' * 100000
+        with FakeDaemon() as daemon:
+            status, out, err = hpkv(daemon, "raw", "--timeout", "300ms", stdin=many)
+            self.assertEqual((6, b""), (status, out))
+
+    def test_raw_waits_no_longer_to_be_accepted(self):
+        with FakeDaemon() as daemon:
+            daemon.sock.listen(0)
+            with contextlib.ExitStack() as stack:
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        other = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+                        other.connect(daemon.path)
+                status, out, err = hpkv(daemon, "raw", "--timeout", "300ms")
+                self.assertEqual((4, b""), (status, out))
+                self.assertIn(b"it accepts none at the moment", err)
+
+    def test_raw_has_time_while_stdin_goes_on(self):
+        with FakeDaemon() as daemon, Run(daemon, "raw", "--timeout", "1ms", stdin=subprocess.PIPE) as run:
+            peer = daemon.accept()
+            run.process.stdin.write(b'{"op":"ping","messageId":1}\n')
+            run.process.stdin.flush()
+            request = peer.line()
+            time.sleep(0.05) # fifty times what it has
+            self.assertIsNone(run.process.poll())
+            peer.reply(request)
+            run.wait_output(b"200")
+            peer.close()
+            self.assertEqual(4, run.wait())
+
     def test_a_daemon_that_has_not_read_all(self):
         with FakeDaemon() as daemon, Run(daemon, "raw", stdin=subprocess.PIPE) as run:
             run.process.stdin.write(b'{"op":"set","key":"k","value":"v"}\n')
