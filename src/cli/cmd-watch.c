@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -229,6 +230,10 @@ static int run(struct cli *c, int argc, char **argv)
 	if (c->opt[OPT_COUNT] && !cli_count(c->opt[OPT_COUNT], 1, 1000000000, &w.left))
 		return cli_usage(c, "--count '%s' is not a number of changes",
 				 show_safe(hpkv_str(c->opt[OPT_COUNT])));
+	/* Whoever started this may ignore the ends of children, and then nobody learns of theirs.
+	 */
+	if (c->opt[OPT_EXEC])
+		signal(SIGCHLD, SIG_DFL);
 	words_sort(&w.words, argc, argv, c->opt[OPT_EXACT] != NULL);
 	struct hpkv_request q = words_request(&w.words, HPKV_SUBSCRIBE);
 	q.initial = c->opt[OPT_INITIAL] != NULL;

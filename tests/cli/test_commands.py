@@ -377,6 +377,16 @@ class Watching(Tour):
             self.assertEqual(0, run.wait())
             self.assertEqual(b"hpkv: watch: the command for f ended with status 3\n" * 2, run.errors)
 
+    def test_a_command_that_fails_is_said_whatever_becomes_of_children_here(self):
+        with FakeDaemon() as daemon:
+            run = subprocess.Popen([HPKV, "--socket", daemon.path, "watch", "k", "-n", "1", "--exec", "exit 3"],
+                                   stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+            peer = daemon.accept()
+            peer.reply(peer.line())
+            peer.send({"type": "notification", "key": "k", "value": "v", "timestamp": 1})
+            self.assertEqual((None, b"hpkv: watch: the command for k ended with status 3\n"), run.communicate(timeout=DEADLINE))
+            self.assertEqual(0, run.returncode)
+
     def test_ctrl_c_ends_it_by_the_signal(self):
         with self.start("watch", "c") as run:
             self.wait_live(1)
