@@ -33,7 +33,7 @@ enum { OPT_SOCKET, OPT_TIMEOUT, OPT_JSON, OPT_RAW, OPT_NUL, OPT_HELP, OPT_VERSIO
 
 const struct cli_option cli_options[] = {
 	[OPT_SOCKET] = {"socket", 's', "PATH", "the daemon's socket"},
-	[OPT_TIMEOUT] = {"timeout", 't', "TIME", "how long it may take: 5s, 100ms, 2m (10s)"},
+	[OPT_TIMEOUT] = {"timeout", 't', "TIME", "how long a request may take: 5s, 100ms, 2m (10s)"},
 	[OPT_JSON] = {"json", 'j', NULL, "print the daemon's answers as they are"},
 	[OPT_RAW] = {"raw", 'r', NULL, "print values byte for byte"},
 	[OPT_NUL] = {"null", '0', NULL, "end values with NUL in place of a line end"},
