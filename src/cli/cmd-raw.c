@@ -56,9 +56,9 @@ static int time_is_up(const struct tally *t)
 {
 	if (t->asked <= t->answered) /* but there are subscriptions */
 		return CLI_DONE;
-	cli_say("raw: the time is up, and of %zu answers %zu have not come; what they are about "
-		"may have been done or not: look before you repeat it",
-		t->asked, t->asked - t->answered);
+	cli_say("raw: the time is up, and %zu of %zu answers are missing; what they are about may "
+		"have been done or not: look before you repeat it",
+		t->asked - t->answered, t->asked);
 	return CLI_UNKNOWN;
 }
 

@@ -33,7 +33,8 @@ enum { OPT_SOCKET, OPT_TIMEOUT, OPT_JSON, OPT_RAW, OPT_NUL, OPT_HELP, OPT_VERSIO
 
 const struct cli_option cli_options[] = {
 	[OPT_SOCKET] = {"socket", 's', "PATH", "the daemon's socket"},
-	[OPT_TIMEOUT] = {"timeout", 't', "TIME", "how long a request may take: 5s, 100ms, 2m (10s)"},
+	[OPT_TIMEOUT] = {"timeout", 't', "TIME",
+			 "how long a request may take: 5s, 100ms, 2m (10s)"},
 	[OPT_JSON] = {"json", 'j', NULL, "print the daemon's answers as they are"},
 	[OPT_RAW] = {"raw", 'r', NULL, "print values byte for byte"},
 	[OPT_NUL] = {"null", '0', NULL, "end values with NUL in place of a line end"},
@@ -124,7 +125,9 @@ static const char *advice(const struct hpkv_answer *a)
 				 wait / 10, wait % 10);
 			return text;
 		}
-		return "; nothing was changed, try again later (hpkv status says more)";
+		/* Without an answer, hpkvd is the one that is asked in vain. */
+		return a->code ? "; nothing was changed, try again later (hpkv status says more)"
+			       : "; nothing was changed, try again later";
 	case HPKV_UNKNOWN:
 		return "; it may have been done or not: look before you repeat it";
 	case HPKV_REFUSED:

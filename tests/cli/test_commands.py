@@ -714,7 +714,7 @@ class Descriptors(Tour):
 
     def test_raw_waits_no_longer_than_it_may(self):
         asked = b'\r\n{"op":"get","key":"k"}\n\n{"op":"set","key":"k","value":"v"}'
-        for answers, said in ((1, b"of 2 answers 1 have not come"), (0, b"of 2 answers 2 have not come"), (2, None)):
+        for answers, said in ((1, b"1 of 2 answers are missing"), (0, b"2 of 2 answers are missing"), (2, None)):
             with FakeDaemon() as daemon, Run(daemon, "raw", "--timeout", "300ms", stdin=subprocess.PIPE) as run:
                 run.process.stdin.write(asked)
                 run.process.stdin.flush()
@@ -886,6 +886,20 @@ class Endings(Case):
             self.assert_ends(4, hpkv("/nonexistent/sock", *words), r"no connection to hpkvd at /nonexistent/sock: No such file "
                              r"or directory; is hpkvd running\? \(--socket or HPKVD_SOCKET names another socket\)")
         self.assert_ends(4, hpkv("/nonexistent/sock", "ready", "--timeout", "100ms"), "no connection to hpkvd")
+
+    def test_a_daemon_that_hangs(self):
+        with FakeDaemon() as daemon:
+            for word in ("ping", "status"):
+                self.assertEqual((5, b"", f"hpkv: {word}: hpkvd has not answered in time; nothing was changed, try again later\n".encode()),
+                                 hpkv(daemon, word, "-t", "50ms"))
+
+    def test_a_listing_that_fails_names_what_was_asked_for(self):
+        for words, named in ((("ls",), "ls"), (("ls", "u:"), "ls u:"), (("range", "u:1", "u:9"), "range u:1")):
+            with FakeDaemon() as daemon, Run(daemon, *words) as run:
+                peer = daemon.accept()
+                peer.reply(peer.line(), records=[{"key": "u:2", "value": "v"}], count=1, truncated=True)
+                peer.reply(peer.line(), code=400, error="no")
+                self.assertEqual((3, f"hpkv: {named}: no\n".encode()), (run.wait(), run.errors))
 
     def test_the_socket_option_wins(self):
         with FakeDaemon() as daemon:
