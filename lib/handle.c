@@ -70,6 +70,7 @@ static void unlink_pending(struct hpkv *h, struct pending *p)
 		at = &(*at)->chain;
 	*at = p->chain;
 	TAILQ_REMOVE(&h->pendings, p, link);
+	h->pending_bytes -= p->n;
 	if (TAILQ_EMPTY(&h->pendings)) {
 		h->check_at = NEVER;
 		h->judge_at = 0;
@@ -92,6 +93,7 @@ static void link_pending(struct hpkv *h, struct pending *p)
 	p->chain = *bucket;
 	*bucket = p;
 	TAILQ_INSERT_TAIL(&h->pendings, p, link);
+	h->pending_bytes += p->n;
 	if (p->deadline < h->check_at)
 		h->check_at = p->deadline;
 }
@@ -655,9 +657,10 @@ static int dispatch(struct hpkv *h, struct pending *p)
 
 	if (error && error != -EAGAIN)
 		return refuse(h, error == -ENOMEM ? HPKV_NO_MEMORY : HPKV_NO_DAEMON, h->why);
-	if (error)
+	if (!error)
+		hand_over_all(h);
+	else if (h->pending_bytes - p->n <= CHANNEL_UNSENT_MAX)
 		return 0; /* the daemon is there, and busy: the next attempt is planned */
-	hand_over_all(h);
 	return p->sent ? 0 : refuse(h, HPKV_BUSY, "too much waits to be sent");
 }
 

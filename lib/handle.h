@@ -60,6 +60,7 @@ struct hpkv {
 
 	struct pending_list pendings;
 	struct pending *buckets[HANDLE_BUCKETS];
+	size_t pending_bytes; /* of all their lines */
 	uint64_t last_id;
 	int64_t check_at; /* no deadline is over before this */
 	int64_t seen_at;  /* when the last step ended */

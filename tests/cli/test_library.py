@@ -305,6 +305,13 @@ class Lines(Case):
         self.assertEqual("busy", driver.result()[0])
 
     @fake_scene
+    def test_too_much_that_waits_at_the_door_is_refused(self, daemon, driver):
+        with daemon.full():
+            for _ in range(30):
+                driver.tell("send", "x", "set", "k", "@1000000")
+            self.assertEqual("busy", driver.result()[0])
+
+    @fake_scene
     def test_what_has_no_key_is_no_record(self, daemon, driver):
         driver.tell("range", "a", "z", "0")
         peer = daemon.accept()
