@@ -409,6 +409,15 @@ class Loss(Case):
         self.assertEqual(["0"], driver.next("="))
 
     @fake_scene
+    def test_after_a_fork_the_other_process_may_free_it(self, daemon, driver):
+        peer = connect(daemon, driver, "ping")
+        driver.tell("fork", "free")
+        driver.tell("wait", "0")
+        driver.next("=")
+        peer.send({"type": "gap", "key": "k"})
+        self.assertEqual("gap", driver.event()["type"])
+
+    @fake_scene
     def test_half_an_answer_is_none(self, daemon, driver):
         driver.tell("send", "set", "set", "k", "v")
         peer = daemon.accept()

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <hpkv.h>
@@ -306,8 +307,16 @@ static void run(char **words, int n)
 		call_in_callback = true;
 	} else if (strcmp(words[0], "fork") == 0) {
 		other = fork();
-		if (other == 0)
+		if (other == 0 && n > 1) /* the other one frees it */
+			hpkv_free(handle);
+		else if (other == 0)
 			pause(); /* has all that this one has, and touches none of it */
+		if (other == 0)
+			_exit(0);
+		if (n > 1) {
+			waitpid(other, NULL, 0);
+			other = 0;
+		}
 	} else if (strcmp(words[0], "sleep") == 0) {
 		usleep((useconds_t)atoi(words[1]) * 1000);
 	} else if (strcmp(words[0], "readable") == 0) {
@@ -357,7 +366,7 @@ int main(void)
 			run_line(line);
 		}
 	}
-	if (other)
+	if (other > 0)
 		kill(other, SIGKILL);
 	hpkv_free(handle);
 	free(line);
