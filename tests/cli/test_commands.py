@@ -252,6 +252,13 @@ class Order(Case):
                 peer.reply(requests[i], **({"value": requests[i]["key"].upper()} if i != 1 else {"code": 404, "error": "no"}))
             self.assertEqual((1, b"A\nC\nD\n", b"hpkv: get b: no such key\n"), (run.wait(), run.output, run.errors))
 
+    def test_an_answer_without_a_value(self):
+        for words, shown in (((), b"\n"), (("--raw",), b""), (("-0",), b"\0")):
+            with FakeDaemon() as daemon, Run(daemon, "get", "k", *words) as run:
+                peer = daemon.accept()
+                peer.reply(peer.line())
+                self.assertEqual((0, shown, b""), (run.wait(), run.output, run.errors))
+
     def test_pages_that_go_back(self):
         with FakeDaemon() as daemon, Run(daemon, "ls") as run:
             peer = daemon.accept()
