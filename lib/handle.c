@@ -16,7 +16,7 @@
 enum {
 	TURN_BYTES = 1 << 20, /* read at most in one step, so that a host's loop has its turn */
 	GRACE_MS = 2000,      /* the daemon tells best what went wrong, so it may be a bit late */
-	ASLEEP_MS = 100,      /* whoever looks so much too late does not know who else was late */
+	AWAY_MS = 100,        /* so long somewhere else, and the time does not count */
 	BACKOFF_MIN_MS = 20,
 	BACKOFF_MAX_MS = 2000,
 	STABLE_MS = 1000,                /* a connection that lasted so long was a good one */
@@ -71,10 +71,6 @@ static void unlink_pending(struct hpkv *h, struct pending *p)
 	*at = p->chain;
 	TAILQ_REMOVE(&h->pendings, p, link);
 	h->pending_bytes -= p->n;
-	if (TAILQ_EMPTY(&h->pendings)) {
-		h->check_at = NEVER;
-		h->judge_at = 0;
-	}
 }
 
 static struct pending *find_pending(struct hpkv *h, uint64_t id)
@@ -92,6 +88,7 @@ static void link_pending(struct hpkv *h, struct pending *p)
 
 	p->chain = *bucket;
 	*bucket = p;
+	p->away = h->away;
 	TAILQ_INSERT_TAIL(&h->pendings, p, link);
 	h->pending_bytes += p->n;
 	if (p->deadline < h->check_at)
@@ -478,7 +475,6 @@ static void on_line(struct hpkv *h, struct span line)
 	if (!p || !p->sent)
 		return; /* too late: it has been told that there was no answer */
 	unlink_pending(h, p);
-	h->answered = true;
 	struct decode_store *store = store_of(h, p);
 	decode_answer(store, &d, p->repeatable, user_id_of(p));
 	if (p->n_topics)
@@ -506,7 +502,19 @@ static int64_t end_of(const struct hpkv *h, const struct pending *p)
 {
 	bool grace = p->remote && p->sent && is_up(h);
 
-	return p->deadline == NEVER ? NEVER : p->deadline + (grace ? GRACE_MS : 0);
+	return p->deadline == NEVER ? NEVER
+				    : p->deadline + (grace ? GRACE_MS : 0) + h->away - p->away;
+}
+
+/* The daemon can't write answers that nobody reads. So the time in which the program was elsewhere,
+ * from that at which it was to look until now, or in a callback, is not the daemon's. */
+static void count_absence(struct hpkv *h, int64_t since, int64_t now)
+{
+	if (since < h->seen_at)
+		since = h->seen_at;
+	h->seen_at = now;
+	if (since < now - AWAY_MS)
+		h->away += now - since;
 }
 
 static void expire_one(struct hpkv *h, struct pending *p)
@@ -522,32 +530,14 @@ static void expire_one(struct hpkv *h, struct pending *p)
 		      p->sent ? "hpkvd has not answered in time" : "hpkvd has not read it in time");
 }
 
-static int64_t later(int64_t a, int64_t b)
-{
-	return a > b ? a : b;
-}
-
-/* Whoever was away, or in a callback that took its time, while deadlines passed may find their
- * answers still on the way: the daemon had no room to write them. So it reads on for a moment
- * first, and for another one with each answer. */
-static bool may_judge(struct hpkv *h, int64_t now)
-{
-	if (!h->judge_at && now - later(h->seen_at, h->check_at) > ASLEEP_MS)
-		h->judge_at = now + GRACE_MS;
-	else if (h->judge_at && h->answered)
-		h->judge_at = now + GRACE_MS;
-	return now >= h->judge_at;
-}
-
 static void expire(struct hpkv *h)
 {
 	struct pending_list over = TAILQ_HEAD_INITIALIZER(over);
 	struct pending *p, *next;
 	int64_t now = now_ms();
 
-	if (h->check_at > now || !may_judge(h, now))
+	if (h->check_at > now)
 		return;
-	h->judge_at = 0;
 	h->check_at = NEVER;
 	for (p = TAILQ_FIRST(&h->pendings); p; p = next) {
 		int64_t end = end_of(h, p);
@@ -572,10 +562,9 @@ static int64_t earlier(int64_t a, int64_t b)
 
 static void arm_timer(struct hpkv *h)
 {
-	int64_t at = earlier(later(h->check_at, h->judge_at), h->resubscribe_at);
+	int64_t at = earlier(earlier(h->check_at, h->resubscribe_at), h->retry_at);
 	struct itimerspec when = {{0}, {0}};
 
-	at = earlier(at, h->retry_at);
 	if (h->timer_at == at)
 		return;
 	h->timer_at = at;
@@ -602,6 +591,7 @@ static void step(struct hpkv *h)
 {
 	int64_t now = now_ms();
 
+	count_absence(h, h->timer_at, now);
 	quieten_timer(h, now);
 	if (!is_up(h) && h->retry_at <= now) {
 		if (is_needed(h))
@@ -617,6 +607,7 @@ static void step(struct hpkv *h)
 		hand_over_all(h);
 		read_lines(h);
 	}
+	count_absence(h, now, now_ms());
 	if (!h->freed)
 		expire(h);
 	if (!h->freed && is_up(h))
@@ -626,11 +617,9 @@ static void step(struct hpkv *h)
 void handle_step(struct hpkv *h)
 {
 	h->running = true;
-	h->answered = false;
 	h->called = 0;
 	step(h);
 	h->running = false;
-	h->seen_at = now_ms();
 	if (!h->freed)
 		arm_timer(h);
 }
@@ -668,6 +657,8 @@ static int start_pending(struct hpkv *h, struct pending *p)
 {
 	bool topics = p->op == HPKV_SUBSCRIBE || p->op == HPKV_UNSUBSCRIBE;
 
+	if (!h->running) /* what was before it does not concern it */
+		count_absence(h, h->timer_at, now_ms());
 	if (topics && topics_sent(&h->topics, line_of(p), p->id, p->op == HPKV_SUBSCRIBE) < 0)
 		return refuse(h, HPKV_NO_MEMORY, "no memory");
 	link_pending(h, p);

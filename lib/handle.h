@@ -31,6 +31,7 @@ struct pending {
 	bool sent;         /* handed to the present connection */
 	uint64_t complete; /* then: it can be read by the daemon once so many bytes have left */
 	int64_t deadline;
+	int64_t away;      /* hpkv::away when it began: what has been added since is not its time */
 	unsigned n_topics; /* the library's own, to subscribe again to so many; 0: a user's */
 	hpkv_answer_fn *done;
 	void *arg;
@@ -63,9 +64,8 @@ struct hpkv {
 	size_t pending_bytes; /* of all their lines */
 	uint64_t last_id;
 	int64_t check_at; /* no deadline is over before this */
-	int64_t seen_at;  /* when the last step ended */
-	int64_t judge_at; /* nobody's time is up before this; 0: this is not looked at */
-	bool answered;    /* in this step */
+	int64_t seen_at;  /* the program was here last */
+	int64_t away;     /* ms that it was elsewhere, in all, while it was to look */
 	int timeout_ms;
 
 	struct topics topics;
