@@ -42,8 +42,8 @@ static int connect_to(const char *path)
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	size_t n = strlen(path);
 
-	if (n >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
+	if (n == 0 || n >= sizeof(address.sun_path))
+		return n ? -ENAMETOOLONG : -ENOENT;
 	memcpy(address.sun_path, path, n);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
@@ -81,8 +81,12 @@ int channel_open(struct channel *c, const char *path)
 
 void channel_close(struct channel *c)
 {
+	/* To close it takes it out of the epoll set only if no other process, after a fork(), has
+	 * it open as well. */
+	if (c->fd >= 0 && c->epoll >= 0)
+		epoll_ctl(c->epoll, EPOLL_CTL_DEL, c->fd, NULL);
 	if (c->fd >= 0)
-		close(c->fd); /* which takes it out of the epoll set as well */
+		close(c->fd);
 	c->fd = -1;
 	text_free(&c->in);
 	text_free(&c->out);

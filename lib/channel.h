@@ -24,7 +24,7 @@ enum {
 
 struct channel {
 	int fd;      /* -1: closed */
-	int epoll;   /* the owner's: the socket is registered there while it is open */
+	int epoll;   /* the owner's: the socket is registered there while it is open; -1: no more */
 	bool full;   /* the socket takes nothing for now */
 	bool broken; /* it takes nothing any more */
 	struct text out;

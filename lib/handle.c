@@ -16,6 +16,7 @@
 enum {
 	TURN_BYTES = 1 << 20, /* read at most in one step, so that a host's loop has its turn */
 	GRACE_MS = 2000,      /* the daemon tells best what went wrong, so it may be a bit late */
+	AWAY_MS = 100,        /* so long somewhere else, and the time does not count */
 	BACKOFF_MIN_MS = 20,
 	BACKOFF_MAX_MS = 2000,
 	STABLE_MS = 1000,                /* a connection that lasted so long was a good one */
@@ -69,6 +70,7 @@ static void unlink_pending(struct hpkv *h, struct pending *p)
 		at = &(*at)->chain;
 	*at = p->chain;
 	TAILQ_REMOVE(&h->pendings, p, link);
+	h->pending_bytes -= p->n;
 }
 
 static struct pending *find_pending(struct hpkv *h, uint64_t id)
@@ -86,7 +88,9 @@ static void link_pending(struct hpkv *h, struct pending *p)
 
 	p->chain = *bucket;
 	*bucket = p;
+	p->away = h->away;
 	TAILQ_INSERT_TAIL(&h->pendings, p, link);
+	h->pending_bytes += p->n;
 	if (p->deadline < h->check_at)
 		h->check_at = p->deadline;
 }
@@ -305,12 +309,12 @@ static bool exists(const char *path)
 
 static char *find_socket(const char *given)
 {
-	const char *named = given ? given : secure_getenv("HPKVD_SOCKET");
+	const char *named = secure_getenv("HPKVD_SOCKET");
 	const char *runtime = secure_getenv("XDG_RUNTIME_DIR");
 	char *own = NULL;
 
-	if (named && *named)
-		return strdup(named);
+	if (given || (named && *named))
+		return strdup(given ? given : named);
 	if (runtime && *runtime && asprintf(&own, "%s/hpkvd.sock", runtime) < 0)
 		return NULL;
 	if (own && exists(own))
@@ -371,7 +375,7 @@ static int connect_now(struct hpkv *h)
 		return error;
 	}
 	h->retry_at = NEVER;
-	h->proven = h->door_closed = false;
+	h->proven = h->door_closed = h->explained = false;
 	h->since = now_ms();
 	if (h->topics.n_live)
 		resubscribe(h, CHUNK_TOPICS);
@@ -391,7 +395,7 @@ static void lost(struct hpkv *h)
 	struct pending *p, *next;
 	char text[HANDLE_ERROR_MAX];
 
-	if (!h->door_closed)
+	if (!h->explained)
 		snprintf(h->why, sizeof(h->why), "%s", h->channel.why);
 	drop_own(h);
 	for (p = TAILQ_FIRST(&h->pendings); p; p = next) {
@@ -430,6 +434,7 @@ static void farewell(struct hpkv *h, const struct decoded *d)
 {
 	decode_answer(&h->scratch, d, true, (struct span){0});
 	snprintf(h->why, sizeof(h->why), "hpkvd says: %s", h->scratch.answer.error);
+	h->explained = true;
 	/* Then it has read none of what was sent. */
 	h->door_closed = !h->proven && strcmp(h->scratch.answer.reason, "too_many_clients") == 0;
 }
@@ -461,6 +466,7 @@ static void on_line(struct hpkv *h, struct span line)
 		return;
 	}
 	h->proven = true;
+	h->explained = false;
 	if (!d.id.p) {
 		on_unasked(h, &d);
 		return;
@@ -496,7 +502,19 @@ static int64_t end_of(const struct hpkv *h, const struct pending *p)
 {
 	bool grace = p->remote && p->sent && is_up(h);
 
-	return p->deadline == NEVER ? NEVER : p->deadline + (grace ? GRACE_MS : 0);
+	return p->deadline == NEVER ? NEVER
+				    : p->deadline + (grace ? GRACE_MS : 0) + h->away - p->away;
+}
+
+/* The daemon can't write answers that nobody reads. So the time in which the program was elsewhere,
+ * from that at which it was to look until now, or in a callback, is not the daemon's. */
+static void count_absence(struct hpkv *h, int64_t since, int64_t now)
+{
+	if (since < h->seen_at)
+		since = h->seen_at;
+	h->seen_at = now;
+	if (since < now - AWAY_MS)
+		h->away += now - since;
 }
 
 static void expire_one(struct hpkv *h, struct pending *p)
@@ -512,10 +530,11 @@ static void expire_one(struct hpkv *h, struct pending *p)
 		      p->sent ? "hpkvd has not answered in time" : "hpkvd has not read it in time");
 }
 
-static void expire(struct hpkv *h, int64_t now)
+static void expire(struct hpkv *h)
 {
 	struct pending_list over = TAILQ_HEAD_INITIALIZER(over);
 	struct pending *p, *next;
+	int64_t now = now_ms();
 
 	if (h->check_at > now)
 		return;
@@ -572,6 +591,7 @@ static void step(struct hpkv *h)
 {
 	int64_t now = now_ms();
 
+	count_absence(h, h->timer_at, now);
 	quieten_timer(h, now);
 	if (!is_up(h) && h->retry_at <= now) {
 		if (is_needed(h))
@@ -587,8 +607,9 @@ static void step(struct hpkv *h)
 		hand_over_all(h);
 		read_lines(h);
 	}
+	count_absence(h, now, now_ms());
 	if (!h->freed)
-		expire(h, now);
+		expire(h);
 	if (!h->freed && is_up(h))
 		tell_back(h);
 }
@@ -625,9 +646,10 @@ static int dispatch(struct hpkv *h, struct pending *p)
 
 	if (error && error != -EAGAIN)
 		return refuse(h, error == -ENOMEM ? HPKV_NO_MEMORY : HPKV_NO_DAEMON, h->why);
-	if (error)
+	if (!error)
+		hand_over_all(h);
+	else if (h->pending_bytes - p->n <= CHANNEL_UNSENT_MAX)
 		return 0; /* the daemon is there, and busy: the next attempt is planned */
-	hand_over_all(h);
 	return p->sent ? 0 : refuse(h, HPKV_BUSY, "too much waits to be sent");
 }
 
@@ -635,6 +657,8 @@ static int start_pending(struct hpkv *h, struct pending *p)
 {
 	bool topics = p->op == HPKV_SUBSCRIBE || p->op == HPKV_UNSUBSCRIBE;
 
+	if (!h->running) /* what was before it does not concern it */
+		count_absence(h, h->timer_at, now_ms());
 	if (topics && topics_sent(&h->topics, line_of(p), p->id, p->op == HPKV_SUBSCRIBE) < 0)
 		return refuse(h, HPKV_NO_MEMORY, "no memory");
 	link_pending(h, p);
@@ -687,10 +711,12 @@ void handle_destroy(struct hpkv *h)
 		unlink_pending(h, p);
 		settle_failed(h, p, HPKV_CANCELLED, "the handle was freed");
 	}
-	channel_close(&h->channel);
-	topics_clear(&h->topics);
+	/* Nothing is taken out of the set: another process may go on with it. */
 	if (h->epoll >= 0)
 		close(h->epoll);
+	h->channel.epoll = -1;
+	channel_close(&h->channel);
+	topics_clear(&h->topics);
 	if (h->timer >= 0)
 		close(h->timer);
 	decode_free(&h->scratch);

@@ -31,6 +31,7 @@ struct pending {
 	bool sent;         /* handed to the present connection */
 	uint64_t complete; /* then: it can be read by the daemon once so many bytes have left */
 	int64_t deadline;
+	int64_t away;      /* hpkv::away when it began: what has been added since is not its time */
 	unsigned n_topics; /* the library's own, to subscribe again to so many; 0: a user's */
 	hpkv_answer_fn *done;
 	void *arg;
@@ -53,14 +54,18 @@ struct hpkv {
 	int64_t since;             /* when it came UP */
 	bool told_lost;            /* HPKV_EVENT_LOST was told, HPKV_EVENT_BACK not yet */
 	bool door_closed;          /* the last connection ended with "too many clients" */
+	bool explained;            /* why is what the daemon said last on this connection */
 	char why[CHANNEL_WHY_MAX]; /* why it is DOWN */
 	int backoff_ms;
 	int64_t retry_at; /* INT64_MAX: when it is needed */
 
 	struct pending_list pendings;
 	struct pending *buckets[HANDLE_BUCKETS];
+	size_t pending_bytes; /* of all their lines */
 	uint64_t last_id;
 	int64_t check_at; /* no deadline is over before this */
+	int64_t seen_at;  /* the program was here last */
+	int64_t away;     /* ms that it was elsewhere, in all, while it was to look */
 	int timeout_ms;
 
 	struct topics topics;

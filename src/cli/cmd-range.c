@@ -18,6 +18,7 @@ enum {
 
 struct walk {
 	struct cli *c;
+	struct hpkv_bytes subject; /* for messages: the first word, if there is one */
 	bool values;
 	long limit; /* records at most; -1: all */
 	long shown;
@@ -109,11 +110,17 @@ static int walk_pages(struct walk *w, struct hpkv_bytes to)
 		const struct hpkv_answer *page;
 		if (hpkv_call(w->c->hpkv, &q, &page)) {
 			end_progress(w);
-			return cli_answer(w->c, w->c->command->name, q.key, page);
+			return cli_answer(w->c, w->c->command->name, w->subject, page);
 		}
 		show_page(w, page);
-		if (!page->truncated || !page->n_records || w->shown == w->limit)
+		if (!page->truncated || w->shown == w->limit)
 			return CLI_DONE;
+		if (!page->n_records) {
+			end_progress(w);
+			cli_say("%s: the service says that there is more, and hands out none of it",
+				w->c->command->name);
+			return CLI_REFUSED;
+		}
 		if (!go_on_behind(w, page->records[page->n_records - 1].key))
 			return CLI_REFUSED;
 		if (show_flush()) /* nobody is there to read the rest */
@@ -122,9 +129,14 @@ static int walk_pages(struct walk *w, struct hpkv_bytes to)
 	}
 }
 
-static int walk(struct cli *c, bool values, struct hpkv_bytes from, struct hpkv_bytes to)
+static int walk(struct cli *c, const char *word, bool values, struct hpkv_bytes from,
+		struct hpkv_bytes to)
 {
-	struct walk w = {.c = c, .values = values, .limit = -1, .started = cli_now_ms()};
+	struct walk w = {.c = c,
+			 .subject = hpkv_str(word),
+			 .values = values,
+			 .limit = -1,
+			 .started = cli_now_ms()};
 
 	if (c->opt[OPT_LIMIT] && !cli_count(c->opt[OPT_LIMIT], 1, 1000000000, &w.limit))
 		return cli_usage(c, "--limit '%s' is not a number of records",
@@ -140,7 +152,7 @@ static int walk(struct cli *c, bool values, struct hpkv_bytes from, struct hpkv_
 static int run_range(struct cli *c, int argc, char **argv)
 {
 	(void)argc;
-	return walk(c, true, hpkv_str(argv[0]), hpkv_str(argv[1]));
+	return walk(c, argv[0], true, hpkv_str(argv[0]), hpkv_str(argv[1]));
 }
 
 static int run_ls(struct cli *c, int argc, char **argv)
@@ -154,7 +166,7 @@ static int run_ls(struct cli *c, int argc, char **argv)
 	strcpy(stpcpy(to, prefix), last);
 	/* No key is empty, so that is not where a range may begin. */
 	struct hpkv_bytes from = *prefix ? hpkv_str(prefix) : (struct hpkv_bytes){"\0", 1};
-	int status = walk(c, c->opt[OPT_LONG] != NULL, from, hpkv_str(to));
+	int status = walk(c, argc ? argv[0] : NULL, c->opt[OPT_LONG] != NULL, from, hpkv_str(to));
 	free(to);
 	return status;
 }

@@ -4,27 +4,81 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "commands.h"
+#include "field.h"
+#include "mem.h"
 #include "show.h"
 
 enum { CHUNK = 65536 };
 
+/* ---- how many answers are due, for when the time is up ---- */
+
+struct tally {
+	size_t asked, answered;
+	bool begun; /* a line that is sent is not empty so far */
+	char *line; /* owned; what has come of one */
+	size_t n, size;
+};
+
+static void count_asked(struct tally *t, const char *bytes, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		t->asked += bytes[i] == '\n' && t->begun;
+		t->begun = bytes[i] != '\n' && (t->begun || bytes[i] != '\r');
+	}
+	t->asked += !n && t->begun; /* the last one needs no end */
+}
+
+static void count_answered(struct tally *t, const char *bytes, size_t n)
+{
+	struct json_value type;
+
+	if (t->size - t->n < n)
+		t->line = mem_resize(t->line, t->size = 2 * (t->size + n));
+	for (size_t i = 0; i < n; i++) {
+		t->line[t->n++] = bytes[i];
+		if (bytes[i] != '\n')
+			continue;
+		/* What comes unasked has a type. */
+		t->answered += !field_find((struct span){t->line, t->n - 1}, "type", &type);
+		t->n = 0;
+	}
+}
+
+static int time_is_up(const struct tally *t)
+{
+	if (t->asked <= t->answered) /* but there are subscriptions */
+		return CLI_DONE;
+	cli_say("raw: the time is up, and %zu of %zu answers are missing; what they are about may "
+		"have been done or not: look before you repeat it",
+		t->asked - t->answered, t->asked);
+	return CLI_UNKNOWN;
+}
+
+/* ---- bytes ---- */
+
 /* What goes one way. */
 struct pipe_end {
 	int from, to;
-	bool ended; /* nothing more comes */
+	struct tally *tally;                                         /* NULL: nothing is counted */
+	void (*count)(struct tally *t, const char *bytes, size_t n); /* n 0: the end */
+	bool ended;                                                  /* nothing more comes */
 	size_t n, sent;
 	char bytes[CHUNK];
 };
 
-static int open_socket(const char *path)
+/* The time limits how long a daemon that is too busy to accept is waited for. */
+static int open_socket(const char *path, int timeout_ms)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct timeval most = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
 
 	if (strlen(path) >= sizeof(address.sun_path)) {
 		errno = ENAMETOOLONG;
@@ -32,6 +86,8 @@ static int open_socket(const char *path)
 	}
 	strcpy(address.sun_path, path);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && timeout_ms > 0)
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof(most));
 	if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0)
 		return fd;
 	int error = errno;
@@ -56,6 +112,8 @@ static bool pull(struct pipe_end *p)
 	p->ended = n == 0;
 	p->n = (size_t)n;
 	p->sent = 0;
+	if (p->tally)
+		p->count(p->tally, p->bytes, p->n);
 	return true;
 }
 
@@ -81,8 +139,9 @@ static int unwritten(int error)
 	return CLI_USAGE;
 }
 
-/* Until the daemon closes. out.ended then. */
-static int pump(struct pipe_end *in, struct pipe_end *out)
+/* Until the daemon closes. out.ended then. timeout_ms: how long it may be silent while it has
+ * something to read, or, once stdin has ended, to answer. */
+static int pump(struct pipe_end *in, struct pipe_end *out, int timeout_ms)
 {
 	bool shut = false, broken = false;
 
@@ -93,7 +152,11 @@ static int pump(struct pipe_end *in, struct pipe_end *out)
 			{.fd = out->ended || !is_empty(out) ? -1 : out->from, .events = POLLIN},
 			{.fd = out->to, .events = is_empty(out) ? 0 : POLLOUT},
 		};
-		if (poll(p, 4, -1) < 0)
+		bool its_turn = is_empty(out) && (in->ended || !is_empty(in));
+		int ready = poll(p, 4, its_turn ? timeout_ms : -1);
+		if (ready == 0)
+			return time_is_up(in->tally);
+		if (ready < 0)
 			continue;
 		if (p[0].revents && !pull(in)) {
 			cli_say("raw: can't read stdin: %s", strerror(errno));
@@ -121,8 +184,9 @@ static int pump(struct pipe_end *in, struct pipe_end *out)
 static int run(struct cli *c, int argc, char **argv)
 {
 	static struct pipe_end in, out;
+	struct tally tally = {0};
 	const char *path = hpkv_socket(c->hpkv);
-	int fd = open_socket(path), error = errno;
+	int fd = open_socket(path, c->timeout_ms), error = errno;
 
 	(void)argc;
 	(void)argv;
@@ -130,12 +194,17 @@ static int run(struct cli *c, int argc, char **argv)
 		cli_say("raw: no connection to hpkvd at %s: %s; is hpkvd running? (--socket or "
 			"HPKVD_SOCKET "
 			"names another socket)",
-			show_sentence(hpkv_str(path)), strerror(error));
+			show_sentence(hpkv_str(path)),
+			error == EAGAIN ? "it accepts none at the moment" : strerror(error));
 		return CLI_NO_DAEMON;
 	}
-	in = (struct pipe_end){.from = STDIN_FILENO, .to = fd};
-	out = (struct pipe_end){.from = fd, .to = STDOUT_FILENO};
-	int status = pump(&in, &out);
+	struct tally *counts = c->timeout_ms > 0 ? &tally : NULL;
+	in = (struct pipe_end){
+		.from = STDIN_FILENO, .to = fd, .tally = counts, .count = count_asked};
+	out = (struct pipe_end){
+		.from = fd, .to = STDOUT_FILENO, .tally = counts, .count = count_answered};
+	int status = pump(&in, &out, c->timeout_ms);
+	free(tally.line);
 	close(fd);
 	return status;
 }
@@ -146,7 +215,9 @@ const struct command cmd_raw = {
 	.summary = "send lines of JSON from stdin, print what comes",
 	.help = "Sends stdin to the daemon's socket as it is, and prints what comes back as it\n"
 		"comes; doc/protocol.md says what both are. Ends when the daemon has answered\n"
-		"all, or, once something is subscribed to, when it is interrupted.\n"
+		"all, or, once something is subscribed to, when it is interrupted. With a\n"
+		"--timeout it waits no longer for what hpkvd has to answer, and ends with 6 if\n"
+		"an answer is missing then.\n"
 		"\n"
 		"  echo '{\"op\":\"get\",\"key\":\"user:1\"}' | hpkv raw\n",
 	.exec = run,

@@ -9,6 +9,7 @@
 
 enum { OPT_DELAY, OPT_COUNT };
 enum { DELAY_MS = 1000, DELAY_MAX_MS = 600000 };
+enum { ANSWER_MS = 1000 }; /* for a daemon that hangs: meanwhile no key is read */
 
 struct run {
 	struct cli *c;
@@ -86,6 +87,8 @@ static int run(struct cli *c, int argc, char **argv)
 		return cli_usage(c, "--count '%s' is not a number of pages",
 				 show_safe(hpkv_str(c->opt[OPT_COUNT])));
 	const struct hpkv_answer *answer;
+	if (c->timeout_ms < 0)
+		hpkv_set_timeout(c->hpkv, ANSWER_MS);
 	if (hpkv_call(c->hpkv, &(struct hpkv_request){.op = HPKV_PING}, &answer))
 		return cli_fail("top", (struct hpkv_bytes){0}, answer);
 	next_page(&r);

@@ -20,6 +20,8 @@ struct waiting {
 	bool known;  /* what the key held when it was first, or last, looked at: */
 	char *value; /* owned; NULL: nothing */
 	size_t value_n;
+	char *line; /* owned; what the daemon said of it */
+	size_t line_n;
 	bool changed;      /* a change was told */
 	bool asking;       /* a get is under way */
 	bool stale;        /* something has happened since it was sent */
@@ -35,8 +37,15 @@ static bool same(const struct waiting *w, struct hpkv_bytes value)
 	return value.n == w->value_n && memcmp(value.p, w->value, value.n) == 0;
 }
 
+static void keep(struct hpkv_bytes bytes, char **p, size_t *n)
+{
+	free(*p);
+	*p = bytes.p ? mem_strndup(bytes.p, bytes.n) : NULL;
+	*n = bytes.n;
+}
+
 /* The key surely holds this, or nothing. */
-static void learn(struct waiting *w, struct hpkv_bytes value)
+static void learn(struct waiting *w, struct hpkv_bytes value, struct hpkv_bytes line)
 {
 	const char *wanted = w->c->opt[OPT_EQUALS];
 
@@ -45,9 +54,8 @@ static void learn(struct waiting *w, struct hpkv_bytes value)
 	if (w->known && !same(w, value))
 		w->changed = true;
 	w->known = true;
-	free(w->value);
-	w->value = value.p ? mem_strndup(value.p, value.n) : NULL;
-	w->value_n = value.n;
+	keep(value, &w->value, &w->value_n);
+	keep(line, &w->line, &w->line_n);
 	if (wanted)
 		w->met = value.p && value.n == strlen(wanted) &&
 			 memcmp(value.p, wanted, value.n) == 0;
@@ -69,7 +77,7 @@ static void on_value(void *arg, const struct hpkv_answer *answer)
 	if (w->stale) {
 		ask(w);
 	} else if (answer->result == HPKV_OK || answer->result == HPKV_NOT_FOUND) {
-		learn(w, answer->result ? (struct hpkv_bytes){0} : answer->value);
+		learn(w, answer->result ? (struct hpkv_bytes){0} : answer->value, answer->line);
 	} else if (answer->result == HPKV_REFUSED) {
 		w->status = cli_fail("wait", w->key, answer);
 	} else {
@@ -99,13 +107,13 @@ static void on_event(void *arg, const struct hpkv_event *e)
 		cli_say("wait %s: %s", show_safe(w->key), e->text);
 		w->status = CLI_REFUSED;
 	} else if (e->type == HPKV_EVENT_CHANGE && e->flags) {
-		learn(w, e->value);
+		learn(w, e->value, e->line);
 	} else if (e->type == HPKV_EVENT_CHANGE) {
 		w->changed = true;
 		if (e->value.p)
 			ask(w);
 		else
-			learn(w, (struct hpkv_bytes){0});
+			learn(w, e->value, e->line);
 	}
 }
 
@@ -124,7 +132,7 @@ static int subscribe(struct waiting *w, long long until)
 		if (result == HPKV_OK)
 			return CLI_DONE;
 		if (result != HPKV_UNAVAILABLE || cli_left_ms(until) == 0)
-			return cli_fail("wait", w->key, answer);
+			return cli_answer(w->c, "wait", w->key, answer);
 		left = cli_left_ms(until);
 		hpkv_wait(w->c->hpkv, left < 0 || left > LOOK_AGAIN_MS ? LOOK_AGAIN_MS : (int)left);
 	}
@@ -161,9 +169,12 @@ static int run(struct cli *c, int argc, char **argv)
 	int status = subscribe(&w, until);
 	if (!status)
 		status = wait_until(&w, until);
-	if (!status && w.value)
+	if (!status && c->json)
+		show_line(c, (struct hpkv_bytes){w.line, w.line_n});
+	else if (!status && w.value)
 		show_value(c, (struct hpkv_bytes){w.value, w.value_n});
 	free(w.value);
+	free(w.line);
 	return status;
 }
 

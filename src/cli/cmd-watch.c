@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,15 +124,18 @@ static void show_change(const struct cli *c, const struct hpkv_event *e)
 	if (c->raw || c->nul) {
 		/* No stored value is empty, so an empty one is a deleted key. */
 		show_record(c, e->key, c->nul && !e->value.p ? hpkv_str("") : e->value, 0);
-		return;
-	}
-	if (c->terminal) {
+	} else if (c->terminal) {
 		show_change_to_people(c, e);
 		return;
+	} else {
+		clock_text(when, e->timestamp, 1);
+		printf("%s\t", when);
+		show_record(c, e->key, e->value, 0);
 	}
-	clock_text(when, e->timestamp, 1);
-	printf("%s\t", when);
-	show_record(c, e->key, e->value, 0);
+	if (e->skipped)
+		cli_say("watch: %s was not read fast enough: %llu changes before this one are "
+			"skipped",
+			show_safe(e->key), (unsigned long long)e->skipped);
 }
 
 static void tell_gap(const struct hpkv_event *e)
@@ -226,13 +230,18 @@ static int run(struct cli *c, int argc, char **argv)
 	if (c->opt[OPT_COUNT] && !cli_count(c->opt[OPT_COUNT], 1, 1000000000, &w.left))
 		return cli_usage(c, "--count '%s' is not a number of changes",
 				 show_safe(hpkv_str(c->opt[OPT_COUNT])));
+	/* Whoever started this may ignore the ends of children, and then nobody learns of theirs.
+	 */
+	if (c->opt[OPT_EXEC])
+		signal(SIGCHLD, SIG_DFL);
 	words_sort(&w.words, argc, argv, c->opt[OPT_EXACT] != NULL);
 	struct hpkv_request q = words_request(&w.words, HPKV_SUBSCRIBE);
 	q.initial = c->opt[OPT_INITIAL] != NULL;
 	const struct hpkv_answer *answer;
 	hpkv_on_event(c->hpkv, on_event, &w);
-	int status = hpkv_call(c->hpkv, &q, &answer) ? cli_fail("watch", hpkv_str(argv[0]), answer)
-						     : CLI_DONE;
+	int status = hpkv_call(c->hpkv, &q, &answer)
+			     ? cli_answer(c, "watch", hpkv_str(argv[0]), answer)
+			     : CLI_DONE;
 	if (show_flush() && !status)
 		status = CLI_USAGE;
 	if (!status)

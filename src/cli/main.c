@@ -33,7 +33,8 @@ enum { OPT_SOCKET, OPT_TIMEOUT, OPT_JSON, OPT_RAW, OPT_NUL, OPT_HELP, OPT_VERSIO
 
 const struct cli_option cli_options[] = {
 	[OPT_SOCKET] = {"socket", 's', "PATH", "the daemon's socket"},
-	[OPT_TIMEOUT] = {"timeout", 't', "TIME", "how long it may take: 5s, 100ms, 2m (10s)"},
+	[OPT_TIMEOUT] = {"timeout", 't', "TIME",
+			 "how long a request may take: 5s, 100ms, 2m (10s)"},
 	[OPT_JSON] = {"json", 'j', NULL, "print the daemon's answers as they are"},
 	[OPT_RAW] = {"raw", 'r', NULL, "print values byte for byte"},
 	[OPT_NUL] = {"null", '0', NULL, "end values with NUL in place of a line end"},
@@ -115,15 +116,18 @@ int cli_exit_of(enum hpkv_result result)
 static const char *advice(const struct hpkv_answer *a)
 {
 	static char text[80];
+	int wait = a->retry_after_ms / 100 + (a->retry_after_ms % 100 > 0); /* rounded up */
 
 	switch (a->result) {
 	case HPKV_UNAVAILABLE:
 		if (a->retry_after_ms > 0) {
 			snprintf(text, sizeof(text), "; nothing was changed, try again in %d.%d s",
-				 a->retry_after_ms / 1000, a->retry_after_ms % 1000 / 100);
+				 wait / 10, wait % 10);
 			return text;
 		}
-		return "; nothing was changed, try again later (hpkv status says more)";
+		/* Without an answer, hpkvd is the one that is asked in vain. */
+		return a->code ? "; nothing was changed, try again later (hpkv status says more)"
+			       : "; nothing was changed, try again later";
 	case HPKV_UNKNOWN:
 		return "; it may have been done or not: look before you repeat it";
 	case HPKV_REFUSED:
@@ -140,7 +144,11 @@ static const char *advice(const struct hpkv_answer *a)
 int cli_fail(const char *what, struct hpkv_bytes subject, const struct hpkv_answer *a)
 {
 	const char *why = a->result == HPKV_NOT_FOUND ? "no such key" : a->error;
+	size_t n = strlen(what);
 
+	/* Some of the daemon's sentences begin like ours. */
+	if (!subject.p && strncmp(why, what, n) == 0 && strncmp(why + n, ": ", 2) == 0)
+		why += n + 2;
 	cli_say("%s%s%s: %s%s", what, subject.p ? " " : "", subject.p ? show_safe(subject) : "",
 		why, advice(a));
 	return cli_exit_of(a->result);
@@ -253,7 +261,7 @@ static int take_option(struct cli *c, int which, const char *argument)
 	switch (which) {
 	case OPT_SOCKET:
 		c->socket = argument;
-		return -1;
+		return *argument ? -1 : cli_usage(c, "--socket needs a path");
 	case OPT_TIMEOUT:
 		if (cli_time(argument, INT_MAX, &c->timeout_ms))
 			return -1;

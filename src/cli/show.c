@@ -113,7 +113,8 @@ static void put_field(struct hpkv_bytes bytes)
 
 static void put_bytes(struct hpkv_bytes bytes)
 {
-	fwrite(bytes.p, 1, bytes.n, stdout);
+	if (bytes.n) /* p is NULL when there is nothing */
+		fwrite(bytes.p, 1, bytes.n, stdout);
 }
 
 const char *show_visible(char *out, size_t size, struct hpkv_bytes bytes)

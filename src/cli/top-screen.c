@@ -2,11 +2,14 @@
 #include "top.h"
 
 #ifdef HAVE_NCURSES
+#include <poll.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <curses.h>
 
 static volatile sig_atomic_t signalled;
+static const struct top_page *shown; /* to be painted again when the size changes */
 
 /* ncurses' own handler would end the program with a status of its own. */
 static void on_signal(int number)
@@ -18,11 +21,11 @@ static bool screen_open(void)
 {
 	struct sigaction action = {.sa_handler = on_signal};
 
+	if (!newterm(NULL, stdout, stdin))
+		return false; /* with signals as they were: the pages go on without a screen */
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
-	if (!newterm(NULL, stdout, stdin))
-		return false;
 	cbreak();
 	noecho();
 	keypad(stdscr, TRUE);
@@ -47,6 +50,7 @@ static void screen_colours(bool on)
 
 static void screen_show(const struct top_page *page)
 {
+	shown = page;
 	screen_colours(page->colour);
 	erase();
 	for (unsigned i = 0; i < page->n && (int)i < LINES; i++) {
@@ -65,12 +69,26 @@ static void screen_show(const struct top_page *page)
 	refresh();
 }
 
+/* Has the terminal gone, without a word (SIGHUP goes to those only whose own it was)? */
+static bool is_gone(void)
+{
+	struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR | POLLNVAL);
+}
+
 static bool screen_wait(int ms)
 {
-	timeout(ms);
-	int key = getch();
+	long long until = cli_now_ms() + ms;
+	int key;
 
-	return !signalled && key != 'q' && key != 'Q' && key != 3;
+	do {
+		timeout((int)cli_left_ms(until));
+		key = getch();
+		if (key == KEY_RESIZE)
+			screen_show(shown);
+	} while (key == KEY_RESIZE && !signalled);
+	return !signalled && key != 'q' && key != 'Q' && key != 3 && !(key == ERR && is_gone());
 }
 
 static void screen_close(void)

@@ -7,6 +7,7 @@
 The rest is the daemon tests' harness. Environment: as there, and HPKV, the command.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -199,6 +200,17 @@ class FakeDaemon:
         for peer in self.peers:
             peer.close()
         self.peers = []
+
+    @contextlib.contextmanager
+    def full(self):
+        """Others stand at its door, so that it takes nobody more."""
+        self.sock.listen(0)
+        with contextlib.ExitStack() as others:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    other = others.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+                    other.connect(self.path)
+            yield
 
     def accept(self):
         peer = Peer(self.sock.accept()[0])

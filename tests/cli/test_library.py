@@ -145,6 +145,11 @@ class NoDaemon(Case):
             self.assertIn("/nonexistent/sock: No such file or directory; is hpkvd running?", result[-1])
             self.assertEqual("no daemon", driver.do("send", "x", "get", "k")[0])
 
+    def test_an_empty_path_is_no_other_one(self):
+        with FakeDaemon() as daemon, Driver(env=environment(HPKVD_SOCKET=daemon.path)) as driver:
+            driver.do("new", "empty")
+            self.assertIn("no connection to hpkvd at : No such file or directory", driver.do("ping")[-1])
+
     def test_a_path_too_long(self):
         with Driver("/" + "x" * 200) as driver:
             self.assertIn("File name too long", driver.do("ping")[-1])
@@ -175,6 +180,37 @@ class NoDaemon(Case):
         driver.tell("timeout", "1")
         driver.tell("many", "100000", "ping")
         self.assertEqual("unavailable", driver.do("ping")[0])
+
+    @fake_scene
+    def test_one_that_answers_while_the_program_is_elsewhere(self, daemon, driver):
+        """Then it is not the daemon that was late, even if the socket could not hold all that it said."""
+        driver.tell("timeout", "100")
+        for name in "abcdef":
+            driver.tell("send", name, "get", "k")
+        driver.tell("sleep", "3000")
+        peer = daemon.accept()
+        requests = [peer.line() for _ in "abcdef"]
+        said = threading.Thread(target=lambda: [peer.reply(request, value="x" * 700000) for request in requests])
+        said.start()
+        self.addCleanup(said.join)
+        self.assertEqual([(name, "ok") for name in "abcdef"],
+                         [(name, a["result"]) for name, a in (driver.answer() for _ in "abcdef")])
+
+    @fake_scene
+    def test_one_that_does_not_answer_while_others_do(self, daemon, driver):
+        """Its time is up, however often the program was elsewhere."""
+        driver.tell("timeout", "100")
+        driver.tell("send", "never", "get", "k")
+        peer = daemon.accept()
+        peer.line()
+        answers = []
+        while not answers or answers[-1][0] != "never":
+            driver.tell("send", "other", "ping")
+            driver.tell("sleep", "220")
+            peer.reply(peer.line())
+            answers.append(driver.answer())
+            self.assertLess(len(answers), 100)
+        self.assertEqual("unavailable", answers[-1][1]["result"])
 
     @fake_scene
     def test_a_late_answer_is_nobodys(self, daemon, driver):
@@ -273,6 +309,13 @@ class Lines(Case):
         self.assertEqual("busy", driver.result()[0])
 
     @fake_scene
+    def test_too_much_that_waits_at_the_door_is_refused(self, daemon, driver):
+        with daemon.full():
+            for _ in range(30):
+                driver.tell("send", "x", "set", "k", "@1000000")
+            self.assertEqual("busy", driver.result()[0])
+
+    @fake_scene
     def test_what_has_no_key_is_no_record(self, daemon, driver):
         driver.tell("range", "a", "z", "0")
         peer = daemon.accept()
@@ -337,6 +380,46 @@ class Loss(Case):
         self.assertEqual("unknown", answer["result"])
         self.assertEqual("sent, but the connection to hpkvd was lost before the answer came: hpkvd has closed the connection",
                          answer["error"])
+
+    @fake_scene
+    def test_what_the_daemon_says_at_the_end_is_why(self, daemon, driver):
+        peer = connect(daemon, driver, "json", quote('{"op":"subscribe","key":"k"}'))
+        driver.tell("send", "set", "set", "k", "v")
+        peer.line()
+        peer.send({"code": 503, "error": "the client does not read its answers", "reason": "slow_client", "executed": "no"})
+        peer.close()
+        self.assertEqual(("lost", "the connection to hpkvd is lost: hpkvd says: the client does not read its answers"),
+                         driver.event_of("type", "text"))
+        self.assertIn("hpkvd says: the client does not read its answers", driver.answer()[1]["error"])
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        self.assertEqual("back", driver.event()["type"])
+        peer.close()
+        self.assertEqual("the connection to hpkvd is lost: hpkvd has closed the connection", driver.event()["text"])
+
+    @fake_scene
+    def test_after_a_fork_the_descriptor_is_quiet(self, daemon, driver):
+        """Though the other process has the lost connection open as well."""
+        peer = connect(daemon, driver, "json", quote('{"op":"subscribe","key":"k"}'))
+        driver.tell("fork")
+        driver.tell("wait", "0") # it has forked
+        driver.next("=")
+        peer.close()
+        self.assertEqual("lost", driver.event()["type"])
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        self.assertEqual("back", driver.event()["type"])
+        driver.tell("readable")
+        self.assertEqual(["0"], driver.next("="))
+
+    @fake_scene
+    def test_after_a_fork_the_other_process_may_free_it(self, daemon, driver):
+        peer = connect(daemon, driver, "ping")
+        driver.tell("fork", "free")
+        driver.tell("wait", "0")
+        driver.next("=")
+        peer.send({"type": "gap", "key": "k"})
+        self.assertEqual("gap", driver.event()["type"])
 
     @fake_scene
     def test_half_an_answer_is_none(self, daemon, driver):

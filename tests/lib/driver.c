@@ -6,10 +6,12 @@
  * ("e TYPE ..."), written the same way. All the while it polls stdin and hpkv_fd(), as a program
  * with things of its own to do would. */
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <hpkv.h>
@@ -18,6 +20,7 @@ enum { WORDS_MAX = 64, LINE_SIZE = 1 << 20 };
 
 static struct hpkv *handle;
 static bool free_in_callback, call_in_callback;
+static pid_t other; /* a process that was forked */
 
 /* ---- words ---- */
 
@@ -277,7 +280,7 @@ static void run_range(char **words)
 static void run_new(char **words, int n)
 {
 	hpkv_free(handle);
-	handle = hpkv_new(n > 1 ? words[1] : NULL);
+	handle = hpkv_new(n < 2 ? NULL : strcmp(words[1], "empty") == 0 ? "" : words[1]);
 	hpkv_on_event(handle, on_event, NULL);
 	printf("= 0");
 	put(hpkv_str(hpkv_socket(handle)));
@@ -302,6 +305,25 @@ static void run(char **words, int n)
 		free_in_callback = true;
 	} else if (strcmp(words[0], "call-in-callback") == 0) {
 		call_in_callback = true;
+	} else if (strcmp(words[0], "fork") == 0) {
+		other = fork();
+		if (other == 0 && n > 1) /* the other one frees it */
+			hpkv_free(handle);
+		else if (other == 0)
+			pause(); /* has all that this one has, and touches none of it */
+		if (other == 0)
+			_exit(0);
+		if (n > 1) {
+			waitpid(other, NULL, 0);
+			other = 0;
+		}
+	} else if (strcmp(words[0], "sleep") == 0) {
+		usleep((useconds_t)atoi(words[1]) * 1000);
+	} else if (strcmp(words[0], "readable") == 0) {
+		struct pollfd p = {.fd = hpkv_fd(handle), .events = POLLIN};
+		hpkv_process(handle);
+		printf("= %d\n", poll(&p, 1, 0));
+		fflush(stdout);
 	} else if (strcmp(words[0], "wait") == 0) {
 		printf("= %d\n", hpkv_wait(handle, atoi(words[1])));
 		fflush(stdout);
@@ -344,6 +366,8 @@ int main(void)
 			run_line(line);
 		}
 	}
+	if (other > 0)
+		kill(other, SIGKILL);
 	hpkv_free(handle);
 	free(line);
 	return 0;
