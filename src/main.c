@@ -179,6 +179,9 @@ static int run(const struct command_line *line, struct config_environment *envir
 		.path = path, .required = path != NULL, .environment = environment};
 	struct config_report report = {0};
 	struct config *config = NULL;
+
+	if (!line->test)
+		daemon_expect_signals();
 	int error = config_load(&source, &config, &report);
 
 	print_faults(&report, line->test);
