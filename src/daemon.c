@@ -1057,6 +1057,7 @@ int daemon_run(struct daemon_options *options)
 		log_notice("hpkvd %s listens on %s for %s", PACKAGE_VERSION,
 			   listener_path(d->listener), d->config->upstream.url.text);
 		notify_ready();
+		upstream_changed(d);
 		err = event_base_dispatch(d->base);
 		log_notice("stopped");
 	}
