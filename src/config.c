@@ -486,7 +486,7 @@ static int load_file(struct loader *l)
 {
 	struct buf b = {0};
 	struct stat st;
-	int fd = file_open(l->path, false, &st),
+	int fd = file_open(l->path, l->source->at_once ? FILE_AT_ONCE : FILE_ANY, &st),
 	    error = fd < 0 ? fd : file_read(fd, CONFIG_FILE_MAX, &b);
 
 	l->section = "";
@@ -694,7 +694,7 @@ static void resolve_ca_file(struct loader *l)
 	*place = NULL;
 	if (path && path[0]) {
 		*place = resolve_path(l, NULL, path);
-		int fd = file_open(*place, true, &st),
+		int fd = file_open(*place, FILE_REGULAR, &st),
 		    error = fd < 0 ? fd : file_read(fd, CA_FILE_MAX, &b);
 		if (error)
 			why = error == -EINVAL ? "is not a regular file" : strerror(-error);

@@ -738,6 +738,7 @@ static struct config *read_again(const struct daemon *d)
 
 	source.required |= d->config->has_file;
 	source.filled = d->config->has_text;
+	source.at_once = true;
 	if (config_load(&source, &config, &report) < 0)
 		config = NULL;
 	for (size_t i = 0; i < report.n; i++)

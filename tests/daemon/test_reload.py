@@ -14,8 +14,8 @@ import stat
 import tempfile
 import unittest
 
-from harness import (DEADLINE, KEY, UNSHARE, WITHHELD, Case, Client, Daemon, FakeService, Listener, Stream, certs, eventually,
-                     get, need_mounts, need_root, put, scene)
+from harness import (DEADLINE, KEY, UNSHARE, WITHHELD, Awaited, Case, Client, Daemon, FakeService, Listener, Stream, certs,
+                     eventually, get, need_mounts, need_root, put, scene)
 
 OTHER_KEY = "an0th3r-k3y-th4t-must-stay-secret"
 
@@ -237,6 +237,15 @@ class Wrong(Case):
                     self.assertFalse(daemon.hang_up())
                 self.assertIn(b"hpkvd.conf: is empty, and was not before: is it being written?", daemon.log())
                 self.assertEqual(403, client.ask(get("k"))["code"])
+
+    def test_a_file_that_nobody_writes_to(self):
+        """A FIFO, as the shell's <(...) is one, has been read to its end at the start."""
+        with FakeService() as service, Awaited(service) as daemon:
+            daemon.feed()
+            with daemon.client() as client:
+                self.assertFalse(daemon.hang_up())
+                self.assertIn(b"hpkvd.conf: is empty, and was not before", daemon.log())
+                client.barrier()
 
     @scene()
     def test_a_file_that_everybody_can_write_is_told_of(self, service, daemon, client):
