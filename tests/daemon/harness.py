@@ -426,6 +426,17 @@ class Daemon:
         return bytes(self.process.output)
 
 
+class Unprivileged(Daemon):
+    """One that may give files to groups of its own only."""
+
+    def _with_etc(self, argv):
+        if os.geteuid() != 0:
+            return argv
+        if not shutil.which("setpriv"):
+            raise unittest.SkipTest("there is no setpriv")
+        return ["setpriv", "--bounding-set=-chown", *argv]
+
+
 class Awaited(Daemon):
     """Its configuration is a FIFO: it reads what feed() writes, once, and reads nothing more before."""
 

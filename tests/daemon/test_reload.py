@@ -14,8 +14,8 @@ import stat
 import tempfile
 import unittest
 
-from harness import (DEADLINE, KEY, UNSHARE, WITHHELD, Awaited, Case, Client, Daemon, FakeService, Listener, Stream, certs,
-                     eventually, get, need_mounts, need_root, put, scene)
+from harness import (DEADLINE, KEY, UNSHARE, WITHHELD, Awaited, Case, Client, Daemon, FakeService, Listener, Stream,
+                     Unprivileged, certs, eventually, get, need_mounts, need_root, put, scene)
 
 OTHER_KEY = "an0th3r-k3y-th4t-must-stay-secret"
 
@@ -305,17 +305,6 @@ class Wrong(Case):
     @scene()
     def test_a_group_that_is_not_there(self, service, daemon, client):
         self.assert_refused(daemon, r"\[listen\] group: there is no group 'nobodies'", group="nobodies")
-
-
-class Unprivileged(Daemon):
-    """One that may give files to groups of its own only."""
-
-    def _with_etc(self, argv):
-        if os.geteuid() != 0:
-            return argv
-        if not shutil.which("setpriv"):
-            raise unittest.SkipTest("there is no setpriv")
-        return ["setpriv", "--bounding-set=-chown", *argv]
 
 
 class Socket(Case):
