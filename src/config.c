@@ -350,6 +350,21 @@ static void set_choice(struct loader *l, enum setting_id id, const char *value)
 	buf_release(&names);
 }
 
+/* Comments within a line begin with a semicolon. What was meant as one must not become part of a
+ * path or a pattern. */
+static bool has_comment(const char *value)
+{
+	const char *p = value;
+
+	while ((p = strchr(p, '#'))) {
+		bool begins = p == value || p[-1] == ' ' || p[-1] == '\t';
+		p++;
+		if (begins && (*p == '\0' || *p == ' ' || *p == '\t'))
+			return true;
+	}
+	return false;
+}
+
 static void set_text(struct loader *l, enum setting_id id, const char *value)
 {
 	const struct setting *s = &settings[id];
@@ -359,6 +374,8 @@ static void set_text(struct loader *l, enum setting_id id, const char *value)
 		fault(l, id, "is empty");
 	} else if (strlen(value) > (size_t)s->max) {
 		fault(l, id, "is longer than %lld bytes", (long long)s->max);
+	} else if (has_comment(value)) {
+		fault(l, id, "'#' by itself: a comment behind a value begins with ;");
 	} else {
 		free(*place);
 		*place = mem_strdup(value);

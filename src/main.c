@@ -134,7 +134,10 @@ static int parse_command_line(int argc, char **argv, struct command_line *line)
 		switch (c) {
 		case 'c':
 			line->config_path = optarg;
-			break;
+			if (*optarg)
+				break;
+			fprintf(stderr, "hpkvd: -c wants the name of a file\n");
+			return wrong_usage();
 		case 't':
 			line->test = true;
 			break;
