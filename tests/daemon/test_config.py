@@ -113,6 +113,13 @@ class CommandLine(ConfigTest):
         self.assert_wrong(self.run_hpkvd("-t", "-c", self.dir), (self.dir + ": ", "directory"))
         self.assert_wrong(self.run_hpkvd("-t", "-c", "/dev/zero"), ("/dev/zero: ", "longer than 1M"))
 
+    def test_the_default_is_in_etc_unless_configure_was_told_otherwise(self):
+        status = os.path.join(os.environ.get("BUILDDIR", "."), "config.status")
+        options = subprocess.run([status, "--config"], capture_output=True, text=True, check=True).stdout
+        if re.search("prefix|sysconfdir", options):
+            self.skipTest("it was")
+        self.assertRegex(self.run_hpkvd("--help").stdout, r"(?m)^\s+/etc/hpkvd/hpkvd\.conf$")
+
     def test_no_file_but_environment(self):
         default = re.search(r"(/\S+/hpkvd\.conf)", self.run_hpkvd("--help").stdout).group(1)
         if os.path.exists(default):
