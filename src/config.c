@@ -350,6 +350,21 @@ static void set_choice(struct loader *l, enum setting_id id, const char *value)
 	buf_release(&names);
 }
 
+/* Comments within a line begin with a semicolon. What was meant as one must not become part of a
+ * path or a pattern. */
+static bool has_comment(const char *value)
+{
+	const char *p = value;
+
+	while ((p = strchr(p, '#'))) {
+		bool begins = p == value || p[-1] == ' ' || p[-1] == '\t';
+		p++;
+		if (begins && (*p == '\0' || *p == ' ' || *p == '\t'))
+			return true;
+	}
+	return false;
+}
+
 static void set_text(struct loader *l, enum setting_id id, const char *value)
 {
 	const struct setting *s = &settings[id];
@@ -359,6 +374,8 @@ static void set_text(struct loader *l, enum setting_id id, const char *value)
 		fault(l, id, "is empty");
 	} else if (strlen(value) > (size_t)s->max) {
 		fault(l, id, "is longer than %lld bytes", (long long)s->max);
+	} else if (has_comment(value)) {
+		fault(l, id, "'#' by itself: a comment behind a value begins with ;");
 	} else {
 		free(*place);
 		*place = mem_strdup(value);
@@ -486,7 +503,7 @@ static int load_file(struct loader *l)
 {
 	struct buf b = {0};
 	struct stat st;
-	int fd = file_open(l->path, false, &st),
+	int fd = file_open(l->path, l->source->at_once ? FILE_AT_ONCE : FILE_ANY, &st),
 	    error = fd < 0 ? fd : file_read(fd, CONFIG_FILE_MAX, &b);
 
 	l->section = "";
@@ -694,7 +711,7 @@ static void resolve_ca_file(struct loader *l)
 	*place = NULL;
 	if (path && path[0]) {
 		*place = resolve_path(l, NULL, path);
-		int fd = file_open(*place, true, &st),
+		int fd = file_open(*place, FILE_REGULAR, &st),
 		    error = fd < 0 ? fd : file_read(fd, CA_FILE_MAX, &b);
 		if (error)
 			why = error == -EINVAL ? "is not a regular file" : strerror(-error);

@@ -114,6 +114,7 @@ struct config_source {
 	const char *path; /* NULL: config_default_path() */
 	bool required;    /* false: a missing file is as good as an empty one */
 	bool filled;      /* an empty one is as bad as a missing one */
+	bool at_once;     /* nobody is waited for who is yet to write to it, if it is a FIFO */
 	const struct config_environment *environment; /* may be NULL */
 };
 

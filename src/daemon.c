@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <event2/event.h>
 #include <event2/util.h>
@@ -751,6 +752,7 @@ static struct config *read_again(const struct daemon *d)
 
 	source.required |= d->config->has_file;
 	source.filled = d->config->has_text;
+	source.at_once = true;
 	if (config_load(&source, &config, &report) < 0)
 		config = NULL;
 	for (size_t i = 0; i < report.n; i++)
@@ -927,6 +929,36 @@ static void on_reload(evutil_socket_t fd, short what, void *arg)
 	upstream_changed(d);
 }
 
+/* There is nothing yet that would have to be put in order. */
+static void end_early(int number)
+{
+	(void)number;
+	_exit(EXIT_SUCCESS);
+}
+
+void daemon_expect_signals(void)
+{
+	sigset_t hangup;
+
+	signal(SIGTERM, end_early);
+	signal(SIGINT, end_early);
+	sigemptyset(&hangup);
+	sigaddset(&hangup, SIGHUP);
+	sigprocmask(SIG_BLOCK, &hangup, NULL);
+}
+
+/* Those that the loop takes, whatever whoever started us has blocked. */
+static void let_signals_come(void)
+{
+	sigset_t ours;
+
+	sigemptyset(&ours);
+	sigaddset(&ours, SIGTERM);
+	sigaddset(&ours, SIGINT);
+	sigaddset(&ours, SIGHUP);
+	sigprocmask(SIG_UNBLOCK, &ours, NULL);
+}
+
 static struct event *on_signal(struct daemon *d, int number, event_callback_fn callback)
 {
 	struct event *e = evsignal_new(d->base, number, callback, d);
@@ -952,7 +984,6 @@ static int start(struct daemon *d)
 	warn_of_swap();
 	warn_of_settings(d->config, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGHUP, SIG_IGN); /* until there is a loop to take it */
 	d->clients_possible = raise_descriptor_limit(d->config->listen.max_clients);
 	d->base = event_base_new();
 	if (!d->base) {
@@ -965,6 +996,7 @@ static int start(struct daemon *d)
 	d->sigterm = on_signal(d, SIGTERM, on_stop_signal);
 	d->sigint = on_signal(d, SIGINT, on_stop_signal);
 	d->sighup = on_signal(d, SIGHUP, on_sighup);
+	let_signals_come();
 	start_watchdog(d);
 	start_core(d);
 	if (start_local(d) < 0 || start_upstream(d) < 0 || start_metrics(d, d->config, true) < 0)
@@ -1040,6 +1072,7 @@ int daemon_run(struct daemon_options *options)
 		log_notice("hpkvd %s listens on %s for %s", PACKAGE_VERSION,
 			   listener_path(d->listener), d->config->upstream.url.text);
 		notify_ready();
+		upstream_changed(d);
 		err = event_base_dispatch(d->base);
 		log_notice("stopped");
 	}

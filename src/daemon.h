@@ -18,5 +18,9 @@ struct daemon_options {
 	enum log_level level;
 };
 
+/* Before the settings are read, which may take a while: SIGTERM and SIGINT end the process with 0,
+ * as they do later, and a SIGHUP waits for daemon_run(). */
+void daemon_expect_signals(void);
+
 /* Returns the exit status: 0 after SIGTERM or SIGINT, 1 after a failure, which it has logged. */
 int daemon_run(struct daemon_options *options);

@@ -4,11 +4,11 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-int file_open(const char *path, bool regular_only, struct stat *st)
+int file_open(const char *path, enum file_kind kind, struct stat *st)
 {
 	/* O_NONBLOCK: opening a FIFO to read would else wait for a writer. It means nothing to
 	 * regular files. */
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (regular_only ? O_NONBLOCK : 0));
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (kind == FILE_ANY ? 0 : O_NONBLOCK));
 	int error = 0;
 
 	if (fd < 0)
@@ -17,7 +17,7 @@ int file_open(const char *path, bool regular_only, struct stat *st)
 		error = -errno;
 	else if (S_ISDIR(st->st_mode))
 		error = -EISDIR;
-	else if (regular_only && !S_ISREG(st->st_mode))
+	else if (kind == FILE_REGULAR && !S_ISREG(st->st_mode))
 		error = -EINVAL;
 	if (!error)
 		return fd;

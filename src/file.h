@@ -5,15 +5,19 @@
  * blocked by what is not. */
 #pragma once
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <sys/stat.h>
 
 #include "buf.h"
 
-/* A descriptor, or -errno. Directories are -EISDIR. With regular_only anything but a regular file
- * is -EINVAL, found without waiting for it. */
-int file_open(const char *path, bool regular_only, struct stat *st);
+enum file_kind {
+	FILE_REGULAR, /* anything else is -EINVAL, found without waiting for it */
+	FILE_AT_ONCE, /* a FIFO that nobody writes to is empty, and what has nothing yet -EAGAIN */
+	FILE_ANY      /* waits for whoever is to write to it */
+};
+
+/* A descriptor, or -errno. Directories are -EISDIR. */
+int file_open(const char *path, enum file_kind kind, struct stat *st);
 
 /* Appends up to max bytes to b. 0, or -EFBIG when there are more, or another -errno. The bytes
  * never lie anywhere but in b, and b is not moved while they come: whoever reads a secret has one

@@ -84,7 +84,7 @@ int keyfile_read(const char *path, char **key, const char **why)
 {
 	struct buf b = {0};
 	struct stat st;
-	int fd = file_open(path, true, &st), error;
+	int fd = file_open(path, FILE_REGULAR, &st), error;
 
 	if (fd < 0) {
 		*why = open_fault(fd);

@@ -134,7 +134,10 @@ static int parse_command_line(int argc, char **argv, struct command_line *line)
 		switch (c) {
 		case 'c':
 			line->config_path = optarg;
-			break;
+			if (*optarg)
+				break;
+			fprintf(stderr, "hpkvd: -c wants the name of a file\n");
+			return wrong_usage();
 		case 't':
 			line->test = true;
 			break;
@@ -179,6 +182,9 @@ static int run(const struct command_line *line, struct config_environment *envir
 		.path = path, .required = path != NULL, .environment = environment};
 	struct config_report report = {0};
 	struct config *config = NULL;
+
+	if (!line->test)
+		daemon_expect_signals();
 	int error = config_load(&source, &config, &report);
 
 	print_faults(&report, line->test);

@@ -15,7 +15,10 @@
 #include "log.h"
 #include "mem.h"
 
-enum { LOCK_TRIES = 50 }; /* for the folder, 10 ms apart */
+enum {
+	LOCK_TRIES = 50, /* for the folder, 10 ms apart */
+	NO_MEMBER = 4096 /* among the errors of this room; those of the system are smaller */
+};
 
 /* 0: the path is free now. A socket on which nobody listens is what a killed daemon leaves behind.
  */
@@ -120,7 +123,9 @@ static int set_up(const struct socketpath_settings *s, struct socketpath *out)
 		return err;
 	if (st.st_nlink != 1) /* somebody else's, from elsewhere */
 		err = -ESTALE;
-	else if (!give(fd, s->group) || !open_up(fd, s->mode))
+	else if (!give(fd, s->group))
+		err = errno == EPERM ? -NO_MEMBER : -errno;
+	else if (!open_up(fd, s->mode))
 		err = -errno;
 	close(fd);
 	*out = (struct socketpath){.dev = st.st_dev, .ino = st.st_ino, .own_group = st.st_gid};
@@ -189,6 +194,11 @@ static void explain(const struct socketpath_settings *s, int err)
 			  "may write to its folder?",
 			  path);
 		break;
+	case NO_MEMBER:
+		log_error("%s: can't be given to the group %lu ([listen] group): hpkvd is not a "
+			  "member of it",
+			  path, (unsigned long)s->group);
+		break;
 	default:
 		log_error("%s: can't listen there: %s", path, strerror(-err));
 	}
@@ -201,7 +211,7 @@ int socketpath_open(const struct socketpath_settings *settings, struct socketpat
 
 	if (fd < 0) {
 		explain(settings, fd);
-		return fd;
+		return fd == -NO_MEMBER ? -EPERM : fd;
 	}
 	made.path = mem_strdup(settings->path);
 	*out = made;

@@ -8,7 +8,7 @@ build="gcc libc6-dev make autoconf automake libtool pkg-config:pkg-config libeve
 	libcurl4-openssl-dev libinih-dev libsystemd-dev libncurses-dev"
 try="openssl socat"
 package="build-essential debhelper lintian libcmocka-dev python3 systemd"
-check="xz-utils git libcmocka-dev clang openssl socat python3 python3-wsproto ca-certificates node:nodejs npm:npm shellcheck mandoc"
+check="xz-utils git libcmocka-dev clang openssl socat python3 python3-wsproto ca-certificates node:nodejs npm:npm shellcheck mandoc zsh fish"
 # Other versions of clang-format lay code out in other ways: tests/lint/format.test runs only with Debian 12's.
 if grep -q '^VERSION_CODENAME=bookworm' /etc/os-release 2>/dev/null; then
 	check="$check clang-format"

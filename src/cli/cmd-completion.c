@@ -125,32 +125,39 @@ static const char zsh_head[] =
 	"# zsh completion for hpkv: hpkv completion zsh >DIRECTORY-OF-FPATH/_hpkv\n"
 	"_hpkv_keys() {\n"
 	"\tlocal -a keys\n"
-	"\tkeys=(${(f)\"$(hpkv --timeout 2s ls --limit 200 -- \"$PREFIX\" 2>/dev/null)\"})\n"
+	"\t# What is quoted on the line is not in the key.\n"
+	"\tkeys=(${(f)\"$(hpkv $socket --timeout 2s ls --limit 200 -- \"${(Q)PREFIX}\" "
+	"2>/dev/null)\"})\n"
 	"\tcompadd -a keys\n"
 	"}\n"
 	"\n"
 	"_hpkv() {\n"
 	"\tlocal context state state_descr line\n"
 	"\ttypeset -A opt_args\n"
-	"\tlocal -a commands all\n"
+	"\tlocal -a commands all socket\n"
 	"\tall=(\n";
 
-/* An option as _arguments takes it. */
+/* An option as _arguments takes it, under each of its names. */
 static void zsh_option(const struct cli_option *o)
 {
 	char text[200], spec[300];
+	const char *equals = o->arg ? "=" : "", *plus = o->arg ? "+" : "";
 
 	snprintf(text, sizeof(text), "%s", o->help);
 	for (char *at = text; *at; at++) { /* what means something there */
 		if (*at == ':' || *at == '[' || *at == ']')
 			*at = ' ';
 	}
-	snprintf(spec, sizeof(spec), "--%s[%s]%s%s%s", o->name, text, o->arg ? ":" : "",
-		 o->arg ? o->arg : "",
+	printf("\t\t");
+	if (o->letter)
+		printf("'(-%c --%s)'{-%c%s,--%s%s}", o->letter, o->name, o->letter, plus, o->name,
+		       equals);
+	else
+		printf("--%s%s", o->name, equals);
+	snprintf(spec, sizeof(spec), "[%s]%s%s%s", text, o->arg ? ":" : "", o->arg ? o->arg : "",
 		 !o->arg                     ? ""
 		 : strcmp(o->name, "socket") ? ":"
 					     : ":_files");
-	printf("\t\t");
 	put_quoted(spec);
 	putchar('\n');
 }
@@ -189,6 +196,8 @@ static void zsh(void)
 	       "\t_arguments -C $all '1:command:->command' '*::word:->words'\n"
 	       "\t[[ $state == command ]] && _describe command commands && return\n"
 	       "\t[[ $state == words ]] || return\n"
+	       "\tlocal at=${(Q)${opt_args[-s]:-$opt_args[--socket]}}\n"
+	       "\t[[ -z $at ]] || socket=(--socket $at)\n"
 	       "\tcase $words[1] in\n");
 	for (unsigned i = 0; cli_commands[i]; i++)
 		zsh_command(cli_commands[i]);
@@ -234,7 +243,9 @@ static void fish(void)
 {
 	printf("# fish completion for hpkv: hpkv completion fish | source\n"
 	       "function __hpkv_keys\n"
-	       "\thpkv --timeout 2s ls --limit 200 -- (commandline -ct) 2>/dev/null\n"
+	       "\t# What is quoted on the line is not in the key.\n"
+	       "\thpkv --timeout 2s ls --limit 200 -- (string unescape -- (commandline -ct)) "
+	       "2>/dev/null\n"
 	       "end\n"
 	       "complete -c hpkv -f\n");
 	fish_options(cli_options, NULL);

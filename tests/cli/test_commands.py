@@ -14,6 +14,7 @@ import struct
 import subprocess
 import tempfile
 import termios
+import threading
 import time
 import unittest
 
@@ -1098,6 +1099,84 @@ class Completion(Case):
             self.assertEqual(["1", "2", "a\\ b"], self.complete("hpkv get user:", daemon.socket))
             self.assertEqual(["user:1", "user:2", "user:a\\ b"], self.complete("hpkv get us", daemon.socket))
             self.assertEqual(["other"], self.complete(f"hpkv --socket {daemon.socket} del oth"))
+
+    @contextlib.contextmanager
+    def keys(self, shell):
+        """A daemon whose service has some keys, and the environment of a shell that is to complete them."""
+        if not shutil.which(shell):
+            self.skipTest(f"there is no {shell}")
+        with Sandbox() as sandbox, Daemon(sandbox) as daemon, daemon.client() as client:
+            daemon.wait_state("connected")
+            for key in ("user:1", "user:2", "other key", "o$t"):
+                client.ask({"op": "set", "key": key, "value": "v"})
+            env = environment(HPKVD_SOCKET=daemon.socket, HOME=daemon.folder, TERM="dumb", SCRIPT=self.script(shell),
+                              PATH=os.path.dirname(HPKV) + ":" + os.environ["PATH"])
+            yield daemon, env
+
+    def test_fish_completes_keys(self):
+        with self.keys("fish") as (_, env):
+            for line, offers in (("get us", ["user:1", "user:2"]), ("-j get us", ["user:1", "user:2"]),
+                                 (r"get other\ k", ["other key"]), (r"get o\$", ["o$t"]), ("get 'other k", ["other key"])):
+                run = subprocess.run(["fish", "--no-config", "-c", "echo $SCRIPT | source; complete -C $argv[1]", "hpkv " + line],
+                                     env=env, capture_output=True, text=True, timeout=DEADLINE)
+                self.assertEqual((offers, ""), (run.stdout.splitlines(), run.stderr), line)
+
+    def test_zsh_completes_keys(self):
+        """Only on a terminal: a key of its own completes, and writes to a file what the line is then."""
+        with self.keys("zsh") as (daemon, env), Zsh(env) as zsh:
+            for line, rest in (("get us", "er:"), ("-j get us", "er:"), ("range -n 3 -j us", "er:"), (r"get other\ k", "ey "),
+                               (r"get o\$", "t "), ('get "oth', 'er key" ')):
+                self.assertEqual(f"hpkv {line}{rest}", zsh.complete("hpkv " + line))
+            other = f"HPKVD_SOCKET=/x hpkv -s {daemon.socket} get us"
+            self.assertEqual(other + "er:", zsh.complete(other))
+
+
+class Zsh:
+    """One on a terminal of its own, that knows the completion in $SCRIPT."""
+
+    SETUP = r"""autoload -Uz compinit; compinit -u -D; eval "$SCRIPT"
+        tell() { zle complete-word; print -r -- "$BUFFER|" >$OUT; BUFFER=; }
+        zle -N tell; bindkey '^T' tell; print -r -- '|' >$OUT"""
+
+    def __init__(self, env):
+        self.out = env["HOME"] + "/completed"
+        self.env = env | {"OUT": self.out}
+
+    def __enter__(self):
+        self.terminal, slave = pty.openpty()
+        self.process = subprocess.Popen(["zsh", "-f", "-i"], stdin=slave, stdout=slave, stderr=slave, env=self.env,
+                                        start_new_session=True)
+        os.close(slave)
+        self.reader = threading.Thread(target=self.swallow)
+        self.reader.start()
+        os.write(self.terminal, self.SETUP.encode() + b"\n")
+        self.told()
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.process.kill()
+        self.process.wait()
+        self.reader.join()
+        os.close(self.terminal)
+
+    def swallow(self):
+        with contextlib.suppress(OSError): # the other side is closed
+            while os.read(self.terminal, 65536):
+                pass
+
+    def told(self):
+        def read():
+            with contextlib.suppress(FileNotFoundError), open(self.out, encoding="utf-8") as file:
+                return file.read().endswith("|\n")
+        eventually(read, "zsh's answer")
+        with open(self.out, encoding="utf-8") as file:
+            text = file.read()
+        os.unlink(self.out)
+        return text.removesuffix("|\n")
+
+    def complete(self, line):
+        os.write(self.terminal, line.encode() + b"\x14") # Control-T
+        return self.told()
 
 
 if __name__ == "__main__":

@@ -426,6 +426,50 @@ class Daemon:
         return bytes(self.process.output)
 
 
+class Unprivileged(Daemon):
+    """One that may give files to groups of its own only."""
+
+    def _with_etc(self, argv):
+        if os.geteuid() != 0:
+            return argv
+        if not shutil.which("setpriv"):
+            raise unittest.SkipTest("there is no setpriv")
+        return ["setpriv", "--bounding-set=-chown", *argv]
+
+
+class Awaited(Daemon):
+    """Its configuration is a FIFO: it reads what feed() writes, once, and reads nothing more before."""
+
+    def __init__(self, service, **options):
+        super().__init__(service, wait=False, **options)
+
+    def _write_file(self, name, text):
+        if name != "hpkvd.conf":
+            super()._write_file(name, text)
+            return
+        self.text = text
+        os.mkfifo(f"{self.folder}/{name}", 0o600)
+
+    def start(self):
+        super().start()
+        self.writer = open(self.folder + "/hpkvd.conf", "w", encoding="utf-8") # waits until it is being read
+
+    def feed(self):
+        with self.writer:
+            self.writer.write(self.text)
+        self.process.wait_output(rb"listens on")
+
+    def is_pending(self, number):
+        """Has a signal been sent to it that it has not taken yet?"""
+        with open(f"/proc/{self.pid}/status", encoding="ascii") as f:
+            return int(re.search(r"^ShdPnd:\s*(\w+)", f.read(), re.M)[1], 16) >> number - 1 & 1
+
+    def _clean_up(self, failed):
+        if self.process:
+            self.writer.close()
+        super()._clean_up(failed)
+
+
 UNSHARE = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
 
 

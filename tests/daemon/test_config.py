@@ -78,7 +78,7 @@ class CommandLine(ConfigTest):
 
     def test_wrong_usage_is_2(self):
         for args in (["--nonsense"], ["-x"], ["-c"], ["extra"], ["-t", "-c", self.file, "extra"], ["--log-level", "loud"],
-                     ["--log-level"], ["--test=1"]):
+                     ["--log-level"], ["--test=1"], ["-t", "-c", ""]):
             r = self.run_hpkvd(*args)
             self.assertEqual((r.returncode, r.stdout), (2, ""), args)
             self.assertIn("usage: hpkvd", r.stderr)
@@ -113,6 +113,13 @@ class CommandLine(ConfigTest):
         self.assert_wrong(self.run_hpkvd("-t", "-c", self.dir), (self.dir + ": ", "directory"))
         self.assert_wrong(self.run_hpkvd("-t", "-c", "/dev/zero"), ("/dev/zero: ", "longer than 1M"))
 
+    def test_the_default_is_in_etc_unless_configure_was_told_otherwise(self):
+        status = os.path.join(os.environ.get("BUILDDIR", "."), "config.status")
+        options = subprocess.run([status, "--config"], capture_output=True, text=True, check=True).stdout
+        if re.search("prefix|sysconfdir", options):
+            self.skipTest("it was")
+        self.assertRegex(self.run_hpkvd("--help").stdout, r"(?m)^\s+/etc/hpkvd/hpkvd\.conf$")
+
     def test_no_file_but_environment(self):
         default = re.search(r"(/\S+/hpkvd\.conf)", self.run_hpkvd("--help").stdout).group(1)
         if os.path.exists(default):
@@ -141,6 +148,10 @@ class Values(ConfigTest):
         ("upstream", "ca_file", "absent.pem", "absent.pem: No such file"),
         ("listen", "socket", "", "is empty"),
         ("listen", "socket", "hpkvd.sock", "is not the absolute path"),
+        *((section, name, value + comment, "'#' by itself: a comment behind a value begins with ;")
+          for section, name, value in (("listen", "socket", "/run/s"), ("upstream", "access_pattern", ".*"),
+                                       ("metrics", "listen", "/run/m"), ("upstream", "ca_file", "ca.pem"))
+          for comment in (" # said so", "\t#")),
         ("listen", "socket", "/run/", "is not the absolute path"),
         ("listen", "socket", "/" + "x" * 107, "longer than 107 bytes"),
         ("listen", "mode", "0668", "is not a file mode"),
@@ -172,6 +183,9 @@ class Values(ConfigTest):
         self.assert_wrong(r, (self.at(1, "stray: "), "before the first [section]"), (self.at(4, "[upstream] foo: "), "no such setting"),
                           (self.at(5, "[upstream] keepalive: "), "not a time"), (self.at(6, "[listn]: "), "no such section"),
                           (self.at(9, "the line "), "name = value"))
+
+    def test_a_hash_within_a_text_is_of_the_text(self):
+        self.assert_ok(self.check(URL + "access_pattern = ^(a#|#b| #c)\n[listen]\nsocket = /run/s#1\n"))
 
     def test_set_twice(self):
         r = self.check(URL + "[log]\nlevel = info\n[upstream]\nkeepalive = 1s\n[log]\nlevel = info\n")

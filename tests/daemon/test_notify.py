@@ -9,7 +9,7 @@ import tempfile
 import time
 import unittest
 
-from harness import DEADLINE, HPKVD, Case, Daemon, FakeService
+from harness import DEADLINE, HPKVD, Case, Daemon, FakeService, black_hole
 
 
 @unittest.skipUnless(b"libsystemd" in subprocess.run(["ldd", HPKVD], stdout=subprocess.PIPE, check=False).stdout,
@@ -47,6 +47,10 @@ class Notify(Case):
                 with daemon.client() as client:
                     self.assertEqual(200, client.ask({"op": "ping"})["code"])
                 self.hear("backoff")
+
+    def test_the_first_status_says_that_it_connects(self):
+        with black_hole("127.0.0.1") as port, Daemon(f"http://127.0.0.1:{port}", env={"NOTIFY_SOCKET": self.path}):
+            self.assertIn(": connecting", self.heard_until("STATUS="))
 
     def test_status_follows_the_connection_and_stopping_is_announced(self):
         with FakeService() as service, Daemon(service, env={"NOTIFY_SOCKET": self.path}) as daemon:

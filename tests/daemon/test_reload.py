@@ -14,8 +14,8 @@ import stat
 import tempfile
 import unittest
 
-from harness import (DEADLINE, KEY, UNSHARE, WITHHELD, Case, Client, Daemon, FakeService, Listener, Stream, certs, eventually,
-                     get, need_mounts, need_root, put, scene)
+from harness import (DEADLINE, KEY, UNSHARE, WITHHELD, Awaited, Case, Client, Daemon, FakeService, Listener, Stream,
+                     Unprivileged, certs, eventually, get, need_mounts, need_root, put, scene)
 
 OTHER_KEY = "an0th3r-k3y-th4t-must-stay-secret"
 
@@ -238,6 +238,15 @@ class Wrong(Case):
                 self.assertIn(b"hpkvd.conf: is empty, and was not before: is it being written?", daemon.log())
                 self.assertEqual(403, client.ask(get("k"))["code"])
 
+    def test_a_file_that_nobody_writes_to(self):
+        """A FIFO, as the shell's <(...) is one, has been read to its end at the start."""
+        with FakeService() as service, Awaited(service) as daemon:
+            daemon.feed()
+            with daemon.client() as client:
+                self.assertFalse(daemon.hang_up())
+                self.assertIn(b"hpkvd.conf: is empty, and was not before", daemon.log())
+                client.barrier()
+
     @scene()
     def test_a_file_that_everybody_can_write_is_told_of(self, service, daemon, client):
         os.chmod(daemon.folder + "/hpkvd.conf", 0o666)
@@ -296,17 +305,6 @@ class Wrong(Case):
     @scene()
     def test_a_group_that_is_not_there(self, service, daemon, client):
         self.assert_refused(daemon, r"\[listen\] group: there is no group 'nobodies'", group="nobodies")
-
-
-class Unprivileged(Daemon):
-    """One that may give files to groups of its own only."""
-
-    def _with_etc(self, argv):
-        if os.geteuid() != 0:
-            return argv
-        if not shutil.which("setpriv"):
-            raise unittest.SkipTest("there is no setpriv")
-        return ["setpriv", "--bounding-set=-chown", *argv]
 
 
 class Socket(Case):

@@ -5,7 +5,7 @@ import signal
 import socket
 import time
 
-from harness import WITHHELD, Case, Client, get, put, scene
+from harness import WITHHELD, Awaited, Case, Client, Daemon, FakeService, eventually, get, put, scene
 
 
 class Shutdown(Case):
@@ -143,6 +143,32 @@ class Shutdown(Case):
         self.assertEqual(list(range(3000)), [a["messageId"] for a in client.answers(3000)])
         self.assertTrue(client.at_end())
         self.end(daemon)
+
+
+class Beginning(Case):
+    """Before it has read its settings."""
+
+    def test_it_ends_well_all_the_same(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with self.subTest(number), FakeService() as service, Awaited(service) as daemon:
+                daemon.process.signal(number)
+                self.assertEqual(0, daemon.process.wait_exit())
+
+    def test_a_hangup_is_kept_until_it_can_be_heeded(self):
+        with FakeService() as service, Awaited(service) as daemon:
+            daemon.process.signal(signal.SIGHUP)
+            eventually(lambda: daemon.is_pending(signal.SIGHUP), "a hangup that waits")
+            daemon.feed()
+            daemon.process.wait_output(rb"SIGHUP: reading the settings again")
+
+    def test_whoever_starts_it_may_have_blocked_them(self):
+        blocked = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+        self.addCleanup(signal.pthread_sigmask, signal.SIG_SETMASK, before)
+        with FakeService() as service, Daemon(service) as daemon:
+            self.assertTrue(daemon.hang_up())
+            daemon.process.signal(signal.SIGINT)
+            self.assertEqual(0, daemon.process.wait_exit())
 
 
 class Hangup(Case):

@@ -10,7 +10,7 @@ import socket
 import stat
 import tempfile
 
-from harness import Case, Daemon, FakeService, get, scene
+from harness import Case, Daemon, FakeService, Unprivileged, get, scene
 
 
 class Path(Case):
@@ -53,6 +53,13 @@ class Path(Case):
             self.assertEqual(0, daemon.process.wait_exit())
             with heir.client() as c:
                 c.barrier()
+
+
+    def test_a_group_that_it_may_not_give_it_to(self):
+        with FakeService() as service, Unprivileged(service, group=1, wait=False) as daemon:
+            self.assertEqual(1, daemon.process.wait_exit())
+            self.assertIn(b"/sock: can't be given to the group 1 ([listen] group): hpkvd is not a member of it", daemon.log())
+            self.assertFalse(os.path.exists(daemon.socket))
 
 
 class Before(Case):

@@ -167,6 +167,7 @@ class Life(Running):
         self.assertEqual((KEY + "\n", KEY + "-2\n"), (before[0], after[0]))
         self.assertEqual(before[1:], after[1:], "owner, mode and mount are what they were")
         self.assertIn("ro", after[2])
+        self.assertEqual("", machine.run("journalctl", "--no-pager", "-q", "-o", "cat", "-t", "pass-key"))
         service.wait(lambda: service.connections[-1].target == "/ws?apiKey=" + KEY + "-2", "a connection with the new key")
         self.assertEqual(200, c.ask(get("k"))["code"])
 
