@@ -55,24 +55,25 @@ class Dead(Case):
 
     @scene(keepalive="1s", request_timeout="10m")
     def test_while_more_waits_than_it_reads(self, service, daemon, client):
-        connection = service.connection()
+        deaf = [] # the connection that has brought the first one
 
         def read_one(request):
-            if request.connection is connection:
-                connection.may_read.clear()
+            if not deaf:
+                deaf.append(request.connection)
+            if request.connection is deaf[0]:
+                request.connection.may_read.clear()
             else:
                 echo(request)
         service.answer = read_one
         thread = threading.Thread(target=client.send, args=[put("k", "x" * 60000, i) for i in range(300)], daemon=True)
         thread.start()
-        service.connection(2)
+        service.wait(lambda: deaf and service.connections[-1] not in deaf, "another connection")
         self.assertIn("ping", daemon.wait_status(lambda s: s["upstream"]["lastError"])["upstream"]["lastError"])
         answers = client.answers(300)
         thread.join(DEADLINE)
         self.assertEqual(list(range(300)), sorted(a["messageId"] for a in answers))
         self.assertEqual({None, "outcome_unknown"}, {a.get("reason") for a in answers})
-        connection.may_read.set()
-
+        deaf[0].may_read.set()
 
     @scene(service=WITHHELD | {"pong": False}, keepalive="200ms")
     def test_what_it_has_not_got_by_then_it_does_not_get_later(self, service, daemon, client):

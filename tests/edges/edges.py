@@ -176,11 +176,15 @@ class Server:
             raise self.fault
 
 
+_held = []
+
+
 def dead_port():
-    """A port on which nobody listens."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port on which nobody listens, nor will: it is ours as long as the tests run."""
+    s = socket.socket()
+    s.bind(("127.0.0.1", 0))
+    _held.append(s)
+    return s.getsockname()[1]
 
 
 def read_request(connection):
