@@ -124,6 +124,7 @@ struct link {
 	bool unfinished;       /* more pieces are to come */
 	uint32_t pong_between; /* the last pong that came between them; or 0 */
 	size_t share;          /* bytes handed on in this turn */
+	uint64_t heard;        /* bytes that had come when heard() was called; with TLS */
 };
 
 static void enter(struct link_context *ctx)
@@ -658,6 +659,23 @@ static void connected(struct link *l)
 		event_add(l->readable, NULL);
 }
 
+/* Bytes have come, if they have: a turn of the library's own loop makes each open link read on, and
+ * it is none of the peer's words that another one begins. */
+static void tell_heard(struct link *l)
+{
+	uint64_t received;
+
+	if (l->freed || l->state != LINK_OPEN)
+		return;
+	if (l->tls) {
+		received = tls_received(lws_get_ssl(l->wsi));
+		if (received == l->heard)
+			return;
+		l->heard = received;
+	}
+	l->ops->heard(l->owner);
+}
+
 static void on_io(evutil_socket_t fd, short what, void *user)
 {
 	struct link *l = user;
@@ -671,8 +689,7 @@ static void on_io(evutil_socket_t fd, short what, void *user)
 		write_on(l);
 	if ((what & EV_READ) && l->wsi && !l->freed && l->state != LINK_DOWN) {
 		read_on(l);
-		if (!l->freed && l->state == LINK_OPEN)
-			l->ops->heard(l->owner);
+		tell_heard(l);
 	}
 	leave(ctx);
 }
@@ -686,8 +703,7 @@ static void on_more(evutil_socket_t fd, short what, void *user)
 	enter(ctx);
 	event_add(l->readable, NULL);
 	read_on(l);
-	if (!l->freed && l->state == LINK_OPEN)
-		l->ops->heard(l->owner);
+	tell_heard(l);
 	leave(ctx);
 }
 

@@ -103,6 +103,11 @@ void tls_read_ahead(SSL *ssl)
 	SSL_set_read_ahead(ssl, 1);
 }
 
+uint64_t tls_received(const SSL *ssl)
+{
+	return BIO_number_read(SSL_get_rbio(ssl));
+}
+
 bool tls_holds_more(const SSL *ssl)
 {
 	return SSL_has_pending(ssl) && !SSL_want_read(ssl);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include <openssl/ssl.h>
 
@@ -35,6 +36,8 @@ bool tls_is_for(X509_STORE_CTX *store, const char *host);
 
 /* Now that it is open, one read() may bring many records. */
 void tls_read_ahead(SSL *ssl);
+/* How many bytes have come for it since it began, be they whole records or not. */
+uint64_t tls_received(const SSL *ssl);
 /* Does it hold bytes that epoll does not see? */
 bool tls_holds_more(const SSL *ssl);
 /* Has the peer ended it, or broken it? */

@@ -404,7 +404,7 @@ class Watching(Tour):
         with self.start("watch", "c", "--exec", "sleep 1000", tty=True) as run:
             self.wait_live(1)
             self.put("c", "1")
-            eventually(lambda: b"sleep" in children(run.process.pid), "the command runs")
+            eventually(lambda: b"sleep" in (line := children(run.process.pid)) and b"watch" not in line, "the command runs")
             run.type(b"\x03")
             self.assertEqual(-signal.SIGINT, run.wait())
 
@@ -599,7 +599,7 @@ class Waiting(Tour):
                 self.assertEqual((3, {"code": 403, "error": "no"}), (run.wait(), json.loads(run.output)))
 
     def test_its_time_is_up(self):
-        self.assertEqual("hpkv: wait never: the time is up\n", self.run_error(1, "wait", "never", "--timeout", "300ms"))
+        self.assertEqual("hpkv: wait never: the time is up\n", self.run_error(1, "wait", "never", "--timeout", "3s"))
 
     def test_one_condition(self):
         self.assertIn("one of them", self.run_error(2, "wait", "k", "--changes", "--exists"))
@@ -639,7 +639,7 @@ class Daemons(Tour):
 
     def test_ready(self):
         self.assertEqual(b"", self.run_ok("ready"))
-        self.assertEqual(b"", self.run_ok("ready", "--timeout", "1s"))
+        self.assertEqual(b"", self.run_ok("ready", "--timeout", f"{DEADLINE}s"))
 
     def test_top(self):
         with self.daemon.client() as busy:
@@ -934,8 +934,8 @@ class Endings(Case):
 
     @scene(service=WITHHELD)
     def test_no_answer_in_time(self, service, daemon, client):
-        self.assert_ends(5, hpkv(daemon, "get", "k", "--timeout", "100ms"), "sent, but no answer came in time")
-        self.assert_ends(6, hpkv(daemon, "set", "k", "v", "--timeout", "100ms"), "look before you repeat it")
+        self.assert_ends(5, hpkv(daemon, "get", "k", "--timeout", "1s"), "sent, but no answer came in time")
+        self.assert_ends(6, hpkv(daemon, "set", "k", "v", "--timeout", "1s"), "look before you repeat it")
 
     @scene(service=WITHHELD)
     def test_the_outcome_is_unknown(self, service, daemon, client):
@@ -1096,9 +1096,11 @@ class Completion(Case):
             daemon.wait_state("connected")
             for key in ("user:1", "user:2", "user:a b", "other"):
                 client.ask({"op": "set", "key": key, "value": "v"})
-            self.assertEqual(["1", "2", "a\\ b"], self.complete("hpkv get user:", daemon.socket))
-            self.assertEqual(["user:1", "user:2", "user:a\\ b"], self.complete("hpkv get us", daemon.socket))
-            self.assertEqual(["other"], self.complete(f"hpkv --socket {daemon.socket} del oth"))
+            # Nobody who types waits longer than 2 s: then there are none.
+            keys = lambda *words: eventually(lambda: self.complete(*words), "keys")
+            self.assertEqual(["1", "2", "a\\ b"], keys("hpkv get user:", daemon.socket))
+            self.assertEqual(["user:1", "user:2", "user:a\\ b"], keys("hpkv get us", daemon.socket))
+            self.assertEqual(["other"], keys(f"hpkv --socket {daemon.socket} del oth"))
 
     @contextlib.contextmanager
     def keys(self, shell):

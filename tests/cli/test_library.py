@@ -111,7 +111,7 @@ class Calls(Case):
     @scene(service=WITHHELD)
     def test_the_daemons_errors_say_what_they_mean(self, service, daemon, client):
         with Driver(daemon.socket) as driver:
-            driver.tell("timeout", "100")
+            driver.tell("timeout", "1000")
             answer = driver.call("set", "k", "v")
             self.assertEqual(("unknown", 504, "timeout"), (answer["result"], answer["code"], answer["reason"]))
             answer = driver.call("get", "k")

@@ -3,7 +3,8 @@
 import json
 import threading
 
-from harness import DEADLINE, WITHHELD, Case, Daemon, FakeService, echo, eventually, get, mebibytes, put, scene
+from harness import (DEADLINE, WITHHELD, Case, Daemon, FakeService, echo, eventually, get, mebibytes, put, scene,
+                     steady)
 
 
 def lines_of(requests):
@@ -95,9 +96,10 @@ class Pipeline(Case):
 
     @scene(service=WITHHELD, max_pipeline=2)
     def test_deadlines_make_room_too(self, service, daemon, client):
-        client.send(*(get("k", i, timeoutMs=20) for i in range(6)))
+        client.send(*(get("k", i, timeoutMs=300) for i in range(6)))
         self.assertEqual({"timeout"}, {a["reason"] for a in client.answers(6)})
-        self.assertEqual(6, len(service.requests))
+        service.next_requests(6)
+        self.assertTrue(service.no_more_requests())
 
     @scene(service=WITHHELD, max_pipeline=2)
     def test_a_held_client_may_half_close(self, service, daemon, client):
@@ -209,6 +211,7 @@ class Output(Case):
                 answers = deaf.answers(100000)
             self.assertEqual(list(range(100000)), [a["messageId"] for a in answers])
 
+    @steady(0.5) # it is given a second to take that
     @scene(service=WITHHELD, output_soft="4K", output_hard="64K")
     def test_beyond_output_hard_it_is_dropped_with_a_last_line(self, service, daemon, client):
         with daemon.client() as deaf:
@@ -296,7 +299,7 @@ class Output(Case):
 
 
 class Upstream(Case):
-    @scene(keepalive="1m")
+    @scene(keepalive="1m", request_timeout="10m")
     def test_a_service_that_does_not_read_for_a_while(self, service, daemon, client):
         connection = service.connection()
         connection.may_read.clear()

@@ -176,7 +176,7 @@ class Sleep(ClockCase):
         self.assertEqual("connected", self.daemon.status()["upstream"]["state"])
 
     def test_a_connection_that_has_not_survived_is_left(self):
-        self.begin(keepalive="2s")
+        self.begin(keepalive="5s")
         self.c.subscribe(pattern="k*")
         connection = self.service.connection(2)
         connection.pong = False

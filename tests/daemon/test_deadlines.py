@@ -9,14 +9,14 @@ class Sent(Case):
     @scene(service=WITHHELD)
     def test_no_answer_in_time(self, service, daemon, client):
         for op in ({"op": "get"}, {"op": "set", "value": "v"}, {"op": "increment"}):
-            client.send(op | {"key": "k", "timeoutMs": 30, "messageId": "m"})
+            client.send(op | {"key": "k", "timeoutMs": 300, "messageId": "m"})
             service.next_request()
             self.assert_error(client.answer(), 504, "timeout", "unknown", "m")
         self.assertEqual(3, daemon.stats()["requests_timeout"])
 
-    @scene(service=WITHHELD, request_timeout="40ms")
+    @scene(service=WITHHELD, request_timeout="400ms")
     def test_the_default_is_request_timeout(self, service, daemon, client):
-        self.assertEqual(40, daemon.status()["limits"]["requestTimeoutMs"])
+        self.assertEqual(400, daemon.status()["limits"]["requestTimeoutMs"])
         self.assert_error(client.ask(get("k")), 504, "timeout", "unknown")
 
     @scene(service=WITHHELD)
@@ -35,7 +35,7 @@ class Sent(Case):
 
     @scene(service=WITHHELD, max_in_flight=1)
     def test_its_place_is_free_again_and_a_late_answer_reaches_nobody(self, service, daemon, client):
-        client.send(get("late", 1, timeoutMs=50), get("next", 2))
+        client.send(get("late", 1, timeoutMs=300), get("next", 2))
         late = service.next_request()
         self.assert_error(client.answer(), 504, "timeout", "unknown", 1)
         following = service.next_request() # it was given the place
@@ -87,7 +87,7 @@ class Sent(Case):
     @scene(service=WITHHELD)
     def test_a_client_that_has_left_keeps_no_place_for_ever(self, service, daemon, client):
         with daemon.client() as other:
-            other.send(*(get("k", i, timeoutMs=50) for i in range(100)))
+            other.send(*(get("k", i, timeoutMs=1000) for i in range(100)))
             service.next_requests(100)
         daemon.wait_status(lambda s: s["upstream"]["inFlight"] == 0, "their time is up")
 

@@ -151,6 +151,7 @@ class Older(Case):
             service.connections[1].send_change(told)
             service.publish("s", "last")
             service.all_told()
+        daemon.wait_status(lambda s: s["subscriptions"]["rereading"] == 0, "all keys are read")
         listener.barrier()
         self.assertEqual(["told", "last"], listener.values("s"))
 
@@ -204,6 +205,7 @@ class Faster(Case):
             service.connections[-1].send_change(told)
             service.publish("s", "last")
             service.all_told()
+        daemon.wait_status(lambda s: s["subscriptions"]["rereading"] == 0, "all keys are read")
         listener.barrier()
         self.assertEqual(["told", "last"], listener.values("s"))
 
@@ -213,7 +215,7 @@ class Read(Case):
     def test_a_value_stands_behind_the_changes_that_it_has_seen(self, service, daemon, client):
         """... also if these wait for the old connection, which is late with them."""
         client.subscribe(key="s")
-        service.connections[-1].late_changes.ms = 700
+        service.connections[-1].late_changes.ms = 2500
         with daemon.client() as other:
             other.subscribe(key="x", timeoutMs=60000)
             service.answer = lambda request: request.reply(value="told")
@@ -231,7 +233,7 @@ class Early(Case):
         client.subscribe(key="s")
         old = service.connections[-1]
         service.answer = lambda request: request.reply(value="told")
-        service.prepare = lambda connection: setattr(connection.late, "ms", 700)
+        service.prepare = lambda connection: setattr(connection.late, "ms", 2500)
         listener = Listener(client)
         with daemon.client() as other:
             other.send(subscribe(key="x"))
@@ -242,5 +244,6 @@ class Early(Case):
             listener.find(type="connection", state="connected")
             service.publish("s", "last")
             service.all_told()
+        daemon.wait_status(lambda s: s["subscriptions"]["rereading"] == 0, "all keys are read")
         listener.barrier()
         self.assertEqual(["told", "last"], listener.values("s"))

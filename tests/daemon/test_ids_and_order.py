@@ -54,7 +54,7 @@ class Order(Case):
 
     @scene(service=WITHHELD)
     def test_a_timeout_keeps_its_place(self, service, daemon, client):
-        client.send(get("a"), get("b", timeoutMs=50), get("c"))
+        client.send(get("a"), get("b", timeoutMs=500), get("c"))
         a, b, c = service.next_requests(3)
         c.reply(value="c")
         daemon.wait_status(lambda s: s["upstream"]["inFlight"] == 1, "b's time is up")

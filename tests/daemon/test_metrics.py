@@ -555,7 +555,7 @@ class Requests(Case):
         service.next_request().reply_raw('{"code":"?","messageId":<id>}')
         client.answer()
         outcome(("delete", "bad_upstream"))
-        client.ask({"op": "increment", "key": "k", "timeoutMs": 20})
+        client.ask({"op": "increment", "key": "k", "timeoutMs": 300})
         service.next_request()
         outcome(("increment", "timeout"))
 
@@ -576,7 +576,7 @@ class Requests(Case):
 
         # Sent again and again, refused each time, until its time is up.
         service.answer = lambda request: request.reply(code=429, error="slow down")
-        self.assertEqual("rate_limited", client.ask(get("k", timeoutMs=300))["reason"])
+        self.assertEqual("rate_limited", client.ask(get("k", timeoutMs=3000))["reason"])
         outcome(("get", "rate_limited"))
 
     @with_page(service=WITHHELD)

@@ -17,10 +17,11 @@ class Pace(Case):
 
         with FakeService(answer=answer) as service, Daemon(service, rate_limit=RATE) as daemon, daemon.client() as client:
             daemon.wait_state("connected")
+            began = time.monotonic() # the first may be noticed late here, and the others not
             client.send(*({"op": "get", "key": "k", "messageId": n} for n in range(15)))
             self.assertEqual(list(range(15)), [a["messageId"] for a in client.answers(15)])
         # One may go at once; each of the others needs its part of a second. More time is always possible, less is not.
-        self.assertGreater(arrivals[-1] - arrivals[0], 14 / RATE * 0.9)
+        self.assertGreater(arrivals[-1] - began, 14 / RATE * 0.9)
 
     def test_what_does_not_get_its_turn_in_time_is_refused_unsent(self):
         with FakeService() as service, Daemon(service, rate_limit=1) as daemon, daemon.client() as client:

@@ -35,7 +35,7 @@ class Refused(Case):
     def test_when_its_time_is_up_it_ends_as_rate_limited(self):
         with FakeService(answer=Refusals(10**6)) as service, Daemon(service) as daemon, daemon.client() as client:
             daemon.wait_state("connected")
-            answer = client.ask({"op": "set", "key": "k", "value": "v", "messageId": 1, "timeoutMs": 300})
+            answer = client.ask({"op": "set", "key": "k", "value": "v", "messageId": 1, "timeoutMs": 3000})
             self.assert_error(answer, 429, "rate_limited", "no", 1)
             self.assertGreater(answer["retryAfterMs"], 0)
             self.assertGreater(daemon.status()["upstream"]["pace"], 0)

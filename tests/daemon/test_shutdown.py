@@ -5,7 +5,7 @@ import signal
 import socket
 import time
 
-from harness import WITHHELD, Awaited, Case, Client, Daemon, FakeService, eventually, get, put, scene
+from harness import DEADLINE, WITHHELD, Awaited, Case, Client, Daemon, FakeService, eventually, get, put, scene
 
 
 class Shutdown(Case):
@@ -91,7 +91,7 @@ class Shutdown(Case):
         self.assertTrue(client.at_end())
         self.end(daemon)
         self.assertGreater(time.monotonic() - began, 4)
-        self.assertLess(time.monotonic() - began, 10)
+        self.assertLess(time.monotonic() - began, 5 + DEADLINE / 2)
 
     @scene(service=WITHHELD)
     def test_the_connection_is_lost_meanwhile(self, service, daemon, client):
@@ -130,7 +130,7 @@ class Shutdown(Case):
             began = time.monotonic()
             self.begin(daemon)
             self.end(daemon)
-            self.assertLess(time.monotonic() - began, 10)
+            self.assertLess(time.monotonic() - began, 5 + DEADLINE / 2)
 
     @scene()
     def test_all_answers_that_were_there_arrive(self, service, daemon, client):

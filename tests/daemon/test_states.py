@@ -82,10 +82,10 @@ class Unauthorized(Case):
     def test_the_key_is_tried_again_once_in_backoff_max(self):
         with FakeService(upgrade=lambda event: (401, {}, b"no")) as service, \
                 Daemon(service, backoff_min="1ms", backoff_max="200ms") as daemon:
-            self.assertGreater(daemon.wait_state("unauthorized")["upstream"]["waitMs"], 0)
+            daemon.wait_status(lambda s: s["upstream"]["state"] == "unauthorized" and s["upstream"]["waitMs"] > 0, "a pause")
             service.wait(lambda: len(service.upgrades) >= 4, "attempts")
             # Without jitter: it is not the many daemons that lost the service at once that come back.
-            self.assertGreaterEqual(min(pauses(daemon)), 190) # clocks are coarse
+            self.assertGreaterEqual(min(eventually(lambda: pauses(daemon), "a pause")), 190) # clocks are coarse
 
 
 class Backoff(Case):
@@ -97,19 +97,19 @@ class Backoff(Case):
             self.assertGreaterEqual(max(pauses(daemon)), 30)
 
     def test_they_are_short_again_after_a_stable_connection(self):
-        """Of five that start anew each is 1 ms at most, and what the machine takes; of five that do not, 100 ms on average."""
-        with FakeService() as service, Daemon(service, backoff_min="1ms", backoff_max="200ms") as daemon:
+        """Of five that start anew each is 1 ms at most, and what the machine takes; of five that do not, 400 ms on average."""
+        with FakeService() as service, Daemon(service, backoff_min="1ms", backoff_max="800ms") as daemon:
             for n in range(1, 12): # up to the limit
                 service.connection(n).reset()
             stable = []
             for n in range(12, 17):
                 connection = service.connection(n)
-                daemon.wait_status(lambda s: s["upstream"]["state"] == "connected" and s["upstream"]["sinceMs"] >= 200,
+                daemon.wait_status(lambda s: s["upstream"]["state"] == "connected" and s["upstream"]["sinceMs"] >= 800,
                                    "a stable connection")
                 before = len(pauses(daemon))
                 connection.reset()
                 stable += eventually(lambda: pauses(daemon)[before:], "a pause")[:1]
-            self.assertLess(sorted(stable)[2], 20, stable)
+            self.assertLess(sorted(stable)[2], 100, stable)
 
 
 class RetryAfter(Case):

@@ -78,11 +78,12 @@ class Writer(threading.Thread):
 
 class Unbroken(Case):
     def stream(self, subscriptions):
-        """Two daemons whose tokens expire, ten times of the one that is let alone; the other has clients that come and go. subscriptions: keys that change, and what
-        one reader of each daemon is subscribed to."""
+        """Two daemons whose tokens are renewed, ten times of the one that is let alone; the other has clients that come and go.
+        The service ends each of these tokens before the last renewal, but not so soon that it matters if the machine stands
+        still for some seconds. subscriptions: keys that change, and what one reader of each daemon is subscribed to."""
         settings = {"level": "info", "token_lifetime": "3s"}
         keys = sorted({key for heard, _ in subscriptions for key in heard})
-        with Sandbox("--token-ttl", "3") as sandbox, Daemon(sandbox, **settings) as busy, Daemon(sandbox, **settings) as calm, \
+        with Sandbox("--token-ttl", "12") as sandbox, Daemon(sandbox, **settings) as busy, Daemon(sandbox, **settings) as calm, \
                 Daemon(sandbox) as other:
             readers = [Reader(daemon, *s) for daemon in (busy, calm) for s in subscriptions]
             writer = Writer(other, keys, readers)

@@ -189,7 +189,7 @@ class Live(Case):
             other.answer()
             began = daemon.status()["uptimeMs"]
         status = daemon.wait_status(lambda s: s["subscriptions"]["keys"] == 0, "its subscription has ended")
-        self.assertLess(status["uptimeMs"] - began, 5500)
+        self.assertLess(status["uptimeMs"] - began, 5000 + DEADLINE * 250) # how late a busy machine lets it be is not its fault
 
 
 class Order(Case):
@@ -466,7 +466,7 @@ class Token(Case):
         client.subscribe(key="c")
         self.assertEqual(["b", "c"], sorted(service.token_requests[-1].list))
 
-    @scene(token_lifetime="1s")
+    @scene(token_lifetime="4s")
     def test_without_subscriptions_the_next_renewal_goes_back_to_the_key(self, service, daemon, client):
         client.subscribe(key="k")
         self.assertEqual("token", daemon.status()["upstream"]["auth"])

@@ -147,7 +147,8 @@ class Copy:
 
     def now(self):
         copy = {}
-        for line in self.process.output.decode().splitlines():
+        whole, _, _ = bytes(self.process.output).rpartition(b"\n") # what comes behind it is not whole yet
+        for line in whole.decode().splitlines():
             if match := re.fullmatch(r"(app:\S+) = (.*)", line):
                 copy[match[1]] = match[2]
             elif match := re.fullmatch(r"(app:\S+) is gone", line):

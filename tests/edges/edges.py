@@ -176,11 +176,15 @@ class Server:
             raise self.fault
 
 
+_held = []
+
+
 def dead_port():
-    """A port on which nobody listens."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port on which nobody listens, nor will: it is ours as long as the tests run."""
+    s = socket.socket()
+    s.bind(("127.0.0.1", 0))
+    _held.append(s)
+    return s.getsockname()[1]
 
 
 def read_request(connection):
@@ -292,3 +296,14 @@ class EdgeTest(unittest.TestCase):
         driver = Driver(name, *args, **options)
         self.addCleanup(driver.end)
         return driver
+
+    def assert_no_gap(self, driver, do):
+        """The loop has its turns while this is done. A machine that stands still leaves a gap as well, but not each time."""
+        gaps = []
+        for _ in range(5):
+            driver.ask("gap")
+            do()
+            gaps.append(int(driver.ask("gap")))
+            if gaps[-1] < 1000:
+                return
+        self.fail(f"gaps between its turns, in ms: {gaps}")

@@ -538,6 +538,32 @@ class Freeing(LinkTest):
         self.assertTrue(eventually(lambda: driver.descriptors() == before), (before, driver.descriptors()))
 
 
+class Heard(LinkTest):
+    def test_another_that_begins_is_no_word_of_the_peer(self):
+        """The library's loop takes a turn for it, in which this one is read as well."""
+        first = threading.Event()
+
+        def handler(connection):
+            if first.is_set():
+                read_request(connection)
+            else:
+                first.set()
+                echo(connection)
+
+        driver = self.opened(handler)
+        driver.tell("ping")
+        driver.wait("pong")
+        driver.tell("when heard gap", "use 1")
+        for _ in range(3):
+            driver.tell("connect")
+            self.assertIn("open=0", driver.wait("closed"))
+            driver.tell("free")
+            driver.wait("freed")
+        driver.tell("use 0", "send a word")
+        driver.wait("message")
+        driver.wait("gap")
+
+
 class Idle(LinkTest):
     @unittest.skipUnless(os.path.exists("/proc/self/status"), "needs /proc")
     def test_an_open_link_does_not_wake_us(self):

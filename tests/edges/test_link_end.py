@@ -62,11 +62,11 @@ class BeforeItIsOpen(EndTest):
         self.assertGreaterEqual(time.monotonic() - started, 0.7)
 
     def test_upgrade_never_answered(self):
-        end = self.end_of(self.serve(lambda c: (read_request(c), stay(c))), "--timeout", "700")
+        end = self.end_of(self.serve(lambda c: (read_request(c), stay(c))), "--timeout", "3000")
         self.assertEqual(end["why"], "timed out waiting for the upgrade to be answered")
 
     def test_half_an_answer(self):
-        end = self.end_of(self.serve(lambda c: (read_request(c), c.sendall(b"HTTP/1.1 101 Swi"), stay(c))), "--timeout", "700")
+        end = self.end_of(self.serve(lambda c: (read_request(c), c.sendall(b"HTTP/1.1 101 Swi"), stay(c))), "--timeout", "3000")
         self.assertEqual(end["why"], "timed out waiting for the upgrade to be answered")
 
     def test_connection_that_never_stands(self):

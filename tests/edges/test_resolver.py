@@ -88,7 +88,7 @@ class ResolverTest(EdgeTest):
         self.addCleanup(server.end)
         return server
 
-    def resolver(self, server=None, hosts="", conf=None, options="timeout:1 attempts:1"):
+    def resolver(self, server=None, hosts="", conf=None, options="timeout:3 attempts:1"):
         if conf is None:
             conf = f"nameserver 127.0.0.1:{server.port if server else dead_port()}\noptions {options}\n"
         return self.drive("resolver-driver", self.file("resolv.conf", conf), self.file("hosts", hosts))
@@ -158,7 +158,7 @@ class WithANameServer(ResolverTest):
                           (REFUSED, "the name server refused to answer"), ([], "the name has no address")):
             with self.subTest(why=why):
                 server = self.name_server({("a.test", A): code, ("a.test", AAAA): code})
-                self.assertRegex(self.answer(self.resolver(server), "a.test", 1000), f"^why=({why})$")
+                self.assertRegex(self.answer(self.resolver(server), "a.test", 3000), f"^why=({why})$")
 
     def test_nobody_listens(self):
         self.assertIn("why=", self.answer(self.resolver(), "a.test", 2000))
@@ -176,9 +176,11 @@ class WithANameServer(ResolverTest):
         """It costs the question its time, and the loop nothing."""
         server = self.name_server({("a.test", A): None, ("a.test", AAAA): None})
         driver = self.resolver(server)
-        driver.ask("gap")
-        self.assertEqual(self.answer(driver, "a.test", 2000), "why=no name server answered in time")
-        self.assertLess(int(driver.ask("gap")), 1000)
+
+        def ask():
+            self.assertEqual(self.answer(driver, "a.test", 2000), "why=no name server answered in time")
+
+        self.assert_no_gap(driver, ask)
 
     def test_lying_server(self):
         lies = [b"", b"\x81\x80", b"\x81\x80" + b"\xff" * 8, b"\x81\x80\0\1\0\1\0\0\0\0\xc0\x0c\0\1\0\1", b"\xff" * 200,

@@ -162,7 +162,7 @@ class Requests(sandbox_case()):
 
 class Expiry(unittest.TestCase):
     def test_a_token_ends_with_its_time(self):
-        sandbox = Sandbox("--token-ttl", "0.5")
+        sandbox = Sandbox("--token-ttl", "3")
         self.addCleanup(sandbox.stop)
         token = sandbox.token("x")
         subscriber = sandbox.ws(f"/ws?token={token}")

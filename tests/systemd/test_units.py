@@ -110,9 +110,9 @@ class Life(Running):
         self.assertEqual("inactive", show("ActiveState"))
         with client() as c:
             self.assertEqual(200, c.ask({"op": "ping"})["code"])
-            self.assertEqual("active", show("ActiveState"))
+            eventually(lambda: show("ActiveState") == "active", "active") # the manager has a queue of its own
             self.assertEqual(200, c.ask(get("k"))["code"])
-        self.assertIn("connected", show("StatusText"))
+        eventually(lambda: "connected" in show("StatusText"), "StatusText says connected")
 
     def test_the_socket_belongs_to_its_group(self):
         st = os.stat(machine.path(SOCKET))
@@ -234,16 +234,17 @@ class Life(Running):
         self.assert_connected(clients[0])
         for c in clients:
             c.send(*(get(f"k{i}", i) for i in range(n)))
-        self.assertEqual(200, clients[0].answer()["code"]) # they are on their way
+        for c in clients: # they are on their way
+            self.assertEqual(200, c.answer()["code"])
         stop = machine.start("systemctl", "stop", "hpkvd.socket", "hpkvd.service")
-        for i, c in enumerate(clients):
+        for c in clients:
             answers = self.read_to_end(c)
             codes = {answer["messageId"]: answer["code"] for answer in answers}
             self.assertEqual(len(answers), len(codes), "nobody is answered twice")
             self.assertLessEqual(set(codes.values()), {200, 503, 504})
             for answer in answers:
                 self.assertIn(answer.get("reason", "-"), ("-", "shutting_down", "outcome_unknown"))
-            self.assertEqual(n - (i == 0), len(answers))
+            self.assertEqual(n - 1, len(answers))
         stop.communicate()
         self.assertEqual(("inactive", "success", "0"), tuple(map(show, ("ActiveState", "Result", "ExecMainStatus"))))
 
@@ -264,7 +265,7 @@ class Watchdog(Running):
 
     def setUp(self):
         super().setUp()
-        machine.write(self.DROPIN, "[Service]\nWatchdogSec=2s\nRestartSec=10ms\n")
+        machine.write(self.DROPIN, "[Service]\nWatchdogSec=5s\nRestartSec=10ms\n")
         machine.run("systemctl", "daemon-reload")
         self.addCleanup(machine.run, "systemctl", "daemon-reload")
         self.addCleanup(os.unlink, machine.path(self.DROPIN))
@@ -279,8 +280,8 @@ class Watchdog(Running):
                 self.assertEqual(200, late.ask({"op": "ping"})["code"])
                 self.assert_connected(late)
         self.assertNotEqual(pid, main_pid())
-        self.assertIn("Failed with result 'watchdog'",
-                      machine.run("journalctl", "--no-pager", "-o", "cat", "UNIT=hpkvd.service"))
+        eventually(lambda: "Failed with result 'watchdog'" in
+                   machine.run("journalctl", "--no-pager", "-o", "cat", "UNIT=hpkvd.service"), "the journal says why")
 
     def test_a_service_that_is_away_is_no_reason(self):
         configure(url="https://localhost:1")
@@ -344,7 +345,7 @@ class Privileges(Running):
     def test_its_log_has_the_journals_priorities(self):
         lines = eventually(lambda: [p for text, p in journal("MESSAGE", "PRIORITY") if "listens on" in str(text)], "its log")
         self.assertEqual({"5"}, set(lines))
-        self.assertTrue([p for text, p in journal("MESSAGE", "PRIORITY") if "link to" in str(text) and p == "7"])
+        eventually(lambda: [p for text, p in journal("MESSAGE", "PRIORITY") if "link to" in str(text) and p == "7"], "more of it")
         self.assertFalse([text for text, in journal("MESSAGE") if str(text).startswith(("hpkvd:", "<"))])
 
 
