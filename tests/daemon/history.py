@@ -97,6 +97,7 @@ class History:
         self.truth = collections.defaultdict(list) # by key
         self.watchers = []
         self.faults = [] # complaints that need nothing more
+        self.lag_s = 0 # at most, of whoever sees the verdicts
 
     def add(self, asked):
         if asked.key is not None:
@@ -159,7 +160,7 @@ class History:
         if not was or not then or was.lane is then.lane:
             return False
         given_up = min(t for t in (first.over_at, was.lane.ended_at, float("inf")) if t)
-        return then.at >= given_up - SLACK_S
+        return then.at >= given_up - SLACK_S - self.lag_s
 
     # -- what the service has done
 

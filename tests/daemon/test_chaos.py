@@ -39,6 +39,7 @@ HAPPENS = ("upstream_disconnects", "upstream_handovers", "upstream_late", "reque
            "requests_timeout", "requests_unsent", "gaps", "resyncs")
 MAY_HAPPEN = ("upstream_refused", "upstream_doubles")
 IDLE_S = 2
+BEAT_S = 0.01
 WAKEUPS_PER_S = 50 # keepalive and the renewal of tokens need a few
 
 
@@ -432,18 +433,26 @@ class Chaos:
         fickle = [Fickle(self, n) for n in range(3)]
         clients = [*(Worker(self, n) for n in range(WORKERS)), *fickle, Other(self), Administrator(self)]
         running = [asyncio.ensure_future(client.run()) for client in clients]
+        lag = asyncio.ensure_future(self.watch_lag())
         loops = [asyncio.run_coroutine_threadsafe(faults.run(end), self.proxy.loop) for faults in (network, manners)]
         try:
             await asyncio.wait(running, timeout=end - time.monotonic(), return_when=asyncio.FIRST_EXCEPTION)
             self.storming = False
             await asyncio.gather(*running, *map(asyncio.wrap_future, loops))
         finally:
-            for future in (*running, *loops):
+            for future in (*running, *loops, lag):
                 future.cancel()
         self.proxy.meddle = self.meddler(lambda message: None)
         self.proxy.call(self.proxy.clear_network)
-        self.note(f"round {name}: {dict(network.counts)}, {dict(manners.counts)}")
+        self.note(f"round {name}: {dict(network.counts)}, {dict(manners.counts)}; seen {self.history.lag_s:.3f} s late at most")
         return fickle
+
+    async def watch_lag(self):
+        """How late may we see what happens?"""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(BEAT_S)
+            self.history.lag_s = max(self.history.lag_s, time.monotonic() - before - BEAT_S)
 
     def note(self, text):
         print(text, file=sys.stderr, flush=True)
