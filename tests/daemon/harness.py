@@ -489,6 +489,11 @@ class Daemon:
     def wait_status(self, probe, what="status"):
         return eventually(lambda: probe(s := self.status()) and s, what)
 
+    def is_pending(self, number):
+        """Has a signal been sent to it that it has not taken yet?"""
+        with open(f"/proc/{self.pid}/status", encoding="ascii") as f:
+            return int(re.search(r"^ShdPnd:\s*(\w+)", f.read(), re.M)[1], 16) >> number - 1 & 1
+
     def log(self):
         """All that it has written so far, which it does before anything that comes of what it writes about."""
         self.process.take()
@@ -527,11 +532,6 @@ class Awaited(Daemon):
         with self.writer:
             self.writer.write(self.text)
         self.process.wait_output(rb"listens on")
-
-    def is_pending(self, number):
-        """Has a signal been sent to it that it has not taken yet?"""
-        with open(f"/proc/{self.pid}/status", encoding="ascii") as f:
-            return int(re.search(r"^ShdPnd:\s*(\w+)", f.read(), re.M)[1], 16) >> number - 1 & 1
 
     def _clean_up(self, failed):
         if self.process:

@@ -1,5 +1,6 @@
 """What the service manager is told (sd_notify), by a daemon that was built with libsystemd."""
 
+import contextlib
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ import tempfile
 import time
 import unittest
 
-from harness import DEADLINE, HPKVD, Case, Daemon, FakeService, black_hole
+from harness import DEADLINE, HPKVD, Case, Daemon, FakeService, black_hole, eventually
 
 
 @unittest.skipUnless(b"libsystemd" in subprocess.run(["ldd", HPKVD], stdout=subprocess.PIPE, check=False).stdout,
@@ -59,6 +60,30 @@ class Notify(Case):
             self.hear("backoff")
             daemon.process.signal(signal.SIGTERM)
             self.hear("STOPPING=1")
+
+    def stop_listening(self):
+        """From now on whoever says something waits until it is heard."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other, contextlib.suppress(BlockingIOError):
+            other.setblocking(False)
+            while True:
+                other.sendto(b"something", self.path)
+
+    def test_hangups_during_a_reload_are_one_more_together(self):
+        """It says first that it reloads, and so waits for us."""
+        begun = rb"SIGHUP: reading the settings again"
+        with FakeService() as service, Daemon(service, env={"NOTIFY_SOCKET": self.path}) as daemon:
+            self.hear("connected")
+            self.stop_listening()
+            for _ in range(5):
+                daemon.process.signal(signal.SIGHUP)
+                daemon.process.wait_output(begun)
+                eventually(lambda: not daemon.is_pending(signal.SIGHUP), "it was taken")
+            for _ in range(2):
+                self.heard_until("READY=1")
+            with daemon.client() as client:
+                client.barrier()
+                client.barrier()
+            self.assertEqual(2, len(re.findall(begun, daemon.log())))
 
     def test_the_watchdog_is_petted_while_the_loop_turns_whatever_the_service_does(self):
         with FakeService() as service:

@@ -692,38 +692,6 @@ class HalfWay(Case):
         return limit
 
 
-class Several(Case):
-    @scene()
-    def test_hangups_during_a_reload_are_one_more_together(self, service, daemon, client):
-        """It reads its configuration from a FIFO meanwhile, and so waits for us."""
-        path, fifo = daemon.folder + "/hpkvd.conf", daemon.folder + "/fifo"
-        with open(path, encoding="utf-8") as f:
-            text = f.read()
-        os.mkfifo(fifo)
-        os.link(fifo, fifo + ".held")
-        os.replace(fifo, path)
-        begun = rb"SIGHUP: reading the settings again"
-        for n in range(5):
-            daemon.process.signal(signal.SIGHUP)
-            daemon.process.wait_output(begun)
-            eventually(lambda: not self.pending(daemon.pid) & 1 << signal.SIGHUP - 1, "it was taken")
-        daemon.change(max_pipeline=7)
-        with open(fifo + ".held", "w", encoding="utf-8") as f:
-            f.write(text)
-        daemon.process.wait_output(rb"no setting has changed\n(.*\n)*.*" + begun + rb"\n(.*\n)*.*new settings are in force")
-        client.barrier()
-        client.barrier()
-        self.assertEqual(2, len(re.findall(begun, daemon.log())))
-        self.assertEqual(7, daemon.status()["limits"]["maxPipeline"])
-
-    @staticmethod
-    def pending(pid):
-        """The signals that it has not taken yet, as bits."""
-        with open(f"/proc/{pid}/status", encoding="ascii") as f:
-            masks = re.findall(r"^(?:SigPnd|ShdPnd):\s+(\w+)$", f.read(), re.M)
-        return int(masks[0], 16) | int(masks[1], 16)
-
-
 class Stopping(Case):
     @scene(service=WITHHELD)
     def test_a_hangup_while_stopping_is_nothing(self, service, daemon, client):
