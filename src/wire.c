@@ -246,12 +246,14 @@ void wire_parse(struct span text, struct wire_frame *frame)
 
 	*frame = (struct wire_frame){.kind = WIRE_UNUSABLE, .text = text};
 	frame->fault = collect(&members, frame);
-	frame->notifies = is_notification(&members);
+	bool notification = is_notification(&members);
+	const struct json_value *key = &members.value[MEMBER_KEY];
+	frame->notifies = notification && given(key) && key->type == JSON_STRING;
 	read_id(&members, frame);
 	if (frame->fault)
 		return;
 	frame->fault =
-		frame->notifies ? read_notification(&members, frame) : read_answer(&members, frame);
+		notification ? read_notification(&members, frame) : read_answer(&members, frame);
 }
 
 /* --- answers --- */

@@ -38,14 +38,14 @@ struct wire_frame {
 	bool id_is_last;              /* no comma follows the id member */
 	struct json_value key, value, timestamp; /* of a notification; text.p NULL: not given.
 						    value: of an answer as well */
-	bool notifies;     /* it calls itself a notification, whatever its kind */
+	bool notifies;     /* it calls itself a notification and names a key, whatever its kind */
 	const char *fault; /* of an unusable frame: a phrase for the log */
 };
 
 /* Reads a frame. Never fails: what can't be used has kind WIRE_UNUSABLE, with the id of the request
  * that it seems to answer when one was read before the fault. An answer has a whole non-negative
- * messageId and a whole code. A frame that calls itself a notification is never an answer, and if
- * it can't be used, a change is lost that somebody may be subscribed to. */
+ * messageId and a whole code. A frame that calls itself a notification is never an answer, and
+ * if it can't be used but names a key, a change is lost that somebody may be subscribed to. */
 void wire_parse(struct span text, struct wire_frame *frame);
 
 /* The answer as the client's line, newline included: the service's own bytes with the client's

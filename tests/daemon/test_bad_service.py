@@ -126,20 +126,29 @@ class Answers(Service):
 
     @scene()
     def test_a_notification_that_cannot_be_used_is_a_gap(self, service, daemon, client):
-        """Nobody can say whose change it was."""
+        """What it says cannot be believed, its key included, so each subscription may have missed it."""
         client.subscribe(key="k", pattern="p*")
         connection = service.connection(2)
-        connection.send_text('{"type":"notification","key":5,"value":"x","timestamp":1}')
+        connection.send_text('{"type":"notification","key":"k","value":"x","value":"y","timestamp":1}')
         gaps = sorted(client.answers(2), key=lambda line: "pattern" in line)
         self.assertEqual({"type": "gap", "key": "k"}, gaps[0])
         self.assertEqual(("gap", "p*"), (gaps[1]["type"], gaps[1]["pattern"]))
         self.assertLessEqual(gaps[1]["since"], gaps[1]["until"])
-        connection.send_text('{"type":"notification","value":"x","timestamp":1}') # told with what follows, some seconds later
-        connection.send_text('{"code":200,"neither":"nor"}')
+        connection.send_text('{"type":"notification","key":"k","value":"x"') # told with what follows, some seconds later
         service.publish("k", "v")
         self.assertEqual(("k", "v"), client.change())
-        self.assertEqual((3, 2), (daemon.stats()["upstream_unusable"], daemon.stats()["gaps"]))
+        self.assertEqual((2, 2), (daemon.stats()["upstream_unusable"], daemon.stats()["gaps"]))
         self.assertEqual(0, daemon.stats()["upstream_disconnects"])
+
+    @scene()
+    def test_one_without_a_key_is_of_nobody(self, service, daemon, client):
+        client.subscribe(key="k", pattern="p*")
+        connection = service.connection(2)
+        for members in ("", ',"key":5', ',"key":null', ',"message":"maintenance"'):
+            connection.send_text('{"type":"notification"%s,"value":"x","timestamp":1}' % members)
+        service.publish("k", "v")
+        self.assertEqual(("k", "v"), client.change())
+        self.assertEqual((4, 0), (daemon.stats()["upstream_unusable"], daemon.stats()["gaps"]))
 
     @scene(service=WITHHELD)
     def test_notifications_on_this_connection_reach_no_client(self, service, daemon, client):
