@@ -738,10 +738,10 @@ class Descriptors(Tour):
                     self.assertEqual(b"", run.errors)
 
     def test_raw_waits_no_longer_for_a_daemon_that_does_not_read(self):
-        many = b'{"op":"ping"}\n' * 100000
-        with FakeDaemon() as daemon:
-            status, out, err = hpkv(daemon, "raw", "--timeout", "300ms", stdin=many)
-            self.assertEqual((6, b""), (status, out))
+        for much in (b'{"op":"ping"}\n' * 100000, b'{"op":"set","key":"' + b"k" * (1 << 20)): # many lines, or a part of one
+            with FakeDaemon() as daemon:
+                status, out, err = hpkv(daemon, "raw", "--timeout", "300ms", stdin=much)
+                self.assertEqual((6, b""), (status, out))
 
     def test_raw_waits_no_longer_to_be_accepted(self):
         with FakeDaemon() as daemon, daemon.full():
