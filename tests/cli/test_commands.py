@@ -806,11 +806,13 @@ class Endings(Case):
     @steady(0.5) # the first page has a second
     def test_top_heeds_keys_though_the_daemon_hangs(self):
         with FakeDaemon() as daemon:
-            run, peer = self.top(daemon, env={"TERM": "xterm"})
+            run, peer = self.top(daemon, delay="2s", env={"TERM": "xterm"})
             with run:
                 self.assertEqual(1000, peer.line()["timeoutMs"])
+                began = time.monotonic()
                 run.type(b"\x03")
                 self.assertEqual(-signal.SIGINT, run.wait())
+                self.assertLess(time.monotonic() - began, 2.5, "it does not wait for the next page as well")
 
     def test_top_paints_the_same_page_for_another_size(self):
         with FakeDaemon() as daemon:
