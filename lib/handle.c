@@ -512,9 +512,10 @@ static void count_absence(struct hpkv *h, int64_t since, int64_t now)
 {
 	if (since < h->seen_at)
 		since = h->seen_at;
-	h->seen_at = now;
-	if (since < now - AWAY_MS)
+	if (since < now - AWAY_MS) {
 		h->away += now - since;
+		h->seen_at = now;
+	}
 }
 
 static void expire_one(struct hpkv *h, struct pending *p)
@@ -592,6 +593,7 @@ static void step(struct hpkv *h)
 	int64_t now = now_ms();
 
 	count_absence(h, h->timer_at, now);
+	h->seen_at = now;
 	quieten_timer(h, now);
 	if (!is_up(h) && h->retry_at <= now) {
 		if (is_needed(h))

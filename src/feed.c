@@ -753,6 +753,15 @@ static void send_line(struct feed *f, const struct topic *t_or_all)
 	buf_take(&f->line, buf_len(&f->line));
 }
 
+/* After a gap a client may know, by reading it anew, any value of the key. */
+static void forget_told(const struct topic *t)
+{
+	for (uint32_t i = 0; i < t->n; i++) {
+		t->receivers[i].sub->told = 0;
+		t->receivers[i].sub->told_at = t->changes;
+	}
+}
+
 /* What happened to these since is not known, and can't be found out here. When that was is said by
  * the wall clock as it is now: should it have been put right meanwhile, it is the better one. */
 static void tell_gap(struct feed *f, const struct topic *t, int64_t ago_ms)
@@ -764,6 +773,7 @@ static void tell_gap(struct feed *f, const struct topic *t, int64_t ago_ms)
 		notice_pattern_gap(&f->line, topic_text(t), since, until);
 	else
 		notice_key_gap(&f->line, topic_text(t));
+	forget_told(t);
 	send_line(f, t);
 }
 

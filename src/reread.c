@@ -151,6 +151,7 @@ static struct reading *reading_of(struct reread *r, struct topic *t, struct peer
 	if (!g) {
 		g = mem_zalloc(sizeof(*g));
 		g->topic = t;
+		g->changes = t->changes;
 		t->reading = g;
 		r->n++;
 	} else if (hurried_by && !g->hurry && g->state == READING_QUEUED) {
@@ -441,8 +442,9 @@ static void tell_resync(struct reread *r, struct reading *g, const struct outcom
 	push_held(r, g, sub->peer, 0, g->n_held);
 }
 
-/* What whoever has waited was told last. What was not held back it was told at once. */
-static uint64_t told_now(const struct reading *g, const struct outcome *o, const struct sub *sub)
+/* What whoever has waited was told last. What was not held back it was told at once. Behind a gap
+ * only what has come since the reading was sent counts: it may have read anything else itself. */
+static uint64_t told_now(const struct reading *g, const struct outcome *o)
 {
 	const struct topic *t = g->topic;
 
@@ -450,7 +452,7 @@ static uint64_t told_now(const struct reading *g, const struct outcome *o, const
 		return g->held[g->n_held - 1]->value_hash;
 	if (!o->gap)
 		return o->value_hash;
-	return t->changes > sub->told_at ? t->last_value : sub->told;
+	return t->changes > g->changes ? t->last_value : 0;
 }
 
 static void tell(struct reread *r, struct reading *g, const struct outcome *o, struct sub *sub)
@@ -463,7 +465,7 @@ static void tell(struct reread *r, struct reading *g, const struct outcome *o, s
 	} else {
 		tell_resync(r, g, o, sub);
 	}
-	sub->told = told_now(g, o, sub);
+	sub->told = told_now(g, o);
 	sub->told_at = g->topic->changes;
 	sub->wish = SUB_NO_WISH;
 	g->wishes--;

@@ -22,7 +22,7 @@ enum { CHUNK = 65536 };
 
 struct tally {
 	size_t asked, answered;
-	bool begun; /* a line that is sent is not empty so far */
+	bool begun; /* ... and one more: a line that has no end yet is not empty */
 	char *line; /* owned; what has come of one */
 	size_t n, size;
 };
@@ -33,7 +33,6 @@ static void count_asked(struct tally *t, const char *bytes, size_t n)
 		t->asked += bytes[i] == '\n' && t->begun;
 		t->begun = bytes[i] != '\n' && (t->begun || bytes[i] != '\r');
 	}
-	t->asked += !n && t->begun; /* the last one needs no end */
 }
 
 static void count_answered(struct tally *t, const char *bytes, size_t n)
@@ -54,11 +53,13 @@ static void count_answered(struct tally *t, const char *bytes, size_t n)
 
 static int time_is_up(const struct tally *t)
 {
-	if (t->asked <= t->answered) /* but there are subscriptions */
+	size_t asked = t->asked + t->begun; /* the last line needs no end */
+
+	if (asked <= t->answered) /* but there are subscriptions */
 		return CLI_DONE;
 	cli_say("raw: the time is up, and %zu of %zu answers are missing; what they are about may "
 		"have been done or not: look before you repeat it",
-		t->asked - t->answered, t->asked);
+		asked - t->answered, asked);
 	return CLI_UNKNOWN;
 }
 
@@ -67,9 +68,9 @@ static int time_is_up(const struct tally *t)
 /* What goes one way. */
 struct pipe_end {
 	int from, to;
-	struct tally *tally;                                         /* NULL: nothing is counted */
-	void (*count)(struct tally *t, const char *bytes, size_t n); /* n 0: the end */
-	bool ended;                                                  /* nothing more comes */
+	struct tally *tally; /* NULL: nothing is counted */
+	void (*count)(struct tally *t, const char *bytes, size_t n);
+	bool ended; /* nothing more comes */
 	size_t n, sent;
 	char bytes[CHUNK];
 };

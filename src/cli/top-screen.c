@@ -80,14 +80,15 @@ static bool is_gone(void)
 static bool screen_wait(int ms)
 {
 	long long until = cli_now_ms() + ms;
-	int key;
+	int key = KEY_RESIZE;
 
-	do {
+	/* A signal that came while the daemon was asked does not wake getch(). */
+	while (key == KEY_RESIZE && !signalled) {
 		timeout((int)cli_left_ms(until));
 		key = getch();
 		if (key == KEY_RESIZE)
 			screen_show(shown);
-	} while (key == KEY_RESIZE && !signalled);
+	}
 	return !signalled && key != 'q' && key != 'Q' && key != 3 && !(key == ERR && is_gone());
 }
 

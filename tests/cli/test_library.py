@@ -181,13 +181,11 @@ class NoDaemon(Case):
         driver.tell("many", "100000", "ping")
         self.assertEqual("unavailable", driver.do("ping")[0])
 
-    @fake_scene
-    def test_one_that_answers_while_the_program_is_elsewhere(self, daemon, driver):
-        """Then it is not the daemon that was late, even if the socket could not hold all that it said."""
+    def assert_counts_no_absence(self, daemon, driver, *absence):
         driver.tell("timeout", "100")
         for name in "abcdef":
             driver.tell("send", name, "get", "k")
-        driver.tell("sleep", "3000")
+        driver.tell(*absence)
         peer = daemon.accept()
         requests = [peer.line() for _ in "abcdef"]
         said = threading.Thread(target=lambda: [peer.reply(request, value="x" * 700000) for request in requests])
@@ -195,6 +193,15 @@ class NoDaemon(Case):
         self.addCleanup(said.join)
         self.assertEqual([(name, "ok") for name in "abcdef"],
                          [(name, a["result"]) for name, a in (driver.answer() for _ in "abcdef")])
+
+    @fake_scene
+    def test_one_that_answers_while_the_program_is_elsewhere(self, daemon, driver):
+        """Then it is not the daemon that was late, even if the socket could not hold all that it said."""
+        self.assert_counts_no_absence(daemon, driver, "sleep", "3000")
+
+    @fake_scene
+    def test_one_that_answers_while_the_program_only_sends(self, daemon, driver):
+        self.assert_counts_no_absence(daemon, driver, "sleep", "50", "60")
 
     @fake_scene
     def test_one_that_does_not_answer_while_others_do(self, daemon, driver):

@@ -317,8 +317,13 @@ static void run(char **words, int n)
 			waitpid(other, NULL, 0);
 			other = 0;
 		}
-	} else if (strcmp(words[0], "sleep") == 0) {
-		usleep((useconds_t)atoi(words[1]) * 1000);
+	} else if (strcmp(words[0], "sleep") == 0) { /* n: so often, and each time it sends */
+		for (int i = n > 2 ? atoi(words[2]) : 1; i > 0; i--) {
+			usleep((useconds_t)atoi(words[1]) * 1000);
+			if (n > 2)
+				hpkv_send(handle, &(struct hpkv_request){.op = HPKV_PING}, NULL,
+					  NULL);
+		}
 	} else if (strcmp(words[0], "readable") == 0) {
 		struct pollfd p = {.fd = hpkv_fd(handle), .events = POLLIN};
 		hpkv_process(handle);

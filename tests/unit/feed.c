@@ -1550,6 +1550,31 @@ static void everybody_may_have_missed_a_lost_change(void **state)
 	world_free(w);
 }
 
+/* The client has read it anew, and now it is again what it was told before. */
+static void behind_a_gap_a_value_is_told_even_if_it_was_before(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	change(w, CHANGE("a", "'1'"));
+	feed_missed(w->feed, BOOT);
+	assert_told(w, 0, TOLD("a", "'1'") KEY_GAP("a"));
+	lose_all(w);
+	come_up(w);
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_told(w, 0, LOST BACK RESYNC("a", "'1'"));
+	lose_all(w);
+	come_up(w);
+	answer(w, "a", "'code':403,'error':'no'");
+	assert_told(w, 0, LOST BACK KEY_GAP("a"));
+	lose_all(w);
+	come_up(w);
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_told(w, 0, LOST BACK RESYNC("a", "'1'"));
+	world_free(w);
+}
+
 static void what_was_missed_before_a_loss_is_in_its_gap(void **state)
 {
 	struct world *w = world_new();
@@ -3077,6 +3102,7 @@ int main(void)
 		cmocka_unit_test(a_reading_that_a_lost_change_overtakes_is_tried_three_times),
 		cmocka_unit_test(a_value_that_waits_when_a_change_is_lost_is_read_anew),
 		cmocka_unit_test(everybody_may_have_missed_a_lost_change),
+		cmocka_unit_test(behind_a_gap_a_value_is_told_even_if_it_was_before),
 		cmocka_unit_test(what_was_missed_before_a_loss_is_in_its_gap),
 		cmocka_unit_test(a_loss_is_told_to_the_audience_alone),
 		cmocka_unit_test(a_planned_handover_is_silent),
