@@ -253,16 +253,16 @@ class Order(AccessCase):
 
     @scene(access=rule("any"), service={"mint": lambda request: "never"})
     def test_clients_take_turns(self, service, daemon, client):
+        soon = 10
         client.send(*[token(n, subscribeKeys=[f"flood {n}"]) for n in range(50)])
         service.wait_token_requests(4)
         with daemon.client() as other:
             other.send(token(subscribeKeys=["other"]))
             other.barrier_by(daemon)
-            for n in range(6):
+            for n in range(soon): # they come by connections of their own, and may overtake each other
                 request = service.wait_token_requests(n + 1)
                 request.connection.answer_token(request, f"t{n}")
-            service.wait_token_requests(6)
-            self.assertIn(["other"], [r.obj["subscribeKeys"] for r in service.token_requests[:6]])
+            self.assertIn(["other"], [r.obj["subscribeKeys"] for r in service.token_requests[:soon]])
             self.assertEqual(200, other.answer()["code"])
 
     @scene(access=rule("any"), service={"mint": lambda request: "never"})
