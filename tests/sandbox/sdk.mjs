@@ -13,6 +13,8 @@ import {
 
 const KEY = 'sandbox';
 const FAST = { throttling: { enabled: false } };
+// However long a sandbox takes to start anew: without these the SDK gives up after three attempts.
+const PATIENT = { ...FAST, initialDelayBetweenReconnects: 20, maxDelayBetweenReconnects: 100, maxReconnectAttempts: 10000 };
 
 class Sandbox {
 	// Starts hpkv-sandbox with these arguments; port 0 picks one.
@@ -259,7 +261,7 @@ describe('HPKVApiClient: connections', () => {
 
 	test('a lost connection fails its requests and is made again', async () => {
 		let slow = await Sandbox.start(['--delay-ms', '60000']);
-		const client = await api(slow, { ...FAST, initialDelayBetweenReconnects: 20 });
+		const client = await api(slow, PATIENT);
 		const pending = assert.rejects(client.get('x'), ConnectionError);
 		const lost = event(client, 'disconnected'), reconnecting = event(client, 'reconnecting');
 		const { port } = slow;
@@ -455,7 +457,7 @@ describe('HPKVSubscriptionClient and WebsocketTokenManager', () => {
 
 	test('a token lives on when the service is started anew', async () => {
 		let service = await Sandbox.start();
-		const client = await subscriber(service, { subscribePatterns: ['x'] }, { ...FAST, initialDelayBetweenReconnects: 20 });
+		const client = await subscriber(service, { subscribePatterns: ['x'] }, PATIENT);
 		const { port } = service;
 		const gone = event(client, 'reconnecting');
 		await service.stop();
