@@ -44,20 +44,27 @@ static bool brings(struct relay *r, bool (*lane)(struct relay *, const struct wi
 	return lane(r, &frame);
 }
 
+/* A lane has taken over from the former one, and the next is being made. */
+static void begin_with_a_former_lane(struct relay *relay, struct told *told)
+{
+	static const struct handover_limits limits = {.remembered = 4, .held_bytes = 1000};
+
+	relay_init(relay, 1, &ops, told);
+	relay_limit(relay, &limits);
+	relay_begin(relay);
+	relay_move(relay, false);
+	relay_begin(relay);
+}
+
 /* What the former lane was waited for with fills the comparison with the next one in the moment in
  * which that takes over: from then on there is nothing that could be given up for it. */
 static void what_is_too_much_at_the_move_is_over_with_it(void **state)
 {
-	static const struct handover_limits limits = {.remembered = 4, .held_bytes = 1000};
 	struct told told = {""};
 	struct relay relay;
 
 	(void)state;
-	relay_init(&relay, 1, &ops, &told);
-	relay_limit(&relay, &limits);
-	relay_begin(&relay);
-	relay_move(&relay, false);
-	relay_begin(&relay);
+	begin_with_a_former_lane(&relay, &told);
 	assert_true(brings(&relay, relay_present, "a")); /* until the former one brings it too */
 	assert_true(brings(&relay, relay_next, "b"));
 	assert_true(brings(&relay, relay_next, "c"));
@@ -72,16 +79,11 @@ static void what_is_too_much_at_the_move_is_over_with_it(void **state)
  * with the next one: that is known before a lane brings anything more. */
 static void what_is_too_much_when_the_former_one_is_gone_is_told(void **state)
 {
-	static const struct handover_limits limits = {.remembered = 4, .held_bytes = 1000};
 	struct told told = {""};
 	struct relay relay;
 
 	(void)state;
-	relay_init(&relay, 1, &ops, &told);
-	relay_limit(&relay, &limits);
-	relay_begin(&relay);
-	relay_move(&relay, false);
-	relay_begin(&relay);
+	begin_with_a_former_lane(&relay, &told);
 	assert_true(brings(&relay, relay_present, "a"));
 	assert_true(brings(&relay, relay_next, "b"));
 	assert_true(brings(&relay, relay_next, "c"));
