@@ -1,60 +1,163 @@
 #!/bin/sh
 # check.sh - builds hpkvd and runs all its tests, each as a user, a developer or a packager would: with gcc, with sanitizers,
-# with clang, and from the tarball. Installs what is missing first (Debian; as root or through sudo). A second run is quick.
+# with clang, and from the tarball. Installs what is missing first (Debian; as root or through sudo). A second run is quicker.
 #
 #   ./check.sh [--no-install] [STEP...]     steps: gcc sanitizers clang distcheck; without one, all of these
-#                                           packages: only when named; builds and tries the Debian packages
+#                                           quick: the unit tests, lint and the main tests of the daemon, with gcc
+#                                           packages: builds and tries the Debian packages
 #
-# Everything is built in build-check/. The last line says "N passed, N failed" over all steps; the status is 0 when none failed.
+# Everything is built in build-check/, each step while the tests of the one before run. A test that fails is shown at once.
+# The last line says "N passed, N failed" over all steps; the status is 0 when none failed.
+#
+# CHECK_JOBS=N runs N tests at once. The default is four for each processor, as tests mostly wait, and sixteen at most.
 set -u
 cd "$(dirname "$0")" || exit 1
 build=$(pwd)/build-check
-jobs=$(nproc)
-passed=0 failed=0 skipped=0
+cores=$(nproc)
+jobs=${CHECK_JOBS:-$((cores < 4 ? cores * 4 : 16))}
+job='' builder=''
+
+# On a terminal, the line that tells the progress is written over by the next.
+over=
+if [ -t 1 ] && [ "${TERM:-dumb}" != dumb ]; then
+	over=$(printf '\r\033[K')
+fi
 
 say() {
-	printf '%s\n' "$*"
+	printf '%s%s\n' "$over" "$*"
+}
+
+# progress TEXT - on a terminal only.
+progress() {
+	[ -z "$over" ] || printf '%s%s' "$over" "$*"
+}
+
+now() {
+	date +%s
+}
+
+# Each step leaves its counts in a file of its own, for the last line.
+result() { # result STEP PASSED FAILED SKIPPED
+	echo "$2 $3 $4" >"$build/results/$1"
+}
+
+# A step that can't be done counts as one failed test.
+broken() { # broken STEP
+	result "$1" 0 1 0
+	say "$1: broken"
+}
+
+# do_job LOG COMMAND... - runs it so that a signal to this shell ends both.
+do_job() {
+	output=$1
+	shift
+	"$@" >"$output" 2>&1 &
+	job=$!
+	wait "$job"
+	status=$?
+	job=
+	return "$status"
 }
 
 # run LOG COMMAND... - its output goes to the log, and the end of that to the screen when it fails.
 run() {
-	output=$1
-	shift
-	"$@" >"$output" 2>&1 || {
-		say "failed: $*" "(all of it is in $output)"
-		grep -vE '^  (CC|CCLD|AR) ' "$output" | tail -n 60
+	do_job "$@" || {
+		log=$1
+		shift
+		say "failed: $*" "(all of it is in $log)"
+		grep -vE '^  (CC|CCLD|AR) ' "$log" | tail -n 60
 		return 1
 	}
 }
 
-# A step that can't be done counts as one failed test.
-broken() {
-	failed=$((failed + 1))
-	say "$1: broken"
-	return 1
+stop() {
+	# shellcheck disable=SC2086 # there may be none
+	kill $job $builder 2>/dev/null
+	exit 1
 }
 
-# configure_step STEP OPTION... - configures build-check/STEP, unless it is and with the same options; make sees to the rest.
-configure_step() {
-	step=$1 dir=$build/$1
+# make_in DIR ARGUMENT...
+make_in() {
+	at=$build/$1
+	shift
+	make -C "$at" -s --no-print-directory "$@"
+}
+
+# --- building
+
+# configure_in DIR OPTION... - configures build-check/DIR, unless it is and with the same options; make sees to the rest.
+configure_in() {
+	dir=$build/$1
 	shift
 	mkdir -p "$dir"
 	[ -e "$dir/Makefile" ] && [ "$(cat "$dir/options" 2>/dev/null)" = "$*" ] && return
-	(cd "$dir" && run "$dir/configure.log" ../../configure -q "$@") || broken "$step" || return
-	say "$*" >"$dir/options"
+	(cd "$dir" && run "$dir/configure.log" ../../configure -q "$@") || return
+	echo "$*" >"$dir/options"
 }
 
-# make_step STEP ARGUMENT...
-make_step() {
-	dir=$build/$1
-	shift
-	make -C "$dir" -s --no-print-directory -j"$jobs" "$@"
+# build_in DIR OPTION... - configures, and builds all that "make check" needs.
+build_in() {
+	configure_in "$@" || return
+	run "$build/$1/make.log" make_in "$1" -j"$cores" all && run "$build/$1/make-check.log" make_in "$1" -j"$cores" check TESTS=
 }
 
-# build_step STEP ARGUMENT-OF-MAKE...
-build_step() {
-	run "$build/$1/make.log" make_step "$@" || broken "$1"
+build_gcc() {
+	build_in gcc --enable-werror CC=gcc
 }
+
+build_quick() {
+	build_gcc
+}
+
+build_sanitizers() {
+	build_in sanitizers --enable-werror --enable-sanitizers CC=gcc CFLAGS='-O1 -g'
+}
+
+# What clang warns of does not depend on how much it optimises.
+build_clang() {
+	build_in clang --enable-werror CC=clang CFLAGS=-O0
+}
+
+build_distcheck() {
+	configure_in distcheck CC=gcc --disable-slow-tests
+}
+
+# From the tarball, as a packager would.
+build_packages() {
+	configure_in packages CC=gcc || return
+	dir=$build/packages
+	rm -rf "$dir/debian" "$dir"/hpkvd-*.tar.xz
+	mkdir "$dir/debian"
+	run "$dir/dist.log" make_in packages dist || return
+	tar -xJf "$dir"/hpkvd-*.tar.xz -C "$dir/debian"
+	(cd "$dir"/debian/hpkvd-* && run "$dir/package.log" dpkg-buildpackage -us -uc -b "-j$cores")
+}
+
+# build_steps STEP... - builds them in this order, and leaves "yes" or "no" in build-check/built/STEP.
+build_steps() {
+	trap stop TERM
+	for step in "$@"; do
+		began=$(now)
+		if "build_$step"; then
+			say "$step: built in $(($(now) - began)) s"
+			echo yes >"$build/built/$step"
+		else
+			echo no >"$build/built/$step"
+		fi
+	done
+}
+
+# is_built STEP - waits until it is, or can't be.
+is_built() {
+	progress "$1: is being built"
+	while [ ! -e "$build/built/$1" ]; do
+		kill -0 "$builder" 2>/dev/null || [ -e "$build/built/$1" ] || return 1
+		sleep 1
+	done
+	[ "$(cat "$build/built/$1")" = yes ]
+}
+
+# --- testing
 
 # sum LOG RESULT... - adds up the lines "# PASS:  12" of one or more kinds of result.
 sum() {
@@ -63,76 +166,99 @@ sum() {
 	awk -v kinds="$*" '$1 == "#" && NF == 3 && index(" " kinds " ", " " $2 " ") { n += $3 } END { print n + 0 }' "$from"
 }
 
-# count STEP LOG - what "make check" said in a log.
-count() {
-	p=$(sum "$2" PASS: XFAIL:) f=$(sum "$2" FAIL: XPASS: ERROR:) s=$(sum "$2" SKIP:)
-	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-	say "$1: $p passed, $f failed$([ "$s" -eq 0 ] || echo ", $s skipped")"
+# test_ended STEP DIR NAME.trs - shows it if it failed, and notes why cases were skipped.
+test_ended() {
+	log=${3%.trs}.log
+	sed -n 's/^ok .* # SKIP //p; s/^skipped: //p' "$log" >>"$2/skipped"
+	grep -qE '^:test-result: (FAIL|XPASS|ERROR)' "$3" || return 0
+	bad=$((bad + 1))
+	echo "$1: $log" >>"$build/failed"
+	say "$1: FAILED: $log"
+	grep -vE '^(ok |PASS: |1\.\.)' "$log" | tail -n 200
 }
 
-# What the tests below a directory that failed since its file "started" was written have to say.
-show_failures() {
-	find "$1" -name '*.trs' -newer "$1/started" -exec grep -lE '^:test-result: (FAIL|XPASS|ERROR)' {} + | sort | while read -r trs; do
-		say "--- ${trs%.trs}.log"
-		grep -vE '^(ok |PASS: |1\.\.)' "${trs%.trs}.log" | tail -n 200
-	done
+# watch_tests STEP DIR TOTAL - until DIR/ended is there, says how far the tests in DIR are that have ended since DIR/started was
+# written: on a terminal in one line, else every ten seconds.
+watch_tests() {
+	seen=' ' count=0 bad=0 told=$(now)
+	while kill -0 $$; do
+		end=$([ ! -e "$2/ended" ] || echo yes)
+		find "$2" -name '*.trs' -newer "$2/started" -exec grep -l '^:copy-in-global-log:' {} + >"$2/ended-tests"
+		while read -r trs; do
+			case $seen in *" $trs "*) continue ;; esac
+			seen="$seen$trs " count=$((count + 1))
+			test_ended "$1" "$2" "$trs"
+		done <"$2/ended-tests"
+		[ -z "$end" ] || break
+		progress "$1: $count of $3 tests, $bad failed"
+		if [ -z "$over" ] && [ $(($(now) - told)) -ge 10 ]; then
+			say "$1: $count of $3 tests, $bad failed"
+			told=$(now)
+		fi
+		sleep 1
+	done 2>/dev/null
 }
 
-# test_step STEP ARGUMENT-OF-MAKE... - runs tests, counts them, and shows what failed.
-test_step() {
-	step=$1
-	log=$build/$1/check.log
-	: >"$build/$1/started"
-	if make_step "$@" >"$log" 2>&1; then
-		count "$step" "$log"
-		return
-	fi
-	count "$step" "$log"
-	show_failures "$build/$step"
+# run_tests STEP DIR GOAL VARIABLE-OF-MAKE... - runs tests, shows how far they are and what failed, and counts the cases.
+run_tests() {
+	step=$1 dir=$build/$2 in=$2 goal=$3
+	shift 3
+	total=$(make_in "$in" list-tests "$@" | wc -l)
+	rm -f "$dir/ended" "$dir/skipped"
+	: >"$dir/started"
+	began=$(now)
+	watch_tests "$step" "$dir" "$total" &
+	watcher=$!
+	do_job "$dir/check.log" make_in "$in" -j"$jobs" "$goal" "$@"
+	ended=$?
+	: >"$dir/ended"
+	wait "$watcher"
+	p=$(sum "$dir/check.log" PASS: XFAIL:) f=$(sum "$dir/check.log" FAIL: XPASS: ERROR:) s=$(sum "$dir/check.log" SKIP:)
+	result "$step" "$p" "$f" "$s"
+	say "$step: $p passed, $f failed$([ "$s" -eq 0 ] || echo ", $s skipped") in $(($(now) - began)) s"
+	sort "$dir/skipped" | uniq -c | sed 's/^ *\([0-9]*\) /  \1 skipped: /'
 	# When no test failed, the making of one did.
-	[ "$f" -gt 0 ] || { tail -n 60 "$log"; broken "$step"; }
+	[ "$ended" -eq 0 ] || [ "$f" -gt 0 ] || {
+		tail -n 60 "$dir/check.log"
+		broken "$step"
+	}
 }
 
-step_gcc() {
-	say "== gcc: build and test"
-	configure_step gcc --enable-werror CC=gcc && build_step gcc all && test_step gcc check
+test_gcc() {
+	run_tests gcc gcc check
 }
 
-step_sanitizers() {
-	say "== sanitizers: build with AddressSanitizer and UBSan, and test"
-	# To look at the sources once more would bring nothing new: no lint.
-	configure_step sanitizers --enable-werror --enable-sanitizers CC=gcc CFLAGS='-O1 -g' &&
-		build_step sanitizers all && test_step sanitizers check LINT_TESTS=
+# shellcheck disable=SC2016 # make's variable
+test_quick() {
+	run_tests quick gcc check TESTS='$(QUICK_TESTS)'
 }
 
-step_clang() {
-	say "== clang: compile everything"
-	configure_step clang --enable-werror CC=clang && build_step clang check TESTS= || return
-	passed=$((passed + 1))
+# To look at the sources once more would bring nothing new: no lint.
+test_sanitizers() {
+	run_tests sanitizers sanitizers check LINT_TESTS=
+}
+
+# That all of it compiles is the test.
+test_clang() {
+	result clang 1 0 0
 	say "clang: 1 passed, 0 failed"
 }
 
-# In a source tree that can't be written to, with install and uninstall. The slow tests have been run by the other steps.
-step_distcheck() {
-	say "== distcheck: make the tarball; build, test and install from it"
-	configure_step distcheck CC=gcc && test_step distcheck distcheck DISTCHECK_CONFIGURE_FLAGS='--enable-werror --disable-slow-tests'
+# In a source tree that can't be written to, with install and uninstall. The other steps have run the slow tests, and have seen
+# to warnings and optimisation.
+test_distcheck() {
+	run_tests distcheck distcheck distcheck DISTCHECK_CONFIGURE_FLAGS='--disable-slow-tests CFLAGS=-O0'
 }
 
-# From the tarball, as a packager would; then on a machine of their own, as an administrator.
-step_packages() {
-	say "== packages: build the Debian packages; install, upgrade, remove and purge them"
-	configure_step packages CC=gcc || return
-	dir=$build/packages
-	rm -rf "$dir/debian" "$dir"/hpkvd-*.tar.xz
-	mkdir "$dir/debian"
-	run "$dir/dist.log" make_step packages dist || broken packages || return
-	tar -xJf "$dir"/hpkvd-*.tar.xz -C "$dir/debian"
-	(cd "$dir"/debian/hpkvd-* && run "$dir/package.log" dpkg-buildpackage -us -uc -b "-j$jobs") || broken packages || return
-	DEBS=$dir/debian
+# On a machine of their own, as an administrator.
+test_packages() {
+	DEBS=$build/packages/debian
 	export DEBS
-	test_step packages check-TESTS TESTS=tests/packages/test_packages.py
+	run_tests packages packages check-TESTS TESTS=tests/packages/test_packages.py
 	unset DEBS
 }
+
+# --- all of it
 
 usage() {
 	sed -n '2,/^[^#]/s/^# \{0,1\}//p' check.sh
@@ -140,31 +266,42 @@ usage() {
 }
 
 main() {
+	exec </dev/null
 	install=yes
 	[ "${1-}" != --no-install ] || { install=no; shift; }
 	[ $# -gt 0 ] || set -- gcc sanitizers clang distcheck
 	groups="build check"
 	for step in "$@"; do
 		case $step in
-		gcc | sanitizers | clang | distcheck) ;;
+		gcc | sanitizers | clang | distcheck | quick) ;;
 		packages) groups="$groups package" ;;
 		*) usage ;;
 		esac
 	done
 	# shellcheck disable=SC2086 # the groups are words
 	[ "$install" = no ] || tests/install-packages.sh $groups || exit 1
-	mkdir -p "$build"
+	rm -rf "$build/results" "$build/built" "$build/failed"
+	mkdir -p "$build/results" "$build/built"
+	trap stop INT TERM HUP
 	# What npm fetches is kept here, so that the next run needs no network; HOME may be read-only.
 	export npm_config_cache="$build/npm-cache"
 	if run "$build/autoreconf.log" autoreconf -i; then
+		build_steps "$@" &
+		builder=$!
 		for step in "$@"; do
-			"step_$step"
+			if is_built "$step"; then
+				"test_$step"
+			else
+				broken "$step"
+			fi
 		done
 	else
 		broken autoreconf
 	fi
-	say "$passed passed, $failed failed$([ "$skipped" -eq 0 ] || echo ", $skipped skipped")"
-	[ "$failed" -eq 0 ]
+	[ ! -e "$build/failed" ] || sed 's/^/failed: /' "$build/failed"
+	cat "$build"/results/* | awk '
+		{ passed += $1; failed += $2; skipped += $3 }
+		END { printf "%d passed, %d failed%s\n", passed, failed, skipped ? ", " skipped " skipped" : ""; exit (failed > 0) }'
 }
 
 main "$@"

@@ -7,6 +7,7 @@
 import faulthandler
 import importlib.util
 import os
+import signal
 import sys
 import time
 import unittest
@@ -79,7 +80,15 @@ def load(path, names):
     return loader.loadTestsFromNames(names, module) if names else loader.loadTestsFromModule(module)
 
 
+def default_signals():
+    """What is started in the background or by nohup ignores signals that cases send, and so would all that they start."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 def main():
+    default_signals()
     faulthandler.dump_traceback_later(HANGS_AFTER_S, exit=True)
     # What a case or a daemon writes to stdout must not break into the lines of TAP, so it goes to stderr.
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
