@@ -73,13 +73,15 @@ DEADLINE = int(os.environ.get("HPKVD_TEST_DEADLINE", 60 if os.path.exists(HPKVD)
 def eventually(probe, what="what was waited for"):
     """Asks until the answer is truthy, and returns it."""
     until = time.monotonic() + DEADLINE
+    pause = 0.002
     while True:
         result = probe()
         if result:
             return result
         if time.monotonic() > until:
             raise AssertionError(f"{what} has not come true within {DEADLINE} s: {result!r}")
-        time.sleep(0.005)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.02)
 
 
 def raise_descriptor_limit(n):

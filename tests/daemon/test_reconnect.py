@@ -4,6 +4,7 @@ import collections
 import os
 import random
 import re
+import ssl
 import threading
 import time
 
@@ -366,8 +367,18 @@ class Certificates(Case):
             self.never_connects(service, daemon, "certificate", "issuer", "self.signed")
 
     def test_of_the_systems_authorities_alone(self):
-        with FakeService(name="127.0.0.1") as service, Daemon(service, ca_file="") as daemon:
+        """The real ones, which tests are spared elsewhere."""
+        paths = ssl.get_default_verify_paths()
+        env = {paths.openssl_cafile_env: paths.openssl_cafile, paths.openssl_capath_env: paths.openssl_capath}
+        with FakeService(name="127.0.0.1") as service, Daemon(service, ca_file="", env=env) as daemon:
             self.never_connects(service, daemon, "certificate", "issuer", "self.signed")
+
+    def test_the_systems_authorities_are_enough(self):
+        """For the connection by the key, and for a token and the connection by it."""
+        with FakeService() as service, Daemon(service, ca_file="", env={"SSL_CERT_FILE": certs() + "/ca.pem"}) as daemon:
+            daemon.wait_state("connected")
+            with daemon.client() as client:
+                client.subscribe(key="k")
 
     def test_for_another_name(self):
         with FakeService(cert="wrong") as service, Daemon(service) as daemon:
