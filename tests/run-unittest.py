@@ -1,7 +1,8 @@
 """run-unittest.py FILE - runs the unittest cases of one Python file and reports each as a line of TAP.
 
 "make check" calls it for every test that ends in .py, so that each case is counted and named by itself; by hand,
-"python3 run-unittest.py FILE Class.case ..." does as well. A run that hangs prints where, and ends.
+"python3 run-unittest.py FILE Class.case ..." does as well. A run that hangs prints where, and ends. A case that
+needs what the machine lacks is skipped (need.py).
 """
 
 import faulthandler
@@ -11,6 +12,8 @@ import signal
 import sys
 import time
 import unittest
+
+import need
 
 HANGS_AFTER_S = int(os.environ.get("HPKVD_TEST_HANGS_AFTER", "540"))
 
@@ -51,6 +54,9 @@ class TapResult(unittest.TestResult):
         self.say("not ok", self.name(test), detail=self.failures[-1][1])
 
     def addError(self, test, err):
+        if reason := need.lacking(err[1]):
+            self.addSkip(test, reason)
+            return
         super().addError(test, err)
         self.say("not ok", self.name(test), detail=self.errors[-1][1])
 
@@ -95,7 +101,14 @@ def main():
     # What a case or a daemon writes to stdout must not break into the lines of TAP, so it goes to stderr.
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
     os.dup2(2, 1)
-    suite = load(sys.argv[1], sys.argv[2:])
+    try:
+        suite = load(sys.argv[1], sys.argv[2:])
+    except ModuleNotFoundError as error:
+        reason = need.lacking(error)
+        if not reason:
+            raise
+        print(f"1..0 # SKIP {reason}", file=stream, flush=True)
+        return 0
     result = TapResult(stream)
     suite.run(result)
     print(f"1..{result.count}", file=stream, flush=True)

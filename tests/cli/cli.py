@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import json
 import os
-import pty
 import re
 import select
 import shutil
@@ -27,6 +26,7 @@ import urllib.parse
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "daemon"))
 
+import need
 from harness import DEADLINE, ROOT, SANITIZER # noqa: E402 (the path comes first)
 
 BUILD = os.environ.get("BUILDDIR") or ROOT
@@ -263,7 +263,7 @@ class Run:
 
     @staticmethod
     def _open_terminal():
-        master, slave = pty.openpty()
+        master, slave = need.terminal()
         settings = termios.tcgetattr(slave)
         settings[3] &= ~termios.ECHO
         termios.tcsetattr(slave, termios.TCSANOW, settings)

@@ -5,7 +5,6 @@ import fcntl
 import itertools
 import json
 import os
-import pty
 import re
 import shutil
 import signal
@@ -18,6 +17,7 @@ import threading
 import time
 import unittest
 
+import need
 from cli import HPKV, ROOT, FakeDaemon, Run, environment, hpkv
 from harness import DEADLINE, WITHHELD, Case, Daemon, FakeService, Sandbox, eventually, scene, steady
 
@@ -833,7 +833,7 @@ class Endings(Case):
 
     def test_top_ends_with_its_terminal(self):
         """Also with one that is not its own, so that no SIGHUP comes."""
-        master, slave = pty.openpty()
+        master, slave = need.terminal()
         with FakeDaemon() as daemon:
             run = subprocess.Popen([HPKV, "--socket", daemon.path, "top", "--delay", "10m", *PATIENT], stdin=slave, stdout=slave,
                                    stderr=subprocess.DEVNULL, env=environment(TERM="xterm"), start_new_session=True)
@@ -1149,7 +1149,7 @@ class Zsh:
         self.env = env | {"OUT": self.out}
 
     def __enter__(self):
-        self.terminal, slave = pty.openpty()
+        self.terminal, slave = need.terminal()
         self.process = subprocess.Popen(["zsh", "-f", "-i"], stdin=slave, stdout=slave, stderr=slave, env=self.env,
                                         start_new_session=True)
         os.close(slave)

@@ -13,7 +13,6 @@ makes something come behind it: Client.barrier(). When a case fails, the logs of
 Environment: HPKVD and SANDBOX, the programs; SRCDIR, the source tree ("make check" sets them).
 """
 
-import atexit
 import collections
 import contextlib
 import functools
@@ -43,6 +42,8 @@ from wsproto import ConnectionType, WSConnection
 from wsproto import events as ws_events
 from wsproto.frame_protocol import Opcode
 from wsproto.utilities import ProtocolError
+
+from need import certificates as certs
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.environ.get("SRCDIR") or os.path.dirname(os.path.dirname(HERE))
@@ -97,15 +98,6 @@ def exact(text):
     """A JSON text as members in their order whose numbers are the digits that were written."""
     return json.loads(text, object_pairs_hook=lambda pairs: pairs, parse_int=lambda s: ("number", s),
                       parse_float=lambda s: ("number", s))
-
-
-@functools.lru_cache(maxsize=None)
-def certs():
-    """A folder with what tests/make-certs.sh makes, once per run."""
-    folder = tempfile.mkdtemp(prefix="hpkvd-certs-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    subprocess.run(["sh", os.path.join(ROOT, "tests", "make-certs.sh"), folder], check=True, stdout=subprocess.DEVNULL)
-    return folder
 
 
 def free_port():

@@ -9,6 +9,8 @@ import subprocess
 import tempfile
 import unittest
 
+import need
+
 HPKVD = os.environ["HPKVD"]
 SRCDIR = os.environ.get("SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 KEY = "k3y-that-must-never-be-shown"
@@ -251,7 +253,7 @@ class Values(ConfigTest):
         self.assert_wrong(r, ("HPKV_BASE_URL: ", "query"))
 
     def test_ca_file(self):
-        subprocess.run(["sh", os.path.join(SRCDIR, "tests", "make-certs.sh"), self.path("certs")], check=True)
+        shutil.copytree(need.certificates(), self.path("certs"))
         ca = URL + "ca_file = certs/ca.pem\n"
         self.assert_ok(self.check(ca))
         self.assert_ok(self.check(ca, cwd="/"))

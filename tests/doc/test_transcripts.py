@@ -29,7 +29,6 @@ import fcntl
 import glob
 import json
 import os
-import pty
 import re
 import select
 import shlex
@@ -41,6 +40,7 @@ import termios
 import time
 import unittest
 
+import need
 from stage import BUILDDIR, ROOT, Stage, me
 
 from harness import DEADLINE, Client, eventually, free_port
@@ -227,7 +227,7 @@ class Shell:
 
     def __init__(self, env, folder, replace):
         self.replace = replace
-        self.screen, terminal = pty.openpty()
+        self.screen, terminal = need.terminal()
         settings = termios.tcgetattr(terminal)
         settings[1] &= ~termios.OPOST # a line ends as the program has written it
         settings[3] &= ~termios.ECHO

@@ -6,31 +6,24 @@ import hashlib
 import os
 import queue
 import re
-import shutil
 import socket
 import ssl
 import struct
 import subprocess
-import tempfile
 import threading
 import time
 import unittest
+
+import need
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.join(os.environ.get("BUILDDIR", "."), "tests", "edges")
 PATIENCE_S = 30  # for what has to come; nothing waits that long when all is well
 
-_certs = None
-
 
 def certs(name):
     """The path of a file that make-certs.sh makes."""
-    global _certs
-    if _certs is None:
-        _certs = tempfile.mkdtemp(prefix="hpkvd-edges-")
-        subprocess.run([os.path.join(HERE, "..", "make-certs.sh"), _certs], check=True, stdout=subprocess.DEVNULL)
-        unittest.addModuleCleanup(shutil.rmtree, _certs)
-    return os.path.join(_certs, name)
+    return os.path.join(need.certificates(), name)
 
 
 class Driver:

@@ -1,19 +1,16 @@
 """What the tests of the sandbox share: a sandbox to talk to, and clients for its WebSocket and its REST side.
 
-SANDBOX names the binary and SRCDIR the source tree, as "make check" sets them.
+SANDBOX names the binary, as "make check" sets it.
 """
 
-import atexit
 import functools
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 import ssl
 import subprocess
-import tempfile
 import urllib.parse
 
 from wsproto import ConnectionType, WSConnection
@@ -30,21 +27,13 @@ from wsproto.events import (
     TextMessage,
 )
 
+from need import certificates
+
 BINARY = os.environ.get("SANDBOX", "./hpkv-sandbox")
-SRCDIR = os.environ.get("SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 PATIENCE = 30  # seconds after which something that must come counts as missing
 API_KEY = "sandbox"
 
 GET, SET, PATCH, DELETE, RANGE, INCREMENT = 1, 2, 3, 4, 5, 6
-
-
-@functools.lru_cache(maxsize=None)
-def certificates():
-    """A directory with the test certificates, made once a run."""
-    folder = tempfile.mkdtemp(prefix="hpkv-sandbox-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    subprocess.run(["sh", os.path.join(SRCDIR, "tests", "make-certs.sh"), folder], check=True)
-    return folder
 
 
 @functools.lru_cache(maxsize=None)
