@@ -96,7 +96,7 @@ def default_signals():
 def main():
     default_signals()
     # hpkvd reads the system's certificates when it starts, and that would be most of the work in many a case.
-    os.environ.update(SSL_CERT_FILE="/dev/null", SSL_CERT_DIR="/dev/null")
+    os.environ.update(SSL_CERT_FILE="/nonexistent", SSL_CERT_DIR="/nonexistent")
     faulthandler.dump_traceback_later(HANGS_AFTER_S, exit=True)
     # What a case or a daemon writes to stdout must not break into the lines of TAP, so it goes to stderr.
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
