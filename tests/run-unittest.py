@@ -62,7 +62,9 @@ class TapResult(unittest.TestResult):
 
     def addSubTest(self, test, subtest, err):
         super().addSubTest(test, subtest, err)
-        if err is not None:
+        if err is not None and (reason := need.lacking(err[1])):
+            self.say("ok", self.name(subtest), f" # SKIP {reason}")
+        elif err is not None:
             kind = self.failures if issubclass(err[0], test.failureException) else self.errors
             self.say("not ok", self.name(subtest), detail=kind[-1][1])
 

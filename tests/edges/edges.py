@@ -18,7 +18,7 @@ import need
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.join(os.environ.get("BUILDDIR", "."), "tests", "edges")
-PATIENCE_S = 30  # for what has to come; nothing waits that long when all is well
+PATIENCE_S = 60  # for what has to come; nothing waits that long when all is well
 
 
 def certs(name):

@@ -163,7 +163,7 @@ class Failures(TokenTest):
         self.assertEqual(self.mint(self.replying(answer()), "--ca", "/nonexistent")[3], "there is no such file")
 
     def test_refused(self):
-        self.assertEqual(self.mint(None, port=dead_port())[3], "the token request failed: Connection refused")
+        self.assertEqual(self.mint(None, port=dead_port(), host="127.0.0.1")[3], "the token request failed: Connection refused")
 
     def test_unknown_name(self):
         self.assertRegex(self.mint(None, "--timeout", "500", host="no..name", port=1)[3], r"^the token request failed: no\.\.name: ")

@@ -30,7 +30,7 @@ from wsproto.events import (
 from need import certificates
 
 BINARY = os.environ.get("SANDBOX", "./hpkv-sandbox")
-PATIENCE = 30  # seconds after which something that must come counts as missing
+PATIENCE = 60  # seconds after which something that must come counts as missing
 API_KEY = "sandbox"
 
 GET, SET, PATCH, DELETE, RANGE, INCREMENT = 1, 2, 3, 4, 5, 6
