@@ -2,30 +2,51 @@
 #include "top.h"
 
 #ifdef HAVE_NCURSES
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <curses.h>
 
+#include "signals.h"
+
 static volatile sig_atomic_t signalled;
 static const struct top_page *shown; /* to be painted again when the size changes */
 
-/* ncurses' own handler would end the program with a status of its own. */
+enum { STUCK_AFTER_S = 2 };
+
+static void on_alarm(int number)
+{
+	(void)number;
+	signals_end(signalled);
+}
+
+/* ncurses' own handler would end the program with a status of its own. It also goes on to write to
+ * a terminal that takes nothing, whatever comes. */
 static void on_signal(int number)
 {
 	signalled = number;
+	signal(SIGALRM, on_alarm);
+	alarm(STUCK_AFTER_S);
+}
+
+/* Anew, as ncurses asks again and again whether a file that is non-blocking takes something. */
+static FILE *open_terminal(void)
+{
+	const char *name = ttyname(STDOUT_FILENO);
+	int fd = name ? open(name, O_WRONLY | O_NOCTTY | O_CLOEXEC) : -1;
+
+	return fdopen(fd >= 0 ? fd : STDOUT_FILENO, "w");
 }
 
 static bool screen_open(void)
 {
-	struct sigaction action = {.sa_handler = on_signal};
+	FILE *terminal = open_terminal();
 
-	if (!newterm(NULL, stdout, stdin))
+	if (!terminal || !newterm(NULL, terminal, stdin))
 		return false; /* with signals as they were: the pages go on without a screen */
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
+	signals_catch(on_signal);
 	cbreak();
 	noecho();
 	keypad(stdscr, TRUE);
@@ -95,10 +116,8 @@ static bool screen_wait(int ms)
 static void screen_close(void)
 {
 	endwin();
-	if (!signalled)
-		return;
-	signal(signalled, SIG_DFL); /* ends as if there had been no screen to put right first */
-	raise(signalled);
+	if (signalled) /* ends as if there had been no screen to put right first */
+		signals_end(signalled);
 }
 
 static const struct top_screen screen = {screen_open, screen_show, screen_wait, screen_close};

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "options.h"
+#include "output.h"
 #include "server.h"
 #include "service.h"
 
@@ -48,7 +49,7 @@ static int run(struct service *sv)
 	stop_on_signals(server);
 	printf("listening on %s://localhost:%d\n", sv->options->tls_cert ? "https" : "http",
 	       server_port(server));
-	int failed = fflush(stdout) != 0 || server_run(server) < 0;
+	int failed = output_end("hpkv-sandbox") || server_run(server) < 0;
 	ignore_signals();
 	server_free(server);
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
@@ -58,6 +59,8 @@ int main(int argc, char **argv)
 {
 	struct options options;
 	struct service service;
+
+	output_keep_all(&stdout);
 	int status = options_read(&options, argc, argv);
 
 	if (status >= 0)
