@@ -74,12 +74,12 @@ class Signals(Watched):
                 self.assertEqual((-number, b""), (watching.wait(), watching.errors))
                 self.assert_gone(sleeper)
 
-    def test_the_command_ends_with_it_on_a_terminal(self):
+    def test_the_command_ends_with_it_in_a_terminal(self):
         for number in (signal.SIGTERM, signal.SIGQUIT):
             with self.subTest(number.name):
-                watching, sleeper = self.command(SLEEPS, tty=True)
-                watching.process.send_signal(number)
-                self.assertEqual(-number, watching.wait())
+                watching, sleeper = self.command(SLEEPS, run=Foreground)
+                os.kill(watching.pid, number)
+                self.assertEqual(128 + number, watching.wait())
                 self.assert_gone(sleeper)
 
     def test_what_the_command_has_in_the_background_ends_with_it(self):
@@ -95,11 +95,16 @@ class Signals(Watched):
         self.assertIn(b"tidied", watching.output)
 
     def test_a_command_that_does_not_heed_it_is_killed(self):
-        for options in ({}, {"tty": True}):
-            watching, sleeper = self.command("trap '' TERM; " + SLEEPS, **options)
-            watching.process.send_signal(signal.SIGTERM)
-            self.assertEqual(-signal.SIGTERM, watching.wait())
-            self.assert_gone(sleeper)
+        watching, sleeper = self.command("trap '' TERM; " + SLEEPS)
+        watching.process.send_signal(signal.SIGTERM)
+        self.assertEqual(-signal.SIGTERM, watching.wait())
+        self.assert_gone(sleeper)
+
+    def test_a_command_that_does_not_heed_it_is_killed_in_a_terminal(self):
+        watching, sleeper = self.command("trap '' TERM; " + SLEEPS, run=Foreground)
+        os.kill(watching.pid, signal.SIGTERM)
+        self.assertEqual(128 + signal.SIGTERM, watching.wait())
+        self.assert_gone(sleeper)
 
     def test_a_command_that_is_stopped_ends_with_it(self):
         watching, sleeper = self.command(SLEEPS)
@@ -122,14 +127,13 @@ class Signals(Watched):
         self.assertIn(b"it says yes", watching.output)
 
     def test_it_stops_and_goes_on_with_its_command(self):
-        group = lambda daemon, *words: Grouped(daemon, *words)
-        watching, sleeper = self.command(SLEEPS, run=group)
+        watching, sleeper = self.command(SLEEPS, run=Grouped)
         pid = watching.process.pid
-        watching.process.send_signal(signal.SIGTSTP)
+        os.kill(pid, signal.SIGTSTP)
         eventually(lambda: (state(pid), state(sleeper)) == ("T", "T"), "both are stopped")
-        watching.process.send_signal(signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
         eventually(lambda: (state(pid), state(sleeper)) == ("S", "S"), "both go on")
-        watching.process.send_signal(signal.SIGTERM)
+        os.kill(pid, signal.SIGTERM)
         self.assertEqual(-signal.SIGTERM, watching.wait())
         self.assert_gone(sleeper)
 
@@ -178,25 +182,12 @@ class Signals(Watched):
                 self.assertEqual(b"\x1b[?1049h" in run.output, b"\x1b[?1049l" in run.output)
 
 
-class Grouped(Run):
-    """As a shell with job control starts it: in a group of its own, so that it can be stopped."""
+class Wrapped(Run):
+    """Behind words of another program, whose only child it is; pid is its own."""
 
-    def __init__(self, daemon, *words):
-        start, self.starting = subprocess.Popen, None
-        subprocess.Popen = lambda *args, **more: start(*args, preexec_fn=os.setpgrp, **more)
-        try:
-            super().__init__(daemon, *words)
-        finally:
-            subprocess.Popen = start
-
-
-class Contained(Run):
-    """hpkv as process 1; pid is what it is outside."""
-
-    def __init__(self, daemon, *words, shell="", **options):
-        self.wrap = [*CONTAINER, "sh", "-c", f'{shell} exec "$0" "$@"']
+    def __init__(self, daemon, *words, wrap=(), group=None, **options):
         start = subprocess.Popen
-        subprocess.Popen = lambda argv, **more: start(self.wrap + argv, **more)
+        subprocess.Popen = lambda argv, **more: start([*wrap, *argv], process_group=group, **more)
         try:
             super().__init__(daemon, *words, **options)
         finally:
@@ -204,8 +195,33 @@ class Contained(Run):
 
     @property
     def pid(self):
-        eventually(lambda: children(self.process.pid), "unshare has a child")
+        eventually(lambda: children(self.process.pid), "there is a child")
         return children(self.process.pid)[0]
+
+
+class Grouped(Wrapped):
+    """In a group of its own with its parent in another, so that the kernel lets it be stopped."""
+
+    def __init__(self, daemon, *words):
+        super().__init__(daemon, *words, group=0)
+
+
+class Foreground(Wrapped):
+    """In the foreground job of a terminal, with a shell that outlives it: else the terminal ends what is left."""
+
+    def __init__(self, daemon, *words):
+        super().__init__(daemon, *words, wrap=("sh", "-c", '"$0" "$@"; echo "ends with $?"; read line'), tty=True)
+
+    def wait(self):
+        self.wait_output(rb"ends with \d+")
+        return int(re.search(rb"ends with (\d+)", self.output)[1])
+
+
+class Contained(Wrapped):
+    """As process 1, which a shell has become that runs the text first."""
+
+    def __init__(self, daemon, *words, shell="", **options):
+        super().__init__(daemon, *words, wrap=(*CONTAINER, "sh", "-c", f'{shell} exec "$0" "$@"'), **options)
 
 
 def can_contain():
