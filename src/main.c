@@ -184,9 +184,7 @@ static int run(const struct command_line *line, struct config_environment *envir
 	struct config_report report = {0};
 	struct config *config = NULL;
 
-	if (line->test)
-		output_keep_all(&stderr);
-	else
+	if (!line->test)
 		daemon_expect_signals();
 	int error = config_load(&source, &config, &report);
 
@@ -212,12 +210,16 @@ static int run(const struct command_line *line, struct config_environment *envir
 int main(int argc, char **argv)
 {
 	struct command_line line = {0};
+	FILE *log = stderr;
 
 	keep_standard_descriptors();
 	output_keep_all(&stdout);
+	output_keep_all(&stderr);
 	keep_memory_private();
 	struct config_environment *environment = config_environment_take();
 	int status = parse_command_line(argc, argv, &line);
+	if (status < 0 && !line.test)
+		stderr = log; /* which must not wait */
 	if (status < 0)
 		status = run(&line, environment);
 	config_environment_free(environment);

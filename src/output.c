@@ -68,11 +68,16 @@ int output_finish(void)
 	return sinks[0].error ? -sinks[0].error : errno ? -errno : -EIO;
 }
 
+bool output_is_unread(int error)
+{
+	return error == -EPIPE || error == -ECONNRESET;
+}
+
 int output_end(const char *program)
 {
 	int error = output_finish();
 
-	if (error && error != -EPIPE)
+	if (error && !output_is_unread(error))
 		fprintf(stderr, "%s: can't write the output: %s\n", program, strerror(-error));
 	return error ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -130,7 +130,7 @@ static int run(const char *command, const struct hpkv_event *e, char *variables[
 
 	free(environment);
 	if (error)
-		return not_run(e, "", strerror(-error));
+		return not_run(e, "/bin/sh: ", strerror(-error));
 	say_end(e, status);
 	return CLI_DONE;
 }

@@ -272,7 +272,7 @@ int show_flush(void)
 
 	if (!error)
 		return CLI_DONE;
-	if (!said && error != -EPIPE)
+	if (!said && !output_is_unread(error))
 		cli_say("can't write the output: %s", strerror(-error));
 	said = true;
 	return CLI_USAGE;

@@ -61,6 +61,7 @@ int main(int argc, char **argv)
 	struct service service;
 
 	output_keep_all(&stdout);
+	output_keep_all(&stderr);
 	int status = options_read(&options, argc, argv);
 
 	if (status >= 0)

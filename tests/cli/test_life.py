@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import unittest
 
 from cli import HPKV, FakeDaemon, Run, environment
@@ -204,6 +205,20 @@ class Signals(Watched):
                 self.assertEqual(-number, run.wait())
                 self.assertEqual(b"\x1b[?1049h" in run.output, b"\x1b[?1049l" in run.output)
 
+    def test_top_leaves_it_so_though_the_daemon_hangs(self):
+        with FakeDaemon() as daemon, Run(daemon, "top", "--delay", "1ms", "--timeout", f"{DEADLINE}s", tty=True, env={"TERM": "xterm"}) as run:
+            peer = daemon.accept()
+            for _ in range(4):
+                peer.reply(peer.line(), stats={}, upstream={"state": "connected"})
+            run.wait_output(rb"in all")
+            peer.line() # it asks for the next page
+            settings = termios.tcgetattr(run.master)
+            run.process.send_signal(signal.SIGTERM)
+            self.assertEqual(-signal.SIGTERM, run.wait())
+            if b"\x1b[?1049h" in run.output:
+                self.assertIn(b"\x1b[?1049l", run.output)
+                self.assertNotEqual(settings, termios.tcgetattr(run.master), "the terminal's settings are the former ones again")
+
 
 class Wrapped(Run):
     """Behind words of another program, whose only child it is; pid is its own."""
@@ -340,7 +355,7 @@ class Exec(Watched):
             peer = daemon.accept()
             peer.reply(peer.line())
             peer.send(change("k", "v" * 90000))
-            self.assertEqual((b"", b"hpkv: watch: the command for k was not run: Argument list too long\n"), run.communicate(timeout=DEADLINE))
+            self.assertEqual((b"", b"hpkv: watch: the command for k was not run: /bin/sh: Argument list too long\n"), run.communicate(timeout=DEADLINE))
             self.assertEqual(2, run.returncode)
 
     def test_nothing_of_the_caller_shines_through(self):
