@@ -26,15 +26,13 @@ struct child {
 
 /* ---- start ---- */
 
-static bool in_foreground(void)
+static bool has_terminal(void)
 {
-	int terminal = open("/dev/tty", O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+	int fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 
-	if (terminal < 0)
-		return false;
-	bool is = tcgetpgrp(terminal) == getpgrp();
-	close(terminal);
-	return is;
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
 }
 
 static bool is_ignored(int number)
@@ -158,8 +156,8 @@ static int next_signal(const struct child *ch, long long ms)
 	return number > 0 && number != SIGCHLD && number != SIGTSTP ? number : 0;
 }
 
-/* from_terminal: the whole foreground job has got the signal; whatever of the command goes on in
- * the background is meant to. */
+/* from_terminal: the whole job has got the signal; whatever of the command goes on in the
+ * background is meant to. */
 static _Noreturn void end_by(struct child *ch, int number, bool from_terminal)
 {
 	long long until = cli_now_ms() + GRACE_MS;
@@ -203,7 +201,7 @@ static void stop_with(const struct child *ch)
 
 int child_run(const char *command, char **environment, int input, int *status)
 {
-	struct child ch = {.own_group = !in_foreground()};
+	struct child ch = {.own_group = !has_terminal()};
 	siginfo_t info;
 
 	expect(&ch);

@@ -4,8 +4,8 @@
  * command has GRACE_MS to end, then it is killed, and then hpkv ends by that signal.
  *
  * The command has a process group of its own, so that all of its processes get the signal, and
- * stops with hpkv (SIGTSTP). Not so when hpkv is the foreground job of a terminal: the command is
- * part of that job then, may read from the terminal, and gets Ctrl-C and Ctrl-Z from there itself.
+ * stops with hpkv (SIGTSTP). Not so when hpkv is a job of a terminal: the command is part of that
+ * job then, may read from the terminal, and gets Ctrl-C and Ctrl-Z from there itself.
  */
 #pragma once
 

@@ -150,15 +150,22 @@ class Signals(Watched):
         self.assertEqual(0, watching.wait())
         self.assertIn(b"it says yes", watching.output)
 
+    def test_a_command_in_the_background_stops_its_job_when_it_reads_the_terminal(self):
+        """As any program does; a shell shows the job as stopped, and "fg" goes on with it."""
+        watching, _ = self.command("echo $$ is there; read line </dev/tty; echo \"it says $line\"", "-n", "1", run=Background)
+        watching.type(b"yes\n")
+        watching.wait_output(rb"it says yes\r?\n")
+        watching.wait_output(rb"ends with 0")
+
     def test_it_stops_and_goes_on_with_its_command(self):
         watching, sleeper = self.command(SLEEPS, run=Grouped)
-        pid = watching.process.pid
+        pid = watching.pid
         os.kill(pid, signal.SIGTSTP)
         eventually(lambda: (state(pid), state(sleeper)) == ("T", "T"), "both are stopped")
         os.kill(pid, signal.SIGCONT)
         eventually(lambda: (state(pid), state(sleeper)) == ("S", "S"), "both go on")
         os.kill(pid, signal.SIGTERM)
-        self.assertEqual(-signal.SIGTERM, watching.wait())
+        self.assertEqual(128 + signal.SIGTERM, watching.wait())
         self.assert_gone(sleeper)
 
     def test_a_signal_after_the_daemon_has_gone(self):
@@ -223,9 +230,9 @@ class Signals(Watched):
 class Wrapped(Run):
     """Behind words of another program, whose only child it is; pid is its own."""
 
-    def __init__(self, daemon, *words, wrap=(), group=None, **options):
+    def __init__(self, daemon, *words, wrap=(), **options):
         start = subprocess.Popen
-        subprocess.Popen = lambda argv, **more: start([*wrap, *argv], process_group=group, **more)
+        subprocess.Popen = lambda argv, **more: start([*wrap, *argv], **more)
         try:
             super().__init__(daemon, *words, **options)
         finally:
@@ -238,10 +245,13 @@ class Wrapped(Run):
 
 
 class Grouped(Wrapped):
-    """In a group of its own with its parent in another, so that the kernel lets it be stopped."""
+    """Without a terminal, in a group of its own with its parent in another, so that the kernel lets it be stopped."""
+
+    PARENT = ("import os, subprocess, sys; os.setsid(); status = subprocess.Popen(sys.argv[1:], process_group=0).wait(); "
+              "sys.exit(status if status >= 0 else 128 - status)")
 
     def __init__(self, daemon, *words):
-        super().__init__(daemon, *words, group=0)
+        super().__init__(daemon, *words, wrap=(sys.executable, "-c", self.PARENT))
 
 
 class Foreground(Wrapped):
@@ -253,6 +263,14 @@ class Foreground(Wrapped):
     def wait(self):
         self.wait_output(rb"ends with \d+")
         return int(re.search(rb"ends with (\d+)", self.output)[1])
+
+
+class Background(Wrapped):
+    """A background job of a shell with a terminal, which fetches it once it is stopped."""
+
+    def __init__(self, daemon, *words):
+        shell = '"$0" "$@" & until jobs | grep -q Stopped; do sleep 0.05; done; fg; echo "ends with $?"; read line'
+        super().__init__(daemon, *words, wrap=("/bin/bash", "-mc", shell), tty=True)
 
 
 class Contained(Wrapped):
