@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "orphans.h"
 #include "signals.h"
 
 enum { GRACE_MS = 5000, KILLED_MS = 1000 };
@@ -98,8 +99,7 @@ static bool reap(struct child *ch)
 
 static void forget(struct child *ch)
 {
-	signal(SIGCHLD, SIG_IGN);
-	reap(ch); /* who has ended before that */
+	orphans_discard();
 	sigprocmask(SIG_SETMASK, &ch->before, NULL);
 }
 

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include "orphans.h"
+
 static const int ending[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 enum { N_ENDING = sizeof(ending) / sizeof(ending[0]) };
@@ -31,8 +33,7 @@ void signals_catch(void (*handler)(int number))
 
 void signals_begin(void)
 {
-	/* The kernel then keeps no ended child for a parent that does not ask for it. */
-	signal(SIGCHLD, SIG_IGN);
+	orphans_discard();
 	if (getpid() == 1)
 		signals_catch(signals_end);
 }

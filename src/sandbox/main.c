@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "options.h"
+#include "orphans.h"
 #include "output.h"
 #include "server.h"
 #include "service.h"
@@ -29,6 +30,7 @@ static void stop_on_signals(struct server *server)
 	sigaction(SIGTERM, &stop, NULL);
 	sigaction(SIGINT, &stop, NULL);
 	sigaction(SIGPIPE, &ignore, NULL);
+	orphans_discard();
 }
 
 /* Whoever asks again while the server is being freed is too late to be told; it ends anyway. */

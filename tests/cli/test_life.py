@@ -11,7 +11,7 @@ import termios
 import unittest
 
 from cli import HPKV, FakeDaemon, Run, environment
-from harness import DEADLINE, Case, eventually
+from harness import DEADLINE, HPKVD, SANDBOX, Case, eventually
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -230,14 +230,6 @@ class Signals(Watched):
 class Wrapped(Run):
     """Behind words of another program, whose only child it is; pid is its own."""
 
-    def __init__(self, daemon, *words, wrap=(), **options):
-        start = subprocess.Popen
-        subprocess.Popen = lambda argv, **more: start([*wrap, *argv], **more)
-        try:
-            super().__init__(daemon, *words, **options)
-        finally:
-            subprocess.Popen = start
-
     @property
     def pid(self):
         eventually(lambda: children(self.process.pid), "there is a child")
@@ -340,6 +332,22 @@ class Children(Watched):
             self.addCleanup(run.kill)
             daemon.accept()
             eventually(lambda: not children(run.pid), "its child is no zombie")
+
+
+    def test_those_of_the_daemon_and_the_sandbox_neither(self):
+        """As the first process of a container they inherit orphans, of "podman exec" say."""
+        with tempfile.TemporaryDirectory() as folder:
+            with open(folder + "/hpkvd.conf", "w") as config:
+                config.write(f"[upstream]\nurl = https://localhost:1\n[listen]\nsocket = {folder}/sock\n")
+            for argv, ready in (([HPKVD, "-c", folder + "/hpkvd.conf"], b"listens on"), ([SANDBOX, "--port", "0"], b"listening on")):
+                run = subprocess.Popen(["sh", "-c", 'sleep 0.1 & exec "$0" "$@"', *argv], env=environment(HPKV_API_KEY="a-key-a-key"),
+                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                self.addCleanup(run.stdout.close)
+                self.addCleanup(run.wait)
+                self.addCleanup(run.kill)
+                while ready not in (line := run.stdout.readline()):
+                    self.assertTrue(line, argv)
+                eventually(lambda run=run: not children(run.pid), "its child is no zombie")
 
 
 class Exec(Watched):
