@@ -122,10 +122,16 @@ static struct hpkv_bytes keep_value(struct decode_store *s, const struct json_va
 	return (struct hpkv_bytes){p, n};
 }
 
+/* For people: a NUL within would end it, and becomes a space. */
 static const char *keep_string(struct decode_store *s, const struct json_value *v)
 {
+	size_t start = s->n;
 	struct hpkv_bytes bytes = keep_value(s, v);
 
+	for (size_t i = start; bytes.p && i < start + bytes.n; i++) {
+		if (!s->bytes[i])
+			s->bytes[i] = ' ';
+	}
 	return bytes.p ? bytes.p : "";
 }
 

@@ -39,7 +39,8 @@
  * **Memory.** What a blocking call hands out (values, records, an answer) belongs to the handle and
  * is valid until the next blocking call with it. Keys and values have a length and may hold any
  * UTF-8, NUL included; other bytes are refused (HPKV_INVALID). What the library hands out has a NUL
- * behind it, which the length does not count.
+ * behind it, which the length does not count. Sentences (error, text) are C strings; a NUL within
+ * one is a space.
  *
  * **When the connection to the daemon is lost** (it restarts, say), requests that were not sent,
  * and those that may be repeated without harm (all but set, patch, delete and increment), are sent

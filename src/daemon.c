@@ -24,6 +24,7 @@
 #include "metrics.h"
 #include "mint.h"
 #include "notify.h"
+#include "orphans.h"
 #include "router.h"
 #include "secret.h"
 #include "settings.h"
@@ -942,6 +943,7 @@ void daemon_expect_signals(void)
 
 	signal(SIGTERM, end_early);
 	signal(SIGINT, end_early);
+	orphans_discard();
 	sigemptyset(&hangup);
 	sigaddset(&hangup, SIGHUP);
 	sigprocmask(SIG_BLOCK, &hangup, NULL);

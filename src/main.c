@@ -24,6 +24,7 @@
 #include "config.h"
 #include "daemon.h"
 #include "log.h"
+#include "output.h"
 
 #ifdef __SANITIZE_ADDRESS__ /* gcc */
 #define SANITIZED 1
@@ -109,14 +110,14 @@ static int print_version(void)
 	printf("libcurl %s\n", curl_version_info(CURLVERSION_NOW)->version);
 	printf("cJSON %s\n", cJSON_Version());
 	printf("%s\n", OpenSSL_version(OPENSSL_VERSION));
-	return EXIT_SUCCESS;
+	return output_end("hpkvd");
 }
 
 static int print_help(void)
 {
 	fputs(usage, stdout);
 	printf(help, config_default_path());
-	return EXIT_SUCCESS;
+	return output_end("hpkvd");
 }
 
 static int wrong_usage(void)
@@ -194,7 +195,7 @@ static int run(const struct command_line *line, struct config_environment *envir
 	if (line->test) {
 		printf("%s: ok\n", path ? path : config_default_path());
 		config_free(config);
-		return EXIT_SUCCESS;
+		return output_end("hpkvd");
 	}
 	struct daemon_options daemon = {
 		.config = config,
@@ -209,11 +210,16 @@ static int run(const struct command_line *line, struct config_environment *envir
 int main(int argc, char **argv)
 {
 	struct command_line line = {0};
+	FILE *log = stderr;
 
 	keep_standard_descriptors();
+	output_keep_all(&stdout);
+	output_keep_all(&stderr);
 	keep_memory_private();
 	struct config_environment *environment = config_environment_take();
 	int status = parse_command_line(argc, argv, &line);
+	if (status < 0 && !line.test)
+		stderr = log; /* which must not wait */
 	if (status < 0)
 		status = run(&line, environment);
 	config_environment_free(environment);

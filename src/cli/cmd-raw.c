@@ -14,6 +14,7 @@
 #include "commands.h"
 #include "field.h"
 #include "mem.h"
+#include "output.h"
 #include "show.h"
 
 enum { CHUNK = 65536 };
@@ -134,7 +135,7 @@ static bool push(struct pipe_end *p, bool is_socket)
 /* Nobody reads the answers any more, which is nothing to talk about, or they can't be written. */
 static int unwritten(int error)
 {
-	if (error == EPIPE)
+	if (output_is_unread(-error))
 		return CLI_DONE;
 	cli_say("raw: can't write the output: %s", strerror(error));
 	return CLI_USAGE;

@@ -1,5 +1,6 @@
 /* set and patch: a value from the command line, or from stdin. */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,10 @@ static struct hpkv_bytes read_stdin(void)
 		ssize_t got = read(STDIN_FILENO, p + n, size - n);
 		if (got == 0)
 			return (struct hpkv_bytes){p, n};
+		if (got < 0 && errno == EAGAIN) { /* as others have left it */
+			poll(&(struct pollfd){.fd = STDIN_FILENO, .events = POLLIN}, 1, -1);
+			continue;
+		}
 		if (got < 0 && errno != EINTR) {
 			cli_say("can't read stdin: %s", strerror(errno));
 			free(p);

@@ -181,18 +181,93 @@ static int run_ping(struct cli *c, int argc, char **argv)
 
 /* ---- ready ---- */
 
-/* -1: not yet. With --timeout even the daemon may come later. left_ms: until the time is up, -1:
- * never. */
-static int is_ready(struct cli *c, long long left_ms)
+enum { OPT_TOKENS };
+
+static const char probe_key[] = "hpkv-ready"; /* unless the user names another */
+
+struct readiness {
+	struct cli *c;
+	long long until;       /* -1: there is no end */
+	struct hpkv_bytes key; /* p NULL: none was named */
+};
+
+/* For one request: what is left, but time for an answer in any case. */
+static int time_for(const struct readiness *r)
 {
-	struct hpkv_request q = {.op = HPKV_STATUS};
-	bool last = left_ms == 0;
+	long long left = cli_left_ms(r->until);
+
+	if (left < 0)
+		return 0; /* the handle's */
+	return left < ANSWER_MS ? ANSWER_MS : left > INT_MAX ? INT_MAX : (int)left;
+}
+
+static bool is_over(const struct readiness *r)
+{
+	return cli_left_ms(r->until) == 0;
+}
+
+/* Subscribes for a moment: there is no other way to know whether the service gives a token, and
+ * takes it. -1: not yet. */
+static int try_tokens(const struct readiness *r)
+{
+	struct hpkv_bytes key = r->key.p ? r->key : hpkv_str(probe_key);
+	struct hpkv_request q = {
+		.op = HPKV_SUBSCRIBE, .keys = &key, .n_keys = 1, .timeout_ms = time_for(r)};
+	const struct hpkv_answer *answer;
+	int result = hpkv_call(r->c->hpkv, &q, &answer);
+
+	if (result == HPKV_OK) {
+		q.op = HPKV_UNSUBSCRIBE;
+		hpkv_call(r->c->hpkv, &q, NULL);
+		return CLI_DONE;
+	}
+	if (result == HPKV_REFUSED && strcmp(answer->reason, "forbidden") == 0) {
+		cli_say("ready: the access rules forbid to watch %s, which is how tokens are "
+			"tried; name a key that may be watched: hpkv ready --tokens KEY",
+			show_safe(key));
+		return CLI_REFUSED;
+	}
+	if (result == HPKV_UNAVAILABLE || (result == HPKV_NO_DAEMON && r->c->timeout_ms > 0)) {
+		if (!is_over(r))
+			return -1;
+		cli_say("ready: no subscription within the time: %s", answer->error);
+		return cli_exit_of((enum hpkv_result)result);
+	}
+	return cli_fail("ready", key, answer);
+}
+
+/* With a connection. line: the status. */
+static int look_at_tokens(const struct readiness *r, struct span line)
+{
+	bool has_token = strcmp(field_text(line, "upstream.auth"), "token") == 0 &&
+			 !*field_text(line, "upstream.tokenError");
+
+	if (!r->c->opt[OPT_TOKENS] || (has_token && !r->key.p))
+		return CLI_DONE;
+	return try_tokens(r);
+}
+
+static int when_connected(const struct readiness *r, const struct hpkv_answer *answer)
+{
+	struct cli *c = r->c;
+	char *line = mem_strndup(answer->line.p, answer->line.n);
+	size_t n = answer->line.n;
+	int status = look_at_tokens(r, (struct span){line, n});
+
+	if (!status && c->json)
+		show_line(c, (struct hpkv_bytes){line, n});
+	free(line);
+	return status;
+}
+
+/* -1: not yet. With --timeout even the daemon may come later. */
+static int is_ready(const struct readiness *r)
+{
+	struct cli *c = r->c;
+	struct hpkv_request q = {.op = HPKV_STATUS, .timeout_ms = time_for(r)};
+	bool last = is_over(r);
 	const struct hpkv_answer *answer;
 
-	if (left_ms >= 0)
-		q.timeout_ms = left_ms < ANSWER_MS ? ANSWER_MS
-			       : left_ms > INT_MAX ? INT_MAX
-						   : (int)left_ms;
 	int result = hpkv_call(c->hpkv, &q, &answer);
 	if (result == HPKV_NO_DAEMON && c->timeout_ms > 0 && !last)
 		return -1;
@@ -200,11 +275,8 @@ static int is_ready(struct cli *c, long long left_ms)
 		return cli_fail("ready", (struct hpkv_bytes){0}, answer);
 	const char *state = field_text(span_of(answer->line), "upstream.state");
 	const char *error = field_text(span_of(answer->line), "upstream.lastError");
-	if (strcmp(state, "connected") == 0) {
-		if (c->json)
-			show_line(c, answer->line);
-		return CLI_DONE;
-	}
+	if (strcmp(state, "connected") == 0)
+		return when_connected(r, answer);
 	if (strcmp(state, "unauthorized") == 0) {
 		cli_say("ready: the service refuses the daemon's API key: %s", error);
 		return CLI_REFUSED;
@@ -218,19 +290,19 @@ static int is_ready(struct cli *c, long long left_ms)
 
 static int run_ready(struct cli *c, int argc, char **argv)
 {
-	long long until = c->timeout_ms > 0 ? cli_now_ms() + c->timeout_ms : -1;
+	struct readiness r = {.c = c,
+			      .until = c->timeout_ms > 0 ? cli_now_ms() + c->timeout_ms : -1,
+			      .key = hpkv_str(argc ? argv[0] : NULL)};
 	int pause = READY_MIN_MS, status;
 
-	(void)argc;
-	(void)argv;
-	for (;;) {
-		status = is_ready(c, cli_left_ms(until));
-		if (status >= 0)
-			return status;
-		long long left = cli_left_ms(until);
+	if (argc && !c->opt[OPT_TOKENS])
+		return cli_usage(c, "a key is for --tokens");
+	while ((status = is_ready(&r)) < 0) {
+		long long left = cli_left_ms(r.until);
 		usleep((useconds_t)(left < 0 || left > pause ? pause : left) * 1000);
 		pause = pause * 2 < READY_MAX_MS ? pause * 2 : READY_MAX_MS;
 	}
+	return status;
 }
 
 /* ---- the rows ---- */
@@ -262,12 +334,20 @@ const struct command cmd_ping = {
 
 const struct command cmd_ready = {
 	.name = "ready",
-	.args = "",
+	.args = "[KEY]",
 	.summary = "wait until the daemon is connected to the service",
 	.help = "Returns at once if it is; else it waits, for ever unless there is a --timeout.\n"
 		"With one it also waits for the daemon itself to start. Exit status 4: there is\n"
 		"no daemon; 5: not connected in time; 3: the service refuses the API key.\n"
+		"With --tokens it also waits until subscriptions work, for which the service\n"
+		"has to give the daemon a token. If the connection has none it subscribes to KEY\n"
+		"(hpkv-ready) for a moment; a KEY that is named is always subscribed to. The\n"
+		"access rules must let it be read (else 3). 5: no subscription in time.\n"
 		"\n"
-		"  hpkv ready --timeout 30s && start-my-app\n",
+		"  hpkv ready --timeout 30s && start-my-app\n"
+		"  hpkv ready --tokens --timeout 30s && start-my-watcher\n",
+	.options = {[OPT_TOKENS] = {"tokens", 0, NULL, "until subscriptions work, too"}},
+	.max = 1,
+	.words = WORDS_KEY,
 	.exec = run_ready,
 };

@@ -1,21 +1,15 @@
-#include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "clock-text.h"
 #include "commands.h"
+#include "exec.h"
 #include "show.h"
 #include "words.h"
 
-enum { OPT_EXEC, OPT_INITIAL, OPT_COUNT, OPT_EXACT };
-enum { VARIABLE_MAX = 100 << 10 }; /* the kernel takes 128 KiB, name included */
+enum { OPT_EXEC, OPT_INITIAL, OPT_COUNT, OPT_EXACT, OPT_STDIN };
 
 struct watch {
 	struct cli *c;
@@ -23,74 +17,6 @@ struct watch {
 	long left;          /* changes still to be told; -1: no end */
 	int status;
 };
-
-/* ---- a command for each change ---- */
-
-static void set_variable(const char *name, struct hpkv_bytes value)
-{
-	/* A variable can hold neither a NUL nor megabytes; stdin always has the value. */
-	if (!value.p || value.n > VARIABLE_MAX || memchr(value.p, '\0', value.n))
-		unsetenv(name);
-	else
-		setenv(name, value.p, 1);
-}
-
-/* A file in memory that holds the value, all of it, and is read from its beginning; -1: there is
- * none. */
-static int value_file(struct hpkv_bytes value)
-{
-	int fd = memfd_create("hpkv-value", MFD_CLOEXEC);
-
-	for (size_t n = 0; fd >= 0 && n < value.n;) {
-		ssize_t put = write(fd, value.p + n, value.n - n);
-		if (put <= 0)
-			return -1;
-		n += (size_t)put;
-	}
-	if (fd >= 0)
-		lseek(fd, 0, SEEK_SET);
-	return fd;
-}
-
-static void become_command(const char *command, const struct hpkv_event *e)
-{
-	char timestamp[32];
-	int fd = value_file(e->value);
-
-	snprintf(timestamp, sizeof(timestamp), "%lld", (long long)e->timestamp);
-	set_variable("HPKV_KEY", e->key);
-	set_variable("HPKV_VALUE", e->value);
-	setenv("HPKV_EVENT", e->value.p ? "set" : "delete", 1);
-	setenv("HPKV_TIMESTAMP", timestamp, 1);
-	if (fd < 0 || dup2(fd, STDIN_FILENO) < 0)
-		_exit(126);
-	execl("/bin/sh", "sh", "-c", command, (char *)NULL);
-	_exit(127);
-}
-
-/* One after the other: while it runs nothing is read, so that the daemon keeps the latest of each
- * key. */
-static void run_command(struct watch *w, const struct hpkv_event *e)
-{
-	const char *command = w->c->opt[OPT_EXEC];
-	int status = 0;
-	pid_t pid = fork();
-
-	if (pid == 0)
-		become_command(command, e);
-	if (pid < 0) {
-		cli_say("watch: can't run the command: %s", strerror(errno));
-		return;
-	}
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (WIFSIGNALED(status))
-		cli_say("watch: the command for %s was ended by signal %d", show_safe(e->key),
-			WTERMSIG(status));
-	else if (WEXITSTATUS(status))
-		cli_say("watch: the command for %s ended with status %d", show_safe(e->key),
-			WEXITSTATUS(status));
-}
 
 /* ---- what is told ---- */
 
@@ -152,14 +78,18 @@ static void tell_gap(const struct hpkv_event *e)
 	}
 }
 
+/* One command after the other: while it runs nothing is read, so that the daemon keeps the latest
+ * of each key. */
 static void on_change(struct watch *w, const struct hpkv_event *e)
 {
+	const char *command = w->c->opt[OPT_EXEC];
+
 	if (w->left == 0)
 		return;
-	if (w->c->opt[OPT_EXEC])
-		run_command(w, e);
-	else
+	if (!command)
 		show_change(w->c, e);
+	else if (exec_command(command, w->c->opt[OPT_STDIN] != NULL, e) > w->status)
+		w->status = CLI_USAGE;
 	if (w->left > 0)
 		w->left--;
 }
@@ -230,10 +160,8 @@ static int run(struct cli *c, int argc, char **argv)
 	if (c->opt[OPT_COUNT] && !cli_count(c->opt[OPT_COUNT], 1, 1000000000, &w.left))
 		return cli_usage(c, "--count '%s' is not a number of changes",
 				 show_safe(hpkv_str(c->opt[OPT_COUNT])));
-	/* Whoever started this may ignore the ends of children, and then nobody learns of theirs.
-	 */
-	if (c->opt[OPT_EXEC])
-		signal(SIGCHLD, SIG_DFL);
+	if (c->opt[OPT_STDIN] && !c->opt[OPT_EXEC])
+		return cli_usage(c, "--stdin is about the command of --exec");
 	words_sort(&w.words, argc, argv, c->opt[OPT_EXACT] != NULL);
 	struct hpkv_request q = words_request(&w.words, HPKV_SUBSCRIBE);
 	q.initial = c->opt[OPT_INITIAL] != NULL;
@@ -259,14 +187,17 @@ const struct command cmd_watch = {
 		"when it was deleted. It survives restarts of hpkvd; what may have been missed\n"
 		"is said on stderr. --exec runs CMD in a shell for each, one after the other,\n"
 		"with HPKV_KEY, HPKV_VALUE, HPKV_EVENT (set, delete) and HPKV_TIMESTAMP set,\n"
-		"and the value on its stdin.\n"
+		"and the value on its stdin. It is not run for a key or value that a variable\n"
+		"can't hold (with a NUL, or longer than 100 KiB), and the exit status is 2 then.\n"
+		"With --stdin it has no HPKV_VALUE, and the change as JSON on its stdin.\n"
 		"\n"
 		"  hpkv watch 'user:*'\n"
 		"  hpkv watch config --exec 'systemctl reload app'\n",
 	.options = {[OPT_EXEC] = {"exec", 'e', "CMD", "run CMD in place of printing"},
 		    [OPT_INITIAL] = {"initial", 'i', NULL, "tell the present values of keys first"},
 		    [OPT_COUNT] = {"count", 'n', "N", "end after N changes"},
-		    [OPT_EXACT] = {"exact", 'x', NULL, "words are keys, even with a *"}},
+		    [OPT_EXACT] = {"exact", 'x', NULL, "words are keys, even with a *"},
+		    [OPT_STDIN] = {"stdin", 0, NULL, "CMD gets the change as JSON on stdin"}},
 	.min = 1,
 	.max = -1,
 	.words = WORDS_KEYS,

@@ -2,8 +2,9 @@
  *
  * Each command is a file with one row of the table below (cli.h); the library (lib/hpkv.h) does the
  * talking. The rooms of this directory: main reads the command line; show writes keys and values;
- * batch asks many things at once; field finds members of the daemon's answers; cmd-NAME are the
- * commands. */
+ * invisible knows what is not seen on a terminal; batch asks many things at once; field finds
+ * members of the daemon's answers; signals knows how to end; exec and child run commands;
+ * cmd-NAME are the commands of hpkv itself. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -21,7 +22,9 @@
 #include "commands.h"
 #include "help.h"
 #include "mem.h"
+#include "output.h"
 #include "show.h"
+#include "signals.h"
 
 const struct command *const cli_commands[] = {
 	&cmd_get,  &cmd_set,   &cmd_patch, &cmd_del,   &cmd_range,      &cmd_ls,
@@ -390,7 +393,7 @@ static int run(struct cli *c, int argc, char **argv)
 	if (status >= 0)
 		return status;
 	status = command->exec(c, argc, argv);
-	int written = show_flush();
+	int written = show_end();
 	hpkv_free(c->hpkv);
 	return status > written ? status : written;
 }
@@ -429,6 +432,9 @@ int main(int argc, char **argv)
 	int status;
 
 	fill_standard_files();
+	output_keep_all(&stdout);
+	output_keep_all(&stderr);
+	signals_begin();
 	set_characters();
 	status = read_options(&c, argc, argv);
 	if (status >= 0)

@@ -7,6 +7,9 @@
 #include <wchar.h>
 #include <wctype.h>
 
+#include "invisible.h"
+#include "output.h"
+
 enum { SAFE_MAX = 80, SENTENCE_MAX = 600, SAFE_BUFFERS = 5, ESCAPE_MAX = 12 };
 
 static const char *const paints[] = {
@@ -14,6 +17,8 @@ static const char *const paints[] = {
 	[SHOW_GOOD] = "\033[32m", [SHOW_BAD] = "\033[31m",
 };
 _Static_assert(sizeof(paints) / sizeof(paints[0]) == SHOW_COLOUR_N, "a paint for each colour");
+
+static bool withheld; /* something was not printed, which the exit status tells */
 
 /* ---- characters ---- */
 
@@ -38,13 +43,6 @@ static void escape_byte(struct glyph *g, unsigned char c)
 	g->columns = strlen(g->escape);
 }
 
-/* Makes what follows run from right to left, so that a value shows another one. */
-static bool turns_text(wchar_t c)
-{
-	return c == 0x61c || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) ||
-	       (c >= 0x2066 && c <= 0x2069);
-}
-
 static struct glyph glyph_at(const char *p, size_t n)
 {
 	struct glyph g = {.bytes = 1, .columns = 1};
@@ -62,8 +60,9 @@ static struct glyph glyph_at(const char *p, size_t n)
 	int columns = wcwidth(wide);
 	g.bytes = length;
 	g.wide = wide;
-	if (columns < 0 || !iswprint((wint_t)wide) || turns_text(wide)) {
-		snprintf(g.escape, sizeof(g.escape), "\\u%04x", (unsigned)wide);
+	if (columns < 0 || !iswprint((wint_t)wide) || invisible((uint32_t)wide)) {
+		snprintf(g.escape, sizeof(g.escape), wide > 0xffff ? "\\U%08x" : "\\u%04x",
+			 (unsigned)wide);
 		g.columns = strlen(g.escape);
 	} else {
 		g.columns = (size_t)columns;
@@ -106,6 +105,8 @@ static void put_field(struct hpkv_bytes bytes)
 			fputs("\\r", stdout);
 		else if (c == '\t')
 			fputs("\\t", stdout);
+		else if (c == '\0') /* which a shell drops without a word */
+			fputs("\\0", stdout);
 		else
 			putchar(c);
 	}
@@ -180,8 +181,21 @@ void show_pad(size_t n)
 		putchar(' ');
 }
 
+/* With -0 a NUL within a key or value would make two of one. false: it holds one, which is said. */
+static bool stands_alone(const struct cli *c, const char *what, struct hpkv_bytes bytes)
+{
+	if (!c->nul || !bytes.n || !memchr(bytes.p, '\0', bytes.n))
+		return true;
+	cli_say("%s: %s %s holds a NUL, at which -0 would divide it; --json prints it",
+		c->command->name, what, show_safe(bytes));
+	withheld = true;
+	return false;
+}
+
 void show_value(const struct cli *c, struct hpkv_bytes value)
 {
+	if (!stands_alone(c, "the value", value))
+		return;
 	if (c->raw || c->nul || !c->terminal)
 		put_bytes(value);
 	else
@@ -194,6 +208,8 @@ void show_value(const struct cli *c, struct hpkv_bytes value)
 
 static void show_exact_record(const struct cli *c, struct hpkv_bytes key, struct hpkv_bytes value)
 {
+	if (!stands_alone(c, "the key", key) || !stands_alone(c, "the value", value))
+		return;
 	put_bytes(key);
 	if (value.p) {
 		putchar(c->nul ? '\0' : '\t');
@@ -252,12 +268,19 @@ void show_line(const struct cli *c, struct hpkv_bytes line)
 int show_flush(void)
 {
 	static bool said;
+	int error = output_finish();
 
-	errno = 0;
-	if (fflush(stdout) == 0 && !ferror(stdout))
+	if (!error)
 		return CLI_DONE;
-	if (!said && errno != EPIPE)
-		cli_say("can't write the output: %s", errno ? strerror(errno) : "it failed before");
+	if (!said && !output_is_unread(error))
+		cli_say("can't write the output: %s", strerror(-error));
 	said = true;
 	return CLI_USAGE;
+}
+
+int show_end(void)
+{
+	int status = show_flush();
+
+	return withheld ? CLI_USAGE : status;
 }

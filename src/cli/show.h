@@ -1,10 +1,12 @@
 /* show.h - values and keys on stdout: for people, for other programs, or byte for byte.
  *
- *   on a terminal   what could move the cursor or change the colours is shown as \n, \t, \x1b
+ *   on a terminal   what could move the cursor or change the colours is shown as \n, \t, \x1b;
+ *                   what nobody would see (invisible.h) as \u200b
  *   in a pipe       as it is, with a line end behind it; in records, where a line is a record, line
- * ends and tabs within are \n, \r and \t
+ * ends, tabs and NULs within are \n, \r, \t and \0
  *   --raw           as it is, nothing behind it; records as KEY<TAB>VALUE<LF>
- *   -0              as it is, with a NUL behind it: KEY<NUL>VALUE<NUL>
+ *   -0              as it is, with a NUL behind it: KEY<NUL>VALUE<NUL>; one that holds a NUL is
+ *                   not printed, which is said
  *   --json          the daemon's line
  *
  * Output is buffered; show_flush() before anything waits. */
@@ -42,3 +44,6 @@ const char *show_sentence(struct hpkv_bytes bytes);
 /* 0, or CLI_USAGE when the output can't be written, which is said once (a reader that has gone is
  * nothing to talk about). */
 int show_flush(void);
+
+/* The same at the end; CLI_USAGE also when something could not be printed as it was asked for. */
+int show_end(void);

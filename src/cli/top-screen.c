@@ -2,30 +2,87 @@
 #include "top.h"
 
 #ifdef HAVE_NCURSES
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <string.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <curses.h>
+#include <term.h>
+#undef lines /* its macro, our member */
+
+#include "signals.h"
 
 static volatile sig_atomic_t signalled;
 static const struct top_page *shown; /* to be painted again when the size changes */
+
+/* What puts the terminal right again without ncurses. */
+static struct {
+	int fd;
+	struct termios settings;
+	const char *texts[2]; /* of the terminal's description; NULL: it has none */
+} former;
+
+enum { STUCK_AFTER_S = 2 };
+
+/* The end is overdue: the daemon is slow to answer, or ncurses, which goes on whatever comes,
+ * writes to a terminal that takes nothing. All that is called here may be called in a handler. */
+static void on_alarm(int number)
+{
+	struct pollfd p = {.fd = former.fd, .events = POLLOUT};
+
+	(void)number;
+	tcsetattr(former.fd, TCSANOW, &former.settings);
+	for (unsigned i = 0; i < 2; i++) {
+		if (!former.texts[i] || poll(&p, 1, 0) <= 0 || !(p.revents & POLLOUT))
+			continue;
+		if (write(former.fd, former.texts[i], strlen(former.texts[i])) < 0)
+			break;
+	}
+	signals_end(signalled);
+}
+
+static const char *text_named(const char *name)
+{
+	char copy[16];
+
+	snprintf(copy, sizeof(copy), "%s", name);
+	const char *text = tigetstr(copy);
+	return text == (const char *)-1 ? NULL : text;
+}
 
 /* ncurses' own handler would end the program with a status of its own. */
 static void on_signal(int number)
 {
 	signalled = number;
+	signal(SIGALRM, on_alarm);
+	alarm(STUCK_AFTER_S);
+}
+
+/* Anew, as ncurses asks again and again whether a file that is non-blocking takes something. */
+static FILE *open_terminal(void)
+{
+	const char *name = ttyname(STDOUT_FILENO);
+	int fd = name ? open(name, O_WRONLY | O_NOCTTY | O_CLOEXEC) : -1;
+
+	return fdopen(fd >= 0 ? fd : STDOUT_FILENO, "w");
 }
 
 static bool screen_open(void)
 {
-	struct sigaction action = {.sa_handler = on_signal};
+	FILE *terminal = open_terminal();
 
-	if (!newterm(NULL, stdout, stdin))
+	if (!terminal)
+		return false;
+	former.fd = fileno(terminal);
+	tcgetattr(former.fd, &former.settings);
+	if (!newterm(NULL, terminal, stdin))
 		return false; /* with signals as they were: the pages go on without a screen */
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
+	former.texts[0] = text_named("rmcup");
+	former.texts[1] = text_named("cnorm");
+	signals_catch(on_signal);
 	cbreak();
 	noecho();
 	keypad(stdscr, TRUE);
@@ -95,10 +152,8 @@ static bool screen_wait(int ms)
 static void screen_close(void)
 {
 	endwin();
-	if (!signalled)
-		return;
-	signal(signalled, SIG_DFL); /* ends as if there had been no screen to put right first */
-	raise(signalled);
+	if (signalled) /* ends as if there had been no screen to put right first */
+		signals_end(signalled);
 }
 
 static const struct top_screen screen = {screen_open, screen_show, screen_wait, screen_close};

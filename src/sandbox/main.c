@@ -9,6 +9,8 @@
 #include <stdlib.h>
 
 #include "options.h"
+#include "orphans.h"
+#include "output.h"
 #include "server.h"
 #include "service.h"
 
@@ -28,6 +30,7 @@ static void stop_on_signals(struct server *server)
 	sigaction(SIGTERM, &stop, NULL);
 	sigaction(SIGINT, &stop, NULL);
 	sigaction(SIGPIPE, &ignore, NULL);
+	orphans_discard();
 }
 
 /* Whoever asks again while the server is being freed is too late to be told; it ends anyway. */
@@ -48,7 +51,7 @@ static int run(struct service *sv)
 	stop_on_signals(server);
 	printf("listening on %s://localhost:%d\n", sv->options->tls_cert ? "https" : "http",
 	       server_port(server));
-	int failed = fflush(stdout) != 0 || server_run(server) < 0;
+	int failed = output_end("hpkv-sandbox") || server_run(server) < 0;
 	ignore_signals();
 	server_free(server);
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
@@ -58,6 +61,9 @@ int main(int argc, char **argv)
 {
 	struct options options;
 	struct service service;
+
+	output_keep_all(&stdout);
+	output_keep_all(&stderr);
 	int status = options_read(&options, argc, argv);
 
 	if (status >= 0)

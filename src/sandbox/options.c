@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "output.h"
+
 static const char HELP[] =
 	"usage: hpkv-sandbox [OPTION]...\n"
 	"An in-memory HPKV for trying out and for tests, on the loopback interface only.\n"
@@ -138,7 +140,7 @@ int options_read(struct options *o, int argc, char **argv)
 		if (option == OPT_HELP || option == OPT_VERSION) {
 			fputs(option == OPT_HELP ? HELP : "hpkv-sandbox " PACKAGE_VERSION "\n",
 			      stdout);
-			return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+			return output_end("hpkv-sandbox");
 		}
 		if (option == '?') { /* getopt has said what is wrong */
 			fputs("Try --help.\n", stderr);

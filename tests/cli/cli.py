@@ -238,13 +238,14 @@ class Run:
 
     tty          stdin, stdout and stderr are one terminal; output is what it shows
     stderr_tty   stderr is a terminal; terminal is what it shows
+    wrap         words of another program that runs it
     """
 
-    def __init__(self, daemon, *words, tty=False, stderr_tty=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=()):
+    def __init__(self, daemon, *words, tty=False, stderr_tty=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=(), wrap=()):
         self.output, self.errors, self.terminal = b"", b"", b""
         self.grown = threading.Condition()
         self.master = None
-        self.argv = [HPKV, *words]
+        self.argv = [*wrap, HPKV, *words]
         self.env = environment(HPKVD_SOCKET=socket_of(daemon), TZ="UTC", TERM="dumb") | dict(env)
         if tty or stderr_tty:
             self.master, slave = self._open_terminal()

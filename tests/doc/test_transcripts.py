@@ -368,7 +368,7 @@ class Play:
         socket = self.stage.daemon.socket if self.stage else glob.glob(self.folder + "/**/*.sock", recursive=True)[0]
         with Client(socket) as client:
             subscriptions = client.ask({"op": "status"})["subscriptions"]
-        return subscriptions["live"] and not subscriptions["waiting"]
+        return subscriptions["total"] and subscriptions["live"] and not subscriptions["waiting"]
 
 
 def needs(blocks):

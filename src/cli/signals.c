@@ -1,0 +1,52 @@
+#include "signals.h"
+
+#include <unistd.h>
+
+#include "orphans.h"
+
+static const int ending[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+
+enum { N_ENDING = sizeof(ending) / sizeof(ending[0]) };
+
+void signals_ending(sigset_t *set)
+{
+	struct sigaction now;
+
+	sigemptyset(set);
+	for (unsigned i = 0; i < N_ENDING; i++) {
+		if (sigaction(ending[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
+			sigaddset(set, ending[i]);
+	}
+}
+
+void signals_catch(void (*handler)(int number))
+{
+	struct sigaction action = {.sa_handler = handler};
+	sigset_t set;
+
+	signals_ending(&set);
+	for (unsigned i = 0; i < N_ENDING; i++) {
+		if (sigismember(&set, ending[i]) == 1)
+			sigaction(ending[i], &action, NULL);
+	}
+}
+
+void signals_begin(void)
+{
+	orphans_discard();
+	if (getpid() == 1)
+		signals_catch(signals_end);
+}
+
+void signals_end(int number)
+{
+	struct sigaction action = {.sa_handler = SIG_DFL};
+	sigset_t set;
+
+	sigaction(number, &action, NULL);
+	sigemptyset(&set);
+	sigaddset(&set, number);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	kill(getpid(), number);
+	_exit(128 + number); /* process 1, which the kernel has spared */
+}
