@@ -141,9 +141,17 @@ static const char *advice(const struct hpkv_answer *a)
 	}
 }
 
+/* Only some commands take globs; somebody who gives one to another may not know. */
+static const char *not_found(struct hpkv_bytes key)
+{
+	return key.n && memchr(key.p, '*', key.n)
+		       ? "no such key; a * stands for itself here (hpkv ls 'GLOB' lists keys)"
+		       : "no such key";
+}
+
 int cli_fail(const char *what, struct hpkv_bytes subject, const struct hpkv_answer *a)
 {
-	const char *why = a->result == HPKV_NOT_FOUND ? "no such key" : a->error;
+	const char *why = a->result == HPKV_NOT_FOUND ? not_found(subject) : a->error;
 	size_t n = strlen(what);
 
 	/* Some of the daemon's sentences begin like ours. */
