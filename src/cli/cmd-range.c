@@ -338,9 +338,9 @@ const struct command cmd_range = {
 	.args = "FROM TO",
 	.summary = "print the records from one key to another",
 	.help = "Prints keys and values from FROM to TO, both included, in the order of the\n"
-		"keys' bytes (a * is itself); all of them. On a terminal they are\n"
-		"aligned; in a pipe each is KEY<TAB>VALUE on a line, in which line ends and\n"
-		"tabs are \\n, \\r and \\t.\n",
+		"keys' bytes; all of them, however many there are. A * is itself. On a terminal\n"
+		"they are aligned; in a pipe each is KEY<TAB>VALUE on a line, in which line\n"
+		"ends and tabs are \\n, \\r and \\t.\n",
 	.options = {LIMIT},
 	.min = 2,
 	.max = 2,

@@ -211,9 +211,6 @@ static void offer_keys(struct asked *a, const char *lead, const char *typed)
 	/* fish takes a * for a glob even if it is quoted, and completes by what that matches. */
 	if (a->shell == SHELL_FISH && strchr(typed, '*'))
 		return;
-	/* However the daemon, or the socket's folder, behaves. */
-	signal(SIGALRM, give_up);
-	alarm(PATIENCE_S);
 	struct hpkv *h = a->socket ? hpkv_new(a->socket) : a->c->hpkv;
 	q.key = prefix.n ? prefix : (struct hpkv_bytes){"\0", 1};
 	q.end_key = (struct hpkv_bytes){last, hpkv_key_last(prefix, most, last)};
@@ -441,6 +438,10 @@ int complete_line(struct cli *c, enum shell shell, const char *left, const char 
 	size_t n = strlen(left), back = strlen(replaced);
 	char *text = mem_alloc(n + strlen(right) + 1);
 
+	/* Somebody waits: however the daemon, a folder, or the list of users behaves. Nothing has
+	 * been written then. */
+	signal(SIGALRM, give_up);
+	alarm(PATIENCE_S);
 	strcpy(stpcpy(text, left), right);
 	/* What is replaced ends at the cursor; anything else is a shell that we do not know. */
 	if (back <= n && strcmp(left + n - back, replaced) == 0) {

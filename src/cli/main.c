@@ -32,7 +32,7 @@ const struct command *const cli_commands[] = {
 enum { OPT_SOCKET, OPT_TIMEOUT, OPT_JSON, OPT_RAW, OPT_NUL, OPT_HELP, OPT_VERSION };
 
 const struct cli_option cli_options[] = {
-	[OPT_SOCKET] = {"socket", 's', "PATH", "the daemon's socket"},
+	[OPT_SOCKET] = {"socket", 's', "PATH", "the daemon's socket: a path or @name"},
 	[OPT_TIMEOUT] = {"timeout", 't', "TIME",
 			 "how long a request may take: 5s, 100ms, 2m (10s)"},
 	[OPT_JSON] = {"json", 'j', NULL, "print the daemon's answers as they are"},

@@ -8,9 +8,9 @@
  * lengths in UTF-8, of the surrogates, of the order. In the order of their bytes. */
 enum { SMALL_MAX = 6, TEXTS_MAX = 40000 };
 
-static const char *const edges[] = {"",       "\x01",   "a",          "\x7f",
+static const char *const edges[] = {"",         "\x01",   "a",          "\x7f",
 				    "\xc2\x80", "\u07ff", "\u0800",     "\ud7ff",
-				    "\ue000", "\uffff", "\U00010000", "\U0010ffff"};
+				    "\ue000",   "\uffff", "\U00010000", "\U0010ffff"};
 static struct hpkv_bytes texts[TEXTS_MAX];
 static char room[TEXTS_MAX][SMALL_MAX + 1];
 static size_t n_texts;
