@@ -2,8 +2,8 @@
  *
  * Each command is a file with one row of the table below (cli.h); the library (lib/hpkv.h) does the
  * talking. The rooms of this directory: main reads the command line; show writes keys and values;
- * batch asks many things at once; field finds members of the daemon's answers; cmd-NAME are the
- * commands. */
+ * batch asks many things at once; field finds members of the daemon's answers; complete says what
+ * may stand on a line, which shell-line reads; cmd-NAME are the commands. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>

@@ -20,7 +20,7 @@ static void check(enum shell shell, const char *line, const char *const *words, 
 		assert_true(n < l.n);
 		char got[400];
 		snprintf(got, sizeof(got), "%s%s%s", l.words[n].unknown ? "?" : "",
-			 l.words[n].glob ? "*" : "", l.words[n].text);
+			 l.words[n].glob && !l.words[n].unknown ? "*" : "", l.words[n].text);
 		assert_string_equal(words[n], got);
 	}
 	assert_int_equal(n, l.n);
