@@ -4,8 +4,9 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
+
+#include "address.h"
 
 enum { READ_SIZE = 65536, KEPT_SIZE = 1 << 20 };
 
@@ -33,24 +34,24 @@ static const char *hint(int error)
 static int fail(struct channel *c, const char *path, int error)
 {
 	snprintf(c->why, sizeof(c->why), "no connection to hpkvd at %.200s: %s%s", path,
-		 error == EAGAIN ? "it accepts none at the moment" : strerror(error), hint(error));
+		 hpkv_address_fault(error), hint(error));
 	return -error;
 }
 
 static int connect_to(const char *path)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	size_t n = strlen(path);
+	struct sockaddr_un address;
+	socklen_t n;
 
-	if (n == 0 || n >= sizeof(address.sun_path))
-		return n ? -ENAMETOOLONG : -ENOENT;
-	memcpy(address.sun_path, path, n);
+	int error = hpkv_address_read(path, &address, &n);
+	if (error)
+		return error;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0)
+	if (connect(fd, (const struct sockaddr *)&address, n) == 0)
 		return fd;
-	int error = errno;
+	error = errno;
 	close(fd);
 	return -error;
 }

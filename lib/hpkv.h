@@ -199,16 +199,17 @@ typedef void hpkv_event_fn(void *arg, const struct hpkv_event *event);
 
 /* ---- the handle ---- */
 
-/* A handle for the daemon behind a socket. NULL: $HPKVD_SOCKET if that is set, else
- * $XDG_RUNTIME_DIR/hpkvd.sock if it is there, else /run/hpkvd/hpkvd.sock. Does not connect yet.
- * NULL: no memory, or no descriptors (errno). */
+/* A handle for the daemon behind a socket: a path, or @name for a name in the abstract namespace
+ * (./@name is a path); unix: may stand before either. NULL: $HPKVD_SOCKET, written in the same way,
+ * if that is set, else $XDG_RUNTIME_DIR/hpkvd.sock if it is there, else /run/hpkvd/hpkvd.sock. Does
+ * not connect yet. NULL: no memory, or no descriptors (errno). */
 HPKV_API struct hpkv *hpkv_new(const char *socket);
 
 /* Ends all; requests that wait are called back with HPKV_CANCELLED. From within a callback: as soon
  * as that has returned. NULL is fine. */
 HPKV_API void hpkv_free(struct hpkv *h);
 
-/* The path of the socket that it is, or would be, connected to. Valid until the next call. */
+/* The socket that it is, or would be, connected to, as it was named. Valid until the next call. */
 HPKV_API const char *hpkv_socket(struct hpkv *h);
 
 /* How long a request may take in all, 1 to 600000 ms; 10000 unless set. The daemon is told, so that
@@ -231,6 +232,22 @@ HPKV_API int hpkv_delete(struct hpkv *h, struct hpkv_bytes key);
  * See the answer's records and truncated. */
 HPKV_API int hpkv_range(struct hpkv *h, struct hpkv_bytes from, struct hpkv_bytes to,
 			unsigned limit, const struct hpkv_answer **answer);
+
+/* ---- ranges page by page ---- */
+
+enum { HPKV_KEY_MAX = 512 }; /* bytes: the longest key that the service is known to take */
+
+/* The first key that can follow this one in the order of a range, when no key has more than most
+ * bytes (HPKV_KEY_MAX): where the next page begins. It is the key with a NUL behind it or, if that
+ * is too long, the key with its last character raised that can be, and nothing behind that. Written
+ * to out, which has room for most bytes. Returns its length; 0: no key can follow. */
+HPKV_API size_t hpkv_key_after(struct hpkv_bytes key, size_t most, char *out);
+
+/* The last key that can begin with prefix: where a range over all of these ends. It has all of most
+ * bytes. Returns most, or 0: the prefix is longer than that. */
+HPKV_API size_t hpkv_key_last(struct hpkv_bytes prefix, size_t most, char *out);
+
+/* ---- more blocking calls ---- */
 
 /* Adds a whole number and hands out the sum as the service writes it. */
 HPKV_API int hpkv_increment(struct hpkv *h, struct hpkv_bytes key, long long by,

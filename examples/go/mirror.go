@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -32,6 +33,7 @@ type Mirror struct {
 	socket, prefix string
 	copy           map[string]string
 	seen, changed  map[string]bool // changed: while all is read, what was told meanwhile, and so is newer
+	first          string          // of the page that is being read
 	reading        int             // the number of the present reading; answers of an earlier one are void
 	pause          time.Duration
 	conn           net.Conn
@@ -102,7 +104,17 @@ func (m *Mirror) readAll() error {
 }
 
 func (m *Mirror) readPage(first string) error {
-	return m.send(map[string]any{"op": "range", "key": first, "endKey": m.prefix + "\U0010ffff", "messageId": m.reading})
+	m.first = first
+	return m.send(map[string]any{"op": "range", "key": first, "endKey": m.lastKey(), "messageId": m.reading})
+}
+
+// lastKey is the last one that can begin with the prefix: a key has 512 bytes at most.
+func (m *Mirror) lastKey() string {
+	room := 512 - len(m.prefix)
+	if room < 0 {
+		return m.prefix
+	}
+	return m.prefix + strings.Repeat("\U0010ffff", room/4) + []string{"", "\x7f", "\u07ff", "\uffff"}[room%4]
 }
 
 func (m *Mirror) takePage(page *Message) error {
@@ -113,8 +125,12 @@ func (m *Mirror) takePage(page *Message) error {
 			m.put(record.Key, &record.Value)
 		}
 	}
-	if page.Truncated {
-		return m.readPage(page.Records[len(page.Records)-1].Key + "\x00")
+	if page.Truncated { // the next page begins with the last key of this one: a longer one may be too long
+		last := page.Records[len(page.Records)-1].Key
+		if last == m.first {
+			return errors.New("the service hands out no more")
+		}
+		return m.readPage(last)
 	}
 	for key := range m.copy {
 		if !m.seen[key] && !m.changed[key] {

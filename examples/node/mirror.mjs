@@ -63,7 +63,14 @@ class Mirror {
   }
 
   readPage(first) {
-    this.send({ op: 'range', key: first, endKey: this.prefix + '\u{10ffff}', messageId: this.reading });
+    this.first = first;
+    this.send({ op: 'range', key: first, endKey: this.lastKey(), messageId: this.reading });
+  }
+
+  /** The last one that can begin with the prefix: a key has 512 bytes at most. */
+  lastKey() {
+    const room = Math.max(0, 512 - Buffer.byteLength(this.prefix));
+    return this.prefix + '\u{10ffff}'.repeat(room / 4) + ['', '\x7f', '\u07ff', '\uffff'][room % 4];
   }
 
   takePage({ records, truncated }) {
@@ -71,7 +78,8 @@ class Mirror {
       this.seen.add(key);
       if (!this.changed.has(key)) this.put(key, value);
     }
-    if (truncated) return this.readPage(records.at(-1).key + '\0');
+    if (truncated && records.at(-1).key === this.first) throw new Error('the service hands out no more');
+    if (truncated) return this.readPage(records.at(-1).key); // which comes again: a longer key may be too long
     for (const key of [...this.copy.keys()]) if (!this.seen.has(key) && !this.changed.has(key)) this.put(key, null);
     this.changed = null;
   }

@@ -9,6 +9,7 @@ class Mirror
     private array $seen = [];
     private ?array $changed = null; // while all is read: what was told meanwhile, and so is newer
     private int $reading = 0; // the number of the present reading; answers of an earlier one are void
+    private string $first; // of the page that is being read
     private int $pause;
     private $stream;
 
@@ -77,7 +78,15 @@ class Mirror
 
     private function readPage(string $first): void
     {
-        $this->send(['op' => 'range', 'key' => $first, 'endKey' => "$this->prefix\u{10ffff}", 'messageId' => $this->reading]);
+        $this->first = $first;
+        $this->send(['op' => 'range', 'key' => $first, 'endKey' => $this->lastKey(), 'messageId' => $this->reading]);
+    }
+
+    /** The last one that can begin with the prefix: a key has 512 bytes at most. */
+    private function lastKey(): string
+    {
+        $room = max(0, 512 - strlen($this->prefix));
+        return $this->prefix . str_repeat("\u{10ffff}", intdiv($room, 4)) . ['', "\x7f", "\u{7ff}", "\u{ffff}"][$room % 4];
     }
 
     private function takePage(array $records, bool $truncated): void
@@ -88,8 +97,12 @@ class Mirror
                 $this->put($key, $value);
             }
         }
-        if ($truncated) {
-            $this->readPage(end($records)['key'] . "\0");
+        if ($truncated) { // the next page begins with the last key of this one: a longer one may be too long
+            $last = end($records)['key'];
+            if ($last === $this->first) {
+                throw new RuntimeException('the service hands out no more');
+            }
+            $this->readPage($last);
             return;
         }
         foreach (array_diff_key($this->copy, $this->seen, $this->changed) as $key => $value) {

@@ -65,15 +65,23 @@ class Mirror:
         self.read_page(self.prefix)
 
     def read_page(self, first):
-        self.send(op="range", key=first, endKey=self.prefix + "\U0010ffff", messageId=self.reading)
+        self.first = first
+        self.send(op="range", key=first, endKey=self.last_key(), messageId=self.reading)
+
+    def last_key(self):
+        """The last one that can begin with the prefix: a key has 512 bytes at most."""
+        room = max(0, 512 - len(self.prefix.encode()))
+        return self.prefix + "\U0010ffff" * (room // 4) + ["", "\x7f", "\u07ff", "\uffff"][room % 4]
 
     def take_page(self, records, truncated):
         for record in records:
             self.seen.add(record["key"])
             if record["key"] not in self.changed:
                 self.put(record["key"], record["value"])
-        if truncated:
-            self.read_page(records[-1]["key"] + "\0")
+        if truncated and records[-1]["key"] == self.first:
+            raise OSError("the service hands out no more")
+        if truncated:  # the next page begins with the last key of this one: a longer one may be too long
+            self.read_page(records[-1]["key"])
         else:
             for key in set(self.copy) - self.seen - self.changed:
                 self.put(key, None)

@@ -1,14 +1,20 @@
-/* range and ls: records page by page, the next beginning behind the last key of the one before. */
+/* range and ls: records page by page, the next beginning behind the last key of the one before.
+ *
+ * A place between two keys is named by a key, which must not be longer than keys may be. That is
+ * HPKV_KEY_MAX as far as is known. A service that takes only shorter ones refuses the place; then a
+ * shorter name of it is tried. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "commands.h"
+#include "field.h"
+#include "glob.h"
 #include "mem.h"
 #include "show.h"
 
-enum { OPT_LIMIT, OPT_LONG };
+enum { OPT_LIMIT, OPT_LONG, OPT_EXACT };
 enum {
 	PAGE = 1000, /* the service's most */
 	KEY_COLUMN_MAX = 48,
@@ -19,11 +25,15 @@ enum {
 struct walk {
 	struct cli *c;
 	struct hpkv_bytes subject; /* for messages: the first word, if there is one */
+	struct span glob;          /* what the keys match; p is NULL: all do */
 	bool values;
 	long limit; /* records at most; -1: all */
 	long shown;
-	char *from; /* the next page's first key; owned */
-	size_t from_n;
+	struct place {
+		char *p; /* owned */
+		size_t n;
+	} from, to, last; /* of the next page; last: the last key that came, p NULL before that */
+	size_t prefix_n;  /* of to, what the keys begin with; the rest is ours */
 	long long started, progressed;
 	bool progress; /* a line of it stands on stderr */
 };
@@ -49,6 +59,85 @@ static void end_progress(struct walk *w)
 	w->progress = false;
 }
 
+/* ---- places ---- */
+
+/* The service's names for "that is too long", or for anything that it does not take. */
+static bool is_too_long(const struct hpkv_answer *a)
+{
+	return a->result == HPKV_REFUSED && !*a->reason &&
+	       (a->code == 400 || a->code == 413 || a->code == 414 || a->code == 431);
+}
+
+static struct hpkv_bytes bytes_of(const struct place *place)
+{
+	return (struct hpkv_bytes){place->p, place->n};
+}
+
+static void set_place(struct place *place, struct hpkv_bytes key)
+{
+	char *p = mem_strndup(key.p, key.n);
+
+	free(place->p);
+	*place = (struct place){p, key.n};
+}
+
+static int order(struct hpkv_bytes a, struct hpkv_bytes b)
+{
+	int difference = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
+
+	return difference ? difference : (a.n > b.n) - (a.n < b.n);
+}
+
+/* Behind all that begins with the prefix. It begins with it as well, so that an access rule for
+ * prefix* allows it. */
+static void end_behind_prefix(struct place *to, size_t prefix_n, size_t most)
+{
+	char *p = mem_alloc(most);
+	size_t n = hpkv_key_last((struct hpkv_bytes){to->p, prefix_n}, most, p);
+
+	set_place(to, (struct hpkv_bytes){p, n});
+	free(p);
+}
+
+/* The end of the range was refused: the next shorter one, which still has room for two characters,
+ * for one, for a part of one. false: there is none. */
+static bool end_sooner(struct walk *w)
+{
+	static const size_t rooms[] = {8, 4, 3, 2, 1, 0};
+
+	for (unsigned i = 0; i < sizeof(rooms) / sizeof(rooms[0]); i++) {
+		size_t most = w->prefix_n + rooms[i];
+		if (most > 0 && most < w->to.n) {
+			end_behind_prefix(&w->to, w->prefix_n, most);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* How the place behind the last key is named. */
+enum way {
+	WAY_NUL,    /* the key and a NUL, if that is no longer than keys may be */
+	WAY_ONE,    /* a NUL is nothing that this service takes in a key */
+	WAY_RAISED, /* no key may be longer than this one */
+	WAY_N
+};
+
+/* The next page's beginning; false: that is behind the end. */
+static bool go_on(struct walk *w, enum way way)
+{
+	struct hpkv_bytes last = bytes_of(&w->last);
+	size_t most = way != WAY_RAISED && last.n < HPKV_KEY_MAX ? HPKV_KEY_MAX : last.n;
+	char *p = mem_alloc(most);
+	size_t n = hpkv_key_after(last, most, p);
+
+	if (way == WAY_ONE && n == last.n + 1)
+		p[last.n] = '\1';
+	set_place(&w->from, (struct hpkv_bytes){p, n});
+	free(p);
+	return n > 0 && order(bytes_of(&w->from), bytes_of(&w->to)) <= 0;
+}
+
 /* ---- records ---- */
 
 static size_t key_column(const struct hpkv_answer *page)
@@ -63,112 +152,183 @@ static size_t key_column(const struct hpkv_answer *page)
 	return column;
 }
 
+static bool matches(const struct walk *w, struct hpkv_bytes key)
+{
+	return !w->glob.p || glob_matches(w->glob, (struct span){key.p, key.n});
+}
+
+static bool record_matches(const struct walk *w, const struct json_value *record)
+{
+	struct json_value key;
+
+	if (!field_find(record->text, "key", &key) || key.type != JSON_STRING)
+		return false;
+	char *plain = mem_alloc(key.text.n);
+	bool answer = matches(w, (struct hpkv_bytes){plain, json_string_decode(&key, plain)});
+	free(plain);
+	return answer;
+}
+
+/* The page's line with those records only that match, as they are. Returns how many. */
+static long show_matching_line(const struct walk *w, const struct hpkv_answer *page)
+{
+	struct span line = {page->line.p, page->line.n};
+	struct json_array_reader reader;
+	struct json_value records, record;
+	char *text = NULL;
+	size_t n = 0;
+	long count = 0;
+	FILE *out = open_memstream(&text, &n);
+
+	if (!out || !field_find(line, "records", &records))
+		abort(); /* no memory; an answer with records has them */
+	fputs("{\"code\":200,\"records\":[", out);
+	json_array_begin(&reader, &records);
+	while (json_array_next(&reader, &record) > 0) {
+		if (w->shown + count == w->limit || !record_matches(w, &record))
+			continue;
+		fputs(count++ ? "," : "", out);
+		fwrite(record.text.p, 1, record.text.n, out);
+	}
+	fprintf(out, "],\"count\":%ld,\"truncated\":%s}", count,
+		page->truncated ? "true" : "false");
+	fclose(out);
+	show_line(w->c, (struct hpkv_bytes){text, n});
+	free(text);
+	return count;
+}
+
 static void show_page(struct walk *w, const struct hpkv_answer *page)
 {
 	size_t column = w->c->terminal && w->values ? key_column(page) : 0;
 
-	for (size_t i = 0; i < page->n_records && w->shown != w->limit; i++, w->shown++) {
+	if (w->c->json && w->glob.p) {
+		w->shown += show_matching_line(w, page);
+		return;
+	}
+	for (size_t i = 0; i < page->n_records && w->shown != w->limit; i++) {
 		struct hpkv_record r = page->records[i];
-		if (w->c->json)
+		if (!matches(w, r.key))
 			continue;
-		if (w->values)
-			show_record(w->c, r.key, r.value, column);
-		else
-			show_record(w->c, r.key, (struct hpkv_bytes){0}, 0);
+		w->shown++;
+		if (!w->c->json)
+			show_record(w->c, r.key, w->values ? r.value : (struct hpkv_bytes){0},
+				    w->values ? column : 0);
 	}
 	if (w->c->json)
 		show_line(w->c, page->line);
 }
 
-/* From the smallest key behind this one. false: that is no way forward. */
-static bool go_on_behind(struct walk *w, struct hpkv_bytes key)
-{
-	size_t n = key.n < w->from_n ? key.n : w->from_n;
-	int order = memcmp(key.p, w->from, n);
+/* ---- pages ---- */
 
-	if (order < 0 || (order == 0 && key.n < w->from_n)) {
-		end_progress(w);
-		cli_say("%s: the service goes back to %s, behind which it was asked to go on",
-			w->c->command->name, show_safe(key));
-		return false;
+/* Asks for the next page, under each name that its ends have. */
+static int ask(struct walk *w, const struct hpkv_answer **page)
+{
+	long left = w->limit < 0 || w->glob.p ? PAGE : w->limit - w->shown;
+	struct hpkv_request q = {.op = HPKV_RANGE, .limit = left < PAGE ? (unsigned)left : PAGE};
+	enum way way = WAY_NUL;
+
+	for (;;) {
+		q.key = bytes_of(&w->from);
+		q.end_key = bytes_of(&w->to);
+		int result = hpkv_call(w->c->hpkv, &q, page);
+		if (!result || !is_too_long(*page))
+			return result;
+		if (!w->last.p && !end_sooner(w))
+			return result;
+		if (w->last.p && (++way == WAY_N || !go_on(w, way)))
+			return result;
 	}
-	w->from = mem_resize(w->from, key.n + 1);
-	memcpy(w->from, key.p, key.n);
-	w->from[key.n] = '\0';
-	w->from_n = key.n + 1;
-	return true;
 }
 
-static int walk_pages(struct walk *w, struct hpkv_bytes to)
+/* 1: there is a next page. 0: this was the last one. -1: that is no way forward. */
+static int go_on_behind(struct walk *w, const struct hpkv_answer *page)
+{
+	const char *name = w->c->command->name;
+
+	if (!page->n_records) {
+		end_progress(w);
+		cli_say("%s: the service says that there is more, and hands out none of it", name);
+		return -1;
+	}
+	struct hpkv_bytes key = page->records[page->n_records - 1].key;
+	if (order(key, bytes_of(&w->from)) < 0) {
+		end_progress(w);
+		cli_say("%s: the service goes back to %s, behind which it was asked to go on", name,
+			show_safe(key));
+		return -1;
+	}
+	set_place(&w->last, key);
+	return go_on(w, WAY_NUL);
+}
+
+static int walk_pages(struct walk *w)
 {
 	for (;;) {
-		long left = w->limit < 0 ? PAGE : w->limit - w->shown;
-		struct hpkv_request q = {.op = HPKV_RANGE,
-					 .key = {w->from, w->from_n},
-					 .end_key = to,
-					 .limit = left < PAGE ? (unsigned)left : PAGE};
 		const struct hpkv_answer *page;
-		if (hpkv_call(w->c->hpkv, &q, &page)) {
+		if (ask(w, &page)) {
 			end_progress(w);
 			return cli_answer(w->c, w->c->command->name, w->subject, page);
 		}
 		show_page(w, page);
 		if (!page->truncated || w->shown == w->limit)
 			return CLI_DONE;
-		if (!page->n_records) {
-			end_progress(w);
-			cli_say("%s: the service says that there is more, and hands out none of it",
-				w->c->command->name);
-			return CLI_REFUSED;
-		}
-		if (!go_on_behind(w, page->records[page->n_records - 1].key))
-			return CLI_REFUSED;
+		int more = go_on_behind(w, page);
+		if (more <= 0)
+			return more ? CLI_REFUSED : CLI_DONE;
 		if (show_flush()) /* nobody is there to read the rest */
 			return CLI_USAGE;
 		show_progress(w);
 	}
 }
 
-static int walk(struct cli *c, const char *word, bool values, struct hpkv_bytes from,
-		struct hpkv_bytes to)
+static int walk(struct walk *w)
 {
-	struct walk w = {.c = c,
-			 .subject = hpkv_str(word),
-			 .values = values,
-			 .limit = -1,
-			 .started = cli_now_ms()};
+	const char *limit = w->c->opt[OPT_LIMIT];
 
-	if (c->opt[OPT_LIMIT] && !cli_count(c->opt[OPT_LIMIT], 1, 1000000000, &w.limit))
-		return cli_usage(c, "--limit '%s' is not a number of records",
-				 show_safe(hpkv_str(c->opt[OPT_LIMIT])));
-	w.from = mem_strndup(from.p, from.n);
-	w.from_n = from.n;
-	int status = walk_pages(&w, to);
-	end_progress(&w);
-	free(w.from);
+	w->limit = -1;
+	w->started = cli_now_ms();
+	int status = limit && !cli_count(limit, 1, 1000000000, &w->limit)
+			     ? cli_usage(w->c, "--limit '%s' is not a number of records",
+					 show_safe(hpkv_str(limit)))
+			     : walk_pages(w);
+	end_progress(w);
+	free(w->from.p);
+	free(w->to.p);
+	free(w->last.p);
 	return status;
 }
 
 static int run_range(struct cli *c, int argc, char **argv)
 {
+	struct walk w = {.c = c, .subject = hpkv_str(argv[0]), .values = true};
+
 	(void)argc;
-	return walk(c, argv[0], true, hpkv_str(argv[0]), hpkv_str(argv[1]));
+	set_place(&w.from, hpkv_str(argv[0]));
+	set_place(&w.to, hpkv_str(argv[1]));
+	w.prefix_n = w.to.n;
+	return walk(&w);
 }
 
 static int run_ls(struct cli *c, int argc, char **argv)
 {
-	/* Behind all that begins with the prefix: it begins with it as well, so that an access rule
-	 * for prefix* allows it, and goes on with a character that no key has. */
-	static const char last[] = "\xf4\x8f\xbf\xbf\xf4\x8f\xbf\xbf";
-	const char *prefix = argc ? argv[0] : "";
-	char *to = mem_alloc(strlen(prefix) + sizeof(last));
+	struct walk w = {.c = c, .subject = hpkv_str(argc ? argv[0] : NULL)};
+	const char *word = argc ? argv[0] : "";
+	struct span glob = {word, strlen(word)}, literal = glob_literal(glob);
 
-	strcpy(stpcpy(to, prefix), last);
+	w.values = c->opt[OPT_LONG] != NULL;
+	if (c->opt[OPT_EXACT])
+		literal = glob;
+	else if (literal.n < glob.n && !glob_is_prefix(glob))
+		w.glob = glob;
 	/* No key is empty, so that is not where a range may begin. */
-	struct hpkv_bytes from = *prefix ? hpkv_str(prefix) : (struct hpkv_bytes){"\0", 1};
-	int status = walk(c, argc ? argv[0] : NULL, c->opt[OPT_LONG] != NULL, from, hpkv_str(to));
-	free(to);
-	return status;
+	set_place(&w.from, literal.n ? (struct hpkv_bytes){literal.p, literal.n}
+				     : (struct hpkv_bytes){"\0", 1});
+	set_place(&w.to, (struct hpkv_bytes){literal.p, literal.n});
+	w.prefix_n = literal.n;
+	if (w.prefix_n < HPKV_KEY_MAX)
+		end_behind_prefix(&w.to, w.prefix_n, HPKV_KEY_MAX);
+	return walk(&w);
 }
 
 #define LIMIT [OPT_LIMIT] = {"limit", 'n', "N", "N records at most"}
@@ -178,9 +338,9 @@ const struct command cmd_range = {
 	.args = "FROM TO",
 	.summary = "print the records from one key to another",
 	.help = "Prints keys and values from FROM to TO, both included, in the order of the\n"
-		"keys' bytes; all of them, however many there are. On a terminal they are\n"
-		"aligned; in a pipe each is KEY<TAB>VALUE on a line, in which line ends and\n"
-		"tabs are \\n, \\r and \\t.\n",
+		"keys' bytes; all of them, however many there are. A * is itself. On a terminal\n"
+		"they are aligned; in a pipe each is KEY<TAB>VALUE on a line, in which line\n"
+		"ends and tabs are \\n, \\r and \\t.\n",
 	.options = {LIMIT},
 	.min = 2,
 	.max = 2,
@@ -190,14 +350,18 @@ const struct command cmd_range = {
 
 const struct command cmd_ls = {
 	.name = "ls",
-	.args = "[PREFIX]",
-	.summary = "list the keys that begin with PREFIX",
+	.args = "[PREFIX|GLOB]",
+	.summary = "list the keys that begin with PREFIX, or match GLOB",
 	.help = "Lists the keys that begin with PREFIX, or all; with --long their values too,\n"
-		"as range prints them. All of them, however many there are.\n"
+		"as range prints them. All of them, however many there are. A word with a * in\n"
+		"it is a glob, which the whole key matches: * stands for anything. --exact takes\n"
+		"a * as it is.\n"
 		"\n"
 		"  hpkv ls user:\n"
+		"  hpkv ls 'user:*:name'\n"
 		"  hpkv ls user: -0 | xargs -0 hpkv get\n",
-	.options = {LIMIT, [OPT_LONG] = {"long", 'l', NULL, "print the values too"}},
+	.options = {LIMIT, [OPT_LONG] = {"long", 'l', NULL, "print the values too"},
+		    [OPT_EXACT] = {"exact", 'x', NULL, "the word is a prefix, even with a *"}},
 	.min = 0,
 	.max = 1,
 	.words = WORDS_KEY,

@@ -8,9 +8,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "address.h"
 #include "commands.h"
 #include "field.h"
 #include "mem.h"
@@ -79,20 +79,21 @@ struct pipe_end {
 /* The time limits how long a daemon that is too busy to accept is waited for. */
 static int open_socket(const char *path, int timeout_ms)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct sockaddr_un address;
 	struct timeval most = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
+	socklen_t n;
 
-	if (strlen(path) >= sizeof(address.sun_path)) {
-		errno = ENAMETOOLONG;
+	int error = hpkv_address_read(path, &address, &n);
+	if (error) {
+		errno = -error;
 		return -1;
 	}
-	strcpy(address.sun_path, path);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd >= 0 && timeout_ms > 0)
 		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof(most));
-	if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0)
+	if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, n) == 0)
 		return fd;
-	int error = errno;
+	error = errno;
 	if (fd >= 0)
 		close(fd);
 	errno = error;
@@ -196,8 +197,7 @@ static int run(struct cli *c, int argc, char **argv)
 		cli_say("raw: no connection to hpkvd at %s: %s; is hpkvd running? (--socket or "
 			"HPKVD_SOCKET "
 			"names another socket)",
-			show_sentence(hpkv_str(path)),
-			error == EAGAIN ? "it accepts none at the moment" : strerror(error));
+			show_sentence(hpkv_str(path)), hpkv_address_fault(error));
 		return CLI_NO_DAEMON;
 	}
 	struct tally *counts = c->timeout_ms > 0 ? &tally : NULL;

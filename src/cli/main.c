@@ -3,8 +3,8 @@
  * Each command is a file with one row of the table below (cli.h); the library (lib/hpkv.h) does the
  * talking. The rooms of this directory: main reads the command line; show writes keys and values;
  * invisible knows what is not seen on a terminal; batch asks many things at once; field finds
- * members of the daemon's answers; signals knows how to end; exec and child run commands;
- * cmd-NAME are the commands of hpkv itself. */
+ * members of the daemon's answers; complete says what may stand on a line, which shell-line reads;
+ * signals knows how to end; exec and child run commands; cmd-NAME are the commands of hpkv itself. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -35,7 +35,7 @@ const struct command *const cli_commands[] = {
 enum { OPT_SOCKET, OPT_TIMEOUT, OPT_JSON, OPT_RAW, OPT_NUL, OPT_HELP, OPT_VERSION };
 
 const struct cli_option cli_options[] = {
-	[OPT_SOCKET] = {"socket", 's', "PATH", "the daemon's socket"},
+	[OPT_SOCKET] = {"socket", 's', "PATH", "the daemon's socket: a path or @name"},
 	[OPT_TIMEOUT] = {"timeout", 't', "TIME",
 			 "how long a request may take: 5s, 100ms, 2m (10s)"},
 	[OPT_JSON] = {"json", 'j', NULL, "print the daemon's answers as they are"},
@@ -144,9 +144,17 @@ static const char *advice(const struct hpkv_answer *a)
 	}
 }
 
+/* Only some commands take globs; somebody who gives one to another may not know. */
+static const char *not_found(struct hpkv_bytes key)
+{
+	return key.n && memchr(key.p, '*', key.n)
+		       ? "no such key; a * stands for itself here (hpkv ls 'GLOB' lists keys)"
+		       : "no such key";
+}
+
 int cli_fail(const char *what, struct hpkv_bytes subject, const struct hpkv_answer *a)
 {
-	const char *why = a->result == HPKV_NOT_FOUND ? "no such key" : a->error;
+	const char *why = a->result == HPKV_NOT_FOUND ? not_found(subject) : a->error;
 	size_t n = strlen(what);
 
 	/* Some of the daemon's sentences begin like ours. */

@@ -181,6 +181,28 @@ class Mirror(Case):
             del records["app:001"]
             copy.becomes(records)
 
+    def each_reads_on_behind_the_longest_keys(self, language):
+        command(language, "mirror")
+        records = {f"app:{n:03}": "v" for n in range(99)} # with the next one the first page
+        records |= {key: "v" for key in ("app:" + "l" * 508, "app:lm", "app:\U0010ffff", "app:\U0010ffffz", "app:" + "\U0010ffff" * 127)}
+        with Stage(records) as stage:
+            copy = self.start(language, stage.daemon)
+            copy.becomes(records)
+            stage.service_request("DELETE", "/record/app:lm")
+            del records["app:lm"]
+            copy.becomes(records)
+
+    def each_does_not_ask_for_ever(self, language):
+        """A page that holds only what the last one ended with."""
+        with FakeService(**WITHHELD) as service, Daemon(service) as daemon:
+            copy = self.start(language, daemon)
+            page = {"records": [{"key": "app:1", "value": "one"}], "count": 1, "truncated": True}
+            service.next_request().reply(**page)
+            again = service.next_request()
+            self.assertEqual("app:1", again.key)
+            again.reply(**page)
+            copy.process.wait_output(rb"hands out no more; trying again")
+
     def each_makes_good_for_what_it_has_missed(self, language):
         command(language, "mirror")
         with Stage({"app:1": "one", "app:2": "two", "app:3": "three"}) as stage:

@@ -1,0 +1,462 @@
+#include "complete.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "mem.h"
+#include "show.h"
+
+enum { KEYS_MAX = 200, PATIENCE_S = 2, TIMEOUT_MS = 1500 };
+
+struct asked {
+	struct cli *c;
+	enum shell shell;
+	struct shell_line line;
+	char *typed; /* owned; the word at the cursor, up to there */
+	const struct command *command;
+	bool help;    /* the command is "help" */
+	bool astray;  /* the line is wrong, or what the command is can't be told */
+	bool ended;   /* by --, so that all is words */
+	int operands; /* words behind the command, so far */
+	const char *socket;
+	bool any_socket; /* another daemon may be meant */
+	void (*offer)(struct asked *a, const char *lead, const char *typed);
+	size_t lead; /* of the typed word, what is no part of an option's argument */
+};
+
+/* ---- candidates ---- */
+
+static void put_candidate(const struct asked *a, const char *lead, const char *word,
+			  const char *about)
+{
+	size_t n = strlen(lead);
+	char *whole = mem_alloc(n + strlen(word) + 1);
+
+	strcpy(stpcpy(whole, lead), word);
+	if (strncmp(whole, a->typed, strlen(a->typed)) != 0) {
+		free(whole);
+		return;
+	}
+	if (a->shell == SHELL_BASH) {
+		char *quoted = shell_quote(whole + a->line.kept, a->line.quote);
+		fputs(quoted, stdout);
+		free(quoted);
+	} else {
+		fputs(whole, stdout);
+		if (about)
+			printf("\t%s", about);
+	}
+	putchar('\0');
+	free(whole);
+}
+
+static void begin(const struct asked *a, bool described)
+{
+	if (a->shell == SHELL_ZSH) {
+		fputs(described ? "described" : "plain", stdout);
+		putchar('\0');
+	}
+}
+
+static void offer_commands(struct asked *a, const char *lead, const char *typed)
+{
+	(void)typed;
+	begin(a, true);
+	for (unsigned i = 0; cli_commands[i]; i++)
+		put_candidate(a, lead, cli_commands[i]->name, cli_commands[i]->summary);
+}
+
+static void put_options(const struct asked *a, const struct cli_option *o)
+{
+	for (; o->name; o++)
+		put_candidate(a, "--", o->name, o->help);
+}
+
+static void offer_options(struct asked *a, const char *lead, const char *typed)
+{
+	(void)lead;
+	(void)typed;
+	begin(a, true);
+	if (a->command)
+		put_options(a, a->command->options);
+	put_options(a, cli_options);
+}
+
+static void offer_shells(struct asked *a, const char *lead, const char *typed)
+{
+	(void)typed;
+	begin(a, false);
+	put_candidate(a, lead, "bash", NULL);
+	put_candidate(a, lead, "zsh", NULL);
+	put_candidate(a, lead, "fish", NULL);
+}
+
+/* ---- sockets ---- */
+
+static void put_abstract(struct asked *a, const char *lead)
+{
+	FILE *in = fopen("/proc/net/unix", "re");
+	char *line = NULL;
+	size_t size = 0;
+
+	/* Num RefCount Protocol Flags Type St Inode Path: of those that listen. */
+	while (in && getline(&line, &size, in) > 0) {
+		char *name = strstr(line, " @");
+		if (!name || !strstr(line, " 00010000 "))
+			continue;
+		name[strcspn(name, "\n")] = '\0';
+		put_candidate(a, lead, name + 1, NULL);
+	}
+	free(line);
+	if (in)
+		fclose(in);
+}
+
+static void put_entry(struct asked *a, const char *lead, const char *folder, const char *name)
+{
+	char *path;
+	struct stat st;
+
+	if (asprintf(&path, "%s%s", folder, name) < 0)
+		abort(); /* no memory */
+	if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+		char *slash;
+		if (asprintf(&slash, "%s/", path) < 0)
+			abort();
+		put_candidate(a, lead, slash, NULL);
+		free(slash);
+	} else if (S_ISSOCK(st.st_mode)) {
+		put_candidate(a, lead, path, NULL);
+	}
+	free(path);
+}
+
+/* Folders, and sockets in them. */
+static void offer_sockets(struct asked *a, const char *lead, const char *typed)
+{
+	static const char scheme[] = "unix:";
+	char *with_scheme = NULL;
+
+	begin(a, false);
+	if (strncmp(typed, scheme, sizeof(scheme) - 1) == 0) {
+		typed += sizeof(scheme) - 1;
+		if (asprintf(&with_scheme, "%s%s", lead, scheme) < 0)
+			abort(); /* no memory */
+		lead = with_scheme;
+	}
+	if (*typed == '@')
+		put_abstract(a, lead);
+	const char *slash = strrchr(typed, '/');
+	char *folder = mem_strndup(typed, slash ? (size_t)(slash - typed) + 1 : 0);
+	const char *last = slash ? slash + 1 : typed;
+	DIR *entries = opendir(*folder ? folder : ".");
+	struct dirent *entry;
+	while (entries && (entry = readdir(entries))) {
+		if (entry->d_name[0] != '.' || *last == '.')
+			put_entry(a, lead, folder, entry->d_name);
+	}
+	if (entries)
+		closedir(entries);
+	free(folder);
+	free(with_scheme);
+}
+
+/* ---- keys ---- */
+
+/* Without what is only the beginning of a character, which is no text. */
+static size_t whole_characters(const char *text)
+{
+	size_t n = strlen(text), at = n;
+
+	while (at > 0 && n - at < 4 && ((unsigned char)text[at - 1] & 0xc0) == 0x80)
+		at--;
+	if (at == 0 || (unsigned char)text[at - 1] < 0xc0)
+		return n;
+	unsigned char first = (unsigned char)text[at - 1];
+	size_t wanted = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+	return n - at + 1 < wanted ? at - 1 : n;
+}
+
+static void give_up(int signal_number)
+{
+	(void)signal_number;
+	_exit(CLI_UNAVAILABLE);
+}
+
+/* Can it be on a line, as it is? */
+static bool can_be_typed(const struct asked *a, struct hpkv_bytes key)
+{
+	if (memchr(key.p, '\0', key.n) || (key.p[0] == '-' && !a->ended))
+		return false;
+	return a->shell != SHELL_FISH ||
+	       !memchr(key.p, '\t', key.n); /* a description begins there */
+}
+
+static void offer_keys(struct asked *a, const char *lead, const char *typed)
+{
+	struct hpkv_bytes prefix = {typed, whole_characters(typed)};
+	char last[HPKV_KEY_MAX];
+	size_t most = prefix.n + 8 < HPKV_KEY_MAX ? prefix.n + 8 : HPKV_KEY_MAX;
+	struct hpkv_request q = {.op = HPKV_RANGE, .limit = KEYS_MAX, .timeout_ms = TIMEOUT_MS};
+	const struct hpkv_answer *page;
+
+	begin(a, false);
+	if (a->any_socket || (prefix.n == 0 && *typed))
+		return;
+	/* fish takes a * for a glob even if it is quoted, and completes by what that matches. */
+	if (a->shell == SHELL_FISH && strchr(typed, '*'))
+		return;
+	struct hpkv *h = a->socket ? hpkv_new(a->socket) : a->c->hpkv;
+	q.key = prefix.n ? prefix : (struct hpkv_bytes){"\0", 1};
+	q.end_key = (struct hpkv_bytes){last, hpkv_key_last(prefix, most, last)};
+	if (h && q.end_key.n && hpkv_call(h, &q, &page) == HPKV_OK) {
+		for (size_t i = 0; i < page->n_records; i++) {
+			if (can_be_typed(a, page->records[i].key))
+				put_candidate(a, lead, page->records[i].key.p, NULL);
+		}
+		/* There are more, which need not begin like these: the word stays as it is. */
+		if (page->truncated)
+			put_candidate(a, lead, typed, NULL);
+	}
+	if (h != a->c->hpkv)
+		hpkv_free(h);
+}
+
+/* ---- what is asked for ---- */
+
+static void offer_nothing(struct asked *a, const char *lead, const char *typed)
+{
+	(void)lead;
+	(void)typed;
+	begin(a, false);
+}
+
+static void offer_argument(struct asked *a, const struct cli_option *o, size_t lead)
+{
+	a->offer = strcmp(o->name, "socket") == 0 ? offer_sockets : offer_nothing;
+	a->lead = lead;
+}
+
+static void offer_operand(struct asked *a)
+{
+	static void (*const offers[])(struct asked *, const char *, const char *) = {
+		[WORDS_NONE] = offer_nothing,
+		[WORDS_KEYS] = offer_keys,
+		[WORDS_KEY] = offer_keys,
+		[WORDS_SHELLS] = offer_shells,
+	};
+
+	if (a->astray)
+		a->offer = offer_nothing;
+	else if (!a->command)
+		a->offer = offer_commands;
+	else if (a->operands > 0 && a->command->words != WORDS_KEYS)
+		a->offer = offer_nothing;
+	else
+		a->offer = offers[a->command->words];
+}
+
+/* As getopt_long() finds it: by its name, or a beginning of it that no other has. */
+static const struct cli_option *find_long(const struct asked *a, const char *name, size_t n)
+{
+	const struct cli_option *tables[] = {cli_options, a->command ? a->command->options : NULL};
+	const struct cli_option *found = NULL;
+	unsigned alike = 0;
+
+	for (unsigned i = 0; i < 2; i++) {
+		for (const struct cli_option *o = tables[i]; o && o->name; o++) {
+			if (strncmp(o->name, name, n) != 0)
+				continue;
+			if (!o->name[n])
+				return o;
+			found = o;
+			alike++;
+		}
+	}
+	return alike == 1 ? found : NULL;
+}
+
+static const struct cli_option *find_letter(const struct asked *a, char letter)
+{
+	const struct cli_option *tables[] = {a->command ? a->command->options : NULL, cli_options};
+
+	for (unsigned i = 0; i < 2; i++) {
+		for (const struct cli_option *o = tables[i]; o && o->name; o++) {
+			if (o->letter == letter)
+				return o;
+		}
+	}
+	return NULL;
+}
+
+/* The option in a word that takes an argument, if there is one: *argument is where that begins in
+ * the word, or its end if it is the next word. */
+static const struct cli_option *find_argument(const struct asked *a, const char *word,
+					      size_t *argument)
+{
+	size_t n = strcspn(word, "="), all = strlen(word);
+	const struct cli_option *o = NULL;
+
+	if (word[1] == '-') {
+		o = find_long(a, word + 2, n - 2);
+		*argument = word[n] ? n + 1 : all;
+		return o && o->arg ? o : NULL;
+	}
+	for (size_t i = 1; i < all; i++) {
+		o = find_letter(a, word[i]);
+		*argument = i + 1;
+		if (o && o->arg)
+			return o;
+	}
+	return NULL;
+}
+
+static void take_socket(struct asked *a, const struct shell_word *word, size_t from)
+{
+	a->socket = word->text + from;
+	a->any_socket = word->unknown || word->glob || !*a->socket;
+}
+
+static bool is_option(const struct asked *a, const char *word)
+{
+	return word[0] == '-' && word[1] && !a->ended &&
+	       !(a->command && a->command->number &&
+		 strspn(word + 1, "0123456789.eE+-") == strlen(word + 1) &&
+		 strcmp(word, "--") != 0);
+}
+
+static void take_operand(struct asked *a, const struct shell_word *word)
+{
+	if (a->command) {
+		a->operands++;
+	} else if (!a->help && !a->astray) {
+		a->ended = false; /* that was only for what stands before the command */
+		a->command = cli_find(word->text);
+		a->help = strcmp(word->text, "help") == 0;
+		a->astray = (!a->command && !a->help) || word->unknown || word->glob;
+	}
+}
+
+/* May it be an option that nobody can see? */
+static bool is_veiled(const struct shell_word *word)
+{
+	return (word->unknown && (!word->n || word->text[0] == '-')) ||
+	       (word->glob && strchr("-*?[{=", word->text[0]));
+}
+
+/* A word other than that at the cursor. Returns the option whose argument is the next word. */
+static const struct cli_option *take_word(struct asked *a, const struct shell_word *word)
+{
+	const struct cli_option *o;
+	size_t argument;
+
+	if (is_veiled(word)) {
+		a->any_socket = true;
+		take_operand(a, word);
+	} else if (!a->ended && strcmp(word->text, "--") == 0) {
+		a->ended = true;
+	} else if (!is_option(a, word->text)) {
+		take_operand(a, word);
+	} else if ((o = find_argument(a, word->text, &argument))) {
+		bool here = word->text[argument] || word->text[argument - 1] == '=';
+		if (!here)
+			return o;
+		if (strcmp(o->name, "socket") == 0)
+			take_socket(a, word, argument);
+	}
+	return NULL;
+}
+
+static void take_current(struct asked *a, const struct shell_word *word)
+{
+	const struct cli_option *o;
+	size_t argument;
+
+	if (a->typed[0] != '-' || a->ended) {
+		offer_operand(a);
+		take_operand(a, word);
+	} else if (strcmp(a->typed, "-") != 0 && strcmp(a->typed, "--") != 0 &&
+		   (o = find_argument(a, a->typed, &argument)) &&
+		   (a->typed[1] != '-' || a->typed[argument - 1] == '=')) {
+		offer_argument(a, o, argument);
+	} else {
+		a->offer = offer_options;
+	}
+}
+
+/* NAME=VALUE before the command. */
+static bool take_assignment(struct asked *a, const struct shell_word *word)
+{
+	static const char *const names[] = {"HPKVD_SOCKET=", "XDG_RUNTIME_DIR="};
+	size_t n = strspn(word->text,
+			  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
+
+	if (n == 0 || word->text[n] != '=')
+		return false;
+	for (unsigned i = 0; i < 2; i++) {
+		if (strncmp(word->text, names[i], n + 1) == 0) {
+			word->text[n] = '\0';
+			setenv(word->text, word->text + n + 1, 1);
+			a->any_socket |= word->unknown;
+		}
+	}
+	return true;
+}
+
+static void find_out(struct asked *a)
+{
+	const struct cli_option *argument_of = NULL;
+	size_t i = 0;
+
+	while (i < a->line.n && (long)i != a->line.current && take_assignment(a, &a->line.words[i]))
+		i++;
+	for (i++; i < a->line.n; i++) { /* behind the command's name */
+		const struct shell_word *word = &a->line.words[i];
+		bool current = (long)i == a->line.current;
+		if (argument_of && current)
+			offer_argument(a, argument_of, 0);
+		else if (argument_of && strcmp(argument_of->name, "socket") == 0)
+			take_socket(a, word, 0);
+		if (argument_of)
+			argument_of = NULL;
+		else if (current)
+			take_current(a, word);
+		else
+			argument_of = take_word(a, word);
+	}
+}
+
+int complete_line(struct cli *c, enum shell shell, const char *left, const char *right,
+		  const char *replaced)
+{
+	struct asked a = {.c = c, .shell = shell, .offer = offer_nothing};
+	size_t n = strlen(left), back = strlen(replaced);
+	char *text = mem_alloc(n + strlen(right) + 1);
+
+	/* Somebody waits: however the daemon, a folder, or the list of users behaves. Nothing has
+	 * been written then. */
+	signal(SIGALRM, give_up);
+	alarm(PATIENCE_S);
+	strcpy(stpcpy(text, left), right);
+	/* What is replaced ends at the cursor; anything else is a shell that we do not know. */
+	if (back <= n && strcmp(left + n - back, replaced) == 0) {
+		shell_line_read(&a.line, shell, text, n - back, n);
+		if (a.line.current >= 0) {
+			const struct shell_word *word = &a.line.words[a.line.current];
+			a.typed = mem_strndup(word->text, a.line.typed);
+			find_out(&a);
+			char *lead = mem_strndup(a.typed, a.lead);
+			a.offer(&a, lead, a.typed + a.lead);
+			free(lead);
+			free(a.typed);
+		}
+		shell_line_free(&a.line);
+	}
+	free(text);
+	return CLI_DONE;
+}
