@@ -9,6 +9,7 @@
 #include "link.h"
 #include "mem.h"
 #include "secret.h"
+#include "timer.h"
 
 enum {
 	LIST_MIN = 64,        /* a list that is shorter tells nothing about how tokens grow */
@@ -284,7 +285,7 @@ void ticket_ask(struct ticket *t)
 		/* Should it have had no room: what was learnt may be true no longer. */
 		t->growth = first_growth(t->fields);
 		buf_release(&list);
-		event_active(t->nothing, EV_TIMEOUT, 1);
+		timer_next_turn(t->nothing);
 		return;
 	}
 	if (t->fields & TOKEN_SUBSCRIBE_KEYS)

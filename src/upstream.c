@@ -169,7 +169,7 @@ static long retry_ms(const struct upstream *u)
 /* The next attempt begins in the next turn of the loop. */
 static void again_at_once(struct upstream *u)
 {
-	event_active(u->turn, EV_TIMEOUT, 1);
+	timer_next_turn(u->turn);
 }
 
 static void drop_attempt(struct upstream *u)
