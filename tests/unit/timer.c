@@ -105,8 +105,8 @@ static void on_early(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	enough(l);
-	timer_next_turn(l->late);
 	timer_next_turn(l->early);
+	timer_next_turn(l->late);
 }
 
 /* libevent takes a timer that is started anew off the list of those that are due. */
