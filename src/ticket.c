@@ -162,14 +162,15 @@ static void learn(struct ticket *t, size_t token_n)
 		t->growth = growth;
 }
 
-/* It was too long all the same: the next one is shorter, whatever was learnt. */
+/* It was too long all the same: the next one is shorter, whatever was learnt, and by so much that
+ * there is an end of it soon. */
 static void shrink(struct ticket *t, size_t token_n)
 {
 	double least = (double)token_n / (double)(t->list_n ? t->list_n : 1);
 
 	if (t->growth < least)
 		t->growth = least;
-	if (budget(t) >= t->list_n)
+	if (budget(t) >= t->list_n - t->list_n / 8)
 		t->growth = t->growth * 1.25 + 0.01;
 }
 

@@ -606,6 +606,19 @@ static void a_new_token_is_refused(void **state)
 	assert_int_equal(tokens, 2);
 }
 
+static void the_service_asks_for_a_pause(void **state)
+{
+	(void)state;
+	connect_with_token();
+	want_more();
+	conns_end(2, 429, 30);
+	expect("failed;");
+	loop_pass(29999);
+	assert_int_equal(tokens, 2);
+	loop_pass(1);
+	assert_int_equal(tokens, 3);
+}
+
 static void one_that_was_in_force_is_refused(void **state)
 {
 	(void)state;
@@ -704,6 +717,23 @@ static void tokens_that_are_too_long(void **state)
 	assert_in_range(tokens, 20, 80);
 }
 
+/* Somebody has only just come. */
+static void it_was_empty_and_now_it_is_not(void **state)
+{
+	(void)state;
+	connect_with_key();
+	above.wants = true;
+	upstream_want(upstream);
+	loop_pass(BATCH);
+	above.stale = true;
+	answer(TICKET_NONE, NULL, -1);
+	expect("failed;");
+	loop_turn();
+	mint();
+	conns_take_over(2, 1);
+	expect("moved 2;live;");
+}
+
 static void nothing_has_room(void **state)
 {
 	(void)state;
@@ -756,6 +786,20 @@ static void the_service_refuses_a_name(void **state)
 }
 
 /* ---- taking over ---- */
+
+static void something_is_wanted_while_it_is_made(void **state)
+{
+	(void)state;
+	loop_turn();
+	above.wants = true;
+	upstream_want(upstream); /* nothing yet: there is no connection to replace */
+	conns_open(1);
+	loop_pass(BATCH);
+	assert_int_equal(tokens, 1);
+	mint();
+	conns_take_over(2, 1);
+	expect("connected;up 1;without;moved 2;live;");
+}
 
 static void another_takes_over_for_more(void **state)
 {
@@ -1242,15 +1286,18 @@ int main(void)
 		CASE(the_key_is_refused_a_token),
 		CASE(a_lost_connection_is_no_reason_to_ask_for_a_token_sooner),
 		CASE(a_new_token_is_refused),
+		CASE(the_service_asks_for_a_pause),
 		CASE(one_that_was_in_force_is_refused),
 		CASE(a_token_that_is_too_long_is_made_shorter_at_once),
 		CASE(empty_lists),
 		CASE(refused_lists),
 		CASE(lists_that_are_too_long),
 		CASE(tokens_that_are_too_long),
+		CASE(it_was_empty_and_now_it_is_not),
 		CASE(nothing_has_room),
 		CASE(nobody_wants_it_any_more),
 		CASE(the_service_refuses_a_name),
+		CASE(something_is_wanted_while_it_is_made),
 		CASE(another_takes_over_for_more),
 		CASE(one_that_fails_changes_nothing),
 		CASE(the_key_is_refused_while_another_works),
