@@ -399,6 +399,43 @@ static void after_it_has(void **state)
 	expect_changes("a=1;");
 }
 
+static void after_a_while_they_are_compared_no_more(void **state)
+{
+	static const char one[] = "{\"type\":\"notification\",\"key\":\"a\",\"value\":\"1\"}";
+
+	(void)state;
+	first_is_there();
+	lanes_connect(&lanes, "token", true);
+	conns_say(1, one); /* the next one does not bring it: it was not subscribed yet */
+	expect_changes("a=1;");
+	conns_take_over(2, 1);
+	expect("moved;");
+	loop_pass(LATE);
+	conns_say(2, one); /* so this is another one */
+	expect_changes("a=1;");
+}
+
+/* A service without timestamps: then two changes to the same value are two. */
+static void what_was_brought_before_is_no_double_of_what_comes_later(void **state)
+{
+	static const char one[] = "{\"type\":\"notification\",\"key\":\"a\",\"value\":\"1\"}",
+			  two[] = "{\"type\":\"notification\",\"key\":\"a\",\"value\":\"2\"}";
+
+	(void)state;
+	first_is_there();
+	lanes_connect(&lanes, "token", true);
+	conns_say(1, one);
+	conns_open(2);
+	conns_pong(2);
+	conns_say(2, two);
+	conns_pong(1);
+	conns_end(1, 0, -1);
+	expect("main ended: it was lost;moved;left 1 ended;");
+	expect_changes("a=1;a=2;");
+	conns_say(2, one);
+	expect_changes("a=1;");
+}
+
 /* ---- too much to compare ---- */
 
 static void fill(unsigned number)
@@ -630,6 +667,8 @@ int main(void)
 		CASE(the_next_one_ends),
 		CASE(before_it_has_said_that_it_brought_all),
 		CASE(after_it_has),
+		CASE(after_a_while_they_are_compared_no_more),
+		CASE(what_was_brought_before_is_no_double_of_what_comes_later),
 		CASE(of_the_present_one),
 		CASE(of_the_next_one),
 		CASE(of_what_was_waited_for),

@@ -1036,6 +1036,38 @@ static void what_was_brought_before_the_end_is_no_loss(void **state)
 	expect_changes("k=v;");
 }
 
+/* What the former one was waited for with is too much to compare the next one with: to go on with
+ * that would tell changes again. */
+static void one_that_would_tell_again_is_no_cure(void **state)
+{
+	char value[16];
+
+	(void)state;
+	connect_with_token();
+	want_more();
+	conns_take_over(2, 1);
+	for (int i = 0; i < 7; i++) {
+		snprintf(value, sizeof(value), "%d", i);
+		conns_tell(2, "k", value, i + 1);
+	}
+	want_more();
+	conns_open(3);
+	conns_tell(3, "a", "1", 1);
+	conns_tell(3, "b", "1", 1);
+	conns_pong(3);
+	conns_end(1, 0, -1); /* now that is let go */
+	expect_changes("k=0;k=1;k=2;k=3;k=4;k=5;k=6;");
+	expect("moved 2;live;down 1;");
+	loop_pass(1);
+	conns_end(2, 0, -1);
+	expect("lost since 1010;down 2;failed;backoff;");
+	assert_null(conns_get(3));
+	loop_pass(BACKOFF_MAX);
+	conns_open(4);
+	conns_pong(4);
+	expect("connecting;connected;up 4;live;");
+}
+
 static void a_silent_old_one_is_a_loss(void **state)
 {
 	(void)state;
@@ -1311,6 +1343,7 @@ int main(void)
 		CASE(the_next_one_is_the_cure),
 		CASE(one_that_is_proven_is_it_at_once),
 		CASE(what_was_brought_before_the_end_is_no_loss),
+		CASE(one_that_would_tell_again_is_no_cure),
 		CASE(a_silent_old_one_is_a_loss),
 		CASE(an_old_one_that_never_brings_it_is_not_waited_for),
 		CASE(one_that_is_left_and_ends_loses_only_its_answers),
