@@ -474,6 +474,19 @@ static void tokens_that_are_always_too_long(void **state)
 	told_n = 0;
 }
 
+/* It says little of how they grow, but that it is too long itself is certain. */
+static void a_short_list_whose_token_is_too_long(void **state)
+{
+	(void)state;
+	wanted = 40;
+	ticket_ask(ticket);
+	mint(2 * LINE_MAX_BYTES);
+	expect(TICKET_TOO_LONG);
+	wanted = 0;
+	ticket_ask(ticket);
+	assert_in_range(allowed, 0, 39);
+}
+
 static void a_token_is_encoded_before_it_is_too_long(void **state)
 {
 	struct token_answer a = {.http_status = 200, .retry_after_s = -1};
@@ -626,6 +639,7 @@ int main(void)
 		CASE(a_short_list_says_little),
 		CASE(tokens_that_do_not_grow_allow_long_lists),
 		CASE(tokens_that_are_always_too_long),
+		CASE(a_short_list_whose_token_is_too_long),
 		CASE(a_token_is_encoded_before_it_is_too_long),
 		CASE(a_list_that_the_service_finds_too_large),
 		CASE(a_small_list_that_the_service_finds_too_large),
