@@ -406,7 +406,7 @@ void clients_changed(struct clients *cs, struct peer *peer)
 		return;
 	c->changed = true;
 	if (TAILQ_EMPTY(&cs->changed))
-		event_active(cs->turn_end, EV_TIMEOUT, 1);
+		timer_next_turn(cs->turn_end);
 	TAILQ_INSERT_TAIL(&cs->changed, c, of_change);
 }
 

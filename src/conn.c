@@ -131,7 +131,7 @@ static void connect_next(struct conn *c)
 	if (c->link)
 		return;
 	address_failed(c, why);
-	event_active(c->turn, EV_TIMEOUT, 1);
+	timer_next_turn(c->turn);
 }
 
 /* The next address, or the end if there is none. */
@@ -281,7 +281,7 @@ static void on_closed(void *owner, const struct link_end *link_end)
 		/* A service that answers speaks for all its addresses. */
 		if (c->next_address < c->addresses.n && !link_end->http_status) {
 			drop_link(c);
-			event_active(c->turn, EV_TIMEOUT, 1);
+			timer_next_turn(c->turn);
 			return;
 		}
 	}

@@ -912,7 +912,7 @@ static void on_sighup(evutil_socket_t number, short what, void *arg)
 
 	(void)number;
 	(void)what;
-	event_active(d->reload, EV_TIMEOUT, 1);
+	timer_next_turn(d->reload);
 }
 
 static void on_reload(evutil_socket_t fd, short what, void *arg)

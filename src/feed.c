@@ -41,7 +41,9 @@ struct feed {
 	uint64_t ending;           /* numbers unsubscribes, for topic::ending */
 	bool live;                 /* the present token's connection is believed */
 	int64_t lost_at;           /* boot clock; 0: clients were not told that it is lost */
-	bool room; /* something was ended while something was left out: there may be room for it */
+	bool room; /* something has ended while something was left out of the list that was made
+		      last: there may be room for it in another one */
+	bool room_tried; /* the list that was made last is that one, and nothing came of it yet */
 	bool stopping;
 	struct buf name; /* decoded */
 	struct buf line;
@@ -708,12 +710,17 @@ size_t feed_make_list(struct feed *f, size_t budget, struct buf *list)
 {
 	mark_batch(f);
 	size_t n = subs_make_list(&f->subs, f->batch, budget, list);
+	/* One without any string has shown that there is no room. */
+	f->room_tried = n && (f->room || f->room_tried);
+	f->room = false;
 	refuse_left_out(f);
 	return n;
 }
 
 void feed_list_failed(struct feed *f)
 {
+	f->room |= f->room_tried;
+	f->room_tried = false;
 	subs_reject_list(&f->subs);
 	complete_joins(f, f->ops->mono_ms(f->owner));
 }
@@ -813,7 +820,7 @@ static void tell_connected(struct feed *f)
 void feed_live(struct feed *f, int64_t now)
 {
 	subs_accept_list(&f->subs, coverage_turned, f);
-	f->room = false;
+	f->room_tried = false;
 	f->live = true;
 	if (f->batch_limit > f->n_joins)
 		f->batch_limit = SIZE_MAX;

@@ -362,7 +362,7 @@ static void kick(struct link *l)
 	if (l->kicked || l->freed)
 		return;
 	l->kicked = true;
-	event_active(l->kick, EV_TIMEOUT, 1);
+	timer_next_turn(l->kick);
 }
 
 static int on_established(struct link *l, struct lws *wsi)

@@ -5,6 +5,7 @@
 
 #include "link.h"
 #include "mem.h"
+#include "timer.h"
 
 /* What places with the same trust anchors share: making it takes a while, and versions 4.3 of
  * libwebsockets keep a descriptor of each that was destroyed. */
@@ -79,7 +80,7 @@ static void retire(struct places *p, struct place *place)
 	if (place == p->present || place->lanes)
 		return;
 	LIST_INSERT_HEAD(&p->retired, place, of_retired);
-	event_active(p->bury, EV_TIMEOUT, 1);
+	timer_next_turn(p->bury);
 }
 
 static void on_bury(evutil_socket_t fd, short what, void *arg)

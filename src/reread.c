@@ -74,7 +74,6 @@ struct reread {
 	unsigned n_kept;
 	uint64_t epoch; /* numbers the times between two losses */
 	bool started;
-	bool pumping;
 	struct buf scratch;
 };
 
@@ -235,16 +234,8 @@ void reread_pump(struct reread *r, int64_t now)
 {
 	struct reading *g;
 
-	if (r->pumping)
-		return;
-	r->pumping = true;
-	while (r->started && r->at_work < r->settings.at_once) {
-		g = next_reading(r);
-		if (!g)
-			break;
+	while (r->started && r->at_work < r->settings.at_once && (g = next_reading(r)))
 		ask(r, g, now);
-	}
-	r->pumping = false;
 }
 
 void reread_start(struct reread *r, int64_t now)

@@ -229,7 +229,7 @@ static const char *dns_phrase(int result)
  * libevent's callback, which needs the DNS client until it has returned. */
 static void go_on(struct resolver *r)
 {
-	event_active(r->work, EV_TIMEOUT, 1);
+	timer_next_turn(r->work);
 }
 
 static void on_records(struct resolver *r, int which, int result, int count, const void *records)

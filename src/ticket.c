@@ -9,6 +9,7 @@
 #include "link.h"
 #include "mem.h"
 #include "secret.h"
+#include "timer.h"
 
 enum {
 	LIST_MIN = 64,        /* a list that is shorter tells nothing about how tokens grow */
@@ -161,14 +162,15 @@ static void learn(struct ticket *t, size_t token_n)
 		t->growth = growth;
 }
 
-/* It was too long all the same: the next one is shorter, whatever was learnt. */
+/* It was too long all the same: the next one is shorter, whatever was learnt, and by so much that
+ * there is an end of it soon. */
 static void shrink(struct ticket *t, size_t token_n)
 {
 	double least = (double)token_n / (double)(t->list_n ? t->list_n : 1);
 
 	if (t->growth < least)
 		t->growth = least;
-	if (budget(t) >= t->list_n)
+	if (budget(t) >= t->list_n - t->list_n / 8)
 		t->growth = t->growth * 1.25 + 0.01;
 }
 
@@ -284,7 +286,7 @@ void ticket_ask(struct ticket *t)
 		/* Should it have had no room: what was learnt may be true no longer. */
 		t->growth = first_growth(t->fields);
 		buf_release(&list);
-		event_active(t->nothing, EV_TIMEOUT, 1);
+		timer_next_turn(t->nothing);
 		return;
 	}
 	if (t->fields & TOKEN_SUBSCRIBE_KEYS)

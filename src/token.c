@@ -562,7 +562,7 @@ struct token_request *token_mint(struct minter *m, const struct token_wish *wish
 		   ""); /* without value: not sent, although libcurl would for a long body */
 	r->refusal_why = objection(m, wish, r);
 	if (r->refusal_why)
-		event_active(r->refusal, EV_TIMEOUT, 1);
+		timer_next_turn(r->refusal);
 	else
 		r->question = resolver_ask(m->base, m->proxy_host ? m->proxy_host : m->host,
 					   m->timeout_ms, on_resolved, r);

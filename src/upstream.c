@@ -26,9 +26,12 @@ enum {
 	STABLE_MAX_MS = 30000, /* a connection that has lasted so long proves that backing off can
 				  start anew */
 	ERROR_MAX = 500,
-	REFUSALS_MANY = 20, /* of lists, in a row: more than it takes to find one culprit */
-	REFUSAL_PAUSE_MS = 100,
-	REFUSAL_PAUSE_MAX_MS = 2000,
+	FUTILE_MANY = 20, /* lists in a row that came to nothing: more than it takes to find one
+			     culprit, or the room that there is */
+	FUTILE_PAUSE_MS = 100,
+	FUTILE_PAUSE_MAX_MS = 2000,
+	CHANGES_AT_ONCE = 64,   /* of the connection, because of what clients ask for */
+	CHANGE_EVERY_MS = 1000, /* ... and from then on */
 	HTTP_UNAUTHORIZED = 401,
 	HTTP_FORBIDDEN = 403,
 };
@@ -67,7 +70,8 @@ struct upstream {
 	struct event *retry; /* ... after a pause */
 	int64_t retry_at;
 	unsigned failures;          /* attempts in a row, each over all addresses */
-	unsigned refusals;          /* of lists, in a row */
+	unsigned futile;            /* lists in a row that came to nothing */
+	int64_t changes_paid_at;    /* when CHANGES_AT_ONCE more are allowed again */
 	unsigned handover_failures; /* the same of attempts to replace a lane that is there */
 	struct event *batch;        /* subscribe_batch is over */
 	int64_t complained_at;
@@ -169,7 +173,7 @@ static long retry_ms(const struct upstream *u)
 /* The next attempt begins in the next turn of the loop. */
 static void again_at_once(struct upstream *u)
 {
-	event_active(u->turn, EV_TIMEOUT, 1);
+	timer_next_turn(u->turn);
 }
 
 static void drop_attempt(struct upstream *u)
@@ -246,6 +250,25 @@ static bool token_must_wait(const struct upstream *u)
 	return !u->lanes.main && clock_mono_ms() < u->token_at;
 }
 
+/* A change of the connection costs the service a token and a handshake. A client that subscribes to
+ * something new again and again could have them made without end. */
+static void pay_change(struct upstream *u)
+{
+	int64_t now = clock_mono_ms(), most = now + CHANGES_AT_ONCE * CHANGE_EVERY_MS;
+
+	if (u->changes_paid_at < now)
+		u->changes_paid_at = now;
+	else if (u->changes_paid_at > most) /* those of other reasons have not waited */
+		u->changes_paid_at = most;
+	u->changes_paid_at += CHANGE_EVERY_MS;
+}
+
+/* How long the next one has to wait. */
+static int64_t change_wait_ms(const struct upstream *u)
+{
+	return u->changes_paid_at - CHANGES_AT_ONCE * CHANGE_EVERY_MS - clock_mono_ms();
+}
+
 static void begin_attempt(struct upstream *u)
 {
 	const char *path = u->lanes.main ? NULL : ticket_path(u->ticket);
@@ -256,7 +279,9 @@ static void begin_attempt(struct upstream *u)
 	event_del(u->retry);
 	event_del(u->batch);
 	u->reused = u->fallback = false;
-	if (!u->lanes.main)
+	if (u->lanes.main)
+		pay_change(u);
+	else
 		set_state(u, UPSTREAM_CONNECTING, u->places.present->host);
 	if (!u->ops->wants(u->owner) &&
 	    (!u->lanes.main || lanes_is_outdated(&u->lanes, u->lanes.main))) {
@@ -312,14 +337,14 @@ static void no_token(struct upstream *u, const struct ticket_answer *answer)
 	fall_back(u, answer->retry_after_s);
 }
 
-/* Another list, at once while a culprit is searched for, and after a pause if there is no end of
- * them. */
-static void again_after_refusal(struct upstream *u)
+/* Another list, since the last one came to nothing: in the next turn while a culprit is searched
+ * for, or the room that there is, and after a pause if there is no end of them. */
+static void another_list(struct upstream *u)
 {
-	unsigned beyond = u->refusals++ < REFUSALS_MANY ? 0 : u->refusals - REFUSALS_MANY;
-	int64_t ms = (int64_t)beyond * REFUSAL_PAUSE_MS;
+	unsigned beyond = u->futile++ < FUTILE_MANY ? 0 : u->futile - FUTILE_MANY;
+	int64_t ms = (int64_t)beyond * FUTILE_PAUSE_MS;
 
-	timer_start(u->batch, ms < REFUSAL_PAUSE_MAX_MS ? ms : REFUSAL_PAUSE_MAX_MS);
+	timer_start(u->batch, ms < FUTILE_PAUSE_MAX_MS ? ms : FUTILE_PAUSE_MAX_MS);
 }
 
 /* The list was empty: what was asked for had no room and is refused by now, or nobody asks any
@@ -331,7 +356,7 @@ static void nothing_listed(struct upstream *u)
 
 	if (u->ops->stale(u->owner)) {
 		u->ops->list_failed(u->owner);
-		again_at_once(u);
+		another_list(u);
 	} else if (u->ops->wants(u->owner)) {
 		no_token(u, &no_room);
 	} else if (!u->lanes.main || u->lanes.main->token ||
@@ -349,7 +374,6 @@ static void on_ticket(void *owner, const struct ticket_answer *answer)
 	u->minting = false;
 	switch (answer->verdict) {
 	case TICKET_READY:
-		u->refusals = 0;
 		lanes_connect(&u->lanes, ticket_new_path(u->ticket), true);
 		break;
 	case TICKET_NONE:
@@ -357,11 +381,11 @@ static void on_ticket(void *owner, const struct ticket_answer *answer)
 		break;
 	case TICKET_TOO_LONG:
 		u->ops->list_failed(u->owner);
-		again_at_once(u);
+		another_list(u);
 		break;
 	case TICKET_REFUSED:
 		if (u->ops->list_refused(u->owner, answer->why))
-			again_after_refusal(u);
+			another_list(u);
 		else
 			no_token(u, answer);
 		break;
@@ -420,6 +444,7 @@ static void tell_subscribers(struct upstream *u)
 {
 	if (u->lanes.main->token) {
 		ticket_accept(u->ticket); /* nothing, if it is the one that was in force */
+		u->futile = 0;
 		u->token_error[0] = '\0';
 		watch_token(u);
 		u->ops->live(u->owner);
@@ -615,7 +640,7 @@ static void token_refused(struct upstream *u, const struct conn_end *end)
 		again_at_once(u);
 	} else if (too_long) {
 		u->ops->list_failed(u->owner);
-		again_at_once(u);
+		another_list(u);
 	} else if (end->retry_after_s < 0) {
 		no_token(u, &answer);
 	} else {
@@ -693,7 +718,8 @@ void upstream_want(struct upstream *u)
 	if (u->state == UPSTREAM_STOPPED || is_busy(u) || !u->lanes.main ||
 	    event_pending(u->retry, EV_TIMEOUT, NULL) || event_pending(u->batch, EV_TIMEOUT, NULL))
 		return;
-	timer_start(u->batch, u->batch_ms);
+	int64_t wait = change_wait_ms(u);
+	timer_start(u->batch, wait > u->batch_ms ? wait : u->batch_ms);
 }
 
 static void make_ticket(struct upstream *u, const struct upstream_settings *s)

@@ -587,6 +587,30 @@ class TooLong(Case):
             service.publish("short", "v")
             self.assertEqual(("short", "v"), other.change())
 
+    def test_the_last_one_has_no_room_any_more(self):
+        """A list that is empty though something is wanted is no reason to make the next one at once."""
+        long, limit = "x" * 1200, None
+        with FakeService() as service, Daemon(service) as daemon, daemon.client() as client:
+            service.mint = lambda request: "t" * len(json.dumps(request.list))
+            service.upgrade = lambda event: (431, {}, b"") if limit and len(event.target) > limit else None
+            client.subscribe(key=long)
+            limit = 1000
+            with daemon.client() as other:
+                other.subscribe(key="short")
+                gap = client.answer()
+                self.assertEqual(("gap", long), (gap["type"], gap["key"]))
+                other.unsubscribe(key="short") # so there may be room for the long one, and there is not
+                daemon.wait_status(lambda s: "no room" in (s["upstream"]["tokenError"] or ""), "the reason")
+                before, asked = daemon.process.cpu_seconds(), len(service.token_requests)
+                until = time.monotonic() + 1
+                while time.monotonic() < until:
+                    time.sleep(0.1)
+                    other.barrier()
+                self.assertLess(daemon.process.cpu_seconds() - before, 0.5)
+                self.assertEqual(asked, len(service.token_requests))
+                self.assertEqual(200, other.ask(get("k"))["code"])
+            client.barrier()
+
 
 class Renewal(Case):
     """A token is replaced well before it ends."""

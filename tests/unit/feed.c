@@ -1818,6 +1818,77 @@ static void what_was_left_out_is_asked_for_again_once_there_may_be_room(void **s
 	world_free(w);
 }
 
+/* Three keys are live, and the token has no room for two of them any more. */
+static struct world *world_with_two_left_out(void)
+{
+	struct world *w = world_new();
+
+	live_with(w, 0, "'key':'aaaaaaaaa'");
+	live_with(w, 1, "'keys':['bbbbbbbbb','ccccccccc']");
+	assert_list_within(w, 20, "['aaaaaaaaa']");
+	take_over(w);
+	told(w, 1);
+	return w;
+}
+
+/* Else it would be asked for again and again, each time in vain. */
+static void there_was_no_room_after_all(void **state)
+{
+	struct world *w = world_with_two_left_out();
+	struct buf list = {0};
+
+	(void)state;
+	unsubscribe(w, 0, "");
+	assert_true(feed_is_stale(w->feed));
+	assert_int_equal(feed_make_list(w->feed, 5, &list), 0);
+	buf_release(&list);
+	assert_false(feed_is_stale(w->feed));
+	feed_list_failed(w->feed);
+	assert_false(feed_is_stale(w->feed));
+	w->wanted = 0;
+	unsubscribe(w, 1, "'key':'bbbbbbbbb'"); /* now there may be some */
+	assert_int_equal(w->wanted, 1);
+	assert_true(feed_is_stale(w->feed));
+	world_free(w);
+}
+
+static void a_list_that_failed_for_another_reason_is_made_again(void **state)
+{
+	struct world *w = world_with_two_left_out();
+
+	(void)state;
+	unsubscribe(w, 0, "");
+	assert_list_within(w, 20, "['bbbbbbbbb']");
+	assert_false(feed_is_stale(w->feed));
+	feed_list_failed(w->feed);
+	assert_true(feed_is_stale(w->feed));
+	assert_list_within(w, 20, "['bbbbbbbbb']");
+	assert_list_within(w, 20, "['bbbbbbbbb']"); /* in the place of that one */
+	feed_list_failed(w->feed);
+	assert_true(feed_is_stale(w->feed));
+	assert_list_within(w, 20, "['bbbbbbbbb']");
+	take_over(w);
+	assert_false(feed_is_stale(w->feed));
+	world_free(w);
+}
+
+static void what_ends_while_a_list_is_on_its_way_is_a_reason_for_the_next(void **state)
+{
+	struct world *w = world_with_two_left_out();
+
+	(void)state;
+	unsubscribe(w, 0, "");
+	assert_list_within(w, 20, "['bbbbbbbbb']");
+	unsubscribe(w, 1, "'key':'bbbbbbbbb'");
+	w->wanted = 0;
+	take_over(w);
+	assert_int_equal(w->wanted, 1);
+	assert_list_within(w, 20, "['ccccccccc']");
+	take_over(w);
+	assert_int_equal(feed_counts(w->feed).left_out, 0);
+	world_free(w);
+}
+
 /* It was asked for before, and is sent over a connection that brings no changes. */
 static void a_reading_from_before_a_loss_counts_no_more(void **state)
 {
@@ -3115,6 +3186,9 @@ int main(void)
 		cmocka_unit_test(
 			what_the_token_does_not_cover_any_more_is_a_gap_until_it_does_again),
 		cmocka_unit_test(what_was_left_out_is_asked_for_again_once_there_may_be_room),
+		cmocka_unit_test(there_was_no_room_after_all),
+		cmocka_unit_test(a_list_that_failed_for_another_reason_is_made_again),
+		cmocka_unit_test(what_ends_while_a_list_is_on_its_way_is_a_reason_for_the_next),
 		cmocka_unit_test(a_reading_from_before_a_loss_counts_no_more),
 		cmocka_unit_test(a_reading_that_never_has_its_turn_ends_as_a_gap),
 		cmocka_unit_test(a_slow_client_is_told_the_latest_of_each_key),

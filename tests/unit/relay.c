@@ -96,11 +96,34 @@ static void what_is_too_much_when_the_former_one_is_gone_is_told(void **state)
 	relay_fini(&relay);
 }
 
+static void lanes_are_aligned_unless_the_next_one_is_ahead(void **state)
+{
+	struct told told = {""};
+	struct relay relay;
+
+	(void)state;
+	relay_init(&relay, 1, &ops, &told);
+	assert_true(relay_aligned(&relay)); /* there is no next one */
+	relay_limit(&relay, &(struct handover_limits){.remembered = 4, .held_bytes = 1000});
+	relay_begin(&relay);
+	assert_true(relay_aligned(&relay));
+	assert_true(brings(&relay, relay_next, "a"));
+	assert_false(relay_aligned(&relay));
+	assert_true(brings(&relay, relay_present, "a"));
+	assert_true(relay_aligned(&relay));
+	assert_true(brings(&relay, relay_next, "b"));
+	relay_abort(&relay);
+	assert_true(relay_aligned(&relay));
+	assert_string_equal(told.keys, "a ");
+	relay_fini(&relay);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_too_much_at_the_move_is_over_with_it),
 		cmocka_unit_test(what_is_too_much_when_the_former_one_is_gone_is_told),
+		cmocka_unit_test(lanes_are_aligned_unless_the_next_one_is_ahead),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

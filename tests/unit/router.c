@@ -1591,6 +1591,25 @@ static void nothing_is_sent_again_while_stopping(void **state)
 	world_free(w);
 }
 
+/* A refused one had no effect on those before it, so they are not said to have come too late. */
+static void what_is_refused_while_stopping_says_why(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	set_x(w, 0, 2, 0);
+	router_stop(w->router);
+	refuse(w, 1, 10);
+	assert_error(w, 0, "rate_limited", "no", "2");
+	refuse(w, 0, 20);
+	assert_null(strstr(assert_error(w, 0, "rate_limited", "no", "1"), "later"));
+	assert_int_equal(router_in_flight(w->router), 0);
+	assert_int_equal(w->n_sent, 2);
+	world_free(w);
+}
+
 static void what_is_in_flight_may_still_be_answered_while_stopping(void **state)
 {
 	struct world *w = world_new(1, 1 << 20);
@@ -2729,6 +2748,7 @@ int main(void)
 		cmocka_unit_test(
 			stopping_tells_what_was_sent_before_that_it_may_have_been_executed),
 		cmocka_unit_test(nothing_is_sent_again_while_stopping),
+		cmocka_unit_test(what_is_refused_while_stopping_says_why),
 		cmocka_unit_test(what_is_in_flight_may_still_be_answered_while_stopping),
 		cmocka_unit_test(
 			after_a_move_requests_go_out_on_the_new_lane_and_answers_come_on_both),

@@ -1,0 +1,688 @@
+/* The connections that there are at a time: the stages of one that takes over, what becomes of
+ * those that were left, and what is told of their ends. Over connections and a loop that do what a
+ * case says. */
+#include "test.h"
+
+#include <stdio.h>
+
+#include "conns.h"
+#include "lanes.h"
+#include "loop.h"
+#include "place.h"
+
+enum { KEEPALIVE = 2000, GRACE = 5000, LINGER = 5000, LATE = 30000, LEFT_MAX = 16 };
+
+static struct stats stats;
+static struct places places;
+static struct lanes lanes;
+static char told[1000], changes[1000];
+static uint32_t busy; /* the lane that has requests on its way; 0: none */
+static bool covers_former;
+
+static void __attribute__((format(printf, 1, 2))) tell(const char *format, ...)
+{
+	size_t n = strlen(told);
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(told + n, sizeof(told) - n, format, args);
+	va_end(args);
+}
+
+static void expect(const char *what)
+{
+	char seen[sizeof(told)];
+
+	memcpy(seen, told, sizeof(seen));
+	told[0] = '\0';
+	assert_string_equal(seen, what);
+}
+
+static void expect_changes(const char *what)
+{
+	char seen[sizeof(changes)];
+
+	memcpy(seen, changes, sizeof(seen));
+	changes[0] = '\0';
+	assert_string_equal(seen, what);
+}
+
+/* ---- whoever owns them: decides as plainly as can be ---- */
+
+static void is_first(void *owner)
+{
+	(void)owner;
+	tell("first;");
+	lanes_take_first(&lanes);
+	lanes_settle(&lanes);
+}
+
+static void has_moved(void *owner)
+{
+	(void)owner;
+	tell("moved;");
+}
+
+static void main_ended(void *owner, const struct conn_end *end)
+{
+	(void)owner;
+	tell("main ended: %s;", end->why);
+	if (!lanes_survive(&lanes))
+		lanes_drop_main(&lanes);
+}
+
+static void next_ended(void *owner, const struct conn_end *end)
+{
+	(void)owner;
+	tell("next ended: %s;", end->why);
+	lanes_drop_next(&lanes);
+}
+
+static void left_ended(void *owner, uint32_t number)
+{
+	(void)owner;
+	tell("left %u ended;", number);
+}
+
+static void too_much(void *owner)
+{
+	(void)owner;
+	tell("too much;");
+	lanes_drop_next(&lanes);
+}
+
+static unsigned in_flight(void *owner, uint32_t number)
+{
+	(void)owner;
+	return number == busy;
+}
+
+static void drained(void *owner)
+{
+	(void)owner;
+	tell("drained;");
+}
+
+static void frame_came(void *owner, const struct wire_frame *frame)
+{
+	(void)owner;
+	tell("frame %d;", (int)frame->id);
+}
+
+static void change_came(void *owner, const struct wire_frame *frame, const struct change *change)
+{
+	size_t n = strlen(changes);
+	struct span key = json_string_raw(&frame->key), value = json_string_raw(&frame->value);
+
+	(void)owner, (void)change;
+	snprintf(changes + n, sizeof(changes) - n, "%.*s=%.*s;", (int)key.n, key.p, (int)value.n,
+		 value.p);
+}
+
+static bool covers(void *owner, const struct wire_frame *frame, const struct change *change,
+		   bool former)
+{
+	(void)owner, (void)frame, (void)change;
+	return !former || covers_former;
+}
+
+static void lets_go(void *owner)
+{
+	(void)owner;
+}
+
+static const struct lanes_ops ops = {
+	.first = is_first,
+	.moved = has_moved,
+	.main_ended = main_ended,
+	.next_ended = next_ended,
+	.left_ended = left_ended,
+	.too_much = too_much,
+	.in_flight = in_flight,
+	.drained = drained,
+	.frame = frame_came,
+	.change = change_came,
+	.covers = covers,
+	.let_go = lets_go,
+};
+
+static const struct place_settings here = {
+	.shown = "url",
+	.way = {.host = "service", .port = 443, .keepalive_ms = KEEPALIVE},
+	.ca_digest = (const unsigned char[CA_DIGEST_SIZE]){0},
+};
+
+static int begin(void **state)
+{
+	static const struct handover_limits limits = {.remembered = 8, .held_bytes = 1000};
+	const char *why = NULL;
+
+	(void)state;
+	told[0] = changes[0] = '\0';
+	busy = 0;
+	covers_former = true;
+	stats = (struct stats){0};
+	loop_begin(1000, 1);
+	conns_begin();
+	places_init(&places, NULL, &stats);
+	places_set(&places, place_new(&places, &here, &why));
+	lanes_init(&lanes, NULL, &places, 42, &ops, NULL, &stats);
+	lanes_limit(&lanes, &limits);
+	return 0;
+}
+
+static int end(void **state)
+{
+	(void)state;
+	if (!lanes.stopped)
+		lanes_stop(&lanes);
+	lanes_fini(&lanes);
+	places_fini(&places);
+	assert_int_equal(conns_left(), 0);
+	assert_int_equal(loop_pending(), 0);
+	return 0;
+}
+
+static void first_is_there(void)
+{
+	lanes_connect(&lanes, "token", true);
+	conns_open(1);
+	conns_pong(1);
+	expect("first;");
+}
+
+/* It is subscribed, and the present one was sent a ping. */
+static void next_is_proven(void)
+{
+	lanes_connect(&lanes, "token", true);
+	conns_open(conns_made());
+	conns_pong(conns_made());
+}
+
+static void next_takes_over(void)
+{
+	unsigned old = lanes.main->conn->number;
+
+	lanes_connect(&lanes, "token", true);
+	conns_take_over(conns_made(), old);
+	expect("moved;");
+}
+
+/* ---- the first one ---- */
+
+static void without_a_token_it_is_it_once_it_is_open(void **state)
+{
+	(void)state;
+	lanes_connect(&lanes, "key", false);
+	assert_false(lanes_next_is_open(&lanes));
+	conns_open(1);
+	expect("first;");
+	assert_int_equal(conns_get(1)->pings, 0);
+}
+
+static void with_one_it_has_to_answer(void **state)
+{
+	(void)state;
+	lanes_connect(&lanes, "token", true);
+	conns_open(1);
+	expect("");
+	assert_true(lanes_next_is_open(&lanes));
+	assert_false(lanes_next_is_proven(&lanes));
+	loop_pass(KEEPALIVE / 2 - 1);
+	expect("");
+	loop_pass(1);
+	expect("next ended: no answer to a ping;");
+	assert_true(lanes_are_gone(&lanes));
+}
+
+static void an_answer_to_another_ping_is_none(void **state)
+{
+	(void)state;
+	first_is_there();
+	conn_ping(conns_get(1)); /* of keepalive, say; its answer is on its way */
+	next_is_proven();
+	struct conn *c = conns_get(1);
+	c->ops->pong(c->owner, c->pings - 1);
+	expect("");
+	c->ops->pong(c->owner, c->pings + 1);
+	expect("moved;");
+}
+
+/* ---- taking over ---- */
+
+static void the_stages(void **state)
+{
+	(void)state;
+	first_is_there();
+	lanes_connect(&lanes, "token", true);
+	conns_open(2);
+	assert_int_equal(conns_get(2)->pings, 1);
+	assert_int_equal(conns_get(1)->pings, 1);
+	conns_pong(2);
+	assert_true(lanes_next_is_proven(&lanes));
+	assert_int_equal(conns_get(1)->pings, 2); /* has it brought all that came before? */
+	expect("");
+	conns_pong(1);
+	expect("moved;");
+	assert_int_equal(stats.upstream_handovers, 1);
+	assert_false(lanes_next_is_open(&lanes));
+}
+
+static void each_change_is_told_once(void **state)
+{
+	(void)state;
+	first_is_there();
+	conns_tell(1, "a", "1", 1);
+	lanes_connect(&lanes, "token", true);
+	conns_tell(1, "a", "2", 2);
+	conns_open(2);
+	conns_tell(2, "a", "2", 2);
+	conns_tell(2, "a", "3", 3);
+	conns_pong(2);
+	conns_tell(1, "a", "3", 3);
+	conns_tell(1, "a", "4", 4);
+	expect_changes("a=1;a=2;a=3;a=4;");
+	conns_pong(1);
+	expect("moved;");
+	conns_tell(2, "a", "4", 4);
+	conns_tell(2, "a", "5", 5);
+	conns_tell(1, "a", "5", 5);
+	expect_changes("a=5;");
+	assert_true(stats.upstream_doubles > 0);
+}
+
+static void what_only_the_next_one_has_is_waited_for(void **state)
+{
+	(void)state;
+	first_is_there();
+	next_is_proven();
+	conns_tell(2, "a", "1", 1);
+	conns_pong(1);
+	expect(""); /* the present one is behind */
+	conns_tell(1, "a", "1", 1);
+	expect("moved;");
+	expect_changes("a=1;");
+}
+
+static void but_not_for_ever(void **state)
+{
+	(void)state;
+	first_is_there();
+	next_is_proven();
+	conns_tell(2, "a", "1", 1);
+	conns_pong(1);
+	loop_pass(GRACE - 1);
+	expect("");
+	loop_pass(1);
+	expect("moved;");
+	expect_changes("a=1;");
+}
+
+static void a_present_one_that_is_silent_has_ended(void **state)
+{
+	(void)state;
+	first_is_there();
+	next_is_proven();
+	loop_pass(KEEPALIVE / 2);
+	expect("main ended: the connection was lost: no answer to a ping;");
+	assert_null(conns_get(1));
+	assert_non_null(conns_get(2));
+}
+
+static void with_shorter_times_it_is_waited_for_as_long(void **state)
+{
+	struct conn_way way = here.way;
+
+	(void)state;
+	first_is_there();
+	next_is_proven();
+	way.keepalive_ms = 200;
+	lanes_set_times(&lanes, &way);
+	assert_int_equal(conns_get(1)->retimes, 1);
+	assert_int_equal(conns_get(2)->retimes, 1);
+	loop_pass(100);
+	expect("main ended: the connection was lost: no answer to a ping;");
+}
+
+static void they_are_looked_after(void **state)
+{
+	(void)state;
+	first_is_there();
+	next_takes_over();
+	lanes_connect(&lanes, "token", true);
+	lanes_check(&lanes);
+	for (unsigned i = 1; i <= 3; i++)
+		assert_int_equal(conns_get(i)->checks, 1);
+}
+
+static void the_next_one_ends(void **state)
+{
+	(void)state;
+	first_is_there();
+	next_is_proven();
+	conns_tell(2, "a", "1", 1);
+	conns_end(2, 0, -1);
+	expect("next ended: it was lost;");
+	conns_pong(1);
+	loop_pass(GRACE);
+	expect("");
+	expect_changes("");
+	conns_tell(1, "a", "1", 1);
+	expect_changes("a=1;");
+}
+
+/* ---- the present one ends ---- */
+
+static void before_it_has_said_that_it_brought_all(void **state)
+{
+	(void)state;
+	first_is_there();
+	next_is_proven();
+	conns_tell(2, "a", "1", 1);
+	conns_end(1, 0, -1);
+	expect("main ended: it was lost;"); /* and nothing has moved */
+	expect_changes("");
+	assert_true(lanes_next_is_proven(&lanes));
+	is_first(NULL);
+	expect_changes("a=1;"); /* it is believed now */
+}
+
+static void after_it_has(void **state)
+{
+	(void)state;
+	first_is_there();
+	next_is_proven();
+	conns_tell(2, "a", "1", 1);
+	conns_pong(1);
+	conns_end(1, 0, -1);
+	expect("main ended: it was lost;moved;left 1 ended;");
+	expect_changes("a=1;");
+}
+
+static void after_a_while_they_are_compared_no_more(void **state)
+{
+	static const char one[] = "{\"type\":\"notification\",\"key\":\"a\",\"value\":\"1\"}";
+
+	(void)state;
+	first_is_there();
+	lanes_connect(&lanes, "token", true);
+	conns_say(1, one); /* the next one does not bring it: it was not subscribed yet */
+	expect_changes("a=1;");
+	conns_take_over(2, 1);
+	expect("moved;");
+	loop_pass(LATE);
+	conns_say(2, one); /* so this is another one */
+	expect_changes("a=1;");
+}
+
+/* A service without timestamps: then two changes to the same value are two. */
+static void what_was_brought_before_is_no_double_of_what_comes_later(void **state)
+{
+	static const char one[] = "{\"type\":\"notification\",\"key\":\"a\",\"value\":\"1\"}",
+			  two[] = "{\"type\":\"notification\",\"key\":\"a\",\"value\":\"2\"}";
+
+	(void)state;
+	first_is_there();
+	lanes_connect(&lanes, "token", true);
+	conns_say(1, one);
+	conns_open(2);
+	conns_pong(2);
+	conns_say(2, two);
+	conns_pong(1);
+	conns_end(1, 0, -1);
+	expect("main ended: it was lost;moved;left 1 ended;");
+	expect_changes("a=1;a=2;");
+	conns_say(2, one);
+	expect_changes("a=1;");
+}
+
+/* ---- too much to compare ---- */
+
+static void fill(unsigned number)
+{
+	char key[16];
+
+	for (int i = 0; i < 9 && conns_get(number); i++) {
+		snprintf(key, sizeof(key), "k%d", i);
+		conns_tell(number, key, "v", 1);
+	}
+}
+
+static void of_the_present_one(void **state)
+{
+	(void)state;
+	first_is_there();
+	lanes_connect(&lanes, "token", true);
+	fill(1);
+	expect("too much;");
+	expect_changes("k0=v;k1=v;k2=v;k3=v;k4=v;k5=v;k6=v;k7=v;k8=v;");
+	assert_null(conns_get(2));
+	next_takes_over(); /* the next time it may be less */
+}
+
+static void of_the_next_one(void **state)
+{
+	(void)state;
+	first_is_there();
+	next_is_proven();
+	fill(2);
+	expect("too much;");
+	expect_changes("");
+	conns_tell(1, "a", "1", 1);
+	expect_changes("a=1;");
+}
+
+/* What the former one was waited for with is told when it ends, and is too much for the next one:
+ * that must not take over, or it would tell again what was told. */
+static void of_what_was_waited_for(void **state)
+{
+	(void)state;
+	first_is_there();
+	next_takes_over();
+	for (int i = 0; i < 7; i++) /* of a key that the former one has not spoken of: held */
+		conns_tell(2, "k", (const char[]){(char)('0' + i), '\0'}, i + 1);
+	expect_changes("");
+	lanes_connect(&lanes, "token", true);
+	conns_open(3);
+	conns_tell(3, "a", "1", 1);
+	conns_tell(3, "b", "1", 1);
+	conns_pong(3);
+	expect("");
+	conns_end(1, 0, -1); /* now it is let go */
+	expect("left 1 ended;");
+	expect_changes("k=0;k=1;k=2;k=3;k=4;k=5;k=6;");
+	assert_true(lanes_next_is_useless(&lanes));
+	conns_pong(2);
+	if (told[0] == '\0')
+		loop_pass(GRACE);
+	expect("too much;");
+	assert_null(conns_get(3));
+	assert_non_null(conns_get(2));
+	next_takes_over();
+}
+
+/* ---- those that were left ---- */
+
+static void one_stays_for_a_while(void **state)
+{
+	(void)state;
+	first_is_there();
+	next_takes_over();
+	loop_pass(LINGER - 1);
+	assert_int_equal(conns_get(1)->closing, 0);
+	loop_pass(1);
+	assert_int_equal(conns_get(1)->closing, 1000);
+	conns_end(1, 0, -1);
+	expect("left 1 ended;");
+	loop_pass(LATE);
+	assert_int_equal(loop_pending(), 0);
+}
+
+static void one_that_is_busy_stays_until_it_is_not(void **state)
+{
+	(void)state;
+	first_is_there();
+	busy = 1;
+	next_takes_over();
+	assert_true(loop_pass(60000) < 10); /* and nobody looks all the time */
+	assert_int_equal(conns_get(1)->closing, 0);
+	conns_say(1, "{\"code\":200,\"messageId\":7}");
+	expect("frame 7;");
+	busy = 0;
+	lanes_idle(&lanes, 1);
+	assert_int_equal(conns_get(1)->closing, 0); /* not from within */
+	loop_turn();
+	assert_int_equal(conns_get(1)->closing, 1000);
+}
+
+static void an_older_one_goes_as_soon_as_it_is_idle(void **state)
+{
+	(void)state;
+	first_is_there();
+	next_takes_over();
+	next_takes_over();
+	assert_int_equal(conns_get(1)->closing, 1000);
+	assert_int_equal(conns_get(2)->closing, 0);
+}
+
+static void what_the_former_one_is_late_with_comes_first(void **state)
+{
+	(void)state;
+	first_is_there();
+	next_takes_over();
+	conns_tell(2, "a", "2", 2);
+	expect_changes("");
+	conns_tell(1, "a", "1", 1);
+	conns_tell(1, "a", "2", 2);
+	expect_changes("a=1;a=2;");
+	conns_tell(2, "b", "1", 1);
+	expect_changes("");
+	loop_pass(LINGER); /* it is not waited for any longer */
+	expect_changes("b=1;");
+}
+
+static void of_what_it_was_never_told_nothing_is_late(void **state)
+{
+	(void)state;
+	first_is_there();
+	covers_former = false;
+	next_takes_over();
+	conns_tell(2, "a", "2", 2);
+	expect_changes("a=2;");
+}
+
+static void of_an_older_one_nothing_is_believed(void **state)
+{
+	(void)state;
+	first_is_there();
+	busy = 1;
+	next_takes_over();
+	next_takes_over();
+	conns_tell(1, "a", "1", 1);
+	expect_changes("");
+	conns_tell(3, "a", "2", 2);
+	loop_pass(LINGER);
+	expect_changes("a=2;");
+}
+
+static void so_many_are_enough(void **state)
+{
+	(void)state;
+	first_is_there();
+	for (unsigned i = 1; i <= LEFT_MAX; i++) {
+		assert_false(lanes_are_many(&lanes));
+		busy = i;
+		next_takes_over();
+		/* The one before is not busy any more, but it was busy when it was looked at. */
+		assert_int_equal(conns_get(i)->closing, 0);
+		if (i > 1)
+			assert_int_equal(conns_get(i - 1)->closing, 1000);
+	}
+	assert_false(lanes_are_many(&lanes)); /* those that say goodbye do not count */
+}
+
+/* ---- other places ---- */
+
+static void another_place(void **state)
+{
+	const char *why = NULL;
+	struct place_settings there = here;
+
+	(void)state;
+	first_is_there();
+	assert_false(lanes_is_outdated(&lanes, lanes.main));
+	there.shown = "other";
+	places_set(&places, place_new(&places, &there, &why));
+	assert_true(lanes_is_outdated(&lanes, lanes.main));
+	next_takes_over();
+	assert_false(lanes_is_outdated(&lanes, lanes.main));
+	conns_end(1, 0, -1); /* the former place goes with it, a turn later */
+	expect("left 1 ended;");
+	assert_int_equal(loop_turn(), 1);
+}
+
+/* ---- the end ---- */
+
+static void all_say_goodbye(void **state)
+{
+	(void)state;
+	first_is_there();
+	next_takes_over();
+	lanes_connect(&lanes, "token", true);
+	lanes_stop(&lanes);
+	assert_null(conns_get(3));
+	assert_int_equal(conns_get(1)->closing, 1000);
+	assert_int_equal(conns_get(2)->closing, 1000);
+	conns_end(2, 0, -1);
+	assert_false(lanes_are_gone(&lanes));
+	conns_end(1, 0, -1);
+	assert_true(lanes_are_gone(&lanes));
+	expect("");
+}
+
+static void or_go_without(void **state)
+{
+	(void)state;
+	first_is_there();
+	next_takes_over();
+	lanes_stop(&lanes);
+	assert_false(lanes_are_gone(&lanes));
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		CASE(without_a_token_it_is_it_once_it_is_open),
+		CASE(with_one_it_has_to_answer),
+		CASE(an_answer_to_another_ping_is_none),
+		CASE(the_stages),
+		CASE(each_change_is_told_once),
+		CASE(what_only_the_next_one_has_is_waited_for),
+		CASE(but_not_for_ever),
+		CASE(a_present_one_that_is_silent_has_ended),
+		CASE(with_shorter_times_it_is_waited_for_as_long),
+		CASE(they_are_looked_after),
+		CASE(the_next_one_ends),
+		CASE(before_it_has_said_that_it_brought_all),
+		CASE(after_it_has),
+		CASE(after_a_while_they_are_compared_no_more),
+		CASE(what_was_brought_before_is_no_double_of_what_comes_later),
+		CASE(of_the_present_one),
+		CASE(of_the_next_one),
+		CASE(of_what_was_waited_for),
+		CASE(one_stays_for_a_while),
+		CASE(one_that_is_busy_stays_until_it_is_not),
+		CASE(an_older_one_goes_as_soon_as_it_is_idle),
+		CASE(what_the_former_one_is_late_with_comes_first),
+		CASE(of_what_it_was_never_told_nothing_is_late),
+		CASE(of_an_older_one_nothing_is_believed),
+		CASE(so_many_are_enough),
+		CASE(another_place),
+		CASE(all_say_goodbye),
+		CASE(or_go_without),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,654 @@
+/* What connections are opened with: how long lists may be, what is learnt about that, what answers
+ * mean, and when a token is old. Over a minter and a loop that do what a case says. */
+#include "test.h"
+
+#include <stdio.h>
+
+#include "json.h"
+#include "link.h"
+#include "loop.h"
+#include "mem.h"
+#include "secret.h"
+#include "ticket.h"
+
+enum {
+	LIFETIME = 7200000,
+	LINE_MAX_BYTES = 15000, /* that the library carries */
+	TEN_MINUTES = 600000,
+};
+
+/* ---- the minter ---- */
+
+struct minter {
+	int timeout_ms;
+};
+
+struct token_request {
+	token_done *done;
+	void *owner;
+	char key[40], keys[40], patterns[40], access[40]; /* their beginnings */
+	size_t keys_n, patterns_n;
+};
+
+static struct token_request *request; /* that is under way; or NULL */
+static unsigned requests;
+static int timeout_ms;
+
+struct minter *minter_new(struct event_base *base, const struct minter_config *config)
+{
+	(void)base;
+	timeout_ms = config->timeout_ms;
+	return mem_zalloc(sizeof(struct minter));
+}
+
+void minter_set_timeout(struct minter *m, int ms)
+{
+	(void)m;
+	timeout_ms = ms;
+}
+
+void minter_free(struct minter *m)
+{
+	free(m);
+}
+
+static void keep(char kept[40], struct span text)
+{
+	snprintf(kept, 40, "%.*s", (int)text.n, text.n ? text.p : "");
+}
+
+struct token_request *token_mint(struct minter *m, const struct token_wish *wish, token_done *done,
+				 void *owner)
+{
+	(void)m;
+	assert_null(request);
+	request = mem_zalloc(sizeof(*request));
+	*request = (struct token_request){.done = done,
+					  .owner = owner,
+					  .keys_n = wish->subscribe_keys.n,
+					  .patterns_n = wish->subscribe_patterns.n};
+	keep(request->key, span_of(wish->api_key));
+	keep(request->keys, wish->subscribe_keys);
+	keep(request->patterns, wish->subscribe_patterns);
+	keep(request->access, wish->access_pattern);
+	requests++;
+	return request;
+}
+
+void token_cancel(struct token_request *r)
+{
+	assert_ptr_equal(r, request);
+	free(request);
+	request = NULL;
+}
+
+size_t link_path_max(void)
+{
+	return LINE_MAX_BYTES;
+}
+
+static void answer(const struct token_answer *a)
+{
+	struct token_request r = *request;
+
+	free(request);
+	request = NULL;
+	r.done(r.owner, a);
+}
+
+static void refuse(int status, int retry_after_s)
+{
+	answer(&(struct token_answer){
+		.http_status = status, .retry_after_s = retry_after_s, .why = "no"});
+}
+
+/* A token of so many bytes. */
+static void mint(size_t n)
+{
+	char *token = mem_alloc(n + 1);
+
+	memset(token, 't', n);
+	token[n] = '\0';
+	answer(&(struct token_answer){.token = token, .http_status = 200, .retry_after_s = -1});
+	free(token);
+}
+
+/* ---- whoever asks ---- */
+
+static struct ticket *ticket;
+static char *key;
+static struct stats stats;
+static size_t wanted;  /* bytes of the list of all that is wanted, brackets included; 0: nothing */
+static size_t allowed; /* as the last list was asked for */
+static struct ticket_answer told;
+static unsigned told_n;
+
+/* As many bytes as there is room for, one string of them. */
+static size_t makes_list(void *owner, size_t budget, struct buf *list)
+{
+	(void)owner;
+	allowed = budget;
+	size_t n = wanted < budget ? wanted : budget;
+	if (n < 5)
+		return 0;
+	buf_add(list, "[\"", 2);
+	for (size_t i = 4; i < n; i++)
+		buf_add(list, "x", 1);
+	buf_add(list, "\"]", 2);
+	return 1;
+}
+
+static void is_told(void *owner, const struct ticket_answer *a)
+{
+	(void)owner;
+	told = *a;
+	told_n++;
+}
+
+static const struct ticket_ops ops = {.make_list = makes_list, .answer = is_told};
+
+static void expect(enum ticket_verdict verdict)
+{
+	assert_int_equal(told_n, 1);
+	assert_int_equal(told.verdict, verdict);
+	told_n = 0;
+}
+
+static struct ticket_settings settings(void)
+{
+	return (struct ticket_settings){
+		.minter = {.host = "service", .path_prefix = "/v1", .timeout_ms = 500},
+		.api_key = key,
+		.fields = TOKEN_SUBSCRIBE_KEYS | TOKEN_SUBSCRIBE_PATTERNS,
+		.access_pattern = ".*",
+		.lifetime_ms = LIFETIME,
+	};
+}
+
+static void make(const struct ticket_settings *s)
+{
+	ticket = ticket_new(NULL, s, &ops, NULL, &stats);
+}
+
+static int begin(void **state)
+{
+	struct ticket_settings s;
+
+	(void)state;
+	key = secret_dup("key+/");
+	s = settings();
+	loop_begin(TEN_MINUTES, 1);
+	stats = (struct stats){0};
+	requests = told_n = 0;
+	wanted = 100;
+	make(&s);
+	return 0;
+}
+
+static int end(void **state)
+{
+	(void)state;
+	ticket_free(ticket);
+	secret_free(&key);
+	assert_null(request);
+	assert_int_equal(loop_pending(), 0);
+	return 0;
+}
+
+static void get_token(size_t n)
+{
+	ticket_ask(ticket);
+	mint(n);
+	expect(TICKET_READY);
+}
+
+/* ---- what is asked for ---- */
+
+static void a_list_goes_out_under_both_names(void **state)
+{
+	(void)state;
+	ticket_ask(ticket);
+	assert_int_equal(told_n, 0);
+	assert_string_equal(request->key, "key+/");
+	assert_int_equal(request->keys_n, 100);
+	assert_int_equal(request->patterns_n, 100);
+	assert_string_equal(request->access, "\".*\"");
+	mint(300);
+	expect(TICKET_READY);
+	assert_int_equal(stats.tokens_minted, 1);
+}
+
+static void or_under_one(void **state)
+{
+	struct ticket_settings s = settings();
+	size_t both;
+
+	(void)state;
+	ticket_ask(ticket);
+	both = allowed;
+	refuse(500, -1);
+	ticket_free(ticket);
+	s.fields = TOKEN_SUBSCRIBE_KEYS;
+	s.access_pattern = "";
+	make(&s);
+	ticket_ask(ticket);
+	assert_int_equal(request->keys_n, 100);
+	assert_int_equal(request->patterns_n, 0);
+	assert_string_equal(request->access, "");
+	assert_in_range(allowed, 2 * both - 100, 2 * both + 100);
+	refuse(500, -1);
+}
+
+static void nothing_is_wanted(void **state)
+{
+	(void)state;
+	wanted = 0;
+	ticket_ask(ticket);
+	assert_int_equal(told_n, 0); /* not from within */
+	loop_turn();
+	expect(TICKET_NONE);
+	assert_int_equal(requests, 0);
+}
+
+static void it_is_called_off(void **state)
+{
+	(void)state;
+	ticket_ask(ticket);
+	ticket_cancel(ticket);
+	assert_null(request);
+	wanted = 0;
+	ticket_ask(ticket);
+	ticket_cancel(ticket);
+	loop_pass(1000);
+	assert_int_equal(told_n, 0);
+	ticket_cancel(ticket); /* once more is nothing */
+	ticket_set_times(ticket, 77, LIFETIME);
+	assert_int_equal(timeout_ms, 77);
+}
+
+/* ---- what answers mean ---- */
+
+static void verdicts(void **state)
+{
+	static const struct {
+		int status;
+		enum ticket_verdict verdict;
+	} cases[] = {
+		{401, TICKET_UNAUTHORIZED}, {403, TICKET_UNAUTHORIZED}, {400, TICKET_REFUSED},
+		{422, TICKET_REFUSED},      {413, TICKET_TOO_LONG},     {0, TICKET_FAILED},
+		{404, TICKET_FAILED},       {429, TICKET_FAILED},       {500, TICKET_FAILED},
+		{503, TICKET_FAILED},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		wanted = 100;
+		ticket_ask(ticket);
+		refuse(cases[i].status, 7);
+		expect(cases[i].verdict);
+		assert_int_equal(told.retry_after_s, cases[i].verdict == TICKET_TOO_LONG ? -1 : 7);
+		assert_string_equal(told.why, "no");
+	}
+	assert_int_equal(stats.token_failures, COUNT(cases));
+	assert_null(ticket_path(ticket));
+}
+
+/* ---- which one is in force ---- */
+
+static void a_token_is_in_force_once_it_is_accepted(void **state)
+{
+	(void)state;
+	get_token(3);
+	assert_string_equal(ticket_new_path(ticket), "/v1/ws?token=ttt");
+	assert_null(ticket_path(ticket));
+	ticket_accept(ticket);
+	assert_string_equal(ticket_path(ticket), "/v1/ws?token=ttt");
+	get_token(4);
+	ticket_reject(ticket);
+	ticket_accept(ticket); /* of none, that is nothing */
+	assert_string_equal(ticket_path(ticket), "/v1/ws?token=ttt");
+	get_token(4);
+	ticket_accept(ticket);
+	assert_string_equal(ticket_path(ticket), "/v1/ws?token=tttt");
+	ticket_forget(ticket);
+	assert_null(ticket_path(ticket));
+}
+
+static void one_that_failed_leaves_the_former(void **state)
+{
+	(void)state;
+	get_token(3);
+	ticket_accept(ticket);
+	ticket_ask(ticket);
+	refuse(500, -1);
+	ticket_accept(ticket);
+	assert_string_equal(ticket_path(ticket), "/v1/ws?token=ttt");
+}
+
+static void the_key_is_encoded(void **state)
+{
+	char *path = ticket_make_key_path(ticket);
+
+	(void)state;
+	assert_string_equal(path, "/v1/ws?apiKey=key%2B%2F");
+	secret_free(&path);
+}
+
+static void a_token_is_as_old_as_its_request(void **state)
+{
+	int64_t asked = loop_now;
+
+	(void)state;
+	ticket_ask(ticket);
+	loop_pass(5000);
+	mint(3);
+	loop_pass(5000);
+	ticket_accept(ticket);
+	assert_int_equal(ticket_renew_at(ticket), asked + LIFETIME / 4 * 3);
+	assert_int_equal(ticket_expires_at(ticket), asked + LIFETIME);
+	ticket_set_times(ticket, 500, LIFETIME / 2);
+	assert_int_equal(ticket_expires_at(ticket), asked + LIFETIME / 2);
+	loop_pass(LIFETIME / 4);
+	loop_sleep(LIFETIME / 4 - 10001); /* it is older, too, when the machine has slept */
+	assert_non_null(ticket_path(ticket));
+	loop_pass(1);
+	assert_null(ticket_path(ticket));
+}
+
+static void renewals_are_counted(void **state)
+{
+	(void)state;
+	get_token(3);
+	ticket_accept(ticket);
+	get_token(3);
+	ticket_accept(ticket); /* for a new subscription */
+	assert_int_equal(stats.token_renewals, 0);
+	loop_pass(LIFETIME / 4 * 3);
+	get_token(3);
+	ticket_accept(ticket);
+	assert_int_equal(stats.token_renewals, 1);
+}
+
+/* ---- how long a list may be ---- */
+
+static void the_first_guess_leaves_room_for_the_token(void **state)
+{
+	(void)state;
+	ticket_ask(ticket);
+	/* Twice the list, in base64, and what else is in a token. */
+	assert_in_range(allowed, (LINE_MAX_BYTES - 500) / 3, LINE_MAX_BYTES * 3 / 8);
+	refuse(500, -1);
+}
+
+/* A service whose tokens grow with their lists by so much, and how long the list comes to be. */
+static size_t settled(double growth, unsigned *asked)
+{
+	wanted = 1 << 20;
+	for (requests = 0; requests < 20;) {
+		ticket_ask(ticket);
+		mint((size_t)(200 + growth * (double)request->keys_n));
+		if (told.verdict == TICKET_READY) {
+			told_n = 0;
+			*asked = requests;
+			ticket_ask(ticket); /* with what was learnt */
+			size_t n = request->keys_n;
+			refuse(500, -1);
+			told_n = 0;
+			return n;
+		}
+		expect(TICKET_TOO_LONG);
+	}
+	fail_msg("no list is short enough");
+	return 0;
+}
+
+static void it_learns_how_tokens_grow(void **state)
+{
+	unsigned asked;
+
+	(void)state;
+	size_t n = settled(2.5, &asked);
+	assert_int_equal(asked, 1);
+	assert_in_range(n, 5000, 6000);
+	n = settled(8, &asked); /* ... more than it was taken for */
+	assert_in_range(asked, 2, 3);
+	assert_in_range(n, 1400, 1900);
+	n = settled(1, &asked); /* ... less */
+	assert_int_equal(asked, 1);
+	assert_in_range(n, 12000, 15000);
+}
+
+static void a_short_list_says_little(void **state)
+{
+	size_t before;
+
+	(void)state;
+	get_token(1000); /* of 100 bytes: they grow by 5 or so */
+	ticket_ask(ticket);
+	before = allowed;
+	mint(1000);
+	told_n = 0;
+	wanted = 10; /* and one that is shorter by far has a token that is as long */
+	get_token(1000);
+	wanted = 100;
+	ticket_ask(ticket);
+	assert_int_equal(allowed, before);
+	refuse(500, -1);
+}
+
+static void tokens_that_do_not_grow_allow_long_lists(void **state)
+{
+	(void)state;
+	get_token(30);
+	wanted = SIZE_MAX;
+	wanted = 3 << 20;
+	ticket_ask(ticket);
+	assert_int_equal(allowed, 8 << 20);
+	assert_int_equal(request->keys_n, 3 << 20);
+	mint(30);
+	expect(TICKET_READY);
+}
+
+/* Whatever the service does: each list is shorter than the one before, until there is none. */
+static void tokens_that_are_always_too_long(void **state)
+{
+	size_t before = SIZE_MAX;
+
+	(void)state;
+	wanted = 1 << 20;
+	for (requests = 0;; before = allowed) {
+		unsigned n = requests;
+		ticket_ask(ticket);
+		if (n == requests)
+			break;
+		assert_true(allowed < before);
+		mint(LINE_MAX_BYTES);
+		expect(TICKET_TOO_LONG);
+		assert_true(requests < 60);
+	}
+	loop_turn();
+	expect(TICKET_NONE);
+	ticket_ask(ticket); /* what was learnt may be true no longer */
+	assert_in_range(allowed, 1000, LINE_MAX_BYTES);
+	refuse(500, -1);
+	told_n = 0;
+}
+
+/* It says little of how they grow, but that it is too long itself is certain. */
+static void a_short_list_whose_token_is_too_long(void **state)
+{
+	(void)state;
+	wanted = 40;
+	ticket_ask(ticket);
+	mint(2 * LINE_MAX_BYTES);
+	expect(TICKET_TOO_LONG);
+	wanted = 0;
+	ticket_ask(ticket);
+	assert_in_range(allowed, 0, 39);
+}
+
+static void a_token_is_encoded_before_it_is_too_long(void **state)
+{
+	struct token_answer a = {.http_status = 200, .retry_after_s = -1};
+	char token[6001];
+
+	(void)state;
+	memset(token, '/', 6000); /* three times as long in a path */
+	token[6000] = '\0';
+	a.token = token;
+	ticket_ask(ticket);
+	answer(&a);
+	expect(TICKET_TOO_LONG);
+}
+
+static void a_list_that_the_service_finds_too_large(void **state)
+{
+	size_t n;
+
+	(void)state;
+	wanted = 1000;
+	ticket_ask(ticket);
+	refuse(413, 5);
+	expect(TICKET_TOO_LONG);
+	ticket_ask(ticket);
+	assert_int_equal(allowed, 500);
+	n = request->keys_n;
+	mint(100);
+	expect(TICKET_READY);
+	assert_int_equal(n, 500);
+}
+
+/* Too little to be too large: then it is something about the list. */
+static void a_small_list_that_the_service_finds_too_large(void **state)
+{
+	(void)state;
+	wanted = 40;
+	ticket_ask(ticket);
+	refuse(413, -1);
+	expect(TICKET_REFUSED);
+}
+
+static void an_upgrade_is_refused_for_its_length(int status)
+{
+	size_t before;
+
+	wanted = 1 << 20;
+	ticket_ask(ticket);
+	before = allowed;
+	mint(10000);
+	expect(TICKET_READY);
+	assert_true(ticket_was_refused(ticket, status));
+	assert_string_equal(ticket_new_path(ticket) ? "kept" : "gone", "gone");
+	ticket_ask(ticket);
+	assert_in_range(allowed, before / 4, before);
+	mint(9000); /* it is longer than three quarters of that */
+	expect(TICKET_TOO_LONG);
+}
+
+static void upgrades_that_are_refused_for_their_length(void **state)
+{
+	(void)state;
+	an_upgrade_is_refused_for_its_length(414);
+}
+
+static void or_for_their_headers(void **state)
+{
+	(void)state;
+	an_upgrade_is_refused_for_its_length(431);
+}
+
+static void upgrades_that_are_refused_for_something_else(void **state)
+{
+	(void)state;
+	get_token(10000);
+	assert_false(ticket_was_refused(ticket, 403));
+	get_token(10000);
+	assert_false(ticket_was_refused(ticket, 503));
+	get_token(400); /* so short a line is too long for nobody */
+	assert_false(ticket_was_refused(ticket, 431));
+	assert_false(ticket_was_refused(ticket, 431)); /* and there is none any more */
+}
+
+/* Shorter each time, and with an end. */
+static void a_service_that_finds_every_line_too_long(void **state)
+{
+	unsigned refused = 0, asked = 0;
+
+	(void)state;
+	wanted = 1 << 20;
+	for (; asked < 100; asked++) {
+		ticket_ask(ticket);
+		if (!request)
+			break;
+		mint(200 + request->keys_n * 2);
+		if (told.verdict == TICKET_READY && !ticket_was_refused(ticket, 431))
+			break;
+		refused += told.verdict == TICKET_READY;
+		told_n = 0;
+	}
+	assert_in_range(refused, 5, 30);
+	assert_in_range(asked, 5, 60);
+	loop_turn();
+	told_n = 0;
+}
+
+static void in_time_longer_ones_are_tried_again(void **state)
+{
+	size_t shorter;
+
+	(void)state;
+	wanted = 1000;
+	ticket_ask(ticket);
+	refuse(413, -1);
+	expect(TICKET_TOO_LONG);
+	loop_pass(TEN_MINUTES - 1);
+	ticket_ask(ticket);
+	shorter = allowed;
+	mint(100);
+	expect(TICKET_READY);
+	assert_int_equal(shorter, 500);
+	loop_pass(1);
+	ticket_ask(ticket);
+	assert_in_range(allowed, shorter * 5 / 4, shorter * 3 / 2);
+	mint(100);
+	expect(TICKET_READY);
+	for (int i = 0; i < 60; i++) {
+		loop_pass(TEN_MINUTES);
+		get_token(100);
+	}
+	assert_int_equal(allowed, 8 << 20); /* and no more than at first */
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		CASE(a_list_goes_out_under_both_names),
+		CASE(or_under_one),
+		CASE(nothing_is_wanted),
+		CASE(it_is_called_off),
+		CASE(verdicts),
+		CASE(a_token_is_in_force_once_it_is_accepted),
+		CASE(one_that_failed_leaves_the_former),
+		CASE(the_key_is_encoded),
+		CASE(a_token_is_as_old_as_its_request),
+		CASE(renewals_are_counted),
+		CASE(the_first_guess_leaves_room_for_the_token),
+		CASE(it_learns_how_tokens_grow),
+		CASE(a_short_list_says_little),
+		CASE(tokens_that_do_not_grow_allow_long_lists),
+		CASE(tokens_that_are_always_too_long),
+		CASE(a_short_list_whose_token_is_too_long),
+		CASE(a_token_is_encoded_before_it_is_too_long),
+		CASE(a_list_that_the_service_finds_too_large),
+		CASE(a_small_list_that_the_service_finds_too_large),
+		CASE(upgrades_that_are_refused_for_their_length),
+		CASE(or_for_their_headers),
+		CASE(upgrades_that_are_refused_for_something_else),
+		CASE(a_service_that_finds_every_line_too_long),
+		CASE(in_time_longer_ones_are_tried_again),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
