@@ -390,8 +390,8 @@ class Sending(LinkTest):
     def test_the_kernel_is_given_little_more_than_it_can_send(self):
         """What it holds a ping can't overtake. The peer has room for 64 KiB or so."""
         go_on = threading.Event()
-        self.addCleanup(go_on.set)
         server = self.serve(lambda c: (upgrade(c), go_on.wait(), stay(c)))
+        self.addCleanup(go_on.set)
         server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
         driver = self.link(server)
         driver.wait("open")
