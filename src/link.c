@@ -350,9 +350,13 @@ static void on_failed(struct link *l, struct lws *wsi, const char *theirs, size_
 
 static void on_gone(struct link *l)
 {
+	const char *phrase = reasons_of_errno(errno);
+
 	l->wsi = NULL;
 	if (!l->leaving)
-		go_down(l, "the connection was closed before the upgrade was answered");
+		go_down(l, "%s",
+			phrase ? phrase
+			       : "the connection was closed before the upgrade was answered");
 }
 
 /* --- callbacks of the library --- */
