@@ -119,6 +119,7 @@ struct link {
 	uint16_t port;
 	bool tls;
 	char key[UPGRADE_KEY]; /* of the request */
+	char *secret;          /* the path still: the service may repeat it */
 
 	struct lws *wsi;                   /* the library's connection; NULL before and after */
 	bool leaving;                      /* it is being taken from the library */
@@ -256,6 +257,7 @@ static void destroy(struct link *l)
 	buf_release(&l->control);
 	receive_release(&l->rx);
 	secret_free(&l->path);
+	secret_free(&l->secret);
 	free(l->address);
 	free(l->host);
 	free(l->host_header);
@@ -528,7 +530,7 @@ static void tell_close(struct link *l, const struct receive_item *item)
 	const char *name = reasons_close_name(item->code);
 	char text[TOLD_MAX];
 
-	reasons_quote(text, sizeof(text), item->text);
+	reasons_quote(text, sizeof(text), item->text, l->secret);
 	snprintf(l->why, sizeof(l->why), "the service closed the connection (%d%s%s)%s%s",
 		 item->code, name ? ": " : "", name ? name : "", *text ? ": " : "", text);
 }
@@ -661,7 +663,7 @@ static void refused(struct link *l)
 	struct span body = buf_span(&l->rx.bytes);
 	char text[TOLD_MAX];
 
-	reasons_quote(text, sizeof(text), body);
+	reasons_quote(text, sizeof(text), body, l->secret);
 	if (*text == '<') /* a page for a browser */
 		*text = '\0';
 	go_down(l, "the upgrade was answered with HTTP status %d%s%s", l->end.http_status,
@@ -1079,6 +1081,7 @@ struct link *link_connect(struct link_context *ctx, const struct link_target *ta
 		.more = event_new(ctx->base, -1, 0, on_more, l),
 		.deadline = event_new(ctx->base, -1, 0, on_deadline, l),
 	};
+	l->secret = secret_share(l->path);
 	receive_init(&l->rx, target->max_message);
 	LIST_INSERT_HEAD(&ctx->links, l, entry);
 	timer_start(l->deadline, target->connect_timeout_ms);

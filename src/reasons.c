@@ -1,5 +1,6 @@
 #include "reasons.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -8,7 +9,8 @@
 
 enum {
 	RETRY_AFTER_MAX_S = 86400,
-	SECRET_MIN = 20, /* letters and digits in a row that may be a key, or a part of a token */
+	REPEATED_MIN = 4, /* characters of a secret that is worth being looked for */
+	SECRET_MIN = 20,  /* letters and digits in a row that may be a key, or a part of a token */
 };
 
 const char *reasons_of_errno(int err)
@@ -107,30 +109,74 @@ static bool is_of_secrets(unsigned char c)
 	       c == '-' || c == '_' || c == '+' || c == '=' || c == '%';
 }
 
+/* A character of a query, and how many it takes. */
+static size_t decode(const char *p, unsigned char *c)
+{
+	unsigned code;
+
+	*c = (unsigned char)*p;
+	if (*p != '%' || !isxdigit((unsigned char)p[1]) || !isxdigit((unsigned char)p[2]))
+		return 1;
+	sscanf(p + 1, "%2x", &code);
+	*c = (unsigned char)code;
+	return 3;
+}
+
+/* How many bytes of text are the secret that it begins with, as it is or as the query has it. */
+static size_t repeats(struct span text, const char *path, bool decoded)
+{
+	const char *p = path ? strchr(path, '=') : NULL;
+	unsigned char c;
+	size_t n = 0;
+
+	if (!p)
+		return 0;
+	for (p++; *p && *p != '&'; n++) {
+		size_t took = decode(p, &c);
+		if (!decoded) {
+			c = (unsigned char)*p;
+			took = 1;
+		}
+		if (n == text.n || (unsigned char)text.p[n] != c)
+			return 0;
+		p += took;
+	}
+	return n < REPEATED_MIN ? 0 : n;
+}
+
+static size_t length_of_secret(struct span text, const char *path)
+{
+	size_t n = repeats(text, path, true), run = 0;
+
+	if (!n)
+		n = repeats(text, path, false);
+	while (run < text.n && is_of_secrets((unsigned char)text.p[run]))
+		run++;
+	return run >= SECRET_MIN && run > n ? run : n;
+}
+
 /* How many bytes of text are quoted as one: a run of blanks, what may be secret, a character. piece
  * is how. */
-static size_t quote_piece(struct span text, char piece[8])
+static size_t quote_piece(struct span text, const char *path, char piece[8])
 {
-	size_t blanks = 0, secret = 0;
+	size_t blanks = 0, secret = length_of_secret(text, path);
 	unsigned char c = (unsigned char)text.p[0];
 
+	if (secret) {
+		strcpy(piece, "...");
+		return secret;
+	}
 	while (blanks < text.n && is_blank((unsigned char)text.p[blanks]))
 		blanks++;
-	while (secret < text.n && is_of_secrets((unsigned char)text.p[secret]))
-		secret++;
 	if (blanks) {
 		strcpy(piece, " ");
 		return blanks;
-	}
-	if (secret >= SECRET_MIN) {
-		strcpy(piece, "...");
-		return secret;
 	}
 	snprintf(piece, 8, c > ' ' && c < 0x7f ? "%c" : "\\x%02x", c);
 	return 1;
 }
 
-void reasons_quote(char *out, size_t size, struct span text)
+void reasons_quote(char *out, size_t size, struct span text, const char *path)
 {
 	static const char more[] = "...";
 	char piece[8];
@@ -141,7 +187,7 @@ void reasons_quote(char *out, size_t size, struct span text)
 	while (text.n && is_blank((unsigned char)text.p[0]))
 		text.p++, text.n--;
 	while (text.n) {
-		size_t took = quote_piece(text, piece), length = strlen(piece);
+		size_t took = quote_piece(text, path, piece), length = strlen(piece);
 		if (n + length + sizeof(more) > size) {
 			memcpy(out + n, more, sizeof(more) - 1);
 			n += sizeof(more) - 1;

@@ -22,6 +22,7 @@ int reasons_retry_after(const char *text, time_t now);
 const char *reasons_close_name(int code);
 
 /* A peer's words for the log and the status answer, in at most size bytes with a NUL: all but
- * printable ASCII as \xNN, blanks and ends of lines as one space, "..." for what does not fit and
- * in place of runs of letters and digits that are long enough for a key or a token. */
-void reasons_quote(char *out, size_t size, struct span text);
+ * printable ASCII as \xNN, blanks and ends of lines as one space, "..." for what does not fit. The
+ * peer may repeat what it was given: "..." stands also for the secret in the query of path (NULL:
+ * there is none), and for runs of letters and digits that are long enough for a key or a token. */
+void reasons_quote(char *out, size_t size, struct span text, const char *path);

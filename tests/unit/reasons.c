@@ -5,12 +5,14 @@
 
 #include "reasons.h"
 
+static const char *path; /* of the request */
+
 static void check(struct span text, size_t size, const char *expected)
 {
 	struct span copy = copy_of(text);
 	char *out = malloc(size);
 
-	reasons_quote(out, size, copy);
+	reasons_quote(out, size, copy, path);
 	assert_string_equal(out, expected);
 	free(out);
 	free_copy(copy);
@@ -47,6 +49,25 @@ static void secrets(void **state)
 	check(SPAN("?apiKey=a%2Bb%2Bc%2Bd%2Be%2Bf"), 100, "?...");
 }
 
+/* Also a short one, and one that the query has in another spelling. */
+static void what_was_asked_with(void **state)
+{
+	(void)state;
+	path = "/ws?apiKey=p%2Fs%3d";
+	check(SPAN("bad apiKey=p/s=!"), 100, "bad apiKey=...!");
+	check(SPAN("bad /ws?apiKey=p%2Fs%3d"), 100, "bad /ws?apiKey=...");
+	check(SPAN("p/s"), 100, "p/s");
+	path = "/ws?token=abc&x=y";
+	check(SPAN("abc"), 100, "abc");
+	path = "/ws?token=abcd&x=y";
+	check(SPAN("xabcdabcd"), 100, "x......");
+	path = "/ws?token=";
+	check(SPAN("abcd"), 100, "abcd");
+	path = "/ws";
+	check(SPAN("abcd"), 100, "abcd");
+	path = NULL;
+}
+
 static void close_codes(void **state)
 {
 	(void)state;
@@ -69,8 +90,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(quoted),      cmocka_unit_test(cut),
-		cmocka_unit_test(secrets),     cmocka_unit_test(close_codes),
-		cmocka_unit_test(retry_after),
+		cmocka_unit_test(secrets),     cmocka_unit_test(what_was_asked_with),
+		cmocka_unit_test(close_codes), cmocka_unit_test(retry_after),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
