@@ -359,14 +359,14 @@ class Closing(Service):
             service.connection(n).close(code, words)
             service.connection(n + 1)
             line = f"the service closed the connection ({code}{meaning})" + (f": {told}" if told else "")
-            eventually(lambda line=line: line in daemon.log(), "the line")
+            eventually(lambda line=line: line.encode() in daemon.log(), "the line")
             self.assertEqual(line, daemon.wait_status(lambda s, n=n: s["upstream"]["reconnects"] == n)["upstream"]["lastError"])
 
     def test_what_a_refusal_says_is_told(self):
         refuse = lambda event: (403, {}, b'{"error":"no such\tplan", "at":"' + event.target.encode() + b'"}')
         with FakeService(upgrade=refuse) as service, Daemon(service) as daemon:
             told = 'HTTP status 403: {"error":"no such plan", "at":"/ws?apiKey=..."}'
-            eventually(lambda: told in daemon.log(), "the line")
+            eventually(lambda: told.encode() in daemon.log(), "the line")
             self.assertIn(told, daemon.wait_status(lambda s: s["upstream"]["lastError"])["upstream"]["lastError"])
 
     @scene(service=WITHHELD)
