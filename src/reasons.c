@@ -106,7 +106,7 @@ static bool is_blank(unsigned char c)
 static bool is_of_secrets(unsigned char c)
 {
 	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-	       c == '-' || c == '_' || c == '+' || c == '=' || c == '%';
+	       c == '-' || c == '_' || c == '+' || c == '%';
 }
 
 /* A character of a query, and how many it takes. */
