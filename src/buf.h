@@ -36,6 +36,13 @@ static inline void buf_grew(struct buf *b, size_t n)
 	b->tail += n;
 }
 
+/* Forgets all but the n bytes at the head. */
+static inline void buf_cut(struct buf *b, size_t n)
+{
+	if (n < buf_len(b))
+		b->tail = b->head + n;
+}
+
 /* Takes n bytes from the head. */
 static inline void buf_take(struct buf *b, size_t n)
 {

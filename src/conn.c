@@ -272,8 +272,7 @@ static void on_closed(void *owner, const struct link_end *link_end)
 	struct conn *c = owner;
 
 	if (c->open && link_end->close_code) {
-		snprintf(c->why, sizeof(c->why), "the service closed the connection (%d)",
-			 link_end->close_code);
+		snprintf(c->why, sizeof(c->why), "%s", link_end->why);
 	} else if (c->open) {
 		snprintf(c->why, sizeof(c->why), "the connection was lost: %s", link_end->why);
 	} else {

@@ -73,26 +73,38 @@ void frame_append(struct buf *queue, enum frame_opcode opcode, struct span head,
 	buf_grew(queue, (size_t)(payload - (char *)start) + head.n + body.n);
 }
 
-/* The whole length of the frame that begins at p. */
-static size_t frame_length(const unsigned char *p)
+bool frame_read_header(struct span bytes, struct frame_header *header)
 {
-	size_t length = p[1] & 0x7f, extra = length < 126 ? 0 : length == 126 ? 2 : 8;
+	const unsigned char *p = (const unsigned char *)bytes.p;
+	struct frame_header h = {.size = 2};
 
-	if (extra) {
-		length = 0;
-		for (size_t i = 0; i < extra; i++)
-			length = length << 8 | p[2 + i];
-	}
-	return 2 + extra + KEY + length;
+	if (bytes.n < 2)
+		return false;
+	h.length = p[1] & 0x7f;
+	size_t extra = h.length < 126 ? 0 : h.length == 126 ? 2 : 8;
+	h.size += extra;
+	if (bytes.n < h.size)
+		return false;
+	if (extra)
+		h.length = 0;
+	for (size_t i = 0; i < extra; i++)
+		h.length = h.length << 8 | p[2 + i];
+	h.final = p[0] & 0x80;
+	h.reserved = p[0] >> 4 & 7;
+	h.opcode = p[0] & 0xf;
+	h.masked = p[1] & 0x80;
+	*header = h;
+	return true;
 }
 
 size_t frame_batch(const struct buf *queue, size_t max)
 {
 	struct span all = buf_span(queue);
+	struct frame_header h;
 	size_t n = 0;
 
-	while (n < all.n) {
-		size_t next = n + frame_length((const unsigned char *)all.p + n);
+	while (n < all.n && frame_read_header((struct span){all.p + n, all.n - n}, &h)) {
+		size_t next = n + h.size + KEY + (size_t)h.length;
 		if (n && next > max)
 			break;
 		n = next;

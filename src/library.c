@@ -33,6 +33,17 @@ bool library_put_path(const char *path, char **end, size_t room, struct span *re
 	return true;
 }
 
+const char *library_find_key(struct span request, size_t n)
+{
+	static const char name[] = "\r\nSec-WebSocket-Key: ";
+	const char *at = memmem(request.p, request.n, name, sizeof(name) - 1);
+
+	if (!at)
+		return NULL;
+	at += sizeof(name) - 1;
+	return (size_t)(request.p + request.n - at) >= n + 2 && at[n] == '\r' ? at : NULL;
+}
+
 /* The library's log. It never saw the secrets in our paths, but what a server says may repeat them.
  */
 static void on_log(int level, const char *line)

@@ -36,6 +36,9 @@ struct library {
 bool library_init(struct library *lib, lws_callback_function *callback, struct ssl_ctx_st *tls);
 void library_fini(struct library *lib);
 
+/* The Sec-WebSocket-Key in a request that it made: n characters; NULL: there is none. */
+const char *library_find_key(struct span request, size_t n);
+
 /* Puts path where the library wrote "/". It offers the request's end, for headers to be appended,
  * and how much room is left; so where the request begins is known, and what stands there is
  * checked. *end is the new end, *request all of it, in the library's buffer. False, with nothing

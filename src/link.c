@@ -1,29 +1,40 @@
-/* How libwebsockets lives in our loop
+/* Two lives of a connection
  *
- * The library has a poll loop of its own, and we do not run it. libevent watches the connection's
- * descriptor; when it is ready the library is entered through lws_service_fd() with a pollfd made
- * up here, which is what the library's own event plugins do. All events of this room call enter()
- * first and leave() last. In between the library may be on the stack, so nothing is destroyed
- * there: a link that was freed or went down is only marked, and leave() settles it.
+ * libwebsockets makes the connection: socket, proxy, TLS, and the request for the upgrade. As soon
+ * as that request is written, the socket and its TLS are taken from the library (take_over()),
+ * which then forgets the connection. From there on all bytes are read and written here: the answer
+ * (upgrade.h), frames that come (receive.h), frames that go (frame.h), all of it over stream.h.
  *
- * What has to be known about the library, each learnt the hard way:
- * - Its wish to write (a pong, a close reply) cannot be seen from outside, so it is offered to
- * write after each read.
+ * Why so early: the library keeps what comes together with the answer to itself, and hands on only
+ * what its own parser makes of it. That parser goes byte by byte, shows no header before its
+ * payload has come, takes masked frames (version 4.1.6), and tells close codes that it does not
+ * know as 1002.
+ *
+ * The first life. The library has a poll loop of its own, and we do not run it. libevent watches
+ * the connection's descriptor; when it is ready the library is entered through lws_service_fd()
+ * with a pollfd made up here, which is what the library's own event plugins do. What has to be
+ * known about it, each learnt the hard way:
+ * - Its wish to write cannot be seen from outside, so it is offered to write after each read.
  * - While connecting it takes "no error on the socket" for "connected", so it must not be entered
  * before the socket is writable.
- * - OpenSSL reads ahead, so that one read() brings many small TLS records; what it holds is not
- * seen by epoll, so it is read until nothing is left, or the rest is left to a timer of zero.
- * - Bytes that came together with the answered upgrade are held by the library itself and only its
- * own loop hands them on. lws_service_adjust_timeout() tells that there are some, lws_service(-1)
- * is one turn of that loop.
  * - A request is made in a buffer of its own, which the path is put into (library.h) and which is
  * overwritten once it has gone out.
- * - Frames are made here (frame.c) and handed over as raw bytes, many at once: the library would
- * make a TLS record, a write() and a read of /dev/urandom of each. It puts its own control frames
- * between two such writes, therefore each write ends at the end of a frame. */
+ * - "Hung up" is the one event upon which it destroys a connection at once, without a word to the
+ * peer and without touching its TLS.
+ *
+ * The second life. OpenSSL reads ahead, so that one read() brings many small TLS records; what it
+ * holds is not seen by epoll, so it is read until nothing is left, or the rest is left to a timer
+ * of zero. Frames leave in batches of whole frames; between two batches, and nowhere else, a
+ * control frame may go first. Of pings that come faster than they are answered the last one is
+ * answered, which is all that RFC 6455 asks for.
+ *
+ * All events of this room call enter() first and leave() last. In between the library or a caller's
+ * function may be on the stack, so nothing is destroyed there: a link that was freed or went down
+ * is only marked, and leave() settles it. */
 #include "link.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -44,19 +55,23 @@
 #include "log.h"
 #include "mem.h"
 #include "reasons.h"
+#include "receive.h"
 #include "secret.h"
+#include "stream.h"
 #include "timer.h"
 #include "tls.h"
+#include "upgrade.h"
 
 enum {
 	BATCH = 16384,          /* bytes of frames in one write: a full TLS record */
-	SHARE = 65536,          /* bytes of messages handed on in one turn of the loop */
-	READS = 8,              /* reads in one turn, should they bring no messages */
-	WRITES = 4,             /* offers to write in one turn: control frames take one each */
+	CHUNK = 65536,          /* bytes asked for in one read */
+	SHARE = 65536,          /* bytes read in one turn of the loop; a little more may be */
 	KERNEL_UNSENT = 131072, /* bytes that the kernel takes beyond what the peer has room for */
 	WRITE_SHARE = 262144,   /* bytes written in one turn, however fast the kernel takes them */
 	CLOSE_MS = 2000,        /* for a close frame to go out and be answered */
-	TICK_BUSY_S = 1, /* turns of the library's own loop while a link is neither open nor down */
+	BODY_MS = 250,          /* for a refusal to say more than its status */
+	TOLD_MAX = 200,         /* bytes of the service's own words, in a reason */
+	TICK_BUSY_S = 1,        /* turns of the library's own loop while it makes a connection */
 	TICK_IDLE_S = 10, /* ... and otherwise, for the route changes that version 4.3 follows */
 };
 
@@ -64,13 +79,14 @@ enum link_state {
 	LINK_STARTING,
 	LINK_CONNECTING,
 	LINK_SHAKING,
+	LINK_ASKING, /* the request has gone out; from here on the library knows nothing of it */
 	LINK_OPEN,
 	LINK_CLOSING,
 	LINK_DOWN,
 	LINK_STATE_N
 };
 
-static const char *const state_name[] = {"starting", "connecting", "shaking hands",
+static const char *const state_name[] = {"starting", "connecting", "shaking hands", "asking",
 					 "open",     "closing",    "down"};
 _Static_assert(sizeof(state_name) / sizeof(state_name[0]) == LINK_STATE_N, "a name for each state");
 
@@ -96,34 +112,41 @@ struct link {
 	bool freed; /* by its owner: no callback any more */
 	bool told;  /* closed() was called */
 	struct link_end end;
-	char why[160];
+	char why[400];
 
 	char *address, *host, *host_header, *path,
 		*proxy; /* path: NULL once the request was made */
 	uint16_t port;
 	bool tls;
-	size_t max_message;
+	char key[UPGRADE_KEY]; /* of the request */
+	char *secret;          /* the path still: the service may repeat it */
 
 	struct lws *wsi;                   /* the library's connection; NULL before and after */
+	bool leaving;                      /* it is being taken from the library */
+	struct stream stream;              /* from LINK_ASKING on */
 	struct event *readable, *writable; /* of its socket */
 	struct event *kick; /* runs behind the events of this turn: begin to connect, or send what
 			       was queued */
 	struct event *more; /* runs in the next turn: read on */
 	struct event *deadline; /* for being open, or for being closed */
 
-	struct buf tx;     /* whole frames */
-	size_t written;    /* bytes in this turn */
-	size_t in_library; /* bytes of the last write that the library still holds, or a little more
-			    */
-	bool kicked, ping_wanted;
+	struct buf tx;      /* whole frames of messages */
+	struct buf control; /* whole control frames, made when they are sent */
+	struct buf *queue;  /* the one that the present batch is at the head of */
+	size_t batch;       /* bytes of it that were not written yet */
+	bool kicked, ping_wanted, pong_wanted;
 	uint32_t ping_number; /* of the ping that is wanted */
-	int close_wanted;     /* code of the close frame to send; 0: none */
+	char pong[FRAME_CONTROL_MAX];
+	size_t pong_size;
+	int close_wanted; /* code of the close frame to send; 0: none */
+	bool close_made;  /* nothing is queued behind it */
+	bool peer_closed; /* its close frame has come: what follows is not read */
+	int write_fault;  /* -errno */
+	uint64_t body;    /* bytes that a refusal has announced */
+	bool orderly;     /* the peer is to get what was written, and the end of TLS */
 
-	struct buf rx; /* a message in pieces */
-	bool truncated;
-	bool unfinished;       /* more pieces are to come */
-	uint32_t pong_between; /* the last pong that came between them; or 0 */
-	size_t share;          /* bytes handed on in this turn */
+	struct receive rx;
+	uint32_t pong_between; /* the last pong that came within a message; or 0 */
 	uint64_t heard;        /* bytes that had come when heard() was called; with TLS */
 };
 
@@ -141,21 +164,32 @@ static void set_state(struct link *l, enum link_state state)
 	l->ctx->tick_stale = true;
 }
 
-static void unwatch(struct link *l)
+static void unwatch_socket(struct link *l)
 {
 	if (l->readable)
 		event_free(l->readable);
 	if (l->writable)
 		event_free(l->writable);
 	l->readable = l->writable = NULL;
+}
+
+static void unwatch(struct link *l)
+{
+	unwatch_socket(l);
 	event_del(l->kick);
 	event_del(l->more);
 	event_del(l->deadline);
 	l->kicked = false;
 }
 
-/* The link is down, for this reason unless an earlier one is known. The library's connection may
- * still be there. */
+/* The link is down, for the reason in why. The library's connection may still be there. */
+static void end_here(struct link *l)
+{
+	unwatch(l);
+	set_state(l, LINK_DOWN);
+}
+
+/* ... for this reason, unless it is down already. */
 static void __attribute__((format(printf, 2, 3))) go_down(struct link *l, const char *format, ...)
 {
 	va_list args;
@@ -165,8 +199,7 @@ static void __attribute__((format(printf, 2, 3))) go_down(struct link *l, const 
 	va_start(args, format);
 	vsnprintf(l->why, sizeof(l->why), format, args);
 	va_end(args);
-	unwatch(l);
-	set_state(l, LINK_DOWN);
+	end_here(l);
 }
 
 /* Lets the library do its work on this connection; false when the connection is gone. */
@@ -193,19 +226,25 @@ static void drop_unsent(int fd)
 
 /* Destroys the library's connection, whatever state it is in. "Hung up" is the one event upon which
  * the library does not try to be polite or to flush anything. */
-static void kill_connection(struct link *l)
+static void leave_library(struct link *l)
 {
-	unwatch(l);
-	if (l->wsi && lws_get_socket_fd(l->wsi) >= 0) {
-		drop_unsent(lws_get_socket_fd(l->wsi));
+	if (l->wsi && lws_get_socket_fd(l->wsi) >= 0)
 		serve(l, POLLHUP);
-	}
 	if (l->wsi)
 		lws_set_timeout(l->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
 	if (l->wsi) {
 		lws_set_wsi_user(l->wsi, NULL); /* it may never call us again */
 		l->wsi = NULL;
 	}
+}
+
+static void kill_connection(struct link *l)
+{
+	unwatch(l);
+	if (l->wsi && lws_get_socket_fd(l->wsi) >= 0)
+		drop_unsent(lws_get_socket_fd(l->wsi));
+	leave_library(l);
+	stream_close(&l->stream, l->orderly);
 }
 
 static void destroy(struct link *l)
@@ -215,8 +254,10 @@ static void destroy(struct link *l)
 	event_free(l->more);
 	event_free(l->deadline);
 	buf_release(&l->tx);
-	buf_release(&l->rx);
+	buf_release(&l->control);
+	receive_release(&l->rx);
 	secret_free(&l->path);
+	secret_free(&l->secret);
 	free(l->address);
 	free(l->host);
 	free(l->host_header);
@@ -253,7 +294,7 @@ static void set_tick(struct link_context *ctx)
 	struct link *l;
 
 	LIST_FOREACH (l, &ctx->links, entry) {
-		if (l->state != LINK_OPEN && l->state != LINK_DOWN)
+		if (l->state < LINK_ASKING)
 			interval.tv_sec = TICK_BUSY_S;
 	}
 	event_add(ctx->tick, &interval);
@@ -285,73 +326,39 @@ static void leave(struct link_context *ctx)
 	ctx->inside--;
 }
 
-/* --- why it ended --- */
-
-static int retry_after(struct lws *wsi)
-{
-	char text[64];
-
-	if (lws_hdr_copy(wsi, text, sizeof(text), WSI_TOKEN_HTTP_RETRY_AFTER) <= 0)
-		return -1;
-	return reasons_retry_after(text, time(NULL));
-}
+/* --- how the library tells that it failed --- */
 
 static void on_failed(struct link *l, struct lws *wsi, const char *theirs, size_t n)
 {
 	int err = reasons_of_errno(errno) ? errno : l->ctx->tls.fault_errno;
 	SSL *ssl = l->tls ? lws_get_ssl(wsi) : NULL;
 	const char *refusal = ssl ? tls_refusal(ssl) : NULL;
-	int status = (int)lws_http_client_http_response(wsi);
 	const char *ours = theirs ? reasons_translate(theirs, n) : NULL;
 
-	if (l->state == LINK_DOWN)
+	if (l->state == LINK_DOWN || l->leaving)
 		return;
-	if (refusal) {
+	if (refusal)
 		go_down(l, "the server's certificate is refused: %s", refusal);
-	} else if (status && status != 101) {
-		l->end.http_status = status;
-		l->end.retry_after_s = retry_after(wsi);
-		go_down(l, "the upgrade was answered with HTTP status %d", status);
-	} else if (reasons_of_errno(err)) {
-		go_down(l, "%s", reasons_of_errno(err));
-	} else if (ours) {
-		go_down(l, "%s", ours);
-	} else if (l->tls && l->path) {
-		go_down(l, "the TLS handshake failed: %s", tls_fault_phrase(&l->ctx->tls));
-	} else {
-		go_down(l, "the upgrade failed: %.*s", theirs ? (int)n : 7,
-			theirs ? theirs : "unknown");
-	}
-}
-
-/* Did the stream end, or did the library end it because of what it read? TLS remembers; a plain
- * socket is asked. */
-static bool stream_ended(struct link *l, struct lws *wsi)
-{
-	SSL *ssl = l->tls ? lws_get_ssl(wsi) : NULL;
-	char c;
-
-	if (ssl)
-		return tls_has_ended(ssl);
-	return recv(lws_get_socket_fd(wsi), &c, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
-}
-
-static void on_lost(struct link *l, struct lws *wsi)
-{
-	int err = errno;
-
-	if (l->state == LINK_DOWN)
-		return;
-	if (l->end.close_code)
-		go_down(l, "the service closed it with code %d", l->end.close_code);
-	else if (l->state == LINK_CLOSING)
-		go_down(l, "closed as asked");
 	else if (reasons_of_errno(err))
 		go_down(l, "%s", reasons_of_errno(err));
-	else if (stream_ended(l, wsi))
-		go_down(l, "the service closed the connection without a close frame");
+	else if (ours)
+		go_down(l, "%s", ours);
+	else if (l->tls && l->path)
+		go_down(l, "the TLS handshake failed: %s", tls_fault_phrase(&l->ctx->tls));
 	else
-		go_down(l, "the service sent a frame that breaks the WebSocket protocol");
+		go_down(l, "the upgrade failed: %.*s", theirs ? (int)n : 7,
+			theirs ? theirs : "unknown");
+}
+
+static void on_gone(struct link *l)
+{
+	const char *phrase = reasons_of_errno(errno);
+
+	l->wsi = NULL;
+	if (!l->leaving)
+		go_down(l, "%s",
+			phrase ? phrase
+			       : "the connection was closed before the upgrade was answered");
 }
 
 /* --- callbacks of the library --- */
@@ -365,28 +372,16 @@ static void kick(struct link *l)
 	timer_next_turn(l->kick);
 }
 
-static int on_established(struct link *l, struct lws *wsi)
-{
-	SSL *ssl = l->tls ? lws_get_ssl(wsi) : NULL;
-
-	if (l->freed || l->state == LINK_DOWN)
-		return -1;
-	if (ssl)
-		tls_read_ahead(ssl);
-	event_del(l->deadline);
-	l->end.was_open = true;
-	set_state(l, LINK_OPEN);
-	l->ops->open(l->owner);
-	kick(l); /* for what was queued before */
-	return l->freed ? -1 : 0;
-}
-
 static int put_path(struct link *l, char **end, size_t room)
 {
-	if (!library_put_path(l->path, end, room, &l->ctx->request)) {
+	const char *key;
+
+	if (!library_put_path(l->path, end, room, &l->ctx->request) ||
+	    !(key = library_find_key(l->ctx->request, UPGRADE_KEY))) {
 		go_down(l, "this version of libwebsockets makes requests in an unknown way");
 		return -1;
 	}
+	memcpy(l->key, key, UPGRADE_KEY);
 	secret_free(&l->path);
 	return 0;
 }
@@ -395,138 +390,6 @@ static int put_path(struct link *l, char **end, size_t room)
 static bool check_certificate(const struct link *l, X509_STORE_CTX *store, bool verified)
 {
 	return l && verified && tls_is_for(store, l->host);
-}
-
-static void keep_piece(struct link *l, const char *p, size_t n)
-{
-	size_t room = l->max_message - buf_len(&l->rx);
-
-	l->truncated |= n > room;
-	buf_add(&l->rx, p, n < room ? n : room);
-}
-
-/* A pong may come between the pieces of a message. It is told behind that: whoever asked for it
- * wants to know that what came before it is there. */
-static void end_message(struct link *l)
-{
-	uint32_t number = l->pong_between;
-
-	l->pong_between = 0;
-	if (number && !l->freed && l->state == LINK_OPEN)
-		l->ops->pong(l->owner, number);
-}
-
-static int on_receive(struct link *l, struct lws *wsi, const char *p, size_t n)
-{
-	bool first = lws_is_first_fragment(wsi), final = lws_is_final_fragment(wsi);
-	unsigned flags = lws_frame_is_binary(wsi) ? LINK_BINARY : 0;
-	struct span text = {p, n};
-
-	if (l->freed || l->state == LINK_DOWN)
-		return -1;
-	l->share += n;
-	if (first) {
-		l->truncated = false;
-		buf_take(&l->rx, buf_len(&l->rx));
-	}
-	if (first && final) {
-		l->truncated = n > l->max_message;
-		text.n = l->truncated ? l->max_message : n;
-	} else {
-		keep_piece(l, p, n);
-		text = buf_span(&l->rx);
-	}
-	l->unfinished = !final;
-	if (!final)
-		return 0;
-	l->ops->message(l->owner, text, flags | (l->truncated ? LINK_TRUNCATED : 0));
-	if (l->rx.size > LIBRARY_BUFFER)
-		buf_release(&l->rx);
-	end_message(l);
-	return l->freed ? -1 : 0;
-}
-
-static int write_batch(struct link *l, struct lws *wsi, struct buf *queue)
-{
-	size_t n = frame_batch(queue, BATCH);
-
-	if (lws_write(wsi, (unsigned char *)buf_span(queue).p, n, LWS_WRITE_RAW) < 0)
-		return -1;
-	buf_take(queue, n);
-	l->written += n;
-	l->in_library = lws_partial_buffered(wsi) ? n : 0;
-	return 0;
-}
-
-static int write_ping(struct link *l, struct lws *wsi)
-{
-	struct buf ping = {0};
-	char number[12];
-	int n = snprintf(number, sizeof(number), "%" PRIu32, l->ping_number);
-
-	frame_append(&ping, FRAME_PING, (struct span){number, (size_t)n}, SPAN(""));
-	int err = write_batch(l, wsi, &ping);
-	buf_release(&ping);
-	l->ping_wanted = false;
-	return err;
-}
-
-/* The library may be written to: it holds nothing and has no control frame of its own to send. */
-static int on_writable(struct link *l, struct lws *wsi)
-{
-	if (l->freed || l->state != LINK_OPEN)
-		return l->freed ? -1 : 0;
-	if (l->ping_wanted && write_ping(l, wsi) < 0)
-		return -1;
-	while (buf_len(&l->tx) && l->written < WRITE_SHARE && !lws_partial_buffered(wsi)) {
-		if (write_batch(l, wsi, &l->tx) < 0)
-			return -1;
-	}
-	if (l->close_wanted && !buf_len(&l->tx) && !lws_partial_buffered(wsi)) {
-		lws_close_reason(wsi, (enum lws_close_status)l->close_wanted, NULL, 0);
-		set_state(l, LINK_CLOSING);
-		return -1; /* "close it": the frame goes out at the next offer to write */
-	}
-	return 0;
-}
-
-/* The library answers a close frame by itself. What is still queued can't be sent any more. */
-static int on_peer_close(struct link *l, const unsigned char *p, size_t n)
-{
-	if (l->state != LINK_OPEN && l->state != LINK_CLOSING)
-		return 0;
-	l->end.close_code = n >= 2 ? p[0] << 8 | p[1] : LWS_CLOSE_STATUS_NO_STATUS;
-	buf_release(&l->tx);
-	if (l->state == LINK_OPEN) {
-		timer_start(l->deadline, CLOSE_MS);
-		set_state(l, LINK_CLOSING);
-	}
-	return 0;
-}
-
-/* A pong carries what the ping did: a number. One that nobody has asked for may carry anything. */
-static uint32_t pong_number(const char *p, size_t n)
-{
-	uint64_t number = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		if (p[i] < '0' || p[i] > '9' || number > UINT32_MAX)
-			return 0;
-		number = number * 10 + (uint64_t)(p[i] - '0');
-	}
-	return number > UINT32_MAX ? 0 : (uint32_t)number;
-}
-
-static int on_pong(struct link *l, const char *p, size_t n)
-{
-	if (l->freed || l->state != LINK_OPEN)
-		return l->freed ? -1 : 0;
-	uint32_t number = pong_number(p, n);
-	if (!number || !l->unfinished)
-		l->ops->pong(l->owner, number);
-	else
-		l->pong_between = number;
-	return l->freed ? -1 : 0;
 }
 
 /* All that the library ever says. The user pointer is the link only where this passes it on as one:
@@ -541,29 +404,316 @@ static int on_library(struct lws *wsi, enum lws_callback_reasons reason, void *u
 	switch ((int)reason) {
 	case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
 		return put_path(user, in, n);
-	case LWS_CALLBACK_CLIENT_ESTABLISHED:
-		return on_established(user, wsi);
-	case LWS_CALLBACK_CLIENT_RECEIVE:
-		return on_receive(user, wsi, in, n);
-	case LWS_CALLBACK_CLIENT_RECEIVE_PONG:
-		return on_pong(user, in, n);
-	case LWS_CALLBACK_CLIENT_WRITEABLE:
-		return on_writable(user, wsi);
-	case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
-		return on_peer_close(user, in, n);
 	case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
 		on_failed(user, wsi, in, n);
 		return 0;
-	case LWS_CALLBACK_CLIENT_CLOSED:
-		on_lost(user, wsi);
-		return 0;
 	case LWS_CALLBACK_WSI_DESTROY:
-		on_lost(user, wsi); /* mostly it is down by now */
-		((struct link *)user)->wsi = NULL;
+		on_gone(user);
 		return 0;
+	case LWS_CALLBACK_CLIENT_ESTABLISHED:
+		return -1; /* never: it is ours before its answer comes */
 	default:
 		return 0;
 	}
+}
+
+/* --- sending --- */
+
+static bool has_control(const struct link *l)
+{
+	return l->ping_wanted || l->pong_wanted || (l->close_wanted && !buf_len(&l->tx));
+}
+
+static bool wants_to_write(const struct link *l)
+{
+	if (l->state != LINK_OPEN && l->state != LINK_CLOSING)
+		return false;
+	return l->batch || buf_len(&l->control) ||
+	       (!l->close_made && (buf_len(&l->tx) || has_control(l)));
+}
+
+static void make_ping(struct link *l)
+{
+	char number[12];
+	int n = snprintf(number, sizeof(number), "%" PRIu32, l->ping_number);
+
+	frame_append(&l->control, FRAME_PING, (struct span){number, (size_t)n}, SPAN(""));
+}
+
+static void make_close(struct link *l)
+{
+	char code[2] = {(char)(l->close_wanted >> 8), (char)l->close_wanted};
+	size_t n = l->close_wanted == RECEIVE_NO_CODE ? 0 : sizeof(code);
+
+	frame_append(&l->control, FRAME_CLOSE, (struct span){code, n}, SPAN(""));
+	l->close_made = true;
+	if (l->state == LINK_OPEN)
+		set_state(l, LINK_CLOSING);
+}
+
+/* Control frames are made when they can go out, so that none waits behind another. */
+static void make_control(struct link *l)
+{
+	if (l->close_made)
+		return;
+	if (l->ping_wanted)
+		make_ping(l);
+	if (l->pong_wanted)
+		frame_append(&l->control, FRAME_PONG, (struct span){l->pong, l->pong_size},
+			     SPAN(""));
+	l->ping_wanted = l->pong_wanted = false;
+	if (l->close_wanted && !buf_len(&l->tx))
+		make_close(l);
+}
+
+/* The bytes that go next, l->batch of them at the head of l->queue. False: there are none. */
+static bool next_batch(struct link *l)
+{
+	if (l->batch)
+		return true;
+	make_control(l);
+	l->queue = buf_len(&l->control) ? &l->control : &l->tx;
+	l->batch = frame_batch(l->queue, BATCH);
+	return l->batch;
+}
+
+/* Writes until the kernel takes no more or it was enough for a turn. 0, or -errno. */
+static int write_batches(struct link *l)
+{
+	size_t written = 0;
+
+	while (written < WRITE_SHARE && next_batch(l)) {
+		ssize_t n = stream_write(&l->stream, buf_span(l->queue).p, l->batch);
+		if (n < 0)
+			return n == -EAGAIN ? 0 : (int)n;
+		buf_take(l->queue, (size_t)n);
+		l->batch -= (size_t)n;
+		written += (size_t)n;
+	}
+	return 0;
+}
+
+/* --- the end of an open link --- */
+
+/* What is queued can't be sent any more, but for the batch that the peer has a part of. */
+static void forget_queued(struct link *l)
+{
+	buf_cut(&l->tx, l->queue == &l->tx ? l->batch : 0);
+	buf_cut(&l->control, l->queue == &l->control ? l->batch : 0);
+	l->ping_wanted = l->pong_wanted = false;
+}
+
+/* The peer has broken the protocol: it is told so, if that can be told at once. */
+static void on_fault(struct link *l)
+{
+	if (!l->close_made) {
+		forget_queued(l);
+		l->close_wanted = l->rx.fault_code;
+		l->orderly = write_batches(l) == 0 && !wants_to_write(l);
+	}
+	if (l->rx.fault_code == FRAME_CLOSE_TOO_BIG)
+		go_down(l, "the service sent a frame that is far too long: %s", l->rx.fault);
+	else
+		go_down(l, "the service sent a frame that breaks the WebSocket protocol: %s",
+			l->rx.fault);
+}
+
+/* The reason was written down when the close frame came. */
+static void go_down_closed(struct link *l)
+{
+	l->orderly = !wants_to_write(l);
+	end_here(l);
+}
+
+static void tell_close(struct link *l, const struct receive_item *item)
+{
+	const char *name = reasons_close_name(item->code);
+	char text[TOLD_MAX];
+
+	reasons_quote(text, sizeof(text), item->text, l->secret);
+	snprintf(l->why, sizeof(l->why), "the service closed the connection (%d%s%s)%s%s",
+		 item->code, name ? ": " : "", name ? name : "", *text ? ": " : "", text);
+}
+
+/* The stream is at its end, for this -errno if it is none. */
+static void on_stream_end(struct link *l, int err)
+{
+	const char *phrase;
+
+	err = err ? err : l->write_fault;
+	phrase = reasons_of_errno(-err);
+	if (l->state == LINK_ASKING)
+		go_down(l, "%s",
+			phrase ? phrase
+			       : "the connection was closed before the upgrade was answered");
+	else if (l->peer_closed)
+		go_down_closed(l);
+	else if (l->close_made)
+		go_down(l, "closed as asked");
+	else if (err == -EPROTO)
+		go_down(l, "the TLS connection broke: %s",
+			l->stream.fault ? l->stream.fault : "unknown");
+	else if (err)
+		go_down(l, "%s", phrase ? phrase : strerror(-err));
+	else
+		go_down(l, "the service closed the connection without a close frame");
+}
+
+/* --- what comes --- */
+
+static void on_message(struct link *l, const struct receive_item *item)
+{
+	uint32_t number;
+
+	l->ops->message(l->owner, item->text,
+			(item->binary ? LINK_BINARY : 0) | (item->truncated ? LINK_TRUNCATED : 0));
+	/* A pong that came between its parts is told behind it: whoever asked for it wants to know
+	 * that what came before it is there. */
+	number = l->pong_between;
+	l->pong_between = 0;
+	if (number && !l->freed && l->state == LINK_OPEN)
+		l->ops->pong(l->owner, number);
+}
+
+static void on_ping(struct link *l, const struct receive_item *item)
+{
+	memcpy(l->pong, item->text.p, item->text.n);
+	l->pong_size = item->text.n;
+	l->pong_wanted = true;
+	kick(l);
+}
+
+/* A pong carries what the ping did: a number. One that nobody has asked for may carry anything. */
+static uint32_t pong_number(struct span text)
+{
+	uint64_t number = 0;
+
+	for (size_t i = 0; i < text.n; i++) {
+		if (text.p[i] < '0' || text.p[i] > '9' || number > UINT32_MAX)
+			return 0;
+		number = number * 10 + (uint64_t)(text.p[i] - '0');
+	}
+	return number > UINT32_MAX ? 0 : (uint32_t)number;
+}
+
+static void on_pong(struct link *l, const struct receive_item *item)
+{
+	uint32_t number = pong_number(item->text);
+
+	if (l->state != LINK_OPEN)
+		return;
+	if (!number || !receive_is_within(&l->rx))
+		l->ops->pong(l->owner, number);
+	else
+		l->pong_between = number;
+}
+
+/* It is answered with its own code, and that is the end; if it is the answer to ours, at once. */
+static void on_peer_close(struct link *l, const struct receive_item *item)
+{
+	l->peer_closed = true;
+	if (l->close_made) {
+		snprintf(l->why, sizeof(l->why), "closed as asked");
+		go_down_closed(l);
+		return;
+	}
+	l->end.close_code = item->code;
+	tell_close(l, item);
+	forget_queued(l);
+	l->close_wanted = item->code;
+	timer_start(l->deadline, CLOSE_MS);
+	set_state(l, LINK_CLOSING);
+	event_del(l->readable);
+	event_del(l->more);
+	kick(l);
+}
+
+static bool is_receiving(const struct link *l)
+{
+	return !l->freed && !l->peer_closed && (l->state == LINK_OPEN || l->state == LINK_CLOSING);
+}
+
+static void take_items(struct link *l)
+{
+	static void (*const takes[])(struct link * l, const struct receive_item *item) = {
+		on_message, on_ping, on_pong, on_peer_close};
+	struct receive_item item;
+	int got = 1;
+
+	while (is_receiving(l) && (got = receive_next(&l->rx, &item)) > 0)
+		takes[item.kind](l, &item);
+	if (got < 0)
+		on_fault(l);
+}
+
+/* --- the answer to the upgrade --- */
+
+static void on_established(struct link *l)
+{
+	event_del(l->deadline);
+	l->end.was_open = true;
+	set_state(l, LINK_OPEN);
+	l->ops->open(l->owner);
+	kick(l); /* for what was queued before */
+}
+
+/* A refusal may say why in its body, which may not have come yet. */
+static void refused(struct link *l)
+{
+	struct span body = buf_span(&l->rx.bytes);
+	char text[TOLD_MAX];
+
+	reasons_quote(text, sizeof(text), body, l->secret);
+	if (*text == '<') /* a page for a browser */
+		*text = '\0';
+	go_down(l, "the upgrade was answered with HTTP status %d%s%s", l->end.http_status,
+		*text ? ": " : "", text);
+}
+
+static bool has_body(const struct link *l, uint64_t announced)
+{
+	size_t come = buf_len(&l->rx.bytes);
+
+	return come >= announced || come >= TOLD_MAX;
+}
+
+static void read_refusal(struct link *l, const struct upgrade *answer)
+{
+	char text[64];
+
+	l->end.http_status = answer->status;
+	if (answer->retry_after.n && answer->retry_after.n < sizeof(text)) {
+		snprintf(text, sizeof(text), "%.*s", (int)answer->retry_after.n,
+			 answer->retry_after.p);
+		l->end.retry_after_s = reasons_retry_after(text, time(NULL));
+	}
+	l->body = answer->body;
+	buf_take(&l->rx.bytes, answer->head);
+	timer_start(l->deadline, BODY_MS);
+}
+
+static void read_answer(struct link *l)
+{
+	struct upgrade answer;
+	const char *why = NULL;
+	int got;
+
+	if (!l->end.http_status) {
+		got = upgrade_read(buf_span(&l->rx.bytes), l->key, &answer, &why);
+		if (got < 0)
+			go_down(l, "%s", why);
+		if (got <= 0)
+			return;
+		if (answer.status == 101) {
+			buf_take(&l->rx.bytes, answer.head);
+			on_established(l);
+			take_items(l);
+			return;
+		}
+		read_refusal(l, &answer);
+	}
+	if (has_body(l, l->body))
+		refused(l);
 }
 
 /* --- events of our loop --- */
@@ -576,8 +726,105 @@ static void read_later(struct link *l)
 	timer_start(l->more, 0);
 }
 
-/* One turn of the library's own loop. It may read a record of an open link and leave more in
- * OpenSSL's hands, so each of them reads on. */
+static bool is_reading(const struct link *l)
+{
+	return is_receiving(l) || (l->state == LINK_ASKING && !l->freed);
+}
+
+static void read_on(struct link *l)
+{
+	size_t share = 0;
+	ssize_t n = 1;
+
+	while (is_reading(l) && share < SHARE) {
+		n = stream_read(&l->stream, receive_room(&l->rx, CHUNK), CHUNK);
+		if (n <= 0)
+			break;
+		receive_grew(&l->rx, (size_t)n);
+		share += (size_t)n;
+		if (l->state == LINK_ASKING)
+			read_answer(l);
+		else
+			take_items(l);
+	}
+	if (!is_reading(l))
+		return;
+	if (n > 0)
+		read_later(l);
+	else if (n != -EAGAIN && l->end.http_status)
+		refused(l);
+	else if (n != -EAGAIN)
+		on_stream_end(l, (int)n);
+	else if (l->stream.read_wants_write || wants_to_write(l))
+		event_add(l->writable, NULL);
+}
+
+/* Writing fails when the peer has gone. It may have said why, before. */
+static void on_write_failed(struct link *l, int err)
+{
+	l->write_fault = err;
+	if (is_receiving(l))
+		read_on(l);
+	if (!l->freed && l->state != LINK_DOWN)
+		on_stream_end(l, err);
+}
+
+static void write_on(struct link *l)
+{
+	bool had_unsent = link_unsent(l);
+	int err = write_batches(l);
+
+	if (err) {
+		on_write_failed(l, err);
+		return;
+	}
+	if (wants_to_write(l))
+		event_add(l->writable, NULL);
+	else if (l->peer_closed)
+		go_down_closed(l);
+	if (had_unsent && !link_unsent(l) && l->state == LINK_OPEN)
+		l->ops->drained(l->owner);
+}
+
+static bool watch(struct link *l, int fd);
+
+/* The request has gone out. The socket and its TLS are ours from now on. The descriptor is doubled,
+ * since the library closes its own, which does not end the connection. */
+static void take_over(struct link *l)
+{
+	int fd = fcntl(lws_get_socket_fd(l->wsi), F_DUPFD_CLOEXEC, 0);
+	SSL *ssl = l->tls ? lws_get_ssl(l->wsi) : NULL;
+
+	if (fd < 0) {
+		go_down(l, "%s", strerror(errno));
+		return;
+	}
+	if (ssl)
+		SSL_up_ref(ssl);
+	unwatch_socket(l);
+	l->leaving = true;
+	leave_library(l);
+	if (ssl)
+		tls_take(ssl);
+	set_state(l, LINK_ASKING);
+	if (!stream_begin(&l->stream, fd, ssl))
+		go_down(l, "no memory");
+	else if (watch(l, fd))
+		event_add(l->readable, NULL);
+}
+
+/* Lets the library go on with what it does to connect; what it wants is not known. */
+static void shake(struct link *l)
+{
+	static const short turns[] = {POLLIN, POLLOUT};
+
+	for (int i = 0; i < 2 && l->wsi && l->path && !l->freed && l->state == LINK_SHAKING; i++)
+		serve(l, turns[i]);
+	if (l->wsi && !l->path && !l->freed && l->state == LINK_SHAKING)
+		take_over(l);
+}
+
+/* One turn of the library's own loop, in which it may do what shake() does. */
 static void run_library(struct link_context *ctx)
 {
 	struct link *l;
@@ -586,59 +833,9 @@ static void run_library(struct link_context *ctx)
 	errno = 0; /* what it says of connections that end is about them */
 	lws_service(ctx->library.lws, -1);
 	LIST_FOREACH (l, &ctx->links, entry) {
-		if (l->state == LINK_OPEN && l->wsi && l->tls && !l->freed)
-			read_later(l);
+		if (l->wsi && !l->path && !l->freed && l->state == LINK_SHAKING)
+			take_over(l);
 	}
-}
-
-static bool wants_to_write(const struct link *l)
-{
-	return l->state == LINK_CLOSING ||
-	       (l->state == LINK_OPEN && (buf_len(&l->tx) || l->ping_wanted || l->close_wanted));
-}
-
-/* Offers the library to write, until it has nothing more to send, the kernel takes no more, or it
- * was enough for a turn. */
-static void write_on(struct link *l)
-{
-	bool more = true, had_unsent = link_unsent(l);
-
-	l->written = 0;
-	for (int i = 0; more && i < WRITES; i++) {
-		if (!serve(l, POLLOUT) || l->freed || l->state == LINK_DOWN)
-			return;
-		if (lws_partial_buffered(l->wsi) || l->written >= WRITE_SHARE)
-			break;
-		l->in_library = 0;
-		more = wants_to_write(l);
-	}
-	if (more && l->state == LINK_OPEN)
-		event_add(l->writable, NULL);
-	if (had_unsent && !link_unsent(l) && l->state == LINK_OPEN)
-		l->ops->drained(l->owner);
-}
-
-static void read_on(struct link *l)
-{
-	SSL *ssl;
-
-	l->share = 0;
-	for (int i = 0;; i++) {
-		if (!serve(l, POLLIN) || l->freed || l->state == LINK_DOWN)
-			return;
-		ssl = l->tls && l->state == LINK_OPEN ? lws_get_ssl(l->wsi) : NULL;
-		if (!ssl || !tls_holds_more(ssl))
-			break;
-		if (l->share > SHARE || i == READS) {
-			read_later(l);
-			break;
-		}
-	}
-	if (!event_pending(l->writable, EV_WRITE, NULL))
-		write_on(l);
-	if (!l->freed && l->state != LINK_DOWN &&
-	    !lws_service_adjust_timeout(l->ctx->library.lws, 1, 0))
-		run_library(l->ctx);
 }
 
 /* The TCP connection is there, or it failed and the kernel says why. Asking takes the error off the
@@ -655,25 +852,42 @@ static void connected(struct link *l)
 		return;
 	}
 	set_state(l, LINK_SHAKING);
-	if (serve(l, POLLOUT) && l->state != LINK_DOWN)
+	serve(l, POLLOUT);
+	if (l->wsi && !l->path && !l->freed && l->state == LINK_SHAKING)
+		take_over(l);
+	else if (l->wsi && l->state != LINK_DOWN)
 		event_add(l->readable, NULL);
 }
 
-/* Bytes have come, if they have: a turn of the library's own loop makes each open link read on, and
- * it is none of the peer's words that another one begins. */
+/* Bytes have come, if only a part of a TLS record. */
 static void tell_heard(struct link *l)
 {
-	uint64_t received;
+	uint64_t received = stream_received(&l->stream);
 
-	if (l->freed || l->state != LINK_OPEN)
+	if (l->freed || l->state != LINK_OPEN || (l->tls && received == l->heard))
 		return;
-	if (l->tls) {
-		received = tls_received(lws_get_ssl(l->wsi));
-		if (received == l->heard)
-			return;
-		l->heard = received;
-	}
+	l->heard = received;
 	l->ops->heard(l->owner);
+}
+
+static void on_readable(struct link *l)
+{
+	if (l->state < LINK_ASKING) {
+		shake(l);
+		return;
+	}
+	read_on(l);
+	tell_heard(l);
+}
+
+static void on_writable(struct link *l)
+{
+	if (l->state == LINK_CONNECTING)
+		connected(l);
+	else if (l->stream.read_wants_write)
+		on_readable(l);
+	else if (wants_to_write(l))
+		write_on(l);
 }
 
 static void on_io(evutil_socket_t fd, short what, void *user)
@@ -683,14 +897,10 @@ static void on_io(evutil_socket_t fd, short what, void *user)
 
 	(void)fd;
 	enter(ctx);
-	if ((what & EV_WRITE) && l->state == LINK_CONNECTING)
-		connected(l);
-	else if (what & EV_WRITE)
-		write_on(l);
-	if ((what & EV_READ) && l->wsi && !l->freed && l->state != LINK_DOWN) {
-		read_on(l);
-		tell_heard(l);
-	}
+	if (what & EV_WRITE)
+		on_writable(l);
+	if ((what & EV_READ) && !l->freed && l->state != LINK_DOWN)
+		on_readable(l);
 	leave(ctx);
 }
 
@@ -702,12 +912,11 @@ static void on_more(evutil_socket_t fd, short what, void *user)
 	(void)fd, (void)what;
 	enter(ctx);
 	event_add(l->readable, NULL);
-	read_on(l);
-	tell_heard(l);
+	on_readable(l);
 	leave(ctx);
 }
 
-static void watch(struct link *l, int fd)
+static bool watch(struct link *l, int fd)
 {
 	int unsent = KERNEL_UNSENT;
 
@@ -717,8 +926,7 @@ static void watch(struct link *l, int fd)
 	l->writable = event_new(l->ctx->base, fd, EV_WRITE, on_io, l);
 	if (!l->readable || !l->writable)
 		go_down(l, "no memory");
-	else
-		event_add(l->writable, NULL);
+	return l->state != LINK_DOWN;
 }
 
 /* Version 4.3 follows the routes of the machine and believes to know what can be reached: first let
@@ -754,8 +962,8 @@ static void begin(struct link *l)
 	}
 	if (lws_get_socket_fd(l->wsi) < 0)
 		go_down(l, "libwebsockets has no room for another connection");
-	else if (l->state != LINK_DOWN)
-		watch(l, lws_get_socket_fd(l->wsi));
+	else if (l->state != LINK_DOWN && watch(l, lws_get_socket_fd(l->wsi)))
+		event_add(l->writable, NULL);
 }
 
 static void on_kick(evutil_socket_t fd, short what, void *user)
@@ -782,7 +990,11 @@ static void on_deadline(evutil_socket_t fd, short what, void *user)
 
 	(void)fd, (void)what;
 	enter(ctx);
-	if (l->end.was_open)
+	if (l->state == LINK_ASKING && l->end.http_status)
+		refused(l);
+	else if (l->peer_closed)
+		go_down_closed(l);
+	else if (l->end.was_open)
 		go_down(l, "closed, but the service did not answer the close frame in time");
 	else if (l->state < LINK_SHAKING)
 		go_down(l, "timed out while connecting");
@@ -822,6 +1034,7 @@ struct link_context *link_context_new(struct event_base *base, const char *ca_fi
 		link_context_free(ctx);
 		return NULL;
 	}
+	tls_settle(&ctx->tls);
 	set_tick(ctx);
 	return ctx;
 }
@@ -863,11 +1076,13 @@ struct link *link_connect(struct link_context *ctx, const struct link_target *ta
 				 : NULL,
 		.port = target->port,
 		.tls = target->tls,
-		.max_message = target->max_message,
+		.stream = {.fd = -1},
 		.kick = event_new(ctx->base, -1, 0, on_kick, l),
 		.more = event_new(ctx->base, -1, 0, on_more, l),
 		.deadline = event_new(ctx->base, -1, 0, on_deadline, l),
 	};
+	l->secret = secret_share(l->path);
+	receive_init(&l->rx, target->max_message);
 	LIST_INSERT_HEAD(&ctx->links, l, entry);
 	timer_start(l->deadline, target->connect_timeout_ms);
 	kick(l);
@@ -899,7 +1114,7 @@ bool link_is_open(const struct link *l)
 
 size_t link_unsent(const struct link *l)
 {
-	return buf_len(&l->tx) + l->in_library;
+	return buf_len(&l->tx);
 }
 
 void link_close(struct link *l, int code)

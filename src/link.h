@@ -1,13 +1,14 @@
 /* link.h - one WebSocket to the service, from connect to close.
  *
- * How libwebsockets lives inside our libevent loop is this room's secret. It moves whole messages
- * and holds no policy: when to connect, whom to believe and what a message means is decided above.
+ * How libwebsockets makes a connection inside our libevent loop is this room's secret. It moves
+ * whole messages and holds no policy: when to connect, whom to believe and what a message means is
+ * decided above.
  * It never resolves names (the caller brings the address; the host name serves SNI, Host and the
  * certificate check), never blocks, never follows a redirect, and always checks certificate and
  * host name.
  *
  * Sending: messages queued within one turn of the loop leave in as few TLS records and writes as
- * the library allows; the kernel is given little more than it can send, so that a ping overtakes
+ * possible; the kernel is given little more than it can send, so that a ping overtakes
  * the rest. Receiving: messages are handed on where they lie; beyond a share per turn,
  * local clients get theirs first. */
 #pragma once
@@ -31,10 +32,14 @@ void link_context_free(struct link_context *ctx); /* no link of it may be alive 
 /* Why a link ended. Strings are valid during the call. */
 struct link_end {
 	bool was_open;
-	const char *why;   /* a phrase without secrets */
+	/* A phrase without secrets. When the service has refused the upgrade or closed the
+	 * connection it tells the service's own words, escaped and cut. */
+	const char *why;
 	int http_status;   /* of a refused upgrade; 0: none came */
 	int retry_after_s; /* -1: none given */
-	int close_code;    /* of the service's close frame; 0: none came */
+	int close_code;    /* of the service's close frame, 1005 for one without a code; 0: none
+			      came, or one with a code that must not be sent, or the answer to
+			      ours */
 };
 
 enum link_message_flags { LINK_BINARY = 1, LINK_TRUNCATED = 2 };

@@ -1,10 +1,17 @@
 #include "reasons.h"
 
+#include <ctype.h>
 #include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { RETRY_AFTER_MAX_S = 86400 };
+enum {
+	RETRY_AFTER_MAX_S = 86400,
+	REPEATED_MIN = 4, /* characters of a secret that is worth being looked for */
+	SECRET_MIN = 20,  /* letters and digits in a row that may be a key, or a part of a token */
+};
 
 const char *reasons_of_errno(int err)
 {
@@ -39,18 +46,6 @@ static const struct {
 	{"Peer hung up", "the connection was closed before the upgrade was answered"},
 	{"closed before established", "the connection was closed before the upgrade was answered"},
 	{"Closed before conn", "the connection was closed before the upgrade was answered"},
-	{"problems parsing header", "the answer to the upgrade is not HTTP"},
-	{"HS: URI missing", "the answer to the upgrade is not HTTP"},
-	{"HS: ACCEPT missing", "the answer to the upgrade lacks Sec-WebSocket-Accept"},
-	{"HS: Accept hash wrong", "the answer to the upgrade has a wrong Sec-WebSocket-Accept"},
-	{"HS: UPGRADE missing", "the answer to the upgrade lacks Upgrade"},
-	{"HS: Upgrade to something other than websocket",
-	 "the answer is an upgrade to something else"},
-	{"HS: UPGRADE malformed", "the answer to the upgrade has a wrong Connection header"},
-	{"HS: EXT: unknown ext",
-	 "the answer to the upgrade names an extension that was not offered"},
-	{"HS: PROTOCOL malformed",
-	 "the answer to the upgrade names a subprotocol that was not offered"},
 	{"proxy not h1", "the proxy refused to connect"},
 	{"http_proxy", "the proxy refused to connect"},
 	{"proxy conn dead", "the proxy closed the connection"},
@@ -78,4 +73,130 @@ int reasons_retry_after(const char *text, time_t now)
 	else if (end == text || *end)
 		return -1;
 	return seconds < 0 ? 0 : seconds > RETRY_AFTER_MAX_S ? RETRY_AFTER_MAX_S : (int)seconds;
+}
+
+static const struct {
+	int code;
+	const char *name;
+} close_names[] = {
+	{1000, "normal closure"},   {1001, "going away"},      {1002, "protocol error"},
+	{1003, "unsupported data"}, {1005, "no code given"},   {1007, "invalid payload"},
+	{1008, "policy violation"}, {1009, "message too big"}, {1010, "extension wanted"},
+	{1011, "internal error"},   {1012, "service restart"}, {1013, "try again later"},
+	{1014, "bad gateway"},      {3000, "unauthorized"},    {3003, "forbidden"},
+	{3008, "timeout"},
+};
+
+const char *reasons_close_name(int code)
+{
+	for (size_t i = 0; i < sizeof(close_names) / sizeof(close_names[0]); i++) {
+		if (close_names[i].code == code)
+			return close_names[i].name;
+	}
+	return NULL;
+}
+
+/* ---- a peer's words ---- */
+
+static bool is_blank(unsigned char c)
+{
+	return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+static bool is_of_secrets(unsigned char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+	       c == '-' || c == '_' || c == '+' || c == '%';
+}
+
+/* A character of a query, and how many it takes. */
+static size_t decode(const char *p, unsigned char *c)
+{
+	unsigned code;
+
+	*c = (unsigned char)*p;
+	if (*p != '%' || !isxdigit((unsigned char)p[1]) || !isxdigit((unsigned char)p[2]))
+		return 1;
+	sscanf(p + 1, "%2x", &code);
+	*c = (unsigned char)code;
+	return 3;
+}
+
+/* How many bytes of text are the secret that it begins with, as it is or as the query has it. */
+static size_t repeats(struct span text, const char *path, bool decoded)
+{
+	const char *p = path ? strchr(path, '=') : NULL;
+	unsigned char c;
+	size_t n = 0;
+
+	if (!p)
+		return 0;
+	for (p++; *p && *p != '&'; n++) {
+		size_t took = decode(p, &c);
+		if (!decoded) {
+			c = (unsigned char)*p;
+			took = 1;
+		}
+		if (n == text.n || (unsigned char)text.p[n] != c)
+			return 0;
+		p += took;
+	}
+	return n < REPEATED_MIN ? 0 : n;
+}
+
+static size_t length_of_secret(struct span text, const char *path)
+{
+	size_t n = repeats(text, path, true), run = 0;
+
+	if (!n)
+		n = repeats(text, path, false);
+	while (run < text.n && is_of_secrets((unsigned char)text.p[run]))
+		run++;
+	return run >= SECRET_MIN && run > n ? run : n;
+}
+
+/* How many bytes of text are quoted as one: a run of blanks, what may be secret, a character. piece
+ * is how. */
+static size_t quote_piece(struct span text, const char *path, char piece[8])
+{
+	size_t blanks = 0, secret = length_of_secret(text, path);
+	unsigned char c = (unsigned char)text.p[0];
+
+	if (secret) {
+		strcpy(piece, "...");
+		return secret;
+	}
+	while (blanks < text.n && is_blank((unsigned char)text.p[blanks]))
+		blanks++;
+	if (blanks) {
+		strcpy(piece, " ");
+		return blanks;
+	}
+	snprintf(piece, 8, c > ' ' && c < 0x7f ? "%c" : "\\x%02x", c);
+	return 1;
+}
+
+void reasons_quote(char *out, size_t size, struct span text, const char *path)
+{
+	static const char more[] = "...";
+	char piece[8];
+	size_t n = 0;
+
+	while (text.n && is_blank((unsigned char)text.p[text.n - 1]))
+		text.n--;
+	while (text.n && is_blank((unsigned char)text.p[0]))
+		text.p++, text.n--;
+	while (text.n) {
+		size_t took = quote_piece(text, path, piece), length = strlen(piece);
+		if (n + length + sizeof(more) > size) {
+			memcpy(out + n, more, sizeof(more) - 1);
+			n += sizeof(more) - 1;
+			break;
+		}
+		memcpy(out + n, piece, length);
+		n += length;
+		text.p += took;
+		text.n -= took;
+	}
+	out[n] = '\0';
 }

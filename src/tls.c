@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <string.h>
 #include <sys/socket.h>
 
 #include <event2/util.h>
@@ -42,6 +41,7 @@ bool tls_init(struct tls *t, const char *ca_file, const char **why)
 	SSL_CTX_set_mode(ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
 	SSL_CTX_set_default_read_buffer_len(ctx, READ_AHEAD);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION);
 	SSL_CTX_set_app_data(ctx, t);
 	SSL_CTX_set_info_callback(ctx, on_info);
 	*t = (struct tls){.ctx = ctx};
@@ -96,25 +96,17 @@ bool tls_is_for(X509_STORE_CTX *store, const char *host)
 	return false;
 }
 
-/* ---- the bytes ---- */
+/* ---- leaving the library ---- */
 
-void tls_read_ahead(SSL *ssl)
+void tls_settle(struct tls *t)
 {
+	SSL_CTX_set_session_cache_mode(t->ctx, SSL_SESS_CACHE_OFF);
+	SSL_CTX_sess_set_new_cb(t->ctx, NULL);
+	SSL_CTX_set_keylog_callback(t->ctx, NULL);
+}
+
+void tls_take(SSL *ssl)
+{
+	SSL_set_verify(ssl, SSL_VERIFY_PEER, NULL);
 	SSL_set_read_ahead(ssl, 1);
-}
-
-uint64_t tls_received(const SSL *ssl)
-{
-	return BIO_number_read(SSL_get_rbio(ssl));
-}
-
-bool tls_holds_more(const SSL *ssl)
-{
-	return SSL_has_pending(ssl) && !SSL_want_read(ssl);
-}
-
-bool tls_has_ended(const SSL *ssl)
-{
-	return (SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN) ||
-	       strcmp(SSL_state_string_long(ssl), "error") == 0;
 }

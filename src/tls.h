@@ -4,11 +4,10 @@
  * well as in the library, which takes a host that it cannot parse for none at all. OpenSSL says why
  * a handshake fails while that happens, and the library forgets it: so it is kept here.
  *
- * Owns the context. The connections' own state is the library's (link.h). */
+ * Owns the context. The connections' own state is the library's (link.h), later stream.h's. */
 #pragma once
 
 #include <stdbool.h>
-#include <stdint.h>
 
 #include <openssl/ssl.h>
 
@@ -34,11 +33,9 @@ const char *tls_refusal(const SSL *ssl);
  * peer's own? Else the store says why not. */
 bool tls_is_for(X509_STORE_CTX *store, const char *host);
 
-/* Now that it is open, one read() may bring many records. */
-void tls_read_ahead(SSL *ssl);
-/* How many bytes have come for it since it began, be they whole records or not. */
-uint64_t tls_received(const SSL *ssl);
-/* Does it hold bytes that epoll does not see? */
-bool tls_holds_more(const SSL *ssl);
-/* Has the peer ended it, or broken it? */
-bool tls_has_ended(const SSL *ssl);
+/* Once the library has made all that it makes: it is to be called back by no connection that it
+ * does not know any more (version 4.3 asks for the sessions that servers offer). */
+void tls_settle(struct tls *t);
+/* A connection whose handshake is over leaves the library: it is not called back about it, and one
+ * read() may bring many records from now on. */
+void tls_take(SSL *ssl);

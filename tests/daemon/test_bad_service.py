@@ -4,7 +4,7 @@ import json
 
 from wsproto.frame_protocol import Opcode
 
-from harness import KEY, WITHHELD, Case, echo, get, mebibytes, put, scene
+from harness import KEY, WITHHELD, Case, Daemon, FakeService, echo, eventually, get, mebibytes, put, scene
 
 
 HELLO = b'{"type":"notification","key":"hello","value":"1","timestamp":2}'
@@ -348,6 +348,26 @@ class Closing(Service):
                 request.reply(value="done")
             connection.close(1001)
             self.assertEqual({200}, {a["code"] for a in client.answers(20)})
+
+    @scene(service=WITHHELD)
+    def test_what_the_service_says_is_told(self, service, daemon, client):
+        """Code, meaning and words in the log and the status answer, escaped and without the key."""
+        for n, (code, meaning, words, told) in enumerate((
+                (1013, ": try again later", "busy until noon", "busy until noon"), (1012, ": service restart", "", ""),
+                (1014, ": bad gateway", "a\nhpkvd: error: b\x1b[0m", "a hpkvd: error: b\\x1b[0m"),
+                (4001, "", "key " + KEY + " sp\xe4ter", "key ... sp\\xc3\\xa4ter")), 1):
+            service.connection(n).close(code, words)
+            service.connection(n + 1)
+            line = f"the service closed the connection ({code}{meaning})" + (f": {told}" if told else "")
+            eventually(lambda line=line: line.encode() in daemon.log(), "the line")
+            self.assertEqual(line, daemon.wait_status(lambda s, n=n: s["upstream"]["reconnects"] == n)["upstream"]["lastError"])
+
+    def test_what_a_refusal_says_is_told(self):
+        refuse = lambda event: (403, {}, b'{"error":"no such\tplan", "at":"' + event.target.encode() + b'"}')
+        with FakeService(upgrade=refuse) as service, Daemon(service) as daemon:
+            told = 'HTTP status 403: {"error":"no such plan", "at":"/ws?apiKey=..."}'
+            eventually(lambda: told.encode() in daemon.log(), "the line")
+            self.assertIn(told, daemon.wait_status(lambda s: s["upstream"]["lastError"])["upstream"]["lastError"])
 
     @scene(service=WITHHELD)
     def test_a_close_frame_is_answered(self, service, daemon, client):

@@ -1,5 +1,6 @@
 """The link room over real sockets: connecting, messages both ways, pings, backpressure, freeing it anywhere."""
 
+import contextlib
 import os
 import socket
 import ssl
@@ -224,6 +225,96 @@ class Receiving(LinkTest):
         self.assertTrue(driver.wait("message").startswith("136 "))
         self.assertTrue(driver.wait("message").endswith(" !"))
 
+    def test_cut_at_every_byte(self):
+        """Two packets, however what comes is cut between them; the first with the answer to the upgrade, if that is in it."""
+        data = (frame("a", final=False) + frame("?", opcode=9) + frame("b", 0) + frame("x" * 130) + frame("7", opcode=10) + frame("") +
+                frame("end"))
+
+        def handler(connection, cut=iter(range(1, len(data)))):
+            answer = answer_101(read_request(connection))
+            at = next(cut)
+            if at % 2:
+                connection.sendall(answer)
+                answer = b""
+            connection.sendall(answer + data[:at])
+            if at >= 7:  # the client has read so far
+                self.assertEqual(read_frame(connection), (10, b"?"))
+            connection.sendall(data[at:])
+            stay(connection)
+
+        server = self.serve(handler, tls=False)
+        driver = self.link(server)
+        for cut in range(1, len(data)):
+            driver.wait("open")
+            self.assertTrue(driver.wait("message").endswith(" ab"), cut)
+            self.assertTrue(driver.wait("message").startswith("130 "), cut)
+            self.assertEqual(driver.wait("pong"), "7")
+            self.assertEqual(driver.wait("message"), "0 0")
+            self.assertTrue(driver.wait("message").endswith(" end"), cut)
+            driver.tell("free")
+            driver.wait("freed")
+            if cut < len(data) - 1:
+                driver.tell("connect")
+
+    def test_many_frames_in_one_record(self):
+        driver = self.opened(lambda c: (upgrade(c), c.sendall(b"".join(frame(str(i)) for i in range(2000))), stay(c)))
+        for i in range(2000):
+            self.assertTrue(driver.wait("message").endswith(f" {i}"))
+
+    def test_pings_while_nothing_can_be_sent(self):
+        """The last one is answered, once there is room; of the others nothing is kept."""
+        go_on = threading.Event()
+        frames = []
+
+        def handler(connection):
+            upgrade(connection)
+            go_on.wait()
+            for i in range(50000):
+                connection.sendall(frame(f"{i:0125}", opcode=9))
+            connection.sendall(frame("now"))
+            while len(frames) < 401:
+                frames.append(read_frame(connection))
+            connection.sendall(frame("thanks"))
+            stay(connection)
+
+        driver = self.opened(handler)
+        self.addCleanup(go_on.set)
+        driver.tell("fill 400 65536")
+        self.assertTrue(eventually(lambda: int(driver.ask("unsent")) < 400 * 65536))
+        before = int(driver.ask("unsent"))
+        go_on.set()
+        self.assertTrue(self.wait_for(driver, "message").endswith(" now"))
+        self.assertLessEqual(int(driver.ask("unsent")), before)
+        self.wait_for(driver, "message")
+        pongs = [text for opcode, text in frames if opcode == 10]
+        self.assertEqual(pongs[-1], f"{49999:0125}".encode())
+        self.assertLess(len(pongs), 5000)  # some went out while the kernel still had room
+
+    def test_a_flood_of_pings(self):
+        """It has its turns like anything else, and is answered now and then."""
+        stop, answered = threading.Event(), threading.Event()
+
+        def take(connection):
+            with contextlib.suppress(OSError):  # the client's end
+                while read_frame(connection)[0] == 10:
+                    answered.set()
+
+        def handler(connection):
+            upgrade(connection)
+            threading.Thread(target=take, args=(connection,), daemon=True).start()
+            flood = frame("x" * 125, opcode=9) * 1000
+            while not stop.is_set():
+                connection.sendall(flood)
+
+        driver = self.link(self.serve(handler, tls=False))
+        self.addCleanup(stop.set)
+        driver.wait("open")
+        self.assertTrue(answered.wait(PATIENCE_S))
+        driver.tell("gap")
+        self.wait_for(driver, "gap")
+        driver.tell("free")
+        self.wait_for(driver, "freed")
+
     def test_upgrade_byte_by_byte(self):
         def handler(connection):
             for byte in answer_101(read_request(connection)) + frame("now"):
@@ -390,8 +481,8 @@ class Sending(LinkTest):
     def test_the_kernel_is_given_little_more_than_it_can_send(self):
         """What it holds a ping can't overtake. The peer has room for 64 KiB or so."""
         go_on = threading.Event()
-        self.addCleanup(go_on.set)
         server = self.serve(lambda c: (upgrade(c), go_on.wait(), stay(c)))
+        self.addCleanup(go_on.set)
         server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
         driver = self.link(server)
         driver.wait("open")

@@ -1,5 +1,6 @@
 """How a link ends: for every way of the service to fail, one call with a reason that a person can act upon."""
 
+import os
 import re
 import socket
 import ssl
@@ -10,7 +11,7 @@ import unittest
 from email.utils import formatdate
 
 import need
-from edges import (PATIENCE_S, EdgeTest, answer_101, certs, close_frame, dead_port, frame, read_frame, read_request, stay,
+from edges import (PATIENCE_S, EdgeTest, answer_101, certs, close_frame, dead_port, eventually, frame, read_frame, read_request, stay,
                    upgrade)
 
 
@@ -115,7 +116,30 @@ class BeforeItIsOpen(EndTest):
                 answer = f"HTTP/1.1 {status} No\r\nLocation: /elsewhere\r\nContent-Length: 4\r\n\r\nnope".encode()
                 end = self.end_of(self.serve(lambda c, a=answer: (read_request(c), c.sendall(a), stay(c))))
                 self.assertEqual((end["open"], end["status"], end["retry"]), ("0", str(status), "-1"))
-                self.assertEqual(end["why"], f"the upgrade was answered with HTTP status {status}")
+                self.assertEqual(end["why"], f"the upgrade was answered with HTTP status {status}: nope")
+
+    def test_what_a_refusal_says(self):
+        """Its beginning, escaped, is told, whether it comes with the head, later, or to the end; and nothing is waited for long."""
+        def end_with(head, *parts, then=stay):
+            def handler(connection):
+                read_request(connection)
+                for part in (b"HTTP/1.1 403 No\r\n" + head + b"\r\n", *parts):
+                    connection.sendall(part)
+                then(connection)
+
+            return self.end_of(self.serve(handler))["why"].removeprefix("the upgrade was answered with HTTP status 403")
+
+        said = b'{"error":"Invalid\r\n\x1b[31m key"}'
+        told = ': {"error":"Invalid \\x1b[31m key"}'
+        self.assertEqual(end_with(b"Content-Length: %d\r\n" % len(said), said), told)
+        self.assertEqual(end_with(b"Content-Length: %d\r\n" % len(said), said[:5], said[5:]), told)
+        self.assertEqual(end_with(b"", said, then=lambda c: None), told)
+        self.assertEqual(end_with(b"Content-Length: 0\r\n"), "")
+        self.assertEqual(end_with(b"Content-Length: 100\r\n", said), told)  # the rest never comes
+        self.assertEqual(end_with(b"", b"<html>sorry</html>", then=lambda c: None), "")
+        self.assertEqual(end_with(b"", b"key hush-hush is bad", then=lambda c: None), ": key ... is bad")
+        long = end_with(b"Content-Length: 1000000\r\n", b"very " * 20000)
+        self.assertTrue(long.startswith(": very very ") and long.endswith("...") and len(long) < 210, long)
 
     def test_retry_after(self):
         for text, least, most in (("7", 7, 7), ("0", 0, 0), (formatdate(time.time() + 100, usegmt=True), 90, 100),
@@ -150,27 +174,96 @@ class BeforeItIsOpen(EndTest):
 
 
 class AfterItWasOpen(EndTest):
+    def closed_by(self, payload, *more):
+        """How it ends when the service sends this close frame and whatever else; and what it gets back."""
+        replies = []
+
+        def handler(connection):
+            upgrade(connection)
+            connection.sendall(frame(payload, opcode=8) + b"".join(more))
+            replies.append(read_frame(connection))
+            while connection.recv(65536):
+                pass
+            replies.append("end")
+
+        server = self.serve(handler)
+        end = self.end_of(server)
+        for thread in server.threads[1:]:
+            thread.join()
+        return end, replies
+
     def test_close_codes(self):
-        for code in (1000, 1001, 1008, 1011, 4000, 4999):
+        for code, words in ((1000, "1000: normal closure"), (1001, "1001: going away"), (1008, "1008: policy violation"),
+                            (1009, "1009: message too big"), (1011, "1011: internal error"), (1012, "1012: service restart"),
+                            (1013, "1013: try again later"), (1014, "1014: bad gateway"), (1016, "1016"), (2999, "2999"),
+                            (3999, "3999"), (4000, "4000"), (4999, "4999")):
             with self.subTest(code=code):
-                replies = []
-
-                def handler(connection, code=code, replies=replies):
-                    upgrade(connection)
-                    connection.sendall(close_frame(code))
-                    replies.append(read_frame(connection))
-
-                server = self.serve(handler)
-                end = self.end_of(server)
+                end, replies = self.closed_by(struct.pack("!H", code))
                 self.assertEqual((end["open"], end["code"]), ("1", str(code)))
-                self.assertEqual(end["why"], f"the service closed it with code {code}")
-                for thread in server.threads[1:]:
-                    thread.join()
-                self.assertEqual(replies, [(8, struct.pack("!H", code))])
+                self.assertEqual(end["why"], f"the service closed the connection ({words})")
+                self.assertEqual(replies, [(8, struct.pack("!H", code)), "end"])
+
+    def test_close_codes_that_must_not_be_sent(self):
+        for payload, fault in ((b"\x03", "half a code"), *((struct.pack("!H", code), f"the code {code}") for code in
+                                                           (0, 999, 1004, 1005, 1006, 1015, 5000, 65535))):
+            with self.subTest(fault=fault):
+                end, replies = self.closed_by(payload)
+                self.assertEqual((end["open"], end["code"]), ("1", "0"))
+                self.assertEqual(end["why"], f"the service sent a frame that breaks the WebSocket protocol: it is a close frame with {fault}")
+                self.assertEqual(replies, [(8, b"\x03\xea"), "end"])
+
+    def test_what_a_close_frame_says(self):
+        for text, told in ((b"slow down", "slow down"), (b"a\r\nhpkvd: error: forged", "a hpkvd: error: forged"),
+                           (b"\x1b[2J\0\x07", "\\x1b[2J\\x00\\x07"), (b"sp\xc3\xa4ter", "sp\\xc3\\xa4ter"),
+                           (b"\xff\xfe", "\\xff\\xfe"), (b"y" * 10 + b" " + b"?" * 112, "yyyyyyyyyy " + "?" * 112),
+                           (b"\x01" * 123, "\\x01" * 49 + "..."), (b"token " + b"q" * 60 + b" expired", "token ... expired"),
+                           (b"apiKey=hush-hush is over its plan", "apiKey=... is over its plan")):
+            with self.subTest(text=text):
+                end, replies = self.closed_by(struct.pack("!H", 1013) + text)
+                self.assertEqual(end["code"], "1013")
+                self.assertEqual(end["why"], f"the service closed the connection (1013: try again later): {told}")
+                self.assertEqual(replies, [(8, b"\x03\xf5"), "end"])
 
     def test_close_without_a_code(self):
-        end = self.end_of(self.serve(lambda c: (upgrade(c), c.sendall(frame(b"", opcode=8)), stay(c))))
+        end, replies = self.closed_by(b"")
         self.assertEqual((end["open"], end["code"]), ("1", "1005"))
+        self.assertEqual(end["why"], "the service closed the connection (1005: no code given)")
+        self.assertEqual(replies, [(8, b""), "end"])
+
+    def test_what_follows_a_close_frame_is_not_read(self):
+        for more in (frame("late"), frame("x", opcode=3), frame("?", opcode=9), close_frame(1009), b"\x81", os.urandom(200000)):
+            with self.subTest(more=more[:10]):
+                self.assertEqual(self.closed_by(struct.pack("!H", 1001), more)[0]["code"], "1001")
+
+    def test_close_frame_while_nothing_can_be_sent(self):
+        """The kernel takes no more. It ends when the peer reads on, or after a while, with the code all the same."""
+        for reads_on in (True, False):
+            with self.subTest(reads_on=reads_on):
+                stuck, frames = threading.Event(), []
+
+                def handler(connection, stuck=stuck, frames=frames, reads_on=reads_on):
+                    upgrade(connection)
+                    stuck.wait()
+                    connection.sendall(frame(struct.pack("!H", 1012) + b"bye", opcode=8))
+                    if not reads_on:
+                        time.sleep(4)  # longer than the answer is waited for
+                    while not frames or frames[-1][0] != 8:
+                        frames.append(read_frame(connection))
+
+                server = self.serve(handler)
+                self.addCleanup(stuck.set)
+                driver = self.drive("link-driver", "--ca", certs("ca.pem"), server.address, server.port, "localhost", "/ws")
+                driver.tell("connect")
+                driver.wait("open")
+                driver.tell("fill 400 65536")
+                self.assertTrue(eventually(lambda: int(driver.ask("unsent")) < 400 * 65536))
+                stuck.set()
+                self.assertIn("code=1012 why=the service closed the connection (1012: service restart): bye", driver.wait("closed"))
+                if reads_on:
+                    for thread in server.threads[1:]:
+                        thread.join()
+                    self.assertEqual(frames[-1], (8, b"\x03\xf4"))
+                    self.assertLess(len(frames), 300)  # what was queued did not go before it
 
     def test_end_without_a_close_frame(self):
         for tls in (True, False):
@@ -180,7 +273,20 @@ class AfterItWasOpen(EndTest):
                 self.assertEqual(end["why"], "the service closed the connection without a close frame")
 
     def test_end_within_a_frame(self):
-        end = self.end_of(self.serve(lambda c: (upgrade(c), c.sendall(frame("x" * 1000)[:500]))))
+        whole = frame("x" * 1000)
+        for n in (1, 3, 500):
+            for tls in (True, False):
+                with self.subTest(n=n, tls=tls):
+                    end = self.end_of(self.serve(lambda c, n=n: (upgrade(c), c.sendall(whole[:n])), tls=tls))
+                    self.assertEqual(end["why"], "the service closed the connection without a close frame")
+
+    def test_end_of_tls_without_a_close_frame(self):
+        def handler(connection):
+            upgrade(connection)
+            connection.unwrap()  # close_notify, and the client's is waited for
+
+        end = self.end_of(self.serve(handler))
+        self.assertEqual((end["open"], end["code"]), ("1", "0"))
         self.assertEqual(end["why"], "the service closed the connection without a close frame")
 
     def test_reset(self):
@@ -192,18 +298,61 @@ class AfterItWasOpen(EndTest):
 
                 self.assertEqual(self.end_of(self.serve(handler, tls=tls))["why"], "Connection reset by peer")
 
+    BROKEN = (("masked text", frame("x", mask=b"abcd"), "it is masked"),
+              ("header of a masked text", b"\x81\x85", "it is masked"),
+              ("masked close frame", frame(b"\x03\xe8", opcode=8, mask=b"abcd"), "it is masked"),
+              ("reserved bits", frame("x", reserved=4), "it has reserved bits"),
+              ("reserved bits of a ping", frame("x", opcode=9, reserved=1), "it has reserved bits"),
+              ("opcode 3", frame("x", opcode=3), "its opcode is 3"),
+              ("opcode 11", frame("x", opcode=11), "its opcode is 11"),
+              ("long ping", frame("x" * 200, opcode=9), "it is a control frame of 200 bytes"),
+              ("long close frame", frame(b"\x03\xe8" + b"x" * 124, opcode=8), "it is a control frame of 126 bytes"),
+              ("fragmented ping", frame("x", opcode=9, final=False), "it is a part of a control frame"),
+              ("fragmented close frame", frame(b"\x03\xe8", opcode=8, final=False), "it is a part of a control frame"),
+              ("continuation of nothing", frame("x", opcode=0), "it continues no message"),
+              ("continuation of a whole message", frame("a") + frame("x", opcode=0), "it continues no message"),
+              ("text within a message", frame("a", final=False) + frame("b"), "it begins a message within another"),
+              ("length of 2^63", b"\x81\x7f\x80" + b"\0" * 7, "the highest bit of its length is set"))
+
     def test_broken_frames(self):
-        for name, data in (("reserved bits", frame("x", reserved=4)), ("opcode 3", frame("x", opcode=3)),
-                           ("opcode 11", frame("x", opcode=11)), ("long ping", frame("x" * 200, opcode=9)),
-                           ("fragmented ping", frame("x", opcode=9, final=False)),
-                           ("continuation of nothing", frame("x", opcode=0)),
-                           ("text within a message", frame("a", final=False) + frame("b")),
-                           ("length of 2^63", b"\x81\x7f\x80" + b"\0" * 7)):
+        """The service is told so with 1002, and no more of it is believed."""
+        for name, data, fault in self.BROKEN:
             for tls in (True, False):
                 with self.subTest(name=name, tls=tls):
-                    end = self.end_of(self.serve(lambda c, d=data: (upgrade(c), c.sendall(d), stay(c)), tls=tls))
-                    self.assertEqual(end["why"], "the service sent a frame that breaks the WebSocket protocol")
-                    self.assertEqual(end["open"], "1")
+                    replies = []
+
+                    def handler(connection, data=data, replies=replies):
+                        upgrade(connection)
+                        connection.sendall(data)
+                        replies.append(read_frame(connection))
+
+                    server = self.serve(handler, tls=tls)
+                    end = self.end_of(server)
+                    self.assertEqual(end["why"], "the service sent a frame that breaks the WebSocket protocol: " + fault)
+                    self.assertEqual((end["open"], end["code"]), ("1", "0"))
+                    for thread in server.threads[1:]:
+                        thread.join()
+                    self.assertEqual(replies, [(8, b"\x03\xea")])
+
+    def test_lengths_that_are_absurd(self):
+        """Refused with 1009 at the header, also when the message only grows to that in its parts."""
+        for data, told in ((b"\x81\x7f" + struct.pack("!Q", 1 << 40), 1 << 40),
+                           (b"\x82\x7f" + struct.pack("!Q", (64 << 20) + 1), (64 << 20) + 1),
+                           (frame("x" * 100, final=False) + b"\x80\x7f" + struct.pack("!Q", 64 << 20), (64 << 20) + 100)):
+            with self.subTest(data=data[:10]):
+                replies = []
+
+                def handler(connection, data=data, replies=replies):
+                    upgrade(connection)
+                    connection.sendall(data)
+                    replies.append(read_frame(connection))
+
+                server = self.serve(handler)
+                end = self.end_of(server)
+                self.assertEqual(end["why"], f"the service sent a frame that is far too long: its message has {told} bytes or more")
+                for thread in server.threads[1:]:
+                    thread.join()
+                self.assertEqual(replies, [(8, b"\x03\xf1")])
 
     def test_garbage_instead_of_a_tls_record(self):
         def handler(connection):
