@@ -66,8 +66,9 @@ struct upstream {
 	struct event *turn;  /* an attempt begins from a fresh stack */
 	struct event *retry; /* ... after a pause */
 	int64_t retry_at;
-	unsigned failures;          /* attempts in a row, each over all addresses */
-	unsigned refusals;          /* of lists, in a row */
+	unsigned failures; /* attempts in a row, each over all addresses */
+	bool excusable;    /* the last of them is a loss that upstream_excuse() can take back */
+	unsigned refusals; /* of lists, in a row */
 	unsigned handover_failures; /* the same of attempts to replace a lane that is there */
 	struct event *batch;        /* subscribe_batch is over */
 	int64_t complained_at;
@@ -583,7 +584,9 @@ static void on_main_ended(void *owner, const struct conn_end *end)
 	if (lanes_survive(&u->lanes))
 		return;
 	count_loss(u);
+	u->excusable = true;
 	lose_main(u, end);
+	u->excusable = false;
 	if (lanes_next_is_useless(&u->lanes))
 		give_up_attempt(u);
 	if (lanes_next_is_proven(&u->lanes)) {
@@ -816,6 +819,23 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 	event_del(u->retry);
 	again_at_once(u);
 	return 0;
+}
+
+int upstream_close_code(const struct upstream *u)
+{
+	return u->lanes.close_code;
+}
+
+bool upstream_dropped(const struct upstream *u)
+{
+	return u->lanes.dropped;
+}
+
+void upstream_excuse(struct upstream *u)
+{
+	if (u->excusable && u->failures)
+		u->failures--;
+	u->excusable = false;
 }
 
 bool upstream_holds(const struct upstream *u, uint64_t key_hash)

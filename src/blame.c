@@ -1,0 +1,312 @@
+#include "blame.h"
+
+#include <stdio.h>
+
+#include "log.h"
+#include "wire.h"
+
+enum {
+	LOSSES_MAX = 9, /* that are counted: 128 answers end the trial */
+	LOSSES_TRIAL = 2,
+	PAUSE_MS = 250, /* before the next trial, doubled each time ... */
+	PAUSES_MAX = 3, /* ... so often: two seconds, so that whoever is on trial without guilt has
+			   its turn within its time */
+	PAUSES_MEMORY_MS = 60000,
+	ALONE_MS = 250, /* doubled with each further loss ... */
+	ALONE_DOUBLINGS_MAX = 2,
+	LOGGED_MAX = 8, /* clients, of one loss */
+	CLOSE_NORMAL = 1000,
+	CLOSE_GOING_AWAY = 1001,
+	CLOSE_POLICY = 1008,
+	CLOSE_TOO_BIG = 1009,
+	CLOSE_RESTART = 1012,
+	CLOSE_BAD_GATEWAY = 1014,
+};
+
+enum kind {
+	KIND_NONE,
+	KIND_SUDDEN,
+	KIND_MESSAGE,
+	KIND_SIZE,
+};
+
+static enum kind kind_of(const struct blame_end *end)
+{
+	int code = end->close_code;
+
+	if (code == CLOSE_POLICY || (!code && end->dropped))
+		return end->lasted_ms < BLAME_YOUNG_MS ? KIND_SUDDEN : KIND_NONE;
+	if (!code || code == CLOSE_NORMAL || code == CLOSE_GOING_AWAY ||
+	    (code >= CLOSE_RESTART && code <= CLOSE_BAD_GATEWAY))
+		return KIND_NONE;
+	return code == CLOSE_TOO_BIG ? KIND_SIZE : KIND_MESSAGE;
+}
+
+static void name_client(const struct pending *p, char out[96])
+{
+	const struct peer *peer = p->peer;
+
+	if (p->reading)
+		snprintf(out, 96, "a subscribed key");
+	else if (peer)
+		snprintf(out, 96, "client %llu (pid %ld, uid %ld)",
+			 (unsigned long long)peer->number, (long)peer->pid, (long)peer->uid);
+	else
+		snprintf(out, 96, "a client that has left (uid %ld)", (long)p->uid);
+}
+
+/* ---- length ---- */
+
+static struct pending *longest(struct pending *const *sent, size_t n)
+{
+	struct pending *p = NULL;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!p || sent[i]->body_len > p->body_len)
+			p = sent[i];
+	}
+	return p;
+}
+
+/* The longest is it if any is: the service takes all that are shorter than one that it takes. */
+static bool judge_length(struct blame *b, struct pending *const *sent, size_t n, int64_t now)
+{
+	struct pending *p = longest(sent, n);
+	size_t length = p ? wire_length(p->body_len) : 0;
+	char name[96];
+
+	if (length <= BLAME_SHORT || length <= b->answered)
+		return false;
+	if (!b->refused || length < b->refused)
+		b->refused = length;
+	b->refused_until = now + BLAME_LONG_MS;
+	name_client(p, name);
+	log_warning("%s: the service closed the connection over a message of %zu bytes (1009): "
+		    "requests of that length or more are refused for an hour",
+		    name, length);
+	return true;
+}
+
+bool blame_is_too_long(struct blame *b, size_t length, int64_t now)
+{
+	if (b->refused && now >= b->refused_until)
+		b->refused = 0;
+	return b->refused && length >= b->refused;
+}
+
+/* ---- users whose clients have left ---- */
+
+static bool is_old(const struct blame_record *record, int64_t now)
+{
+	return now - record->at >= BLAME_MEMORY_MS;
+}
+
+static struct blame_user *find_user(struct blame *b, uid_t uid)
+{
+	for (size_t i = 0; i < b->n_users; i++) {
+		if (b->users[i].uid == uid)
+			return &b->users[i];
+	}
+	return NULL;
+}
+
+static struct blame_record *record_of_user(struct blame *b, uid_t uid)
+{
+	struct blame_user *u = find_user(b, uid);
+
+	if (!u && b->n_users < BLAME_USERS_MAX) {
+		u = &b->users[b->n_users++];
+		*u = (struct blame_user){.uid = uid};
+	} else if (!u) {
+		u = &b->users[0];
+		for (size_t i = 1; i < b->n_users; i++) {
+			if (b->users[i].record.at < u->record.at)
+				u = &b->users[i];
+		}
+		*u = (struct blame_user){.uid = uid};
+	}
+	return &u->record;
+}
+
+/* Of a newcomer one answer shows that it is not the same program. If the record is old, that is
+ * seen when it makes a request. */
+void blame_join(struct blame *b, struct peer *peer)
+{
+	struct blame_user *u = find_user(b, peer->uid);
+
+	peer->blame = u ? u->record : (struct blame_record){0};
+	peer->blame.trial = peer->blame.losses >= LOSSES_TRIAL;
+}
+
+void blame_leave(struct blame *b, const struct peer *peer, int64_t now)
+{
+	if (!peer->blame.losses || is_old(&peer->blame, now))
+		return;
+	struct blame_record *record = record_of_user(b, peer->uid);
+	if (peer->blame.losses >= record->losses || is_old(record, now))
+		*record = peer->blame;
+}
+
+void blame_forget(struct blame *b)
+{
+	b->answered = b->refused = 0;
+	b->n_users = 0;
+	b->pauses = 0;
+	b->next_trial = 0;
+}
+
+/* ---- clients ---- */
+
+static struct blame_record *record_of(struct blame *b, const struct pending *p)
+{
+	return p->peer ? &p->peer->blame : record_of_user(b, p->uid);
+}
+
+static bool is_same_owner(const struct pending *p, const struct pending *q)
+{
+	return !p->reading && !q->reading && p->peer == q->peer && (p->peer || p->uid == q->uid);
+}
+
+static uint16_t answers_wanted(unsigned losses)
+{
+	return (uint16_t)(losses < LOSSES_TRIAL ? 0 : 1u << (losses - LOSSES_TRIAL));
+}
+
+/* Once for each client and loss. True: this was the first time. */
+static bool charge(struct blame *b, struct blame_record *record, uint8_t weight, int64_t now)
+{
+	if (record->round == b->round)
+		return false;
+	if (is_old(record, now))
+		record->losses = 0;
+	record->losses = (uint8_t)(record->losses + weight < LOSSES_MAX ? record->losses + weight
+									: LOSSES_MAX);
+	record->round = b->round;
+	record->at = now;
+	record->repeated = 0;
+	record->trial = answers_wanted(record->losses);
+	return true;
+}
+
+static void tell_trial(const struct pending *p, const struct blame_record *record)
+{
+	char name[96];
+
+	name_client(p, name);
+	log_notice("%s: connections were lost over requests of it or of others that were in "
+		   "flight (%u so far): its requests come last, one at a time, until %u were "
+		   "answered",
+		   name, record->losses, record->trial);
+}
+
+static void tell_culprit(const struct pending *p, int close_code)
+{
+	char name[96];
+
+	name_client(p, name);
+	if (close_code)
+		log_warning("%s: the service closed the connection (%d) over its request, which "
+			    "was alone in flight",
+			    name, close_code);
+	else
+		log_warning("%s: the connection was lost over its request, which was alone in "
+			    "flight",
+			    name);
+}
+
+static bool counts(const struct pending *p, enum kind kind, int64_t now)
+{
+	return kind != KIND_SUDDEN || (int32_t)((uint32_t)now - p->since) < BLAME_SUDDEN_MS;
+}
+
+/* Is there one suspect only? */
+static bool is_one_owner(struct pending *const *sent, size_t n)
+{
+	for (size_t i = 1; i < n; i++) {
+		if (!is_same_owner(sent[0], sent[i]))
+			return false;
+	}
+	return n > 0;
+}
+
+static void pause_trials(struct blame *b, int64_t now)
+{
+	if (now - b->paused_at > PAUSES_MEMORY_MS)
+		b->pauses = 0;
+	b->next_trial =
+		now + ((int64_t)PAUSE_MS << (b->pauses < PAUSES_MAX ? b->pauses : PAUSES_MAX));
+	b->paused_at = now;
+	b->pauses++;
+}
+
+/* What has been sent on its own is charged twice: others come into question only if it was slow. */
+static void judge_client(struct blame *b, struct pending *p, uint8_t weight, int64_t now,
+			 unsigned *logged)
+{
+	if (p->losses < BLAME_READS)
+		p->losses++;
+	if (p->tried)
+		pause_trials(b, now);
+	if (p->reading)
+		return;
+	struct blame_record *record = record_of(b, p);
+	bool was_on_trial = record->trial > 0, first = charge(b, record, weight, now);
+	if (p->peer && request_op_is_read(p->op) && record->repeated < UINT8_MAX) {
+		record->repeated++;
+		if (record->trial < record->repeated)
+			record->trial = record->repeated;
+	}
+	if (first && !was_on_trial && record->losses >= LOSSES_TRIAL && (*logged)++ < LOGGED_MAX)
+		tell_trial(p, record);
+}
+
+enum blame_verdict blame_judge(struct blame *b, struct pending *const *sent, size_t n,
+			       const struct blame_end *end, int64_t now)
+{
+	enum kind kind = kind_of(end);
+	unsigned logged = 0;
+	bool charged = false;
+
+	if (kind == KIND_NONE || n == 0)
+		return BLAME_NOBODY;
+	if (kind == KIND_SIZE && judge_length(b, sent, n, now))
+		return BLAME_ONE;
+	bool strong = kind != KIND_SUDDEN, one = is_one_owner(sent, n);
+	b->round++;
+	for (size_t i = 0; i < n; i++) {
+		if (!counts(sent[i], kind, now))
+			continue;
+		charged = true;
+		judge_client(b, sent[i], strong && (one || sent[i]->tried) ? 2 : 1, now, &logged);
+	}
+	if (!charged || n > 1 || !sent[0]->tried)
+		return charged ? BLAME_SOMEBODY : BLAME_NOBODY;
+	tell_culprit(sent[0], end->close_code);
+	return BLAME_ONE;
+}
+
+bool blame_answered(struct blame *b, const struct pending *p)
+{
+	size_t length = wire_length(p->body_len);
+
+	if (b->answered < length)
+		b->answered = length;
+	return p->tried && p->peer && p->peer->blame.trial && --p->peer->blame.trial == 0;
+}
+
+bool blame_lapses(struct peer *peer, int64_t now)
+{
+	if (!peer->blame.trial || !is_old(&peer->blame, now))
+		return false;
+	peer->blame = (struct blame_record){0};
+	return true;
+}
+
+int64_t blame_alone_ms(const struct peer *peer)
+{
+	int further = peer->blame.losses - LOSSES_TRIAL;
+
+	if (further > ALONE_DOUBLINGS_MAX)
+		further = ALONE_DOUBLINGS_MAX;
+	return (int64_t)ALONE_MS << (further > 0 ? further : 0);
+}
