@@ -193,10 +193,9 @@ static void tell_trial(const struct pending *p, const struct blame_record *recor
 	char name[96];
 
 	name_client(p, name);
-	log_notice("%s: connections were lost over requests of it or of others that were in "
-		   "flight (%u so far): its requests come last, one at a time, until %u were "
-		   "answered",
-		   name, record->losses, record->trial);
+	log_notice("%s: connections were lost with requests of it in flight: its requests come "
+		   "last, one at a time, until %u were answered",
+		   name, record->trial);
 }
 
 static void tell_culprit(const struct pending *p, int close_code)
