@@ -6,9 +6,12 @@
 #include "wire.h"
 
 enum {
-	LOSSES_MAX = 9, /* that are counted: 128 answers end the trial */
-	LOSSES_TRIAL = 2,
-	PAUSE_MS = 250, /* before the next trial, doubled each time ... */
+	/* How much a loss weighs. */
+	WEIGHT_SUDDEN = 2,
+	WEIGHT_MESSAGE = 3,
+	WEIGHT_TRIAL = 6, /* from here on a client is on trial */
+	WEIGHT_MAX = 27,  /* 128 answers end the trial */
+	PAUSE_MS = 250,   /* before the next trial, doubled each time ... */
 	PAUSES_MAX = 3, /* ... so often: two seconds, so that whoever is on trial without guilt has
 			   its turn within its time */
 	PAUSES_MEMORY_MS = 60000,
@@ -135,15 +138,15 @@ void blame_join(struct blame *b, struct peer *peer)
 	struct blame_user *u = find_user(b, peer->uid);
 
 	peer->blame = u ? u->record : (struct blame_record){0};
-	peer->blame.trial = peer->blame.losses >= LOSSES_TRIAL;
+	peer->blame.trial = peer->blame.weight >= WEIGHT_TRIAL;
 }
 
 void blame_leave(struct blame *b, const struct peer *peer, int64_t now)
 {
-	if (!peer->blame.losses || is_old(&peer->blame, now))
+	if (!peer->blame.weight || is_old(&peer->blame, now))
 		return;
 	struct blame_record *record = record_of_user(b, peer->uid);
-	if (peer->blame.losses >= record->losses || is_old(record, now))
+	if (peer->blame.weight >= record->weight || is_old(record, now))
 		*record = peer->blame;
 }
 
@@ -167,24 +170,29 @@ static bool is_same_owner(const struct pending *p, const struct pending *q)
 	return !p->reading && !q->reading && p->peer == q->peer && (p->peer || p->uid == q->uid);
 }
 
-static uint16_t answers_wanted(unsigned losses)
+/* Beyond what it takes to be on trial. */
+static int further_losses(const struct blame_record *record)
 {
-	return (uint16_t)(losses < LOSSES_TRIAL ? 0 : 1u << (losses - LOSSES_TRIAL));
+	int beyond = record->weight - WEIGHT_TRIAL;
+
+	return beyond > 0 ? beyond / WEIGHT_MESSAGE : 0;
 }
 
 /* Once for each client and loss. True: this was the first time. */
-static bool charge(struct blame *b, struct blame_record *record, uint8_t weight, int64_t now)
+static bool charge(struct blame *b, struct blame_record *record, unsigned weight, int64_t now)
 {
 	if (record->round == b->round)
 		return false;
 	if (is_old(record, now))
-		record->losses = 0;
-	record->losses = (uint8_t)(record->losses + weight < LOSSES_MAX ? record->losses + weight
-									: LOSSES_MAX);
+		record->weight = 0;
+	weight += record->weight;
+	record->weight = (uint8_t)(weight < WEIGHT_MAX ? weight : WEIGHT_MAX);
 	record->round = b->round;
 	record->at = now;
 	record->repeated = 0;
-	record->trial = answers_wanted(record->losses);
+	record->trial = 0;
+	if (weight >= WEIGHT_TRIAL)
+		record->trial = (uint16_t)(1u << further_losses(record));
 	return true;
 }
 
@@ -238,45 +246,64 @@ static void pause_trials(struct blame *b, int64_t now)
 	b->pauses++;
 }
 
-/* What has been sent on its own is charged twice: others come into question only if it was slow. */
-static void judge_client(struct blame *b, struct pending *p, uint8_t weight, int64_t now,
-			 unsigned *logged)
+/* A read that is sent again has its trial at once, unless it may have been the network. */
+static void try_repeated(const struct pending *p, struct blame_record *record)
 {
-	if (p->losses < BLAME_READS)
-		p->losses++;
+	if (!p->peer || !request_op_is_read(p->op) || p->losses < BLAME_LOSS ||
+	    record->repeated == UINT8_MAX)
+		return;
+	record->repeated++;
+	if (record->trial < record->repeated)
+		record->trial = record->repeated;
+}
+
+struct loss {
+	bool sudden;
+	bool one; /* there is one client only that it can have been */
+	int64_t now;
+	unsigned logged;
+};
+
+/* If p was sent with nothing else in flight, others come into question only if it took long. */
+static void judge_client(struct blame *b, struct pending *p, struct loss *loss)
+{
+	bool strong = !loss->sudden || p->tried;
+	int losses = p->losses + (strong ? BLAME_LOSS : BLAME_SUDDEN_LOSS);
+	unsigned weight = strong ? WEIGHT_MESSAGE : WEIGHT_SUDDEN;
+
+	p->losses = (uint8_t)(losses < BLAME_READ_LOSSES ? losses : BLAME_READ_LOSSES);
 	if (p->tried)
-		pause_trials(b, now);
+		pause_trials(b, loss->now);
 	if (p->reading)
 		return;
 	struct blame_record *record = record_of(b, p);
-	bool was_on_trial = record->trial > 0, first = charge(b, record, weight, now);
-	if (p->peer && request_op_is_read(p->op) && record->repeated < UINT8_MAX) {
-		record->repeated++;
-		if (record->trial < record->repeated)
-			record->trial = record->repeated;
-	}
-	if (first && !was_on_trial && record->losses >= LOSSES_TRIAL && (*logged)++ < LOGGED_MAX)
+	bool was_on_trial = record->trial > 0;
+	if (!loss->sudden && (loss->one || p->tried))
+		weight = WEIGHT_TRIAL;
+	bool first = charge(b, record, weight, loss->now);
+	if (first && !was_on_trial && record->trial && loss->logged++ < LOGGED_MAX)
 		tell_trial(p, record);
+	try_repeated(p, record);
 }
 
 enum blame_verdict blame_judge(struct blame *b, struct pending *const *sent, size_t n,
 			       const struct blame_end *end, int64_t now)
 {
 	enum kind kind = kind_of(end);
-	unsigned logged = 0;
+	struct loss loss = {
+		.sudden = kind == KIND_SUDDEN, .one = is_one_owner(sent, n), .now = now};
 	bool charged = false;
 
 	if (kind == KIND_NONE || n == 0)
 		return BLAME_NOBODY;
 	if (kind == KIND_SIZE && judge_length(b, sent, n, now))
 		return BLAME_ONE;
-	bool strong = kind != KIND_SUDDEN, one = is_one_owner(sent, n);
 	b->round++;
 	for (size_t i = 0; i < n; i++) {
 		if (!counts(sent[i], kind, now))
 			continue;
 		charged = true;
-		judge_client(b, sent[i], strong && (one || sent[i]->tried) ? 2 : 1, now, &logged);
+		judge_client(b, sent[i], &loss);
 	}
 	if (!charged || n > 1 || !sent[0]->tried)
 		return charged ? BLAME_SOMEBODY : BLAME_NOBODY;
@@ -303,9 +330,7 @@ bool blame_lapses(struct peer *peer, int64_t now)
 
 int64_t blame_alone_ms(const struct peer *peer)
 {
-	int further = peer->blame.losses - LOSSES_TRIAL;
+	int further = further_losses(&peer->blame);
 
-	if (further > ALONE_DOUBLINGS_MAX)
-		further = ALONE_DOUBLINGS_MAX;
-	return (int64_t)ALONE_MS << (further > 0 ? further : 0);
+	return (int64_t)ALONE_MS << (further < ALONE_DOUBLINGS_MAX ? further : ALONE_DOUBLINGS_MAX);
 }

@@ -8,22 +8,24 @@
  *                              before or it is no longer than BLAME_SHORT. From then on requests of
  *                              its length or more are not sent, for BLAME_LONG_MS or until
  *                              blame_forget(). If no request can be it: as the next row
- *   another code, but those    each client with a request in flight: one loss is counted against
- *   of the last row            it, two if no other client had a request in flight
- *   no close frame, or 1008    the same, of requests sent less than BLAME_SUDDEN_MS ago on a
- *   (which also says that a    connection that lasted less than BLAME_YOUNG_MS; one loss
- *   token has expired)
+ *   another code, but those    each client with a request in flight. If there is only one, it is
+ *   of the last row            the culprit
+ *   no close frame, or 1008    the same, but only requests sent less than BLAME_SUDDEN_MS ago on a
+ *   (which also says that a    connection that lasted less than BLAME_YOUNG_MS: it may have been
+ *   token has expired)         the network, so such a loss weighs less
  *   1000, 1001, 1012 … 1014;   nobody
  *   silence, found by a ping;
  *   an end that is ours
  *
- * A client with two losses is on trial: its requests are sent when nobody else's wait, one at a
- * time, with nothing else in flight (router.h). So the next loss has one suspect and hurts nobody
- * else. It is off trial again when so many of them were answered: 1, twice as many with each
- * further loss. A loss is forgotten when BLAME_MEMORY_MS have passed without another. A get or
- * range that is to be sent again after such a loss is sent in the same way, even at a first loss,
- * and not any more after BLAME_READS of them. After a loss with one suspect no client has a trial
- * for a while, which grows.
+ * A client with two such losses (three if it may have been the network; one if it was the culprit)
+ * is on trial: its requests are sent when nobody else's wait, one at a time, with nothing else in
+ * flight (router.h). So the next loss has one suspect and hurts nobody else. It is off trial again
+ * when so many of them were answered: 1, twice as many with each further loss. Losses are forgotten
+ * when BLAME_MEMORY_MS have passed without another. After a loss over a trial there is no other for
+ * a while, which grows.
+ *
+ * A get or range that was in flight is sent again, but in the same way as on trial, unless it may
+ * have been the network; and not after BLAME_READ_LOSSES.
  *
  * A client can't escape by connecting anew: what was counted stays for its user for as long as it
  * would have for itself, and newcomers of that user begin with it.
@@ -43,7 +45,10 @@ enum {
 	BLAME_SUDDEN_MS = 1000,
 	BLAME_YOUNG_MS = 10000,
 	BLAME_MEMORY_MS = 600000,
-	BLAME_READS = 3,
+	/* pending::losses: what one loss adds, and what a read is not sent again after. */
+	BLAME_SUDDEN_LOSS = 1,
+	BLAME_LOSS = 3,
+	BLAME_READ_LOSSES = 9,
 	BLAME_USERS_MAX = 16,
 };
 
@@ -100,7 +105,7 @@ bool blame_is_too_long(struct blame *b, size_t length, int64_t now);
 /* May this read be sent again, after the loss that was judged? */
 static inline bool blame_may_repeat(const struct pending *p)
 {
-	return p->losses < BLAME_READS;
+	return p->losses < BLAME_READ_LOSSES;
 }
 
 /* How long nothing else is sent beside a request of this peer, who is on trial. */

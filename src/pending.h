@@ -53,15 +53,15 @@ struct pending {
 	bool followed;     /* inflight: a later request for its key, sent while this one was on its
 			      way, took effect, or may have */
 	bool refused;      /* router: by the rate limit of the service, so it was not executed */
-	bool had_turn;     /* answers: while PENDING_HELD, its holder knows that it is the next */
-	bool sent_before;  /* router: on a connection that was lost; so even a waiting one may have
-			      been executed */
+	bool had_turn : 1; /* answers: while PENDING_HELD, its holder knows that it is the next */
+	bool sent_before : 1; /* router: on a connection that was lost; so even a waiting one may
+			     have been executed */
 	bool in_doubt : 1; /* router: the rules have changed since it was sent, so it is judged anew
 			     before it is sent again */
 	bool secret : 1;   /* answers: its answer is wiped once it was handed on */
 	bool tried : 1;    /* router: it was sent while its client was on trial */
-	uint8_t losses : 2; /* blame: of connections, so many that it is a suspect of; 3 and more */
-	uint8_t late;       /* holder: the reply_error when its time is up, while PENDING_HELD */
+	uint8_t losses;    /* blame: of connections that it is a suspect of, by their weight */
+	uint8_t late;      /* holder: the reply_error when its time is up, while PENDING_HELD */
 
 	struct buf answer; /* answers: the line, while PENDING_ANSWERED */
 	uint32_t size;     /* answers: of the whole block */
@@ -86,7 +86,7 @@ struct access_view;
 
 /* What is held against a client: see blame.h. */
 struct blame_record {
-	uint8_t losses;   /* connections that were lost, maybe over a request of its */
+	uint8_t weight;   /* of the connections that were lost, maybe over a request of its */
 	uint8_t repeated; /* reads of it that are sent again after the last of them */
 	uint16_t trial;   /* requests that have to be answered until it is off trial; 0: it is */
 	uint64_t round;   /* blame::round of the last loss */

@@ -14,7 +14,6 @@ enum {
 	TRIES = 3,
 	MOVES = 10,
 	PATIENT_SHARE = 8,
-	POISON_LOSSES = 3,
 	POISON_MS = 600000,
 	POISONS_MAX = 256, /* keys that are remembered; beyond, the oldest is forgotten */
 	CODE_OK = 200,
@@ -64,8 +63,8 @@ TAILQ_HEAD(reading_list, reading);
 /* A key over which connections were lost, maybe. */
 struct poison {
 	uint64_t key_hash;
-	unsigned losses;
-	int64_t at; /* of the last */
+	unsigned losses; /* as pending::losses */
+	int64_t at;      /* of the last */
 };
 
 struct reread {
@@ -231,15 +230,14 @@ static unsigned take_poison(struct reread *r, uint64_t key_hash)
 	return 0;
 }
 
-static void note_loss(struct reread *r, const struct reading *g, int64_t now)
+static void note_loss(struct reread *r, const struct reading *g, unsigned weight, int64_t now)
 {
 	uint64_t key_hash = g->topic->by_text.hash;
-	unsigned losses = take_poison(r, key_hash) + 1;
+	unsigned losses = take_poison(r, key_hash) + weight;
 
-	if (losses == POISON_LOSSES)
-		log_warning("a subscribed key is not read for a while: %u connections were lost "
-			    "over it; its subscribers are told of a gap",
-			    losses);
+	if (losses >= BLAME_READ_LOSSES && losses - weight < BLAME_READ_LOSSES)
+		log_warning("a subscribed key is not read for ten minutes: connections were lost "
+			    "over it; its subscribers are told of a gap");
 	if (r->n_poisons == POISONS_MAX)
 		take_poison(r, r->poisons[0].key_hash);
 	r->poisons[r->n_poisons++] = (struct poison){key_hash, losses, now};
@@ -283,8 +281,8 @@ static void ask(struct reread *r, struct reading *g, int64_t now)
 	json_add_string(&json, topic_text(g->topic));
 	struct json_value key = {.text = buf_span(&json), .type = JSON_STRING};
 	dequeue(r, g);
-	if (losses < POISON_LOSSES && router_takes_key(r->router, &key, now)) {
-		send(r, g, &key, losses > 0, now);
+	if (losses < BLAME_READ_LOSSES && router_takes_key(r->router, &key, now)) {
+		send(r, g, &key, losses >= BLAME_LOSS, now);
 	} else {
 		tell_gap(r, g);
 		finish(r, g);
@@ -740,8 +738,9 @@ void reread_end(struct reread *r, void *reading, enum router_read_end end,
 		tell_gap(r, g);
 		finish(r, g);
 	} else {
-		if (end == ROUTER_READ_BLAMED)
-			note_loss(r, g, now);
+		if (end == ROUTER_READ_BLAMED || end == ROUTER_READ_DOUBTED)
+			note_loss(r, g, end == ROUTER_READ_BLAMED ? BLAME_LOSS : BLAME_SUDDEN_LOSS,
+				  now);
 		retry(r, g);
 	}
 	reread_pump(r, now);

@@ -11,8 +11,8 @@
  *                +----> gap          ... TRIES times: its subscribers are told to look themselves
  *
  * A key over which the service may have closed the connection (blame.h) is read alone the next
- * time. After POISON_LOSSES of them its subscribers are told of a gap, and it is not read any more
- * until POISON_MS have passed; a reading that is answered clears it.
+ * time. After a few such losses its subscribers are told of a gap, and it is not read until ten
+ * minutes have passed; a reading that is answered clears it.
  *
  * An answer and a change may cross on the way. So while a reading is sent, changes of its key are
  * held back from those who wait for it, and then told in order: the value comes behind the last

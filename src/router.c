@@ -747,7 +747,11 @@ static void wait_again(struct router *r, struct pending *p, int64_t now)
 static void lost(struct router *r, struct pending *p)
 {
 	if (p->reading) {
-		read_over(r, p, p->losses ? ROUTER_READ_BLAMED : ROUTER_READ_UNSENT, NULL);
+		read_over(r, p,
+			  p->losses >= BLAME_LOSS ? ROUTER_READ_BLAMED
+			  : p->losses             ? ROUTER_READ_DOUBTED
+						  : ROUTER_READ_UNSENT,
+			  NULL);
 		return;
 	}
 	r->stats->requests_outcome_unknown++;

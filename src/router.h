@@ -40,7 +40,8 @@ enum router_read_end {
 	ROUTER_READ_ELSEWHERE, /* answered on a connection that was left: of what this value has
 				  seen, the present one may have more to bring */
 	ROUTER_READ_UNSENT,   /* its connection was lost, or the rate limit refused it: try again */
-	ROUTER_READ_BLAMED,   /* its connection was lost, maybe because of it (blame.h) */
+	ROUTER_READ_DOUBTED,  /* its connection was lost, maybe because of it, or of the network */
+	ROUTER_READ_BLAMED,   /* ... because of it, or of another request (blame.h) */
 	ROUTER_READ_TOO_LONG, /* it is longer than the service takes */
 	ROUTER_READ_LATE,     /* it got no turn in its time */
 	ROUTER_READ_FAILED,   /* it was sent, and no usable answer came */
@@ -117,7 +118,7 @@ void router_read(struct router *r, void *reading, const struct json_value *key, 
 		 int64_t now);
 /* Else router_read() is of no use: it is longer than the service takes. */
 bool router_takes_key(struct router *r, const struct json_value *key, int64_t now);
-/* The same after ROUTER_READ_BLAMED: with nothing else in flight, as of a client on trial. */
+/* The same of one that was blamed: with nothing else in flight, as of a client on trial. */
 void router_read_alone(struct router *r, void *reading, const struct json_value *key, int64_t now);
 
 /* What the client may do has changed: refuses what waits to be sent and is forbidden now. What is
