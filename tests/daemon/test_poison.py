@@ -1,6 +1,7 @@
 """Requests over which the service closes the connection that all share: one client's fault costs the others little."""
 
 import json
+import re
 import threading
 import time
 
@@ -155,7 +156,7 @@ class InALoop(Case):
     def loop(self, how, poison, once=False):
         """once: on a connection of its own each time, which it leaves at once."""
         stop = threading.Event()
-        with FakeService(answer=deadly(how)) as service, Daemon(service, backoff_min="100ms", backoff_max="30s") as daemon:
+        with FakeService(answer=deadly(how)) as service, Daemon(service, backoff_min="300ms", backoff_max="30s") as daemon:
 
             def hostile():
                 while not stop.is_set():
@@ -171,7 +172,7 @@ class InALoop(Case):
                 a.work(10)
                 thread = threading.Thread(target=hostile, daemon=True)
                 thread.start()
-                service.wait(lambda: poisons(service) >= 5, "five times poison")
+                service.wait(lambda: poisons(service) >= 8, "eight times poison")
                 for worker in a, b:
                     worker.work(100) # between losses all goes on
                 n = poisons(service)
@@ -184,6 +185,10 @@ class InALoop(Case):
                 self.assertEqual([], worker.other)
                 # Losses beside others are few: all later ones hurt nobody else.
                 self.assertLessEqual(worker.unknown, 4)
+            # Nor do pauses grow by these; two seconds are for a machine that stands still.
+            pauses = [int(ms) for ms in re.findall(rb"backoff -> connecting after (\d+) ms", daemon.log())]
+            self.assertGreater(len(pauses), 5)
+            self.assertLess(max(pauses), 300 * 4 + 2000)
             return daemon.log()
 
     def test_internal_error(self):
