@@ -71,25 +71,6 @@ static struct pending *longest(struct pending *const *sent, size_t n)
 	return p;
 }
 
-/* The longest is it if any is: the service takes all that are shorter than one that it takes. */
-static bool judge_length(struct blame *b, struct pending *const *sent, size_t n, int64_t now)
-{
-	struct pending *p = longest(sent, n);
-	size_t length = p ? wire_length(p->body_len) : 0;
-	char name[96];
-
-	if (length <= BLAME_SHORT || length <= b->answered)
-		return false;
-	if (!b->refused || length < b->refused)
-		b->refused = length;
-	b->refused_until = now + BLAME_LONG_MS;
-	name_client(p, name);
-	log_warning("%s: the service closed the connection over a message of %zu bytes (1009): "
-		    "requests of that length or more are refused for an hour",
-		    name, length);
-	return true;
-}
-
 bool blame_is_too_long(struct blame *b, size_t length, int64_t now)
 {
 	if (b->refused && now >= b->refused_until)
@@ -286,6 +267,28 @@ static void judge_client(struct blame *b, struct pending *p, struct loss *loss)
 	try_repeated(p, record);
 }
 
+/* The longest is it if any is: the service takes all that are shorter than one that it takes. Its
+ * client is charged as well: who sends ever shorter ones would go on for long. */
+static bool judge_length(struct blame *b, struct pending *const *sent, size_t n, struct loss *loss)
+{
+	struct pending *p = longest(sent, n);
+	size_t length = wire_length(p->body_len);
+	char name[96];
+
+	if (length <= BLAME_SHORT || length <= b->answered)
+		return false;
+	if (!b->refused || length < b->refused)
+		b->refused = length;
+	b->refused_until = loss->now + BLAME_LONG_MS;
+	name_client(p, name);
+	log_warning("%s: the service closed the connection over a message of %zu bytes (1009): "
+		    "requests of that length or more are refused for an hour",
+		    name, length);
+	loss->one = false;
+	judge_client(b, p, loss);
+	return true;
+}
+
 enum blame_verdict blame_judge(struct blame *b, struct pending *const *sent, size_t n,
 			       const struct blame_end *end, int64_t now)
 {
@@ -296,9 +299,9 @@ enum blame_verdict blame_judge(struct blame *b, struct pending *const *sent, siz
 
 	if (kind == KIND_NONE || n == 0)
 		return BLAME_NOBODY;
-	if (kind == KIND_SIZE && judge_length(b, sent, n, now))
-		return BLAME_ONE;
 	b->round++;
+	if (kind == KIND_SIZE && judge_length(b, sent, n, &loss))
+		return BLAME_ONE;
 	for (size_t i = 0; i < n; i++) {
 		if (!counts(sent[i], kind, now))
 			continue;

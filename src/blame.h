@@ -7,7 +7,8 @@
  *   1009 (message too big)     the longest request in flight, unless one as long was answered
  *                              before or it is no longer than BLAME_SHORT. From then on requests of
  *                              its length or more are not sent, for BLAME_LONG_MS or until
- *                              blame_forget(). If no request can be it: as the next row
+ *                              blame_forget(). The loss counts against its client alone. If no
+ *                              request can be it: as the next row
  *   another code, but those    each client with a request in flight. If there is only one, it is
  *   of the last row            the culprit
  *   no close frame, or 1008    the same, but only requests sent less than BLAME_SUDDEN_MS ago on a

@@ -374,7 +374,7 @@ static void the_longest_of_those_in_flight_is_the_culprit_of_a_1009(void **state
 	assert_int_equal(w->refused[3], 1);
 	assert_int_equal(w->ok[3], 1);
 	for (int i = 0; i < PEERS; i++)
-		assert_int_equal(w->peer[i].blame.weight, 0);
+		assert_int_equal(w->peer[i].blame.weight > 0, i == 2);
 	/* ... but one that is as long as what was answered is not, nor is a short one. */
 	set_long(w, 0, 29999);
 	set(w, 1, "k");
@@ -409,6 +409,24 @@ static void a_length_is_refused_for_an_hour_or_until_the_service_is_another(void
 	set_long(w, 0, 40000);
 	pass(w, RTT_MS);
 	assert_int_equal(w->ok[0], 2);
+	world_free(w);
+}
+
+/* ... or the service would close the connection again and again. */
+static void who_sends_ever_shorter_ones_is_on_trial_soon(void **state)
+{
+	struct world *w = world_new(1009);
+
+	(void)state;
+	tick(w);
+	for (size_t length = 30000; length > 29998; length--) {
+		assert_false(w->peer[0].on_trial);
+		set_long(w, 0, length);
+		set(w, 1, "k");
+		lose_now(w);
+	}
+	assert_true(w->peer[0].on_trial);
+	assert_false(w->peer[1].on_trial);
 	world_free(w);
 }
 
@@ -677,6 +695,28 @@ static void nobody_waits_long_for_a_trial(void **state)
 	world_free(w);
 }
 
+/* What is in flight when its turn is due is waited for, and nothing is sent beside it meanwhile. */
+static void a_trial_waits_for_what_is_in_flight(void **state)
+{
+	struct world *w = world_with_trial();
+
+	(void)state;
+	w->mute = true;
+	set(w, 1, "k");
+	set(w, 0, "k");
+	pass(w, 1010);
+	set(w, 1, "k2");
+	assert_int_equal(w->n_sent, 1);
+	w->mute = false;
+	tick(w);
+	assert_int_equal(w->ok[1], 1);
+	assert_int_equal(w->n_sent, 1);
+	assert_true(router_in_flight(w->router) == 1 && w->peer[0].unanswered == 1);
+	pass(w, RTT_MS);
+	assert_int_equal(w->ok[0], 1);
+	world_free(w);
+}
+
 static void one_of_them_is_in_flight_at_a_time_and_alone(void **state)
 {
 	struct world *w = world_with_trial();
@@ -864,6 +904,7 @@ int main(void)
 		cmocka_unit_test(what_waits_when_max_frame_is_lowered_is_refused),
 		cmocka_unit_test(the_longest_of_those_in_flight_is_the_culprit_of_a_1009),
 		cmocka_unit_test(a_length_is_refused_for_an_hour_or_until_the_service_is_another),
+		cmocka_unit_test(who_sends_ever_shorter_ones_is_on_trial_soon),
 		cmocka_unit_test(a_culprit_that_is_a_read_is_not_repeated),
 		cmocka_unit_test(some_ends_count_and_some_do_not),
 		cmocka_unit_test(one_loss_puts_nobody_on_trial_unless_it_was_alone),
@@ -873,6 +914,7 @@ int main(void)
 		cmocka_unit_test(poison_in_a_loop_keeps_nobody_else_from_working),
 		cmocka_unit_test(who_is_on_trial_has_its_turn_under_load),
 		cmocka_unit_test(nobody_waits_long_for_a_trial),
+		cmocka_unit_test(a_trial_waits_for_what_is_in_flight),
 		cmocka_unit_test(one_of_them_is_in_flight_at_a_time_and_alone),
 		cmocka_unit_test(one_whose_time_is_up_on_trial_is_told_so),
 		cmocka_unit_test(stopping_answers_those_on_trial),
