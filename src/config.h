@@ -47,6 +47,7 @@ struct config {
 		unsigned subscribe_fields;   /* of enum token_fields */
 		unsigned rate_limit;         /* requests/s; 0: as the service allows */
 		unsigned max_in_flight;
+		size_t max_frame;   /* of a request, as it is sent */
 		size_t max_message; /* of the service */
 		size_t max_held;    /* of its notifications, while connections are compared */
 		int64_t connect_timeout_ms;

@@ -73,6 +73,7 @@ static void end(struct conn *c, const struct link_end *link_end)
 		e.http_status = link_end->http_status;
 		e.retry_after_s = link_end->retry_after_s;
 		e.close_code = link_end->close_code;
+		e.dropped = c->open && !link_end->close_code;
 	}
 	drop_link(c);
 	secret_free(&c->path);

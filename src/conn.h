@@ -48,6 +48,7 @@ struct conn_end {
 	int http_status;   /* of a refused upgrade; 0: none came */
 	int retry_after_s; /* -1: none given */
 	int close_code;    /* of the service's close frame; 0: none came */
+	bool dropped;      /* it was open, and has ended by itself without a close frame */
 	int64_t heard_ms;  /* clock_boot_ms(): when it was heard of last, if it was open. Of sleep
 			      at about that time it is taken to be before it */
 };

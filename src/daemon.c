@@ -342,7 +342,11 @@ static void upstream_has_moved(void *owner, uint32_t lane)
 static void upstream_is_down(void *owner, uint32_t lane)
 {
 	struct daemon *d = owner;
-	router_down(d->router, lane, clock_mono_ms());
+	struct blame_end end = {.close_code = upstream_close_code(d->upstream),
+				.dropped = upstream_dropped(d->upstream)};
+
+	if (router_lost(d->router, lane, end, clock_mono_ms()))
+		upstream_excuse(d->upstream);
 }
 
 static unsigned upstream_asks_in_flight(void *owner, uint32_t lane)
@@ -876,6 +880,8 @@ static int take_config(struct daemon *d, struct config *config, bool another)
 	d->clients_possible = raise_descriptor_limit(config->listen.max_clients);
 	set_access_rules(d, config->access); /* before anything is sent that they forbid */
 	client_closed(d);                    /* there may be room for more */
+	if (another)
+		router_forget_blame(d->router);
 	router_set(d->router, &router, clock_mono_ms());
 	feed_set(d->feed, &feed);
 	clients_set(d->clients, &clients);

@@ -26,14 +26,17 @@ static void overdue_drop(struct elsewhere *e, size_t i)
 	memmove(&e->overdue[i], &e->overdue[i + 1], (e->n_overdue - i) * sizeof(e->overdue[0]));
 }
 
-void elsewhere_give_up(struct elsewhere *e, const struct pending *p)
+bool elsewhere_give_up(struct elsewhere *e, const struct pending *p)
 {
+	bool full = e->n_overdue == OVERDUE_MAX;
+
 	if (!p->peer || !p->key_hash || request_op_is_read(p->op))
-		return; /* nobody will ask after it, or it has no effect */
-	if (e->n_overdue == OVERDUE_MAX)
+		return false; /* nobody will ask after it, or it has no effect */
+	if (full)
 		overdue_drop(e, 0);
 	e->overdue[e->n_overdue++] = (struct overdue){p->key_hash, p->wire_id, p->lane};
-	e->overdue_elsewhere |= p->lane != e->lane;
+	look_elsewhere(e);
+	return full;
 }
 
 /* wire_id: 0: all of the lane. */

@@ -6,7 +6,8 @@
  *
  * Writes that were given up are kept for as long as their connection is there or until their late
  * answer comes; also those on the present lane, since that may be left. Of more than OVERDUE_MAX
- * the oldest is forgotten. Owns no pending: it counts them and remembers numbers. */
+ * the oldest is forgotten: a request that waited for it goes out, and may take effect before it.
+ * Owns no pending: it counts them and remembers numbers. */
 #pragma once
 
 #include <stdbool.h>
@@ -50,8 +51,9 @@ bool elsewhere_landed(struct elsewhere *e, uint32_t lane);
 /* How many are on their way on this lane, of so many on all. */
 unsigned elsewhere_count(const struct elsewhere *e, uint32_t lane, unsigned all);
 
-/* The time of this one, which was sent, is up. */
-void elsewhere_give_up(struct elsewhere *e, const struct pending *p);
+/* The time of this one, which was sent, is up. True: an older one was forgotten for it, and whoever
+ * waited for that may go on. */
+bool elsewhere_give_up(struct elsewhere *e, const struct pending *p);
 /* It was answered, or its connection is gone, for all on that lane. True: whoever waited for that
  * may go on. */
 bool elsewhere_answered(struct elsewhere *e, uint64_t wire_id);

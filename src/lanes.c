@@ -246,6 +246,12 @@ bool lanes_next_is_useless(const struct lanes *s)
 	return relay_overflows(&s->relay);
 }
 
+static void note_end(struct lanes *s, const struct conn_end *end)
+{
+	s->close_code = end->close_code;
+	s->dropped = end->dropped;
+}
+
 static void main_is_silent(struct lanes *s)
 {
 	struct conn_end end = {.was_open = true,
@@ -253,6 +259,7 @@ static void main_is_silent(struct lanes *s)
 			       .retry_after_s = -1,
 			       .heard_ms = conn_heard_ms(s->main->conn)};
 
+	note_end(s, &end);
 	s->ops->main_ended(s->owner, &end);
 }
 
@@ -418,6 +425,7 @@ static void on_ended(void *owner, const struct conn_end *end)
 	struct lane *l = owner;
 	struct lanes *s = l->lanes;
 
+	note_end(s, end);
 	if (s->stopped)
 		forget(s, l);
 	else if (l == s->main)

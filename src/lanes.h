@@ -101,6 +101,9 @@ struct lanes {
 	enum lanes_stage stage;
 	bool stopped;
 
+	int close_code; /* how the last lane has ended, as in conn_end */
+	bool dropped;
+
 	uint32_t ping;        /* that LANES_PROVING or CATCHING waits for */
 	struct event *grace;  /* GRACE_MS are over, or the time to answer it */
 	struct event *linger; /* some old lane's time may be */

@@ -35,7 +35,10 @@ struct pending {
 	TAILQ_ENTRY(pending) waiting;  /* peer::waiting, while PENDING_WAITING */
 	struct heap_node deadline;     /* router::deadlines, until it is answered */
 
-	void *holder;  /* feed or issuer: its own of this request, while PENDING_HELD */
+	union {
+		void *holder; /* feed or issuer: its own of this request, while PENDING_HELD */
+		uid_t uid;    /* router: of a client that has left */
+	};
 	void *reading; /* reread: its own of this read, which is the daemon's and no client's; or
 			  NULL */
 
@@ -50,12 +53,14 @@ struct pending {
 	bool followed;     /* inflight: a later request for its key, sent while this one was on its
 			      way, took effect, or may have */
 	bool refused;      /* router: by the rate limit of the service, so it was not executed */
-	bool had_turn;     /* answers: while PENDING_HELD, its holder knows that it is the next */
-	bool sent_before;  /* router: on a connection that was lost; so even a waiting one may have
-			      been executed */
+	bool had_turn : 1; /* answers: while PENDING_HELD, its holder knows that it is the next */
+	bool sent_before : 1; /* router: on a connection that was lost; so even a waiting one may
+			     have been executed */
 	bool in_doubt : 1; /* router: the rules have changed since it was sent, so it is judged anew
 			     before it is sent again */
 	bool secret : 1;   /* answers: its answer is wiped once it was handed on */
+	bool tried : 1;    /* router: it was sent while its client was on trial */
+	uint8_t losses;    /* blame: of connections that it is a suspect of, by their weight */
 	uint8_t late;      /* holder: the reply_error when its time is up, while PENDING_HELD */
 
 	struct buf answer; /* answers: the line, while PENDING_ANSWERED */
@@ -79,6 +84,15 @@ struct credentials {
 
 struct access_view;
 
+/* What is held against a client: see blame.h. */
+struct blame_record {
+	uint8_t weight;   /* of the connections that were lost, maybe over a request of its */
+	uint8_t repeated; /* reads of it that are sent again after the last of them */
+	uint16_t trial;   /* requests that have to be answered until it is off trial; 0: it is */
+	uint64_t round;   /* blame::round of the last loss */
+	int64_t at;       /* when that was */
+};
+
 /* A local client: embedded in the room that owns its socket, which sets the first four fields. */
 struct peer {
 	struct outq *out; /* lines for the client are appended here */
@@ -95,6 +109,8 @@ struct peer {
 	uint32_t n_waiting;           /* sched: its length */
 	TAILQ_ENTRY(peer) turn;       /* sched::turns, while something is waiting */
 	bool blocked;                 /* sched: gets no turn, whatever is waiting */
+	bool on_trial;                /* sched: gets its turns in another queue */
+	struct blame_record blame;    /* blame */
 	bool flushing;                /* answers: answers are being handed on */
 	bool last;                    /* router: gets a turn when nobody else has one */
 	uint32_t unanswered;          /* answers: the length of pendings */

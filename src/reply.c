@@ -14,7 +14,7 @@ static const struct {
 	[REPLY_BAD_REQUEST] = {400, "bad_request", "no", "a member of the request is wrong"},
 	[REPLY_UNKNOWN_OP] = {400, "unknown_op", "no", "unknown op"},
 	[REPLY_FORBIDDEN] = {403, "forbidden", "no", "the access rules forbid it"},
-	[REPLY_TOO_LARGE] = {413, "too_large", "no", "the line is too long"},
+	[REPLY_TOO_LARGE] = {413, "too_large", "no", "the line or its frame is too long"},
 	[REPLY_RATE_LIMITED] = {429, "rate_limited", "no",
 				"not executed within its time: the rate limit left no room for it"},
 	[REPLY_UPSTREAM_DOWN] = {503, "upstream_down", "no",

@@ -1,10 +1,12 @@
 #include "reread.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "buf.h"
 #include "heap.h"
 #include "json.h"
+#include "log.h"
 #include "mem.h"
 #include "notice.h"
 
@@ -12,6 +14,8 @@ enum {
 	TRIES = 3,
 	MOVES = 10,
 	PATIENT_SHARE = 8,
+	POISON_MS = 600000,
+	POISONS_MAX = 256, /* keys that are remembered; beyond, the oldest is forgotten */
 	CODE_OK = 200,
 	CODE_NOT_FOUND = 404,
 	CODE_FAULT = 500
@@ -56,6 +60,13 @@ struct reading {
 
 TAILQ_HEAD(reading_list, reading);
 
+/* A key over which connections were lost, maybe. */
+struct poison {
+	uint64_t key_hash;
+	unsigned losses; /* as pending::losses */
+	int64_t at;      /* of the last */
+};
+
 struct reread {
 	struct reread_settings settings;
 	const struct reread_ops *ops;
@@ -74,6 +85,8 @@ struct reread {
 	unsigned n_kept;
 	uint64_t epoch; /* numbers the times between two losses */
 	bool started;
+	struct poison poisons[POISONS_MAX]; /* the one with the oldest loss first */
+	size_t n_poisons;
 	struct buf scratch;
 };
 
@@ -199,21 +212,80 @@ void reread_resync(struct reread *r, struct topic *t)
 	}
 }
 
+/* ---- keys over which connections were lost ---- */
+
+/* Takes it out of the list: how many losses there were so far. */
+static unsigned take_poison(struct reread *r, uint64_t key_hash)
+{
+	for (size_t i = 0; i < r->n_poisons; i++) {
+		if (r->poisons[i].key_hash != key_hash)
+			continue;
+		unsigned losses = r->poisons[i].losses;
+		r->n_poisons--;
+		memmove(&r->poisons[i], &r->poisons[i + 1],
+			(r->n_poisons - i) * sizeof(r->poisons[0]));
+		return losses;
+	}
+	return 0;
+}
+
+static void note_loss(struct reread *r, const struct reading *g, unsigned weight, int64_t now)
+{
+	uint64_t key_hash = g->topic->by_text.hash;
+	unsigned losses = take_poison(r, key_hash) + weight;
+
+	if (losses >= BLAME_READ_LOSSES && losses - weight < BLAME_READ_LOSSES)
+		log_warning("a subscribed key is not read for ten minutes: connections were lost "
+			    "over it; its subscribers are told of a gap");
+	if (r->n_poisons == POISONS_MAX)
+		take_poison(r, r->poisons[0].key_hash);
+	r->poisons[r->n_poisons++] = (struct poison){key_hash, losses, now};
+}
+
+static unsigned losses_of(struct reread *r, const struct reading *g, int64_t now)
+{
+	while (r->n_poisons && now - r->poisons[0].at >= POISON_MS)
+		take_poison(r, r->poisons[0].key_hash);
+	for (size_t i = 0; i < r->n_poisons; i++) {
+		if (r->poisons[i].key_hash == g->topic->by_text.hash)
+			return r->poisons[i].losses;
+	}
+	return 0;
+}
+
 /* ---- sending ---- */
 
-static void ask(struct reread *r, struct reading *g, int64_t now)
-{
-	struct buf json = {0};
+static void tell_gap(struct reread *r, struct reading *g);
+static void finish(struct reread *r, struct reading *g);
 
-	json_add_string(&json, topic_text(g->topic));
-	struct json_value key = {.text = buf_span(&json), .type = JSON_STRING};
-	dequeue(r, g);
+static void send(struct reread *r, struct reading *g, const struct json_value *key, bool alone,
+		 int64_t now)
+{
 	g->state = READING_ASKED;
 	g->epoch = r->epoch;
 	TAILQ_INSERT_TAIL(&r->working, g, of_queue);
 	r->at_work++;
 	r->stats->rereads++;
-	router_read(r->router, g, &key, g->hurry, now);
+	if (alone)
+		router_read_alone(r->router, g, key, now);
+	else
+		router_read(r->router, g, key, g->hurry, now);
+}
+
+static void ask(struct reread *r, struct reading *g, int64_t now)
+{
+	struct buf json = {0};
+	unsigned losses = losses_of(r, g, now);
+
+	json_add_string(&json, topic_text(g->topic));
+	struct json_value key = {.text = buf_span(&json), .type = JSON_STRING};
+	dequeue(r, g);
+	if (losses < BLAME_READ_LOSSES && router_takes_key(r->router, &key, now)) {
+		send(r, g, &key, losses >= BLAME_LOSS, now);
+	} else {
+		tell_gap(r, g);
+		finish(r, g);
+	}
 	buf_release(&json);
 }
 
@@ -619,6 +691,7 @@ static void answered(struct reread *r, struct reading *g, const struct wire_fram
 	bool found = answer->code == CODE_OK && answer->value.text.p;
 	const struct json_value *value = found ? &answer->value : &nothing;
 
+	take_poison(r, g->topic->by_text.hash);
 	if (g->doubtful) {
 		failed(r, g);
 	} else if (g->useless || g->epoch != r->epoch) {
@@ -652,7 +725,13 @@ void reread_end(struct reread *r, void *reading, enum router_read_end end,
 		answered(r, g, answer);
 	} else if (end == ROUTER_READ_FAILED || end == ROUTER_READ_LATE) {
 		failed(r, g);
+	} else if (end == ROUTER_READ_TOO_LONG) {
+		tell_gap(r, g);
+		finish(r, g);
 	} else {
+		if (end == ROUTER_READ_BLAMED || end == ROUTER_READ_DOUBTED)
+			note_loss(r, g, end == ROUTER_READ_BLAMED ? BLAME_LOSS : BLAME_SUDDEN_LOSS,
+				  now);
 		retry(r, g);
 	}
 	reread_pump(r, now);

@@ -10,6 +10,10 @@
  *        +-------+       connection lost or left, rate limit; failed, or no turn in time
  *                +----> gap          ... TRIES times: its subscribers are told to look themselves
  *
+ * A key over which the service may have closed the connection (blame.h) is read alone the next
+ * time. After a few such losses its subscribers are told of a gap, and it is not read until ten
+ * minutes have passed; a reading that is answered clears it.
+ *
  * An answer and a change may cross on the way. So while a reading is sent, changes of its key are
  * held back from those who wait for it, and then told in order: the value comes behind the last
  * change that it equals, and before all of them if there is none, so that nobody is left with a

@@ -1,5 +1,6 @@
 #include "router.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,8 +14,10 @@
 #include "sched.h"
 
 enum {
-	OUTPUT_START = 4096, /* bytes: room for a batch of answers without growing in steps */
-	ROOM_SHARE = 16,     /* of the room that is left, the part that one client may take */
+	TRIAL_WAIT_MS = 1000, /* for a moment when nothing else is to be sent or in flight; then */
+	TRIAL_DRAIN_MS = 250, /* ... nothing else is sent until what is in flight is answered */
+	OUTPUT_START = 4096,  /* bytes: room for a batch of answers without growing in steps */
+	ROOM_SHARE = 16,      /* of the room that is left, the part that one client may take */
 	CODE_OK = 200,
 	CODE_RATE_LIMITED = 429, /* the one answer of the service that is not for the client */
 };
@@ -39,6 +42,12 @@ struct router {
 	struct elsewhere elsewhere; /* than on its lane, which requests go out on while up */
 	struct pending_list held;   /* all of router_hold() */
 	struct peer early, late;    /* whose reads are the daemon's: in a hurry, and not */
+	struct peer doubted;        /* ... and those over which a connection may have been lost */
+	struct blame blame;
+	int64_t lane_since;  /* when the present lane became that */
+	int64_t trial_since; /* the first on trial waits since then */
+	uint64_t alone;      /* wire_id of what is in flight alone; 0: nothing is */
+	int64_t alone_until; /* then others are sent all the same */
 };
 
 struct router *router_new(const struct router_settings *settings, const struct router_ops *ops,
@@ -59,7 +68,9 @@ struct router *router_new(const struct router_settings *settings, const struct r
 	TAILQ_INIT(&r->held);
 	router_join(r, &r->early);
 	router_join(r, &r->late);
+	router_join(r, &r->doubted);
 	r->late.last = true;
+	r->doubted.on_trial = true;
 	return r;
 }
 
@@ -98,6 +109,8 @@ static int64_t phase_end(struct pending *p, int64_t now)
 static void land(struct router *r, struct pending *p, enum inflight_end end)
 {
 	inflight_remove(&r->inflight, p, end);
+	if (p->wire_id == r->alone)
+		r->alone = 0;
 	if (p->lane != r->elsewhere.lane && elsewhere_landed(&r->elsewhere, p->lane))
 		r->ops->lane_idle(r->owner, p->lane);
 	if (p->peer)
@@ -281,6 +294,10 @@ static bool can_send(struct router *r, int64_t now)
 {
 	if (!r->up || r->stopping || inflight_full(&r->inflight) || !r->ops->sendable(r->owner))
 		return false;
+	if (r->alone && now < r->alone_until) {
+		wake_at(r, r->alone_until);
+		return false;
+	}
 	if (pace_allows(&r->pace, now))
 		return true;
 	wake_at(r, pace_next(&r->pace));
@@ -292,6 +309,14 @@ static bool must_wait(const struct router *r, const struct pending *p)
 	return keyorder_must_wait(p, &r->inflight, &r->elsewhere, pace_is_lowered(&r->pace));
 }
 
+/* Its client is on trial: for a while nothing else is sent. */
+static void begin_trial(struct router *r, struct pending *p, int64_t now)
+{
+	r->alone = p->wire_id;
+	r->alone_until = now + blame_alone_ms(p->peer);
+	r->trial_since = now;
+}
+
 static void send_now(struct router *r, struct pending *p, int64_t now)
 {
 	char head[WIRE_HEAD_MAX];
@@ -300,6 +325,9 @@ static void send_now(struct router *r, struct pending *p, int64_t now)
 	p->state = PENDING_SENT;
 	p->lane = r->elsewhere.lane;
 	inflight_add(&r->inflight, p);
+	p->tried = p->peer->on_trial;
+	if (p->tried)
+		begin_trial(r, p, now);
 	pace_spend(&r->pace, now);
 	size_t n = wire_head(head, p->wire_id);
 	r->ops->send(r->owner, (struct span){head, n}, pending_body(p));
@@ -309,24 +337,110 @@ static void send_now(struct router *r, struct pending *p, int64_t now)
 		r->ops->read_sent(r->owner, p->reading);
 }
 
+static bool is_longer_than_max(const struct router *r, size_t length)
+{
+	return r->settings.max_frame && length > r->settings.max_frame;
+}
+
+bool router_takes_key(struct router *r, const struct json_value *key, int64_t now)
+{
+	struct request request = {.op = OP_GET, .key = *key};
+	size_t length = wire_length(wire_body_max(&request));
+
+	return !is_longer_than_max(r, length) && !blame_is_too_long(&r->blame, length, now);
+}
+
+/* Is it longer than the service takes? It is not sent then. */
+static bool refuse_long(struct router *r, struct pending *p, int64_t now)
+{
+	size_t length = wire_length(p->body_len);
+	char text[120];
+
+	if (is_longer_than_max(r, length))
+		snprintf(text, sizeof(text),
+			 "the request has %zu bytes as it would be sent, and max_frame is %zu",
+			 length, r->settings.max_frame);
+	else if (blame_is_too_long(&r->blame, length, now))
+		snprintf(text, sizeof(text),
+			 "the service has closed the connection over a message of %zu bytes, and "
+			 "this one has %zu",
+			 r->blame.refused, length);
+	else
+		return false;
+	r->stats->requests_too_long++;
+	if (p->reading)
+		read_over(r, p, ROUTER_READ_TOO_LONG, NULL);
+	else
+		answer_error(r, p, p->sent_before ? REPLY_OUTCOME_UNKNOWN : REPLY_TOO_LARGE, text,
+			     -1);
+	return true;
+}
+
+/* May the first of those on trial be sent? It gets its turn when nothing else waits or is in
+ * flight; if that is not so in time, no other is sent until it has. */
+static bool trial_has_turn(struct router *r, bool others_wait, bool *drains, int64_t now)
+{
+	bool quiet = !router_lane_in_flight(r, r->elsewhere.lane);
+	int64_t due = r->trial_since + TRIAL_WAIT_MS;
+
+	*drains = false;
+	if (due < r->blame.next_trial)
+		due = r->blame.next_trial;
+	if (now < r->blame.next_trial || (now < due && (others_wait || !quiet))) {
+		wake_at(r, now < r->blame.next_trial ? r->blame.next_trial : due);
+		return false;
+	}
+	if (quiet || now >= due + TRIAL_DRAIN_MS)
+		return true;
+	*drains = true;
+	wake_at(r, due + TRIAL_DRAIN_MS);
+	return false;
+}
+
+/* NULL: nothing may be sent, whatever can_send() says. */
+static struct pending *next_to_send(struct router *r, int64_t now)
+{
+	struct pending *p = sched_first(&r->sched), *trial = sched_first_trial(&r->sched);
+	bool drains;
+
+	if (!trial || !r->up)
+		return p;
+	if (trial_has_turn(r, p != NULL, &drains, now))
+		return trial;
+	return drains ? NULL : p;
+}
+
 void router_pump(struct router *r, int64_t now)
 {
 	struct pending *p;
 
-	while ((p = sched_first(&r->sched)) && can_send(r, now)) {
+	while ((p = next_to_send(r, now)) && can_send(r, now)) {
 		struct peer *peer = p->peer;
 		if (must_wait(r, p)) {
 			sched_block(&r->sched, peer);
 			continue;
 		}
-		send_now(r, sched_take(&r->sched), now);
+		if (refuse_long(r, p, now))
+			continue;
+		sched_take_this(&r->sched, p);
+		send_now(r, p, now);
 		if (peer->out)
 			r->ops->changed(r->owner, peer);
 	}
 }
 
-static void enqueue(struct router *r, struct pending *p)
+/* The client's requests go where they belong from now on. */
+static void set_trial(struct router *r, struct peer *peer, int64_t now)
 {
+	if (!sched_first_trial(&r->sched))
+		r->trial_since = now;
+	sched_set_trial(&r->sched, peer, peer->blame.trial > 0);
+}
+
+static void enqueue(struct router *r, struct pending *p, int64_t now)
+{
+	if (p->peer->on_trial && !sched_first_trial(&r->sched))
+		r->trial_since = now;
 	p->state = PENDING_WAITING;
 	sched_add(&r->sched, p);
 }
@@ -372,6 +486,8 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 		answer_error(r, p, REPLY_SHUTTING_DOWN, NULL, -1);
 		return;
 	}
+	if (refuse_long(r, p, now))
+		return;
 	if (r->sched.bytes + p->size > r->settings.max_waiting_bytes) {
 		r->stats->requests_queue_full++;
 		answer_error(r, p, REPLY_QUEUE_FULL, NULL, -1);
@@ -380,7 +496,10 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 	/* At once, if nobody waits for a turn and nothing of this client is before it. One that
 	 * waits only for an earlier one of its key has no turn, so that nobody waits behind it. */
 	bool first = TAILQ_EMPTY(&peer->waiting), blocked = first && must_wait(r, p);
-	if (first && !blocked && !sched_first(&r->sched) && can_send(r, now)) {
+	if (blame_lapses(peer, now))
+		set_trial(r, peer, now);
+	bool trials = peer->on_trial || sched_first_trial(&r->sched);
+	if (first && !blocked && !trials && !sched_first(&r->sched) && can_send(r, now)) {
 		watch_request(r, p, request, now);
 		send_now(r, p, now);
 		return;
@@ -388,22 +507,35 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 	if (refuse_early(r, p, timeout_of(r, request), now))
 		return;
 	watch_request(r, p, request, now);
-	enqueue(r, p);
+	enqueue(r, p, now);
 	if (blocked)
 		sched_block(&r->sched, peer);
+	if (trials)
+		router_pump(r, now);
+}
+
+static void read_key(struct router *r, struct peer *reader, void *reading,
+		     const struct json_value *key, int64_t now)
+{
+	struct request request = {.op = OP_GET, .key = *key};
+	struct pending *p = remote_new(r, reader, &request, true);
+
+	p->reading = reading;
+	phase_begin(p, now);
+	watch_request(r, p, &request, now);
+	enqueue(r, p, now);
+	router_pump(r, now);
 }
 
 void router_read(struct router *r, void *reading, const struct json_value *key, bool hurry,
 		 int64_t now)
 {
-	struct request request = {.op = OP_GET, .key = *key};
-	struct pending *p = remote_new(r, hurry ? &r->early : &r->late, &request, true);
+	read_key(r, hurry ? &r->early : &r->late, reading, key, now);
+}
 
-	p->reading = reading;
-	phase_begin(p, now);
-	watch_request(r, p, &request, now);
-	enqueue(r, p);
-	router_pump(r, now);
+void router_read_alone(struct router *r, void *reading, const struct json_value *key, int64_t now)
+{
+	read_key(r, &r->doubted, reading, key, now);
 }
 
 /* ---- what comes back ---- */
@@ -493,6 +625,8 @@ static void answered(struct router *r, struct pending *p, const struct wire_fram
 		     int64_t now)
 {
 	histogram_add(&r->stats->request_service, phase_end(p, now));
+	if (blame_answered(&r->blame, p))
+		set_trial(r, p->peer, now);
 	if (frame->code == CODE_RATE_LIMITED)
 		refused(r, p, now);
 	else
@@ -554,6 +688,7 @@ void router_set(struct router *r, const struct router_settings *settings, int64_
 void router_up(struct router *r, uint32_t lane, int64_t now)
 {
 	r->up = true;
+	r->lane_since = now;
 	elsewhere_begin(&r->elsewhere, lane);
 	router_pump(r, now);
 }
@@ -568,6 +703,7 @@ void router_move(struct router *r, uint32_t lane, int64_t now)
 	uint32_t left = r->elsewhere.lane;
 	unsigned on_way = router_lane_in_flight(r, left);
 
+	r->lane_since = now;
 	elsewhere_move(&r->elsewhere, lane, on_way);
 	if (!on_way)
 		r->ops->lane_idle(r->owner, left);
@@ -576,20 +712,24 @@ void router_move(struct router *r, uint32_t lane, int64_t now)
 
 /* Sent again: a read whose client is still there and still may, and which no later request of that
  * client for the same key has overtaken. The rest may have been executed or not. */
-static bool may_resend(struct router *r, struct pending *p)
+static bool may_resend(struct router *r, struct pending *p, int64_t now)
 {
 	return p->peer && request_op_is_read(p->op) && !p->overtaken && !p->reading &&
-	       !r->stopping && !(p->in_doubt && forbidden(r, p));
+	       !r->stopping && blame_may_repeat(p) &&
+	       !blame_is_too_long(&r->blame, wire_length(p->body_len), now) &&
+	       !(p->in_doubt && forbidden(r, p));
 }
 
-/* What was sent on the lane, in the order in which it was sent; the rest of the array is NULL. */
+/* What was sent on the lane, in the order in which it was sent. */
 static struct pending **sent_on(const struct router *r, uint32_t lane, size_t *n)
 {
-	struct pending **sent = inflight_in_order(&r->inflight, n);
+	size_t all;
+	struct pending **sent = inflight_in_order(&r->inflight, &all);
 
-	for (size_t i = 0; i < *n; i++) {
-		if (sent[i]->lane != lane)
-			sent[i] = NULL;
+	*n = 0;
+	for (size_t i = 0; i < all; i++) {
+		if (sent[i]->lane == lane)
+			sent[(*n)++] = sent[i];
 	}
 	return sent;
 }
@@ -607,22 +747,42 @@ static void wait_again(struct router *r, struct pending *p, int64_t now)
 static void lost(struct router *r, struct pending *p)
 {
 	if (p->reading) {
-		read_over(r, p, ROUTER_READ_UNSENT, NULL);
+		read_over(r, p,
+			  p->losses >= BLAME_LOSS ? ROUTER_READ_BLAMED
+			  : p->losses             ? ROUTER_READ_DOUBTED
+						  : ROUTER_READ_UNSENT,
+			  NULL);
 		return;
 	}
 	r->stats->requests_outcome_unknown++;
 	answer_error(r, p, REPLY_OUTCOME_UNKNOWN, NULL, -1);
 }
 
-void router_down(struct router *r, uint32_t lane, int64_t now)
+/* Whose fault is it? Those who come into question have their trial from now on. */
+static bool judge(struct router *r, struct pending *const *sent, size_t n,
+		  const struct blame_end *end, int64_t now)
+{
+	enum blame_verdict verdict = blame_judge(&r->blame, sent, n, end, now);
+
+	r->stats->upstream_blamed += verdict != BLAME_NOBODY;
+	for (size_t i = 0; verdict != BLAME_NOBODY && i < n; i++) {
+		if (sent[i]->peer && !sent[i]->reading)
+			set_trial(r, sent[i]->peer, now);
+	}
+	return verdict == BLAME_ONE;
+}
+
+bool router_lost(struct router *r, uint32_t lane, struct blame_end end, int64_t now)
 {
 	size_t n;
 	struct pending **sent = sent_on(r, lane, &n);
 
+	end.lasted_ms = lane == r->elsewhere.lane ? now - r->lane_since : BLAME_YOUNG_MS;
+	bool known = judge(r, sent, n, &end, now);
 	if (lane == r->elsewhere.lane)
 		r->up = false;
 	for (size_t i = 0; i < n; i++) {
-		if (sent[i] && may_resend(r, sent[i])) {
+		if (may_resend(r, sent[i], now)) {
 			wait_again(r, sent[i], now);
 			sent[i] = NULL;
 		}
@@ -635,6 +795,17 @@ void router_down(struct router *r, uint32_t lane, int64_t now)
 	if (elsewhere_lane_gone(&r->elsewhere, lane))
 		sched_unblock_all(&r->sched);
 	router_pump(r, now);
+	return known;
+}
+
+void router_down(struct router *r, uint32_t lane, int64_t now)
+{
+	router_lost(r, lane, (struct blame_end){0}, now);
+}
+
+void router_forget_blame(struct router *r)
+{
+	blame_forget(&r->blame);
 }
 
 /* ---- time ---- */
@@ -646,6 +817,11 @@ static void answer_unsent(struct router *r, struct pending *p, bool full)
 		answer_error(r, p, REPLY_OUTCOME_UNKNOWN, NULL, -1);
 	else if (!r->up)
 		answer_error(r, p, REPLY_UPSTREAM_DOWN, NULL, r->ops->reconnect_ms(r->owner));
+	else if (p->peer->on_trial)
+		answer_error(r, p, REPLY_QUEUE_FULL,
+			     "not sent within its time: connections were lost over requests of "
+			     "this client, so they come last",
+			     -1);
 	else if (!r->ops->sendable(r->owner))
 		answer_error(r, p, REPLY_QUEUE_FULL,
 			     "not sent within its time: the network takes no more at present", -1);
@@ -674,7 +850,8 @@ static void expire(struct router *r, struct pending *p, bool full)
 	}
 	if (p->state == PENDING_SENT) {
 		r->stats->requests_timeout++;
-		elsewhere_give_up(&r->elsewhere, p);
+		if (elsewhere_give_up(&r->elsewhere, p))
+			sched_unblock_all(&r->sched);
 		answer_error(r, p, REPLY_TIMEOUT, NULL, -1);
 		return;
 	}
@@ -703,18 +880,20 @@ int64_t router_expire(struct router *r, int64_t now)
 
 void router_join(struct router *r, struct peer *peer)
 {
-	(void)r;
 	answers_join(peer);
 	TAILQ_INIT(&peer->waiting);
 	peer->n_waiting = 0;
 	peer->blocked = peer->last = false;
 	peer->unsent_bytes = 0;
+	blame_join(&r->blame, peer);
+	peer->on_trial = peer->blame.trial > 0;
 }
 
 /* A request that was sent keeps its place until it is answered, but no longer than others would:
  * its client, who may have asked for ten minutes, is not there any more. */
 static void orphan(struct router *r, struct pending *p, int64_t now)
 {
+	p->uid = p->peer->uid;
 	p->peer = NULL;
 	if (p->deadline.at > now + r->settings.request_timeout_ms) {
 		heap_remove(&r->deadlines, &p->deadline);
@@ -726,6 +905,7 @@ void router_leave(struct router *r, struct peer *peer, int64_t now)
 {
 	struct pending *p;
 
+	blame_leave(&r->blame, peer, now);
 	while ((p = TAILQ_FIRST(&peer->pendings))) {
 		answers_orphan(p);
 		if (p->state == PENDING_SENT) {
@@ -830,8 +1010,10 @@ void router_free(struct router *r)
 	router_abandon(r);
 	end_reads(r, &r->early);
 	end_reads(r, &r->late);
+	end_reads(r, &r->doubted);
 	router_leave(r, &r->early, 0);
 	router_leave(r, &r->late, 0);
+	router_leave(r, &r->doubted, 0);
 	inflight_fini(&r->inflight);
 	sched_fini(&r->sched);
 	elsewhere_fini(&r->elsewhere);

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "blame.h"
 #include "pending.h"
 #include "reply.h"
 #include "request.h"
@@ -23,6 +24,7 @@ struct router;
 
 struct router_settings {
 	unsigned max_in_flight;
+	size_t max_frame; /* bytes of a request as it is sent; 0: any */
 	unsigned max_pipeline;
 	int64_t request_timeout_ms;
 	double rate_limit;        /* requests/s; 0: unpaced */
@@ -37,9 +39,12 @@ enum router_read_end {
 	ROUTER_READ_ANSWERED,
 	ROUTER_READ_ELSEWHERE, /* answered on a connection that was left: of what this value has
 				  seen, the present one may have more to bring */
-	ROUTER_READ_UNSENT, /* its connection was lost, or the rate limit refused it: try again */
-	ROUTER_READ_LATE,   /* it got no turn in its time */
-	ROUTER_READ_FAILED, /* it was sent, and no usable answer came */
+	ROUTER_READ_UNSENT,   /* its connection was lost, or the rate limit refused it: try again */
+	ROUTER_READ_DOUBTED,  /* its connection was lost, maybe because of it, or of the network */
+	ROUTER_READ_BLAMED,   /* ... because of it, or of another request (blame.h) */
+	ROUTER_READ_TOO_LONG, /* it is longer than the service takes */
+	ROUTER_READ_LATE,     /* it got no turn in its time */
+	ROUTER_READ_FAILED,   /* it was sent, and no usable answer came */
 	ROUTER_READ_END_N
 };
 
@@ -111,6 +116,10 @@ void router_refuse(struct router *r, struct pending *p, enum reply_error error, 
  * within this call. */
 void router_read(struct router *r, void *reading, const struct json_value *key, bool hurry,
 		 int64_t now);
+/* Else router_read() is of no use: it is longer than the service takes. */
+bool router_takes_key(struct router *r, const struct json_value *key, int64_t now);
+/* The same of one that was blamed: with nothing else in flight, as of a client on trial. */
+void router_read_alone(struct router *r, void *reading, const struct json_value *key, int64_t now);
 
 /* What the client may do has changed: refuses what waits to be sent and is forbidden now. What is
  * on its way is answered as ever, but not sent again if it is forbidden by then. router_pump()
@@ -126,6 +135,12 @@ bool router_may_read(const struct router *r, const struct peer *peer);
 void router_up(struct router *r, uint32_t lane, int64_t now);
 void router_move(struct router *r, uint32_t lane, int64_t now);
 void router_down(struct router *r, uint32_t lane, int64_t now);
+/* The same, with how it has ended (but lasted_ms, which the router knows). True: it is known which
+ * request was at fault, so the loss says nothing of the service. */
+bool router_lost(struct router *r, uint32_t lane, struct blame_end end, int64_t now);
+/* The next lane leads to another service, or is another's there: what was learnt of this one is
+ * forgotten. */
+void router_forget_blame(struct router *r);
 unsigned router_lane_in_flight(const struct router *r, uint32_t lane);
 /* There is room for more to send. */
 void router_pump(struct router *r, int64_t now);

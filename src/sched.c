@@ -10,6 +10,7 @@ void sched_init(struct sched *s)
 	TAILQ_INIT(&s->turns);
 	TAILQ_INIT(&s->blocked);
 	TAILQ_INIT(&s->last);
+	TAILQ_INIT(&s->trial);
 }
 
 void sched_fini(struct sched *s)
@@ -23,7 +24,7 @@ void sched_fini(struct sched *s)
 /* Does it delay others? */
 static bool counts(const struct peer *peer)
 {
-	return !peer->blocked && !peer->last;
+	return !peer->blocked && !peer->last && !peer->on_trial;
 }
 
 static void one_more(struct sched *s, struct peer *peer)
@@ -49,14 +50,14 @@ static void one_less(struct sched *s, struct peer *peer)
 /* The peer has its turns again, or has none any more. */
 static void count_all(struct sched *s, const struct peer *peer, bool in)
 {
-	for (uint32_t k = 0; !peer->last && k < peer->n_waiting; k++)
+	for (uint32_t k = 0; k < peer->n_waiting; k++)
 		s->at_least[k] += in ? 1 : UINT32_MAX; /* which takes one away */
 }
 
 size_t sched_ahead(const struct sched *s, const struct peer *peer)
 {
 	uint32_t own = peer ? peer->n_waiting : 0;
-	size_t n = peer && peer->blocked ? own : 0;
+	size_t n = peer && !counts(peer) ? own : 0;
 
 	if (!own)
 		return s->levels ? s->at_least[0] : 0;
@@ -70,7 +71,11 @@ size_t sched_ahead(const struct sched *s, const struct peer *peer)
 /* Where a peer stands while something of it waits. */
 static struct peer_list *place_of(struct sched *s, const struct peer *peer)
 {
-	return peer->blocked ? &s->blocked : peer->last ? &s->last : &s->turns;
+	if (peer->blocked)
+		return &s->blocked;
+	if (peer->on_trial)
+		return &s->trial;
+	return peer->last ? &s->last : &s->turns;
 }
 
 /* Called before p joins the client's queue. */
@@ -125,40 +130,62 @@ struct pending *sched_first(const struct sched *s)
 	return peer ? TAILQ_FIRST(&peer->waiting) : NULL;
 }
 
+struct pending *sched_first_trial(const struct sched *s)
+{
+	struct peer *peer = TAILQ_FIRST(&s->trial);
+
+	return peer ? TAILQ_FIRST(&peer->waiting) : NULL;
+}
+
 struct pending *sched_take(struct sched *s)
 {
 	struct pending *p = sched_first(s);
 
 	if (!p)
-		return NULL;
+		p = sched_first_trial(s);
+	if (p)
+		sched_take_this(s, p);
+	return p;
+}
+
+void sched_take_this(struct sched *s, struct pending *p)
+{
 	sched_remove(s, p);
 	if (!TAILQ_EMPTY(&p->peer->waiting)) { /* its next turn comes after everybody else's */
 		TAILQ_REMOVE(place_of(s, p->peer), p->peer, turn);
 		TAILQ_INSERT_TAIL(place_of(s, p->peer), p->peer, turn);
 	}
-	return p;
 }
 
-static void set_blocked(struct sched *s, struct peer *peer, bool blocked)
+/* Sets one of the peer's marks that say where it stands. */
+static void set_mark(struct sched *s, struct peer *peer, bool *mark, bool on)
 {
-	if (peer->blocked == blocked)
+	bool counted = counts(peer);
+
+	if (*mark == on)
 		return;
 	if (!TAILQ_EMPTY(&peer->waiting))
 		TAILQ_REMOVE(place_of(s, peer), peer, turn);
-	count_all(s, peer, !blocked);
-	peer->blocked = blocked;
+	*mark = on;
+	if (counts(peer) != counted)
+		count_all(s, peer, !counted);
 	if (!TAILQ_EMPTY(&peer->waiting))
 		TAILQ_INSERT_TAIL(place_of(s, peer), peer, turn);
 }
 
 void sched_block(struct sched *s, struct peer *peer)
 {
-	set_blocked(s, peer, true);
+	set_mark(s, peer, &peer->blocked, true);
 }
 
 void sched_unblock(struct sched *s, struct peer *peer)
 {
-	set_blocked(s, peer, false);
+	set_mark(s, peer, &peer->blocked, false);
+}
+
+void sched_set_trial(struct sched *s, struct peer *peer, bool on_trial)
+{
+	set_mark(s, peer, &peer->on_trial, on_trial);
 }
 
 void sched_unblock_all(struct sched *s)
@@ -166,5 +193,5 @@ void sched_unblock_all(struct sched *s)
 	struct peer *peer;
 
 	while ((peer = TAILQ_FIRST(&s->blocked)))
-		set_blocked(s, peer, false);
+		sched_unblock(s, peer);
 }

@@ -56,6 +56,7 @@ struct router_settings settings_router(const struct config *c)
 {
 	return (struct router_settings){
 		.max_in_flight = c->upstream.max_in_flight,
+		.max_frame = c->upstream.max_frame,
 		.max_pipeline = c->listen.max_pipeline,
 		.request_timeout_ms = c->upstream.request_timeout_ms,
 		.rate_limit = c->upstream.rate_limit,

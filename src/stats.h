@@ -37,10 +37,13 @@ enum stats_type { STATS_COUNTER, STATS_GAUGE, STATS_HISTOGRAM, STATS_TYPE_N };
 	X(requests_outcome_unknown, "writes whose connection was lost before the answer came, "    \
 				    "and reads that were not repeated")                            \
 	X(requests_queue_full, "requests refused because too much was waiting")                    \
+	X(requests_too_long, "requests refused because they are longer than max_frame, or than "   \
+			     "what the service has closed a connection over")                      \
 	X(requests_abandoned, "requests dropped unsent because their client had gone")             \
 	X(upstream_connects, "upstream connections opened")                                        \
 	X(upstream_connect_failures, "attempts to connect that failed")                            \
 	X(upstream_disconnects, "upstream connections lost")                                       \
+	X(upstream_blamed, "upstream connections lost, maybe over a request")                      \
 	X(upstream_messages_in, "messages received from the service")                              \
 	X(upstream_bytes_in, "bytes of messages received from the service")                        \
 	X(upstream_bytes_out, "bytes of messages sent to the service")                             \

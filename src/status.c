@@ -97,6 +97,7 @@ static void add_limits(cJSON *o, const struct config *c)
 	add_number(l, "maxTopics", c->listen.max_topics);
 	add_number(l, "subscriptionMemory", (double)c->listen.subscription_memory);
 	add_number(l, "maxTokenRequests", c->listen.max_token_requests);
+	add_number(l, "maxFrame", (double)c->upstream.max_frame);
 	add_number(l, "maxMessage", (double)c->upstream.max_message);
 	add_number(l, "maxHeld", (double)c->upstream.max_held);
 	add_number(l, "requestTimeoutMs", (double)c->upstream.request_timeout_ms);

@@ -69,8 +69,9 @@ struct upstream {
 	struct event *turn;  /* an attempt begins from a fresh stack */
 	struct event *retry; /* ... after a pause */
 	int64_t retry_at;
-	unsigned failures;          /* attempts in a row, each over all addresses */
-	unsigned futile;            /* lists in a row that came to nothing */
+	unsigned failures; /* attempts in a row, each over all addresses */
+	bool excusable;    /* the last of them is a loss that upstream_excuse() can take back */
+	unsigned futile;   /* lists in a row that came to nothing */
 	int64_t changes_paid_at;    /* when CHANGES_AT_ONCE more are allowed again */
 	unsigned handover_failures; /* the same of attempts to replace a lane that is there */
 	struct event *batch;        /* subscribe_batch is over */
@@ -608,7 +609,9 @@ static void on_main_ended(void *owner, const struct conn_end *end)
 	if (lanes_survive(&u->lanes))
 		return;
 	count_loss(u);
+	u->excusable = true;
 	lose_main(u, end);
+	u->excusable = false;
 	if (lanes_next_is_useless(&u->lanes))
 		give_up_attempt(u);
 	if (lanes_next_is_proven(&u->lanes)) {
@@ -842,6 +845,23 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 	event_del(u->retry);
 	again_at_once(u);
 	return 0;
+}
+
+int upstream_close_code(const struct upstream *u)
+{
+	return u->lanes.close_code;
+}
+
+bool upstream_dropped(const struct upstream *u)
+{
+	return u->lanes.dropped;
+}
+
+void upstream_excuse(struct upstream *u)
+{
+	if (u->excusable && u->failures)
+		u->failures--;
+	u->excusable = false;
 }
 
 bool upstream_holds(const struct upstream *u, uint64_t key_hash)

@@ -118,6 +118,12 @@ void upstream_lane_idle(struct upstream *u, uint32_t lane);
 /* Has the lane that counts brought changes of this key that change() has not told so far? */
 bool upstream_holds(const struct upstream *u, uint64_t key_hash);
 
+/* From within down(): how the lane has ended. */
+int upstream_close_code(const struct upstream *u); /* of the service's close frame; 0: none came */
+bool upstream_dropped(const struct upstream *u);   /* it has ended by itself, without one */
+/* From within down(): the loss says nothing of the service, so the pauses do not grow by it. */
+void upstream_excuse(struct upstream *u);
+
 /* Sends close frames and connects no more. down() is not called for them. */
 void upstream_stop(struct upstream *u);
 /* Have all connections ended since upstream_stop()? */

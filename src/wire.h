@@ -16,6 +16,13 @@
 enum { WIRE_HEAD_MAX = 40 };
 #define WIRE_ID_MAX ((UINT64_C(1) << 53) - 1) /* what every JSON library carries exactly */
 
+/* The length of a frame's text with a body of so many bytes. The id is taken to have 16 digits, as
+ * the longest have, since each sending has another id. */
+static inline size_t wire_length(size_t body)
+{
+	return sizeof("{\"messageId\":9007199254740991,") - 1 + body;
+}
+
 /* Writes the head for an id up to WIRE_ID_MAX; returns its length. */
 size_t wire_head(char out[WIRE_HEAD_MAX], uint64_t id);
 

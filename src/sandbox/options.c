@@ -24,6 +24,8 @@ static const char HELP[] =
 	"  --token-ttl SECONDS   how long a token lasts (default 7200); fractions are fine\n"
 	"  --delay-ms N          hold back each answer and notification for N milliseconds "
 	"(default 0)\n"
+	"  --max-message N       close a connection (1009) over a message of more than N bytes "
+	"(default 65536)\n"
 	"  --help, --version     print this, or the version\n";
 
 enum { EXIT_USAGE = 2 };
@@ -36,6 +38,7 @@ enum which {
 	OPT_RATE,
 	OPT_TTL,
 	OPT_DELAY,
+	OPT_MAX_MESSAGE,
 	OPT_HELP,
 	OPT_VERSION
 };
@@ -48,6 +51,7 @@ static const struct option LONG[] = {
 	{"rate", required_argument, NULL, OPT_RATE},
 	{"token-ttl", required_argument, NULL, OPT_TTL},
 	{"delay-ms", required_argument, NULL, OPT_DELAY},
+	{"max-message", required_argument, NULL, OPT_MAX_MESSAGE},
 	{"help", no_argument, NULL, OPT_HELP},
 	{"version", no_argument, NULL, OPT_VERSION},
 	{NULL, 0, NULL, 0},
@@ -109,6 +113,10 @@ static const char *read_option(struct options *o, int option, const char *text)
 	case OPT_DELAY:
 		return is_whole(text, 3600000, &o->delay_ms) ? NULL
 							     : "a whole number of milliseconds";
+	case OPT_MAX_MESSAGE:
+		return is_whole(text, 1 << 24, &o->max_message) && o->max_message >= 128
+			       ? NULL
+			       : "a number of bytes from 128 to 16777216";
 	}
 	return "to be known";
 }
@@ -135,7 +143,7 @@ int options_read(struct options *o, int argc, char **argv)
 {
 	int option, index = 0;
 
-	*o = (struct options){.port = 7400, .token_ttl_s = 7200};
+	*o = (struct options){.port = 7400, .token_ttl_s = 7200, .max_message = 64 * 1024};
 	while ((option = getopt_long(argc, argv, "", LONG, &index)) != -1) {
 		if (option == OPT_HELP || option == OPT_VERSION) {
 			fputs(option == OPT_HELP ? HELP : "hpkv-sandbox " PACKAGE_VERSION "\n",

@@ -11,6 +11,7 @@ struct options {
 	double rate; /* requests/s for each API key; 0: no limit */
 	double token_ttl_s;
 	long delay_ms;
+	long max_message; /* bytes; a longer one closes its connection with 1009 */
 };
 
 /* -1: *o is set. Else the exit status to end with, what there was to say having been said. */

@@ -4,10 +4,8 @@
 #include "http.h"
 
 enum {
-	MESSAGE_MAX = 64 * 1024, /* a value of 3,072 bytes and a key of 512, all of them escaped,
-				    and plenty beside */
-	BATCH = 16 * 1024,       /* what fits in a TLS record */
-	OUT_SOFT = 1024 * 1024,  /* untaken output from which requests are not read further */
+	BATCH = 16 * 1024,      /* what fits in a TLS record */
+	OUT_SOFT = 1024 * 1024, /* untaken output from which requests are not read further */
 	OUT_HARD = 32 * 1024 *
 		   1024, /* untaken output from which a notification drops the connection */
 	FRAME_HEADER_MAX = 10,
@@ -193,7 +191,7 @@ int ws_receive(struct ws *ws, struct span piece)
 {
 	bool last = lws_is_final_fragment(ws->wsi) && lws_remaining_packet_payload(ws->wsi) == 0;
 
-	if (buf_len(&ws->in) + piece.n > MESSAGE_MAX) {
+	if (buf_len(&ws->in) + piece.n > (size_t)ws->service->options->max_message) {
 		lws_close_reason(ws->wsi, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE,
 				 (unsigned char *)"Message too big", 15);
 		return -1;

@@ -62,12 +62,12 @@ class Status(Case):
 
     @scene(max_line="2K", max_pipeline=7, max_clients=9, max_in_flight=11, output_soft="5K", output_hard="6K",
            request_timeout="13s", max_queued="7M", max_client_queued="8K", max_subscriptions=14, max_client_subscriptions=15,
-           max_topics=16, subscription_memory="9M", max_token_requests=17, max_message="1M", max_held="2M")
+           max_topics=16, subscription_memory="9M", max_token_requests=17, max_message="1M", max_held="2M", max_frame="3K")
     def test_limits_are_those_of_the_configuration(self, service, daemon, client):
         self.assertEqual({"maxLine": 2048, "maxPipeline": 7, "maxClients": 9, "maxInFlight": 11, "outputSoft": 5120,
                           "outputHard": 6144, "requestTimeoutMs": 13000, "maxQueued": 7 << 20, "maxClientQueued": 8192,
                           "maxSubscriptions": 14, "maxClientSubscriptions": 15, "maxTopics": 16, "subscriptionMemory": 9 << 20,
-                          "maxTokenRequests": 17, "maxMessage": 1 << 20, "maxHeld": 2 << 20}, client.ask({"op": "status"})["limits"])
+                          "maxTokenRequests": 17, "maxFrame": 3072, "maxMessage": 1 << 20, "maxHeld": 2 << 20}, client.ask({"op": "status"})["limits"])
 
     @scene(service=WITHHELD, max_in_flight=2)
     def test_counts(self, service, daemon, client):

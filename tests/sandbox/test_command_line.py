@@ -19,7 +19,7 @@ class Usage(unittest.TestCase):
     def test_help_and_version(self):
         result = run("--help")
         self.assertEqual((0, ""), (result.returncode, result.stderr))
-        for option in "port", "tls-cert", "tls-key", "api-key", "rate", "token-ttl", "delay-ms", "help", "version":
+        for option in "port", "tls-cert", "tls-key", "api-key", "rate", "token-ttl", "delay-ms", "max-message", "help", "version":
             self.assertIn(f"--{option}", result.stdout)
         result = run("--version")
         self.assertEqual(0, result.returncode)
@@ -30,7 +30,8 @@ class Usage(unittest.TestCase):
             (["--port", "x"], "port"), (["--port", "65536"], "port"), (["--port", "-1"], "port"), (["--port", "1.5"], "port"),
             (["--port"], "port"), (["--nonsense"], "nonsense"), (["word"], "word"), (["--api-key", ""], "api-key"),
             (["--rate", "-1"], "rate"), (["--rate", "nan"], "rate"), (["--rate", "1x"], "rate"), (["--token-ttl", "0"], "token-ttl"),
-            (["--token-ttl", ""], "token-ttl"), (["--delay-ms", "-1"], "delay-ms"), (["--tls-cert", "x"], "tls-key"),
+            (["--token-ttl", ""], "token-ttl"), (["--delay-ms", "-1"], "delay-ms"), (["--max-message", "127"], "max-message"),
+            (["--max-message", "1K"], "max-message"), (["--tls-cert", "x"], "tls-key"),
             (["--tls-key", "x"], "tls-cert"), (["--api-key", "a"] * 9, "api-key"),
         ]:
             with self.subTest(arguments=arguments):

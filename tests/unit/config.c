@@ -338,6 +338,7 @@ static void defaults(void **state)
 	assert_int_equal(c->listen.max_pipeline, 1024);
 	assert_int_equal(c->listen.output_soft, 256 * 1024);
 	assert_int_equal(c->listen.output_hard, 8 * 1024 * 1024);
+	assert_int_equal(c->upstream.max_frame, 64 << 10);
 	assert_int_equal(c->upstream.max_message, 16 << 20);
 	assert_int_equal(c->upstream.max_held, 32 << 20);
 	assert_int_equal(c->listen.max_queued, 64 << 20);
@@ -362,7 +363,7 @@ static void values(void **state)
 	assert_int_equal(
 		load("[upstream]\nurl=ws://[::1]:9\napi_key_file=key\naccess_pattern=\n"
 		     "subscribe_field=subscribeKeys\nrate_limit=10\nmax_in_flight=1\n"
-		     "max_message=256M\nmax_held=1M\n"
+		     "max_frame=32M\nmax_message=256M\nmax_held=1M\n"
 		     "connect_timeout=1500ms\nrequest_timeout=10m\nkeepalive=1h\nbackoff_min=2s\n"
 		     "backoff_max=2s\ntoken_lifetime=168h\nsubscribe_batch=0\n"
 		     "[listen]\nsocket=/tmp/"
@@ -392,6 +393,7 @@ static void values(void **state)
 	assert_int_equal(c->listen.max_line, 1024);
 	assert_int_equal(c->listen.output_soft, 4096);
 	assert_int_equal(c->listen.output_hard, 1024 * 1024);
+	assert_int_equal(c->upstream.max_frame, 32 << 20);
 	assert_int_equal(c->upstream.max_message, 256 << 20);
 	assert_int_equal(c->upstream.max_held, 1 << 20);
 	assert_int_equal(c->listen.max_queued, 1 << 16);

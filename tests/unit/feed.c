@@ -1936,6 +1936,56 @@ static void a_reading_that_never_has_its_turn_ends_as_a_gap(void **state)
 	world_free(w);
 }
 
+/* The service closes the connection over what is in flight. */
+static void lose_over_it(struct world *w)
+{
+	feed_lost(w->feed, BOOT - 100);
+	router_lost(w->router, w->lane, (struct blame_end){.close_code = 1011}, w->now);
+	forget_frames(w);
+	come_up(w);
+}
+
+/* One after the other alone, whichever comes first. */
+static void a_key_over_which_connections_are_lost_is_a_gap_for_ten_minutes(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'poison'");
+	live_with(w, 1, "'key':'b'");
+	lose_all(w);
+	come_up(w);
+	int losses = 0;
+	bool read_b = false;
+	for (int i = 0; i < 40 && losses < 3; i++) {
+		bool both = unanswered(w, "poison") && unanswered(w, "b");
+		assert_int_equal(both, losses == 0); /* each alone after the first */
+		if (unanswered(w, "poison")) {
+			losses++;
+			told(w, 0);
+			lose_over_it(w);
+		} else if (unanswered(w, "b")) {
+			answer(w, "b", "'code':200,'value':'1'");
+			read_b = true;
+		}
+		pass(w, 500);
+	}
+	assert_int_equal(losses, 3);
+	assert_true(read_b);
+	assert_told(w, 0, LOST BACK KEY_GAP("poison"));
+	forget_frames(w);
+	lose_all(w);
+	come_up(w);
+	pass(w, 500);
+	assert_null(unanswered(w, "poison"));
+	assert_told(w, 0, LOST BACK KEY_GAP("poison"));
+	pass(w, 600000);
+	lose_all(w);
+	come_up(w);
+	assert_reading(w, "poison");
+	world_free(w);
+}
+
 /* ---- slow clients ---- */
 
 /* Client 0 has p* and keys, and does not read: what it has not taken is beyond SOFT. */
@@ -3191,6 +3241,7 @@ int main(void)
 		cmocka_unit_test(what_ends_while_a_list_is_on_its_way_is_a_reason_for_the_next),
 		cmocka_unit_test(a_reading_from_before_a_loss_counts_no_more),
 		cmocka_unit_test(a_reading_that_never_has_its_turn_ends_as_a_gap),
+		cmocka_unit_test(a_key_over_which_connections_are_lost_is_a_gap_for_ten_minutes),
 		cmocka_unit_test(a_slow_client_is_told_the_latest_of_each_key),
 		cmocka_unit_test(one_that_had_only_no_turn_is_not_slow),
 		cmocka_unit_test(other_lines_keep_their_place_among_what_waits),
