@@ -860,6 +860,23 @@ static void a_newcomer_begins_with_what_its_user_has_left(void **state)
 	world_free(w);
 }
 
+/* ... also of a client that has left before the connection was lost over its request. */
+static void who_leaves_before_the_loss_has_it_counted(void **state)
+{
+	struct world *w = world_new(1011);
+
+	(void)state;
+	tick(w);
+	set(w, 2, "poison");
+	router_leave(w->router, &w->peer[2], w->now);
+	pass(w, RTT_MS + BACK_MS);
+	join(w, 2, 1002);
+	assert_true(w->peer[2].on_trial);
+	join(w, 3, 0);
+	assert_false(w->peer[3].on_trial);
+	world_free(w);
+}
+
 static void more_users_than_are_remembered(void **state)
 {
 	struct world *w = world_new(1011);
@@ -937,6 +954,7 @@ int main(void)
 		cmocka_unit_test(a_poison_read_ends_after_three_losses),
 		cmocka_unit_test(a_read_of_the_daemons_own_is_a_suspect_as_well),
 		cmocka_unit_test(a_newcomer_begins_with_what_its_user_has_left),
+		cmocka_unit_test(who_leaves_before_the_loss_has_it_counted),
 		cmocka_unit_test(more_users_than_are_remembered),
 		cmocka_unit_test(who_waits_for_a_forgotten_write_goes_on),
 	};
