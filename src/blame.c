@@ -78,6 +78,22 @@ bool blame_is_too_long(struct blame *b, size_t length, int64_t now)
 	return b->refused && length >= b->refused;
 }
 
+/* ---- how much is held against a client ---- */
+
+/* Beyond what it takes to be on trial. */
+static int further_losses(const struct blame_record *record)
+{
+	int beyond = record->weight - WEIGHT_TRIAL;
+
+	return beyond > 0 ? beyond / WEIGHT_MESSAGE : 0;
+}
+
+/* Until it is off trial. */
+static uint16_t answers_wanted(const struct blame_record *record)
+{
+	return (uint16_t)(record->weight < WEIGHT_TRIAL ? 0u : 1u << further_losses(record));
+}
+
 /* ---- users whose clients have left ---- */
 
 static bool is_old(const struct blame_record *record, int64_t now)
@@ -112,14 +128,13 @@ static struct blame_record *record_of_user(struct blame *b, uid_t uid)
 	return &u->record;
 }
 
-/* Of a newcomer one answer shows that it is not the same program. If the record is old, that is
- * seen when it makes a request. */
+/* If the record is old, that is seen when the newcomer makes a request. */
 void blame_join(struct blame *b, struct peer *peer)
 {
 	struct blame_user *u = find_user(b, peer->uid);
 
 	peer->blame = u ? u->record : (struct blame_record){0};
-	peer->blame.trial = peer->blame.weight >= WEIGHT_TRIAL;
+	peer->blame.trial = answers_wanted(&peer->blame);
 }
 
 void blame_leave(struct blame *b, const struct peer *peer, int64_t now)
@@ -151,14 +166,6 @@ static bool is_same_owner(const struct pending *p, const struct pending *q)
 	return !p->reading && !q->reading && p->peer == q->peer && (p->peer || p->uid == q->uid);
 }
 
-/* Beyond what it takes to be on trial. */
-static int further_losses(const struct blame_record *record)
-{
-	int beyond = record->weight - WEIGHT_TRIAL;
-
-	return beyond > 0 ? beyond / WEIGHT_MESSAGE : 0;
-}
-
 /* Once for each client and loss. True: this was the first time. */
 static bool charge(struct blame *b, struct blame_record *record, unsigned weight, int64_t now)
 {
@@ -171,9 +178,7 @@ static bool charge(struct blame *b, struct blame_record *record, unsigned weight
 	record->round = b->round;
 	record->at = now;
 	record->repeated = 0;
-	record->trial = 0;
-	if (weight >= WEIGHT_TRIAL)
-		record->trial = (uint16_t)(1u << further_losses(record));
+	record->trial = answers_wanted(record);
 	return true;
 }
 

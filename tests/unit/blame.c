@@ -592,9 +592,35 @@ static void the_innocent_recover_quickly(void **state)
 	world_free(w);
 }
 
+static void connect_anew(struct world *w, int i)
+{
+	router_leave(w->router, &w->peer[i], w->now);
+	outq_fini(&w->out[i]);
+	join(w, i, 1000 + (uid_t)i);
+}
+
+static void attack(struct world *w, int how)
+{
+	if (how == 1 && w->now % 5 == 0) {
+		connect_anew(w, 0);
+		set(w, 0, "poison");
+	} else if (w->peer[0].unanswered) {
+		return;
+	} else if (how == 2) {
+		set(w, 0, "k");
+		set(w, 0, "poison");
+	} else if (how == 4) {
+		connect_anew(w, 0);
+		get(w, 0, "k");
+		set(w, 0, "poison");
+	} else if (how != 1) {
+		(how == 3 ? get : set)(w, 0, "poison");
+	}
+}
+
 /* One client sends poison again and again; others ask for this and that every 10 ms. how: 0: on one
  * connection, 1: on a new one each time, gone before the loss, 2: with a good request between, 3: a
- * read. */
+ * read, 4: on a new one each time, behind a good request. */
 static void check_poison_in_a_loop(int code, int how)
 {
 	struct world *w = world_new(code);
@@ -602,17 +628,7 @@ static void check_poison_in_a_loop(int code, int how)
 
 	tick(w);
 	for (int64_t end = w->now + 60000; w->now < end; tick(w)) {
-		if (how == 1 && w->now % 5 == 0) {
-			router_leave(w->router, &w->peer[0], w->now);
-			outq_fini(&w->out[0]);
-			join(w, 0, 1000);
-			set(w, 0, "poison");
-		} else if (how == 2 && !w->peer[0].unanswered) {
-			set(w, 0, "k");
-			set(w, 0, "poison");
-		} else if (!w->peer[0].unanswered) {
-			(how == 3 ? get : set)(w, 0, "poison");
-		}
+		attack(w, how);
 		for (int i = 1; i < PEERS; i++) {
 			if ((w->now + i) % 10 || w->peer[i].unanswered)
 				continue;
@@ -641,7 +657,7 @@ static void poison_in_a_loop_keeps_nobody_else_from_working(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(codes); i++) {
-		for (int how = 0; how < 4; how++)
+		for (int how = 0; how < 5; how++)
 			check_poison_in_a_loop(codes[i], how);
 	}
 }
@@ -844,6 +860,23 @@ static void a_newcomer_begins_with_what_its_user_has_left(void **state)
 	world_free(w);
 }
 
+/* ... also of a client that has left before the connection was lost over its request. */
+static void who_leaves_before_the_loss_has_it_counted(void **state)
+{
+	struct world *w = world_new(1011);
+
+	(void)state;
+	tick(w);
+	set(w, 2, "poison");
+	router_leave(w->router, &w->peer[2], w->now);
+	pass(w, RTT_MS + BACK_MS);
+	join(w, 2, 1002);
+	assert_true(w->peer[2].on_trial);
+	join(w, 3, 0);
+	assert_false(w->peer[3].on_trial);
+	world_free(w);
+}
+
 static void more_users_than_are_remembered(void **state)
 {
 	struct world *w = world_new(1011);
@@ -921,6 +954,7 @@ int main(void)
 		cmocka_unit_test(a_poison_read_ends_after_three_losses),
 		cmocka_unit_test(a_read_of_the_daemons_own_is_a_suspect_as_well),
 		cmocka_unit_test(a_newcomer_begins_with_what_its_user_has_left),
+		cmocka_unit_test(who_leaves_before_the_loss_has_it_counted),
 		cmocka_unit_test(more_users_than_are_remembered),
 		cmocka_unit_test(who_waits_for_a_forgotten_write_goes_on),
 	};

@@ -125,6 +125,37 @@ static void a_peer_whose_last_request_is_removed_has_no_turn(void **state)
 	sched_fini(&s);
 }
 
+static void a_peer_on_trial_delays_nobody_and_is_taken_last(void **state)
+{
+	struct peer peer[2] = {{.number = 1}, {.number = 2}};
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	TAILQ_INIT(&peer[0].waiting);
+	TAILQ_INIT(&peer[1].waiting);
+	struct pending *a = pending_make(&peer[0], OP_GET, 0),
+		       *b = pending_make(&peer[1], OP_GET, 0);
+	sched_add(&s, a);
+	sched_set_trial(&s, &peer[0], true);
+	assert_int_equal(sched_ahead(&s, NULL), 0);
+	assert_null(sched_first(&s));
+	assert_ptr_equal(sched_first_trial(&s), a);
+	sched_add(&s, b);
+	sched_block(&s, &peer[0]);
+	assert_null(sched_first_trial(&s));
+	sched_unblock_all(&s);
+	assert_int_equal(sched_ahead(&s, NULL), 1);
+	assert_ptr_equal(sched_take(&s), b);
+	sched_set_trial(&s, &peer[0], false);
+	assert_int_equal(sched_ahead(&s, NULL), 1);
+	sched_set_trial(&s, &peer[0], true);
+	assert_ptr_equal(sched_take(&s), a);
+	free(a);
+	free(b);
+	sched_fini(&s);
+}
+
 static void what_waits_is_counted_for_each_peer(void **state)
 {
 	struct peer peer[2] = {{.number = 1}, {.number = 2}};
@@ -988,6 +1019,7 @@ int main(void)
 		cmocka_unit_test(every_order_of_a_few_times_comes_out_sorted),
 		cmocka_unit_test(peers_take_turns_one_request_each),
 		cmocka_unit_test(a_peer_whose_last_request_is_removed_has_no_turn),
+		cmocka_unit_test(a_peer_on_trial_delays_nobody_and_is_taken_last),
 		cmocka_unit_test(what_waits_is_counted_for_each_peer),
 		cmocka_unit_test(an_id_is_never_used_twice),
 		cmocka_unit_test(ids_stay_in_53_bits_for_ever_and_requests_in_order),
