@@ -63,6 +63,8 @@ static const char zsh[] =
 	"\t\t_hpkv_shown=(\"${(@)_hpkv_list/$'\\t'/  -- }\")\n"
 	"\t\tcompadd -l -d _hpkv_shown -- \"${(@)_hpkv_list%%$'\\t'*}\"\n"
 	"\telse\n"
+	"\t\t# A folder goes on.\n"
+	"\t\t[[ $_hpkv_list[1] != */ ]] || _hpkv_shown=(-S '')\n"
 	"\t\t# Behind a quoted quote zsh would put the space into the quotes.\n"
 	"\t\t[[ $compstate[quote] != \"'\" || $PREFIX != *\"'\\\\''\" ]] || _hpkv_shown=(-S '')\n"
 	"\t\tcompadd \"${(@)_hpkv_shown}\" -- \"${(@)_hpkv_list}\"\n"

@@ -901,7 +901,7 @@ class Endings(Case):
             with FakeDaemon() as daemon, Run(daemon, *words) as run:
                 peer = daemon.accept()
                 peer.reply(peer.line(), records=[{"key": "u:2", "value": "v"}], count=1, truncated=True)
-                peer.reply(peer.line(), code=400, error="no")
+                peer.reply(peer.line(), code=403, error="no")
                 self.assertEqual((3, f"hpkv: {named}: no\n".encode()), (run.wait(), run.errors))
 
     def test_the_socket_option_wins(self):

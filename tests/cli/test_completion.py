@@ -293,11 +293,12 @@ class Lines:
         cls.stack.close()
 
     def check(self, cases, behind=""):
+        """What each line gets; a space at its end may be there or not, but none is put behind a folder."""
         wrong = []
         for line, added in cases:
             line = re.sub("(?<!_)SOCKET", self.named, line).replace("USUAL", self.usual).replace("SILENT", self.silent)
             after = self.terminal.complete(line, behind)
-            if after not in (line + added + behind, line + added.rstrip() + behind, line + added + " " + behind):
+            if after not in (line + added + behind, line + added.rstrip() + behind, (line + added + " " + behind if behind else "")):
                 wrong.append(f"{line + '^' + behind!r} -> {after!r}")
         self.assertEqual([], wrong, "\n" + "\n".join(wrong))
 
@@ -343,6 +344,7 @@ class Lines:
     def test_sockets(self):
         folder = os.path.dirname(self.named)
         self.check([(f"hpkv -s {folder}/nam", "ed "), (f"hpkv --socket {folder}/nam", "ed "), (f"hpkv --socket={folder}/nam", "ed "),
+                    (f"hpkv -s {folder[:-1]}", folder[-1] + "/"), (f"hpkv --socket={folder[:-1]}", folder[-1] + "/"),
                     (f"hpkv -s unix:{folder}/nam", "ed "), (f"hpkv get -s {folder}/nam", "ed ")])
 
     def test_variables_in_the_word(self):

@@ -148,11 +148,11 @@ class NoDaemon(Case):
     def test_an_empty_path_is_no_other_one(self):
         with FakeDaemon() as daemon, Driver(env=environment(HPKVD_SOCKET=daemon.path)) as driver:
             driver.do("new", "empty")
-            self.assertIn("no connection to hpkvd at : No such file or directory", driver.do("ping")[-1])
+            self.assertIn("no connection to hpkvd at : there is no name in it", driver.do("ping")[-1])
 
     def test_a_path_too_long(self):
         with Driver("/" + "x" * 200) as driver:
-            self.assertIn("File name too long", driver.do("ping")[-1])
+            self.assertIn("it is too long: ", driver.do("ping")[-1])
 
     def test_where_the_socket_is(self):
         with tempfile.TemporaryDirectory() as folder, FakeDaemon() as daemon:
@@ -684,7 +684,7 @@ class Package(Case):
     @unittest.skipUnless(os.path.exists(shared_library()), "built without a shared library")
     def test_the_shared_library_shows_what_the_header_declares(self):
         declared = set(re.findall(r"^HPKV_API [^;(]*?(hpkv_\w+)\(", self.header(), re.M))
-        self.assertLess(len(declared), 25)
+        self.assertLessEqual(len(declared), 25)
         self.assertEqual(declared, self.symbols("-D", "--defined-only", shared_library()) - {"LIBHPKV_0"})
         run = subprocess.run(["readelf", "-d", shared_library()], capture_output=True, text=True, check=True)
         self.assertIn("soname: [libhpkv.so.0]", run.stdout)
