@@ -184,7 +184,7 @@ watch_tests() {
 	seen=' ' count=0 bad=0 told=$(now)
 	while kill -0 $$; do
 		end=$([ ! -e "$2/ended" ] || echo yes)
-		find "$2" -name '*.trs' -newer "$2/started" -exec grep -l '^:copy-in-global-log:' {} + >"$2/ended-tests"
+		find "$2" -name node_modules -prune -o -name '*.trs' -newer "$2/started" -exec grep -l '^:copy-in-global-log:' {} + >"$2/ended-tests"
 		while read -r trs; do
 			case $seen in *" $trs "*) continue ;; esac
 			seen="$seen$trs " count=$((count + 1))
