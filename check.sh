@@ -173,8 +173,11 @@ test_ended() {
 	sed -n 's/^ok .* # SKIP //p; s/^1\.\.0 # SKIP //p; s/^skipped: //p' "$log" >>"$2/skipped"
 	grep -qE '^:test-result: (FAIL|XPASS|ERROR)' "$3" || return 0
 	bad=$((bad + 1))
-	echo "$1: $log" >>"$build/failed"
 	say "$1: FAILED: $log"
+	{
+		echo "$1: $log"
+		sed -n 's/^not ok [0-9]* - /  /p' "$log"
+	} >>"$build/failed"
 	grep -vE '^(ok |PASS: |1\.\.)' "$log" | tail -n 200
 }
 
@@ -184,7 +187,7 @@ watch_tests() {
 	seen=' ' count=0 bad=0 told=$(now)
 	while kill -0 $$; do
 		end=$([ ! -e "$2/ended" ] || echo yes)
-		find "$2" -name '*.trs' -newer "$2/started" -exec grep -l '^:copy-in-global-log:' {} + >"$2/ended-tests"
+		find "$2" -name node_modules -prune -o -name '*.trs' -newer "$2/started" -exec grep -l '^:copy-in-global-log:' {} + >"$2/ended-tests"
 		while read -r trs; do
 			case $seen in *" $trs "*) continue ;; esac
 			seen="$seen$trs " count=$((count + 1))
@@ -304,7 +307,10 @@ main() {
 	else
 		broken autoreconf
 	fi
-	[ ! -e "$build/failed" ] || sed 's/^/failed: /' "$build/failed"
+	if [ -e "$build/failed" ]; then
+		say "failed:"
+		cat "$build/failed"
+	fi
 	cat "$build"/results/* | awk '
 		{ passed += $1; failed += $2; skipped += $3 }
 		END { printf "%d passed, %d failed%s\n", passed, failed, skipped ? ", " skipped " skipped" : ""; exit (failed > 0) }'

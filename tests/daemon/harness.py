@@ -342,6 +342,9 @@ class Daemon:
             "ca_file": certs() + "/ca.pem",
             "backoff_min": "5ms",
             "backoff_max": "50ms",
+            # The defaults are too short where many tests wait for a processor.
+            "connect_timeout": "30s",
+            "request_timeout": "1m",
             "level": "debug",
         } | settings
         self.key, self.key_from = key, key_from
