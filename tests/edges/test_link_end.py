@@ -245,8 +245,10 @@ class AfterItWasOpen(EndTest):
                 def handler(connection, stuck=stuck, frames=frames, reads_on=reads_on):
                     upgrade(connection)
                     stuck.wait()
-                    connection.sendall(frame(struct.pack("!H", 1012) + b"bye", opcode=8) + frame("late"))
+                    connection.sendall(frame(struct.pack("!H", 1012) + b"bye", opcode=8))
                     if not reads_on:
+                        time.sleep(0.2)
+                        connection.sendall(frame("late"))
                         time.sleep(4)  # longer than the answer is waited for
                     while not frames or frames[-1][0] != 8:
                         frames.append(read_frame(connection))
