@@ -109,4 +109,5 @@ void tls_take(SSL *ssl)
 {
 	SSL_set_verify(ssl, SSL_VERIFY_PEER, NULL);
 	SSL_set_read_ahead(ssl, 1);
+	SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE);
 }

@@ -36,6 +36,6 @@ bool tls_is_for(X509_STORE_CTX *store, const char *host);
 /* Once the library has made all that it makes: it is to be called back by no connection that it
  * does not know any more (version 4.3 asks for the sessions that servers offer). */
 void tls_settle(struct tls *t);
-/* A connection whose handshake is over leaves the library: it is not called back about it, and one
- * read() may bring many records from now on. */
+/* A connection whose handshake is over leaves the library: it is not called back about it, one
+ * read() may bring many records from now on, and a long write is reported record by record. */
 void tls_take(SSL *ssl);

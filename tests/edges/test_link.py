@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import ssl
 import threading
@@ -269,8 +270,8 @@ class Receiving(LinkTest):
         def handler(connection):
             upgrade(connection)
             go_on.wait()
-            for i in range(50000):
-                connection.sendall(frame(f"{i:0125}", opcode=9))
+            for i in range(0, 50000, 1000):
+                connection.sendall(b"".join(frame(f"{n:0125}", opcode=9) for n in range(i, i + 1000)))
             connection.sendall(frame("now"))
             while len(frames) < 401:
                 frames.append(read_frame(connection))
@@ -335,6 +336,29 @@ class Receiving(LinkTest):
         driver = self.opened(handler)
         for i in range(3000):
             self.assertTrue(driver.wait("message").endswith(f" {i}"))
+
+    def test_what_openssl_holds_is_read_on(self):
+        """A turn ends with records in OpenSSL's hands, of which epoll knows nothing."""
+        stopped, sent = threading.Event(), threading.Event()
+
+        def handler(connection):
+            upgrade(connection)
+            stopped.wait()
+            for i in range(1500):
+                connection.sendall(frame(f"{i:060}"))
+            sent.set()
+            stay(connection)
+
+        driver = self.opened(handler)
+        self.addCleanup(stopped.set)
+        driver.ask("gap")
+        driver.process.send_signal(signal.SIGSTOP)
+        self.addCleanup(driver.process.send_signal, signal.SIGCONT)
+        stopped.set()
+        self.assertTrue(sent.wait(PATIENCE_S))
+        driver.process.send_signal(signal.SIGCONT)
+        for i in range(1500):
+            self.assertTrue(driver.wait("message").endswith(f"{i:060}"))
 
     def test_ping_is_answered(self):
         answers = []

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import ssl
 import struct
@@ -236,7 +237,8 @@ class AfterItWasOpen(EndTest):
                 self.assertEqual(self.closed_by(struct.pack("!H", 1001), more)[0]["code"], "1001")
 
     def test_close_frame_while_nothing_can_be_sent(self):
-        """The kernel takes no more. It ends when the peer reads on, or after a while, with the code all the same."""
+        """The kernel takes no more, in the middle of a long frame: that has to go out first. It ends when the peer reads on, or after a
+        while, with the code all the same."""
         for reads_on in (True, False):
             with self.subTest(reads_on=reads_on):
                 stuck, frames = threading.Event(), []
@@ -246,6 +248,8 @@ class AfterItWasOpen(EndTest):
                     stuck.wait()
                     connection.sendall(frame(struct.pack("!H", 1012) + b"bye", opcode=8))
                     if not reads_on:
+                        time.sleep(0.2)
+                        connection.sendall(frame("late"))
                         time.sleep(4)  # longer than the answer is waited for
                     while not frames or frames[-1][0] != 8:
                         frames.append(read_frame(connection))
@@ -255,15 +259,43 @@ class AfterItWasOpen(EndTest):
                 driver = self.drive("link-driver", "--ca", certs("ca.pem"), server.address, server.port, "localhost", "/ws")
                 driver.tell("connect")
                 driver.wait("open")
-                driver.tell("fill 400 65536")
-                self.assertTrue(eventually(lambda: int(driver.ask("unsent")) < 400 * 65536))
+                driver.tell("fill 1 30000000", "fill 100 65536")
+                self.assertTrue(eventually(lambda: int(driver.ask("unsent")) < 30000000 + 100 * 65536))
+                cpu = driver.cpu_s()
                 stuck.set()
                 self.assertIn("code=1012 why=the service closed the connection (1012: service restart): bye", driver.wait("closed"))
-                if reads_on:
+                if not reads_on:
+                    self.assertLess(driver.cpu_s() - cpu, 0.7)  # it waits for 2 s, and does not spin
+                else:
                     for thread in server.threads[1:]:
                         thread.join()
+                    self.assertEqual([(opcode, len(text)) for opcode, text in frames], [(1, 30000000), (8, 2)])
                     self.assertEqual(frames[-1], (8, b"\x03\xf4"))
-                    self.assertLess(len(frames), 300)  # what was queued did not go before it
+
+    def test_close_frame_before_a_reset(self):
+        """Writing fails while the reason is still to be read."""
+        stopped, closed = threading.Event(), threading.Event()
+
+        def handler(connection):
+            upgrade(connection)
+            stopped.wait()
+            connection.sendall(frame(struct.pack("!H", 1013) + b"bye", opcode=8))
+            connection.close()  # with much that was not read: a reset
+            closed.set()
+
+        server = self.serve(handler, tls=False)
+        self.addCleanup(stopped.set)
+        driver = self.drive("link-driver", "--plain", server.address, server.port, "localhost", "/ws")
+        driver.tell("connect")
+        driver.wait("open")
+        driver.tell("fill 400 65536")
+        self.assertTrue(eventually(lambda: int(driver.ask("unsent")) < 400 * 65536))
+        driver.process.send_signal(signal.SIGSTOP)
+        self.addCleanup(driver.process.send_signal, signal.SIGCONT)
+        stopped.set()
+        self.assertTrue(closed.wait(PATIENCE_S))
+        driver.process.send_signal(signal.SIGCONT)
+        self.assertIn("code=1013", driver.wait("closed"))
 
     def test_end_without_a_close_frame(self):
         for tls in (True, False):
