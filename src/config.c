@@ -865,6 +865,7 @@ void config_free(struct config *config)
 		return;
 	url_fini(&config->upstream.url);
 	proxy_fini(&config->upstream.proxy);
+	secret_free(&config->upstream.proxy_login);
 	secret_free(&config->upstream.api_key);
 	free(config->upstream.api_key_source);
 	free(config->upstream.ca_file);

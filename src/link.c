@@ -9,8 +9,10 @@
  * What has to be known about the library, each learnt the hard way:
  * - Its wish to write (a pong, a close reply) cannot be seen from outside, so it is offered to
  * write after each read.
- * - While connecting it takes "no error on the socket" for "connected", so it must not be entered
- * before the socket is writable.
+ * - It connects its own socket and can't be given another. But it knows the socket by its number
+ * alone, and takes "no error on the socket" for "connected". So it is told to connect to a Unix
+ * socket that takes no more connections, which leaves it waiting and sends nothing; then the
+ * connected socket is put under that number, before the library is entered again.
  * - OpenSSL reads ahead, so that one read() brings many small TLS records; what it holds is not
  * seen by epoll, so it is read until nothing is left, or the rest is left to a timer of zero.
  * - Bytes that came together with the answered upgrade are held by the library itself and only its
@@ -24,8 +26,8 @@
 #include "link.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -34,7 +36,9 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <libwebsockets.h>
 
@@ -60,18 +64,9 @@ enum {
 	TICK_IDLE_S = 10, /* ... and otherwise, for the route changes that version 4.3 follows */
 };
 
-enum link_state {
-	LINK_STARTING,
-	LINK_CONNECTING,
-	LINK_SHAKING,
-	LINK_OPEN,
-	LINK_CLOSING,
-	LINK_DOWN,
-	LINK_STATE_N
-};
+enum link_state { LINK_STARTING, LINK_SHAKING, LINK_OPEN, LINK_CLOSING, LINK_DOWN, LINK_STATE_N };
 
-static const char *const state_name[] = {"starting", "connecting", "shaking hands",
-					 "open",     "closing",    "down"};
+static const char *const state_name[] = {"starting", "shaking hands", "open", "closing", "down"};
 _Static_assert(sizeof(state_name) / sizeof(state_name[0]) == LINK_STATE_N, "a name for each state");
 
 struct link_context {
@@ -98,17 +93,16 @@ struct link {
 	struct link_end end;
 	char why[160];
 
-	char *address, *host, *host_header, *path,
-		*proxy; /* path: NULL once the request was made */
-	uint16_t port;
+	char *host, *host_header, *path; /* path: NULL once the request was made */
+	int fd;                          /* connected; -1 once the library has it */
 	bool tls;
 	size_t max_message;
 
 	struct lws *wsi;                   /* the library's connection; NULL before and after */
 	struct event *readable, *writable; /* of its socket */
-	struct event *kick; /* runs behind the events of this turn: begin to connect, or send what
-			       was queued */
-	struct event *more; /* runs in the next turn: read on */
+	struct event *kick;     /* runs behind the events of this turn: begin, or send what
+				   was queued */
+	struct event *more;     /* runs in the next turn: read on */
 	struct event *deadline; /* for being open, or for being closed */
 
 	struct buf tx;     /* whole frames */
@@ -217,10 +211,10 @@ static void destroy(struct link *l)
 	buf_release(&l->tx);
 	buf_release(&l->rx);
 	secret_free(&l->path);
-	free(l->address);
 	free(l->host);
 	free(l->host_header);
-	free(l->proxy);
+	if (l->fd >= 0)
+		close(l->fd);
 	free(l);
 }
 
@@ -641,24 +635,6 @@ static void read_on(struct link *l)
 		run_library(l->ctx);
 }
 
-/* The TCP connection is there, or it failed and the kernel says why. Asking takes the error off the
- * socket, so the library, which would ask next, is not entered in that case. */
-static void connected(struct link *l)
-{
-	int err = 0;
-	socklen_t n = sizeof(err);
-
-	if (getsockopt(lws_get_socket_fd(l->wsi), SOL_SOCKET, SO_ERROR, &err, &n) < 0)
-		err = errno;
-	if (err) {
-		go_down(l, "%s", strerror(err));
-		return;
-	}
-	set_state(l, LINK_SHAKING);
-	if (serve(l, POLLOUT) && l->state != LINK_DOWN)
-		event_add(l->readable, NULL);
-}
-
 /* Bytes have come, if they have: a turn of the library's own loop makes each open link read on, and
  * it is none of the peer's words that another one begins. */
 static void tell_heard(struct link *l)
@@ -683,9 +659,7 @@ static void on_io(evutil_socket_t fd, short what, void *user)
 
 	(void)fd;
 	enter(ctx);
-	if ((what & EV_WRITE) && l->state == LINK_CONNECTING)
-		connected(l);
-	else if (what & EV_WRITE)
+	if (what & EV_WRITE)
 		write_on(l);
 	if ((what & EV_READ) && l->wsi && !l->freed && l->state != LINK_DOWN) {
 		read_on(l);
@@ -717,19 +691,61 @@ static void watch(struct link *l, int fd)
 	l->writable = event_new(l->ctx->base, fd, EV_WRITE, on_io, l);
 	if (!l->readable || !l->writable)
 		go_down(l, "no memory");
-	else
-		event_add(l->writable, NULL);
+	else if (serve(l, POLLOUT) && l->state != LINK_DOWN)
+		event_add(l->readable, NULL);
 }
 
-/* Version 4.3 follows the routes of the machine and believes to know what can be reached: first let
- * it hear the news. */
-static void begin(struct link *l)
+/* A Unix socket that takes no more connections: to connect to it is to wait. */
+struct full {
+	int listener, waiting;
+	char address[16]; /* as the library wants it: "+@name" */
+};
+
+static void full_close(struct full *f)
+{
+	if (f->listener >= 0)
+		close(f->listener);
+	if (f->waiting >= 0)
+		close(f->waiting);
+}
+
+static int full_open(struct full *f)
+{
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	socklen_t n = sizeof(sa_family_t); /* the kernel finds a name that is free */
+
+	f->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	f->waiting = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (f->listener < 0 || f->waiting < 0 ||
+	    bind(f->listener, (struct sockaddr *)&name, n) < 0 || listen(f->listener, 0) < 0)
+		return -errno;
+	n = sizeof(name);
+	if (getsockname(f->listener, (struct sockaddr *)&name, &n) < 0)
+		return -errno;
+	/* One is let in, however short the queue is; or somebody else was. */
+	if (connect(f->waiting, (struct sockaddr *)&name, n) < 0 && errno != EAGAIN)
+		return -errno;
+	snprintf(f->address, sizeof(f->address), "+@%.*s",
+		 (int)(n - offsetof(struct sockaddr_un, sun_path) - 1), name.sun_path + 1);
+	return 0;
+}
+
+/* Puts the connected socket in the place of the one that the library waits for. */
+static bool hand_over(struct link *l)
+{
+	if (dup3(l->fd, lws_get_socket_fd(l->wsi), O_CLOEXEC) < 0)
+		return false;
+	close(l->fd);
+	l->fd = -1;
+	return true;
+}
+
+static void connect_library(struct link *l, const char *address)
 {
 	struct lws_client_connect_info info = {
 		.context = l->ctx->library.lws,
-		.vhost = l->proxy ? l->ctx->library.proxied : l->ctx->library.direct,
-		.address = l->proxy ? l->host : l->address,
-		.port = l->port,
+		.vhost = l->ctx->library.vhost,
+		.address = address,
 		.host = l->host_header,
 		.path = "/",
 		.ssl_connection = (l->tls ? LCCSCF_USE_SSL : 0) | LCCSCF_HTTP_NO_FOLLOW_REDIRECT,
@@ -739,22 +755,29 @@ static void begin(struct link *l)
 		.pwsi = &l->wsi,
 	};
 
-	run_library(l->ctx);
-	set_state(l, LINK_CONNECTING);
-	if (l->proxy && lws_set_proxy(l->ctx->library.proxied, l->proxy) < 0) {
-		go_down(l, "libwebsockets refuses the proxy's address");
-		return;
-	}
 	errno = 0;
-	if (!lws_client_connect_via_info(&info)) {
-		const char *phrase = reasons_of_errno(errno);
+	if (!lws_client_connect_via_info(&info))
 		l->wsi = NULL;
-		go_down(l, "%s", phrase ? phrase : "libwebsockets could not begin to connect");
-		return;
-	}
-	if (lws_get_socket_fd(l->wsi) < 0)
+}
+
+static void begin(struct link *l)
+{
+	struct full full;
+	int err = full_open(&full);
+
+	set_state(l, LINK_SHAKING);
+	if (!err)
+		connect_library(l, full.address);
+	if (err)
+		go_down(l, "%s", strerror(-err));
+	else if (!l->wsi)
+		go_down(l, "libwebsockets could not begin to connect");
+	else if (lws_get_socket_fd(l->wsi) < 0)
 		go_down(l, "libwebsockets has no room for another connection");
-	else if (l->state != LINK_DOWN)
+	else if (l->state != LINK_DOWN && !hand_over(l))
+		go_down(l, "%s", strerror(errno));
+	full_close(&full);
+	if (l->state != LINK_DOWN)
 		watch(l, lws_get_socket_fd(l->wsi));
 }
 
@@ -784,8 +807,6 @@ static void on_deadline(evutil_socket_t fd, short what, void *user)
 	enter(ctx);
 	if (l->end.was_open)
 		go_down(l, "closed, but the service did not answer the close frame in time");
-	else if (l->state < LINK_SHAKING)
-		go_down(l, "timed out while connecting");
 	else if (l->tls && l->path)
 		go_down(l, "timed out in the TLS handshake");
 	else
@@ -839,13 +860,14 @@ void link_context_free(struct link_context *ctx)
 
 /* The library is not entered here: we may be called from within it, and it uses one buffer for all.
  */
-struct link *link_connect(struct link_context *ctx, const struct link_target *target,
+struct link *link_connect(struct link_context *ctx, int fd, const struct link_target *target,
 			  const struct link_ops *ops, void *owner, const char **why)
 {
 	const char *no = target_objection(target, link_path_max());
 
 	if (no) {
 		*why = no;
+		close(fd);
 		return NULL;
 	}
 	struct link *l = mem_zalloc(sizeof(*l));
@@ -854,14 +876,10 @@ struct link *link_connect(struct link_context *ctx, const struct link_target *ta
 		.ops = ops,
 		.owner = owner,
 		.end = {.retry_after_s = -1},
-		.address = target->address ? mem_strdup(target->address) : NULL,
 		.host = mem_strdup(target->host),
 		.host_header = target_host_port(target->host, target->port, target->tls ? 443 : 80),
 		.path = secret_dup(target->path),
-		.proxy = target->proxy_address
-				 ? target_host_port(target->proxy_address, target->proxy_port, 0)
-				 : NULL,
-		.port = target->port,
+		.fd = fd,
 		.tls = target->tls,
 		.max_message = target->max_message,
 		.kick = event_new(ctx->base, -1, 0, on_kick, l),
@@ -869,7 +887,7 @@ struct link *link_connect(struct link_context *ctx, const struct link_target *ta
 		.deadline = event_new(ctx->base, -1, 0, on_deadline, l),
 	};
 	LIST_INSERT_HEAD(&ctx->links, l, entry);
-	timer_start(l->deadline, target->connect_timeout_ms);
+	timer_start(l->deadline, target->timeout_ms);
 	kick(l);
 	return l;
 }

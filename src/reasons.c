@@ -51,10 +51,6 @@ static const struct {
 	 "the answer to the upgrade names an extension that was not offered"},
 	{"HS: PROTOCOL malformed",
 	 "the answer to the upgrade names a subprotocol that was not offered"},
-	{"proxy not h1", "the proxy refused to connect"},
-	{"http_proxy", "the proxy refused to connect"},
-	{"proxy conn dead", "the proxy closed the connection"},
-	{"proxy read err", "the proxy closed the connection"},
 };
 
 const char *reasons_translate(const char *theirs, size_t n)

@@ -9,9 +9,9 @@
  * entered in drive() alone, and the owner is never called from there: what came is told by the
  * event "work", from a fresh stack, where the client can be destroyed.
  *
- * What c-ares 1.18 does not do is done here:
- * - It ignores name servers with a scope. It gets their bare address, and the scope is put into the
- *   socket address when the socket is connected.
+ * What c-ares does not do in all versions is done here:
+ * - It takes no name servers with a scope, nor do newer versions with socket functions. It gets a
+ *   stand-in for each, which is exchanged for the real address in these functions.
  * - Of servers that fail (SERVFAIL) or refuse, it says only that none was left. So the response
  *   codes are read as they come, from UDP packets and from the beginning of TCP messages. */
 #include "resolver.h"
@@ -42,12 +42,11 @@ enum {
 	 * AAAA; that A is late means mostly that a packet was lost, and it is asked for again. */
 	LATE_V6_MS = 500,
 	LATE_V4_MS = 1500,
-	FAMILIES = 2,                /* IPv4 and IPv6, in the order in which they are answered */
-	SERVER_TIMEOUT_MS = 1000,    /* for one server, before the next is asked */
-	SERVER_TRIES = 4,            /* of each; the question's own time is mostly up before */
-	EDNS_SIZE = 1232,            /* bytes of a UDP answer that no network splits */
-	LINK_LOCAL_SINCE = 0x011800, /* c-ares takes scopes of name servers from 1.24.0 on */
-	RCODE_AT = 3,                /* of a DNS message, the byte whose low half is its code */
+	FAMILIES = 2,             /* IPv4 and IPv6, in the order in which they are answered */
+	SERVER_TIMEOUT_MS = 1000, /* for one server, before the next is asked */
+	SERVER_TRIES = 4,         /* of each; the question's own time is mostly up before */
+	EDNS_SIZE = 1232,         /* bytes of a UDP answer that no network splits */
+	RCODE_AT = 3,             /* of a DNS message, the byte whose low half is its code */
 	RCODE_SERVFAIL = 2,
 	RCODE_NOTIMP = 4,
 	RCODE_REFUSED = 5,
@@ -70,9 +69,10 @@ struct dns_socket {
 	size_t body_left;                              /* ... and so much is to come behind it */
 };
 
-/* A name server whose scope c-ares does not know. */
-struct scope {
-	struct in6_addr address;
+/* A name server with a scope, and the address that c-ares knows it by: 100::N, of the block that
+ * leads nowhere (RFC 6666). */
+struct scoped {
+	struct in6_addr stand_in, address;
 	unsigned index;
 };
 
@@ -85,8 +85,8 @@ struct resolver {
 
 	ares_channel channel; /* NULL: DNS is not asked, or not yet */
 	struct dns_socket sockets[RESOLVER_SOCKETS_MAX];
-	struct scope scopes[RESOLVER_SERVERS_MAX];
-	size_t scopes_n;
+	struct scoped scoped[RESOLVER_SERVERS_MAX];
+	size_t scoped_n;
 	struct event *work;      /* the next step */
 	struct event *deadline;  /* of the whole question */
 	struct event *late;      /* of the slower record type */
@@ -328,7 +328,7 @@ static void set_dns_timer(struct resolver *r)
 /* The next step, from a fresh stack. */
 static void go_on(struct resolver *r)
 {
-	event_active(r->work, EV_TIMEOUT, 1);
+	timer_start(r->work, 0);
 }
 
 static void drive(struct resolver *r, int readable, int writable)
@@ -410,19 +410,37 @@ static int close_socket(ares_socket_t fd, void *user)
 
 static int connect_socket(ares_socket_t fd, const struct sockaddr *to, ares_socklen_t n, void *user)
 {
-	struct resolver *r = user;
+	const struct resolver *r = user;
 	struct sockaddr_in6 v6;
 
-	if (to->sa_family == AF_INET6 && n == sizeof(v6)) {
-		memcpy(&v6, to, sizeof(v6));
-		for (size_t i = 0; i < r->scopes_n && !v6.sin6_scope_id; i++) {
-			if (IN6_ARE_ADDR_EQUAL(&r->scopes[i].address, &v6.sin6_addr))
-				v6.sin6_scope_id = r->scopes[i].index;
+	if (to->sa_family != AF_INET6 || n != sizeof(v6))
+		return connect(fd, to, n);
+	memcpy(&v6, to, sizeof(v6));
+	for (size_t i = 0; i < r->scoped_n; i++) {
+		if (IN6_ARE_ADDR_EQUAL(&r->scoped[i].stand_in, &v6.sin6_addr)) {
+			v6.sin6_addr = r->scoped[i].address;
+			v6.sin6_scope_id = r->scoped[i].index;
+			break;
 		}
-		to = (const struct sockaddr *)&v6;
-		return connect(fd, to, sizeof(v6));
 	}
-	return connect(fd, to, n);
+	return connect(fd, (const struct sockaddr *)&v6, sizeof(v6));
+}
+
+/* c-ares compares whom a packet is from with whom it has asked. */
+static void put_stand_in(const struct resolver *r, struct sockaddr *from)
+{
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)from;
+
+	if (!from || from->sa_family != AF_INET6)
+		return;
+	for (size_t i = 0; i < r->scoped_n; i++) {
+		if (IN6_ARE_ADDR_EQUAL(&r->scoped[i].address, &v6->sin6_addr) &&
+		    r->scoped[i].index == v6->sin6_scope_id) {
+			v6->sin6_addr = r->scoped[i].stand_in;
+			v6->sin6_scope_id = 0;
+			return;
+		}
+	}
 }
 
 static void note_code(struct resolver *r, unsigned char byte)
@@ -463,6 +481,8 @@ static ares_ssize_t receive(ares_socket_t fd, void *p, size_t size, int flags,
 	struct dns_socket *s = find_socket(r, fd);
 	ssize_t n = recvfrom(fd, p, size, flags, from, from_n);
 
+	if (n >= 0)
+		put_stand_in(r, from);
 	if (s && n > 0 && s->tcp)
 		look_at_stream(r, s, p, (size_t)n);
 	else if (s && n > RCODE_AT)
@@ -533,14 +553,6 @@ struct server_list {
 	size_t n;
 };
 
-static bool knows_scopes(void)
-{
-	int version;
-
-	ares_version(&version);
-	return version >= LINK_LOCAL_SINCE;
-}
-
 /* address: without brackets; port: ":53", say. */
 static void add_server(struct server_list *list, const char *address, const char *port)
 {
@@ -554,11 +566,14 @@ static void add_server(struct server_list *list, const char *address, const char
 		return;
 	if (inet_pton(AF_INET, address, &v4) == 1) {
 		buf_addf(&list->text, "%s%s%s", comma, address, port);
+	} else if (parse_v6(address, &v6, &scope) && scope) {
+		struct scoped *one = &r->scoped[r->scoped_n++];
+		*one = (struct scoped){.address = v6, .index = scope};
+		one->stand_in.s6_addr[0] = 1;
+		one->stand_in.s6_addr[15] = (unsigned char)r->scoped_n;
+		buf_addf(&list->text, "%s[100::%x]%s", comma, (unsigned)r->scoped_n, port);
 	} else if (parse_v6(address, &v6, &scope)) {
-		size_t n = scope && !knows_scopes() ? strcspn(address, "%") : strlen(address);
-		buf_addf(&list->text, "%s[%.*s]%s", comma, (int)n, address, port);
-		if (scope)
-			r->scopes[r->scopes_n++] = (struct scope){v6, scope};
+		buf_addf(&list->text, "%s[%s]%s", comma, address, port);
 	} else {
 		log_debug("resolver: name server %.60s is no address", address);
 		return;
