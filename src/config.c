@@ -30,7 +30,7 @@ enum { CONFIG_FILE_MAX = 1 << 20, CA_FILE_MAX = 4 << 20, FAULTS_MAX = 50 };
  * enter the config. */
 struct draft {
 	struct config config; /* first: settings::place is a place in it, or behind it */
-	char *url, *key_file, *group, *metrics;
+	char *url, *key_file, *proxy_file, *group, *metrics;
 };
 
 /* ---- the table of settings ---- */
@@ -54,6 +54,7 @@ enum setting_id {
 	SET_URL,
 	SET_API_KEY_FILE,
 	SET_CA_FILE,
+	SET_PROXY_CREDENTIALS,
 	SET_ACCESS_PATTERN,
 	SET_SUBSCRIBE_FIELD,
 	SET_RATE_LIMIT,
@@ -104,6 +105,7 @@ static const struct setting {
 	[SET_URL] = {"upstream", "url", TEXT, 0, 2048, "", AT(url)},
 	[SET_API_KEY_FILE] = {"upstream", "api_key_file", TEXT, 1, PATH_MAX - 1, "api-key", AT(key_file)},
 	[SET_CA_FILE] = {"upstream", "ca_file", TEXT, 0, PATH_MAX - 1, "", U(ca_file)},
+	[SET_PROXY_CREDENTIALS] = {"upstream", "proxy_credentials_file", TEXT, 0, PATH_MAX - 1, "", AT(proxy_file)},
 	[SET_ACCESS_PATTERN] = {"upstream", "access_pattern", TEXT, 0, 2048, ".*", U(access_pattern)},
 	[SET_SUBSCRIBE_FIELD] = {"upstream", "subscribe_field", FIELDS, 0, 0, "both", U(subscribe_fields)},
 	[SET_RATE_LIMIT] = {"upstream", "rate_limit", COUNT, 0, 1000000, "0", U(rate_limit)},
@@ -614,11 +616,30 @@ static void resolve_proxy(struct loader *l)
 	const struct url *url = &l->draft->config.upstream.url;
 	const char *why;
 
-	if (!e || !e->https_proxy || !url->host || !url->tls ||
-	    proxy_is_bypassed(e->no_proxy, url->host))
+	if (!e || !e->https_proxy || !url->host || !url->tls)
+		return;
+	l->draft->config.upstream.no_proxy_useless = proxy_useless_entry(e->no_proxy);
+	if (proxy_is_bypassed(e->no_proxy, url->host, url->port))
 		return;
 	if (proxy_parse(e->https_proxy, &l->draft->config.upstream.proxy, &why) < 0)
 		report_add(l->report, "HTTPS_PROXY:", why);
+}
+
+/* Without a setting there are none. */
+static void resolve_proxy_login(struct loader *l)
+{
+	const struct config_environment *e = l->source->environment;
+	const char *why;
+
+	if (l->bad[SET_PROXY_CREDENTIALS] || !l->draft->proxy_file[0])
+		return;
+	char *path = resolve_path(l, e ? e->credentials_directory : NULL, l->draft->proxy_file);
+	int error = keyfile_read(path, keyfile_login_fault, &l->draft->config.upstream.proxy_login,
+				 &why);
+	if (error)
+		fault(l, SET_PROXY_CREDENTIALS, "the file %s %s", path,
+		      error == -ENOENT ? "does not exist" : why);
+	free(path);
 }
 
 static void key_from_environment(struct loader *l, const char *path)
@@ -662,7 +683,7 @@ static void resolve_key(struct loader *l)
 	if (l->bad[SET_API_KEY_FILE])
 		return;
 	char *path = resolve_path(l, e ? e->credentials_directory : NULL, l->draft->key_file);
-	int error = keyfile_read(path, &l->draft->config.upstream.api_key, &why);
+	int error = keyfile_read(path, keyfile_fault, &l->draft->config.upstream.api_key, &why);
 	if (error == -ENOENT)
 		key_from_environment(l, path);
 	else if (error)
@@ -827,6 +848,7 @@ static void draft_release(struct draft *d)
 {
 	free(d->url);
 	free(d->key_file);
+	free(d->proxy_file);
 	free(d->group);
 	free(d->metrics);
 }
@@ -835,8 +857,8 @@ int config_load(const struct config_source *source, struct config **out,
 		struct config_report *report)
 {
 	static void (*const steps[])(struct loader *) = {
-		set_defaults,    check_order,  resolve_url,   resolve_proxy,   resolve_key,
-		resolve_ca_file, check_socket, resolve_group, resolve_metrics,
+		set_defaults, check_order,     resolve_url,  resolve_proxy, resolve_proxy_login,
+		resolve_key,  resolve_ca_file, check_socket, resolve_group, resolve_metrics,
 	};
 	struct draft *draft = mem_zalloc(sizeof(*draft));
 	struct loader l = {.source = source, .draft = draft, .report = report};
@@ -867,6 +889,8 @@ void config_free(struct config *config)
 		return;
 	url_fini(&config->upstream.url);
 	proxy_fini(&config->upstream.proxy);
+	secret_free(&config->upstream.proxy_login);
+	free(config->upstream.no_proxy_useless);
 	secret_free(&config->upstream.api_key);
 	free(config->upstream.api_key_source);
 	free(config->upstream.ca_file);
@@ -923,6 +947,8 @@ static bool setting_differs(const struct config *a, const struct config *b, enum
 		return texts_differ(a->upstream.url.text, b->upstream.url.text);
 	if (id == SET_API_KEY_FILE)
 		return texts_differ(a->upstream.api_key, b->upstream.api_key);
+	if (id == SET_PROXY_CREDENTIALS)
+		return texts_differ(a->upstream.proxy_login, b->upstream.proxy_login);
 	if (id == SET_GROUP)
 		return a->listen.group != b->listen.group;
 	if (id == SET_CA_FILE && anchors_differ(a, b))
@@ -944,8 +970,8 @@ bool config_compare(const struct config *a, const struct config *b, struct buf *
 			continue;
 		buf_addf(names, "%s [%s] %s", buf_len(names) ? "," : "", settings[id].section,
 			 settings[id].name);
-		another |= id == SET_URL || id == SET_API_KEY_FILE || id == SET_ACCESS_PATTERN ||
-			   id == SET_SUBSCRIBE_FIELD;
+		another |= id == SET_URL || id == SET_API_KEY_FILE || id == SET_PROXY_CREDENTIALS ||
+			   id == SET_ACCESS_PATTERN || id == SET_SUBSCRIBE_FIELD;
 	}
 	if (!access_rules_same(a->access, b->access))
 		buf_addf(names, "%s [access ...]", buf_len(names) ? "," : "");

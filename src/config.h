@@ -39,6 +39,8 @@ struct config {
 	struct {
 		struct url url;
 		struct proxy proxy;          /* on the way to it; host NULL: none */
+		char *proxy_login;           /* "user:password", secret; NULL: none */
+		char *no_proxy_useless;      /* an entry of NO_PROXY that means nothing; or NULL */
 		char *api_key;               /* secret; wiped by config_free() */
 		char *api_key_source;        /* where it is from: a file's path, or HPKV_API_KEY */
 		char *ca_file;               /* NULL: the system's trust anchors alone */

@@ -8,13 +8,11 @@
 #include "clock.h"
 #include "mem.h"
 #include "secret.h"
-#include "resolver.h"
 #include "timer.h"
 
 enum {
 	UNSENT_MAX = 256 << 10, /* bytes that may wait in the link before others keep theirs */
-	WHY_MAX = 500,
-	PARTS_PATIENCE = 8, /* times keepalive: so long a message may take to come */
+	PARTS_PATIENCE = 8,     /* times keepalive: so long a message may take to come */
 };
 
 struct conn {
@@ -23,11 +21,8 @@ struct conn {
 	void *owner;
 	char *path; /* secret; NULL once it is open */
 
-	struct event *turn; /* the next address, or the end, from a fresh stack */
-	struct resolver *question;
-	struct resolver_answer addresses;
-	size_t next_address;
-	char why[WHY_MAX]; /* what each address had to say, or why an open one has ended */
+	struct dial *dial;      /* until it is open */
+	char why[DIAL_WHY_MAX]; /* why it has ended */
 	struct link *link;
 	bool open, congested;
 
@@ -62,9 +57,16 @@ static void drop_link(struct conn *c)
 	c->open = c->congested = false;
 }
 
+static void drop_dial(struct conn *c)
+{
+	if (c->dial)
+		dial_free(c->dial);
+	c->dial = NULL;
+}
+
 static void end(struct conn *c, const struct link_end *link_end)
 {
-	char why[WHY_MAX]; /* whoever is told may free the connection, and then say why */
+	char why[DIAL_WHY_MAX]; /* whoever is told may free the connection, and then say why */
 	struct conn_end e = {
 		.was_open = c->open, .why = why, .retry_after_s = -1, .heard_ms = conn_heard_ms(c)};
 
@@ -76,88 +78,50 @@ static void end(struct conn *c, const struct link_end *link_end)
 		e.dropped = c->open && !link_end->close_code;
 	}
 	drop_link(c);
+	drop_dial(c);
 	secret_free(&c->path);
 	c->ops->ended(c->owner, &e);
 }
 
 void conn_free(struct conn *c)
 {
-	if (c->question)
-		resolver_cancel(c->question);
+	drop_dial(c);
 	drop_link(c);
 	secret_free(&c->path);
-	event_free(c->turn);
 	event_free(c->keepalive);
 	free(c);
 }
 
 /* ---- connecting ---- */
 
-/* Whose addresses are connected to: the service's, or the proxy's. */
-static const char *peer_host(const struct conn_place *place)
+static void on_connected(void *owner, int fd, int left_ms)
 {
-	return place->way.proxy_host ? place->way.proxy_host : place->way.host;
-}
-
-static unsigned peer_port(const struct conn_place *place)
-{
-	return place->way.proxy_host ? place->way.proxy_port : place->way.port;
-}
-
-static void address_failed(struct conn *c, const char *why)
-{
-	size_t i = c->next_address - 1, n = strlen(c->why);
-
-	snprintf(c->why + n, sizeof(c->why) - n, "%s%s port %u: %s", n ? "; " : "",
-		 c->addresses.address[i], peer_port(c->place), why);
-}
-
-static void connect_next(struct conn *c)
-{
-	const struct conn_place *place = c->place;
-	const char *address = c->addresses.address[c->next_address++], *why = NULL;
+	struct conn *c = owner;
+	const struct conn_way *way = &c->place->way;
+	const char *why = NULL;
 	struct link_target target = {
-		.address = address,
-		.port = place->way.port,
-		.host = place->way.host,
-		.proxy_address = place->way.proxy_host ? address : NULL,
-		.proxy_port = place->way.proxy_port,
+		.host = way->host,
+		.port = way->port,
 		.path = c->path,
-		.tls = place->way.tls,
-		.connect_timeout_ms = place->way.connect_timeout_ms,
-		.max_message = c->place->way.max_message,
+		.tls = way->tls,
+		.timeout_ms = left_ms,
+		.max_message = way->max_message,
 	};
 
-	c->link = link_connect(place->links, &target, &link_ops, c, &why);
-	if (c->link)
-		return;
-	address_failed(c, why);
-	timer_next_turn(c->turn);
+	c->link = link_connect(c->place->links, fd, &target, &link_ops, c, &why);
+	if (!c->link)
+		dial_give_up(c->dial, why);
 }
 
-/* The next address, or the end if there is none. */
-static void on_turn(evutil_socket_t fd, short what, void *arg)
-{
-	struct conn *c = arg;
-
-	(void)fd;
-	(void)what;
-	if (c->next_address < c->addresses.n)
-		connect_next(c);
-	else
-		end(c, NULL);
-}
-
-static void on_addresses(void *owner, const struct resolver_answer *answer)
+static void on_no_address(void *owner, const char *why)
 {
 	struct conn *c = owner;
 
-	c->question = NULL;
-	c->addresses = *answer;
-	if (!answer->n)
-		snprintf(c->why, sizeof(c->why), "%s: %s", peer_host(c->place), answer->why);
-	on_turn(-1, 0, c);
+	snprintf(c->why, sizeof(c->why), "%s", why);
+	end(c, NULL);
 }
+
+static const struct dial_ops dial_ops = {.connected = on_connected, .failed = on_no_address};
 
 /* ---- is the service alive? ---- */
 
@@ -227,7 +191,8 @@ static void on_open(void *owner)
 	struct conn *c = owner;
 
 	c->open = true;
-	c->why[0] = '\0';
+	dial_good(c->dial);
+	drop_dial(c);
 	secret_free(&c->path);
 	heard(c);
 	c->looked_at = c->heard_at;
@@ -268,23 +233,30 @@ static void on_drained(void *owner)
 	c->ops->drained(c->owner);
 }
 
+/* Before it was open: a service that answers speaks for all its addresses. */
+static void on_unopened(struct conn *c, const struct link_end *link_end)
+{
+	if (!link_end->http_status) {
+		drop_link(c);
+		dial_next(c->dial, link_end->why);
+		return;
+	}
+	snprintf(c->why, sizeof(c->why), "%s", link_end->why);
+	end(c, link_end);
+}
+
 static void on_closed(void *owner, const struct link_end *link_end)
 {
 	struct conn *c = owner;
 
-	if (c->open && link_end->close_code) {
-		snprintf(c->why, sizeof(c->why), "%s", link_end->why);
-	} else if (c->open) {
-		snprintf(c->why, sizeof(c->why), "the connection was lost: %s", link_end->why);
-	} else {
-		address_failed(c, link_end->why);
-		/* A service that answers speaks for all its addresses. */
-		if (c->next_address < c->addresses.n && !link_end->http_status) {
-			drop_link(c);
-			timer_next_turn(c->turn);
-			return;
-		}
+	if (!c->open) {
+		on_unopened(c, link_end);
+		return;
 	}
+	if (link_end->close_code)
+		snprintf(c->why, sizeof(c->why), "%s", link_end->why);
+	else
+		snprintf(c->why, sizeof(c->why), "the connection was lost: %s", link_end->why);
 	end(c, link_end);
 }
 
@@ -302,13 +274,20 @@ static const struct link_ops link_ops = {
 struct conn *conn_new(const struct conn_place *place, const char *path, const struct conn_ops *ops,
 		      void *owner)
 {
+	const struct conn_way *way = &place->way;
+	struct dial_target target = {
+		.host = way->host,
+		.port = way->port,
+		.proxy_host = way->proxy_host,
+		.proxy_port = way->proxy_port,
+		.proxy_login = way->proxy_login,
+		.address_ms = way->connect_timeout_ms,
+	};
 	struct conn *c = mem_zalloc(sizeof(*c));
 
 	*c = (struct conn){.place = place, .ops = ops, .owner = owner, .path = secret_dup(path)};
-	c->turn = event_new(place->base, -1, 0, on_turn, c);
 	c->keepalive = event_new(place->base, -1, 0, on_keepalive, c);
-	c->question = resolver_ask(place->base, peer_host(place), place->way.connect_timeout_ms,
-				   on_addresses, c);
+	c->dial = dial_new(place->base, &target, place->memory, &dial_ops, c);
 	return c;
 }
 

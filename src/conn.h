@@ -1,12 +1,12 @@
 /* conn.h - one connection to the service, from its name to its end.
  *
- * Asks for the addresses of the service (or of the proxy), tries them all in turn, each for
- * connect_timeout, and keeps what each had to say, since it is rarely the last one that matters.
+ * Asks for a connected socket (dial.h), which it hands to a link; if the service does not answer
+ * there, to the next address. Each address has connect_timeout.
  * Once open, it treats a silent service as gone: after keepalive_ms without a word, also while we
  * are sending, a ping goes out; after half of that again without a word the connection has ended.
  * Parts of a message are words as well, for a while.
  *
- * Owns the question, the addresses, the link and the timer. Whether and when to connect again is
+ * Owns the dial, the link and the timer. Whether and when to connect again is
  * decided above (upstream.h). */
 #pragma once
 
@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "dial.h"
 #include "link.h"
 #include "span.h"
 #include "stats.h"
@@ -26,6 +27,7 @@ struct conn_way {
 	const char *proxy_host; /* an HTTP proxy to go through, whose addresses are asked for
 				   instead; or NULL */
 	uint16_t proxy_port;
+	const char *proxy_login; /* "user:password", secret; or NULL */
 	int connect_timeout_ms;
 	int64_t keepalive_ms;
 	size_t max_message; /* bytes; of connections that are made from now on */
@@ -37,6 +39,7 @@ struct conn_place {
 	struct link_context *links;
 	struct conn_way way;
 	struct stats *stats;
+	struct dial_memory *memory; /* which address was good */
 };
 
 struct conn;

@@ -733,6 +733,11 @@ static void warn_of_settings(const struct config *config, const struct config *b
 		log_warning("%s can be used by others than its owner and group: chmod o= it, and "
 			    "if a key is in it take another one",
 			    config->exposed[CONFIG_ORIGIN_OPEN]);
+	if (config->upstream.no_proxy_useless)
+		log_warning(
+			"the entry \"%s\" of NO_PROXY has no effect: it is neither a host name nor "
+			"an address, with a port or without, nor a network as in 10.0.0.0/8",
+			config->upstream.no_proxy_useless);
 	if (before && before->access && !config->access)
 		log_warning("there are no access rules any more: whoever may open the socket may "
 			    "do everything but mint tokens");

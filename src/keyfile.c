@@ -31,6 +31,23 @@ const char *keyfile_fault(const char *key)
 	return NULL;
 }
 
+const char *keyfile_login_fault(const char *login)
+{
+	const char *colon = strchr(login, ':');
+
+	if (!*login)
+		return "is empty";
+	if (strlen(login) > KEYFILE_KEY_MAX)
+		return "is longer than 4096 bytes";
+	for (const char *p = login; *p; p++) {
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			return "holds more than one line, or a control character";
+	}
+	if (!colon || colon == login)
+		return "does not hold user:password";
+	return NULL;
+}
+
 static const char *access_fault(const struct stat *st)
 {
 	mode_t mode = st->st_mode;
@@ -60,18 +77,18 @@ static const char *open_fault(int error)
 }
 
 /* Takes the key out of the file's bytes. */
-static int extract(const struct buf *b, char **key, const char **why)
+static int extract(const struct buf *b, keyfile_check *check, char **key, const char **why)
 {
 	struct span s = buf_span(b);
 
 	while (s.n && memchr(blanks, s.p[s.n - 1], sizeof(blanks) - 1))
 		s.n--;
 	if (s.n && memchr(s.p, '\0', s.n)) {
-		*why = "holds a NUL byte: that is no key";
+		*why = "holds a NUL byte";
 		return -EBADMSG;
 	}
 	char *text = secret_dupn(s.p, s.n);
-	*why = keyfile_fault(text);
+	*why = check(text);
 	if (!*why) {
 		*key = text;
 		return 0;
@@ -80,7 +97,7 @@ static int extract(const struct buf *b, char **key, const char **why)
 	return -EBADMSG;
 }
 
-int keyfile_read(const char *path, char **key, const char **why)
+int keyfile_read(const char *path, keyfile_check *check, char **key, const char **why)
 {
 	struct buf b = {0};
 	struct stat st;
@@ -101,7 +118,7 @@ int keyfile_read(const char *path, char **key, const char **why)
 	else if (error)
 		*why = "cannot be read";
 	else
-		error = extract(&b, key, why);
+		error = extract(&b, check, key, why);
 out:
 	mem_wipe(b.p, b.size);
 	buf_release(&b);

@@ -94,11 +94,9 @@ bool library_init(struct library *lib, lws_callback_function *callback, struct s
 	lib->lws = lws_create_context(&info);
 	if (!lib->lws)
 		return false;
-	info.vhost_name = "direct";
-	lib->direct = lws_create_vhost(lib->lws, &info);
-	info.vhost_name = "proxied";
-	lib->proxied = lws_create_vhost(lib->lws, &info);
-	return lib->direct && lib->proxied;
+	info.vhost_name = "service";
+	lib->vhost = lws_create_vhost(lib->lws, &info);
+	return lib->vhost;
 }
 
 void library_fini(struct library *lib)

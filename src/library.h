@@ -27,8 +27,7 @@ extern const char library_protocol[]; /* the name of the one that callback is fo
 
 struct library {
 	struct lws_context *lws;
-	/* A proxy is a property of a vhost, not of a connection. */
-	struct lws_vhost *direct, *proxied;
+	struct lws_vhost *vhost;
 	struct lws_protocols protocols[2]; /* the second one ends them */
 };
 

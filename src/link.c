@@ -1,6 +1,6 @@
 /* Two lives of a connection
  *
- * libwebsockets makes the connection: socket, proxy, TLS, and the request for the upgrade. As soon
+ * libwebsockets shakes hands on the connected socket: TLS, and the request for the upgrade. As soon
  * as that request is written, the socket and its TLS are taken from the library (take_over()),
  * which then forgets the connection. From there on all bytes are read and written here: the answer
  * (upgrade.h), frames that come (receive.h), frames that go (frame.h), all of it over stream.h.
@@ -15,8 +15,10 @@
  * with a pollfd made up here, which is what the library's own event plugins do. What has to be
  * known about it, each learnt the hard way:
  * - Its wish to write cannot be seen from outside, so it is offered to write after each read.
- * - While connecting it takes "no error on the socket" for "connected", so it must not be entered
- * before the socket is writable.
+ * - It connects its own socket and can't be given another. But it knows the socket by its number
+ * alone, and takes "no error on the socket" for "connected". So it is told to connect to a Unix
+ * socket that takes no more connections, which leaves it waiting and sends nothing; then the
+ * connected socket is put under that number, before the library is entered again.
  * - A request is made in a buffer of its own, which the path is put into (library.h) and which is
  * overwritten once it has gone out.
  * - "Hung up" is the one event upon which it destroys a connection at once, without a word to the
@@ -36,7 +38,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -45,7 +46,9 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <libwebsockets.h>
 
@@ -77,7 +80,6 @@ enum {
 
 enum link_state {
 	LINK_STARTING,
-	LINK_CONNECTING,
 	LINK_SHAKING,
 	LINK_ASKING, /* the request has gone out; from here on the library knows nothing of it */
 	LINK_OPEN,
@@ -86,8 +88,8 @@ enum link_state {
 	LINK_STATE_N
 };
 
-static const char *const state_name[] = {"starting", "connecting", "shaking hands", "asking",
-					 "open",     "closing",    "down"};
+static const char *const state_name[] = {"starting", "shaking hands", "asking",
+					 "open",     "closing",       "down"};
 _Static_assert(sizeof(state_name) / sizeof(state_name[0]) == LINK_STATE_N, "a name for each state");
 
 struct link_context {
@@ -114,9 +116,8 @@ struct link {
 	struct link_end end;
 	char why[400];
 
-	char *address, *host, *host_header, *path,
-		*proxy; /* path: NULL once the request was made */
-	uint16_t port;
+	char *host, *host_header, *path; /* path: NULL once the request was made */
+	int fd;                          /* connected; -1 once the library has it */
 	bool tls;
 	char key[UPGRADE_KEY]; /* of the request */
 	char *secret;          /* the path still: the service may repeat it */
@@ -125,9 +126,9 @@ struct link {
 	bool leaving;                      /* it is being taken from the library */
 	struct stream stream;              /* from LINK_ASKING on */
 	struct event *readable, *writable; /* of its socket */
-	struct event *kick; /* runs behind the events of this turn: begin to connect, or send what
-			       was queued */
-	struct event *more; /* runs in the next turn: read on */
+	struct event *kick;     /* runs behind the events of this turn: begin, or send what
+				   was queued */
+	struct event *more;     /* runs in the next turn: read on */
 	struct event *deadline; /* for being open, or for being closed */
 
 	struct buf tx;      /* whole frames of messages */
@@ -258,10 +259,10 @@ static void destroy(struct link *l)
 	receive_release(&l->rx);
 	secret_free(&l->path);
 	secret_free(&l->secret);
-	free(l->address);
 	free(l->host);
 	free(l->host_header);
-	free(l->proxy);
+	if (l->fd >= 0)
+		close(l->fd);
 	free(l);
 }
 
@@ -838,27 +839,6 @@ static void run_library(struct link_context *ctx)
 	}
 }
 
-/* The TCP connection is there, or it failed and the kernel says why. Asking takes the error off the
- * socket, so the library, which would ask next, is not entered in that case. */
-static void connected(struct link *l)
-{
-	int err = 0;
-	socklen_t n = sizeof(err);
-
-	if (getsockopt(lws_get_socket_fd(l->wsi), SOL_SOCKET, SO_ERROR, &err, &n) < 0)
-		err = errno;
-	if (err) {
-		go_down(l, "%s", strerror(err));
-		return;
-	}
-	set_state(l, LINK_SHAKING);
-	serve(l, POLLOUT);
-	if (l->wsi && !l->path && !l->freed && l->state == LINK_SHAKING)
-		take_over(l);
-	else if (l->wsi && l->state != LINK_DOWN)
-		event_add(l->readable, NULL);
-}
-
 /* Bytes have come, if only a part of a TLS record. */
 static void tell_heard(struct link *l)
 {
@@ -882,9 +862,7 @@ static void on_readable(struct link *l)
 
 static void on_writable(struct link *l)
 {
-	if (l->state == LINK_CONNECTING)
-		connected(l);
-	else if (l->stream.read_wants_write)
+	if (l->stream.read_wants_write)
 		on_readable(l);
 	else if (wants_to_write(l))
 		write_on(l);
@@ -929,15 +907,57 @@ static bool watch(struct link *l, int fd)
 	return l->state != LINK_DOWN;
 }
 
-/* Version 4.3 follows the routes of the machine and believes to know what can be reached: first let
- * it hear the news. */
-static void begin(struct link *l)
+/* A Unix socket that takes no more connections: to connect to it is to wait. */
+struct full {
+	int listener, waiting;
+	char address[16]; /* as the library wants it: "+@name" */
+};
+
+static void full_close(struct full *f)
+{
+	if (f->listener >= 0)
+		close(f->listener);
+	if (f->waiting >= 0)
+		close(f->waiting);
+}
+
+static int full_open(struct full *f)
+{
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	socklen_t n = sizeof(sa_family_t); /* the kernel finds a name that is free */
+
+	f->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	f->waiting = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (f->listener < 0 || f->waiting < 0 ||
+	    bind(f->listener, (struct sockaddr *)&name, n) < 0 || listen(f->listener, 0) < 0)
+		return -errno;
+	n = sizeof(name);
+	if (getsockname(f->listener, (struct sockaddr *)&name, &n) < 0)
+		return -errno;
+	/* One is let in, however short the queue is; or somebody else was. */
+	if (connect(f->waiting, (struct sockaddr *)&name, n) < 0 && errno != EAGAIN)
+		return -errno;
+	snprintf(f->address, sizeof(f->address), "+@%.*s",
+		 (int)(n - offsetof(struct sockaddr_un, sun_path) - 1), name.sun_path + 1);
+	return 0;
+}
+
+/* Puts the connected socket in the place of the one that the library waits for. */
+static bool hand_over(struct link *l)
+{
+	if (dup3(l->fd, lws_get_socket_fd(l->wsi), O_CLOEXEC) < 0)
+		return false;
+	close(l->fd);
+	l->fd = -1;
+	return true;
+}
+
+static void connect_library(struct link *l, const char *address)
 {
 	struct lws_client_connect_info info = {
 		.context = l->ctx->library.lws,
-		.vhost = l->proxy ? l->ctx->library.proxied : l->ctx->library.direct,
-		.address = l->proxy ? l->host : l->address,
-		.port = l->port,
+		.vhost = l->ctx->library.vhost,
+		.address = address,
 		.host = l->host_header,
 		.path = "/",
 		.ssl_connection = (l->tls ? LCCSCF_USE_SSL : 0) | LCCSCF_HTTP_NO_FOLLOW_REDIRECT,
@@ -947,23 +967,40 @@ static void begin(struct link *l)
 		.pwsi = &l->wsi,
 	};
 
-	run_library(l->ctx);
-	set_state(l, LINK_CONNECTING);
-	if (l->proxy && lws_set_proxy(l->ctx->library.proxied, l->proxy) < 0) {
-		go_down(l, "libwebsockets refuses the proxy's address");
-		return;
-	}
 	errno = 0;
-	if (!lws_client_connect_via_info(&info)) {
-		const char *phrase = reasons_of_errno(errno);
+	if (!lws_client_connect_via_info(&info))
 		l->wsi = NULL;
-		go_down(l, "%s", phrase ? phrase : "libwebsockets could not begin to connect");
-		return;
-	}
-	if (lws_get_socket_fd(l->wsi) < 0)
+}
+
+/* The library finds itself connected. */
+static void greet(struct link *l)
+{
+	serve(l, POLLOUT);
+	if (l->wsi && !l->path && !l->freed && l->state == LINK_SHAKING)
+		take_over(l);
+	else if (l->wsi && l->state != LINK_DOWN)
+		event_add(l->readable, NULL);
+}
+
+static void begin(struct link *l)
+{
+	struct full full;
+	int err = full_open(&full);
+
+	set_state(l, LINK_SHAKING);
+	if (!err)
+		connect_library(l, full.address);
+	if (err)
+		go_down(l, "%s", strerror(-err));
+	else if (!l->wsi)
+		go_down(l, "libwebsockets could not begin to connect");
+	else if (lws_get_socket_fd(l->wsi) < 0)
 		go_down(l, "libwebsockets has no room for another connection");
-	else if (l->state != LINK_DOWN && watch(l, lws_get_socket_fd(l->wsi)))
-		event_add(l->writable, NULL);
+	else if (l->state != LINK_DOWN && !hand_over(l))
+		go_down(l, "%s", strerror(errno));
+	full_close(&full);
+	if (l->state != LINK_DOWN && watch(l, lws_get_socket_fd(l->wsi)))
+		greet(l);
 }
 
 static void on_kick(evutil_socket_t fd, short what, void *user)
@@ -996,8 +1033,6 @@ static void on_deadline(evutil_socket_t fd, short what, void *user)
 		go_down_closed(l);
 	else if (l->end.was_open)
 		go_down(l, "closed, but the service did not answer the close frame in time");
-	else if (l->state < LINK_SHAKING)
-		go_down(l, "timed out while connecting");
 	else if (l->tls && l->path)
 		go_down(l, "timed out in the TLS handshake");
 	else
@@ -1052,13 +1087,14 @@ void link_context_free(struct link_context *ctx)
 
 /* The library is not entered here: we may be called from within it, and it uses one buffer for all.
  */
-struct link *link_connect(struct link_context *ctx, const struct link_target *target,
+struct link *link_connect(struct link_context *ctx, int fd, const struct link_target *target,
 			  const struct link_ops *ops, void *owner, const char **why)
 {
 	const char *no = target_objection(target, link_path_max());
 
 	if (no) {
 		*why = no;
+		close(fd);
 		return NULL;
 	}
 	struct link *l = mem_zalloc(sizeof(*l));
@@ -1067,14 +1103,10 @@ struct link *link_connect(struct link_context *ctx, const struct link_target *ta
 		.ops = ops,
 		.owner = owner,
 		.end = {.retry_after_s = -1},
-		.address = target->address ? mem_strdup(target->address) : NULL,
 		.host = mem_strdup(target->host),
 		.host_header = target_host_port(target->host, target->port, target->tls ? 443 : 80),
 		.path = secret_dup(target->path),
-		.proxy = target->proxy_address
-				 ? target_host_port(target->proxy_address, target->proxy_port, 0)
-				 : NULL,
-		.port = target->port,
+		.fd = fd,
 		.tls = target->tls,
 		.stream = {.fd = -1},
 		.kick = event_new(ctx->base, -1, 0, on_kick, l),
@@ -1084,7 +1116,7 @@ struct link *link_connect(struct link_context *ctx, const struct link_target *ta
 	l->secret = secret_share(l->path);
 	receive_init(&l->rx, target->max_message);
 	LIST_INSERT_HEAD(&ctx->links, l, entry);
-	timer_start(l->deadline, target->connect_timeout_ms);
+	timer_start(l->deadline, target->timeout_ms);
 	kick(l);
 	return l;
 }

@@ -1,11 +1,10 @@
-/* link.h - one WebSocket to the service, from connect to close.
+/* link.h - one WebSocket to the service, from the connected socket to its close.
  *
- * How libwebsockets makes a connection inside our libevent loop is this room's secret. It moves
- * whole messages and holds no policy: when to connect, whom to believe and what a message means is
- * decided above.
- * It never resolves names (the caller brings the address; the host name serves SNI, Host and the
- * certificate check), never blocks, never follows a redirect, and always checks certificate and
- * host name.
+ * How libwebsockets shakes hands inside our libevent loop is this room's secret. It moves whole
+ * messages and holds no policy: when to connect, whom to believe and what a message means is
+ * decided above. It never connects (the caller brings a connected socket, dial.h; the host name
+ * serves SNI, Host and the certificate check), never blocks, never follows a redirect, and always
+ * checks certificate and host name.
  *
  * Sending: messages queued within one turn of the loop leave in as few TLS records and writes as
  * possible; the kernel is given little more than it can send, so that a ping overtakes
@@ -63,16 +62,17 @@ struct link_ops {
 	void (*closed)(void *owner, const struct link_end *end);
 };
 
-/* NULL when it can't even begin (no memory, no descriptor, a path the library can't carry whole):
- * *why says. */
-struct link *link_connect(struct link_context *ctx, const struct link_target *target,
+/* fd: connected to the service, perhaps through a proxy's tunnel, and non-blocking. It is the
+ * link's from now on, also when NULL is returned: the target can't be connected to (a path the
+ * library can't carry whole), *why says. */
+struct link *link_connect(struct link_context *ctx, int fd, const struct link_target *target,
 			  const struct link_ops *ops, void *owner, const char **why);
 
 void link_send(struct link *l, struct span head,
 	       struct span body); /* one text message, the two joined */
 /* Sent before anything queued; pong() follows. number: not 0. */
 void link_ping(struct link *l, uint32_t number);
-/* False while connecting, and once a close frame was sent or received: what is sent then is lost.
+/* False before it is open, and once a close frame was sent or received: what is sent then is lost.
  */
 bool link_is_open(const struct link *l);
 size_t link_unsent(const struct link *l);  /* bytes queued and not yet taken by the kernel */

@@ -15,6 +15,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include <ares.h>
 #include <cjson/cJSON.h>
 #include <curl/curl.h>
 #include <event2/event.h>
@@ -108,6 +109,7 @@ static int print_version(void)
 	printf("libwebsockets %.*s\n", (int)strcspn(lws_get_library_version(), "-"),
 	       lws_get_library_version());
 	printf("libcurl %s\n", curl_version_info(CURLVERSION_NOW)->version);
+	printf("c-ares %s\n", ares_version(NULL));
 	printf("cJSON %s\n", cJSON_Version());
 	printf("%s\n", OpenSSL_version(OPENSSL_VERSION));
 	return output_end("hpkvd");

@@ -5,6 +5,7 @@
 
 #include "link.h"
 #include "mem.h"
+#include "secret.h"
 #include "timer.h"
 
 /* What places with the same trust anchors share: making it takes a while, and versions 4.3 of
@@ -52,6 +53,7 @@ static void place_free(struct place *place)
 	free(place->shown);
 	free(place->host);
 	free(place->proxy_host);
+	secret_free(&place->proxy_login);
 	free(place);
 }
 
@@ -66,10 +68,15 @@ struct place *place_new(struct places *p, const struct place_settings *s, const 
 	place->shown = mem_strdup(s->shown);
 	place->host = mem_strdup(s->way.host);
 	place->proxy_host = s->way.proxy_host ? mem_strdup(s->way.proxy_host) : NULL;
-	place->conn = (struct conn_place){
-		.base = p->base, .links = anchors->links, .way = s->way, .stats = p->stats};
+	place->proxy_login = s->way.proxy_login ? secret_dup(s->way.proxy_login) : NULL;
+	place->conn = (struct conn_place){.base = p->base,
+					  .links = anchors->links,
+					  .way = s->way,
+					  .stats = p->stats,
+					  .memory = &place->memory};
 	place->conn.way.host = place->host;
 	place->conn.way.proxy_host = place->proxy_host;
+	place->conn.way.proxy_login = place->proxy_login;
 	return place;
 }
 

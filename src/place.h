@@ -32,9 +32,10 @@ struct anchors;
 struct place {
 	struct conn_place conn; /* its strings are these */
 	struct anchors *anchors;
-	char *shown, *host, *proxy_host;
-	unsigned lanes;               /* that lead there */
-	LIST_ENTRY(place) of_retired; /* places::retired, once nobody needs it */
+	struct dial_memory memory;
+	char *shown, *host, *proxy_host, *proxy_login; /* the last one: secret */
+	unsigned lanes;                                /* that lead there */
+	LIST_ENTRY(place) of_retired;                  /* places::retired, once nobody needs it */
 };
 
 struct places {

@@ -46,10 +46,6 @@ static const struct {
 	{"Peer hung up", "the connection was closed before the upgrade was answered"},
 	{"closed before established", "the connection was closed before the upgrade was answered"},
 	{"Closed before conn", "the connection was closed before the upgrade was answered"},
-	{"proxy not h1", "the proxy refused to connect"},
-	{"http_proxy", "the proxy refused to connect"},
-	{"proxy conn dead", "the proxy closed the connection"},
-	{"proxy read err", "the proxy closed the connection"},
 };
 
 const char *reasons_translate(const char *theirs, size_t n)

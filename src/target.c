@@ -1,22 +1,11 @@
 #include "target.h"
 
-#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-
-#include <event2/util.h>
 
 #include "mem.h"
 
 enum { HOST_MAX = 100 }; /* the library has 120 bytes for the Host line */
-
-static bool numeric(const char *address, int family)
-{
-	unsigned char ip[16];
-
-	return evutil_inet_pton(family, address, ip) == 1;
-}
 
 /* Nothing that would end the header line it stands in, or the word. */
 static bool printable(const char *s)
@@ -30,10 +19,6 @@ static bool printable(const char *s)
 
 const char *target_objection(const struct link_target *t, size_t path_max)
 {
-	const char *address = t->proxy_address ? t->proxy_address : t->address;
-
-	if (!address || (!numeric(address, AF_INET) && !numeric(address, AF_INET6)))
-		return "the address is not numeric";
 	if (!*t->host || strlen(t->host) > HOST_MAX || !printable(t->host))
 		return "the host name is empty, too long or has blanks in it";
 	if (t->tls && strchr(t->host, ':'))

@@ -9,15 +9,12 @@
 #include <stdint.h>
 
 struct link_target {
-	const char *address; /* numeric, IPv4 or IPv6; not used when there is a proxy */
-	uint16_t port;
-	const char *host; /* for SNI, Host, the certificate, and the proxy's CONNECT */
+	const char *host; /* for SNI, Host and the certificate */
+	uint16_t port;    /* ... and for Host */
 	const char *path; /* "/ws?apiKey=…": secret */
 	bool tls;
-	const char *proxy_address; /* numeric: an HTTP proxy to go through; NULL: none */
-	uint16_t proxy_port;
-	int connect_timeout_ms; /* from here to the answered upgrade */
-	size_t max_message;     /* bytes; of a longer message only the beginning is kept */
+	int timeout_ms;     /* from here to the answered upgrade */
+	size_t max_message; /* bytes; of a longer message only the beginning is kept */
 };
 
 /* Why this target can't be connected to at all; NULL: it can. path_max: bytes. */

@@ -1,18 +1,16 @@
-/* libcurl asks for two things to live in another's loop: to be told when a descriptor is ready (it
- * names them in on_watch()) and when a time has come (on_timeout_wish()). Both end in drive(),
- * where finished requests are collected. libcurl is never entered from its own callbacks, and
- * owners are called only when it is not on the stack.
- *
- * A request first asks the resolver room for addresses and hands them to libcurl, which else would
- * start a thread for that. */
+/* A request first asks for a connected socket, and gives it to libcurl. Should the TLS handshake
+ * fail there, the socket of another address is asked for and libcurl begins anew. Through a proxy
+ * libcurl holds that dialogue as well, on the same socket: version 7.88 calls connect() once on
+ * each socket that it is given, which works once only. Owners are called only when libcurl is not
+ * on the stack. */
 #include "token.h"
 
 #include <errno.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <unistd.h>
 
 #include <cjson/cJSON.h>
 #include <curl/curl.h>
@@ -20,25 +18,26 @@
 
 #include "buf.h"
 #include "clock.h"
+#include "dial.h"
 #include "json.h"
 #include "log.h"
 #include "mem.h"
-#include "resolver.h"
+#include "multi.h"
 #include "secret.h"
 #include "timer.h"
 #include "trust.h"
+#include "tunnel.h"
 
 enum { ANSWER_MAX = 256 * 1024, HEADERS_MAX = 64 * 1024, RETRY_AFTER_MAX = 86400 };
 
 struct minter {
 	struct event_base *base;
-	CURLM *multi;        /* only while there are requests */
-	struct event *timer; /* libcurl's */
+	struct multi *multi; /* only while there are requests */
 	LIST_HEAD(, token_request) requests;
 	X509_STORE *trust;
-	const char *trust_fault; /* why ca_file can't be used; NULL: it can */
-	char *host, *proxy_host, *url;
-	char *proxy; /* its URL; NULL: none */
+	const char *trust_fault;                     /* why ca_file can't be used; NULL: it can */
+	char *host, *proxy_host, *url, *proxy_login; /* the last one: secret */
+	struct dial_memory memory;
 	uint16_t port, proxy_port;
 	bool tls;
 	int timeout_ms;
@@ -55,9 +54,11 @@ struct token_request {
 
 	struct event *refusal; /* tells in the next turn that the request can't be made */
 	const char *refusal_why;
-	struct resolver *question; /* while the name is asked for */
-	CURL *easy;                /* while libcurl works on it */
-	struct curl_slist *headers, *addresses;
+	struct dial *dial;       /* whose socket it is */
+	int fd;                  /* connected; -1 when libcurl has it, or there is none */
+	CURL *easy;              /* while libcurl works on it */
+	struct tunnel_talk talk; /* with the proxy, if there is one */
+	struct curl_slist *headers, *address;
 	char *body;
 	struct buf answer;
 	size_t header_bytes;
@@ -69,18 +70,28 @@ static void enter(struct minter *m)
 	m->inside++;
 }
 
+static void drop_easy(struct token_request *r)
+{
+	if (r->easy) {
+		multi_remove(r->minter->multi, r->easy);
+		curl_easy_cleanup(r->easy);
+	}
+	r->easy = NULL;
+	tunnel_forget(&r->talk);
+	if (r->fd >= 0)
+		close(r->fd);
+	r->fd = -1;
+}
+
 static void destroy_request(struct token_request *r)
 {
 	LIST_REMOVE(r, entry);
-	if (r->question)
-		resolver_cancel(r->question);
-	if (r->easy) {
-		curl_multi_remove_handle(r->minter->multi, r->easy);
-		curl_easy_cleanup(r->easy);
-	}
+	drop_easy(r);
+	if (r->dial)
+		dial_free(r->dial);
 	event_free(r->refusal);
 	curl_slist_free_all(r->headers);
-	curl_slist_free_all(r->addresses);
+	curl_slist_free_all(r->address);
 	free(r->body);
 	if (r->answer.p)
 		mem_wipe(r->answer.p, r->answer.size);
@@ -95,15 +106,13 @@ static void destroy_minter(struct minter *m)
 	while ((r = LIST_FIRST(&m->requests)))
 		destroy_request(r);
 	if (m->multi)
-		curl_multi_cleanup(m->multi);
-	event_free(m->timer);
+		multi_free(m->multi);
 	X509_STORE_free(m->trust);
 	free(m->host);
 	free(m->proxy_host);
-	free(m->proxy);
+	secret_free(&m->proxy_login);
 	free(m->url);
 	free(m);
-	curl_global_cleanup();
 }
 
 /* Newer versions of libcurl read answers into a buffer that they keep for the next one: a token
@@ -112,9 +121,8 @@ static void drop_buffers(struct minter *m)
 {
 	if (!m->multi || !LIST_EMPTY(&m->requests))
 		return;
-	curl_multi_cleanup(m->multi);
+	multi_free(m->multi);
 	m->multi = NULL;
-	event_del(m->timer);
 }
 
 static void leave(struct minter *m)
@@ -144,7 +152,10 @@ static void finish(struct token_request *r, const struct token_answer *answer)
 
 static void fail(struct token_request *r, const char *why)
 {
-	finish(r, &(struct token_answer){.retry_after_s = -1, .why = why});
+	char phrase[DIAL_WHY_MAX + 64];
+
+	snprintf(phrase, sizeof(phrase), "the token request failed: %s", why);
+	finish(r, &(struct token_answer){.retry_after_s = -1, .why = phrase});
 }
 
 /* --- the answer --- */
@@ -215,112 +226,74 @@ static void finish_answered(struct token_request *r, int status)
 	leave(m);
 }
 
-static void finish_failed(struct token_request *r, CURLcode result)
+/* Was the request sent, if only in part? Else another address may be asked. */
+static bool was_sent(const struct token_request *r)
 {
-	char phrase[CURL_ERROR_SIZE + 64];
-	long verdict = X509_V_ERR_UNSPECIFIED, os_errno = 0;
+	curl_off_t handshake = 0;
+	long bytes = 0;
+
+	curl_easy_getinfo(r->easy, CURLINFO_REQUEST_SIZE, &bytes);
+	curl_easy_getinfo(r->easy, CURLINFO_APPCONNECT_TIME_T, &handshake);
+	return r->minter->tls ? handshake > 0 : bytes > 0;
+}
+
+static void phrase_of(const struct token_request *r, CURLcode result, char *phrase, size_t size)
+{
+	long verdict = X509_V_ERR_UNSPECIFIED;
 
 	curl_easy_getinfo(r->easy, CURLINFO_SSL_VERIFYRESULT, &verdict);
-	curl_easy_getinfo(r->easy, CURLINFO_OS_ERRNO, &os_errno);
-	if (result == CURLE_PEER_FAILED_VERIFICATION) {
+	if (r->minter->proxy_host && !r->talk.over) {
+		tunnel_phrase(&r->talk, result, r->error, phrase, size);
+	} else if (result == CURLE_PEER_FAILED_VERIFICATION) {
 		/* The host name is compared by libcurl, without a verdict; the rest is judged by
 		 * OpenSSL. */
 		if (verdict == X509_V_OK || verdict == X509_V_ERR_UNSPECIFIED)
 			verdict = X509_V_ERR_HOSTNAME_MISMATCH;
-		snprintf(phrase, sizeof(phrase), "the server's certificate is refused: %s",
+		snprintf(phrase, size, "the server's certificate is refused: %s",
 			 X509_verify_cert_error_string(verdict));
 	} else if (result == CURLE_OPERATION_TIMEDOUT) {
-		snprintf(phrase, sizeof(phrase), "the token request timed out");
+		snprintf(phrase, size, "timed out %s",
+			 was_sent(r) ? "waiting for the answer" : "in the TLS handshake");
 	} else if (result == CURLE_WRITE_ERROR) {
-		snprintf(phrase, sizeof(phrase), "the answer to the token request is too long");
-	} else if (result == CURLE_COULDNT_CONNECT && os_errno) {
-		snprintf(phrase, sizeof(phrase), "the token request failed: %s",
-			 strerror((int)os_errno));
+		snprintf(phrase, size, "the answer is too long");
 	} else {
-		snprintf(phrase, sizeof(phrase), "the token request failed: %s",
-			 *r->error ? r->error : curl_easy_strerror(result));
-	}
-	fail(r, phrase);
-}
-
-/* --- libcurl in the loop --- */
-
-static void collect(struct minter *m)
-{
-	CURLMsg *message;
-	int left;
-
-	while (!m->freed && (message = curl_multi_info_read(m->multi, &left))) {
-		struct token_request *r = NULL;
-		CURLcode result = message->data.result;
-		long status = 0;
-
-		if (message->msg != CURLMSG_DONE)
-			continue;
-		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&r);
-		curl_easy_getinfo(message->easy_handle, CURLINFO_RESPONSE_CODE, &status);
-		if (result == CURLE_OK)
-			finish_answered(r, (int)status);
-		else
-			finish_failed(r, result);
+		snprintf(phrase, size, "%s", *r->error ? r->error : curl_easy_strerror(result));
 	}
 }
 
-static void drive(struct minter *m, curl_socket_t fd, int what)
+/* Before the request was sent the next address may do; a proxy that answers speaks for all of
+ * its own. */
+static void finish_failed(struct token_request *r, CURLcode result)
 {
-	int running;
+	char phrase[CURL_ERROR_SIZE + 64];
+	bool sent = was_sent(r), refused = r->talk.status && !r->talk.over;
 
-	if (!m->multi)
+	phrase_of(r, result, phrase, sizeof(phrase));
+	if (sent) {
+		fail(r, phrase);
 		return;
-	enter(m);
-	curl_multi_socket_action(m->multi, fd, what, &running);
-	collect(m);
-	leave(m);
-}
-
-static void on_ready(evutil_socket_t fd, short what, void *user)
-{
-	drive(user, fd,
-	      ((what & EV_READ) ? CURL_CSELECT_IN : 0) |
-		      ((what & EV_WRITE) ? CURL_CSELECT_OUT : 0));
-}
-
-static void on_timer(evutil_socket_t fd, short what, void *user)
-{
-	(void)fd, (void)what;
-	drive(user, CURL_SOCKET_TIMEOUT, 0);
-}
-
-static int on_timeout_wish(CURLM *multi, long ms, void *user)
-{
-	struct minter *m = user;
-
-	(void)multi;
-	if (ms < 0)
-		event_del(m->timer);
+	}
+	drop_easy(r);
+	if (refused)
+		dial_give_up(r->dial, phrase);
 	else
-		timer_start(m->timer, ms);
-	return 0;
+		dial_next(r->dial, phrase);
 }
 
-/* The event of a descriptor is what libcurl remembers for us beside it. */
-static int on_watch(CURL *easy, curl_socket_t fd, int what, void *user, void *remembered)
+static void on_done(void *owner, CURL *easy, CURLcode result)
 {
-	struct minter *m = user;
-	struct event *e = remembered;
-	short wanted = (short)(((what & CURL_POLL_IN) ? EV_READ : 0) |
-			       ((what & CURL_POLL_OUT) ? EV_WRITE : 0));
+	struct minter *m = owner;
+	struct token_request *r = NULL;
+	long status = 0;
 
-	(void)easy;
-	if (e)
-		event_free(e);
-	e = what == CURL_POLL_REMOVE
-		    ? NULL
-		    : event_new(m->base, fd, (short)(wanted | EV_PERSIST), on_ready, m);
-	curl_multi_assign(m->multi, fd, e);
-	if (e)
-		event_add(e, NULL);
-	return 0;
+	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&r);
+	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+	enter(m);
+	if (result == CURLE_OK)
+		finish_answered(r, (int)status);
+	else
+		finish_failed(r, result);
+	leave(m);
 }
 
 /* --- the request --- */
@@ -336,12 +309,14 @@ static size_t on_bytes(char *p, size_t one, size_t n, void *user)
 	return n;
 }
 
-/* We keep none of them, but libcurl does. */
+/* We keep none of them, but libcurl does. The first ones are the proxy's. */
 static size_t on_header(char *p, size_t one, size_t n, void *user)
 {
 	struct token_request *r = user;
 
-	(void)p, (void)one;
+	(void)one;
+	if (r->minter->proxy_host && !r->talk.over)
+		return tunnel_read(&r->talk, p, n);
 	r->header_bytes += n;
 	return r->header_bytes > HEADERS_MAX ? 0 : n;
 }
@@ -395,21 +370,15 @@ static char *make_body(const struct token_wish *wish)
 	return text;
 }
 
-/* "host:port:address,address": what libcurl would find out by asking for the name. It does not ask
- * for an IPv6 address. */
-static struct curl_slist *addresses_for(const char *host, uint16_t port,
-					const struct resolver_answer *answer)
+/* "host:port:address": an address for libcurl, which has no use for it, as the socket is connected;
+ * without one it would ask for the name. It does not ask for an IPv6 address. */
+static struct curl_slist *some_address(const struct minter *m)
 {
 	struct buf line = {0};
 
-	if (strchr(host, ':'))
+	if (strchr(m->host, ':'))
 		return NULL;
-	buf_addf(&line, "%s:%u:", host, port);
-	for (size_t i = 0; i < answer->n; i++) {
-		bool v6 = strchr(answer->address[i], ':');
-		buf_addf(&line, "%s%s%s%s", i ? "," : "", v6 ? "[" : "", answer->address[i],
-			 v6 ? "]" : "");
-	}
+	buf_addf(&line, "%s:%u:127.0.0.1", m->host, m->port);
 	buf_add(&line, "", 1);
 	struct curl_slist *list = curl_slist_append(NULL, buf_span(&line).p);
 	buf_release(&line);
@@ -442,26 +411,47 @@ static void set_trust(CURL *easy, struct minter *m)
 	curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, m);
 }
 
-/* Never the environment's proxy: who wants one says so. The key is for the service only. */
-static void set_proxy(CURL *easy, const struct minter *m)
+/* There is one socket: a second attempt of libcurl's gets none. */
+static curl_socket_t on_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
 {
-	curl_easy_setopt(easy, CURLOPT_PROXY, m->proxy ? m->proxy : "");
-	if (!m->proxy)
-		return;
-	curl_easy_setopt(easy, CURLOPT_PROXYTYPE, (long)CURLPROXY_HTTP);
-	curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
-	curl_easy_setopt(easy, CURLOPT_HTTPPROXYTUNNEL, 1L);
-	curl_easy_setopt(easy, CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE);
+	struct token_request *r = user;
+	int fd = r->fd;
+
+	(void)purpose, (void)address;
+	r->fd = -1;
+	return fd >= 0 ? fd : CURL_SOCKET_BAD;
 }
 
-static void set_request(CURL *easy, struct token_request *r, long ms)
+static int on_opened(void *user, curl_socket_t fd, curlsocktype purpose)
 {
+	(void)user, (void)fd, (void)purpose;
+	return CURL_SOCKOPT_ALREADY_CONNECTED;
+}
+
+/* Never the environment's proxy. */
+static void set_way(CURL *easy, struct token_request *r)
+{
+	curl_easy_setopt(easy, CURLOPT_RESOLVE, r->address);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, r);
+	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_opened);
+	if (r->minter->proxy_host)
+		tunnel_prepare(&r->talk, easy, r->minter->proxy_login);
+	else
+		curl_easy_setopt(easy, CURLOPT_PROXY, "");
+}
+
+/* left_ms is of the address; once the handshake is done, the request has all of its time. */
+static void set_request(CURL *easy, struct token_request *r, int left_ms)
+{
+	int64_t left = r->deadline - clock_mono_ms();
+
 	curl_easy_setopt(easy, CURLOPT_URL, r->minter->url);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, r);
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, ms);
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, left > 0 ? (long)left : 1L);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)left_ms);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, r->error);
-	curl_easy_setopt(easy, CURLOPT_RESOLVE, r->addresses);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, r->headers);
 	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(r->body));
 	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, r->body);
@@ -472,28 +462,15 @@ static void set_request(CURL *easy, struct token_request *r, long ms)
 	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L); /* the next one is hours away */
 }
 
-static CURLM *multi_new(struct minter *m)
+static void on_connected(void *owner, int fd, int left_ms)
 {
-	CURLM *multi = curl_multi_init();
-
-	if (!multi)
-		return NULL;
-	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_watch);
-	curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, m);
-	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timeout_wish);
-	curl_multi_setopt(multi, CURLMOPT_TIMERDATA, m);
-	return multi;
-}
-
-static void begin(struct token_request *r, const struct resolver_answer *answer)
-{
+	struct token_request *r = owner;
 	struct minter *m = r->minter;
-	int64_t left = r->deadline - clock_mono_ms();
 
-	r->addresses = m->proxy_host ? addresses_for(m->proxy_host, m->proxy_port, answer)
-				     : addresses_for(m->host, m->port, answer);
+	r->fd = fd;
+	*r->error = '\0';
 	if (!m->multi)
-		m->multi = multi_new(m);
+		m->multi = multi_new(m->base, on_done, m);
 	r->easy = m->multi ? curl_easy_init() : NULL;
 	if (!r->easy) {
 		fail(r, "no memory");
@@ -501,25 +478,30 @@ static void begin(struct token_request *r, const struct resolver_answer *answer)
 	}
 	set_protocols(r->easy);
 	set_trust(r->easy, m);
-	set_proxy(r->easy, m);
-	set_request(r->easy, r, left > 0 ? (long)left : 1);
-	if (curl_multi_add_handle(m->multi, r->easy) != CURLM_OK)
+	set_way(r->easy, r);
+	set_request(r->easy, r, left_ms);
+	if (multi_add(m->multi, r->easy) < 0)
 		fail(r, "libcurl could not begin");
 }
 
-static void on_resolved(void *owner, const struct resolver_answer *answer)
+static void on_no_address(void *owner, const char *why)
 {
-	struct token_request *r = owner;
-	char phrase[200];
+	fail(owner, why);
+}
 
-	r->question = NULL;
-	if (answer->n) {
-		begin(r, answer);
-		return;
-	}
-	snprintf(phrase, sizeof(phrase), "the token request failed: %.80s: %s",
-		 r->minter->proxy_host ? r->minter->proxy_host : r->minter->host, answer->why);
-	fail(r, phrase);
+static void begin(struct token_request *r)
+{
+	static const struct dial_ops ops = {.connected = on_connected, .failed = on_no_address};
+	struct minter *m = r->minter;
+	struct dial_target target = {
+		.host = m->proxy_host ? m->proxy_host : m->host,
+		.port = m->proxy_host ? m->proxy_port : m->port,
+		.address_ms = m->timeout_ms,
+		.total_ms = m->timeout_ms,
+	};
+
+	r->address = some_address(m);
+	r->dial = dial_new(m->base, &target, &m->memory, &ops, r);
 }
 
 static void on_refusal(evutil_socket_t fd, short what, void *user)
@@ -527,7 +509,7 @@ static void on_refusal(evutil_socket_t fd, short what, void *user)
 	struct token_request *r = user;
 
 	(void)fd, (void)what;
-	fail(r, r->refusal_why);
+	finish(r, &(struct token_answer){.retry_after_s = -1, .why = r->refusal_why});
 }
 
 static const char *objection(const struct minter *m, const struct token_wish *wish,
@@ -552,6 +534,7 @@ struct token_request *token_mint(struct minter *m, const struct token_wish *wish
 		.deadline = clock_mono_ms() + m->timeout_ms,
 		.refusal = event_new(m->base, -1, 0, on_refusal, r),
 		.body = make_body(wish),
+		.fd = -1,
 	};
 	LIST_INSERT_HEAD(&m->requests, r, entry);
 	buf_room(&r->answer, ANSWER_MAX); /* so that it is never moved, and leaves no copy */
@@ -564,8 +547,7 @@ struct token_request *token_mint(struct minter *m, const struct token_wish *wish
 	if (r->refusal_why)
 		timer_next_turn(r->refusal);
 	else
-		r->question = resolver_ask(m->base, m->proxy_host ? m->proxy_host : m->host,
-					   m->timeout_ms, on_resolved, r);
+		begin(r);
 	return r;
 }
 
@@ -581,26 +563,6 @@ void token_cancel(struct token_request *r)
 }
 
 /* --- the minter --- */
-
-/* What libcurl gives back is overwritten first: among it is all that it makes of our headers, and
- * of the answer. */
-static void wiping_free(void *p)
-{
-	mem_wipe(p, malloc_usable_size(p));
-	free(p);
-}
-
-static void *wiping_realloc(void *p, size_t n)
-{
-	size_t had = malloc_usable_size(p);
-	void *moved = malloc(n);
-
-	if (moved && p) {
-		memcpy(moved, p, had < n ? had : n);
-		wiping_free(p);
-	}
-	return moved;
-}
 
 static char *make_url(const char *scheme, const char *host, uint16_t port, const char *prefix,
 		      const char *path)
@@ -619,28 +581,22 @@ struct minter *minter_new(struct event_base *base, const struct minter_config *c
 {
 	struct minter *m = mem_zalloc(sizeof(*m));
 
-	/* Counted: minter_free() undoes it. */
-	curl_global_init_mem(CURL_GLOBAL_DEFAULT, malloc, wiping_free, wiping_realloc, strdup,
-			     calloc);
 	*m = (struct minter){
 		.base = base,
-		.timer = event_new(base, -1, 0, on_timer, m),
 		.trust = X509_STORE_new(),
 		.host = mem_strdup(config->host),
 		.proxy_host = config->proxy_host ? mem_strdup(config->proxy_host) : NULL,
 		.url = make_url(config->tls ? "https" : "http", config->host, config->port,
 				config->path_prefix, "/token/websocket"),
-		.proxy = config->proxy_host
-				 ? make_url("http", config->proxy_host, config->proxy_port, "", "")
-				 : NULL,
+		.proxy_login = config->proxy_login ? secret_dup(config->proxy_login) : NULL,
 		.port = config->port,
 		.proxy_port = config->proxy_port,
 		.tls = config->tls,
 		.timeout_ms = config->timeout_ms,
 	};
 	LIST_INIT(&m->requests);
-	if (!m->timer || !m->trust) {
-		log_error("out of memory: libcurl could not be initialised");
+	if (!m->trust) {
+		log_error("out of memory: OpenSSL could not be initialised");
 		abort();
 	}
 	trust_fill(m->trust, config->ca_file, &m->trust_fault);

@@ -1,9 +1,11 @@
 /* token.h - mints HPKV tokens: POST /token/websocket.
  *
- * The only user of libcurl, whose multi interface runs inside our libevent loop. It never resolves
- * names in a thread (the resolver room does it), never blocks, follows no redirect, checks
- * certificate and host name always. Key and token are secrets: neither is logged, and no copy of
- * them, our own or libcurl's, is left when their request has ended. */
+ * libcurl does it, inside our loop (multi.h), on a socket that is connected already (dial.h), to
+ * the service or to a proxy (tunnel.h): it resolves no name and follows no redirect. Certificate
+ * and host name are always checked. An address where the handshake fails or takes more than its
+ * share of the time makes room for the next one; a request that has been sent is not sent again.
+ * Key and token are secrets: neither is logged, and no copy of them, our own or libcurl's, is left
+ * when their request has ended. */
 #pragma once
 
 #include <event2/event.h>
@@ -23,7 +25,8 @@ struct minter_config {
 	const char *ca_file;     /* extra trust anchor, or NULL */
 	const char *proxy_host;  /* a name or an address: an HTTP proxy to go through; NULL: none */
 	uint16_t proxy_port;
-	int timeout_ms; /* of a whole request, name look-up included */
+	const char *proxy_login; /* "user:password", secret; or NULL */
+	int timeout_ms;          /* of a whole request, name look-up included */
 };
 
 /* Under which names a list is sent that is meant for both. */

@@ -735,6 +735,7 @@ static void make_ticket(struct upstream *u, const struct upstream_settings *s)
 			   .ca_file = s->place.ca_file,
 			   .proxy_host = s->place.way.proxy_host,
 			   .proxy_port = s->place.way.proxy_port,
+			   .proxy_login = s->place.way.proxy_login,
 			   .timeout_ms = s->place.way.connect_timeout_ms},
 		.api_key = s->api_key,
 		.fields = s->subscribe_fields,

@@ -108,7 +108,7 @@ class Driver:
 class Server:
     """Runs handler(socket) in a thread for each connection; what it raises fails the test that ends the server."""
 
-    def __init__(self, handler, cert="server", tls=True, address="127.0.0.1", tls_version=None):
+    def __init__(self, handler, cert="server", tls=True, address="127.0.0.1", port=0, tls_version=None):
         self.handler = handler
         self.tls = None
         if tls:
@@ -117,7 +117,7 @@ class Server:
             if tls_version:
                 self.tls.minimum_version = self.tls.maximum_version = tls_version
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self.listener = socket.create_server((address, 0), family=family)
+        self.listener = socket.create_server((address, port), family=family)
         self.address, self.port = self.listener.getsockname()[:2]
         self.fault = None
         self.threads = []
@@ -155,6 +155,8 @@ class Server:
             connection.close()
 
     def end(self):
+        if self.ended:
+            return
         self.ended = True
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()

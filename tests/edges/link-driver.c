@@ -1,23 +1,29 @@
 /* link-driver - links to a server (driver.h).
  *
- *   link-driver [--plain] [--ca FILE] [--timeout MS] [--max BYTES] [--proxy ADDRESS PORT] ADDRESS
- * PORT HOST PATH
+ *   link-driver [--plain] [--ca FILE] [--timeout MS] [--max BYTES] [--proxy ADDRESS PORT]
+ *               [--proxy-login USER:PASSWORD] ADDRESS PORT HOST PATH
  *
  * Commands: connect; send TEXT; fill COUNT SIZE; ping; close CODE; free; unsent; use N (of two
- * links; 0 at first); when EVENT COMMAND (done from within the link's own call). */
+ * links; 0 at first); when EVENT COMMAND (done from within the link's own call, or, of
+ * "connected", as soon as there is a link). The socket comes
+ * from the dial room; a failure of that is told as the end of a link. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "dial.h"
 #include "driver.h"
 #include "link.h"
 #include "mem.h"
 
+static struct event_base *base;
 static struct link_context *context;
 static struct link *links[2];
+static struct dial *dials[2];
+static struct dial_memory memory;
 static int current;
-static struct link_target target = {
-	.tls = true, .connect_timeout_ms = 5000, .max_message = 1 << 20};
+static struct dial_target way = {.address_ms = 5000};
+static struct link_target target = {.tls = true, .max_message = 1 << 20};
 
 /* Which of the two a line is about; nothing for the first. */
 static const char *mark(const void *owner)
@@ -72,16 +78,39 @@ static void on_closed(void *owner, const struct link_end *end)
 	driver_react("closed");
 }
 
-static void do_connect(char *rest)
+static void on_connected(void *owner, int fd, int left_ms)
 {
 	static const struct link_ops ops = {on_open, on_message, on_heard,
 					    on_pong, on_drained, on_closed};
+	struct link **link = owner;
 	const char *why = "?";
 
-	(void)rest;
-	links[current] = link_connect(context, &target, &ops, &links[current], &why);
-	if (!links[current])
+	target.timeout_ms = left_ms;
+	*link = link_connect(context, fd, &target, &ops, link, &why);
+	if (!*link)
 		printf("refused %s\n", why);
+	driver_react("connected");
+}
+
+static void on_no_address(void *owner, const char *why)
+{
+	on_closed(owner, &(struct link_end){.why = why, .retry_after_s = -1});
+}
+
+static void drop_dial(int i)
+{
+	if (dials[i])
+		dial_free(dials[i]);
+	dials[i] = NULL;
+}
+
+static void do_connect(char *rest)
+{
+	static const struct dial_ops ops = {on_connected, on_no_address};
+
+	(void)rest;
+	drop_dial(current);
+	dials[current] = dial_new(base, &way, &memory, &ops, &links[current]);
 }
 
 static void do_use(char *rest)
@@ -123,7 +152,9 @@ static void do_close(char *rest)
 static void do_free(char *rest)
 {
 	(void)rest;
-	link_free(links[current]);
+	drop_dial(current);
+	if (links[current])
+		link_free(links[current]);
 	links[current] = NULL;
 	printf("freed\n");
 }
@@ -157,12 +188,14 @@ static char **options(char **arg, const char **ca)
 		else if (strcmp(*arg, "--ca") == 0)
 			*ca = *++arg;
 		else if (strcmp(*arg, "--timeout") == 0)
-			target.connect_timeout_ms = atoi(*++arg);
+			way.address_ms = atoi(*++arg);
 		else if (strcmp(*arg, "--max") == 0)
 			target.max_message = strtoul(*++arg, NULL, 10);
 		else if (strcmp(*arg, "--proxy") == 0) {
-			target.proxy_address = *++arg;
-			target.proxy_port = (uint16_t)atoi(*++arg);
+			way.proxy_host = *++arg;
+			way.proxy_port = (uint16_t)atoi(*++arg);
+		} else if (strcmp(*arg, "--proxy-login") == 0) {
+			way.proxy_login = *++arg;
 		}
 	}
 	return arg;
@@ -171,13 +204,13 @@ static char **options(char **arg, const char **ca)
 int main(int argc, char **argv)
 {
 	const char *ca = NULL, *why = "?";
-	struct event_base *base = driver_begin();
 	char **arg = options(argv + 1, &ca);
 
 	if (argv + argc - arg != 4)
 		return 2;
-	target.address = arg[0];
-	target.port = (uint16_t)atoi(arg[1]);
+	base = driver_begin();
+	way.port = target.port = (uint16_t)atoi(arg[1]);
+	way.host = way.proxy_host ? arg[2] : arg[0];
 	target.host = arg[2];
 	target.path = arg[3];
 	context = link_context_new(base, ca, &why);
@@ -188,6 +221,7 @@ int main(int argc, char **argv)
 	}
 	driver_run(commands);
 	for (int i = 0; i < 2; i++) {
+		drop_dial(i);
 		if (links[i])
 			link_free(links[i]);
 	}

@@ -1,44 +1,111 @@
 """The resolver room against a small name server: both families, the hosts file, slow, mute and lying servers."""
 
+import contextlib
+import ctypes
 import os
+import shutil
 import socket
 import struct
+import subprocess
 import tempfile
 import threading
 import unittest
 
-from edges import EdgeTest, dead_port
+from edges import EdgeTest, dead_port, eventually
 
 A, AAAA = 1, 28
-OK, SERVFAIL, NXDOMAIN, REFUSED = 0, 2, 3, 5
+OK, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = 0, 2, 3, 4, 5
+CLONE_NEWNET = 0x40000000
 
 
 class NameServer:
-    """Answers UDP questions from a table: (name, type) -> list of addresses, a code, or None to stay silent."""
+    """Answers questions from a table: (name, type) -> list of addresses, a code, the answer's bytes behind its ident, or None to stay silent.
 
-    def __init__(self, table):
+    It answers over UDP and over TCP; over UDP only that the answer is truncated if it is told so for this type."""
+
+    def __init__(self, table, address="127.0.0.1", scope=0, truncated=(), tcp=True, edns=True, split=False):
         self.table = table
-        self.asked = []
-        self.held = []  # answers to send later: see release()
+        self.truncated = truncated
+        self.edns = edns    # False: questions with EDNS are answered with a format error, as old servers do
+        self.split = split  # TCP answers come byte by byte
+        self.asked = []     # (name, type)
+        self.packets = []   # (over TCP?, what was asked)
+        self.held = []      # answers to send later: see release()
         self.hold = set()
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        where = (address, 0, 0, scope) if ":" in address else (address, 0)
+        self.listener = None
+        while True:
+            self.socket = socket.socket(family, socket.SOCK_DGRAM)
+            self.socket.bind(where)
+            self.port = self.socket.getsockname()[1]
+            if not tcp:
+                break
+            try:
+                self.listener = socket.create_server((address, self.port), family=family) if not scope else self._listen(address, scope)
+                break
+            except OSError:  # the port is another's for TCP
+                self.socket.close()
+        self.connections = []
+        self.threads = []
+        self._start(self._run)
+        if self.listener:
+            self._start(self._accept)
+
+    def _listen(self, address, scope):
+        listener = socket.socket(socket.AF_INET6)
+        listener.bind((address, self.port, 0, scope))
+        listener.listen()
+        return listener
+
+    def _start(self, *what):
+        self.threads.append(threading.Thread(target=what[0], args=what[1:], daemon=True))
+        self.threads[-1].start()
 
     def _run(self):
         while True:
             packet, peer = self.socket.recvfrom(4096)
             if packet == b"end":
                 return
-            name, kind, question = self._question(packet)
-            self.asked.append((name, kind))
-            answer = self._answer(packet[:2], question, kind, self.table.get((name, kind), NXDOMAIN))
+            kind = self._question(packet)[1]
+            answer = self._reply(packet, False)
             if answer and kind in self.hold:
                 self.held.append((answer, peer))
             elif answer:
                 self.socket.sendto(answer, peer)
+
+    def _accept(self):
+        while True:
+            try:
+                connection = self.listener.accept()[0]
+            except OSError:
+                return
+            self.connections.append(connection)
+            self._start(self._serve, connection)
+
+    def _serve(self, connection):
+        stream = connection.makefile("rb")
+        try:
+            while head := stream.read(2):
+                answer = self._reply(stream.read(struct.unpack("!H", head)[0]), True)
+                data = struct.pack("!H", len(answer)) + answer if answer else b""
+                for i in range(0, len(data), 1 if self.split else len(data)):
+                    connection.sendall(data[i:i + 1] if self.split else data)
+        except OSError:
+            pass  # who asked has gone
+        finally:
+            stream.close()
+            connection.close()
+
+    def _reply(self, packet, tcp):
+        name, kind, question = self._question(packet)
+        self.asked.append((name, kind))
+        self.packets.append((tcp, packet))
+        if not self.edns and packet[10:12] != b"\0\0":
+            return packet[:2] + struct.pack("!HHHHH", 0x8181, 1, 0, 0, 0) + question
+        if not tcp and kind in self.truncated:
+            return packet[:2] + struct.pack("!HHHHH", 0x8380, 1, 0, 0, 0) + question
+        return self._answer(packet[:2], question, kind, self.table.get((name, kind), NXDOMAIN))
 
     @staticmethod
     def _question(packet):
@@ -66,9 +133,18 @@ class NameServer:
             self.socket.sendto(answer, peer)
 
     def end(self):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-            s.sendto(b"end", ("127.0.0.1", self.port))
-        self.thread.join(10)
+        with socket.socket(self.socket.family, socket.SOCK_DGRAM) as s:
+            s.sendto(b"end", self.socket.getsockname())
+        if self.listener:
+            self.listener.shutdown(socket.SHUT_RDWR)
+            self.listener.close()
+        for connection in self.connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        for thread in self.threads:
+            thread.join(10)
         self.socket.close()
 
 
@@ -83,8 +159,8 @@ class ResolverTest(EdgeTest):
             file.write(text)
         return path
 
-    def name_server(self, table):
-        server = NameServer(table)
+    def name_server(self, table, *args, **options):
+        server = NameServer(table, *args, **options)
         self.addCleanup(server.end)
         return server
 
@@ -98,11 +174,34 @@ class ResolverTest(EdgeTest):
         driver.wait("asked")  # never before: done is not called from within
         return driver.wait("done").removeprefix("q").strip()
 
+    def until_asked(self, server, n):
+        if not eventually(lambda: len(server.asked) >= n):
+            self.fail("the name server was not asked")
+
+    @contextlib.contextmanager
+    def own_network(self):
+        """This thread, and what it starts, in a network of its own, which has nothing but lo."""
+        if os.geteuid():
+            self.skipTest("a network of its own takes root")
+        if not shutil.which("ip"):
+            self.skipTest("there is no command ip")
+        libc = ctypes.CDLL(None, use_errno=True)
+        with open("/proc/thread-self/ns/net", encoding="ascii") as former:
+            if libc.unshare(CLONE_NEWNET):
+                self.skipTest("no network of its own: " + os.strerror(ctypes.get_errno()))
+            try:
+                subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+                yield
+            finally:
+                self.doCleanups()
+                libc.setns(former.fileno(), CLONE_NEWNET)
+
 
 class WithoutANameServer(ResolverTest):
     def test_numeric(self):
         driver = self.resolver()
-        for host, answer in (("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("2001:DB8:0::0:1", "2001:db8::1"), ("0.0.0.0", "0.0.0.0")):
+        for host, answer in (("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("2001:DB8:0::0:1", "2001:db8::1"), ("0.0.0.0", "0.0.0.0"),
+                             ("fe80::1%lo", "fe80::1%lo"), ("FE80::1%1", "fe80::1%lo")):
             self.assertEqual(self.answer(driver, host), answer)
 
     def test_localhost(self):
@@ -112,8 +211,11 @@ class WithoutANameServer(ResolverTest):
 
     def test_hosts(self):
         driver = self.resolver(hosts="# comment\n10.0.0.1 other a.test\n\n  2001:db8::7\tA.Test b.test # c.test\n"
-                                     "10.0.0.2 a.test\nnonsense a.test\n10.0.0.1 a.test\n10.9.9.9\n")
+                                     "10.0.0.2 a.test\nnonsense a.test\n10.0.0.1 a.test\n10.9.9.9\nfe80::2%lo link.test\n"
+                                     "fe80::2%nosuchif link.test\n")
         self.assertEqual(self.answer(driver, "a.test"), "10.0.0.1 2001:db8::7 10.0.0.2")
+        self.assertEqual(self.answer(driver, "a.test."), "10.0.0.1 2001:db8::7 10.0.0.2")
+        self.assertEqual(self.answer(driver, "link.test"), "fe80::2%lo")
         self.assertEqual(self.answer(driver, "B.TEST"), "2001:db8::7")
 
     def test_more_than_fit(self):
@@ -153,15 +255,25 @@ class WithANameServer(ResolverTest):
         self.assertEqual(self.answer(driver, "six.test"), "2001:db8::1")
 
     def test_failures(self):
-        # A server that fails is asked again, as long as there is time.
-        for code, why in ((NXDOMAIN, "the name has no address"), (SERVFAIL, "the name server failed|no name server answered in time"),
+        for code, why in ((NXDOMAIN, "there is no such name"), (SERVFAIL, "the name server failed"), (NOTIMP, "the name server failed"),
                           (REFUSED, "the name server refused to answer"), ([], "the name has no address")):
+            for truncated in ((), (A, AAAA)):  # over UDP, over TCP
+                with self.subTest(why=why, truncated=truncated):
+                    server = self.name_server({("a.test", A): code, ("a.test", AAAA): code}, truncated=truncated)
+                    self.assertEqual(self.answer(self.resolver(server), "a.test", 20000), f"why={why}")
+
+    def test_one_family_fails(self):
+        """The reason that says the most is told, whichever family it is of."""
+        for one, two, why in (([], SERVFAIL, "the name server failed"), (REFUSED, [], "the name server refused to answer"),
+                              ([], NXDOMAIN, "there is no such name")):
             with self.subTest(why=why):
-                server = self.name_server({("a.test", A): code, ("a.test", AAAA): code})
-                self.assertRegex(self.answer(self.resolver(server), "a.test", 3000), f"^why=({why})$")
+                server = self.name_server({("a.test", A): one, ("a.test", AAAA): two})
+                self.assertEqual(self.answer(self.resolver(server), "a.test", 20000), f"why={why}")
+        server = self.name_server({("a.test", A): ["10.0.0.1"], ("a.test", AAAA): SERVFAIL})
+        self.assertEqual(self.answer(self.resolver(server), "a.test", 20000), "10.0.0.1")
 
     def test_nobody_listens(self):
-        self.assertIn("why=", self.answer(self.resolver(), "a.test", 2000))
+        self.assertEqual(self.answer(self.resolver(), "a.test", 20000), "why=no name server can be reached")
 
     def test_lower_case_answers(self):
         """The table answers in lower case, whatever was asked."""
@@ -198,6 +310,177 @@ class WithANameServer(ResolverTest):
         self.assertEqual(self.answer(driver, "a.test"), "10.0.0.2")
         self.file("hosts", "10.0.0.3 a.test\n")
         self.assertEqual(self.answer(driver, "a.test"), "10.0.0.3")
+
+
+class SeveralNameServers(ResolverTest):
+    """The first one does not answer as it should; the second one does."""
+    GOOD = {("a.test", A): ["10.0.0.1"], ("a.test", AAAA): ["2001:db8::1"]}
+
+    def through(self, first, good=None, timeout=20000):
+        good = good or self.name_server(self.GOOD)
+        conf = f"nameserver {first}\nnameserver 127.0.0.1:{good.port}\n"
+        self.assertEqual(self.answer(self.resolver(conf=conf), "a.test", timeout), "10.0.0.1 2001:db8::1")
+        return good
+
+    def second_after(self, what, **options):
+        first = self.name_server({("a.test", A): what, ("a.test", AAAA): what}, **options)
+        self.through(f"127.0.0.1:{first.port}")
+        self.assertEqual({kind for _, kind in first.asked}, {A, AAAA})
+
+    def test_without_a_route(self):
+        with self.own_network():
+            for address in ("192.0.2.1", "2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:53", "fe80::1%lo", "fe80::1"):
+                with self.subTest(address=address):
+                    self.through(address)
+
+    def test_refused_by_its_host(self):
+        self.through(f"127.0.0.1:{dead_port()}")
+        self.through(f"[::1]:{dead_port()}")
+
+    def test_silent(self):
+        self.second_after(None)
+
+    def test_fails(self):
+        self.second_after(SERVFAIL)
+        self.second_after(NOTIMP)
+
+    def test_refuses(self):
+        self.second_after(REFUSED)
+
+    def test_truncated_and_no_tcp(self):
+        self.second_after(["10.9.9.9"], truncated=(A, AAAA), tcp=False)
+
+    def test_truncated_and_tcp_ends(self):
+        """It accepts the connection, reads the question and hangs up."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+                udp.bind(("127.0.0.1", port))
+
+                def answer():
+                    for _ in range(2):
+                        packet, peer = udp.recvfrom(4096)
+                        udp.sendto(packet[:2] + b"\x83\x80" + packet[4:], peer)
+
+                def hang_up():
+                    while True:
+                        try:
+                            connection = listener.accept()[0]
+                        except OSError:
+                            return
+                        connection.recv(2)
+                        connection.close()
+
+                threads = [threading.Thread(target=target, daemon=True) for target in (answer, hang_up)]
+                for thread in threads:
+                    thread.start()
+                self.through(f"127.0.0.1:{port}")
+                listener.shutdown(socket.SHUT_RDWR)
+                for thread in threads:
+                    thread.join(10)
+
+    def test_scope_that_is_none(self):
+        self.through("fe80::1%nosuchif")
+
+    def test_words_that_are_no_address(self):
+        self.through("ns.example")
+        self.through("127.0.0.1:x")
+        self.through("[::1")
+
+    def test_all_are_asked(self):
+        """With all failing, the reason is what a server said, not that another one was silent."""
+        mute = self.name_server({("a.test", A): None, ("a.test", AAAA): None})
+        failing = self.name_server({("a.test", A): SERVFAIL, ("a.test", AAAA): SERVFAIL})
+        conf = f"nameserver 127.0.0.1:{mute.port}\nnameserver 127.0.0.1:{failing.port}\nnameserver 127.0.0.1:{dead_port()}\n"
+        self.assertEqual(self.answer(self.resolver(conf=conf), "a.test", 4000), "why=the name server failed")
+        self.assertTrue(mute.asked)
+        self.assertTrue(failing.asked)
+
+    def test_three_are_used(self):
+        """As many as the C library uses, so that descriptors are bounded."""
+        good, fourth = self.name_server(self.GOOD), self.name_server(self.GOOD)
+        dead = f"nameserver 127.0.0.1:{dead_port()}\n"
+        driver = self.resolver(conf=dead * 2 + f"nameserver 127.0.0.1:{good.port}\n")
+        self.assertEqual(self.answer(driver, "a.test", 20000), "10.0.0.1 2001:db8::1")
+        driver = self.resolver(conf=dead * 3 + f"nameserver 127.0.0.1:{fourth.port}\n")
+        self.assertEqual(self.answer(driver, "a.test", 20000), "why=no name server can be reached")
+
+
+class Transport(ResolverTest):
+    MANY = [f"10.0.0.{i}" for i in range(1, 100)]
+
+    def test_truncated_answers_are_asked_again_over_tcp(self):
+        for split in (False, True):
+            with self.subTest(split=split):
+                server = self.name_server({("a.test", A): self.MANY, ("a.test", AAAA): ["2001:db8::1"]}, truncated=(A,), split=split)
+                answer = self.answer(self.resolver(server), "a.test", 20000).split()
+                self.assertEqual((len(answer), answer[:3]), (16, ["10.0.0.1", "2001:db8::1", "10.0.0.2"]))
+                self.assertIn(True, [tcp for tcp, _ in server.packets])
+
+    def test_more_space_is_offered(self):
+        """EDNS: an OPT record with the size of a packet that is not split under way."""
+        server = self.name_server({("a.test", A): self.MANY[:60], ("a.test", AAAA): []})
+        self.assertEqual(len(self.answer(self.resolver(server), "a.test").split()), 16)
+        for tcp, packet in server.packets:
+            self.assertFalse(tcp)
+            self.assertEqual(packet[10:12], b"\0\1")
+            at = packet.index(b"\0\0\x29", 12)
+            self.assertEqual(struct.unpack_from("!H", packet, at + 3)[0], 1232)
+
+    def test_server_that_knows_no_edns(self):
+        server = self.name_server({("a.test", A): ["10.0.0.1"], ("a.test", AAAA): []}, edns=False)
+        self.assertEqual(self.answer(self.resolver(server), "a.test", 20000), "10.0.0.1")
+
+    def test_ipv6(self):
+        server = self.name_server({("a.test", A): ["10.0.0.1"], ("a.test", AAAA): []}, address="::1", truncated=(A,))
+        driver = self.resolver(conf=f"nameserver [::1]:{server.port}\n")
+        self.assertEqual(self.answer(driver, "a.test", 20000), "10.0.0.1")
+
+    def test_one_late_server_is_still_heard(self):
+        """What it says after the next one was asked counts as well."""
+        slow = self.name_server({("a.test", A): ["10.0.0.1"], ("a.test", AAAA): []})
+        slow.hold = {A, AAAA}
+        mute = self.name_server({("a.test", A): None, ("a.test", AAAA): None})
+        driver = self.resolver(conf=f"nameserver 127.0.0.1:{slow.port}\nnameserver 127.0.0.1:{mute.port}\n")
+        driver.tell("ask q a.test 30000")
+        driver.wait("asked")
+        self.until_asked(mute, 2)
+        slow.release()
+        self.assertEqual(driver.wait("done"), "q 10.0.0.1")
+
+    def test_server_with_a_scope(self):
+        with self.own_network():
+            subprocess.run(["ip", "addr", "add", "fe80::1/64", "dev", "lo", "nodad"], check=True)
+            index = socket.if_nametoindex("lo")
+            server = self.name_server({("a.test", A): ["10.0.0.1"], ("a.test", AAAA): []}, address="fe80::1", scope=index, truncated=(A,))
+            for scope in ("lo", index):
+                driver = self.resolver(conf=f"nameserver [fe80::1%{scope}]:{server.port}\n")
+                self.assertEqual(self.answer(driver, "a.test", 20000), "10.0.0.1")
+
+
+class SearchLists(ResolverTest):
+    TABLE = {("db.b.test", A): ["10.0.0.1"], ("db.b.test", AAAA): [], ("x.y", A): ["10.0.0.2"], ("x.y", AAAA): [],
+             ("x.y.b.test", A): ["10.0.0.3"], ("x.y.b.test", AAAA): []}
+
+    def search(self, options, host):
+        server = self.name_server(self.TABLE)
+        driver = self.resolver(conf=f"nameserver 127.0.0.1:{server.port}\nsearch a.test b.test\n{options}")
+        return self.answer(driver, host, 20000), [name for name, kind in server.asked if kind == A]
+
+    def test_a_name_without_dots(self):
+        self.assertEqual(self.search("", "db"), ("10.0.0.1", ["db.a.test", "db.b.test"]))
+
+    def test_a_dot_at_the_end(self):
+        self.assertEqual(self.search("", "db."), ("why=there is no such name", ["db"]))
+
+    def test_a_name_with_dots(self):
+        self.assertEqual(self.search("", "x.y"), ("10.0.0.2", ["x.y"]))
+
+    def test_ndots(self):
+        self.assertEqual(self.search("options ndots:2\n", "x.y"), ("10.0.0.3", ["x.y.a.test", "x.y.b.test"]))
+
+    def test_no_such_name(self):
+        self.assertEqual(self.search("", "c.d")[0], "why=there is no such name")
 
 
 class Cancelling(ResolverTest):
@@ -258,13 +541,6 @@ class Cancelling(ResolverTest):
         self.assertEqual((said.count("done"), said.count("cancelled")), (20, 20))
         driver.ask("gap")
         self.assertEqual(driver.descriptors(), before)
-
-    def until_asked(self, server, n):
-        for _ in range(3000):
-            if len(server.asked) >= n:
-                return
-            threading.Event().wait(0.01)
-        self.fail("the name server was not asked")
 
 
 if __name__ == "__main__":

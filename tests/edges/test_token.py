@@ -127,11 +127,12 @@ class Answers(TokenTest):
         self.assertEqual(self.mint(self.replying(answer(200, json.dumps({"token": "t" * 10000}))))[0], "t" * 10000)
 
     def test_too_long_answer(self):
-        self.assertEqual(self.mint(self.replying(answer(200, " " * 300000)))[3], "the answer to the token request is too long")
+        self.assertEqual(self.mint(self.replying(answer(200, " " * 300000)))[3],
+                         "the token request failed: the answer is too long")
 
     def test_too_many_headers(self):
         headers = "".join(f"X-{i}: {'y' * 100}\r\n" for i in range(900))
-        self.assertEqual(self.mint(self.replying(answer(200, extra=headers))), ("-", 0, -1, "the answer to the token request is too long"))
+        self.assertEqual(self.mint(self.replying(answer(200, extra=headers))), ("-", 0, -1, "the token request failed: the answer is too long"))
         headers = "".join(f"X-{i}: {'y' * 100}\r\n" for i in range(50))
         self.assertEqual(self.mint(self.replying(answer(200, extra=headers)))[0], "t.o-k_en")
 
@@ -156,14 +157,17 @@ class Failures(TokenTest):
                                     ("server", "other-ca.pem", "localhost", "unable to get local issuer certificate")):
             with self.subTest(cert=cert, ca=ca, host=host):
                 server = self.serve(stay, cert=cert, address="0.0.0.0")
-                self.assertEqual(self.mint(server, "--ca", certs(ca), host=host),
-                                 ("-", 0, -1, "the server's certificate is refused: " + why))
+                token, status, retry, said = self.mint(server, "--ca", certs(ca), host=host)
+                self.assertEqual((token, status, retry), ("-", 0, -1))
+                self.assertIn(f"port {server.port}: the server's certificate is refused: {why}", said)
 
     def test_ca_file_that_is_none(self):
         self.assertEqual(self.mint(self.replying(answer()), "--ca", "/nonexistent")[3], "there is no such file")
 
     def test_refused(self):
-        self.assertEqual(self.mint(None, port=dead_port(), host="127.0.0.1")[3], "the token request failed: Connection refused")
+        port = dead_port()
+        self.assertEqual(self.mint(None, port=port, host="127.0.0.1")[3],
+                         f"the token request failed: 127.0.0.1 port {port}: Connection refused")
 
     def test_unknown_name(self):
         self.assertRegex(self.mint(None, "--timeout", "500", host="no..name", port=1)[3], r"^the token request failed: no\.\.name: ")
@@ -176,7 +180,7 @@ class Failures(TokenTest):
 
             def mint(driver=driver):
                 driver.tell("mint a key - []")
-                self.assertIn("why=the token request timed out", driver.wait("done"))
+                self.assertRegex(driver.wait("done"), "why=the token request failed: .*timed out")
 
             self.assert_no_gap(driver, mint)
 
@@ -265,7 +269,7 @@ class Proxy(TokenTest):
             inside.close()
 
         front = self.serve(proxy, tls=False)
-        self.assertEqual(self.mint(server, "--proxy", "localhost", front.port)[:2], ("t.o-k_en", 200))
+        self.assertEqual(self.mint(server, "--proxy", "localhost", front.port), ("t.o-k_en", 200, -1, "-"))
         self.assertTrue(seen[0].startswith(f"CONNECT localhost:{server.port} HTTP/1.1\r\n"))
         self.assertNotIn("hush", seen[0])
         self.assertIn("x-api-key: hush-key", seen[1])

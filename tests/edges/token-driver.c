@@ -1,6 +1,7 @@
 /* token-driver - token requests to a server (driver.h).
  *
- *   token-driver [--plain] [--ca FILE] [--timeout MS] [--proxy HOST PORT] HOST PORT
+ *   token-driver [--plain] [--ca FILE] [--timeout MS] [--proxy HOST PORT]
+ *                [--proxy-login USER:PASSWORD] HOST PORT
  *
  * Commands: mint NAME KEY PATTERN-JSON|- SUBSCRIBE-JSON; cancel NAME; forget (frees the minter);
  * when done COMMAND (done from within the call that ends the next request). */
@@ -91,6 +92,8 @@ static char **options(char **arg, struct minter_config *config)
 		else if (strcmp(*arg, "--proxy") == 0) {
 			config->proxy_host = *++arg;
 			config->proxy_port = (uint16_t)atoi(*++arg);
+		} else if (strcmp(*arg, "--proxy-login") == 0) {
+			config->proxy_login = *++arg;
 		}
 	}
 	return arg;

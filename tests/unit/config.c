@@ -260,7 +260,7 @@ static void keys(void **state)
 		char *key = NULL;
 		const char *why = NULL;
 		write_file("key", rows[i].content, rows[i].mode);
-		int result = keyfile_read("key", &key, &why);
+		int result = keyfile_read("key", keyfile_fault, &key, &why);
 		if (result != rows[i].result)
 			fail_msg("row %zu: %d (%s)", i, result, why ? why : "");
 		if (rows[i].key) {
@@ -279,12 +279,12 @@ static void keys_that_are_no_files(void **state)
 	const char *why;
 
 	(void)state;
-	assert_int_equal(keyfile_read("absent", &key, &why), -ENOENT);
-	assert_int_equal(keyfile_read(".", &key, &why), -EISDIR);
+	assert_int_equal(keyfile_read("absent", keyfile_fault, &key, &why), -ENOENT);
+	assert_int_equal(keyfile_read(".", keyfile_fault, &key, &why), -EISDIR);
 	assert_int_equal(mkfifo("fifo", 0600), 0);
-	assert_int_equal(keyfile_read("fifo", &key, &why),
+	assert_int_equal(keyfile_read("fifo", keyfile_fault, &key, &why),
 			 -EINVAL); /* at once, with nobody writing */
-	assert_int_equal(keyfile_read("/dev/null", &key, &why), -EINVAL);
+	assert_int_equal(keyfile_read("/dev/null", keyfile_fault, &key, &why), -EINVAL);
 }
 
 /* ---- the whole ---- */
