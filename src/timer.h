@@ -1,18 +1,24 @@
-/* timer.h - an event of the loop, in as many milliseconds as the rooms count in.
+/* timer.h - events of the loop: timers, in as many milliseconds as the rooms count in, and watched
+ * descriptors. Each event is its owner's, who frees it with event_free().
  *
- * Nothing but the step from a number to libevent's struct timeval. The event is its owner's. */
+ * Memory for an event is one of our small allocations: without it the program ends (mem.h). A timer
+ * needs nothing else, so it can always be started. To watch a descriptor takes room in the kernel
+ * as well, which may have none to give: whoever watches has to heed the result. */
 #pragma once
 
 #include <event2/event.h>
 #include <stdint.h>
 
+struct event *timer_new(struct event_base *base, event_callback_fn callback, void *owner);
+
 /* From now; a time that has passed already is the loop's next turn. A later call replaces an
  * earlier one. */
-static inline void timer_start(struct event *timer, int64_t ms)
-{
-	struct timeval t = {0};
+void timer_start(struct event *timer, int64_t ms);
 
-	if (ms > 0)
-		t = (struct timeval){ms / 1000, ms % 1000 * 1000};
-	event_add(timer, &t);
-}
+/* what: EV_READ and so on; EV_PERSIST without a descriptor (-1) is a timer that repeats. */
+struct event *watch_new(struct event_base *base, evutil_socket_t fd, short what,
+			event_callback_fn callback, void *owner);
+
+/* Of a descriptor or a signal. 0, or -errno: it is not watched. Mostly that is ENOSPC
+ * (fs.epoll.max_user_watches) or ENOMEM. */
+int watch_start(struct event *watch) __attribute__((warn_unused_result));
