@@ -31,8 +31,11 @@ void timer_start(struct event *timer, int64_t ms)
 
 int watch_start(struct event *watch)
 {
+	int before = errno, err = 0;
+
 	errno = 0;
-	if (event_add(watch, NULL) == 0)
-		return 0;
-	return errno ? -errno : -ENOMEM;
+	if (event_add(watch, NULL) < 0)
+		err = errno ? -errno : -ENOMEM;
+	errno = before;
+	return err;
 }
