@@ -50,7 +50,7 @@ ERRORS = {
     "read": (errno.ECONNRESET, errno.ETIMEDOUT, errno.ENOMEM, errno.EINTR, errno.EAGAIN),
     "read/other": (errno.EINTR, errno.EIO),
     "write": (errno.EPIPE, errno.ECONNRESET, errno.ENOMEM, errno.ENOBUFS, errno.EINTR, errno.EAGAIN),
-    "write/other": (errno.EIO, errno.ENOSPC, errno.EFBIG, errno.EINTR, errno.EAGAIN),
+    "write/log": (errno.EIO, errno.ENOSPC, errno.EFBIG, errno.EINTR, errno.EAGAIN),
 }
 
 # libevent ends the program where its own pipe can't be read.
@@ -67,12 +67,10 @@ class Failing(Daemon):
         super().__init__(service, env=env, wait=False, **options)
 
     def wait_begin(self):
-        """Does it listen, or has it ended?"""
-        def found():
-            return b"listens on" in self.log() or self.process.process.poll() is not None
-        eventually(found, "a beginning, or an end")
-        self.process.take()
-        return b"listens on" in self.log()
+        """Does it listen, or has it ended? The line that says so may be lost."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            eventually(lambda: probe.connect_ex(self.socket) == 0 or self.process.process.poll() is not None, "a beginning, or an end")
+        return self.process.process.poll() is None
 
 
 class Life:
