@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -142,14 +141,15 @@ static void client_log(enum log_level level, const struct client *c, const char 
  * or answered again, has to go; not before the turn ends, since whoever calls still uses it. */
 static bool client_watch(struct client *c, struct event *e)
 {
-	char text[120];
 	int err = watch_start(e);
 
 	if (err == 0)
 		return true;
-	snprintf(text, sizeof(text), "dropped: its socket can't be watched: %s", strerror(-err));
 	if (!c->broken)
-		client_log(LOG_LEVEL_WARNING, c, text);
+		log_warning(
+			"client %llu (pid %ld, uid %ld): dropped: its socket can't be watched: %s",
+			(unsigned long long)c->peer.number, (long)c->peer.pid, (long)c->peer.uid,
+			strerror(-err));
 	c->broken = true;
 	clients_changed(c->set, &c->peer);
 	return false;

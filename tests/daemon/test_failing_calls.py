@@ -11,16 +11,17 @@ import random
 import re
 import socket
 import sys
+import tempfile
 import time
 import unittest
 
-from harness import DEADLINE, SANITIZER, Case, Daemon, FakeService, Process, eventually, free_port, get, put, sanitized, scene
+from harness import DEADLINE, SANITIZER, Case, Daemon, FakeService, eventually, free_port, get, put, sanitized
 
 FAIL_CALLS = os.path.join(os.environ.get("BUILDDIR", "."), "tests/daemon/.libs/fail-calls.so")
 
 SEED = int(os.environ.get("HPKVD_FAIL_SEED") or random.SystemRandom().randrange(10 ** 6))
-RUNS = int(os.environ.get("HPKVD_FAIL_RUNS") or (60 if sanitized() else 120))
-AT_ONCE = 4
+RUNS = int(os.environ.get("HPKVD_FAIL_RUNS") or (40 if sanitized() else 60))
+AT_ONCE = 6
 
 NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
@@ -67,10 +68,15 @@ class Failing(Daemon):
         super().__init__(service, env=env, wait=False, **options)
 
     def wait_begin(self):
-        """Does it listen, or has it ended? The line that says so may be lost."""
-        with socket.socket(socket.AF_UNIX) as probe:
-            eventually(lambda: probe.connect_ex(self.socket) == 0 or self.process.process.poll() is not None, "a beginning, or an end")
+        """Does it answer, or has it ended? The line that says so may be lost."""
+        eventually(lambda: self.process.process.poll() is not None or self.answers(), "a beginning, or an end")
         return self.process.process.poll() is None
+
+    def answers(self):
+        with contextlib.suppress(OSError, AssertionError), self.client() as client:
+            client.sock.settimeout(3)
+            return client.ask({"op": "ping"})["code"] == 200
+        return False
 
 
 class Life:
@@ -189,12 +195,13 @@ def sample(counts, runs, lot):
 
 
 class Walk(Case):
-    def test_each_call_may_fail_once(self):
+    def setUp(self):
         if not os.path.exists(FAIL_CALLS):
             self.skipTest("fail-calls.so was not built")
+
+    def test_each_call_may_fail_once(self):
         print(f"# HPKVD_FAIL_SEED={SEED}", flush=True)
-        with FakeService() as service:
-            counts = self.count()
+        counts = self.count()
         cases = sample(counts, RUNS, random.Random(SEED))
         failures = []
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
@@ -214,8 +221,38 @@ class Walk(Case):
         with open(path, encoding="ascii") as f:
             return {name: int(n) for name, n in (line.split() for line in f)}
 
+    def test_nobody_can_be_accepted_for_a_while(self):
+        """By the metrics page, and by the socket. It neither spins nor gives up."""
+        for code in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EPERM):
+            port = free_port()
+            with self.subTest(errno.errorcode[code]), FakeService() as service, \
+                    Failing(service, f"accept4:1-2:{code}", listen=f"127.0.0.1:{port}") as daemon:
+                daemon.process.wait_output(rb"listens on")
+                cpu = daemon.process.cpu_seconds()
+                with socket.create_connection(("127.0.0.1", port), DEADLINE) as s:
+                    s.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    self.assertIn(b" 200 OK", s.recv(65536))
+                self.assertLess(daemon.process.cpu_seconds() - cpu, 0.8)
+                self.assertEqual(1, daemon.log().count(b"warning: metrics: nobody can be accepted at present"))
+                with daemon.client() as client:
+                    client.barrier()
+        with FakeService() as service, Failing(service, f"accept4:1-2:{errno.EMFILE}") as daemon:
+            daemon.process.wait_output(rb"listens on")
+            with daemon.client() as client:
+                client.barrier()
+
+    def test_without_its_signals_it_does_not_start(self):
+        for plan in (f"epoll_ctl:1:{errno.ENOSPC}", f"epoll_ctl:1-:{errno.ENOMEM}"):
+            with self.subTest(plan), FakeService() as service:
+                daemon = Failing(service, plan)
+                try:
+                    daemon.start()
+                    self.assertEqual(1, daemon.process.wait_exit())
+                    self.assertIn(b"error: can't watch for signal 15: ", daemon.log())
+                finally:
+                    daemon._clean_up(False)
+
     def folder(self):
-        import tempfile
         folder = tempfile.TemporaryDirectory(prefix="hpkvd-test-")
         self.addCleanup(folder.cleanup)
         return folder.name
