@@ -305,8 +305,8 @@ struct conn *conn_new(const struct conn_place *place, const char *path, const st
 	struct conn *c = mem_zalloc(sizeof(*c));
 
 	*c = (struct conn){.place = place, .ops = ops, .owner = owner, .path = secret_dup(path)};
-	c->turn = event_new(place->base, -1, 0, on_turn, c);
-	c->keepalive = event_new(place->base, -1, 0, on_keepalive, c);
+	c->turn = timer_new(place->base, on_turn, c);
+	c->keepalive = timer_new(place->base, on_keepalive, c);
 	c->question = resolver_ask(place->base, peer_host(place), place->way.connect_timeout_ms,
 				   on_addresses, c);
 	return c;

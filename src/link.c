@@ -864,9 +864,9 @@ struct link *link_connect(struct link_context *ctx, const struct link_target *ta
 		.port = target->port,
 		.tls = target->tls,
 		.max_message = target->max_message,
-		.kick = event_new(ctx->base, -1, 0, on_kick, l),
-		.more = event_new(ctx->base, -1, 0, on_more, l),
-		.deadline = event_new(ctx->base, -1, 0, on_deadline, l),
+		.kick = timer_new(ctx->base, on_kick, l),
+		.more = timer_new(ctx->base, on_more, l),
+		.deadline = timer_new(ctx->base, on_deadline, l),
 	};
 	LIST_INSERT_HEAD(&ctx->links, l, entry);
 	timer_start(l->deadline, target->connect_timeout_ms);

@@ -5,6 +5,7 @@
 
 #include "link.h"
 #include "mem.h"
+#include "timer.h"
 
 /* What places with the same trust anchors share: making it takes a while, and versions 4.3 of
  * libwebsockets keep a descriptor of each that was destroyed. */
@@ -129,7 +130,7 @@ void places_init(struct places *p, struct event_base *base, struct stats *stats)
 {
 	*p = (struct places){.base = base, .stats = stats};
 	LIST_INIT(&p->retired);
-	p->bury = event_new(base, -1, 0, on_bury, p);
+	p->bury = timer_new(base, on_bury, p);
 }
 
 void places_fini(struct places *p)

@@ -9,6 +9,7 @@
 #include "link.h"
 #include "mem.h"
 #include "secret.h"
+#include "timer.h"
 
 enum {
 	LIST_MIN = 64,        /* a list that is shorter tells nothing about how tokens grow */
@@ -315,7 +316,7 @@ struct ticket *ticket_new(struct event_base *base, const struct ticket_settings 
 
 	*t = (struct ticket){
 		.minter = minter_new(base, &settings->minter),
-		.nothing = event_new(base, -1, 0, on_nothing, t),
+		.nothing = timer_new(base, on_nothing, t),
 		.key = secret_share(settings->api_key),
 		.prefix = mem_strdup(settings->minter.path_prefix),
 		.fields = settings->fields,

@@ -550,7 +550,7 @@ struct token_request *token_mint(struct minter *m, const struct token_wish *wish
 		.done = done,
 		.owner = owner,
 		.deadline = clock_mono_ms() + m->timeout_ms,
-		.refusal = event_new(m->base, -1, 0, on_refusal, r),
+		.refusal = timer_new(m->base, on_refusal, r),
 		.body = make_body(wish),
 	};
 	LIST_INSERT_HEAD(&m->requests, r, entry);
@@ -624,7 +624,7 @@ struct minter *minter_new(struct event_base *base, const struct minter_config *c
 			     calloc);
 	*m = (struct minter){
 		.base = base,
-		.timer = event_new(base, -1, 0, on_timer, m),
+		.timer = timer_new(base, on_timer, m),
 		.trust = X509_STORE_new(),
 		.host = mem_strdup(config->host),
 		.proxy_host = config->proxy_host ? mem_strdup(config->proxy_host) : NULL,
