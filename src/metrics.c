@@ -61,7 +61,8 @@ static void sweep_soon(struct metrics *m)
 }
 
 /* The listener's callback for errors is told of no data of ours: evhttp has put its own there. So
- * that callback only makes it pause, and each first knock starts the timer that ends all pauses. */
+ * that callback only makes it pause, and each first knock starts the timer that ends all pauses. It
+ * is armed after the listener, and so told of somebody who comes before the listener is. */
 static void on_knock(evutil_socket_t fd, short what, void *arg)
 {
 	struct metrics *m = arg;
@@ -110,6 +111,8 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 			continue;
 		if (is_dropped(v))
 			visit_end(m, v);
+		else if (now >= v->until + 2 * SWEEP_MS) /* the kernel had no room to watch it */
+			bufferevent_trigger_event(v->io, BEV_EVENT_READING | BEV_EVENT_ERROR, 0);
 		else if (now >= v->until)
 			shutdown(bufferevent_getfd(v->io), SHUT_RDWR);
 	}
@@ -131,13 +134,13 @@ static struct bufferevent *on_connection(struct event_base *base, void *arg)
 	struct visit *v = m->visits, *end = v + METRICS_CONNECTIONS_MAX;
 	struct bufferevent *io = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
 
+	m->answered = true;
 	while (v < end && v->io)
 		v++;
 	if (v == end || !io) /* NULL: evhttp makes its own, and has time limits of its own */
 		return io;
 	v->io = io;
 	v->until = clock_mono_ms() + METRICS_CONNECTION_MS;
-	m->answered = true;
 	bufferevent_incref(io);
 	if (++m->n == METRICS_CONNECTIONS_MAX)
 		evconnlistener_disable(m->listener);
