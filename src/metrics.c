@@ -111,8 +111,6 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 			continue;
 		if (is_dropped(v))
 			visit_end(m, v);
-		else if (now >= v->until + 2 * SWEEP_MS) /* the kernel had no room to watch it */
-			bufferevent_trigger_event(v->io, BEV_EVENT_READING | BEV_EVENT_ERROR, 0);
 		else if (now >= v->until)
 			shutdown(bufferevent_getfd(v->io), SHUT_RDWR);
 	}
