@@ -38,7 +38,7 @@ static rlim_t raise_limit(struct rlimit limit, rlim_t want)
 /* Of those that are not open yet. */
 static rlim_t room_for_clients(rlim_t left)
 {
-	rlim_t own = left / 4 * 3;
+	rlim_t own = left / 5;
 
 	if (own > DESCRIPTORS_OWN)
 		own = DESCRIPTORS_OWN;

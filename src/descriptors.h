@@ -2,9 +2,9 @@
  * for.
  *
  * The daemon's own needs come first: clients get no descriptor that it may need itself, to connect
- * again after a loss, say, or to read its settings. Where the limit is low it makes do with fewer,
- * and clients get a quarter: then not all that it may do at once can be done at once, and some of
- * it has to be tried again. Below DESCRIPTORS_OWN_MIN and a few clients there is no daemon. */
+ * again after a loss, say, or to read its settings. Where the limit is low it makes do with a
+ * fifth, DESCRIPTORS_OWN_MIN at least: then not all that it may do at once can be done at once, and
+ * some of it has to be tried again. Below that and a few clients there is no daemon. */
 #pragma once
 
 #include <stdbool.h>
