@@ -1,10 +1,12 @@
 #include "alarm.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "mem.h"
+#include "timer.h"
 
 struct alarm {
 	int fd;
@@ -31,9 +33,13 @@ struct alarm *alarm_new(struct event_base *base, void (*ring)(void *owner), void
 		return NULL;
 	struct alarm *a = mem_alloc(sizeof(*a));
 	*a = (struct alarm){.fd = fd, .ring = ring, .owner = owner};
-	a->ready = event_new(base, fd, EV_READ | EV_PERSIST, on_ready, a);
-	event_add(a->ready, NULL);
-	return a;
+	a->ready = watch_new(base, fd, EV_READ | EV_PERSIST, on_ready, a);
+	int err = watch_start(a->ready);
+	if (err == 0)
+		return a;
+	alarm_free(a);
+	errno = -err;
+	return NULL;
 }
 
 void alarm_free(struct alarm *a)

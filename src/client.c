@@ -17,6 +17,7 @@
 #include "line.h"
 #include "log.h"
 #include "mem.h"
+#include "nobody.h"
 #include "reply.h"
 #include "timer.h"
 
@@ -44,9 +45,11 @@ struct client {
 	struct peer peer;
 	struct clients *set;
 	enum client_state state;
-	bool held;    /* not read further until there is room */
-	bool quiet;   /* not read, for whatever reason: in clients::quiet */
-	bool changed; /* in clients::changed */
+	bool held;     /* not read further until there is room */
+	bool quiet;    /* not read, for whatever reason: in clients::quiet */
+	bool changed;  /* in clients::changed */
+	bool broken;   /* its socket can't be watched: it is to go when the turn ends */
+	uint32_t turn; /* clients::turn when it has changed */
 	int fd;
 	uint64_t requests, requests_before; /* lines read, and those at clients::busy_since */
 	struct line_reader lines;
@@ -75,6 +78,8 @@ struct clients {
 	void *owner;
 	struct stats *stats;
 	struct client_list all, changed, quiet;
+	uint32_t turn; /* whose changes are settled; what changes meanwhile is the next's */
+	bool settling; /* on_turn_end() runs */
 	struct event *turn_end; /* runs once all events of this turn have been handled */
 	struct event *hangups;  /* armed while there are quiet clients */
 	unsigned n;
@@ -83,6 +88,7 @@ struct clients {
 	struct event *refused_end; /* when the oldest is closed */
 	int64_t now;               /* when the lines that are handed on now were read */
 	uint64_t last_number;
+	struct nobody nobody;
 	gid_t *groups;         /* of the client that was asked about last */
 	socklen_t groups_size; /* bytes of room */
 	bool groups_failed;    /* the kernel does not tell them, which was logged */
@@ -108,12 +114,13 @@ struct clients *clients_new(struct event_base *base, const struct client_setting
 	cs->ops = ops;
 	cs->owner = owner;
 	cs->stats = stats;
+	cs->nobody = nobody_ids();
 	TAILQ_INIT(&cs->all);
 	TAILQ_INIT(&cs->changed);
 	TAILQ_INIT(&cs->quiet);
-	cs->turn_end = event_new(base, -1, 0, on_turn_end, cs);
-	cs->hangups = event_new(base, -1, EV_PERSIST, on_hangup_check, cs);
-	cs->refused_end = event_new(base, -1, 0, on_refused_end, cs);
+	cs->turn_end = timer_new(base, on_turn_end, cs);
+	cs->hangups = watch_new(base, -1, EV_PERSIST, on_hangup_check, cs);
+	cs->refused_end = timer_new(base, on_refused_end, cs);
 	return cs;
 }
 
@@ -130,26 +137,43 @@ static void client_log(enum log_level level, const struct client *c, const char 
 
 /* ---- states ---- */
 
+/* The kernel may have no room to watch one more socket. Then this client, who would never be heard
+ * or answered again, has to go; not before the turn ends, since whoever calls still uses it. */
+static bool client_watch(struct client *c, struct event *e)
+{
+	int err = watch_start(e);
+
+	if (err == 0)
+		return true;
+	if (!c->broken)
+		log_warning(
+			"client %llu (pid %ld, uid %ld): dropped: its socket can't be watched: %s",
+			(unsigned long long)c->peer.number, (long)c->peer.pid, (long)c->peer.uid,
+			strerror(-err));
+	c->broken = true;
+	clients_changed(c->set, &c->peer);
+	return false;
+}
+
 /* Whether the client is read. Of one that is not, no event tells when it goes: it is looked at now
  * and then. */
 static void client_read(struct client *c, bool on)
 {
-	static const struct timeval interval = {HANGUP_CHECK_MS / 1000,
-						HANGUP_CHECK_MS % 1000 * 1000};
 	struct clients *cs = c->set;
 
 	if (c->quiet != on)
 		return;
-	c->quiet = !on;
 	if (on) {
-		event_add(&c->read, NULL);
+		if (!client_watch(c, &c->read))
+			return;
 		TAILQ_REMOVE(&cs->quiet, c, of_quiet);
 	} else {
 		event_del(&c->read);
 		TAILQ_INSERT_TAIL(&cs->quiet, c, of_quiet);
 		if (!event_pending(cs->hangups, EV_TIMEOUT, NULL))
-			event_add(cs->hangups, &interval);
+			timer_start(cs->hangups, HANGUP_CHECK_MS);
 	}
+	c->quiet = !on;
 }
 
 static void client_set_state(struct client *c, enum client_state state)
@@ -274,6 +298,23 @@ static struct credentials credentials_of(struct clients *cs, int fd)
 	return (struct credentials){true, who.pid, who.uid, who.gid, cs->groups, n};
 }
 
+/* As the rules see it: numbers that stand for anybody are nobody's. */
+static struct credentials without_nobody(struct clients *cs, struct credentials who)
+{
+	size_t n = 0;
+
+	if (who.uid == cs->nobody.uid)
+		who.uid = (uid_t)-1;
+	if (who.gid == cs->nobody.gid)
+		who.gid = (gid_t)-1;
+	for (size_t i = 0; i < who.n_groups; i++) {
+		if (cs->groups[i] != cs->nobody.gid)
+			cs->groups[n++] = cs->groups[i];
+	}
+	who.n_groups = n;
+	return who;
+}
+
 void clients_each(struct clients *cs,
 		  void (*each)(void *owner, struct peer *peer, const struct credentials *who))
 {
@@ -282,7 +323,7 @@ void clients_each(struct clients *cs,
 	TAILQ_FOREACH (c, &cs->all, of_set) {
 		if (c->state == CLIENT_LEAVING)
 			continue;
-		struct credentials who = credentials_of(cs, c->fd);
+		struct credentials who = without_nobody(cs, credentials_of(cs, c->fd));
 		each(cs->owner, &c->peer, &who);
 	}
 }
@@ -301,14 +342,17 @@ void clients_adopt(struct clients *cs, int fd)
 	struct credentials who = credentials_of(cs, fd);
 	c->peer.pid = who.pid;
 	c->peer.uid = who.uid;
+	who = without_nobody(cs, who);
 	line_init(&c->lines, &line_ops, c, cs->settings.max_line);
 	event_assign(&c->read, cs->base, fd, EV_READ | EV_PERSIST, on_readable, c);
-	event_add(&c->read, NULL);
 	TAILQ_INSERT_TAIL(&cs->all, c, of_set);
 	cs->n++;
 	cs->stats->clients_accepted++;
 	cs->ops->joined(cs->owner, &c->peer, &who);
 	client_log(LOG_LEVEL_DEBUG, c, "connected");
+	c->quiet = true;
+	TAILQ_INSERT_TAIL(&cs->quiet, c, of_quiet);
+	client_read(c, true);
 }
 
 unsigned clients_count(const struct clients *cs)
@@ -402,10 +446,11 @@ void clients_changed(struct clients *cs, struct peer *peer)
 {
 	struct client *c = client_of(peer);
 
-	if (c->changed || (!peer_unread(peer) && !c->held && c->state == CLIENT_OPEN))
+	if (c->changed || (!peer_unread(peer) && !c->held && !c->broken && c->state == CLIENT_OPEN))
 		return;
 	c->changed = true;
-	if (TAILQ_EMPTY(&cs->changed))
+	c->turn = cs->turn;
+	if (TAILQ_EMPTY(&cs->changed) && !cs->settling)
 		timer_next_turn(cs->turn_end);
 	TAILQ_INSERT_TAIL(&cs->changed, c, of_change);
 }
@@ -413,10 +458,8 @@ void clients_changed(struct clients *cs, struct peer *peer)
 static void wait_writable(struct client *c)
 {
 	if (!c->write)
-		c->write = event_new(c->set->base, c->fd, EV_WRITE, on_writable, c);
-	if (c->state != CLIENT_LEAVING)
-		event_add(c->write, NULL);
-	else
+		c->write = watch_new(c->set->base, c->fd, EV_WRITE, on_writable, c);
+	if (client_watch(c, c->write) && c->state == CLIENT_LEAVING)
 		timer_start(c->write, c->gone_at - clock_mono_ms());
 }
 
@@ -503,7 +546,7 @@ static bool is_done(const struct client *c)
 /* After its output or its requests have changed: writes, reads on, or closes. */
 static void client_settle(struct client *c)
 {
-	if (!is_full(c) && !write_all(c)) {
+	if (c->broken || (!is_full(c) && !write_all(c))) {
 		client_free(c);
 		return;
 	}
@@ -545,18 +588,22 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 static void on_turn_end(evutil_socket_t fd, short what, void *arg)
 {
 	struct clients *cs = arg;
-	struct client_list turn = TAILQ_HEAD_INITIALIZER(turn);
+	uint32_t turn = cs->turn++;
 	struct client *c;
 
 	(void)fd;
 	(void)what;
-	/* What changes while these are settled (a client read on, say) has its own end of turn. */
-	TAILQ_CONCAT(&turn, &cs->changed, of_change);
-	while ((c = TAILQ_FIRST(&turn))) {
-		TAILQ_REMOVE(&turn, c, of_change);
+	cs->settling = true;
+	while ((c = TAILQ_FIRST(&cs->changed)) && c->turn == turn) {
+		TAILQ_REMOVE(&cs->changed, c, of_change);
 		c->changed = false;
 		client_settle(c);
 	}
+	cs->settling = false;
+	/* What has changed while these were settled (a client was read on, say) has its own end of
+	 * turn, behind a look at what else there is to do. */
+	if (!TAILQ_EMPTY(&cs->changed))
+		timer_start(cs->turn_end, 0);
 }
 
 /* ---- peers that have gone without a word ---- */
@@ -588,6 +635,7 @@ void clients_set(struct clients *cs, const struct client_settings *settings)
 	struct client *c;
 
 	cs->settings = *settings;
+	cs->nobody = nobody_ids();
 	TAILQ_FOREACH (c, &cs->all, of_set) {
 		c->lines.limit = settings->max_line;
 		clients_changed(cs, &c->peer); /* there may be room, or none, from now on */

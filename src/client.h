@@ -12,7 +12,8 @@
  * altogether is noticed even while nothing is read from it.
  *
  * It asks the kernel whom a socket belongs to. That is kept there for as long as the socket is
- * open, groups included, and asked for again when it is needed again. */
+ * open, groups included, and asked for again when it is needed again. Users and groups without a
+ * number of their own (nobody.h) are told as -1, which no rule can name. */
 #pragma once
 
 #include <event2/event.h>

@@ -195,7 +195,7 @@ static void report_add(struct config_report *report, const char *place, const ch
 	if (report->n > FAULTS_MAX)
 		return;
 	if (report->n == FAULTS_MAX)
-		buf_addf(&b, "too many errors: the rest is not shown");
+		buf_addf(&b, "there is more like this: the rest is not shown");
 	else
 		buf_addf(&b, "%s %s", place, message);
 	report->text = mem_resize(report->text, (report->n + 1) * sizeof(*report->text));
@@ -484,6 +484,15 @@ static void on_fault(void *owner, unsigned line, const char *what)
 static void on_rules_fault(void *owner, unsigned line, const char *what)
 {
 	fault_in_line(owner, line, "%s", what);
+}
+
+static void on_rules_warning(void *owner, unsigned line, const char *what)
+{
+	struct loader *l = owner;
+	char place[PATH_MAX + 64];
+
+	snprintf(place, sizeof(place), "%s:%u:", l->path, line);
+	report_add(&l->draft->config.warnings, place, what);
 }
 
 static const struct inifile_ops file_ops = {
@@ -862,7 +871,8 @@ int config_load(const struct config_source *source, struct config **out,
 	};
 	struct draft *draft = mem_zalloc(sizeof(*draft));
 	struct loader l = {.source = source, .draft = draft, .report = report};
-	l.rules = (struct rules_reader){.fault = on_rules_fault, .owner = &l};
+	l.rules = (struct rules_reader){
+		.fault = on_rules_fault, .warning = on_rules_warning, .owner = &l};
 	size_t before = report->n;
 
 	l.path = source->path ? source->path : config_default_path();
@@ -901,6 +911,7 @@ void config_free(struct config *config)
 	access_rules_free(config->access);
 	for (int i = 0; i < CONFIG_EXPOSED_N; i++)
 		free(config->exposed[i]);
+	config_report_free(&config->warnings);
 	free(config);
 }
 

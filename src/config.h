@@ -34,6 +34,14 @@ enum config_exposed {
 	CONFIG_EXPOSED_N
 };
 
+/* What is wrong, each text whole and without a line end: "/etc/hpkvd/hpkvd.conf:12: [log] level:
+ * 'loud' is not …". Zero it before use, free it afterwards. */
+struct config_report {
+	char **text;
+	size_t n;
+};
+void config_report_free(struct config_report *report);
+
 /* Times are in ms, sizes in bytes. All strings are owned by the config. */
 struct config {
 	struct {
@@ -83,6 +91,7 @@ struct config {
 		enum log_level level;
 	} log;
 	struct access_rules *access;     /* of all [access NAME] sections; NULL: there are none */
+	struct config_report warnings;   /* what is valid, but of no effect; texts as of a report */
 	bool has_file;                   /* it was read from one, and is not all defaults */
 	bool has_text;                   /* ... which is not empty */
 	char *exposed[CONFIG_EXPOSED_N]; /* their paths; NULL: it is not so */
@@ -104,14 +113,6 @@ struct config_environment {
  * the key. */
 struct config_environment *config_environment_take(void);
 void config_environment_free(struct config_environment *environment);
-
-/* What is wrong, each text whole and without a line end: "/etc/hpkvd/hpkvd.conf:12: [log] level:
- * 'loud' is not …". Zero it before use, free it afterwards. */
-struct config_report {
-	char **text;
-	size_t n;
-};
-void config_report_free(struct config_report *report);
 
 struct config_source {
 	const char *path; /* NULL: config_default_path() */

@@ -286,7 +286,7 @@ struct conn *conn_new(const struct conn_place *place, const char *path, const st
 	struct conn *c = mem_zalloc(sizeof(*c));
 
 	*c = (struct conn){.place = place, .ops = ops, .owner = owner, .path = secret_dup(path)};
-	c->keepalive = event_new(place->base, -1, 0, on_keepalive, c);
+	c->keepalive = timer_new(place->base, on_keepalive, c);
 	c->dial = dial_new(place->base, &target, place->memory, &dial_ops, c);
 	return c;
 }

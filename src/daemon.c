@@ -2,12 +2,10 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -17,6 +15,7 @@
 #include "activation.h"
 #include "client.h"
 #include "clock.h"
+#include "descriptors.h"
 #include "dispatch.h"
 #include "feed.h"
 #include "listener.h"
@@ -33,9 +32,8 @@
 #include "upstream.h"
 
 enum {
-	SPARE_DESCRIPTORS = 40, /* beside those of the clients: loop, links, resolver, files */
-	DRAIN_MS = 5000,        /* for what is in flight when the daemon is told to stop */
-	FAREWELL_MS = 1000,     /* for the last bytes and the close frame after that */
+	DRAIN_MS = 5000,    /* for what is in flight when the daemon is told to stop */
+	FAREWELL_MS = 1000, /* for the last bytes and the close frame after that */
 	STOP_STEP_MS = 10,
 };
 
@@ -55,12 +53,14 @@ struct daemon {
 	struct clients *clients;
 	struct listener *listener;
 	struct upstream *upstream;
-	struct metrics *metrics; /* NULL: no page is served */
+	struct metrics *metrics;     /* NULL: no page is served */
+	unsigned descriptors_before; /* how many were open at the start */
 	unsigned
 		clients_possible; /* within the limit of open files; may be less than max_clients */
 	struct event *deadline;   /* of the router's requests */
-	struct event *sigterm, *sigint, *sighup;
-	struct event *reload;    /* due; however many SIGHUPs there were, it is one */
+	struct event *sigterm, *sigint, *sighup; /* NULL: not watched, as any event below */
+	struct event *reload; /* due; however many SIGHUPs there were, it is one */
+	struct notify *notify;
 	struct event *watchdog;  /* tells the service manager that the loop turns; or NULL */
 	struct event *stop_step; /* runs only while stopping */
 	enum stop_phase stop;
@@ -463,7 +463,7 @@ static void upstream_changed(void *owner)
 	snprintf(text, sizeof(text), "%s: %s%s", upstream_url(d->upstream),
 		 upstream_state_name(upstream_state(d->upstream)),
 		 d->misconfigured ? " (the last reload was refused: see the log)" : "");
-	notify_status(text);
+	notify_status(d->notify, text);
 }
 
 static const struct upstream_ops upstream_ops = {
@@ -569,7 +569,6 @@ static void on_stop_step(evutil_socket_t fd, short what, void *arg)
 
 static void on_stop_signal(evutil_socket_t number, short what, void *arg)
 {
-	static const struct timeval step = {0, STOP_STEP_MS * 1000};
 	struct daemon *d = arg;
 
 	(void)what;
@@ -579,7 +578,7 @@ static void on_stop_signal(evutil_socket_t number, short what, void *arg)
 		return;
 	}
 	log_notice("signal %d: stopping", (int)number);
-	notify_stopping();
+	notify_stopping(d->notify);
 	d->stop = STOP_DRAIN;
 	d->stop_until = clock_mono_ms() + DRAIN_MS;
 	listener_free(d->listener);
@@ -587,35 +586,18 @@ static void on_stop_signal(evutil_socket_t number, short what, void *arg)
 	feed_stop(d->feed);
 	issuer_stop(mint_issuer(d->mint));
 	router_stop(d->router);
-	event_add(d->stop_step, &step);
+	timer_start(d->stop_step, STOP_STEP_MS);
 }
 
 /* ---- the beginning ---- */
 
-/* Room for max_clients, as far as the hard limit allows; the listener copes with the rest. Returns
- * how many clients there is room for. */
-static unsigned raise_descriptor_limit(unsigned max_clients)
+/* False: the limit of open files is too low even for the daemon. */
+static bool reserve_descriptors(struct daemon *d, unsigned max_clients)
 {
-	struct rlimit limit;
-	rlim_t want = (rlim_t)max_clients + CLIENTS_REFUSED_MAX + SPARE_DESCRIPTORS;
+	long long room = descriptors_reserve(max_clients, d->descriptors_before);
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return max_clients;
-	if (limit.rlim_cur < want) {
-		rlim_t before = limit.rlim_cur;
-		limit.rlim_cur = limit.rlim_max < want ? limit.rlim_max : want;
-		if (setrlimit(RLIMIT_NOFILE, &limit) < 0) {
-			log_warning("can't raise the limit of open files: %s", strerror(errno));
-			limit.rlim_cur = before;
-		}
-	}
-	if (limit.rlim_cur >= want)
-		return UINT_MAX; /* clients_adopt() refuses with a word */
-	log_notice("max_clients is %u, but the limit of open files is %llu: accepting pauses when "
-		   "it is near",
-		   max_clients, (unsigned long long)limit.rlim_cur);
-	return limit.rlim_cur > 2 * SPARE_DESCRIPTORS ? (unsigned)limit.rlim_cur - SPARE_DESCRIPTORS
-						      : (unsigned)limit.rlim_cur / 2;
+	d->clients_possible = room < 0 ? 0 : (unsigned)room;
+	return room >= 0;
 }
 
 static void start_core(struct daemon *d)
@@ -675,23 +657,23 @@ static int start_local(struct daemon *d)
 
 static void on_watchdog(evutil_socket_t fd, short what, void *arg)
 {
+	struct daemon *d = arg;
+
 	(void)fd;
 	(void)what;
-	(void)arg;
-	notify_alive();
+	notify_alive(d->notify);
 }
 
 /* Only a loop that turns says that it is alive. It is about this process: a service that is away is
  * no reason to be killed. */
 static void start_watchdog(struct daemon *d)
 {
-	uint64_t us = notify_watchdog_us() / 2;
-	struct timeval interval = {(time_t)(us / 1000000), (suseconds_t)(us % 1000000)};
+	uint64_t us = notify_watchdog_us();
 
 	if (us == 0)
 		return;
-	d->watchdog = event_new(d->base, -1, EV_PERSIST, on_watchdog, d);
-	event_add(d->watchdog, &interval);
+	d->watchdog = watch_new(d->base, -1, EV_PERSIST, on_watchdog, d);
+	timer_start(d->watchdog, (int64_t)(us / 2000));
 }
 
 /* Once all is there that the page tells of. */
@@ -738,6 +720,8 @@ static void warn_of_settings(const struct config *config, const struct config *b
 			"the entry \"%s\" of NO_PROXY has no effect: it is neither a host name nor "
 			"an address, with a port or without, nor a network as in 10.0.0.0/8",
 			config->upstream.no_proxy_useless);
+	for (size_t i = 0; i < config->warnings.n; i++)
+		log_warning("%s", config->warnings.text[i]);
 	if (before && before->access && !config->access)
 		log_warning("there are no access rules any more: whoever may open the socket may "
 			    "do everything but mint tokens");
@@ -882,7 +866,7 @@ static int take_config(struct daemon *d, struct config *config, bool another)
 	struct config *before = d->config;
 	d->config = config;
 	take_log_level(d);
-	d->clients_possible = raise_descriptor_limit(config->listen.max_clients);
+	reserve_descriptors(d, config->listen.max_clients);
 	set_access_rules(d, config->access); /* before anything is sent that they forbid */
 	client_closed(d);                    /* there may be room for more */
 	if (another)
@@ -935,9 +919,9 @@ static void on_reload(evutil_socket_t fd, short what, void *arg)
 	if (d->stop != STOP_NOT)
 		return;
 	log_notice("SIGHUP: reading the settings again");
-	notify_reloading();
+	notify_reloading(d->notify);
 	reload(d);
-	notify_ready();
+	notify_ready(d->notify);
 	upstream_changed(d);
 }
 
@@ -972,12 +956,39 @@ static void let_signals_come(void)
 	sigprocmask(SIG_UNBLOCK, &ours, NULL);
 }
 
-static struct event *on_signal(struct daemon *d, int number, event_callback_fn callback)
+static bool watch_signal(struct daemon *d, int number, event_callback_fn callback,
+			 struct event **event)
 {
-	struct event *e = evsignal_new(d->base, number, callback, d);
+	*event = watch_new(d->base, number, EV_SIGNAL | EV_PERSIST, callback, d);
+	int err = watch_start(*event);
 
-	event_add(e, NULL);
-	return e;
+	if (err < 0)
+		log_error("can't watch for signal %d: %s", number, strerror(-err));
+	return err == 0;
+}
+
+/* A daemon that would not hear that it is to end does not begin. */
+static bool watch_signals(struct daemon *d)
+{
+	if (!watch_signal(d, SIGTERM, on_stop_signal, &d->sigterm) ||
+	    !watch_signal(d, SIGINT, on_stop_signal, &d->sigint) ||
+	    !watch_signal(d, SIGHUP, on_sighup, &d->sighup))
+		return false;
+	let_signals_come();
+	return true;
+}
+
+/* libevent's own words, which it would write to stderr and wait until they are read. */
+static void on_loop_log(int severity, const char *text)
+{
+	static const enum log_level levels_of[] = {
+		[EVENT_LOG_DEBUG] = LOG_LEVEL_DEBUG,
+		[EVENT_LOG_MSG] = LOG_LEVEL_INFO,
+		[EVENT_LOG_WARN] = LOG_LEVEL_WARNING,
+		[EVENT_LOG_ERR] = LOG_LEVEL_ERROR,
+	};
+
+	log_at(levels_of[severity & 3], "libevent: %s", text);
 }
 
 static void warn_of_swap(void)
@@ -996,20 +1007,21 @@ static int start(struct daemon *d)
 	d->started_wall = clock_wall_ms();
 	warn_of_swap();
 	warn_of_settings(d->config, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	d->clients_possible = raise_descriptor_limit(d->config->listen.max_clients);
+	d->descriptors_before = descriptors_open();
+	if (!reserve_descriptors(d, d->config->listen.max_clients))
+		return -EMFILE;
+	event_set_log_callback(on_loop_log);
 	d->base = event_base_new();
 	if (!d->base) {
 		log_error("can't make an event loop: %s", strerror(errno));
 		return -ENOMEM;
 	}
-	d->deadline = event_new(d->base, -1, 0, on_deadline, d);
-	d->stop_step = event_new(d->base, -1, EV_PERSIST, on_stop_step, d);
-	d->reload = event_new(d->base, -1, 0, on_reload, d);
-	d->sigterm = on_signal(d, SIGTERM, on_stop_signal);
-	d->sigint = on_signal(d, SIGINT, on_stop_signal);
-	d->sighup = on_signal(d, SIGHUP, on_sighup);
-	let_signals_come();
+	d->deadline = timer_new(d->base, on_deadline, d);
+	d->stop_step = watch_new(d->base, -1, EV_PERSIST, on_stop_step, d);
+	d->reload = timer_new(d->base, on_reload, d);
+	if (!watch_signals(d))
+		return -EINVAL;
+	d->notify = notify_new(d->base);
 	start_watchdog(d);
 	start_core(d);
 	if (start_local(d) < 0 || start_upstream(d) < 0 || start_metrics(d, d->config, true) < 0)
@@ -1033,18 +1045,18 @@ static void block_signals(void)
 	sigprocmask(SIG_BLOCK, &all, NULL);
 }
 
-/* In the reverse order of start(), from wherever it got to. */
+/* From wherever start() got to. First goes whoever asks for something, then whom they ask: what
+ * clients leave behind is told to the upstream, and what the upstream leaves behind to the core. */
 static void finish(struct daemon *d)
 {
 	block_signals();
 	metrics_free(d->metrics);
-	if (d->upstream)
-		upstream_free(d->upstream);
-	d->upstream = NULL;
 	listener_free(d->listener);
 	d->listener = NULL;
 	if (d->clients)
 		clients_free(d->clients);
+	upstream_free(d->upstream);
+	d->upstream = NULL;
 	dispatch_fini(&d->dispatch);
 	if (d->mint)
 		mint_free(d->mint);
@@ -1057,6 +1069,7 @@ static void finish(struct daemon *d)
 	if (d->feed)
 		feed_free(d->feed);
 	free_event(d->watchdog);
+	notify_free(d->notify);
 	free_event(d->sighup);
 	free_event(d->sigint);
 	free_event(d->sigterm);
@@ -1084,9 +1097,11 @@ int daemon_run(struct daemon_options *options)
 	if (err == 0) {
 		log_notice("hpkvd %s listens on %s for %s", PACKAGE_VERSION,
 			   listener_path(d->listener), d->config->upstream.url.text);
-		notify_ready();
+		notify_ready(d->notify);
 		upstream_changed(d);
 		err = event_base_dispatch(d->base);
+		if (err < 0)
+			log_error("the event loop has failed: %s", strerror(errno));
 		log_notice("stopped");
 	}
 	finish(d);

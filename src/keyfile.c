@@ -71,6 +71,11 @@ static const char *open_fault(int error)
 		return "is not a regular file";
 	case -EACCES:
 		return "cannot be read: permission denied";
+	case -EMFILE:
+	case -ENFILE:
+		return "cannot be read: too many files are open";
+	case -EIO:
+		return "cannot be read: the disk has failed";
 	default:
 		return "cannot be read";
 	}

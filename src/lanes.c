@@ -495,9 +495,9 @@ void lanes_init(struct lanes *s, struct event_base *base, struct places *places,
 	*s = (struct lanes){.ops = ops, .owner = owner, .stats = stats, .places = places};
 	TAILQ_INIT(&s->left);
 	relay_init(&s->relay, seed, &relay_ops, s);
-	s->grace = event_new(base, -1, 0, on_grace, s);
-	s->linger = event_new(base, -1, 0, on_linger, s);
-	s->late_end = event_new(base, -1, 0, on_late_end, s);
+	s->grace = timer_new(base, on_grace, s);
+	s->linger = timer_new(base, on_linger, s);
+	s->late_end = timer_new(base, on_late_end, s);
 }
 
 void lanes_stop(struct lanes *s)

@@ -1109,9 +1109,9 @@ struct link *link_connect(struct link_context *ctx, int fd, const struct link_ta
 		.fd = fd,
 		.tls = target->tls,
 		.stream = {.fd = -1},
-		.kick = event_new(ctx->base, -1, 0, on_kick, l),
-		.more = event_new(ctx->base, -1, 0, on_more, l),
-		.deadline = event_new(ctx->base, -1, 0, on_deadline, l),
+		.kick = timer_new(ctx->base, on_kick, l),
+		.more = timer_new(ctx->base, on_more, l),
+		.deadline = timer_new(ctx->base, on_deadline, l),
 	};
 	l->secret = secret_share(l->path);
 	receive_init(&l->rx, target->max_message);

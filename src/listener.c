@@ -13,6 +13,7 @@
 #include "log.h"
 #include "mem.h"
 #include "socketpath.h"
+#include "timer.h"
 
 enum {
 	ACCEPTS_MAX = 64, /* in one turn of the loop */
@@ -47,10 +48,8 @@ static void pause_accepting(struct listener *l, const char *why)
  * hint. */
 static void out_of_descriptors(struct listener *l, int error)
 {
-	static const struct timeval later = {PAUSE_MS / 1000, PAUSE_MS % 1000 * 1000};
-
 	pause_accepting(l, strerror(error));
-	event_add(l->retry, &later);
+	timer_start(l->retry, PAUSE_MS);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
@@ -87,9 +86,12 @@ void listener_resume(struct listener *l)
 {
 	if (!l->paused)
 		return;
+	if (watch_start(l->readable) < 0) { /* the kernel has no room to watch it: not now */
+		timer_start(l->retry, PAUSE_MS);
+		return;
+	}
 	l->paused = false;
 	event_del(l->retry);
-	event_add(l->readable, NULL);
 }
 
 /* For the socket that it is given, which nobody has bound that we know of. */
@@ -104,9 +106,10 @@ static struct listener *make(struct event_base *base, int fd, const struct liste
 		.owner = owner,
 		.stats = stats,
 	};
-	l->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, l);
-	l->retry = event_new(base, -1, 0, on_retry, l);
-	event_add(l->readable, NULL);
+	l->readable = watch_new(base, fd, EV_READ | EV_PERSIST, on_readable, l);
+	l->retry = timer_new(base, on_retry, l);
+	l->paused = true;
+	listener_resume(l);
 	return l;
 }
 

@@ -1,6 +1,11 @@
 /* log.h - one line to stderr per event, with the priority prefix <N> that systemd's journal reads
  * when stderr is the journal. The only mutable global state of the program lives behind this
- * header: the level, and how many lines were lost since nobody read them. It never blocks.
+ * header: the level, how to write, and how many lines were lost.
+ *
+ * It never waits for whoever reads the lines. Where stderr is a pipe or a terminal it is opened
+ * once more at the first line, so that waiting can be switched off without doing so for others who
+ * share it; a socket is told with each line. Lines that nobody takes, or that a full disk or a
+ * limit of the file's size refuses, are lost, and their number is told once there is room again.
  *
  * All but printable ASCII is escaped here, so peers cannot forge lines or terminal codes. errno is
  * preserved: logging never changes what the next line sees. Secrets never come here: who holds one

@@ -7,11 +7,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -89,16 +91,28 @@ static void keep_memory_private(void)
 }
 
 /* Where one of these is closed, the next descriptor takes its number: a client's socket, to which
- * the log would be written. */
+ * the log would be written. Without /dev/null a socket that leads nowhere will do. */
 static void keep_standard_descriptors(void)
 {
 	int fd;
 
-	do
+	do {
 		fd = open("/dev/null", O_RDWR | O_NOCTTY);
-	while (fd >= 0 && fd <= STDERR_FILENO);
+		if (fd < 0)
+			fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
 	if (fd >= 0)
 		close(fd);
+}
+
+/* What would end or stop this process is told by errno in their place: a peer that is gone, a log
+ * that has reached a limit of its size, a terminal in whose background we are (stty tostop). */
+static void ignore_signals(void)
+{
+	static const int ignored[] = {SIGPIPE, SIGXFSZ, SIGTTOU};
+
+	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
+		signal(ignored[i], SIG_IGN);
 }
 
 static int print_version(void)
@@ -195,6 +209,7 @@ static int run(const struct command_line *line, struct config_environment *envir
 	if (error)
 		return EX_CONFIG;
 	if (line->test) {
+		print_faults(&config->warnings, true);
 		printf("%s: ok\n", path ? path : config_default_path());
 		config_free(config);
 		return output_end("hpkvd");
@@ -215,6 +230,7 @@ int main(int argc, char **argv)
 	FILE *log = stderr;
 
 	keep_standard_descriptors();
+	ignore_signals();
 	output_keep_all(&stdout);
 	output_keep_all(&stderr);
 	keep_memory_private();

@@ -5,12 +5,16 @@
 
 #include "log.h"
 
+void mem_refused(size_t n)
+{
+	log_error("out of memory: %zu bytes were refused", n);
+	abort();
+}
+
 static void *checked(void *p, size_t n)
 {
-	if (!p && n) {
-		log_error("out of memory: %zu bytes were refused", n);
-		abort();
-	}
+	if (!p && n)
+		mem_refused(n);
 	return p;
 }
 

@@ -14,3 +14,6 @@ void *mem_resize(void *p, size_t n); /* as realloc */
 char *mem_strdup(const char *s);
 char *mem_strndup(const char *s, size_t n);
 void mem_wipe(void *p, size_t n); /* overwrites; never optimised away */
+
+/* A library has found no memory for so many bytes of ours: says so, and ends the program. */
+void mem_refused(size_t n) __attribute__((noreturn));

@@ -20,6 +20,7 @@
 #include "mem.h"
 #include "page.h"
 #include "socketpath.h"
+#include "timer.h"
 
 enum {
 	BACKLOG = 64,
@@ -45,17 +46,37 @@ struct metrics {
 	struct evconnlistener *listener; /* http owns it */
 	struct visit visits[METRICS_CONNECTIONS_MAX];
 	unsigned n;
-	struct event *sweep; /* runs while anybody is there, or accepting has paused */
+	struct event *knock; /* somebody connects; armed while the sweep does not run */
+	struct event *sweep; /* runs from a knock on, until nobody is there */
+	bool answered;       /* somebody was accepted since the knock */
+	bool told;           /* that nobody could be */
 };
 
 /* ---- connections ---- */
 
 static void sweep_soon(struct metrics *m)
 {
-	static const struct timeval later = {SWEEP_MS / 1000, SWEEP_MS % 1000 * 1000};
-
 	if (!event_pending(m->sweep, EV_TIMEOUT, NULL))
-		event_add(m->sweep, &later);
+		timer_start(m->sweep, SWEEP_MS);
+}
+
+/* The listener's callback for errors is told of no data of ours: evhttp has put its own there. So
+ * that callback only makes it pause, and each first knock starts the timer that ends all pauses. It
+ * is armed after the listener, and so told of somebody who comes before the listener is. */
+static void on_knock(evutil_socket_t fd, short what, void *arg)
+{
+	struct metrics *m = arg;
+
+	(void)fd;
+	(void)what;
+	m->answered = false;
+	sweep_soon(m);
+}
+
+/* False: the kernel has no room to watch the socket. The sweep goes on, and tries again. */
+static bool listen_on(struct metrics *m)
+{
+	return evconnlistener_enable(m->listener) == 0 && watch_start(m->knock) == 0;
 }
 
 static void visit_end(struct metrics *m, struct visit *v)
@@ -93,10 +114,15 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 		else if (now >= v->until)
 			shutdown(bufferevent_getfd(v->io), SHUT_RDWR);
 	}
-	if (m->n)
-		sweep_soon(m);
-	else
+	if (!m->answered && !m->told) {
+		m->told = true;
+		log_warning("metrics: nobody can be accepted at present: is there no descriptor or "
+			    "memory left?");
+	}
+	if (m->n < METRICS_CONNECTIONS_MAX)
 		evconnlistener_enable(m->listener);
+	if (m->n || !listen_on(m))
+		sweep_soon(m);
 }
 
 /* For a connection that was accepted. */
@@ -106,6 +132,7 @@ static struct bufferevent *on_connection(struct event_base *base, void *arg)
 	struct visit *v = m->visits, *end = v + METRICS_CONNECTIONS_MAX;
 	struct bufferevent *io = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
 
+	m->answered = true;
 	while (v < end && v->io)
 		v++;
 	if (v == end || !io) /* NULL: evhttp makes its own, and has time limits of its own */
@@ -130,11 +157,12 @@ static void on_closed(struct evhttp_connection *connection, void *arg)
 	}
 }
 
-/* Without descriptors there is nothing to accept with: not now. */
-static void on_accept_error(struct evconnlistener *listener, void *arg)
+/* Without descriptors there is nothing to accept with: not now, but after the next sweep. The other
+ * argument is evhttp's. */
+static void on_accept_error(struct evconnlistener *listener, void *evhttps)
 {
+	(void)evhttps;
 	evconnlistener_disable(listener);
-	sweep_soon(arg);
 }
 
 /* ---- requests ---- */
@@ -242,16 +270,21 @@ static int serve(struct metrics *m, struct event_base *base, int fd)
 {
 	static const int flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC;
 
+	int err = -ENOMEM;
+
 	m->http = evhttp_new(base);
-	m->sweep = event_new(base, -1, 0, on_sweep, m);
+	m->sweep = timer_new(base, on_sweep, m);
+	m->knock = watch_new(base, fd, EV_READ, on_knock, m);
 	m->listener = evconnlistener_new(base, NULL, NULL, flags, 0, fd);
 	if (!m->listener)
 		close(fd);
-	if (!m->http || !m->sweep || !m->listener || !evhttp_bind_listener(m->http, m->listener)) {
-		if (m->listener)
-			evconnlistener_free(m->listener);
-		log_error("the metrics page can't be served: out of memory");
-		return -ENOMEM;
+	else if (!m->http || !evhttp_bind_listener(m->http, m->listener))
+		evconnlistener_free(m->listener);
+	else
+		err = watch_start(m->knock);
+	if (err < 0) {
+		log_error("the metrics page can't be served: %s", strerror(-err));
+		return err;
 	}
 	evconnlistener_set_error_cb(m->listener, on_accept_error);
 	evhttp_set_max_headers_size(m->http, HEADERS_MAX);
@@ -325,10 +358,10 @@ void metrics_free(struct metrics *m)
 		if (v->io)
 			visit_end(m, v);
 	}
+	event_free(m->knock); /* before its descriptor is closed */
 	if (m->http)
 		evhttp_free(m->http);
-	if (m->sweep)
-		event_free(m->sweep);
+	event_free(m->sweep);
 	free(m->address);
 	free(m);
 }

@@ -90,7 +90,7 @@ struct mint *mint_new(struct event_base *base, const struct mint_settings *setti
 		.base = base,
 		.issuer = issuer_new(&settings->issuer, &issuer_ops, m, router, access, stats),
 		.minter = minter_new(base, &settings->minter),
-		.timer = event_new(base, -1, 0, on_timer, m),
+		.timer = timer_new(base, on_timer, m),
 		.api_key = settings->api_key,
 	};
 	return m;

@@ -76,8 +76,8 @@ TAILQ_HEAD(pending_list, pending);
 struct credentials {
 	bool known; /* else nothing else is */
 	pid_t pid;  /* 0: of another namespace */
-	uid_t uid;
-	gid_t gid;
+	uid_t uid;  /* -1: of somebody without a number here (nobody.h); no rule names that */
+	gid_t gid;  /* the same */
 	const gid_t *groups; /* the supplementary ones */
 	size_t n_groups;
 };

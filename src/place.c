@@ -137,7 +137,7 @@ void places_init(struct places *p, struct event_base *base, struct stats *stats)
 {
 	*p = (struct places){.base = base, .stats = stats};
 	LIST_INIT(&p->retired);
-	p->bury = event_new(base, -1, 0, on_bury, p);
+	p->bury = timer_new(base, on_bury, p);
 }
 
 void places_fini(struct places *p)

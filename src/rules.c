@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "mem.h"
+#include "nobody.h"
 
 enum { NAME_MAX_BYTES = 64, FAULT_MAX = 600 };
 
@@ -79,17 +80,34 @@ static void refuse_name(const struct place *at, const char *kind, const char *wo
 	      kind, shown_length(word, strlen(word)), word);
 }
 
+/* A rule for everybody whom the kernel has no number for would be one for anybody. */
+static void warn_of_nobody(const struct place *at, const char *kind, const char *word, uint32_t id)
+{
+	char what[FAULT_MAX];
+
+	snprintf(what, sizeof(what),
+		 "[access %s] %s: '%.*s' matches nobody: the kernel shows every %s that has no "
+		 "number "
+		 "in its user namespace as %lu",
+		 at->s->name, at->setting, shown_length(word, strlen(word)), word, kind,
+		 (unsigned long)id);
+	at->r->warning(at->r->owner, at->line, what);
+}
+
 static void add_user(const struct place *at, const char *word)
 {
 	const struct passwd *user = getpwnam(word);
 	uint32_t id;
 
 	if (user)
-		access_section_user(at->s->access, user->pw_uid);
-	else if (parse_id(word, &id))
-		access_section_user(at->s->access, id);
-	else
+		id = user->pw_uid;
+	else if (!parse_id(word, &id)) {
 		refuse_name(at, "user", word);
+		return;
+	}
+	access_section_user(at->s->access, id);
+	if (id == nobody_ids().uid)
+		warn_of_nobody(at, "user", word, id);
 }
 
 static void add_group(const struct place *at, const char *word)
@@ -98,11 +116,14 @@ static void add_group(const struct place *at, const char *word)
 	uint32_t id;
 
 	if (group)
-		access_section_group(at->s->access, group->gr_gid);
-	else if (parse_id(word, &id))
-		access_section_group(at->s->access, id);
-	else
+		id = group->gr_gid;
+	else if (!parse_id(word, &id)) {
 		refuse_name(at, "group", word);
+		return;
+	}
+	access_section_group(at->s->access, id);
+	if (id == nobody_ids().gid)
+		warn_of_nobody(at, "group", word, id);
 }
 
 /* Comments within a line begin with a semicolon. What was meant as one must not become globs. */

@@ -11,6 +11,8 @@
 struct rules_reader {
 	/* What is wrong: "[access web] user: there is no user 'wbe'". */
 	void (*fault)(void *owner, unsigned line, const char *what);
+	/* What has no effect: it names somebody whom the kernel can't tell from others. */
+	void (*warning)(void *owner, unsigned line, const char *what);
 	void *owner;
 	struct access_rules *rules;     /* NULL: no section so far */
 	struct rules_section *section;  /* the one that settings belong to now; or NULL */

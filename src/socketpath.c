@@ -8,6 +8,7 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,8 +18,27 @@
 
 enum {
 	LOCK_TRIES = 50, /* for the folder, 10 ms apart */
-	NO_MEMBER = 4096 /* among the errors of this room; those of the system are smaller */
+
+	/* Among the errors of this room; those of the system are smaller. */
+	NO_MEMBER = 4096,
+	NO_SUCH_GROUP,
+	NO_PROC,
+
+	FCHMODAT2 = 452, /* the number of the system call, which is younger than our headers */
 };
+
+static const char *text_of(int err)
+{
+	return err == -NO_PROC ? "/proc is not mounted, through which this kernel (before 6.6) "
+				 "changes the mode of a socket"
+			       : strerror(-err);
+}
+
+/* What the caller is told of an error of this room. */
+static int plain(int err)
+{
+	return err == -NO_MEMBER ? -EPERM : err <= -NO_MEMBER ? -EINVAL : err;
+}
 
 /* 0: the path is free now. A socket on which nobody listens is what a killed daemon leaves behind.
  */
@@ -101,7 +121,8 @@ static bool give(int fd, gid_t group)
 	return group == (gid_t)-1 || fchownat(fd, "", (uid_t)-1, group, AT_EMPTY_PATH) == 0;
 }
 
-/* The same; the mode of what is held in this way can only be changed through /proc. */
+/* The same; the mode of what is held in this way can be changed through /proc, and by kernels from
+ * 6.6 on without it. */
 static bool open_up(int fd, mode_t mode)
 {
 	char name[40];
@@ -109,11 +130,15 @@ static bool open_up(int fd, mode_t mode)
 	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
 	if (chmod(name, mode) == 0)
 		return true;
-	errno = errno == ENOENT ? EOPNOTSUPP : errno;
+	if (errno != ENOENT && errno != ENOTDIR)
+		return false;
+	if (syscall(FCHMODAT2, fd, "", mode, AT_EMPTY_PATH) == 0)
+		return true;
+	errno = NO_PROC;
 	return false;
 }
 
-/* The socket that was just made for its owner alone gets its group and then its mode. */
+/* The socket that was just made gets its group, and its mode if it has another one. */
 static int set_up(const struct socketpath_settings *s, struct socketpath *out)
 {
 	struct stat st;
@@ -124,19 +149,21 @@ static int set_up(const struct socketpath_settings *s, struct socketpath *out)
 	if (st.st_nlink != 1) /* somebody else's, from elsewhere */
 		err = -ESTALE;
 	else if (!give(fd, s->group))
-		err = errno == EPERM ? -NO_MEMBER : -errno;
-	else if (!open_up(fd, s->mode))
+		err = errno == EPERM ? -NO_MEMBER : errno == EINVAL ? -NO_SUCH_GROUP : -errno;
+	else if ((st.st_mode & 0777) != s->mode && !open_up(fd, s->mode))
 		err = -errno;
 	close(fd);
 	*out = (struct socketpath){.dev = st.st_dev, .ino = st.st_ino, .own_group = st.st_gid};
 	return err;
 }
 
-/* Binds and listens. The mode is right before anybody can connect: only then it listens. */
+/* Binds and listens. Mode and group are right before anybody can connect: only then it listens. The
+ * mode is what bind() gives to it; where the folder has a default ACL that is another one, and is
+ * put right before it listens. */
 static int bind_at(int fd, const struct sockaddr_un *at, const struct socketpath_settings *s,
 		   struct socketpath *out)
 {
-	mode_t mask = umask(0177);
+	mode_t mask = umask(0777 & ~s->mode);
 	int err = bind(fd, (const struct sockaddr *)at, sizeof(*at)) < 0 ? -errno : 0;
 
 	umask(mask);
@@ -199,8 +226,14 @@ static void explain(const struct socketpath_settings *s, int err)
 			  "member of it",
 			  path, (unsigned long)s->group);
 		break;
+	case NO_SUCH_GROUP:
+		log_error(
+			"%s: can't be given to the group %lu ([listen] group): this user namespace "
+			"does not have it",
+			path, (unsigned long)s->group);
+		break;
 	default:
-		log_error("%s: can't listen there: %s", path, strerror(-err));
+		log_error("%s: can't listen there: %s", path, text_of(err));
 	}
 }
 
@@ -211,7 +244,7 @@ int socketpath_open(const struct socketpath_settings *settings, struct socketpat
 
 	if (fd < 0) {
 		explain(settings, fd);
-		return fd == -NO_MEMBER ? -EPERM : fd;
+		return plain(fd);
 	}
 	made.path = mem_strdup(settings->path);
 	*out = made;
@@ -261,8 +294,8 @@ int socketpath_set_access(const struct socketpath *s, mode_t mode, gid_t group)
 	if (fd >= 0)
 		close(fd);
 	if (err < 0)
-		log_error("%s: can't change its mode and group: %s", s->path, strerror(-err));
-	return err;
+		log_error("%s: can't change its mode and group: %s", s->path, text_of(err));
+	return plain(err);
 }
 
 static bool move(const char *from, const char *to)

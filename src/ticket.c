@@ -317,7 +317,7 @@ struct ticket *ticket_new(struct event_base *base, const struct ticket_settings 
 
 	*t = (struct ticket){
 		.minter = minter_new(base, &settings->minter),
-		.nothing = event_new(base, -1, 0, on_nothing, t),
+		.nothing = timer_new(base, on_nothing, t),
 		.key = secret_share(settings->api_key),
 		.prefix = mem_strdup(settings->minter.path_prefix),
 		.fields = settings->fields,

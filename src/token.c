@@ -532,7 +532,7 @@ struct token_request *token_mint(struct minter *m, const struct token_wish *wish
 		.done = done,
 		.owner = owner,
 		.deadline = clock_mono_ms() + m->timeout_ms,
-		.refusal = event_new(m->base, -1, 0, on_refusal, r),
+		.refusal = timer_new(m->base, on_refusal, r),
 		.body = make_body(wish),
 		.fd = -1,
 	};

@@ -758,10 +758,10 @@ static void take_times(struct upstream *u, const struct upstream_settings *s)
 
 static void make_timers(struct upstream *u, struct event_base *base)
 {
-	u->turn = event_new(base, -1, 0, on_turn, u);
-	u->retry = event_new(base, -1, 0, on_turn, u);
-	u->batch = event_new(base, -1, 0, on_turn, u);
-	u->missed = event_new(base, -1, 0, on_missed, u);
+	u->turn = timer_new(base, on_turn, u);
+	u->retry = timer_new(base, on_turn, u);
+	u->batch = timer_new(base, on_turn, u);
+	u->missed = timer_new(base, on_missed, u);
 }
 
 struct upstream *upstream_new(struct event_base *base, const struct upstream_settings *settings,

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import unittest
 
-from harness import MISSING, Case, Daemon, FakeService, Sandbox, acting_as, eventually, get, need_root, put
+from harness import HPKVD, MISSING, Case, Daemon, FakeService, Sandbox, acting_as, eventually, get, need_root, put
 
 ANN, BOB, EVE = 20001, 20002, 20003 # users that need no account
 STAFF, GUESTS = 30001, 30002 # groups
@@ -522,6 +522,68 @@ class WithTheSandbox(AccessCase):
         self.assertEqual([{"key": "ann:public:1", "value": "v"}], answer["records"])
         self.assert_forbidden(bob.ask({"op": "range", "key": "ann:public:", "endKey": "ann:secret"}))
         bob.barrier()
+
+
+class Nobody(Case):
+    """The numbers by which the kernel shows those whom it can't name (65534) are anybody's, so nothing is granted to them."""
+
+    def ids(self):
+        return [int(open(f"/proc/sys/kernel/overflow{kind}", encoding="ascii").read()) for kind in ("uid", "gid")]
+
+    def codes(self, daemon, who):
+        with daemon.client(who=who) as client:
+            return [client.ask(get(key))["code"] for key in ("u", "g", "o")]
+
+    def test_no_rule_matches_them(self):
+        need_root()
+        uid, gid = self.ids()
+        rules = {"user": {"user": uid, "read": "u", "token": "any"}, "group": {"group": gid, "read": "g"}, "other": {"group": 30001, "read": "o"}}
+        with FakeService() as service, Daemon(service, access=rules) as daemon:
+            self.assertEqual([403, 403, 403], self.codes(daemon, (uid, gid, [])))
+            self.assertEqual([403, 403, 403], self.codes(daemon, (20001, gid, [])))
+            self.assertEqual([403, 403, 200], self.codes(daemon, (20001, 20001, [gid, 30001])))
+            self.assertEqual([403, 403, 200], self.codes(daemon, (uid, 30001, [gid])))
+            with daemon.client(who=(uid, gid, [])) as client:
+                self.assert_error(client.ask({"op": "token"}), 403, "forbidden", "no")
+                self.assertEqual(200, client.ask({"op": "ping"})["code"])
+                # The same once the rules are judged again.
+                self.assertTrue(daemon.reload(max_line="32K"))
+                self.assertEqual(403, client.ask(get("u"))["code"])
+
+    def test_a_rule_that_names_them_is_warned_of(self):
+        uid, gid = self.ids()
+        rules = {"web": {"user": f"0 {uid}", "read": "u"}, "all": {"group": gid, "write": "g"}}
+        said = (rb"hpkvd\.conf:\d+: \[access web\] user: '%d' matches nobody: the kernel shows every user that has no number in its user "
+                rb"namespace as %d\n(?:.*\n)*?.*hpkvd\.conf:\d+: \[access all\] group: '%d' matches nobody" % (uid, uid, gid))
+        with FakeService() as service, Daemon(service, access=rules) as daemon:
+            daemon.process.wait_output(said)
+            self.assertTrue(daemon.reload(max_line="32K"))
+            self.assertEqual(2, len(re.findall(said, daemon.log())))
+            test = subprocess.run([HPKVD, "-t", "-c", daemon.folder + "/hpkvd.conf"], capture_output=True, check=True)
+            self.assertRegex(test.stderr, said)
+            self.assertIn(b": ok", test.stdout)
+            self.assertTrue(daemon.reload(access={"web": {"user": 0, "read": "u"}}))
+            self.assertEqual(2, len(re.findall(said, daemon.log())))
+
+    def test_in_a_user_namespace(self):
+        """There every other user is one of them, as which nobody was."""
+        need_root()
+
+        class Namespaced(Daemon):
+            def _with_etc(self, argv):
+                return ["unshare", "-U", "--map-root-user", *argv]
+
+        if subprocess.run(["unshare", "-U", "--map-root-user", "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+            self.skipTest("this machine gives no user namespaces")
+        uid, gid = self.ids()
+        rules = {"nobody": {"user": uid, "read": "*"}, "nogroup": {"group": gid, "read": "*"}, "root": {"user": 0, "read": "r"}}
+        with FakeService() as service, Namespaced(service, access=rules) as daemon:
+            os.chmod(daemon.socket, 0o666)
+            for who in ((20001, 20001, []), (20002, 20001, [30001])):
+                with daemon.client(who=who) as client:
+                    self.assertEqual(403, client.ask(get("k"))["code"])
+            with daemon.client() as client:
+                self.assertEqual([200, 403], [client.ask(get(key))["code"] for key in ("r", "k")])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
 """Many clients at once, more than are allowed, and more than there are descriptors for."""
 
+import contextlib
 import os
+import re
+import signal
+import sys
 
-from harness import Case, Daemon, FakeService, eventually, get, raise_descriptor_limit, scene
+from harness import Case, Daemon, FakeService, Listener, Sandbox, eventually, get, raise_descriptor_limit, scene
 
 
 class Many(Case):
@@ -136,6 +140,53 @@ class OutOfDescriptors(Case):
             self.assertEqual(200, served.ask(get("k"))["code"])
             for client in clients:
                 client.close()
+
+    def test_whatever_the_limit_is(self):
+        """The service goes and comes back, while sixty are there for as many descriptors as there are."""
+        for limit in (40, 48, 64, 100, 128):
+            with self.subTest(limit), Sandbox() as sandbox, Daemon(sandbox, nofile=limit, connect_timeout="1s") as daemon, \
+                    contextlib.ExitStack() as stack:
+                daemon.wait_state("connected")
+                clients = self.fill(daemon, 60)
+                for client in clients:
+                    stack.enter_context(client)
+                served = clients[0]
+                self.assertEqual(200, served.answer()["code"])
+                self.assertEqual(200, served.ask({"op": "subscribe", "key": "k", "timeoutMs": 20000})["code"])
+                sandbox.kill()
+                sandbox.start()
+                listener = Listener(served)
+                listener.wait(lambda lines: any(line.get("state") == "connected" for line in lines), "the connection")
+                daemon.change(max_line="16K")
+                daemon.process.signal(signal.SIGHUP)
+                daemon.process.wait_output(rb"new settings are in force")
+                for client in clients[1:]:
+                    client.close()
+                self.assertEqual("connected", daemon.status()["upstream"]["state"])
+
+    def test_below_a_minimum_it_does_not_start(self):
+        for limit in (16, 24, 30):
+            with self.subTest(limit), FakeService() as service:
+                daemon = Daemon(service, nofile=limit, wait=False)
+                try:
+                    daemon.start()
+                    self.assertEqual(1, daemon.process.wait_exit())
+                    said = re.search(rb"hpkvd: error: the limit of open files is (\d+), but hpkvd needs (\d+): ", daemon.log())
+                    self.assertTrue(said, daemon.log())
+                    self.assertEqual(limit, int(said[1]))
+                    self.assertLessEqual(int(said[2]), 40)
+                finally:
+                    daemon._clean_up(False)
+
+    def test_descriptors_that_it_was_started_with_are_counted(self):
+        class Inheriting(Daemon):
+            def _with_etc(self, argv):
+                return [sys.executable, "-c", "import os, sys; [os.dup2(1, n) for n in range(100, 120)]; os.execv(sys.argv[1], sys.argv[1:])",
+                        *argv]
+
+        with FakeService() as service, Daemon(service, nofile=128) as daemon, Inheriting(service, nofile=128) as other:
+            own, others = (int(d.process.wait_output(rb"there is room for (\d+) clients")[1]) for d in (daemon, other))
+            self.assertLess(others, own)
 
     def test_the_limit_is_raised_as_far_as_it_goes(self):
         """The soft limit is no reason to pause."""

@@ -3,14 +3,21 @@
 import contextlib
 import fcntl
 import os
+import resource
+import select
+import signal
 import socket
 import statistics
 import struct
 import subprocess
+import sys
+import tempfile
+import termios
 import threading
 import time
+import unittest
 
-from harness import DEADLINE, HPKVD, WITHHELD, Case, Daemon, FakeService, Pulse, black_hole, eventually, get, need_mounts, scene
+from harness import DEADLINE, HPKVD, WITHHELD, Case, Daemon, FakeService, Pulse, black_hole, eventually, get, need_mounts, need_root, scene
 
 
 class Responsive(Case):
@@ -179,29 +186,195 @@ class Busy(Responsive):
             for thread in threads:
                 thread.join(DEADLINE)
 
+
+class Logged(Daemon):
+    """One whose stderr is what a test makes of it, and whose lines are read by the test, or by nobody."""
+
+    def __init__(self, service, stderr, **options):
+        super().__init__(service, wait=False, **options)
+        self.stderr = stderr
+
+    def start(self):
+        self.popen = subprocess.Popen(self._command(self._with_etc([HPKVD, "-c", self._write_files()])), stdin=subprocess.DEVNULL,
+                                      stderr=self.stderr, env=self.env, preexec_fn=self._before)
+        self.pid = self.popen.pid
+        with socket.socket(socket.AF_UNIX) as probe: # there is a moment in which it is bound and does not listen yet
+            eventually(lambda: probe.connect_ex(self.socket) == 0 or self.popen.poll() is not None, "the socket")
+
+    def _command(self, argv):
+        return argv
+
+    def _before(self):
+        pass
+
+    def _end_well(self):
+        with self._with_a_subscriber():
+            self.popen.terminate()
+            assert self.popen.wait(DEADLINE) == 0, self.popen.returncode
+
+    def _clean_up(self, failed):
+        if self.popen.poll() is None:
+            self.popen.kill()
+            self.popen.wait(DEADLINE)
+        super()._clean_up(False)
+
+
+class AnotherUser(Logged):
+    """Who may not open again what is its stderr."""
+
+    def _before(self):
+        os.setgroups([])
+        os.setgid(20001)
+        os.setuid(20001)
+
+    def _write_files(self):
+        path = super()._write_files()
+        for name in (self.folder, path, self.folder + "/api-key"):
+            os.chown(name, 20001, 20001)
+        return path
+
+
+# Its terminal is stderr, in whose foreground this process is, and not the one that it starts.
+BACKGROUND = """
+import fcntl, os, signal, sys, termios
+os.setsid()
+fcntl.ioctl(2, termios.TIOCSCTTY, 0)
+pid = os.fork()
+if pid == 0:
+    os.setpgid(0, 0)
+    os.execv(sys.argv[1], sys.argv[1:])
+signal.signal(signal.SIGTERM, lambda *ignored: os.kill(pid, signal.SIGTERM))
+os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+class Log(Responsive):
+    def assert_lives(self, daemon, n=400):
+        """Pings go on while each client that comes and goes is logged; an end by SIGTERM follows."""
+        for _ in range(n):
+            with daemon.client() as client:
+                self.assertEqual(200, client.ask({"op": "ping"})["code"])
+        self.assert_responsive(daemon)
+
     def test_nobody_reads_the_log(self):
         """Its lines are lost, and said to be, rather than that everything waits."""
-        with FakeService() as service:
-            daemon = Daemon(service)
-            read, write = os.pipe()
-            process = subprocess.Popen([HPKVD, "-c", daemon._write_files()], stderr=write)
-            try:
-                os.close(write)
-                with socket.socket(socket.AF_UNIX) as probe: # there is a moment in which it is bound and does not listen yet
-                    eventually(lambda: probe.connect_ex(daemon.socket) == 0, "the socket")
-                free = fcntl.fcntl(read, fcntl.F_GETPIPE_SZ)
-                for _ in range(free // 100): # each says more than that when it comes and goes
-                    with daemon.client() as client:
-                        self.assertEqual(200, client.ask({"op": "ping"})["code"])
-                os.set_blocking(read, False)
-                self.assertGreater(len(os.read(read, free)), free // 2)
+        read, write = os.pipe()
+        self.addCleanup(os.close, read)
+        with FakeService() as service, Logged(service, write) as daemon:
+            os.close(write)
+            free = fcntl.fcntl(read, fcntl.F_GETPIPE_SZ)
+            for _ in range(free // 100): # each says more than that when it comes and goes
                 with daemon.client() as client:
-                    self.assertEqual(200, client.ask(get("k"))["code"])
-                lines = eventually(lambda: os.read(read, free).decode(), "another line").splitlines()
-                self.assertRegex(lines[0], r"hpkvd: warning: \d+ lines were lost here")
-                self.assertEqual(1, sum("were lost" in line for line in lines))
-            finally:
-                process.kill()
-                process.wait(DEADLINE)
-                os.close(read)
-                daemon._clean_up(False)
+                    self.assertEqual(200, client.ask({"op": "ping"})["code"])
+            os.set_blocking(read, False)
+            self.assertGreater(len(os.read(read, free)), free // 2)
+            with daemon.client() as client:
+                self.assertEqual(200, client.ask(get("k"))["code"])
+            lines = eventually(lambda: os.read(read, free).decode(), "another line").splitlines()
+            self.assertRegex(lines[0], r"hpkvd: warning: \d+ lines were lost here: nobody read them")
+            self.assertEqual(1, sum("were lost" in line for line in lines))
+
+    def test_a_pipe_that_it_may_not_open_again(self):
+        need_root()
+        read, write = os.pipe()
+        self.addCleanup(os.close, read)
+        self.addCleanup(os.close, write)
+        os.fchmod(write, 0o600)
+        with FakeService(tls=False) as service, AnotherUser(service, write, ca_file="") as daemon:
+            self.assert_lives(daemon, 1000)
+
+    def terminal(self):
+        """The side that nobody reads, and the one that is a terminal."""
+        near, far = os.openpty()
+        self.addCleanup(os.close, near)
+        self.addCleanup(os.close, far)
+        return near, far
+
+    def test_nobody_reads_the_terminal(self):
+        near, far = self.terminal()
+        with FakeService() as service, Logged(service, far) as daemon:
+            self.assert_lives(daemon)
+            self.assertTrue(os.get_blocking(far)) # whoever shares it is not made non-blocking
+            os.set_blocking(near, False)
+            text = b""
+
+            def told():
+                nonlocal text
+                with contextlib.suppress(BlockingIOError):
+                    text += os.read(near, 65536)
+                with daemon.client() as client:
+                    client.ask({"op": "ping"})
+                return b"lines were lost here: nobody read them" in text
+            eventually(told, "a word of what was lost")
+
+    def test_a_terminal_that_was_stopped(self):
+        """By ^S, until ^Q."""
+        near, far = self.terminal()
+        with FakeService() as service, Logged(service, far) as daemon:
+            termios.tcflow(far, termios.TCOOFF)
+            self.assert_lives(daemon, 50)
+            termios.tcflow(far, termios.TCOON)
+            while select.select([near], [], [], 0)[0]:
+                os.read(near, 65536)
+
+    def test_a_terminal_that_is_another_users(self):
+        """A look at it says that there is room for a byte. So there is no way to know whether a line would be waited for."""
+        need_root()
+        near, far = self.terminal()
+        os.fchmod(far, 0o600)
+        with FakeService(tls=False) as service, AnotherUser(service, far, ca_file="") as daemon:
+            self.assert_lives(daemon)
+
+    def test_in_the_background_of_a_terminal(self):
+        """Who writes there is stopped, if the terminal is told so: stty tostop."""
+        near, far = self.terminal()
+        modes = termios.tcgetattr(far)
+        modes[3] |= termios.TOSTOP
+        termios.tcsetattr(far, termios.TCSANOW, modes)
+
+        class Background(Logged):
+            def _command(self, argv):
+                return [sys.executable, "-c", BACKGROUND, *argv]
+
+        with FakeService() as service, Background(service, far) as daemon:
+            self.assert_lives(daemon, 10)
+            while select.select([near], [], [], 0)[0]:
+                os.read(near, 65536)
+
+    def test_a_socket(self):
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):
+            with self.subTest(kind):
+                ours, its = socket.socketpair(socket.AF_UNIX, kind)
+                with ours, its, FakeService() as service, Logged(service, its) as daemon:
+                    self.assert_lives(daemon, 1500 if kind == socket.SOCK_STREAM else 200)
+                    ours.setblocking(False)
+                    self.assertIn(b"hpkvd: ", ours.recv(65536))
+
+    def test_a_limit_of_the_files_size(self):
+        """SIGXFSZ would kill it."""
+        with tempfile.NamedTemporaryFile(prefix="hpkvd-test-") as f, FakeService() as service:
+            os.set_blocking(f.fileno(), True)
+            flags = fcntl.fcntl(f.fileno(), fcntl.F_GETFL)
+            fcntl.fcntl(f.fileno(), fcntl.F_SETFL, flags | os.O_APPEND)
+
+            class Limited(Logged):
+                def _before(self):
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+
+            with Limited(service, f) as daemon:
+                self.assert_lives(daemon, 50)
+                self.assertEqual(5000, os.path.getsize(f.name))
+                os.truncate(f.name, 0) # as logrotate does (copytruncate)
+                with daemon.client() as client:
+                    client.ask({"op": "ping"})
+                lines = eventually(lambda: open(f.name, encoding="ascii").read(), "a line").splitlines()
+                self.assertEqual("", lines[0]) # the end of a line that was cut
+                self.assertRegex(lines[1], r"hpkvd: warning: \d+ lines were lost here: File too large")
+
+    def test_a_full_disk(self):
+        with open("/dev/full", "wb") as full, FakeService() as service, Logged(service, full) as daemon:
+            self.assert_lives(daemon, 20)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,11 +1,12 @@
 """SIGTERM and SIGINT: what is in flight is answered, the rest is refused, and the end is an orderly one."""
 
+import json
 import os
 import signal
 import socket
 import time
 
-from harness import DEADLINE, WITHHELD, Awaited, Case, Client, Daemon, FakeService, eventually, get, put, scene
+from harness import DEADLINE, SANITIZER, WITHHELD, Awaited, Case, Client, Daemon, FakeService, eventually, get, put, scene
 
 
 class Shutdown(Case):
@@ -142,6 +143,55 @@ class Shutdown(Case):
         self.begin(daemon)
         self.assertEqual(list(range(3000)), [a["messageId"] for a in client.answers(3000)])
         self.assertTrue(client.at_end())
+        self.end(daemon)
+
+
+class WithClients(Case):
+    """Those who are connected stay so until it has ended."""
+
+    def end(self, daemon):
+        daemon.process.signal(signal.SIGTERM)
+        self.assertEqual(0, daemon.process.wait_exit())
+        self.assertIsNone(SANITIZER.search(daemon.log()))
+
+    @scene()
+    def test_what_was_left_out_of_the_list_is_not_asked_for_when_they_go(self, service, daemon, client):
+        service.mint = lambda request: "t" * len(json.dumps(request.list))
+        with daemon.client() as other:
+            other.subscribe(key="k" * 600)
+            service.upgrade = lambda event: (431, {}, b"too long") if len(event.target) > 400 else None
+            client.subscribe(key="x")
+            self.assertEqual(1, daemon.status()["subscriptions"]["leftOut"])
+            self.end(daemon)
+
+    @scene(service=WITHHELD, max_in_flight=2)
+    def test_in_every_state(self, service, daemon, client):
+        """Requests sent and waiting, subscriptions live and waiting, half-closed, held, and one that does not read."""
+        with daemon.client() as live, daemon.client() as waits, daemon.client() as half, daemon.client() as held, daemon.client() as deaf:
+            live.subscribe(key="a", pattern="b*")
+            service.mint = lambda request: "never"
+            waits.send({"op": "subscribe", "key": "other"})
+            half.send(put("k", "v", 1))
+            half.half_close()
+            client.send(*(put("k", "v", i) for i in range(10)))
+            held.fill(b'{"op":"get","key":"k"}\n' * 20000)
+            deaf.fill(b'{"op":"status"}\n' * 5000)
+            live.barrier()
+            self.end(daemon)
+
+    @scene()
+    def test_while_settings_are_read_again(self, service, daemon, client):
+        client.subscribe(key="k")
+        daemon.change(key="another", max_clients=5)
+        daemon.process.signal(signal.SIGHUP)
+        self.end(daemon)
+
+    @scene(service=WITHHELD)
+    def test_at_once(self, service, daemon, client):
+        client.send({"op": "subscribe", "key": "k"}, put("k", "v"))
+        service.next_request()
+        daemon.process.signal(signal.SIGTERM)
+        daemon.process.wait_output(rb"stopping")
         self.end(daemon)
 
 

@@ -10,7 +10,7 @@ import socket
 import stat
 import tempfile
 
-from harness import Case, Daemon, FakeService, Unprivileged, get, scene
+from harness import UNSHARE, Case, Daemon, FakeService, Unprivileged, get, need_mounts, sanitized, scene
 
 
 class Path(Case):
@@ -180,3 +180,44 @@ class Early(Case):
                 second.client() as other:
             client.barrier()
             other.barrier()
+
+
+class WithoutProc(Case):
+    """In a chroot, or a sandbox that hides it."""
+
+    class Bare(Daemon):
+        def _with_etc(self, argv):
+            need_mounts()
+            return [*UNSHARE, "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "hpkvd", *argv]
+
+    def setUp(self):
+        if sanitized():
+            self.skipTest("a sanitizer reads /proc")
+
+    def test_it_listens_all_the_same(self):
+        for mode in ("0600", "0660", "0666"):
+            with self.subTest(mode), FakeService() as service, self.Bare(service, mode=mode) as daemon, daemon.client() as client:
+                self.assertEqual(int(mode, 8), stat.S_IMODE(os.stat(daemon.socket).st_mode))
+                self.assertEqual(200, client.ask(get("k"))["code"])
+
+    def test_a_group(self):
+        if os.geteuid():
+            self.skipTest("only root may give it to any group")
+        with FakeService() as service, self.Bare(service, group=grp.getgrgid(12).gr_name) as daemon:
+            st = os.stat(daemon.socket)
+            self.assertEqual((0o660, 12), (stat.S_IMODE(st.st_mode), st.st_gid))
+
+    def test_another_mode_is_taken_or_it_says_what_is_missing(self):
+        with FakeService() as service, self.Bare(service, mode="0600") as daemon, daemon.client() as client:
+            if daemon.reload(mode="0666"): # since Linux 6.6
+                self.assertEqual(0o666, stat.S_IMODE(os.stat(daemon.socket).st_mode))
+            else:
+                daemon.process.wait_output(rb"error: \S+: can't change its mode and group: /proc is not mounted")
+                self.assertEqual(0o600, stat.S_IMODE(os.stat(daemon.socket).st_mode))
+            self.assertEqual(200, client.ask(get("k"))["code"])
+
+    def test_figures_that_it_can_not_have(self):
+        """The page leaves them out, or says that they are none."""
+        with FakeService() as service, self.Bare(service) as daemon, daemon.client() as client:
+            stats = client.ask({"op": "stats"})["stats"]
+            self.assertIn("hpkvd_clients_accepted_total", stats)

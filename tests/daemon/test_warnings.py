@@ -50,7 +50,7 @@ class System(Case):
 
     def test_the_limit_of_open_files_is_not_raised(self):
         self.assert_told(rb"warning: can't raise the limit of open files: Operation not permitted\n"
-                         rb"hpkvd: notice: max_clients is 200, but the limit of open files is 100: accepting pauses when it is near",
+                         rb"hpkvd: notice: max_clients is 200, but the limit of open files is 100: there is room for 69 clients, then accepting pauses",
                          PRLIMIT, 2, soft_nofile=100, max_clients=200)
 
     def test_groups_of_clients_are_not_told(self):
