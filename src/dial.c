@@ -258,9 +258,9 @@ static void begin(struct attempt *a)
 	a->state = ATTEMPT_CONNECTING;
 	d->connecting++;
 	struct timeval patience = {d->address_ms / 1000, d->address_ms % 1000 * 1000};
-	a->writable = event_new(d->base, fd, EV_WRITE, on_writable, a);
-	if (!a->writable || event_add(a->writable, &patience) < 0)
-		attempt_failed(a, "no memory");
+	a->writable = watch_new(d->base, fd, EV_WRITE, on_writable, a);
+	if (event_add(a->writable, &patience) < 0)
+		attempt_failed(a, "the socket can't be watched");
 }
 
 /* The one that has been on its way for the longest. */
@@ -376,9 +376,9 @@ struct dial *dial_new(struct event_base *base, const struct dial_target *target,
 		.proxy_port = target->proxy_port,
 		.address_ms = target->address_ms,
 		.until = total ? clock_mono_ms() + total : 0,
-		.turn = event_new(base, -1, 0, on_turn, d),
-		.stagger = event_new(base, -1, 0, on_turn, d),
-		.total = event_new(base, -1, 0, on_total, d),
+		.turn = timer_new(base, on_turn, d),
+		.stagger = timer_new(base, on_turn, d),
+		.total = timer_new(base, on_total, d),
 	};
 	if (total && total < time)
 		time = total;

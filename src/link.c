@@ -203,6 +203,15 @@ static void __attribute__((format(printf, 2, 3))) go_down(struct link *l, const 
 	end_here(l);
 }
 
+/* Asks for one of the socket's events. */
+static void want(struct link *l, struct event *watch)
+{
+	int err = watch_start(watch);
+
+	if (err < 0)
+		go_down(l, "the socket can't be watched: %s", strerror(-err));
+}
+
 /* Lets the library do its work on this connection; false when the connection is gone. */
 static bool serve(struct link *l, short revents)
 {
@@ -757,7 +766,7 @@ static void read_on(struct link *l)
 	else if (n != -EAGAIN)
 		on_stream_end(l, (int)n);
 	else if (l->stream.read_wants_write || wants_to_write(l))
-		event_add(l->writable, NULL);
+		want(l, l->writable);
 }
 
 /* Writing fails when the peer has gone. It may have said why, before. */
@@ -780,14 +789,14 @@ static void write_on(struct link *l)
 		return;
 	}
 	if (wants_to_write(l))
-		event_add(l->writable, NULL);
+		want(l, l->writable);
 	else if (l->peer_closed)
 		go_down_closed(l);
 	if (had_unsent && !link_unsent(l) && l->state == LINK_OPEN)
 		l->ops->drained(l->owner);
 }
 
-static bool watch(struct link *l, int fd);
+static void watch(struct link *l, int fd);
 
 /* The request has gone out. The socket and its TLS are ours from now on. The descriptor is doubled,
  * since the library closes its own, which does not end the connection. */
@@ -808,10 +817,12 @@ static void take_over(struct link *l)
 	if (ssl)
 		tls_take(ssl);
 	set_state(l, LINK_ASKING);
-	if (!stream_begin(&l->stream, fd, ssl))
+	if (!stream_begin(&l->stream, fd, ssl)) {
 		go_down(l, "no memory");
-	else if (watch(l, fd))
-		event_add(l->readable, NULL);
+		return;
+	}
+	watch(l, fd);
+	want(l, l->readable);
 }
 
 /* Lets the library go on with what it does to connect; what it wants is not known. */
@@ -889,22 +900,19 @@ static void on_more(evutil_socket_t fd, short what, void *user)
 
 	(void)fd, (void)what;
 	enter(ctx);
-	event_add(l->readable, NULL);
+	want(l, l->readable);
 	on_readable(l);
 	leave(ctx);
 }
 
-static bool watch(struct link *l, int fd)
+static void watch(struct link *l, int fd)
 {
 	int unsent = KERNEL_UNSENT;
 
 	/* Where that is unknown, pings are later by what the kernel holds. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
-	l->readable = event_new(l->ctx->base, fd, EV_READ | EV_PERSIST, on_io, l);
-	l->writable = event_new(l->ctx->base, fd, EV_WRITE, on_io, l);
-	if (!l->readable || !l->writable)
-		go_down(l, "no memory");
-	return l->state != LINK_DOWN;
+	l->readable = watch_new(l->ctx->base, fd, EV_READ | EV_PERSIST, on_io, l);
+	l->writable = watch_new(l->ctx->base, fd, EV_WRITE, on_io, l);
 }
 
 /* A Unix socket that takes no more connections: to connect to it is to wait. */
@@ -979,7 +987,7 @@ static void greet(struct link *l)
 	if (l->wsi && !l->path && !l->freed && l->state == LINK_SHAKING)
 		take_over(l);
 	else if (l->wsi && l->state != LINK_DOWN)
-		event_add(l->readable, NULL);
+		want(l, l->readable);
 }
 
 static void begin(struct link *l)
@@ -999,8 +1007,10 @@ static void begin(struct link *l)
 	else if (l->state != LINK_DOWN && !hand_over(l))
 		go_down(l, "%s", strerror(errno));
 	full_close(&full);
-	if (l->state != LINK_DOWN && watch(l, lws_get_socket_fd(l->wsi)))
-		greet(l);
+	if (l->state == LINK_DOWN)
+		return;
+	watch(l, lws_get_socket_fd(l->wsi));
+	greet(l);
 }
 
 static void on_kick(evutil_socket_t fd, short what, void *user)
@@ -1063,8 +1073,8 @@ struct link_context *link_context_new(struct event_base *base, const char *ca_fi
 		free(ctx);
 		return NULL;
 	}
-	ctx->tick = event_new(base, -1, EV_PERSIST, on_tick, ctx);
-	if (!ctx->tick || !library_init(&ctx->library, on_library, ctx->tls.ctx)) {
+	ctx->tick = watch_new(base, -1, EV_PERSIST, on_tick, ctx);
+	if (!library_init(&ctx->library, on_library, ctx->tls.ctx)) {
 		*why = "libwebsockets can't be initialised";
 		link_context_free(ctx);
 		return NULL;

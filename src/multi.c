@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "log.h"
 #include "mem.h"
 #include "timer.h"
 
@@ -113,10 +114,10 @@ static int on_watch(CURL *easy, curl_socket_t fd, int what, void *user, void *re
 		event_free(e);
 	e = what == CURL_POLL_REMOVE
 		    ? NULL
-		    : event_new(m->base, fd, (short)(wanted | EV_PERSIST), on_ready, m);
+		    : watch_new(m->base, fd, (short)(wanted | EV_PERSIST), on_ready, m);
 	curl_multi_assign(m->curl, fd, e);
-	if (e)
-		event_add(e, NULL);
+	if (e && watch_start(e) < 0)
+		log_debug("libcurl's socket can't be watched: its request will time out");
 	return 0;
 }
 
@@ -131,8 +132,8 @@ struct multi *multi_new(struct event_base *base, multi_done *done, void *owner)
 			     calloc);
 	*m = (struct multi){.base = base, .done = done, .owner = owner};
 	m->curl = curl_multi_init();
-	m->timer = event_new(base, -1, 0, on_timer, m);
-	if (!m->curl || !m->timer) {
+	m->timer = timer_new(base, on_timer, m);
+	if (!m->curl) {
 		destroy(m);
 		return NULL;
 	}

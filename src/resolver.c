@@ -375,9 +375,9 @@ static void on_sockets(void *user, ares_socket_t fd, int readable, int writable)
 	unwatch(s);
 	if (!wanted)
 		return;
-	s->event = event_new(r->base, fd, (short)(wanted | EV_PERSIST), on_ready, r);
+	s->event = watch_new(r->base, fd, (short)(wanted | EV_PERSIST), on_ready, r);
 	/* Without an event the server counts as silent. */
-	if (s->event && event_add(s->event, NULL) < 0)
+	if (watch_start(s->event) < 0)
 		unwatch(s);
 }
 
@@ -744,10 +744,10 @@ struct resolver *resolver_ask_with(struct event_base *base, const struct resolve
 		.owner = owner,
 		.host = mem_strdup(host),
 		.files = {mem_strdup(files->resolv_conf), mem_strdup(files->hosts)},
-		.work = event_new(base, -1, 0, on_work, r),
-		.deadline = event_new(base, -1, 0, on_deadline, r),
-		.late = event_new(base, -1, 0, on_late, r),
-		.dns_timer = event_new(base, -1, 0, on_dns_timer, r),
+		.work = timer_new(base, on_work, r),
+		.deadline = timer_new(base, on_deadline, r),
+		.late = timer_new(base, on_late, r),
+		.dns_timer = timer_new(base, on_dns_timer, r),
 	};
 	for (size_t i = 0; i < RESOLVER_SOCKETS_MAX; i++)
 		r->sockets[i].fd = -1;
