@@ -689,8 +689,10 @@ class Gauges(Case):
 
     @with_page()
     def test_the_process(self, service, daemon, client, place):
+        daemon.wait_state("connected") # before, descriptors come and go
+        opened = lambda: len(os.listdir(f"/proc/{daemon.pid}/fd"))
+        eventually(lambda: flat(fetch(place))["process_open_fds"] - 1 == opened(), "all descriptors, the scraper's included")
         sample = flat(fetch(place))
-        eventually(lambda: len(os.listdir(f"/proc/{daemon.pid}/fd")) == sample["process_open_fds"] - 1, "the scraper has gone")
         self.assertGreater(sample["process_resident_memory_bytes"], 1 << 20)
         self.assertGreater(sample["process_virtual_memory_bytes"], sample["process_resident_memory_bytes"])
         self.assertGreater(sample["process_cpu_seconds_total"], 0)

@@ -356,7 +356,7 @@ static void the_code_of_a_close_frame_is_passed_on(void **state)
 {
 	(void)state;
 	open_it();
-	link_ends("the service closed it", 0, 1012);
+	link_ends("the service closed the connection (1012)", 0, 1012);
 	assert_int_equal(owner.end.close_code, 1012);
 	assert_non_null(strstr(owner.why, "1012"));
 }
