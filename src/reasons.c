@@ -10,7 +10,9 @@
 enum {
 	RETRY_AFTER_MAX_S = 86400,
 	REPEATED_MIN = 4, /* characters of a secret that is worth being looked for */
-	SECRET_MIN = 20,  /* letters and digits in a row that may be a key, or a part of a token */
+	SECRET_MIN =
+		20, /* letters and digits in a row that may be a key, or a part of a token ... */
+	SECRET_DIFFERENT_MIN = 6, /* ... if so many of them differ */
 };
 
 const char *reasons_of_errno(int err)
@@ -140,6 +142,23 @@ static size_t repeats(struct span text, const char *path, bool decoded)
 	return n < REPEATED_MIN ? 0 : n;
 }
 
+/* Words that are joined have no digits, and fillers are one character again and again. What holds
+ * for a run holds for its end, which is looked at once more when its beginning was quoted. */
+static bool may_be_secret(const char *run, size_t n)
+{
+	bool seen[128] = {false}, has_digit = false, is_joined = false;
+	size_t different = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		unsigned char c = (unsigned char)run[i];
+		has_digit |= c >= '0' && c <= '9';
+		is_joined |= c == '-' || c == '_' || c == '+';
+		different += !seen[c];
+		seen[c] = true;
+	}
+	return n >= SECRET_MIN && different >= SECRET_DIFFERENT_MIN && (has_digit || !is_joined);
+}
+
 static size_t length_of_secret(struct span text, const char *path)
 {
 	size_t n = repeats(text, path, true), run = 0;
@@ -148,7 +167,7 @@ static size_t length_of_secret(struct span text, const char *path)
 		n = repeats(text, path, false);
 	while (run < text.n && is_of_secrets((unsigned char)text.p[run]))
 		run++;
-	return run >= SECRET_MIN && run > n ? run : n;
+	return run > n && may_be_secret(text.p, run) ? run : n;
 }
 
 /* How many bytes of text are quoted as one: a run of blanks, what may be secret, a character. piece

@@ -24,5 +24,6 @@ const char *reasons_close_name(int code);
 /* A peer's words for the log and the status answer, in at most size bytes with a NUL: all but
  * printable ASCII as \xNN, blanks and ends of lines as one space, "..." for what does not fit. The
  * peer may repeat what it was given: "..." stands also for the secret in the query of path (NULL:
- * there is none), and for runs of letters and digits that are long enough for a key or a token. */
+ * there is none), and for runs of letters and digits that are long enough for a key or a token, and
+ * are neither joined words without a digit nor a few characters again and again. */
 void reasons_quote(char *out, size_t size, struct span text, const char *path);
