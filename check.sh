@@ -47,11 +47,11 @@ broken() { # broken STEP
 	say "$1: broken"
 }
 
-# do_job LOG COMMAND... - runs it so that a signal to this shell ends both.
+# do_job LOG PROGRAM... - runs it so that a signal to this shell ends it and all that it has started.
 do_job() {
 	output=$1
 	shift
-	"$@" >"$output" 2>&1 &
+	setsid "$@" >"$output" 2>&1 &
 	job=$!
 	wait "$job"
 	status=$?
@@ -59,7 +59,7 @@ do_job() {
 	return "$status"
 }
 
-# run LOG COMMAND... - its output goes to the log, and the end of that to the screen when it fails.
+# run LOG PROGRAM... - its output goes to the log, and the end of that to the screen when it fails.
 run() {
 	do_job "$@" || {
 		log=$1
@@ -71,17 +71,10 @@ run() {
 }
 
 stop() {
-	# shellcheck disable=SC2086 # there may be none
-	kill $job $builder 2>/dev/null
+	[ -z "$job" ] || kill -s TERM -- "-$job"
+	[ -z "$builder" ] || kill "$builder"
 	exit 1
-}
-
-# make_in DIR ARGUMENT...
-make_in() {
-	at=$build/$1
-	shift
-	make -C "$at" -s --no-print-directory "$@"
-}
+} 2>/dev/null
 
 # --- building
 
@@ -91,14 +84,16 @@ configure_in() {
 	shift
 	mkdir -p "$dir"
 	[ -e "$dir/Makefile" ] && [ "$(cat "$dir/options" 2>/dev/null)" = "$*" ] && return
-	(cd "$dir" && run "$dir/configure.log" ../../configure -q "$@") || return
+	# shellcheck disable=SC2016 # the inner shell's
+	run "$dir/configure.log" sh -c 'cd "$0" && exec ../../configure -q "$@"' "$dir" "$@" || return
 	echo "$*" >"$dir/options"
 }
 
 # build_in DIR OPTION... - configures, and builds all that "make check" needs.
 build_in() {
 	configure_in "$@" || return
-	run "$build/$1/make.log" make_in "$1" -j"$cores" all && run "$build/$1/make-check.log" make_in "$1" -j"$cores" check TESTS=
+	dir=$build/$1
+	run "$dir/make.log" make -C "$dir" -s -j"$cores" all && run "$dir/make-check.log" make -C "$dir" -s -j"$cores" check TESTS=
 }
 
 build_gcc() {
@@ -129,9 +124,10 @@ build_packages() {
 	dir=$build/packages
 	rm -rf "$dir/debian" "$dir"/hpkvd-*.tar.xz
 	mkdir "$dir/debian"
-	run "$dir/dist.log" make_in packages dist || return
+	run "$dir/dist.log" make -C "$dir" -s dist || return
 	tar -xJf "$dir"/hpkvd-*.tar.xz -C "$dir/debian"
-	(cd "$dir"/debian/hpkvd-* && run "$dir/package.log" dpkg-buildpackage -us -uc -b "-j$cores")
+	# shellcheck disable=SC2016 # the inner shell's
+	run "$dir/package.log" sh -c 'cd "$0"/debian/hpkvd-* && exec dpkg-buildpackage -us -uc -b "$@"' "$dir" "-j$cores"
 }
 
 # build_steps STEP... - builds them in this order, and leaves "yes" or "no" in build-check/built/STEP.
@@ -205,15 +201,15 @@ watch_tests() {
 
 # run_tests STEP DIR GOAL VARIABLE-OF-MAKE... - runs tests, shows how far they are and what failed, and counts the cases.
 run_tests() {
-	step=$1 dir=$build/$2 in=$2 goal=$3
+	step=$1 dir=$build/$2 goal=$3
 	shift 3
-	total=$(make_in "$in" list-tests "$@" | wc -l)
+	total=$(make -C "$dir" -s --no-print-directory list-tests "$@" | wc -l)
 	rm -f "$dir/ended" "$dir/skipped"
 	: >"$dir/started"
 	began=$(now)
 	watch_tests "$step" "$dir" "$total" &
 	watcher=$!
-	do_job "$dir/check.log" make_in "$in" -j"$jobs" "$goal" "$@"
+	do_job "$dir/check.log" make -C "$dir" -s --no-print-directory -j"$jobs" "$goal" "$@"
 	ended=$?
 	: >"$dir/ended"
 	wait "$watcher"
