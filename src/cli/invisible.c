@@ -18,7 +18,6 @@ static const struct {
 	{0x2028, 0x202f},    /* separators; embeddings and overrides; narrow no-break space */
 	{0x205f, 0x206f},    /* mathematical space, word joiner, operators, isolates, controls */
 	{0x2800, 0x2800},    /* Braille without dots */
-	{0x3000, 0x3000},    /* ideographic space */
 	{0x3164, 0x3164},    /* Hangul filler */
 	{0xe000, 0xf8ff},    /* private use */
 	{0xfdd0, 0xfdef},    /* noncharacters */
