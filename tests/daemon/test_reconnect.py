@@ -418,6 +418,15 @@ class Addresses(Case):
     def test_only_ipv6_listens(self):
         self.connects("::1", "127.0.0.1 hpkv.test\n::1 hpkv.test\n")
 
+    def test_the_url_has_an_address(self):
+        """Its certificate is checked like a name's."""
+        for host, name in (("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")):
+            with self.subTest(host=host), FakeService(host=host, name=name) as service, Daemon(service) as daemon, \
+                    daemon.client() as client:
+                self.assertEqual(200, client.ask(get("k"))["code"])
+        with FakeService(host="::1", name="[::1]", cert="wrong") as service, Daemon(service) as daemon:
+            daemon.wait_log("the server's certificate is refused: IP address mismatch")
+
     def test_one_of_them_says_nothing(self):
         """Its time is up, the next one's turn comes."""
         need_mounts()
