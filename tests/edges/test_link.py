@@ -164,7 +164,7 @@ class Connecting(LinkTest):
             with self.subTest(tls=tls):
                 server = self.serve(handler, tls=tls)
                 server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-                driver = self.link(server, path=path, at_once=["send hello"])
+                driver = self.link(server, "--room", 1, path=path, at_once=["send hello"])
                 self.wait_for(driver, "message")
                 self.assertEqual(heads.pop().split("\r\n")[0], f"GET {path} HTTP/1.1")
                 self.assertEqual(frames.pop(), (1, b"hello"))

@@ -63,7 +63,7 @@ class BeforeItIsOpen(EndTest):
                                     ("server", "ca.pem", "127.0.0.2", "IP address mismatch"),
                                     ("server", "ca.pem", "::2", "IP address mismatch"),
                                     ("wrong", "ca.pem", "127.0.0.1", "IP address mismatch"),
-                                    ("other-ca", "ca.pem", "localhost", "self-signed certificate"),
+                                    ("self", "ca.pem", "localhost", "self-signed certificate"),
                                     ("server", "other-ca.pem", "localhost", "unable to get local issuer certificate")):
             for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
                 with self.subTest(cert=cert, ca=ca, host=host, version=version.name):
@@ -137,7 +137,7 @@ class BeforeItIsOpen(EndTest):
         """The peer takes some of it, and then no more."""
         server = self.serve(hang, tls=False)
         server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-        end = self.end_of(server, "--timeout", "700", path="/ws?apiKey=hush-hush" + "x" * 14900)
+        end = self.end_of(server, "--room", 1, "--timeout", "700", path="/ws?apiKey=hush-hush" + "x" * 14900)
         self.assertEqual(end["why"], "timed out sending the request for the upgrade")
 
     def test_refused_before_the_request_was_read(self):
@@ -145,7 +145,7 @@ class BeforeItIsOpen(EndTest):
         answer = b"HTTP/1.1 414 Too Long\r\nContent-Length: 4\r\n\r\nlong"
         server = self.serve(lambda c: (c.recv(10), c.sendall(answer), hang(c)), tls=False)
         server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-        end = self.end_of(server, path="/ws?apiKey=hush-hush" + "x" * 14900)
+        end = self.end_of(server, "--room", 1, path="/ws?apiKey=hush-hush" + "x" * 14900)
         self.assertEqual(end["why"], "the upgrade was answered with HTTP status 414: long")
 
     def test_refused_upgrades(self):
