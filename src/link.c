@@ -22,7 +22,6 @@
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "buf.h"
 #include "frame.h"
@@ -622,8 +621,9 @@ static void on_shake_failed(struct link *l, int err)
 
 	if (refusal)
 		go_down(l, "the server's certificate is refused: %s", refusal);
-	else if (err == -EPROTO && l->stream.fault)
-		go_down(l, "the TLS handshake failed: %s", l->stream.fault);
+	else if (err == -EPROTO)
+		go_down(l, "the TLS handshake failed: %s",
+			l->stream.fault ? l->stream.fault : "unknown");
 	else if (err)
 		go_down(l, "%s", strerror(-err));
 	else
