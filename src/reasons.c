@@ -40,26 +40,6 @@ const char *reasons_of_errno(int err)
 	}
 }
 
-/* The library's phrases that a reader of our log should not have to decipher. */
-static const struct {
-	const char *theirs, *ours;
-} phrases[] = {
-	{"read failed", "the connection was closed before the upgrade was answered"},
-	{"Peer hung up", "the connection was closed before the upgrade was answered"},
-	{"closed before established", "the connection was closed before the upgrade was answered"},
-	{"Closed before conn", "the connection was closed before the upgrade was answered"},
-};
-
-const char *reasons_translate(const char *theirs, size_t n)
-{
-	for (size_t i = 0; i < sizeof(phrases) / sizeof(phrases[0]); i++) {
-		size_t length = strlen(phrases[i].theirs);
-		if (n >= length && memcmp(theirs, phrases[i].theirs, length) == 0)
-			return phrases[i].ours;
-	}
-	return NULL;
-}
-
 int reasons_retry_after(const char *text, time_t now)
 {
 	char *end;
