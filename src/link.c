@@ -80,9 +80,9 @@ struct link {
 	char why[400];
 
 	char *host;
-	char *path;    /* secret: the service may repeat it */
-	char *request; /* for the upgrade, secret; NULL once it has gone out */
-	size_t asked;  /* bytes of it that have */
+	struct reasons_secret secret; /* of the path: the service may repeat it */
+	char *request;                /* for the upgrade, secret; NULL once it has gone out */
+	size_t asked;                 /* bytes of it that have */
 	char key[UPGRADE_KEY];
 
 	struct stream stream;
@@ -175,7 +175,6 @@ static void destroy(struct link *l)
 	buf_release(&l->tx);
 	buf_release(&l->control);
 	receive_release(&l->rx);
-	secret_free(&l->path);
 	secret_free(&l->request);
 	free(l->host);
 	free(l);
@@ -359,7 +358,7 @@ static void tell_close(struct link *l, const struct receive_item *item)
 	const char *name = reasons_close_name(item->code);
 	char text[TOLD_MAX];
 
-	reasons_quote(text, sizeof(text), item->text, l->path);
+	reasons_quote(text, sizeof(text), item->text, &l->secret);
 	snprintf(l->why, sizeof(l->why), "the service closed the connection (%d%s%s)%s%s",
 		 item->code, name ? ": " : "", name ? name : "", *text ? ": " : "", text);
 }
@@ -370,7 +369,7 @@ static void refused(struct link *l)
 	struct span body = buf_span(&l->rx.bytes);
 	char text[TOLD_MAX];
 
-	reasons_quote(text, sizeof(text), body, l->path);
+	reasons_quote(text, sizeof(text), body, &l->secret);
 	if (*text == '<') /* a page for a browser */
 		*text = '\0';
 	go_down(l, "the upgrade was answered with HTTP status %d%s%s", l->end.http_status,
@@ -825,7 +824,6 @@ struct link *link_connect(struct link_context *ctx, int fd, const struct link_ta
 		.owner = owner,
 		.end = {.retry_after_s = -1},
 		.host = mem_strdup(target->host),
-		.path = secret_dup(target->path),
 		.stream = stream,
 		.readable = watch_new(ctx->base, fd, EV_READ | EV_PERSIST, on_io, l),
 		.writable = watch_new(ctx->base, fd, EV_WRITE, on_io, l),
@@ -834,6 +832,7 @@ struct link *link_connect(struct link_context *ctx, int fd, const struct link_ta
 		.deadline = timer_new(ctx->base, on_deadline, l),
 	};
 	l->request = make_request(target, l->key);
+	reasons_remember(&l->secret, target->path);
 	receive_init(&l->rx, target->max_message);
 	LIST_INSERT_HEAD(&ctx->links, l, entry);
 	timer_start(l->deadline, target->timeout_ms);

@@ -12,7 +12,10 @@ static void check(struct span text, size_t size, const char *expected)
 	struct span copy = copy_of(text);
 	char *out = malloc(size);
 
-	reasons_quote(out, size, copy, path);
+	struct reasons_secret secret = {0};
+	if (path)
+		reasons_remember(&secret, path);
+	reasons_quote(out, size, copy, &secret);
 	assert_string_equal(out, expected);
 	free(out);
 	free_copy(copy);
