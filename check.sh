@@ -177,19 +177,26 @@ test_ended() {
 	grep -vE '^(ok |PASS: |1\.\.)' "$log" | tail -n 200
 }
 
-# watch_tests STEP DIR TOTAL - until DIR/ended is there, says how far the tests in DIR are that have ended since DIR/started was
-# written: on a terminal in one line, else every ten seconds.
+# list_ended DIR - writes the names of the .trs files of those tests in DIR that have ended since DIR/started was written.
+list_ended() {
+	find "$1" -name node_modules -prune -o -name '*.trs' -newer "$1/started" -exec grep -l '^:copy-in-global-log:' {} + >"$1/ended-tests"
+}
+
+# watch_tests STEP DIR TOTAL - until DIR/ended is there, says how far the tests in DIR are: on a terminal in one line, else every
+# ten seconds. A log may be whole a moment after its .trs file, so a test is looked at a second after it was listed.
 watch_tests() {
 	seen=' ' count=0 bad=0 told=$(now)
+	: >"$2/ended-tests"
 	while kill -0 $$; do
 		end=$([ ! -e "$2/ended" ] || echo yes)
-		find "$2" -name node_modules -prune -o -name '*.trs' -newer "$2/started" -exec grep -l '^:copy-in-global-log:' {} + >"$2/ended-tests"
+		[ -z "$end" ] || list_ended "$2"
 		while read -r trs; do
 			case $seen in *" $trs "*) continue ;; esac
 			seen="$seen$trs " count=$((count + 1))
 			test_ended "$1" "$2" "$trs"
 		done <"$2/ended-tests"
 		[ -z "$end" ] || break
+		list_ended "$2"
 		progress "$1: $count of $3 tests, $bad failed"
 		if [ -z "$over" ] && [ $(($(now) - told)) -ge 10 ]; then
 			say "$1: $count of $3 tests, $bad failed"
