@@ -606,7 +606,7 @@ class Waiting(Tour):
         with Sandbox() as sandbox, Daemon(sandbox) as daemon:
             daemon.wait_state("connected")
             with Run(daemon, "wait", "k", "--changes") as run:
-                daemon.wait_status(lambda s: s["subscriptions"]["live"], "live")
+                eventually(lambda: daemon.stats()["lines_out"], "the value that it begins with")
                 daemon.process.signal(signal.SIGTERM)
                 daemon.process.wait_exit()
                 daemon.process.close()
