@@ -72,7 +72,7 @@ run() {
 
 stop() {
 	[ -z "$job" ] || kill -s TERM -- "-$job"
-	[ -z "$builder" ] || kill "$builder"
+	[ -z "$builder" ] || [ -e "$build/built/all" ] || kill "$builder"
 	exit 1
 } 2>/dev/null
 
@@ -135,20 +135,25 @@ build_steps() {
 	trap stop TERM
 	for step in "$@"; do
 		began=$(now)
+		built=no
 		if "build_$step"; then
 			say "$step: built in $(($(now) - began)) s"
-			echo yes >"$build/built/$step"
-		else
-			echo no >"$build/built/$step"
+			built=yes
 		fi
+		echo "$built" >"$build/built/new"
+		mv "$build/built/new" "$build/built/$step"
 	done
+	: >"$build/built/all"
 }
 
 # is_built STEP - waits until it is, or can't be.
 is_built() {
-	progress "$1: is being built"
+	[ -e "$build/built/$1" ] || say "$1: is being built"
 	while [ ! -e "$build/built/$1" ]; do
-		kill -0 "$builder" 2>/dev/null || [ -e "$build/built/$1" ] || return 1
+		kill -0 "$builder" 2>/dev/null || [ -e "$build/built/$1" ] || {
+			say "$1: what builds it was ended"
+			return 1
+		}
 		sleep 1
 	done
 	[ "$(cat "$build/built/$1")" = yes ]
