@@ -144,7 +144,7 @@ static size_t token_overhead(const struct ticket *t)
 static size_t budget(const struct ticket *t)
 {
 	double room = (double)t->token_max - (double)token_overhead(t);
-	double most = t->growth > 0 ? room / t->growth : LIST_MAX;
+	double most = t->growth > 0 ? room / t->growth : (double)LIST_MAX;
 
 	if (most > (double)t->list_max)
 		return t->list_max;
