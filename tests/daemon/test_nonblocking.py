@@ -5,6 +5,7 @@ import fcntl
 import os
 import resource
 import select
+import shutil
 import signal
 import socket
 import statistics
@@ -226,6 +227,12 @@ class AnotherUser(Logged):
         os.setgroups([])
         os.setgid(20001)
         os.setuid(20001)
+
+    def _command(self, argv):
+        """A copy of the program: where it was built may be closed to others."""
+        copy = shutil.copy(argv[0], self.folder)
+        os.chmod(copy, 0o755)
+        return [copy, *argv[1:]]
 
     def _write_files(self):
         path = super()._write_files()
