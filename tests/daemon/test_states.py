@@ -85,7 +85,7 @@ class Unauthorized(Case):
             daemon.wait_status(lambda s: s["upstream"]["state"] == "unauthorized" and s["upstream"]["waitMs"] > 0, "a pause")
             service.wait(lambda: len(service.upgrades) >= 4, "attempts")
             # Without jitter: it is not the many daemons that lost the service at once that come back.
-            self.assertGreaterEqual(min(eventually(lambda: pauses(daemon), "a pause")), 190) # clocks are coarse
+            self.assertGreaterEqual(min(eventually(lambda: pauses(daemon), "a pause")), 150) # a loaded loop counts from when it looked at the clock
 
 
 class Backoff(Case):
