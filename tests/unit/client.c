@@ -449,6 +449,8 @@ static void the_kernel_says_who_it_is(void **state)
 	struct other *o = come();
 
 	(void)state;
+	if (geteuid() == 65534) /* nobody is who it can't name */
+		skip();
 	assert_true(o->who.known);
 	assert_int_equal(o->who.pid, getpid());
 	assert_int_equal(o->who.uid, geteuid());
