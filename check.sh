@@ -232,6 +232,7 @@ run_tests() {
 	# When no test failed, the making of one did.
 	[ "$ended" -eq 0 ] || [ "$f" -gt 0 ] || {
 		tail -n 60 "$dir/check.log"
+		say "make ended with status $ended"
 		broken "$step"
 	}
 }
