@@ -18,18 +18,19 @@ enum record_state {
 struct key {
 	struct map_node node;   /* handover::keys */
 	struct records records; /* delivered and held ones, in this order */
-	unsigned spoken;        /* 1 << enum handover_from: who has brought changes of it */
+	struct records stragglers;
+	unsigned spoken; /* 1 << enum handover_from: who has brought changes of it */
 };
 
 struct record {
 	struct map_node node;           /* handover::changes */
-	TAILQ_ENTRY(record) of_key;     /* key::records, unless it is a straggler */
+	TAILQ_ENTRY(record) of_key;     /* key::records or stragglers */
 	TAILQ_ENTRY(record) of_waiting; /* handover::held or stragglers, unless delivered */
 	struct key *key;
 	enum record_state state;
 	unsigned brought; /* 1 << enum handover_from: who has brought it, or a later one of key */
 	uint64_t number;  /* in order of arrival */
-	bool pinged;      /* a straggler: the answer to a ping will decide */
+	bool old;         /* a straggler that was there at the last move */
 	struct change change; /* with its text, unless delivered */
 	char *text;           /* of the change, owned; or NULL */
 };
@@ -92,31 +93,38 @@ static struct key *make_key(struct handover *h, uint64_t hash)
 		return key;
 	key = mem_zalloc(sizeof(*key));
 	TAILQ_INIT(&key->records);
+	TAILQ_INIT(&key->stragglers);
 	map_add(&h->keys, &key->node, hash);
 	h->n++;
 	return key;
 }
 
-/* Puts the record among those of its state. */
+static struct records *siblings(struct record *r)
+{
+	return r->state == RECORD_STRAGGLER ? &r->key->stragglers : &r->key->records;
+}
+
+/* Those that wait to be delivered; NULL: it was. */
+static struct records *waiting(struct handover *h, const struct record *r)
+{
+	if (r->state == RECORD_DELIVERED)
+		return NULL;
+	return r->state == RECORD_HELD ? &h->held : &h->stragglers;
+}
+
 static void enter_state(struct handover *h, struct record *r, enum record_state state)
 {
 	r->state = state;
-	if (state == RECORD_STRAGGLER)
-		TAILQ_INSERT_TAIL(&h->stragglers, r, of_waiting);
-	else
-		TAILQ_INSERT_TAIL(&r->key->records, r, of_key);
-	if (state == RECORD_HELD)
-		TAILQ_INSERT_TAIL(&h->held, r, of_waiting);
+	TAILQ_INSERT_TAIL(siblings(r), r, of_key);
+	if (waiting(h, r))
+		TAILQ_INSERT_TAIL(waiting(h, r), r, of_waiting);
 }
 
 static void leave_state(struct handover *h, struct record *r)
 {
-	if (r->state == RECORD_STRAGGLER)
-		TAILQ_REMOVE(&h->stragglers, r, of_waiting);
-	else
-		TAILQ_REMOVE(&r->key->records, r, of_key);
-	if (r->state == RECORD_HELD)
-		TAILQ_REMOVE(&h->held, r, of_waiting);
+	TAILQ_REMOVE(siblings(r), r, of_key);
+	if (waiting(h, r))
+		TAILQ_REMOVE(waiting(h, r), r, of_waiting);
 }
 
 /* A record is born delivered, or keeps the text to be delivered later. NULL: no room. */
@@ -213,23 +221,18 @@ static void tell(struct handover *h, const struct record *r,
 	to(h->owner, &frame, &r->change);
 }
 
-/* It keeps its place among the records of its key. A straggler had none. */
-static void set_delivered(struct handover *h, struct record *r)
-{
-	if (r->state == RECORD_HELD)
-		TAILQ_REMOVE(&h->held, r, of_waiting);
-	if (r->state == RECORD_STRAGGLER) {
-		TAILQ_REMOVE(&h->stragglers, r, of_waiting);
-		TAILQ_INSERT_TAIL(&r->key->records, r, of_key);
-	}
-	r->state = RECORD_DELIVERED;
-	drop_text(h, r);
-}
-
+/* A held record keeps its place among those of its key. */
 static void deliver(struct handover *h, struct record *r)
 {
 	tell(h, r, h->ops->change);
-	set_delivered(h, r);
+	if (r->state == RECORD_STRAGGLER) {
+		leave_state(h, r);
+		enter_state(h, r, RECORD_DELIVERED);
+	} else {
+		TAILQ_REMOVE(&h->held, r, of_waiting);
+		r->state = RECORD_DELIVERED;
+	}
+	drop_text(h, r);
 }
 
 static void deliver_held(struct handover *h)
@@ -242,12 +245,6 @@ static void lose(struct handover *h, struct record *straggler)
 {
 	tell(h, straggler, h->ops->straggler);
 	free_record(h, straggler);
-}
-
-static void lose_stragglers(struct handover *h)
-{
-	while (!TAILQ_EMPTY(&h->stragglers))
-		lose(h, TAILQ_FIRST(&h->stragglers));
 }
 
 /* ---- what they bring ---- */
@@ -270,6 +267,16 @@ static void pass_earlier(struct handover *h, enum handover_from from, struct rec
 	}
 }
 
+/* The main connection has brought this straggler, and brings no earlier one of the key any more. */
+static void deliver_straggler(struct handover *h, struct record *r)
+{
+	struct record *first;
+
+	while ((first = TAILQ_FIRST(&r->key->stragglers)) != r)
+		lose(h, first);
+	deliver(h, r);
+}
+
 /* Another connection has brought this change before. */
 static void bring_again(struct handover *h, enum handover_from from, struct record *r)
 {
@@ -280,9 +287,11 @@ static void bring_again(struct handover *h, enum handover_from from, struct reco
 		leave_state(h, r);
 		enter_state(h, r, RECORD_HELD);
 	}
-	if (r->state != RECORD_STRAGGLER)
+	if (r->state == RECORD_STRAGGLER)
+		deliver_straggler(h, r);
+	else
 		pass_earlier(h, from, r);
-	if (from == HANDOVER_MAIN && r->state != RECORD_DELIVERED)
+	if (r->state == RECORD_HELD && from == HANDOVER_MAIN)
 		deliver(h, r);
 	release(h, r);
 }
@@ -426,11 +435,32 @@ static void move_key(struct handover *h, struct key *key)
 	key->spoken = moved(key->spoken);
 }
 
+/* Of the connection before the former one. The connections that are left bring these within the
+ * time of one handover, or never. */
+static void lose_old_stragglers(struct handover *h)
+{
+	struct record *r;
+
+	while ((r = TAILQ_FIRST(&h->stragglers)) && r->old)
+		lose(h, r);
+	TAILQ_FOREACH (r, &h->stragglers, of_waiting)
+		r->old = true;
+}
+
+static void end_comparison(struct handover *h)
+{
+	h->former = false;
+	release_all(h);
+}
+
 void handover_move(struct handover *h)
 {
-	handover_forget(h);
-	if (!h->next)
+	if (!h->next) {
+		handover_forget(h);
 		return;
+	}
+	lose_old_stragglers(h);
+	end_comparison(h);
 	deliver_held(h);
 	h->next = false;
 	h->former = true;
@@ -447,9 +477,9 @@ void handover_former_gone(struct handover *h)
 
 void handover_forget(struct handover *h)
 {
-	lose_stragglers(h);
-	h->former = false;
-	release_all(h);
+	while (!TAILQ_EMPTY(&h->stragglers))
+		lose(h, TAILQ_FIRST(&h->stragglers));
+	end_comparison(h);
 }
 
 void handover_fini(struct handover *h)
@@ -457,30 +487,4 @@ void handover_fini(struct handover *h)
 	h->next = h->former = false;
 	each_record(h, free_record);
 	release_all(h);
-}
-
-/* ---- stragglers ---- */
-
-bool handover_wants_ping(const struct handover *h)
-{
-	const struct record *last = TAILQ_LAST(&h->stragglers, records);
-
-	return last && !last->pinged;
-}
-
-void handover_pinged(struct handover *h)
-{
-	struct record *r;
-
-	for (r = TAILQ_LAST(&h->stragglers, records); r && !r->pinged;
-	     r = TAILQ_PREV(r, records, of_waiting))
-		r->pinged = true;
-}
-
-void handover_answered(struct handover *h)
-{
-	struct record *r;
-
-	while ((r = TAILQ_FIRST(&h->stragglers)) && r->pinged)
-		lose(h, r);
 }

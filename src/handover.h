@@ -20,11 +20,12 @@
  *   notifications.
  * - Afterwards the record tells the doubles: of the main connection, if the former one was faster,
  *   and of the former one.
- * - The former connection may be late with changes that only it is told, if its pongs overtake. As
- *   long as the main one has brought nothing of that key they are delivered. Else they may be
- *   older than what was delivered: such a straggler is kept until the main connection brings it
- *   too. If it has not when it answers a ping sent after that, the straggler is lost:
- *   ops->straggler(), which makes its key a gap.
+ * - What the former connection brings and the main one has not is delivered as long as the main one
+ *   has brought nothing of that key. Else it may be newer, and the main one will bring it; or
+ * older, from before the next connection was subscribed, if a pong of the former one has overtaken
+ * it. Such a straggler is kept. It is delivered when the main connection brings it. If that brings
+ * a later straggler of the key first, or does not bring it until handover_forget(), it is too late:
+ * ops->straggler(), which makes its key a gap.
  *
  * A change is recorded until each connection that may bring it has done so, or has brought a later
  * one of the key.
@@ -101,9 +102,3 @@ void handover_forget(struct handover *h);
  * is no room to compare the next connection any longer, so the caller must give it up:
  * handover_abort(). */
 bool handover_brings(struct handover *h, enum handover_from from, const struct wire_frame *frame);
-
-/* Are there stragglers for which no ping was sent to the main connection? The caller sends one and
- * says so; with the answer, those of them that the main connection has not brought are lost. */
-bool handover_wants_ping(const struct handover *h);
-void handover_pinged(struct handover *h);
-void handover_answered(struct handover *h);

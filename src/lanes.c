@@ -191,7 +191,6 @@ void lanes_take_first(struct lanes *s)
  * brought. */
 static void take_stream(struct lanes *s)
 {
-	s->straggler_ping = 0;
 	handover_move(&s->handover);
 	timer_start(s->late_end, LATE_MS);
 }
@@ -217,8 +216,7 @@ void lanes_drop_main(struct lanes *s)
 {
 	struct lane *l = s->main;
 
-	s->main = s->former = NULL; /* nothing is sent on it any more */
-	s->straggler_ping = 0;
+	s->main = s->former = NULL;    /* nothing is sent on it any more */
 	handover_forget(&s->handover); /* stragglers come before the word that it is lost */
 	lane_free(l);
 	/* A next one that is not open yet may be subscribed already, and bring again what this one
@@ -271,15 +269,6 @@ static void on_open(void *owner)
 	start_grace(s);
 }
 
-/* With the answer the main lane has brought all that the former one can have brought by now. */
-static void ask_about_stragglers(struct lanes *s)
-{
-	if (!s->main || s->straggler_ping || !handover_wants_ping(&s->handover))
-		return;
-	s->straggler_ping = conn_ping(s->main->conn);
-	handover_pinged(&s->handover);
-}
-
 static void on_pong(void *owner, uint32_t number)
 {
 	struct lane *l = owner;
@@ -295,10 +284,6 @@ static void on_pong(void *owner, uint32_t number)
 		start_grace(s);
 	} else if (s->stage == LANES_CATCHING && l == s->main && number >= s->ping) {
 		move_over(s);
-	} else if (l == s->main && s->straggler_ping && number >= s->straggler_ping) {
-		s->straggler_ping = 0;
-		handover_answered(&s->handover);
-		ask_about_stragglers(s);
 	}
 }
 
@@ -344,7 +329,6 @@ static void notified(struct lanes *s, const struct lane *l, const struct wire_fr
 	s->stats->upstream_doubles = s->handover.doubles;
 	if (!fits)
 		s->ops->too_much(s->owner);
-	ask_about_stragglers(s);
 }
 
 static void on_message(void *owner, struct span text, unsigned flags)

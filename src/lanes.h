@@ -99,7 +99,6 @@ struct lanes {
 
 	struct handover handover; /* what they bring */
 	struct event *late_end;   /* LATE_MS are over */
-	uint32_t straggler_ping;  /* of the main lane, that stragglers wait for; 0: none */
 };
 
 void lanes_init(struct lanes *s, struct event_base *base, struct places *places, uint64_t seed,
