@@ -13,18 +13,18 @@ enum record_state {
 	RECORD_DELIVERED,
 	RECORD_HELD,      /* the next connection has brought it, the main one has not */
 	RECORD_STRAGGLER, /* only the former connection has brought it, perhaps too late */
+	RECORD_STATE_N
 };
 
 struct key {
-	struct map_node node;   /* handover::keys */
-	struct records records; /* delivered and held ones, in this order */
-	struct records stragglers;
+	struct map_node node;                   /* handover::keys */
+	struct records records[RECORD_STATE_N]; /* by state, in the order of entering it */
 	unsigned spoken; /* 1 << enum handover_from: who has brought changes of it */
 };
 
 struct record {
 	struct map_node node;           /* handover::changes */
-	TAILQ_ENTRY(record) of_key;     /* key::records or stragglers */
+	TAILQ_ENTRY(record) of_key;     /* key::records */
 	TAILQ_ENTRY(record) of_waiting; /* handover::held or stragglers, unless delivered */
 	struct key *key;
 	enum record_state state;
@@ -92,16 +92,11 @@ static struct key *make_key(struct handover *h, uint64_t hash)
 	if (key || is_full(h))
 		return key;
 	key = mem_zalloc(sizeof(*key));
-	TAILQ_INIT(&key->records);
-	TAILQ_INIT(&key->stragglers);
+	for (int i = 0; i < RECORD_STATE_N; i++)
+		TAILQ_INIT(&key->records[i]);
 	map_add(&h->keys, &key->node, hash);
 	h->n++;
 	return key;
-}
-
-static struct records *siblings(struct record *r)
-{
-	return r->state == RECORD_STRAGGLER ? &r->key->stragglers : &r->key->records;
 }
 
 /* Those that wait to be delivered; NULL: it was. */
@@ -115,14 +110,14 @@ static struct records *waiting(struct handover *h, const struct record *r)
 static void enter_state(struct handover *h, struct record *r, enum record_state state)
 {
 	r->state = state;
-	TAILQ_INSERT_TAIL(siblings(r), r, of_key);
+	TAILQ_INSERT_TAIL(&r->key->records[state], r, of_key);
 	if (waiting(h, r))
 		TAILQ_INSERT_TAIL(waiting(h, r), r, of_waiting);
 }
 
 static void leave_state(struct handover *h, struct record *r)
 {
-	TAILQ_REMOVE(siblings(r), r, of_key);
+	TAILQ_REMOVE(&r->key->records[r->state], r, of_key);
 	if (waiting(h, r))
 		TAILQ_REMOVE(waiting(h, r), r, of_waiting);
 }
@@ -221,18 +216,12 @@ static void tell(struct handover *h, const struct record *r,
 	to(h->owner, &frame, &r->change);
 }
 
-/* A held record keeps its place among those of its key. */
 static void deliver(struct handover *h, struct record *r)
 {
 	tell(h, r, h->ops->change);
-	if (r->state == RECORD_STRAGGLER) {
-		leave_state(h, r);
-		enter_state(h, r, RECORD_DELIVERED);
-	} else {
-		TAILQ_REMOVE(&h->held, r, of_waiting);
-		r->state = RECORD_DELIVERED;
-	}
+	leave_state(h, r);
 	drop_text(h, r);
+	enter_state(h, r, RECORD_DELIVERED);
 }
 
 static void deliver_held(struct handover *h)
@@ -249,22 +238,32 @@ static void lose(struct handover *h, struct record *straggler)
 
 /* ---- what they bring ---- */
 
-/* The connection has brought this record, so it brings no earlier one of the key any more. Held
- * changes that the main connection has left out are told now: behind this one they would be late.
- */
-static void pass_earlier(struct handover *h, enum handover_from from, struct record *r)
+/* Is what this connection brings of the key delivered at once? The former one's is as long as the
+ * main one has brought nothing of it. */
+static bool leads(enum handover_from from, const struct key *key)
 {
-	struct record *e = r, *other;
+	return from == HANDOVER_MAIN ||
+	       (from == HANDOVER_FORMER && !(key && key->spoken & bit(HANDOVER_MAIN)));
+}
 
-	while ((other = TAILQ_PREV(e, records, of_key)) && !(other->brought & bit(from)))
-		e = other;
-	for (; e != r; e = other) {
-		other = TAILQ_NEXT(e, of_key);
-		e->brought |= bit(from);
-		if (e->state == RECORD_HELD && from == HANDOVER_MAIN)
-			deliver(h, e);
-		release(h, e);
+/* The connection has brought this delivered record, so it brings none any more that was delivered
+ * before it. */
+static void pass(struct handover *h, enum handover_from from, struct record *r)
+{
+	struct record *earlier;
+
+	for (; r && !(r->brought & bit(from)); r = earlier) {
+		earlier = TAILQ_PREV(r, records, of_key);
+		r->brought |= bit(from);
+		release(h, r);
 	}
+}
+
+/* Changes that were held before this one are told first: behind it they would be late. */
+static void deliver_up_to(struct handover *h, struct record *r)
+{
+	while (r->state == RECORD_HELD)
+		deliver(h, TAILQ_FIRST(&r->key->records[RECORD_HELD]));
 }
 
 /* The main connection has brought this straggler, and brings no earlier one of the key any more. */
@@ -272,7 +271,7 @@ static void deliver_straggler(struct handover *h, struct record *r)
 {
 	struct record *first;
 
-	while ((first = TAILQ_FIRST(&r->key->stragglers)) != r)
+	while ((first = TAILQ_FIRST(&r->key->records[RECORD_STRAGGLER])) != r)
 		lose(h, first);
 	deliver(h, r);
 }
@@ -280,20 +279,20 @@ static void deliver_straggler(struct handover *h, struct record *r)
 /* Another connection has brought this change before. */
 static void bring_again(struct handover *h, enum handover_from from, struct record *r)
 {
-	r->brought |= bit(from);
-	r->key->spoken |= bit(from);
 	h->doubles++;
 	if (r->state == RECORD_STRAGGLER && from == HANDOVER_NEXT) {
 		leave_state(h, r);
 		enter_state(h, r, RECORD_HELD);
-	}
-	if (r->state == RECORD_STRAGGLER)
+	} else if (r->state == RECORD_STRAGGLER) {
 		deliver_straggler(h, r);
+	} else if (r->state == RECORD_HELD && leads(from, r->key)) {
+		deliver_up_to(h, r);
+	}
+	r->key->spoken |= bit(from);
+	if (r->state == RECORD_DELIVERED)
+		pass(h, from, r);
 	else
-		pass_earlier(h, from, r);
-	if (r->state == RECORD_HELD && from == HANDOVER_MAIN)
-		deliver(h, r);
-	release(h, r);
+		r->brought |= bit(from);
 }
 
 /* Told at once, and recorded if another connection may bring it too. */
@@ -311,7 +310,7 @@ static bool hold(struct handover *h, const struct change *change)
 	struct record *r = make_record(h, HANDOVER_NEXT, change, RECORD_HELD);
 
 	if (r)
-		pass_earlier(h, HANDOVER_NEXT, r);
+		pass(h, HANDOVER_NEXT, TAILQ_LAST(&r->key->records[RECORD_DELIVERED], records));
 	return r;
 }
 
@@ -319,9 +318,7 @@ static bool hold(struct handover *h, const struct change *change)
 static bool bring_late(struct handover *h, const struct wire_frame *frame,
 		       const struct change *change)
 {
-	const struct key *key = find_key(h, change->key_hash);
-
-	if (!key || !(key->spoken & bit(HANDOVER_MAIN)))
+	if (leads(HANDOVER_FORMER, find_key(h, change->key_hash)))
 		return bring_now(h, HANDOVER_FORMER, frame, change);
 	if (!make_record(h, HANDOVER_FORMER, change, RECORD_STRAGGLER))
 		h->ops->straggler(h->owner, frame, change);
@@ -447,12 +444,6 @@ static void lose_old_stragglers(struct handover *h)
 		r->old = true;
 }
 
-static void end_comparison(struct handover *h)
-{
-	h->former = false;
-	release_all(h);
-}
-
 void handover_move(struct handover *h)
 {
 	if (!h->next) {
@@ -460,7 +451,6 @@ void handover_move(struct handover *h)
 		return;
 	}
 	lose_old_stragglers(h);
-	end_comparison(h);
 	deliver_held(h);
 	h->next = false;
 	h->former = true;
@@ -479,7 +469,8 @@ void handover_forget(struct handover *h)
 {
 	while (!TAILQ_EMPTY(&h->stragglers))
 		lose(h, TAILQ_FIRST(&h->stragglers));
-	end_comparison(h);
+	h->former = false;
+	release_all(h);
 }
 
 void handover_fini(struct handover *h)

@@ -181,16 +181,6 @@ static void wish(struct reading *g, struct sub *sub, enum sub_wish wish)
 	sub->wish = wish;
 }
 
-void reread_resync(struct reread *r, struct topic *t)
-{
-	struct reading *g = reading_of(r, t, NULL);
-
-	for (uint32_t i = 0; i < t->n; i++) {
-		if (t->receivers[i].sub->wish == SUB_NO_WISH)
-			wish(g, t->receivers[i].sub, SUB_RESYNC);
-	}
-}
-
 /* ---- sending ---- */
 
 static void ask(struct reread *r, struct reading *g, int64_t now)
@@ -284,6 +274,18 @@ static void give_up(struct reread *r, struct reading *g)
 	}
 	drop_held(g);
 	g->useless = true;
+}
+
+void reread_resync(struct reread *r, struct topic *t)
+{
+	struct reading *g = reading_of(r, t, NULL);
+
+	if (g->state == READING_SENT)
+		give_up(r, g); /* its value may be older than this wish */
+	for (uint32_t i = 0; i < t->n; i++) {
+		if (t->receivers[i].sub->wish == SUB_NO_WISH)
+			wish(g, t->receivers[i].sub, SUB_RESYNC);
+	}
 }
 
 static void hold(struct reading *g, struct note *note)

@@ -135,6 +135,7 @@ struct world {
 	unsigned lanes; /* so far */
 	struct token token[TOKENS];
 	unsigned tokens;
+	unsigned stragglers;
 	int value_of[KEYS][VALUES],
 		n[KEYS];               /* the changes of each key: the numbers that were set */
 	int place[VALUES];             /* of a number among the changes of its key */
@@ -904,18 +905,11 @@ static int64_t feed_asks_time(void *owner)
 	return w->now;
 }
 
-static bool feed_asks_holds(void *owner, uint64_t key_hash)
-{
-	(void)owner;
-	return upstream_holds(w->upstream, key_hash);
-}
-
 static const struct feed_ops feed_ops = {
 	.changed = peer_changed,
 	.flush = peer_changed,
 	.wanted = feed_wants_more,
 	.why_not_live = feed_asks_why,
-	.holds = feed_asks_holds,
 	.wall_ms = clock_wall_ms,
 	.boot_ms = clock_boot_ms,
 	.mono_ms = feed_asks_time,
@@ -972,23 +966,18 @@ static void notifies(void *owner, const struct wire_frame *frame, const struct c
 	feed_change(w->feed, frame, change);
 }
 
-static bool asks_covers(void *owner, const struct wire_frame *frame, const struct change *change,
-			bool former)
+static void strays(void *owner, const struct wire_frame *frame, const struct change *change)
 {
 	(void)owner;
-	return feed_covers(w->feed, frame, change, former);
-}
-
-static void lets_go(void *owner)
-{
-	(void)owner;
-	feed_let_go(w->feed, w->now);
+	note("-- straggler %.*s", (int)frame->text.n, frame->text.p);
+	w->stragglers++;
+	feed_straggler(w->feed, frame, change);
 }
 
 static void cannot_read(void *owner)
 {
 	(void)owner;
-	feed_unreadable(w->feed, w->now);
+	feed_unreadable(w->feed);
 }
 
 static void has_missed(void *owner, int64_t since_ms)
@@ -1062,8 +1051,7 @@ static const struct upstream_ops upstream_ops = {
 	.changed = state_changed,
 	.frame = brings,
 	.change = notifies,
-	.covers = asks_covers,
-	.let_go = lets_go,
+	.straggler = strays,
 	.unreadable = cannot_read,
 	.missed = has_missed,
 	.wants = asks_wants,
@@ -1502,7 +1490,7 @@ static struct upstream_settings settings_of(void)
 		.access_pattern = "",
 		.token_lifetime_ms = TOKEN_TTL,
 		.subscribe_batch_ms = 5,
-		.held = {.remembered = 10000, .held_bytes = 1 << 20},
+		.held = {.records = 10000, .text_bytes = 1 << 20},
 		.seed = 42,
 	};
 }
