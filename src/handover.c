@@ -30,7 +30,7 @@ struct record {
 	enum record_state state;
 	unsigned brought; /* 1 << enum handover_from: who has brought it, or a later one of key */
 	uint64_t number;  /* in order of arrival */
-	bool old;         /* a straggler that was there at the last move */
+	bool old;         /* a straggler that was there at the last handover_expire() */
 	struct change change; /* with its text, unless delivered */
 	char *text;           /* of the change, owned; or NULL */
 };
@@ -432,25 +432,12 @@ static void move_key(struct handover *h, struct key *key)
 	key->spoken = moved(key->spoken);
 }
 
-/* Of the connection before the former one. The connections that are left bring these within the
- * time of one handover, or never. */
-static void lose_old_stragglers(struct handover *h)
-{
-	struct record *r;
-
-	while ((r = TAILQ_FIRST(&h->stragglers)) && r->old)
-		lose(h, r);
-	TAILQ_FOREACH (r, &h->stragglers, of_waiting)
-		r->old = true;
-}
-
 void handover_move(struct handover *h)
 {
 	if (!h->next) {
 		handover_forget(h);
 		return;
 	}
-	lose_old_stragglers(h);
 	deliver_held(h);
 	h->next = false;
 	h->former = true;
@@ -463,6 +450,16 @@ void handover_former_gone(struct handover *h)
 {
 	h->former_gone = true;
 	release_all(h);
+}
+
+void handover_expire(struct handover *h)
+{
+	struct record *r;
+
+	while ((r = TAILQ_FIRST(&h->stragglers)) && r->old)
+		lose(h, r);
+	TAILQ_FOREACH (r, &h->stragglers, of_waiting)
+		r->old = true;
 }
 
 void handover_forget(struct handover *h)

@@ -94,6 +94,8 @@ void handover_abort(struct handover *h);
 void handover_move(struct handover *h);
 /* The former connection has ended. */
 void handover_former_gone(struct handover *h);
+/* Stragglers that were there the last time this was said are too late. */
+void handover_expire(struct handover *h);
 /* The main connection is late with nothing any more: all records that the last move needed go. */
 void handover_forget(struct handover *h);
 

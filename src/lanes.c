@@ -191,8 +191,10 @@ void lanes_take_first(struct lanes *s)
  * brought. */
 static void take_stream(struct lanes *s)
 {
+	s->moved = true;
 	handover_move(&s->handover);
-	timer_start(s->late_end, LATE_MS);
+	if (!event_pending(s->late, EV_TIMEOUT, NULL))
+		timer_start(s->late, LATE_MS);
 }
 
 void lanes_settle(struct lanes *s)
@@ -289,13 +291,19 @@ static void on_pong(void *owner, uint32_t number)
 
 /* ---- messages ---- */
 
-static void on_late_end(evutil_socket_t fd, short what, void *arg)
+static void on_late(evutil_socket_t fd, short what, void *arg)
 {
 	struct lanes *s = arg;
 
 	(void)fd;
 	(void)what;
-	handover_forget(&s->handover);
+	if (!s->moved) {
+		handover_forget(&s->handover);
+		return;
+	}
+	s->moved = false;
+	handover_expire(&s->handover);
+	timer_start(s->late, LATE_MS);
 }
 
 static void on_change(void *owner, const struct wire_frame *frame, const struct change *change)
@@ -448,7 +456,7 @@ void lanes_init(struct lanes *s, struct event_base *base, struct places *places,
 	handover_init(&s->handover, seed, &handover_ops, s);
 	s->grace = event_new(base, -1, 0, on_grace, s);
 	s->linger = event_new(base, -1, 0, on_linger, s);
-	s->late_end = event_new(base, -1, 0, on_late_end, s);
+	s->late = event_new(base, -1, 0, on_late, s);
 }
 
 void lanes_stop(struct lanes *s)
@@ -482,5 +490,5 @@ void lanes_fini(struct lanes *s)
 	}
 	event_free(s->grace);
 	event_free(s->linger);
-	event_free(s->late_end);
+	event_free(s->late);
 }

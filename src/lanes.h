@@ -98,7 +98,8 @@ struct lanes {
 	struct event *linger; /* some old lane's time may be over */
 
 	struct handover handover; /* what they bring */
-	struct event *late_end;   /* LATE_MS are over */
+	struct event *late;       /* LATE_MS are over */
+	bool moved;               /* in the last LATE_MS */
 };
 
 void lanes_init(struct lanes *s, struct event_base *base, struct places *places, uint64_t seed,
