@@ -9,8 +9,9 @@
 
 enum {
 	LINGER_MS = 5000, /* an old lane's notifications may be late by so much */
-	LATE_MS = 30000,  /* ... and a new one's */
-	LEFT_MAX = 16,    /* old lanes that still wait for answers; then no other one is left */
+	LATE_STEP_MS = 5000,
+	LATE_STEPS = 6, /* ... and a new one's by so many steps */
+	LEFT_MAX = 16,  /* old lanes that still wait for answers; then no other one is left */
 	CLOSE_NORMAL = 1000,
 };
 
@@ -191,10 +192,10 @@ void lanes_take_first(struct lanes *s)
  * brought. */
 static void take_stream(struct lanes *s)
 {
-	s->moved = true;
+	s->late_steps = 0;
 	handover_move(&s->handover);
 	if (!event_pending(s->late, EV_TIMEOUT, NULL))
-		timer_start(s->late, LATE_MS);
+		timer_start(s->late, LATE_STEP_MS);
 }
 
 void lanes_settle(struct lanes *s)
@@ -297,13 +298,12 @@ static void on_late(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (!s->moved) {
+	if (++s->late_steps == LATE_STEPS) {
 		handover_forget(&s->handover);
 		return;
 	}
-	s->moved = false;
 	handover_expire(&s->handover);
-	timer_start(s->late, LATE_MS);
+	timer_start(s->late, LATE_STEP_MS);
 }
 
 static void on_change(void *owner, const struct wire_frame *frame, const struct change *change)

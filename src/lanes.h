@@ -98,8 +98,8 @@ struct lanes {
 	struct event *linger; /* some old lane's time may be over */
 
 	struct handover handover; /* what they bring */
-	struct event *late;       /* LATE_MS are over */
-	bool moved;               /* in the last LATE_MS */
+	struct event *late;       /* LATE_STEP_MS are over */
+	unsigned late_steps;      /* since a lane became the main one */
 };
 
 void lanes_init(struct lanes *s, struct event_base *base, struct places *places, uint64_t seed,
