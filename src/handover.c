@@ -1,92 +1,74 @@
 #include "handover.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 
-#include "map.h"
 #include "mem.h"
 
-/* Time. To find a change among those of its key is to look at one after the other, and a key can
- * have as many as the limit says, so a stream that is made for it could have each change look at
- * all of them. Each change therefore brings an allowance of LOOKS_PER_CHANGE marks, which adds up
- * until it is used: on the average no call looks at more, whatever comes. An allowance that is used
- * up ends the search as if there were nothing further back, so that a change may be delivered
- * twice. Honest connections never get there: each mark is looked at once when the new connection
- * first speaks of its key, once when its double comes, and at the move a few times, unless long
- * runs of values repeat almost. */
-enum { LOOKS_PER_CHANGE = 16 };
+/* Records of one and the same change that are looked at. If a connection brings it more often than
+ * that within a handover, some of these may be told twice. */
+enum { LOOKS_MAX = 16 };
 
-/* What is known of a change that one connection has brought and the other has not. */
-struct mark {
-	STAILQ_ENTRY(mark) next;       /* of its key, the earliest first */
-	STAILQ_ENTRY(mark) next_early; /* key::early, while it is early */
-	uint64_t value_hash;
-	int64_t timestamp;
-	bool early; /* brought in the place of the old one, which will bring it too */
+enum record_state {
+	RECORD_DELIVERED,
+	RECORD_HELD,      /* the next connection has brought it, the main one has not */
+	RECORD_STRAGGLER, /* only the former connection has brought it, perhaps too late */
+	RECORD_STATE_N
 };
 
-STAILQ_HEAD(marks, mark);
-
-/* A change of the new connection that waits to be delivered. */
-struct held {
-	struct mark mark; /* in key::new_only; the first member, see held_of() */
-	TAILQ_ENTRY(held) next;
-	struct key *key;
-	size_t n;
-	char text[];
-};
-
-TAILQ_HEAD(held_list, held);
-
-enum key_state {
-	KEY_FRESH,     /* the new one has said nothing of it */
-	KEY_UNALIGNED, /* the old one has yet to bring the first of new_only; old_only is older */
-	KEY_ALIGNED,   /* one of the two lists is empty: that connection is behind, by the other */
-};
-
-/* 64 bits of keyed hash stand for the key, as they do wherever changes are told apart. */
 struct key {
-	struct map_node node; /* handover::keys */
-	struct marks old_only;
-	struct marks early;    /* those of old_only that are */
-	struct marks new_only; /* those of struct held; none after the move */
-	enum key_state state;
-	bool covered;
+	struct map_node node;                   /* handover::keys */
+	struct records records[RECORD_STATE_N]; /* by state, in the order of entering it */
+	unsigned spoken; /* 1 << enum handover_from: who has brought changes of it */
 };
 
-struct handover {
-	struct handover_limits limits;
-	struct handover_learned *learned;
-	const struct handover_ops *ops;
-	void *owner;
-	bool moved;
-	bool old_stays; /* since the move, and has not gone */
-	struct map keys;
-	struct held_list held; /* of all keys, in order of arrival */
-	size_t remembered;     /* keys, marks and held ones */
-	size_t held_bytes;     /* their text */
-	size_t unaligned;      /* covered keys in KEY_UNALIGNED */
-	size_t looks;          /* marks that may yet be looked at */
-	size_t dropped;
+struct record {
+	struct map_node node;           /* handover::changes */
+	TAILQ_ENTRY(record) of_key;     /* key::records */
+	TAILQ_ENTRY(record) of_waiting; /* handover::held or stragglers, unless delivered */
+	struct key *key;
+	enum record_state state;
+	unsigned brought; /* 1 << enum handover_from: who has brought it, or a later one of key */
+	uint64_t number;  /* in order of arrival */
+	bool old;         /* a straggler that was there at the last handover_expire() */
+	struct change change; /* with its text, unless delivered */
+	char *text;           /* of the change, owned; or NULL */
 };
 
-struct handover *handover_new(const struct handover_limits *limits,
-			      struct handover_learned *learned, const struct handover_ops *ops,
-			      void *owner)
+static unsigned bit(enum handover_from from)
 {
-	struct handover *h = mem_zalloc(sizeof(*h));
-
-	h->limits = *limits;
-	h->learned = learned;
-	h->ops = ops;
-	h->owner = owner;
-	TAILQ_INIT(&h->held);
-	return h;
+	return 1U << from;
 }
 
-/* ---- keys ---- */
+/* ---- finding ---- */
+
+static uint64_t identity(const struct change *change)
+{
+	return change->key_hash ^ change->value_hash * UINT64_C(0x9e3779b97f4a7c15) ^
+	       (uint64_t)change->timestamp * UINT64_C(0xc2b2ae3d27d4eb4f);
+}
+
+static bool is_same(const struct change *one, const struct change *other)
+{
+	return one->key_hash == other->key_hash && one->value_hash == other->value_hash &&
+	       one->timestamp == other->timestamp;
+}
+
+/* The earliest record of this change that the connection has not brought; NULL: none. */
+static struct record *find(const struct handover *h, enum handover_from from,
+			   const struct change *change)
+{
+	struct map_node *node = map_first(&h->changes, identity(change));
+	struct record *first = NULL;
+
+	for (unsigned looks = 0; node && looks < LOOKS_MAX; looks++, node = map_next(node)) {
+		struct record *r = map_entry(node, struct record, node);
+		if (!(r->brought & bit(from)) && is_same(&r->change, change) &&
+		    (!first || r->number < first->number))
+			first = r;
+	}
+	return first;
+}
 
 static struct key *find_key(const struct handover *h, uint64_t hash)
 {
@@ -95,525 +77,402 @@ static struct key *find_key(const struct handover *h, uint64_t hash)
 	return node ? map_entry(node, struct key, node) : NULL;
 }
 
-static bool full(const struct handover *h)
+/* ---- records come and go ---- */
+
+static bool is_full(const struct handover *h)
 {
-	return h->remembered >= h->limits.remembered;
+	return h->n >= h->limits.records;
 }
 
-/* NULL: the limit is reached. */
+/* NULL: no room. */
 static struct key *make_key(struct handover *h, uint64_t hash)
 {
 	struct key *key = find_key(h, hash);
 
-	if (key || full(h))
+	if (key || is_full(h))
 		return key;
 	key = mem_zalloc(sizeof(*key));
-	STAILQ_INIT(&key->old_only);
-	STAILQ_INIT(&key->early);
-	STAILQ_INIT(&key->new_only);
+	for (int i = 0; i < RECORD_STATE_N; i++)
+		TAILQ_INIT(&key->records[i]);
 	map_add(&h->keys, &key->node, hash);
-	h->remembered++;
+	h->n++;
 	return key;
 }
 
-static void set_state(struct handover *h, struct key *key, enum key_state state)
+/* Those that wait to be delivered; NULL: it was. */
+static struct records *waiting(struct handover *h, const struct record *r)
 {
-	if (key->covered && key->state == KEY_UNALIGNED)
-		h->unaligned--;
-	key->state = state;
-	if (key->covered && key->state == KEY_UNALIGNED)
-		h->unaligned++;
+	if (r->state == RECORD_DELIVERED)
+		return NULL;
+	return r->state == RECORD_HELD ? &h->held : &h->stragglers;
 }
 
-static void deliver(struct handover *h, const struct change *change)
+static void enter_state(struct handover *h, struct record *r, enum record_state state)
 {
-	h->ops->deliver(h->owner, change);
+	r->state = state;
+	TAILQ_INSERT_TAIL(&r->key->records[state], r, of_key);
+	if (waiting(h, r))
+		TAILQ_INSERT_TAIL(waiting(h, r), r, of_waiting);
 }
 
-static struct mark mark_of(const struct change *change)
+static void leave_state(struct handover *h, struct record *r)
 {
-	return (struct mark){.value_hash = change->value_hash, .timestamp = change->timestamp};
+	TAILQ_REMOVE(&r->key->records[r->state], r, of_key);
+	if (waiting(h, r))
+		TAILQ_REMOVE(waiting(h, r), r, of_waiting);
 }
 
-/* ---- what the old connection brought ---- */
-
-static int remember(struct handover *h, const struct change *change, bool early)
+/* A record is born delivered, or keeps the text to be delivered later. NULL: no room. */
+static struct record *make_record(struct handover *h, enum handover_from from,
+				  const struct change *change, enum record_state state)
 {
+	size_t n = state == RECORD_DELIVERED ? 0 : change->text.n;
 	struct key *key = make_key(h, change->key_hash);
 
-	if (!key || full(h))
-		return -ENOBUFS;
-	struct mark *mark = mem_alloc(sizeof(*mark));
-	*mark = mark_of(change);
-	mark->early = early;
-	STAILQ_INSERT_TAIL(&key->old_only, mark, next);
-	if (early)
-		STAILQ_INSERT_TAIL(&key->early, mark, next_early);
-	h->remembered++;
-	return 0;
+	if (!key || is_full(h) || n > h->limits.text_bytes - h->text_bytes)
+		return NULL;
+	struct record *r = mem_zalloc(sizeof(*r));
+	*r = (struct record){
+		.key = key, .brought = bit(from), .number = h->made++, .change = *change};
+	r->text = mem_strndup(change->text.p, n);
+	r->change.text = (struct span){r->text, n};
+	map_add(&h->changes, &r->node, identity(change));
+	enter_state(h, r, state);
+	key->spoken |= bit(from);
+	h->n++;
+	h->text_bytes += n;
+	return r;
 }
 
-/* The first that is early is so no more. */
-static void end_early(struct key *key)
+static void drop_text(struct handover *h, struct record *r)
 {
-	STAILQ_FIRST(&key->early)->early = false;
-	STAILQ_REMOVE_HEAD(&key->early, next_early);
+	h->text_bytes -= r->change.text.n;
+	r->change.text = (struct span){0};
+	free(r->text);
+	r->text = NULL;
 }
 
-static void forget_first(struct handover *h, struct key *key)
+static void free_record(struct handover *h, struct record *r)
 {
-	struct mark *first = STAILQ_FIRST(&key->old_only);
-
-	if (first->early)
-		end_early(key); /* both lists have the same order */
-
-	STAILQ_REMOVE_HEAD(&key->old_only, next);
-	free(first);
-	h->remembered--;
+	leave_state(h, r);
+	drop_text(h, r);
+	map_remove(&h->changes, &r->node);
+	free(r);
+	h->n--;
 }
 
-static void forget_before(struct handover *h, struct key *key, const struct mark *mark)
+/* Frees a delivered record that no connection is expected to bring any more. */
+static void release(struct handover *h, struct record *r)
 {
-	while (STAILQ_FIRST(&key->old_only) != mark)
-		forget_first(h, key);
+	unsigned expected = (h->next ? bit(HANDOVER_NEXT) : 0) |
+			    (h->former ? bit(HANDOVER_MAIN) : 0) |
+			    (h->former && !h->former_gone ? bit(HANDOVER_FORMER) : 0);
+
+	if (r->state == RECORD_DELIVERED && !(expected & ~r->brought))
+		free_record(h, r);
 }
 
-static void forget_all(struct handover *h, struct key *key)
+static void each_record(struct handover *h, void (*visit)(struct handover *h, struct record *r))
 {
-	forget_before(h, key, NULL);
+	struct map_walk walk = {0};
+	struct map_node *node;
+
+	while ((node = map_walk(&h->changes, &walk)))
+		visit(h, map_entry(node, struct record, node));
 }
 
-/* ---- what is held of the new connection ---- */
-
-static struct held *held_of(struct mark *mark)
+static void each_key(struct handover *h, void (*visit)(struct handover *h, struct key *key))
 {
-	return (struct held *)(void *)mark;
+	struct map_walk walk = {0};
+	struct map_node *node;
+
+	while ((node = map_walk(&h->keys, &walk)))
+		visit(h, map_entry(node, struct key, node));
 }
 
-static int hold(struct handover *h, struct key *key, const struct change *change)
+static void free_key(struct handover *h, struct key *key)
 {
-	size_t n = change->text.n;
-
-	if (full(h) || n > h->limits.held_bytes - h->held_bytes)
-		return -ENOBUFS;
-	struct held *held = mem_alloc(sizeof(*held) + n);
-	held->mark = mark_of(change);
-	held->key = key;
-	held->n = n;
-	if (n)
-		memcpy(held->text, change->text.p, n);
-	STAILQ_INSERT_TAIL(&key->new_only, &held->mark, next);
-	TAILQ_INSERT_TAIL(&h->held, held, next);
-	h->remembered++;
-	h->held_bytes += n;
-	return 0;
+	map_remove(&h->keys, &key->node);
+	free(key);
+	h->n--;
 }
 
-static void release_first(struct handover *h, struct key *key)
+/* Fewer connections are compared than before. */
+static void release_all(struct handover *h)
 {
-	struct held *held = held_of(STAILQ_FIRST(&key->new_only));
-
-	STAILQ_REMOVE_HEAD(&key->new_only, next);
-	TAILQ_REMOVE(&h->held, held, next);
-	h->remembered--;
-	h->held_bytes -= held->n;
-	free(held);
+	each_record(h, release);
+	if (!h->next && !h->former)
+		each_key(h, free_key); /* none has a record left */
 }
 
-static void deliver_first(struct handover *h, struct key *key)
-{
-	const struct held *held = held_of(STAILQ_FIRST(&key->new_only));
-	struct change change = {
-		.key_hash = key->node.hash,
-		.value_hash = held->mark.value_hash,
-		.timestamp = held->mark.timestamp,
-		.text = {held->text, held->n},
-	};
+/* ---- telling ---- */
 
-	deliver(h, &change);
-	release_first(h, key);
+static void tell(struct handover *h, const struct record *r,
+		 void (*to)(void *, const struct wire_frame *, const struct change *))
+{
+	struct wire_frame frame;
+
+	wire_parse(r->change.text, &frame);
+	to(h->owner, &frame, &r->change);
 }
 
-/* ---- which changes are the same ---- */
-
-enum likeness { DIFFERENT, LOOSELY_SAME, SAME };
-
-static enum likeness likeness_of(const struct mark *one, const struct mark *other)
+static void deliver(struct handover *h, struct record *r)
 {
-	int64_t a = one->timestamp, b = other->timestamp;
-
-	if (one->value_hash != other->value_hash)
-		return DIFFERENT;
-	if (a == b)
-		return SAME;
-	/* Unsigned, since the distance of any two need not fit. */
-	uint64_t apart = a < b ? (uint64_t)b - (uint64_t)a : (uint64_t)a - (uint64_t)b;
-	return apart <= SAME_WITHIN_MS ? LOOSELY_SAME : DIFFERENT;
+	tell(h, r, h->ops->change);
+	leave_state(h, r);
+	drop_text(h, r);
+	enter_state(h, r, RECORD_DELIVERED);
 }
 
-/* By what is known of stamps. */
-static enum likeness compare(const struct handover *h, const struct mark *mark,
-			     const struct change *change)
+static void deliver_held(struct handover *h)
 {
-	struct mark other = mark_of(change);
-	enum likeness likeness = likeness_of(mark, &other);
-
-	if (likeness == LOOSELY_SAME && h->learned->stamps != HANDOVER_STAMPS_UNLIKE)
-		return DIFFERENT;
-	return likeness;
+	while (!TAILQ_EMPTY(&h->held))
+		deliver(h, TAILQ_FIRST(&h->held));
 }
 
-/* A double was found; these are its stamps. */
-static void count_double(struct handover *h, int64_t one, int64_t other)
+static void lose(struct handover *h, struct record *straggler)
 {
-	struct handover_learned *learned = h->learned;
+	tell(h, straggler, h->ops->straggler);
+	free_record(h, straggler);
+}
 
-	h->dropped++;
-	if (!one || !other)
-		return;
-	if (one != other) {
-		learned->stamps = HANDOVER_STAMPS_UNLIKE;
-		learned->equal = 0;
-		return;
+/* ---- what they bring ---- */
+
+/* Is what this connection brings of the key delivered at once? The former one's is as long as the
+ * main one has brought nothing of it. */
+static bool leads(enum handover_from from, const struct key *key)
+{
+	return from == HANDOVER_MAIN ||
+	       (from == HANDOVER_FORMER && !(key && key->spoken & bit(HANDOVER_MAIN)));
+}
+
+/* The connection has brought this delivered record, so it brings none any more that was delivered
+ * before it. */
+static void pass(struct handover *h, enum handover_from from, struct record *r)
+{
+	struct record *earlier;
+
+	for (; r && !(r->brought & bit(from)); r = earlier) {
+		earlier = TAILQ_PREV(r, records, of_key);
+		r->brought |= bit(from);
+		release(h, r);
 	}
-	learned->equal += learned->equal < ALIKE_AFTER;
-	if (learned->stamps != HANDOVER_STAMPS_UNLIKE || learned->equal == ALIKE_AFTER)
-		learned->stamps = HANDOVER_STAMPS_ALIKE;
 }
 
-/* The earliest mark that is as like to the change as is enough; failing that, the earliest that is
- * loosely the same; NULL: none. */
-static struct mark *find(struct handover *h, const struct marks *marks, const struct change *change,
-			 enum likeness enough)
+/* Changes that were held before this one are told first: behind it they would be late. */
+static void deliver_up_to(struct handover *h, struct record *r)
 {
-	struct mark *best = NULL;
+	while (r->state == RECORD_HELD)
+		deliver(h, TAILQ_FIRST(&r->key->records[RECORD_HELD]));
+}
 
-	for (struct mark *m = STAILQ_FIRST(marks); m && h->looks; m = STAILQ_NEXT(m, next)) {
-		h->looks--;
-		enum likeness likeness = compare(h, m, change);
-		if (likeness >= enough)
-			return m;
-		if (likeness == LOOSELY_SAME && !best)
-			best = m;
+/* The main connection has brought this straggler, and brings no earlier one of the key any more. */
+static void deliver_straggler(struct handover *h, struct record *r)
+{
+	struct record *first;
+
+	while ((first = TAILQ_FIRST(&r->key->records[RECORD_STRAGGLER])) != r)
+		lose(h, first);
+	deliver(h, r);
+}
+
+/* Another connection has brought this change before. */
+static void bring_again(struct handover *h, enum handover_from from, struct record *r)
+{
+	h->doubles++;
+	if (r->state == RECORD_STRAGGLER && from == HANDOVER_NEXT) {
+		leave_state(h, r);
+		enter_state(h, r, RECORD_HELD);
+	} else if (r->state == RECORD_STRAGGLER) {
+		deliver_straggler(h, r);
+	} else if (r->state == RECORD_HELD && leads(from, r->key)) {
+		deliver_up_to(h, r);
 	}
-	return best;
+	r->key->spoken |= bit(from);
+	if (r->state == RECORD_DELIVERED)
+		pass(h, from, r);
+	else
+		r->brought |= bit(from);
 }
 
-/* What the new connection brings, among what only the old one has brought so far. When it speaks of
- * the key for the first time it can be any of them, so a value that was there before shall not be
- * mistaken for it. Later it is the first, unless something was skipped. */
-static struct mark *find_in_old(struct handover *h, const struct key *key,
-				const struct change *change)
+/* Told at once, and recorded if another connection may bring it too. */
+static bool bring_now(struct handover *h, enum handover_from from, const struct wire_frame *frame,
+		      const struct change *change)
 {
-	return find(h, &key->old_only, change, key->state == KEY_FRESH ? SAME : LOOSELY_SAME);
+	bool expected = h->next || from == HANDOVER_FORMER || (h->former && !h->former_gone);
+
+	h->ops->change(h->owner, frame, change);
+	return !expected || make_record(h, from, change, RECORD_DELIVERED);
 }
 
-/* What the old connection brings, among what is held. Before the two are aligned, what it brings is
- * either the first of these or older than all. */
-static struct mark *find_in_new(struct handover *h, const struct key *key,
-				const struct change *change)
+static bool hold(struct handover *h, const struct change *change)
 {
-	struct mark *first = STAILQ_FIRST(&key->new_only);
+	struct record *r = make_record(h, HANDOVER_NEXT, change, RECORD_HELD);
 
-	if (key->state == KEY_UNALIGNED)
-		return compare(h, first, change) != DIFFERENT ? first : NULL;
-	return find(h, &key->new_only, change, LOOSELY_SAME);
+	if (r)
+		pass(h, HANDOVER_NEXT, TAILQ_LAST(&r->key->records[RECORD_DELIVERED], records));
+	return r;
 }
 
-/* The new connection brings what the old one had brought. What comes before it in old_only is older
- * than the new connection, or was skipped by it. */
-static void drop_double(struct handover *h, struct key *key, const struct mark *mark,
+/* The main connection may have told a later change of the key already. */
+static bool bring_late(struct handover *h, const struct wire_frame *frame,
+		       const struct change *change)
+{
+	if (leads(HANDOVER_FORMER, find_key(h, change->key_hash)))
+		return bring_now(h, HANDOVER_FORMER, frame, change);
+	if (!make_record(h, HANDOVER_FORMER, change, RECORD_STRAGGLER))
+		h->ops->straggler(h->owner, frame, change);
+	return true;
+}
+
+static bool bring_first(struct handover *h, enum handover_from from, const struct wire_frame *frame,
 			const struct change *change)
 {
-	count_double(h, mark->timestamp, change->timestamp);
-	forget_before(h, key, mark);
-	forget_first(h, key);
-	set_state(h, key, KEY_ALIGNED);
-}
-
-/* ---- while the old connection is believed ---- */
-
-/* The old connection brings what is held. What is held before it was skipped by the old one, and is
- * delivered now, since it would be too late afterwards. */
-static void deliver_held_double(struct handover *h, struct key *key, const struct mark *mark,
-				const struct change *change)
-{
-	while (STAILQ_FIRST(&key->new_only) != mark)
-		deliver_first(h, key);
-	deliver(h, change);
-	count_double(h, mark->timestamp, change->timestamp);
-	release_first(h, key);
-	forget_all(h, key); /* older than the new connection */
-	set_state(h, key, KEY_ALIGNED);
-}
-
-static int deliver_old(struct handover *h, const struct change *change, bool early)
-{
-	struct key *key = find_key(h, change->key_hash);
-
-	if (key && !STAILQ_EMPTY(&key->new_only)) {
-		struct mark *mark = find_in_new(h, key, change);
-		if (mark) {
-			deliver_held_double(h, key, mark, change);
-			return 0;
-		}
-		set_state(h, key, KEY_UNALIGNED);
-	}
-	deliver(h, change);
-	return remember(h, change, early);
-}
-
-static int hold_new(struct handover *h, const struct change *change, bool covered)
-{
-	struct key *key = make_key(h, change->key_hash);
-
-	if (!key)
-		return -ENOBUFS;
-	/* Before they are aligned all of old_only is known to be older, and not searched again. */
-	struct mark *mark = key->state == KEY_UNALIGNED ? NULL : find_in_old(h, key, change);
-	if (key->state == KEY_FRESH)
-		key->covered = covered;
-	if (mark) {
-		drop_double(h, key, mark, change);
-		return 0;
-	}
-	if (key->state == KEY_FRESH || !STAILQ_EMPTY(&key->old_only))
-		set_state(h, key, KEY_UNALIGNED);
-	return hold(h, key, change);
-}
-
-/* ---- the move ---- */
-
-/* Do what is held and what the old one brought from here on agree as far as both reach? Compares
- * values, since it is asked when stamps have failed to align the key. */
-static bool agrees(struct handover *h, const struct key *key, const struct mark *old)
-{
-	const struct mark *held = STAILQ_FIRST(&key->new_only);
-
-	while (old && held) {
-		if (!h->looks)
-			return false;
-		h->looks--;
-		if (likeness_of(old, held) == DIFFERENT)
-			return false;
-		old = STAILQ_NEXT(old, next);
-		held = STAILQ_NEXT(held, next);
+	switch (from) {
+	case HANDOVER_MAIN:
+		return bring_now(h, from, frame, change);
+	case HANDOVER_NEXT:
+		return hold(h, change);
+	case HANDOVER_FORMER:
+		return bring_late(h, frame, change);
+	case HANDOVER_FROM_N:
+		break;
 	}
 	return true;
 }
 
-/* The earliest in old_only from which on it agrees with what is held; NULL: none. */
-static struct mark *find_overlap(struct handover *h, const struct key *key)
+/* By its value alone a change can't be told from an earlier one. */
+static bool is_always_new(const struct handover *h, enum handover_from from,
+			  const struct change *change)
 {
-	struct mark *m = STAILQ_FIRST(&key->old_only);
-
-	while (m && !agrees(h, key, m))
-		m = STAILQ_NEXT(m, next);
-	return m;
+	return from == HANDOVER_MAIN && h->former && !change->timestamp;
 }
 
-/* What is behind the overlap stays: in old_only as what the new one has yet to bring, in new_only
- * to be delivered. Without one all of old_only is older than what is held. */
-static void align_by_values(struct handover *h, struct key *key)
+/* The record is full. Without a next connection that could be given up, the comparison with the
+ * former one ends, and what that may be late with is lost. */
+static bool has_room(struct handover *h)
 {
-	struct mark *overlap = find_overlap(h, key);
-
-	forget_before(h, key, overlap);
-	while (!STAILQ_EMPTY(&key->old_only) && !STAILQ_EMPTY(&key->new_only)) {
-		count_double(h, STAILQ_FIRST(&key->old_only)->timestamp,
-			     STAILQ_FIRST(&key->new_only)->timestamp);
-		forget_first(h, key);
-		release_first(h, key);
-	}
-	set_state(h, key, KEY_ALIGNED);
+	if (h->next)
+		return false;
+	if (!h->former_gone)
+		h->ops->straggler(h->owner, NULL, NULL);
+	handover_forget(h);
+	return true;
 }
 
-/* All of old_only is older than what is held. */
-static void align_as_older(struct handover *h, struct key *key)
+bool handover_brings(struct handover *h, enum handover_from from, const struct wire_frame *frame)
 {
-	forget_all(h, key);
-	set_state(h, key, KEY_ALIGNED);
+	struct change change = change_of(frame, h->seed);
+	struct record *r = NULL;
+
+	if ((from == HANDOVER_NEXT && !h->next) || (from == HANDOVER_FORMER && !h->former))
+		return true;
+	if (!is_always_new(h, from, &change))
+		r = find(h, from, &change);
+	if (r)
+		bring_again(h, from, r);
+	else if (!bring_first(h, from, frame, &change))
+		return has_room(h);
+	return true;
 }
 
-/* Shall values decide, for keys that stamps have not aligned? Many equal stamps in a row speak
- * against it; if they were chance all the same, the next move knows better. */
-static bool values_decide(struct handover_learned *learned, bool waited)
-{
-	bool alike = learned->stamps == HANDOVER_STAMPS_ALIKE && learned->equal == ALIKE_AFTER;
+/* ---- connections come and go ---- */
 
-	if (waited && alike)
-		learned->equal = 0;
-	return waited && !alike;
+void handover_init(struct handover *h, uint64_t seed, const struct handover_ops *ops, void *owner)
+{
+	*h = (struct handover){.ops = ops, .owner = owner, .seed = seed};
+	TAILQ_INIT(&h->held);
+	TAILQ_INIT(&h->stragglers);
 }
 
-static void align_all(struct handover *h, bool by_values)
+void handover_limit(struct handover *h, const struct handover_limits *limits)
 {
-	struct map_walk walk = {0};
-	struct map_node *node;
-
-	while ((node = map_walk(&h->keys, &walk))) {
-		struct key *key = map_entry(node, struct key, node);
-		if (key->state != KEY_UNALIGNED)
-			continue;
-		if (by_values)
-			align_by_values(h, key);
-		else
-			align_as_older(h, key);
-	}
+	h->limits = *limits;
 }
 
-/* ---- once the new connection is believed ---- */
-
-/* What is held of the key, and all that follows of it, is the new one's. */
-static void let_go(struct handover *h, struct key *key)
+void handover_begin(struct handover *h)
 {
-	while (!STAILQ_EMPTY(&key->new_only))
-		deliver_first(h, key);
-	forget_all(h, key); /* older than what was held */
-	set_state(h, key, KEY_ALIGNED);
+	h->next = true;
 }
 
-/* Was it brought in the place of the old one, which brings it now? Both bring changes in the same
- * order, so the early ones before it are past, and all of them if it is none. Each is looked at
- * once that way, so it costs nothing of the allowance that finding doubles needs. */
-static bool was_early(struct key *key, const struct change *change)
+/* It was to be delivered by a connection that is gone. The former one has brought it, perhaps. */
+static void drop_held(struct handover *h, struct record *r)
 {
-	struct mark now = mark_of(change);
-	bool same = false;
-
-	while (!same && !STAILQ_EMPTY(&key->early)) {
-		same = likeness_of(STAILQ_FIRST(&key->early), &now) == SAME;
-		end_early(key);
-	}
-	return same;
-}
-
-/* Of what the new one has spoken of it tells all that follows; while that is held, what the old one
- * brings is either older, or the first of it. */
-static int deliver_late(struct handover *h, const struct change *change)
-{
-	struct key *key = find_key(h, change->key_hash);
-	bool holds = key && key->state == KEY_UNALIGNED;
-	struct mark *first = holds ? find_in_new(h, key, change) : NULL;
-
-	if (first) {
-		count_double(h, first->timestamp, change->timestamp);
-		let_go(h, key);
-		return 0;
-	}
-	if (key && (key->state == KEY_ALIGNED || was_early(key, change))) {
-		h->dropped++;
-		return 0;
-	}
-	deliver(h, change);
-	return holds ? 0 : remember(h, change, false);
-}
-
-static int deliver_new_at_once(struct handover *h, struct key *key, const struct change *change)
-{
-	deliver(h, change);
-	if (!key)
-		return -ENOBUFS;
-	forget_all(h, key); /* the new one is past them */
-	set_state(h, key, KEY_ALIGNED);
-	return 0;
-}
-
-static int deliver_new(struct handover *h, const struct change *change, bool covered)
-{
-	struct key *key = make_key(h, change->key_hash);
-	bool holds = key && key->state == KEY_UNALIGNED;
-	struct mark *mark = key && !holds ? find_in_old(h, key, change) : NULL;
-
-	if (mark) {
-		drop_double(h, key, mark, change);
-		return 0;
-	}
-	if (key && (holds || (h->old_stays && covered && key->state == KEY_FRESH))) {
-		set_state(h, key, KEY_UNALIGNED);
-		if (hold(h, key, change) == 0)
-			return 0;
-		let_go(h, key);
-		deliver(h, change);
-		return -ENOBUFS;
-	}
-	return deliver_new_at_once(h, key, change);
-}
-
-void handover_old_stays(struct handover *h)
-{
-	h->old_stays = true;
-}
-
-void handover_old_gone(struct handover *h)
-{
-	h->old_stays = false;
-	while (h->moved && !TAILQ_EMPTY(&h->held)) {
-		struct key *key = TAILQ_FIRST(&h->held)->key;
-		forget_all(h, key);
-		set_state(h, key, KEY_ALIGNED);
-		deliver_first(h, key);
+	if (h->former && (r->brought & bit(HANDOVER_FORMER))) {
+		leave_state(h, r);
+		enter_state(h, r, RECORD_STRAGGLER);
+	} else {
+		free_record(h, r);
 	}
 }
 
-bool handover_holds(const struct handover *h, uint64_t key_hash)
+void handover_abort(struct handover *h)
 {
-	const struct key *key = find_key(h, key_hash);
-
-	return key && !STAILQ_EMPTY(&key->new_only);
-}
-
-/* ---- the two connections ---- */
-
-int handover_old_brings(struct handover *h, const struct change *change)
-{
-	h->looks += LOOKS_PER_CHANGE;
-	return h->moved ? deliver_late(h, change) : deliver_old(h, change, false);
-}
-
-int handover_old_will_bring(struct handover *h, const struct change *change)
-{
-	h->looks += LOOKS_PER_CHANGE;
-	return deliver_old(h, change, true);
-}
-
-int handover_new_brings(struct handover *h, const struct change *change, bool covered)
-{
-	h->looks += LOOKS_PER_CHANGE;
-	return h->moved ? deliver_new(h, change, covered) : hold_new(h, change, covered);
-}
-
-bool handover_aligned(const struct handover *h)
-{
-	return h->unaligned == 0;
-}
-
-void handover_move(struct handover *h, bool waited)
-{
-	if (!h->moved)
-		align_all(h, values_decide(h->learned, waited));
-	h->moved = true;
 	while (!TAILQ_EMPTY(&h->held))
-		deliver_first(h, TAILQ_FIRST(&h->held)->key);
+		drop_held(h, TAILQ_FIRST(&h->held));
+	h->next = false;
+	release_all(h);
 }
 
-size_t handover_dropped(const struct handover *h)
+static unsigned moved(unsigned who)
 {
-	return h->dropped;
+	return (who & bit(HANDOVER_NEXT) ? bit(HANDOVER_MAIN) : 0) |
+	       (who & bit(HANDOVER_MAIN) ? bit(HANDOVER_FORMER) : 0);
 }
 
-void handover_free(struct handover *h)
+static void move_record(struct handover *h, struct record *r)
 {
-	struct map_walk walk = {0};
-	struct map_node *node;
+	r->brought = moved(r->brought);
+	release(h, r);
+}
 
-	while ((node = map_walk(&h->keys, &walk))) {
-		struct key *key = map_entry(node, struct key, node);
-		forget_all(h, key);
-		while (!STAILQ_EMPTY(&key->new_only))
-			release_first(h, key);
-		map_remove(&h->keys, node); /* the last one takes the map's memory with it */
-		free(key);
+static void move_key(struct handover *h, struct key *key)
+{
+	(void)h;
+	key->spoken = moved(key->spoken);
+}
+
+void handover_move(struct handover *h)
+{
+	if (!h->next) {
+		handover_forget(h);
+		return;
 	}
-	free(h);
+	deliver_held(h);
+	h->next = false;
+	h->former = true;
+	h->former_gone = false;
+	each_record(h, move_record);
+	each_key(h, move_key);
+}
+
+void handover_former_gone(struct handover *h)
+{
+	h->former_gone = true;
+	release_all(h);
+}
+
+void handover_expire(struct handover *h)
+{
+	struct record *r;
+
+	while ((r = TAILQ_FIRST(&h->stragglers)) && r->old)
+		lose(h, r);
+	TAILQ_FOREACH (r, &h->stragglers, of_waiting)
+		r->old = true;
+}
+
+void handover_forget(struct handover *h)
+{
+	while (!TAILQ_EMPTY(&h->stragglers))
+		lose(h, TAILQ_FIRST(&h->stragglers));
+	h->former = false;
+	release_all(h);
+}
+
+void handover_fini(struct handover *h)
+{
+	h->next = h->former = false;
+	each_record(h, free_record);
+	release_all(h);
 }

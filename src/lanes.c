@@ -8,10 +8,10 @@
 #include "timer.h"
 
 enum {
-	GRACE_MS = 5000,  /* for the old lane to bring what the new one has brought already */
-	LINGER_MS = 5000, /* an old lane may be late by so much */
-	LATE_MS = 30000,  /* ... and a new one */
-	LEFT_MAX = 16,    /* old lanes that still wait for answers; then no other one is left */
+	LINGER_MS = 5000, /* an old lane's notifications may be late by so much */
+	LATE_STEP_MS = 5000,
+	LATE_STEPS = 6, /* ... and a new one's by so many steps */
+	LEFT_MAX = 16,  /* old lanes that still wait for answers; then no other one is left */
 	CLOSE_NORMAL = 1000,
 };
 
@@ -65,8 +65,6 @@ static void close_left(struct lane *l)
 	if (l->closing)
 		return;
 	l->closing = true;
-	if (l == l->lanes->former)
-		relay_former_gone(&l->lanes->relay);
 	conn_close(l->conn, CLOSE_NORMAL);
 }
 
@@ -111,7 +109,7 @@ static void drop_left(struct lanes *s, struct lane *l)
 	uint32_t number = l->number;
 
 	if (l == s->former) {
-		relay_former_gone(&s->relay);
+		handover_former_gone(&s->handover);
 		s->former = NULL;
 	}
 	TAILQ_REMOVE(&s->left, l, of_left);
@@ -122,7 +120,7 @@ static void drop_left(struct lanes *s, struct lane *l)
 
 static void leave_lane(struct lanes *s, struct lane *l)
 {
-	l->until = clock_mono_ms() + LINGER_MS;
+	l->until = clock_mono_ms() + (l->token ? LINGER_MS : 0);
 	TAILQ_INSERT_TAIL(&s->left, l, of_left);
 	s->former = l;
 	tidy_left(s);
@@ -149,7 +147,7 @@ void lanes_connect(struct lanes *s, const char *path, bool token)
 	/* From now on, since the service may know the new one's subscriptions before we know that
 	 * it is open. */
 	if (s->main)
-		relay_begin(&s->relay);
+		handover_begin(&s->handover);
 }
 
 void lanes_drop_next(struct lanes *s)
@@ -158,7 +156,7 @@ void lanes_drop_next(struct lanes *s)
 	if (s->next)
 		lane_free(s->next);
 	s->next = NULL;
-	relay_abort(&s->relay);
+	handover_abort(&s->handover);
 	s->stage = LANES_NONE;
 }
 
@@ -190,60 +188,42 @@ void lanes_take_first(struct lanes *s)
 	next_is_main(s);
 }
 
-void lanes_settle(struct lanes *s)
+/* What the next lane has brought is told, and compared with what a main one that is gone had
+ * brought. */
+static void take_stream(struct lanes *s)
 {
-	relay_move(&s->relay, false);
-	relay_former_gone(&s->relay);
-	timer_start(s->late_end, LATE_MS);
+	s->late_steps = 0;
+	handover_move(&s->handover);
+	if (!event_pending(s->late, EV_TIMEOUT, NULL))
+		timer_start(s->late, LATE_STEP_MS);
 }
 
-/* The next lane takes the place of the one that counts. Returns that. */
-static struct lane *replace_main(struct lanes *s, bool waited)
+void lanes_settle(struct lanes *s)
+{
+	take_stream(s);
+	handover_former_gone(&s->handover);
+}
+
+/* The next lane takes the place of the one that counts. */
+static void move_over(struct lanes *s)
 {
 	struct lane *old = next_is_main(s);
 
-	s->former = NULL;
 	s->stats->upstream_handovers++;
-	timer_start(s->late_end, LATE_MS);
 	s->ops->moved(s->owner);
-	s->stats->upstream_doubles += relay_move(&s->relay, waited);
-	return old;
-}
-
-static void move_over(struct lanes *s, bool waited)
-{
-	if (relay_overflows(&s->relay))
-		s->ops->too_much(s->owner);
-	else
-		leave_lane(s, replace_main(s, waited));
-}
-
-bool lanes_survive(struct lanes *s)
-{
-	if (s->stage != LANES_ALIGNING || relay_overflows(&s->relay))
-		return false;
-	struct lane *old = replace_main(s, false);
-	uint32_t number = old->number;
-	relay_former_gone(&s->relay);
-	lane_free(old);
-	s->ops->left_ended(s->owner, number);
-	return true;
+	take_stream(s);
+	leave_lane(s, old);
 }
 
 void lanes_drop_main(struct lanes *s)
 {
 	struct lane *l = s->main;
 
-	s->main = s->former = NULL; /* nothing is sent on it any more */
-	relay_forget(&s->relay);    /* what it has brought comes before the word that it is lost */
+	s->main = s->former = NULL;    /* nothing is sent on it any more */
+	handover_forget(&s->handover); /* stragglers come before the word that it is lost */
 	lane_free(l);
 	/* A next one that is not open yet may be subscribed already, and bring again what this one
 	 * has brought: they are compared until it has failed. */
-}
-
-bool lanes_next_is_useless(const struct lanes *s)
-{
-	return relay_overflows(&s->relay);
 }
 
 static void note_end(struct lanes *s, const struct conn_end *end)
@@ -263,8 +243,8 @@ static void main_is_silent(struct lanes *s)
 	s->ops->main_ended(s->owner, &end);
 }
 
-/* The new lane has been silent, the old one has been, or it has not brought in time what the new
- * one has. Of an old one that is silent nobody knows what it still had: that is a loss. */
+/* The next lane has not answered its ping, or the main one has not. Nobody knows what a silent main
+ * lane still had to bring: that is a loss. */
 static void on_grace(evutil_socket_t fd, short what, void *arg)
 {
 	static const struct conn_end silent = {.why = "no answer to a ping", .retry_after_s = -1};
@@ -276,8 +256,6 @@ static void on_grace(evutil_socket_t fd, short what, void *arg)
 		s->ops->next_ended(s->owner, &silent);
 	else if (s->stage == LANES_CATCHING)
 		main_is_silent(s);
-	else if (s->stage == LANES_ALIGNING)
-		move_over(s, true);
 }
 
 /* For the answer to a ping. */
@@ -315,68 +293,57 @@ static void on_pong(void *owner, uint32_t number)
 		s->ping = conn_ping(s->main->conn);
 		start_grace(s);
 	} else if (s->stage == LANES_CATCHING && l == s->main && number >= s->ping) {
-		s->stage = LANES_ALIGNING;
-		if (relay_aligned(&s->relay))
-			move_over(s, false);
-		else
-			timer_start(s->grace, GRACE_MS);
+		move_over(s);
 	}
 }
 
 /* ---- messages ---- */
 
-static void on_late_end(evutil_socket_t fd, short what, void *arg)
+static void on_late(evutil_socket_t fd, short what, void *arg)
 {
 	struct lanes *s = arg;
 
 	(void)fd;
 	(void)what;
-	relay_forget(&s->relay);
+	if (++s->late_steps == LATE_STEPS) {
+		handover_forget(&s->handover);
+		return;
+	}
+	handover_expire(&s->handover);
+	timer_start(s->late, LATE_STEP_MS);
 }
 
-static void relay_brings(void *owner, const struct wire_frame *frame, const struct change *change)
+static void on_change(void *owner, const struct wire_frame *frame, const struct change *change)
 {
 	struct lanes *s = owner;
 
 	s->ops->change(s->owner, frame, change);
 }
 
-static bool relay_asks_covers(void *owner, const struct wire_frame *frame,
-			      const struct change *change, bool former)
-{
-	struct lanes *s = owner;
-	const struct lane *l = former ? s->former : s->main;
-
-	return l && l->token && s->ops->covers(s->owner, frame, change, former);
-}
-
-static void relay_lets_go(void *owner)
+static void on_straggler(void *owner, const struct wire_frame *frame, const struct change *change)
 {
 	struct lanes *s = owner;
 
-	s->ops->let_go(s->owner);
+	s->ops->straggler(s->owner, frame, change);
 }
 
-static const struct relay_ops relay_ops = {
-	.change = relay_brings, .covers = relay_asks_covers, .let_go = relay_lets_go};
+static const struct handover_ops handover_ops = {.change = on_change, .straggler = on_straggler};
 
-/* Of the old lanes only the one before main can have something that the others have not. What an
- * older one brings, which may be late by any time, has been told. */
+/* A lane that was left before the former one has brought all that it could bring. */
 static void notified(struct lanes *s, const struct lane *l, const struct wire_frame *frame)
 {
 	bool fits = true;
 
 	s->stats->upstream_notifications++;
 	if (l == s->main)
-		fits = relay_present(&s->relay, frame);
+		fits = handover_brings(&s->handover, HANDOVER_MAIN, frame);
 	else if (l == s->next)
-		fits = relay_next(&s->relay, frame);
+		fits = handover_brings(&s->handover, HANDOVER_NEXT, frame);
 	else if (l == s->former)
-		fits = relay_former(&s->relay, frame);
+		fits = handover_brings(&s->handover, HANDOVER_FORMER, frame);
+	s->stats->upstream_doubles = s->handover.doubles;
 	if (!fits)
 		s->ops->too_much(s->owner);
-	else if (s->stage == LANES_ALIGNING && relay_aligned(&s->relay))
-		move_over(s, false);
 }
 
 static void on_message(void *owner, struct span text, unsigned flags)
@@ -461,7 +428,7 @@ static void each_lane(struct lanes *s, void (*visit)(struct lane *l, const struc
 
 void lanes_limit(struct lanes *s, const struct handover_limits *limits)
 {
-	relay_limit(&s->relay, limits);
+	handover_limit(&s->handover, limits);
 }
 
 static void check(struct lane *l, const struct conn_way *way)
@@ -494,10 +461,10 @@ void lanes_init(struct lanes *s, struct event_base *base, struct places *places,
 {
 	*s = (struct lanes){.ops = ops, .owner = owner, .stats = stats, .places = places};
 	TAILQ_INIT(&s->left);
-	relay_init(&s->relay, seed, &relay_ops, s);
+	handover_init(&s->handover, seed, &handover_ops, s);
 	s->grace = timer_new(base, on_grace, s);
 	s->linger = timer_new(base, on_linger, s);
-	s->late_end = timer_new(base, on_late_end, s);
+	s->late = timer_new(base, on_late, s);
 }
 
 void lanes_stop(struct lanes *s)
@@ -507,7 +474,7 @@ void lanes_stop(struct lanes *s)
 	s->stopped = true;
 	event_del(s->linger);
 	lanes_drop_next(s);
-	relay_forget(&s->relay);
+	handover_fini(&s->handover);
 	if (s->main)
 		conn_close(s->main->conn, CLOSE_NORMAL);
 	TAILQ_FOREACH (l, &s->left, of_left)
@@ -531,5 +498,5 @@ void lanes_fini(struct lanes *s)
 	}
 	event_free(s->grace);
 	event_free(s->linger);
-	event_free(s->late_end);
+	event_free(s->late);
 }

@@ -1,19 +1,18 @@
 /* lanes.h - the connections to the service that there are at a time, and how one of them takes the
  * place of another.
  *
- * One lane counts (main): requests go out on it, its notifications are believed. Another may be
- * made (next); those that it has replaced are left, and stay until their requests are answered,
- * LINGER_MS at least. Where there is no main, the next one is it when it is proven; one without a
- * token, which is told of nothing, as soon as it is open: ops->first(). Else it takes over:
+ * One lane counts (main): requests go out on it, its notifications are delivered. Another may be
+ * made (next). The lanes that it has replaced are left: they stay until their requests are
+ * answered, and LINGER_MS at least if they bring notifications. Where there is no main lane, the
+ * next one becomes it when it is proven; one without a token, which brings no notifications, as
+ * soon as it is open: ops->first(). Else it takes over:
  *
- *     connecting -> proving -> catching -> aligning -> ops->moved()
- *                        |          |            |
- *                        |          |     both know the same of each key (relay.h), or GRACE_MS
- *                        |          |     have passed
- *                        |   the main one answers a ping: it has brought all that was before that
- *                 the next one answers a ping: it is subscribed for certain
+ *     connecting -> proving -> catching -> ops->moved()
+ *                        |          |
+ *                        |   the main lane answers a ping: it has brought all changes before that
+ *                 the next lane answers a ping: it is subscribed for certain
  *
- * From the messages of all lanes it makes one stream (relay.h), so that each change is told once.
+ * From the notifications of all lanes it makes one stream (handover.h), each change once.
  *
  * Owns the lanes, their timers and that stream. Why a lane is made, with what, and what follows
  * when one ends is decided above (upstream.h); nothing is tried again here. */
@@ -27,7 +26,7 @@
 #include "change.h"
 #include "conn.h"
 #include "place.h"
-#include "relay.h"
+#include "handover.h"
 #include "span.h"
 #include "stats.h"
 #include "wire.h"
@@ -37,8 +36,7 @@ enum lanes_stage {
 	LANES_NONE,
 	LANES_CONNECTING,
 	LANES_PROVING,  /* it is open, and was sent a ping */
-	LANES_CATCHING, /* ... has answered it; the present one was sent a ping */
-	LANES_ALIGNING, /* ... has answered that as well */
+	LANES_CATCHING, /* ... has answered it; the main one was sent a ping */
 	LANES_STAGE_N
 };
 
@@ -63,8 +61,7 @@ struct lanes_ops {
 	void (*first)(void *owner);
 	/* The next lane is the main one now. What is on its way on the former stays there. */
 	void (*moved)(void *owner);
-	/* The main lane has ended, or is given up: lanes_survive() or lanes_drop_main(), from
-	 * within. */
+	/* The main lane has ended, or is given up: lanes_drop_main(), from within. */
 	void (*main_ended)(void *owner, const struct conn_end *end);
 	/* The next one has: lanes_drop_next(), from within. */
 	void (*next_ended)(void *owner, const struct conn_end *end);
@@ -78,12 +75,8 @@ struct lanes_ops {
 	void (*frame)(void *owner, const struct wire_frame *frame); /* no notification */
 	/* A notification, once for each change. */
 	void (*change)(void *owner, const struct wire_frame *frame, const struct change *change);
-	/* Does the list in force, or the one that was before it, bring notifications of this key?
-	 */
-	bool (*covers)(void *owner, const struct wire_frame *frame, const struct change *change,
-		       bool former);
-	/* relay_holds() may say no now of what it said yes of. */
-	void (*let_go)(void *owner);
+	/* A change that can't be told in order any more: see handover_ops. */
+	void (*straggler)(void *owner, const struct wire_frame *frame, const struct change *change);
 };
 
 struct lanes {
@@ -96,8 +89,7 @@ struct lanes {
 	struct lane *main;     /* the one that counts; or NULL */
 	struct lane *next;     /* the one that is being made; or NULL */
 	struct lane_list left; /* the latest last */
-	struct lane *former;   /* of these, the one before main, which relay compares it with; or
-				  NULL: that has ended, and no older one stands in for it */
+	struct lane *former;   /* of these, the one before main; or NULL: it has ended */
 	enum lanes_stage stage;
 	bool stopped;
 
@@ -105,11 +97,12 @@ struct lanes {
 	bool dropped;
 
 	uint32_t ping;        /* that LANES_PROVING or CATCHING waits for */
-	struct event *grace;  /* GRACE_MS are over, or the time to answer it */
-	struct event *linger; /* some old lane's time may be */
+	struct event *grace;  /* the time to answer it is over */
+	struct event *linger; /* some old lane's time may be over */
 
-	struct relay relay;     /* what they bring */
-	struct event *late_end; /* LATE_MS are over */
+	struct handover handover; /* what they bring */
+	struct event *late;       /* LATE_STEP_MS are over */
+	unsigned late_steps;      /* since a lane became the main one */
 };
 
 void lanes_init(struct lanes *s, struct event_base *base, struct places *places, uint64_t seed,
@@ -126,13 +119,8 @@ bool lanes_next_is_proven(const struct lanes *s);
  * lanes_settle(): what it has brought so far is believed. */
 void lanes_take_first(struct lanes *s);
 void lanes_settle(struct lanes *s);
-/* The main lane is gone. If it has brought all that only it could, the next one takes its place,
- * and nothing is lost: ops->moved(), then ops->left_ended(). False: it has not. */
-bool lanes_survive(struct lanes *s);
-/* ... and is dropped. What it has brought was told. Is that too much to tell it from what the next
- * one brings? Then lanes_drop_next(). */
+/* The main lane is gone, and dropped. A next one goes on to be made. */
 void lanes_drop_main(struct lanes *s);
-bool lanes_next_is_useless(const struct lanes *s);
 
 /* Does it lead to where lanes are not made for any more? */
 bool lanes_is_outdated(const struct lanes *s, const struct lane *l);

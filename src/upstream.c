@@ -545,19 +545,15 @@ static void on_change(void *owner, const struct wire_frame *frame, const struct 
 	u->ops->change(u->owner, frame, change);
 }
 
-static bool lanes_ask_covers(void *owner, const struct wire_frame *frame,
-			     const struct change *change, bool former)
+/* Of none in particular: all subscribers may have missed something. */
+static void on_straggler(void *owner, const struct wire_frame *frame, const struct change *change)
 {
 	struct upstream *u = owner;
 
-	return u->ops->covers(u->owner, frame, change, former);
-}
-
-static void on_let_go(void *owner)
-{
-	struct upstream *u = owner;
-
-	u->ops->let_go(u->owner);
+	if (frame)
+		u->ops->straggler(u->owner, frame, change);
+	else
+		note_missed(u);
 }
 
 static unsigned lanes_ask_in_flight(void *owner, uint32_t number)
@@ -606,14 +602,10 @@ static void on_main_ended(void *owner, const struct conn_end *end)
 
 	keep_text(u->last_error, end->why);
 	u->stats->upstream_disconnects++;
-	if (lanes_survive(&u->lanes))
-		return;
 	count_loss(u);
 	u->excusable = true;
 	lose_main(u, end);
 	u->excusable = false;
-	if (lanes_next_is_useless(&u->lanes))
-		give_up_attempt(u);
 	if (lanes_next_is_proven(&u->lanes)) {
 		become_main(u);
 		return;
@@ -695,8 +687,7 @@ static const struct lanes_ops lanes_ops = {
 	.drained = on_drained,
 	.frame = on_frame,
 	.change = on_change,
-	.covers = lanes_ask_covers,
-	.let_go = on_let_go,
+	.straggler = on_straggler,
 };
 
 /* ---- for the rooms above ---- */
@@ -863,11 +854,6 @@ void upstream_excuse(struct upstream *u)
 	if (u->excusable && u->failures)
 		u->failures--;
 	u->excusable = false;
-}
-
-bool upstream_holds(const struct upstream *u, uint64_t key_hash)
-{
-	return relay_holds(&u->lanes.relay, key_hash);
 }
 
 void upstream_stop(struct upstream *u)
