@@ -342,12 +342,6 @@ static void upstream_is_down(void *owner, uint32_t lane)
 		upstream_excuse(d->upstream);
 }
 
-static unsigned upstream_asks_in_flight(void *owner, uint32_t lane)
-{
-	struct daemon *d = owner;
-	return router_lane_in_flight(d->router, lane);
-}
-
 static void upstream_brings(void *owner, const struct wire_frame *frame)
 {
 	struct daemon *d = owner;
@@ -457,7 +451,6 @@ static const struct upstream_ops upstream_ops = {
 	.up = upstream_is_up,
 	.moved = upstream_has_moved,
 	.down = upstream_is_down,
-	.in_flight = upstream_asks_in_flight,
 	.drained = upstream_has_room,
 	.changed = upstream_changed,
 	.frame = upstream_brings,

@@ -3,32 +3,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "json.h"
 #include "mem.h"
 
-/* Records of one and the same change that are looked at. If a connection brings it more often than
- * that within a handover, some of these may be told twice. */
-enum { LOOKS_MAX = 16 };
-
-enum record_state {
-	RECORD_DELIVERED,
-	RECORD_HELD,      /* the next connection has brought it, the main one has not */
-	RECORD_STRAGGLER, /* only the former connection has brought it, perhaps too late */
-	RECORD_STATE_N
-};
+enum { SAME_MAX = 64 }; /* records of the same key, value and timestamp */
 
 struct key {
 	struct map_node node;                   /* handover::keys */
-	struct records records[RECORD_STATE_N]; /* by state, in the order of entering it */
-	unsigned spoken; /* 1 << enum handover_from: who has brought changes of it */
+	struct records records[RECORD_STATE_N]; /* as in struct handover */
+	unsigned spoken; /* bit() of each connection that has brought changes of it */
 };
 
 struct record {
-	struct map_node node;           /* handover::changes */
-	TAILQ_ENTRY(record) of_key;     /* key::records */
-	TAILQ_ENTRY(record) of_waiting; /* handover::held or stragglers, unless delivered */
+	struct map_node node;       /* handover::changes, by identity() */
+	TAILQ_ENTRY(record) of_all; /* handover::records */
+	TAILQ_ENTRY(record) of_key; /* key::records */
 	struct key *key;
 	enum record_state state;
-	unsigned brought; /* 1 << enum handover_from: who has brought it, or a later one of key */
+	unsigned brought; /* bit() of each connection that has brought it or a later one of key */
 	uint64_t number;  /* in order of arrival */
 	bool old;         /* a straggler that was there at the last handover_expire() */
 	struct change change; /* with its text, unless delivered */
@@ -42,29 +34,33 @@ static unsigned bit(enum handover_from from)
 
 /* ---- finding ---- */
 
-static uint64_t identity(const struct change *change)
+/* The service chooses timestamps, so they are hashed with the seed as well. */
+static uint64_t identity(const struct handover *h, const struct change *change)
 {
-	return change->key_hash ^ change->value_hash * UINT64_C(0x9e3779b97f4a7c15) ^
-	       (uint64_t)change->timestamp * UINT64_C(0xc2b2ae3d27d4eb4f);
+	const uint64_t parts[] = {change->key_hash, change->value_hash,
+				  (uint64_t)change->timestamp};
+
+	return json_bytes_hash((struct span){(const char *)parts, sizeof(parts)}, h->seed);
 }
 
-static bool is_same(const struct change *one, const struct change *other)
+/* May it be this record that the connection brings now, and not another change that is the same? */
+static bool may_bring(const struct handover *h, enum handover_from from, const struct record *r)
 {
-	return one->key_hash == other->key_hash && one->value_hash == other->value_hash &&
-	       one->timestamp == other->timestamp;
+	bool known = r->change.timestamp || r->state != RECORD_DELIVERED;
+
+	return !(r->brought & bit(from)) && (known || from != HANDOVER_MAIN || !h->former);
 }
 
-/* The earliest record of this change that the connection has not brought; NULL: none. */
-static struct record *find(const struct handover *h, enum handover_from from,
-			   const struct change *change)
+/* The earliest such record; NULL: none. *same: how many there are of the change. */
+static struct record *find(const struct handover *h, enum handover_from from, uint64_t id,
+			   unsigned *same)
 {
-	struct map_node *node = map_first(&h->changes, identity(change));
+	struct map_node *node = map_first(&h->changes, id);
 	struct record *first = NULL;
 
-	for (unsigned looks = 0; node && looks < LOOKS_MAX; looks++, node = map_next(node)) {
+	for (*same = 0; node; node = map_next(node), ++*same) {
 		struct record *r = map_entry(node, struct record, node);
-		if (!(r->brought & bit(from)) && is_same(&r->change, change) &&
-		    (!first || r->number < first->number))
+		if (may_bring(h, from, r) && (!first || r->number < first->number))
 			first = r;
 	}
 	return first;
@@ -79,17 +75,17 @@ static struct key *find_key(const struct handover *h, uint64_t hash)
 
 /* ---- records come and go ---- */
 
-static bool is_full(const struct handover *h)
+/* For a change, its key, and text that is kept. */
+static bool has_room(const struct handover *h, size_t text_bytes)
 {
-	return h->n >= h->limits.records;
+	return h->n + 2 <= h->limits.records && h->text_bytes + text_bytes <= h->limits.text_bytes;
 }
 
-/* NULL: no room. */
 static struct key *make_key(struct handover *h, uint64_t hash)
 {
 	struct key *key = find_key(h, hash);
 
-	if (key || is_full(h))
+	if (key)
 		return key;
 	key = mem_zalloc(sizeof(*key));
 	for (int i = 0; i < RECORD_STATE_N; i++)
@@ -99,49 +95,10 @@ static struct key *make_key(struct handover *h, uint64_t hash)
 	return key;
 }
 
-/* Those that wait to be delivered; NULL: it was. */
-static struct records *waiting(struct handover *h, const struct record *r)
-{
-	if (r->state == RECORD_DELIVERED)
-		return NULL;
-	return r->state == RECORD_HELD ? &h->held : &h->stragglers;
-}
-
-static void enter_state(struct handover *h, struct record *r, enum record_state state)
-{
-	r->state = state;
-	TAILQ_INSERT_TAIL(&r->key->records[state], r, of_key);
-	if (waiting(h, r))
-		TAILQ_INSERT_TAIL(waiting(h, r), r, of_waiting);
-}
-
 static void leave_state(struct handover *h, struct record *r)
 {
+	TAILQ_REMOVE(&h->records[r->state], r, of_all);
 	TAILQ_REMOVE(&r->key->records[r->state], r, of_key);
-	if (waiting(h, r))
-		TAILQ_REMOVE(waiting(h, r), r, of_waiting);
-}
-
-/* A record is born delivered, or keeps the text to be delivered later. NULL: no room. */
-static struct record *make_record(struct handover *h, enum handover_from from,
-				  const struct change *change, enum record_state state)
-{
-	size_t n = state == RECORD_DELIVERED ? 0 : change->text.n;
-	struct key *key = make_key(h, change->key_hash);
-
-	if (!key || is_full(h) || n > h->limits.text_bytes - h->text_bytes)
-		return NULL;
-	struct record *r = mem_zalloc(sizeof(*r));
-	*r = (struct record){
-		.key = key, .brought = bit(from), .number = h->made++, .change = *change};
-	r->text = mem_strndup(change->text.p, n);
-	r->change.text = (struct span){r->text, n};
-	map_add(&h->changes, &r->node, identity(change));
-	enter_state(h, r, state);
-	key->spoken |= bit(from);
-	h->n++;
-	h->text_bytes += n;
-	return r;
 }
 
 static void drop_text(struct handover *h, struct record *r)
@@ -161,48 +118,67 @@ static void free_record(struct handover *h, struct record *r)
 	h->n--;
 }
 
-/* Frees a delivered record that no connection is expected to bring any more. */
-static void release(struct handover *h, struct record *r)
+/* bit() of each connection that may bring again what another has brought. */
+static unsigned awaited(const struct handover *h)
 {
-	unsigned expected = (h->next ? bit(HANDOVER_NEXT) : 0) |
-			    (h->former ? bit(HANDOVER_MAIN) : 0) |
-			    (h->former && !h->former_gone ? bit(HANDOVER_FORMER) : 0);
-
-	if (r->state == RECORD_DELIVERED && !(expected & ~r->brought))
-		free_record(h, r);
+	return (h->next ? bit(HANDOVER_NEXT) : 0) | (h->former ? bit(HANDOVER_MAIN) : 0) |
+	       (h->former && !h->former_gone ? bit(HANDOVER_FORMER) : 0);
 }
 
-static void each_record(struct handover *h, void (*visit)(struct handover *h, struct record *r))
+/* These connections bring none of a key any more that was delivered up to r. What no connection
+ * brings any more is freed. */
+static void pass(struct handover *h, unsigned who, struct record *r)
 {
-	struct map_walk walk = {0};
-	struct map_node *node;
+	struct record *earlier;
 
-	while ((node = map_walk(&h->changes, &walk)))
-		visit(h, map_entry(node, struct record, node));
+	for (; r && (who & ~r->brought); r = earlier) {
+		earlier = TAILQ_PREV(r, records, of_key);
+		r->brought |= who;
+		if (!(awaited(h) & ~r->brought))
+			free_record(h, r);
+	}
 }
 
-static void each_key(struct handover *h, void (*visit)(struct handover *h, struct key *key))
+static void enter_state(struct handover *h, struct record *r, enum record_state state)
 {
-	struct map_walk walk = {0};
-	struct map_node *node;
-
-	while ((node = map_walk(&h->keys, &walk)))
-		visit(h, map_entry(node, struct key, node));
+	r->state = state;
+	TAILQ_INSERT_TAIL(&h->records[state], r, of_all);
+	TAILQ_INSERT_TAIL(&r->key->records[state], r, of_key);
 }
 
-static void free_key(struct handover *h, struct key *key)
+/* It has been told, or is about to be. May free it. */
+static void enter_delivered(struct handover *h, struct record *r)
 {
-	map_remove(&h->keys, &key->node);
-	free(key);
-	h->n--;
+	unsigned who = r->brought;
+
+	enter_state(h, r, RECORD_DELIVERED);
+	r->brought = 0;
+	pass(h, who, r);
 }
 
-/* Fewer connections are compared than before. */
-static void release_all(struct handover *h)
+/* There is room. */
+static void make_record(struct handover *h, enum handover_from from, const struct change *change,
+			uint64_t id, enum record_state state)
 {
-	each_record(h, release);
-	if (!h->next && !h->former)
-		each_key(h, free_key); /* none has a record left */
+	struct record *r = mem_zalloc(sizeof(*r));
+	struct key *key = make_key(h, change->key_hash);
+
+	*r = (struct record){
+		.key = key, .brought = bit(from), .number = h->made++, .change = *change};
+	r->change.text = (struct span){0};
+	key->spoken |= bit(from);
+	map_add(&h->changes, &r->node, id);
+	h->n++;
+	if (state == RECORD_DELIVERED) {
+		enter_delivered(h, r);
+		return;
+	}
+	r->text = mem_strndup(change->text.p, change->text.n);
+	r->change.text = (struct span){r->text, change->text.n};
+	h->text_bytes += change->text.n;
+	enter_state(h, r, state);
+	if (state == RECORD_HELD) /* all that was delivered is earlier */
+		pass(h, bit(from), TAILQ_LAST(&key->records[RECORD_DELIVERED], records));
 }
 
 /* ---- telling ---- */
@@ -216,18 +192,13 @@ static void tell(struct handover *h, const struct record *r,
 	to(h->owner, &frame, &r->change);
 }
 
+/* May free it. */
 static void deliver(struct handover *h, struct record *r)
 {
 	tell(h, r, h->ops->change);
 	leave_state(h, r);
 	drop_text(h, r);
-	enter_state(h, r, RECORD_DELIVERED);
-}
-
-static void deliver_held(struct handover *h)
-{
-	while (!TAILQ_EMPTY(&h->held))
-		deliver(h, TAILQ_FIRST(&h->held));
+	enter_delivered(h, r);
 }
 
 static void lose(struct handover *h, struct record *straggler)
@@ -236,143 +207,111 @@ static void lose(struct handover *h, struct record *straggler)
 	free_record(h, straggler);
 }
 
+/* Held changes of its key that came before it are told first: behind it they would be late.
+ * Stragglers that came before it are. */
+static void deliver_up_to(struct handover *h, struct record *r)
+{
+	struct records *list = &r->key->records[r->state];
+	struct record *first;
+
+	while ((first = TAILQ_FIRST(list)) != r) {
+		if (r->state == RECORD_HELD)
+			deliver(h, first);
+		else
+			lose(h, first);
+	}
+	deliver(h, r);
+}
+
 /* ---- what they bring ---- */
 
-/* Is what this connection brings of the key delivered at once? The former one's is as long as the
- * main one has brought nothing of it. */
+/* Is what this connection brings of the key told at once? */
 static bool leads(enum handover_from from, const struct key *key)
 {
 	return from == HANDOVER_MAIN ||
 	       (from == HANDOVER_FORMER && !(key && key->spoken & bit(HANDOVER_MAIN)));
 }
 
-/* The connection has brought this delivered record, so it brings none any more that was delivered
- * before it. */
-static void pass(struct handover *h, enum handover_from from, struct record *r)
-{
-	struct record *earlier;
-
-	for (; r && !(r->brought & bit(from)); r = earlier) {
-		earlier = TAILQ_PREV(r, records, of_key);
-		r->brought |= bit(from);
-		release(h, r);
-	}
-}
-
-/* Changes that were held before this one are told first: behind it they would be late. */
-static void deliver_up_to(struct handover *h, struct record *r)
-{
-	while (r->state == RECORD_HELD)
-		deliver(h, TAILQ_FIRST(&r->key->records[RECORD_HELD]));
-}
-
-/* The main connection has brought this straggler, and brings no earlier one of the key any more. */
-static void deliver_straggler(struct handover *h, struct record *r)
-{
-	struct record *first;
-
-	while ((first = TAILQ_FIRST(&r->key->records[RECORD_STRAGGLER])) != r)
-		lose(h, first);
-	deliver(h, r);
-}
-
 /* Another connection has brought this change before. */
 static void bring_again(struct handover *h, enum handover_from from, struct record *r)
 {
+	bool leading = leads(from, r->key);
+
 	h->doubles++;
-	if (r->state == RECORD_STRAGGLER && from == HANDOVER_NEXT) {
+	r->key->spoken |= bit(from);
+	if (r->state == RECORD_DELIVERED) {
+		pass(h, bit(from), r);
+		return;
+	}
+	r->brought |= bit(from);
+	if (leading) {
+		deliver_up_to(h, r);
+	} else if (r->state == RECORD_STRAGGLER && from == HANDOVER_NEXT) {
 		leave_state(h, r);
 		enter_state(h, r, RECORD_HELD);
-	} else if (r->state == RECORD_STRAGGLER) {
-		deliver_straggler(h, r);
-	} else if (r->state == RECORD_HELD && leads(from, r->key)) {
-		deliver_up_to(h, r);
 	}
-	r->key->spoken |= bit(from);
-	if (r->state == RECORD_DELIVERED)
-		pass(h, from, r);
-	else
-		r->brought |= bit(from);
+}
+
+/* The record is full. The next connection is given up; if there is none, or that is not enough, the
+ * comparison with the former one ends. */
+static bool make_room(struct handover *h)
+{
+	bool fits = !h->next;
+
+	handover_abort(h);
+	if (h->former && !has_room(h, 0)) {
+		h->ops->straggler(h->owner, NULL, NULL);
+		handover_forget(h);
+	}
+	return fits;
 }
 
 /* Told at once, and recorded if another connection may bring it too. */
 static bool bring_now(struct handover *h, enum handover_from from, const struct wire_frame *frame,
-		      const struct change *change)
+		      const struct change *change, uint64_t id, bool crowded)
 {
-	bool expected = h->next || from == HANDOVER_FORMER || (h->former && !h->former_gone);
+	bool fits = has_room(h, 0) || make_room(h);
 
 	h->ops->change(h->owner, frame, change);
-	return !expected || make_record(h, from, change, RECORD_DELIVERED);
+	if (!crowded && (awaited(h) & ~bit(from)))
+		make_record(h, from, change, id, RECORD_DELIVERED);
+	return fits;
 }
 
-static bool hold(struct handover *h, const struct change *change)
-{
-	struct record *r = make_record(h, HANDOVER_NEXT, change, RECORD_HELD);
-
-	if (r)
-		pass(h, HANDOVER_NEXT, TAILQ_LAST(&r->key->records[RECORD_DELIVERED], records));
-	return r;
-}
-
-/* The main connection may have told a later change of the key already. */
-static bool bring_late(struct handover *h, const struct wire_frame *frame,
-		       const struct change *change)
-{
-	if (leads(HANDOVER_FORMER, find_key(h, change->key_hash)))
-		return bring_now(h, HANDOVER_FORMER, frame, change);
-	if (!make_record(h, HANDOVER_FORMER, change, RECORD_STRAGGLER))
-		h->ops->straggler(h->owner, frame, change);
-	return true;
-}
-
+/* No connection has brought this change before. */
 static bool bring_first(struct handover *h, enum handover_from from, const struct wire_frame *frame,
-			const struct change *change)
+			const struct change *change, uint64_t id, bool crowded)
 {
-	switch (from) {
-	case HANDOVER_MAIN:
-		return bring_now(h, from, frame, change);
-	case HANDOVER_NEXT:
-		return hold(h, change);
-	case HANDOVER_FORMER:
-		return bring_late(h, frame, change);
-	case HANDOVER_FROM_N:
-		break;
-	}
-	return true;
-}
+	bool room = !crowded && has_room(h, change->text.n);
 
-/* By its value alone a change can't be told from an earlier one. */
-static bool is_always_new(const struct handover *h, enum handover_from from,
-			  const struct change *change)
-{
-	return from == HANDOVER_MAIN && h->former && !change->timestamp;
-}
-
-/* The record is full. Without a next connection that could be given up, the comparison with the
- * former one ends, and what that may be late with is lost. */
-static bool has_room(struct handover *h)
-{
-	if (h->next)
-		return false;
-	if (!h->former_gone)
-		h->ops->straggler(h->owner, NULL, NULL);
-	handover_forget(h);
+	if (from != HANDOVER_NEXT && leads(from, find_key(h, change->key_hash)))
+		return bring_now(h, from, frame, change, id, crowded);
+	if (room)
+		make_record(h, from, change, id,
+			    from == HANDOVER_NEXT ? RECORD_HELD : RECORD_STRAGGLER);
+	else if (from == HANDOVER_NEXT)
+		return make_room(h);
+	else
+		h->ops->straggler(h->owner, frame, change);
 	return true;
 }
 
 bool handover_brings(struct handover *h, enum handover_from from, const struct wire_frame *frame)
 {
 	struct change change = change_of(frame, h->seed);
-	struct record *r = NULL;
+	unsigned same;
 
 	if ((from == HANDOVER_NEXT && !h->next) || (from == HANDOVER_FORMER && !h->former))
 		return true;
-	if (!is_always_new(h, from, &change))
-		r = find(h, from, &change);
-	if (r)
-		bring_again(h, from, r);
-	else if (!bring_first(h, from, frame, &change))
-		return has_room(h);
+	if (!h->next && !h->former) {
+		h->ops->change(h->owner, frame, &change);
+		return true;
+	}
+	uint64_t id = identity(h, &change);
+	struct record *r = find(h, from, id, &same);
+	if (!r)
+		return bring_first(h, from, frame, &change, id, same >= SAME_MAX);
+	bring_again(h, from, r);
 	return true;
 }
 
@@ -381,13 +320,62 @@ bool handover_brings(struct handover *h, enum handover_from from, const struct w
 void handover_init(struct handover *h, uint64_t seed, const struct handover_ops *ops, void *owner)
 {
 	*h = (struct handover){.ops = ops, .owner = owner, .seed = seed};
-	TAILQ_INIT(&h->held);
-	TAILQ_INIT(&h->stragglers);
+	for (int i = 0; i < RECORD_STATE_N; i++)
+		TAILQ_INIT(&h->records[i]);
 }
 
 void handover_limit(struct handover *h, const struct handover_limits *limits)
 {
 	h->limits = *limits;
+}
+
+/* The key is of no use any more: it has no records, and what was spoken of it does not matter. */
+static bool is_idle(const struct handover *h, const struct key *key)
+{
+	unsigned matters = (h->next ? bit(HANDOVER_NEXT) : 0) |
+			   (h->former && !h->former_gone ? bit(HANDOVER_MAIN) : 0);
+
+	for (int i = 0; i < RECORD_STATE_N; i++) {
+		if (!TAILQ_EMPTY(&key->records[i]))
+			return false;
+	}
+	return !(key->spoken & matters);
+}
+
+static void free_key(struct handover *h, struct key *key)
+{
+	map_remove(&h->keys, &key->node);
+	free(key);
+	h->n--;
+}
+
+/* Of connections that were these, which they are now. */
+static unsigned recast(const struct handover *h, unsigned who, bool moved)
+{
+	if (moved)
+		return (who & bit(HANDOVER_NEXT) ? bit(HANDOVER_MAIN) : 0) |
+		       (who & bit(HANDOVER_MAIN) ? bit(HANDOVER_FORMER) : 0);
+	return h->next ? who : who & ~bit(HANDOVER_NEXT);
+}
+
+/* Other connections are compared now. */
+static void tidy(struct handover *h, bool moved)
+{
+	struct map_walk of_changes = {0}, of_keys = {0};
+	struct map_node *node;
+
+	while ((node = map_walk(&h->changes, &of_changes))) {
+		struct record *r = map_entry(node, struct record, node);
+		r->brought = recast(h, r->brought, moved);
+		if (r->state == RECORD_DELIVERED && !(awaited(h) & ~r->brought))
+			free_record(h, r);
+	}
+	while ((node = map_walk(&h->keys, &of_keys))) {
+		struct key *key = map_entry(node, struct key, node);
+		key->spoken = recast(h, key->spoken, moved);
+		if (is_idle(h, key))
+			free_key(h, key);
+	}
 }
 
 void handover_begin(struct handover *h)
@@ -398,81 +386,72 @@ void handover_begin(struct handover *h)
 /* It was to be delivered by a connection that is gone. The former one has brought it, perhaps. */
 static void drop_held(struct handover *h, struct record *r)
 {
-	if (h->former && (r->brought & bit(HANDOVER_FORMER))) {
-		leave_state(h, r);
-		enter_state(h, r, RECORD_STRAGGLER);
-	} else {
+	if (!h->former || !(r->brought & bit(HANDOVER_FORMER))) {
 		free_record(h, r);
+		return;
 	}
+	leave_state(h, r);
+	enter_state(h, r, RECORD_STRAGGLER);
 }
 
 void handover_abort(struct handover *h)
 {
-	while (!TAILQ_EMPTY(&h->held))
-		drop_held(h, TAILQ_FIRST(&h->held));
+	struct record *r;
+
+	while ((r = TAILQ_FIRST(&h->records[RECORD_HELD])))
+		drop_held(h, r);
 	h->next = false;
-	release_all(h);
-}
-
-static unsigned moved(unsigned who)
-{
-	return (who & bit(HANDOVER_NEXT) ? bit(HANDOVER_MAIN) : 0) |
-	       (who & bit(HANDOVER_MAIN) ? bit(HANDOVER_FORMER) : 0);
-}
-
-static void move_record(struct handover *h, struct record *r)
-{
-	r->brought = moved(r->brought);
-	release(h, r);
-}
-
-static void move_key(struct handover *h, struct key *key)
-{
-	(void)h;
-	key->spoken = moved(key->spoken);
+	tidy(h, false);
 }
 
 void handover_move(struct handover *h)
 {
+	struct record *r;
+
 	if (!h->next) {
 		handover_forget(h);
 		return;
 	}
-	deliver_held(h);
+	while ((r = TAILQ_FIRST(&h->records[RECORD_HELD])))
+		deliver(h, r);
 	h->next = false;
 	h->former = true;
 	h->former_gone = false;
-	each_record(h, move_record);
-	each_key(h, move_key);
+	tidy(h, true);
 }
 
 void handover_former_gone(struct handover *h)
 {
 	h->former_gone = true;
-	release_all(h);
+	tidy(h, false);
 }
 
 void handover_expire(struct handover *h)
 {
 	struct record *r;
 
-	while ((r = TAILQ_FIRST(&h->stragglers)) && r->old)
+	while ((r = TAILQ_FIRST(&h->records[RECORD_STRAGGLER])) && r->old)
 		lose(h, r);
-	TAILQ_FOREACH (r, &h->stragglers, of_waiting)
+	TAILQ_FOREACH (r, &h->records[RECORD_STRAGGLER], of_all)
 		r->old = true;
 }
 
 void handover_forget(struct handover *h)
 {
-	while (!TAILQ_EMPTY(&h->stragglers))
-		lose(h, TAILQ_FIRST(&h->stragglers));
+	struct record *r;
+
+	while ((r = TAILQ_FIRST(&h->records[RECORD_STRAGGLER])))
+		lose(h, r);
 	h->former = false;
-	release_all(h);
+	tidy(h, false);
 }
 
 void handover_fini(struct handover *h)
 {
+	for (int i = 0; i < RECORD_STATE_N; i++) {
+		while (!TAILQ_EMPTY(&h->records[i]))
+			free_record(h, TAILQ_FIRST(&h->records[i]));
+	}
 	h->next = h->former = false;
-	each_record(h, free_record);
-	release_all(h);
+	tidy(h, false);
 }

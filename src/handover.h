@@ -3,38 +3,47 @@
  *
  * The service numbers nothing and repeats nothing, and each connection may lag behind another by
  * seconds. Two notifications are the same change if key, value and timestamp are the same
- * (change.h). Each connection brings the changes of a key in the service's order.
+ * (change.h). Each connection brings the changes of a key in the service's order, all of them from
+ * its subscription on.
  *
  *                begin                      move                          forget
  *     main  ───────┼── delivered ─────────────┼── former: see below ────────┼──
  *     next         └── held, or a double ─────┴── main: delivered, ─────────┴── delivered
  *                                                 or a double
  *
- * - From handover_begin() on, the changes that the main connection brings are delivered and
- *   recorded. A change of the next connection that is on record is a double. Any other is held
- *   until the main one brings it as well.
- * - handover_move() delivers the held changes in order: the next connection is the main one, the
- *   main one the former. The caller moves after a ping on the next connection, and then one on the
- *   main connection, were answered. By the first the next one is subscribed. By the second the main
- *   one has brought all changes that came before that, if its pongs do not overtake its
- *   notifications.
- * - Afterwards the record tells the doubles: of the main connection, if the former one was faster,
- *   and of the former one.
- * - What the former connection brings and the main one has not is delivered as long as the main one
- *   has brought nothing of that key. Else it may be newer, and the main one will bring it; or
- * older, from before the next connection was subscribed, if a pong of the former one has overtaken
- * it. Such a straggler is kept. It is delivered when the main connection brings it. If that brings
- * a later straggler of the key first, or does not bring it until handover_forget(), it is too late:
- * ops->straggler(), which makes its key a gap.
+ * From handover_begin() on, the changes that the main connection brings are delivered and recorded.
+ * A change of the next connection that is on record is a double. Any other is held until the main
+ * one brings it as well.
  *
- * A change is recorded until each connection that may bring it has done so, or has brought a later
+ * handover_move() delivers the held changes in order: the next connection is the main one, the main
+ * one the former. The caller moves after a ping on the next connection, and then one on the main
+ * connection, were answered. By the first the next one is subscribed. By the second the main one
+ * has brought all changes that came before that, if its pongs do not overtake its notifications.
+ *
+ * Afterwards the record tells the doubles: of the main connection, if the former one was faster,
+ * and of the former one. What the former connection brings and the main one has not is delivered as
+ * long as the main one has brought nothing of that key. Else it may be newer, and the main one will
+ * bring it; or older, if a pong has overtaken it on the former connection. Such a straggler waits.
+ * It is delivered when the main connection brings it. It is too late if that brings a later
+ * straggler of the key first, or does not bring it within two handover_expire(), or until
+ * handover_forget(): then ops->straggler() makes its key a gap.
+ *
+ * A change is on record until each connection that may bring it has done so, or has brought a later
  * one of the key.
  *
- * A change without a timestamp has only its value to be known by. So that none is lost, the main
- * connection's are always delivered, perhaps twice after a move. A service that stamped one change
- * differently on each connection, which is not known of HPKV, would make doubles and gaps.
+ * Limits:
+ * - A change without a timestamp has only its value to be known by. Before the move it may be taken
+ *   for an earlier one that the main connection has brought since handover_begin(), and so be lost
+ *   if only the next connection brings it. After the move the main connection's are always
+ *   delivered, perhaps twice.
+ * - Changes of a key with the same value in the same millisecond are told apart by their number
+ *   only; beyond SAME_MAX of them on record some may come twice.
+ * - A service that stamped one change differently on each connection, which is not known of HPKV,
+ *   would make doubles and gaps.
+ * - What a connection brings that was left before the former one is not asked about here.
  *
- * No clock and no descriptors. The time of a call is constant on the average. */
+ * No clock and no descriptors. The time of a call is bounded on the average, whatever is brought.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -52,13 +61,20 @@ struct handover_ops {
 	/* A change, once and in order. The frame is valid during the call. Must not call back. */
 	void (*change)(void *owner, const struct wire_frame *frame, const struct change *change);
 	/* This change can't be told in order any more. NULL, NULL: there may be such, of any key,
-	 * because the record was full. Must not call back. */
+	 * and some changes may come twice. Must not call back. */
 	void (*straggler)(void *owner, const struct wire_frame *frame, const struct change *change);
 };
 
 struct handover_limits {
 	size_t records;    /* changes and keys on record */
 	size_t text_bytes; /* of held changes and stragglers */
+};
+
+enum record_state {
+	RECORD_DELIVERED,
+	RECORD_HELD,      /* the next connection has brought it, the main one has not */
+	RECORD_STRAGGLER, /* only a former connection has brought it, perhaps too late */
+	RECORD_STATE_N
 };
 
 struct record;
@@ -69,20 +85,19 @@ struct handover {
 	void *owner;
 	uint64_t seed; /* of change.h's hashes */
 	struct handover_limits limits;
-	bool next;                 /* a next connection is compared with the main one */
-	bool former;               /* the main one is compared with the former one */
-	bool former_gone;          /* ... which brings nothing more */
-	struct map keys;           /* that were brought while connections were compared */
-	struct map changes;        /* the records, by key, value and timestamp */
-	struct records held;       /* of the next connection, in order of arrival */
-	struct records stragglers; /* of the former one, likewise */
-	uint64_t made;             /* records so far */
-	size_t n, text_bytes;      /* what the limits bound */
-	uint64_t doubles;          /* changes that came again, so far */
+	bool next;                              /* is compared with the main connection */
+	bool former;                            /* likewise */
+	bool former_gone;                       /* ... and brings nothing more */
+	struct records records[RECORD_STATE_N]; /* in the order of entering the state */
+	struct map changes;                     /* the same, by key, value and timestamp */
+	struct map keys;                        /* of them, by hash */
+	uint64_t made;                          /* records so far */
+	size_t n, text_bytes;                   /* what the limits bound */
+	uint64_t doubles;                       /* changes that came again, so far */
 };
 
 void handover_init(struct handover *h, uint64_t seed, const struct handover_ops *ops, void *owner);
-void handover_fini(struct handover *h);
+void handover_fini(struct handover *h); /* tells nothing */
 /* From now on. Needed before the first connection. */
 void handover_limit(struct handover *h, const struct handover_limits *limits);
 
@@ -90,17 +105,17 @@ void handover_limit(struct handover *h, const struct handover_limits *limits);
 void handover_begin(struct handover *h);
 /* There is no next connection any more. */
 void handover_abort(struct handover *h);
-/* The next connection is the main one from now on, and the main one the former. */
+/* The next connection is the main one from now on, and the main one the former. Without
+ * handover_begin() nothing is compared. */
 void handover_move(struct handover *h);
 /* The former connection has ended. */
 void handover_former_gone(struct handover *h);
 /* Stragglers that were there the last time this was said are too late. */
 void handover_expire(struct handover *h);
-/* The main connection is late with nothing any more: all records that the last move needed go. */
+/* The main connection is late with nothing any more: what the last move needed goes. */
 void handover_forget(struct handover *h);
 
-/* A connection brings a notification; one of the next connection is ignored unless
- * handover_begin() came first, and so is one of a former one behind handover_forget(). False: there
- * is no room to compare the next connection any longer, so the caller must give it up:
- * handover_abort(). */
+/* A connection brings a notification. One of the next connection is ignored unless handover_begin()
+ * came first, one of a former one after handover_forget(). False: there was no room to compare the
+ * next connection any longer; it must be given up, as by handover_abort(), which was called. */
 bool handover_brings(struct handover *h, enum handover_from from, const struct wire_frame *frame);

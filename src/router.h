@@ -141,7 +141,6 @@ bool router_lost(struct router *r, uint32_t lane, struct blame_end end, int64_t 
 /* The next lane leads to another service, or is another's there: what was learnt of this one is
  * forgotten. */
 void router_forget_blame(struct router *r);
-unsigned router_lane_in_flight(const struct router *r, uint32_t lane);
 /* There is room for more to send. */
 void router_pump(struct router *r, int64_t now);
 void router_frame(struct router *r, const struct wire_frame *frame, int64_t now);

@@ -61,7 +61,6 @@ struct upstream_ops {
 	void (*moved)(void *owner, uint32_t lane);
 	/* The lane is gone: the one that requests went out on, or one that it was before. */
 	void (*down)(void *owner, uint32_t lane);
-	unsigned (*in_flight)(void *owner, uint32_t lane);
 	void (*drained)(void *owner); /* upstream_sendable() says yes again */
 	void (*changed)(void *owner); /* the state has changed */
 

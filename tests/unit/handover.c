@@ -256,7 +256,7 @@ static void bounds(void **state)
 	open_scene(&s, 4, 1000);
 	play(&s, "begin move max1 mbx1 mcx1 mdx1 fax1");
 	assert_true(s.fits);
-	assert_string_equal("ax1 bx1 cx1 lost:**0 dx1", s.told);
+	assert_string_equal("ax1 bx1 lost:**0 cx1 dx1", s.told);
 	close_scene(&s);
 }
 

@@ -799,12 +799,6 @@ static void is_down(void *owner, uint32_t lane)
 	router_down(w->router, lane, loop_now);
 }
 
-static unsigned asks_in_flight(void *owner, uint32_t lane)
-{
-	(void)owner;
-	return router_lane_in_flight(w->router, lane);
-}
-
 static void has_room(void *owner)
 {
 	(void)owner;
@@ -909,7 +903,6 @@ static const struct upstream_ops upstream_ops = {
 	.up = is_up,
 	.moved = has_moved,
 	.down = is_down,
-	.in_flight = asks_in_flight,
 	.drained = has_room,
 	.changed = state_changed,
 	.frame = brings,
