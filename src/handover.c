@@ -207,19 +207,14 @@ static void lose(struct handover *h, struct record *straggler)
 	free_record(h, straggler);
 }
 
-/* Held changes of its key that came before it are told first: behind it they would be late.
- * Stragglers that came before it are. */
+/* Held changes of its key that came before it are told first: behind it they would be late. */
 static void deliver_up_to(struct handover *h, struct record *r)
 {
-	struct records *list = &r->key->records[r->state];
+	struct records *held = &r->key->records[RECORD_HELD];
 	struct record *first;
 
-	while ((first = TAILQ_FIRST(list)) != r) {
-		if (r->state == RECORD_HELD)
-			deliver(h, first);
-		else
-			lose(h, first);
-	}
+	while (r->state == RECORD_HELD && (first = TAILQ_FIRST(held)) != r)
+		deliver(h, first);
 	deliver(h, r);
 }
 
@@ -412,12 +407,12 @@ void handover_move(struct handover *h)
 		handover_forget(h);
 		return;
 	}
-	while ((r = TAILQ_FIRST(&h->records[RECORD_HELD])))
-		deliver(h, r);
 	h->next = false;
 	h->former = true;
 	h->former_gone = false;
 	tidy(h, true);
+	while ((r = TAILQ_FIRST(&h->records[RECORD_HELD])))
+		deliver(h, r);
 }
 
 void handover_former_gone(struct handover *h)

@@ -24,9 +24,9 @@
  * and of the former one. What the former connection brings and the main one has not is delivered as
  * long as the main one has brought nothing of that key. Else it may be newer, and the main one will
  * bring it; or older, if a pong has overtaken it on the former connection. Such a straggler waits.
- * It is delivered when the main connection brings it. It is too late if that brings a later
- * straggler of the key first, or does not bring it within two handover_expire(), or until
- * handover_forget(): then ops->straggler() makes its key a gap.
+ * It is delivered when the main connection brings it. If that does not happen between two
+ * handover_expire(), or until handover_forget(), it is too late: ops->straggler() makes its key a
+ * gap.
  *
  * A change is on record until each connection that may bring it has done so, or has brought a later
  * one of the key.
