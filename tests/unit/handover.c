@@ -180,6 +180,9 @@ static void stragglers(void **state)
 	check("begin nay2 move fax1 expire expire", "ay2 lost:ax1");
 	check("begin nay2 move fax1 forget", "ay2 lost:ax1");
 	check("begin nay2 move fax1 gone forget", "ay2 lost:ax1");
+	/* Of one that an earlier former connection has brought the order is not known. */
+	check("begin nay2 move fax1 begin naz3 move fax1 forget", "ay2 az3 lost:ax1");
+	check("begin nay2 move fax1 begin move fax1", "ay2 ax1"); /* it is: it was ahead */
 	/* Two of a key do not depend on each other. */
 	check("begin nay2 move fax1 faz3 maz3 expire expire", "ay2 az3 lost:ax1");
 	check("begin nay2 move fax1 faz3 max1 maz3 expire expire", "ay2 ax1 az3");
@@ -224,6 +227,11 @@ static void without_timestamps(void **state)
 	(void)state;
 	check("begin max0 may0 move max0", "ax0 ay0 ax0");
 	check("begin nax0 max0 move", "ax0");
+	check("begin move begin nax0 max0 move", "ax0"); /* it is held, so it was not told before */
+	/* One that was told before the next connection was subscribed is no double of a later one
+	 * once that has brought another. */
+	check("begin nay0 max0 may0 nax0 move", "ax0 ay0 ax0");
+	check("begin max0 nay0 nax0 move", "ax0 ay0 ax0");
 }
 
 static void bounds(void **state)
@@ -239,6 +247,12 @@ static void bounds(void **state)
 	assert_string_equal("ax1 bx1 cx1", s.told); /* told all the same */
 	play(&s, "abort");
 	assert_int_equal(0, s.h.n);
+	close_scene(&s);
+
+	open_scene(&s, 4, 1000);
+	play(&s, "begin max1 max2 mbx1");
+	assert_false(s.fits);
+	assert_int_equal(s.h.n, 0); /* the comparison has ended by itself */
 	close_scene(&s);
 
 	open_scene(&s, 4, 1000);
