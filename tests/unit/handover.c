@@ -167,6 +167,7 @@ static void after_the_move(void **state)
 	check("begin nax1 move fax1 may2 fay2", "ax1 ay2");
 	/* It is faster, with a key of which the main one has not spoken ... */
 	check("begin move fax1 fay2 max1 may2 maz3 faz3", "ax1 ay2 az3");
+	check("begin move fax1", "ax1");
 	/* ... and of which it has. */
 	check("begin nax1 move fay2 may2", "ax1 ay2");
 	check("begin nax1 move fay2 faz3 may2 maz3", "ax1 ay2 az3");
@@ -205,6 +206,8 @@ static void three_connections(void **state)
 	check("begin nax1 move begin fay2 nay2 move", "ax1 ay2");
 	check("begin nax1 move begin fay2 nay2 abort may2", "ax1 ay2");
 	check("begin nax1 move begin fay2 move may2", "ax1 ay2");
+	/* What was held and is not, the former one has brought all the same. */
+	check("begin nax1 move begin nay2 fay2 abort forget", "ax1 lost:ay2");
 	/* Two moves before. */
 	check("begin max1 move max1 begin max1 move", "ax1 ax1");
 }
@@ -260,6 +263,16 @@ static void bounds(void **state)
 	assert_true(s.fits);
 	play(&s, "ncx1");
 	assert_false(s.fits);
+	close_scene(&s);
+
+	/* It is enough to give up the next one: the former one goes on to be compared. */
+	open_scene(&s, 8, 1000);
+	play(&s, "begin move begin nax1 nbx1 ncx1 mdx1");
+	assert_true(s.fits);
+	play(&s, "mex1");
+	assert_false(s.fits);
+	play(&s, "fdx1 fex1 fax1 max1");
+	assert_string_equal("dx1 ex1 ax1", s.told);
 	close_scene(&s);
 
 	open_scene(&s, 1000, 60); /* one text */
