@@ -326,10 +326,10 @@ static void upstream_is_up(void *owner, uint32_t lane)
 	router_up(d->router, lane, clock_mono_ms());
 }
 
-static void upstream_has_moved(void *owner, uint32_t lane)
+static bool upstream_has_moved(void *owner, uint32_t lane)
 {
 	struct daemon *d = owner;
-	router_move(d->router, lane, clock_mono_ms());
+	return router_move(d->router, lane, clock_mono_ms());
 }
 
 static void upstream_is_down(void *owner, uint32_t lane)

@@ -42,6 +42,15 @@ bool elsewhere_lane_gone(struct elsewhere *e, uint32_t lane)
 	return e->n < before;
 }
 
+bool elsewhere_is_on(const struct elsewhere *e, uint32_t lane)
+{
+	for (size_t i = 0; i < e->n; i++) {
+		if (e->overdue[i].lane == lane)
+			return true;
+	}
+	return false;
+}
+
 bool elsewhere_has(const struct elsewhere *e, uint64_t key_hash, uint32_t lane)
 {
 	for (size_t i = 0; i < e->n; i++) {

@@ -31,5 +31,7 @@ bool elsewhere_give_up(struct elsewhere *e, const struct pending *p);
 bool elsewhere_answered(struct elsewhere *e, uint64_t wire_id);
 bool elsewhere_lane_gone(struct elsewhere *e, uint32_t lane);
 
+/* Was any write given up on this lane? */
+bool elsewhere_is_on(const struct elsewhere *e, uint32_t lane);
 /* Was a write for this key given up on another lane than this one? */
 bool elsewhere_has(const struct elsewhere *e, uint64_t key_hash, uint32_t lane);

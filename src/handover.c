@@ -118,11 +118,16 @@ static void free_record(struct handover *h, struct record *r)
 	h->n--;
 }
 
+static bool has_former(const struct handover *h)
+{
+	return h->former && !h->former_gone;
+}
+
 /* bit() of each connection that may bring again what another has brought. */
 static unsigned awaited(const struct handover *h)
 {
 	return (h->next ? bit(HANDOVER_NEXT) : 0) | (h->former ? bit(HANDOVER_MAIN) : 0) |
-	       (h->former && !h->former_gone ? bit(HANDOVER_FORMER) : 0);
+	       (has_former(h) ? bit(HANDOVER_FORMER) : 0);
 }
 
 /* These connections bring none of a key any more that was delivered up to r. What no connection
@@ -296,7 +301,7 @@ bool handover_brings(struct handover *h, enum handover_from from, const struct w
 	struct change change = change_of(frame, h->seed);
 	unsigned same;
 
-	if ((from == HANDOVER_NEXT && !h->next) || (from == HANDOVER_FORMER && !h->former))
+	if ((from == HANDOVER_NEXT && !h->next) || (from == HANDOVER_FORMER && !has_former(h)))
 		return true;
 	if (!h->next && !h->former) {
 		h->ops->change(h->owner, frame, &change);
@@ -327,8 +332,8 @@ void handover_limit(struct handover *h, const struct handover_limits *limits)
 /* The key is of no use any more: it has no records, and what was spoken of it does not matter. */
 static bool is_idle(const struct handover *h, const struct key *key)
 {
-	unsigned matters = (h->next ? bit(HANDOVER_NEXT) : 0) |
-			   (h->former && !h->former_gone ? bit(HANDOVER_MAIN) : 0);
+	unsigned matters =
+		(h->next ? bit(HANDOVER_NEXT) : 0) | (has_former(h) ? bit(HANDOVER_MAIN) : 0);
 
 	for (int i = 0; i < RECORD_STATE_N; i++) {
 		if (!TAILQ_EMPTY(&key->records[i]))

@@ -116,6 +116,7 @@ void handover_expire(struct handover *h);
 void handover_forget(struct handover *h);
 
 /* A connection brings a notification. One of the next connection is ignored unless handover_begin()
- * came first, one of a former one after handover_forget(). False: there was no room to compare the
- * next connection any longer; it must be given up, as by handover_abort(), which was called. */
+ * came first, one of a former one that is gone, or after handover_forget(). False: there was no
+ * room to compare the next connection any longer; it must be given up, as by handover_abort(),
+ * which was called. */
 bool handover_brings(struct handover *h, enum handover_from from, const struct wire_frame *frame);

@@ -172,19 +172,20 @@ static void on_late(evutil_socket_t fd, short what, void *arg)
 
 void lanes_take_over(struct lanes *s)
 {
-	struct lane *old = s->former = s->main;
+	struct lane *old = s->main;
+	bool both = old && old->token && s->next->token;
 
 	event_del(s->grace);
-	event_del(s->linger);
 	s->main = s->next;
 	s->next = NULL;
 	s->stage = LANES_NONE;
 	if (old) {
+		s->former = old;
 		old->busy = true; /* until lanes_idle() */
-		if (old->token)
-			timer_start(s->linger, LINGER_MS);
+		timer_start(s->linger, LINGER_MS);
 		s->stats->upstream_handovers++;
-		s->ops->moved(s->owner);
+		if (!s->ops->moved(s->owner) && !both)
+			event_del(s->linger);
 	} else {
 		s->ops->first(s->owner);
 	}
@@ -199,10 +200,9 @@ void lanes_drop_main(struct lanes *s)
 {
 	struct lane *l = s->main;
 
-	s->main = s->former = NULL;    /* nothing is sent on it any more */
+	s->main = NULL;                /* nothing is sent on it any more */
 	handover_forget(&s->handover); /* stragglers come before the word that it is lost */
 	lane_free(l);
-	close_idle(s);
 	/* A next one that is not open yet may be subscribed already, and bring again what this one
 	 * has brought: they are compared until it has failed. */
 }

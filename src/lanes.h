@@ -12,7 +12,8 @@
  *                 the next lane answers a ping: it is subscribed for certain
  *
  * The main lane is then the former one. A lane that was left stays until its requests are answered;
- * the former one also stays for LINGER_MS if it brings notifications.
+ * the former one also stays for LINGER_MS if it and the main one bring notifications, or writes
+ * that were given up may take effect there yet.
  *
  * The notifications of all lanes become one stream, each change once (handover.h).
  *
@@ -55,9 +56,10 @@ struct lane {
 
 struct lanes_ops {
 	/* The next lane is the main one now. first: there was none. moved: what is in flight on the
-	 * former one stays there; lanes_idle() says when nothing is, also from within. */
+	 * former one stays there; lanes_idle() says when nothing is, also from within. True: writes
+	 * that were given up there may take effect yet. */
 	void (*first)(void *owner);
-	void (*moved)(void *owner);
+	bool (*moved)(void *owner);
 	/* The main lane has ended, or is given up: lanes_drop_main(), from within. */
 	void (*main_ended)(void *owner, const struct conn_end *end);
 	/* The next one has: lanes_drop_next(), from within. */
@@ -79,7 +81,7 @@ struct lanes {
 	TAILQ_HEAD(, lane) all;
 	struct lane *main;   /* the one that counts; or NULL */
 	struct lane *next;   /* the one that is being made; or NULL */
-	struct lane *former; /* the one before main, while both are there; or NULL */
+	struct lane *former; /* the one that was left last; or NULL: it has ended */
 	enum lanes_stage stage;
 	uint32_t last_number;
 	bool stopped;

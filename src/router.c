@@ -693,7 +693,7 @@ void router_up(struct router *r, uint32_t lane, int64_t now)
 	router_pump(r, now);
 }
 
-void router_move(struct router *r, uint32_t lane, int64_t now)
+bool router_move(struct router *r, uint32_t lane, int64_t now)
 {
 	uint32_t left = r->lane;
 
@@ -702,6 +702,7 @@ void router_move(struct router *r, uint32_t lane, int64_t now)
 	if (!inflight_on(&r->inflight, left))
 		r->ops->lane_idle(r->owner, left);
 	router_pump(r, now);
+	return elsewhere_is_on(&r->elsewhere, left);
 }
 
 /* Sent again: a read whose client is still there and still may, and which no later request of that

@@ -467,14 +467,15 @@ static void on_first(void *owner)
 }
 
 /* The next lane has taken the place of the one that counted. */
-static void on_moved(void *owner)
+static bool on_moved(void *owner)
 {
 	struct upstream *u = owner;
 
 	u->handover_failures = 0;
 	log_info("upstream: a new connection has taken over");
-	u->ops->moved(u->owner, u->lanes.main->number);
+	bool late_writes = u->ops->moved(u->owner, u->lanes.main->number);
 	tell_subscribers(u);
+	return late_writes;
 }
 
 /* ---- messages ---- */

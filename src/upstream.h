@@ -55,10 +55,10 @@ struct upstream_settings {
 };
 
 struct upstream_ops {
-	/* Requests go out on this lane from now on. up: there was none. moved: what is on its way
-	 * on another stays there. */
+	/* Requests go out on this lane from now on. up: there was none. moved: what is in flight on
+	 * another stays there; true: writes that were given up there may take effect yet. */
 	void (*up)(void *owner, uint32_t lane);
-	void (*moved)(void *owner, uint32_t lane);
+	bool (*moved)(void *owner, uint32_t lane);
 	/* The lane is gone: the one that requests went out on, or one that it was before. */
 	void (*down)(void *owner, uint32_t lane);
 	void (*drained)(void *owner); /* upstream_sendable() says yes again */

@@ -1669,7 +1669,7 @@ static void a_lane_without_requests_is_idle_at_once(void **state)
 
 	(void)state;
 	router_up(w->router, LANE, 0);
-	router_move(w->router, NEXT, 0);
+	assert_false(router_move(w->router, NEXT, 0));
 	assert_idle(w, 1, LANE);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	router_move(w->router, NEXT + 1, 0);
@@ -2534,7 +2534,7 @@ static void check_overdue(int how)
 	    60); /* behind it, on its way */
 	assert_int_equal(w->n_sent, 3);
 	answer(w, 2, "done");
-	router_move(w->router, LANE + 1, 70);
+	assert_true(router_move(w->router, LANE + 1, 70)); /* so that lane stays for a while */
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"x\",\"value\":\"2\",\"messageId\":4}", 80);
 	assert_int_equal(w->n_sent, 3);
 	ask(w, 1, "{\"op\":\"set\",\"key\":\"x\",\"value\":\"3\",\"messageId\":5}",

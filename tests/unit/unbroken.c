@@ -785,11 +785,11 @@ static void is_up(void *owner, uint32_t lane)
 	router_up(w->router, lane, loop_now);
 }
 
-static void has_moved(void *owner, uint32_t lane)
+static bool has_moved(void *owner, uint32_t lane)
 {
 	(void)owner;
 	note("-- moved %u", lane);
-	router_move(w->router, lane, loop_now);
+	return router_move(w->router, lane, loop_now);
 }
 
 static void is_down(void *owner, uint32_t lane)

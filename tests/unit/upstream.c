@@ -181,13 +181,14 @@ static void is_up(void *owner, uint32_t lane)
 	tell("up %u;", lane);
 }
 
-static void has_moved(void *owner, uint32_t lane)
+static bool has_moved(void *owner, uint32_t lane)
 {
 	(void)owner;
 	if (!above.busy)
 		upstream_lane_idle(upstream, lane_now);
 	lane_now = lane;
 	tell("moved %u;", lane);
+	return false;
 }
 
 static void is_down(void *owner, uint32_t lane)
