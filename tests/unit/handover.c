@@ -220,6 +220,7 @@ static void aborted(void **state)
 	check("begin nax1 abort begin max1 nax1 move", "ax1");
 	check("begin max1 abort nax1 begin move max1",
 	      "ax1 ax1"); /* nothing is left of the first */
+	check("begin move begin max1 nax1 abort begin move fay2", "ax1 ay2"); /* nobody has spoken */
 	check("abort", "");
 	check("move max1", "ax1"); /* there was no main connection */
 }
@@ -287,6 +288,36 @@ static void bounds(void **state)
 	play(&s, "begin move max1 mbx1 mcx1 mdx1 fax1");
 	assert_true(s.fits);
 	assert_string_equal("ax1 bx1 lost:**0 cx1 dx1", s.told);
+	close_scene(&s);
+}
+
+/* Of one and the same change no more are told from each other than a search can look at. */
+static void crowds(void **state)
+{
+	struct scene s;
+
+	(void)state;
+	open_scene(&s, 1000, 100000);
+	play(&s, "begin");
+	for (int i = 0; i < 70; i++)
+		play(&s, "max0");
+	assert_true(s.fits);
+	assert_int_equal(1 + 64, s.h.n);
+	for (int i = 0; i < 64; i++)
+		play(&s, "nax0");
+	assert_int_equal(1, s.h.n);
+	for (int i = 0; i < 64; i++)
+		play(&s, "nby1");
+	assert_true(s.fits);
+	play(&s, "nby1");
+	assert_false(s.fits);
+	close_scene(&s);
+
+	open_scene(&s, 1000, 100000);
+	play(&s, "begin nax1 move");
+	for (int i = 0; i < 65; i++)
+		play(&s, "fay2"); /* a straggler; the last one is lost at once */
+	assert_string_equal("ax1 lost:ay2", s.told);
 	close_scene(&s);
 }
 
@@ -813,6 +844,7 @@ int main(void)
 		cmocka_unit_test(aborted),
 		cmocka_unit_test(without_timestamps),
 		cmocka_unit_test(bounds),
+		cmocka_unit_test(crowds),
 		cmocka_unit_test(records_go),
 		cmocka_unit_test(each_change_once_and_in_order),
 		cmocka_unit_test(what_is_left_out_is_a_straggler),
