@@ -47,11 +47,11 @@ broken() { # broken STEP
 	say "$1: broken"
 }
 
-# do_job LOG COMMAND... - runs it so that a signal to this shell ends both.
+# do_job LOG PROGRAM... - runs it so that a signal to this shell ends it and all that it has started.
 do_job() {
 	output=$1
 	shift
-	"$@" >"$output" 2>&1 &
+	setsid "$@" >"$output" 2>&1 &
 	job=$!
 	wait "$job"
 	status=$?
@@ -59,7 +59,7 @@ do_job() {
 	return "$status"
 }
 
-# run LOG COMMAND... - its output goes to the log, and the end of that to the screen when it fails.
+# run LOG PROGRAM... - its output goes to the log, and the end of that to the screen when it fails.
 run() {
 	do_job "$@" || {
 		log=$1
@@ -71,17 +71,10 @@ run() {
 }
 
 stop() {
-	# shellcheck disable=SC2086 # there may be none
-	kill $job $builder 2>/dev/null
+	[ -z "$job" ] || kill -s TERM -- "-$job"
+	[ -z "$builder" ] || [ -e "$build/built/all" ] || kill "$builder"
 	exit 1
-}
-
-# make_in DIR ARGUMENT...
-make_in() {
-	at=$build/$1
-	shift
-	make -C "$at" -s --no-print-directory "$@"
-}
+} 2>/dev/null
 
 # --- building
 
@@ -91,14 +84,16 @@ configure_in() {
 	shift
 	mkdir -p "$dir"
 	[ -e "$dir/Makefile" ] && [ "$(cat "$dir/options" 2>/dev/null)" = "$*" ] && return
-	(cd "$dir" && run "$dir/configure.log" ../../configure -q "$@") || return
+	# shellcheck disable=SC2016 # the inner shell's
+	run "$dir/configure.log" sh -c 'cd "$0" && exec ../../configure -q "$@"' "$dir" "$@" || return
 	echo "$*" >"$dir/options"
 }
 
 # build_in DIR OPTION... - configures, and builds all that "make check" needs.
 build_in() {
 	configure_in "$@" || return
-	run "$build/$1/make.log" make_in "$1" -j"$cores" all && run "$build/$1/make-check.log" make_in "$1" -j"$cores" check TESTS=
+	dir=$build/$1
+	run "$dir/make.log" make -C "$dir" -s -j"$cores" all && run "$dir/make-check.log" make -C "$dir" -s -j"$cores" check TESTS=
 }
 
 build_gcc() {
@@ -129,9 +124,10 @@ build_packages() {
 	dir=$build/packages
 	rm -rf "$dir/debian" "$dir"/hpkvd-*.tar.xz
 	mkdir "$dir/debian"
-	run "$dir/dist.log" make_in packages dist || return
+	run "$dir/dist.log" make -C "$dir" -s dist || return
 	tar -xJf "$dir"/hpkvd-*.tar.xz -C "$dir/debian"
-	(cd "$dir"/debian/hpkvd-* && run "$dir/package.log" dpkg-buildpackage -us -uc -b "-j$cores")
+	# shellcheck disable=SC2016 # the inner shell's
+	run "$dir/package.log" sh -c 'cd "$0"/debian/hpkvd-* && exec dpkg-buildpackage -us -uc -b "$@"' "$dir" "-j$cores"
 }
 
 # build_steps STEP... - builds them in this order, and leaves "yes" or "no" in build-check/built/STEP.
@@ -139,20 +135,25 @@ build_steps() {
 	trap stop TERM
 	for step in "$@"; do
 		began=$(now)
+		built=no
 		if "build_$step"; then
 			say "$step: built in $(($(now) - began)) s"
-			echo yes >"$build/built/$step"
-		else
-			echo no >"$build/built/$step"
+			built=yes
 		fi
+		echo "$built" >"$build/built/new"
+		mv "$build/built/new" "$build/built/$step"
 	done
+	: >"$build/built/all"
 }
 
 # is_built STEP - waits until it is, or can't be.
 is_built() {
-	progress "$1: is being built"
+	[ -e "$build/built/$1" ] || say "$1: is being built"
 	while [ ! -e "$build/built/$1" ]; do
-		kill -0 "$builder" 2>/dev/null || [ -e "$build/built/$1" ] || return 1
+		kill -0 "$builder" 2>/dev/null || [ -e "$build/built/$1" ] || {
+			say "$1: what builds it was ended"
+			return 1
+		}
 		sleep 1
 	done
 	[ "$(cat "$build/built/$1")" = yes ]
@@ -181,19 +182,26 @@ test_ended() {
 	grep -vE '^(ok |PASS: |1\.\.)' "$log" | tail -n 200
 }
 
-# watch_tests STEP DIR TOTAL - until DIR/ended is there, says how far the tests in DIR are that have ended since DIR/started was
-# written: on a terminal in one line, else every ten seconds.
+# list_ended DIR - writes the names of the .trs files of those tests in DIR that have ended since DIR/started was written.
+list_ended() {
+	find "$1" -name node_modules -prune -o -name '*.trs' -newer "$1/started" -exec grep -l '^:copy-in-global-log:' {} + >"$1/ended-tests"
+}
+
+# watch_tests STEP DIR TOTAL - until DIR/ended is there, says how far the tests in DIR are: on a terminal in one line, else every
+# ten seconds. A log may be whole a moment after its .trs file, so a test is looked at a second after it was listed.
 watch_tests() {
 	seen=' ' count=0 bad=0 told=$(now)
+	: >"$2/ended-tests"
 	while kill -0 $$; do
 		end=$([ ! -e "$2/ended" ] || echo yes)
-		find "$2" -name node_modules -prune -o -name '*.trs' -newer "$2/started" -exec grep -l '^:copy-in-global-log:' {} + >"$2/ended-tests"
+		[ -z "$end" ] || list_ended "$2"
 		while read -r trs; do
 			case $seen in *" $trs "*) continue ;; esac
 			seen="$seen$trs " count=$((count + 1))
 			test_ended "$1" "$2" "$trs"
 		done <"$2/ended-tests"
 		[ -z "$end" ] || break
+		list_ended "$2"
 		progress "$1: $count of $3 tests, $bad failed"
 		if [ -z "$over" ] && [ $(($(now) - told)) -ge 10 ]; then
 			say "$1: $count of $3 tests, $bad failed"
@@ -205,15 +213,15 @@ watch_tests() {
 
 # run_tests STEP DIR GOAL VARIABLE-OF-MAKE... - runs tests, shows how far they are and what failed, and counts the cases.
 run_tests() {
-	step=$1 dir=$build/$2 in=$2 goal=$3
+	step=$1 dir=$build/$2 goal=$3
 	shift 3
-	total=$(make_in "$in" list-tests "$@" | wc -l)
+	total=$(make -C "$dir" -s --no-print-directory list-tests "$@" | wc -l)
 	rm -f "$dir/ended" "$dir/skipped"
 	: >"$dir/started"
 	began=$(now)
 	watch_tests "$step" "$dir" "$total" &
 	watcher=$!
-	do_job "$dir/check.log" make_in "$in" -j"$jobs" "$goal" "$@"
+	do_job "$dir/check.log" make -C "$dir" -s --no-print-directory -j"$jobs" "$goal" "$@"
 	ended=$?
 	: >"$dir/ended"
 	wait "$watcher"

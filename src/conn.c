@@ -242,6 +242,7 @@ static void on_unopened(struct conn *c, const struct link_end *link_end)
 		return;
 	}
 	snprintf(c->why, sizeof(c->why), "%s", link_end->why);
+	dial_bad(c->dial);
 	end(c, link_end);
 }
 

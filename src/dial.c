@@ -102,8 +102,10 @@ static void attempt_failed(struct attempt *a, const char *why)
 	note(d, who, why);
 	if (strcmp(d->memory->address, address_of(a)) == 0)
 		d->memory->address[0] = '\0';
-	if (d->won == a)
+	if (d->won == a) {
+		dial_bad(d);
 		d->won = NULL;
+	}
 	stop(a, ATTEMPT_OVER);
 }
 
@@ -335,6 +337,22 @@ static void put_first(struct resolver_answer *answer, const char *address)
 	}
 }
 
+/* And the one that was of no use goes last. */
+static void put_last(struct resolver_answer *answer, const char *address)
+{
+	char last[RESOLVER_ADDRESS_MAX];
+
+	for (size_t i = 0; i + 1 < answer->n; i++) {
+		if (strcmp(answer->address[i], address) != 0)
+			continue;
+		memcpy(last, answer->address[i], sizeof(last));
+		memmove(answer->address[i], answer->address[i + 1],
+			(answer->n - i - 1) * sizeof(last));
+		memcpy(answer->address[answer->n - 1], last, sizeof(last));
+		return;
+	}
+}
+
 static void start_total(struct dial *d)
 {
 	if (d->until)
@@ -348,6 +366,7 @@ static void on_addresses(void *owner, const struct resolver_answer *answer)
 	d->question = NULL;
 	d->addresses = *answer;
 	put_first(&d->addresses, d->memory->address);
+	put_last(&d->addresses, d->memory->useless);
 	for (size_t i = 0; i < answer->n; i++)
 		d->attempts[i] = (struct attempt){.dial = d, .fd = -1};
 	if (!answer->n)
@@ -407,8 +426,21 @@ void dial_free(struct dial *d)
 
 void dial_good(struct dial *d)
 {
-	snprintf(d->memory->address, sizeof(d->memory->address), "%s", address_of(d->won));
+	struct dial_memory *m = d->memory;
+
+	snprintf(m->address, sizeof(m->address), "%s", address_of(d->won));
+	if (strcmp(m->useless, m->address) == 0)
+		m->useless[0] = '\0';
 	d->why[0] = '\0';
+}
+
+void dial_bad(struct dial *d)
+{
+	struct dial_memory *m = d->memory;
+
+	snprintf(m->useless, sizeof(m->useless), "%s", address_of(d->won));
+	if (strcmp(m->useless, m->address) == 0)
+		m->address[0] = '\0';
 }
 
 void dial_next(struct dial *d, const char *why)

@@ -8,7 +8,8 @@
  * matters.
  *
  * What the socket is good for shows only when it is used: dial_good() says so, and this address is
- * tried first next time, while it is among the answers; dial_next() goes on with the others.
+ * tried first next time, while it is among the answers; dial_next() goes on with the others. One
+ * that was of no use is tried last next time.
  *
  * Owns the question, the sockets until one is handed over, and the timers. It holds at most
  * DIAL_DESCRIPTORS_MAX descriptors at a time. */
@@ -40,9 +41,11 @@ struct dial_target {
 	const struct resolver_files *files; /* NULL: the system's */
 };
 
-/* The address that was good the last time; lives as long as its users. All zero at first. */
+/* The addresses that were good and of no use the last time; lives as long as its users. All zero at
+ * first. */
 struct dial_memory {
 	char address[RESOLVER_ADDRESS_MAX];
+	char useless[RESOLVER_ADDRESS_MAX]; /* connected, and then nothing came of it */
 };
 
 struct dial_ops {
@@ -62,6 +65,8 @@ struct dial *dial_new(struct event_base *base, const struct dial_target *target,
 void dial_free(struct dial *d); /* also from within a callback */
 
 void dial_good(struct dial *d);
+/* The socket was no good, but no other is wanted now: nothing follows. */
+void dial_bad(struct dial *d);
 /* The socket was no good: connected() or failed() follows. */
 void dial_next(struct dial *d, const char *why);
 /* The same, but the peer has spoken for all its addresses: failed() follows. */

@@ -1,10 +1,9 @@
 /* link.h - one WebSocket to the service, from the connected socket to its close.
  *
- * How libwebsockets shakes hands inside our libevent loop is this room's secret. It moves whole
- * messages and holds no policy: when to connect, whom to believe and what a message means is
- * decided above. It never connects (the caller brings a connected socket, dial.h; the host name
- * serves SNI, Host and the certificate check), never blocks, never follows a redirect, and always
- * checks certificate and host name.
+ * It shakes hands (TLS, the upgrade), moves whole messages, and holds no policy: when to connect,
+ * whom to believe and what a message means is decided above. It never connects (the caller brings a
+ * connected socket, dial.h; the host name serves SNI, Host and the certificate check), never
+ * blocks, never follows a redirect, and always checks certificate and host name.
  *
  * Sending: messages queued within one turn of the loop leave in as few TLS records and writes as
  * possible; the kernel is given little more than it can send, so that a ping overtakes
@@ -19,7 +18,7 @@
 #include "span.h"
 #include "target.h"
 
-struct link_context; /* TLS settings and the library's own context; outlives its links */
+struct link_context; /* TLS settings; outlives its links */
 struct link;
 
 /* ca_file: an extra trust anchor (PEM) or NULL. NULL with *why set (a sentence, static or owned by
@@ -63,8 +62,8 @@ struct link_ops {
 };
 
 /* fd: connected to the service, perhaps through a proxy's tunnel, and non-blocking. It is the
- * link's from now on, also when NULL is returned: the target can't be connected to (a path the
- * library can't carry whole), *why says. */
+ * link's from now on, also when NULL is returned: the target can't be connected to (a path that is
+ * too long, say), *why says. The owner is not called from within. */
 struct link *link_connect(struct link_context *ctx, int fd, const struct link_target *target,
 			  const struct link_ops *ops, void *owner, const char **why);
 
@@ -78,6 +77,3 @@ bool link_is_open(const struct link *l);
 size_t link_unsent(const struct link *l);  /* bytes queued and not yet taken by the kernel */
 void link_close(struct link *l, int code); /* close frame after what is queued; closed() follows */
 void link_free(struct link *l);            /* at once; no callback any more */
-
-/* The longest request path that the library in use carries unharmed. */
-size_t link_path_max(void);

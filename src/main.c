@@ -21,7 +21,6 @@
 #include <cjson/cJSON.h>
 #include <curl/curl.h>
 #include <event2/event.h>
-#include <libwebsockets.h>
 #include <openssl/crypto.h>
 
 #include "config.h"
@@ -119,9 +118,6 @@ static int print_version(void)
 {
 	printf("hpkvd %s\n", PACKAGE_VERSION);
 	printf("libevent %s\n", event_get_version());
-	/* Behind a dash comes what it was built from. */
-	printf("libwebsockets %.*s\n", (int)strcspn(lws_get_library_version(), "-"),
-	       lws_get_library_version());
 	printf("libcurl %s\n", curl_version_info(CURLVERSION_NOW)->version);
 	printf("c-ares %s\n", ares_version(NULL));
 	printf("cJSON %s\n", cJSON_Version());

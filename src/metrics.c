@@ -27,6 +27,7 @@ enum {
 	HEADERS_MAX = 8192,
 	BODY_MAX = 1024, /* there is none to have */
 	SWEEP_MS = 1000,
+	SWEEP_FULL_MS = 50, /* while others wait until somebody leaves */
 };
 
 /* A connection, from accept on. The reference keeps its descriptor's number from being used anew
@@ -57,7 +58,7 @@ struct metrics {
 static void sweep_soon(struct metrics *m)
 {
 	if (!event_pending(m->sweep, EV_TIMEOUT, NULL))
-		timer_start(m->sweep, SWEEP_MS);
+		timer_start(m->sweep, m->n == METRICS_CONNECTIONS_MAX ? SWEEP_FULL_MS : SWEEP_MS);
 }
 
 /* The listener's callback for errors is told of no data of ours: evhttp has put its own there. So
@@ -140,8 +141,10 @@ static struct bufferevent *on_connection(struct event_base *base, void *arg)
 	v->io = io;
 	v->until = clock_mono_ms() + METRICS_CONNECTION_MS;
 	bufferevent_incref(io);
-	if (++m->n == METRICS_CONNECTIONS_MAX)
+	if (++m->n == METRICS_CONNECTIONS_MAX) {
 		evconnlistener_disable(m->listener);
+		event_del(m->sweep);
+	}
 	sweep_soon(m);
 	return io;
 }

@@ -8,8 +8,7 @@
 #include "secret.h"
 #include "timer.h"
 
-/* What places with the same trust anchors share: making it takes a while, and versions 4.3 of
- * libwebsockets keep a descriptor of each that was destroyed. */
+/* What places with the same trust anchors share: making it takes a while, and memory. */
 struct anchors {
 	struct link_context *links;
 	unsigned char digest[CA_DIGEST_SIZE];
@@ -80,8 +79,8 @@ struct place *place_new(struct places *p, const struct place_settings *s, const 
 	return place;
 }
 
-/* Frees it, if nobody needs it any more: not at once, since the library that has just ended a
- * connection may be among the callers. */
+/* Frees it, if nobody needs it any more: not at once, since the link that has just ended may
+ * be among the callers, and goes on with what it has in common with others. */
 static void retire(struct places *p, struct place *place)
 {
 	if (place == p->present || place->lanes)

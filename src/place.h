@@ -2,8 +2,8 @@
  * certificates are believed, and how patient to be.
  *
  * There is a present place, which connections are made for; new settings make another one. The
- * former goes with the last connection that uses it, but not at once: the library that has just
- * ended that may be among the callers. Places whose trust anchors are the same share the context
+ * former goes with the last connection that uses it, but not at once: the link that has just
+ * ended may be among the callers. Places whose trust anchors are the same share the context
  * that these are kept in.
  *
  * Owns the places, their texts and contexts. Which place is the present one, and when a connection

@@ -7,10 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/evp.h>
+
+#include "secret.h"
+
 enum {
 	RETRY_AFTER_MAX_S = 86400,
 	REPEATED_MIN = 4, /* characters of a secret that is worth being looked for */
-	SECRET_MIN = 20,  /* letters and digits in a row that may be a key, or a part of a token */
+	SECRET_MIN =
+		20, /* letters and digits in a row that may be a key, or a part of a token ... */
+	SECRET_DIFFERENT_MIN = 6, /* ... if so many of them differ */
 };
 
 const char *reasons_of_errno(int err)
@@ -36,26 +42,6 @@ const char *reasons_of_errno(int err)
 	default:
 		return NULL;
 	}
-}
-
-/* The library's phrases that a reader of our log should not have to decipher. */
-static const struct {
-	const char *theirs, *ours;
-} phrases[] = {
-	{"read failed", "the connection was closed before the upgrade was answered"},
-	{"Peer hung up", "the connection was closed before the upgrade was answered"},
-	{"closed before established", "the connection was closed before the upgrade was answered"},
-	{"Closed before conn", "the connection was closed before the upgrade was answered"},
-};
-
-const char *reasons_translate(const char *theirs, size_t n)
-{
-	for (size_t i = 0; i < sizeof(phrases) / sizeof(phrases[0]); i++) {
-		size_t length = strlen(phrases[i].theirs);
-		if (n >= length && memcmp(theirs, phrases[i].theirs, length) == 0)
-			return phrases[i].ours;
-	}
-	return NULL;
 }
 
 int reasons_retry_after(const char *text, time_t now)
@@ -118,44 +104,72 @@ static size_t decode(const char *p, unsigned char *c)
 	return 3;
 }
 
-/* How many bytes of text are the secret that it begins with, as it is or as the query has it. */
-static size_t repeats(struct span text, const char *path, bool decoded)
+static void remember(struct reasons_form *form, const char *text, size_t n)
 {
-	const char *p = path ? strchr(path, '=') : NULL;
-	unsigned char c;
-	size_t n = 0;
-
-	if (!p)
-		return 0;
-	for (p++; *p && *p != '&'; n++) {
-		size_t took = decode(p, &c);
-		if (!decoded) {
-			c = (unsigned char)*p;
-			took = 1;
-		}
-		if (n == text.n || (unsigned char)text.p[n] != c)
-			return 0;
-		p += took;
-	}
-	return n < REPEATED_MIN ? 0 : n;
+	form->n = n;
+	EVP_Digest(text, n, form->digest, NULL, EVP_sha256(), NULL);
 }
 
-static size_t length_of_secret(struct span text, const char *path)
+void reasons_remember(struct reasons_secret *secret, const char *path)
 {
-	size_t n = repeats(text, path, true), run = 0;
+	const char *begin = strchr(path, '=');
+	size_t n = begin ? strcspn(begin + 1, "&") : 0, n_decoded = 0;
+	char *decoded = secret_alloc(n + 1);
+
+	*secret = (struct reasons_secret){0};
+	for (const char *p = begin ? begin + 1 : "", *end = p + n; p < end; n_decoded++)
+		p += decode(p, (unsigned char *)&decoded[n_decoded]);
+	if (n >= REPEATED_MIN)
+		remember(&secret->form[0], begin + 1, n);
+	if (n_decoded >= REPEATED_MIN)
+		remember(&secret->form[1], decoded, n_decoded);
+	secret_free(&decoded);
+}
+
+/* How many bytes of text are the secret that it begins with; 0: it does not. */
+static size_t repeats(struct span text, const struct reasons_form *form)
+{
+	unsigned char digest[REASONS_DIGEST];
+
+	if (!form->n || form->n > text.n)
+		return 0;
+	EVP_Digest(text.p, form->n, digest, NULL, EVP_sha256(), NULL);
+	return memcmp(digest, form->digest, sizeof(digest)) == 0 ? form->n : 0;
+}
+
+/* Words that are joined have no digits, and fillers are one character again and again. What holds
+ * for a run holds for its end, which is looked at once more when its beginning was quoted. */
+static bool may_be_secret(const char *run, size_t n)
+{
+	bool seen[128] = {false}, has_digit = false, is_joined = false;
+	size_t different = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		unsigned char c = (unsigned char)run[i];
+		has_digit |= c >= '0' && c <= '9';
+		is_joined |= c == '-' || c == '_' || c == '+';
+		different += !seen[c];
+		seen[c] = true;
+	}
+	return n >= SECRET_MIN && different >= SECRET_DIFFERENT_MIN && (has_digit || !is_joined);
+}
+
+static size_t length_of_secret(struct span text, const struct reasons_secret *secret)
+{
+	size_t n = repeats(text, &secret->form[1]), run = 0;
 
 	if (!n)
-		n = repeats(text, path, false);
+		n = repeats(text, &secret->form[0]);
 	while (run < text.n && is_of_secrets((unsigned char)text.p[run]))
 		run++;
-	return run >= SECRET_MIN && run > n ? run : n;
+	return run > n && may_be_secret(text.p, run) ? run : n;
 }
 
 /* How many bytes of text are quoted as one: a run of blanks, what may be secret, a character. piece
  * is how. */
-static size_t quote_piece(struct span text, const char *path, char piece[8])
+static size_t quote_piece(struct span text, const struct reasons_secret *known, char piece[8])
 {
-	size_t blanks = 0, secret = length_of_secret(text, path);
+	size_t blanks = 0, secret = length_of_secret(text, known);
 	unsigned char c = (unsigned char)text.p[0];
 
 	if (secret) {
@@ -172,7 +186,7 @@ static size_t quote_piece(struct span text, const char *path, char piece[8])
 	return 1;
 }
 
-void reasons_quote(char *out, size_t size, struct span text, const char *path)
+void reasons_quote(char *out, size_t size, struct span text, const struct reasons_secret *secret)
 {
 	static const char more[] = "...";
 	char piece[8];
@@ -183,7 +197,7 @@ void reasons_quote(char *out, size_t size, struct span text, const char *path)
 	while (text.n && is_blank((unsigned char)text.p[0]))
 		text.p++, text.n--;
 	while (text.n) {
-		size_t took = quote_piece(text, path, piece), length = strlen(piece);
+		size_t took = quote_piece(text, secret, piece), length = strlen(piece);
 		if (n + length + sizeof(more) > size) {
 			memcpy(out + n, more, sizeof(more) - 1);
 			n += sizeof(more) - 1;

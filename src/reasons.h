@@ -1,6 +1,6 @@
 /* reasons.h - why a connection failed, as a reader of the log can use it.
  *
- * What the kernel, libwebsockets and the service say, each turned into a phrase or a number. Pure:
+ * What the kernel and the service say, each turned into a phrase or a number. Pure:
  * the phrases are static and hold nothing that a peer sent. A peer's own words are quoted here. */
 #pragma once
 
@@ -12,17 +12,26 @@
 /* What the kernel said; NULL when errno is about something else. */
 const char *reasons_of_errno(int err);
 
-/* The library's phrase in our words; NULL: it has to do as it is. */
-const char *reasons_translate(const char *theirs, size_t n);
-
 /* Seconds of a Retry-After, which is a number or a date; at most a day. -1: neither. */
 int reasons_retry_after(const char *text, time_t now);
 
 /* What a close frame's status code means (the IANA registry of them); NULL: nothing by itself. */
 const char *reasons_close_name(int code);
 
+/* A secret as it is recognised in a peer's words without being kept: SHA-256 of the value of a
+ * path's query, as it stands there and decoded. Zeroed: none. */
+enum { REASONS_DIGEST = 32 };
+struct reasons_form {
+	size_t n; /* bytes; 0: too short to be looked for */
+	unsigned char digest[REASONS_DIGEST];
+};
+struct reasons_secret {
+	struct reasons_form form[2];
+};
+void reasons_remember(struct reasons_secret *secret, const char *path);
+
 /* A peer's words for the log and the status answer, in at most size bytes with a NUL: all but
  * printable ASCII as \xNN, blanks and ends of lines as one space, "..." for what does not fit. The
- * peer may repeat what it was given: "..." stands also for the secret in the query of path (NULL:
- * there is none), and for runs of letters and digits that are long enough for a key or a token. */
-void reasons_quote(char *out, size_t size, struct span text, const char *path);
+ * peer may repeat what it was given: "..." stands also for the secret, and for runs of letters and
+ * digits that may be a key or a token. */
+void reasons_quote(char *out, size_t size, struct span text, const struct reasons_secret *secret);

@@ -16,7 +16,7 @@
 
 enum {
 	RESOLVER_ADDRESS_MAX = 64, /* with a scope and the NUL */
-	RESOLVER_ADDRESSES_MAX = 16,
+	RESOLVER_ADDRESSES_MAX = 64,
 	RESOLVER_SERVERS_MAX = 3, /* of those in resolv.conf, the first; as the C library does */
 	RESOLVER_SOCKETS_MAX = 2 * RESOLVER_SERVERS_MAX, /* UDP and TCP */
 };

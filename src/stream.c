@@ -29,7 +29,7 @@ void stream_close(struct stream *s, bool orderly)
 }
 
 /* Why a call of OpenSSL's has brought nothing. */
-static ssize_t fault_of(struct stream *s, int ret)
+static int fault_of(struct stream *s, int ret)
 {
 	int err = errno;
 	unsigned long fault;
@@ -51,6 +51,17 @@ static ssize_t fault_of(struct stream *s, int ret)
 	}
 }
 
+int stream_shake(struct stream *s)
+{
+	if (!s->ssl)
+		return 1;
+	ERR_clear_error();
+	errno = 0;
+	int ret = SSL_do_handshake(s->ssl);
+	s->wants_write = ret != 1 && SSL_want_write(s->ssl);
+	return ret == 1 ? 1 : fault_of(s, ret);
+}
+
 static ssize_t or_errno(ssize_t n)
 {
 	if (n >= 0)
@@ -67,7 +78,7 @@ ssize_t stream_read(struct stream *s, char *p, size_t n)
 	ERR_clear_error();
 	errno = 0;
 	int ret = SSL_read_ex(s->ssl, p, n, &done);
-	s->read_wants_write = !ret && SSL_want_write(s->ssl);
+	s->wants_write = !ret && SSL_want_write(s->ssl);
 	return ret ? (ssize_t)done : fault_of(s, ret);
 }
 
@@ -82,13 +93,8 @@ ssize_t stream_write(struct stream *s, const char *p, size_t n)
 	int ret = SSL_write_ex(s->ssl, p, n, &done);
 	if (ret)
 		return (ssize_t)done;
-	ssize_t fault = fault_of(s, ret);
+	int fault = fault_of(s, ret);
 	return fault ? fault : -EPIPE;
-}
-
-bool stream_holds_more(const struct stream *s)
-{
-	return s->ssl && SSL_has_pending(s->ssl) && !SSL_want_read(s->ssl);
 }
 
 uint64_t stream_received(const struct stream *s)

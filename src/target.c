@@ -5,8 +5,6 @@
 
 #include "mem.h"
 
-enum { HOST_MAX = 100 }; /* the library has 120 bytes for the Host line */
-
 /* Nothing that would end the header line it stands in, or the word. */
 static bool printable(const char *s)
 {
@@ -17,16 +15,13 @@ static bool printable(const char *s)
 	return true;
 }
 
-const char *target_objection(const struct link_target *t, size_t path_max)
+const char *target_objection(const struct link_target *t)
 {
-	if (!*t->host || strlen(t->host) > HOST_MAX || !printable(t->host))
+	if (!*t->host || strlen(t->host) > TARGET_HOST_MAX || !printable(t->host))
 		return "the host name is empty, too long or has blanks in it";
-	if (t->tls && strchr(t->host, ':'))
-		return "libwebsockets can't check certificates for an IPv6 address: a host name is "
-		       "needed";
 	if (*t->path != '/' || !printable(t->path))
 		return "the path is not one";
-	if (strlen(t->path) > path_max)
+	if (strlen(t->path) > TARGET_PATH_MAX)
 		return "the path is too long";
 	return NULL;
 }
@@ -34,7 +29,7 @@ const char *target_objection(const struct link_target *t, size_t path_max)
 char *target_host_port(const char *host, unsigned port, unsigned usual)
 {
 	bool v6 = strchr(host, ':');
-	char text[HOST_MAX + sizeof("[]:65535")], number[sizeof(":65535")] = "";
+	char text[TARGET_HOST_MAX + sizeof("[]:65535")], number[sizeof(":65535")] = "";
 
 	if (port != usual)
 		snprintf(number, sizeof(number), ":%u", port & UINT16_MAX);

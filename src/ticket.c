@@ -6,7 +6,7 @@
 
 #include "clock.h"
 #include "json.h"
-#include "link.h"
+#include "target.h"
 #include "mem.h"
 #include "secret.h"
 #include "timer.h"
@@ -144,7 +144,7 @@ static size_t token_overhead(const struct ticket *t)
 static size_t budget(const struct ticket *t)
 {
 	double room = (double)t->token_max - (double)token_overhead(t);
-	double most = t->growth > 0 ? room / t->growth : LIST_MAX;
+	double most = t->growth > 0 ? room / t->growth : (double)LIST_MAX;
 
 	if (most > (double)t->list_max)
 		return t->list_max;
@@ -216,7 +216,7 @@ static void take_token(struct ticket *t, const char *token)
 
 	t->stats->tokens_minted++;
 	learn(t, n);
-	if (n > t->token_max || n > link_path_max()) {
+	if (n > t->token_max || n > TARGET_PATH_MAX) {
 		secret_free(&path);
 		shrink(t, n);
 		tell(t, TICKET_TOO_LONG, "the service's token is too long for a request line", -1);
@@ -272,7 +272,7 @@ static void try_longer(struct ticket *t)
 	if (clock_boot_ms() - t->shortened_at < LONGER_AFTER_MS)
 		return;
 	t->shortened_at = clock_boot_ms();
-	t->token_max = third_more(t->token_max, link_path_max());
+	t->token_max = third_more(t->token_max, TARGET_PATH_MAX);
 	t->list_max = third_more(t->list_max, LIST_MAX);
 }
 
@@ -325,7 +325,7 @@ struct ticket *ticket_new(struct event_base *base, const struct ticket_settings 
 		.ops = ops,
 		.owner = owner,
 		.stats = stats,
-		.token_max = link_path_max(),
+		.token_max = TARGET_PATH_MAX,
 		.growth = first_growth(settings->fields),
 		.list_max = LIST_MAX,
 	};

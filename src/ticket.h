@@ -6,7 +6,7 @@
  * sleeps.
  *
  * A token grows with its list and travels in a request line, so the list has a budget. It begins
- * with what the library carries (link_path_max()) and the guess that a token is its list, once for
+ * with what a link carries (TARGET_PATH_MAX) and the guess that a token is its list, once for
  * each name that the list is sent under, in base64. From each token that is minted it learns how
  * they really grow, and from refusals how long a line the service takes.
  *

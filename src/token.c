@@ -219,6 +219,10 @@ static void finish_answered(struct token_request *r, int status)
 			 "the token request was answered with HTTP status %d", status);
 		answer.why = phrase;
 	}
+	if (token)
+		dial_good(r->dial);
+	else
+		dial_bad(r->dial);
 	/* The token is wiped after the owner has seen it, whatever the owner does. */
 	enter(m);
 	finish(r, &answer);
@@ -270,6 +274,7 @@ static void finish_failed(struct token_request *r, CURLcode result)
 
 	phrase_of(r, result, phrase, sizeof(phrase));
 	if (sent) {
+		dial_bad(r->dial);
 		fail(r, phrase);
 		return;
 	}

@@ -50,7 +50,7 @@ static void read_status_line(struct tunnel_talk *t, const char *p, size_t n)
 	memcpy(line, p, kept);
 	line[kept] = '\0';
 	line[strcspn(line, "\r\n")] = '\0';
-	if (sscanf(line, "HTTP/%*[0-9.] %3d%n", &status, &at) < 1)
+	if (sscanf(line, "HTTP/1.%*1[01] %3d%n", &status, &at) < 1 || (line[at] && line[at] != ' '))
 		return;
 	t->status = status;
 	phrase += at + (line[at] == ' ');

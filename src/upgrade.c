@@ -2,15 +2,56 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include <openssl/evp.h>
+#include <openssl/rand.h>
+
+#include "log.h"
+#include "secret.h"
 
 enum { ACCEPT = 28 }; /* characters of a Sec-WebSocket-Accept */
 
 static const char not_http[] = "the answer to the upgrade is not HTTP";
+
+/* ---- the request ---- */
+
+static void make_key(char key[UPGRADE_KEY + 1])
+{
+	unsigned char nonce[16];
+
+	if (RAND_bytes(nonce, sizeof(nonce)) != 1) {
+		log_error("the random number generator failed");
+		abort();
+	}
+	EVP_EncodeBlock((unsigned char *)key, nonce, sizeof(nonce));
+}
+
+char *upgrade_request(const char *host, const char *path, char key[UPGRADE_KEY])
+{
+	static const char format[] = "GET %s HTTP/1.1\r\n"
+				     "Pragma: no-cache\r\n"
+				     "Cache-Control: no-cache\r\n"
+				     "Host: %s\r\n"
+				     "Upgrade: websocket\r\n"
+				     "Connection: Upgrade\r\n"
+				     "Sec-WebSocket-Key: %s\r\n"
+				     "Sec-WebSocket-Version: 13\r\n"
+				     "\r\n";
+	char text[UPGRADE_KEY + 1];
+	size_t size = sizeof(format) + strlen(path) + strlen(host) + UPGRADE_KEY;
+	char *request = secret_alloc(size);
+
+	make_key(text);
+	memcpy(key, text, UPGRADE_KEY);
+	snprintf(request, size, format, path, host, text);
+	return request;
+}
+
+/* ---- the answer ---- */
 
 /* What the head says of itself. */
 struct head {

@@ -1,8 +1,9 @@
-/* upgrade.h - the service's answer to the upgrade (RFC 6455, 4.1; HTTP/1.1 as in RFC 9112).
+/* upgrade.h - the request for the upgrade, and the service's answer to it (RFC 6455, 4.1; HTTP/1.1
+ * as in RFC 9112).
  *
- * Without a socket: reads the head of an answer once it is whole, and judges it. Answers of the
- * class 1xx that come before (100, 103) are passed over. An extension or a subprotocol that was not
- * asked for is refused; none is ever asked for. */
+ * Without a socket: makes the request, reads the head of an answer once it is whole, and judges it.
+ * Answers of the class 1xx that come before (100, 103) are passed over. An extension or a
+ * subprotocol that was not asked for is refused; none is ever asked for. */
 #pragma once
 
 #include <stddef.h>
@@ -14,6 +15,10 @@ enum {
 	UPGRADE_HEAD_MAX = 16384, /* bytes of an answer's head, with the interim ones before it */
 	UPGRADE_KEY = 24,         /* characters of a Sec-WebSocket-Key */
 };
+
+/* The request, to be freed by secret_free(): the path is secret. key: receives the request's
+ * Sec-WebSocket-Key. host: as target_host_port() makes it. Neither is checked (target.h). */
+char *upgrade_request(const char *host, const char *path, char key[UPGRADE_KEY]);
 
 struct upgrade {
 	int status;

@@ -119,10 +119,6 @@ static const char *convert(const struct evhttp_uri *uri, struct url *url)
 		return "has a fragment (from its # on), which means nothing here";
 	if (!(url->host = url_copy_host(host)))
 		return "has no valid host name in it";
-	if (scheme->tls && strchr(url->host, ':'))
-		return "is encrypted with an IPv6 address for a host: certificates can't be "
-		       "checked "
-		       "for one, give a name";
 	if (!scheme->tls && !url_is_loopback(url->host))
 		return "is not encrypted: http:// and ws:// are for localhost, 127.0.0.0/8 and "
 		       "[::1] only";

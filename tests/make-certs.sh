@@ -3,6 +3,7 @@
 #   ca.pem                     the authority; other-ca.pem: one that signed nothing
 #   server.pem, server.key     for localhost, hpkv.test, 127.0.0.1 and ::1
 #   wrong.pem, wrong.key       for another host name
+#   self.pem, self.key         for the right names, signed by itself
 #   expired.pem, expired.key   for the right names, until yesterday
 set -eu
 dir=$1
@@ -24,6 +25,8 @@ certificate() { # certificate NAME EXTENSIONS
 authority ca
 authority other-ca
 certificate server "$names"
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=self -addext "$names" \
+	-keyout self.key -out self.pem 2>/dev/null
 certificate wrong 'subjectAltName=DNS:elsewhere.test'
 certificate expired "$names"
 for name in server wrong; do

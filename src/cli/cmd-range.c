@@ -307,7 +307,12 @@ static int run_range(struct cli *c, int argc, char **argv)
 	set_place(&w.from, hpkv_str(argv[0]));
 	set_place(&w.to, hpkv_str(argv[1]));
 	w.prefix_n = w.to.n;
-	return walk(&w);
+	int status = walk(&w);
+	if (!status && !w.shown && !c->json && (strchr(argv[0], '*') || strchr(argv[1], '*')))
+		cli_say("range %s: no records; a * stands for itself here (hpkv ls -l 'GLOB' lists "
+			"records)",
+			show_safe(w.subject));
+	return status;
 }
 
 static int run_ls(struct cli *c, int argc, char **argv)

@@ -81,7 +81,7 @@ static int run(struct cli *c, int argc, char **argv)
 	(void)argv;
 	r = (struct run){.c = c, .delay_ms = DELAY_MS, .left = -1};
 	if (c->opt[OPT_DELAY] && !cli_time(c->opt[OPT_DELAY], DELAY_MAX_MS, &r.delay_ms))
-		return cli_usage(c, "--delay '%s' is not a time",
+		return cli_usage(c, "--delay '%s' is not a time of at most 10 minutes, like 5s",
 				 show_safe(hpkv_str(c->opt[OPT_DELAY])));
 	if (c->opt[OPT_COUNT] && !cli_count(c->opt[OPT_COUNT], 1, 1000000000, &r.left))
 		return cli_usage(c, "--count '%s' is not a number of pages",

@@ -27,7 +27,8 @@ struct waiting {
 	bool stale;        /* something has happened since it was sent */
 	long long look_at; /* when to ask again after a get that failed; -1 */
 	bool met;
-	int status; /* what went wrong */
+	bool warned; /* that a * is no glob */
+	int status;  /* what went wrong */
 };
 
 static bool same(const struct waiting *w, struct hpkv_bytes value)
@@ -138,9 +139,21 @@ static int subscribe(struct waiting *w, long long until)
 	}
 }
 
+/* Somebody who meant a glob would wait for ever. */
+static void warn(struct waiting *w)
+{
+	if (w->warned || !w->known || w->value || !memchr(w->key.p, '*', w->key.n))
+		return;
+	w->warned = true;
+	cli_say("wait %s: no such key yet; a * stands for itself here (hpkv watch 'GLOB' tells of "
+		"all keys that match)",
+		show_safe(w->key));
+}
+
 static int wait_until(struct waiting *w, long long until)
 {
 	while (!w->met && !w->status) {
+		warn(w);
 		long long left = cli_left_ms(until), look = cli_left_ms(w->look_at);
 		if (left == 0) {
 			cli_say("wait %s: the time is up", show_safe(w->key));

@@ -4,7 +4,8 @@
  * talking. The rooms of this directory: main reads the command line; show writes keys and values;
  * invisible knows what is not seen on a terminal; batch asks many things at once; field finds
  * members of the daemon's answers; complete says what may stand on a line, which shell-line reads;
- * signals knows how to end; exec and child run commands; cmd-NAME are the commands of hpkv itself. */
+ * signals knows how to end; exec and child run commands; cmd-NAME are the commands of hpkv itself.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>

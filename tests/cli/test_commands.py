@@ -606,7 +606,7 @@ class Waiting(Tour):
         with Sandbox() as sandbox, Daemon(sandbox) as daemon:
             daemon.wait_state("connected")
             with Run(daemon, "wait", "k", "--changes") as run:
-                daemon.wait_status(lambda s: s["subscriptions"]["live"], "live")
+                eventually(lambda: daemon.stats()["lines_out"], "the value that it begins with")
                 daemon.process.signal(signal.SIGTERM)
                 daemon.process.wait_exit()
                 daemon.process.close()
@@ -962,7 +962,7 @@ class Endings(Case):
                                (("help", "frob"), "no command 'frob'"), (("get", "k", "-t", "0x10s"), "'0x10s' is not a time"),
                                (("get", "k", "--timeout"), "needs an argument"),
                                (("ping", "--socket", ""), "--socket needs a path"),
-                               (("get", "k", "--timeout", "soon"), "'soon' is not a time"),
+                               (("get", "k", "--timeout", "soon"), "'soon' is not a time"), (("top", "-d", "1h"), "'1h' is not a time of at most 10 minutes"),
                                (("get", "k", "--timeout", "0"), "'0' is not a time"), (("completion", "tcsh"), "none of bash")):
             self.assert_ends(2, hpkv("/nonexistent/sock", *words), pattern)
 

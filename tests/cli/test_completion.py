@@ -366,6 +366,17 @@ class Lines:
 class BashLines(Lines, unittest.TestCase):
     shell = "bash"
 
+    # As sudo, time and others are completed, by functions that hand over words of COMP_WORDS.
+    OTHER = r"""_wrap() { COMP_LINE=${COMP_LINE#wrap}; ((COMP_POINT -= 4, COMP_CWORD--)); COMP_WORDS=("${COMP_WORDS[@]:1}");
+                _hpkv hpkv "${COMP_WORDS[-1]}" "${COMP_WORDS[-2]}"; }; complete -F _wrap wrap"""
+
+    def test_behind_another_command(self):
+        self.terminal.run(self.OTHER.replace("\n", " "))
+        self.check([("wrap hpkv get us", "er:usual "), ("wrap hpkv get user:", "usual "), ("wrap hpkv get 'user:", "usual' "),
+                    ('wrap hpkv get "us', 'er:usual" '), ("wrap hpkv -s SOCKET get user:n", "amed "), ("wrap hpkv --socket=SOCKET get us", "er:named "),
+                    (f"wrap hpkv --socket={self.named[:-2]}", "ed "), ("wrap hpkv pin", "g ")])
+        self.check([("wrap hpkv get us", "er:usual"), ("wrap hpkv get user:", "usual")], " -j")
+
     def test_words_are_divided_as_the_user_likes(self):
         for breaks in (r"$' \t\n'", r"$' \t\n\"\'><=;|&('", r"$' \t\n\"\'@><=;|&(:'", r"$' \t\n/.u'"):
             self.terminal.run(f"saved=$COMP_WORDBREAKS; COMP_WORDBREAKS={breaks}")
@@ -384,6 +395,10 @@ class BashLines(Lines, unittest.TestCase):
 
 class ZshLines(Lines, unittest.TestCase):
     shell = "zsh"
+
+    def test_before_a_closing_quote(self):
+        for quote in "'\"":
+            self.assertEqual(f"hpkv get {quote}user:usual{quote}", self.terminal.complete(f"hpkv get {quote}us", quote).rstrip())
 
 
 class FishLines(Lines, unittest.TestCase):

@@ -1,6 +1,7 @@
 """ls and range at the limits of keys, ls with globs, and what other commands say to a glob."""
 
 import json
+import re
 import unittest
 
 from cli import FakeDaemon, Run, hpkv
@@ -189,6 +190,20 @@ class Globs(Tour):
         for command in ("get", "del"):
             self.assertEqual((1, b"", f"hpkv: {command} use*: no such key; a * stands for itself here (hpkv ls 'GLOB' lists keys)\n"
                               .encode()), hpkv(self.daemon, command, "use*"))
+
+    def test_wait_says_that_a_star_is_itself(self):
+        said = b"hpkv: wait use*: no such key yet; a * stands for itself here (hpkv watch 'GLOB' tells of all keys that match)\n"
+        with Run(self.daemon, "wait", "use*") as run:
+            run.wait_errors(re.escape(said))
+            self.put("use*")
+            self.assertEqual((0, said), (run.wait(), run.errors))
+        self.assertEqual((0, b"v\n", b""), hpkv(self.daemon, "wait", "use*"))
+        hpkv(self.daemon, "del", "use*")
+
+    def test_range_says_that_a_star_is_itself(self):
+        said = b"hpkv: range use*: no records; a * stands for itself here (hpkv ls -l 'GLOB' lists records)\n"
+        self.assertEqual((0, b"", said), hpkv(self.daemon, "range", "use*", "use*"))
+        self.assertEqual((0, b"", b""), hpkv(self.daemon, "range", "nothing", "nothing"))
 
     def test_range_takes_a_star_as_it_is(self):
         self.assertEqual(["a*b", "v"], self.keys("range", "-0", "a*", "a*b"))

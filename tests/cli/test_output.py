@@ -18,7 +18,7 @@ from test_commands import PATIENT, Tour
 # What nobody sees, and what turns or joins what others see.
 INVISIBLE = ("\u00ad\u034f\u061c\u115f\u1160\u17b4\u180b\u180e\u180f\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u202e\u2060\u2064\u2066"
              "\u206f\u3164\ufe00\ufe0f\ufeff\uffa0\ufff9\ufffb\uffff\U0001fffe\U000e0001\U000e0041\U000e007f\U000e0100\U000e01ef"
-             "\ue000\ufdd0\U000f0000")
+             "\ue000\ufdd0\U000f0000\u00a0\u2003\u202f\u2800")
 
 
 def escaped(text):

@@ -137,7 +137,7 @@ class TooLong(Case):
         answer = client.answer()
         self.assert_error(answer, 413, "too_large", "no", answer.get("messageId", 7))
 
-    @scene()
+    @scene(max_frame="128K")
     def test_the_default_limit_is_64_kib(self, service, daemon, client):
         self.assertEqual(65536, daemon.status()["limits"]["maxLine"])
         client.send_raw(request_of(65536)[0] + b"\n")
@@ -201,7 +201,7 @@ class TooLong(Case):
 
 
 class Large(Case):
-    @scene(max_line="16M", level="info")
+    @scene(max_line="16M", max_frame="16M", level="info")
     def test_lines_of_megabytes(self, service, daemon, client):
         for size in (1 << 20, 10 << 20):
             client.send(put("k", "x" * size, size))

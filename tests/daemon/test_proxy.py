@@ -188,9 +188,9 @@ class Proxy(Case):
     def test_entries_of_no_proxy(self):
         with ConnectProxy() as proxy, FakeService(name="hpkv.test") as service:
             for entry, used in (("hpkv.test:1", True), (f"*.test:{service.port}", False)):
+                proxy.asked.clear()
                 with self.subTest(entry=entry), Daemon(service, env={"HTTPS_PROXY": proxy.url, "NO_PROXY": entry},
                                                        hosts="127.0.0.1 hpkv.test\n") as daemon, daemon.client() as client:
-                    proxy.asked.clear()
                     self.assertEqual(200, client.ask({"op": "get", "key": "k"})["code"])
                     self.assertEqual(used, bool(proxy.asked))
 

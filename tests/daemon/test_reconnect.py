@@ -362,6 +362,11 @@ class Certificates(Case):
         self.assertEqual([], service.upgrades)
         self.assertNotIn(KEY.encode(), b"".join(service.bytes))
 
+    def test_for_another_address(self):
+        for host, name in (("127.0.0.2", "127.0.0.2"), ("::1", "[::1]")):
+            with self.subTest(host=host), FakeService(host=host, name=name, cert="wrong") as service, Daemon(service) as daemon:
+                self.never_connects(service, daemon, "ip address mismatch")
+
     def test_of_another_authority(self):
         with FakeService(name="127.0.0.1") as service, Daemon(service, ca_file=certs() + "/other-ca.pem") as daemon:
             self.never_connects(service, daemon, "certificate", "issuer", "self.signed")
@@ -417,6 +422,13 @@ class Addresses(Case):
 
     def test_only_ipv6_listens(self):
         self.connects("::1", "127.0.0.1 hpkv.test\n::1 hpkv.test\n")
+
+    def test_the_url_has_an_address(self):
+        """Its certificate is checked like a name's."""
+        for host, name in (("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")):
+            with self.subTest(host=host), FakeService(host=host, name=name) as service, Daemon(service) as daemon, \
+                    daemon.client() as client:
+                self.assertEqual(200, client.ask(get("k"))["code"])
 
     def test_one_of_them_says_nothing(self):
         """Its time is up, the next one's turn comes."""

@@ -1,15 +1,16 @@
 /* link-driver - links to a server (driver.h).
  *
  *   link-driver [--plain] [--ca FILE] [--timeout MS] [--max BYTES] [--proxy ADDRESS PORT]
- *               [--proxy-login USER:PASSWORD] ADDRESS PORT HOST PATH
+ *               [--proxy-login USER:PASSWORD] [--room BYTES] ADDRESS PORT HOST PATH
  *
  * Commands: connect; send TEXT; fill COUNT SIZE; ping; close CODE; free; unsent; use N (of two
  * links; 0 at first); when EVENT COMMAND (done from within the link's own call, or, of
- * "connected", as soon as there is a link). The socket comes
- * from the dial room; a failure of that is told as the end of a link. */
+ * "connected", as soon as there is a link). The socket comes from the dial room, and has this room
+ * for what it sends; a failure of that is told as the end of a link. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "dial.h"
 #include "driver.h"
@@ -21,7 +22,7 @@ static struct link_context *context;
 static struct link *links[2];
 static struct dial *dials[2];
 static struct dial_memory memory;
-static int current;
+static int current, room; /* bytes; 0: as the kernel likes */
 static struct dial_target way = {.address_ms = 5000};
 static struct link_target target = {.tls = true, .max_message = 1 << 20};
 
@@ -85,6 +86,8 @@ static void on_connected(void *owner, int fd, int left_ms)
 	struct link **link = owner;
 	const char *why = "?";
 
+	if (room)
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	target.timeout_ms = left_ms;
 	*link = link_connect(context, fd, &target, &ops, link, &why);
 	if (!*link)
@@ -191,6 +194,8 @@ static char **options(char **arg, const char **ca)
 			way.address_ms = atoi(*++arg);
 		else if (strcmp(*arg, "--max") == 0)
 			target.max_message = strtoul(*++arg, NULL, 10);
+		else if (strcmp(*arg, "--room") == 0)
+			room = atoi(*++arg);
 		else if (strcmp(*arg, "--proxy") == 0) {
 			way.proxy_host = *++arg;
 			way.proxy_port = (uint16_t)atoi(*++arg);

@@ -379,6 +379,11 @@ class Proxies(DialTest):
             with self.subTest(answer=answer):
                 self.assertRegex(self.ask(lambda c, a=answer: (proxy_head(c), c.sendall(a))), "^the proxy('s answer is not HTTP| closed .*)$")
 
+    def test_answers_of_another_protocol(self):
+        for answer in (b"HTTP/2 200 OK\r\n\r\n", b"HTTP/1.1 2000 OK\r\n\r\n", b"HTTP/3.1 407 No\r\n\r\n"):
+            with self.subTest(answer=answer):
+                self.assertEqual(self.answering(answer), "the proxy's answer is not HTTP")
+
     def test_it_ends_early(self):
         for answer in (b"", b"HTT", b"HTTP/1.1 200 OK\r\nVia: x\r\n", b"HTTP/1.1 200"):
             with self.subTest(answer=answer):
@@ -464,6 +469,50 @@ class Users(DialTest):
 
     def test_token_that_is_hung_up_on(self):
         self.token(self.first(lambda c: c.recv(1), tls=False))
+
+    def twice(self, first, second):
+        """Which of the two gets the first, which the next token request."""
+        asked = []
+
+        def served(name, do):
+            return lambda c: (read_request(c), asked.append(name), do(c))
+
+        port = self.first(served("first", first))
+        self.serve(served("second", second), address="::1", port=port)
+        driver = self.drive("token-driver", "--ca", certs("ca.pem"), "--timeout", 2000, "localhost", port)
+        for name in ("a", "b"):
+            driver.tell(f"mint {name} key - []")
+            driver.wait("done")
+        return asked
+
+    def answer(self, connection, head=b"200 OK"):
+        connection.sendall(b"HTTP/1.1 " + head + b'\r\nContent-Length: 15\r\n\r\n{"token":"t.k"}')
+        stay(connection)
+
+    def test_the_next_token_request_goes_elsewhere(self):
+        """After one that was sent in vain."""
+        for vain in (stay, lambda c: c.close(), lambda c: self.answer(c, b"503 Down")):
+            self.assertEqual(self.twice(vain, self.answer), ["first", "second"])
+
+    def test_the_next_token_request_stays_where_the_last_was_answered(self):
+        self.assertEqual(self.twice(self.answer, self.answer), ["first", "first"])
+
+    def test_tokens_remember_the_good_address(self):
+        """The first one hangs in TLS; the second request does not wait for it again."""
+        asked = []
+        port = self.first(lambda c: (asked.append(c), stay(c)), tls=False)
+
+        def answer(connection):
+            read_request(connection)
+            connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\nConnection: close\r\n\r\n{"token":"t.k"}')
+
+        self.serve(answer, address="::1", port=port)
+        driver = self.drive("token-driver", "--ca", certs("ca.pem"), "--timeout", 8000, "localhost", port)
+        driver.tell("mint a key - []")
+        self.assertIn("token=t.k", driver.wait("done"))
+        driver.tell("mint b key - []")
+        self.assertIn("token=t.k", driver.wait("done"))
+        self.assertEqual(len(asked), 1)
 
     def test_a_token_request_is_not_sent_twice(self):
         """Once the first one has it, its fate is not known: the second one does not get it."""

@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import signal
 import socket
 import ssl
@@ -16,13 +17,21 @@ from edges import (PATIENCE_S, EdgeTest, answer_101, certs, close_frame, dead_po
                    upgrade)
 
 
+def hang(connection):
+    """Until the client has gone; nothing is read."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    poll.poll(PATIENCE_S * 1000)
+
+
 class EndTest(EdgeTest):
-    def end_of(self, server, *options, host="localhost", ca="ca.pem", address=None, port=None):
+    def end_of(self, server, *options, host="localhost", ca="ca.pem", address=None, port=None,
+               path="/ws?apiKey=hush-hush"):
         """Connects and returns what closed() told, as a dictionary of texts; nothing follows it."""
         plain = server is not None and not server.tls and "--tls" not in options
         how = ["--plain"] if plain else ["--ca", certs(ca)]
         driver = self.drive("link-driver", *how, *[o for o in options if o != "--tls"], address or server.address,
-                            port or server.port, host, "/ws?apiKey=hush-hush")
+                            port or server.port, host, path)
         driver.tell("connect")
         line = driver.lines.get(timeout=30)
         while line is not None and not line.startswith("closed"):
@@ -52,6 +61,9 @@ class BeforeItIsOpen(EndTest):
                                     ("wrong", "ca.pem", "localhost", "hostname mismatch"),
                                     ("server", "ca.pem", "elsewhere.test", "hostname mismatch"),
                                     ("server", "ca.pem", "127.0.0.2", "IP address mismatch"),
+                                    ("server", "ca.pem", "::2", "IP address mismatch"),
+                                    ("wrong", "ca.pem", "127.0.0.1", "IP address mismatch"),
+                                    ("self", "ca.pem", "localhost", "self-signed certificate"),
                                     ("server", "other-ca.pem", "localhost", "unable to get local issuer certificate")):
             for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
                 with self.subTest(cert=cert, ca=ca, host=host, version=version.name):
@@ -111,6 +123,30 @@ class BeforeItIsOpen(EndTest):
         context.load_cert_chain(certs("server.pem"), certs("server.key"))
         server.tls = context
         self.assertIn("the TLS handshake failed: tlsv1 alert protocol version", self.end_of(server)["why"])
+
+    def test_a_client_certificate_is_wanted(self):
+        """With TLS 1.3 the refusal comes when the handshake is over for the client."""
+        for version, why in ((ssl.TLSVersion.TLSv1_2, "the TLS handshake failed: sslv3 alert handshake failure"),
+                             (ssl.TLSVersion.TLSv1_3, "the TLS connection broke: tlsv13 alert certificate required")):
+            with self.subTest(version=version.name):
+                server = self.serve(stay, tls_version=version)
+                server.tls.verify_mode = ssl.CERT_REQUIRED
+                self.assertEqual(self.end_of(server)["why"], why)
+
+    def test_request_that_has_no_room(self):
+        """The peer takes some of it, and then no more."""
+        server = self.serve(hang, tls=False)
+        server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        end = self.end_of(server, "--room", 1, "--timeout", "700", path="/ws?apiKey=hush-hush" + "x" * 14900)
+        self.assertEqual(end["why"], "timed out sending the request for the upgrade")
+
+    def test_refused_before_the_request_was_read(self):
+        """The peer has read no more than the beginning, answers, and reads no more."""
+        answer = b"HTTP/1.1 414 Too Long\r\nContent-Length: 4\r\n\r\nlong"
+        server = self.serve(lambda c: (c.recv(10), c.sendall(answer), hang(c)), tls=False)
+        server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        end = self.end_of(server, "--room", 1, path="/ws?apiKey=hush-hush" + "x" * 14900)
+        self.assertEqual(end["why"], "the upgrade was answered with HTTP status 414: long")
 
     def test_refused_upgrades(self):
         for status in (200, 302, 400, 401, 403, 404, 429, 500, 503):
@@ -218,7 +254,7 @@ class AfterItWasOpen(EndTest):
         for text, told in ((b"slow down", "slow down"), (b"a\r\nhpkvd: error: forged", "a hpkvd: error: forged"),
                            (b"\x1b[2J\0\x07", "\\x1b[2J\\x00\\x07"), (b"sp\xc3\xa4ter", "sp\\xc3\\xa4ter"),
                            (b"\xff\xfe", "\\xff\\xfe"), (b"y" * 10 + b" " + b"?" * 112, "yyyyyyyyyy " + "?" * 112),
-                           (b"\x01" * 123, "\\x01" * 49 + "..."), (b"token " + b"q" * 60 + b" expired", "token ... expired"),
+                           (b"\x01" * 123, "\\x01" * 49 + "..."), (b"token " + b"q1w2e3r4" * 8 + b" expired", "token ... expired"),
                            (b"apiKey=hush-hush is over its plan", "apiKey=... is over its plan")):
             with self.subTest(text=text):
                 end, replies = self.closed_by(struct.pack("!H", 1013) + text)

@@ -221,7 +221,7 @@ class WithoutANameServer(ResolverTest):
     def test_more_than_fit(self):
         driver = self.resolver(hosts="".join(f"10.0.0.{i} many.test\n2001:db8::{i:x} many.test\n" for i in range(1, 60)))
         answer = self.answer(driver, "many.test").split()
-        self.assertEqual(len(answer), 16)
+        self.assertEqual(len(answer), 64)
         self.assertEqual(answer[:4], ["10.0.0.1", "2001:db8::1", "10.0.0.2", "2001:db8::2"])
 
     def test_no_files(self):
@@ -325,6 +325,8 @@ class SeveralNameServers(ResolverTest):
     def second_after(self, what, **options):
         first = self.name_server({("a.test", A): what, ("a.test", AAAA): what}, **options)
         self.through(f"127.0.0.1:{first.port}")
+        # It may still have to look at a question that needed no answer any more.
+        eventually(lambda: len(first.asked) >= 2)
         self.assertEqual({kind for _, kind in first.asked}, {A, AAAA})
 
     def test_without_a_route(self):
@@ -414,13 +416,13 @@ class Transport(ResolverTest):
             with self.subTest(split=split):
                 server = self.name_server({("a.test", A): self.MANY, ("a.test", AAAA): ["2001:db8::1"]}, truncated=(A,), split=split)
                 answer = self.answer(self.resolver(server), "a.test", 20000).split()
-                self.assertEqual((len(answer), answer[:3]), (16, ["10.0.0.1", "2001:db8::1", "10.0.0.2"]))
+                self.assertEqual((len(answer), answer[:3]), (64, ["10.0.0.1", "2001:db8::1", "10.0.0.2"]))
                 self.assertIn(True, [tcp for tcp, _ in server.packets])
 
     def test_more_space_is_offered(self):
         """EDNS: an OPT record with the size of a packet that is not split under way."""
         server = self.name_server({("a.test", A): self.MANY[:60], ("a.test", AAAA): []})
-        self.assertEqual(len(self.answer(self.resolver(server), "a.test").split()), 16)
+        self.assertEqual(len(self.answer(self.resolver(server), "a.test").split()), 60)
         for tcp, packet in server.packets:
             self.assertFalse(tcp)
             self.assertEqual(packet[10:12], b"\0\1")

@@ -216,14 +216,14 @@ class Life(Running):
 
     def test_access_rules_see_who_a_client_is(self):
         """Another user, who may open the socket by its group."""
-        configure(more="[access friend]\nuser = nobody\nread = k*\n")
+        configure(more="[access friend]\nuser = games\nread = k*\n")
         self.addCleanup(configure)
         ask = ("import socket; s = socket.socket(socket.AF_UNIX); s.connect('" + SOCKET + "'); f = s.makefile('rw'); "
                """f.write('{"op":"get","key":"k"}\\n{"op":"set","key":"k","value":"v"}\\n'); f.flush(); """
                "print(f.readline() + f.readline())")
-        said = machine.run("setpriv", "--reuid", "nobody", "--regid", "nogroup", "--groups", "hpkv", "python3", "-c", ask)
+        said = machine.run("setpriv", "--reuid", "games", "--regid", "games", "--groups", "hpkv", "python3", "-c", ask)
         self.assertEqual([200, 403], [json.loads(line)["code"] for line in said.splitlines() if line])
-        with client() as c: # root is nobody's friend here
+        with client() as c: # root is no friend here
             self.assertEqual(403, c.ask(get("k"))["code"])
 
     def test_stop_under_load(self):

@@ -37,6 +37,8 @@ static void urls_taken_apart(void **state)
 		{"https://h:443/news", "https://h/news", "h", "/news", 443, true},
 		{"https://h/ws/ws", "https://h/ws", "h", "/ws", 443, true},
 		{"https://h/aws", "https://h/aws", "h", "/aws", 443, true},
+		{"wss://[2001:db8::1]:444/ws", "https://[2001:db8::1]:444", "2001:db8::1", "", 444,
+		 true},
 		{"ws://[::1]:444/", "http://[::1]:444", "::1", "", 444, false},
 		{"http://localhost", "http://localhost", "localhost", "", 80, false},
 		{"ws://127.1.2.3:1234/ws", "http://127.1.2.3:1234", "127.1.2.3", "", 1234, false},
@@ -85,7 +87,6 @@ static void urls_refused(void **state)
 		"https://-a",
 		"https://a%2eb",
 		"https://h\xc3\xa4",
-		"https://[2001:db8::1]:444/", /* certificates can't be checked for it */
 		"https://[::1",
 		"https://[::g]",
 		"https://[v1.x]",

@@ -34,7 +34,7 @@ struct link {
 static struct dial *dial;    /* the only one; NULL: there is none */
 static struct link *link_up; /* the same */
 static const char *refusal;  /* of link_connect() */
-static int good;             /* times that an address was said to be */
+static int good, bad;        /* times that an address was said to be */
 static int64_t now, slept;
 
 int64_t clock_mono_coarse_ms(void)
@@ -69,6 +69,12 @@ void dial_good(struct dial *d)
 {
 	(void)d;
 	good++;
+}
+
+void dial_bad(struct dial *d)
+{
+	(void)d;
+	bad++;
 }
 
 void dial_next(struct dial *d, const char *why)
@@ -188,7 +194,7 @@ static int begin(void **state)
 	now = 1000000;
 	slept = 0;
 	refusal = NULL;
-	good = 0;
+	good = bad = 0;
 	base = event_base_new();
 	stats = (struct stats){0};
 	place = (struct conn_place){
@@ -313,6 +319,7 @@ static void a_service_that_answers_speaks_for_all_addresses(void **state)
 	link_ends("the upgrade was answered with HTTP status 429", 429, 0);
 	assert_int_equal(owner.ended, 1);
 	assert_int_equal(owner.end.http_status, 429);
+	assert_int_equal(bad, 1);
 	assert_int_equal(owner.end.retry_after_s, 7);
 	assert_non_null(strstr(owner.why, "429"));
 	assert_null(dial);
@@ -356,7 +363,7 @@ static void the_code_of_a_close_frame_is_passed_on(void **state)
 {
 	(void)state;
 	open_it();
-	link_ends("the service closed it", 0, 1012);
+	link_ends("the service closed the connection (1012)", 0, 1012);
 	assert_int_equal(owner.end.close_code, 1012);
 	assert_non_null(strstr(owner.why, "1012"));
 }

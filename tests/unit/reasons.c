@@ -12,7 +12,10 @@ static void check(struct span text, size_t size, const char *expected)
 	struct span copy = copy_of(text);
 	char *out = malloc(size);
 
-	reasons_quote(out, size, copy, path);
+	struct reasons_secret secret = {0};
+	if (path)
+		reasons_remember(&secret, path);
+	reasons_quote(out, size, copy, &secret);
 	assert_string_equal(out, expected);
 	free(out);
 	free_copy(copy);
@@ -47,6 +50,24 @@ static void secrets(void **state)
 	      "token ........x expired");
 	check(SPAN("nineteen 0123456789abcdefABC"), 100, "nineteen 0123456789abcdefABC");
 	check(SPAN("?apiKey=a%2Bb%2Bc%2Bd%2Be%2Bf"), 100, "?apiKey=...");
+	check(SPAN("key abcdefghijklmnopqrstuvwxyz"), 100, "key ...");
+}
+
+/* What looks like none is shown. */
+static void no_secrets(void **state)
+{
+	char text[124] = "";
+
+	(void)state;
+	memset(text, 'x', sizeof(text) - 1);
+	check(SPAN(text), 200, text);
+	check(SPAN("----------------------------------------"), 100,
+	      "----------------------------------------");
+	check(SPAN("ababcababcababcababcababc1"), 100, "ababcababcababcababcababc1");
+	check(SPAN("the_service-restarts-for-maintenance"), 100,
+	      "the_service-restarts-for-maintenance");
+	check(SPAN("the_service-restarts-in-2-minutes"), 100, "...");
+	check(SPAN("xxxxxxxxxxxxxxxxxxxxxxxxxxxxabcde1"), 100, "...");
 }
 
 /* Also a short one, and one that the query has in another spelling. */
@@ -89,9 +110,13 @@ static void retry_after(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(quoted),      cmocka_unit_test(cut),
-		cmocka_unit_test(secrets),     cmocka_unit_test(what_was_asked_with),
-		cmocka_unit_test(close_codes), cmocka_unit_test(retry_after),
+		cmocka_unit_test(quoted),
+		cmocka_unit_test(cut),
+		cmocka_unit_test(secrets),
+		cmocka_unit_test(no_secrets),
+		cmocka_unit_test(what_was_asked_with),
+		cmocka_unit_test(close_codes),
+		cmocka_unit_test(retry_after),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,7 +5,6 @@
 #include <stdio.h>
 
 #include "json.h"
-#include "link.h"
 #include "loop.h"
 #include "mem.h"
 #include "secret.h"
@@ -13,7 +12,7 @@
 
 enum {
 	LIFETIME = 7200000,
-	LINE_MAX_BYTES = 15000, /* that the library carries */
+	LINE_MAX_BYTES = 15000, /* that a link carries */
 	TEN_MINUTES = 600000,
 };
 
@@ -80,11 +79,6 @@ void token_cancel(struct token_request *r)
 	assert_ptr_equal(r, request);
 	free(request);
 	request = NULL;
-}
-
-size_t link_path_max(void)
-{
-	return LINE_MAX_BYTES;
 }
 
 static void answer(const struct token_answer *a)

@@ -1,9 +1,11 @@
-/* The answer to the upgrade: what is one, what is refused and why, however its bytes come. */
+/* The request for the upgrade. Its answer: what is one, what is refused and why, however its bytes
+ * come. */
 #include "test.h"
 
 #include <errno.h>
 #include <stdio.h>
 
+#include "secret.h"
 #include "upgrade.h"
 
 /* The example of RFC 6455, 1.3. */
@@ -18,6 +20,25 @@ static int read_text(const char *text, struct upgrade *u, const char **why)
 
 	free_copy(copy);
 	return got;
+}
+
+static void requests(void **state)
+{
+	char one[UPGRADE_KEY], other[UPGRADE_KEY], want[400];
+	char *request = upgrade_request("h:80", "/ws?token=t", one);
+
+	(void)state;
+	snprintf(want, sizeof(want),
+		 "GET /ws?token=t HTTP/1.1\r\nPragma: no-cache\r\nCache-Control: no-cache\r\n"
+		 "Host: h:80\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+		 "Sec-WebSocket-Key: %.24s\r\nSec-WebSocket-Version: 13\r\n\r\n",
+		 one);
+	assert_string_equal(request, want);
+	secret_free(&request);
+	request = upgrade_request("h:80", "/ws?token=t", other);
+	assert_memory_not_equal(one, other, UPGRADE_KEY);
+	assert_memory_equal(other + UPGRADE_KEY - 2, "==", 2);
+	secret_free(&request);
 }
 
 static void answers_that_agree(void **state)
@@ -149,9 +170,8 @@ static void too_long(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(answers_that_agree),
-		cmocka_unit_test(refusals),
-		cmocka_unit_test(answers_that_are_none),
+		cmocka_unit_test(requests), cmocka_unit_test(answers_that_agree),
+		cmocka_unit_test(refusals), cmocka_unit_test(answers_that_are_none),
 		cmocka_unit_test(too_long),
 	};
 
