@@ -220,7 +220,8 @@ static void aborted(void **state)
 	check("begin nax1 abort begin max1 nax1 move", "ax1");
 	check("begin max1 abort nax1 begin move max1",
 	      "ax1 ax1"); /* nothing is left of the first */
-	check("begin move begin max1 nax1 abort begin move fay2", "ax1 ay2"); /* nobody has spoken */
+	check("begin move begin max1 nax1 abort begin move fay2",
+	      "ax1 ay2"); /* nobody has spoken */
 	check("abort", "");
 	check("move max1", "ax1"); /* there was no main connection */
 }
