@@ -879,9 +879,10 @@ void feed_without(struct feed *f)
 {
 	f->live = false;
 	if (!f->subs.n)
-		f->lost_at = 0; /* those who were told of it have gone */
-	subs_forget_lists(&f->subs);
-	reread_pause(f->reread);
+		f->lost_at = 0;  /* those who were told of it have gone */
+	reread_pause(f->reread); /* what was held back came before it */
+	/* Some may have subscribed meanwhile, to what the former token covered. */
+	subs_forget_lists(&f->subs, f->lost_at ? NULL : coverage_turned, f);
 	if (feed_is_stale(f))
 		f->ops->wanted(f->owner);
 }

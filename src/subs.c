@@ -20,7 +20,7 @@ void subs_fini(struct subs *s)
 	struct topic_walk w = {0};
 	struct topic *t;
 
-	subs_forget_lists(s);
+	subs_forget_lists(s, NULL, NULL);
 	while ((t = subs_walk(s, &w)))
 		free_topic(s, t);
 	for (int kind = 0; kind < TOPIC_KIND_N; kind++)
@@ -328,7 +328,7 @@ void subs_reject_list(struct subs *s)
 	}
 }
 
-void subs_forget_lists(struct subs *s)
+void subs_forget_lists(struct subs *s, void (*turned)(void *owner, struct topic *t), void *owner)
 {
 	struct topic_walk w = {0};
 	struct topic *t;
@@ -338,7 +338,11 @@ void subs_forget_lists(struct subs *s)
 	s->current = (struct cover){0};
 	s->left_out = s->live[TOPIC_KEY] + s->live[TOPIC_PATTERN];
 	while ((t = subs_walk(s, &w))) {
+		bool turns = turned && t->n && t->covered;
 		t->covered = t->listed = false;
+		t->missed |= turns;
+		if (turns)
+			turned(owner, t);
 		subs_release(s, t);
 	}
 }

@@ -143,5 +143,6 @@ size_t subs_make_list(struct subs *s, uint64_t batch, size_t budget, struct buf 
 void subs_accept_list(struct subs *s, void (*turned)(void *owner, struct topic *t), void *owner);
 /* It will never be. */
 void subs_reject_list(struct subs *s);
-/* None is in force, and none was made. */
-void subs_forget_lists(struct subs *s);
+/* None is in force, and none was made: the same with each topic that has receivers and was covered.
+ * turned may be NULL. */
+void subs_forget_lists(struct subs *s, void (*turned)(void *owner, struct topic *t), void *owner);

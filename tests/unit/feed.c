@@ -1259,7 +1259,8 @@ static void what_was_held_back_goes_out_when_nothing_is_read_any_more(void **sta
 			feed_stop(w->feed);
 		else
 			feed_without(w->feed);
-		assert_told(w, 0, TOLD("a", "'1'"));
+		assert_told(w, 0,
+			    stops ? TOLD("a", "'1'") : TOLD("a", "'1'") KEY_GAP("b") KEY_GAP("a"));
 		size_t n = w->n_sent;
 		answer(w, "a", "'code':200,'value':'1'"); /* is not what is waited for */
 		answer(w, "b", "'code':500");
@@ -2311,6 +2312,30 @@ static void a_connection_without_a_token_covers_nothing(void **state)
 	world_free(w);
 }
 
+/* They had subscribed while a connection without a token was made. */
+static void subscribers_miss_something_meanwhile(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	live_with(w, 1, "'pattern':'b*'");
+	feed_without(w->feed);
+	assert_told(w, 0, KEY_GAP("a"));
+	assert_told(w, 1, PATTERN_GAP("b*", "1000"));
+	change(w, CHANGE("a", "'1'")); /* of a connection that was left */
+	assert_told(w, 0, "");
+	pass(w, 500);
+	make_list(w);
+	take_over(w);
+	answer(w, "a", "'code':200,'value':'2'");
+	assert_told(w, 0, RESYNC("a", "'2'"));
+	change(w, CHANGE("a", "'3'"));
+	assert_told(w, 0, TOLD("a", "'3'"));
+	assert_told(w, 1, PATTERN_GAP("b*", "1000"));
+	world_free(w);
+}
+
 static void stopping_refuses_what_waits_and_what_comes(void **state)
 {
 	struct world *w = world_new();
@@ -3109,6 +3134,7 @@ int main(void)
 		cmocka_unit_test(a_subscribe_that_is_not_live_in_time_says_why),
 		cmocka_unit_test(when_no_token_can_be_had_those_that_wait_are_refused),
 		cmocka_unit_test(a_connection_without_a_token_covers_nothing),
+		cmocka_unit_test(subscribers_miss_something_meanwhile),
 		cmocka_unit_test(stopping_refuses_what_waits_and_what_comes),
 		cmocka_unit_test(limits_are_kept),
 		cmocka_unit_test(patterns_that_cost_time_are_few),

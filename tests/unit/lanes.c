@@ -15,7 +15,7 @@ enum { KEEPALIVE = 2000, LINGER = 5000, LATE = 30000, LEFT_MAX = 16 };
 static struct stats stats;
 static struct places places;
 static struct lanes lanes;
-static char told[1000], changes[1000];
+static char told[1000], changes[1000], before_move[1000];
 static uint32_t busy;    /* the lane that has requests in flight; 0: none */
 static bool late_writes; /* ... and the next one that is left, some that were given up */
 
@@ -59,6 +59,7 @@ static bool has_moved(void *owner)
 {
 	(void)owner;
 	tell("moved;");
+	memcpy(before_move, changes, sizeof(changes));
 	if (lanes.former->number != busy)
 		lanes_idle(&lanes, lanes.former->number);
 	return late_writes;
@@ -279,6 +280,7 @@ static void what_only_the_next_one_has_is_told_when_it_takes_over(void **state)
 	expect_changes("");
 	conns_pong(1);
 	expect("moved;");
+	assert_string_equal(before_move, "a=1;a=2;"); /* and what is live by that comes behind */
 	expect_changes("a=1;a=2;");
 }
 

@@ -308,7 +308,7 @@ static void forgotten_lists_cover_nothing_and_hold_nothing(void **state)
 	end(w, 0, TOPIC_KEY, "a");
 	add(w, 0, TOPIC_KEY, "b");
 	assert_list(w, BUDGET, "[\"b\",\"p*\"]");
-	subs_forget_lists(&w->subs);
+	subs_forget_lists(&w->subs, NULL, NULL);
 	assert_null(find(w, TOPIC_KEY, "a"));
 	assert_false(p->covered);
 	assert_false(p->covered_next);
@@ -455,7 +455,7 @@ static void model_list(struct model *m)
 		subs_reject_list(&m->w->subs);
 		break;
 	case 2:
-		subs_forget_lists(&m->w->subs);
+		subs_forget_lists(&m->w->subs, NULL, NULL);
 		break;
 	default:
 		subs_make_list(&m->w->subs, 0, BUDGET, &list);

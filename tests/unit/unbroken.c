@@ -1026,7 +1026,7 @@ static void hear_subscribed(unsigned peer, const char *id)
 		else if (by_key)
 			v->by_key = true;
 		else
-			v->by_pattern = true;
+			v->unaware &= v->by_pattern, v->by_pattern = true;
 		if (!was) {
 			v->last = 0;
 			begin_at(v, w->n[key]);
