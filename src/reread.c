@@ -261,7 +261,8 @@ static void ask(struct reread *r, struct reading *g, int64_t now)
 	json_add_string(&json, topic_text(g->topic));
 	struct json_value key = {.text = buf_span(&json), .type = JSON_STRING};
 	dequeue(r, g);
-	if (losses < BLAME_READ_LOSSES && router_takes_key(r->router, &key, now)) {
+	bool covered = g->topic->covered; /* else changes that the value has seen may come yet */
+	if (covered && losses < BLAME_READ_LOSSES && router_takes_key(r->router, &key, now)) {
 		send(r, g, &key, losses >= BLAME_LOSS, now);
 	} else {
 		tell_gap(r, g);

@@ -14,6 +14,9 @@
  * time. After a few such losses its subscribers are told of a gap, and it is not read until ten
  * minutes have passed; a reading that is answered clears it.
  *
+ * Nor is a key read that the present token does not cover any more: its subscribers have a gap, and
+ * changes that the value has seen could come behind it. Once a token covers it again it is read.
+ *
  * An answer and a change may cross on the way. So while a reading is sent, changes of its key are
  * held back from those who wait for it, and then told in order: the value comes behind the last
  * change that it equals, and before all of them if there is none, so that nobody is left with a

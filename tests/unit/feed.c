@@ -1653,6 +1653,36 @@ static void what_the_token_does_not_cover_any_more_is_a_gap_until_it_does_again(
 	world_free(w);
 }
 
+/* Nor is it told what a connection brings of it that was left. */
+static void nor_is_it_read_until_then(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'aaaaaaaaa'");
+	live_with(w, 1, "'key':'bbbbbbbbb'");
+	subscribe(w, 2, "'key':'bbbbbbbbb','initial':true");
+	assert_told(w, 2, OK("1"));
+	assert_reading(w, "bbbbbbbbb");
+	assert_list_within(w, 20, "['aaaaaaaaa']");
+	take_over(w);
+	assert_told(w, 2, KEY_GAP("bbbbbbbbb"));
+	answer(w, "bbbbbbbbb", "'code':429"); /* it is to be asked again */
+	assert_told(w, 2, KEY_GAP("bbbbbbbbb"));
+	assert_int_equal(feed_counts(w->feed).rereading, 0);
+	change(w, CHANGE("bbbbbbbbb", "'0'"));
+	assert_told(w, 1, KEY_GAP("bbbbbbbbb"));
+	assert_told(w, 2, "");
+	make_list(w);
+	take_over(w);
+	for (int n = 0; n < 100 && !unanswered(w, "bbbbbbbbb"); n++)
+		pass(w, 100);
+	answer(w, "bbbbbbbbb", "'code':200,'value':'1'");
+	assert_told(w, 1, RESYNC("bbbbbbbbb", "'1'"));
+	assert_told(w, 2, RESYNC("bbbbbbbbb", "'1'"));
+	world_free(w);
+}
+
 static void what_was_left_out_is_asked_for_again_once_there_may_be_room(void **state)
 {
 	struct world *w = world_new();
@@ -3107,6 +3137,7 @@ int main(void)
 		cmocka_unit_test(a_reading_that_the_rate_limit_refuses_is_tried_on),
 		cmocka_unit_test(
 			what_the_token_does_not_cover_any_more_is_a_gap_until_it_does_again),
+		cmocka_unit_test(nor_is_it_read_until_then),
 		cmocka_unit_test(what_was_left_out_is_asked_for_again_once_there_may_be_room),
 		cmocka_unit_test(there_was_no_room_after_all),
 		cmocka_unit_test(a_list_that_failed_for_another_reason_is_made_again),

@@ -222,6 +222,8 @@ static void aborted(void **state)
 	      "ax1 ax1"); /* nothing is left of the first */
 	check("begin move begin max1 nax1 abort begin move fay2",
 	      "ax1 ay2"); /* nobody has spoken */
+	check("begin nax1 move begin nay2 fay2 forget abort expire expire", "ax1");
+	check("begin nax1 move fay2 move max1", "ax1 lost:ay2 ax1"); /* nothing is compared */
 	check("abort", "");
 	check("move max1", "ax1"); /* there was no main connection */
 }
