@@ -2354,7 +2354,9 @@ static void subscribers_miss_something_meanwhile(void **state)
 	assert_told(w, 0, KEY_GAP("a"));
 	assert_told(w, 1, PATTERN_GAP("b*", "1000"));
 	change(w, CHANGE("a", "'1'")); /* of a connection that was left */
+	change(w, CHANGE("b1", "'1'"));
 	assert_told(w, 0, "");
+	assert_told(w, 1, "");
 	pass(w, 500);
 	make_list(w);
 	take_over(w);
