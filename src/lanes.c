@@ -184,7 +184,7 @@ void lanes_take_over(struct lanes *s)
 		old->busy = true; /* until lanes_idle() */
 		timer_start(s->linger, LINGER_MS);
 		s->stats->upstream_handovers++;
-		/* First what is held: it is from before the time when new subscriptions are live. */
+		/* Held changes are from before the time when new subscriptions are live. */
 		handover_move(&s->handover);
 		if (!s->ops->moved(s->owner) && !both)
 			event_del(s->linger);

@@ -305,9 +305,9 @@ void reread_sent(struct reread *r, void *reading)
 	if (!g->topic)
 		return;
 	g->state = READING_SENT;
-	/* One that was asked for before a loss may go out on a connection that brings no changes.
-	 */
-	g->useless = g->epoch != r->epoch;
+	/* One that was asked for before a loss may go out on a connection that brings no changes,
+	 * and so may one of a key that the new token does not cover. */
+	g->useless = g->epoch != r->epoch || !g->topic->covered;
 	g->doubtful = false;
 	g->changes = g->topic->changes;
 	g->last_value = g->topic->last_value;
