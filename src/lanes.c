@@ -184,15 +184,17 @@ void lanes_take_over(struct lanes *s)
 		old->busy = true; /* until lanes_idle() */
 		timer_start(s->linger, LINGER_MS);
 		s->stats->upstream_handovers++;
-		/* Held changes are from before the time when new subscriptions are live. */
-		handover_move(&s->handover);
+		if (both) /* new subscriptions are live behind what was held */
+			handover_move(&s->handover);
 		if (!s->ops->moved(s->owner) && !both)
 			event_del(s->linger);
 	} else {
 		s->ops->first(s->owner);
-		handover_move(&s->handover);
-		handover_former_gone(&s->handover);
 	}
+	if (!both) /* subscribers are told first that there is a connection */
+		handover_move(&s->handover);
+	if (!old)
+		handover_former_gone(&s->handover);
 	watch_late(s);
 	close_idle(s);
 }

@@ -524,6 +524,21 @@ static void one_without_a_token_goes_at_once(void **state)
 	assert_int_equal(conns_get(1)->closing, 1000);
 }
 
+/* So subscribers learn of the connection first, which has been without one for a while. */
+static void behind_one_without_a_token_it_is_told_later(void **state)
+{
+	(void)state;
+	lanes_connect(&lanes, "key", false);
+	conns_open(1);
+	expect("first;");
+	next_is_proven();
+	conns_tell(2, "a", "1", 1);
+	conns_pong(1);
+	expect("moved;");
+	assert_string_equal(before_move, "");
+	expect_changes("a=1;");
+}
+
 /* Nobody is told of anything any more. */
 static void one_goes_at_once_if_the_new_one_has_no_token(void **state)
 {
@@ -751,6 +766,7 @@ int main(void)
 		CASE(one_that_is_busy_stays_until_it_is_not),
 		CASE(an_older_one_goes_as_soon_as_it_is_idle),
 		CASE(one_without_a_token_goes_at_once),
+		CASE(behind_one_without_a_token_it_is_told_later),
 		CASE(one_goes_at_once_if_the_new_one_has_no_token),
 		CASE(one_without_a_token_is_busy_as_well),
 		CASE(unless_it_has_late_writes),

@@ -102,6 +102,7 @@ struct view {
 	int base;     /* ... but none behind this one */
 	int last;     /* told last; 0: that there is nothing */
 	bool due;     /* something has to be told */
+	bool away;    /* the connection is lost, as far as the client was told */
 	int seen;     /* read last, of those that could not be read otherwise */
 	int aware;    /* a gap has said that some may be missing up to this one */
 	bool unaware; /* ... and none has, of one behind that which could not be read */
@@ -954,6 +955,8 @@ static void hear_value(unsigned peer, int key, int place, bool read, const char 
 
 	if (!is_live_view(v))
 		complain("client %u is told after the end: %s", peer, line);
+	if (v->away)
+		complain("client %u is told while the connection is lost: %s", peer, line);
 	v->due = false;
 	if (read && w->unreadable[key][place]) {
 		v->seen = place;
@@ -988,6 +991,7 @@ static void hear_connection(unsigned peer, bool is_back)
 {
 	for (int key = 0; key < KEYS; key++) {
 		struct view *v = &w->view[peer][key];
+		v->away = is_live_view(v) && !is_back;
 		if (is_live_view(v) && (!is_back || (v->jump && v->base == NEVER)))
 			begin_at(v, is_back && !w->tight ? w->n[key] : NEVER);
 	}
