@@ -307,19 +307,12 @@ static int64_t feed_asks_time(void *owner)
 	return clock_mono_ms();
 }
 
-static bool feed_asks_holds(void *owner, uint64_t key_hash)
-{
-	struct daemon *d = owner;
-	return d->upstream && upstream_holds(d->upstream, key_hash);
-}
-
 static const struct feed_ops feed_ops = {
 	.changed = router_changed,
 	.flush = feed_flushes,
 	.wanted = feed_wants_more,
 	.why_not_live = feed_asks_why,
 	.forbidden = feed_tells_forbidden,
-	.holds = feed_asks_holds,
 	.wall_ms = clock_wall_ms,
 	.boot_ms = clock_boot_ms,
 	.mono_ms = feed_asks_time,
@@ -333,10 +326,10 @@ static void upstream_is_up(void *owner, uint32_t lane)
 	router_up(d->router, lane, clock_mono_ms());
 }
 
-static void upstream_has_moved(void *owner, uint32_t lane)
+static bool upstream_has_moved(void *owner, uint32_t lane)
 {
 	struct daemon *d = owner;
-	router_move(d->router, lane, clock_mono_ms());
+	return router_move(d->router, lane, clock_mono_ms());
 }
 
 static void upstream_is_down(void *owner, uint32_t lane)
@@ -347,12 +340,6 @@ static void upstream_is_down(void *owner, uint32_t lane)
 
 	if (router_lost(d->router, lane, end, clock_mono_ms()))
 		upstream_excuse(d->upstream);
-}
-
-static unsigned upstream_asks_in_flight(void *owner, uint32_t lane)
-{
-	struct daemon *d = owner;
-	return router_lane_in_flight(d->router, lane);
 }
 
 static void upstream_brings(void *owner, const struct wire_frame *frame)
@@ -368,23 +355,17 @@ static void upstream_notifies(void *owner, const struct wire_frame *frame,
 	feed_change(d->feed, frame, change);
 }
 
-static bool upstream_asks_covers(void *owner, const struct wire_frame *frame,
-				 const struct change *change, bool former)
+static void upstream_has_straggler(void *owner, const struct wire_frame *frame,
+				   const struct change *change)
 {
 	struct daemon *d = owner;
-	return feed_covers(d->feed, frame, change, former);
-}
-
-static void upstream_lets_go(void *owner)
-{
-	struct daemon *d = owner;
-	feed_let_go(d->feed, clock_mono_ms());
+	feed_straggler(d->feed, frame, change);
 }
 
 static void upstream_cannot_read(void *owner)
 {
 	struct daemon *d = owner;
-	feed_unreadable(d->feed, clock_mono_ms());
+	feed_unreadable(d->feed);
 }
 
 static void upstream_has_missed(void *owner, int64_t since_ms)
@@ -470,13 +451,11 @@ static const struct upstream_ops upstream_ops = {
 	.up = upstream_is_up,
 	.moved = upstream_has_moved,
 	.down = upstream_is_down,
-	.in_flight = upstream_asks_in_flight,
 	.drained = upstream_has_room,
 	.changed = upstream_changed,
 	.frame = upstream_brings,
 	.change = upstream_notifies,
-	.covers = upstream_asks_covers,
-	.let_go = upstream_lets_go,
+	.straggler = upstream_has_straggler,
 	.unreadable = upstream_cannot_read,
 	.missed = upstream_has_missed,
 	.wants = upstream_asks_wants,

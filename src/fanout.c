@@ -246,21 +246,37 @@ static void deliver(void *owner, struct topic *t)
 	}
 }
 
+/* A topic that the present token does not cover has a gap. What a former connection brings of it
+ * still may be older than what was read since. */
+static void deliver_pattern(void *owner, struct topic *t)
+{
+	if (t->covered)
+		deliver(owner, t);
+}
+
+static void find_covered(void *owner, struct topic *t)
+{
+	*(bool *)owner |= t->covered;
+}
+
 void fanout_change(struct fanout *f, struct subs *subs, const struct wire_frame *frame,
 		   const struct change *change, struct span key)
 {
 	struct delivery d = {f, frame, change, key, NULL};
 	struct topic *t = subs_find_topic(subs, TOPIC_KEY, key, change->key_hash);
+	bool covered = !t || !t->n || t->covered;
 
 	f->changes++;
+	if (!covered)
+		subs_match_patterns(subs, key, find_covered, &covered);
 	/* The key's own subscribers first: those for whom it is held back must not get it by a
 	 * pattern. */
-	if (t && t->n) {
+	if (t && t->n && covered) {
 		deliver(&d, t);
 		t->changes++;
 		t->last_value = change->value_hash;
 	}
-	subs_match_patterns(subs, key, deliver, &d);
+	subs_match_patterns(subs, key, deliver_pattern, &d);
 	if (d.note)
 		note_unref(d.note);
 	else

@@ -8,6 +8,8 @@
 #include "mem.h"
 #include "notice.h"
 
+enum { STRAGGLER_MS = 60000 }; /* since when a change is missed whose timestamp is of no help */
+
 /* A subscribe request that is not live yet. */
 struct join {
 	struct pending *pending; /* the router's */
@@ -81,14 +83,7 @@ static int64_t reread_asks_time(void *owner)
 	return f->ops->wall_ms();
 }
 
-static bool reread_asks_holds(void *owner, uint64_t key_hash)
-{
-	struct feed *f = owner;
-	return f->ops->holds(f->owner, key_hash);
-}
-
-static const struct reread_ops reread_ops = {.wall_ms = reread_asks_time,
-					     .holds = reread_asks_holds};
+static const struct reread_ops reread_ops = {.wall_ms = reread_asks_time};
 
 struct feed *feed_new(const struct feed_settings *settings, const struct feed_ops *ops, void *owner,
 		      struct router *router, struct stats *stats, uint64_t seed)
@@ -606,20 +601,6 @@ void feed_change(struct feed *f, const struct wire_frame *frame, const struct ch
 	fanout_change(f->fanout, &f->subs, frame, change, decoded(f, &frame->key));
 }
 
-void feed_let_go(struct feed *f, int64_t now)
-{
-	reread_let_go(f->reread, now);
-}
-
-bool feed_covers(struct feed *f, const struct wire_frame *frame, const struct change *change,
-		 bool former)
-{
-	struct span key = decoded(f, &frame->key);
-
-	return former ? subs_covered_key(&f->subs, key, change->key_hash)
-		      : subs_covers_key(&f->subs, key, change->key_hash);
-}
-
 /* ---- lists ---- */
 
 bool feed_wants(const struct feed *f)
@@ -847,9 +828,9 @@ void feed_lost(struct feed *f, int64_t heard_ms)
 	send_line(f, NULL);
 }
 
-void feed_unreadable(struct feed *f, int64_t now)
+void feed_unreadable(struct feed *f)
 {
-	reread_doubt(f->reread, now);
+	reread_doubt(f->reread);
 }
 
 void feed_missed(struct feed *f, int64_t since_ms)
@@ -867,13 +848,41 @@ void feed_missed(struct feed *f, int64_t since_ms)
 	}
 }
 
+struct straggler {
+	struct feed *feed;
+	int64_t ago_ms;
+};
+
+static void tell_straggler(void *owner, struct topic *t)
+{
+	const struct straggler *s = owner;
+
+	tell_gap(s->feed, t, s->ago_ms);
+}
+
+void feed_straggler(struct feed *f, const struct wire_frame *frame, const struct change *change)
+{
+	struct span key = decoded(f, &frame->key);
+	struct topic *t = subs_find_topic(&f->subs, TOPIC_KEY, key, change->key_hash);
+	int64_t ago_ms = f->ops->wall_ms() - change->timestamp;
+	struct straggler s = {f, 0 <= ago_ms && ago_ms < STRAGGLER_MS ? ago_ms : STRAGGLER_MS};
+
+	subs_match_patterns(&f->subs, key, tell_straggler, &s);
+	if (!t || !t->n)
+		return;
+	tell_straggler(&s, t);
+	reread_resync(f->reread, t);
+	reread_pump(f->reread, f->ops->mono_ms(f->owner));
+}
+
 void feed_without(struct feed *f)
 {
 	f->live = false;
 	if (!f->subs.n)
-		f->lost_at = 0; /* those who were told of it have gone */
-	subs_forget_lists(&f->subs);
-	reread_pause(f->reread);
+		f->lost_at = 0;  /* those who were told of it have gone */
+	reread_pause(f->reread); /* what was held back came before it */
+	/* Some may have subscribed meanwhile, to what the former token covered. */
+	subs_forget_lists(&f->subs, f->lost_at ? NULL : coverage_turned, f);
 	if (feed_is_stale(f))
 		f->ops->wanted(f->owner);
 }

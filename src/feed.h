@@ -51,8 +51,6 @@ struct feed_ops {
 	/* The client may not read this key or pattern any more: a subscription has ended, or one
 	 * that was not live yet is refused. */
 	void (*forbidden)(void *owner, struct peer *peer, struct span name);
-	/* Have changes of this key come that are held back from feed_change() for now? */
-	bool (*holds)(void *owner, uint64_t key_hash);
 	int64_t (*wall_ms)(void);
 	int64_t (*boot_ms)(void);        /* which goes on during sleep, and never jumps */
 	int64_t (*mono_ms)(void *owner); /* of the clock that `now` is read from */
@@ -77,11 +75,8 @@ void feed_restrict(struct feed *f, struct peer *peer);
 /* A notification that is believed. change_of() it with feed_seed(). */
 void feed_change(struct feed *f, const struct wire_frame *frame, const struct change *change);
 uint64_t feed_seed(const struct feed *f);
-/* ops->holds() may say no now of what it said yes of. */
-void feed_let_go(struct feed *f, int64_t now);
-/* Does the token in force, or the one before it, bring changes of this key? */
-bool feed_covers(struct feed *f, const struct wire_frame *frame, const struct change *change,
-		 bool former);
+/* A change that can't be told in order any more: its subscribers get a gap, and the key is read. */
+void feed_straggler(struct feed *f, const struct wire_frame *frame, const struct change *change);
 
 /* The list for the next token, as a JSON array of at most budget bytes appended to *list; returns
  * how many strings it has. What has no room in it is refused at once. */
@@ -100,7 +95,7 @@ void feed_refuse_all(struct feed *f, const char *why, long retry_ms);
 /* The connection was lost; it was heard of last at this time of ops->boot_ms(). */
 void feed_lost(struct feed *f, int64_t heard_ms);
 /* A change has come that can't be used, nobody knows of what: see reread_doubt(). */
-void feed_unreadable(struct feed *f, int64_t now);
+void feed_unreadable(struct feed *f);
 /* Such have come since this time of ops->boot_ms(): all subscribers may have missed something. Keys
  * are not read for them as after a loss: without the change that it has seen a value has no place
  * among those that are still to come. */

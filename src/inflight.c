@@ -40,6 +40,7 @@ void inflight_fini(struct inflight *f)
 	free(f->place);
 	free(f->free);
 	free(f->keys);
+	free(f->lanes);
 	*f = (struct inflight){0};
 }
 
@@ -108,6 +109,46 @@ bool inflight_has_effect(const struct pending *p, enum inflight_end end)
 	return end == INFLIGHT_ANSWERED || (end == INFLIGHT_SILENT && !request_op_is_read(p->op));
 }
 
+/* ---- by lanes, of which there are few ---- */
+
+static struct lane_load *find_load(const struct inflight *f, uint32_t lane)
+{
+	for (size_t i = 0; i < f->n_lanes; i++) {
+		if (f->lanes[i].lane == lane)
+			return &f->lanes[i];
+	}
+	return NULL;
+}
+
+unsigned inflight_on(const struct inflight *f, uint32_t lane)
+{
+	const struct lane_load *load = find_load(f, lane);
+
+	return load ? load->n : 0;
+}
+
+static void load_lane(struct inflight *f, uint32_t lane)
+{
+	struct lane_load *load = find_load(f, lane);
+
+	if (!load) {
+		f->lanes = mem_resize(f->lanes, (f->n_lanes + 1) * sizeof(*f->lanes));
+		load = &f->lanes[f->n_lanes++];
+		*load = (struct lane_load){.lane = lane};
+	}
+	load->n++;
+}
+
+static void unload_lane(struct inflight *f, uint32_t lane)
+{
+	struct lane_load *load = find_load(f, lane);
+
+	if (--load->n == 0)
+		*load = f->lanes[--f->n_lanes];
+}
+
+/* ---- they come and go ---- */
+
 void inflight_add(struct inflight *f, struct pending *p)
 {
 	uint32_t place = f->free[--f->n_free];
@@ -115,6 +156,7 @@ void inflight_add(struct inflight *f, struct pending *p)
 	p->sequence = ++f->sequence;
 	p->wire_id = (p->sequence & GENERATION_MASK) << PLACE_BITS | place;
 	f->place[place] = p;
+	load_lane(f, p->lane);
 	p->overtaken = p->followed = p->follows = false;
 	if (!p->key_hash)
 		return;
@@ -147,6 +189,7 @@ void inflight_remove(struct inflight *f, struct pending *p, enum inflight_end en
 	}
 	f->place[place] = NULL;
 	f->free[f->n_free++] = place;
+	unload_lane(f, p->lane);
 }
 
 static int by_sequence(const void *a, const void *b)

@@ -15,12 +15,20 @@
 
 enum { INFLIGHT_MAX = 65535 };
 
+/* How many are on their way on a connection. */
+struct lane_load {
+	uint32_t lane;
+	unsigned n;
+};
+
 struct inflight {
 	struct pending **place;
 	uint32_t *free; /* a stack of free places */
 	uint32_t places, n_free;
-	uint32_t limit;            /* of places in use; fewer than there are, if it was lowered */
-	uint64_t sequence;         /* of the last one that was sent */
+	uint32_t limit;          /* of places in use; fewer than there are, if it was lowered */
+	uint64_t sequence;       /* of the last one that was sent */
+	struct lane_load *lanes; /* that some are on their way on */
+	size_t n_lanes;
 	struct pending_list *keys; /* those with a key, in chains by key_hash, the latest last */
 	size_t keys_mask;
 };
@@ -40,7 +48,9 @@ static inline bool inflight_full(const struct inflight *f)
 	return inflight_count(f) >= f->limit;
 }
 
-void inflight_add(struct inflight *f, struct pending *p); /* sets p->wire_id; not when full */
+/* Sets p->wire_id; not when full. p->lane stays until it is removed. */
+void inflight_add(struct inflight *f, struct pending *p);
+unsigned inflight_on(const struct inflight *f, uint32_t lane); /* how many are on this lane */
 struct pending *inflight_find(const struct inflight *f, uint64_t wire_id); /* NULL: none */
 /* The request for this key of this client that was sent last and is still on its way; NULL: none.
  */

@@ -15,13 +15,15 @@ uint64_t keyorder_hash(const struct peer *peer, const struct request *request, u
  * way: the next could come before the repetition of the first. Nor is one repeated before it is
  * known what became of those behind it. Nor do two of them travel on two connections at once, of
  * which the later may be the faster, not even after the first one was given up. */
-bool keyorder_has_other(const struct pending *p, const struct inflight *inflight,
-			const struct elsewhere *elsewhere, bool alone)
+bool keyorder_must_wait(const struct pending *p, const struct inflight *inflight,
+			const struct elsewhere *elsewhere, uint32_t lane, bool alone)
 {
-	if (elsewhere_has_overdue(elsewhere, p->key_hash))
+	if (!p->key_hash)
+		return false;
+	if (elsewhere_has(elsewhere, p->key_hash, lane))
 		return true;
 	const struct pending *other = inflight_last_of_key(inflight, p->key_hash);
-	return other && (alone || other->lane != elsewhere->lane);
+	return other && (alone || p->refused || other->lane != lane);
 }
 
 struct keyorder_effect keyorder_effect_of(const struct pending *p, enum inflight_end end)

@@ -20,17 +20,10 @@
 /* Of a client and the key that it asks for; 0: it is no request for one key. */
 uint64_t keyorder_hash(const struct peer *peer, const struct request *request, uint64_t seed);
 
-bool keyorder_has_other(const struct pending *p, const struct inflight *inflight,
-			const struct elsewhere *elsewhere, bool alone);
-
-/* Must p wait for another of its key? alone: requests may be refused and sent again. */
-static inline bool keyorder_must_wait(const struct pending *p, const struct inflight *inflight,
-				      const struct elsewhere *elsewhere, bool alone)
-{
-	if (!p->key_hash || (!alone && !p->refused && elsewhere_is_empty(elsewhere)))
-		return false;
-	return keyorder_has_other(p, inflight, elsewhere, alone || p->refused);
-}
+/* Must p wait for another of its key before it is sent on this lane? alone: requests may be refused
+ * and sent again. */
+bool keyorder_must_wait(const struct pending *p, const struct inflight *inflight,
+			const struct elsewhere *elsewhere, uint32_t lane, bool alone);
 
 /* What the end of a request means for those that its client has sent before it. */
 struct keyorder_effect {

@@ -2,16 +2,15 @@
 
 #include <stdlib.h>
 
-#include "clock.h"
 #include "link.h"
 #include "mem.h"
 #include "timer.h"
 
 enum {
-	GRACE_MS = 5000,  /* for the old lane to bring what the new one has brought already */
-	LINGER_MS = 5000, /* an old lane may be late by so much */
-	LATE_MS = 30000,  /* ... and a new one */
-	LEFT_MAX = 16,    /* old lanes that still wait for answers; then no other one is left */
+	LINGER_MS = 5000, /* the former lane's notifications may be late by so much */
+	LATE_STEP_MS = 5000,
+	LATE_STEPS = 6, /* ... and the main one's by so many steps */
+	LEFT_MAX = 16,  /* lanes that were left and wait for answers; then no other one is left */
 	CLOSE_NORMAL = 1000,
 };
 
@@ -28,14 +27,23 @@ static struct lane *lane_new(struct lanes *s, const char *path, bool token)
 			   .number = ++s->last_number,
 			   .token = token};
 	l->conn = conn_new(&l->place->conn, path, &conn_ops, l);
+	TAILQ_INSERT_TAIL(&s->all, l, of_all);
 	return l;
 }
 
 static void lane_free(struct lane *l)
 {
+	struct lanes *s = l->lanes;
+
+	TAILQ_REMOVE(&s->all, l, of_all);
 	conn_free(l->conn);
-	place_leave(l->lanes->places, l->place);
+	place_leave(s->places, l->place);
 	free(l);
+}
+
+static bool is_left(const struct lane *l)
+{
+	return l != l->lanes->main && l != l->lanes->next;
 }
 
 bool lanes_is_outdated(const struct lanes *s, const struct lane *l)
@@ -43,100 +51,67 @@ bool lanes_is_outdated(const struct lanes *s, const struct lane *l)
 	return l->place != s->places->present;
 }
 
-/* ---- old lanes ---- */
+/* ---- those that were left ---- */
 
-static void set_linger(struct lanes *s)
+static void close_lane(struct lane *l)
 {
-	struct lane *l;
-	int64_t first = -1;
-
-	TAILQ_FOREACH (l, &s->left, of_left) {
-		if (!l->closing && !l->waits && (first < 0 || l->until < first))
-			first = l->until;
-	}
-	if (first < 0)
-		event_del(s->linger);
-	else
-		timer_start(s->linger, first - clock_mono_ms());
-}
-
-static void close_left(struct lane *l)
-{
-	if (l->closing)
-		return;
+	if (!l->closing)
+		conn_close(l->conn, CLOSE_NORMAL);
 	l->closing = true;
-	if (l == l->lanes->former)
-		relay_former_gone(&l->lanes->relay);
-	conn_close(l->conn, CLOSE_NORMAL);
 }
 
-/* Closes the old lanes that nothing is waited for from any more. */
-static void tidy_left(struct lanes *s)
+/* Closes those that nothing is waited for from any more. */
+static void close_idle(struct lanes *s)
 {
+	bool lingers = event_pending(s->linger, EV_TIMEOUT, NULL);
 	struct lane *l;
-	int64_t now = clock_mono_ms();
 
-	TAILQ_FOREACH (l, &s->left, of_left) {
-		bool newest = !TAILQ_NEXT(l, of_left);
-		bool busy = s->ops->in_flight(s->owner, l->number);
-		l->waits = busy && l->until <= now; /* lanes_idle() tells */
-		if (!busy && (!newest || l->until <= now))
-			close_left(l);
+	TAILQ_FOREACH (l, &s->all, of_all) {
+		if (is_left(l) && !l->busy && !(l == s->former && lingers))
+			close_lane(l);
 	}
-	set_linger(s);
 }
 
 static void on_linger(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
-	tidy_left(arg);
+	close_idle(arg);
 }
 
 void lanes_idle(struct lanes *s, uint32_t number)
 {
 	struct lane *l;
 
-	TAILQ_FOREACH (l, &s->left, of_left) {
+	TAILQ_FOREACH (l, &s->all, of_all) {
 		if (l->number == number)
-			l->waits = false;
+			l->busy = false;
 	}
-	/* Not from within the caller, who may be in the middle of something. */
-	if (!TAILQ_EMPTY(&s->left))
-		timer_start(s->linger, 0);
+	close_idle(s);
 }
 
-static void drop_left(struct lanes *s, struct lane *l)
+static void left_ended(struct lanes *s, struct lane *l, const struct conn_end *end)
 {
 	uint32_t number = l->number;
 
 	if (l == s->former) {
-		relay_former_gone(&s->relay);
 		s->former = NULL;
+		event_del(s->linger);
+		handover_former_gone(&s->handover);
 	}
-	TAILQ_REMOVE(&s->left, l, of_left);
 	lane_free(l);
-	set_linger(s);
-	s->ops->left_ended(s->owner, number);
+	s->ops->left_ended(s->owner, number, end);
 }
 
-static void leave_lane(struct lanes *s, struct lane *l)
-{
-	l->until = clock_mono_ms() + LINGER_MS;
-	TAILQ_INSERT_TAIL(&s->left, l, of_left);
-	s->former = l;
-	tidy_left(s);
-}
-
-/* Else whoever makes requests that take long and subscribes meanwhile could have any number of
- * connections open. */
+/* Else a client that makes requests that take long and subscribes meanwhile could have any number
+ * of connections open. */
 bool lanes_are_many(const struct lanes *s)
 {
 	const struct lane *l;
 	unsigned n = 0;
 
-	TAILQ_FOREACH (l, &s->left, of_left)
-		n += !l->closing;
+	TAILQ_FOREACH (l, &s->all, of_all)
+		n += is_left(l) && !l->closing;
 	return n >= LEFT_MAX;
 }
 
@@ -149,135 +124,114 @@ void lanes_connect(struct lanes *s, const char *path, bool token)
 	/* From now on, since the service may know the new one's subscriptions before we know that
 	 * it is open. */
 	if (s->main)
-		relay_begin(&s->relay);
+		handover_begin(&s->handover);
 }
 
 void lanes_drop_next(struct lanes *s)
 {
+	struct lane *l = s->next;
+
 	event_del(s->grace);
-	if (s->next)
-		lane_free(s->next);
 	s->next = NULL;
-	relay_abort(&s->relay);
 	s->stage = LANES_NONE;
+	handover_abort(&s->handover);
+	if (l)
+		lane_free(l);
 }
 
-bool lanes_next_is_open(const struct lanes *s)
+static void next_ended(struct lanes *s, const char *why)
 {
-	return s->stage > LANES_CONNECTING;
-}
+	const struct conn_end end = {.why = why, .retry_after_s = -1};
 
-bool lanes_next_is_proven(const struct lanes *s)
-{
-	return s->stage > LANES_PROVING;
+	s->ops->next_ended(s->owner, &end);
 }
 
 /* ---- taking over ---- */
 
-static struct lane *next_is_main(struct lanes *s)
+/* From now on the former lane is late, or the main one is. */
+static void watch_late(struct lanes *s)
+{
+	s->late_steps = 0;
+	if (!event_pending(s->late, EV_TIMEOUT, NULL))
+		timer_start(s->late, LATE_STEP_MS);
+}
+
+static void on_late(evutil_socket_t fd, short what, void *arg)
+{
+	struct lanes *s = arg;
+
+	(void)fd;
+	(void)what;
+	if (++s->late_steps == LATE_STEPS) {
+		handover_forget(&s->handover);
+		return;
+	}
+	handover_expire(&s->handover);
+	timer_start(s->late, LATE_STEP_MS);
+}
+
+void lanes_take_over(struct lanes *s)
 {
 	struct lane *old = s->main;
+	bool both = old && old->token && s->next->token;
 
 	event_del(s->grace);
 	s->main = s->next;
 	s->next = NULL;
 	s->stage = LANES_NONE;
-	return old;
-}
-
-void lanes_take_first(struct lanes *s)
-{
-	next_is_main(s);
-}
-
-void lanes_settle(struct lanes *s)
-{
-	relay_move(&s->relay, false);
-	relay_former_gone(&s->relay);
-	timer_start(s->late_end, LATE_MS);
-}
-
-/* The next lane takes the place of the one that counts. Returns that. */
-static struct lane *replace_main(struct lanes *s, bool waited)
-{
-	struct lane *old = next_is_main(s);
-
-	s->former = NULL;
-	s->stats->upstream_handovers++;
-	timer_start(s->late_end, LATE_MS);
-	s->ops->moved(s->owner);
-	s->stats->upstream_doubles += relay_move(&s->relay, waited);
-	return old;
-}
-
-static void move_over(struct lanes *s, bool waited)
-{
-	if (relay_overflows(&s->relay))
-		s->ops->too_much(s->owner);
-	else
-		leave_lane(s, replace_main(s, waited));
-}
-
-bool lanes_survive(struct lanes *s)
-{
-	if (s->stage != LANES_ALIGNING || relay_overflows(&s->relay))
-		return false;
-	struct lane *old = replace_main(s, false);
-	uint32_t number = old->number;
-	relay_former_gone(&s->relay);
-	lane_free(old);
-	s->ops->left_ended(s->owner, number);
-	return true;
+	if (old) {
+		s->former = old;
+		old->busy = true; /* until lanes_idle() */
+		timer_start(s->linger, LINGER_MS);
+		s->stats->upstream_handovers++;
+		if (both) /* new subscriptions are live behind what was held */
+			handover_move(&s->handover);
+		if (!s->ops->moved(s->owner) && !both)
+			event_del(s->linger);
+	} else {
+		s->ops->first(s->owner);
+	}
+	if (!both) /* subscribers are told first that there is a connection */
+		handover_move(&s->handover);
+	if (!old)
+		handover_former_gone(&s->handover);
+	watch_late(s);
+	close_idle(s);
 }
 
 void lanes_drop_main(struct lanes *s)
 {
 	struct lane *l = s->main;
 
-	s->main = s->former = NULL; /* nothing is sent on it any more */
-	relay_forget(&s->relay);    /* what it has brought comes before the word that it is lost */
+	s->main = NULL;                /* nothing is sent on it any more */
+	handover_forget(&s->handover); /* stragglers come before the word that it is lost */
 	lane_free(l);
 	/* A next one that is not open yet may be subscribed already, and bring again what this one
 	 * has brought: they are compared until it has failed. */
 }
 
-bool lanes_next_is_useless(const struct lanes *s)
-{
-	return relay_overflows(&s->relay);
-}
-
-static void note_end(struct lanes *s, const struct conn_end *end)
-{
-	s->close_code = end->close_code;
-	s->dropped = end->dropped;
-}
-
 static void main_is_silent(struct lanes *s)
 {
-	struct conn_end end = {.was_open = true,
-			       .why = "the connection was lost: no answer to a ping",
-			       .retry_after_s = -1,
-			       .heard_ms = conn_heard_ms(s->main->conn)};
+	const struct conn_end end = {.was_open = true,
+				     .why = "the connection was lost: no answer to a ping",
+				     .retry_after_s = -1,
+				     .heard_ms = conn_heard_ms(s->main->conn)};
 
-	note_end(s, &end);
 	s->ops->main_ended(s->owner, &end);
 }
 
-/* The new lane has been silent, the old one has been, or it has not brought in time what the new
- * one has. Of an old one that is silent nobody knows what it still had: that is a loss. */
+/* The next lane has not answered its ping, or the main one has not. Nobody knows what a silent main
+ * lane still had to bring: that is a loss. */
 static void on_grace(evutil_socket_t fd, short what, void *arg)
 {
-	static const struct conn_end silent = {.why = "no answer to a ping", .retry_after_s = -1};
 	struct lanes *s = arg;
 
 	(void)fd;
 	(void)what;
 	if (s->stage == LANES_PROVING)
-		s->ops->next_ended(s->owner, &silent);
+		next_ended(s, "no answer to a ping");
 	else if (s->stage == LANES_CATCHING)
 		main_is_silent(s);
-	else if (s->stage == LANES_ALIGNING)
-		move_over(s, true);
 }
 
 /* For the answer to a ping. */
@@ -286,97 +240,55 @@ static void start_grace(struct lanes *s)
 	timer_start(s->grace, s->places->present->conn.way.keepalive_ms / 2);
 }
 
+static void begin_stage(struct lanes *s, enum lanes_stage stage, struct lane *pinged)
+{
+	s->stage = stage;
+	s->ping = conn_ping(pinged->conn);
+	start_grace(s);
+}
+
+/* ---- what they bring ---- */
+
 static void on_open(void *owner)
 {
 	struct lane *l = owner;
 	struct lanes *s = l->lanes;
 
 	s->stats->upstream_connects++;
-	if (!s->main && !s->next->token) { /* it is told of nothing */
-		s->ops->first(s->owner);
-		return;
-	}
-	s->stage = LANES_PROVING;
-	s->ping = conn_ping(s->next->conn);
-	start_grace(s);
+	if (!s->main && !l->token) /* it is told of nothing */
+		lanes_take_over(s);
+	else
+		begin_stage(s, LANES_PROVING, l);
 }
 
 static void on_pong(void *owner, uint32_t number)
 {
 	struct lane *l = owner;
 	struct lanes *s = l->lanes;
+	bool proven = s->stage == LANES_PROVING && l == s->next && number >= s->ping;
+	bool caught_up = s->stage == LANES_CATCHING && l == s->main && number >= s->ping;
 
-	if (s->stage == LANES_PROVING && l == s->next && number >= s->ping) {
-		if (!s->main) {
-			s->ops->first(s->owner);
-			return;
-		}
-		s->stage = LANES_CATCHING;
-		s->ping = conn_ping(s->main->conn);
-		start_grace(s);
-	} else if (s->stage == LANES_CATCHING && l == s->main && number >= s->ping) {
-		s->stage = LANES_ALIGNING;
-		if (relay_aligned(&s->relay))
-			move_over(s, false);
-		else
-			timer_start(s->grace, GRACE_MS);
-	}
+	if (caught_up || (proven && !s->main))
+		lanes_take_over(s);
+	else if (proven)
+		begin_stage(s, LANES_CATCHING, s->main);
 }
 
-/* ---- messages ---- */
-
-static void on_late_end(evutil_socket_t fd, short what, void *arg)
-{
-	struct lanes *s = arg;
-
-	(void)fd;
-	(void)what;
-	relay_forget(&s->relay);
-}
-
-static void relay_brings(void *owner, const struct wire_frame *frame, const struct change *change)
-{
-	struct lanes *s = owner;
-
-	s->ops->change(s->owner, frame, change);
-}
-
-static bool relay_asks_covers(void *owner, const struct wire_frame *frame,
-			      const struct change *change, bool former)
-{
-	struct lanes *s = owner;
-	const struct lane *l = former ? s->former : s->main;
-
-	return l && l->token && s->ops->covers(s->owner, frame, change, former);
-}
-
-static void relay_lets_go(void *owner)
-{
-	struct lanes *s = owner;
-
-	s->ops->let_go(s->owner);
-}
-
-static const struct relay_ops relay_ops = {
-	.change = relay_brings, .covers = relay_asks_covers, .let_go = relay_lets_go};
-
-/* Of the old lanes only the one before main can have something that the others have not. What an
- * older one brings, which may be late by any time, has been told. */
+/* A lane that was left before the former one has brought all that it could bring. */
 static void notified(struct lanes *s, const struct lane *l, const struct wire_frame *frame)
 {
 	bool fits = true;
 
 	s->stats->upstream_notifications++;
 	if (l == s->main)
-		fits = relay_present(&s->relay, frame);
+		fits = handover_brings(&s->handover, HANDOVER_MAIN, frame);
 	else if (l == s->next)
-		fits = relay_next(&s->relay, frame);
+		fits = handover_brings(&s->handover, HANDOVER_NEXT, frame);
 	else if (l == s->former)
-		fits = relay_former(&s->relay, frame);
+		fits = handover_brings(&s->handover, HANDOVER_FORMER, frame);
+	s->stats->upstream_doubles = s->handover.doubles;
 	if (!fits)
-		s->ops->too_much(s->owner);
-	else if (s->stage == LANES_ALIGNING && relay_aligned(&s->relay))
-		move_over(s, false);
+		next_ended(s, "too many notifications during the handover");
 }
 
 static void on_message(void *owner, struct span text, unsigned flags)
@@ -407,33 +319,21 @@ static void on_drained(void *owner)
 		l->lanes->ops->drained(l->lanes->owner);
 }
 
-/* ---- how lanes end ---- */
-
-static void forget(struct lanes *s, struct lane *l)
-{
-	if (l == s->former)
-		s->former = NULL;
-	if (l == s->main)
-		s->main = NULL;
-	else
-		TAILQ_REMOVE(&s->left, l, of_left);
-	lane_free(l);
-}
-
 static void on_ended(void *owner, const struct conn_end *end)
 {
 	struct lane *l = owner;
 	struct lanes *s = l->lanes;
 
-	note_end(s, end);
-	if (s->stopped)
-		forget(s, l);
-	else if (l == s->main)
+	if (s->stopped) {
+		s->main = l == s->main ? NULL : s->main;
+		lane_free(l);
+	} else if (l == s->main) {
 		s->ops->main_ended(s->owner, end);
-	else if (l == s->next)
+	} else if (l == s->next) {
 		s->ops->next_ended(s->owner, end);
-	else
-		drop_left(s, l);
+	} else {
+		left_ended(s, l, end);
+	}
 }
 
 static const struct conn_ops conn_ops = {
@@ -446,45 +346,23 @@ static const struct conn_ops conn_ops = {
 
 /* ---- all of them ---- */
 
-static void each_lane(struct lanes *s, void (*visit)(struct lane *l, const struct conn_way *way),
-		      const struct conn_way *way)
+void lanes_check(struct lanes *s)
 {
 	struct lane *l;
 
-	if (s->main)
-		visit(s->main, way);
-	if (s->next)
-		visit(s->next, way);
-	TAILQ_FOREACH (l, &s->left, of_left)
-		visit(l, way);
-}
-
-void lanes_limit(struct lanes *s, const struct handover_limits *limits)
-{
-	relay_limit(&s->relay, limits);
-}
-
-static void check(struct lane *l, const struct conn_way *way)
-{
-	(void)way;
-	conn_check(l->conn);
-}
-
-void lanes_check(struct lanes *s)
-{
-	each_lane(s, check, NULL);
-}
-
-static void set_times(struct lane *l, const struct conn_way *way)
-{
-	place_set_times(l->place, way);
-	conn_retime(l->conn);
+	TAILQ_FOREACH (l, &s->all, of_all)
+		conn_check(l->conn);
 }
 
 void lanes_set_times(struct lanes *s, const struct conn_way *way)
 {
+	struct lane *l;
+
 	place_set_times(s->places->present, way);
-	each_lane(s, set_times, way);
+	TAILQ_FOREACH (l, &s->all, of_all) {
+		place_set_times(l->place, way);
+		conn_retime(l->conn);
+	}
 	if (s->stage == LANES_PROVING || s->stage == LANES_CATCHING)
 		start_grace(s);
 }
@@ -493,11 +371,11 @@ void lanes_init(struct lanes *s, struct event_base *base, struct places *places,
 		const struct lanes_ops *ops, void *owner, struct stats *stats)
 {
 	*s = (struct lanes){.ops = ops, .owner = owner, .stats = stats, .places = places};
-	TAILQ_INIT(&s->left);
-	relay_init(&s->relay, seed, &relay_ops, s);
+	TAILQ_INIT(&s->all);
+	handover_init(&s->handover, seed, &ops->stream, owner);
 	s->grace = timer_new(base, on_grace, s);
 	s->linger = timer_new(base, on_linger, s);
-	s->late_end = timer_new(base, on_late_end, s);
+	s->late = timer_new(base, on_late, s);
 }
 
 void lanes_stop(struct lanes *s)
@@ -506,30 +384,24 @@ void lanes_stop(struct lanes *s)
 
 	s->stopped = true;
 	event_del(s->linger);
+	event_del(s->late);
 	lanes_drop_next(s);
-	relay_forget(&s->relay);
-	if (s->main)
-		conn_close(s->main->conn, CLOSE_NORMAL);
-	TAILQ_FOREACH (l, &s->left, of_left)
-		close_left(l);
+	handover_fini(&s->handover);
+	s->former = NULL;
+	TAILQ_FOREACH (l, &s->all, of_all)
+		close_lane(l);
 }
 
 bool lanes_are_gone(const struct lanes *s)
 {
-	return !s->main && TAILQ_EMPTY(&s->left);
+	return TAILQ_EMPTY(&s->all);
 }
 
 void lanes_fini(struct lanes *s)
 {
-	struct lane *l;
-
-	if (s->main)
-		lane_free(s->main);
-	while ((l = TAILQ_FIRST(&s->left))) {
-		TAILQ_REMOVE(&s->left, l, of_left);
-		lane_free(l);
-	}
+	while (!TAILQ_EMPTY(&s->all))
+		lane_free(TAILQ_FIRST(&s->all));
 	event_free(s->grace);
 	event_free(s->linger);
-	event_free(s->late_end);
+	event_free(s->late);
 }

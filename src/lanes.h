@@ -1,19 +1,21 @@
-/* lanes.h - the connections to the service that there are at a time, and how one of them takes the
- * place of another.
+/* lanes.h - the connections to the service that there are at a time, and how one of them takes over
+ * from another.
  *
- * One lane counts (main): requests go out on it, its notifications are believed. Another may be
- * made (next); those that it has replaced are left, and stay until their requests are answered,
- * LINGER_MS at least. Where there is no main, the next one is it when it is proven; one without a
- * token, which is told of nothing, as soon as it is open: ops->first(). Else it takes over:
+ * A connection is called a lane here. One lane counts (main): requests go out on it, and what it
+ * brings is delivered. Another one may be made beside it (next). Where there is no main lane, the
+ * next one takes its place once it has answered a ping, or, without a token, once it is open: such
+ * a lane brings no notifications. Else:
  *
- *     connecting -> proving -> catching -> aligning -> ops->moved()
- *                        |          |            |
- *                        |          |     both know the same of each key (relay.h), or GRACE_MS
- *                        |          |     have passed
- *                        |   the main one answers a ping: it has brought all that was before that
- *                 the next one answers a ping: it is subscribed for certain
+ *     connecting -> proving -> catching -> ops->moved()
+ *                        |          |
+ *                        |   the main lane answers a ping: it has brought all changes before that
+ *                 the next lane answers a ping: it is subscribed for certain
  *
- * From the messages of all lanes it makes one stream (relay.h), so that each change is told once.
+ * The main lane is then the former one. A lane that was left stays until its requests are answered;
+ * the former one also stays for LINGER_MS if it and the main one bring notifications, or writes
+ * that were given up may take effect there yet.
+ *
+ * The notifications of all lanes become one stream, each change once (handover.h).
  *
  * Owns the lanes, their timers and that stream. Why a lane is made, with what, and what follows
  * when one ends is decided above (upstream.h); nothing is tried again here. */
@@ -24,66 +26,50 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include "change.h"
 #include "conn.h"
+#include "handover.h"
 #include "place.h"
-#include "relay.h"
-#include "span.h"
 #include "stats.h"
 #include "wire.h"
 
-/* What has become of the lane that is being made. */
+/* How far the next lane is. */
 enum lanes_stage {
-	LANES_NONE,
+	LANES_NONE, /* there is none */
 	LANES_CONNECTING,
 	LANES_PROVING,  /* it is open, and was sent a ping */
-	LANES_CATCHING, /* ... has answered it; the present one was sent a ping */
-	LANES_ALIGNING, /* ... has answered that as well */
+	LANES_CATCHING, /* ... has answered it; the main one was sent a ping */
 	LANES_STAGE_N
 };
 
 struct lanes;
 
 struct lane {
-	TAILQ_ENTRY(lane) of_left; /* lanes::left, once another has taken its place */
+	TAILQ_ENTRY(lane) of_all; /* lanes::all */
 	struct lanes *lanes;
 	struct place *place;
 	struct conn *conn;
 	uint32_t number; /* not used again */
 	bool token;      /* opened with one */
-	int64_t until;   /* of an old one: it stays so long at least */
-	bool waits;      /* ... and until its requests are answered */
+	bool busy;       /* it was left, and some of its requests are not answered */
 	bool closing;
 };
 
-TAILQ_HEAD(lane_list, lane);
-
 struct lanes_ops {
-	/* There is no main lane, and the next one may be it: lanes_take_first(), from within. */
+	/* The next lane is the main one now. first: there was none. moved: what is in flight on the
+	 * former one stays there; lanes_idle() says when nothing is, also from within. True: writes
+	 * that were given up there may take effect yet. */
 	void (*first)(void *owner);
-	/* The next lane is the main one now. What is on its way on the former stays there. */
-	void (*moved)(void *owner);
-	/* The main lane has ended, or is given up: lanes_survive() or lanes_drop_main(), from
-	 * within. */
+	bool (*moved)(void *owner);
+	/* The main lane has ended, or is given up: lanes_drop_main(), from within. */
 	void (*main_ended)(void *owner, const struct conn_end *end);
 	/* The next one has: lanes_drop_next(), from within. */
 	void (*next_ended)(void *owner, const struct conn_end *end);
 	/* One that was left is gone. */
-	void (*left_ended)(void *owner, uint32_t number);
-	/* There is too much to compare: lanes_drop_next(), from within. */
-	void (*too_much)(void *owner);
+	void (*left_ended)(void *owner, uint32_t number, const struct conn_end *end);
 
-	unsigned (*in_flight)(void *owner, uint32_t number);
 	void (*drained)(void *owner); /* the main lane takes more again */
 	void (*frame)(void *owner, const struct wire_frame *frame); /* no notification */
-	/* A notification, once for each change. */
-	void (*change)(void *owner, const struct wire_frame *frame, const struct change *change);
-	/* Does the list in force, or the one that was before it, bring notifications of this key?
-	 */
-	bool (*covers)(void *owner, const struct wire_frame *frame, const struct change *change,
-		       bool former);
-	/* relay_holds() may say no now of what it said yes of. */
-	void (*let_go)(void *owner);
+	struct handover_ops stream;                                 /* notifications */
 };
 
 struct lanes {
@@ -92,24 +78,21 @@ struct lanes {
 	struct stats *stats;
 	struct places *places;
 
-	uint32_t last_number;
-	struct lane *main;     /* the one that counts; or NULL */
-	struct lane *next;     /* the one that is being made; or NULL */
-	struct lane_list left; /* the latest last */
-	struct lane *former;   /* of these, the one before main, which relay compares it with; or
-				  NULL: that has ended, and no older one stands in for it */
+	TAILQ_HEAD(, lane) all;
+	struct lane *main;   /* the one that counts; or NULL */
+	struct lane *next;   /* the one that is being made; or NULL */
+	struct lane *former; /* the one that was left last; or NULL: it has ended */
 	enum lanes_stage stage;
+	uint32_t last_number;
 	bool stopped;
 
-	int close_code; /* how the last lane has ended, as in conn_end */
-	bool dropped;
-
 	uint32_t ping;        /* that LANES_PROVING or CATCHING waits for */
-	struct event *grace;  /* GRACE_MS are over, or the time to answer it */
-	struct event *linger; /* some old lane's time may be */
+	struct event *grace;  /* the time to answer it is over */
+	struct event *linger; /* the former one's time is over; while pending, it stays */
 
-	struct relay relay;     /* what they bring */
-	struct event *late_end; /* LATE_MS are over */
+	struct handover handover; /* the stream */
+	struct event *late;       /* LATE_STEP_MS are over */
+	unsigned late_steps;      /* since a lane became the main one */
 };
 
 void lanes_init(struct lanes *s, struct event_base *base, struct places *places, uint64_t seed,
@@ -119,29 +102,17 @@ void lanes_fini(struct lanes *s); /* after lanes_stop() */
 /* Makes the next lane, to the present place; there is none. token: path names one. */
 void lanes_connect(struct lanes *s, const char *path, bool token);
 void lanes_drop_next(struct lanes *s); /* or nothing, if there is none */
-bool lanes_next_is_open(const struct lanes *s);
-bool lanes_next_is_proven(const struct lanes *s);
-
-/* There was no main lane, or it is gone: the next one is it. Then, once that was told,
- * lanes_settle(): what it has brought so far is believed. */
-void lanes_take_first(struct lanes *s);
-void lanes_settle(struct lanes *s);
-/* The main lane is gone. If it has brought all that only it could, the next one takes its place,
- * and nothing is lost: ops->moved(), then ops->left_ended(). False: it has not. */
-bool lanes_survive(struct lanes *s);
-/* ... and is dropped. What it has brought was told. Is that too much to tell it from what the next
- * one brings? Then lanes_drop_next(). */
+/* The main lane is gone, and dropped. A next one goes on to be made. */
 void lanes_drop_main(struct lanes *s);
-bool lanes_next_is_useless(const struct lanes *s);
+/* There is no main lane any more, and the next one is LANES_CATCHING: it takes over at once. */
+void lanes_take_over(struct lanes *s);
 
 /* Does it lead to where lanes are not made for any more? */
 bool lanes_is_outdated(const struct lanes *s, const struct lane *l);
-/* Are there so many that were left that the next one has to wait? */
+/* Have so many been left that the next one has to wait? */
 bool lanes_are_many(const struct lanes *s);
-/* Nothing is on its way any more on this one, which may have been left. */
+/* Nothing is in flight any more on this one, which was left. */
 void lanes_idle(struct lanes *s, uint32_t number);
-/* What may be held of what the next lane brings; needed before the first lane. */
-void lanes_limit(struct lanes *s, const struct handover_limits *limits);
 /* The times have changed: for the present place and for those that lanes lead to. */
 void lanes_set_times(struct lanes *s, const struct conn_way *way);
 void lanes_check(struct lanes *s); /* are they still there? See conn_check() */

@@ -25,13 +25,7 @@ enum reading_state {
 	READING_QUEUED,
 	READING_ASKED, /* the router has it, and it waits for its turn */
 	READING_SENT,
-	READING_KEPT, /* answered; changes that came before the answer are held back elsewhere */
 	READING_STATE_N
-};
-
-struct kept {
-	struct json_value value;
-	char text[];
 };
 
 struct reading {
@@ -54,8 +48,6 @@ struct reading {
 	uint64_t changes, last_value;
 	struct note **held;
 	size_t n_held, held_bytes;
-
-	struct kept *kept; /* the value, while READING_KEPT */
 };
 
 TAILQ_HEAD(reading_list, reading);
@@ -81,9 +73,8 @@ struct reread {
 	uint32_t made;    /* readings in a hurry */
 	uint32_t picked;  /* readings that were begun while both kinds waited */
 	size_t n;         /* readings */
-	unsigned at_work; /* of them, those that the router has, and those that are kept */
-	unsigned n_kept;
-	uint64_t epoch; /* numbers the times between two losses */
+	unsigned at_work; /* of them, those that the router has */
+	uint64_t epoch;   /* numbers the times between two losses */
 	bool started;
 	struct poison poisons[POISONS_MAX]; /* the one with the oldest loss first */
 	size_t n_poisons;
@@ -202,16 +193,6 @@ static void wish(struct reading *g, struct sub *sub, enum sub_wish wish)
 	sub->wish = wish;
 }
 
-void reread_resync(struct reread *r, struct topic *t)
-{
-	struct reading *g = reading_of(r, t, NULL);
-
-	for (uint32_t i = 0; i < t->n; i++) {
-		if (t->receivers[i].sub->wish == SUB_NO_WISH)
-			wish(g, t->receivers[i].sub, SUB_RESYNC);
-	}
-}
-
 /* ---- keys over which connections were lost ---- */
 
 /* Takes it out of the list: how many losses there were so far. */
@@ -280,7 +261,8 @@ static void ask(struct reread *r, struct reading *g, int64_t now)
 	json_add_string(&json, topic_text(g->topic));
 	struct json_value key = {.text = buf_span(&json), .type = JSON_STRING};
 	dequeue(r, g);
-	if (losses < BLAME_READ_LOSSES && router_takes_key(r->router, &key, now)) {
+	bool covered = g->topic->covered; /* else changes that the value has seen may come yet */
+	if (covered && losses < BLAME_READ_LOSSES && router_takes_key(r->router, &key, now)) {
 		send(r, g, &key, losses >= BLAME_LOSS, now);
 	} else {
 		tell_gap(r, g);
@@ -323,9 +305,9 @@ void reread_sent(struct reread *r, void *reading)
 	if (!g->topic)
 		return;
 	g->state = READING_SENT;
-	/* One that was asked for before a loss may go out on a connection that brings no changes.
-	 */
-	g->useless = g->epoch != r->epoch;
+	/* One that was asked for before a loss may go out on a connection that brings no changes,
+	 * and so may one of a key that the new token does not cover. */
+	g->useless = g->epoch != r->epoch || !g->topic->covered;
 	g->doubtful = false;
 	g->changes = g->topic->changes;
 	g->last_value = g->topic->last_value;
@@ -358,6 +340,18 @@ static void give_up(struct reread *r, struct reading *g)
 	g->useless = true;
 }
 
+void reread_resync(struct reread *r, struct topic *t)
+{
+	struct reading *g = reading_of(r, t, NULL);
+
+	if (g->state == READING_SENT)
+		give_up(r, g); /* its value may be older than this wish */
+	for (uint32_t i = 0; i < t->n; i++) {
+		if (t->receivers[i].sub->wish == SUB_NO_WISH)
+			wish(g, t->receivers[i].sub, SUB_RESYNC);
+	}
+}
+
 static void hold(struct reading *g, struct note *note)
 {
 	if ((g->n_held & (g->n_held - 1)) == 0) /* full at each power of two */
@@ -366,17 +360,11 @@ static void hold(struct reading *g, struct note *note)
 	g->held_bytes += note->n;
 }
 
-/* Is it known by now what its value will be, or what came before that? */
-static bool was_sent(const struct reading *g)
-{
-	return g->state == READING_SENT || g->state == READING_KEPT;
-}
-
 bool reread_hold(struct reread *r, struct sub *sub, struct note *note)
 {
 	struct reading *g = sub->topic->reading;
 
-	if (!was_sent(g) || g->useless || !waits(sub))
+	if (g->state != READING_SENT || g->useless || !waits(sub))
 		return false;
 	if (g->n_held && g->held[g->n_held - 1] == note)
 		return true; /* held once for all that wait */
@@ -395,30 +383,22 @@ static void retry(struct reread *r, struct reading *g)
 	enqueue(r, g);
 }
 
-/* Neither the router nor its value needs it any more. */
+/* The router needs it no more. */
 static void end_work(struct reread *r, struct reading *g)
 {
 	r->at_work--;
 	TAILQ_REMOVE(&r->working, g, of_queue);
-	r->n_kept -= g->state == READING_KEPT;
-	free(g->kept);
-	g->kept = NULL;
 }
 
 void reread_pause(struct reread *r)
 {
-	struct reading *g, *next;
+	struct reading *g;
 
 	r->started = false;
 	r->epoch++;
-	for (g = TAILQ_FIRST(&r->working); g; g = next) {
-		next = TAILQ_NEXT(g, of_queue);
-		if (g->topic && g->state == READING_SENT) {
+	TAILQ_FOREACH (g, &r->working, of_queue) {
+		if (g->topic && g->state == READING_SENT)
 			give_up(r, g);
-		} else if (g->state == READING_KEPT) {
-			end_work(r, g);
-			retry(r, g);
-		}
 	}
 }
 
@@ -428,7 +408,7 @@ void reread_initial(struct reread *r, struct sub *sub)
 {
 	struct reading *g = reading_of(r, sub->topic, sub->peer);
 
-	if (!was_sent(g)) {
+	if (g->state != READING_SENT) {
 		wish(g, sub, SUB_INITIAL);
 	} else if (sub->wish != SUB_INITIAL) {
 		/* What the reading brings may be older than this wish, which is for the next one. A
@@ -453,12 +433,9 @@ void reread_forget(struct reread *r, struct sub *sub, bool leaves)
 		return;
 	g->topic->reading = NULL;
 	g->topic = NULL;
-	if (g->state == READING_QUEUED)
-		dequeue(r, g);
-	else if (g->state == READING_KEPT)
-		end_work(r, g);
-	else
+	if (g->state != READING_QUEUED)
 		return; /* freed when the router lets go of it */
+	dequeue(r, g);
 	free_reading(r, g);
 }
 
@@ -614,75 +591,16 @@ static void failed(struct reread *r, struct reading *g)
 	finish(r, g);
 }
 
-static void tell_read(struct reread *r, struct reading *g, const struct json_value *value)
+void reread_doubt(struct reread *r)
 {
-	tell_value(r, g, value);
-	finish(r, g);
-}
+	struct reading *g;
 
-/* Changes that it has seen come first. Until then it counts as being read. */
-static void keep(struct reread *r, struct reading *g, const struct json_value *value)
-{
-	size_t n = value->text.n;
-
-	g->kept = mem_alloc(sizeof(*g->kept) + n);
-	g->kept->value = *value;
-	if (n)
-		memcpy(g->kept->text, value->text.p, n);
-	g->kept->value.text = (struct span){n ? g->kept->text : NULL, n};
-	g->state = READING_KEPT;
-	TAILQ_INSERT_TAIL(&r->working, g, of_queue);
-	r->at_work++;
-	r->n_kept++;
-}
-
-static bool is_held_up(const struct reread *r, const struct reading *g)
-{
-	return r->ops->holds(r->owner, g->topic->by_text.hash);
-}
-
-static void let_go(struct reread *r, struct reading *g)
-{
-	struct kept *kept = g->kept;
-
-	g->kept = NULL;
-	end_work(r, g);
-	if (g->useless)
-		retry(r, g);
-	else
-		tell_read(r, g, &kept->value);
-	free(kept);
-}
-
-void reread_let_go(struct reread *r, int64_t now)
-{
-	struct reading *g, *next;
-
-	if (!r->n_kept)
-		return;
-	for (g = TAILQ_FIRST(&r->working); g; g = next) {
-		next = TAILQ_NEXT(g, of_queue);
-		if (g->state == READING_KEPT && !is_held_up(r, g))
-			let_go(r, g);
+	TAILQ_FOREACH (g, &r->working, of_queue) {
+		if (!g->topic || g->state != READING_SENT)
+			continue;
+		give_up(r, g);
+		g->doubtful = true;
 	}
-	reread_pump(r, now);
-}
-
-void reread_doubt(struct reread *r, int64_t now)
-{
-	struct reading *g, *next;
-
-	for (g = TAILQ_FIRST(&r->working); g; g = next) {
-		next = TAILQ_NEXT(g, of_queue);
-		if (g->topic && g->state == READING_SENT) {
-			give_up(r, g);
-			g->doubtful = true;
-		} else if (g->state == READING_KEPT) {
-			end_work(r, g);
-			failed(r, g);
-		}
-	}
-	reread_pump(r, now);
 }
 
 static void answered(struct reread *r, struct reading *g, const struct wire_frame *answer)
@@ -699,12 +617,8 @@ static void answered(struct reread *r, struct reading *g, const struct wire_fram
 	} else if (answer->code >= CODE_FAULT) {
 		failed(r, g);
 	} else if (found || answer->code == CODE_NOT_FOUND) {
-		if (!is_held_up(r, g))
-			tell_read(r, g, value);
-		else if (value->text.n <= r->settings.held_bytes)
-			keep(r, g, value);
-		else
-			failed(r, g);
+		tell_value(r, g, value);
+		finish(r, g);
 	} else {
 		tell_gap(r, g);
 		finish(r, g);

@@ -5,7 +5,7 @@
  * requests, rereading after a loss comes behind them all; so many are on their way at once as the
  * settings allow.
  *
- *     *     queued -> sent -> (kept) -> done   an answer: 200 or 404
+ *     *     queued -> sent -> done    an answer: 200 or 404
  *        ^       |
  *        +-------+       connection lost or left, rate limit; failed, or no turn in time
  *                +----> gap          ... TRIES times: its subscribers are told to look themselves
@@ -14,15 +14,17 @@
  * time. After a few such losses its subscribers are told of a gap, and it is not read until ten
  * minutes have passed; a reading that is answered clears it.
  *
+ * Nor is a key read that the present token does not cover any more: its subscribers have a gap, and
+ * changes that the value has seen could come behind it. Once a token covers it again it is read.
+ *
  * An answer and a change may cross on the way. So while a reading is sent, changes of its key are
  * held back from those who wait for it, and then told in order: the value comes behind the last
  * change that it equals, and before all of them if there is none, so that nobody is left with a
  * value that is older than a change. A change is never left out for it.
  *
  * Nor does the value come before changes that it has seen, if the service keeps to the order of
- * what it sends on one connection: what is answered on a connection that was left meanwhile is
- * asked for again (a few times), and a value is kept while changes of its key are held back
- * elsewhere, since they wait for another connection (handover.h). */
+ * what it sends on one connection: a value that comes on a connection that was left meanwhile is
+ * asked for again, a few times. */
 #pragma once
 
 #include <stdbool.h>
@@ -42,8 +44,6 @@ struct reread_settings {
 
 struct reread_ops {
 	int64_t (*wall_ms)(void *owner); /* for the timestamps of what is told */
-	/* Have changes of this key come that fanout_change() has not been given so far? */
-	bool (*holds)(void *owner, uint64_t key_hash);
 };
 
 struct reread *reread_new(const struct reread_settings *settings, const struct reread_ops *ops,
@@ -66,13 +66,10 @@ void reread_pause(struct reread *r);
 
 /* A change was lost on its way here. A value that has seen it has no certain place among the
  * others, so what is being read has failed for this time. */
-void reread_doubt(struct reread *r, int64_t now);
+void reread_doubt(struct reread *r);
 
 /* Sends readings that were asked for, as far as there is room. */
 void reread_pump(struct reread *r, int64_t now);
-
-/* ops->holds() may say no now of what it said yes of. */
-void reread_let_go(struct reread *r, int64_t now);
 
 /* See struct fanout_ops and struct router_ops. */
 bool reread_hold(struct reread *r, struct sub *sub, struct note *note);

@@ -39,10 +39,11 @@ struct router {
 	struct heap deadlines;
 	int64_t wake; /* what wake_at was last told; -1: nothing */
 	bool up, stopping;
-	struct elsewhere elsewhere; /* than on its lane, which requests go out on while up */
-	struct pending_list held;   /* all of router_hold() */
-	struct peer early, late;    /* whose reads are the daemon's: in a hurry, and not */
-	struct peer doubted;        /* ... and those over which a connection may have been lost */
+	uint32_t lane; /* that requests go out on, while up */
+	struct elsewhere elsewhere;
+	struct pending_list held; /* all of router_hold() */
+	struct peer early, late;  /* whose reads are the daemon's: in a hurry, and not */
+	struct peer doubted;      /* ... and those over which a connection may have been lost */
 	struct blame blame;
 	int64_t lane_since;  /* when the present lane became that */
 	int64_t trial_since; /* the first on trial waits since then */
@@ -111,7 +112,7 @@ static void land(struct router *r, struct pending *p, enum inflight_end end)
 	inflight_remove(&r->inflight, p, end);
 	if (p->wire_id == r->alone)
 		r->alone = 0;
-	if (p->lane != r->elsewhere.lane && elsewhere_landed(&r->elsewhere, p->lane))
+	if (p->lane != r->lane && !inflight_on(&r->inflight, p->lane))
 		r->ops->lane_idle(r->owner, p->lane);
 	if (p->peer)
 		sched_unblock(&r->sched, p->peer);
@@ -306,7 +307,8 @@ static bool can_send(struct router *r, int64_t now)
 
 static bool must_wait(const struct router *r, const struct pending *p)
 {
-	return keyorder_must_wait(p, &r->inflight, &r->elsewhere, pace_is_lowered(&r->pace));
+	return keyorder_must_wait(p, &r->inflight, &r->elsewhere, r->lane,
+				  pace_is_lowered(&r->pace));
 }
 
 /* Its client is on trial: for a while nothing else is sent. */
@@ -323,7 +325,7 @@ static void send_now(struct router *r, struct pending *p, int64_t now)
 
 	histogram_add(&r->stats->request_wait, phase_end(p, now));
 	p->state = PENDING_SENT;
-	p->lane = r->elsewhere.lane;
+	p->lane = r->lane;
 	inflight_add(&r->inflight, p);
 	p->tried = p->peer->on_trial;
 	if (p->tried)
@@ -380,7 +382,7 @@ static bool refuse_long(struct router *r, struct pending *p, int64_t now)
  * flight; if that is not so in time, no other is sent until it has. */
 static bool trial_has_turn(struct router *r, bool others_wait, bool *drains, int64_t now)
 {
-	bool quiet = !router_lane_in_flight(r, r->elsewhere.lane);
+	bool quiet = !inflight_on(&r->inflight, r->lane);
 	int64_t due = r->trial_since + TRIAL_WAIT_MS;
 
 	*drains = false;
@@ -543,9 +545,7 @@ void router_read_alone(struct router *r, void *reading, const struct json_value 
 static void answer_frame(struct router *r, struct pending *p, const struct wire_frame *frame)
 {
 	if (p->reading) {
-		read_over(r, p,
-			  p->lane == r->elsewhere.lane ? ROUTER_READ_ANSWERED
-						       : ROUTER_READ_ELSEWHERE,
+		read_over(r, p, p->lane == r->lane ? ROUTER_READ_ANSWERED : ROUTER_READ_ELSEWHERE,
 			  frame);
 		return;
 	}
@@ -636,7 +636,7 @@ static void answered(struct router *r, struct pending *p, const struct wire_fram
 /* The answer to none that waits for one, usable or not. */
 static void late(struct router *r, const struct wire_frame *frame, int64_t now)
 {
-	if (!elsewhere_answered(&r->elsewhere, frame->id))
+	if (!frame->id || !elsewhere_answered(&r->elsewhere, frame->id))
 		return;
 	sched_unblock_all(&r->sched);
 	router_pump(r, now);
@@ -689,25 +689,20 @@ void router_up(struct router *r, uint32_t lane, int64_t now)
 {
 	r->up = true;
 	r->lane_since = now;
-	elsewhere_begin(&r->elsewhere, lane);
+	r->lane = lane;
 	router_pump(r, now);
 }
 
-unsigned router_lane_in_flight(const struct router *r, uint32_t lane)
+bool router_move(struct router *r, uint32_t lane, int64_t now)
 {
-	return elsewhere_count(&r->elsewhere, lane, inflight_count(&r->inflight));
-}
-
-void router_move(struct router *r, uint32_t lane, int64_t now)
-{
-	uint32_t left = r->elsewhere.lane;
-	unsigned on_way = router_lane_in_flight(r, left);
+	uint32_t left = r->lane;
 
 	r->lane_since = now;
-	elsewhere_move(&r->elsewhere, lane, on_way);
-	if (!on_way)
+	r->lane = lane;
+	if (!inflight_on(&r->inflight, left))
 		r->ops->lane_idle(r->owner, left);
 	router_pump(r, now);
+	return elsewhere_is_on(&r->elsewhere, left);
 }
 
 /* Sent again: a read whose client is still there and still may, and which no later request of that
@@ -777,9 +772,9 @@ bool router_lost(struct router *r, uint32_t lane, struct blame_end end, int64_t 
 	size_t n;
 	struct pending **sent = sent_on(r, lane, &n);
 
-	end.lasted_ms = lane == r->elsewhere.lane ? now - r->lane_since : BLAME_YOUNG_MS;
+	end.lasted_ms = lane == r->lane ? now - r->lane_since : BLAME_YOUNG_MS;
 	bool known = judge(r, sent, n, &end, now);
-	if (lane == r->elsewhere.lane)
+	if (lane == r->lane)
 		r->up = false;
 	for (size_t i = 0; i < n; i++) {
 		if (may_resend(r, sent[i], now)) {
@@ -1016,7 +1011,6 @@ void router_free(struct router *r)
 	router_leave(r, &r->doubted, 0);
 	inflight_fini(&r->inflight);
 	sched_fini(&r->sched);
-	elsewhere_fini(&r->elsewhere);
 	heap_fini(&r->deadlines);
 	answers_fini(&r->answers);
 	free(r);

@@ -131,9 +131,11 @@ bool router_may_read(const struct router *r, const struct peer *peer);
 
 /* Connections are called lanes here: numbers of the owner's that it does not use again. Requests go
  * out on one of them, the one of the last router_up() or router_move(); those on their way stay
- * where they are. router_down() says that a lane is gone, which may be one that was left. */
+ * where they are. router_move(): true: writes that were given up on the lane that is left may take
+ * effect yet, so its end, or their answers, are waited for. router_down() says that a lane is gone,
+ * which may be one that was left. */
 void router_up(struct router *r, uint32_t lane, int64_t now);
-void router_move(struct router *r, uint32_t lane, int64_t now);
+bool router_move(struct router *r, uint32_t lane, int64_t now);
 void router_down(struct router *r, uint32_t lane, int64_t now);
 /* The same, with how it has ended (but lasted_ms, which the router knows). True: it is known which
  * request was at fault, so the loss says nothing of the service. */
@@ -141,7 +143,6 @@ bool router_lost(struct router *r, uint32_t lane, struct blame_end end, int64_t 
 /* The next lane leads to another service, or is another's there: what was learnt of this one is
  * forgotten. */
 void router_forget_blame(struct router *r);
-unsigned router_lane_in_flight(const struct router *r, uint32_t lane);
 /* There is room for more to send. */
 void router_pump(struct router *r, int64_t now);
 void router_frame(struct router *r, const struct wire_frame *frame, int64_t now);

@@ -127,8 +127,8 @@ struct upstream_settings settings_upstream(const struct config *c, uint64_t seed
 		.access_pattern = c->upstream.access_pattern,
 		.token_lifetime_ms = c->upstream.token_lifetime_ms,
 		.subscribe_batch_ms = c->upstream.subscribe_batch_ms,
-		.held = {.remembered = c->upstream.max_held / HELD_CHANGE_BYTES,
-			 .held_bytes = c->upstream.max_held},
+		.held = {.records = c->upstream.max_held / HELD_CHANGE_BYTES,
+			 .text_bytes = c->upstream.max_held},
 		.seed = seed,
 	};
 }

@@ -20,8 +20,7 @@ void subs_fini(struct subs *s)
 	struct topic_walk w = {0};
 	struct topic *t;
 
-	subs_forget_lists(s);
-	cover_fini(&s->before);
+	subs_forget_lists(s, NULL, NULL);
 	while ((t = subs_walk(s, &w)))
 		free_topic(s, t);
 	for (int kind = 0; kind < TOPIC_KIND_N; kind++)
@@ -82,7 +81,6 @@ struct topic *subs_topic(struct subs *s, enum topic_kind kind, struct span text)
 		.kind = kind,
 		.covered = cover_has(&s->current, literal_of(kind, text)),
 		.covered_next = s->has_next && cover_has(&s->next, literal_of(kind, text)),
-		.covered_before = cover_has(&s->before, literal_of(kind, text)),
 		.sequence = ++s->sequence,
 		.text_n = (uint32_t)text.n,
 	};
@@ -295,14 +293,13 @@ void subs_accept_list(struct subs *s, void (*turned)(void *owner, struct topic *
 
 	if (!s->has_next)
 		return;
-	cover_fini(&s->before);
-	s->before = s->current;
+	cover_fini(&s->current);
 	s->current = s->next;
 	s->next = (struct cover){0};
 	s->has_next = false;
 	s->left_out = 0;
 	while ((t = subs_walk(s, &w))) {
-		bool was = t->covered_before = t->covered;
+		bool was = t->covered;
 		t->covered = t->covered_next;
 		t->listed = t->listed_next;
 		t->covered_next = t->listed_next = false;
@@ -331,52 +328,21 @@ void subs_reject_list(struct subs *s)
 	}
 }
 
-void subs_forget_lists(struct subs *s)
+void subs_forget_lists(struct subs *s, void (*turned)(void *owner, struct topic *t), void *owner)
 {
 	struct topic_walk w = {0};
 	struct topic *t;
 
 	subs_reject_list(s);
-	cover_fini(&s->before);
-	s->before = s->current;
+	cover_fini(&s->current);
 	s->current = (struct cover){0};
 	s->left_out = s->live[TOPIC_KEY] + s->live[TOPIC_PATTERN];
 	while ((t = subs_walk(s, &w))) {
-		t->covered_before = t->covered;
+		bool turns = turned && t->n && t->covered;
 		t->covered = t->listed = false;
+		t->missed |= turns;
+		if (turns)
+			turned(owner, t);
 		subs_release(s, t);
 	}
-}
-
-struct coverage {
-	bool now, before;
-};
-
-static void note_covered(void *owner, struct topic *t)
-{
-	struct coverage *c = owner;
-
-	c->now |= t->covered;
-	c->before |= t->covered_before;
-}
-
-static struct coverage coverage_of(const struct subs *s, struct span key, uint64_t hash)
-{
-	struct topic *t = subs_find_topic(s, TOPIC_KEY, key, hash);
-	struct coverage c = {cover_has(&s->current, key), cover_has(&s->before, key)};
-
-	if (t)
-		note_covered(&c, t);
-	subs_match_patterns(s, key, note_covered, &c);
-	return c;
-}
-
-bool subs_covers_key(const struct subs *s, struct span key, uint64_t hash)
-{
-	return coverage_of(s, key, hash).now;
-}
-
-bool subs_covered_key(const struct subs *s, struct span key, uint64_t hash)
-{
-	return coverage_of(s, key, hash).before;
 }

@@ -34,7 +34,6 @@ struct topic {
 	struct map_node by_text; /* subs::topics of its kind */
 	enum topic_kind kind;
 	bool covered, covered_next; /* by the present token, by the next one */
-	bool covered_before;        /* by the one before the present one */
 	bool listed, listed_next;   /* ... and by itself, not by a glob */
 	bool left_out;              /* there was no room for it in the list that was made last */
 	bool missed;                /* its receivers had it, and have it no more */
@@ -89,7 +88,7 @@ struct subs {
 	size_t bytes;              /* of memory, about */
 	size_t left_out;           /* live topics that the present token does not cover */
 	uint64_t sequence;
-	struct cover current, next, before;
+	struct cover current, next;
 	bool has_next;
 };
 
@@ -144,9 +143,6 @@ size_t subs_make_list(struct subs *s, uint64_t batch, size_t budget, struct buf 
 void subs_accept_list(struct subs *s, void (*turned)(void *owner, struct topic *t), void *owner);
 /* It will never be. */
 void subs_reject_list(struct subs *s);
-/* None is in force, and none was made. */
-void subs_forget_lists(struct subs *s);
-
-/* Does the token in force bring the changes of this key? Did the one before it? */
-bool subs_covers_key(const struct subs *s, struct span key, uint64_t hash);
-bool subs_covered_key(const struct subs *s, struct span key, uint64_t hash);
+/* None is in force, and none was made: the same with each topic that has receivers and was covered.
+ * turned may be NULL. */
+void subs_forget_lists(struct subs *s, void (*turned)(void *owner, struct topic *t), void *owner);

@@ -25,6 +25,7 @@ enum {
 	COMPLAIN_EVERY_MS = 10000, /* about unusable messages, to the log and to subscribers */
 	STABLE_MAX_MS = 30000, /* a connection that has lasted so long proves that backing off can
 				  start anew */
+	LATE_MAX_MS = 60000,   /* a change that is missed has happened since then */
 	ERROR_MAX = 500,
 	FUTILE_MANY = 20, /* lists in a row that came to nothing: more than it takes to find one
 			     culprit, or the room that there is */
@@ -70,6 +71,8 @@ struct upstream {
 	struct event *retry; /* ... after a pause */
 	int64_t retry_at;
 	unsigned failures; /* attempts in a row, each over all addresses */
+	int close_code;    /* of the lane that was lost last, as in conn_end */
+	bool dropped;      /* likewise */
 	bool excusable;    /* the last of them is a loss that upstream_excuse() can take back */
 	unsigned futile;   /* lists in a row that came to nothing */
 	int64_t changes_paid_at;    /* when CHANGES_AT_ONCE more are allowed again */
@@ -206,16 +209,6 @@ static void give_up_attempt(struct upstream *u)
 	drop_attempt(u);
 	ticket_reject(u->ticket);
 	u->ops->list_failed(u->owner);
-}
-
-static void on_too_much(void *owner)
-{
-	static const char why[] = "too many notifications during the handover";
-	struct upstream *u = owner;
-
-	keep_reason(u, why);
-	give_up_attempt(u);
-	pause_after(u, -1, why);
 }
 
 /* Is there a reason to replace the lane that counts? */
@@ -457,36 +450,32 @@ static void tell_subscribers(struct upstream *u)
 	}
 }
 
-/* There was no lane, or it is gone: the next one is it at once. */
-static void become_main(struct upstream *u)
+/* There was no lane, or it is gone. */
+static void on_first(void *owner)
 {
-	lanes_take_first(&u->lanes);
+	struct upstream *u = owner;
+
 	u->opened++;
 	u->handover_failures = 0;
 	set_state(u, UPSTREAM_CONNECTED, u->lanes.main->place->host);
 	u->ops->up(u->owner, u->lanes.main->number);
 	tell_subscribers(u);
-	lanes_settle(&u->lanes);
 	if (u->fallback)
 		stay_without(u, u->fallback_refused, u->fallback_pause_s);
 	else if (needs_another(u))
 		upstream_want(u);
 }
 
-static void on_first(void *owner)
-{
-	become_main(owner);
-}
-
 /* The next lane has taken the place of the one that counted. */
-static void on_moved(void *owner)
+static bool on_moved(void *owner)
 {
 	struct upstream *u = owner;
 
 	u->handover_failures = 0;
 	log_info("upstream: a new connection has taken over");
-	u->ops->moved(u->owner, u->lanes.main->number);
+	bool late_writes = u->ops->moved(u->owner, u->lanes.main->number);
 	tell_subscribers(u);
+	return late_writes;
 }
 
 /* ---- messages ---- */
@@ -518,10 +507,10 @@ static void on_missed(evutil_socket_t fd, short what, void *arg)
 
 /* The first is told at once, from a fresh stack; of more that come within a while all together,
  * since it is a line for every subscription. */
-static void note_missed(struct upstream *u)
+static void note_missed(struct upstream *u, int64_t since)
 {
-	if (!u->missed_since)
-		u->missed_since = clock_boot_ms();
+	if (!u->missed_since || since < u->missed_since)
+		u->missed_since = since > 1 ? since : 1;
 	if (!event_pending(u->missed, EV_TIMEOUT, NULL))
 		timer_start(u->missed, 0);
 	u->ops->unreadable(u->owner);
@@ -534,7 +523,7 @@ static void on_frame(void *owner, const struct wire_frame *frame)
 	if (frame->kind == WIRE_UNUSABLE)
 		complain(u, frame);
 	if (frame->notifies)
-		note_missed(u);
+		note_missed(u, clock_boot_ms());
 	u->ops->frame(u->owner, frame);
 }
 
@@ -545,26 +534,15 @@ static void on_change(void *owner, const struct wire_frame *frame, const struct 
 	u->ops->change(u->owner, frame, change);
 }
 
-static bool lanes_ask_covers(void *owner, const struct wire_frame *frame,
-			     const struct change *change, bool former)
+/* Of none in particular: all subscribers may have missed something. */
+static void on_straggler(void *owner, const struct wire_frame *frame, const struct change *change)
 {
 	struct upstream *u = owner;
 
-	return u->ops->covers(u->owner, frame, change, former);
-}
-
-static void on_let_go(void *owner)
-{
-	struct upstream *u = owner;
-
-	u->ops->let_go(u->owner);
-}
-
-static unsigned lanes_ask_in_flight(void *owner, uint32_t number)
-{
-	struct upstream *u = owner;
-
-	return u->ops->in_flight(u->owner, number);
+	if (frame)
+		u->ops->straggler(u->owner, frame, change);
+	else
+		note_missed(u, clock_boot_ms() - LATE_MAX_MS);
 }
 
 static void on_drained(void *owner)
@@ -576,7 +554,13 @@ static void on_drained(void *owner)
 
 /* ---- how lanes end ---- */
 
-/* What is on its way on it is lost, and so may be what it has not brought yet. */
+static void note_end(struct upstream *u, const struct conn_end *end)
+{
+	u->close_code = end->close_code;
+	u->dropped = end->dropped;
+}
+
+/* In-flight requests are lost; changes that it has not brought yet may be. */
 static void lose_main(struct upstream *u, const struct conn_end *end)
 {
 	uint32_t number = u->lanes.main->number;
@@ -584,6 +568,7 @@ static void lose_main(struct upstream *u, const struct conn_end *end)
 
 	lanes_drop_main(&u->lanes);
 	alarm_clear(u->renewal);
+	note_end(u, end);
 	if (token) /* first: nothing is to be read for subscribers over what is left */
 		u->ops->lost(u->owner, end->heard_ms);
 	u->ops->down(u->owner, number);
@@ -606,16 +591,12 @@ static void on_main_ended(void *owner, const struct conn_end *end)
 
 	keep_text(u->last_error, end->why);
 	u->stats->upstream_disconnects++;
-	if (lanes_survive(&u->lanes))
-		return;
 	count_loss(u);
 	u->excusable = true;
 	lose_main(u, end);
 	u->excusable = false;
-	if (lanes_next_is_useless(&u->lanes))
-		give_up_attempt(u);
-	if (lanes_next_is_proven(&u->lanes)) {
-		become_main(u);
+	if (u->lanes.stage == LANES_CATCHING) {
+		lanes_take_over(&u->lanes);
 		return;
 	}
 	event_del(u->turn);
@@ -675,10 +656,11 @@ static void on_next_ended(void *owner, const struct conn_end *end)
 
 /* The old lane was gone from the router's view before, or is now: what was on its way there is
  * lost. */
-static void on_left_ended(void *owner, uint32_t number)
+static void on_left_ended(void *owner, uint32_t number, const struct conn_end *end)
 {
 	struct upstream *u = owner;
 
+	note_end(u, end);
 	u->ops->down(u->owner, number);
 	if (u->lanes.main && needs_another(u)) /* it may have had to wait */
 		upstream_want(u);
@@ -690,13 +672,9 @@ static const struct lanes_ops lanes_ops = {
 	.main_ended = on_main_ended,
 	.next_ended = on_next_ended,
 	.left_ended = on_left_ended,
-	.too_much = on_too_much,
-	.in_flight = lanes_ask_in_flight,
 	.drained = on_drained,
 	.frame = on_frame,
-	.change = on_change,
-	.covers = lanes_ask_covers,
-	.let_go = on_let_go,
+	.stream = {.change = on_change, .straggler = on_straggler},
 };
 
 /* ---- for the rooms above ---- */
@@ -748,7 +726,7 @@ static void make_ticket(struct upstream *u, const struct upstream_settings *s)
 
 static void take_times(struct upstream *u, const struct upstream_settings *s)
 {
-	lanes_limit(&u->lanes, &s->held);
+	handover_limit(&u->lanes.handover, &s->held);
 	u->backoff_min_ms = s->backoff_min_ms;
 	u->backoff_max_ms = s->backoff_max_ms;
 	u->batch_ms = s->subscribe_batch_ms;
@@ -833,7 +811,7 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 		change_place(u, place, settings);
 	} else if (settings->place.way.connect_timeout_ms <
 			   u->places.present->conn.way.connect_timeout_ms &&
-		   !lanes_next_is_open(&u->lanes)) {
+		   u->lanes.stage <= LANES_CONNECTING) {
 		give_up_attempt(u); /* it would be waited for as long as before */
 	}
 	take_times(u, settings);
@@ -850,12 +828,12 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 
 int upstream_close_code(const struct upstream *u)
 {
-	return u->lanes.close_code;
+	return u->close_code;
 }
 
 bool upstream_dropped(const struct upstream *u)
 {
-	return u->lanes.dropped;
+	return u->dropped;
 }
 
 void upstream_excuse(struct upstream *u)
@@ -863,11 +841,6 @@ void upstream_excuse(struct upstream *u)
 	if (u->excusable && u->failures)
 		u->failures--;
 	u->excusable = false;
-}
-
-bool upstream_holds(const struct upstream *u, uint64_t key_hash)
-{
-	return relay_holds(&u->lanes.relay, key_hash);
 }
 
 void upstream_stop(struct upstream *u)

@@ -55,25 +55,20 @@ struct upstream_settings {
 };
 
 struct upstream_ops {
-	/* Requests go out on this lane from now on. up: there was none. moved: what is on its way
-	 * on another stays there. */
+	/* Requests go out on this lane from now on. up: there was none. moved: what is in flight on
+	 * another stays there; true: writes that were given up there may take effect yet. */
 	void (*up)(void *owner, uint32_t lane);
-	void (*moved)(void *owner, uint32_t lane);
+	bool (*moved)(void *owner, uint32_t lane);
 	/* The lane is gone: the one that requests went out on, or one that it was before. */
 	void (*down)(void *owner, uint32_t lane);
-	unsigned (*in_flight)(void *owner, uint32_t lane);
 	void (*drained)(void *owner); /* upstream_sendable() says yes again */
 	void (*changed)(void *owner); /* the state has changed */
 
 	void (*frame)(void *owner, const struct wire_frame *frame); /* no notification */
 	/* A notification, once for each change. */
 	void (*change)(void *owner, const struct wire_frame *frame, const struct change *change);
-	/* Does the list in force, or the one that was before it, bring notifications of this key?
-	 */
-	bool (*covers)(void *owner, const struct wire_frame *frame, const struct change *change,
-		       bool former);
-	/* upstream_holds() may say no now of what it said yes of. */
-	void (*let_go)(void *owner);
+	/* A change that can't be told in order any more. */
+	void (*straggler)(void *owner, const struct wire_frame *frame, const struct change *change);
 	/* A notification can't be used, said at once; and that such have come since this time of
 	 * clock_boot_ms(), said not too often. */
 	void (*unreadable)(void *owner);
@@ -115,8 +110,6 @@ bool upstream_sendable(struct upstream *u);
 void upstream_want(struct upstream *u);
 /* Nothing is on its way on this lane any more, which another has replaced. */
 void upstream_lane_idle(struct upstream *u, uint32_t lane);
-/* Has the lane that counts brought changes of this key that change() has not told so far? */
-bool upstream_holds(const struct upstream *u, uint64_t key_hash);
 
 /* From within down(): how the lane has ended. */
 int upstream_close_code(const struct upstream *u); /* of the service's close frame; 0: none came */

@@ -231,7 +231,6 @@ static void a_list_is_in_force_once_it_was_accepted(void **state)
 	assert_list(w, BUDGET, "[\"a\"]");
 	assert_false(a->covered);
 	assert_true(a->covered_next);
-	assert_false(subs_covers_key(&w->subs, SPAN("a"), subs_hash(&w->subs, SPAN("a"))));
 	accept(w, "");
 	assert_true(a->covered);
 	assert_false(a->covered_next);
@@ -309,7 +308,7 @@ static void forgotten_lists_cover_nothing_and_hold_nothing(void **state)
 	end(w, 0, TOPIC_KEY, "a");
 	add(w, 0, TOPIC_KEY, "b");
 	assert_list(w, BUDGET, "[\"b\",\"p*\"]");
-	subs_forget_lists(&w->subs);
+	subs_forget_lists(&w->subs, NULL, NULL);
 	assert_null(find(w, TOPIC_KEY, "a"));
 	assert_false(p->covered);
 	assert_false(p->covered_next);
@@ -410,34 +409,6 @@ static void what_has_no_room_is_left_out_and_lost(void **state)
 	world_free(w);
 }
 
-static bool covers(const struct world *w, const char *key)
-{
-	return subs_covers_key(&w->subs, span_of(key), subs_hash(&w->subs, span_of(key)));
-}
-
-static void the_token_brings_what_it_lists_and_what_its_patterns_match(void **state)
-{
-	struct world *w = world_new();
-
-	(void)state;
-	add(w, 0, TOPIC_KEY, "a");
-	add(w, 0, TOPIC_PATTERN, "p*");
-	add(w, 0, TOPIC_PATTERN, "x*z");
-	assert_list(w, BUDGET, "[\"a\",\"p*\",\"x*z\"]");
-	accept(w, "");
-	add(w, 0, TOPIC_KEY, "b");
-	add(w, 0, TOPIC_PATTERN, "y*z");
-	assert_true(covers(w, "a"));
-	assert_true(covers(w, "pq"));
-	assert_true(covers(w, "xyz"));
-	assert_false(covers(w, "b"));
-	assert_false(covers(w, "xy"));
-	assert_false(covers(w, "yz"));
-	end(w, 0, TOPIC_KEY, "a");
-	assert_true(covers(w, "a")); /* it is listed still */
-	world_free(w);
-}
-
 /* ---- against a model ---- */
 
 enum { TEXTS = 12, STEPS = 2000 };
@@ -484,7 +455,7 @@ static void model_list(struct model *m)
 		subs_reject_list(&m->w->subs);
 		break;
 	case 2:
-		subs_forget_lists(&m->w->subs);
+		subs_forget_lists(&m->w->subs, NULL, NULL);
 		break;
 	default:
 		subs_make_list(&m->w->subs, 0, BUDGET, &list);
@@ -557,46 +528,6 @@ static void topics_are_those_that_somebody_has_or_a_list_names(void **state)
 	}
 }
 
-static void ignore_turn(void *owner, struct topic *t)
-{
-	(void)owner;
-	(void)t;
-}
-
-static bool covered_before(const struct world *w, const char *key)
-{
-	return subs_covered_key(&w->subs, span_of(key), subs_hash(&w->subs, span_of(key)));
-}
-
-static void the_list_before_the_present_one_is_known_as_well(void **state)
-{
-	struct world *w = world_new();
-
-	(void)state;
-	struct topic *a = subs_topic(&w->subs, TOPIC_KEY, SPAN("a"));
-	struct sub *sub = subs_add(&w->subs, &w->peer[0], a);
-	struct sub *glob =
-		subs_add(&w->subs, &w->peer[0], subs_topic(&w->subs, TOPIC_PATTERN, SPAN("p*")));
-	struct buf list = {0};
-	subs_make_list(&w->subs, 1, 1000, &list);
-	subs_accept_list(&w->subs, ignore_turn, NULL);
-	assert_false(covered_before(w, "a"));
-	subs_remove(&w->subs, glob);
-	buf_take(&list, buf_len(&list));
-	subs_make_list(&w->subs, 2, 1000, &list);
-	assert_false(covered_before(w, "a"));
-	subs_accept_list(&w->subs, ignore_turn, NULL);
-	assert_true(covered_before(w, "a"));
-	assert_true(covered_before(w, "pq")); /* though nobody wants it any more */
-	assert_false(covered_before(w, "x"));
-	subs_forget_lists(&w->subs);
-	assert_true(covered_before(w, "a"));
-	assert_false(covered_before(w, "pq"));
-	buf_release(&list);
-	subs_remove(&w->subs, sub);
-	world_free(w);
-}
-
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -616,9 +547,7 @@ int main(void)
 		cmocka_unit_test(keys_and_patterns_are_listed_as_what_they_are),
 		cmocka_unit_test(joins_are_listed_if_their_batch_is_the_one),
 		cmocka_unit_test(what_has_no_room_is_left_out_and_lost),
-		cmocka_unit_test(the_token_brings_what_it_lists_and_what_its_patterns_match),
 		cmocka_unit_test(topics_are_those_that_somebody_has_or_a_list_names),
-		cmocka_unit_test(the_list_before_the_present_one_is_known_as_well),
 	};
 
 	return cmocka_run_group_tests_name("subs", tests, NULL, NULL);
