@@ -457,7 +457,7 @@ class Transport(ResolverTest):
             server = self.name_server({("a.test", A): ["10.0.0.1"], ("a.test", AAAA): []}, address="fe80::1", scope=index, truncated=(A,))
             for scope in ("lo", index):
                 driver = self.resolver(conf=f"nameserver [fe80::1%{scope}]:{server.port}\n")
-                self.assertEqual(self.answer(driver, "a.test", 20000), "10.0.0.1")
+                self.assertEqual(self.answer(driver, "a.test", 20000), "10.0.0.1", (scope, server.packets))
 
 
 class SearchLists(ResolverTest):
