@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "hpkv.h"
-#include "json.h"
+#include "codec/json.h"
 #include "text.h"
 
 enum decode_member {

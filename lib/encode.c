@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-#include "json.h"
+#include "codec/json.h"
 
 enum { TIMEOUT_MAX_MS = 600000 };
 

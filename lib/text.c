@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "json.h"
+#include "codec/json.h"
 
 enum { SMALLEST = 256 };
 

@@ -10,7 +10,7 @@
 #include <stddef.h>
 
 #include "hpkv.h"
-#include "span.h"
+#include "base/span.h"
 
 struct text {
 	char *p;

@@ -4,7 +4,7 @@
 #include <search.h>
 #include <stdlib.h>
 
-#include "json.h"
+#include "codec/json.h"
 
 static int compare(const void *a, const void *b)
 {

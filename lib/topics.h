@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include "span.h"
+#include "base/span.h"
 
 struct topic {
 	TAILQ_ENTRY(topic) link; /* topics::all */

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "cli.h"
-#include "orphans.h"
+#include "base/orphans.h"
 #include "signals.h"
 
 enum { GRACE_MS = 5000, KILLED_MS = 1000 };

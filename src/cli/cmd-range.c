@@ -10,8 +10,8 @@
 
 #include "commands.h"
 #include "field.h"
-#include "glob.h"
-#include "mem.h"
+#include "base/glob.h"
+#include "base/mem.h"
 #include "show.h"
 
 enum { OPT_LIMIT, OPT_LONG, OPT_EXACT };
@@ -29,7 +29,7 @@ struct walk {
 	bool values;
 	long limit; /* records at most; -1: all */
 	long shown;
-	struct place {
+	struct endpoint {
 		char *p; /* owned */
 		size_t n;
 	} from, to, last; /* of the next page; last: the last key that came, p NULL before that */
@@ -68,17 +68,17 @@ static bool is_too_long(const struct hpkv_answer *a)
 	       (a->code == 400 || a->code == 413 || a->code == 414 || a->code == 431);
 }
 
-static struct hpkv_bytes bytes_of(const struct place *place)
+static struct hpkv_bytes bytes_of(const struct endpoint *place)
 {
 	return (struct hpkv_bytes){place->p, place->n};
 }
 
-static void set_place(struct place *place, struct hpkv_bytes key)
+static void set_place(struct endpoint *place, struct hpkv_bytes key)
 {
 	char *p = mem_strndup(key.p, key.n);
 
 	free(place->p);
-	*place = (struct place){p, key.n};
+	*place = (struct endpoint){p, key.n};
 }
 
 static int order(struct hpkv_bytes a, struct hpkv_bytes b)
@@ -90,7 +90,7 @@ static int order(struct hpkv_bytes a, struct hpkv_bytes b)
 
 /* Behind all that begins with the prefix. It begins with it as well, so that an access rule for
  * prefix* allows it. */
-static void end_behind_prefix(struct place *to, size_t prefix_n, size_t most)
+static void end_behind_prefix(struct endpoint *to, size_t prefix_n, size_t most)
 {
 	char *p = mem_alloc(most);
 	size_t n = hpkv_key_last((struct hpkv_bytes){to->p, prefix_n}, most, p);

@@ -13,8 +13,8 @@
 #include "address.h"
 #include "commands.h"
 #include "field.h"
-#include "mem.h"
-#include "output.h"
+#include "base/mem.h"
+#include "base/output.h"
 #include "show.h"
 
 enum { CHUNK = 65536 };

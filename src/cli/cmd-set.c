@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "commands.h"
-#include "mem.h"
+#include "base/mem.h"
 #include "show.h"
 
 enum { OPT_CHOMP };

@@ -9,7 +9,7 @@
 #include "clock-text.h"
 #include "commands.h"
 #include "field.h"
-#include "mem.h"
+#include "base/mem.h"
 #include "show.h"
 
 enum { LABEL_COLUMN = 15, READY_MIN_MS = 20, READY_MAX_MS = 500, ANSWER_MS = 1000 };

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "commands.h"
-#include "mem.h"
+#include "base/mem.h"
 #include "show.h"
 
 enum { OPT_EQUALS, OPT_CHANGES, OPT_EXISTS };

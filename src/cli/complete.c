@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "mem.h"
+#include "base/mem.h"
 #include "show.h"
 
 enum { KEYS_MAX = 200, PATIENCE_S = 2, TIMEOUT_MS = 1500 };

@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "child.h"
-#include "mem.h"
-#include "output.h"
+#include "base/mem.h"
+#include "base/output.h"
 #include "show.h"
 
 enum { VARIABLE_MAX = 100 << 10 }; /* the kernel takes 128 KiB, name included */

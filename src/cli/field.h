@@ -5,7 +5,7 @@
 
 #include <hpkv.h>
 
-#include "json.h"
+#include "codec/json.h"
 
 /* The member at a path, "upstream.state". false: there is none. */
 bool field_find(struct span object, const char *path, struct json_value *value);

@@ -22,8 +22,8 @@
 #include "cli.h"
 #include "commands.h"
 #include "help.h"
-#include "mem.h"
-#include "output.h"
+#include "base/mem.h"
+#include "base/output.h"
 #include "show.h"
 #include "signals.h"
 

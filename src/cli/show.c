@@ -8,7 +8,7 @@
 #include <wctype.h>
 
 #include "invisible.h"
-#include "output.h"
+#include "base/output.h"
 
 enum { SAFE_MAX = 80, SENTENCE_MAX = 600, SAFE_BUFFERS = 5, ESCAPE_MAX = 12 };
 

@@ -2,7 +2,7 @@
 
 #include <unistd.h>
 
-#include "orphans.h"
+#include "base/orphans.h"
 
 static const int ending[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mem.h"
+#include "base/mem.h"
 
 void words_sort(struct words *w, int argc, char **argv, bool exact)
 {

@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "json.h"
-#include "mem.h"
+#include "codec/json.h"
+#include "base/mem.h"
 
 struct reading {
 	struct command *command;

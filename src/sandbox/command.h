@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "span.h"
+#include "base/span.h"
 
 /* The numbers of HPKV's WebSocket API. */
 enum op { OP_NONE, OP_GET, OP_SET, OP_PATCH, OP_DELETE, OP_RANGE, OP_INCREMENT, OP_N };

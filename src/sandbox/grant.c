@@ -6,8 +6,8 @@
 #include <openssl/hmac.h>
 #include <stdlib.h>
 
-#include "json.h"
-#include "mem.h"
+#include "codec/json.h"
+#include "base/mem.h"
 
 enum { MAC = 32 };
 

@@ -9,9 +9,9 @@
 
 #include <stdint.h>
 
-#include "buf.h"
+#include "base/buf.h"
 #include "pattern.h"
-#include "span.h"
+#include "base/span.h"
 
 enum { GRANT_SECRET = 32 };
 

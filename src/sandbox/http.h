@@ -4,8 +4,8 @@
 
 #include <libwebsockets.h>
 
-#include "buf.h"
-#include "span.h"
+#include "base/buf.h"
+#include "base/span.h"
 
 /* The value of a query parameter, decoded, appended to out. False: it is not there. */
 bool http_query(struct lws *wsi, struct span name, struct buf *out);

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 
 #include "options.h"
-#include "orphans.h"
-#include "output.h"
+#include "base/orphans.h"
+#include "base/output.h"
 #include "server.h"
 #include "service.h"
 

@@ -1,6 +1,6 @@
 #include "merge.h"
 
-#include "json.h"
+#include "codec/json.h"
 
 /* Recursion is bounded: each level of a patch takes five bytes at least, and values have at most
  * some thousand. */

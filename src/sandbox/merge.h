@@ -4,8 +4,8 @@
  * of any length and \u0000 survive. */
 #pragma once
 
-#include "buf.h"
-#include "span.h"
+#include "base/buf.h"
+#include "base/span.h"
 
 /* Appends the merged object and returns true if both texts are JSON objects; else returns false and
  * appends nothing. */

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "json.h"
+#include "codec/json.h"
 #include "merge.h"
 
 struct op_call {

@@ -5,7 +5,7 @@
  * what a change is, and tells nobody about the change: that is its caller's business. */
 #pragma once
 
-#include "buf.h"
+#include "base/buf.h"
 #include "command.h"
 #include "pattern.h"
 #include "store.h"

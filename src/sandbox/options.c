@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "output.h"
+#include "base/output.h"
 
 static const char HELP[] =
 	"usage: hpkv-sandbox [OPTION]...\n"

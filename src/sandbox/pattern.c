@@ -3,9 +3,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "buf.h"
-#include "glob.h"
-#include "mem.h"
+#include "base/buf.h"
+#include "base/glob.h"
+#include "base/mem.h"
 
 enum { TEXT_MAX = 1024, REPEAT_MAX = 1000 };
 

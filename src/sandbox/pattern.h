@@ -9,7 +9,7 @@
 
 #include <regex.h>
 
-#include "span.h"
+#include "base/span.h"
 
 struct pattern {
 	enum { PATTERN_EXACT, PATTERN_GLOB, PATTERN_REGEX } kind;

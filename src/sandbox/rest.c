@@ -2,9 +2,9 @@
 
 #include <stdlib.h>
 
-#include "clock.h"
+#include "base/clock.h"
 #include "http.h"
-#include "json.h"
+#include "codec/json.h"
 #include "text.h"
 
 enum { BODY_MAX = 64 * 1024, DRAIN_MAX = 1024 * 1024, TOKEN_MAX = 60 * 1024 };

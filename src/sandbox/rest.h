@@ -6,7 +6,7 @@
 
 #include <libwebsockets.h>
 
-#include "buf.h"
+#include "base/buf.h"
 #include "service.h"
 
 struct rest_route;

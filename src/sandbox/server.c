@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-#include "mem.h"
+#include "base/mem.h"
 #include "ports.h"
 #include "rest.h"
 #include "ws.h"

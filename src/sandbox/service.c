@@ -1,7 +1,7 @@
 #include "service.h"
 
-#include "clock.h"
-#include "json.h"
+#include "base/clock.h"
+#include "codec/json.h"
 
 void service_init(struct service *sv, const struct options *options)
 {

@@ -3,7 +3,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "mem.h"
+#include "base/mem.h"
 
 /* Each level holds about a quarter of the nodes below it, so 16 levels serve four thousand million
  * records. */

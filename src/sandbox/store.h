@@ -5,7 +5,7 @@
  * belongs to the store and is valid until the next change. */
 #pragma once
 
-#include "span.h"
+#include "base/span.h"
 
 struct record {
 	struct span key, value;

@@ -1,7 +1,7 @@
 #include "text.h"
 
-#include "buf.h"
-#include "json.h"
+#include "base/buf.h"
+#include "codec/json.h"
 
 /* The JSON reader knows what UTF-8 is. Shown to it is a string with a space for each ASCII
  * character: nothing is left in it that it could refuse for another reason. */

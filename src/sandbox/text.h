@@ -3,7 +3,7 @@
 
 #include <stdbool.h>
 
-#include "span.h"
+#include "base/span.h"
 
 /* Are these bytes UTF-8? */
 bool text_is_utf8(struct span bytes);

@@ -1,6 +1,6 @@
 #include "ws.h"
 
-#include "clock.h"
+#include "base/clock.h"
 #include "http.h"
 
 enum {

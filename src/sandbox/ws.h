@@ -8,7 +8,7 @@
 
 #include <libwebsockets.h>
 
-#include "buf.h"
+#include "base/buf.h"
 #include "service.h"
 
 /* Zeroed by libwebsockets before ws_open(). */

@@ -12,8 +12,8 @@
 #include <stdint.h>
 
 #include "bench.h"
-#include "buf.h"
-#include "span.h"
+#include "base/buf.h"
+#include "base/span.h"
 
 /* Key number 0. */
 #define BURST_KEY "bench:0000000"

@@ -12,7 +12,7 @@
 
 #include "bench.h"
 #include "conn.h"
-#include "mem.h"
+#include "base/mem.h"
 
 enum { EVENTS = 64 };
 

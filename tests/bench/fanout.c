@@ -23,7 +23,7 @@
 #include "conn.h"
 #include "cpu.h"
 #include "hist.h"
-#include "mem.h"
+#include "base/mem.h"
 #include "pubsub.h"
 
 enum { EVENTS = 256, PATIENCE_MS = 10000 };

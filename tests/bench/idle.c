@@ -13,7 +13,7 @@
 
 #include "bench.h"
 #include "conn.h"
-#include "mem.h"
+#include "base/mem.h"
 #include "speech.h"
 
 enum { PATIENCE_MS = 10000 };

@@ -20,7 +20,7 @@
 #include "conn.h"
 #include "cpu.h"
 #include "hist.h"
-#include "mem.h"
+#include "base/mem.h"
 #include "speech.h"
 
 enum { EVENTS = 64, TICK_MS = 100, DRAIN_SECONDS = 5 };

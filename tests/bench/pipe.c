@@ -15,7 +15,7 @@
 
 #include "bench.h"
 #include "conn.h"
-#include "mem.h"
+#include "base/mem.h"
 #include "ws.h"
 
 enum { EVENTS = 64, TURNS = 1 << 17 };

@@ -16,7 +16,7 @@
 #include "bench.h"
 #include "burst.h"
 #include "conn.h"
-#include "mem.h"
+#include "base/mem.h"
 #include "pubsub.h"
 
 enum { SUBSCRIBERS_MAX = 20000 };

@@ -7,9 +7,9 @@
 
 #include <stddef.h>
 
-#include "buf.h"
+#include "base/buf.h"
 #include "conn.h"
-#include "span.h"
+#include "base/span.h"
 
 enum { PUBSUB_KEYS_MAX = 1000 }; /* in one request; its line stays far below hpkvd's max_line */
 

@@ -23,7 +23,7 @@
 #include "bench.h"
 #include "burst.h"
 #include "conn.h"
-#include "mem.h"
+#include "base/mem.h"
 #include "ws.h"
 
 enum { EVENTS = 64, KEY_MAX = 1024, ID_MAX = 32, ANSWER_MAX = KEY_MAX + ID_MAX + 256 };

@@ -10,9 +10,9 @@
 #include <stdint.h>
 
 #include "bench.h"
-#include "buf.h"
+#include "base/buf.h"
 #include "conn.h"
-#include "span.h"
+#include "base/span.h"
 
 struct talker {
 	char key[BENCH_KEY + 1];

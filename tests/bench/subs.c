@@ -12,7 +12,7 @@
 
 #include "bench.h"
 #include "conn.h"
-#include "mem.h"
+#include "base/mem.h"
 #include "pubsub.h"
 
 static void greet(const struct pubsub *speech, struct conn *c, const char *to)

@@ -70,5 +70,6 @@ class Scale(Case):
             client.unsubscribe(pattern="p*:7")
             client.subscribe(pattern="p*:one more")
             self.assertEqual(2 * bound + 3, daemon.status()["subscriptions"]["total"])
-            self.assertEqual(200, other.ask(put("p:4095", "v"))["code"])
+            with daemon.client() as writer:
+                self.assertEqual(200, writer.ask(put("p:4095", "v"))["code"])
             self.assertEqual(("p:4095", "v"), client.change())

@@ -1,10 +1,10 @@
 /* What the rules allow lies inside their globs, as a matcher that is too simple to be wrong has it:
  * each key, each key of a pattern, each key of a range, and each key of a token's access pattern.
  */
-#include "access.h"
+#include "access/access.h"
 
 #include "fuzz.h"
-#include "glob.h"
+#include "base/glob.h"
 
 /* Lines: read globs, write globs (spaces between them), then texts that are tried. */
 const struct span fuzz_seeds[] = {
@@ -185,7 +185,7 @@ static void check_token(const struct rules *r)
 
 static void make(struct rules *r, struct access *a, struct span *rest)
 {
-	static const struct credentials who = {.known = true, .uid = 1};
+	static const struct peer_identity who = {.known = true, .uid = 1};
 
 	r->access = access_rules_new();
 	for (enum access_right right = 0; right < ACCESS_RIGHT_N; right++) {

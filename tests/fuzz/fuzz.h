@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "span.h"
+#include "base/span.h"
 
 extern const struct span fuzz_seeds[];
 extern const size_t fuzz_n_seeds;

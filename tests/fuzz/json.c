@@ -1,7 +1,7 @@
 /* The reader against a second one, written for shortness by the RFC's grammar and as recursive as
  * that is: both must agree on what is an object. And what the reader hands out must be what it says
  * it is. */
-#include "json.h"
+#include "codec/json.h"
 
 #include <errno.h>
 

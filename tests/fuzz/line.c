@@ -2,9 +2,9 @@
  * once.
  *
  * The text's first bytes say the limit and how to cut and hold; the rest is the stream. */
-#include "line.h"
+#include "clients/line.h"
 
-#include "buf.h"
+#include "base/buf.h"
 #include "fuzz.h"
 
 const struct span fuzz_seeds[] = {

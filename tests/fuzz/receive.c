@@ -1,8 +1,8 @@
 /* What a service sends, however it is cut into pieces, becomes the same items or the same refusal;
  * and a head that is whole is read as the same answer, whatever follows it. The first byte says how
  * to cut. */
-#include "receive.h"
-#include "upgrade.h"
+#include "transport/receive.h"
+#include "transport/upgrade.h"
 
 #include "fuzz.h"
 
@@ -22,7 +22,7 @@ const struct span fuzz_seeds[] = {
 };
 const size_t fuzz_n_seeds = sizeof(fuzz_seeds) / sizeof(fuzz_seeds[0]);
 
-static void note(struct buf *told, const struct receive_item *item)
+static void shared(struct buf *told, const struct receive_item *item)
 {
 	must(item->kind < RECEIVE_KIND_N);
 	must(item->kind == RECEIVE_MESSAGE ? item->text.n <= MAX
@@ -44,7 +44,7 @@ static void take(const char *p, size_t n, size_t cut, struct buf *told)
 		memcpy(receive_room(&r, piece), p + at, piece);
 		receive_grew(&r, piece);
 		while ((got = receive_next(&r, &item)) > 0)
-			note(told, &item);
+			shared(told, &item);
 		must(buf_len(&r.bytes) <= cut + MAX + FRAME_OVERHEAD_MAX);
 		must(buf_len(&r.message) <= MAX);
 	}

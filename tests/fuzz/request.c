@@ -1,11 +1,11 @@
 /* A line is refused with a sentence that can be shown, or accepted and can be sent as a frame that
  * is JSON. */
-#include "request.h"
+#include "codec/request.h"
 
 #include <errno.h>
 
 #include "fuzz.h"
-#include "wire.h"
+#include "codec/wire.h"
 
 const struct span fuzz_seeds[] = {
 	SPAN("{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}"),

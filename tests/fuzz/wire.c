@@ -1,6 +1,6 @@
 /* Any frame is one of three kinds; an answer can be spliced, and what comes out is one line that
  * reads the same but for its id. */
-#include "wire.h"
+#include "codec/wire.h"
 
 #include "fuzz.h"
 

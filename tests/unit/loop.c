@@ -6,11 +6,11 @@
 
 #include <event2/util.h>
 
-#include "alarm.h"
-#include "clock.h"
-#include "log.h"
-#include "mem.h"
-#include "wake.h"
+#include "base/alarm.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/suspend.h"
 
 enum { TIMERS = 64 };
 
@@ -28,7 +28,7 @@ struct alarm {
 	void *owner;
 };
 
-struct wake {
+struct suspend {
 	void (*woke)(void *owner, int64_t slept_ms);
 	void *owner;
 };
@@ -37,7 +37,7 @@ int64_t loop_now;
 void (*loop_log)(const char *text);
 
 static struct event timers[TIMERS];
-static struct wake *watcher;
+static struct suspend *watcher;
 static uint64_t started;
 static uint32_t random_state;
 static int64_t slept, steps_at;
@@ -256,30 +256,30 @@ void alarm_clear(struct alarm *a)
 	event_del(a->timer);
 }
 
-struct wake *wake_new(struct event_base *base, void (*woke)(void *owner, int64_t slept_ms),
-		      void *owner)
+struct suspend *suspend_new(struct event_base *base, void (*woke)(void *owner, int64_t slept_ms),
+			    void *owner)
 {
-	struct wake *wake = mem_zalloc(sizeof(*wake));
+	struct suspend *wake = mem_zalloc(sizeof(*wake));
 
 	(void)base;
-	*wake = (struct wake){woke, owner};
+	*wake = (struct suspend){woke, owner};
 	watcher = wake;
 	return wake;
 }
 
-void wake_free(struct wake *wake)
+void suspend_free(struct suspend *wake)
 {
 	if (watcher == wake)
 		watcher = NULL;
 	free(wake);
 }
 
-void wake_every(struct wake *wake, int64_t ms)
+void suspend_every(struct suspend *wake, int64_t ms)
 {
 	(void)wake, (void)ms;
 }
 
-void wake_stop(struct wake *wake)
+void suspend_stop(struct suspend *wake)
 {
 	(void)wake;
 }

@@ -1,7 +1,7 @@
 /* loop.h - the loop, its timers and the clocks, in the place of libevent's and of the machine's, so
  * that a test makes the time and each run is the same.
  *
- * loop.c defines what the rooms call (event_new(), clock_mono_ms(), alarm_set(), wake_new(),
+ * loop.c defines what the rooms call (event_new(), clock_mono_ms(), alarm_set(), suspend_new(),
  * log_line() ...). A step is one call of a timer. Steps that ask for each other without end at the
  * same time would keep a real loop busy: more than LOOP_STEPS_MAX of them fail the test. */
 #pragma once
@@ -41,5 +41,5 @@ unsigned loop_turn(void);
 
 unsigned loop_pending(void); /* timers, alarms included */
 
-/* The machine has slept: wake_new()'s callback is told so, and clock_boot_ms() has gone on. */
+/* The machine has slept: suspend_new()'s callback is told so, and clock_boot_ms() has gone on. */
 void loop_sleep(int64_t ms);

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "span.h"
+#include "base/span.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

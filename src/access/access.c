@@ -1,0 +1,665 @@
+#include "access/access.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/glob.h"
+#include "codec/json.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/radix.h"
+
+enum {
+	SHOWN_MAX = 80,          /* bytes of a name in a sentence or in the log */
+	CLIENT_EVERY_MS = 10000, /* one refusal of a client is logged in so long, ... */
+	CLIENT_BURST = 5,        /* ... but so many at once */
+	ALL_EVERY_MS = 200,      /* the same of all clients */
+	ALL_BURST = 50,
+};
+
+/* ---- globs ---- */
+
+struct glob {
+	struct glob *alike; /* the next with the same literal beginning */
+	uint32_t order;     /* among those of all sections */
+	uint32_t n, literal_n;
+	bool is_open; /* ends with * */
+	char text[];
+};
+
+struct globs {
+	struct radix by_literal; /* of lists of struct glob */
+	struct glob **all;       /* owned */
+	size_t n;
+};
+
+static struct span text_of(const struct glob *g)
+{
+	return (struct span){g->text, g->n};
+}
+
+/* Several * in a row are as good as one, and less good to recognise. */
+static size_t copy_glob(struct span text, char *out)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < text.n; i++) {
+		if (text.p[i] != '*' || n == 0 || out[n - 1] != '*')
+			out[n++] = text.p[i];
+	}
+	return n;
+}
+
+static void globs_add(struct globs *set, struct span text, uint32_t order)
+{
+	struct glob *g = mem_alloc(sizeof(*g) + text.n);
+
+	*g = (struct glob){.order = order};
+	g->n = (uint32_t)copy_glob(text, g->text);
+	g->literal_n = (uint32_t)glob_literal(text_of(g)).n;
+	g->is_open = g->n && g->text[g->n - 1] == '*';
+	void **place = radix_place(&set->by_literal, glob_literal(text_of(g)));
+	g->alike = *place;
+	*place = g;
+	if ((set->n & (set->n - 1)) == 0) /* full at each power of two */
+		set->all = mem_resize(set->all, (set->n ? 2 * set->n : 1) * sizeof(*set->all));
+	set->all[set->n++] = g;
+}
+
+static void globs_fini(struct globs *set)
+{
+	for (size_t i = 0; i < set->n; i++)
+		free(set->all[i]);
+	free(set->all);
+	radix_fini(&set->by_literal);
+}
+
+/* One question to a set of globs. */
+struct search {
+	struct span text;
+	bool range;               /* of all that begins with text; not of text alone */
+	const struct glob *other; /* a glob of the set itself, for which another one is sought */
+	const struct peer *both;  /* only among globs that this client may both read and write */
+	bool found;
+};
+
+static bool may_both(const struct peer *peer, const struct glob *g);
+
+/* Of two equal ones the first counts. */
+static bool is_other(const struct search *s, const struct glob *g)
+{
+	return !s->other || (g != s->other && (g->order < s->other->order ||
+					       !span_equal(text_of(g), text_of(s->other))));
+}
+
+static void look_at(void *owner, void *value)
+{
+	struct search *s = owner;
+
+	for (const struct glob *g = value; g && !s->found; g = g->alike) {
+		struct span glob = {g->text + g->literal_n, g->n - g->literal_n};
+		struct span rest = {s->text.p + g->literal_n, s->text.n - g->literal_n};
+		s->found = is_other(s, g) && (g->is_open || !s->range) &&
+			   glob_matches(glob, rest) && (!s->both || may_both(s->both, g));
+	}
+}
+
+static void search(const struct globs *set, struct search *s)
+{
+	if (!s->found)
+		radix_prefixes(&set->by_literal, s->text, look_at, s);
+}
+
+/* ---- rules ---- */
+
+struct access_section {
+	struct access_rules *rules;
+	char *name;
+	uint32_t number;
+	struct globs globs[ACCESS_RIGHT_N];
+	enum access_token token;
+	bool names_somebody;
+};
+
+/* A user or group, and a section that names it. */
+struct membership {
+	uint32_t id;
+	uint32_t section;
+};
+
+struct memberships {
+	struct membership *list; /* sorted once the rules are in force */
+	size_t n;
+};
+
+struct access_rules {
+	struct access_section *section[ACCESS_SECTIONS_MAX]; /* owned */
+	uint32_t n;
+	uint32_t n_globs;
+	struct memberships users, groups;
+};
+
+struct access_rules *access_rules_new(void)
+{
+	return mem_zalloc(sizeof(struct access_rules));
+}
+
+static void section_free(struct access_section *s)
+{
+	for (int right = 0; right < ACCESS_RIGHT_N; right++)
+		globs_fini(&s->globs[right]);
+	free(s->name);
+	free(s);
+}
+
+void access_rules_free(struct access_rules *rules)
+{
+	if (!rules)
+		return;
+	for (uint32_t i = 0; i < rules->n; i++)
+		section_free(rules->section[i]);
+	free(rules->users.list);
+	free(rules->groups.list);
+	free(rules);
+}
+
+struct access_section *access_rules_add(struct access_rules *rules, const char *name)
+{
+	struct access_section *s = mem_zalloc(sizeof(*s));
+
+	if (rules->n == ACCESS_SECTIONS_MAX)
+		abort(); /* whoever reads the configuration has counted */
+	s->rules = rules;
+	s->name = mem_strdup(name);
+	s->number = rules->n;
+	rules->section[rules->n++] = s;
+	return s;
+}
+
+static int by_id(const void *a, const void *b)
+{
+	uint32_t x = ((const struct membership *)a)->id, y = ((const struct membership *)b)->id;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Kept sorted: rules are made seldom, and asked at each connection. */
+static void memberships_add(struct memberships *m, uint32_t id, uint32_t section)
+{
+	if ((m->n & (m->n - 1)) == 0)
+		m->list = mem_resize(m->list, (m->n ? 2 * m->n : 1) * sizeof(*m->list));
+	size_t i = m->n++;
+	for (; i > 0 && m->list[i - 1].id > id; i--)
+		m->list[i] = m->list[i - 1];
+	m->list[i] = (struct membership){id, section};
+}
+
+void access_section_user(struct access_section *s, uid_t uid)
+{
+	s->names_somebody = true;
+	memberships_add(&s->rules->users, uid, s->number);
+}
+
+void access_section_group(struct access_section *s, gid_t gid)
+{
+	s->names_somebody = true;
+	memberships_add(&s->rules->groups, gid, s->number);
+}
+
+void access_section_glob(struct access_section *s, enum access_right right, struct span glob)
+{
+	globs_add(&s->globs[right], glob, s->rules->n_globs++);
+}
+
+void access_section_token(struct access_section *s, enum access_token token)
+{
+	s->token = token;
+}
+
+bool access_section_is_idle(const struct access_section *s)
+{
+	return !s->names_somebody;
+}
+
+static bool globs_same(const struct globs *a, const struct globs *b)
+{
+	if (a->n != b->n)
+		return false;
+	for (size_t i = 0; i < a->n; i++) {
+		if (!span_equal(text_of(a->all[i]), text_of(b->all[i])))
+			return false;
+	}
+	return true;
+}
+
+static bool sections_same(const struct access_section *a, const struct access_section *b)
+{
+	return strcmp(a->name, b->name) == 0 && a->token == b->token &&
+	       globs_same(&a->globs[ACCESS_READ], &b->globs[ACCESS_READ]) &&
+	       globs_same(&a->globs[ACCESS_WRITE], &b->globs[ACCESS_WRITE]);
+}
+
+static bool memberships_same(const struct memberships *a, const struct memberships *b)
+{
+	return a->n == b->n &&
+	       (a->n == 0 || memcmp(a->list, b->list, a->n * sizeof(*a->list)) == 0);
+}
+
+bool access_rules_same(const struct access_rules *a, const struct access_rules *b)
+{
+	if (!a || !b)
+		return a == b;
+	if (a->n != b->n || !memberships_same(&a->users, &b->users) ||
+	    !memberships_same(&a->groups, &b->groups))
+		return false;
+	for (uint32_t i = 0; i < a->n; i++) {
+		if (!sections_same(a->section[i], b->section[i]))
+			return false;
+	}
+	return true;
+}
+
+/* ---- views ---- */
+
+struct access_view {
+	enum access_token token;
+	size_t n;
+	const struct access_section *section[];
+};
+
+/* A bucket as one time: the refusals that were logged have used it up until then. */
+static bool bucket_takes(int64_t *until, int64_t now, int64_t every, int64_t burst)
+{
+	int64_t next = (*until > now ? *until : now) + every;
+
+	if (next - now > burst * every)
+		return false;
+	*until = next;
+	return true;
+}
+
+struct access {
+	const struct access_rules *rules; /* or NULL */
+	struct stats *stats;
+	int64_t refusals_at; /* the bucket of all */
+	uint64_t unlogged;   /* refusals since the last that was logged */
+	struct buf name, other;
+	char why[SHOWN_MAX + 200];
+};
+
+struct access *access_new(struct stats *stats)
+{
+	struct access *a = mem_zalloc(sizeof(*a));
+
+	a->stats = stats;
+	return a;
+}
+
+void access_free(struct access *a)
+{
+	buf_release(&a->name);
+	buf_release(&a->other);
+	free(a);
+}
+
+static void warn_of_tokens(const struct access_section *s)
+{
+	const struct globs *write = &s->globs[ACCESS_WRITE];
+
+	for (size_t i = 0; s->token == ACCESS_TOKEN_OWN && i < write->n; i++) {
+		struct search q = {.text = text_of(write->all[i])};
+		search(&s->globs[ACCESS_READ], &q);
+		if (q.found)
+			continue;
+		log_warning("[access %s] token: %.*s is to be written, but not all of it to be "
+			    "read: tokens are for what may be both",
+			    s->name, (int)q.text.n, q.text.p);
+		return;
+	}
+}
+
+void access_set(struct access *a, const struct access_rules *rules)
+{
+	a->rules = rules;
+	for (uint32_t i = 0; rules && i < rules->n; i++)
+		warn_of_tokens(rules->section[i]);
+}
+
+static void mark(const struct memberships *m, uint32_t id, bool *marked)
+{
+	const struct membership key = {.id = id},
+				*found = m->n ? bsearch(&key, m->list, m->n, sizeof(key), by_id)
+					      : NULL;
+
+	if (!found)
+		return;
+	while (found > m->list && found[-1].id == id)
+		found--;
+	for (; found < m->list + m->n && found->id == id; found++)
+		marked[found->section] = true;
+}
+
+void access_admit(struct access *a, struct peer *peer, const struct peer_identity *who)
+{
+	const struct access_rules *rules = a->rules;
+	bool marked[ACCESS_SECTIONS_MAX] = {false};
+	size_t n = 0;
+
+	access_leave(peer);
+	if (!rules)
+		return;
+	if (who->known) {
+		mark(&rules->users, who->uid, marked);
+		mark(&rules->groups, who->gid, marked);
+		for (size_t i = 0; i < who->n_groups; i++)
+			mark(&rules->groups, who->groups[i], marked);
+	}
+	for (uint32_t i = 0; i < rules->n; i++)
+		n += marked[i];
+	struct access_view *v = mem_alloc(sizeof(*v) + n * sizeof(v->section[0]));
+	*v = (struct access_view){.token = ACCESS_TOKEN_NO};
+	for (uint32_t i = 0; i < rules->n; i++) {
+		if (!marked[i])
+			continue;
+		v->section[v->n++] = rules->section[i];
+		if (rules->section[i]->token > v->token)
+			v->token = rules->section[i]->token;
+	}
+	peer->access = v;
+}
+
+void access_leave(struct peer *peer)
+{
+	free(peer->access);
+	peer->access = NULL;
+}
+
+static bool find(const struct peer *peer, enum access_right right, struct search *s)
+{
+	const struct access_view *v = peer->access;
+
+	for (size_t i = 0; i < v->n && !s->found; i++)
+		search(&v->section[i]->globs[right], s);
+	return s->found;
+}
+
+bool access_allows(const struct peer *peer, enum access_right right, struct span text)
+{
+	return !peer->access || find(peer, right, &(struct search){.text = text});
+}
+
+bool access_allows_range(const struct peer *peer, struct span first, struct span last)
+{
+	struct search s = {.text = first, .range = true};
+	size_t common = 0;
+
+	if (!peer->access)
+		return true;
+	if (span_equal(first, last))
+		return access_allows(peer, ACCESS_READ, first);
+	while (common < first.n && common < last.n && first.p[common] == last.p[common])
+		common++;
+	s.text.n = common;
+	return find(peer, ACCESS_READ, &s);
+}
+
+enum access_token access_token(const struct peer *peer)
+{
+	return peer->access ? peer->access->token : ACCESS_TOKEN_NO;
+}
+
+/* ---- refusals ---- */
+
+/* As much of a name as a sentence can carry: printable, and whole characters. */
+static int show(char out[SHOWN_MAX + 4], struct span name)
+{
+	char escaped[6 * SHOWN_MAX];
+	size_t n, whole = name.n < SHOWN_MAX ? name.n : SHOWN_MAX;
+
+	while (whole < name.n && whole && ((unsigned char)name.p[whole] & 0xc0) == 0x80)
+		whole--;
+	/* Shorter, until what it is escaped to has room. */
+	while ((n = json_escape((struct span){name.p, whole}, escaped)) > SHOWN_MAX)
+		do
+			whole--;
+		while (whole && ((unsigned char)name.p[whole] & 0xc0) == 0x80);
+	memcpy(out, escaped, n);
+	if (whole < name.n) {
+		memcpy(out + n, "...", 3);
+		n += 3;
+	}
+	return (int)n;
+}
+
+static void log_refusal(struct access *a, struct peer *peer, int64_t now, const char *what)
+{
+	if (log_level() < LOG_LEVEL_NOTICE)
+		return;
+	if (!bucket_takes(&peer->refusals_at, now, CLIENT_EVERY_MS, CLIENT_BURST) ||
+	    !bucket_takes(&a->refusals_at, now, ALL_EVERY_MS, ALL_BURST)) {
+		a->unlogged++;
+		return;
+	}
+	if (a->unlogged)
+		log_notice("access rules: %llu more refusals than are logged",
+			   (unsigned long long)a->unlogged);
+	a->unlogged = 0;
+	log_notice("client %llu (pid %ld, uid %ld): forbidden: %s",
+		   (unsigned long long)peer->number, (long)peer->pid, (long)peer->uid, what);
+}
+
+/* The string's bytes, valid until the next call with this buffer. */
+static struct span decoded(struct buf *room, const struct json_value *string)
+{
+	if (!string->escaped)
+		return json_string_raw(string);
+	buf_take(room, buf_len(room));
+	buf_grew(room, json_string_decode(string, buf_room(room, string->text.n)));
+	return buf_span(room);
+}
+
+static const char *const rights[] = {"read", "write"};
+_Static_assert(sizeof(rights) / sizeof(rights[0]) == ACCESS_RIGHT_N, "a word for each right");
+
+/* What is missing for a name in the request; NULL: nothing. */
+static const char *lacks(struct access *a, const struct peer *peer, enum request_op op,
+			 enum access_right right, const struct json_value *name)
+{
+	struct span text = decoded(&a->name, name);
+	char shown[SHOWN_MAX + 4];
+
+	if (access_allows(peer, right, text))
+		return NULL;
+	int n = show(shown, text);
+	snprintf(a->why, sizeof(a->why), "%s: no access rule lets this client %s \"%.*s\"",
+		 request_op_name(op), rights[right], n, shown);
+	return a->why;
+}
+
+static const char *lacks_any(struct access *a, const struct peer *peer, enum request_op op,
+			     const struct json_value *list)
+{
+	struct json_array_reader reader;
+	struct json_value name;
+	const char *why = NULL;
+
+	if (!list->text.p)
+		return NULL;
+	json_array_begin(&reader, list);
+	while (!why && json_array_next(&reader, &name))
+		why = lacks(a, peer, op, ACCESS_READ, &name);
+	return why;
+}
+
+static const char *judge_range(struct access *a, const struct peer *peer, const struct request *r)
+{
+	struct span first = decoded(&a->name, &r->key), last = decoded(&a->other, &r->end_key);
+	char shown[2][SHOWN_MAX + 4];
+
+	if (access_allows_range(peer, first, last))
+		return NULL;
+	int n = show(shown[0], first), m = show(shown[1], last);
+	snprintf(a->why, sizeof(a->why),
+		 "range: no access rule lets this client read all from \"%.*s\" to \"%.*s\"", n,
+		 shown[0], m, shown[1]);
+	return a->why;
+}
+
+static const char *judge_subscribe(struct access *a, const struct peer *peer,
+				   const struct request *r)
+{
+	const char *why = NULL;
+
+	if (r->key.text.p)
+		why = lacks(a, peer, r->op, ACCESS_READ, &r->key);
+	if (!why && r->pattern.text.p)
+		why = lacks(a, peer, r->op, ACCESS_READ, &r->pattern);
+	if (!why)
+		why = lacks_any(a, peer, r->op, &r->keys);
+	return why ? why : lacks_any(a, peer, r->op, &r->patterns);
+}
+
+/* The service takes what begins with ^ for a regular expression, whatever it is in our globs. */
+static const char *has_regex(struct access *a, const struct json_value *list)
+{
+	struct json_array_reader reader;
+	struct json_value name;
+
+	if (!list->text.p)
+		return NULL;
+	json_array_begin(&reader, list);
+	while (json_array_next(&reader, &name)) {
+		struct span text = decoded(&a->name, &name);
+		if (text.n && text.p[0] == '^')
+			return "token: what begins with ^ is a regular expression to the service: "
+			       "the access rules let this client ask for keys and globs only";
+	}
+	return NULL;
+}
+
+/* In both lists * is a wildcard: older services have one in subscribeKeys as well. */
+static const char *judge_token(struct access *a, const struct peer *peer, const struct request *r)
+{
+	enum access_token token = access_token(peer);
+
+	if (token == ACCESS_TOKEN_ANY)
+		return NULL;
+	if (token == ACCESS_TOKEN_NO)
+		return "token: no access rule lets this client mint tokens";
+	if (r->access_pattern.text.p)
+		return "token: the access rules do not let this client choose the accessPattern: "
+		       "leave it out, and it is written for what the client may write";
+	const char *why = has_regex(a, &r->subscribe_keys);
+	if (!why)
+		why = has_regex(a, &r->subscribe_patterns);
+	if (!why)
+		why = lacks_any(a, peer, r->op, &r->subscribe_keys);
+	return why ? why : lacks_any(a, peer, r->op, &r->subscribe_patterns);
+}
+
+static const char *judge(struct access *a, const struct peer *peer, const struct request *r)
+{
+	switch (r->op) {
+	case OP_TOKEN:
+		return judge_token(a, peer, r);
+	case OP_GET:
+		return lacks(a, peer, r->op, ACCESS_READ, &r->key);
+	case OP_SET:
+	case OP_PATCH:
+	case OP_DELETE:
+	case OP_INCREMENT:
+		return lacks(a, peer, r->op, ACCESS_WRITE, &r->key);
+	case OP_RANGE:
+		return judge_range(a, peer, r);
+	case OP_SUBSCRIBE:
+		return judge_subscribe(a, peer, r);
+	case OP_UNSUBSCRIBE: /* whoever has lost a right may still give up what he had by it */
+	case OP_PING:
+	case OP_STATUS:
+	case OP_STATS:
+	case OP_N:
+		break;
+	}
+	return NULL;
+}
+
+const char *access_judge(struct access *a, struct peer *peer, const struct request *r, int64_t now)
+{
+	const char *why = judge(a, peer, r);
+
+	if (why) {
+		a->stats->requests_forbidden++;
+		log_refusal(a, peer, now, why);
+	}
+	return why;
+}
+
+void access_tell_ended(struct access *a, struct peer *peer, struct span name, int64_t now)
+{
+	char shown[SHOWN_MAX + 4];
+	int n = show(shown, name);
+
+	snprintf(a->why, sizeof(a->why),
+		 "a subscription ends: no access rule lets this client read \"%.*s\" any more", n,
+		 shown);
+	log_refusal(a, peer, now, a->why);
+}
+
+/* ---- tokens ---- */
+
+/* The characters that mean something to some dialect, and that every one of them takes for
+ * themselves behind a backslash; and any character, newlines included. */
+static void write_glob(const struct glob *g, struct buf *out)
+{
+	for (size_t i = 0; i < g->n; i++) {
+		char c = g->text[i];
+		if (c == '*') {
+			buf_addf(out, "[\\s\\S]*");
+			continue;
+		}
+		if (c && strchr("\\^$.|?+()[]{}", c))
+			buf_addf(out, "\\");
+		buf_add(out, &c, 1);
+	}
+}
+
+static bool may_both(const struct peer *peer, const struct glob *g)
+{
+	return access_allows(peer, ACCESS_READ, text_of(g)) &&
+	       access_allows(peer, ACCESS_WRITE, text_of(g));
+}
+
+/* What another glob has as well only makes tokens longer. */
+static bool is_spare(const struct peer *peer, const struct glob *g)
+{
+	struct search s = {.text = text_of(g), .other = g, .both = peer};
+
+	return find(peer, ACCESS_WRITE, &s) || find(peer, ACCESS_READ, &s);
+}
+
+static void write_globs(const struct peer *peer, const struct globs *set, const char **between,
+			struct buf *out)
+{
+	for (size_t i = 0; i < set->n; i++) {
+		if (!may_both(peer, set->all[i]) || is_spare(peer, set->all[i]))
+			continue;
+		buf_addf(out, "%s", *between);
+		write_glob(set->all[i], out);
+		*between = "|";
+	}
+}
+
+void access_token_pattern(const struct peer *peer, struct buf *out)
+{
+	const struct access_view *v = peer->access;
+	const char *between = "";
+
+	buf_addf(out, "^(?:");
+	for (size_t i = 0; v && i < v->n; i++) {
+		write_globs(peer, &v->section[i]->globs[ACCESS_WRITE], &between, out);
+		write_globs(peer, &v->section[i]->globs[ACCESS_READ], &between, out);
+	}
+	if (!between[0])
+		buf_addf(out, "a^"); /* nothing stands before its beginning */
+	buf_addf(out, ")$");
+}

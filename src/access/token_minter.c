@@ -1,0 +1,123 @@
+#include "access/token_minter.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/timer.h"
+
+struct token_minter {
+	struct event_base *base;
+	struct token_requests *token_requests;
+	struct minter *minter;
+	struct event *timer; /* token_requests_wake() */
+	const char *api_key; /* secret; the settings' */
+};
+
+/* One request under way. */
+struct minting {
+	struct token_minter *mint;
+	void *ask; /* the issuer's */
+	struct token_client_request *request;
+};
+
+static void on_token(void *owner, const struct token_client_answer *answer)
+{
+	struct minting *under_way = owner;
+	struct token_requests *token_requests = under_way->mint->token_requests;
+	void *ask = under_way->ask;
+	struct token_requests_answer known = {answer->token, answer->http_status,
+					      answer->retry_after_s, answer->why};
+
+	free(under_way);
+	token_requests_minted(token_requests, ask, &known, clock_mono_ms());
+}
+
+static void *issuer_mints(void *owner, const struct token_requests_wish *wish, void *ask)
+{
+	struct token_minter *m = owner;
+	struct minting *under_way = mem_zalloc(sizeof(*under_way));
+	struct token_client_wish token = {
+		.api_key = m->api_key,
+		.subscribe_keys = wish->subscribe_keys,
+		.subscribe_patterns = wish->subscribe_patterns,
+		.access_pattern = wish->access_pattern,
+	};
+
+	under_way->mint = m;
+	under_way->ask = ask;
+	under_way->request = token_client_mint(m->minter, &token, on_token, under_way);
+	return under_way;
+}
+
+static void issuer_cancels(void *owner, void *minting)
+{
+	struct minting *under_way = minting;
+
+	(void)owner;
+	token_client_cancel(under_way->request);
+	free(under_way);
+}
+
+static void issuer_wants_wake(void *owner, int64_t at)
+{
+	struct token_minter *m = owner;
+
+	timer_start(m->timer, at - clock_mono_ms());
+}
+
+static const struct token_requests_ops token_requests_ops = {
+	.mint = issuer_mints,
+	.cancel = issuer_cancels,
+	.wake_at = issuer_wants_wake,
+};
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct token_minter *m = arg;
+
+	(void)fd;
+	(void)what;
+	token_requests_wake(m->token_requests, clock_mono_ms());
+}
+
+struct token_minter *token_minter_new(struct event_base *base,
+				      const struct token_minter_settings *settings,
+				      struct router *router, struct access *access,
+				      struct stats *stats)
+{
+	struct token_minter *m = mem_zalloc(sizeof(*m));
+
+	*m = (struct token_minter){
+		.base = base,
+		.token_requests = token_requests_new(&settings->token_requests, &token_requests_ops,
+						     m, router, access, stats),
+		.minter = minter_new(base, &settings->minter),
+		.timer = timer_new(base, on_timer, m),
+		.api_key = settings->api_key,
+	};
+	return m;
+}
+
+void token_minter_free(struct token_minter *m)
+{
+	minter_free(m->minter);
+	event_free(m->timer);
+	token_requests_free(m->token_requests);
+	free(m);
+}
+
+struct token_requests *token_minter_issuer(struct token_minter *m)
+{
+	return m->token_requests;
+}
+
+void token_minter_set(struct token_minter *m, const struct token_minter_settings *settings)
+{
+	token_requests_interrupt(m->token_requests);
+	minter_free(m->minter);
+	m->minter = minter_new(m->base, &settings->minter);
+	m->api_key = settings->api_key;
+	token_requests_set(m->token_requests, &settings->token_requests);
+	token_requests_review(m->token_requests, clock_mono_ms());
+}

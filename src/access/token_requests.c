@@ -1,0 +1,439 @@
+#include "access/token_requests.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "upstream/backoff.h"
+#include "codec/json.h"
+#include "base/mem.h"
+#include "codec/reply.h"
+
+enum {
+	FAILURE_PAUSE_MS = 250, /* after a failure; doubles with each that follows, ... */
+	FAILURE_PAUSE_MAX_MS = 5000,
+	REFUSAL_PAUSE_MS = 1000, /* the same after a 429 that names no time */
+	REFUSAL_PAUSE_MAX_MS = 60000,
+	WHY_MAX = 300,
+	HTTP_BAD_REQUEST = 400,
+	HTTP_UNAUTHORIZED = 401,
+	HTTP_FORBIDDEN = 403,
+	HTTP_TOO_LARGE = 413,
+	HTTP_UNPROCESSABLE = 422,
+	HTTP_TOO_MANY = 429,
+};
+
+struct ask {
+	struct pending *pending; /* the router's */
+	struct peer *peer;
+	uint64_t round;
+	void *minting;           /* the owner's; NULL: it waits */
+	TAILQ_ENTRY(ask) of_all; /* issuer::waiting or issuer::minting */
+	struct request request;  /* its spans are of text */
+	size_t size;
+	char text[];
+};
+
+TAILQ_HEAD(ask_list, ask);
+
+struct token_requests {
+	struct token_requests_settings settings;
+	const struct token_requests_ops *ops;
+	void *owner;
+	struct router *router;
+	struct access *access;
+	struct stats *stats;
+	struct ask_list waiting; /* the next one first: by rounds */
+	struct ask_list minting;
+	unsigned n, n_minting; /* asks, and those of them that are under way */
+	size_t bytes;
+	uint64_t round;        /* of the last one that had its turn */
+	int64_t next_at;       /* nothing is begun before, for the sake of the pace ... */
+	int64_t paused_until;  /* ... and as the service is away, or has enough */
+	bool asked;            /* ... and has asked for this pause */
+	unsigned failures;     /* in a row */
+	enum reply_error late; /* what those that wait will have waited for */
+	char why[WHY_MAX];     /* ... as a sentence; "": the usual one */
+	bool stopping;
+};
+
+struct token_requests *token_requests_new(const struct token_requests_settings *settings,
+					  const struct token_requests_ops *ops, void *owner,
+					  struct router *router, struct access *access,
+					  struct stats *stats)
+{
+	struct token_requests *i = mem_zalloc(sizeof(*i));
+
+	*i = (struct token_requests){.settings = *settings,
+				     .ops = ops,
+				     .owner = owner,
+				     .router = router,
+				     .access = access,
+				     .stats = stats,
+				     .late = REPLY_QUEUE_FULL};
+	TAILQ_INIT(&i->waiting);
+	TAILQ_INIT(&i->minting);
+	return i;
+}
+
+void token_requests_set(struct token_requests *i, const struct token_requests_settings *settings)
+{
+	i->settings = *settings;
+}
+
+void token_requests_free(struct token_requests *i)
+{
+	free(i);
+}
+
+void token_requests_join(struct peer *peer)
+{
+	peer->asking = 0;
+	peer->token_round = 0;
+}
+
+/* ---- turns ---- */
+
+/* Rounds share the turns: in each, every client has one. A client that comes now is served in the
+ * present round, whatever others have queued for later ones. */
+static void wait_for_turn(struct token_requests *i, struct ask *a)
+{
+	struct ask *before = TAILQ_LAST(&i->waiting, ask_list);
+
+	a->pending->late = (uint8_t)i->late;
+	while (before && before->round > a->round)
+		before = TAILQ_PREV(before, ask_list, of_all);
+	if (before)
+		TAILQ_INSERT_AFTER(&i->waiting, before, a, of_all);
+	else
+		TAILQ_INSERT_HEAD(&i->waiting, a, of_all);
+}
+
+/* It had its turn in vain: it is the first of its round again. */
+static void wait_again(struct token_requests *i, struct ask *a)
+{
+	struct ask *behind = TAILQ_FIRST(&i->waiting);
+
+	TAILQ_REMOVE(&i->minting, a, of_all);
+	i->n_minting--;
+	a->minting = NULL;
+	a->pending->late = (uint8_t)i->late;
+	while (behind && behind->round < a->round)
+		behind = TAILQ_NEXT(behind, of_all);
+	if (behind)
+		TAILQ_INSERT_BEFORE(behind, a, of_all);
+	else
+		TAILQ_INSERT_TAIL(&i->waiting, a, of_all);
+}
+
+static void free_ask(struct token_requests *i, struct ask *a)
+{
+	if (a->minting) {
+		TAILQ_REMOVE(&i->minting, a, of_all);
+		i->n_minting--;
+	} else {
+		TAILQ_REMOVE(&i->waiting, a, of_all);
+	}
+	i->n--;
+	i->bytes -= a->size;
+	a->peer->asking--;
+	free(a);
+}
+
+static void begin(struct token_requests *i, struct ask *a)
+{
+	struct token_requests_wish wish = {a->request.subscribe_keys.text,
+					   a->request.subscribe_patterns.text,
+					   a->request.access_pattern.text};
+	struct buf pattern = {0}, text = {0};
+
+	if (access_token(a->peer) == ACCESS_TOKEN_OWN) {
+		access_token_pattern(a->peer, &pattern);
+		json_add_string(&text, buf_span(&pattern));
+		wish.access_pattern = buf_span(&text);
+	}
+	TAILQ_REMOVE(&i->waiting, a, of_all);
+	TAILQ_INSERT_TAIL(&i->minting, a, of_all);
+	i->n_minting++;
+	i->round = a->round;
+	a->pending->late = REPLY_TIMEOUT;
+	a->minting = i->ops->mint(i->owner, &wish, a);
+	buf_release(&pattern);
+	buf_release(&text);
+}
+
+/* While the service is away one after the other tries whether it is back. */
+static bool has_place(const struct token_requests *i)
+{
+	return !i->stopping && i->n_minting < (i->failures ? 1 : i->settings.at_once);
+}
+
+static int64_t next_turn(const struct token_requests *i)
+{
+	return i->next_at > i->paused_until ? i->next_at : i->paused_until;
+}
+
+static void pump(struct token_requests *i, int64_t now)
+{
+	struct ask *a;
+
+	while ((a = TAILQ_FIRST(&i->waiting)) && has_place(i)) {
+		if (now < next_turn(i)) {
+			i->ops->wake_at(i->owner, next_turn(i));
+			return;
+		}
+		i->next_at = now + i->settings.every_ms;
+		begin(i, a);
+	}
+}
+
+void token_requests_wake(struct token_requests *i, int64_t now)
+{
+	pump(i, now);
+}
+
+/* ---- what is asked ---- */
+
+static void copy_text(char **to, struct json_value *value)
+{
+	if (!value->text.p)
+		return;
+	memcpy(*to, value->text.p, value->text.n);
+	value->text.p = *to;
+	*to += value->text.n;
+}
+
+static struct ask *make_ask(struct token_requests *i, struct pending *p,
+			    const struct request *request)
+{
+	size_t n = request->subscribe_keys.text.n + request->subscribe_patterns.text.n +
+		   request->access_pattern.text.n;
+	struct ask *a = mem_alloc(sizeof(*a) + n);
+	struct peer *peer = p->peer;
+	char *to = a->text;
+
+	peer->token_round = (peer->token_round > i->round ? peer->token_round : i->round) + 1;
+	*a = (struct ask){.pending = p,
+			  .peer = peer,
+			  .round = peer->token_round,
+			  .request = *request,
+			  .size = sizeof(*a) + n};
+	a->request.id = (struct span){0};
+	copy_text(&to, &a->request.subscribe_keys);
+	copy_text(&to, &a->request.subscribe_patterns);
+	copy_text(&to, &a->request.access_pattern);
+	p->holder = a;
+	i->n++;
+	i->bytes += a->size;
+	peer->asking++;
+	return a;
+}
+
+static bool is_full(const struct token_requests *i, const struct peer *peer)
+{
+	return i->n >= i->settings.max_asks || peer->asking >= i->settings.max_peer_asks ||
+	       i->bytes >= i->settings.max_bytes;
+}
+
+/* Is its time up before anything can be tried, as the service has asked for a pause? Whoever knows
+ * that need not wait for it. */
+static bool is_hopeless(const struct token_requests *i, const struct ask *a)
+{
+	return i->asked && a->pending->deadline.at <= i->paused_until;
+}
+
+static void refuse_hopeless(struct token_requests *i, int64_t now)
+{
+	struct ask *next;
+
+	for (struct ask *a = TAILQ_FIRST(&i->waiting); a; a = next) {
+		next = TAILQ_NEXT(a, of_all);
+		if (is_hopeless(i, a))
+			router_refuse(i->router, a->pending, i->late, NULL,
+				      (long)(i->paused_until - now));
+	}
+}
+
+void token_requests_ask(struct token_requests *i, struct peer *peer, const struct request *request,
+			int64_t now)
+{
+	struct pending *p = router_hold(i->router, peer, request, now);
+
+	if (i->stopping) {
+		router_refuse(i->router, p, REPLY_SHUTTING_DOWN, NULL, -1);
+	} else if (is_full(i, peer)) {
+		i->stats->requests_queue_full++;
+		router_refuse(i->router, p, REPLY_QUEUE_FULL,
+			      "too many requests for tokens are waiting", -1);
+	} else {
+		wait_for_turn(i, make_ask(i, p, request));
+		refuse_hopeless(i, now);
+		pump(i, now);
+	}
+}
+
+const char *token_requests_held_over(struct token_requests *i, struct pending *p)
+{
+	struct ask *a = p->holder;
+
+	if (!a)
+		return NULL;
+	p->holder = NULL;
+	bool waits = !a->minting;
+	if (a->minting)
+		i->ops->cancel(i->owner, a->minting);
+	free_ask(i, a);
+	if (!TAILQ_EMPTY(&i->waiting) && has_place(i)) /* not from within this call */
+		i->ops->wake_at(i->owner, next_turn(i));
+	if (p->late == REPLY_QUEUE_FULL)
+		return "not minted within its time: other requests for tokens were before it";
+	return waits && i->why[0] ? i->why : NULL;
+}
+
+/* ---- what comes of it ---- */
+
+static void hand_over(struct token_requests *i, struct ask *a, const char *token)
+{
+	struct pending *p = a->pending;
+	struct buf object = {0};
+
+	buf_room(&object, 6 * strlen(token) + sizeof("{\"code\":200,\"token\":\"\"}"));
+	buf_addf(&object, "{\"code\":200,\"token\":");
+	json_add_string(&object, (struct span){token, strlen(token)});
+	buf_addf(&object, "}");
+	i->stats->tokens_for_clients++;
+	p->holder = NULL;
+	free_ask(i, a);
+	router_settle_secret(i->router, p, buf_span(&object));
+	mem_wipe(object.p, object.size);
+	buf_release(&object);
+}
+
+static void set_late(struct token_requests *i, enum reply_error late, const char *why)
+{
+	struct ask *a;
+
+	i->late = late;
+	snprintf(i->why, sizeof(i->why), "%s", why);
+	TAILQ_FOREACH (a, &i->waiting, of_all)
+		a->pending->late = (uint8_t)late;
+}
+
+/* All that wait are tried later. */
+static void make_pause(struct token_requests *i, const struct token_requests_answer *answer,
+		       int64_t now)
+{
+	bool refused = answer->http_status / 100 == 4;
+	int64_t pause =
+		refused ? backoff_doubled(REFUSAL_PAUSE_MS, i->failures, REFUSAL_PAUSE_MAX_MS)
+			: backoff_doubled(FAILURE_PAUSE_MS, i->failures, FAILURE_PAUSE_MAX_MS);
+
+	i->failures++;
+	i->asked = answer->retry_after_s >= 0 || answer->http_status == HTTP_TOO_MANY;
+	i->paused_until =
+		now +
+		(answer->retry_after_s >= 0 ? backoff_asked_ms(answer->retry_after_s, 0) : pause);
+	set_late(i, answer->http_status == HTTP_TOO_MANY ? REPLY_RATE_LIMITED : REPLY_UPSTREAM_DOWN,
+		 answer->why);
+	refuse_hopeless(i, now);
+}
+
+/* One that was begun before the pause and ends well is no reason to end that. */
+static void recover(struct token_requests *i, int64_t now)
+{
+	if (!i->failures || now < i->paused_until)
+		return;
+	i->failures = 0;
+	i->asked = false;
+	set_late(i, REPLY_QUEUE_FULL, "");
+}
+
+/* The error that ends it; REPLY_N: none, it passes by itself. */
+static enum reply_error verdict_of(const struct token_requests_answer *answer)
+{
+	switch (answer->http_status) {
+	case HTTP_BAD_REQUEST:
+	case HTTP_TOO_LARGE:
+	case HTTP_UNPROCESSABLE:
+		return REPLY_BAD_REQUEST;
+	case HTTP_UNAUTHORIZED:
+	case HTTP_FORBIDDEN:
+		return REPLY_UPSTREAM_DOWN;
+	case 0:
+	case HTTP_TOO_MANY:
+		return REPLY_N;
+	default:
+		return answer->http_status >= 500 ? REPLY_N : REPLY_BAD_UPSTREAM;
+	}
+}
+
+static void refuse(struct token_requests *i, struct ask *a, enum reply_error error, const char *why)
+{
+	char text[WHY_MAX + 100];
+
+	snprintf(text, sizeof(text), "%s%s",
+		 error == REPLY_BAD_REQUEST ? "the service refuses to mint such a token: " : "",
+		 why);
+	router_refuse(i->router, a->pending, error, text, -1);
+}
+
+static void failed(struct token_requests *i, struct ask *a,
+		   const struct token_requests_answer *answer, int64_t now)
+{
+	enum reply_error error = verdict_of(answer);
+
+	i->stats->token_failures++;
+	if (error != REPLY_N)
+		refuse(i, a, error, answer->why);
+	if (error == REPLY_N || error == REPLY_UPSTREAM_DOWN)
+		make_pause(i, answer, now);
+	else
+		recover(i, now);
+}
+
+void token_requests_minted(struct token_requests *i, void *ask,
+			   const struct token_requests_answer *answer, int64_t now)
+{
+	struct ask *a = ask;
+
+	wait_again(i, a); /* nothing of it is under way any more */
+	if (answer->token) {
+		recover(i, now);
+		hand_over(i, a, answer->token);
+	} else {
+		failed(i, a, answer, now);
+	}
+	pump(i, now);
+}
+
+/* ---- changes from outside ---- */
+
+void token_requests_interrupt(struct token_requests *i)
+{
+	struct ask *a;
+
+	while ((a = TAILQ_FIRST(&i->minting))) {
+		i->ops->cancel(i->owner, a->minting);
+		wait_again(i, a);
+	}
+}
+
+/* What was learnt of the service need not be true any longer. */
+void token_requests_review(struct token_requests *i, int64_t now)
+{
+	struct ask *a, *next;
+
+	i->paused_until = now;
+	recover(i, now);
+	for (a = TAILQ_FIRST(&i->waiting); a; a = next) {
+		next = TAILQ_NEXT(a, of_all);
+		const char *why = access_forbids(i->access, a->peer, &a->request, now);
+		if (why)
+			router_refuse(i->router, a->pending, REPLY_FORBIDDEN, why, -1);
+	}
+	pump(i, now);
+}
+
+void token_requests_stop(struct token_requests *i)
+{
+	i->stopping = true;
+}

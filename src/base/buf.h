@@ -1,0 +1,52 @@
+/* buf.h - a growable byte queue: bytes are appended at its tail and taken from its head.
+ *
+ * An empty buf owns no memory once buf_release() was called; ten thousand idle clients cost nothing
+ * here. A buf never shrinks by itself and knows no limit: whoever fills it from a peer checks the
+ * limit first. */
+#pragma once
+
+#include <stddef.h>
+
+#include "base/span.h"
+
+struct buf {
+	char *p;
+	size_t head, tail, size; /* bytes head..tail are in the queue, size are allocated */
+};
+
+char *buf_room(struct buf *b, size_t n); /* room for n bytes at the tail, not yet counted */
+void buf_add(struct buf *b, const void *p, size_t n);
+void buf_addf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void buf_release(struct buf *b); /* empties it and frees its memory */
+
+static inline size_t buf_len(const struct buf *b)
+{
+	return b->tail - b->head;
+}
+
+static inline struct span buf_span(const struct buf *b)
+{
+	/* An empty buf has p NULL, to which C does not let one add even 0. */
+	return (struct span){b->p ? b->p + b->head : NULL, b->tail - b->head};
+}
+
+/* Counts n bytes, written to what buf_room() returned, as queued. */
+static inline void buf_grew(struct buf *b, size_t n)
+{
+	b->tail += n;
+}
+
+/* Forgets all but the n bytes at the head. */
+static inline void buf_cut(struct buf *b, size_t n)
+{
+	if (n < buf_len(b))
+		b->tail = b->head + n;
+}
+
+/* Takes n bytes from the head. */
+static inline void buf_take(struct buf *b, size_t n)
+{
+	b->head += n;
+	if (b->head == b->tail)
+		b->head = b->tail = 0;
+}

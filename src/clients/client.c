@@ -1,0 +1,731 @@
+#include "clients/client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <event2/event_struct.h>
+
+#include "requests/answers.h"
+#include "base/clock.h"
+#include "clients/line.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "access/overflow_ids.h"
+#include "codec/reply.h"
+#include "base/timer.h"
+
+enum {
+	READ_MAX = 65536,       /* bytes of one client in one turn of the loop */
+	LAST_LINE_MS = 1000,    /* for a client that is dropped or refused to take its last line */
+	BUSY_MS = 1000,         /* over which the busiest are found, at least */
+	HANGUP_CHECK_MS = 2000, /* how often half-closed clients are looked at */
+	GROUPS_MAX_BYTES = 65536 * sizeof(gid_t),
+	IOV_BATCH = 256, /* lines of others and runs of own bytes in one write */
+};
+
+enum client_state {
+	CLIENT_OPEN,
+	CLIENT_HALF_CLOSED, /* has sent its last byte, gets its answers still */
+	CLIENT_LEAVING,     /* has left the core; only its last bytes are written */
+	CLIENT_STATE_N
+};
+
+static const char *const state_names[] = {"open", "half-closed", "leaving"};
+_Static_assert(sizeof(state_names) / sizeof(state_names[0]) == CLIENT_STATE_N,
+	       "a name for each state");
+
+struct client {
+	struct peer peer;
+	struct clients *set;
+	enum client_state state;
+	bool held;     /* not read further until there is room */
+	bool quiet;    /* not read, for whatever reason: in clients::quiet */
+	bool changed;  /* in clients::changed */
+	bool broken;   /* its socket can't be watched: it is to go when the turn ends */
+	uint32_t turn; /* clients::turn when it has changed */
+	int fd;
+	uint64_t requests, requests_before; /* lines read, and those at clients::busy_since */
+	struct line_reader lines;
+	struct outq out;
+	struct event read;
+	struct event *write;           /* only while the socket is full */
+	int64_t gone_at;               /* when CLIENT_LEAVING ends */
+	TAILQ_ENTRY(client) of_set;    /* clients::all */
+	TAILQ_ENTRY(client) of_change; /* clients::changed */
+	TAILQ_ENTRY(client) of_quiet;  /* clients::quiet */
+};
+
+TAILQ_HEAD(client_list, client);
+
+/* A connection beyond max_clients. Its last line is out; it is kept for a moment because most peers
+ * write before they read, and to write to one that is closed is an error that hides the line. */
+struct refused {
+	int fd;
+	int64_t until;
+};
+
+struct clients {
+	struct event_base *base;
+	struct client_settings settings;
+	const struct client_ops *ops;
+	void *owner;
+	struct stats *stats;
+	struct client_list all, changed, quiet;
+	uint32_t turn; /* whose changes are settled; what changes meanwhile is the next's */
+	bool settling; /* on_turn_end() runs */
+	struct event *turn_end; /* runs once all events of this turn have been handled */
+	struct event *hangups;  /* armed while there are quiet clients */
+	unsigned n;
+	struct refused refused[CLIENTS_REFUSED_MAX]; /* the oldest first */
+	unsigned n_refused;
+	struct event *refused_end; /* when the oldest is closed */
+	int64_t now;               /* when the lines that are handed on now were read */
+	uint64_t last_number;
+	struct overflow_ids nobody;
+	gid_t *groups;         /* of the client that was asked about last */
+	socklen_t groups_size; /* bytes of room */
+	bool groups_failed;    /* the kernel does not tell them, which was logged */
+	int64_t busy_since;    /* when clients_busiest() began to count anew */
+	char input[READ_MAX]; /* shared: what is not handed on within the turn moves to the client's
+				 line reader */
+};
+
+static const struct line_ops line_ops;
+static void on_readable(evutil_socket_t fd, short what, void *arg);
+static void on_writable(evutil_socket_t fd, short what, void *arg);
+static void on_turn_end(evutil_socket_t fd, short what, void *arg);
+static void on_hangup_check(evutil_socket_t fd, short what, void *arg);
+static void on_refused_end(evutil_socket_t fd, short what, void *arg);
+
+struct clients *clients_new(struct event_base *base, const struct client_settings *settings,
+			    const struct client_ops *ops, void *owner, struct stats *stats)
+{
+	struct clients *cs = mem_zalloc(sizeof(*cs));
+
+	cs->base = base;
+	cs->settings = *settings;
+	cs->ops = ops;
+	cs->owner = owner;
+	cs->stats = stats;
+	cs->nobody = overflow_ids_ids();
+	TAILQ_INIT(&cs->all);
+	TAILQ_INIT(&cs->changed);
+	TAILQ_INIT(&cs->quiet);
+	cs->turn_end = timer_new(base, on_turn_end, cs);
+	cs->hangups = watch_new(base, -1, EV_PERSIST, on_hangup_check, cs);
+	cs->refused_end = timer_new(base, on_refused_end, cs);
+	return cs;
+}
+
+static struct client *client_of(struct peer *peer)
+{
+	return (struct client *)(void *)((char *)peer - offsetof(struct client, peer));
+}
+
+static void client_log(enum log_level level, const struct client *c, const char *text)
+{
+	log_at(level, "client %llu (pid %ld, uid %ld): %s", (unsigned long long)c->peer.number,
+	       (long)c->peer.pid, (long)c->peer.uid, text);
+}
+
+/* ---- states ---- */
+
+/* The kernel may have no room to watch one more socket. Then this client, who would never be heard
+ * or answered again, has to go; not before the turn ends, since whoever calls still uses it. */
+static bool client_watch(struct client *c, struct event *e)
+{
+	int err = watch_start(e);
+
+	if (err == 0)
+		return true;
+	if (!c->broken)
+		log_warning(
+			"client %llu (pid %ld, uid %ld): dropped: its socket can't be watched: %s",
+			(unsigned long long)c->peer.number, (long)c->peer.pid, (long)c->peer.uid,
+			strerror(-err));
+	c->broken = true;
+	clients_changed(c->set, &c->peer);
+	return false;
+}
+
+/* Whether the client is read. Of one that is not, no event tells when it goes: it is looked at now
+ * and then. */
+static void client_read(struct client *c, bool on)
+{
+	struct clients *cs = c->set;
+
+	if (c->quiet != on)
+		return;
+	if (on) {
+		if (!client_watch(c, &c->read))
+			return;
+		TAILQ_REMOVE(&cs->quiet, c, of_quiet);
+	} else {
+		event_del(&c->read);
+		TAILQ_INSERT_TAIL(&cs->quiet, c, of_quiet);
+		if (!event_pending(cs->hangups, EV_TIMEOUT, NULL))
+			timer_start(cs->hangups, HANGUP_CHECK_MS);
+	}
+	c->quiet = !on;
+}
+
+static void client_set_state(struct client *c, enum client_state state)
+{
+	if (c->state == state)
+		return;
+	if (log_level() >= LOG_LEVEL_DEBUG)
+		log_debug("client %llu: %s -> %s", (unsigned long long)c->peer.number,
+			  state_names[c->state], state_names[state]);
+	c->state = state;
+}
+
+/* Leaves the core: no answer will reach it any more. */
+static void client_leave(struct client *c)
+{
+	if (c->state == CLIENT_LEAVING)
+		return;
+	c->set->ops->left(c->set->owner, &c->peer);
+	client_set_state(c, CLIENT_LEAVING);
+	client_read(c, false);
+}
+
+static void client_free(struct client *c)
+{
+	struct clients *cs = c->set;
+
+	client_leave(c);
+	client_log(LOG_LEVEL_DEBUG, c, "closed");
+	if (c->changed)
+		TAILQ_REMOVE(&cs->changed, c, of_change);
+	TAILQ_REMOVE(&cs->quiet, c, of_quiet); /* whoever has left is not read */
+	TAILQ_REMOVE(&cs->all, c, of_set);
+	cs->n--;
+	if (c->write)
+		event_free(c->write);
+	close(c->fd);
+	line_fini(&c->lines);
+	outq_fini(&c->out);
+	free(c);
+	cs->ops->closed(cs->owner);
+}
+
+/* ---- arrival ---- */
+
+/* The n oldest. */
+static void close_refused(struct clients *cs, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		close(cs->refused[i].fd);
+	cs->n_refused -= n;
+	memmove(cs->refused, cs->refused + n, cs->n_refused * sizeof(cs->refused[0]));
+}
+
+static void on_refused_end(evutil_socket_t fd, short what, void *arg)
+{
+	struct clients *cs = arg;
+	int64_t now = clock_mono_ms();
+	unsigned due = 0;
+
+	(void)fd;
+	(void)what;
+	while (due < cs->n_refused && cs->refused[due].until <= now)
+		due++;
+	close_refused(cs, due);
+	if (cs->n_refused)
+		timer_start(cs->refused_end, cs->refused[0].until - now);
+}
+
+/* What it sends is not read. It sees the end behind its line at once. */
+static void keep_refused(struct clients *cs, int fd)
+{
+	int64_t now = clock_mono_ms();
+
+	shutdown(fd, SHUT_WR);
+	if (cs->n_refused == CLIENTS_REFUSED_MAX)
+		close_refused(cs, 1);
+	cs->refused[cs->n_refused++] = (struct refused){fd, now + LAST_LINE_MS};
+	timer_start(cs->refused_end, cs->refused[0].until - now);
+}
+
+static void refuse(struct clients *cs, int fd)
+{
+	struct buf line = {0};
+
+	cs->stats->clients_refused++;
+	reply_error(&line, REPLY_TOO_MANY_CLIENTS, (struct span){0}, NULL, -1);
+	send(fd, buf_span(&line).p, buf_len(&line), MSG_NOSIGNAL | MSG_DONTWAIT);
+	buf_release(&line);
+	keep_refused(cs, fd);
+}
+
+/* The supplementary groups that the peer had when it connected; returns how many. There may be
+ * 65,536 of them, mostly there are few. */
+static size_t groups_of(struct clients *cs, int fd)
+{
+	socklen_t size = cs->groups_size;
+	int err;
+
+	while ((err = getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, cs->groups, &size)) < 0 &&
+	       errno == ERANGE && size > cs->groups_size && size <= GROUPS_MAX_BYTES) {
+		cs->groups = mem_resize(cs->groups, size);
+		cs->groups_size = size;
+	}
+	if (err == 0)
+		return size / sizeof(gid_t);
+	if (!cs->groups_failed)
+		log_warning("can't find out the supplementary groups of clients (%s): access rules "
+			    "see their first group only",
+			    strerror(errno));
+	cs->groups_failed = true;
+	return 0;
+}
+
+static struct peer_identity identity_of(struct clients *cs, int fd)
+{
+	struct ucred who;
+	socklen_t size = sizeof(who);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) < 0 || who.uid == (uid_t)-1)
+		return (struct peer_identity){.uid = (uid_t)-1, .gid = (gid_t)-1};
+	size_t n = groups_of(cs, fd);
+	return (struct peer_identity){true, who.pid, who.uid, who.gid, cs->groups, n};
+}
+
+/* As the rules see it: numbers that stand for anybody are nobody's. */
+static struct peer_identity without_nobody(struct clients *cs, struct peer_identity who)
+{
+	size_t n = 0;
+
+	if (who.uid == cs->nobody.uid)
+		who.uid = (uid_t)-1;
+	if (who.gid == cs->nobody.gid)
+		who.gid = (gid_t)-1;
+	for (size_t i = 0; i < who.n_groups; i++) {
+		if (cs->groups[i] != cs->nobody.gid)
+			cs->groups[n++] = cs->groups[i];
+	}
+	who.n_groups = n;
+	return who;
+}
+
+void clients_each(struct clients *cs,
+		  void (*each)(void *owner, struct peer *peer, const struct peer_identity *who))
+{
+	struct client *c;
+
+	TAILQ_FOREACH (c, &cs->all, of_set) {
+		if (c->state == CLIENT_LEAVING)
+			continue;
+		struct peer_identity who = without_nobody(cs, identity_of(cs, c->fd));
+		each(cs->owner, &c->peer, &who);
+	}
+}
+
+void clients_adopt(struct clients *cs, int fd)
+{
+	if (cs->n >= cs->settings.max_clients) {
+		refuse(cs, fd);
+		return;
+	}
+	struct client *c = mem_zalloc(sizeof(*c));
+	c->set = cs;
+	c->fd = fd;
+	c->peer.out = &c->out;
+	c->peer.number = ++cs->last_number;
+	struct peer_identity who = identity_of(cs, fd);
+	c->peer.pid = who.pid;
+	c->peer.uid = who.uid;
+	who = without_nobody(cs, who);
+	line_init(&c->lines, &line_ops, c, cs->settings.max_line);
+	event_assign(&c->read, cs->base, fd, EV_READ | EV_PERSIST, on_readable, c);
+	TAILQ_INSERT_TAIL(&cs->all, c, of_set);
+	cs->n++;
+	cs->stats->clients_accepted++;
+	cs->ops->joined(cs->owner, &c->peer, &who);
+	client_log(LOG_LEVEL_DEBUG, c, "connected");
+	c->quiet = true;
+	TAILQ_INSERT_TAIL(&cs->quiet, c, of_quiet);
+	client_read(c, true);
+}
+
+unsigned clients_count(const struct clients *cs)
+{
+	return cs->n;
+}
+
+struct clients_sums clients_sum_up(const struct clients *cs)
+{
+	struct clients_sums sums = {0};
+	struct client *c;
+
+	TAILQ_FOREACH (c, &cs->all, of_set) {
+		sums.held += c->held;
+		sums.lagging += c->peer.conflation != NULL;
+		sums.input_bytes += line_kept(&c->lines);
+		sums.output_bytes += peer_unread(&c->peer);
+	}
+	return sums;
+}
+
+/* ---- bytes in ---- */
+
+static bool may_read(struct client *c)
+{
+	return peer_unread(&c->peer) < c->set->settings.output_soft &&
+	       c->set->ops->may_read(c->set->owner, &c->peer);
+}
+
+static enum line_verdict on_line(void *owner, struct span line)
+{
+	struct client *c = owner;
+
+	c->requests += line.n > 0;
+	c->set->ops->line(c->set->owner, &c->peer, line, c->set->now);
+	return may_read(c) ? LINE_MORE : LINE_HOLD;
+}
+
+static enum line_verdict on_too_long(void *owner, struct span prefix)
+{
+	struct client *c = owner;
+
+	c->requests++;
+	c->set->ops->too_long(c->set->owner, &c->peer, prefix);
+	return may_read(c) ? LINE_MORE : LINE_HOLD;
+}
+
+static const struct line_ops line_ops = {.line = on_line, .too_long = on_too_long};
+
+/* Does what a line reader's verdict asks for. */
+static void obey(struct client *c, enum line_verdict verdict)
+{
+	bool hold = verdict == LINE_HOLD;
+
+	if (hold == c->held)
+		return;
+	c->held = hold;
+	c->set->stats->client_reads_held += hold;
+	client_read(c, !hold && c->state == CLIENT_OPEN);
+}
+
+static void end_of_input(struct client *c)
+{
+	client_set_state(c, CLIENT_HALF_CLOSED);
+	client_read(c, false);
+	line_finish(&c->lines);
+	clients_changed(c->set, &c->peer); /* it may have got all its answers already */
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct client *c = arg;
+	struct clients *cs = c->set;
+	ssize_t n = recv(fd, cs->input, sizeof(cs->input), 0);
+
+	(void)what;
+	cs->now = clock_mono_ms();
+	if (n > 0) {
+		cs->stats->client_bytes_in += (uint64_t)n;
+		obey(c, line_feed(&c->lines, (struct span){cs->input, (size_t)n}));
+	} else if (n == 0) {
+		end_of_input(c);
+	} else if (errno != EAGAIN && errno != EINTR) {
+		client_free(c);
+	}
+}
+
+/* ---- bytes out ---- */
+
+void clients_changed(struct clients *cs, struct peer *peer)
+{
+	struct client *c = client_of(peer);
+
+	if (c->changed || (!peer_unread(peer) && !c->held && !c->broken && c->state == CLIENT_OPEN))
+		return;
+	c->changed = true;
+	c->turn = cs->turn;
+	if (TAILQ_EMPTY(&cs->changed) && !cs->settling)
+		timer_next_turn(cs->turn_end);
+	TAILQ_INSERT_TAIL(&cs->changed, c, of_change);
+}
+
+static void wait_writable(struct client *c)
+{
+	if (!c->write)
+		c->write = watch_new(c->set->base, c->fd, EV_WRITE, on_writable, c);
+	if (client_watch(c, c->write) && c->state == CLIENT_LEAVING)
+		timer_start(c->write, c->gone_at - clock_mono_ms());
+}
+
+/* Mostly it is one part, for which the kernel has less to do. */
+static ssize_t send_parts(int fd, struct iovec *iov, int parts)
+{
+	struct msghdr message = {.msg_iov = iov, .msg_iovlen = (size_t)parts};
+
+	if (parts == 1)
+		return send(fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL);
+	return sendmsg(fd, &message, MSG_NOSIGNAL);
+}
+
+/* Writes as much as the socket takes. False: the peer is gone. */
+static bool write_out(struct client *c)
+{
+	struct iovec iov[IOV_BATCH];
+
+	while (outq_len(&c->out)) {
+		size_t offered = 0;
+		int parts = outq_iov(&c->out, iov, IOV_BATCH);
+		for (int i = 0; i < parts; i++)
+			offered += iov[i].iov_len;
+		ssize_t n = send_parts(c->fd, iov, parts);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN;
+		c->set->stats->client_bytes_out += (uint64_t)n;
+		outq_take(&c->out, (size_t)n);
+		if ((size_t)n < offered) /* the socket is full: asking again would only say so */
+			return true;
+	}
+	outq_trim(&c->out);
+	return true;
+}
+
+static void drop_slow(struct client *c)
+{
+	client_log(LOG_LEVEL_NOTICE, c, "dropped: it does not read what it is sent (output_hard)");
+	c->set->stats->clients_dropped_slow++;
+	client_leave(c);
+	reply_error(&c->out.own, REPLY_SLOW_CLIENT, (struct span){0}, NULL, -1);
+	c->gone_at = clock_mono_ms() + LAST_LINE_MS;
+}
+
+/* One line is never too much, however long: what counts is what waits behind the one that is being
+ * taken, or that will be the first once the answers before it are there. */
+static bool has_too_much(const struct client *c)
+{
+	size_t unread = peer_unread(&c->peer), hard = c->set->settings.output_hard;
+
+	return unread > hard && outq_first_line(&c->out, unread - hard) < unread - hard &&
+	       answers_first_kept(&c->peer) < unread - hard;
+}
+
+static bool is_full(const struct client *c)
+{
+	return c->write && event_pending(c->write, EV_WRITE, NULL);
+}
+
+/* Writes out, and what the client has missed behind it, until nothing is left or the socket is
+ * full. False: the peer is gone. */
+static bool write_all(struct client *c)
+{
+	while (write_out(c)) {
+		size_t left = outq_len(&c->out);
+		if (!c->peer.conflation || left >= c->set->settings.output_soft)
+			return true;
+		c->set->ops->has_room(c->set->owner, &c->peer);
+		if (left || outq_len(&c->out) == left)
+			return true;
+	}
+	return false;
+}
+
+/* Has it got all that it is ever going to get? */
+static bool is_done(const struct client *c)
+{
+	return c->state == CLIENT_LEAVING ||
+	       (c->state == CLIENT_HALF_CLOSED && !c->peer.unanswered && !c->peer.n_subs);
+}
+
+/* After its output or its requests have changed: writes, reads on, or closes. */
+static void client_settle(struct client *c)
+{
+	if (c->broken || (!is_full(c) && !write_all(c))) {
+		client_free(c);
+		return;
+	}
+	if (c->state != CLIENT_LEAVING && has_too_much(c))
+		drop_slow(c);
+	if (outq_len(&c->out)) {
+		wait_writable(c);
+	} else if (is_done(c)) {
+		client_free(c);
+		return;
+	}
+	if (c->held && c->state == CLIENT_OPEN && may_read(c)) {
+		c->set->now = clock_mono_ms();
+		obey(c, line_resume(&c->lines));
+	}
+}
+
+void clients_flush(struct clients *cs, struct peer *peer)
+{
+	struct client *c = client_of(peer);
+
+	(void)cs;
+	/* One that is gone is found out when its turn ends. */
+	if (!is_full(c) && write_out(c) && outq_len(&c->out))
+		wait_writable(c);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	struct client *c = arg;
+
+	(void)fd;
+	if (what & EV_TIMEOUT)
+		client_free(c);
+	else
+		client_settle(c);
+}
+
+static void on_turn_end(evutil_socket_t fd, short what, void *arg)
+{
+	struct clients *cs = arg;
+	uint32_t turn = cs->turn++;
+	struct client *c;
+
+	(void)fd;
+	(void)what;
+	cs->settling = true;
+	while ((c = TAILQ_FIRST(&cs->changed)) && c->turn == turn) {
+		TAILQ_REMOVE(&cs->changed, c, of_change);
+		c->changed = false;
+		client_settle(c);
+	}
+	cs->settling = false;
+	/* What has changed while these were settled (a client was read on, say) has its own end of
+	 * turn, behind a look at what else there is to do. */
+	if (!TAILQ_EMPTY(&cs->changed))
+		timer_start(cs->turn_end, 0);
+}
+
+/* ---- peers that have gone without a word ---- */
+
+/* Of a client that is not read (held, or half-closed) only its socket's hangup tells that nobody is
+ * there to get the answers. The kernel reports that once both directions are shut, so half-closing
+ * is no hangup. */
+static void on_hangup_check(evutil_socket_t fd, short what, void *arg)
+{
+	struct clients *cs = arg;
+	struct client *next;
+
+	(void)fd;
+	(void)what;
+	for (struct client *c = TAILQ_FIRST(&cs->quiet); c; c = next) {
+		next = TAILQ_NEXT(c, of_quiet);
+		struct pollfd p = {.fd = c->fd};
+		if (poll(&p, 1, 0) == 1 && p.revents & (POLLHUP | POLLERR))
+			client_free(c);
+	}
+	if (TAILQ_EMPTY(&cs->quiet))
+		event_del(cs->hangups);
+}
+
+/* ---- new settings ---- */
+
+void clients_set(struct clients *cs, const struct client_settings *settings)
+{
+	struct client *c;
+
+	cs->settings = *settings;
+	cs->nobody = overflow_ids_ids();
+	TAILQ_FOREACH (c, &cs->all, of_set) {
+		c->lines.limit = settings->max_line;
+		clients_changed(cs, &c->peer); /* there may be room, or none, from now on */
+	}
+}
+
+/* ---- who is busy ---- */
+
+static bool is_busier(const struct client *a, const struct client *b)
+{
+	uint64_t recent_a = a->requests - a->requests_before;
+	uint64_t recent_b = b->requests - b->requests_before;
+
+	return recent_a != recent_b ? recent_a > recent_b : a->requests > b->requests;
+}
+
+/* Puts c into its place among the n busiest so far; returns their number. */
+static unsigned rank(struct client *c, struct client *busiest[CLIENTS_BUSIEST_MAX], unsigned n)
+{
+	unsigned at = n;
+
+	if (n == CLIENTS_BUSIEST_MAX && !is_busier(c, busiest[--at]))
+		return n;
+	for (; at > 0 && is_busier(c, busiest[at - 1]); at--)
+		busiest[at] = busiest[at - 1];
+	busiest[at] = c;
+	return n < CLIENTS_BUSIEST_MAX ? n + 1 : n;
+}
+
+static struct client_activity activity(const struct client *c)
+{
+	return (struct client_activity){
+		.number = c->peer.number,
+		.pid = c->peer.pid,
+		.uid = c->peer.uid,
+		.requests = c->requests,
+		.unanswered = c->peer.unanswered,
+		.subscriptions = c->peer.n_subs,
+		.unread = peer_unread(&c->peer),
+	};
+}
+
+unsigned clients_busiest(struct clients *cs, struct client_activity top[CLIENTS_BUSIEST_MAX])
+{
+	struct client *busiest[CLIENTS_BUSIEST_MAX], *c;
+	int64_t now = clock_mono_ms();
+	bool anew = now - cs->busy_since >= BUSY_MS;
+	unsigned n = 0;
+
+	TAILQ_FOREACH (c, &cs->all, of_set) {
+		if (c->state != CLIENT_LEAVING)
+			n = rank(c, busiest, n);
+	}
+	for (unsigned i = 0; i < n; i++)
+		top[i] = activity(busiest[i]);
+	if (!anew)
+		return n;
+	cs->busy_since = now;
+	TAILQ_FOREACH (c, &cs->all, of_set)
+		c->requests_before = c->requests;
+	return n;
+}
+
+/* ---- the end ---- */
+
+bool clients_flush_all(struct clients *cs)
+{
+	struct client *next;
+	bool all = true;
+
+	for (struct client *c = TAILQ_FIRST(&cs->all); c; c = next) {
+		next = TAILQ_NEXT(c, of_set);
+		if (!write_out(c))
+			client_free(c);
+		else if (outq_len(&c->out))
+			all = false;
+	}
+	return all;
+}
+
+void clients_free(struct clients *cs)
+{
+	struct client *c;
+
+	while ((c = TAILQ_FIRST(&cs->all)))
+		client_free(c);
+	event_free(cs->turn_end);
+	event_free(cs->hangups);
+	close_refused(cs, cs->n_refused);
+	event_free(cs->refused_end);
+	free(cs->groups);
+	free(cs);
+}

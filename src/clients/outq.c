@@ -1,0 +1,122 @@
+#include "clients/outq.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+enum { SMALLEST = 4 };
+
+static struct outq_note *place(const struct outq *q, uint32_t i)
+{
+	return &q->ring[(q->head + i) & (q->size - 1)];
+}
+
+static void grow(struct outq *q)
+{
+	uint32_t size = q->size ? 2 * q->size : SMALLEST;
+	struct outq_note *ring = mem_alloc(size * sizeof(*ring));
+
+	for (uint32_t i = 0; i < q->n; i++)
+		ring[i] = *place(q, i);
+	free(q->ring);
+	q->ring = ring;
+	q->size = size;
+	q->head = 0;
+}
+
+void outq_push(struct outq *q, struct shared_line *shared)
+{
+	size_t before = buf_len(&q->own) - q->before;
+
+	if (q->n == q->size)
+		grow(q);
+	*place(q, q->n++) = (struct outq_note){shared_line_ref(shared), before};
+	q->before += before;
+	q->note_bytes += shared->n;
+}
+
+static size_t least(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Own lines are whole between notes, each with its newline. */
+size_t outq_first_line(const struct outq *q, size_t enough)
+{
+	struct span own = buf_span(&q->own);
+
+	if (q->n)
+		own.n = place(q, 0)->before;
+	if (own.n) {
+		const char *end = memchr(own.p, '\n', least(own.n, enough));
+		return end ? (size_t)(end - own.p) + 1 : enough;
+	}
+	return q->n ? place(q, 0)->shared->n - q->written : 0;
+}
+
+static struct iovec vec(struct span s)
+{
+	return (struct iovec){.iov_base = (void *)(uintptr_t)s.p, .iov_len = s.n};
+}
+
+int outq_iov(const struct outq *q, struct iovec *iov, int max)
+{
+	struct span own = buf_span(&q->own);
+	size_t written = q->written;
+	int n = 0;
+
+	for (uint32_t i = 0; i < q->n; i++) {
+		const struct outq_note *slot = place(q, i);
+		struct span line = shared_line_line(slot->shared);
+		if (slot->before && n < max)
+			iov[n++] = vec((struct span){own.p, slot->before});
+		if (n == max)
+			return n;
+		own = (struct span){own.p ? own.p + slot->before : NULL, own.n - slot->before};
+		iov[n++] = vec((struct span){line.p + written, line.n - written});
+		written = 0;
+		if (n == max)
+			return n;
+	}
+	if (own.n)
+		iov[n++] = vec(own);
+	return n;
+}
+
+void outq_take(struct outq *q, size_t n)
+{
+	while (n && q->n) {
+		struct outq_note *first = place(q, 0);
+		size_t own = least(n, first->before);
+		first->before -= own;
+		q->before -= own;
+		buf_take(&q->own, own);
+		n -= own;
+		size_t line = least(n, first->shared->n - q->written);
+		q->written += (uint32_t)line;
+		q->note_bytes -= line;
+		n -= line;
+		if (q->written < first->shared->n)
+			return;
+		shared_line_unref(first->shared);
+		q->written = 0;
+		q->head++;
+		q->n--;
+	}
+	buf_take(&q->own, n);
+}
+
+void outq_trim(struct outq *q)
+{
+	buf_release(&q->own);
+	free(q->ring);
+	*q = (struct outq){.n = 0};
+}
+
+void outq_fini(struct outq *q)
+{
+	for (uint32_t i = 0; i < q->n; i++)
+		shared_line_unref(place(q, i)->shared);
+	outq_trim(q);
+}

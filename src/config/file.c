@@ -1,0 +1,45 @@
+#include "config/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+int file_open(const char *path, enum file_kind kind, struct stat *st)
+{
+	/* O_NONBLOCK: opening a FIFO to read would else wait for a writer. It means nothing to
+	 * regular files. */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (kind == FILE_ANY ? 0 : O_NONBLOCK));
+	int error = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, st) < 0)
+		error = -errno;
+	else if (S_ISDIR(st->st_mode))
+		error = -EISDIR;
+	else if (kind == FILE_REGULAR && !S_ISREG(st->st_mode))
+		error = -EINVAL;
+	if (!error)
+		return fd;
+	close(fd);
+	return error;
+}
+
+int file_read(int fd, size_t max, struct buf *b)
+{
+	char *room = buf_room(b, max + 1);
+	size_t n = 0;
+
+	while (n <= max) {
+		ssize_t got = read(fd, room + n, max + 1 - n);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if (got == 0)
+			break;
+		n += (size_t)got;
+	}
+	buf_grew(b, n);
+	return n > max ? -EFBIG : 0;
+}

@@ -1,0 +1,132 @@
+#include "config/keyfile.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "config/file.h"
+#include "base/mem.h"
+#include "base/secret.h"
+
+/* Room for the line end, and for the white space that editors and shells leave around it. */
+enum { FILE_MAX = KEYFILE_KEY_MAX + 256 };
+
+static const char blanks[] = " \t\r\n";
+
+const char *keyfile_fault(const char *key)
+{
+	size_t n = strlen(key);
+
+	if (n == 0)
+		return "is empty";
+	if (n > KEYFILE_KEY_MAX)
+		return "is longer than 4096 bytes";
+	for (const char *p = key; *p; p++) {
+		if (*p <= ' ' || *p >= 0x7f)
+			return "holds a space, a control character or a character beyond ASCII: "
+			       "that is no key";
+	}
+	return NULL;
+}
+
+const char *keyfile_login_fault(const char *login)
+{
+	const char *colon = strchr(login, ':');
+
+	if (!*login)
+		return "is empty";
+	if (strlen(login) > KEYFILE_KEY_MAX)
+		return "is longer than 4096 bytes";
+	for (const char *p = login; *p; p++) {
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			return "holds more than one line, or a control character";
+	}
+	if (!colon || colon == login)
+		return "does not hold user:password";
+	return NULL;
+}
+
+static const char *access_fault(const struct stat *st)
+{
+	mode_t mode = st->st_mode;
+
+	if (st->st_uid != 0 && st->st_uid != geteuid())
+		return "belongs to another user, who could exchange it: chown it to root, or to "
+		       "the user that hpkvd runs as";
+	if (mode & S_IRWXO)
+		return "can be used by others than its owner and group: chmod o= it";
+	if (mode & S_IWGRP)
+		return "can be written by its group: chmod g-w it";
+	return NULL;
+}
+
+static const char *open_fault(int error)
+{
+	switch (error) {
+	case -EISDIR:
+		return "is a directory";
+	case -EINVAL:
+		return "is not a regular file";
+	case -EACCES:
+		return "cannot be read: permission denied";
+	case -EMFILE:
+	case -ENFILE:
+		return "cannot be read: too many files are open";
+	case -EIO:
+		return "cannot be read: the disk has failed";
+	default:
+		return "cannot be read";
+	}
+}
+
+/* Takes the key out of the file's bytes. */
+static int extract(const struct buf *b, keyfile_check *check, char **key, const char **why)
+{
+	struct span s = buf_span(b);
+
+	while (s.n && memchr(blanks, s.p[s.n - 1], sizeof(blanks) - 1))
+		s.n--;
+	if (s.n && memchr(s.p, '\0', s.n)) {
+		*why = "holds a NUL byte";
+		return -EBADMSG;
+	}
+	char *text = secret_dupn(s.p, s.n);
+	*why = check(text);
+	if (!*why) {
+		*key = text;
+		return 0;
+	}
+	secret_free(&text);
+	return -EBADMSG;
+}
+
+int keyfile_read(const char *path, keyfile_check *check, char **key, const char **why)
+{
+	struct buf b = {0};
+	struct stat st;
+	int fd = file_open(path, FILE_REGULAR, &st), error;
+
+	if (fd < 0) {
+		*why = open_fault(fd);
+		return fd;
+	}
+	*why = access_fault(&st);
+	if (*why) {
+		error = -EACCES;
+		goto out;
+	}
+	error = file_read(fd, FILE_MAX, &b);
+	if (error == -EFBIG)
+		*why = "is longer than 4096 bytes";
+	else if (error)
+		*why = "cannot be read";
+	else
+		error = extract(&b, check, key, why);
+out:
+	mem_wipe(b.p, b.size);
+	buf_release(&b);
+	close(fd);
+	return error;
+}

@@ -1,0 +1,135 @@
+#include "daemon/settings.h"
+
+enum {
+	/* Of requests that wait to be sent, whatever the limit of their memory: a line that may be
+	 * sent has to have room. */
+	WAITING_LINES = 64,
+	PEER_WAITING_LINES = 2,
+	PEER_GLOBS_MAX = 1 << 12,   /* a client's patterns that go on behind a *: they cost time */
+	TOKENS_AT_ONCE = 4,         /* that are minted for clients */
+	TOKENS_EVERY_MS = 50,       /* ... and no faster than that */
+	TOKEN_ASK_BYTES = 16 << 10, /* memory of a request for one, when all that may wait do */
+	PEER_TOKEN_SHARE = 16,      /* of max_token_requests, what one client may have of them */
+	TOKEN_LATE_MS =
+		1000, /* behind request_timeout: a request that is not answered is over by itself */
+	READS_SHARE = 4,     /* of max_in_flight, the part that reading for subscribers may take */
+	READ_HELD_SHARE = 8, /* of max_held, what may be held back for each of these */
+	HELD_CHANGE_BYTES = 128, /* memory of a change that is remembered for a comparison */
+};
+
+struct client_settings settings_clients(const struct config *c)
+{
+	return (struct client_settings){
+		.max_clients = c->listen.max_clients,
+		.max_line = c->listen.max_line,
+		.output_soft = c->listen.output_soft,
+		.output_hard = c->listen.output_hard,
+	};
+}
+
+struct listener_settings settings_listener(const struct config *c)
+{
+	return (struct listener_settings){
+		.path = c->listen.socket,
+		.mode = c->listen.mode,
+		.group = c->listen.group,
+	};
+}
+
+struct metrics_page_settings settings_metrics(const struct config *c)
+{
+	return (struct metrics_page_settings){
+		.path = c->metrics.path,
+		.mode = c->listen.mode,
+		.group = c->listen.group,
+		.address = c->metrics.address,
+		.port = c->metrics.port,
+	};
+}
+
+static size_t at_least(size_t n, size_t least)
+{
+	return n > least ? n : least;
+}
+
+struct router_settings settings_router(const struct config *c)
+{
+	return (struct router_settings){
+		.max_in_flight = c->upstream.max_in_flight,
+		.max_frame = c->upstream.max_frame,
+		.max_pipeline = c->listen.max_pipeline,
+		.request_timeout_ms = c->upstream.request_timeout_ms,
+		.rate_limit = c->upstream.rate_limit,
+		.max_waiting_bytes =
+			at_least(WAITING_LINES * c->listen.max_line, c->listen.max_queued),
+		.max_peer_waiting_bytes = at_least(PEER_WAITING_LINES * c->listen.max_line,
+						   c->listen.max_client_queued),
+	};
+}
+
+struct subscriptions_settings settings_feed(const struct config *c)
+{
+	return (struct subscriptions_settings){
+		.output_soft = c->listen.output_soft,
+		.reads_at_once = 1 + (c->upstream.max_in_flight - 1) / READS_SHARE,
+		.held_bytes = c->upstream.max_held / READ_HELD_SHARE,
+		.max_subs = c->listen.max_subscriptions,
+		.max_peer_subs = c->listen.max_client_subscriptions,
+		.max_peer_globs = PEER_GLOBS_MAX,
+		.max_topics = c->listen.max_topics,
+		.max_bytes = c->listen.subscription_memory,
+	};
+}
+
+struct token_minter_settings settings_mint(const struct config *c)
+{
+	return (struct token_minter_settings){
+		.minter = {.host = c->upstream.url.host,
+			   .port = c->upstream.url.port,
+			   .tls = c->upstream.url.tls,
+			   .path_prefix = c->upstream.url.path_prefix,
+			   .ca_file = c->upstream.ca_file,
+			   .proxy_host = c->upstream.proxy.host,
+			   .proxy_port = c->upstream.proxy.port,
+			   .proxy_login = c->upstream.proxy_login,
+			   .timeout_ms = (int)c->upstream.request_timeout_ms + TOKEN_LATE_MS},
+		.api_key = c->upstream.api_key,
+		.token_requests = {.at_once = TOKENS_AT_ONCE,
+				   .every_ms = TOKENS_EVERY_MS,
+				   .max_asks = c->listen.max_token_requests,
+				   .max_peer_asks = 1 + (c->listen.max_token_requests - 1) /
+								PEER_TOKEN_SHARE,
+				   .max_bytes =
+					   (size_t)TOKEN_ASK_BYTES * c->listen.max_token_requests},
+	};
+}
+
+struct upstream_settings settings_upstream(const struct config *c, uint64_t seed)
+{
+	return (struct upstream_settings){
+		.endpoint = {.shown = c->upstream.url.text,
+			     .way = {.host = c->upstream.url.host,
+				     .port = c->upstream.url.port,
+				     .tls = c->upstream.url.tls,
+				     .proxy_host = c->upstream.proxy.host,
+				     .proxy_port = c->upstream.proxy.port,
+				     .proxy_login = c->upstream.proxy_login,
+				     .connect_timeout_ms = (int)c->upstream.connect_timeout_ms,
+				     .keepalive_ms = c->upstream.keepalive_ms,
+				     .max_message = c->upstream.max_message},
+			     .ca_file = c->upstream.ca_file,
+			     .ca_digest = c->upstream.ca_digest},
+		.path_prefix = c->upstream.url.path_prefix,
+		.api_key = c->upstream.api_key,
+		.key_hint = c->upstream.api_key_source,
+		.backoff_min_ms = c->upstream.backoff_min_ms,
+		.backoff_max_ms = c->upstream.backoff_max_ms,
+		.subscribe_fields = c->upstream.subscribe_fields,
+		.access_pattern = c->upstream.access_pattern,
+		.token_lifetime_ms = c->upstream.token_lifetime_ms,
+		.subscribe_batch_ms = c->upstream.subscribe_batch_ms,
+		.held = {.records = c->upstream.max_held / HELD_CHANGE_BYTES,
+			 .text_bytes = c->upstream.max_held},
+		.seed = seed,
+	};
+}

@@ -1,0 +1,25 @@
+/* settings.h - the configuration as each room wants it.
+ *
+ * One struct config serves the whole program; the rooms below get small structs of their own and
+ * know nothing of files. Used at the start and again at each reload. Bounds that no setting names
+ * stand here, beside those that one does. What is returned points into the config. */
+#pragma once
+
+#include <stdint.h>
+
+#include "clients/client.h"
+#include "config/config.h"
+#include "subscriptions/subscriptions.h"
+#include "clients/listener.h"
+#include "service/metrics_page.h"
+#include "access/token_minter.h"
+#include "requests/router.h"
+#include "upstream/upstream.h"
+
+struct client_settings settings_clients(const struct config *c);
+struct listener_settings settings_listener(const struct config *c);
+struct metrics_page_settings settings_metrics(const struct config *c);
+struct router_settings settings_router(const struct config *c);
+struct subscriptions_settings settings_feed(const struct config *c);
+struct token_minter_settings settings_mint(const struct config *c);
+struct upstream_settings settings_upstream(const struct config *c, uint64_t seed);

@@ -1,0 +1,191 @@
+#include "requests/answers.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "clients/shared_line.h"
+#include "codec/reply.h"
+
+enum { SECRET_LINE_OWN = 32 }; /* bytes of it beside object and id: more than there are */
+
+void answers_init(struct answers *a, void (*turn)(void *owner, struct pending *p), void *owner)
+{
+	*a = (struct answers){.turn = turn, .owner = owner};
+}
+
+void answers_fini(struct answers *a)
+{
+	pool_fini(&a->pool);
+}
+
+void answers_join(struct peer *peer)
+{
+	TAILQ_INIT(&peer->pendings);
+	TAILQ_INIT(&peer->ordered);
+	peer->unanswered = 0;
+	peer->kept_bytes = 0;
+	peer->flushing = false;
+}
+
+/* ---- a pending comes and goes ---- */
+
+struct pending *answers_new(struct answers *a, struct peer *peer, size_t text_max, bool with_id)
+{
+	size_t size = pool_size(sizeof(struct pending) + text_max);
+	struct pending *p = pool_get(&a->pool, size);
+
+	memset(p, 0, sizeof(*p));
+	p->size = (uint32_t)size;
+	p->peer = peer;
+	p->order = ++peer->asked;
+	TAILQ_INSERT_TAIL(&peer->pendings, p, of_peer);
+	peer->unanswered++;
+	if (!with_id)
+		TAILQ_INSERT_TAIL(&peer->ordered, p, in_order);
+	return p;
+}
+
+void answers_drop(struct answers *a, struct pending *p)
+{
+	if (p->secret && p->answer.p)
+		mem_wipe(p->answer.p, p->answer.size);
+	buf_release(&p->answer);
+	pool_put(&a->pool, p, p->size);
+}
+
+void answers_orphan(struct pending *p)
+{
+	TAILQ_REMOVE(&p->peer->pendings, p, of_peer);
+	p->peer->unanswered--;
+}
+
+void answers_forget(struct answers *a, struct pending *p)
+{
+	answers_orphan(p);
+	answers_drop(a, p);
+}
+
+/* ---- lines in their order ---- */
+
+/* A line with a secret in it goes out in a block of its own, which is wiped: it leaves no copies in
+ * a buffer that grows. */
+static void put_secret(struct outq *out, struct span line)
+{
+	struct shared_line *shared = shared_line_new(line.n, (struct span){0});
+
+	shared->secret = true;
+	memcpy(shared->text, line.p, line.n);
+	outq_push(out, shared);
+	shared_line_unref(shared);
+}
+
+static void hand_on(struct answers *a, struct pending *p)
+{
+	struct peer *peer = p->peer;
+	struct span line = buf_span(&p->answer);
+
+	TAILQ_REMOVE(&peer->ordered, p, in_order);
+	peer->kept_bytes -= line.n;
+	if (p->secret)
+		put_secret(peer->out, line);
+	else
+		buf_add(&peer->out->own, line.p, line.n);
+	answers_forget(a, p);
+}
+
+/* Hands on the answers at the head of the peer's order that are there. A held request that comes to
+ * the head may be answered at once: this is called again from within then, and goes on here. */
+static void flush_ordered(struct answers *a, struct peer *peer)
+{
+	struct pending *p;
+
+	if (peer->flushing)
+		return;
+	peer->flushing = true;
+	while ((p = TAILQ_FIRST(&peer->ordered))) {
+		if (p->state == PENDING_ANSWERED) {
+			hand_on(a, p);
+		} else if (p->state == PENDING_HELD && !p->had_turn) {
+			p->had_turn = true;
+			a->turn(a->owner, p);
+		} else {
+			break;
+		}
+	}
+	peer->flushing = false;
+}
+
+size_t answers_first_kept(const struct peer *peer)
+{
+	const struct pending *p;
+
+	TAILQ_FOREACH (p, &peer->ordered, in_order) {
+		if (p->state == PENDING_ANSWERED)
+			return buf_len(&p->answer);
+	}
+	return 0;
+}
+
+bool answers_is_next(const struct pending *p)
+{
+	return p->id_len || TAILQ_FIRST(&p->peer->ordered) == p;
+}
+
+/* Straight to the client's output, or, when it has no id and others are before it, to the pending
+ * itself. */
+struct buf *answers_begin(struct pending *p)
+{
+	if (p->id_len == 0 && TAILQ_FIRST(&p->peer->ordered) != p)
+		return &p->answer;
+	return &p->peer->out->own;
+}
+
+static void keep_answer(struct pending *p)
+{
+	p->state = PENDING_ANSWERED;
+	p->peer->kept_bytes += buf_len(&p->answer);
+}
+
+void answers_done(struct answers *a, struct pending *p)
+{
+	struct peer *peer = p->peer;
+
+	if (buf_len(&p->answer)) {
+		keep_answer(p);
+		return;
+	}
+	if (p->id_len == 0)
+		TAILQ_REMOVE(&peer->ordered, p, in_order);
+	answers_forget(a, p);
+	flush_ordered(a, peer);
+}
+
+void answers_put_secret(struct pending *p, struct span object)
+{
+	struct buf line = {0};
+	struct buf *out = answers_begin(p);
+	size_t n = object.n + p->id_len + SECRET_LINE_OWN;
+
+	p->secret = true;
+	if (out == &p->answer) {
+		buf_room(out, n);
+		reply_object(out, object, pending_id(p));
+	} else {
+		buf_room(&line, n);
+		reply_object(&line, object, pending_id(p));
+		put_secret(p->peer->out, buf_span(&line));
+		mem_wipe(line.p, line.size);
+		buf_release(&line);
+	}
+}
+
+void answers_say(struct answers *a, struct peer *peer, struct span line, bool with_id)
+{
+	if (with_id || TAILQ_EMPTY(&peer->ordered)) {
+		buf_add(&peer->out->own, line.p, line.n);
+		return;
+	}
+	struct pending *p = answers_new(a, peer, 0, false);
+	buf_add(&p->answer, line.p, line.n);
+	keep_answer(p);
+}

@@ -1,0 +1,43 @@
+/* dispatch.h - a client's line to whoever answers it.
+ *
+ * Reads the line, refuses what the access rules forbid, hands remote requests to the router,
+ * subscriptions to the feed and requests for tokens to the issuer, and answers the rest itself:
+ * ping, status, stats and every error of form. What the status says is brought by the owner. One
+ * dispatch serves all clients. */
+#pragma once
+
+#include <stdint.h>
+
+#include "access/access.h"
+#include "base/buf.h"
+#include "subscriptions/subscriptions.h"
+#include "access/token_requests.h"
+#include "codec/request.h"
+#include "requests/router.h"
+#include "service/stats.h"
+
+struct dispatch_ops {
+	/* Append the members of the answer as one line of JSON, an object without messageId. peer:
+	 * who asks; top: with the busiest clients. */
+	void (*status)(void *owner, const struct peer *peer, bool top, struct buf *out);
+	void (*stats)(void *owner, struct buf *out);
+};
+
+struct dispatch {
+	struct router *router;
+	struct subscriptions *subscriptions;
+	struct token_requests *token_requests;
+	struct access *access;
+	struct stats *stats;
+	const struct dispatch_ops *ops;
+	void *owner;
+	enum request_op op; /* of the line that is being handled; 0: not known */
+	struct buf scratch; /* own: lines under construction */
+};
+
+void dispatch_fini(struct dispatch *d);
+
+void dispatch_line(struct dispatch *d, struct peer *peer, struct span line, int64_t now);
+
+/* A line longer than max_line is being skipped; prefix is its beginning. */
+void dispatch_too_long(struct dispatch *d, struct peer *peer, struct span prefix, size_t max_line);

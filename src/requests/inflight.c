@@ -1,0 +1,213 @@
+#include "requests/inflight.h"
+
+#include <stdlib.h>
+
+#include "base/mem.h"
+
+enum { PLACE_BITS = 16 };
+#define PLACE_MASK ((UINT64_C(1) << PLACE_BITS) - 1)
+/* An id repeats after 2^37 requests, when nothing of the first use can be on its way any more. */
+#define GENERATION_MASK ((UINT64_C(1) << (53 - PLACE_BITS)) - 1)
+
+/* Room for so many. The chains that were there are not looked at. */
+static void make_room(struct inflight *f, uint32_t places)
+{
+	size_t chains = 64;
+
+	while (chains < 2 * (size_t)places)
+		chains *= 2;
+	f->place = mem_resize(f->place, places * sizeof(*f->place));
+	f->free = mem_resize(f->free, places * sizeof(*f->free));
+	f->keys = mem_resize(f->keys, chains * sizeof(*f->keys));
+	f->keys_mask = chains - 1;
+	for (size_t i = 0; i < chains; i++)
+		TAILQ_INIT(&f->keys[i]);
+	for (uint32_t i = places; i-- > f->places;) {
+		f->place[i] = NULL;
+		f->free[f->n_free++] = i;
+	}
+	f->places = f->limit = places;
+}
+
+void inflight_init(struct inflight *f, unsigned places)
+{
+	*f = (struct inflight){.places = 0};
+	make_room(f, places);
+}
+
+void inflight_fini(struct inflight *f)
+{
+	free(f->place);
+	free(f->free);
+	free(f->keys);
+	free(f->connections);
+	*f = (struct inflight){0};
+}
+
+static struct pending_list *chain(const struct inflight *f, uint64_t key_hash)
+{
+	return &f->keys[key_hash & f->keys_mask];
+}
+
+void inflight_set(struct inflight *f, unsigned places)
+{
+	size_t n;
+
+	f->limit = places;
+	if (places <= f->places)
+		return;
+	struct pending **all = inflight_in_order(f, &n);
+	make_room(f, places);
+	for (size_t i = 0; i < n; i++) {
+		if (all[i]->key_hash)
+			TAILQ_INSERT_TAIL(chain(f, all[i]->key_hash), all[i], of_key);
+	}
+	free(all);
+}
+
+/* The last one with this key_hash, from `from` backwards. 64 bits of keyed hash stand for client
+ * and key: should two of them collide, one is not sent again that could have been, or waits for the
+ * other; nothing else. */
+static struct pending *find_key(struct pending *from, uint64_t key_hash)
+{
+	while (from && from->key_hash != key_hash)
+		from = TAILQ_PREV(from, pending_list, of_key);
+	return from;
+}
+
+struct pending *inflight_last_of_key(const struct inflight *f, uint64_t key_hash)
+{
+	return find_key(TAILQ_LAST(chain(f, key_hash), pending_list), key_hash);
+}
+
+/* A request for this key takes effect: reads of it, from `from` backwards, can't be repeated behind
+ * it. A write among them, or a read that is marked already, has seen to those before itself. */
+static void overtake(struct pending *from, uint64_t key_hash)
+{
+	struct pending *p = find_key(from, key_hash);
+
+	while (p && request_op_is_read(p->op) && !p->overtaken) {
+		p->overtaken = true;
+		p = find_key(TAILQ_PREV(p, pending_list, of_key), key_hash);
+	}
+}
+
+/* The same of those that the rate limit may refuse still. One that is marked has seen to those
+ * before itself. */
+static void follow(struct pending *from, uint64_t key_hash)
+{
+	struct pending *p = find_key(from, key_hash);
+
+	while (p && !p->followed) {
+		p->followed = true;
+		p = find_key(TAILQ_PREV(p, pending_list, of_key), key_hash);
+	}
+}
+
+bool inflight_has_effect(const struct pending *p, enum inflight_end end)
+{
+	return end == INFLIGHT_ANSWERED || (end == INFLIGHT_SILENT && !request_op_is_read(p->op));
+}
+
+/* ---- by connections, of which there are few ---- */
+
+static struct connection_load *find_load(const struct inflight *f, uint32_t connection)
+{
+	for (size_t i = 0; i < f->n_lanes; i++) {
+		if (f->connections[i].connection == connection)
+			return &f->connections[i];
+	}
+	return NULL;
+}
+
+unsigned inflight_on(const struct inflight *f, uint32_t connection)
+{
+	const struct connection_load *load = find_load(f, connection);
+
+	return load ? load->n : 0;
+}
+
+static void load_lane(struct inflight *f, uint32_t connection)
+{
+	struct connection_load *load = find_load(f, connection);
+
+	if (!load) {
+		f->connections =
+			mem_resize(f->connections, (f->n_lanes + 1) * sizeof(*f->connections));
+		load = &f->connections[f->n_lanes++];
+		*load = (struct connection_load){.connection = connection};
+	}
+	load->n++;
+}
+
+static void unload_lane(struct inflight *f, uint32_t connection)
+{
+	struct connection_load *load = find_load(f, connection);
+
+	if (--load->n == 0)
+		*load = f->connections[--f->n_lanes];
+}
+
+/* ---- they come and go ---- */
+
+void inflight_add(struct inflight *f, struct pending *p)
+{
+	uint32_t place = f->free[--f->n_free];
+
+	p->sequence = ++f->sequence;
+	p->wire_id = (p->sequence & GENERATION_MASK) << PLACE_BITS | place;
+	f->place[place] = p;
+	load_lane(f, p->connection);
+	p->overtaken = p->followed = p->follows = false;
+	if (!p->key_hash)
+		return;
+	struct pending *before = inflight_last_of_key(f, p->key_hash);
+	p->follows = before != NULL;
+	if (!request_op_is_read(p->op))
+		overtake(before, p->key_hash);
+	TAILQ_INSERT_TAIL(chain(f, p->key_hash), p, of_key);
+}
+
+struct pending *inflight_find(const struct inflight *f, uint64_t wire_id)
+{
+	uint64_t place = wire_id & PLACE_MASK;
+
+	if (place >= f->places || !f->place[place] || f->place[place]->wire_id != wire_id)
+		return NULL;
+	return f->place[place];
+}
+
+void inflight_remove(struct inflight *f, struct pending *p, enum inflight_end end)
+{
+	uint32_t place = (uint32_t)(p->wire_id & PLACE_MASK);
+
+	if (p->key_hash) {
+		if (end == INFLIGHT_ANSWERED && request_op_is_read(p->op))
+			overtake(TAILQ_PREV(p, pending_list, of_key), p->key_hash);
+		if (p->follows && inflight_has_effect(p, end))
+			follow(TAILQ_PREV(p, pending_list, of_key), p->key_hash);
+		TAILQ_REMOVE(chain(f, p->key_hash), p, of_key);
+	}
+	f->place[place] = NULL;
+	f->free[f->n_free++] = place;
+	unload_lane(f, p->connection);
+}
+
+static int by_sequence(const void *a, const void *b)
+{
+	const struct pending *p = *(struct pending *const *)a, *q = *(struct pending *const *)b;
+
+	return p->sequence < q->sequence ? -1 : p->sequence > q->sequence;
+}
+
+struct pending **inflight_in_order(const struct inflight *f, size_t *n)
+{
+	struct pending **all = mem_alloc((inflight_count(f) + 1) * sizeof(*all));
+
+	*n = 0;
+	for (uint32_t i = 0; i < f->places; i++)
+		if (f->place[i])
+			all[(*n)++] = f->place[i];
+	qsort(all, *n, sizeof(*all), by_sequence);
+	return all;
+}

@@ -1,0 +1,48 @@
+#include "requests/key_order.h"
+
+#include "codec/json.h"
+
+uint64_t key_order_hash(const struct peer *peer, const struct request *request, uint64_t seed)
+{
+	if (!request_op_has_key(request->op))
+		return 0;
+	uint64_t h =
+		json_string_hash(&request->key, seed) ^ peer->number * UINT64_C(0x9e3779b97f4a7c15);
+	return h ? h : 1;
+}
+
+/* While requests may be refused and sent again, only one at a time of a client and key is on its
+ * way: the next could come before the repetition of the first. Nor is one repeated before it is
+ * known what became of those behind it. Nor do two of them travel on two connections at once, of
+ * which the later may be the faster, not even after the first one was given up. */
+bool key_order_must_wait(const struct pending *p, const struct inflight *inflight,
+			 const struct unsettled *unsettled, uint32_t connection, bool alone)
+{
+	if (!p->key_hash)
+		return false;
+	if (unsettled_has(unsettled, p->key_hash, connection))
+		return true;
+	const struct pending *other = inflight_last_of_key(inflight, p->key_hash);
+	return other && (alone || p->refused || other->connection != connection);
+}
+
+struct key_order_effect key_order_effect_of(const struct pending *p, enum inflight_end end)
+{
+	if (p->state != PENDING_SENT || !p->follows || !inflight_has_effect(p, end))
+		return (struct key_order_effect){0};
+	return (struct key_order_effect){p->peer, p->key_hash, p->order};
+}
+
+/* Those that the rate limit has refused come first in the queue. */
+struct pending *key_order_find_outdone(const struct key_order_effect *e)
+{
+	struct pending *p;
+
+	TAILQ_FOREACH (p, &e->peer->waiting, waiting) {
+		if ((int32_t)(p->order - e->order) >= 0)
+			break;
+		if (p->refused && p->key_hash == e->key_hash)
+			return p;
+	}
+	return NULL;
+}

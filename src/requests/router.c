@@ -1,0 +1,1044 @@
+#include "requests/router.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "requests/answers.h"
+#include "requests/unsettled.h"
+#include "requests/inflight.h"
+#include "requests/key_order.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "requests/rate_limiter.h"
+#include "requests/sched.h"
+
+enum {
+	TRIAL_WAIT_MS = 1000, /* for a moment when nothing else is to be sent or in flight; then */
+	TRIAL_DRAIN_MS = 250, /* ... nothing else is sent until what is in flight is answered */
+	OUTPUT_START = 4096,  /* bytes: room for a batch of answers without growing in steps */
+	ROOM_SHARE = 16,      /* of the room that is left, the part that one client may take */
+	CODE_OK = 200,
+	CODE_RATE_LIMITED = 429, /* the one answer of the service that is not for the client */
+};
+
+static const char outdone_text[] =
+	"refused by the service's rate limit, and a later request for its "
+	"key was executed, or may have been";
+
+struct router {
+	struct router_settings settings;
+	const struct router_ops *ops;
+	void *owner;
+	struct stats *stats;
+	uint64_t hash_seed;
+	struct answers answers;
+	struct sched sched;
+	struct inflight inflight;
+	struct rate_limiter rate_limiter;
+	struct heap deadlines;
+	int64_t wake; /* what wake_at was last told; -1: nothing */
+	bool up, stopping;
+	uint32_t connection; /* that requests go out on, while up */
+	struct unsettled unsettled;
+	struct pending_list held; /* all of router_hold() */
+	struct peer early, late;  /* whose reads are the daemon's: in a hurry, and not */
+	struct peer doubted;      /* ... and those over which a connection may have been lost */
+	struct blame blame;
+	int64_t connection_since; /* when the present connection became that */
+	int64_t trial_since;      /* the first on trial waits since then */
+	uint64_t alone;           /* wire_id of what is in flight alone; 0: nothing is */
+	int64_t alone_until;      /* then others are sent all the same */
+};
+
+struct router *router_new(const struct router_settings *settings, const struct router_ops *ops,
+			  void *owner, struct stats *stats, uint64_t hash_seed)
+{
+	struct router *r = mem_zalloc(sizeof(*r));
+
+	r->settings = *settings;
+	r->ops = ops;
+	r->owner = owner;
+	r->stats = stats;
+	r->hash_seed = hash_seed;
+	r->wake = -1;
+	answers_init(&r->answers, ops->held_turn, owner);
+	sched_init(&r->sched);
+	inflight_init(&r->inflight, settings->max_in_flight);
+	rate_limiter_init(&r->rate_limiter, settings->rate_limit, 0);
+	TAILQ_INIT(&r->held);
+	router_join(r, &r->early);
+	router_join(r, &r->late);
+	router_join(r, &r->doubted);
+	r->late.last = true;
+	r->doubted.on_trial = true;
+	return r;
+}
+
+/* ---- a pending comes and goes ---- */
+
+static void wake_at(struct router *r, int64_t at)
+{
+	if (r->wake >= 0 && r->wake <= at)
+		return;
+	r->wake = at;
+	r->ops->wake_at(r->owner, at);
+}
+
+static void watch_deadline(struct router *r, struct pending *p, int64_t at)
+{
+	heap_add(&r->deadlines, &p->deadline, at);
+	wake_at(r, at);
+}
+
+/* It waits from now on, or is on its way. */
+static void phase_begin(struct pending *p, int64_t now)
+{
+	p->since = (uint32_t)now;
+}
+
+/* How long it did so; the next phase begins. */
+static int64_t phase_end(struct pending *p, int64_t now)
+{
+	int64_t ms = (int32_t)((uint32_t)now - p->since);
+
+	phase_begin(p, now);
+	return ms;
+}
+
+/* Its place is free, and so is its key. */
+static void land(struct router *r, struct pending *p, enum inflight_end end)
+{
+	inflight_remove(&r->inflight, p, end);
+	if (p->wire_id == r->alone)
+		r->alone = 0;
+	if (p->connection != r->connection && !inflight_on(&r->inflight, p->connection))
+		r->ops->connection_idle(r->owner, p->connection);
+	if (p->peer)
+		sched_unblock(&r->sched, p->peer);
+}
+
+/* Takes p out of the state in which it waits for something to happen. */
+static void pending_leave_state(struct router *r, struct pending *p, enum inflight_end end)
+{
+	heap_remove(&r->deadlines, &p->deadline);
+	switch (p->state) {
+	case PENDING_WAITING:
+		sched_remove(&r->sched, p);
+		sched_unblock(&r->sched, p->peer); /* the others may have waited behind it */
+		break;
+	case PENDING_SENT:
+		land(r, p, end);
+		break;
+	case PENDING_HELD:
+		TAILQ_REMOVE(&r->held, p, waiting);
+		break;
+	case PENDING_NEW:
+	case PENDING_ANSWERED:
+	case PENDING_STATE_N:
+		break;
+	}
+	p->state = PENDING_NEW;
+}
+
+/* ---- answers ---- */
+
+static void answer_done(struct router *r, struct pending *p, enum request_outcome outcome)
+{
+	struct peer *peer = p->peer;
+
+	stats_ended(r->stats, p->op, outcome);
+	answers_done(&r->answers, p);
+	r->ops->changed(r->owner, peer);
+}
+
+/* Its client has gone: there is no answer. */
+static void abandon(struct router *r, struct pending *p)
+{
+	stats_ended(r->stats, p->op, OUTCOME_ABANDONED);
+	answers_drop(&r->answers, p);
+}
+
+/* A read of the daemon's own has ended. */
+static void read_over(struct router *r, struct pending *p, enum router_read_end end,
+		      const struct wire_frame *answer)
+{
+	void *reading = p->reading;
+
+	pending_leave_state(r, p, answer ? INFLIGHT_ANSWERED : INFLIGHT_SILENT);
+	answers_forget(&r->answers, p);
+	r->ops->read_end(r->owner, reading, end, answer);
+}
+
+static void answer_error(struct router *r, struct pending *p, enum reply_error error,
+			 const char *text, long retry_ms);
+
+/* While something waits for the pace, that is never long out of date. */
+static long retry_paced_ms(const struct router *r, const struct peer *peer)
+{
+	return (long)router_pace_wait_ms(r, peer, r->rate_limiter.at);
+}
+
+/* The service refuses it, and it will not be sent again. Of one that was on a lost connection
+ * before that is not the whole truth. */
+static void answer_refused(struct router *r, struct pending *p, const char *text)
+{
+	if (p->sent_before)
+		answer_error(r, p, REPLY_OUTCOME_UNKNOWN, NULL, -1);
+	else
+		answer_error(r, p, REPLY_RATE_LIMITED, text, retry_paced_ms(r, p->peer));
+}
+
+/* Those that wait to be sent again can't be sent behind it. Whoever hears of their answers may
+ * send what waits, so the queue is looked at anew each time. */
+static void outdo(struct router *r, const struct key_order_effect *e)
+{
+	struct pending *p;
+
+	while ((p = key_order_find_outdone(e)))
+		answer_refused(r, p, outdone_text);
+}
+
+static void answer_error(struct router *r, struct pending *p, enum reply_error error,
+			 const char *text, long retry_ms)
+{
+	if (p->reading) {
+		read_over(r, p, p->state == PENDING_SENT ? ROUTER_READ_FAILED : ROUTER_READ_LATE,
+			  NULL);
+		return;
+	}
+	if (p->state == PENDING_HELD) {
+		const char *why = r->ops->held_over(r->owner, p);
+		text = text ? text : why;
+	}
+	struct key_order_effect effect = key_order_effect_of(p, INFLIGHT_SILENT);
+	pending_leave_state(r, p, INFLIGHT_SILENT);
+	if (!p->peer) {
+		abandon(r, p);
+		return;
+	}
+	reply_error(answers_begin(p), error, pending_id(p), text, retry_ms);
+	answer_done(r, p, outcome_of(error));
+	if (effect.peer)
+		outdo(r, &effect);
+}
+
+void router_say(struct router *r, struct peer *peer, struct span line, bool with_id)
+{
+	answers_say(&r->answers, peer, line, with_id);
+	r->ops->changed(r->owner, peer);
+}
+
+/* ---- requests that somebody else answers ---- */
+
+static int64_t timeout_of(const struct router *r, const struct request *request)
+{
+	return request->timeout_ms ? (int64_t)request->timeout_ms : r->settings.request_timeout_ms;
+}
+
+static void watch_request(struct router *r, struct pending *p, const struct request *request,
+			  int64_t now)
+{
+	watch_deadline(r, p, now + timeout_of(r, request));
+}
+
+static void keep_id(struct pending *p, struct span id)
+{
+	p->id_len = (uint32_t)id.n;
+	if (id.n)
+		memcpy(p->text, id.p, id.n);
+}
+
+struct pending *router_hold(struct router *r, struct peer *peer, const struct request *request,
+			    int64_t now)
+{
+	struct pending *p = answers_new(&r->answers, peer, request->id.n, request->id.n > 0);
+
+	p->op = request->op;
+	p->state = PENDING_HELD;
+	p->late = REPLY_UPSTREAM_DOWN;
+	keep_id(p, request->id);
+	TAILQ_INSERT_TAIL(&r->held, p, waiting);
+	watch_request(r, p, request, now);
+	return p;
+}
+
+bool router_held_is_next(const struct router *r, const struct pending *p)
+{
+	(void)r;
+	return answers_is_next(p);
+}
+
+void router_settle(struct router *r, struct pending *p)
+{
+	pending_leave_state(r, p, INFLIGHT_ANSWERED);
+	reply_ok(answers_begin(p), pending_id(p));
+	answer_done(r, p, OUTCOME_OK);
+}
+
+void router_settle_secret(struct router *r, struct pending *p, struct span object)
+{
+	pending_leave_state(r, p, INFLIGHT_ANSWERED);
+	answers_put_secret(p, object);
+	answer_done(r, p, OUTCOME_OK);
+}
+
+void router_refuse(struct router *r, struct pending *p, enum reply_error error, const char *text,
+		   long retry_ms)
+{
+	answer_error(r, p, error, text, retry_ms);
+}
+
+/* ---- sending ---- */
+
+static bool can_send(struct router *r, int64_t now)
+{
+	if (!r->up || r->stopping || inflight_full(&r->inflight) || !r->ops->sendable(r->owner))
+		return false;
+	if (r->alone && now < r->alone_until) {
+		wake_at(r, r->alone_until);
+		return false;
+	}
+	if (rate_limiter_allows(&r->rate_limiter, now))
+		return true;
+	wake_at(r, rate_limiter_next(&r->rate_limiter));
+	return false;
+}
+
+static bool must_wait(const struct router *r, const struct pending *p)
+{
+	return key_order_must_wait(p, &r->inflight, &r->unsettled, r->connection,
+				   rate_limiter_is_lowered(&r->rate_limiter));
+}
+
+/* Its client is on trial: for a while nothing else is sent. */
+static void begin_trial(struct router *r, struct pending *p, int64_t now)
+{
+	r->alone = p->wire_id;
+	r->alone_until = now + blame_alone_ms(p->peer);
+	r->trial_since = now;
+}
+
+static void send_now(struct router *r, struct pending *p, int64_t now)
+{
+	char head[WIRE_HEAD_MAX];
+
+	histogram_add(&r->stats->request_wait, phase_end(p, now));
+	p->state = PENDING_SENT;
+	p->connection = r->connection;
+	inflight_add(&r->inflight, p);
+	p->tried = p->peer->on_trial;
+	if (p->tried)
+		begin_trial(r, p, now);
+	rate_limiter_spend(&r->rate_limiter, now);
+	size_t n = wire_head(head, p->wire_id);
+	r->ops->send(r->owner, (struct span){head, n}, pending_body(p));
+	r->stats->requests_sent++;
+	r->stats->upstream_bytes_out += n + p->body_len;
+	if (p->reading)
+		r->ops->read_sent(r->owner, p->reading);
+}
+
+static bool is_longer_than_max(const struct router *r, size_t length)
+{
+	return r->settings.max_frame && length > r->settings.max_frame;
+}
+
+bool router_takes_key(struct router *r, const struct json_value *key, int64_t now)
+{
+	struct request request = {.op = OP_GET, .key = *key};
+	size_t length = wire_length(wire_body_max(&request));
+
+	return !is_longer_than_max(r, length) && !blame_is_too_long(&r->blame, length, now);
+}
+
+/* Is it longer than the service takes? It is not sent then. */
+static bool refuse_long(struct router *r, struct pending *p, int64_t now)
+{
+	size_t length = wire_length(p->body_len);
+	char text[120];
+
+	if (is_longer_than_max(r, length))
+		snprintf(text, sizeof(text),
+			 "the request has %zu bytes as it would be sent, and max_frame is %zu",
+			 length, r->settings.max_frame);
+	else if (blame_is_too_long(&r->blame, length, now))
+		snprintf(text, sizeof(text),
+			 "the service has closed the connection over a message of %zu bytes, and "
+			 "this one has %zu",
+			 r->blame.refused, length);
+	else
+		return false;
+	r->stats->requests_too_long++;
+	if (p->reading)
+		read_over(r, p, ROUTER_READ_TOO_LONG, NULL);
+	else
+		answer_error(r, p, p->sent_before ? REPLY_OUTCOME_UNKNOWN : REPLY_TOO_LARGE, text,
+			     -1);
+	return true;
+}
+
+/* May the first of those on trial be sent? It gets its turn when nothing else waits or is in
+ * flight; if that is not so in time, no other is sent until it has. */
+static bool trial_has_turn(struct router *r, bool others_wait, bool *drains, int64_t now)
+{
+	bool quiet = !inflight_on(&r->inflight, r->connection);
+	int64_t due = r->trial_since + TRIAL_WAIT_MS;
+
+	*drains = false;
+	if (due < r->blame.next_trial)
+		due = r->blame.next_trial;
+	if (now < r->blame.next_trial || (now < due && (others_wait || !quiet))) {
+		wake_at(r, now < r->blame.next_trial ? r->blame.next_trial : due);
+		return false;
+	}
+	if (quiet || now >= due + TRIAL_DRAIN_MS)
+		return true;
+	*drains = true;
+	wake_at(r, due + TRIAL_DRAIN_MS);
+	return false;
+}
+
+/* NULL: nothing may be sent, whatever can_send() says. */
+static struct pending *next_to_send(struct router *r, int64_t now)
+{
+	struct pending *p = sched_first(&r->sched), *trial = sched_first_trial(&r->sched);
+	bool drains;
+
+	if (!trial || !r->up)
+		return p;
+	if (trial_has_turn(r, p != NULL, &drains, now))
+		return trial;
+	return drains ? NULL : p;
+}
+
+void router_pump(struct router *r, int64_t now)
+{
+	struct pending *p;
+
+	while ((p = next_to_send(r, now)) && can_send(r, now)) {
+		struct peer *peer = p->peer;
+		if (must_wait(r, p)) {
+			sched_block(&r->sched, peer);
+			continue;
+		}
+		if (refuse_long(r, p, now))
+			continue;
+		sched_take_this(&r->sched, p);
+		send_now(r, p, now);
+		if (peer->out)
+			r->ops->changed(r->owner, peer);
+	}
+}
+
+/* The client's requests go where they belong from now on. */
+static void set_trial(struct router *r, struct peer *peer, int64_t now)
+{
+	if (!sched_first_trial(&r->sched))
+		r->trial_since = now;
+	sched_set_trial(&r->sched, peer, peer->blame.trial > 0);
+}
+
+static void enqueue(struct router *r, struct pending *p, int64_t now)
+{
+	if (p->peer->on_trial && !sched_first_trial(&r->sched))
+		r->trial_since = now;
+	p->state = PENDING_WAITING;
+	sched_add(&r->sched, p);
+}
+
+/* A pending that holds the frame's body. */
+static struct pending *remote_new(struct router *r, struct peer *peer,
+				  const struct request *request, bool with_id)
+{
+	struct pending *p =
+		answers_new(&r->answers, peer, request->id.n + wire_body_max(request), with_id);
+
+	p->op = request->op;
+	keep_id(p, request->id);
+	p->body_len = (uint32_t)wire_body(request, p->text + p->id_len);
+	return p;
+}
+
+/* By the pace alone its turn comes when its time is up: it is told so now, and when one like it
+ * would have its turn in time. The pace is known while there is a connection; who knows what the
+ * next one brings. */
+static bool refuse_early(struct router *r, struct pending *p, int64_t timeout_ms, int64_t now)
+{
+	if (!r->up || r->rate_limiter.rate == 0)
+		return false;
+	int64_t late_ms = router_pace_wait_ms(r, p->peer, now) - timeout_ms;
+	if (late_ms <= 1)
+		return false;
+	int64_t one_ms = rate_limiter_wait_ms(&r->rate_limiter, r->rate_limiter.at, 1);
+	r->stats->requests_refused_early++;
+	answer_error(r, p, REPLY_RATE_LIMITED,
+		     "its turn in the service's rate limit would come after its time is up",
+		     (long)(late_ms > one_ms ? late_ms : one_ms));
+	return true;
+}
+
+void router_request(struct router *r, struct peer *peer, const struct request *request, int64_t now)
+{
+	struct pending *p = remote_new(r, peer, request, request->id.n > 0);
+
+	p->key_hash = key_order_hash(peer, request, r->hash_seed);
+	phase_begin(p, now);
+	if (r->stopping) {
+		answer_error(r, p, REPLY_SHUTTING_DOWN, NULL, -1);
+		return;
+	}
+	if (refuse_long(r, p, now))
+		return;
+	if (r->sched.bytes + p->size > r->settings.max_waiting_bytes) {
+		r->stats->requests_queue_full++;
+		answer_error(r, p, REPLY_QUEUE_FULL, NULL, -1);
+		return;
+	}
+	/* At once, if nobody waits for a turn and nothing of this client is before it. One that
+	 * waits only for an earlier one of its key has no turn, so that nobody waits behind it. */
+	bool first = TAILQ_EMPTY(&peer->waiting), blocked = first && must_wait(r, p);
+	if (blame_lapses(peer, now))
+		set_trial(r, peer, now);
+	bool trials = peer->on_trial || sched_first_trial(&r->sched);
+	if (first && !blocked && !trials && !sched_first(&r->sched) && can_send(r, now)) {
+		watch_request(r, p, request, now);
+		send_now(r, p, now);
+		return;
+	}
+	if (refuse_early(r, p, timeout_of(r, request), now))
+		return;
+	watch_request(r, p, request, now);
+	enqueue(r, p, now);
+	if (blocked)
+		sched_block(&r->sched, peer);
+	if (trials)
+		router_pump(r, now);
+}
+
+static void read_key(struct router *r, struct peer *reader, void *reading,
+		     const struct json_value *key, int64_t now)
+{
+	struct request request = {.op = OP_GET, .key = *key};
+	struct pending *p = remote_new(r, reader, &request, true);
+
+	p->reading = reading;
+	phase_begin(p, now);
+	watch_request(r, p, &request, now);
+	enqueue(r, p, now);
+	router_pump(r, now);
+}
+
+void router_read(struct router *r, void *reading, const struct json_value *key, bool hurry,
+		 int64_t now)
+{
+	read_key(r, hurry ? &r->early : &r->late, reading, key, now);
+}
+
+void router_read_alone(struct router *r, void *reading, const struct json_value *key, int64_t now)
+{
+	read_key(r, &r->doubted, reading, key, now);
+}
+
+/* ---- what comes back ---- */
+
+static void answer_frame(struct router *r, struct pending *p, const struct wire_frame *frame)
+{
+	if (p->reading) {
+		read_over(r, p,
+			  p->connection == r->connection ? ROUTER_READ_ANSWERED
+							 : ROUTER_READ_ELSEWHERE,
+			  frame);
+		return;
+	}
+	struct key_order_effect effect = key_order_effect_of(p, INFLIGHT_ANSWERED);
+	pending_leave_state(r, p, INFLIGHT_ANSWERED);
+	if (!p->peer) {
+		abandon(r, p);
+		return;
+	}
+	struct span id = pending_id(p);
+	struct buf *out = answers_begin(p);
+	size_t most = wire_splice_max(frame, id);
+	char *room = buf_room(out, out->p || most > OUTPUT_START ? most : OUTPUT_START);
+	buf_grew(out, wire_splice(frame, id, room));
+	r->stats->requests_answered++;
+	answer_done(r, p, frame->code == CODE_OK ? OUTCOME_OK : OUTCOME_SERVICE_ERROR);
+	if (effect.peer)
+		outdo(r, &effect);
+}
+
+/* ---- other access rules ---- */
+
+/* Why it may not be sent now; NULL: it may. The body of its frame is an object's end as a client
+ * may have written it. */
+static const char *forbidden(struct router *r, struct pending *p)
+{
+	struct request request;
+	struct request_fault fault;
+	struct buf text = {0};
+	const char *why = "the access rules have changed";
+
+	buf_add(&text, "{", 1);
+	buf_add(&text, pending_body(p).p, pending_body(p).n);
+	if (request_parse(buf_span(&text), &request, &fault) == 0)
+		why = r->ops->forbids(r->owner, p->peer, &request);
+	buf_release(&text);
+	p->in_doubt = false;
+	return why;
+}
+
+static void answer_forbidden(struct router *r, struct pending *p, const char *why)
+{
+	answer_error(r, p, p->sent_before ? REPLY_OUTCOME_UNKNOWN : REPLY_FORBIDDEN, why, -1);
+}
+
+/* The service has refused it because of its rate limit, so it was not executed: it waits for
+ * another turn. If a later one for its key is on its way, it waits until that is refused as well,
+ * or took effect: then it is too late for this one.
+ */
+static void refused(struct router *r, struct pending *p, int64_t now)
+{
+	r->stats->upstream_refused++;
+	rate_limiter_refused(&r->rate_limiter, now, p->sequence, r->inflight.sequence);
+	if (p->reading) {
+		read_over(r, p, ROUTER_READ_UNSENT, NULL);
+		return;
+	}
+	if (!p->peer || p->followed || r->stopping) {
+		pending_leave_state(r, p, INFLIGHT_BACK);
+		answer_refused(r, p, p->followed ? outdone_text : NULL);
+		return;
+	}
+	const char *why = p->in_doubt ? forbidden(r, p) : NULL;
+	if (why) {
+		pending_leave_state(r, p, INFLIGHT_BACK); /* it had no effect on those before it */
+		answer_forbidden(r, p, why);
+		return;
+	}
+	land(r, p, INFLIGHT_BACK);
+	p->state = PENDING_WAITING;
+	phase_begin(p, now);
+	p->refused = true;
+	sched_add_again(&r->sched, p);
+}
+
+static void answered(struct router *r, struct pending *p, const struct wire_frame *frame,
+		     int64_t now)
+{
+	histogram_add(&r->stats->request_service, phase_end(p, now));
+	if (blame_answered(&r->blame, p))
+		set_trial(r, p->peer, now);
+	if (frame->code == CODE_RATE_LIMITED)
+		refused(r, p, now);
+	else
+		answer_frame(r, p, frame);
+}
+
+/* The answer to none that waits for one, usable or not. */
+static void late(struct router *r, const struct wire_frame *frame, int64_t now)
+{
+	if (!frame->id || !unsettled_answered(&r->unsettled, frame->id))
+		return;
+	sched_unblock_all(&r->sched);
+	router_pump(r, now);
+}
+
+void router_frame(struct router *r, const struct wire_frame *frame, int64_t now)
+{
+	struct pending *p = NULL;
+
+	switch (frame->kind) {
+	case WIRE_ANSWER:
+		p = inflight_find(&r->inflight, frame->id);
+		if (p)
+			answered(r, p, frame, now);
+		else
+			r->stats->upstream_late++;
+		break;
+	case WIRE_UNUSABLE:
+		r->stats->upstream_unusable++;
+		if (frame->has_id)
+			p = inflight_find(&r->inflight, frame->id);
+		if (p)
+			answer_error(r, p, REPLY_BAD_UPSTREAM, NULL, -1);
+		break;
+	case WIRE_NOTIFICATION: /* is nobody's answer, whatever it carries */
+	case WIRE_KIND_N:
+		break;
+	}
+	if (p)
+		router_pump(r, now);
+	else if (frame->has_id && frame->kind != WIRE_NOTIFICATION)
+		late(r, frame, now);
+}
+
+/* ---- new settings ---- */
+
+void router_set(struct router *r, const struct router_settings *settings, int64_t now)
+{
+	if (settings->rate_limit != r->settings.rate_limit)
+		rate_limiter_set(&r->rate_limiter, settings->rate_limit, now, r->inflight.sequence);
+	if (settings->max_in_flight != r->settings.max_in_flight)
+		inflight_set(&r->inflight, settings->max_in_flight);
+	r->settings = *settings;
+	router_pump(r, now);
+}
+
+/* ---- the connection comes and goes ---- */
+
+void router_up(struct router *r, uint32_t connection, int64_t now)
+{
+	r->up = true;
+	r->connection_since = now;
+	r->connection = connection;
+	router_pump(r, now);
+}
+
+bool router_move(struct router *r, uint32_t connection, int64_t now)
+{
+	uint32_t left = r->connection;
+
+	r->connection_since = now;
+	r->connection = connection;
+	if (!inflight_on(&r->inflight, left))
+		r->ops->connection_idle(r->owner, left);
+	router_pump(r, now);
+	return unsettled_is_on(&r->unsettled, left);
+}
+
+/* Sent again: a read whose client is still there and still may, and which no later request of that
+ * client for the same key has overtaken. The rest may have been executed or not. */
+static bool may_resend(struct router *r, struct pending *p, int64_t now)
+{
+	return p->peer && request_op_is_read(p->op) && !p->overtaken && !p->reading &&
+	       !r->stopping && blame_may_repeat(p) &&
+	       !blame_is_too_long(&r->blame, wire_length(p->body_len), now) &&
+	       !(p->in_doubt && forbidden(r, p));
+}
+
+/* What was sent on the connection, in the order in which it was sent. */
+static struct pending **sent_on(const struct router *r, uint32_t connection, size_t *n)
+{
+	size_t all;
+	struct pending **sent = inflight_in_order(&r->inflight, &all);
+
+	*n = 0;
+	for (size_t i = 0; i < all; i++) {
+		if (sent[i]->connection == connection)
+			sent[(*n)++] = sent[i];
+	}
+	return sent;
+}
+
+static void wait_again(struct router *r, struct pending *p, int64_t now)
+{
+	land(r, p, INFLIGHT_BACK);
+	p->state = PENDING_WAITING;
+	phase_begin(p, now);
+	p->sent_before = true;
+	sched_add_again(&r->sched, p);
+	r->stats->requests_resent++;
+}
+
+static void lost(struct router *r, struct pending *p)
+{
+	if (p->reading) {
+		read_over(r, p,
+			  p->losses >= BLAME_LOSS ? ROUTER_READ_BLAMED
+			  : p->losses             ? ROUTER_READ_DOUBTED
+						  : ROUTER_READ_UNSENT,
+			  NULL);
+		return;
+	}
+	r->stats->requests_outcome_unknown++;
+	answer_error(r, p, REPLY_OUTCOME_UNKNOWN, NULL, -1);
+}
+
+/* Whose fault is it? Those who come into question have their trial from now on. */
+static bool judge(struct router *r, struct pending *const *sent, size_t n,
+		  const struct blame_end *end, int64_t now)
+{
+	enum blame_verdict verdict = blame_judge(&r->blame, sent, n, end, now);
+
+	r->stats->upstream_blamed += verdict != BLAME_NOBODY;
+	for (size_t i = 0; verdict != BLAME_NOBODY && i < n; i++) {
+		if (sent[i]->peer && !sent[i]->reading)
+			set_trial(r, sent[i]->peer, now);
+	}
+	return verdict == BLAME_ONE;
+}
+
+bool router_lost(struct router *r, uint32_t connection, struct blame_end end, int64_t now)
+{
+	size_t n;
+	struct pending **sent = sent_on(r, connection, &n);
+
+	end.lasted_ms = connection == r->connection ? now - r->connection_since : BLAME_YOUNG_MS;
+	bool known = judge(r, sent, n, &end, now);
+	if (connection == r->connection)
+		r->up = false;
+	for (size_t i = 0; i < n; i++) {
+		if (may_resend(r, sent[i], now)) {
+			wait_again(r, sent[i], now);
+			sent[i] = NULL;
+		}
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (sent[i])
+			lost(r, sent[i]);
+	}
+	free(sent);
+	if (unsettled_lane_gone(&r->unsettled, connection))
+		sched_unblock_all(&r->sched);
+	router_pump(r, now);
+	return known;
+}
+
+void router_down(struct router *r, uint32_t connection, int64_t now)
+{
+	router_lost(r, connection, (struct blame_end){0}, now);
+}
+
+void router_forget_blame(struct router *r)
+{
+	blame_forget(&r->blame);
+}
+
+/* ---- time ---- */
+
+/* Why it was not sent in its time. full: all places were taken. */
+static void answer_unsent(struct router *r, struct pending *p, bool full)
+{
+	if (p->sent_before)
+		answer_error(r, p, REPLY_OUTCOME_UNKNOWN, NULL, -1);
+	else if (!r->up)
+		answer_error(r, p, REPLY_UPSTREAM_DOWN, NULL, r->ops->reconnect_ms(r->owner));
+	else if (p->peer->on_trial)
+		answer_error(r, p, REPLY_QUEUE_FULL,
+			     "not sent within its time: connections were lost over requests of "
+			     "this client, so they come last",
+			     -1);
+	else if (!r->ops->sendable(r->owner))
+		answer_error(r, p, REPLY_QUEUE_FULL,
+			     "not sent within its time: the network takes no more at present", -1);
+	else if (p->refused || (r->rate_limiter.rate > 0 && !full))
+		answer_error(r, p, REPLY_RATE_LIMITED, NULL, retry_paced_ms(r, p->peer));
+	else if (full)
+		answer_error(r, p, REPLY_QUEUE_FULL,
+			     "not sent within its time: max_in_flight requests were on their way "
+			     "ahead of it",
+			     -1);
+	else
+		answer_error(r, p, REPLY_QUEUE_FULL,
+			     "not sent within its time: an earlier request of its client for the "
+			     "same key was on its way",
+			     -1);
+}
+
+static void expire(struct router *r, struct pending *p, bool full)
+{
+	if (p->state == PENDING_HELD) {
+		*(p->late == REPLY_TIMEOUT ? &r->stats->requests_timeout
+					   : &r->stats->requests_unsent) += 1;
+		answer_error(r, p, (enum reply_error)p->late, NULL,
+			     p->late == REPLY_UPSTREAM_DOWN ? r->ops->reconnect_ms(r->owner) : -1);
+		return;
+	}
+	if (p->state == PENDING_SENT) {
+		r->stats->requests_timeout++;
+		if (unsettled_give_up(&r->unsettled, p))
+			sched_unblock_all(&r->sched);
+		answer_error(r, p, REPLY_TIMEOUT, NULL, -1);
+		return;
+	}
+	r->stats->requests_unsent++;
+	answer_unsent(r, p, full);
+}
+
+int64_t router_expire(struct router *r, int64_t now)
+{
+	struct heap_node *first;
+	bool full = inflight_full(&r->inflight);
+
+	while ((first = heap_first(&r->deadlines)) && first->at <= now)
+		expire(r,
+		       (struct pending *)(void *)((char *)first -
+						  offsetof(struct pending, deadline)),
+		       full);
+	first = heap_first(&r->deadlines);
+	r->wake = first ? first->at : -1;
+	router_pump(r,
+		    now); /* places are free again, or the pace allows more; it may wake sooner */
+	return r->wake;
+}
+
+/* ---- clients ---- */
+
+void router_join(struct router *r, struct peer *peer)
+{
+	answers_join(peer);
+	TAILQ_INIT(&peer->waiting);
+	peer->n_waiting = 0;
+	peer->blocked = peer->last = false;
+	peer->unsent_bytes = 0;
+	blame_join(&r->blame, peer);
+	peer->on_trial = peer->blame.trial > 0;
+}
+
+/* A request that was sent keeps its place until it is answered, but no longer than others would:
+ * its client, who may have asked for ten minutes, is not there any more. */
+static void orphan(struct router *r, struct pending *p, int64_t now)
+{
+	p->uid = p->peer->uid;
+	p->peer = NULL;
+	if (p->deadline.at > now + r->settings.request_timeout_ms) {
+		heap_remove(&r->deadlines, &p->deadline);
+		watch_deadline(r, p, now + r->settings.request_timeout_ms);
+	}
+}
+
+void router_leave(struct router *r, struct peer *peer, int64_t now)
+{
+	struct pending *p;
+
+	blame_leave(&r->blame, peer, now);
+	while ((p = TAILQ_FIRST(&peer->pendings))) {
+		answers_orphan(p);
+		if (p->state == PENDING_SENT) {
+			orphan(r, p, now);
+			continue;
+		}
+		if (p->state == PENDING_WAITING)
+			r->stats->requests_abandoned++;
+		if (p->state == PENDING_HELD)
+			r->ops->held_over(r->owner, p);
+		bool answered = p->state == PENDING_ANSWERED;
+		pending_leave_state(r, p, INFLIGHT_SILENT);
+		if (answered)
+			answers_drop(&r->answers, p);
+		else
+			abandon(r, p);
+	}
+}
+
+/* Those that wait to be sent; p NULL ends them. Answering one of them may free pendings that wait
+ * for their turn to be answered, but no others of these. */
+static struct pending **waiting_of(const struct peer *peer)
+{
+	struct pending **list = mem_alloc((peer->unanswered + 1) * sizeof(struct pending *)), *p;
+	size_t n = 0;
+
+	TAILQ_FOREACH (p, &peer->pendings, of_peer) {
+		if (p->state == PENDING_WAITING)
+			list[n++] = p;
+	}
+	list[n] = NULL;
+	return list;
+}
+
+void router_restrict(struct router *r, struct peer *peer)
+{
+	struct pending **list = waiting_of(peer), *sent;
+
+	for (struct pending **p = list; *p; p++) {
+		/* It may have been sent when one of the others was answered. */
+		const char *why = (*p)->state == PENDING_WAITING ? forbidden(r, *p) : NULL;
+		if (why)
+			answer_forbidden(r, *p, why);
+	}
+	free(list);
+	TAILQ_FOREACH (sent, &peer->pendings, of_peer)
+		sent->in_doubt = sent->state == PENDING_SENT;
+}
+
+/* What one client may have unsent: no more than a part of the room that is left, so that many who
+ * take what they can get leave some to whoever comes. Any may have one request. */
+static bool has_room(const struct router *r, const struct peer *peer)
+{
+	size_t all = r->settings.max_waiting_bytes, own = r->settings.max_peer_waiting_bytes;
+	size_t share = r->sched.bytes < all ? (all - r->sched.bytes) / ROOM_SHARE : 0;
+
+	return !peer->unsent_bytes || peer->unsent_bytes < (share < own ? share : own);
+}
+
+bool router_may_read(const struct router *r, const struct peer *peer)
+{
+	return peer->unanswered < r->settings.max_pipeline && has_room(r, peer);
+}
+
+/* ---- the end ---- */
+
+void router_stop(struct router *r)
+{
+	struct pending *p;
+
+	r->stopping = true;
+	sched_unblock_all(&r->sched);
+	while ((p = sched_take(&r->sched))) {
+		p->state = PENDING_NEW; /* sched has let go of it already */
+		answer_error(r, p, p->sent_before ? REPLY_OUTCOME_UNKNOWN : REPLY_SHUTTING_DOWN,
+			     NULL, -1);
+	}
+	while ((p = TAILQ_FIRST(&r->held)))
+		answer_error(r, p, REPLY_SHUTTING_DOWN, reply_error_text(REPLY_SHUTTING_DOWN), -1);
+}
+
+void router_abandon(struct router *r)
+{
+	size_t n;
+	struct pending **sent = inflight_in_order(&r->inflight, &n);
+
+	for (size_t i = 0; i < n; i++)
+		answer_error(r, sent[i], REPLY_OUTCOME_UNKNOWN,
+			     "the daemon has stopped before the answer came", -1);
+	free(sent);
+}
+
+/* Once each: whoever hears of it may ask again, in vain. */
+static void end_reads(struct router *r, struct peer *reader)
+{
+	for (uint32_t n = reader->unanswered; n; n--)
+		answer_error(r, TAILQ_FIRST(&reader->pendings), REPLY_SHUTTING_DOWN, NULL, -1);
+}
+
+void router_free(struct router *r)
+{
+	router_abandon(r);
+	end_reads(r, &r->early);
+	end_reads(r, &r->late);
+	end_reads(r, &r->doubted);
+	router_leave(r, &r->early, 0);
+	router_leave(r, &r->late, 0);
+	router_leave(r, &r->doubted, 0);
+	inflight_fini(&r->inflight);
+	sched_fini(&r->sched);
+	heap_fini(&r->deadlines);
+	answers_fini(&r->answers);
+	free(r);
+}
+
+unsigned router_in_flight(const struct router *r)
+{
+	return inflight_count(&r->inflight);
+}
+
+size_t router_waiting(const struct router *r)
+{
+	return r->sched.n;
+}
+
+size_t router_waiting_bytes(const struct router *r)
+{
+	return r->sched.bytes;
+}
+
+double router_pace(const struct router *r, int64_t now)
+{
+	return rate_limiter_rate(&r->rate_limiter, now);
+}
+
+int64_t router_pace_wait_ms(const struct router *r, const struct peer *peer, int64_t now)
+{
+	return rate_limiter_wait_ms(&r->rate_limiter, now, sched_ahead(&r->sched, peer) + 1);
+}

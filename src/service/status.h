@@ -1,0 +1,38 @@
+/* status.h - the answers to status and stats, and the metrics page: what the daemon is doing, and
+ * what it has counted.
+ *
+ * Cold, so cJSON writes the status. Its names are the local protocol's, those of the figures are in
+ * stats.h; no secret has a place among them. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "clients/client.h"
+#include "config/config.h"
+#include "subscriptions/subscriptions.h"
+#include "requests/router.h"
+#include "service/stats.h"
+#include "upstream/upstream.h"
+
+struct status_source {
+	const struct config *config;
+	const struct router *router;
+	const struct subscriptions *subscriptions;
+	const struct upstream *upstream;
+	const struct stats *stats;
+	const struct clients *clients;
+	const struct peer *peer; /* who asks; NULL: nobody in particular */
+	int64_t now_ms, uptime_ms;
+	int64_t started_wall_ms;
+	bool misconfigured;                /* the last reload was refused */
+	const struct client_activity *top; /* the busiest clients; NULL: nobody asked */
+	unsigned n_top;
+};
+
+/* Each appends one JSON object on one line, without a line end. */
+void status_write(const struct status_source *s, struct buf *out);
+void status_write_stats(const struct status_source *s, struct buf *out);
+/* Appends the page that says the same (metrics_text.h). */
+void status_write_page(const struct status_source *s, struct buf *out);

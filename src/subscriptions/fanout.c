@@ -1,0 +1,285 @@
+#include "subscriptions/fanout.h"
+
+#include <stdlib.h>
+
+#include "subscriptions/conflation.h"
+#include "base/mem.h"
+#include "subscriptions/events.h"
+
+struct fanout {
+	size_t output_soft;
+	const struct fanout_ops *ops;
+	void *owner;
+	struct stats *stats;
+	LIST_HEAD(, peer) audience;
+	uint64_t changes; /* numbers them, for peer::change */
+};
+
+struct fanout *fanout_new(size_t output_soft, const struct fanout_ops *ops, void *owner,
+			  struct stats *stats)
+{
+	struct fanout *f = mem_zalloc(sizeof(*f));
+
+	*f = (struct fanout){
+		.output_soft = output_soft, .ops = ops, .owner = owner, .stats = stats};
+	LIST_INIT(&f->audience);
+	return f;
+}
+
+void fanout_set(struct fanout *f, size_t output_soft)
+{
+	f->output_soft = output_soft;
+}
+
+void fanout_free(struct fanout *f)
+{
+	free(f);
+}
+
+/* ---- the audience ---- */
+
+void fanout_join(struct peer *peer)
+{
+	LIST_INIT(&peer->topics);
+	peer->n_subs = 0;
+	peer->n_globs = 0;
+	peer->in_audience = false;
+	peer->change = 0;
+	peer->conflation = NULL;
+	peer->lag_bytes = 0;
+}
+
+static void drop_lag(struct peer *peer)
+{
+	if (peer->conflation)
+		conflation_free(peer->conflation);
+	peer->conflation = NULL;
+	peer->lag_bytes = 0;
+}
+
+void fanout_audience(struct fanout *f, struct peer *peer)
+{
+	bool listens = peer->n_subs > 0;
+
+	if (listens == peer->in_audience)
+		return;
+	peer->in_audience = listens;
+	if (listens)
+		LIST_INSERT_HEAD(&f->audience, peer, of_audience);
+	else
+		LIST_REMOVE(peer, of_audience);
+}
+
+void fanout_leave(struct peer *peer)
+{
+	if (peer->in_audience)
+		LIST_REMOVE(peer, of_audience);
+	peer->in_audience = false;
+	drop_lag(peer);
+}
+
+/* ---- one line to one client ---- */
+
+static void put_aside(struct fanout *f, struct peer *peer, struct shared_line *shared)
+{
+	if (!peer->conflation)
+		peer->conflation = conflation_new();
+	f->stats->notifications_conflated += conflation_put(peer->conflation, shared);
+	peer->lag_bytes = peer->conflation->bytes;
+}
+
+/* Is there no more room for this client, even after its socket was offered what there is? Answers
+ * that wait for others before them are not what it could have read. */
+static bool is_slow(struct fanout *f, struct peer *peer)
+{
+	if (outq_len(peer->out) < f->output_soft)
+		return false;
+	f->ops->flush(f->owner, peer);
+	return outq_len(peer->out) >= f->output_soft;
+}
+
+void fanout_push(struct fanout *f, struct peer *peer, struct shared_line *shared)
+{
+	if (peer->conflation || is_slow(f, peer)) {
+		put_aside(f, peer, shared);
+	} else {
+		outq_push(peer->out, shared);
+		f->stats->lines_out++;
+	}
+	f->ops->changed(f->owner, peer);
+}
+
+static void push_late(struct fanout *f, struct peer *peer, struct shared_line *shared,
+		      uint64_t skipped)
+{
+	f->stats->lines_out++;
+	if (skipped)
+		events_skipped(&peer->out->own, shared_line_line(shared), skipped);
+	else
+		outq_push(peer->out, shared);
+}
+
+void fanout_catch_up(struct fanout *f, struct peer *peer)
+{
+	struct shared_line *shared;
+	uint64_t skipped;
+
+	while (peer->conflation && outq_len(peer->out) < f->output_soft) {
+		if (!conflation_take(peer->conflation, &shared, &skipped)) {
+			drop_lag(peer);
+			return;
+		}
+		push_late(f, peer, shared, skipped);
+		shared_line_unref(shared);
+		peer->lag_bytes = peer->conflation->bytes;
+	}
+}
+
+/* ---- what an ended subscription leaves behind ---- */
+
+struct listener {
+	const struct topics *topics;
+	const struct peer *peer;
+	bool found;
+};
+
+static void look_at(void *owner, struct topic *t)
+{
+	struct listener *l = owner;
+
+	l->found |= topics_find(l->topics, l->peer, t) != NULL;
+}
+
+/* What we say of a key or a pattern is for who is subscribed to that very one. */
+static bool still_listens(void *owner, const struct shared_line *shared)
+{
+	struct listener *l = owner;
+	enum topic_kind kind = shared->pattern ? TOPIC_PATTERN : TOPIC_KEY;
+	struct topic *t = topics_find_topic(l->topics, kind, shared->key, shared->key_hash);
+
+	l->found = t && topics_find(l->topics, l->peer, t);
+	if (!l->found && !shared->own)
+		topics_match_patterns(l->topics, shared->key, look_at, l);
+	return l->found;
+}
+
+void fanout_forget(const struct topics *topics, struct peer *peer)
+{
+	struct listener listener = {topics, peer, false};
+
+	if (!peer->conflation)
+		return;
+	if (!peer->n_subs) {
+		drop_lag(peer);
+		return;
+	}
+	conflation_keep(peer->conflation, still_listens, &listener);
+	peer->lag_bytes = peer->conflation->bytes;
+}
+
+/* ---- one line to many ---- */
+
+static struct shared_line *make_note(struct span line, struct span about)
+{
+	struct shared_line *shared = shared_line_new(line.n, about);
+
+	memcpy(shared->text, line.p, line.n);
+	return shared;
+}
+
+void fanout_topic(struct fanout *f, const struct topic *t, struct span line)
+{
+	struct shared_line *shared = make_note(line, topic_text(t));
+
+	shared->own = true;
+	shared->pattern = t->kind == TOPIC_PATTERN;
+	shared->key_hash = t->by_text.hash;
+	for (uint32_t i = 0; i < t->n; i++)
+		fanout_push(f, t->receivers[i].peer, shared);
+	shared_line_unref(shared);
+}
+
+void fanout_all(struct fanout *f, struct span line)
+{
+	struct shared_line *shared = make_note(line, (struct span){0});
+	struct peer *peer;
+
+	LIST_FOREACH (peer, &f->audience, of_audience)
+		fanout_push(f, peer, shared);
+	shared_line_unref(shared);
+}
+
+/* ---- changes ---- */
+
+struct delivery {
+	struct fanout *fanout;
+	const struct wire_frame *frame;
+	const struct notification *change;
+	struct span key;
+	struct shared_line *shared; /* made for the first receiver */
+};
+
+static struct shared_line *note_of(struct delivery *d)
+{
+	if (d->shared)
+		return d->shared;
+	/* Its length is known for certain only if nothing has to be left out. */
+	d->shared = shared_line_new(events_change_max(d->frame), d->key);
+	d->shared->n = (uint32_t)events_change(d->frame, d->shared->text);
+	d->shared->key_hash = d->change->key_hash;
+	d->shared->value_hash = d->change->value_hash;
+	return d->shared;
+}
+
+static void deliver(void *owner, struct topic *t)
+{
+	struct delivery *d = owner;
+	struct fanout *f = d->fanout;
+
+	for (uint32_t i = 0; i < t->n; i++) {
+		struct peer *peer = t->receivers[i].peer;
+		if (peer->change == f->changes)
+			continue;
+		peer->change = f->changes;
+		if (t->reading && f->ops->hold(f->owner, t->receivers[i].sub, note_of(d)))
+			continue;
+		fanout_push(f, peer, note_of(d));
+	}
+}
+
+/* A topic that the present token does not cover has a gap. What a former connection brings of it
+ * still may be older than what was read since. */
+static void deliver_pattern(void *owner, struct topic *t)
+{
+	if (t->covered)
+		deliver(owner, t);
+}
+
+static void find_covered(void *owner, struct topic *t)
+{
+	*(bool *)owner |= t->covered;
+}
+
+void fanout_change(struct fanout *f, struct topics *topics, const struct wire_frame *frame,
+		   const struct notification *change, struct span key)
+{
+	struct delivery d = {f, frame, change, key, NULL};
+	struct topic *t = topics_find_topic(topics, TOPIC_KEY, key, change->key_hash);
+	bool covered = !t || !t->n || t->covered;
+
+	f->changes++;
+	if (!covered)
+		topics_match_patterns(topics, key, find_covered, &covered);
+	/* The key's own subscribers first: those for whom it is held back must not get it by a
+	 * pattern. */
+	if (t && t->n && covered) {
+		deliver(&d, t);
+		t->changes++;
+		t->last_value = change->value_hash;
+	}
+	topics_match_patterns(topics, key, deliver_pattern, &d);
+	if (d.shared)
+		shared_line_unref(d.shared);
+	else
+		f->stats->notifications_unwanted++;
+}

@@ -1,0 +1,349 @@
+#include "subscriptions/topics.h"
+
+#include <stdlib.h>
+
+#include "base/glob.h"
+#include "codec/json.h"
+#include "base/mem.h"
+
+enum { RECEIVERS_START = 1 };
+
+void topics_init(struct topics *s, uint64_t seed)
+{
+	*s = (struct topics){.seed = seed};
+}
+
+static void free_topic(struct topics *s, struct topic *t);
+
+void topics_fini(struct topics *s)
+{
+	struct topic_walk w = {0};
+	struct topic *t;
+
+	topics_forget_lists(s, NULL, NULL);
+	while ((t = topics_walk(s, &w)))
+		free_topic(s, t);
+	for (int kind = 0; kind < TOPIC_KIND_N; kind++)
+		map_fini(&s->topics[kind]);
+	map_fini(&s->pairs);
+	radix_fini(&s->globs);
+}
+
+/* ---- topics ---- */
+
+uint64_t topics_hash(const struct topics *s, struct span text)
+{
+	uint64_t hash = json_bytes_hash(text, s->seed);
+
+	return hash ? hash : 1;
+}
+
+/* What a token has to cover: the key, or all that begins as the pattern does. */
+static struct span literal_of(enum topic_kind kind, struct span text)
+{
+	return kind == TOPIC_PATTERN ? glob_literal(text) : text;
+}
+
+struct topic *topics_find_topic(const struct topics *s, enum topic_kind kind, struct span text,
+				uint64_t hash)
+{
+	struct map_node *node = map_first(&s->topics[kind], hash);
+
+	for (; node; node = map_next(node)) {
+		struct topic *t = map_entry(node, struct topic, by_text);
+		if (span_equal(topic_text(t), text))
+			return t;
+	}
+	return NULL;
+}
+
+static struct topic_list *globs_like(struct topics *s, const struct topic *t)
+{
+	void **place = radix_place(&s->globs, glob_literal(topic_text(t)));
+
+	if (!*place) {
+		struct topic_list *list = mem_alloc(sizeof(*list));
+		LIST_INIT(list);
+		*place = list;
+	}
+	return *place;
+}
+
+struct topic *topics_topic(struct topics *s, enum topic_kind kind, struct span text)
+{
+	uint64_t hash = topics_hash(s, text);
+	struct topic *t = topics_find_topic(s, kind, text, hash);
+
+	if (t)
+		return t;
+	t = mem_alloc(sizeof(*t) + text.n);
+	*t = (struct topic){
+		.kind = kind,
+		.covered = token_scope_has(&s->current, literal_of(kind, text)),
+		.covered_next = s->has_next && token_scope_has(&s->next, literal_of(kind, text)),
+		.sequence = ++s->sequence,
+		.text_n = (uint32_t)text.n,
+	};
+	memcpy(t->text, text.p, text.n);
+	s->bytes += sizeof(*t) + text.n;
+	map_add(&s->topics[kind], &t->by_text, hash);
+	if (kind == TOPIC_PATTERN)
+		LIST_INSERT_HEAD(globs_like(s, t), t, of_literal);
+	return t;
+}
+
+static void free_topic(struct topics *s, struct topic *t)
+{
+	struct span literal = glob_literal(topic_text(t));
+
+	map_remove(&s->topics[t->kind], &t->by_text);
+	if (t->kind == TOPIC_PATTERN) {
+		struct topic_list *like = radix_find(&s->globs, literal);
+		LIST_REMOVE(t, of_literal);
+		if (LIST_EMPTY(like)) {
+			radix_remove(&s->globs, literal);
+			free(like);
+		}
+	}
+	s->bytes -= sizeof(*t) + t->text_n + t->size * sizeof(*t->receivers);
+	free(t->receivers);
+	free(t);
+}
+
+void topics_release(struct topics *s, struct topic *t)
+{
+	if (!t->n && !t->n_joins && !t->listed && !t->listed_next)
+		free_topic(s, t);
+}
+
+struct topic *topics_walk(const struct topics *s, struct topic_walk *w)
+{
+	while (w->kind < TOPIC_KIND_N) {
+		struct map_node *node = map_walk(&s->topics[w->kind], &w->walk);
+		if (node)
+			return map_entry(node, struct topic, by_text);
+		w->kind++;
+		w->walk = (struct map_walk){0};
+	}
+	return NULL;
+}
+
+/* ---- subs ---- */
+
+static uint64_t pair_hash(const struct topics *s, const struct peer *peer, const struct topic *t)
+{
+	uint64_t pair[2] = {peer->number, t->sequence};
+
+	return json_bytes_hash((struct span){(const char *)pair, sizeof(pair)}, s->seed);
+}
+
+struct sub *topics_find(const struct topics *s, const struct peer *peer, const struct topic *t)
+{
+	struct map_node *node = map_first(&s->pairs, pair_hash(s, peer, t));
+
+	for (; node; node = map_next(node)) {
+		struct sub *sub = map_entry(node, struct sub, by_pair);
+		if (sub->peer == peer && sub->topic == t)
+			return sub;
+	}
+	return NULL;
+}
+
+static void resize_receivers(struct topics *s, struct topic *t, uint32_t size)
+{
+	s->bytes += size * sizeof(*t->receivers);
+	s->bytes -= t->size * sizeof(*t->receivers);
+	t->size = size;
+	if (size) {
+		t->receivers = mem_resize(t->receivers, size * sizeof(*t->receivers));
+		return;
+	}
+	free(t->receivers);
+	t->receivers = NULL;
+}
+
+bool topic_is_glob(enum topic_kind kind, struct span text)
+{
+	return kind == TOPIC_PATTERN && glob_literal(text).n + 1 < text.n;
+}
+
+struct sub *topics_add(struct topics *s, struct peer *peer, struct topic *t)
+{
+	struct sub *sub = mem_zalloc(sizeof(*sub));
+
+	if (t->n == t->size)
+		resize_receivers(s, t, t->size ? 2 * t->size : RECEIVERS_START);
+	*sub = (struct sub){.topic = t, .peer = peer, .place = t->n, .told_at = t->changes};
+	t->receivers[t->n++] = (struct receiver){peer, sub};
+	map_add(&s->pairs, &sub->by_pair, pair_hash(s, peer, t));
+	LIST_INSERT_HEAD(&peer->topics, sub, of_peer);
+	peer->n_subs++;
+	peer->n_globs += topic_is_glob(t->kind, topic_text(t));
+	s->n++;
+	s->bytes += sizeof(*sub);
+	if (t->n == 1) {
+		s->live[t->kind]++;
+		s->left_out += !t->covered;
+	}
+	return sub;
+}
+
+void topics_remove(struct topics *s, struct sub *sub)
+{
+	struct topic *t = sub->topic;
+	struct receiver *last = &t->receivers[--t->n];
+
+	/* The last one takes its place: the order of receivers means nothing. */
+	t->receivers[sub->place] = *last;
+	last->sub->place = sub->place;
+	if (t->n <= t->size / 4)
+		resize_receivers(s, t, t->size / 2);
+	map_remove(&s->pairs, &sub->by_pair);
+	LIST_REMOVE(sub, of_peer);
+	sub->peer->n_subs--;
+	sub->peer->n_globs -= topic_is_glob(t->kind, topic_text(t));
+	s->n--;
+	s->bytes -= sizeof(*sub);
+	if (t->n == 0) {
+		s->live[t->kind]--;
+		s->left_out -= !t->covered;
+	}
+	free(sub);
+	topics_release(s, t);
+}
+
+/* ---- what a change matches ---- */
+
+struct match {
+	struct span key;
+	void (*visit)(void *owner, struct topic *t);
+	void *owner;
+};
+
+/* Those with one literal beginning, which the key has as well. */
+static void match_list(void *arg, void *value)
+{
+	struct match *m = arg;
+	struct topic_list *like = value;
+	struct topic *t;
+
+	LIST_FOREACH (t, like, of_literal) {
+		size_t n = glob_literal(topic_text(t)).n;
+		struct span rest = {t->text + n, t->text_n - n};
+		if (t->n && glob_matches(rest, (struct span){m->key.p + n, m->key.n - n}))
+			m->visit(m->owner, t);
+	}
+}
+
+void topics_match_patterns(const struct topics *s, struct span key,
+			   void (*visit)(void *owner, struct topic *t), void *owner)
+{
+	struct match m = {key, visit, owner};
+
+	radix_prefixes(&s->globs, key, match_list, &m);
+}
+
+/* ---- lists ---- */
+
+static bool is_wanted(const struct topic *t, uint64_t batch)
+{
+	return t->n || (t->n_joins && t->batch == batch);
+}
+
+/* An item's text is the topic's own, so it leads back to it. */
+static struct topic *topic_of(const struct token_scope_item *item)
+{
+	return (struct topic *)(void *)((char *)(uintptr_t)item->text.p -
+					offsetof(struct topic, text));
+}
+
+size_t topics_make_list(struct topics *s, uint64_t batch, size_t budget, struct buf *list)
+{
+	size_t all = s->topics[TOPIC_KEY].n + s->topics[TOPIC_PATTERN].n, n = 0;
+	struct token_scope_item *items = mem_alloc((all + 1) * sizeof(*items));
+	struct topic_walk w = {0};
+	struct topic *t;
+
+	topics_reject_list(s);
+	while ((t = topics_walk(s, &w))) {
+		if (is_wanted(t, batch))
+			items[n++] = (struct token_scope_item){.text = topic_text(t),
+							       .pattern = t->kind == TOPIC_PATTERN,
+							       .sequence = t->sequence};
+	}
+	size_t strings = token_scope_make(items, n, budget, &s->next, list);
+	s->has_next = true;
+	w = (struct topic_walk){0};
+	while ((t = topics_walk(s, &w)))
+		t->covered_next = token_scope_has(&s->next, literal_of(t->kind, topic_text(t)));
+	for (size_t i = 0; i < n; i++) {
+		t = topic_of(&items[i]);
+		t->left_out = items[i].how == TOKEN_SCOPE_LEFT_OUT;
+		t->listed_next = items[i].how == TOKEN_SCOPE_LISTED;
+		t->covered_next = !t->left_out;
+	}
+	free(items);
+	return strings;
+}
+
+void topics_accept_list(struct topics *s, void (*turned)(void *owner, struct topic *t), void *owner)
+{
+	struct topic_walk w = {0};
+	struct topic *t;
+
+	if (!s->has_next)
+		return;
+	token_scope_fini(&s->current);
+	s->current = s->next;
+	s->next = (struct token_scope){0};
+	s->has_next = false;
+	s->left_out = 0;
+	while ((t = topics_walk(s, &w))) {
+		bool was = t->covered;
+		t->covered = t->covered_next;
+		t->listed = t->listed_next;
+		t->covered_next = t->listed_next = false;
+		s->left_out += t->n && !t->covered;
+		bool turns = t->n && (was ? !t->covered : t->covered && t->missed);
+		t->missed = t->n && !t->covered && (was || t->missed);
+		if (turns)
+			turned(owner, t);
+		topics_release(s, t);
+	}
+}
+
+void topics_reject_list(struct topics *s)
+{
+	struct topic_walk w = {0};
+	struct topic *t;
+
+	if (!s->has_next)
+		return;
+	token_scope_fini(&s->next);
+	s->next = (struct token_scope){0};
+	s->has_next = false;
+	while ((t = topics_walk(s, &w))) {
+		t->covered_next = t->listed_next = false;
+		topics_release(s, t);
+	}
+}
+
+void topics_forget_lists(struct topics *s, void (*turned)(void *owner, struct topic *t),
+			 void *owner)
+{
+	struct topic_walk w = {0};
+	struct topic *t;
+
+	topics_reject_list(s);
+	token_scope_fini(&s->current);
+	s->current = (struct token_scope){0};
+	s->left_out = s->live[TOPIC_KEY] + s->live[TOPIC_PATTERN];
+	while ((t = topics_walk(s, &w))) {
+		bool turns = turned && t->n && t->covered;
+		t->covered = t->listed = false;
+		t->missed |= turns;
+		if (turns)
+			turned(owner, t);
+		topics_release(s, t);
+	}
+}

@@ -1,0 +1,331 @@
+#include "transport/conn.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/secret.h"
+#include "base/timer.h"
+
+enum {
+	UNSENT_MAX = 256 << 10, /* bytes that may wait in the link before others keep theirs */
+	PARTS_PATIENCE = 8,     /* times keepalive: so long a message may take to come */
+};
+
+struct conn {
+	const struct conn_place *endpoint;
+	const struct conn_ops *ops;
+	void *owner;
+	char *path; /* secret; NULL once it is open */
+
+	struct dial *dial;      /* until it is open */
+	char why[DIAL_WHY_MAX]; /* why it has ended */
+	struct websocket *link;
+	bool open, congested;
+
+	struct event *keepalive;
+	int64_t heard_at; /* of the coarse clock, as all of these */
+	int64_t whole_at; /* ... a whole message, or a pong */
+	int64_t ping_at;  /* when the unanswered keepalive ping was sent; 0: none is */
+	uint32_t pings;   /* sent so far */
+
+	/* How long the machine had slept (clock_slept_ms()) when it was heard of last is not asked
+	 * about each message. By then it was at least what it was when we had last looked: */
+	int64_t looked_at;
+	int64_t slept_ms;        /* then */
+	int64_t slept_before_ms; /* ... and the time before that */
+};
+
+static const struct websocket_ops websocket_ops;
+
+int64_t conn_heard_ms(const struct conn *c)
+{
+	return c->heard_at + (c->heard_at > c->looked_at ? c->slept_ms : c->slept_before_ms);
+}
+
+/* ---- the end ---- */
+
+static void drop_link(struct conn *c)
+{
+	event_del(c->keepalive);
+	if (c->link)
+		websocket_free(c->link);
+	c->link = NULL;
+	c->open = c->congested = false;
+}
+
+static void drop_dial(struct conn *c)
+{
+	if (c->dial)
+		dial_free(c->dial);
+	c->dial = NULL;
+}
+
+static void end(struct conn *c, const struct websocket_end *websocket_end)
+{
+	char why[DIAL_WHY_MAX]; /* whoever is told may free the connection, and then say why */
+	struct conn_end e = {
+		.was_open = c->open, .why = why, .retry_after_s = -1, .heard_ms = conn_heard_ms(c)};
+
+	memcpy(why, c->why, sizeof(why));
+	if (websocket_end) {
+		e.http_status = websocket_end->http_status;
+		e.retry_after_s = websocket_end->retry_after_s;
+		e.close_code = websocket_end->close_code;
+		e.dropped = c->open && !websocket_end->close_code;
+	}
+	drop_link(c);
+	drop_dial(c);
+	secret_free(&c->path);
+	c->ops->ended(c->owner, &e);
+}
+
+void conn_free(struct conn *c)
+{
+	drop_dial(c);
+	drop_link(c);
+	secret_free(&c->path);
+	event_free(c->keepalive);
+	free(c);
+}
+
+/* ---- connecting ---- */
+
+static void on_connected(void *owner, int fd, int left_ms)
+{
+	struct conn *c = owner;
+	const struct conn_way *way = &c->endpoint->way;
+	const char *why = NULL;
+	struct websocket_target target = {
+		.host = way->host,
+		.port = way->port,
+		.path = c->path,
+		.tls = way->tls,
+		.timeout_ms = left_ms,
+		.max_message = way->max_message,
+	};
+
+	c->link = websocket_connect(c->endpoint->links, fd, &target, &websocket_ops, c, &why);
+	if (!c->link)
+		dial_give_up(c->dial, why);
+}
+
+static void on_no_address(void *owner, const char *why)
+{
+	struct conn *c = owner;
+
+	snprintf(c->why, sizeof(c->why), "%s", why);
+	end(c, NULL);
+}
+
+static const struct dial_ops dial_ops = {.connected = on_connected, .failed = on_no_address};
+
+/* ---- is the service alive? ---- */
+
+static void heard(struct conn *c)
+{
+	c->heard_at = c->whole_at = clock_mono_coarse_ms();
+	c->ping_at = 0;
+}
+
+/* Of a long message that comes slowly; but not for ever: it may be one that never ends. */
+static void heard_part(struct conn *c)
+{
+	int64_t now = clock_mono_coarse_ms();
+
+	if (now - c->whole_at >= PARTS_PATIENCE * c->endpoint->way.keepalive_ms)
+		return;
+	c->heard_at = now;
+	c->ping_at = 0;
+}
+
+static void look(struct conn *c, int64_t now)
+{
+	if (c->heard_at > c->looked_at)
+		c->slept_before_ms = c->slept_ms;
+	c->slept_ms = clock_slept_ms();
+	c->looked_at = now;
+}
+
+void conn_check(struct conn *c)
+{
+	if (!c->open || c->ping_at)
+		return;
+	c->ping_at = clock_mono_coarse_ms();
+	look(c, c->ping_at);
+	conn_ping(c);
+	timer_start(c->keepalive, c->endpoint->way.keepalive_ms / 2);
+}
+
+static void on_keepalive(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn *c = arg;
+	int64_t now = clock_mono_coarse_ms(), limit = c->endpoint->way.keepalive_ms,
+		patience = limit / 2;
+
+	(void)fd;
+	(void)what;
+	look(c, now);
+	if (c->ping_at && now - c->ping_at >= patience) {
+		snprintf(c->why, sizeof(c->why),
+			 "the connection was lost: no answer to a ping for %" PRId64 " ms",
+			 now - c->ping_at);
+		end(c, NULL);
+		return;
+	}
+	if (!c->ping_at && now - c->heard_at >= limit) {
+		c->ping_at = now;
+		conn_ping(c);
+	}
+	timer_start(c->keepalive,
+		    c->ping_at ? c->ping_at + patience - now : c->heard_at + limit - now);
+}
+
+/* ---- the link speaks ---- */
+
+static void on_open(void *owner)
+{
+	struct conn *c = owner;
+
+	c->open = true;
+	dial_good(c->dial);
+	drop_dial(c);
+	secret_free(&c->path);
+	heard(c);
+	c->looked_at = c->heard_at;
+	c->slept_ms = c->slept_before_ms = clock_slept_ms();
+	timer_start(c->keepalive, c->endpoint->way.keepalive_ms);
+	c->ops->open(c->owner);
+}
+
+static void on_message(void *owner, struct span text, unsigned flags)
+{
+	struct conn *c = owner;
+
+	heard(c);
+	c->ops->message(c->owner, text, flags);
+}
+
+static void on_heard(void *owner)
+{
+	heard_part(owner);
+}
+
+static void on_pong(void *owner, uint32_t number)
+{
+	struct conn *c = owner;
+
+	heard(c);
+	if (number && number <= c->pings)
+		c->ops->pong(c->owner, number);
+}
+
+static void on_drained(void *owner)
+{
+	struct conn *c = owner;
+
+	if (!c->congested)
+		return;
+	c->congested = false;
+	c->ops->drained(c->owner);
+}
+
+/* Before it was open: a service that answers speaks for all its addresses. */
+static void on_unopened(struct conn *c, const struct websocket_end *websocket_end)
+{
+	if (!websocket_end->http_status) {
+		drop_link(c);
+		dial_next(c->dial, websocket_end->why);
+		return;
+	}
+	snprintf(c->why, sizeof(c->why), "%s", websocket_end->why);
+	dial_bad(c->dial);
+	end(c, websocket_end);
+}
+
+static void on_closed(void *owner, const struct websocket_end *websocket_end)
+{
+	struct conn *c = owner;
+
+	if (!c->open) {
+		on_unopened(c, websocket_end);
+		return;
+	}
+	if (websocket_end->close_code)
+		snprintf(c->why, sizeof(c->why), "%s", websocket_end->why);
+	else
+		snprintf(c->why, sizeof(c->why), "the connection was lost: %s", websocket_end->why);
+	end(c, websocket_end);
+}
+
+static const struct websocket_ops websocket_ops = {
+	.open = on_open,
+	.message = on_message,
+	.heard = on_heard,
+	.pong = on_pong,
+	.drained = on_drained,
+	.closed = on_closed,
+};
+
+/* ---- for the room above ---- */
+
+struct conn *conn_new(const struct conn_place *endpoint, const char *path,
+		      const struct conn_ops *ops, void *owner)
+{
+	const struct conn_way *way = &endpoint->way;
+	struct dial_target target = {
+		.host = way->host,
+		.port = way->port,
+		.proxy_host = way->proxy_host,
+		.proxy_port = way->proxy_port,
+		.proxy_login = way->proxy_login,
+		.address_ms = way->connect_timeout_ms,
+	};
+	struct conn *c = mem_zalloc(sizeof(*c));
+
+	*c = (struct conn){
+		.endpoint = endpoint, .ops = ops, .owner = owner, .path = secret_dup(path)};
+	c->keepalive = timer_new(endpoint->base, on_keepalive, c);
+	c->dial = dial_new(endpoint->base, &target, endpoint->memory, &dial_ops, c);
+	return c;
+}
+
+void conn_retime(struct conn *c)
+{
+	if (c->open)
+		timer_start(c->keepalive, 0);
+}
+
+void conn_send(struct conn *c, struct span head, struct span body)
+{
+	websocket_send(c->link, head, body);
+}
+
+bool conn_sendable(struct conn *c)
+{
+	if (!c->open || !websocket_is_open(c->link))
+		return false;
+	if (websocket_unsent(c->link) >= UNSENT_MAX)
+		c->congested = true;
+	return !c->congested;
+}
+
+size_t conn_unsent(const struct conn *c)
+{
+	return c->open ? websocket_unsent(c->link) : 0;
+}
+
+uint32_t conn_ping(struct conn *c)
+{
+	c->endpoint->stats->upstream_pings++;
+	websocket_ping(c->link, ++c->pings);
+	return c->pings;
+}
+
+void conn_close(struct conn *c, int code)
+{
+	websocket_close(c->link, code);
+}

@@ -1,0 +1,624 @@
+/* A request first asks for a connected socket, and gives it to libcurl. Should the TLS handshake
+ * fail there, the socket of another address is asked for and libcurl begins anew. Through a proxy
+ * libcurl holds that dialogue as well, on the same socket: version 7.88 calls connect() once on
+ * each socket that it is given, which works once only. Owners are called only when libcurl is not
+ * on the stack. */
+#include "transport/token_client.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <unistd.h>
+
+#include <cjson/cJSON.h>
+#include <curl/curl.h>
+#include <openssl/ssl.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "transport/dial.h"
+#include "codec/json.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "transport/curl_loop.h"
+#include "base/secret.h"
+#include "base/timer.h"
+#include "transport/trust.h"
+#include "transport/tunnel.h"
+
+enum { ANSWER_MAX = 256 * 1024, HEADERS_MAX = 64 * 1024, RETRY_AFTER_MAX = 86400 };
+
+struct minter {
+	struct event_base *base;
+	struct curl_loop *curl_loop; /* only while there are requests */
+	LIST_HEAD(, token_client_request) requests;
+	X509_STORE *trust;
+	const char *trust_fault;                     /* why ca_file can't be used; NULL: it can */
+	char *host, *proxy_host, *url, *proxy_login; /* the last one: secret */
+	struct dial_memory memory;
+	uint16_t port, proxy_port;
+	bool tls;
+	int timeout_ms;
+	unsigned inside; /* how deep we are in calls that end in drive() or finish() */
+	bool freed;      /* by its owner, while inside */
+};
+
+struct token_client_request {
+	LIST_ENTRY(token_client_request) entry; /* minter::requests */
+	struct minter *minter;
+	token_client_done *done;
+	void *owner;
+	int64_t deadline;
+
+	struct event *refusal; /* tells in the next turn that the request can't be made */
+	const char *refusal_why;
+	struct dial *dial;       /* whose socket it is */
+	int fd;                  /* connected; -1 when libcurl has it, or there is none */
+	CURL *easy;              /* while libcurl works on it */
+	struct tunnel_talk talk; /* with the proxy, if there is one */
+	struct curl_slist *headers, *address;
+	char *body;
+	struct buf answer;
+	size_t header_bytes;
+	char error[CURL_ERROR_SIZE];
+};
+
+static void enter(struct minter *m)
+{
+	m->inside++;
+}
+
+static void drop_easy(struct token_client_request *r)
+{
+	if (r->easy) {
+		curl_loop_remove(r->minter->curl_loop, r->easy);
+		curl_easy_cleanup(r->easy);
+	}
+	r->easy = NULL;
+	tunnel_forget(&r->talk);
+	if (r->fd >= 0)
+		close(r->fd);
+	r->fd = -1;
+}
+
+static void destroy_request(struct token_client_request *r)
+{
+	LIST_REMOVE(r, entry);
+	drop_easy(r);
+	if (r->dial)
+		dial_free(r->dial);
+	event_free(r->refusal);
+	curl_slist_free_all(r->headers);
+	curl_slist_free_all(r->address);
+	free(r->body);
+	if (r->answer.p)
+		mem_wipe(r->answer.p, r->answer.size);
+	buf_release(&r->answer);
+	free(r);
+}
+
+static void destroy_minter(struct minter *m)
+{
+	struct token_client_request *r;
+
+	while ((r = LIST_FIRST(&m->requests)))
+		destroy_request(r);
+	if (m->curl_loop)
+		curl_loop_free(m->curl_loop);
+	X509_STORE_free(m->trust);
+	free(m->host);
+	free(m->proxy_host);
+	secret_free(&m->proxy_login);
+	free(m->url);
+	free(m);
+}
+
+/* Newer versions of libcurl read answers into a buffer that they keep for the next one: a token
+ * would stay there for hours. What they free is wiped. */
+static void drop_buffers(struct minter *m)
+{
+	if (!m->curl_loop || !LIST_EMPTY(&m->requests))
+		return;
+	curl_loop_free(m->curl_loop);
+	m->curl_loop = NULL;
+}
+
+static void leave(struct minter *m)
+{
+	if (--m->inside > 0)
+		return;
+	if (m->freed)
+		destroy_minter(m);
+	else
+		drop_buffers(m);
+}
+
+/* Tells the owner and ends the request, in this order: the answer points into it. The owner may
+ * cancel others from within, or free the minter. */
+static void finish(struct token_client_request *r, const struct token_client_answer *answer)
+{
+	struct minter *m = r->minter;
+	token_client_done *done = r->done;
+
+	enter(m);
+	r->done = NULL;
+	if (!m->freed)
+		done(r->owner, answer);
+	destroy_request(r);
+	leave(m);
+}
+
+static void fail(struct token_client_request *r, const char *why)
+{
+	char phrase[DIAL_WHY_MAX + 64];
+
+	snprintf(phrase, sizeof(phrase), "the token request failed: %s", why);
+	finish(r, &(struct token_client_answer){.retry_after_s = -1, .why = phrase});
+}
+
+/* --- the answer --- */
+
+/* The token goes into a request line: nothing that could end it, or the line. */
+static bool printable(const char *s)
+{
+	for (; *s; s++) {
+		if ((unsigned char)*s <= ' ' || (unsigned char)*s >= 0x7f)
+			return false;
+	}
+	return true;
+}
+
+static int retry_after(CURL *easy)
+{
+	curl_off_t seconds = 0;
+
+	curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &seconds);
+	if (seconds <= 0)
+		return -1;
+	return seconds > RETRY_AFTER_MAX ? RETRY_AFTER_MAX : (int)seconds;
+}
+
+/* The token, freed by secret_free(); NULL: there is none that can be used. A
+ * NUL in it would end it before its end. */
+static char *find_token(struct span text)
+{
+	struct json_object_reader reader;
+	struct json_member m;
+	char *token = NULL;
+
+	json_object_begin(&reader, text);
+	while (!token && json_object_next(&reader, &m) > 0) {
+		if (m.value.type != JSON_STRING || !json_string_is(&m.name, SPAN("token")))
+			continue;
+		token = secret_alloc(
+			m.value.text.n); /* its quotes are room for more than the NUL */
+		size_t n = json_string_decode(&m.value, token);
+		if (n && strlen(token) == n && printable(token))
+			break;
+		secret_free(&token);
+		return NULL;
+	}
+	return token;
+}
+
+static void finish_answered(struct token_client_request *r, int status)
+{
+	struct token_client_answer answer = {.http_status = status,
+					     .retry_after_s = retry_after(r->easy)};
+	struct minter *m = r->minter;
+	char phrase[80], *token = NULL;
+
+	if (status / 100 == 2) {
+		token = find_token(buf_span(&r->answer));
+		answer.token = token;
+		if (!token)
+			answer.why = "the answer to the token request has no usable token in it";
+	} else {
+		snprintf(phrase, sizeof(phrase),
+			 "the token request was answered with HTTP status %d", status);
+		answer.why = phrase;
+	}
+	if (token)
+		dial_good(r->dial);
+	else
+		dial_bad(r->dial);
+	/* The token is wiped after the owner has seen it, whatever the owner does. */
+	enter(m);
+	finish(r, &answer);
+	secret_free(&token);
+	leave(m);
+}
+
+/* Was the request sent, if only in part? Else another address may be asked. */
+static bool was_sent(const struct token_client_request *r)
+{
+	curl_off_t handshake = 0;
+	long bytes = 0;
+
+	curl_easy_getinfo(r->easy, CURLINFO_REQUEST_SIZE, &bytes);
+	curl_easy_getinfo(r->easy, CURLINFO_APPCONNECT_TIME_T, &handshake);
+	return r->minter->tls ? handshake > 0 : bytes > 0;
+}
+
+static void phrase_of(const struct token_client_request *r, CURLcode result, char *phrase,
+		      size_t size)
+{
+	long verdict = X509_V_ERR_UNSPECIFIED;
+
+	curl_easy_getinfo(r->easy, CURLINFO_SSL_VERIFYRESULT, &verdict);
+	if (r->minter->proxy_host && !r->talk.over) {
+		tunnel_phrase(&r->talk, result, r->error, phrase, size);
+	} else if (result == CURLE_PEER_FAILED_VERIFICATION) {
+		/* The host name is compared by libcurl, without a verdict; the rest is judged by
+		 * OpenSSL. */
+		if (verdict == X509_V_OK || verdict == X509_V_ERR_UNSPECIFIED)
+			verdict = X509_V_ERR_HOSTNAME_MISMATCH;
+		snprintf(phrase, size, "the server's certificate is refused: %s",
+			 X509_verify_cert_error_string(verdict));
+	} else if (result == CURLE_OPERATION_TIMEDOUT) {
+		snprintf(phrase, size, "timed out %s",
+			 was_sent(r) ? "waiting for the answer" : "in the TLS handshake");
+	} else if (result == CURLE_WRITE_ERROR) {
+		snprintf(phrase, size, "the answer is too long");
+	} else {
+		snprintf(phrase, size, "%s", *r->error ? r->error : curl_easy_strerror(result));
+	}
+}
+
+/* Before the request was sent the next address may do; a proxy that answers speaks for all of
+ * its own. */
+static void finish_failed(struct token_client_request *r, CURLcode result)
+{
+	char phrase[CURL_ERROR_SIZE + 64];
+	bool sent = was_sent(r), refused = r->talk.status && !r->talk.over;
+
+	phrase_of(r, result, phrase, sizeof(phrase));
+	if (sent) {
+		dial_bad(r->dial);
+		fail(r, phrase);
+		return;
+	}
+	drop_easy(r);
+	if (refused)
+		dial_give_up(r->dial, phrase);
+	else
+		dial_next(r->dial, phrase);
+}
+
+static void on_done(void *owner, CURL *easy, CURLcode result)
+{
+	struct minter *m = owner;
+	struct token_client_request *r = NULL;
+	long status = 0;
+
+	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&r);
+	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+	enter(m);
+	if (result == CURLE_OK)
+		finish_answered(r, (int)status);
+	else
+		finish_failed(r, result);
+	leave(m);
+}
+
+/* --- the request --- */
+
+static size_t on_bytes(char *p, size_t one, size_t n, void *user)
+{
+	struct token_client_request *r = user;
+
+	(void)one;
+	if (buf_len(&r->answer) + n > ANSWER_MAX)
+		return 0; /* libcurl ends the request */
+	buf_add(&r->answer, p, n);
+	return n;
+}
+
+/* We keep none of them, but libcurl does. The first ones are the proxy's. */
+static size_t on_header(char *p, size_t one, size_t n, void *user)
+{
+	struct token_client_request *r = user;
+
+	(void)one;
+	if (r->minter->proxy_host && !r->talk.over)
+		return tunnel_read(&r->talk, p, n);
+	r->header_bytes += n;
+	return r->header_bytes > HEADERS_MAX ? 0 : n;
+}
+
+/* The store of the link room, not libcurl's: both believe the same. */
+static CURLcode on_tls_context(CURL *easy, void *tls, void *user)
+{
+	struct minter *m = user;
+
+	(void)easy;
+	SSL_CTX_set1_cert_store(tls, m->trust);
+#ifdef SSL_OP_CLEANSE_PLAINTEXT
+	SSL_CTX_set_options(tls, SSL_OP_CLEANSE_PLAINTEXT); /* there is a token in it */
+#endif
+	return CURLE_OK;
+}
+
+static void add_header(struct token_client_request *r, const char *name, const char *value)
+{
+	struct buf line = {0};
+
+	buf_addf(&line, "%s: %s", name, value);
+	buf_add(&line, "", 1);
+	struct curl_slist *list = curl_slist_append(r->headers, buf_span(&line).p);
+	if (list)
+		r->headers = list;
+	mem_wipe(line.p, line.size);
+	buf_release(&line);
+}
+
+static void add_text(cJSON *object, const char *name, struct span text)
+{
+	char *copy;
+
+	if (!text.n)
+		return;
+	copy = mem_strndup(text.p, text.n);
+	cJSON_AddRawToObject(object, name, copy);
+	free(copy);
+}
+
+static char *make_body(const struct token_client_wish *wish)
+{
+	cJSON *object = cJSON_CreateObject();
+
+	add_text(object, "subscribeKeys", wish->subscribe_keys);
+	add_text(object, "subscribePatterns", wish->subscribe_patterns);
+	add_text(object, "accessPattern", wish->access_pattern);
+	char *text = cJSON_PrintUnformatted(object);
+	cJSON_Delete(object);
+	return text;
+}
+
+/* "host:port:address": an address for libcurl, which has no use for it, as the socket is connected;
+ * without one it would ask for the name. It does not ask for an IPv6 address. */
+static struct curl_slist *some_address(const struct minter *m)
+{
+	struct buf line = {0};
+
+	if (strchr(m->host, ':'))
+		return NULL;
+	buf_addf(&line, "%s:%u:127.0.0.1", m->host, m->port);
+	buf_add(&line, "", 1);
+	struct curl_slist *list = curl_slist_append(NULL, buf_span(&line).p);
+	buf_release(&line);
+	return list;
+}
+
+static void set_protocols(CURL *easy)
+{
+#if LIBCURL_VERSION_NUM >= 0x075500
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+#else
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
+#endif
+#if LIBCURL_VERSION_NUM >= 0x075700
+	curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT,
+			 0L); /* there is nothing of libcurl's own to keep */
+#endif
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+}
+
+static void set_trust(CURL *easy, struct minter *m)
+{
+	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
+	curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+	curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, on_tls_context);
+	curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, m);
+}
+
+/* There is one socket: a second attempt of libcurl's gets none. */
+static curl_socket_t on_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	struct token_client_request *r = user;
+	int fd = r->fd;
+
+	(void)purpose, (void)address;
+	r->fd = -1;
+	return fd >= 0 ? fd : CURL_SOCKET_BAD;
+}
+
+static int on_opened(void *user, curl_socket_t fd, curlsocktype purpose)
+{
+	(void)user, (void)fd, (void)purpose;
+	return CURL_SOCKOPT_ALREADY_CONNECTED;
+}
+
+/* Never the environment's proxy. */
+static void set_way(CURL *easy, struct token_client_request *r)
+{
+	curl_easy_setopt(easy, CURLOPT_RESOLVE, r->address);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, r);
+	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_opened);
+	if (r->minter->proxy_host)
+		tunnel_prepare(&r->talk, easy, r->minter->proxy_login);
+	else
+		curl_easy_setopt(easy, CURLOPT_PROXY, "");
+}
+
+/* left_ms is of the address; once the handshake is done, the request has all of its time. */
+static void set_request(CURL *easy, struct token_client_request *r, int left_ms)
+{
+	int64_t left = r->deadline - clock_mono_ms();
+
+	curl_easy_setopt(easy, CURLOPT_URL, r->minter->url);
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, r);
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, left > 0 ? (long)left : 1L);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)left_ms);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, r->error);
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, r->headers);
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(r->body));
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, r->body);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_bytes);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, r);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, r);
+	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L); /* the next one is hours away */
+}
+
+static void on_connected(void *owner, int fd, int left_ms)
+{
+	struct token_client_request *r = owner;
+	struct minter *m = r->minter;
+
+	r->fd = fd;
+	*r->error = '\0';
+	if (!m->curl_loop)
+		m->curl_loop = curl_loop_new(m->base, on_done, m);
+	r->easy = m->curl_loop ? curl_easy_init() : NULL;
+	if (!r->easy) {
+		fail(r, "no memory");
+		return;
+	}
+	set_protocols(r->easy);
+	set_trust(r->easy, m);
+	set_way(r->easy, r);
+	set_request(r->easy, r, left_ms);
+	if (curl_loop_add(m->curl_loop, r->easy) < 0)
+		fail(r, "libcurl could not begin");
+}
+
+static void on_no_address(void *owner, const char *why)
+{
+	fail(owner, why);
+}
+
+static void begin(struct token_client_request *r)
+{
+	static const struct dial_ops ops = {.connected = on_connected, .failed = on_no_address};
+	struct minter *m = r->minter;
+	struct dial_target target = {
+		.host = m->proxy_host ? m->proxy_host : m->host,
+		.port = m->proxy_host ? m->proxy_port : m->port,
+		.address_ms = m->timeout_ms,
+		.total_ms = m->timeout_ms,
+	};
+
+	r->address = some_address(m);
+	r->dial = dial_new(m->base, &target, &m->memory, &ops, r);
+}
+
+static void on_refusal(evutil_socket_t fd, short what, void *user)
+{
+	struct token_client_request *r = user;
+
+	(void)fd, (void)what;
+	finish(r, &(struct token_client_answer){.retry_after_s = -1, .why = r->refusal_why});
+}
+
+static const char *objection(const struct minter *m, const struct token_client_wish *wish,
+			     const struct token_client_request *r)
+{
+	if (m->tls && m->trust_fault)
+		return m->trust_fault;
+	if (!*wish->api_key || !printable(wish->api_key))
+		return "the API key has characters in it that can't be sent";
+	return r->body && r->headers ? NULL : "no memory";
+}
+
+struct token_client_request *token_client_mint(struct minter *m,
+					       const struct token_client_wish *wish,
+					       token_client_done *done, void *owner)
+{
+	struct token_client_request *r = mem_zalloc(sizeof(*r));
+
+	*r = (struct token_client_request){
+		.minter = m,
+		.done = done,
+		.owner = owner,
+		.deadline = clock_mono_ms() + m->timeout_ms,
+		.refusal = timer_new(m->base, on_refusal, r),
+		.body = make_body(wish),
+		.fd = -1,
+	};
+	LIST_INSERT_HEAD(&m->requests, r, entry);
+	buf_room(&r->answer, ANSWER_MAX); /* so that it is never moved, and leaves no copy */
+	add_header(r, "x-api-key", wish->api_key);
+	add_header(r, "Content-Type", "application/json");
+	add_header(r, "Accept", "application/json");
+	add_header(r, "Expect",
+		   ""); /* without value: not sent, although libcurl would for a long body */
+	r->refusal_why = objection(m, wish, r);
+	if (r->refusal_why)
+		timer_next_turn(r->refusal);
+	else
+		begin(r);
+	return r;
+}
+
+void token_client_cancel(struct token_client_request *r)
+{
+	struct minter *m = r->minter;
+
+	if (!r->done)
+		return; /* we are called from within it, and the request ends anyway */
+	enter(m);
+	destroy_request(r);
+	leave(m);
+}
+
+/* --- the minter --- */
+
+static char *make_url(const char *scheme, const char *host, uint16_t port, const char *prefix,
+		      const char *path)
+{
+	bool v6 = strchr(host, ':');
+	struct buf text = {0};
+
+	buf_addf(&text, "%s://%s%s%s:%u%s%s", scheme, v6 ? "[" : "", host, v6 ? "]" : "", port,
+		 prefix, path);
+	char *url = mem_strndup(buf_span(&text).p, buf_len(&text));
+	buf_release(&text);
+	return url;
+}
+
+struct minter *minter_new(struct event_base *base, const struct minter_config *config)
+{
+	struct minter *m = mem_zalloc(sizeof(*m));
+
+	*m = (struct minter){
+		.base = base,
+		.trust = X509_STORE_new(),
+		.host = mem_strdup(config->host),
+		.proxy_host = config->proxy_host ? mem_strdup(config->proxy_host) : NULL,
+		.url = make_url(config->tls ? "https" : "http", config->host, config->port,
+				config->path_prefix, "/token/websocket"),
+		.proxy_login = config->proxy_login ? secret_dup(config->proxy_login) : NULL,
+		.port = config->port,
+		.proxy_port = config->proxy_port,
+		.tls = config->tls,
+		.timeout_ms = config->timeout_ms,
+	};
+	LIST_INIT(&m->requests);
+	if (!m->trust) {
+		log_error("out of memory: OpenSSL could not be initialised");
+		abort();
+	}
+	trust_fill(m->trust, config->ca_file, &m->trust_fault);
+	return m;
+}
+
+void minter_set_timeout(struct minter *m, int timeout_ms)
+{
+	m->timeout_ms = timeout_ms;
+}
+
+void minter_free(struct minter *m)
+{
+	enter(m);
+	m->freed = true;
+	leave(m);
+}

@@ -1,0 +1,60 @@
+/* token_client.h - mints HPKV tokens: POST /token/websocket.
+ *
+ * libcurl does it, inside our loop (curl_loop.h), on a socket that is connected already (dial.h),
+ * to the service or to a proxy (tunnel.h): it resolves no name and follows no redirect. Certificate
+ * and host name are always checked. An address where the handshake fails or takes more than its
+ * share of the time makes room for the next one; a request that has been sent is not sent again.
+ * Key and token are secrets: neither is logged, and no copy of them, our own or libcurl's, is left
+ * when their request has ended. */
+#pragma once
+
+#include <event2/event.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/span.h"
+
+struct minter; /* where and how to ask; any number of requests at once */
+
+struct minter_config {
+	const char *host;
+	uint16_t port;
+	bool tls;
+	const char *path_prefix; /* before /token/websocket; "" mostly */
+	const char *ca_file;     /* extra trust anchor, or NULL */
+	const char *proxy_host;  /* a name or an address: an HTTP proxy to go through; NULL: none */
+	uint16_t proxy_port;
+	const char *proxy_login; /* "user:password", secret; or NULL */
+	int timeout_ms;          /* of a whole request, name look-up included */
+};
+
+/* Under which names a list is sent that is meant for both. */
+enum token_client_fields { TOKEN_CLIENT_SUBSCRIBE_KEYS = 1, TOKEN_CLIENT_SUBSCRIBE_PATTERNS = 2 };
+
+struct token_client_wish {
+	const char *api_key;
+	/* JSON as text, two arrays of strings and a string; what is empty is not sent. */
+	struct span subscribe_keys, subscribe_patterns, access_pattern;
+};
+
+struct token_client_answer {
+	const char *token; /* NULL: refused or failed */
+	int http_status;   /* 0: no answer came */
+	int retry_after_s; /* -1: none given */
+	const char *why;   /* a phrase without secrets, when token is NULL */
+};
+
+typedef void token_client_done(void *owner, const struct token_client_answer *answer);
+
+struct minter *minter_new(struct event_base *base, const struct minter_config *config);
+void minter_set_timeout(struct minter *m, int timeout_ms); /* of requests from now on */
+void minter_free(struct minter *m); /* open requests end without a call; also from within done */
+
+/* Never calls done from within. After done was called the request is gone; before,
+ * token_client_cancel() ends it and done is not called. The wish need not outlive the call. */
+struct token_client_request;
+struct token_client_request *token_client_mint(struct minter *m,
+					       const struct token_client_wish *wish,
+					       token_client_done *done, void *owner);
+void token_client_cancel(struct token_client_request *r);

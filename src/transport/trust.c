@@ -1,0 +1,70 @@
+#include "transport/trust.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+
+/* A certificate that the store has already is no failure: the file may repeat what the system
+ * trusts. */
+static int add(X509_STORE *store, X509 *certificate)
+{
+	if (X509_STORE_add_cert(store, certificate) == 1)
+		return 0;
+	return ERR_GET_REASON(ERR_peek_last_error()) == X509_R_CERT_ALREADY_IN_HASH_TABLE ? 0
+											  : -EINVAL;
+}
+
+/* PEM_read_X509() tells the end of the file and a broken certificate apart only by its error. */
+static int add_all(X509_STORE *store, FILE *f, const char **why)
+{
+	int found = 0, err = 0;
+	X509 *certificate;
+
+	while (!err && (certificate = PEM_read_X509(f, NULL, NULL, NULL))) {
+		err = add(store, certificate);
+		X509_free(certificate);
+		found++;
+	}
+	if (!err && ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
+		err = -EBADMSG;
+	ERR_clear_error();
+	if (err)
+		*why = "a certificate in it is broken";
+	else if (!found)
+		*why = "there is no PEM certificate in it";
+	return err ? err : found ? 0 : -EBADMSG;
+}
+
+static const char *open_phrase(int err)
+{
+	switch (err) {
+	case ENOENT:
+		return "there is no such file";
+	case EACCES:
+		return "it may not be read";
+	default:
+		return "it can't be opened";
+	}
+}
+
+int trust_fill(X509_STORE *store, const char *ca_file, const char **why)
+{
+	/* A machine without any authorities of its own is fine when ca_file is all that is meant to
+	 * be trusted; without it every check will fail, and say so. */
+	if (X509_STORE_set_default_paths(store) != 1)
+		ERR_clear_error();
+	if (!ca_file)
+		return 0;
+
+	FILE *f = fopen(ca_file, "re");
+	if (!f) {
+		int err = -errno;
+		*why = open_phrase(errno);
+		return err;
+	}
+	int err = add_all(store, f, why);
+	fclose(f);
+	return err;
+}

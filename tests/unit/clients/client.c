@@ -1,0 +1,482 @@
+/* client.c - the local connections over socketpairs, in a real loop; the core is a small one of the
+ * test's. */
+#include "clients/client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "requests/answers.h"
+#include "base/log.h"
+#include "../test.h"
+
+enum { PEERS = 8, SOFT = 4096, HARD = 16384 };
+
+/* A client's other end, and what the core was told of it. */
+struct other {
+	int fd;
+	struct peer *peer; /* NULL: has not joined, or has left */
+	struct peer_identity who;
+	unsigned joined, left, lines, too_long;
+	char last[64];     /* line */
+	bool hold;         /* may_read() says no */
+	bool by_one;       /* ... behind each line, and yes when it is asked again */
+	unsigned answer_n; /* bytes with which each line is answered; 0: not */
+};
+
+static struct world {
+	struct event_base *base;
+	struct clients *clients;
+	struct stats stats;
+	struct other other[PEERS];
+	unsigned n, closed;
+	struct other *flushed; /* is answered and flushed from within another's line */
+	struct other *rings;   /* says something while another's second line is handed on */
+	unsigned lines_before_rung;
+} w;
+
+static struct other *other_of(const struct peer *peer)
+{
+	for (unsigned i = 0; i < w.n; i++) {
+		if (w.other[i].peer == peer)
+			return &w.other[i];
+	}
+	fail_msg("nobody's peer");
+	return NULL;
+}
+
+static void on_joined(void *owner, struct peer *peer, const struct peer_identity *who)
+{
+	struct other *o = &w.other[w.n - 1]; /* the one that is adopted now */
+
+	(void)owner;
+	answers_join(peer);
+	o->peer = peer;
+	o->who = *who;
+	o->joined++;
+}
+
+static void say(struct other *o, size_t n)
+{
+	char *text = malloc(n);
+
+	memset(text, 'a', n);
+	text[n - 1] = '\n';
+	buf_add(&o->peer->out->own, text, n);
+	free(text);
+	clients_changed(w.clients, o->peer);
+}
+
+static void on_line(void *owner, struct peer *peer, struct span line, int64_t now)
+{
+	struct other *o = other_of(peer);
+
+	(void)owner, (void)now;
+	o->lines++;
+	snprintf(o->last, sizeof(o->last), "%.*s", (int)line.n, line.p);
+	if (w.rings == o)
+		w.lines_before_rung = w.other[0].lines;
+	else if (w.rings && o->lines == 2 && write(w.rings->fd, "x\n", 2) != 2)
+		fail();
+	if (o->answer_n)
+		say(o, o->answer_n);
+	if (w.flushed) {
+		say(w.flushed, 10);
+		clients_flush(w.clients, w.flushed->peer);
+	}
+}
+
+static void on_too_long(void *owner, struct peer *peer, struct span prefix)
+{
+	(void)owner, (void)prefix;
+	other_of(peer)->too_long++;
+}
+
+static bool asks_may_read(void *owner, struct peer *peer)
+{
+	(void)owner;
+	struct other *o = other_of(peer);
+
+	if (o->by_one)
+		o->hold = !o->hold;
+	return !o->hold;
+}
+
+static void on_left(void *owner, struct peer *peer)
+{
+	struct other *o = other_of(peer);
+
+	(void)owner;
+	o->left++;
+	o->peer = NULL;
+}
+
+static void on_room(void *owner, struct peer *peer)
+{
+	(void)owner, (void)peer;
+}
+
+static void on_closed(void *owner)
+{
+	(void)owner;
+	w.closed++;
+}
+
+static const struct client_ops ops = {
+	.joined = on_joined,
+	.line = on_line,
+	.too_long = on_too_long,
+	.may_read = asks_may_read,
+	.has_room = on_room,
+	.left = on_left,
+	.closed = on_closed,
+};
+
+static const struct client_settings settings = {
+	.max_clients = PEERS, .max_line = 1000, .output_soft = SOFT, .output_hard = HARD};
+
+static int set_up(void **state)
+{
+	(void)state;
+	w = (struct world){.base = event_base_new()};
+	log_set_level(LOG_LEVEL_ERROR);
+	w.clients = clients_new(w.base, &settings, &ops, NULL, &w.stats);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	if (w.clients)
+		clients_free(w.clients);
+	for (unsigned i = 0; i < w.n; i++) {
+		assert_int_equal(w.other[i].left, w.other[i].joined); /* each once */
+		if (w.other[i].fd >= 0)
+			close(w.other[i].fd);
+	}
+	event_base_free(w.base);
+	return 0;
+}
+
+static struct other *adopt(int fd, int other_end)
+{
+	struct other *o = &w.other[w.n++];
+
+	*o = (struct other){.fd = other_end};
+	clients_adopt(w.clients, fd);
+	return o;
+}
+
+static struct other *come(void)
+{
+	int fd[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd), 0);
+	return adopt(fd[0], fd[1]);
+}
+
+/* All that can happen now. */
+static void turn(void)
+{
+	for (int i = 0; i < 20; i++)
+		event_base_loop(w.base, EVLOOP_NONBLOCK);
+}
+
+static void write_text(struct other *o, const char *text)
+{
+	assert_int_equal(write(o->fd, text, strlen(text)), (ssize_t)strlen(text));
+}
+
+/* How much it can read now; -1: the end of file, or an error. */
+static ssize_t take(struct other *o)
+{
+	static char text[1 << 20];
+	ssize_t n, all = 0;
+
+	while ((n = read(o->fd, text, sizeof(text))) > 0)
+		all += n;
+	return all == 0 && (n == 0 || errno != EAGAIN) ? -1 : all;
+}
+
+/* ---- bytes ---- */
+
+static void lines_come_one_by_one_however_they_are_cut(void **state)
+{
+	struct other *o = come();
+
+	(void)state;
+	write_text(o, "one\ntw");
+	turn();
+	assert_int_equal(o->lines, 1);
+	write_text(o, "o\r\nthree\n");
+	turn();
+	assert_int_equal(o->lines, 3);
+	assert_string_equal(o->last, "three");
+}
+
+static void a_line_that_is_too_long_is_told_once(void **state)
+{
+	struct other *o = come();
+	char text[3000];
+
+	(void)state;
+	memset(text, 'x', sizeof(text));
+	text[2990] = '\n';
+	memcpy(text + 2991, "ping\n", 6);
+	write_text(o, text);
+	turn();
+	assert_int_equal(o->too_long, 1);
+	assert_string_equal(o->last, "ping");
+}
+
+static void answers_of_a_turn_leave_together(void **state)
+{
+	struct other *o = come();
+
+	(void)state;
+	o->answer_n = 10;
+	write_text(o, "a\nb\nc\n");
+	turn();
+	assert_int_equal(take(o), 30);
+}
+
+static void one_that_is_answered_within_anothers_turn_is_served_as_well(void **state)
+{
+	struct other *a = come(), *b = come(), *c = come();
+
+	(void)state;
+	w.flushed = c;
+	a->answer_n = b->answer_n = 10;
+	write_text(a, "x\n");
+	write_text(b, "y\n");
+	turn();
+	assert_int_equal(take(a), 10);
+	assert_int_equal(take(b), 10);
+	assert_int_equal(take(c), 20);
+}
+
+/* ---- what holds them up ---- */
+
+static void one_that_may_not_be_read_is_read_on_later(void **state)
+{
+	struct other *o = come();
+
+	(void)state;
+	o->hold = true;
+	write_text(o, "one\ntwo\n");
+	turn();
+	assert_int_equal(o->lines, 1);
+	assert_int_equal(clients_sum_up(w.clients).held, 1);
+	o->hold = false;
+	clients_changed(w.clients, o->peer);
+	turn();
+	assert_int_equal(o->lines, 2);
+	write_text(o, "three\n");
+	turn();
+	assert_int_equal(o->lines, 3);
+}
+
+/* What is left of one turn is the next turn's, and there is a look at the others between them. */
+static void many_lines_that_were_held_keep_nobody_waiting(void **state)
+{
+	struct other *a = come(), *b = come();
+
+	(void)state;
+	a->by_one = true;
+	a->answer_n = 2;
+	w.rings = b;
+	for (int i = 0; i < 100; i++)
+		write_text(a, "line\n");
+	for (int i = 0; i < 200; i++)
+		turn();
+	assert_int_equal(a->lines, 100);
+	assert_int_equal(b->lines, 1);
+	assert_true(w.lines_before_rung < 10);
+}
+
+static void one_that_does_not_read_is_dropped_with_a_last_line(void **state)
+{
+	struct other *o = come();
+
+	(void)state;
+	for (int i = 0; i < 400 && o->peer; i++) {
+		say(o, 4000);
+		turn();
+	}
+	assert_int_equal(o->left, 1);
+	assert_int_equal(w.stats.clients_dropped_slow, 1);
+	assert_int_equal(w.closed, 0); /* it may still take its last line */
+	while (take(o) > 0)
+		turn();
+	assert_int_equal(w.closed, 1);
+}
+
+/* ---- how they go ---- */
+
+static void one_that_is_half_closed_gets_its_answers_first(void **state)
+{
+	struct other *o = come();
+
+	(void)state;
+	o->answer_n = 10;
+	write_text(o, "one\ntwo");
+	shutdown(o->fd, SHUT_WR);
+	turn();
+	assert_int_equal(o->lines, 2);
+	assert_int_equal(take(o), 20);
+	turn();
+	assert_int_equal(take(o), -1);
+	assert_int_equal(o->left, 1);
+}
+
+static void one_that_is_half_closed_stays_while_it_waits_for_something(void **state)
+{
+	struct other *o = come();
+
+	(void)state;
+	o->peer->unanswered = 1;
+	shutdown(o->fd, SHUT_WR);
+	turn();
+	assert_int_equal(o->left, 0);
+	o->peer->unanswered = 0;
+	o->peer->n_subs = 1;
+	say(o, 10);
+	turn();
+	assert_int_equal(o->left, 0);
+	o->peer->n_subs = 0;
+	say(o, 10);
+	turn();
+	assert_int_equal(o->left, 1);
+}
+
+static void one_that_is_gone_leaves(void **state)
+{
+	struct other *o = come();
+
+	(void)state;
+	close(o->fd);
+	o->fd = -1;
+	turn();
+	assert_int_equal(o->left, 1);
+	assert_int_equal(clients_count(w.clients), 0);
+}
+
+/* Each of them has changed when the first is settled, and the last goes before its turn has come.
+ */
+static void one_may_go_while_others_are_settled(void **state)
+{
+	struct other *o[PEERS];
+
+	(void)state;
+	for (int i = 0; i < PEERS; i++)
+		o[i] = come();
+	for (int i = 0; i < PEERS; i++)
+		say(o[i], 10);
+	for (int i = 1; i < PEERS; i += 2) {
+		close(o[i]->fd);
+		o[i]->fd = -1;
+	}
+	turn();
+	for (int i = 0; i < PEERS; i++) {
+		assert_int_equal(o[i]->left, i % 2);
+		if (i % 2 == 0)
+			assert_int_equal(take(o[i]), 10);
+	}
+	assert_int_equal(clients_count(w.clients), PEERS / 2);
+}
+
+/* As at the end of the daemon: in whatever state they are. */
+static void all_go_at_once(void **state)
+{
+	struct other *held = come(), *half = come(), *full = come(), *changed = come();
+
+	(void)state;
+	held->hold = true;
+	write_text(held, "one\ntwo\n");
+	half->hold = true;
+	write_text(half, "x\n");
+	turn();
+	shutdown(half->fd, SHUT_WR);
+	for (int i = 0; i < 100 && full->peer; i++) {
+		say(full, 4000);
+		turn();
+	}
+	say(changed, 10);
+	clients_free(w.clients);
+	w.clients = NULL;
+	assert_int_equal(w.closed, 4);
+}
+
+/* ---- those who can't stay ---- */
+
+static void one_too_many_gets_a_last_line(void **state)
+{
+	struct client_settings fewer = settings;
+	char text[300] = "";
+
+	(void)state;
+	come();
+	fewer.max_clients = 1;
+	clients_set(w.clients, &fewer);
+	struct other *o = come();
+	assert_int_equal(o->joined, 0);
+	assert_true(read(o->fd, text, sizeof(text) - 1) > 0);
+	assert_non_null(strstr(text, "too_many_clients"));
+	assert_int_equal(take(o), -1);
+}
+
+/* /dev/null can't be watched, as a socket can't for which the kernel has no room. */
+static void one_that_can_not_be_watched_goes(void **state)
+{
+	struct other *a = come(), *o = adopt(open("/dev/null", O_RDWR | O_CLOEXEC), -1);
+
+	(void)state;
+	assert_int_equal(o->joined, 1);
+	turn();
+	assert_int_equal(o->left, 1);
+	assert_int_equal(clients_count(w.clients), 1);
+	a->answer_n = 10;
+	write_text(a, "x\n");
+	turn();
+	assert_int_equal(take(a), 10);
+}
+
+static void the_kernel_says_who_it_is(void **state)
+{
+	struct other *o = come();
+
+	(void)state;
+	if (geteuid() == 65534) /* nobody is who it can't name */
+		skip();
+	assert_true(o->who.known);
+	assert_int_equal(o->who.pid, getpid());
+	assert_int_equal(o->who.uid, geteuid());
+	assert_int_equal(o->who.gid, getegid());
+}
+
+int main(void)
+{
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+	const struct CMUnitTest cases[] = {
+		CASE(lines_come_one_by_one_however_they_are_cut),
+		CASE(a_line_that_is_too_long_is_told_once),
+		CASE(answers_of_a_turn_leave_together),
+		CASE(one_that_is_answered_within_anothers_turn_is_served_as_well),
+		CASE(one_that_may_not_be_read_is_read_on_later),
+		CASE(many_lines_that_were_held_keep_nobody_waiting),
+		CASE(one_that_does_not_read_is_dropped_with_a_last_line),
+		CASE(one_that_is_half_closed_gets_its_answers_first),
+		CASE(one_that_is_half_closed_stays_while_it_waits_for_something),
+		CASE(one_that_is_gone_leaves),
+		CASE(one_may_go_while_others_are_settled),
+		CASE(all_go_at_once),
+		CASE(one_too_many_gets_a_last_line),
+		CASE(one_that_can_not_be_watched_goes),
+		CASE(the_kernel_says_who_it_is),
+	};
+
+	return cmocka_run_group_tests(cases, NULL, NULL);
+}

@@ -1,0 +1,1060 @@
+/* The small structures below the router: turns, places in flight, deadlines, recycled blocks. */
+#include "../test.h"
+
+#include <stdint.h>
+
+#include "base/heap.h"
+#include "requests/inflight.h"
+#include "base/mem.h"
+#include "requests/rate_limiter.h"
+#include "base/pool.h"
+#include "requests/sched.h"
+#include "codec/wire.h"
+
+static void the_heap_gives_times_in_order_whatever_is_removed(void **state)
+{
+	enum { N = 500 };
+	static struct heap_node node[N];
+	struct heap heap = {0};
+	uint32_t random = 1;
+	int64_t last = -1;
+	size_t left = 0;
+
+	(void)state;
+	for (size_t i = 0; i < N; i++) {
+		random = random * 1664525 + 1013904223;
+		heap_add(&heap, &node[i], random >> 20);
+	}
+	for (size_t i = 0; i < N; i += 3) {
+		heap_remove(&heap, &node[i]);
+		heap_remove(&heap, &node[i]); /* a second time does nothing */
+	}
+	for (struct heap_node *first; (first = heap_first(&heap)); left++) {
+		assert_true(first->at >= last);
+		last = first->at;
+		heap_remove(&heap, first);
+	}
+	assert_int_equal(left, N - (N + 2) / 3);
+	heap_fini(&heap);
+}
+
+static void every_order_of_a_few_times_comes_out_sorted(void **state)
+{
+	enum { N = 6, ORDERS = 46656 }; /* N to the power of N: equal ones are among them */
+	struct heap_node node[N] = {{0}};
+	struct heap heap = {0};
+
+	(void)state;
+	for (unsigned order = 0; order < ORDERS; order++) {
+		unsigned rest = order;
+		for (size_t i = 0; i < N; i++, rest /= N)
+			heap_add(&heap, &node[i], rest % N);
+		for (size_t left = N; left > 0; left--) {
+			struct heap_node *first = heap_first(&heap);
+			for (size_t i = 0; i < N; i++)
+				assert_true(!node[i].place || node[i].at >= first->at);
+			heap_remove(&heap, first);
+		}
+		assert_null(heap_first(&heap));
+	}
+	heap_fini(&heap);
+}
+
+static struct pending *pending_make(struct peer *peer, enum request_op op, uint64_t key_hash)
+{
+	struct pending *p = mem_zalloc(sizeof(*p));
+
+	p->peer = peer;
+	p->op = op;
+	p->key_hash = key_hash;
+	p->size = sizeof(*p);
+	return p;
+}
+
+static void peers_take_turns_one_request_each(void **state)
+{
+	static const int want[] = {0, 1, 2, 0, 2, 0};
+	struct peer peer[3] = {{.number = 1}, {.number = 2}, {.number = 3}};
+	struct sched s;
+	struct pending *p;
+
+	(void)state;
+	sched_init(&s);
+	for (int i = 0; i < 3; i++)
+		TAILQ_INIT(&peer[i].waiting);
+	for (int i = 0; i < 3; i++)
+		sched_add(&s, pending_make(&peer[0], OP_GET, 0));
+	sched_add(&s, pending_make(&peer[1], OP_GET, 0));
+	sched_add(&s, pending_make(&peer[2], OP_GET, 0));
+	struct pending *again = pending_make(&peer[2], OP_RANGE, 0);
+	again->order = UINT32_MAX; /* before all others, which have 0 */
+	sched_add_again(&s, again);
+	assert_int_equal(s.n, 6);
+	assert_int_equal(s.bytes, 6 * sizeof(*p));
+	for (size_t i = 0; i < 6; i++) {
+		p = sched_take(&s);
+		assert_ptr_equal(p->peer, &peer[want[i]]);
+		if (i == 2)
+			assert_ptr_equal(p, again);
+		free(p);
+	}
+	assert_null(sched_take(&s));
+	assert_int_equal(s.bytes, 0);
+	assert_int_equal(peer[0].unsent_bytes, 0);
+	sched_fini(&s);
+}
+
+static void a_peer_whose_last_request_is_removed_has_no_turn(void **state)
+{
+	struct peer peer[2] = {{.number = 1}, {.number = 2}};
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	TAILQ_INIT(&peer[0].waiting);
+	TAILQ_INIT(&peer[1].waiting);
+	struct pending *a = pending_make(&peer[0], OP_GET, 0),
+		       *b = pending_make(&peer[1], OP_GET, 0);
+	sched_add(&s, a);
+	sched_add(&s, b);
+	sched_remove(&s, a);
+	assert_ptr_equal(sched_take(&s), b);
+	assert_int_equal(s.n, 0);
+	free(a);
+	free(b);
+	sched_fini(&s);
+}
+
+static void a_peer_on_trial_delays_nobody_and_is_taken_last(void **state)
+{
+	struct peer peer[2] = {{.number = 1}, {.number = 2}};
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	TAILQ_INIT(&peer[0].waiting);
+	TAILQ_INIT(&peer[1].waiting);
+	struct pending *a = pending_make(&peer[0], OP_GET, 0),
+		       *b = pending_make(&peer[1], OP_GET, 0);
+	sched_add(&s, a);
+	sched_set_trial(&s, &peer[0], true);
+	assert_int_equal(sched_ahead(&s, NULL), 0);
+	assert_null(sched_first(&s));
+	assert_ptr_equal(sched_first_trial(&s), a);
+	sched_add(&s, b);
+	sched_block(&s, &peer[0]);
+	assert_null(sched_first_trial(&s));
+	sched_unblock_all(&s);
+	assert_int_equal(sched_ahead(&s, NULL), 1);
+	assert_ptr_equal(sched_take(&s), b);
+	sched_set_trial(&s, &peer[0], false);
+	assert_int_equal(sched_ahead(&s, NULL), 1);
+	sched_set_trial(&s, &peer[0], true);
+	assert_ptr_equal(sched_take(&s), a);
+	free(a);
+	free(b);
+	sched_fini(&s);
+}
+
+static void what_waits_is_counted_for_each_peer(void **state)
+{
+	struct peer peer[2] = {{.number = 1}, {.number = 2}};
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	TAILQ_INIT(&peer[0].waiting);
+	TAILQ_INIT(&peer[1].waiting);
+	struct pending *a = pending_make(&peer[0], OP_GET, 0),
+		       *b = pending_make(&peer[0], OP_GET, 0),
+		       *c = pending_make(&peer[1], OP_GET, 0);
+	a->size = 100;
+	b->size = 20;
+	c->size = 3;
+	sched_add(&s, a);
+	b->order = UINT32_MAX; /* before all others, which have 0 */
+	sched_add_again(&s, b);
+	sched_add(&s, c);
+	assert_int_equal(s.bytes, 123);
+	assert_int_equal(peer[0].unsent_bytes, 120);
+	assert_int_equal(peer[1].unsent_bytes, 3);
+	sched_remove(&s, a);
+	assert_int_equal(peer[0].unsent_bytes, 20);
+	assert_ptr_equal(sched_take(&s), b); /* the peer has kept its turn */
+	assert_int_equal(peer[0].unsent_bytes, 0);
+	assert_int_equal(s.bytes, 3);
+	assert_int_equal(s.n, 1);
+	assert_ptr_equal(sched_take(&s), c);
+	assert_int_equal(s.n, 0);
+	free(a);
+	free(b);
+	free(c);
+	sched_fini(&s);
+}
+
+static void an_id_is_never_used_twice(void **state)
+{
+	struct inflight f;
+	uint64_t last = 0;
+
+	(void)state;
+	inflight_init(&f, 2);
+	struct pending *p = pending_make(NULL, OP_GET, 0);
+	for (uint64_t i = 0; i < 1000; i++) {
+		p->key_hash = i; /* in every chain there is, and in none */
+		inflight_add(&f, p);
+		assert_true(p->wire_id > last);
+		assert_true(p->wire_id <= WIRE_ID_MAX);
+		assert_ptr_equal(inflight_find(&f, p->wire_id), p);
+		assert_null(inflight_find(&f, last));
+		last = p->wire_id;
+		inflight_remove(&f, p, INFLIGHT_ANSWERED);
+		assert_null(inflight_find(&f, last));
+	}
+	assert_null(inflight_find(&f, UINT64_MAX));
+	free(p);
+	inflight_fini(&f);
+}
+
+static void ids_stay_in_53_bits_for_ever_and_requests_in_order(void **state)
+{
+	enum { N = 3 };
+	struct pending *p[N], **all;
+	struct inflight f;
+	size_t n;
+
+	(void)state;
+	inflight_init(&f, N);
+	f.sequence = (UINT64_C(1) << 37) - 2; /* after so many requests the ids begin again */
+	for (int i = 0; i < N; i++) {
+		p[i] = pending_make(NULL, OP_GET, 0);
+		inflight_add(&f, p[i]);
+		assert_true(p[i]->wire_id <= WIRE_ID_MAX);
+		assert_ptr_equal(inflight_find(&f, p[i]->wire_id), p[i]);
+	}
+	all = inflight_in_order(&f, &n);
+	assert_int_equal(n, N);
+	for (int i = 0; i < N; i++)
+		assert_ptr_equal(all[i], p[i]);
+	free(all);
+	for (int i = 0; i < N; i++) {
+		inflight_remove(&f, p[i], INFLIGHT_ANSWERED);
+		free(p[i]);
+	}
+	inflight_fini(&f);
+}
+
+static void an_id_whose_place_is_not_in_the_table_finds_nothing(void **state)
+{
+	enum { PLACES = 2 };
+	struct inflight f;
+
+	(void)state;
+	inflight_init(&f, PLACES);
+	assert_null(inflight_find(&f, 0));
+	for (uint64_t place = 0; place < 4 * PLACES; place++)
+		assert_null(inflight_find(&f, UINT64_C(1) << 16 | place));
+	inflight_fini(&f);
+}
+
+static void places_are_bounded_and_come_back(void **state)
+{
+	enum { N = 5 };
+	struct pending *p[N], **all;
+	struct inflight f;
+	size_t n;
+
+	(void)state;
+	inflight_init(&f, N);
+	for (int i = 0; i < N; i++) {
+		assert_false(inflight_full(&f));
+		p[i] = pending_make(NULL, OP_SET, 0);
+		inflight_add(&f, p[i]);
+	}
+	assert_true(inflight_full(&f));
+	inflight_remove(&f, p[1], INFLIGHT_ANSWERED);
+	inflight_add(&f, p[1]); /* now the youngest */
+	all = inflight_in_order(&f, &n);
+	assert_int_equal(n, N);
+	assert_ptr_equal(all[0], p[0]);
+	assert_ptr_equal(all[1], p[2]);
+	assert_ptr_equal(all[4], p[1]);
+	free(all);
+	for (int i = 0; i < N; i++) {
+		inflight_remove(&f, p[i], INFLIGHT_ANSWERED);
+		free(p[i]);
+	}
+	assert_int_equal(inflight_count(&f), 0);
+	inflight_fini(&f);
+}
+
+static void places_may_become_more_and_fewer_while_they_are_in_use(void **state)
+{
+	enum { BEFORE = 20, MORE = 100, FEWER = 3, KEY = 7 };
+	struct pending *p[MORE];
+	struct inflight f;
+
+	(void)state;
+	inflight_init(&f, BEFORE);
+	for (int i = 0; i < BEFORE; i++)
+		inflight_add(&f, p[i] = pending_make(NULL, OP_GET, i % 2 ? KEY : 0));
+	assert_true(inflight_full(&f));
+	inflight_set(&f, MORE);
+	assert_int_equal(inflight_count(&f), BEFORE);
+	for (int i = BEFORE; i < MORE; i++) {
+		assert_false(inflight_full(&f));
+		inflight_add(&f, p[i] = pending_make(NULL, OP_GET, 0));
+	}
+	assert_true(inflight_full(&f));
+	assert_ptr_equal(inflight_last_of_key(&f, KEY), p[BEFORE - 1]);
+	inflight_set(&f, FEWER);
+	for (int i = 0; i < MORE; i++) {
+		assert_int_equal(inflight_full(&f), MORE - i >= FEWER);
+		assert_ptr_equal(inflight_find(&f, p[i]->wire_id), p[i]);
+		inflight_remove(&f, p[i], true);
+		free(p[i]);
+	}
+	assert_null(inflight_last_of_key(&f, KEY));
+	inflight_set(&f, MORE);
+	assert_int_equal(inflight_count(&f), 0);
+	inflight_fini(&f);
+}
+
+static void only_older_reads_of_the_same_key_are_overtaken(void **state)
+{
+	enum { KEY = 7, OTHER = 8, READS = 4 };
+	struct inflight f;
+	struct pending *read[READS], *write = pending_make(NULL, OP_PATCH, KEY);
+
+	(void)state;
+	inflight_init(&f, 16);
+	for (int i = 0; i < READS; i++)
+		read[i] = pending_make(NULL, OP_GET, i == 1 ? OTHER : KEY);
+	inflight_add(&f, read[0]);
+	inflight_add(&f, read[1]);
+	inflight_add(&f, write);
+	inflight_add(&f, read[2]);
+	inflight_add(&f, read[3]);
+	assert_true(read[0]->overtaken);
+	assert_false(read[1]->overtaken);
+	assert_false(read[2]->overtaken);
+	inflight_remove(&f, read[3],
+			INFLIGHT_ANSWERED); /* answered before the one that was sent before it */
+	assert_true(read[2]->overtaken);
+	inflight_remove(&f, read[2], INFLIGHT_SILENT);
+	inflight_remove(&f, read[1], INFLIGHT_ANSWERED);
+	inflight_remove(&f, read[0], INFLIGHT_SILENT);
+	inflight_remove(&f, write, INFLIGHT_ANSWERED);
+	for (int i = 0; i < READS; i++)
+		free(read[i]);
+	free(write);
+	inflight_fini(&f);
+}
+
+static void keys_that_share_a_chain_do_not_overtake_each_other(void **state)
+{
+	/* With 16 places the lowest 6 bits choose the chain. */
+	enum { KEY = 7, OTHER = KEY + 64 };
+	struct inflight f;
+	struct pending *read = pending_make(NULL, OP_GET, KEY),
+		       *other = pending_make(NULL, OP_GET, OTHER),
+		       *write = pending_make(NULL, OP_DELETE, KEY),
+		       *write_other = pending_make(NULL, OP_INCREMENT, OTHER);
+
+	(void)state;
+	inflight_init(&f, 16);
+	assert_int_equal(f.keys_mask, 63);
+	inflight_add(&f, read);
+	inflight_add(&f, other);
+	inflight_add(&f, write_other);
+	assert_false(read->overtaken);
+	assert_true(other->overtaken);
+	inflight_add(&f, write); /* finds its read behind the one that is marked already */
+	assert_true(read->overtaken);
+	inflight_remove(&f, read, INFLIGHT_SILENT);
+	inflight_add(&f, read); /* sent again: nothing is behind it yet */
+	assert_false(read->overtaken);
+	inflight_remove(&f, other,
+			INFLIGHT_ANSWERED); /* answered: took effect, but for another key */
+	assert_false(read->overtaken);
+	inflight_fini(&f);
+	free(read);
+	free(other);
+	free(write);
+	free(write_other);
+}
+
+static void only_an_answered_read_overtakes_and_only_older_ones(void **state)
+{
+	enum { KEY = 7, READS = 4 };
+	struct inflight f;
+	struct pending *read[READS];
+
+	(void)state;
+	inflight_init(&f, 16);
+	for (int i = 0; i < READS; i++) {
+		read[i] = pending_make(NULL, OP_GET, KEY);
+		inflight_add(&f, read[i]);
+	}
+	inflight_remove(&f, read[2], INFLIGHT_SILENT);
+	for (int i = 0; i < READS; i++)
+		assert_false(read[i]->overtaken);
+	inflight_remove(&f, read[1], INFLIGHT_ANSWERED);
+	assert_true(read[0]->overtaken);
+	assert_false(read[3]->overtaken);
+	inflight_fini(&f);
+	for (int i = 0; i < READS; i++)
+		free(read[i]);
+}
+
+static void a_write_overtakes_all_reads_that_are_still_there(void **state)
+{
+	enum { KEY = 7 };
+	struct inflight f;
+	struct pending *gone = pending_make(NULL, OP_GET, KEY),
+		       *first = pending_make(NULL, OP_GET, KEY),
+		       *second = pending_make(NULL, OP_GET, KEY),
+		       *write = pending_make(NULL, OP_SET, KEY);
+
+	(void)state;
+	inflight_init(&f, 16);
+	inflight_add(&f, first);
+	inflight_add(&f, second);
+	inflight_add(&f, gone);
+	inflight_remove(&f, gone, INFLIGHT_SILENT);
+	free(gone);
+	inflight_add(&f, write);
+	assert_true(first->overtaken);
+	assert_true(second->overtaken);
+	inflight_fini(&f);
+	free(first);
+	free(second);
+	free(write);
+}
+
+static void there_are_more_chains_than_places(void **state)
+{
+	static const unsigned places[] = {1, 31, 32, 33, 256, 1000, INFLIGHT_MAX};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(places); i++) {
+		struct inflight f;
+		inflight_init(&f, places[i]);
+		assert_true(f.keys_mask + 1 >= 2 * (size_t)places[i]);
+		assert_int_equal(f.keys_mask & (f.keys_mask + 1), 0); /* a mask of low bits */
+		inflight_fini(&f);
+	}
+}
+
+static void reads_without_a_key_are_in_no_chain(void **state)
+{
+	struct inflight f;
+	struct pending *range = pending_make(NULL, OP_RANGE, 0),
+		       *later = pending_make(NULL, OP_RANGE, 0);
+
+	(void)state;
+	inflight_init(&f, 2);
+	inflight_add(&f, range);
+	inflight_add(&f, later);
+	inflight_remove(&f, later, INFLIGHT_ANSWERED);
+	assert_false(range->overtaken);
+	for (size_t i = 0; i <= f.keys_mask; i++)
+		assert_true(TAILQ_EMPTY(&f.keys[i]));
+	inflight_fini(&f);
+	free(range);
+	free(later);
+}
+
+static void blocks_of_all_sizes_are_recycled(void **state)
+{
+	struct pool pool = {0};
+	char *p[3000];
+
+	(void)state;
+	for (size_t size = 1; size < 10000; size += 997) {
+		for (size_t i = 0; i < 3000; i++) {
+			p[i] = pool_get(&pool, size);
+			memset(p[i], (int)i, size);
+		}
+		for (size_t i = 0; i < 3000; i++) {
+			assert_int_equal((unsigned char)p[i][size - 1], i & 0xff);
+			pool_put(&pool, p[i], size);
+		}
+	}
+	pool_put(&pool, p[0] = pool_get(&pool, 100), 100);
+	assert_ptr_equal(pool_get(&pool, 100), p[0]); /* the one that was put back last */
+	pool_put(&pool, p[0], 100);
+	pool_fini(&pool);
+}
+
+static void a_block_has_the_size_that_is_told(void **state)
+{
+	struct pool pool = {{{0}}};
+
+	(void)state;
+	for (size_t n = 1; n <= 5000; n++) {
+		size_t size = pool_size(n);
+		assert_true(size >= n);
+		assert_int_equal(pool_size(size), size);
+		char *p = pool_get(&pool, n);
+		memset(p, 1, n);
+		pool_put(&pool, p, n);
+		char *again = pool_get(&pool, size);
+		memset(again, 2, size); /* the sanitizers see a block that is smaller */
+		pool_put(&pool, again, size);
+		if (size > n)
+			assert_ptr_equal(again, p);
+	}
+	assert_int_equal(pool_size(1), 256);
+	assert_int_equal(pool_size(1025), 2048);
+	assert_int_equal(pool_size(4096), 4096);
+	assert_int_equal(pool_size(4097), 4097); /* malloc's business */
+	pool_fini(&pool);
+}
+
+static void what_a_pool_keeps_is_bounded(void **state)
+{
+	enum { BLOCKS = 3000 };
+	static const size_t size[POOL_CLASSES] = {256, 512, 1024, 2048, 4096};
+	static char *p[BLOCKS];
+	struct pool pool = {{{0}}};
+	size_t kept = 0;
+
+	(void)state;
+	for (size_t c = 0; c < POOL_CLASSES; c++) {
+		for (size_t i = 0; i < BLOCKS; i++)
+			p[i] = pool_get(&pool, size[c]);
+		for (size_t i = 0; i < BLOCKS; i++)
+			pool_put(&pool, p[i], size[c]);
+		kept += pool.free[c].n * size[c];
+		assert_in_range(pool.free[c].n, 1, BLOCKS - 1);
+	}
+	assert_int_equal(kept, 3 << 19); /* 1.5 MiB */
+	for (size_t i = 0; i < BLOCKS; i++)
+		pool_put(&pool, pool_get(&pool, 1), 1);
+	assert_int_equal(pool.free[0].n * 256, 1 << 19); /* none was counted twice */
+	pool_fini(&pool);
+	assert_int_equal(pool.free[0].n, 0);
+	assert_null(pool.free[0].first);
+}
+
+static void a_pace_is_smooth(void **state)
+{
+	static const double rates[] = {0.5, 3, 10, 333, 1000, 20000};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rates); i++) {
+		struct rate_limiter p;
+		int64_t now = 1000, until = now + 60000;
+		double sent = 0;
+
+		rate_limiter_init(&p, rates[i], now);
+		for (now += 100000, until += 100000; now < until;
+		     now++) { /* an idle while saves up little */
+			for (; rate_limiter_allows(&p, now); sent++)
+				rate_limiter_spend(&p, now);
+			assert_true(rate_limiter_next(&p) > now);
+			assert_true(sent <= rates[i] * (double)(now - (until - 60000)) / 1000 +
+						    rates[i] / 50 + 1.001);
+		}
+		assert_true(sent >= rates[i] * 60 - 1);
+	}
+}
+
+static void the_next_time_is_the_right_one(void **state)
+{
+	struct rate_limiter p;
+	int64_t now = 0;
+
+	(void)state;
+	rate_limiter_init(&p, 10, now);
+	for (int i = 0; i < 50; i++) {
+		assert_true(rate_limiter_allows(&p, now));
+		rate_limiter_spend(&p, now);
+		assert_in_range(rate_limiter_wait_ms(&p, now, 3), 200, 301);
+		assert_false(rate_limiter_allows(&p, rate_limiter_next(&p) - 2));
+		now = rate_limiter_next(&p);
+	}
+	assert_in_range(now, 4900, 5060);
+	rate_limiter_init(&p, 0, 0);
+	assert_true(rate_limiter_allows(&p, 0));
+	assert_int_equal(rate_limiter_wait_ms(&p, 0, 1000), 0);
+}
+
+static void a_pace_allows_when_it_said_it_would(void **state)
+{
+	static const double rates[] = {0.3, 3, 7, 10, 60};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rates); i++) {
+		struct rate_limiter p;
+		rate_limiter_init(&p, rates[i], 0);
+		for (int n = 0; n < 20; n++) {
+			rate_limiter_spend(&p, p.at);
+			int64_t next = rate_limiter_next(&p);
+			assert_false(rate_limiter_allows(&p, next - 2));
+			assert_true(rate_limiter_allows(&p, next));
+			assert_int_equal(rate_limiter_next(&p), next);
+		}
+	}
+}
+
+static void an_idle_while_saves_up_twenty_milliseconds_worth(void **state)
+{
+	static const struct {
+		double rate;
+		int burst;
+	} want[] = {{1, 1}, {10, 1}, {50, 1}, {100, 2}, {1000, 20}, {5000, 100}};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(want); i++) {
+		struct rate_limiter p;
+		int sent = 0;
+		rate_limiter_init(&p, want[i].rate, 0);
+		for (; rate_limiter_allows(&p, 3600000); sent++)
+			rate_limiter_spend(&p, p.at);
+		assert_int_equal(sent, want[i].burst);
+	}
+}
+
+static void a_clock_that_stands_or_steps_back_changes_nothing(void **state)
+{
+	struct rate_limiter p;
+
+	(void)state;
+	rate_limiter_init(&p, 10, 1000);
+	assert_true(rate_limiter_allows(&p, 900));
+	rate_limiter_spend(&p, 900);
+	assert_false(rate_limiter_allows(&p, 1000));
+	assert_false(rate_limiter_allows(&p, 500));
+	assert_in_range(rate_limiter_next(&p), 1100, 1101);
+	assert_true(rate_limiter_allows(&p, 1101));
+}
+
+static void without_a_rate_there_is_no_wait(void **state)
+{
+	struct rate_limiter p;
+
+	(void)state;
+	rate_limiter_init(&p, 0, 5);
+	for (int i = 0; i < 100; i++) {
+		assert_true(rate_limiter_allows(&p, 5));
+		rate_limiter_spend(&p, 5);
+	}
+	assert_int_equal(rate_limiter_next(&p), 5);
+	assert_int_equal(rate_limiter_wait_ms(&p, 5, 1000000), 0);
+}
+
+static void what_was_sent_before_comes_where_it_was(void **state)
+{
+	static const uint32_t added[] = {UINT32_MAX, 9, 3, 5, 1}, want[] = {UINT32_MAX, 1, 3, 5, 9};
+	struct peer peer = {.number = 1};
+	struct pending *p;
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	TAILQ_INIT(&peer.waiting);
+	for (size_t i = 0; i < COUNT(added); i++) {
+		p = pending_make(&peer, OP_GET, 0);
+		p->order = added[i];
+		sched_add_again(&s, p);
+	}
+	for (size_t i = 0; i < COUNT(want); i++) {
+		p = sched_take(&s);
+		assert_int_equal(p->order, want[i]);
+		free(p);
+	}
+	sched_fini(&s);
+}
+
+static void a_blocked_peer_has_no_turn(void **state)
+{
+	struct peer peer[2] = {{.number = 1}, {.number = 2}};
+	struct pending *p[3];
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	for (int i = 0; i < 2; i++)
+		TAILQ_INIT(&peer[i].waiting);
+	for (int i = 0; i < 3; i++)
+		p[i] = pending_make(&peer[i % 2], OP_GET, 0);
+	sched_add(&s, p[0]);
+	sched_block(&s, &peer[0]);
+	sched_block(&s, &peer[1]); /* with nothing waiting yet */
+	sched_add(&s, p[1]);
+	sched_add(&s, p[2]);
+	assert_null(sched_first(&s));
+	assert_null(sched_take(&s));
+	assert_int_equal(s.n, 3);
+	sched_unblock(&s, &peer[1]);
+	assert_ptr_equal(sched_take(&s), p[1]);
+	sched_remove(&s, p[0]); /* its time was up, say */
+	assert_null(sched_first(&s));
+	sched_unblock_all(&s);
+	assert_ptr_equal(sched_take(&s), p[2]);
+	assert_int_equal(s.n, 0);
+	for (int i = 0; i < 3; i++)
+		free(p[i]);
+	sched_fini(&s);
+}
+
+static void the_last_ones_have_a_turn_when_nobody_else_has_one(void **state)
+{
+	/* Who is asked for, in the order of coming, and who gets the turns. */
+	static const int added[] = {0, 1, 2, 0, 2, 1}, want[] = {2, 2, 0, 1, 0, 1};
+	struct peer peer[3] = {
+		{.number = 1, .last = true}, {.number = 2, .last = true}, {.number = 3}};
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	for (int i = 0; i < 3; i++)
+		TAILQ_INIT(&peer[i].waiting);
+	for (size_t i = 0; i < COUNT(added); i++)
+		sched_add(&s, pending_make(&peer[added[i]], OP_GET, 0));
+	for (size_t i = 0; i < COUNT(want); i++) {
+		struct pending *p = sched_first(&s);
+		assert_ptr_equal(p->peer, &peer[want[i]]);
+		assert_ptr_equal(sched_take(&s), p);
+		free(p);
+	}
+	assert_null(sched_first(&s));
+	assert_int_equal(s.n, 0);
+	sched_fini(&s);
+}
+
+static void a_last_one_waits_for_others_that_come_later_and_may_be_blocked(void **state)
+{
+	struct peer peer[2] = {{.number = 1, .last = true}, {.number = 2}};
+	struct pending *p[3];
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	for (int i = 0; i < 2; i++)
+		TAILQ_INIT(&peer[i].waiting);
+	p[0] = pending_make(&peer[0], OP_GET, 0);
+	p[1] = pending_make(&peer[1], OP_GET, 0);
+	p[2] = pending_make(&peer[0], OP_GET, 0);
+	sched_add(&s, p[0]);
+	assert_ptr_equal(sched_first(&s), p[0]);
+	sched_add(&s, p[1]);
+	assert_ptr_equal(sched_first(&s), p[1]);
+	sched_block(&s, &peer[1]);
+	assert_ptr_equal(sched_first(&s), p[0]);
+	sched_block(&s, &peer[0]);
+	assert_null(sched_first(&s));
+	sched_unblock(&s, &peer[0]);
+	assert_ptr_equal(sched_take(&s), p[0]);
+	sched_add(&s, p[2]);
+	sched_remove(&s, p[2]);
+	assert_null(sched_first(&s));
+	sched_add(&s, p[2]);
+	sched_unblock_all(&s);
+	assert_ptr_equal(sched_take(&s), p[1]);
+	assert_ptr_equal(sched_take(&s), p[2]);
+	for (int i = 0; i < 3; i++)
+		free(p[i]);
+	sched_fini(&s);
+}
+
+static void a_later_request_for_the_same_key_follows(void **state)
+{
+	struct inflight f;
+	struct pending *a = pending_make(NULL, OP_SET, 7), *b = pending_make(NULL, OP_SET, 8),
+		       *c = pending_make(NULL, OP_SET, 7), *range = pending_make(NULL, OP_RANGE, 0);
+
+	(void)state;
+	inflight_init(&f, 8);
+	assert_null(inflight_last_of_key(&f, 7));
+	inflight_add(&f, a);
+	inflight_add(&f, b);
+	inflight_add(&f, range);
+	assert_ptr_equal(inflight_last_of_key(&f, 7), a);
+	assert_false(a->followed);
+	inflight_add(&f, c);
+	assert_true(c->follows);
+	assert_false(a->follows);
+	assert_false(b->follows);
+	inflight_remove(&f, c, INFLIGHT_BACK);
+	assert_false(a->followed); /* it may be refused as well */
+	inflight_add(&f, c);
+	inflight_remove(&f, c, INFLIGHT_SILENT);
+	assert_true(a->followed);
+	assert_false(b->followed);
+	assert_false(c->followed);
+	inflight_remove(&f, a, INFLIGHT_SILENT);
+	assert_null(inflight_last_of_key(&f, 7));
+	inflight_add(&f, a); /* again: nothing has followed it now */
+	assert_false(a->followed);
+	assert_false(a->follows);
+	inflight_remove(&f, a, INFLIGHT_ANSWERED);
+	inflight_remove(&f, b, INFLIGHT_ANSWERED);
+	inflight_remove(&f, range, INFLIGHT_ANSWERED);
+	free(a);
+	free(b);
+	free(c);
+	free(range);
+	inflight_fini(&f);
+}
+
+/* What happens to the last of three requests for a key, and whether the first is followed then. */
+static void only_what_takes_effect_follows(void **state)
+{
+	static const struct {
+		enum request_op op;
+		enum inflight_end end;
+		bool followed;
+	} cases[] = {
+		{OP_SET, INFLIGHT_ANSWERED, true}, {OP_SET, INFLIGHT_SILENT, true},
+		{OP_SET, INFLIGHT_BACK, false},    {OP_GET, INFLIGHT_ANSWERED, true},
+		{OP_GET, INFLIGHT_SILENT, false},  {OP_GET, INFLIGHT_BACK, false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct pending *p[] = {pending_make(NULL, OP_SET, 7), pending_make(NULL, OP_GET, 7),
+				       pending_make(NULL, cases[i].op, 7)};
+		struct inflight f;
+		inflight_init(&f, 8);
+		for (size_t k = 0; k < COUNT(p); k++)
+			inflight_add(&f, p[k]);
+		inflight_remove(&f, p[2], cases[i].end);
+		assert_int_equal(p[0]->followed, cases[i].followed);
+		assert_int_equal(p[1]->followed, cases[i].followed);
+		for (size_t k = 0; k < COUNT(p); k++)
+			free(p[k]);
+		inflight_fini(&f);
+	}
+}
+
+/* How many go before another one is what happens if it comes and nobody else does, or a turn less.
+ */
+static void what_goes_before_is_known(void **state)
+{
+	static const struct {
+		int waiting[4];
+		size_t before[4]; /* another one of each */
+		size_t newcomer;
+	} cases[] = {
+		{{0, 0, 0, 0}, {0, 0, 0, 0}, 0},
+		{{3, 0, 0, 0}, {3, 1, 1, 1}, 1},
+		{{5, 2, 1, 0}, {8, 5, 3, 3}, 3},
+		{{20, 20, 20, 20}, {80, 80, 80, 80}, 4},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct peer peer[4] = {{.number = 1}, {.number = 2}, {.number = 3}, {.number = 4}};
+		struct pending *p;
+		struct sched s;
+		sched_init(&s);
+		for (int k = 0; k < 4; k++) {
+			TAILQ_INIT(&peer[k].waiting);
+			for (int n = 0; n < cases[i].waiting[k]; n++)
+				sched_add(&s, pending_make(&peer[k], OP_GET, 0));
+		}
+		for (int k = 0; k < 4; k++)
+			assert_int_equal(sched_ahead(&s, &peer[k]), cases[i].before[k]);
+		assert_int_equal(sched_ahead(&s, NULL), cases[i].newcomer);
+		while ((p = sched_take(&s)))
+			free(p);
+		assert_int_equal(sched_ahead(&s, &peer[0]), 0);
+		sched_fini(&s);
+	}
+}
+
+static void who_has_no_turn_delays_nobody(void **state)
+{
+	struct peer peer[3] = {{.number = 1}, {.number = 2, .last = true}, {.number = 3}};
+	struct pending *p;
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	for (int k = 0; k < 3; k++) {
+		TAILQ_INIT(&peer[k].waiting);
+		for (int n = 0; n < 3; n++)
+			sched_add(&s, pending_make(&peer[k], OP_GET, 0));
+	}
+	assert_int_equal(sched_ahead(&s, NULL), 2);
+	assert_int_equal(sched_ahead(&s, &peer[0]), 6);
+	sched_block(&s, &peer[0]);
+	assert_int_equal(sched_ahead(&s, NULL), 1);
+	assert_int_equal(sched_ahead(&s, &peer[0]), 6); /* of its own, and of the third */
+	assert_int_equal(sched_ahead(&s, &peer[2]), 3);
+	sched_add(&s, pending_make(&peer[0], OP_GET, 0));
+	sched_remove(&s, p = TAILQ_FIRST(&peer[0].waiting));
+	free(p);
+	sched_unblock(&s, &peer[0]);
+	assert_int_equal(sched_ahead(&s, NULL), 2);
+	assert_int_equal(sched_ahead(&s, &peer[2]), 6);
+	while ((p = sched_take(&s)))
+		free(p);
+	assert_int_equal(sched_ahead(&s, NULL), 0);
+	sched_fini(&s);
+}
+
+/* Nobody who could have gone by then is told to wait longer, and the wait is not far off. */
+static void a_wait_is_never_longer_than_it_turns_out(void **state)
+{
+	static const double limits[] = {0, 0.5, 3, 80};
+	static const unsigned refusals[] = {0, 1, 2, 5};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(limits) * COUNT(refusals); i++) {
+		struct rate_limiter p;
+		int64_t now = 5000, wait[5000];
+		unsigned before = refusals[i % COUNT(refusals)];
+		rate_limiter_init(&p, limits[i / COUNT(refusals)], now);
+		for (int n = 0; n < 100; n++)
+			rate_limiter_spend(&p, now);
+		for (unsigned n = 1; n <= before; n++)
+			rate_limiter_refused(&p, now, n, n);
+		for (size_t n = 0; n < COUNT(wait); n++)
+			wait[n] = rate_limiter_wait_ms(&p, now, n + 1);
+		for (size_t n = 0; n < COUNT(wait) && now < 60 * 60000; n++) {
+			for (; !rate_limiter_allows(&p, now); now++)
+				;
+			rate_limiter_spend(&p, now);
+			int64_t went = now - 5000;
+			assert_true(wait[n] - 1 <= went);
+			assert_true(wait[n] >= went - went / 4 - 1001);
+		}
+	}
+}
+
+static void an_idle_pace_recovers_unseen(void **state)
+{
+	struct rate_limiter p;
+
+	(void)state;
+	rate_limiter_init(&p, 0, 0);
+	rate_limiter_spend(&p, 0);
+	rate_limiter_refused(&p, 0, 1, 1);
+	assert_true(rate_limiter_rate(&p, 0) == 1);
+	assert_true(rate_limiter_rate(&p, 1000) == 2);
+	assert_true(rate_limiter_rate(&p, 3600000) == 0);
+	assert_int_equal(rate_limiter_wait_ms(&p, 3600000, 1000), 0);
+	assert_true(rate_limiter_is_lowered(&p)); /* nothing was changed by asking */
+}
+
+/* A service that takes 50 a second, and a pace that finds out. */
+static void a_refused_pace_halves_and_recovers(void **state)
+{
+	struct rate_limiter p;
+	uint64_t sequence = 0;
+
+	(void)state;
+	rate_limiter_init(&p, 0, 0);
+	for (; sequence < 100; sequence++) {
+		assert_true(rate_limiter_allows(&p, 0));
+		rate_limiter_spend(&p, 0);
+	}
+	rate_limiter_refused(&p, 10, 60, sequence);
+	assert_true(p.rate == 50);
+	rate_limiter_refused(&p, 11, 61, sequence); /* of the same burst: nothing new */
+	assert_true(p.rate == 50);
+	assert_false(rate_limiter_allows(&p, 11));
+	rate_limiter_refused(&p, 100, sequence + 1, sequence + 1);
+	assert_true(p.rate >= 25 && p.rate < 26);
+	double last = p.rate;
+	int64_t now = 100;
+	for (; p.rate > 0 && now < 600000; now += 100) {
+		rate_limiter_allows(&p, now);
+		assert_true(p.rate == 0 || p.rate >= last);
+		last = p.rate;
+	}
+	assert_in_range(now, 20000, 100000); /* steadily: not at once, not never */
+	assert_true(rate_limiter_allows(&p, now));
+}
+
+static void a_limit_is_what_a_refused_pace_comes_back_to(void **state)
+{
+	struct rate_limiter p;
+
+	(void)state;
+	rate_limiter_init(&p, 2, 0);
+	rate_limiter_spend(&p, 0);
+	for (uint64_t i = 1; i < 10; i++) {
+		rate_limiter_refused(&p, 0, i, i);
+		assert_true(p.rate == 1);
+	}
+	for (int64_t now = 0; now < 10000; now += 10) {
+		rate_limiter_allows(&p, now);
+		assert_true(p.rate >= 1 && p.rate <= 2);
+	}
+	assert_true(p.rate == 2);
+}
+
+static void another_limit_forgets_what_was_learnt(void **state)
+{
+	struct rate_limiter p;
+
+	(void)state;
+	rate_limiter_init(&p, 0, 0);
+	rate_limiter_spend(&p, 0);
+	rate_limiter_refused(&p, 0, 1, 1);
+	assert_true(rate_limiter_is_lowered(&p));
+	rate_limiter_set(&p, 100, 1000, 5);
+	assert_false(rate_limiter_is_lowered(&p));
+	assert_true(rate_limiter_allows(&p, 1000));
+	rate_limiter_spend(&p, 1000);
+	assert_false(rate_limiter_allows(&p, 1000));
+	assert_int_equal(rate_limiter_next(&p), 1011);
+	rate_limiter_refused(&p, 1000, 5, 6); /* one that was sent before */
+	assert_false(rate_limiter_is_lowered(&p));
+	rate_limiter_refused(&p, 1000, 6, 6);
+	assert_true(rate_limiter_is_lowered(&p));
+	rate_limiter_set(&p, 0, 1000, 6);
+	assert_true(rate_limiter_allows(&p, 1000));
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_heap_gives_times_in_order_whatever_is_removed),
+		cmocka_unit_test(every_order_of_a_few_times_comes_out_sorted),
+		cmocka_unit_test(peers_take_turns_one_request_each),
+		cmocka_unit_test(a_peer_whose_last_request_is_removed_has_no_turn),
+		cmocka_unit_test(a_peer_on_trial_delays_nobody_and_is_taken_last),
+		cmocka_unit_test(what_waits_is_counted_for_each_peer),
+		cmocka_unit_test(an_id_is_never_used_twice),
+		cmocka_unit_test(ids_stay_in_53_bits_for_ever_and_requests_in_order),
+		cmocka_unit_test(an_id_whose_place_is_not_in_the_table_finds_nothing),
+		cmocka_unit_test(places_are_bounded_and_come_back),
+		cmocka_unit_test(places_may_become_more_and_fewer_while_they_are_in_use),
+		cmocka_unit_test(only_older_reads_of_the_same_key_are_overtaken),
+		cmocka_unit_test(keys_that_share_a_chain_do_not_overtake_each_other),
+		cmocka_unit_test(only_an_answered_read_overtakes_and_only_older_ones),
+		cmocka_unit_test(a_write_overtakes_all_reads_that_are_still_there),
+		cmocka_unit_test(there_are_more_chains_than_places),
+		cmocka_unit_test(reads_without_a_key_are_in_no_chain),
+		cmocka_unit_test(blocks_of_all_sizes_are_recycled),
+		cmocka_unit_test(a_block_has_the_size_that_is_told),
+		cmocka_unit_test(what_a_pool_keeps_is_bounded),
+		cmocka_unit_test(a_pace_is_smooth),
+		cmocka_unit_test(the_next_time_is_the_right_one),
+		cmocka_unit_test(a_pace_allows_when_it_said_it_would),
+		cmocka_unit_test(an_idle_while_saves_up_twenty_milliseconds_worth),
+		cmocka_unit_test(a_clock_that_stands_or_steps_back_changes_nothing),
+		cmocka_unit_test(without_a_rate_there_is_no_wait),
+		cmocka_unit_test(what_was_sent_before_comes_where_it_was),
+		cmocka_unit_test(a_blocked_peer_has_no_turn),
+		cmocka_unit_test(the_last_ones_have_a_turn_when_nobody_else_has_one),
+		cmocka_unit_test(a_last_one_waits_for_others_that_come_later_and_may_be_blocked),
+		cmocka_unit_test(a_later_request_for_the_same_key_follows),
+		cmocka_unit_test(only_what_takes_effect_follows),
+		cmocka_unit_test(what_goes_before_is_known),
+		cmocka_unit_test(who_has_no_turn_delays_nobody),
+		cmocka_unit_test(a_wait_is_never_longer_than_it_turns_out),
+		cmocka_unit_test(an_idle_pace_recovers_unseen),
+		cmocka_unit_test(a_refused_pace_halves_and_recovers),
+		cmocka_unit_test(a_limit_is_what_a_refused_pace_comes_back_to),
+		cmocka_unit_test(another_limit_forgets_what_was_learnt),
+	};
+
+	return cmocka_run_group_tests_name("core", tests, NULL, NULL);
+}

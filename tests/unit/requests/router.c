@@ -1,0 +1,2802 @@
+/* The router's promises, with a fake upstream and a clock of our own: one answer each, nothing
+ * executed twice, order of answers without an id, deadlines, fairness; connections that follow each
+ * other, requests that others answer, and reads of the daemon's own. */
+#include "../test.h"
+
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "requests/router.h"
+
+enum { PEERS = 3, FRAMES = 64, LANE = 1, NEXT = 2, READS = 4, IDLES = 8 };
+
+/* A read of the daemon's own: what became of it. */
+struct reading {
+	unsigned sent, ended;
+	enum router_read_end end;
+	char answer[100]; /* the frame; "": none */
+	bool again;       /* when it has ended, the last one is asked for */
+};
+
+/* A world around one router: what it sent, and what its peers were told. */
+struct world {
+	struct router *router;
+	struct stats stats;
+	struct outq out[PEERS];
+	struct peer peer[PEERS];
+	char *sent[FRAMES]; /* whole frames */
+	size_t n_sent;
+	bool sendable;
+	int64_t wake;
+	long reconnect_ms;
+	int changed[PEERS];   /* how often its owner was told to look at it */
+	uint32_t idle[IDLES]; /* the connections that were told to be idle */
+	size_t n_idle;
+	unsigned turns, over; /* calls of held_turn() and held_over() */
+	bool settles;         /* held_turn() answers the request at once */
+	const char *why;      /* what held_over() says */
+	struct reading reading[READS];
+};
+
+static void world_send(void *owner, struct span head, struct span body)
+{
+	struct world *w = owner;
+	struct buf frame = {0};
+
+	buf_add(&frame, head.p, head.n);
+	buf_add(&frame, body.p, body.n);
+	assert_true(w->n_sent < FRAMES);
+	w->sent[w->n_sent++] = mem_strndup(buf_span(&frame).p, buf_len(&frame));
+	buf_release(&frame);
+}
+
+static bool world_sendable(void *owner)
+{
+	return ((struct world *)owner)->sendable;
+}
+
+static long world_reconnect_ms(void *owner)
+{
+	return ((struct world *)owner)->reconnect_ms;
+}
+
+static void world_changed(void *owner, struct peer *peer)
+{
+	struct world *w = owner;
+
+	w->changed[peer - w->peer]++;
+}
+
+static void world_wake_at(void *owner, int64_t at)
+{
+	((struct world *)owner)->wake = at;
+}
+
+static void world_lane_idle(void *owner, uint32_t connection)
+{
+	struct world *w = owner;
+
+	assert_true(w->n_idle < IDLES);
+	w->idle[w->n_idle++] = connection;
+}
+
+static void world_held_turn(void *owner, struct pending *p)
+{
+	struct world *w = owner;
+
+	w->turns++;
+	assert_true(router_held_is_next(w->router, p));
+	if (w->settles)
+		router_settle(w->router, p);
+}
+
+static const char *world_held_over(void *owner, struct pending *p)
+{
+	struct world *w = owner;
+
+	assert_non_null(p->peer);
+	w->over++;
+	return w->why;
+}
+
+static void world_read_sent(void *owner, void *reading)
+{
+	struct reading *r = reading;
+
+	(void)owner;
+	assert_int_equal(r->ended, 0);
+	r->sent++;
+}
+
+static void world_read_end(void *owner, void *reading, enum router_read_end end,
+			   const struct wire_frame *answer)
+{
+	static const struct json_value key = {.text = SPAN("\"again\""), .type = JSON_STRING};
+	struct world *w = owner;
+	struct reading *r = reading;
+
+	r->ended++;
+	r->end = end;
+	assert_int_equal(answer != NULL,
+			 end == ROUTER_READ_ANSWERED || end == ROUTER_READ_ELSEWHERE);
+	if (answer)
+		snprintf(r->answer, sizeof(r->answer), "%.*s", (int)answer->text.n, answer->text.p);
+	if (r->again)
+		router_read(w->router, &w->reading[READS - 1], &key, true, 1000);
+}
+
+/* Of the requests that it is asked about, forbids those whose key begins with an x, and writes of
+ * one that begins with an r. */
+static const char *forbids_x(void *owner, struct peer *peer, const struct request *request)
+{
+	struct world *w = owner;
+	char first = json_string_raw(&request->key).p[0];
+
+	assert_ptr_equal(peer, &w->peer[0]);
+	if (first == 'r' && !request_op_is_read(request->op))
+		return "no writes of r";
+	return first == 'x' ? "no x" : NULL;
+}
+
+static const struct router_ops ops = {
+	.send = world_send,
+	.sendable = world_sendable,
+	.reconnect_ms = world_reconnect_ms,
+	.changed = world_changed,
+	.wake_at = world_wake_at,
+	.connection_idle = world_lane_idle,
+	.held_turn = world_held_turn,
+	.held_over = world_held_over,
+	.forbids = forbids_x,
+	.read_sent = world_read_sent,
+	.read_end = world_read_end,
+};
+
+static const struct router_settings usual = {
+	.max_in_flight = 8,
+	.max_pipeline = 4,
+	.request_timeout_ms = 1000,
+	.max_waiting_bytes = 1 << 20,
+	.max_peer_waiting_bytes = 1 << 20,
+};
+
+static struct world *world_with(const struct router_settings *settings)
+{
+	struct world *w = mem_zalloc(sizeof(*w));
+
+	w->sendable = true;
+	w->wake = -1;
+	w->reconnect_ms = -1;
+	w->router = router_new(settings, &ops, w, &w->stats, 42);
+	for (int i = 0; i < PEERS; i++) {
+		w->peer[i].out = &w->out[i];
+		w->peer[i].number = (uint64_t)i + 1;
+		router_join(w->router, &w->peer[i]);
+	}
+	return w;
+}
+
+static struct world *world_new(unsigned in_flight, size_t max_waiting)
+{
+	struct router_settings settings = usual;
+
+	settings.max_in_flight = in_flight;
+	settings.max_waiting_bytes = max_waiting;
+	return world_with(&settings);
+}
+
+static void world_free(struct world *w)
+{
+	for (int i = 0; i < PEERS; i++)
+		router_leave(w->router, &w->peer[i], 0);
+	router_free(w->router);
+	for (int i = 0; i < PEERS; i++)
+		outq_fini(&w->out[i]);
+	for (size_t i = 0; i < w->n_sent; i++)
+		free(w->sent[i]);
+	free(w);
+}
+
+static void ask(struct world *w, int peer, const char *line, int64_t now)
+{
+	struct request request;
+	struct request_fault fault;
+
+	assert_int_equal(request_parse((struct span){line, strlen(line)}, &request, &fault), 0);
+	router_request(w->router, &w->peer[peer], &request, now);
+}
+
+/* The id in the frame that was sent as number i. */
+static unsigned long long sent_id(const struct world *w, size_t i)
+{
+	unsigned long long id = 0;
+
+	assert_true(i < w->n_sent);
+	assert_int_equal(sscanf(w->sent[i], "{\"messageId\":%llu,", &id), 1);
+	return id;
+}
+
+static void service_says(struct world *w, const char *text, int64_t now)
+{
+	struct wire_frame frame;
+
+	wire_parse((struct span){text, strlen(text)}, &frame);
+	router_frame(w->router, &frame, now);
+}
+
+static void answer_id(struct world *w, unsigned long long id, const char *value)
+{
+	char text[200];
+
+	snprintf(text, sizeof(text), "{\"code\":200,\"value\":\"%s\",\"messageId\":%llu}", value,
+		 id);
+	service_says(w, text, 0);
+}
+
+static void answer(struct world *w, size_t i, const char *value)
+{
+	answer_id(w, sent_id(w, i), value);
+}
+
+/* What the peer was told since it was last asked. */
+static const char *told(struct world *w, int peer)
+{
+	static char text[8192];
+	struct span s = buf_span(&w->out[peer].own);
+
+	assert_true(s.n < sizeof(text));
+	if (s.n)
+		memcpy(text, s.p, s.n);
+	text[s.n] = '\0';
+	buf_take(&w->out[peer].own, s.n);
+	return text;
+}
+
+/* The peer was told one line, an error with this reason and messageId; returns that line. */
+static const char *assert_error(struct world *w, int peer, const char *reason, const char *executed,
+				const char *id)
+{
+	const char *text = told(w, peer);
+	char want[100];
+
+	assert_non_null(strchr(text, '\n'));
+	assert_null(strchr(strchr(text, '\n') + 1, '\n'));
+	snprintf(want, sizeof(want), "\"reason\":\"%s\"", reason);
+	assert_non_null(strstr(text, want));
+	snprintf(want, sizeof(want), "\"executed\":\"%s\"", executed);
+	assert_non_null(strstr(text, want));
+	snprintf(want, sizeof(want), "\"messageId\":%s}", id);
+	assert_non_null(strstr(text, want));
+	return text;
+}
+
+static void an_answer_carries_the_clients_id(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":\"x\"}", 0);
+	assert_int_equal(w->n_sent, 1);
+	assert_non_null(strstr(w->sent[0], ",\"op\":1,\"key\":\"a\"}"));
+	answer(w, 0, "1");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"1\",\"messageId\":\"x\"}\n");
+	assert_int_equal(router_in_flight(w->router), 0);
+	world_free(w);
+}
+
+static void long_ids_and_values_fit(void **state)
+{
+	enum { LONG = 5000 };
+	struct world *w = world_new(8, 1 << 20);
+	char id[REQUEST_ID_MAX - 1], value[LONG + 1], text[2 * LONG];
+
+	(void)state;
+	memset(id, 'i', sizeof(id) - 1);
+	id[sizeof(id) - 1] = '\0';
+	memset(value, 'v', LONG);
+	value[LONG] = '\0';
+	snprintf(text, sizeof(text),
+		 "{\"op\":\"set\",\"key\":\"a\",\"value\":\"%s\",\"messageId\":\"%s\"}", value, id);
+	ask(w, 0, text, 0);
+	assert_true(w->peer[0].unsent_bytes > sizeof(struct pending) + LONG);
+	router_up(w->router, LANE, 0);
+	assert_non_null(strstr(w->sent[0], value));
+	answer(w, 0, "ok");
+	assert_non_null(strstr(told(w, 0), id));
+	world_free(w);
+}
+
+static void a_repeated_or_unknown_answer_reaches_nobody(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	answer(w, 0, "1");
+	told(w, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
+	answer(w, 0, "again"); /* its place is in use again, by another request */
+	answer_id(w, 5, "out of the blue");
+	answer_id(w, WIRE_ID_MAX, "far out");
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(w->stats.upstream_late, 3);
+	answer(w, 1, "2");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"2\",\"messageId\":2}\n");
+	world_free(w);
+}
+
+static void answers_without_an_id_keep_the_order_of_their_requests(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	router_say(w->router, &w->peer[0], SPAN("local\n"), false);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\",\"messageId\":3}", 0);
+	router_say(w->router, &w->peer[0], SPAN("named\n"), true);
+	assert_string_equal(told(w, 0), "named\n");
+	answer(w, 1, "b");
+	assert_string_equal(told(w, 0), "");
+	answer(w, 2, "c");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"c\",\"messageId\":3}\n");
+	answer(w, 0, "a");
+	assert_string_equal(
+		told(w, 0),
+		"{\"code\":200,\"value\":\"a\"}\nlocal\n{\"code\":200,\"value\":\"b\"}\n");
+	assert_int_equal(w->peer[0].unanswered, 0);
+	router_say(w->router, &w->peer[0], SPAN("at once\n"), false);
+	assert_string_equal(told(w, 0), "at once\n");
+	world_free(w);
+}
+
+static void errors_without_an_id_keep_the_order_too(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"1\",\"timeoutMs\":5}", 0);
+	router_expire(w->router, 5);
+	assert_string_equal(told(w, 0), "");
+	answer(w, 0, "a");
+	const char *text = told(w, 0);
+	assert_non_null(strstr(text, "\"value\":\"a\"}\n{\"code\":504"));
+	world_free(w);
+}
+
+static void requests_wait_for_the_connection_and_then_time_out_unsent(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	w->reconnect_ms = 70;
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":50}",
+	    100);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"2\",\"messageId\":2}", 100);
+	assert_int_equal(w->n_sent, 0);
+	assert_int_equal(w->wake, 150);
+	assert_int_equal(router_expire(w->router, 149), 150);
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(router_expire(w->router, 150), 1100);
+	const char *text = told(w, 0);
+	assert_non_null(strstr(text, "\"reason\":\"upstream_down\",\"executed\":\"no\","
+				     "\"retryAfterMs\":70,\"messageId\":1}\n"));
+	router_up(w->router, LANE, 151);
+	assert_int_equal(w->n_sent, 1);
+	answer(w, 0, "ok");
+	assert_int_equal(router_expire(w->router, 2000), -1);
+	world_free(w);
+}
+
+static void a_sent_request_times_out_and_frees_its_place(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":10}",
+	    0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2}", 0);
+	assert_int_equal(w->n_sent, 1);
+	router_expire(w->router, 10);
+	assert_error(w, 0, "timeout", "unknown", "1");
+	assert_int_equal(w->n_sent, 2);
+	answer(w, 0, "late"); /* meant for the first, whose place the second now has */
+	assert_string_equal(told(w, 1), "");
+	answer(w, 1, "2");
+	assert_string_equal(told(w, 1), "{\"code\":200,\"value\":\"2\",\"messageId\":2}\n");
+	world_free(w);
+}
+
+static void one_that_never_got_a_place_is_told_so(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"1\",\"messageId\":2,\"timeoutMs\":10}",
+	    0);
+	router_expire(w->router, 10);
+	assert_error(w, 1, "queue_full", "no", "2");
+	world_free(w);
+}
+
+static void a_lost_connection_fails_writes_and_repeats_reads(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
+	ask(w, 0, "{\"op\":\"range\",\"key\":\"a\",\"endKey\":\"z\",\"messageId\":3}", 0);
+	router_down(w->router, LANE, 0);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\",\"messageId\":4}", 0);
+	router_up(w->router, LANE, 0);
+	assert_int_equal(w->n_sent, 6);
+	assert_non_null(strstr(w->sent[3], "\"op\":1,\"key\":\"b\""));
+	assert_non_null(strstr(w->sent[4], "\"op\":5"));
+	assert_non_null(strstr(w->sent[5], "\"op\":1,\"key\":\"c\""));
+	answer(w, 1, "from the lost connection");
+	assert_string_equal(told(w, 0), "");
+	answer(w, 3, "b");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"b\",\"messageId\":2}\n");
+	world_free(w);
+}
+
+static void a_read_that_a_write_has_overtaken_is_not_repeated(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":9}",
+	    0); /* somebody else's: no matter */
+	router_down(w->router, LANE, 0);
+	assert_string_equal(told(w, 0), "");
+	told(w, 1);
+	router_up(w->router, LANE, 0);
+	/* The same key, written with an escape. */
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"\\u0061\",\"value\":\"1\",\"messageId\":2}", 0);
+	answer(w, 3, "done");
+	told(w, 0);
+	router_down(w->router, LANE, 0);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	assert_int_equal(w->n_sent, 4);
+	world_free(w);
+}
+
+static void a_read_behind_an_answered_read_is_not_repeated(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
+	answer(w, 1, "2");
+	told(w, 0);
+	router_down(w->router, LANE, 0);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	router_up(w->router, LANE, 0);
+	assert_int_equal(w->n_sent, 4); /* the third again */
+	answer(w, 3, "3");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"3\",\"messageId\":3}\n");
+	world_free(w);
+}
+
+static void a_repeated_read_that_runs_out_of_time_has_an_unknown_outcome(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	router_down(w->router, LANE, 0);
+	router_expire(w->router, 1000);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	world_free(w);
+}
+
+static void clients_take_turns(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+	static const char *const line[] = {"{\"op\":\"get\",\"key\":\"a%d\"}",
+					   "{\"op\":\"get\",\"key\":\"b%d\"}"};
+	static const char *const want[] = {"a0", "a1", "b0", "a2", "b1", "a3"};
+	char text[100];
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	for (int i = 0; i < 4; i++) {
+		snprintf(text, sizeof(text), line[0], i);
+		ask(w, 0, text, 0);
+	}
+	for (int i = 0; i < 2; i++) {
+		snprintf(text, sizeof(text), line[1], i);
+		ask(w, 1, text, 0);
+	}
+	for (size_t i = 0; i < 6; i++) {
+		assert_int_equal(w->n_sent, i + 1);
+		assert_non_null(strstr(w->sent[i], want[i]));
+		answer(w, i, "x");
+	}
+	world_free(w);
+}
+
+static void a_full_network_holds_requests_back(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	w->sendable = false;
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	assert_int_equal(w->n_sent, 0);
+	assert_int_equal(router_waiting(w->router), 1);
+	w->sendable = true;
+	router_pump(w->router, 0);
+	assert_int_equal(w->n_sent, 1);
+	world_free(w);
+}
+
+static void refuse(struct world *w, size_t i, int64_t now);
+
+/* timeout_ms: 0: the usual one. */
+static void get_a(struct world *w, int peer, int id, int timeout_ms, int64_t now)
+{
+	char line[100], timeout[40] = "";
+
+	if (timeout_ms)
+		snprintf(timeout, sizeof(timeout), ",\"timeoutMs\":%d", timeout_ms);
+	snprintf(line, sizeof(line), "{\"op\":\"get\",\"key\":\"a\",\"messageId\":%d%s}", id,
+		 timeout);
+	ask(w, peer, line, now);
+}
+
+static void a_rate_limit_spaces_requests(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.max_pipeline = 8;
+	settings.request_timeout_ms = 450;
+	settings.rate_limit = 10;
+	struct world *w = world_with(&settings);
+	assert_true(router_pace(w->router, 1000) == 10);
+	router_up(w->router, LANE, 1000);
+	for (int i = 1; i <= 5; i++)
+		get_a(w, 0, i, 0, 1000);
+	assert_int_equal(w->n_sent, 1);
+	assert_in_range(w->wake, 1100, 1101);
+	/* Behind the four that wait, or, if it is another client's, behind one of them. */
+	assert_in_range(router_pace_wait_ms(w->router, &w->peer[0], 1000), 500, 501);
+	assert_in_range(router_pace_wait_ms(w->router, &w->peer[1], 1000), 200, 201);
+	int64_t now = router_expire(w->router, w->wake);
+	assert_int_equal(w->n_sent, 2);
+	assert_in_range(now, 1200, 1202);
+	router_expire(w->router, now);
+	assert_int_equal(w->n_sent, 3);
+	assert_string_equal(told(w, 0), "");
+	router_expire(w->router, 1450); /* nobody came at 1300 and 1400 */
+	const char *text = told(w, 0);
+	assert_non_null(
+		strstr(text, "\"reason\":\"timeout\",\"executed\":\"unknown\",\"messageId\":3}"));
+	assert_non_null(
+		strstr(text, "\"reason\":\"rate_limited\",\"executed\":\"no\",\"retryAfterMs\":"));
+	assert_int_equal(w->n_sent, 3);
+	world_free(w);
+}
+
+static void one_whose_turn_comes_too_late_is_refused_at_once(void **state)
+{
+	struct router_settings settings = usual;
+	long retry = 0;
+
+	(void)state;
+	settings.max_pipeline = 8;
+	settings.request_timeout_ms = 250;
+	settings.rate_limit = 10;
+	struct world *w = world_with(&settings);
+	router_up(w->router, LANE, 1000);
+	for (int i = 1; i <= 3; i++)
+		get_a(w, 0, i, 0, 1000); /* at 1000, 1100, 1200 */
+	assert_string_equal(told(w, 0), "");
+	get_a(w, 0, 4, 0, 1000);
+	const char *text = assert_error(w, 0, "rate_limited", "no", "4");
+	assert_int_equal(sscanf(strstr(text, "retryAfterMs"), "retryAfterMs\":%ld", &retry), 1);
+	assert_in_range(retry, 50, 101); /* its like would have its turn in time from 1050 on */
+	assert_int_equal(w->stats.requests_refused_early, 1);
+	assert_int_equal(router_waiting(w->router), 2);
+	get_a(w, 0, 5, 310, 1000); /* has more time */
+	get_a(w, 1, 6, 210,
+	      1000); /* is another client's, whose turn comes after one of the first's */
+	assert_string_equal(told(w, 0), "");
+	assert_string_equal(told(w, 1), "");
+	get_a(w, 2, 7, 150, 1000); /* ... but not with so little */
+	assert_error(w, 2, "rate_limited", "no", "7");
+	world_free(w);
+}
+
+static void nobody_is_refused_early_who_could_be_sent(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.max_pipeline = 8;
+	settings.rate_limit = 10;
+	struct world *w = world_with(&settings);
+	get_a(w, 0, 1, 500, 1000); /* without a connection: who knows when it comes */
+	for (int i = 2; i < 8; i++)
+		get_a(w, 0, i, 300, 1000);
+	assert_string_equal(told(w, 0), "");
+	router_up(w->router, LANE, 1000);
+	get_a(w, 1, 8, 1, 1000);
+	assert_error(w, 1, "rate_limited", "no", "8");
+	world_free(w);
+}
+
+/* A pace that was learnt recovers: what it will be counts, not what it is. */
+static void a_recovering_pace_is_taken_into_account(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	get_a(w, 0, 1, 60000, 0);
+	refuse(w, 0, 0); /* 1/s now, a second more each second */
+	get_a(w, 0, 2, 60000, 0);
+	get_a(w, 1, 3, 60000, 0);
+	get_a(w, 1, 4, 60000, 0);
+	get_a(w, 2, 5, 2100, 0); /* behind two: 1.5 have gone after a second, 4 after two */
+	assert_string_equal(told(w, 2), "");
+	get_a(w, 2, 6, 1500, 0);
+	assert_error(w, 2, "rate_limited", "no", "6");
+	world_free(w);
+}
+
+/* Its turn is the last, so it keeps nobody from his. */
+static void what_the_daemon_reads_last_does_not_count(void **state)
+{
+	static const struct json_value key = {.text = SPAN("\"k\""), .type = JSON_STRING};
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.rate_limit = 10;
+	struct world *w = world_with(&settings);
+	router_up(w->router, LANE, 1000);
+	get_a(w, 0, 1, 0, 1000);
+	for (int i = 0; i < READS; i++)
+		router_read(w->router, &w->reading[i], &key, false, 1000);
+	get_a(w, 0, 2, 150, 1000);
+	assert_string_equal(told(w, 0), "");
+	router_expire(w->router, 1101);
+	assert_non_null(strstr(w->sent[1], "\"a\""));
+	world_free(w);
+}
+
+static void refuse(struct world *w, size_t i, int64_t now)
+{
+	char text[100];
+
+	snprintf(text, sizeof(text), "{\"code\":429,\"error\":\"slow down\",\"messageId\":%llu}",
+		 sent_id(w, i));
+	service_says(w, text, now);
+}
+
+static void a_request_that_the_service_refused_is_sent_again(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	refuse(w, 0, 10);
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(w->n_sent, 1);
+	assert_true(w->wake > 10 && w->wake < 1100);
+	router_expire(w->router, 999);
+	if (w->n_sent == 1)
+		fail_msg("it was not sent again within its time");
+	answer(w, 0, "late"); /* of the first frame: nobody's */
+	answer(w, 1, "done");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"done\",\"messageId\":1}\n");
+	world_free(w);
+}
+
+static void one_that_is_refused_all_its_time_ends_as_rate_limited(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":50}",
+	    0);
+	refuse(w, 0, 10);
+	router_expire(w->router, 50);
+	assert_error(w, 0, "rate_limited", "no", "1");
+	assert_int_equal(w->n_sent, 1);
+	world_free(w);
+}
+
+/* A patient set of the key x, whose value is its messageId. */
+static void set_x(struct world *w, int peer, int n, int64_t now)
+{
+	char line[120];
+
+	snprintf(line, sizeof(line),
+		 "{\"op\":\"set\",\"key\":\"x\",\"value\":\"%d\",\"messageId\":%d,\"timeoutMs\":"
+		 "60000}",
+		 n, n);
+	ask(w, peer, line, now);
+}
+
+static void let_pass(struct world *w, int64_t from, int64_t until)
+{
+	for (int64_t now = from; now < until; now++)
+		router_expire(w->router, now);
+}
+
+static void one_is_not_sent_again_behind_a_later_one_that_took_effect(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	set_x(w, 0, 2, 0);
+	set_x(w, 1, 3, 0);
+	refuse(w, 0, 10);
+	let_pass(w, 11, 5000);
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(w->n_sent, 3); /* it waits to see what becomes of the second */
+	answer(w, 1, "2");
+	const char *text = told(w, 0);
+	assert_non_null(strstr(text, "{\"code\":200,\"value\":\"2\",\"messageId\":2}\n{"));
+	assert_non_null(strstr(text, "\"reason\":\"rate_limited\",\"executed\":\"no\","));
+	assert_non_null(strstr(text, "\"messageId\":1}\n"));
+	refuse(w, 2, 5000);
+	assert_string_equal(told(w, 1), "");
+	assert_int_equal(w->n_sent, 4);
+	assert_non_null(strstr(w->sent[3], "\"value\":\"3\"")); /* another client's */
+	world_free(w);
+}
+
+static void nor_if_the_service_refuses_it_last(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	set_x(w, 0, 2, 0);
+	answer(w, 1, "2");
+	told(w, 0);
+	refuse(w, 0, 10);
+	assert_error(w, 0, "rate_limited", "no", "1");
+	world_free(w);
+}
+
+static void nor_if_the_later_one_may_have_taken_effect(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"x\",\"value\":\"2\",\"messageId\":2,\"timeoutMs\":50}",
+	    0);
+	refuse(w, 0, 10);
+	router_expire(w->router, 50);
+	const char *text = told(w, 0);
+	assert_non_null(strstr(text, "\"reason\":\"timeout\""));
+	assert_non_null(strstr(text, "\"reason\":\"rate_limited\""));
+	set_x(w, 1, 3, 60);
+	set_x(w, 1, 4, 60);
+	let_pass(w, 61, 3000);
+	refuse(w, 2, 3000);
+	router_down(w->router, LANE, 3000);
+	assert_string_equal(told(w, 1), ""); /* neither took effect, nor will be said to have */
+	router_up(w->router, NEXT, 3000);
+	let_pass(w, 3001, 9000);
+	answer(w, w->n_sent - 1, "3");
+	assert_string_equal(told(w, 1), "{\"code\":200,\"value\":\"3\",\"messageId\":3}\n");
+	world_free(w);
+}
+
+static void one_that_was_refused_ends_with_the_connection_that_has_a_later_one(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	set_x(w, 0, 2, 0);
+	refuse(w, 0, 10);
+	router_down(w->router, LANE, 20);
+	const char *text = told(w, 0);
+	assert_non_null(strstr(text, "\"reason\":\"outcome_unknown\",\"executed\":\"unknown\","
+				     "\"messageId\":2}"));
+	assert_non_null(strstr(text, "\"reason\":\"rate_limited\",\"executed\":\"no\""));
+	assert_int_equal(router_waiting(w->router), 0);
+	world_free(w);
+}
+
+/* A burst for one key beyond the limit: each is executed, in order, whatever the order of the
+ * refusals. */
+static void all_that_were_refused_are_sent_again_in_order(void **state)
+{
+	static const size_t orders[][4] = {{0, 1, 2, 3}, {3, 2, 1, 0}, {2, 0, 3, 1}};
+
+	(void)state;
+	for (size_t k = 0; k < sizeof(orders) / sizeof(orders[0]); k++) {
+		struct world *w = world_new(8, 1 << 20);
+		router_up(w->router, LANE, 0);
+		for (int n = 1; n <= 4; n++)
+			set_x(w, 0, n, 0);
+		assert_int_equal(w->n_sent, 4);
+		for (int n = 0; n < 4; n++) {
+			let_pass(w, 1000 * n, 1000 * n + 1000);
+			assert_int_equal(w->n_sent, 4); /* as long as one is on its way */
+			refuse(w, orders[k][n], 1000 * n + 1000);
+		}
+		for (int n = 0; n < 4; n++) {
+			char want[40];
+			let_pass(w, 4001 + 3000 * n, 7001 + 3000 * n);
+			assert_int_equal(w->n_sent, 5 + n);
+			snprintf(want, sizeof(want), "\"value\":\"%d\"", n + 1);
+			assert_non_null(strstr(w->sent[4 + n], want));
+			answer(w, (size_t)(4 + n), "done");
+		}
+		assert_int_equal(w->stats.requests_answered, 4);
+		world_free(w);
+	}
+}
+
+/* Another client goes on until the pace is what it was. Returns the time. */
+static int64_t recover(struct world *w, int64_t now)
+{
+	for (; router_pace(w->router, now) > 0; now += 1000) {
+		size_t sent = w->n_sent;
+		get_a(w, 1, 100, 0, now);
+		router_expire(w->router, now);
+		for (; sent < w->n_sent; sent++)
+			answer(w, sent, "v");
+	}
+	router_expire(w->router, now);
+	told(w, 1);
+	return now;
+}
+
+/* Not even when the pace has recovered meanwhile. */
+static void one_that_was_refused_waits_for_a_later_one_whatever_the_pace(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.request_timeout_ms = 600000;
+	struct world *w = world_with(&settings);
+	router_up(w->router, LANE, 0);
+	for (int n = 1; n <= 3; n++)
+		get_a(w, 0, n, 0, 0);
+	refuse(w, 0, 10);
+	int64_t now = recover(w, 10);
+	size_t sent = w->n_sent;
+	refuse(w, 1, now); /* of the same burst, so the pace stays */
+	assert_true(router_pace(w->router, now) == 0);
+	assert_int_equal(w->n_sent, sent);
+	answer(w, 2, "3");
+	assert_int_equal(w->n_sent, sent);
+	assert_non_null(strstr(told(w, 0), "rate_limited"));
+	assert_int_equal(router_waiting(w->router), 0);
+	world_free(w);
+}
+
+static void one_that_was_refused_is_not_concerned_by_other_keys(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	get_a(w, 0, 2, 0, 0);
+	set_x(w, 0, 3, 0);
+	refuse(w, 1, 10);
+	answer(w, 2, "3");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"3\",\"messageId\":3}\n");
+	assert_int_equal(router_waiting(w->router), 1);
+	let_pass(w, 10, 900);
+	assert_int_equal(w->n_sent, 4);
+	assert_non_null(strstr(w->sent[3], "\"key\":\"a\""));
+	world_free(w);
+}
+
+static void an_earlier_one_that_takes_effect_leaves_a_refused_one_waiting(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	for (int n = 1; n <= 3; n++)
+		set_x(w, 0, n, 0);
+	refuse(w, 2, 10);
+	answer(w, 1, "2");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"2\",\"messageId\":2}\n");
+	assert_int_equal(router_waiting(w->router), 1);
+	answer(w, 0, "1");
+	let_pass(w, 11, 3000);
+	assert_int_equal(w->n_sent, 4);
+	assert_non_null(strstr(w->sent[3], "\"value\":\"3\""));
+	world_free(w);
+}
+
+static void a_read_that_was_on_a_lost_connection_is_not_said_to_be_unexecuted(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	get_a(w, 0, 1, 0, 0);
+	router_down(w->router, LANE, 0);
+	router_up(w->router, NEXT, 0);
+	assert_int_equal(w->n_sent, 2);
+	get_a(w, 0, 2, 0, 0);
+	answer(w, 2, "2");
+	told(w, 0);
+	refuse(w, 1, 10);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	world_free(w);
+}
+
+static void while_paced_one_of_a_key_is_on_its_way(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	refuse(w, 0, 10);
+	set_x(w, 0, 2, 10);
+	set_x(w, 1, 3, 10);
+	let_pass(w, 11, 5000);
+	assert_int_equal(w->n_sent, 3);
+	assert_non_null(strstr(w->sent[1], "\"value\":\"1\""));
+	assert_non_null(strstr(w->sent[2], "\"value\":\"3\""));
+	refuse(w, 1, 5000); /* again, and still before the other of its key */
+	let_pass(w, 5001, 10000);
+	assert_int_equal(w->n_sent, 4);
+	assert_non_null(strstr(w->sent[3], "\"value\":\"1\""));
+	answer(w, 3, "done");
+	let_pass(w, 10000, 15000);
+	assert_int_equal(w->n_sent, 5);
+	assert_non_null(strstr(w->sent[4], "\"value\":\"2\""));
+	world_free(w);
+}
+
+static void one_that_waits_for_its_key_does_not_hold_up_others(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	refuse(w, 0, 10);
+	set_x(w, 0, 2, 10);
+	let_pass(w, 11, 5000);
+	assert_int_equal(w->n_sent, 2);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"y\",\"messageId\":3}", 5000);
+	assert_int_equal(w->n_sent, 3);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"y\",\"messageId\":4}",
+	    9000); /* not before its own others */
+	assert_int_equal(w->n_sent, 3);
+	world_free(w);
+}
+
+static void one_that_waits_for_its_key_is_refused_when_stopping(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	refuse(w, 0, 10);
+	set_x(w, 0, 2, 10);
+	let_pass(w, 11, 5000);
+	assert_int_equal(w->n_sent, 2);
+	router_stop(w->router);
+	assert_error(w, 0, "shutting_down", "no", "2");
+	refuse(w, 1, 5000);
+	assert_error(w, 0, "rate_limited", "no", "1");
+	assert_int_equal(router_waiting(w->router), 0);
+	world_free(w);
+}
+
+static void too_much_waiting_is_refused(void **state)
+{
+	struct world *w = world_new(8, 3 * 256);
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		ask(w, i,
+		    "{\"op\":\"set\",\"key\":\"a\",\"value\":\"012345678901234567890123456789\","
+		    "\"messageId\":7}",
+		    0);
+	ask(w, 0,
+	    "{\"op\":\"set\",\"key\":\"a\",\"value\":\"012345678901234567890123456789\","
+	    "\"messageId\":8}",
+	    0);
+	assert_error(w, 0, "queue_full", "no", "8");
+	world_free(w);
+}
+
+static void a_client_with_a_full_pipeline_is_not_read(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	for (int i = 0; i < 4; i++) {
+		assert_true(router_may_read(w->router, &w->peer[0]));
+		ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	}
+	assert_false(router_may_read(w->router, &w->peer[0]));
+	assert_true(router_may_read(w->router, &w->peer[1]));
+	answer(w, 3, "4"); /* kept for its turn: still unanswered */
+	assert_false(router_may_read(w->router, &w->peer[0]));
+	answer(w, 0, "1");
+	assert_true(router_may_read(w->router, &w->peer[0]));
+	world_free(w);
+}
+
+static void a_client_that_leaves_takes_its_unsent_requests_along(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\"}", 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":1}", 0);
+	router_leave(w->router, &w->peer[0], 0);
+	assert_int_equal(w->stats.requests_abandoned, 1);
+	answer(w, 0, "for nobody");
+	assert_int_equal(w->n_sent, 2);
+	assert_non_null(strstr(w->sent[1], "\"key\":\"b\""));
+	answer(w, 1, "b");
+	assert_string_equal(told(w, 1), "{\"code\":200,\"value\":\"b\",\"messageId\":1}\n");
+	assert_string_equal(told(w, 0), "");
+	router_join(w->router, &w->peer[0]);
+	world_free(w);
+}
+
+static void answers_that_wait_for_their_turn_are_counted(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
+	router_say(w->router, &w->peer[0], SPAN("local\n"), false);
+	assert_int_equal(w->peer[0].kept_bytes, 6);
+	w->changed[0] = 0;
+	answer(w, 1, "b");
+	assert_int_equal(w->peer[0].kept_bytes, 6 + strlen("{\"code\":200,\"value\":\"b\"}\n"));
+	assert_int_equal(w->changed[0], 1); /* so that its owner looks at the bounds */
+	answer(w, 0, "a");
+	assert_int_equal(w->peer[0].kept_bytes, 0);
+	world_free(w);
+}
+
+static void one_that_has_left_does_not_keep_its_places_for_long(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"timeoutMs\":600000}", 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":1,\"timeoutMs\":5000}", 0);
+	router_leave(w->router, &w->peer[0], 500);
+	assert_int_equal(w->wake, 1500);
+	router_expire(w->router, 1500);
+	assert_int_equal(w->n_sent, 2);
+	answer(w, 1, "b");
+	assert_string_equal(told(w, 1), "{\"code\":200,\"value\":\"b\",\"messageId\":1}\n");
+	world_free(w);
+}
+
+static void an_unusable_answer_fails_its_request_alone(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	char text[100];
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
+	snprintf(text, sizeof(text), "{\"messageId\":%llu,\"code\":", sent_id(w, 0));
+	service_says(w, text, 0);
+	assert_error(w, 0, "bad_upstream", "unknown", "1");
+	service_says(w, "nonsense", 0);
+	assert_string_equal(told(w, 0), "");
+	answer(w, 1, "2");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"2\",\"messageId\":2}\n");
+	world_free(w);
+}
+
+static void stopping_refuses_what_waits_and_what_comes(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":2}", 0);
+	router_stop(w->router);
+	assert_error(w, 1, "shutting_down", "no", "2");
+	assert_int_equal(router_waiting(w->router), 0);
+	assert_int_equal(w->peer[1].unsent_bytes, 0);
+	ask(w, 2, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
+	assert_error(w, 2, "shutting_down", "no", "3");
+	assert_int_equal(router_in_flight(w->router), 1);
+	router_abandon(w->router);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	assert_int_equal(w->n_sent, 1);
+	world_free(w);
+}
+
+/* The peer's owner, and nobody else's, was told `times` times to look at it since it was last
+ * asked. */
+static void assert_changed(struct world *w, int peer, int times)
+{
+	for (int i = 0; i < PEERS; i++) {
+		assert_int_equal(w->changed[i], i == peer ? times : 0);
+		w->changed[i] = 0;
+	}
+}
+
+static void the_owner_hears_of_each_line_and_each_answer(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"timeoutMs\":9}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
+	assert_changed(w, 0, 0);
+	router_say(w->router, &w->peer[0], SPAN("kept\n"), false);
+	assert_changed(w, 0, 1);
+	router_say(w->router, &w->peer[1], SPAN("named\n"), true);
+	assert_changed(w, 1, 1);
+	router_say(w->router, &w->peer[1], SPAN("at once\n"), false);
+	assert_changed(w, 1, 1);
+	answer(w, 1, "kept for its turn");
+	assert_changed(w, 0, 1);
+	router_expire(w->router, 9);
+	assert_changed(w, 0, 1);
+	answer_id(w, 12345, "nobody's");
+	assert_changed(w, 0, 0);
+	world_free(w);
+}
+
+static void the_owner_hears_when_what_waited_is_sent_or_refused(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
+	ask(w, 2, "{\"op\":\"set\",\"key\":\"c\",\"value\":\"1\",\"messageId\":3}", 0);
+	router_up(w->router, LANE, 0);
+	assert_changed(w, 0, 1);
+	router_leave(w->router, &w->peer[0], 0);
+	answer(w, 0, "for nobody");
+	assert_changed(w, 1, 1);
+	router_stop(w->router);
+	assert_changed(w, 2, 1);
+	router_abandon(w->router);
+	assert_changed(w, 1, 1);
+	router_join(w->router, &w->peer[0]);
+	world_free(w);
+}
+
+static void a_newcomer_waits_behind_those_that_wait(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	w->sendable = false;
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"first\"}", 0);
+	w->sendable = true; /* but nobody has said so yet */
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"second\"}", 0);
+	assert_int_equal(w->n_sent, 0);
+	router_pump(w->router, 0);
+	assert_int_equal(w->n_sent, 2);
+	assert_non_null(strstr(w->sent[0], "first"));
+	assert_non_null(strstr(w->sent[1], "second"));
+	world_free(w);
+}
+
+static void an_unusable_frame_without_an_id_concerns_nobody(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	struct wire_frame frame = {.kind = WIRE_UNUSABLE};
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	service_says(w, "{\"code\":\"x\"}", 0);
+	frame.id = sent_id(w, 0); /* a leftover: has_id says that there is none */
+	router_frame(w->router, &frame, 0);
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(router_in_flight(w->router), 1);
+	assert_int_equal(w->stats.upstream_unusable, 2);
+	world_free(w);
+}
+
+static void a_notification_answers_nobody(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	char text[200];
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	snprintf(text, sizeof(text),
+		 "{\"type\":\"notification\",\"key\":\"a\",\"value\":\"1\",\"messageId\":%llu}",
+		 sent_id(w, 0));
+	service_says(w, text, 0);
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(router_in_flight(w->router), 1);
+	assert_int_equal(w->stats.upstream_late, 0);
+	world_free(w);
+}
+
+static void a_read_whose_client_has_left_is_not_repeated(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	router_leave(w->router, &w->peer[0], 0);
+	assert_int_equal(router_in_flight(w->router), 1);
+	router_down(w->router, LANE, 0);
+	assert_int_equal(router_in_flight(w->router), 0);
+	assert_int_equal(router_waiting(w->router), 0);
+	router_up(w->router, LANE, 0);
+	assert_int_equal(w->n_sent, 1);
+	router_join(w->router, &w->peer[0]);
+	world_free(w);
+}
+
+static void nothing_is_sent_without_a_connection(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	router_down(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	router_pump(w->router, 0);
+	assert_int_equal(w->n_sent, 0);
+	router_expire(w->router, 1000);
+	assert_error(w, 0, "upstream_down", "no", "1");
+	assert_int_equal(w->stats.requests_unsent, 1);
+	world_free(w);
+}
+
+static void a_full_network_is_the_reason_that_is_told(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	w->sendable = false;
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	router_expire(w->router, 1000);
+	assert_non_null(strstr(assert_error(w, 0, "queue_full", "no", "1"), "the network"));
+	world_free(w);
+}
+
+static void full_places_are_the_reason_that_is_told_whatever_the_pace(void **state)
+{
+	static const double rates[] = {0, 1000};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rates); i++) {
+		struct router_settings settings = usual;
+		settings.max_in_flight = 1;
+		settings.rate_limit = rates[i];
+		struct world *w = world_with(&settings);
+		router_up(w->router, LANE, 0);
+		ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+		ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2,\"timeoutMs\":500}", 0);
+		router_expire(w->router, 500);
+		assert_non_null(
+			strstr(assert_error(w, 1, "queue_full", "no", "2"), "max_in_flight"));
+		world_free(w);
+	}
+}
+
+static void one_that_expires_along_with_those_ahead_of_it_blames_the_places(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":2}", 0);
+	router_expire(w->router, 1000);
+	assert_error(w, 0, "timeout", "unknown", "1");
+	assert_error(w, 1, "queue_full", "no", "2");
+	assert_int_equal(w->stats.requests_timeout, 1);
+	assert_int_equal(w->stats.requests_unsent, 1);
+	world_free(w);
+}
+
+static void a_client_with_much_unsent_is_not_read(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.max_peer_waiting_bytes = 512; /* two of the smallest blocks */
+	struct world *w = world_with(&settings);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	assert_true(router_may_read(w->router, &w->peer[0]));
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
+	assert_false(router_may_read(w->router, &w->peer[0]));
+	assert_true(router_may_read(w->router, &w->peer[1]));
+	router_up(w->router, LANE, 0);
+	assert_true(router_may_read(w->router, &w->peer[0]));
+	world_free(w);
+}
+
+/* Two who take what they can get leave room for a third, and for one request of anybody. */
+static void nobody_takes_all_the_room(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.max_pipeline = 100000;
+	settings.max_waiting_bytes = 100 * 256;
+	struct world *w = world_with(&settings);
+	for (int i = 0; i < 1000 && router_may_read(w->router, &w->peer[i % 2]); i++)
+		ask(w, i % 2, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	assert_int_equal(w->stats.requests_queue_full, 0);
+	assert_false(router_may_read(w->router, &w->peer[0]));
+	assert_in_range(router_waiting(w->router), 8, 16);
+	for (int i = 0; i < 3; i++) {
+		assert_true(router_may_read(w->router, &w->peer[2]));
+		ask(w, 2, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	}
+	assert_string_equal(told(w, 2), "");
+	router_leave(w->router, &w->peer[2], 0);
+	router_join(w->router, &w->peer[2]);
+	while (!w->stats.requests_queue_full)
+		ask(w, 1, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	assert_false(router_may_read(w->router, &w->peer[1]));
+	assert_true(router_may_read(w->router, &w->peer[2])); /* to be told that there is none */
+	world_free(w);
+}
+
+static void ranges_have_no_order_against_keys(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"range\",\"key\":\"a\",\"endKey\":\"z\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":2}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
+	answer(w, 2, "1");
+	told(w, 0);
+	router_down(w->router, LANE, 0);
+	assert_error(w, 0, "outcome_unknown", "unknown", "2");
+	router_up(w->router, LANE, 0);
+	assert_int_equal(w->n_sent, 4);
+	assert_non_null(strstr(w->sent[3], "\"op\":5"));
+	world_free(w);
+}
+
+static void reads_of_one_key_are_repeated_in_their_order(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2}", 0);
+	router_down(w->router, LANE, 0);
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(w->stats.requests_resent, 2);
+	router_up(w->router, LANE, 0);
+	assert_int_equal(w->n_sent, 4);
+	answer(w, 2, "1");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"1\",\"messageId\":1}\n");
+	answer(w, 3, "2");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"2\",\"messageId\":2}\n");
+	assert_int_equal(w->stats.requests_sent, 4);
+	assert_int_equal(w->stats.requests_answered, 2);
+	world_free(w);
+}
+
+static void a_read_whose_answer_never_came_overtakes_nothing(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	char text[100];
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2,\"timeoutMs\":10}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
+	router_expire(w->router, 10);
+	assert_error(w, 0, "timeout", "unknown", "2");
+	snprintf(text, sizeof(text), "{\"messageId\":%llu}", sent_id(w, 2)); /* no code */
+	service_says(w, text, 10);
+	assert_error(w, 0, "bad_upstream", "unknown", "3");
+	router_down(w->router, LANE, 0);
+	router_up(w->router, LANE, 10);
+	assert_int_equal(w->n_sent, 4);
+	answer(w, 3, "1");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"1\",\"messageId\":1}\n");
+	world_free(w);
+}
+
+static void a_repeated_read_goes_before_what_its_client_has_asked_since(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"2\",\"messageId\":2}", 0);
+	router_down(w->router, LANE, 0);
+	router_up(w->router, LANE, 0);
+	answer(w, 1, "old");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"old\",\"messageId\":1}\n");
+	assert_int_equal(w->n_sent, 3);
+	assert_non_null(strstr(w->sent[2], "\"op\":2"));
+	world_free(w);
+}
+
+static void bytes_and_requests_out_are_counted(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	size_t bytes = 0;
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"xyz\",\"messageId\":2}", 0);
+	router_down(w->router, LANE, 0);
+	assert_int_equal(w->stats.requests_outcome_unknown, 1);
+	router_up(w->router, LANE, 0);
+	for (size_t i = 0; i < w->n_sent; i++)
+		bytes += strlen(w->sent[i]);
+	assert_int_equal(w->stats.requests_sent, 3);
+	assert_int_equal(w->stats.requests_resent, 1);
+	assert_int_equal(w->stats.upstream_bytes_out, bytes);
+	world_free(w);
+}
+
+static void a_sooner_time_is_told_even_after_later_ones(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"timeoutMs\":100}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
+	assert_int_equal(w->wake, 100);
+	assert_int_equal(router_expire(w->router, 100), 1000);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\",\"timeoutMs\":100}", 100);
+	assert_int_equal(w->wake, 200);
+	assert_int_equal(router_expire(w->router, 1000), -1);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"d\"}", 1000);
+	assert_int_equal(w->wake, 2000);
+	world_free(w);
+}
+
+static void one_that_has_left_keeps_its_own_time_when_that_is_sooner(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"timeoutMs\":10}", 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\"}", 0);
+	router_leave(w->router, &w->peer[0], 5);
+	assert_int_equal(router_expire(w->router, 10), 1000);
+	assert_int_equal(w->n_sent, 2);
+	router_join(w->router, &w->peer[0]);
+	world_free(w);
+}
+
+static void a_client_that_leaves_takes_its_kept_answers_along(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
+	answer(w, 1, "b");
+	router_leave(w->router, &w->peer[0], 0);
+	assert_int_equal(w->stats.requests_abandoned, 0); /* both were sent */
+	answer(w, 0, "a");
+	assert_string_equal(told(w, 0), "");
+	router_join(w->router, &w->peer[0]);
+	assert_int_equal(w->peer[0].unanswered, 0);
+	assert_int_equal(w->peer[0].kept_bytes, 0);
+	world_free(w);
+}
+
+static void one_refused_for_want_of_room_keeps_the_order_and_is_counted(void **state)
+{
+	struct world *w = world_new(1, 256);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0); /* on its way: waits no more */
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\"}", 0);
+	assert_int_equal(w->stats.requests_queue_full, 1);
+	assert_string_equal(told(w, 0), "");
+	answer(w, 0, "a");
+	assert_non_null(strstr(told(w, 0), "\"value\":\"a\"}\n{\"code\":503"));
+	assert_int_equal(router_expire(w->router, 999), 1000); /* b's; c has none any more */
+	world_free(w);
+}
+
+static void stopping_tells_what_was_sent_before_that_it_may_have_been_executed(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	router_down(w->router, LANE, 0);
+	assert_int_equal(router_waiting(w->router), 1);
+	router_stop(w->router);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	assert_int_equal(router_expire(w->router, 0), -1);
+	world_free(w);
+}
+
+static void nothing_is_sent_again_while_stopping(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	router_stop(w->router);
+	router_down(w->router, LANE, 0);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	router_up(w->router, LANE, 0);
+	router_pump(w->router, 0);
+	assert_int_equal(w->n_sent, 1);
+	assert_int_equal(w->stats.requests_resent, 0);
+	world_free(w);
+}
+
+/* A refused one had no effect on those before it, so they are not said to have come too late. */
+static void what_is_refused_while_stopping_says_why(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	set_x(w, 0, 2, 0);
+	router_stop(w->router);
+	refuse(w, 1, 10);
+	assert_error(w, 0, "rate_limited", "no", "2");
+	refuse(w, 0, 20);
+	assert_null(strstr(assert_error(w, 0, "rate_limited", "no", "1"), "later"));
+	assert_int_equal(router_in_flight(w->router), 0);
+	assert_int_equal(w->n_sent, 2);
+	world_free(w);
+}
+
+static void what_is_in_flight_may_still_be_answered_while_stopping(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
+	router_stop(w->router);
+	assert_string_equal(told(w, 0), "");
+	answer(w, 0, "a");
+	assert_non_null(strstr(told(w, 0), "\"value\":\"a\"}\n{\"code\":503"));
+	assert_int_equal(w->n_sent, 1);
+	world_free(w);
+}
+
+/* ---- one connection takes over from another ---- */
+
+static void assert_idle(const struct world *w, size_t n, uint32_t last)
+{
+	assert_int_equal(w->n_idle, n);
+	if (n)
+		assert_int_equal(w->idle[n - 1], last);
+}
+
+static void after_a_move_requests_go_out_on_the_new_lane_and_answers_come_on_both(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
+	router_move(w->router, NEXT, 0);
+	assert_idle(w, 0, 0);
+	assert_int_equal(router_in_flight(w->router), 2);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\",\"messageId\":3}", 0);
+	assert_int_equal(router_in_flight(w->router), 3);
+	answer(w, 2, "c");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"c\",\"messageId\":3}\n");
+	answer(w, 0, "a");
+	assert_idle(w, 0, 0);
+	answer(w, 1, "b");
+	assert_idle(w, 1, LANE);
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"a\",\"messageId\":1}\n"
+					"{\"code\":200,\"value\":\"b\",\"messageId\":2}\n");
+	assert_int_equal(router_in_flight(w->router), 0);
+	assert_int_equal(w->n_sent, 3);
+	router_down(w->router, LANE, 0);
+	assert_idle(w, 1, LANE);
+	world_free(w);
+}
+
+static void a_lane_without_requests_is_idle_at_once(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	assert_false(router_move(w->router, NEXT, 0));
+	assert_idle(w, 1, LANE);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	router_move(w->router, NEXT + 1, 0);
+	assert_idle(w, 1, LANE);
+	router_move(w->router, NEXT + 2, 0);
+	assert_idle(w, 2, NEXT + 1); /* and the one before it is still waited for */
+	answer(w, 0, "a");
+	assert_idle(w, 3, NEXT);
+	world_free(w);
+}
+
+static void what_waits_goes_out_on_the_new_lane_at_once(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	w->sendable = false;
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	w->sendable = true;
+	router_move(w->router, NEXT, 0);
+	assert_int_equal(w->n_sent, 1);
+	assert_int_equal(router_in_flight(w->router), 1);
+	world_free(w);
+}
+
+/* However the last request there ends: in time or not, with a client or without. */
+static void a_lane_is_idle_when_its_last_request_has_ended(void **state)
+{
+	(void)state;
+	for (int way = 0; way < 4; way++) {
+		struct world *w = world_new(8, 1 << 20);
+		char text[100];
+		router_up(w->router, LANE, 0);
+		ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+		router_move(w->router, NEXT, 0);
+		if (way == 0) {
+			router_expire(w->router, 1000);
+		} else if (way == 1) {
+			snprintf(text, sizeof(text), "{\"messageId\":%llu}", sent_id(w, 0));
+			service_says(w, text, 0);
+		} else if (way == 2) {
+			router_leave(w->router, &w->peer[0], 0);
+			assert_idle(w, 0, 0);
+			answer(w, 0, "for nobody");
+			router_join(w->router, &w->peer[0]);
+		} else {
+			router_down(w->router, LANE, 0);
+		}
+		assert_idle(w, 1, LANE);
+		assert_int_equal(router_in_flight(w->router), 0);
+		world_free(w);
+	}
+}
+
+static void a_lane_that_was_left_takes_only_its_own_requests_along(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
+	router_move(w->router, NEXT, 0);
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"c\",\"value\":\"1\",\"messageId\":3}", 0);
+	assert_int_equal(w->n_sent, 3);
+	router_down(w->router, LANE, 0);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	assert_string_equal(told(w, 1), "");
+	assert_idle(w, 1, LANE);
+	assert_int_equal(w->n_sent, 4); /* the read, on the connection that is there */
+	assert_non_null(strstr(w->sent[3], "\"op\":1,\"key\":\"b\""));
+	assert_int_equal(router_in_flight(w->router), 2);
+	answer(w, 2, "c");
+	answer(w, 3, "b");
+	assert_string_equal(told(w, 1), "{\"code\":200,\"value\":\"c\",\"messageId\":3}\n");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"b\",\"messageId\":2}\n");
+	world_free(w);
+}
+
+static void
+what_is_on_its_way_on_a_lane_that_was_left_survives_the_loss_of_the_new_one(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
+	router_move(w->router, NEXT, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"1\",\"messageId\":2}", 0);
+	router_down(w->router, NEXT, 0);
+	assert_error(w, 0, "outcome_unknown", "unknown", "2");
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\",\"messageId\":3}", 0);
+	assert_int_equal(w->n_sent, 2);
+	answer(w, 0, "a");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"a\",\"messageId\":1}\n");
+	assert_idle(w, 1, LANE);
+	router_up(w->router, NEXT + 1, 0);
+	assert_int_equal(w->n_sent, 3);
+	world_free(w);
+}
+
+static void a_later_request_for_a_key_waits_for_the_one_on_the_old_lane(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	router_move(w->router, NEXT, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"y\",\"messageId\":2}", 0); /* another key */
+	set_x(w, 1, 3, 0);                                              /* another client */
+	ask(w, 0, "{\"op\":\"range\",\"key\":\"a\",\"endKey\":\"z\",\"messageId\":4}", 0);
+	assert_int_equal(w->n_sent, 4);
+	set_x(w, 0, 5, 0);
+	set_x(w, 2, 7, 0); /* others do not wait behind it */
+	assert_int_equal(w->n_sent, 5);
+	set_x(w, 0, 6, 0);
+	router_pump(w->router, 0);
+	assert_int_equal(w->n_sent, 5);
+	answer(w, 0, "1");
+	assert_idle(w, 1, LANE);
+	assert_int_equal(w->n_sent, 7);
+	assert_non_null(strstr(w->sent[5], "\"value\":\"5\""));
+	assert_non_null(
+		strstr(w->sent[6], "\"value\":\"6\"")); /* both on one connection: in order */
+	world_free(w);
+}
+
+static void one_that_waits_for_the_old_lane_goes_when_that_is_lost(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	router_move(w->router, NEXT, 0);
+	set_x(w, 0, 2, 0);
+	assert_int_equal(w->n_sent, 1);
+	router_down(w->router, LANE, 0);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	assert_int_equal(w->n_sent, 2);
+	answer(w, 1, "2");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"2\",\"messageId\":2}\n");
+	world_free(w);
+}
+
+static void one_that_waits_for_the_old_lane_may_run_out_of_time(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0,
+	    "{\"op\":\"set\",\"key\":\"x\",\"value\":\"1\",\"messageId\":1,"
+	    "\"timeoutMs\":2000}",
+	    0);
+	router_move(w->router, NEXT, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"x\",\"messageId\":2}", 0);
+	router_expire(w->router, 1000);
+	assert_non_null(strstr(told(w, 0), "\"executed\":\"no\""));
+	answer(w, 0, "1");
+	assert_int_equal(w->n_sent, 1);
+	world_free(w);
+}
+
+static void a_refused_request_of_the_old_lane_is_sent_again_on_the_new_one(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	router_move(w->router, NEXT, 0);
+	refuse(w, 0, 10);
+	assert_idle(w, 1, LANE);
+	router_expire(w->router, 1100);
+	assert_int_equal(router_in_flight(w->router), 1);
+	world_free(w);
+}
+
+/* ---- requests that somebody else answers ---- */
+
+static struct pending *hold(struct world *w, int peer, const char *line)
+{
+	struct request request;
+	struct request_fault fault;
+	struct span copy = copy_of(span_of(line));
+
+	assert_int_equal(request_parse(copy, &request, &fault), 0);
+	struct pending *p = router_hold(w->router, &w->peer[peer], &request, 0);
+	free_copy(copy);
+	return p;
+}
+
+static void a_held_request_is_answered_when_it_is_settled(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	struct pending *a = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":\"x\"}"),
+		       *b = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":2}");
+	assert_int_equal(w->peer[0].unanswered, 2);
+	assert_string_equal(told(w, 0), "");
+	assert_true(router_held_is_next(w->router, b));
+	router_settle(w->router, b);
+	router_settle(w->router, a);
+	assert_string_equal(told(w, 0), "{\"code\":200,\"messageId\":2}\n"
+					"{\"code\":200,\"messageId\":\"x\"}\n");
+	assert_int_equal(w->peer[0].unanswered, 0);
+	assert_changed(w, 0, 2);
+	assert_int_equal(w->over, 0);
+	assert_int_equal(router_expire(w->router, 5000), -1);
+	assert_int_equal(w->n_sent, 0);
+	world_free(w);
+}
+
+static void a_refused_one_says_what_it_is_told_to(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	w->why = "held back";
+	struct pending *a = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":1}"),
+		       *b = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":2}");
+	router_refuse(w->router, a, REPLY_QUEUE_FULL, "no room", 5);
+	const char *text = assert_error(w, 0, "queue_full", "no", "1");
+	assert_non_null(strstr(text, "\"error\":\"no room\""));
+	assert_non_null(strstr(text, "\"retryAfterMs\":5"));
+	router_refuse(w->router, b, REPLY_UPSTREAM_DOWN, NULL, -1);
+	assert_non_null(strstr(assert_error(w, 0, "upstream_down", "no", "2"), "\"held back\""));
+	assert_int_equal(w->over, 2);
+	world_free(w);
+}
+
+static void a_held_one_without_an_id_waits_for_those_before_it(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	struct pending *p = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\"}");
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
+	router_say(w->router, &w->peer[0], SPAN("local\n"), false);
+	assert_false(router_held_is_next(w->router, p));
+	answer(w, 1, "b");
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(w->turns, 0);
+	answer(w, 0, "a");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"a\"}\n");
+	assert_int_equal(w->turns, 1);
+	assert_true(router_held_is_next(w->router, p));
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\",\"messageId\":1}", 0);
+	answer(w, 2, "c");
+	assert_int_equal(w->turns, 1); /* told once, whatever else is answered */
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"c\",\"messageId\":1}\n");
+	router_settle(w->router, p);
+	assert_string_equal(told(w, 0), "{\"code\":200}\n{\"code\":200,\"value\":\"b\"}\nlocal\n");
+	assert_int_equal(w->peer[0].kept_bytes, 0);
+	world_free(w);
+}
+
+static void one_that_is_refused_before_its_turn_keeps_the_order(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	struct pending *p = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\"}");
+	router_refuse(w->router, p, REPLY_QUEUE_FULL, "no room", -1);
+	assert_string_equal(told(w, 0), "");
+	answer(w, 0, "a");
+	assert_non_null(
+		strstr(told(w, 0), "\"value\":\"a\"}\n{\"code\":503,\"error\":\"no room\""));
+	assert_int_equal(w->turns, 0);
+	assert_int_equal(w->over, 1);
+	world_free(w);
+}
+
+/* A stack would not do for them all. */
+static void a_row_of_held_ones_is_settled_one_by_one(void **state)
+{
+	enum { N = 200000 };
+	struct world *w = world_new(8, 1 << 20);
+	struct span out;
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	w->settles = true;
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	for (int i = 0; i < N; i++)
+		hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\"}");
+	answer(w, 0, "a");
+	assert_int_equal(w->turns, N);
+	assert_int_equal(w->peer[0].unanswered, 0);
+	out = buf_span(&w->out[0].own);
+	assert_int_equal(out.n, strlen("{\"code\":200,\"value\":\"a\"}\n") +
+					N * strlen("{\"code\":200}\n"));
+	world_free(w);
+}
+
+static void a_held_one_whose_time_is_up_says_why(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	w->reconnect_ms = 70;
+	w->why = "the token is late";
+	hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":1,\"timeoutMs\":50}");
+	hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":2}");
+	assert_int_equal(w->wake, 50);
+	assert_int_equal(router_expire(w->router, 49), 50);
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(router_expire(w->router, 50), 1000);
+	const char *text = assert_error(w, 0, "upstream_down", "no", "1");
+	assert_non_null(strstr(text, "\"error\":\"the token is late\""));
+	assert_non_null(strstr(text, "\"retryAfterMs\":70"));
+	w->why = NULL;
+	router_expire(w->router, 1000);
+	assert_non_null(strstr(assert_error(w, 0, "upstream_down", "no", "2"),
+			       reply_error_text(REPLY_UPSTREAM_DOWN)));
+	assert_int_equal(w->over, 2);
+	assert_int_equal(w->stats.requests_unsent, 2);
+	world_free(w);
+}
+
+static void held_ones_of_a_client_that_leaves_are_over(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":1}");
+	hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\"}");
+	struct pending *other = hold(w, 1, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":2}");
+	router_leave(w->router, &w->peer[0], 0);
+	router_join(w->router, &w->peer[0]);
+	assert_int_equal(w->over, 2);
+	assert_int_equal(w->turns, 0);
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(w->stats.requests_abandoned, 0);
+	router_settle(w->router, other);
+	assert_string_equal(told(w, 1), "{\"code\":200,\"messageId\":2}\n");
+	assert_int_equal(router_expire(w->router, 0), -1);
+	world_free(w);
+}
+
+static void stopping_refuses_held_ones(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	w->why = "another reason";
+	hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":1}");
+	hold(w, 1, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":2}");
+	router_stop(w->router);
+	const char *text = assert_error(w, 0, "shutting_down", "no", "1");
+	assert_non_null(strstr(text, reply_error_text(REPLY_SHUTTING_DOWN)));
+	assert_error(w, 1, "shutting_down", "no", "2");
+	assert_int_equal(w->over, 2);
+	world_free(w);
+}
+
+static void a_loss_does_not_end_held_ones(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	struct pending *p = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":1}");
+	router_down(w->router, LANE, 0);
+	router_abandon(w->router);
+	assert_string_equal(told(w, 0), "");
+	assert_int_equal(w->over, 0);
+	router_settle(w->router, p);
+	assert_string_equal(told(w, 0), "{\"code\":200,\"messageId\":1}\n");
+	world_free(w);
+}
+
+/* ---- reads of the daemon's own ---- */
+
+static void read_key(struct world *w, int reading, const char *key, bool hurry)
+{
+	struct span copy = copy_of(span_of(key));
+	struct json_value value = {.text = copy, .type = JSON_STRING};
+
+	router_read(w->router, &w->reading[reading], &value, hurry, 0);
+	free_copy(copy);
+}
+
+/* It was sent so often, and has ended so. */
+static void assert_ended(const struct world *w, int reading, unsigned sent,
+			 enum router_read_end end)
+{
+	assert_int_equal(w->reading[reading].sent, sent);
+	assert_int_equal(w->reading[reading].ended, 1);
+	assert_int_equal(w->reading[reading].end, end);
+}
+
+static void a_read_is_sent_and_its_answer_is_for_the_daemon(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	read_key(w, 0, "\"a\\u0000\"", true);
+	assert_int_equal(w->n_sent, 0); /* it waits for a connection, as others do */
+	assert_int_equal(w->reading[0].sent, 0);
+	router_up(w->router, LANE, 0);
+	assert_int_equal(w->n_sent, 1);
+	assert_non_null(strstr(w->sent[0], ",\"op\":1,\"key\":\"a\\u0000\"}"));
+	assert_int_equal(w->reading[0].sent, 1);
+	answer(w, 0, "v");
+	assert_ended(w, 0, 1, ROUTER_READ_ANSWERED);
+	assert_non_null(
+		strstr(w->reading[0].answer, "{\"code\":200,\"value\":\"v\",\"messageId\":"));
+	answer(w, 0, "again");
+	assert_int_equal(w->reading[0].ended, 1);
+	for (int i = 0; i < PEERS; i++) {
+		assert_string_equal(told(w, i), "");
+		assert_changed(w, i, 0);
+	}
+	assert_int_equal(w->stats.requests_answered, 0);
+	assert_int_equal(router_expire(w->router, 5000), -1);
+	world_free(w);
+}
+
+static void a_read_in_a_hurry_has_its_turn_and_another_comes_last(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"first\",\"messageId\":1}", 0);
+	read_key(w, 0, "\"late\"", false);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"second\",\"messageId\":2}", 0);
+	read_key(w, 1, "\"early\"", true);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"third\",\"messageId\":3}", 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"fourth\",\"messageId\":4}", 0);
+	static const char *const want[] = {"first", "second", "early", "fourth", "third", "late"};
+	for (size_t i = 0; i < COUNT(want); i++) {
+		assert_int_equal(w->n_sent, i + 1);
+		if (!strstr(w->sent[i], want[i]))
+			fail_msg("%s instead of %s", w->sent[i], want[i]);
+		answer(w, i, "x");
+	}
+	assert_ended(w, 0, 1, ROUTER_READ_ANSWERED);
+	assert_ended(w, 1, 1, ROUTER_READ_ANSWERED);
+	world_free(w);
+}
+
+static void a_read_that_the_rate_limit_refuses_comes_back_unsent(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	read_key(w, 0, "\"a\"", true);
+	refuse(w, 0, 10);
+	assert_ended(w, 0, 1, ROUTER_READ_UNSENT);
+	assert_true(router_pace(w->router, 0) > 0);
+	router_expire(w->router, 5000);
+	assert_int_equal(w->n_sent, 1);
+	world_free(w);
+}
+
+static void a_read_whose_time_is_up_has_failed_if_it_was_sent(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	read_key(w, 0, "\"a\"", true);
+	read_key(w, 1, "\"b\"", false); /* there is one place */
+	router_expire(w->router, 999);
+	assert_int_equal(w->reading[0].ended, 0);
+	router_expire(w->router, 1000);
+	assert_ended(w, 0, 1, ROUTER_READ_FAILED);
+	assert_ended(w, 1, 0, ROUTER_READ_LATE);
+	assert_int_equal(w->n_sent, 1);
+	world_free(w);
+}
+
+static void a_read_with_an_unusable_answer_has_failed(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	char text[100];
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	read_key(w, 0, "\"a\"", true);
+	snprintf(text, sizeof(text), "{\"messageId\":%llu}", sent_id(w, 0));
+	service_says(w, text, 0);
+	assert_ended(w, 0, 1, ROUTER_READ_FAILED);
+	world_free(w);
+}
+
+static void a_read_on_a_lost_connection_comes_back_unsent(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	read_key(w, 0, "\"a\"", true);
+	router_move(w->router, NEXT, 0);
+	read_key(w, 1, "\"b\"", false);
+	router_down(w->router, LANE, 0);
+	assert_ended(w, 0, 1, ROUTER_READ_UNSENT);
+	assert_idle(w, 1, LANE);
+	assert_int_equal(w->reading[1].ended, 0);
+	router_down(w->router, NEXT, 0);
+	assert_ended(w, 1, 1, ROUTER_READ_UNSENT);
+	router_up(w->router, NEXT + 1, 0);
+	assert_int_equal(w->n_sent, 2); /* not by itself */
+	assert_int_equal(w->stats.requests_outcome_unknown, 0);
+	world_free(w);
+}
+
+static void a_read_that_is_answered_on_a_connection_that_was_left_says_so(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	read_key(w, 0, "\"a\"", true);
+	router_move(w->router, NEXT, 0);
+	read_key(w, 1, "\"b\"", true);
+	answer(w, 1, "v");
+	answer(w, 0, "v");
+	assert_ended(w, 0, 1, ROUTER_READ_ELSEWHERE);
+	assert_ended(w, 1, 1, ROUTER_READ_ANSWERED);
+	assert_idle(w, 1, LANE);
+	world_free(w);
+}
+
+static void a_read_may_be_asked_for_when_another_ends(void **state)
+{
+	(void)state;
+	for (int way = 0; way < 3; way++) {
+		struct world *w = world_new(1, 1 << 20);
+		router_up(w->router, LANE, 0);
+		w->reading[0].again = true;
+		read_key(w, 0, "\"a\"", true);
+		if (way == 0) {
+			answer(w, 0, "v");
+		} else if (way == 1) {
+			router_expire(w->router, 1000);
+		} else {
+			router_down(w->router, LANE, 0);
+			assert_int_equal(w->reading[READS - 1].sent, 0);
+			router_up(w->router, NEXT, 0);
+		}
+		assert_int_equal(w->reading[0].ended, 1);
+		assert_int_equal(w->reading[READS - 1].sent, 1);
+		assert_non_null(strstr(w->sent[1], "\"key\":\"again\""));
+		answer(w, 1, "v");
+		assert_ended(w, READS - 1, 1, ROUTER_READ_ANSWERED);
+		world_free(w);
+	}
+}
+
+static void stopping_gives_back_the_reads_that_wait(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	read_key(w, 0, "\"a\"", true);
+	read_key(w, 1, "\"b\"", true);
+	read_key(w, 2, "\"c\"", false);
+	router_stop(w->router);
+	assert_ended(w, 1, 0, ROUTER_READ_LATE);
+	assert_ended(w, 2, 0, ROUTER_READ_LATE);
+	assert_int_equal(w->reading[0].ended, 0);
+	router_abandon(w->router);
+	assert_ended(w, 0, 1, ROUTER_READ_FAILED);
+	world_free(w);
+}
+
+static void one_that_waits_for_its_key_on_the_old_lane_does_not_blame_the_places(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	router_move(w->router, NEXT, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"x\",\"messageId\":2}", 0);
+	router_expire(w->router, 1000);
+	const char *text = told(w, 0);
+	if (strstr(text, "max_in_flight"))
+		fail_msg("two of eight places are taken: %s", text);
+	world_free(w);
+}
+
+static void a_read_comes_back_when_the_router_ends(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	read_key(w, 0, "\"a\"", true); /* there is no connection */
+	for (int i = 0; i < PEERS; i++)
+		router_leave(w->router, &w->peer[i], 0);
+	router_free(w->router);
+	assert_int_equal(w->reading[0].ended, 1);
+	free(w);
+}
+
+/* ---- figures ---- */
+
+static uint64_t ended(const struct world *w, enum request_op op, enum request_outcome outcome)
+{
+	return w->stats.ended[op][outcome];
+}
+
+static void each_request_ends_once(void **state)
+{
+	struct router_settings settings = usual;
+	struct world *w;
+	uint64_t all = 0;
+
+	(void)state;
+	settings.max_in_flight = 3;
+	w = world_with(&settings);
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	answer(w, 0, "1");
+	ask(w, 0, "{\"op\":\"delete\",\"key\":\"a\",\"messageId\":2}", 0);
+	char text[100];
+	snprintf(text, sizeof(text), "{\"code\":404,\"messageId\":%llu}", sent_id(w, 1));
+	service_says(w, text, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"timeoutMs\":5}", 0);
+	router_expire(w->router, 5);
+	ask(w, 1, "{\"op\":\"patch\",\"key\":\"b\",\"value\":\"1\"}", 5);  /* its client leaves */
+	ask(w, 0, "{\"op\":\"increment\",\"key\":\"c\"}", 5);              /* lost */
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"e\",\"messageId\":3}", 5);    /* answered late */
+	ask(w, 1, "{\"op\":\"range\",\"key\":\"d\",\"endKey\":\"e\"}", 5); /* waits, and leaves */
+	router_leave(w->router, &w->peer[1], 5);
+	router_join(w->router, &w->peer[1]);
+	answer(w, 3, "for nobody");
+	router_down(w->router, LANE, 6);
+	router_expire(w->router, 2000);
+	for (unsigned op = 0; op < OP_N; op++) {
+		for (unsigned outcome = 0; outcome < OUTCOME_N; outcome++)
+			all += w->stats.ended[op][outcome];
+	}
+	assert_int_equal(ended(w, OP_GET, OUTCOME_OK), 1);
+	assert_int_equal(ended(w, OP_DELETE, OUTCOME_SERVICE_ERROR), 1);
+	assert_int_equal(ended(w, OP_SET, outcome_of(REPLY_TIMEOUT)), 1);
+	assert_int_equal(ended(w, OP_PATCH, OUTCOME_ABANDONED), 1);
+	assert_int_equal(ended(w, OP_INCREMENT, outcome_of(REPLY_OUTCOME_UNKNOWN)), 1);
+	assert_int_equal(ended(w, OP_GET, outcome_of(REPLY_OUTCOME_UNKNOWN)), 1);
+	assert_int_equal(ended(w, OP_RANGE, OUTCOME_ABANDONED), 1);
+	assert_int_equal(all, 7);
+	world_free(w);
+}
+
+static void waiting_here_and_waiting_for_the_service_are_two_things(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+	char text[100];
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 100);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2,\"timeoutMs\":60000}", 130);
+	assert_int_equal(w->stats.request_wait.sum_ms, 0);
+	snprintf(text, sizeof(text), "{\"code\":200,\"messageId\":%llu}", sent_id(w, 0));
+	service_says(w, text, 400); /* sends the second one, too */
+	assert_int_equal(w->stats.request_service.sum_ms, 300);
+	assert_int_equal(w->stats.request_wait.sum_ms, 270);
+
+	/* A refusal is an answer; what comes behind it is waiting again. */
+	snprintf(text, sizeof(text), "{\"code\":429,\"messageId\":%llu}", sent_id(w, 1));
+	service_says(w, text, 450);
+	assert_int_equal(w->stats.request_service.sum_ms, 350);
+	int64_t now = 451;
+	for (; w->n_sent == 2; now++) {
+		assert_true(now < 20000);
+		router_expire(w->router, now);
+	}
+	assert_true(w->stats.request_wait.sum_ms > 270);
+
+	/* So is what comes behind a lost connection. */
+	uint64_t waited = w->stats.request_wait.sum_ms;
+	router_down(w->router, LANE, now);
+	router_up(w->router, NEXT, now += 200);
+	for (; w->n_sent == 3; now++) {
+		assert_true(now < 40000);
+		router_expire(w->router, now);
+	}
+	assert_true(w->stats.request_wait.sum_ms >= waited + 200);
+	assert_int_equal(w->stats.request_service.sum_ms, 350);
+	world_free(w);
+}
+
+/* ---- secrets ---- */
+
+/* All that the peer was told, shared lines included. */
+static const char *all_told(struct world *w, int peer)
+{
+	static char text[8192];
+	struct iovec iov[1];
+	size_t n = 0;
+
+	while (outq_iov(&w->out[peer], iov, 1)) {
+		assert_true(n + iov[0].iov_len < sizeof(text));
+		memcpy(text + n, iov[0].iov_base, iov[0].iov_len);
+		n += iov[0].iov_len;
+		outq_take(&w->out[peer], iov[0].iov_len);
+	}
+	text[n] = '\0';
+	return text;
+}
+
+static void a_secret_answer_keeps_to_the_order_and_out_of_the_buffer(void **state)
+{
+	static const char token[] = "{\"op\":\"token\"}";
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	struct pending *a = hold(w, 0, token), *b = hold(w, 0, token),
+		       *c = hold(w, 0, "{\"op\":\"token\",\"messageId\":\"x\"}");
+	router_say(w->router, &w->peer[0], SPAN("{\"d\":4}\n"), false);
+	router_settle_secret(w->router, b, SPAN("{\"b\":2}"));
+	assert_int_equal(outq_len(&w->out[0]), 0);
+	router_settle_secret(w->router, c, SPAN("{\"c\":3}"));
+	router_settle_secret(w->router, a, SPAN("{\"a\":1}"));
+	assert_span(buf_span(&w->out[0].own),
+		    "{\"d\":4}\n"); /* the others are lines of their own */
+	assert_string_equal(all_told(w, 0), "{\"c\":3,\"messageId\":\"x\"}\n{\"a\":1}\n{\"b\":2}\n"
+					    "{\"d\":4}\n");
+	assert_int_equal(w->peer[0].unanswered, 0);
+	assert_int_equal(w->peer[0].kept_bytes, 0);
+	world_free(w);
+}
+
+static void a_secret_that_nobody_takes_goes_with_its_client(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	hold(w, 0, "{\"op\":\"token\"}");
+	struct pending *b = hold(w, 0, "{\"op\":\"token\"}"),
+		       *c = hold(w, 0, "{\"op\":\"token\",\"messageId\":1}");
+	router_settle_secret(w->router, b, SPAN("{\"b\":2}"));
+	router_settle_secret(w->router, c, SPAN("{\"c\":2}"));
+	world_free(w); /* the sanitizers watch */
+}
+
+static void the_holder_says_what_being_late_means(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	w->reconnect_ms = 9;
+	hold(w, 0, "{\"op\":\"token\",\"messageId\":1}");
+	hold(w, 1, "{\"op\":\"token\",\"messageId\":2}")->late = REPLY_TIMEOUT;
+	hold(w, 2, "{\"op\":\"token\",\"messageId\":3}")->late = REPLY_QUEUE_FULL;
+	router_expire(w->router, 1000);
+	assert_non_null(
+		strstr(assert_error(w, 0, "upstream_down", "no", "1"), "\"retryAfterMs\":9"));
+	assert_null(strstr(assert_error(w, 1, "timeout", "unknown", "2"), "retryAfterMs"));
+	assert_null(strstr(assert_error(w, 2, "queue_full", "no", "3"), "retryAfterMs"));
+	assert_int_equal(w->stats.requests_timeout, 1);
+	assert_int_equal(w->stats.requests_unsent, 2);
+	world_free(w);
+}
+
+static void one_that_is_refused_twice_stays_before_those_behind_it(void **state)
+{
+	enum { BURST = 3 };
+	struct world *w = world_new(8, 1 << 20);
+	int64_t now = 0;
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	for (int n = 1; n <= BURST; n++)
+		set_x(w, 0, n, 0);
+	for (size_t i = 0; i < BURST; i++)
+		refuse(w, i, 10);
+	for (int n = 1; n <= BURST; n++) {
+		for (int again = 0; again < 2; again++) {
+			char want[40];
+			let_pass(w, now + 11, now + 3000);
+			now += 3000;
+			snprintf(want, sizeof(want), "\"value\":\"%d\"", n);
+			assert_non_null(strstr(w->sent[w->n_sent - 1], want));
+			if (again)
+				answer(w, w->n_sent - 1, "done");
+			else
+				refuse(w, w->n_sent - 1, now);
+		}
+	}
+	assert_int_equal(w->n_sent, 3 * BURST);
+	assert_int_equal(w->stats.requests_answered, BURST);
+	world_free(w);
+}
+
+static void each_refusal_of_the_same_request_lowers_the_pace(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	get_a(w, 0, 1, 60000, 0);
+	refuse(w, 0, 10);
+	let_pass(w, 11, 3000);
+	refuse(w, 1, 3000);
+	let_pass(w, 3001, 6000);
+	assert_int_equal(w->n_sent, 3);
+	double rate_limiter = router_pace(w->router, 6000);
+	refuse(w, 2, 6000); /* each is news for the pace */
+	assert_true(router_pace(w->router, 6000) < rate_limiter);
+	world_free(w);
+}
+
+static void one_that_waits_for_its_key_in_vain_lets_those_behind_it_go(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	refuse(w, 0, 10);
+	let_pass(w, 11, 3000);
+	assert_int_equal(w->n_sent, 2);
+	ask(w, 0, "{\"op\":\"delete\",\"key\":\"x\",\"messageId\":2,\"timeoutMs\":50}", 3000);
+	get_a(w, 0, 3, 5000, 3000);
+	assert_int_equal(w->n_sent, 2);
+	let_pass(w, 3000, 4000);
+	assert_error(w, 0, "rate_limited", "no", "2");
+	assert_int_equal(w->n_sent, 3);
+	assert_non_null(strstr(w->sent[2], "\"key\":\"a\""));
+	world_free(w);
+}
+
+/* ---- what was given up ---- */
+
+static void garble(struct world *w, size_t i, int64_t now)
+{
+	char text[100];
+
+	snprintf(text, sizeof(text), "{\"code\":\"fine\",\"messageId\":%llu}", sent_id(w, i));
+	service_says(w, text, now);
+}
+
+/* One that was given up on the former connection may take effect yet: the next of its client for
+ * its key waits for the answer, or for that connection's end. how: 0: the answer, 1: the end, 2: an
+ * answer that can't be used. */
+static void check_overdue(int how)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"x\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":50}",
+	    0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"y\",\"messageId\":2,\"timeoutMs\":50}", 0);
+	router_expire(w->router, 51);
+	assert_error(w, 0, "timeout", "unknown", "1");
+	assert_error(w, 1, "timeout", "unknown", "2");
+	ask(w, 0, "{\"op\":\"delete\",\"key\":\"x\",\"messageId\":3}",
+	    60); /* behind it, on its way */
+	assert_int_equal(w->n_sent, 3);
+	answer(w, 2, "done");
+	assert_true(
+		router_move(w->router, LANE + 1, 70)); /* so that connection stays for a while */
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"x\",\"value\":\"2\",\"messageId\":4}", 80);
+	assert_int_equal(w->n_sent, 3);
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"x\",\"value\":\"3\",\"messageId\":5}",
+	    80); /* another client's */
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"y\",\"value\":\"4\",\"messageId\":6}",
+	    80); /* behind a read */
+	assert_int_equal(w->n_sent, 5);
+	if (how == 0)
+		answer(w, 0, "late");
+	else if (how == 1)
+		router_down(w->router, LANE, 90);
+	else
+		garble(w, 0, 90);
+	assert_int_equal(w->n_sent, 6);
+	assert_non_null(strstr(w->sent[5], "\"value\":\"2\""));
+	world_free(w);
+}
+
+static void what_was_given_up_elsewhere_is_waited_for(void **state)
+{
+	(void)state;
+	check_overdue(0);
+	check_overdue(1);
+	check_overdue(2);
+}
+
+/* ---- what is forbidden meanwhile ---- */
+
+static void what_waits_is_refused_if_it_is_forbidden_now(void **state)
+{
+	struct world *w = world_new(2, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"x1\",\"value\":{\"key\":1},\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"x2\",\"value\":\"\",\"messageId\":2}", 0);
+	ask(w, 0, "{\"op\":\"range\",\"key\":\"x3\",\"endKey\":\"y\",\"limit\":3}", 0);
+	ask(w, 0, "{\"op\":\"increment\",\"key\":\"b\",\"messageId\":4}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"x5\"}", 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"x\",\"messageId\":6}", 0);
+	assert_int_equal(w->n_sent, 2);
+	router_restrict(w->router, &w->peer[0]);
+	const char *text = assert_error(w, 0, "forbidden", "no", "2");
+	assert_non_null(strstr(text, "\"error\":\"no x\""));
+	assert_int_equal(router_waiting(w->router), 2);
+	answer(w, 1, "1"); /* those without an id come behind it */
+	text = told(w, 0);
+	assert_memory_equal(text, "{\"code\":200", 11);
+	text = strstr(text, "\n{\"code\":403");
+	assert_non_null(text);
+	assert_non_null(strstr(text + 1, "\n{\"code\":403"));
+	answer(w, 0, "2"); /* was sent before, and is answered */
+	assert_non_null(strstr(told(w, 0), "\"messageId\":1}"));
+	assert_int_equal(w->n_sent, 4);
+	assert_non_null(strstr(w->sent[2], "\"b\""));
+	assert_non_null(strstr(w->sent[3], "\"x\""));
+	world_free(w);
+}
+
+static void a_read_that_waits_to_be_sent_again_may_have_been_executed(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"x\",\"messageId\":1}", 0);
+	router_down(w->router, LANE, 0);
+	router_restrict(w->router, &w->peer[0]);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	world_free(w);
+}
+
+/* ... and those behind one that is refused have their turn. */
+static void what_waits_behind_a_forbidden_one_goes(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	set_x(w, 0, 1, 0);
+	refuse(w, 0, 10);
+	let_pass(w, 11, 3000);
+	ask(w, 0, "{\"op\":\"delete\",\"key\":\"x\",\"messageId\":2}", 3000);
+	get_a(w, 0, 3, 5000, 3000);
+	assert_int_equal(w->n_sent, 2);
+	router_restrict(w->router, &w->peer[0]);
+	router_pump(w->router, 3000);
+	assert_error(w, 0, "forbidden", "no", "2");
+	assert_int_equal(w->n_sent, 3);
+	assert_non_null(strstr(w->sent[2], "\"key\":\"a\""));
+	world_free(w);
+}
+
+/* A write that was refused, and is forbidden by now, had no effect: a read before it is sent again.
+ * late: the read is refused behind it. */
+static void check_without_effect(bool late)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"r\",\"messageId\":1,\"timeoutMs\":60000}", 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"r\",\"value\":\"v\",\"messageId\":2}", 0);
+	router_restrict(w->router, &w->peer[0]);
+	refuse(w, late ? 1 : 0, 1);
+	refuse(w, late ? 0 : 1, 1);
+	assert_error(w, 0, "forbidden", "no", "2");
+	let_pass(w, 2, 3000);
+	assert_int_equal(w->n_sent, 3);
+	assert_non_null(strstr(w->sent[2], "\"op\":1"));
+	world_free(w);
+}
+
+static void what_is_forbidden_by_now_had_no_effect_on_those_before_it(void **state)
+{
+	(void)state;
+	check_without_effect(false);
+	check_without_effect(true);
+}
+
+static void what_is_forbidden_by_now_is_not_sent_again(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, LANE, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"x1\",\"value\":\"v\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"x2\",\"messageId\":2}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
+	router_restrict(w->router, &w->peer[0]);
+	refuse(w, 0, 1);
+	assert_error(w, 0, "forbidden", "no", "1");
+	router_down(w->router, LANE, 2);
+	assert_error(w, 0, "outcome_unknown", "unknown", "2");
+	assert_int_equal(router_waiting(w->router), 1);
+	router_up(w->router, LANE + 1, 3);
+	router_expire(w->router, 900); /* the pace is slow by now */
+	assert_int_equal(w->n_sent, 4);
+	assert_non_null(strstr(w->sent[3], "\"a\""));
+	world_free(w);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_answer_carries_the_clients_id),
+		cmocka_unit_test(long_ids_and_values_fit),
+		cmocka_unit_test(a_repeated_or_unknown_answer_reaches_nobody),
+		cmocka_unit_test(answers_without_an_id_keep_the_order_of_their_requests),
+		cmocka_unit_test(errors_without_an_id_keep_the_order_too),
+		cmocka_unit_test(requests_wait_for_the_connection_and_then_time_out_unsent),
+		cmocka_unit_test(a_sent_request_times_out_and_frees_its_place),
+		cmocka_unit_test(one_that_never_got_a_place_is_told_so),
+		cmocka_unit_test(a_lost_connection_fails_writes_and_repeats_reads),
+		cmocka_unit_test(a_read_that_a_write_has_overtaken_is_not_repeated),
+		cmocka_unit_test(a_read_behind_an_answered_read_is_not_repeated),
+		cmocka_unit_test(a_repeated_read_that_runs_out_of_time_has_an_unknown_outcome),
+		cmocka_unit_test(clients_take_turns),
+		cmocka_unit_test(a_full_network_holds_requests_back),
+		cmocka_unit_test(a_rate_limit_spaces_requests),
+		cmocka_unit_test(one_whose_turn_comes_too_late_is_refused_at_once),
+		cmocka_unit_test(nobody_is_refused_early_who_could_be_sent),
+		cmocka_unit_test(a_recovering_pace_is_taken_into_account),
+		cmocka_unit_test(what_the_daemon_reads_last_does_not_count),
+		cmocka_unit_test(a_request_that_the_service_refused_is_sent_again),
+		cmocka_unit_test(one_that_is_refused_all_its_time_ends_as_rate_limited),
+		cmocka_unit_test(one_is_not_sent_again_behind_a_later_one_that_took_effect),
+		cmocka_unit_test(nor_if_the_service_refuses_it_last),
+		cmocka_unit_test(nor_if_the_later_one_may_have_taken_effect),
+		cmocka_unit_test(
+			one_that_was_refused_ends_with_the_connection_that_has_a_later_one),
+		cmocka_unit_test(all_that_were_refused_are_sent_again_in_order),
+		cmocka_unit_test(one_that_was_refused_waits_for_a_later_one_whatever_the_pace),
+		cmocka_unit_test(one_that_was_refused_is_not_concerned_by_other_keys),
+		cmocka_unit_test(an_earlier_one_that_takes_effect_leaves_a_refused_one_waiting),
+		cmocka_unit_test(a_read_that_was_on_a_lost_connection_is_not_said_to_be_unexecuted),
+		cmocka_unit_test(while_paced_one_of_a_key_is_on_its_way),
+		cmocka_unit_test(one_that_waits_for_its_key_does_not_hold_up_others),
+		cmocka_unit_test(one_that_waits_for_its_key_is_refused_when_stopping),
+		cmocka_unit_test(too_much_waiting_is_refused),
+		cmocka_unit_test(a_client_with_a_full_pipeline_is_not_read),
+		cmocka_unit_test(a_client_that_leaves_takes_its_unsent_requests_along),
+		cmocka_unit_test(answers_that_wait_for_their_turn_are_counted),
+		cmocka_unit_test(one_that_has_left_does_not_keep_its_places_for_long),
+		cmocka_unit_test(an_unusable_answer_fails_its_request_alone),
+		cmocka_unit_test(stopping_refuses_what_waits_and_what_comes),
+		cmocka_unit_test(the_owner_hears_of_each_line_and_each_answer),
+		cmocka_unit_test(the_owner_hears_when_what_waited_is_sent_or_refused),
+		cmocka_unit_test(a_newcomer_waits_behind_those_that_wait),
+		cmocka_unit_test(an_unusable_frame_without_an_id_concerns_nobody),
+		cmocka_unit_test(a_notification_answers_nobody),
+		cmocka_unit_test(a_read_whose_client_has_left_is_not_repeated),
+		cmocka_unit_test(nothing_is_sent_without_a_connection),
+		cmocka_unit_test(a_full_network_is_the_reason_that_is_told),
+		cmocka_unit_test(full_places_are_the_reason_that_is_told_whatever_the_pace),
+		cmocka_unit_test(one_that_expires_along_with_those_ahead_of_it_blames_the_places),
+		cmocka_unit_test(a_client_with_much_unsent_is_not_read),
+		cmocka_unit_test(nobody_takes_all_the_room),
+		cmocka_unit_test(ranges_have_no_order_against_keys),
+		cmocka_unit_test(reads_of_one_key_are_repeated_in_their_order),
+		cmocka_unit_test(a_read_whose_answer_never_came_overtakes_nothing),
+		cmocka_unit_test(a_repeated_read_goes_before_what_its_client_has_asked_since),
+		cmocka_unit_test(bytes_and_requests_out_are_counted),
+		cmocka_unit_test(a_sooner_time_is_told_even_after_later_ones),
+		cmocka_unit_test(one_that_has_left_keeps_its_own_time_when_that_is_sooner),
+		cmocka_unit_test(a_client_that_leaves_takes_its_kept_answers_along),
+		cmocka_unit_test(one_refused_for_want_of_room_keeps_the_order_and_is_counted),
+		cmocka_unit_test(
+			stopping_tells_what_was_sent_before_that_it_may_have_been_executed),
+		cmocka_unit_test(nothing_is_sent_again_while_stopping),
+		cmocka_unit_test(what_is_refused_while_stopping_says_why),
+		cmocka_unit_test(what_is_in_flight_may_still_be_answered_while_stopping),
+		cmocka_unit_test(
+			after_a_move_requests_go_out_on_the_new_lane_and_answers_come_on_both),
+		cmocka_unit_test(a_lane_without_requests_is_idle_at_once),
+		cmocka_unit_test(what_waits_goes_out_on_the_new_lane_at_once),
+		cmocka_unit_test(a_lane_is_idle_when_its_last_request_has_ended),
+		cmocka_unit_test(a_lane_that_was_left_takes_only_its_own_requests_along),
+		cmocka_unit_test(
+			what_is_on_its_way_on_a_lane_that_was_left_survives_the_loss_of_the_new_one),
+		cmocka_unit_test(a_later_request_for_a_key_waits_for_the_one_on_the_old_lane),
+		cmocka_unit_test(one_that_waits_for_the_old_lane_goes_when_that_is_lost),
+		cmocka_unit_test(one_that_waits_for_the_old_lane_may_run_out_of_time),
+		cmocka_unit_test(a_refused_request_of_the_old_lane_is_sent_again_on_the_new_one),
+		cmocka_unit_test(a_held_request_is_answered_when_it_is_settled),
+		cmocka_unit_test(a_refused_one_says_what_it_is_told_to),
+		cmocka_unit_test(a_held_one_without_an_id_waits_for_those_before_it),
+		cmocka_unit_test(one_that_is_refused_before_its_turn_keeps_the_order),
+		cmocka_unit_test(a_row_of_held_ones_is_settled_one_by_one),
+		cmocka_unit_test(a_held_one_whose_time_is_up_says_why),
+		cmocka_unit_test(held_ones_of_a_client_that_leaves_are_over),
+		cmocka_unit_test(stopping_refuses_held_ones),
+		cmocka_unit_test(a_loss_does_not_end_held_ones),
+		cmocka_unit_test(a_read_is_sent_and_its_answer_is_for_the_daemon),
+		cmocka_unit_test(a_read_in_a_hurry_has_its_turn_and_another_comes_last),
+		cmocka_unit_test(a_read_that_the_rate_limit_refuses_comes_back_unsent),
+		cmocka_unit_test(a_read_whose_time_is_up_has_failed_if_it_was_sent),
+		cmocka_unit_test(a_read_with_an_unusable_answer_has_failed),
+		cmocka_unit_test(a_read_on_a_lost_connection_comes_back_unsent),
+		cmocka_unit_test(a_read_that_is_answered_on_a_connection_that_was_left_says_so),
+		cmocka_unit_test(a_read_may_be_asked_for_when_another_ends),
+		cmocka_unit_test(stopping_gives_back_the_reads_that_wait),
+		cmocka_unit_test(
+			one_that_waits_for_its_key_on_the_old_lane_does_not_blame_the_places),
+		cmocka_unit_test(a_read_comes_back_when_the_router_ends),
+		cmocka_unit_test(each_request_ends_once),
+		cmocka_unit_test(waiting_here_and_waiting_for_the_service_are_two_things),
+		cmocka_unit_test(a_secret_answer_keeps_to_the_order_and_out_of_the_buffer),
+		cmocka_unit_test(a_secret_that_nobody_takes_goes_with_its_client),
+		cmocka_unit_test(the_holder_says_what_being_late_means),
+		cmocka_unit_test(one_that_is_refused_twice_stays_before_those_behind_it),
+		cmocka_unit_test(each_refusal_of_the_same_request_lowers_the_pace),
+		cmocka_unit_test(one_that_waits_for_its_key_in_vain_lets_those_behind_it_go),
+		cmocka_unit_test(what_was_given_up_elsewhere_is_waited_for),
+		cmocka_unit_test(what_waits_is_refused_if_it_is_forbidden_now),
+		cmocka_unit_test(a_read_that_waits_to_be_sent_again_may_have_been_executed),
+		cmocka_unit_test(what_waits_behind_a_forbidden_one_goes),
+		cmocka_unit_test(what_is_forbidden_by_now_is_not_sent_again),
+		cmocka_unit_test(what_is_forbidden_by_now_had_no_effect_on_those_before_it),
+	};
+
+	return cmocka_run_group_tests_name("router", tests, NULL, NULL);
+}

@@ -1,0 +1,652 @@
+/* What connections are opened with: how long lists may be, what is learnt about that, what answers
+ * mean, and when a token is old. Over a minter and a loop that do what a case says. */
+#include "../test.h"
+
+#include <stdio.h>
+
+#include "codec/json.h"
+#include "../loop.h"
+#include "base/mem.h"
+#include "base/secret.h"
+#include "upstream/credentials.h"
+
+enum {
+	LIFETIME = 7200000,
+	LINE_MAX_BYTES = 15000, /* that a link carries */
+	TEN_MINUTES = 600000,
+};
+
+/* ---- the minter ---- */
+
+struct minter {
+	int timeout_ms;
+};
+
+struct token_client_request {
+	token_client_done *done;
+	void *owner;
+	char key[40], keys[40], patterns[40], access[40]; /* their beginnings */
+	size_t keys_n, patterns_n;
+};
+
+static struct token_client_request *request; /* that is under way; or NULL */
+static unsigned requests;
+static int timeout_ms;
+
+struct minter *minter_new(struct event_base *base, const struct minter_config *config)
+{
+	(void)base;
+	timeout_ms = config->timeout_ms;
+	return mem_zalloc(sizeof(struct minter));
+}
+
+void minter_set_timeout(struct minter *m, int ms)
+{
+	(void)m;
+	timeout_ms = ms;
+}
+
+void minter_free(struct minter *m)
+{
+	free(m);
+}
+
+static void keep(char kept[40], struct span text)
+{
+	snprintf(kept, 40, "%.*s", (int)text.n, text.n ? text.p : "");
+}
+
+struct token_client_request *token_client_mint(struct minter *m,
+					       const struct token_client_wish *wish,
+					       token_client_done *done, void *owner)
+{
+	(void)m;
+	assert_null(request);
+	request = mem_zalloc(sizeof(*request));
+	*request = (struct token_client_request){.done = done,
+						 .owner = owner,
+						 .keys_n = wish->subscribe_keys.n,
+						 .patterns_n = wish->subscribe_patterns.n};
+	keep(request->key, span_of(wish->api_key));
+	keep(request->keys, wish->subscribe_keys);
+	keep(request->patterns, wish->subscribe_patterns);
+	keep(request->access, wish->access_pattern);
+	requests++;
+	return request;
+}
+
+void token_client_cancel(struct token_client_request *r)
+{
+	assert_ptr_equal(r, request);
+	free(request);
+	request = NULL;
+}
+
+static void answer(const struct token_client_answer *a)
+{
+	struct token_client_request r = *request;
+
+	free(request);
+	request = NULL;
+	r.done(r.owner, a);
+}
+
+static void refuse(int status, int retry_after_s)
+{
+	answer(&(struct token_client_answer){
+		.http_status = status, .retry_after_s = retry_after_s, .why = "no"});
+}
+
+/* A token of so many bytes. */
+static void mint(size_t n)
+{
+	char *token = mem_alloc(n + 1);
+
+	memset(token, 't', n);
+	token[n] = '\0';
+	answer(&(struct token_client_answer){
+		.token = token, .http_status = 200, .retry_after_s = -1});
+	free(token);
+}
+
+/* ---- whoever asks ---- */
+
+static struct credentials *credentials;
+static char *key;
+static struct stats stats;
+static size_t wanted;  /* bytes of the list of all that is wanted, brackets included; 0: nothing */
+static size_t allowed; /* as the last list was asked for */
+static struct credentials_answer told;
+static unsigned told_n;
+
+/* As many bytes as there is room for, one string of them. */
+static size_t makes_list(void *owner, size_t budget, struct buf *list)
+{
+	(void)owner;
+	allowed = budget;
+	size_t n = wanted < budget ? wanted : budget;
+	if (n < 5)
+		return 0;
+	buf_add(list, "[\"", 2);
+	for (size_t i = 4; i < n; i++)
+		buf_add(list, "x", 1);
+	buf_add(list, "\"]", 2);
+	return 1;
+}
+
+static void is_told(void *owner, const struct credentials_answer *a)
+{
+	(void)owner;
+	told = *a;
+	told_n++;
+}
+
+static const struct credentials_ops ops = {.make_list = makes_list, .answer = is_told};
+
+static void expect(enum credentials_verdict verdict)
+{
+	assert_int_equal(told_n, 1);
+	assert_int_equal(told.verdict, verdict);
+	told_n = 0;
+}
+
+static struct credentials_settings settings(void)
+{
+	return (struct credentials_settings){
+		.minter = {.host = "service", .path_prefix = "/v1", .timeout_ms = 500},
+		.api_key = key,
+		.fields = TOKEN_CLIENT_SUBSCRIBE_KEYS | TOKEN_CLIENT_SUBSCRIBE_PATTERNS,
+		.access_pattern = ".*",
+		.lifetime_ms = LIFETIME,
+	};
+}
+
+static void make(const struct credentials_settings *s)
+{
+	credentials = credentials_new(NULL, s, &ops, NULL, &stats);
+}
+
+static int begin(void **state)
+{
+	struct credentials_settings s;
+
+	(void)state;
+	key = secret_dup("key+/");
+	s = settings();
+	loop_begin(TEN_MINUTES, 1);
+	stats = (struct stats){0};
+	requests = told_n = 0;
+	wanted = 100;
+	make(&s);
+	return 0;
+}
+
+static int end(void **state)
+{
+	(void)state;
+	credentials_free(credentials);
+	secret_free(&key);
+	assert_null(request);
+	assert_int_equal(loop_pending(), 0);
+	return 0;
+}
+
+static void get_token(size_t n)
+{
+	credentials_ask(credentials);
+	mint(n);
+	expect(CREDENTIALS_READY);
+}
+
+/* ---- what is asked for ---- */
+
+static void a_list_goes_out_under_both_names(void **state)
+{
+	(void)state;
+	credentials_ask(credentials);
+	assert_int_equal(told_n, 0);
+	assert_string_equal(request->key, "key+/");
+	assert_int_equal(request->keys_n, 100);
+	assert_int_equal(request->patterns_n, 100);
+	assert_string_equal(request->access, "\".*\"");
+	mint(300);
+	expect(CREDENTIALS_READY);
+	assert_int_equal(stats.tokens_minted, 1);
+}
+
+static void or_under_one(void **state)
+{
+	struct credentials_settings s = settings();
+	size_t both;
+
+	(void)state;
+	credentials_ask(credentials);
+	both = allowed;
+	refuse(500, -1);
+	credentials_free(credentials);
+	s.fields = TOKEN_CLIENT_SUBSCRIBE_KEYS;
+	s.access_pattern = "";
+	make(&s);
+	credentials_ask(credentials);
+	assert_int_equal(request->keys_n, 100);
+	assert_int_equal(request->patterns_n, 0);
+	assert_string_equal(request->access, "");
+	assert_in_range(allowed, 2 * both - 100, 2 * both + 100);
+	refuse(500, -1);
+}
+
+static void nothing_is_wanted(void **state)
+{
+	(void)state;
+	wanted = 0;
+	credentials_ask(credentials);
+	assert_int_equal(told_n, 0); /* not from within */
+	loop_turn();
+	expect(CREDENTIALS_NONE);
+	assert_int_equal(requests, 0);
+}
+
+static void it_is_called_off(void **state)
+{
+	(void)state;
+	credentials_ask(credentials);
+	credentials_cancel(credentials);
+	assert_null(request);
+	wanted = 0;
+	credentials_ask(credentials);
+	credentials_cancel(credentials);
+	loop_pass(1000);
+	assert_int_equal(told_n, 0);
+	credentials_cancel(credentials); /* once more is nothing */
+	credentials_set_times(credentials, 77, LIFETIME);
+	assert_int_equal(timeout_ms, 77);
+}
+
+/* ---- what answers mean ---- */
+
+static void verdicts(void **state)
+{
+	static const struct {
+		int status;
+		enum credentials_verdict verdict;
+	} cases[] = {
+		{401, CREDENTIALS_UNAUTHORIZED}, {403, CREDENTIALS_UNAUTHORIZED},
+		{400, CREDENTIALS_REFUSED},      {422, CREDENTIALS_REFUSED},
+		{413, CREDENTIALS_TOO_LONG},     {0, CREDENTIALS_FAILED},
+		{404, CREDENTIALS_FAILED},       {429, CREDENTIALS_FAILED},
+		{500, CREDENTIALS_FAILED},       {503, CREDENTIALS_FAILED},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		wanted = 100;
+		credentials_ask(credentials);
+		refuse(cases[i].status, 7);
+		expect(cases[i].verdict);
+		assert_int_equal(told.retry_after_s,
+				 cases[i].verdict == CREDENTIALS_TOO_LONG ? -1 : 7);
+		assert_string_equal(told.why, "no");
+	}
+	assert_int_equal(stats.token_failures, COUNT(cases));
+	assert_null(credentials_path(credentials));
+}
+
+/* ---- which one is in force ---- */
+
+static void a_token_is_in_force_once_it_is_accepted(void **state)
+{
+	(void)state;
+	get_token(3);
+	assert_string_equal(credentials_new_path(credentials), "/v1/ws?token=ttt");
+	assert_null(credentials_path(credentials));
+	credentials_accept(credentials);
+	assert_string_equal(credentials_path(credentials), "/v1/ws?token=ttt");
+	get_token(4);
+	credentials_reject(credentials);
+	credentials_accept(credentials); /* of none, that is nothing */
+	assert_string_equal(credentials_path(credentials), "/v1/ws?token=ttt");
+	get_token(4);
+	credentials_accept(credentials);
+	assert_string_equal(credentials_path(credentials), "/v1/ws?token=tttt");
+	credentials_forget(credentials);
+	assert_null(credentials_path(credentials));
+}
+
+static void one_that_failed_leaves_the_former(void **state)
+{
+	(void)state;
+	get_token(3);
+	credentials_accept(credentials);
+	credentials_ask(credentials);
+	refuse(500, -1);
+	credentials_accept(credentials);
+	assert_string_equal(credentials_path(credentials), "/v1/ws?token=ttt");
+}
+
+static void the_key_is_encoded(void **state)
+{
+	char *path = credentials_make_key_path(credentials);
+
+	(void)state;
+	assert_string_equal(path, "/v1/ws?apiKey=key%2B%2F");
+	secret_free(&path);
+}
+
+static void a_token_is_as_old_as_its_request(void **state)
+{
+	int64_t asked = loop_now;
+
+	(void)state;
+	credentials_ask(credentials);
+	loop_pass(5000);
+	mint(3);
+	loop_pass(5000);
+	credentials_accept(credentials);
+	assert_int_equal(credentials_renew_at(credentials), asked + LIFETIME / 4 * 3);
+	assert_int_equal(credentials_expires_at(credentials), asked + LIFETIME);
+	credentials_set_times(credentials, 500, LIFETIME / 2);
+	assert_int_equal(credentials_expires_at(credentials), asked + LIFETIME / 2);
+	loop_pass(LIFETIME / 4);
+	loop_sleep(LIFETIME / 4 - 10001); /* it is older, too, when the machine has slept */
+	assert_non_null(credentials_path(credentials));
+	loop_pass(1);
+	assert_null(credentials_path(credentials));
+}
+
+static void renewals_are_counted(void **state)
+{
+	(void)state;
+	get_token(3);
+	credentials_accept(credentials);
+	get_token(3);
+	credentials_accept(credentials); /* for a new subscription */
+	assert_int_equal(stats.token_renewals, 0);
+	loop_pass(LIFETIME / 4 * 3);
+	get_token(3);
+	credentials_accept(credentials);
+	assert_int_equal(stats.token_renewals, 1);
+}
+
+/* ---- how long a list may be ---- */
+
+static void the_first_guess_leaves_room_for_the_token(void **state)
+{
+	(void)state;
+	credentials_ask(credentials);
+	/* Twice the list, in base64, and what else is in a token. */
+	assert_in_range(allowed, (LINE_MAX_BYTES - 500) / 3, LINE_MAX_BYTES * 3 / 8);
+	refuse(500, -1);
+}
+
+/* A service whose tokens grow with their lists by so much, and how long the list comes to be. */
+static size_t settled(double growth, unsigned *asked)
+{
+	wanted = 1 << 20;
+	for (requests = 0; requests < 20;) {
+		credentials_ask(credentials);
+		mint((size_t)(200 + growth * (double)request->keys_n));
+		if (told.verdict == CREDENTIALS_READY) {
+			told_n = 0;
+			*asked = requests;
+			credentials_ask(credentials); /* with what was learnt */
+			size_t n = request->keys_n;
+			refuse(500, -1);
+			told_n = 0;
+			return n;
+		}
+		expect(CREDENTIALS_TOO_LONG);
+	}
+	fail_msg("no list is short enough");
+	return 0;
+}
+
+static void it_learns_how_tokens_grow(void **state)
+{
+	unsigned asked;
+
+	(void)state;
+	size_t n = settled(2.5, &asked);
+	assert_int_equal(asked, 1);
+	assert_in_range(n, 5000, 6000);
+	n = settled(8, &asked); /* ... more than it was taken for */
+	assert_in_range(asked, 2, 3);
+	assert_in_range(n, 1400, 1900);
+	n = settled(1, &asked); /* ... less */
+	assert_int_equal(asked, 1);
+	assert_in_range(n, 12000, 15000);
+}
+
+static void a_short_list_says_little(void **state)
+{
+	size_t before;
+
+	(void)state;
+	get_token(1000); /* of 100 bytes: they grow by 5 or so */
+	credentials_ask(credentials);
+	before = allowed;
+	mint(1000);
+	told_n = 0;
+	wanted = 10; /* and one that is shorter by far has a token that is as long */
+	get_token(1000);
+	wanted = 100;
+	credentials_ask(credentials);
+	assert_int_equal(allowed, before);
+	refuse(500, -1);
+}
+
+static void tokens_that_do_not_grow_allow_long_lists(void **state)
+{
+	(void)state;
+	get_token(30);
+	wanted = SIZE_MAX;
+	wanted = 3 << 20;
+	credentials_ask(credentials);
+	assert_int_equal(allowed, 8 << 20);
+	assert_int_equal(request->keys_n, 3 << 20);
+	mint(30);
+	expect(CREDENTIALS_READY);
+}
+
+/* Whatever the service does: each list is shorter than the one before, until there is none. */
+static void tokens_that_are_always_too_long(void **state)
+{
+	size_t before = SIZE_MAX;
+
+	(void)state;
+	wanted = 1 << 20;
+	for (requests = 0;; before = allowed) {
+		unsigned n = requests;
+		credentials_ask(credentials);
+		if (n == requests)
+			break;
+		assert_true(allowed < before);
+		mint(LINE_MAX_BYTES);
+		expect(CREDENTIALS_TOO_LONG);
+		assert_true(requests < 60);
+	}
+	loop_turn();
+	expect(CREDENTIALS_NONE);
+	credentials_ask(credentials); /* what was learnt may be true no longer */
+	assert_in_range(allowed, 1000, LINE_MAX_BYTES);
+	refuse(500, -1);
+	told_n = 0;
+}
+
+/* It says little of how they grow, but that it is too long itself is certain. */
+static void a_short_list_whose_token_is_too_long(void **state)
+{
+	(void)state;
+	wanted = 40;
+	credentials_ask(credentials);
+	mint(2 * LINE_MAX_BYTES);
+	expect(CREDENTIALS_TOO_LONG);
+	wanted = 0;
+	credentials_ask(credentials);
+	assert_in_range(allowed, 0, 39);
+}
+
+static void a_token_is_encoded_before_it_is_too_long(void **state)
+{
+	struct token_client_answer a = {.http_status = 200, .retry_after_s = -1};
+	char token[6001];
+
+	(void)state;
+	memset(token, '/', 6000); /* three times as long in a path */
+	token[6000] = '\0';
+	a.token = token;
+	credentials_ask(credentials);
+	answer(&a);
+	expect(CREDENTIALS_TOO_LONG);
+}
+
+static void a_list_that_the_service_finds_too_large(void **state)
+{
+	size_t n;
+
+	(void)state;
+	wanted = 1000;
+	credentials_ask(credentials);
+	refuse(413, 5);
+	expect(CREDENTIALS_TOO_LONG);
+	credentials_ask(credentials);
+	assert_int_equal(allowed, 500);
+	n = request->keys_n;
+	mint(100);
+	expect(CREDENTIALS_READY);
+	assert_int_equal(n, 500);
+}
+
+/* Too little to be too large: then it is something about the list. */
+static void a_small_list_that_the_service_finds_too_large(void **state)
+{
+	(void)state;
+	wanted = 40;
+	credentials_ask(credentials);
+	refuse(413, -1);
+	expect(CREDENTIALS_REFUSED);
+}
+
+static void an_upgrade_is_refused_for_its_length(int status)
+{
+	size_t before;
+
+	wanted = 1 << 20;
+	credentials_ask(credentials);
+	before = allowed;
+	mint(10000);
+	expect(CREDENTIALS_READY);
+	assert_true(credentials_was_refused(credentials, status));
+	assert_string_equal(credentials_new_path(credentials) ? "kept" : "gone", "gone");
+	credentials_ask(credentials);
+	assert_in_range(allowed, before / 4, before);
+	mint(9000); /* it is longer than three quarters of that */
+	expect(CREDENTIALS_TOO_LONG);
+}
+
+static void upgrades_that_are_refused_for_their_length(void **state)
+{
+	(void)state;
+	an_upgrade_is_refused_for_its_length(414);
+}
+
+static void or_for_their_headers(void **state)
+{
+	(void)state;
+	an_upgrade_is_refused_for_its_length(431);
+}
+
+static void upgrades_that_are_refused_for_something_else(void **state)
+{
+	(void)state;
+	get_token(10000);
+	assert_false(credentials_was_refused(credentials, 403));
+	get_token(10000);
+	assert_false(credentials_was_refused(credentials, 503));
+	get_token(400); /* so short a line is too long for nobody */
+	assert_false(credentials_was_refused(credentials, 431));
+	assert_false(credentials_was_refused(credentials, 431)); /* and there is none any more */
+}
+
+/* Shorter each time, and with an end. */
+static void a_service_that_finds_every_line_too_long(void **state)
+{
+	unsigned refused = 0, asked = 0;
+
+	(void)state;
+	wanted = 1 << 20;
+	for (; asked < 100; asked++) {
+		credentials_ask(credentials);
+		if (!request)
+			break;
+		mint(200 + request->keys_n * 2);
+		if (told.verdict == CREDENTIALS_READY && !credentials_was_refused(credentials, 431))
+			break;
+		refused += told.verdict == CREDENTIALS_READY;
+		told_n = 0;
+	}
+	assert_in_range(refused, 5, 30);
+	assert_in_range(asked, 5, 60);
+	loop_turn();
+	told_n = 0;
+}
+
+static void in_time_longer_ones_are_tried_again(void **state)
+{
+	size_t shorter;
+
+	(void)state;
+	wanted = 1000;
+	credentials_ask(credentials);
+	refuse(413, -1);
+	expect(CREDENTIALS_TOO_LONG);
+	loop_pass(TEN_MINUTES - 1);
+	credentials_ask(credentials);
+	shorter = allowed;
+	mint(100);
+	expect(CREDENTIALS_READY);
+	assert_int_equal(shorter, 500);
+	loop_pass(1);
+	credentials_ask(credentials);
+	assert_in_range(allowed, shorter * 5 / 4, shorter * 3 / 2);
+	mint(100);
+	expect(CREDENTIALS_READY);
+	for (int i = 0; i < 60; i++) {
+		loop_pass(TEN_MINUTES);
+		get_token(100);
+	}
+	assert_int_equal(allowed, 8 << 20); /* and no more than at first */
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		CASE(a_list_goes_out_under_both_names),
+		CASE(or_under_one),
+		CASE(nothing_is_wanted),
+		CASE(it_is_called_off),
+		CASE(verdicts),
+		CASE(a_token_is_in_force_once_it_is_accepted),
+		CASE(one_that_failed_leaves_the_former),
+		CASE(the_key_is_encoded),
+		CASE(a_token_is_as_old_as_its_request),
+		CASE(renewals_are_counted),
+		CASE(the_first_guess_leaves_room_for_the_token),
+		CASE(it_learns_how_tokens_grow),
+		CASE(a_short_list_says_little),
+		CASE(tokens_that_do_not_grow_allow_long_lists),
+		CASE(tokens_that_are_always_too_long),
+		CASE(a_short_list_whose_token_is_too_long),
+		CASE(a_token_is_encoded_before_it_is_too_long),
+		CASE(a_list_that_the_service_finds_too_large),
+		CASE(a_small_list_that_the_service_finds_too_large),
+		CASE(upgrades_that_are_refused_for_their_length),
+		CASE(or_for_their_headers),
+		CASE(upgrades_that_are_refused_for_something_else),
+		CASE(a_service_that_finds_every_line_too_long),
+		CASE(in_time_longer_ones_are_tried_again),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

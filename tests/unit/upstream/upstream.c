@@ -1,0 +1,1368 @@
+/* The connection to the service as those above see it: when it is made, with what, and what they
+ * are told. Over connections, tokens and a loop that do what a case says. */
+#include "../test.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "conns.h"
+#include "../loop.h"
+#include "base/mem.h"
+#include "base/secret.h"
+#include "upstream/credentials.h"
+#include "upstream/upstream.h"
+
+enum {
+	BACKOFF_MIN = 100,
+	BACKOFF_MAX = 1600,
+	BATCH = 10,
+	KEEPALIVE = 2000,
+	LIFETIME = 100000,
+	LINGER = 5000, /* connections.c: of a connection that was left */
+};
+
+/* ---- tokens that do what a case says ---- */
+
+struct credentials {
+	const struct credentials_ops *ops;
+	void *owner;
+	char path[32], new_path[32];
+	bool asked;
+	int64_t lifetime, born_at;
+};
+
+static struct credentials *credentials;
+static unsigned tokens; /* asked for */
+static bool shorter_helps;
+
+struct credentials *credentials_new(struct event_base *base,
+				    const struct credentials_settings *settings,
+				    const struct credentials_ops *ops, void *owner,
+				    struct stats *stats)
+{
+	(void)base, (void)stats;
+	credentials = mem_zalloc(sizeof(*credentials));
+	*credentials =
+		(struct credentials){.ops = ops, .owner = owner, .lifetime = settings->lifetime_ms};
+	return credentials;
+}
+
+void credentials_free(struct credentials *t)
+{
+	if (credentials == t)
+		credentials = NULL;
+	free(t);
+}
+
+void credentials_set_times(struct credentials *t, int64_t timeout_ms, int64_t lifetime_ms)
+{
+	(void)timeout_ms;
+	t->lifetime = lifetime_ms;
+}
+
+void credentials_ask(struct credentials *t)
+{
+	struct buf list = {0};
+
+	assert_false(t->asked);
+	t->asked = true;
+	tokens++;
+	t->ops->make_list(t->owner, 1000, &list);
+	buf_release(&list);
+}
+
+void credentials_cancel(struct credentials *t)
+{
+	t->asked = false;
+}
+
+const char *credentials_new_path(const struct credentials *t)
+{
+	return t->new_path;
+}
+
+void credentials_accept(struct credentials *t)
+{
+	if (!t->new_path[0])
+		return;
+	strcpy(t->path, t->new_path);
+	t->new_path[0] = '\0';
+	t->born_at = loop_now;
+}
+
+void credentials_reject(struct credentials *t)
+{
+	t->new_path[0] = '\0';
+}
+
+const char *credentials_path(struct credentials *t)
+{
+	return t->path[0] ? t->path : NULL;
+}
+
+void credentials_forget(struct credentials *t)
+{
+	t->path[0] = '\0';
+}
+
+char *credentials_make_key_path(const struct credentials *t)
+{
+	(void)t;
+	return secret_dup("key");
+}
+
+bool credentials_was_refused(struct credentials *t, int http_status)
+{
+	credentials_reject(t);
+	return shorter_helps && http_status == 431;
+}
+
+int64_t credentials_renew_at(const struct credentials *t)
+{
+	return t->born_at + t->lifetime / 4 * 3;
+}
+
+int64_t credentials_expires_at(const struct credentials *t)
+{
+	return t->born_at + t->lifetime;
+}
+
+static void answer(enum credentials_verdict verdict, const char *why, int retry_after_s)
+{
+	struct credentials_answer a = {verdict, why, retry_after_s};
+
+	assert_true(credentials->asked);
+	credentials->asked = false;
+	if (verdict == CREDENTIALS_READY)
+		snprintf(credentials->new_path, sizeof(credentials->new_path), "token %u", tokens);
+	credentials->ops->answer(credentials->owner, &a);
+}
+
+static void mint(void)
+{
+	answer(CREDENTIALS_READY, NULL, -1);
+}
+
+/* ---- those above ---- */
+
+static struct {
+	char told[1000];
+	bool wants, stale;
+	bool list_refused; /* another one shall be tried */
+	bool busy;         /* something is in flight on each connection that is left */
+	unsigned lists;
+	char changes[400];
+} above;
+
+static void __attribute__((format(printf, 1, 2))) tell(const char *format, ...)
+{
+	size_t n = strlen(above.told);
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(above.told + n, sizeof(above.told) - n, format, args);
+	va_end(args);
+}
+
+/* What they were told since the last time. */
+static void expect(const char *told)
+{
+	char seen[sizeof(above.told)];
+
+	memcpy(seen, above.told, sizeof(seen));
+	above.told[0] = '\0';
+	assert_string_equal(seen, told);
+}
+
+static struct upstream *upstream;
+static uint32_t connection_now;
+
+static void is_up(void *owner, uint32_t connection)
+{
+	(void)owner;
+	connection_now = connection;
+	tell("up %u;", connection);
+}
+
+static bool has_moved(void *owner, uint32_t connection)
+{
+	(void)owner;
+	if (!above.busy)
+		upstream_lane_idle(upstream, connection_now);
+	connection_now = connection;
+	tell("moved %u;", connection);
+	return false;
+}
+
+static void is_down(void *owner, uint32_t connection)
+{
+	(void)owner;
+	tell("down %u;", connection);
+}
+
+static void has_room(void *owner)
+{
+	(void)owner;
+	tell("drained;");
+}
+
+static void state_changed(void *owner)
+{
+	(void)owner;
+	if (upstream)
+		tell("%s;", upstream_state_name(upstream_state(upstream)));
+}
+
+static void brings(void *owner, const struct wire_frame *frame)
+{
+	(void)owner, (void)frame;
+	tell("frame;");
+}
+
+static void notifies(void *owner, const struct wire_frame *frame, const struct notification *change)
+{
+	size_t n = strlen(above.changes);
+	struct span key = json_string_raw(&frame->key), value = json_string_raw(&frame->value);
+
+	(void)owner, (void)change;
+	snprintf(above.changes + n, sizeof(above.changes) - n, "%.*s=%.*s;", (int)key.n, key.p,
+		 (int)value.n, value.p);
+}
+
+static void expect_changes(const char *changes)
+{
+	assert_string_equal(above.changes, changes);
+	above.changes[0] = '\0';
+}
+
+static void strays(void *owner, const struct wire_frame *frame, const struct notification *change)
+{
+	struct span key = json_string_raw(&frame->key);
+
+	(void)owner, (void)change;
+	tell("straggler %.*s;", (int)key.n, key.p);
+}
+
+static void cannot_read(void *owner)
+{
+	(void)owner;
+	tell("unreadable;");
+}
+
+static void has_missed(void *owner, int64_t since_ms)
+{
+	(void)owner;
+	tell("missed since %d;", (int)since_ms);
+}
+
+static bool asks_wants(void *owner)
+{
+	(void)owner;
+	return above.wants;
+}
+
+static bool asks_stale(void *owner)
+{
+	(void)owner;
+	return above.stale;
+}
+
+static size_t asks_list(void *owner, size_t budget, struct buf *list)
+{
+	(void)owner, (void)budget, (void)list;
+	above.lists++;
+	return 1;
+}
+
+static void is_live(void *owner)
+{
+	(void)owner;
+	above.stale = false;
+	tell("live;");
+}
+
+static void is_without(void *owner)
+{
+	(void)owner;
+	tell("without;");
+}
+
+static void list_failed(void *owner)
+{
+	(void)owner;
+	tell("failed;");
+}
+
+static bool list_refused(void *owner, const char *why)
+{
+	(void)owner, (void)why;
+	tell("refused;");
+	return above.list_refused;
+}
+
+static void refuses_all(void *owner, const char *why, long retry_ms)
+{
+	(void)owner, (void)why;
+	tell("all refused for %ld;", retry_ms);
+}
+
+static void was_lost(void *owner, int64_t heard_ms)
+{
+	(void)owner;
+	tell("lost since %d;", (int)heard_ms);
+}
+
+static const struct upstream_ops ops = {
+	.up = is_up,
+	.moved = has_moved,
+	.down = is_down,
+	.drained = has_room,
+	.changed = state_changed,
+	.frame = brings,
+	.change = notifies,
+	.straggler = strays,
+	.unreadable = cannot_read,
+	.missed = has_missed,
+	.wants = asks_wants,
+	.stale = asks_stale,
+	.make_list = asks_list,
+	.live = is_live,
+	.without = is_without,
+	.list_failed = list_failed,
+	.list_refused = list_refused,
+	.refuse_all = refuses_all,
+	.lost = was_lost,
+};
+
+static struct stats stats;
+
+static struct upstream_settings settings(void)
+{
+	static const unsigned char digest[CA_DIGEST_SIZE];
+
+	return (struct upstream_settings){
+		.endpoint = {.shown = "url",
+			     .way = {.host = "service",
+				     .port = 443,
+				     .connect_timeout_ms = 700,
+				     .keepalive_ms = KEEPALIVE},
+			     .ca_digest = digest},
+		.path_prefix = "",
+		.api_key = "key",
+		.key_hint = "a file",
+		.backoff_min_ms = BACKOFF_MIN,
+		.backoff_max_ms = BACKOFF_MAX,
+		.access_pattern = "",
+		.token_lifetime_ms = LIFETIME,
+		.subscribe_batch_ms = BATCH,
+		.held = {.records = 8, .text_bytes = 1000},
+		.seed = 42,
+	};
+}
+
+static int begin(void **state)
+{
+	struct upstream_settings s = settings();
+
+	(void)state;
+	memset(&above, 0, sizeof(above));
+	stats = (struct stats){0};
+	tokens = 0;
+	shorter_helps = false;
+	loop_begin(1000, 7);
+	conns_begin();
+	upstream = upstream_new(NULL, &s, &ops, NULL, &stats);
+	assert_non_null(upstream);
+	return 0;
+}
+
+static int end(void **state)
+{
+	(void)state;
+	upstream_free(upstream);
+	upstream = NULL;
+	assert_int_equal(conns_left(), 0);
+	assert_int_equal(loop_pending(), 0);
+	return 0;
+}
+
+static void expect_state(enum upstream_state state)
+{
+	assert_string_equal(upstream_state_name(upstream_state(upstream)),
+			    upstream_state_name(state));
+}
+
+/* The first connection is there, with a token. */
+static void connect_with_token(void)
+{
+	above.wants = above.stale = true;
+	loop_turn();
+	mint();
+	conns_open(1);
+	conns_pong(1);
+	expect("connected;up 1;live;");
+}
+
+static void connect_with_key(void)
+{
+	loop_turn();
+	conns_open(1);
+	expect("connected;up 1;without;");
+}
+
+/* Something more is subscribed to; the token for it is there. */
+static void want_more(void)
+{
+	above.wants = above.stale = true;
+	upstream_want(upstream);
+	loop_pass(BATCH);
+	mint();
+}
+
+/* ---- the first connection ---- */
+
+static void nothing_wanted_takes_the_key(void **state)
+{
+	(void)state;
+	assert_int_equal(conns_made(), 0); /* not from within */
+	loop_turn();
+	assert_int_equal(conns_made(), 1);
+	assert_string_equal(conns_get(1)->path, "key");
+	expect_state(UPSTREAM_CONNECTING);
+	assert_false(upstream_sendable(upstream));
+	conns_open(1);
+	expect("connected;up 1;without;");
+	assert_int_equal(tokens, 0);
+	assert_true(upstream_sendable(upstream));
+	assert_false(upstream_has_token(upstream));
+	upstream_send(upstream, span_of("{1"), span_of("2}"));
+	assert_string_equal(conns_get(1)->sent, "{12}\n");
+}
+
+static void a_token_counts_once_a_ping_is_answered(void **state)
+{
+	(void)state;
+	above.wants = above.stale = true;
+	loop_turn();
+	assert_int_equal(above.lists, 1);
+	assert_int_equal(conns_made(), 0);
+	mint();
+	assert_string_equal(conns_get(1)->path, "token 1");
+	conns_open(1);
+	expect("");
+	conns_tell(1, "k", "early", 1);
+	expect_changes("");
+	conns_pong(1);
+	expect("connected;up 1;live;");
+	expect_changes(""); /* subscribers are told of what comes from here on */
+	assert_true(upstream_has_token(upstream));
+	assert_int_equal(upstream_token_expires_ms(upstream), LIFETIME);
+	conns_tell(1, "k", "v", 2);
+	expect_changes("k=v;");
+}
+
+static void a_silent_one_does_not_count(void **state)
+{
+	(void)state;
+	above.wants = above.stale = true;
+	loop_turn();
+	mint();
+	conns_open(1);
+	loop_pass(KEEPALIVE / 2);
+	assert_null(conns_get(1));
+	expect_state(UPSTREAM_BACKOFF);
+	expect("failed;backoff;");
+}
+
+/* ---- pauses ---- */
+
+static void pauses_double_and_have_an_end(void **state)
+{
+	int64_t most = BACKOFF_MIN;
+
+	(void)state;
+	for (unsigned i = 1; i <= 12; i++) {
+		loop_pass(most);
+		assert_int_equal(conns_made(), i);
+		conns_end(i, 0, -1);
+		expect_state(UPSTREAM_BACKOFF);
+		assert_in_range(upstream_retry_ms(upstream), 0, most);
+		most = most * 2 < BACKOFF_MAX ? most * 2 : BACKOFF_MAX;
+		if (i == 1)
+			most = BACKOFF_MIN * 2;
+	}
+	assert_int_equal(stats.upstream_connect_failures, 12);
+}
+
+static void a_pause_that_is_asked_for_is_kept(void **state)
+{
+	(void)state;
+	loop_turn();
+	conns_end(1, 503, 30);
+	assert_int_equal(upstream_retry_ms(upstream), 30000);
+	loop_pass(29999);
+	assert_int_equal(conns_made(), 1);
+	loop_pass(1);
+	assert_int_equal(conns_made(), 2);
+}
+
+static void one_that_is_dropped_soon_does_not_end_the_pauses(void **state)
+{
+	unsigned n = 0;
+
+	(void)state;
+	for (unsigned i = 1; i <= 8; i++) {
+		loop_pass(BACKOFF_MAX);
+		conns_open(i);
+		conns_end(i, 0, -1);
+		n += upstream_retry_ms(upstream) > BACKOFF_MIN;
+	}
+	assert_true(n > 2);
+	loop_pass(BACKOFF_MAX);
+	conns_open(9);
+	loop_pass(BACKOFF_MAX); /* it is stable */
+	conns_end(9, 0, -1);
+	assert_in_range(upstream_retry_ms(upstream), 0, BACKOFF_MIN);
+}
+
+static void the_key_is_refused(void **state)
+{
+	(void)state;
+	loop_turn();
+	conns_end(1, 401, -1);
+	expect("failed;unauthorized;all refused for 1600;");
+	expect_state(UPSTREAM_UNAUTHORIZED);
+	loop_pass(BACKOFF_MAX);
+	conns_open(2);
+	expect("connecting;connected;up 2;without;");
+}
+
+/* ---- tokens that can't be had ---- */
+
+static void requests_go_out_with_the_key_meanwhile(void **state)
+{
+	(void)state;
+	above.wants = above.stale = true;
+	loop_turn();
+	answer(CREDENTIALS_FAILED, "no token today", 2);
+	expect("failed;");
+	assert_string_equal(conns_get(1)->path, "key");
+	conns_open(1);
+	expect("connected;up 1;");
+	assert_string_equal(upstream_token_error(upstream), "no token today");
+	loop_pass(1999);
+	assert_int_equal(tokens, 1);
+	loop_pass(1);
+	assert_int_equal(tokens, 2);
+	mint();
+	conns_take_over(2, 1);
+	expect("moved 2;live;");
+	assert_null(upstream_token_error(upstream));
+}
+
+static void the_key_is_refused_a_token(void **state)
+{
+	(void)state;
+	above.wants = above.stale = true;
+	loop_turn();
+	answer(CREDENTIALS_UNAUTHORIZED, "no", -1);
+	conns_open(1); /* it is let in for requests all the same */
+	expect("failed;connected;up 1;all refused for 1600;");
+	loop_pass(BACKOFF_MAX);
+	assert_int_equal(tokens, 2);
+}
+
+static void a_lost_connection_is_no_reason_to_ask_for_a_token_sooner(void **state)
+{
+	(void)state;
+	above.wants = above.stale = true;
+	loop_turn();
+	answer(CREDENTIALS_FAILED, "no token today", 60);
+	conns_open(1);
+	conns_end(1, 0, -1);
+	loop_pass(BACKOFF_MAX);
+	assert_int_equal(tokens, 1);
+	assert_string_equal(conns_get(2)->path, "key");
+	conns_open(2);
+	loop_pass(60000);
+	assert_int_equal(tokens, 2);
+}
+
+static void a_new_token_is_refused(void **state)
+{
+	(void)state;
+	above.wants = above.stale = true;
+	loop_turn();
+	mint();
+	conns_end(1, 403, -1);
+	expect("failed;");
+	assert_string_equal(conns_get(2)->path, "key");
+	conns_open(2);
+	expect("connected;up 2;");
+	loop_pass(BACKOFF_MAX);
+	assert_int_equal(tokens, 2);
+}
+
+static void the_service_asks_for_a_pause(void **state)
+{
+	(void)state;
+	connect_with_token();
+	want_more();
+	conns_end(2, 429, 30);
+	expect("failed;");
+	loop_pass(29999);
+	assert_int_equal(tokens, 2);
+	loop_pass(1);
+	assert_int_equal(tokens, 3);
+}
+
+static void one_that_was_in_force_is_refused(void **state)
+{
+	(void)state;
+	connect_with_token();
+	conns_end(1, 0, -1);
+	expect("lost since 1000;down 1;backoff;");
+	loop_pass(BACKOFF_MAX);
+	assert_string_equal(conns_get(2)->path, "token 1");
+	assert_int_equal(tokens, 1);
+	conns_end(2, 403, -1);
+	loop_turn();
+	assert_int_equal(tokens, 2); /* at once, and no longer with that one */
+	mint();
+	conns_open(3);
+	conns_pong(3);
+	expect("connecting;connected;up 3;live;");
+}
+
+static void a_token_that_is_too_long_is_made_shorter_at_once(void **state)
+{
+	(void)state;
+	shorter_helps = above.wants = above.stale = true;
+	loop_turn();
+	mint();
+	conns_end(1, 431, -1);
+	expect("failed;");
+	loop_turn();
+	assert_int_equal(tokens, 2);
+	answer(CREDENTIALS_TOO_LONG, "too long", -1);
+	expect("failed;");
+	loop_turn();
+	assert_int_equal(tokens, 3);
+	mint();
+	conns_open(2);
+	conns_pong(2);
+	expect("connected;up 2;live;");
+}
+
+/* ---- lists that come to nothing ---- */
+
+/* However it is that they do: the loop has its turns, and in time pauses. */
+static void lists_without_end_are_no_end_of_lists(enum credentials_verdict verdict)
+{
+	connect_with_token();
+	above.stale = above.list_refused = true;
+	upstream_want(upstream);
+	loop_pass(BATCH);
+	tokens = 0;
+	for (int64_t until = loop_now + 60000; loop_now < until;) {
+		if (credentials->asked) {
+			answer(verdict, "no", -1);
+			/* No more than one step follows in a turn, and that is none of this one. */
+			assert_false(credentials->asked);
+			assert_in_range(loop_turn(), 0, 1);
+		} else {
+			loop_pass(1);
+		}
+	}
+	assert_in_range(tokens, 20, 80);
+	assert_int_equal(conns_made(), 1);
+}
+
+static void empty_lists(void **state)
+{
+	(void)state;
+	lists_without_end_are_no_end_of_lists(CREDENTIALS_NONE);
+}
+
+static void refused_lists(void **state)
+{
+	(void)state;
+	lists_without_end_are_no_end_of_lists(CREDENTIALS_REFUSED);
+}
+
+static void lists_that_are_too_long(void **state)
+{
+	(void)state;
+	lists_without_end_are_no_end_of_lists(CREDENTIALS_TOO_LONG);
+}
+
+static void tokens_that_are_too_long(void **state)
+{
+	(void)state;
+	connect_with_token();
+	above.stale = shorter_helps = true;
+	upstream_want(upstream);
+	tokens = 0;
+	for (int64_t until = loop_now + 60000; loop_now < until;) {
+		if (credentials->asked) {
+			mint();
+			conns_end(conns_made(), 431, -1);
+			assert_false(credentials->asked);
+		}
+		loop_pass(1);
+	}
+	assert_in_range(tokens, 20, 80);
+}
+
+/* Somebody has only just come. */
+static void it_was_empty_and_now_it_is_not(void **state)
+{
+	(void)state;
+	connect_with_key();
+	above.wants = true;
+	upstream_want(upstream);
+	loop_pass(BATCH);
+	above.stale = true;
+	answer(CREDENTIALS_NONE, NULL, -1);
+	expect("failed;");
+	loop_turn();
+	mint();
+	conns_take_over(2, 1);
+	expect("moved 2;live;");
+}
+
+static void nothing_has_room(void **state)
+{
+	(void)state;
+	connect_with_token();
+	upstream_want(upstream);
+	above.stale = true;
+	loop_pass(BATCH);
+	above.stale = false; /* by the list, in which nothing had room */
+	answer(CREDENTIALS_NONE, NULL, -1);
+	expect("failed;");
+	assert_non_null(strstr(upstream_token_error(upstream), "no room"));
+	loop_pass(60000);
+	assert_int_equal(tokens, 2);
+	assert_int_equal(conns_made(), 1);
+}
+
+static void nobody_wants_it_any_more(void **state)
+{
+	(void)state;
+	connect_with_key();
+	above.wants = true;
+	upstream_want(upstream);
+	loop_pass(BATCH);
+	above.wants = false;
+	answer(CREDENTIALS_NONE, NULL, -1);
+	expect("failed;");
+	loop_pass(60000);
+	assert_int_equal(conns_made(), 1);
+}
+
+static void the_service_refuses_a_name(void **state)
+{
+	(void)state;
+	connect_with_token();
+	above.stale = true;
+	upstream_want(upstream);
+	loop_pass(BATCH);
+	above.list_refused = true;
+	answer(CREDENTIALS_REFUSED, "no", -1);
+	expect("refused;");
+	loop_turn();
+	assert_int_equal(tokens, 3); /* another list, at once */
+	above.list_refused = false;
+	answer(CREDENTIALS_REFUSED, "no", -1);
+	expect("refused;failed;");
+	loop_turn();
+	assert_int_equal(tokens, 3); /* none is worth trying: after a pause */
+	loop_pass(BACKOFF_MAX);
+	assert_int_equal(tokens, 4);
+}
+
+/* ---- taking over ---- */
+
+static void something_is_wanted_while_it_is_made(void **state)
+{
+	(void)state;
+	loop_turn();
+	above.wants = true;
+	upstream_want(upstream); /* nothing yet: there is no connection to replace */
+	conns_open(1);
+	loop_pass(BATCH);
+	assert_int_equal(tokens, 1);
+	mint();
+	conns_take_over(2, 1);
+	expect("connected;up 1;without;moved 2;live;");
+}
+
+static void another_takes_over_for_more(void **state)
+{
+	(void)state;
+	connect_with_token();
+	above.stale = true;
+	upstream_want(upstream);
+	loop_pass(BATCH - 1);
+	assert_int_equal(tokens, 1); /* there may be more */
+	upstream_want(upstream);
+	loop_pass(1);
+	mint();
+	upstream_want(upstream); /* is part of the one after it */
+	expect("");
+	assert_string_equal(conns_get(2)->path, "token 2");
+	conns_take_over(2, 1);
+	expect("moved 2;live;");
+	expect_state(UPSTREAM_CONNECTED);
+	upstream_send(upstream, span_of("x"), span_of(""));
+	assert_string_equal(conns_get(1)->sent, "");
+	assert_string_equal(conns_get(2)->sent, "x\n");
+	assert_int_equal(conns_get(1)->closing, 0); /* it may be late */
+	loop_pass(LINGER);
+	assert_int_equal(conns_get(1)->closing, 1000);
+	conns_end(1, 0, -1);
+	expect("down 1;");
+	assert_int_equal(stats.upstream_handovers, 1);
+	assert_int_equal(upstream_reconnects(upstream), 0);
+}
+
+static void one_that_fails_changes_nothing(void **state)
+{
+	(void)state;
+	connect_with_token();
+	want_more();
+	conns_open(2);
+	conns_end(2, 0, -1);
+	expect("failed;");
+	expect_state(UPSTREAM_CONNECTED);
+	assert_non_null(upstream_token_error(upstream));
+	conns_tell(1, "k", "v", 1);
+	expect_changes("k=v;");
+	loop_pass(BACKOFF_MIN);
+	assert_int_equal(tokens, 3); /* it is tried again */
+	mint();
+	conns_take_over(3, 1);
+	expect("moved 3;live;");
+}
+
+static void the_key_is_refused_while_another_works(void **state)
+{
+	(void)state;
+	connect_with_token();
+	above.stale = true;
+	upstream_want(upstream);
+	loop_pass(BATCH);
+	answer(CREDENTIALS_UNAUTHORIZED, "no", -1);
+	expect("failed;all refused for 1600;");
+	expect_state(UPSTREAM_CONNECTED);
+	loop_pass(BACKOFF_MAX);
+	assert_int_equal(tokens, 3);
+}
+
+static void there_is_too_much_to_compare(void **state)
+{
+	(void)state;
+	connect_with_token();
+	want_more();
+	for (int i = 0; i < 10; i++) {
+		char value[16];
+		snprintf(value, sizeof(value), "%d", i);
+		conns_tell(1, value, "v", i + 1);
+	}
+	expect("failed;");
+	expect_changes("0=v;1=v;2=v;3=v;4=v;5=v;6=v;7=v;8=v;9=v;");
+	assert_null(conns_get(2));
+	assert_null(credentials_path(credentials)[0] == 't' ? NULL
+							    : "the former token is forgotten");
+	loop_pass(BACKOFF_MIN);
+	assert_int_equal(tokens, 3);
+	mint();
+	conns_take_over(3, 1);
+	expect("moved 3;live;");
+}
+
+static void what_a_connection_brought_too_much_of_is_no_matter_later(void **state)
+{
+	(void)state;
+	connect_with_token();
+	want_more();
+	for (int i = 0; i < 10; i++)
+		conns_tell(1, "k", "v", i + 1);
+	loop_pass(BACKOFF_MIN);
+	mint();
+	above.changes[0] = '\0';
+	conns_take_over(3, 1);
+	conns_tell(3, "k", "w", 100);
+	conns_tell(1, "k", "w", 100);
+	expect_changes("k=w;");
+}
+
+static void changes_of_connection_have_a_pace(void **state)
+{
+	unsigned last = 0;
+
+	(void)state;
+	connect_with_token();
+	for (int64_t until = loop_now + 100000; loop_now < until;) {
+		above.stale = true;
+		upstream_want(upstream);
+		loop_pass(BATCH);
+		if (credentials->asked) {
+			unsigned old = conns_made();
+			mint();
+			conns_take_over(conns_made(), old);
+			last = loop_now < until - 50000 ? conns_made() : last;
+		}
+		for (unsigned i = 1; i < conns_made(); i++) {
+			if (conns_get(i) && conns_get(i)->closing)
+				conns_end(i, 0, -1);
+		}
+	}
+	assert_in_range(conns_made(), 64 + 90, 64 + 110);
+	assert_in_range(conns_made() - last, 45, 55);
+	loop_pass(100000); /* and when it is quiet they are soon again */
+	above.stale = true;
+	upstream_want(upstream);
+	loop_pass(BATCH);
+	assert_true(credentials->asked);
+}
+
+static void renewal(void **state)
+{
+	(void)state;
+	connect_with_token();
+	loop_pass(LIFETIME / 4 * 3 - 1);
+	assert_int_equal(tokens, 1);
+	loop_pass(1);
+	assert_int_equal(tokens, 2);
+	mint();
+	conns_take_over(2, 1);
+	expect("moved 2;live;");
+	loop_pass(LIFETIME / 4 * 3);
+	assert_int_equal(tokens, 3);
+}
+
+static void many_that_still_wait_for_answers_are_enough(void **state)
+{
+	(void)state;
+	connect_with_token();
+	above.busy = true;
+	for (unsigned i = 1; i <= 16; i++) {
+		want_more();
+		conns_take_over(i + 1, i);
+	}
+	above.stale = true;
+	upstream_want(upstream);
+	loop_pass(60000);
+	assert_int_equal(tokens, 17);
+	above.told[0] = '\0';
+	upstream_lane_idle(upstream, 1);
+	assert_int_not_equal(conns_get(1)->closing, 0);
+	conns_end(1, 0, -1);
+	loop_pass(BATCH);
+	assert_int_equal(tokens, 18);
+}
+
+/* ---- loss ---- */
+
+static void a_loss_is_told_and_healed(void **state)
+{
+	(void)state;
+	connect_with_token();
+	loop_pass(500);
+	conns_tell(1, "k", "v", 1);
+	loop_pass(500);
+	conns_end(1, 0, -1);
+	expect("lost since 1500;down 1;backoff;");
+	assert_false(upstream_sendable(upstream));
+	loop_pass(BACKOFF_MIN * 2);
+	conns_open(2);
+	conns_pong(2);
+	expect("connecting;connected;up 2;live;");
+	assert_int_equal(upstream_reconnects(upstream), 1);
+	assert_int_equal(stats.upstream_disconnects, 1);
+	assert_string_equal(upstream_last_error(upstream), "it was lost");
+}
+
+static void without_a_token_subscribers_miss_nothing(void **state)
+{
+	(void)state;
+	connect_with_key();
+	conns_end(1, 0, -1);
+	expect("down 1;backoff;");
+}
+
+static void the_next_one_is_the_cure(void **state)
+{
+	(void)state;
+	connect_with_token();
+	want_more();
+	conns_open(2);
+	conns_end(1, 0, -1); /* before it has said that it brought all */
+	expect("lost since 1000;down 1;connecting;");
+	conns_pong(2);
+	expect("connected;up 2;live;");
+	assert_int_equal(upstream_reconnects(upstream), 1);
+}
+
+static void one_that_is_proven_is_it_at_once(void **state)
+{
+	(void)state;
+	connect_with_token();
+	want_more();
+	conns_open(2);
+	conns_pong(2);
+	conns_end(1, 0, -1);
+	expect("lost since 1000;down 1;up 2;live;");
+	expect_state(UPSTREAM_CONNECTED);
+}
+
+static void one_that_ends_behind_its_answer_is_no_loss(void **state)
+{
+	(void)state;
+	connect_with_token();
+	want_more();
+	conns_open(2);
+	conns_pong(2);
+	conns_tell(2, "k", "v", 1); /* the old one has yet to bring it */
+	expect_changes("");
+	conns_pong(1);
+	expect("moved 2;live;");
+	expect_changes("k=v;");
+	conns_end(1, 0, -1);
+	expect("down 1;");
+	assert_int_equal(stats.upstream_disconnects, 0);
+}
+
+/* One that was left is faster than the new one, and has something that this never brings. */
+static void stragglers_are_told(void **state)
+{
+	(void)state;
+	connect_with_token();
+	want_more();
+	conns_take_over(2, 1);
+	expect("moved 2;live;");
+	conns_tell(2, "k", "2", 2);
+	conns_tell(1, "k", "1", 1);
+	loop_pass(4999);
+	expect("");
+	loop_pass(5001);
+	expect("straggler k;");
+	expect_changes("k=2;");
+}
+
+/* ... before subscribers are told that the connection is lost. */
+static void stragglers_are_told_before_a_loss(void **state)
+{
+	(void)state;
+	connect_with_token();
+	want_more();
+	conns_take_over(2, 1);
+	conns_tell(2, "k", "2", 2);
+	conns_tell(1, "k", "1", 1);
+	above.told[0] = '\0';
+	conns_end(2, 0, -1);
+	expect("straggler k;lost since 1010;down 2;backoff;");
+}
+
+/* What the old one is late with can't be compared any more: anything may be missed. */
+static void too_much_after_the_handover_is_a_gap_for_all(void **state)
+{
+	(void)state;
+	connect_with_token();
+	want_more();
+	conns_take_over(2, 1);
+	expect("moved 2;live;");
+	for (int i = 0; i < 10; i++) {
+		char key[16];
+		snprintf(key, sizeof(key), "%d", i);
+		conns_tell(2, key, "v", i + 1);
+	}
+	expect("unreadable;");
+	expect_changes("0=v;1=v;2=v;3=v;4=v;5=v;6=v;7=v;8=v;9=v;");
+	loop_turn();
+	expect("missed since 1;"); /* nobody knows what it had still to bring */
+}
+
+static void a_silent_old_one_is_a_loss(void **state)
+{
+	(void)state;
+	connect_with_token();
+	want_more();
+	conns_open(2);
+	conns_pong(2);
+	loop_pass(KEEPALIVE / 2);
+	expect("lost since 1000;down 1;up 2;live;");
+}
+
+static void one_that_is_left_and_ends_loses_only_its_answers(void **state)
+{
+	(void)state;
+	connect_with_token();
+	want_more();
+	conns_take_over(2, 1);
+	expect("moved 2;live;");
+	conns_end(1, 0, -1);
+	expect("down 1;");
+	expect_state(UPSTREAM_CONNECTED);
+	assert_int_equal(stats.upstream_disconnects, 0);
+}
+
+/* ---- new settings ---- */
+
+static void times_only(void **state)
+{
+	struct upstream_settings s = settings();
+
+	(void)state;
+	connect_with_token();
+	s.token_lifetime_ms = LIFETIME / 10;
+	assert_int_equal(upstream_reload(upstream, &s, false), 0);
+	assert_true(conns_get(1)->retimes > 0);
+	loop_turn();
+	assert_int_equal(tokens, 1);
+	loop_pass(LIFETIME / 40 * 3);
+	assert_int_equal(tokens, 2);
+}
+
+static void another_service(void **state)
+{
+	struct upstream_settings s = settings();
+
+	(void)state;
+	connect_with_token();
+	want_more(); /* with the former settings */
+	s.endpoint.shown = "other url";
+	s.endpoint.way.host = "other";
+	assert_int_equal(upstream_reload(upstream, &s, true), 0);
+	expect("failed;");
+	assert_null(conns_get(2));
+	assert_string_equal(upstream_url(upstream), "url");
+	loop_turn();
+	assert_int_equal(tokens, 3);
+	mint();
+	assert_string_equal(conns_get(3)->place->way.host, "other");
+	assert_string_equal(conns_get(1)->place->way.host, "service");
+	conns_take_over(3, 1);
+	expect("moved 3;live;");
+	assert_string_equal(upstream_url(upstream), "other url");
+}
+
+static void another_service_while_a_token_is_made(void **state)
+{
+	struct upstream_settings s = settings();
+
+	(void)state;
+	connect_with_token();
+	above.stale = true;
+	upstream_want(upstream);
+	loop_pass(BATCH);
+	assert_true(credentials->asked);
+	assert_int_equal(upstream_reload(upstream, &s, true), 0);
+	expect("failed;");
+	loop_turn();
+	assert_true(credentials->asked);
+	mint();
+	conns_take_over(2, 1);
+	expect("moved 2;live;");
+}
+
+static void settings_that_cannot_be_used(void **state)
+{
+	struct upstream_settings s = settings();
+	static const unsigned char digest[CA_DIGEST_SIZE] = {1};
+
+	(void)state;
+	connect_with_token();
+	s.endpoint.ca_file = "bad";
+	s.endpoint.ca_digest = digest;
+	assert_int_equal(upstream_reload(upstream, &s, true), -EINVAL);
+	loop_pass(1000);
+	assert_int_equal(conns_made(), 1);
+	conns_tell(1, "k", "v", 1);
+	expect_changes("k=v;");
+}
+
+static void whoever_changes_something_sees_what_comes_of_it(void **state)
+{
+	struct upstream_settings s = settings();
+
+	(void)state;
+	loop_turn();
+	conns_end(1, 503, 300);
+	assert_int_equal(upstream_reload(upstream, &s, false), 0);
+	loop_turn();
+	assert_int_equal(conns_made(), 2);
+}
+
+/* ---- sleep ---- */
+
+static void a_pause_goes_on_while_the_machine_sleeps(void **state)
+{
+	(void)state;
+	loop_turn();
+	conns_end(1, 503, 300);
+	loop_sleep(299000);
+	loop_pass(999);
+	assert_int_equal(conns_made(), 1);
+	loop_pass(1);
+	assert_int_equal(conns_made(), 2);
+}
+
+static void a_connection_is_looked_after_and_a_token_is_older(void **state)
+{
+	(void)state;
+	connect_with_token();
+	loop_sleep(LIFETIME / 4 * 3 + 1);
+	assert_int_equal(conns_get(1)->checks, 1);
+	loop_turn();
+	assert_int_equal(tokens, 2);
+}
+
+/* ---- messages ---- */
+
+static void what_cannot_be_read(void **state)
+{
+	static const char unreadable[] = "{\"type\":\"notification\",\"key\":\"k\"]";
+
+	(void)state;
+	connect_with_token();
+	conns_say(1, unreadable);
+	expect("unreadable;frame;");
+	loop_turn();
+	expect("missed since 1000;");
+	loop_pass(2000);
+	conns_say(1, unreadable);
+	conns_say(1, unreadable);
+	expect("unreadable;frame;unreadable;frame;");
+	loop_pass(7999);
+	expect("");
+	loop_pass(1);
+	expect("missed since 3000;"); /* not too often */
+}
+
+static void answers_come_from_all(void **state)
+{
+	(void)state;
+	connect_with_token();
+	want_more();
+	conns_take_over(2, 1);
+	above.told[0] = '\0';
+	conns_say(1, "{\"code\":200,\"messageId\":1}");
+	conns_say(2, "{\"code\":200,\"messageId\":2}");
+	expect("frame;frame;");
+	conns_get(2)->congested = true;
+	assert_false(upstream_sendable(upstream));
+	conns_drain(2);
+	expect("drained;");
+}
+
+/* ---- the end ---- */
+
+static void the_end(void **state)
+{
+	(void)state;
+	connect_with_token();
+	want_more();
+	conns_take_over(2, 1);
+	want_more();
+	above.told[0] = '\0';
+	upstream_stop(upstream);
+	expect("stopped;");
+	assert_null(conns_get(3));
+	assert_int_equal(conns_get(1)->closing, 1000);
+	assert_int_equal(conns_get(2)->closing, 1000);
+	assert_false(upstream_closed(upstream));
+	conns_end(1, 0, -1);
+	assert_false(upstream_closed(upstream));
+	conns_end(2, 0, -1);
+	assert_true(upstream_closed(upstream));
+	expect("");
+	above.stale = true;
+	upstream_want(upstream);
+	loop_pass(1000000);
+	assert_int_equal(conns_made(), 3);
+}
+
+static void the_end_before_there_is_a_connection(void **state)
+{
+	(void)state;
+	upstream_stop(upstream);
+	assert_true(upstream_closed(upstream));
+	loop_pass(1000000);
+	assert_int_equal(conns_made(), 0);
+}
+
+static void the_end_while_a_token_is_made(void **state)
+{
+	(void)state;
+	above.wants = above.stale = true;
+	loop_turn();
+	upstream_stop(upstream);
+	assert_false(credentials->asked);
+	assert_true(upstream_closed(upstream));
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		CASE(nothing_wanted_takes_the_key),
+		CASE(a_token_counts_once_a_ping_is_answered),
+		CASE(a_silent_one_does_not_count),
+		CASE(pauses_double_and_have_an_end),
+		CASE(a_pause_that_is_asked_for_is_kept),
+		CASE(one_that_is_dropped_soon_does_not_end_the_pauses),
+		CASE(the_key_is_refused),
+		CASE(requests_go_out_with_the_key_meanwhile),
+		CASE(the_key_is_refused_a_token),
+		CASE(a_lost_connection_is_no_reason_to_ask_for_a_token_sooner),
+		CASE(a_new_token_is_refused),
+		CASE(the_service_asks_for_a_pause),
+		CASE(one_that_was_in_force_is_refused),
+		CASE(a_token_that_is_too_long_is_made_shorter_at_once),
+		CASE(empty_lists),
+		CASE(refused_lists),
+		CASE(lists_that_are_too_long),
+		CASE(tokens_that_are_too_long),
+		CASE(it_was_empty_and_now_it_is_not),
+		CASE(nothing_has_room),
+		CASE(nobody_wants_it_any_more),
+		CASE(the_service_refuses_a_name),
+		CASE(something_is_wanted_while_it_is_made),
+		CASE(another_takes_over_for_more),
+		CASE(one_that_fails_changes_nothing),
+		CASE(the_key_is_refused_while_another_works),
+		CASE(there_is_too_much_to_compare),
+		CASE(what_a_connection_brought_too_much_of_is_no_matter_later),
+		CASE(changes_of_connection_have_a_pace),
+		CASE(renewal),
+		CASE(many_that_still_wait_for_answers_are_enough),
+		CASE(a_loss_is_told_and_healed),
+		CASE(without_a_token_subscribers_miss_nothing),
+		CASE(the_next_one_is_the_cure),
+		CASE(one_that_is_proven_is_it_at_once),
+		CASE(one_that_ends_behind_its_answer_is_no_loss),
+		CASE(stragglers_are_told),
+		CASE(stragglers_are_told_before_a_loss),
+		CASE(too_much_after_the_handover_is_a_gap_for_all),
+		CASE(a_silent_old_one_is_a_loss),
+		CASE(one_that_is_left_and_ends_loses_only_its_answers),
+		CASE(times_only),
+		CASE(another_service),
+		CASE(another_service_while_a_token_is_made),
+		CASE(settings_that_cannot_be_used),
+		CASE(whoever_changes_something_sees_what_comes_of_it),
+		CASE(a_pause_goes_on_while_the_machine_sleeps),
+		CASE(a_connection_is_looked_after_and_a_token_is_older),
+		CASE(what_cannot_be_read),
+		CASE(answers_come_from_all),
+		CASE(the_end),
+		CASE(the_end_before_there_is_a_connection),
+		CASE(the_end_while_a_token_is_made),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
