@@ -28,7 +28,7 @@
 #include "requests/pending.h"
 #include "codec/request.h"
 #include "base/span.h"
-#include "service/stats.h"
+#include "codec/stats.h"
 
 /* ---- the rules: made by whoever reads the configuration, then never changed ---- */
 

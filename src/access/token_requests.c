@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "upstream/backoff.h"
+#include "base/backoff.h"
 #include "codec/json.h"
 #include "base/mem.h"
 #include "codec/reply.h"

@@ -19,7 +19,7 @@
 #include "requests/pending.h"
 #include "requests/router.h"
 #include "base/span.h"
-#include "service/stats.h"
+#include "codec/stats.h"
 
 struct token_requests;
 

@@ -17,7 +17,7 @@
 #include "clients/line.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "access/overflow_ids.h"
+#include "base/overflow_ids.h"
 #include "codec/reply.h"
 #include "base/timer.h"
 

@@ -21,7 +21,7 @@
 #include <sys/types.h>
 
 #include "requests/pending.h"
-#include "service/stats.h"
+#include "codec/stats.h"
 
 struct clients;
 

@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#include "service/stats.h"
+#include "codec/stats.h"
 
 struct listener;
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "access/overflow_ids.h"
+#include "base/overflow_ids.h"
 
 enum { NAME_MAX_BYTES = 64, FAULT_MAX = 600 };
 

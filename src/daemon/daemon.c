@@ -16,7 +16,7 @@
 #include "clients/client.h"
 #include "base/clock.h"
 #include "daemon/descriptors.h"
-#include "requests/dispatch.h"
+#include "clients/dispatch.h"
 #include "subscriptions/subscriptions.h"
 #include "clients/listener.h"
 #include "base/mem.h"

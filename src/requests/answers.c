@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "clients/shared_line.h"
+#include "base/shared_line.h"
 #include "codec/reply.h"
 
 enum { SECRET_LINE_OWN = 32 }; /* bytes of it beside object and id: more than there are */

@@ -13,7 +13,7 @@
 
 #include "base/buf.h"
 #include "base/heap.h"
-#include "clients/outq.h"
+#include "base/outq.h"
 #include "codec/request.h"
 #include "base/span.h"
 

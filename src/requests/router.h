@@ -17,7 +17,7 @@
 #include "requests/pending.h"
 #include "codec/reply.h"
 #include "codec/request.h"
-#include "service/stats.h"
+#include "codec/stats.h"
 #include "codec/wire.h"
 
 struct router;

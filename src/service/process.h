@@ -1,7 +1,7 @@
 /* process.h - what the kernel knows of this process, for its figures. */
 #pragma once
 
-#include "service/stats.h"
+#include "codec/stats.h"
 
 /* Sets all of STATS_PROCESS(), NAN what can't be found out. The start is the caller's to know: wall
  * clock, in ms. */

@@ -13,7 +13,7 @@
 #include "config/config.h"
 #include "subscriptions/subscriptions.h"
 #include "requests/router.h"
-#include "service/stats.h"
+#include "codec/stats.h"
 #include "upstream/upstream.h"
 
 struct status_source {

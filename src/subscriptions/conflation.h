@@ -11,7 +11,7 @@
 #include <sys/queue.h>
 
 #include "base/map.h"
-#include "clients/shared_line.h"
+#include "base/shared_line.h"
 
 struct conflation_entry {
 	struct map_node by_key; /* lag::keys, if it can be replaced */

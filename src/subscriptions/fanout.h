@@ -11,10 +11,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "subscriptions/notification.h"
-#include "clients/shared_line.h"
+#include "codec/notification.h"
+#include "base/shared_line.h"
 #include "requests/pending.h"
-#include "service/stats.h"
+#include "codec/stats.h"
 #include "subscriptions/topics.h"
 
 struct fanout;

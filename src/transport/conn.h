@@ -17,7 +17,7 @@
 #include "transport/dial.h"
 #include "transport/websocket.h"
 #include "base/span.h"
-#include "service/stats.h"
+#include "codec/stats.h"
 
 /* Where to, and how patiently. */
 struct conn_way {

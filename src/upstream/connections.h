@@ -29,7 +29,7 @@
 #include "transport/conn.h"
 #include "upstream/handover.h"
 #include "upstream/endpoint.h"
-#include "service/stats.h"
+#include "codec/stats.h"
 #include "codec/wire.h"
 
 /* How far the next connection is. */

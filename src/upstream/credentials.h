@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
-#include "service/stats.h"
+#include "codec/stats.h"
 #include "transport/token_client.h"
 
 struct credentials;

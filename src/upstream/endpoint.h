@@ -16,7 +16,7 @@
 #include <sys/queue.h>
 
 #include "transport/conn.h"
-#include "service/stats.h"
+#include "codec/stats.h"
 
 enum { CA_DIGEST_SIZE = 32 };
 

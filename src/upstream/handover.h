@@ -51,7 +51,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include "subscriptions/notification.h"
+#include "codec/notification.h"
 #include "base/map.h"
 #include "codec/wire.h"
 

@@ -9,7 +9,7 @@
 #include <event2/util.h>
 
 #include "base/alarm.h"
-#include "upstream/backoff.h"
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "transport/conn.h"
 #include "upstream/connections.h"

@@ -22,11 +22,11 @@
 #include <stdint.h>
 
 #include "base/buf.h"
-#include "subscriptions/notification.h"
+#include "codec/notification.h"
 #include "upstream/handover.h"
 #include "upstream/endpoint.h"
 #include "base/span.h"
-#include "service/stats.h"
+#include "codec/stats.h"
 #include "codec/wire.h"
 
 enum upstream_state {

@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-#include "subscriptions/notification.h"
+#include "codec/notification.h"
 #include "codec/json.h"
 #include "../test.h"
 

@@ -1,4 +1,4 @@
-#include "upstream/backoff.h"
+#include "base/backoff.h"
 
 #include "../test.h"
 

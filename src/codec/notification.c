@@ -1,4 +1,4 @@
-#include "subscriptions/notification.h"
+#include "codec/notification.h"
 
 static uint64_t not_zero(uint64_t hash)
 {

@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "access/access.h"
-#include "requests/dispatch.h"
+#include "clients/dispatch.h"
 #include "subscriptions/subscriptions.h"
 #include "access/token_requests.h"
 #include "requests/router.h"

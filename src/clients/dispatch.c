@@ -1,4 +1,4 @@
-#include "requests/dispatch.h"
+#include "clients/dispatch.h"
 
 #include <stdio.h>
 

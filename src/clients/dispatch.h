@@ -14,7 +14,7 @@
 #include "access/token_requests.h"
 #include "codec/request.h"
 #include "requests/router.h"
-#include "service/stats.h"
+#include "codec/stats.h"
 
 struct dispatch_ops {
 	/* Append the members of the answer as one line of JSON, an object without messageId. peer:

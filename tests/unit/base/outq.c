@@ -1,4 +1,4 @@
-#include "clients/outq.h"
+#include "base/outq.h"
 
 #include "base/mem.h"
 #include "../test.h"

@@ -1,4 +1,4 @@
-#include "service/stats.h"
+#include "codec/stats.h"
 
 #include <math.h>
 #include <stdbool.h>

@@ -1,4 +1,4 @@
-#include "access/overflow_ids.h"
+#include "base/overflow_ids.h"
 
 #include <errno.h>
 #include <fcntl.h>

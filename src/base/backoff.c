@@ -1,4 +1,4 @@
-#include "upstream/backoff.h"
+#include "base/backoff.h"
 
 enum { ASKED_MAX_MS = 600000 };
 

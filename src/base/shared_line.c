@@ -1,4 +1,4 @@
-#include "clients/shared_line.h"
+#include "base/shared_line.h"
 
 #include <stdlib.h>
 

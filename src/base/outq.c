@@ -1,4 +1,4 @@
-#include "clients/outq.h"
+#include "base/outq.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -11,7 +11,7 @@
 #include <sys/uio.h>
 
 #include "base/buf.h"
-#include "clients/shared_line.h"
+#include "base/shared_line.h"
 
 struct outq_note {
 	struct shared_line *shared;
