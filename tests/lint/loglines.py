@@ -42,7 +42,7 @@ def literals(text, at):
 
 def logged():
     found = {}
-    for path in sorted(glob.glob(os.path.join(TOP, "src", "*.c"))):
+    for path in sorted(glob.glob(os.path.join(TOP, "src", "*", "*.c"))):
         with open(path, encoding="utf-8") as file:
             for line in formats(file.read()):
                 found.setdefault(line, os.path.basename(path))

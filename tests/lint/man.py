@@ -35,8 +35,8 @@ class Manual(unittest.TestCase):
 
     def test_every_setting_has_its_entry_and_default(self):
         sections = re.split(r"^\.S[sh] ", read("man", "hpkvd.conf.5"), flags=re.M)
-        rows = re.findall(r'^\t\[SET_\w+\] = \{"(\w+)", "(\w+)", \w+, [^"]*, "([^"]*)",', read("src", "config.c"), re.M)
-        rows += [("access", name, "") for name in re.findall(r'\[RULE_\w+\] = \{"(\w+)"', read("src", "rules.c"))]
+        rows = re.findall(r'^\t\[SET_\w+\] = \{"(\w+)", "(\w+)", \w+, [^"]*, "([^"]*)",', read("src", "config", "config.c"), re.M)
+        rows += [("access", name, "") for name in re.findall(r'\[RULE_\w+\] = \{"(\w+)"', read("src", "config", "rules.c"))]
         self.assertGreater(len(rows), 25)
         missing = []
         for section, name, default in rows:
@@ -50,8 +50,8 @@ class Manual(unittest.TestCase):
 
     def test_every_operation_and_error_has_its_entry(self):
         page = read("man", "hpkvd-protocol.7")
-        ops = re.findall(r'^\t\[OP_\w+\] = \{"(\w+)"', read("src", "request.c"), re.M)
-        errors = re.findall(r'^\t\[REPLY_\w+\] = \{(\d+), "(\w+)", "(\w+)"', read("src", "reply.c"), re.M)
+        ops = re.findall(r'^\t\[OP_\w+\] = \{"(\w+)"', read("src", "codec", "request.c"), re.M)
+        errors = re.findall(r'^\t\[REPLY_\w+\] = \{(\d+), "(\w+)", "(\w+)"', read("src", "codec", "reply.c"), re.M)
         self.assertGreater(len(ops), 10)
         self.assertGreater(len(errors), 10)
         self.assertEqual([], [op for op in ops if not re.search(rf"^\.It Cm {op}\b", page, re.M)])
@@ -59,8 +59,8 @@ class Manual(unittest.TestCase):
 
     def test_every_option_and_variable_has_its_entry(self):
         page = read("man", "hpkvd.8")
-        options = re.findall(r'^\t\{"([\w-]+)", (?:no|required)_argument', read("src", "main.c"), re.M)
-        variables = re.findall(r'(?:copy|take)\w*_variable\("(\w+)"\)', read("src", "config.c"))
+        options = re.findall(r'^\t\{"([\w-]+)", (?:no|required)_argument', read("src", "daemon", "main.c"), re.M)
+        variables = re.findall(r'(?:copy|take)\w*_variable\("(\w+)"\)', read("src", "config", "config.c"))
         self.assertGreater(len(options), 4)
         self.assertGreater(len(variables), 6)
         self.assertEqual([], [o for o in options if not re.search(rf"^\.It.* Fl -{re.escape(o)}\b", page, re.M)])
