@@ -53,7 +53,6 @@ struct token_requests {
 	unsigned failures;     /* in a row */
 	enum reply_error late; /* what those that wait will have waited for */
 	char why[WHY_MAX];     /* ... as a sentence; "": the usual one */
-	bool stopping;
 };
 
 struct token_requests *token_requests_new(const struct token_requests_settings *settings,
@@ -164,7 +163,8 @@ static void begin(struct token_requests *i, struct ask *a)
 /* While the service is away one after the other tries whether it is back. */
 static bool has_place(const struct token_requests *i)
 {
-	return !i->stopping && i->n_minting < (i->failures ? 1 : i->settings.at_once);
+	return !router_is_stopping(i->router) &&
+	       i->n_minting < (i->failures ? 1 : i->settings.at_once);
 }
 
 static int64_t next_turn(const struct token_requests *i)
@@ -258,7 +258,7 @@ void token_requests_ask(struct token_requests *i, struct peer *peer, const struc
 {
 	struct pending *p = router_hold(i->router, peer, request, now);
 
-	if (i->stopping) {
+	if (router_is_stopping(i->router)) {
 		router_refuse(i->router, p, REPLY_SHUTTING_DOWN, NULL, -1);
 	} else if (is_full(i, peer)) {
 		i->stats->requests_queue_full++;
@@ -431,9 +431,4 @@ void token_requests_review(struct token_requests *i, int64_t now)
 			router_refuse(i->router, a->pending, REPLY_FORBIDDEN, why, -1);
 	}
 	pump(i, now);
-}
-
-void token_requests_stop(struct token_requests *i)
-{
-	i->stopping = true;
 }

@@ -74,6 +74,3 @@ void token_requests_interrupt(struct token_requests *i);
 void token_requests_set(struct token_requests *i,
 			const struct token_requests_settings *settings); /* from now on */
 void token_requests_review(struct token_requests *i, int64_t now);
-
-void token_requests_stop(
-	struct token_requests *i); /* whoever asks from now on is refused: shutting_down */

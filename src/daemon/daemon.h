@@ -1,9 +1,8 @@
-/* daemon.h - wires the rooms together and runs until a signal ends it.
+/* daemon.h - the life of the daemon: start, run until a signal, end.
  *
- * It owns the event loop, the signals, the orderly end and what systemd is told. main has read the
- * command line, the environment and the configuration before. At a SIGHUP the configuration is read
- * again: all of it is taken over while clients and requests go on, or, if anything is wrong with
- * it, nothing. */
+ * Owns the event loop, the signals and the watchdog of the service manager. The rooms and how they
+ * are joined are in wiring.h, SIGHUP is in reload.h, SIGTERM in shutdown.h. main.c has read the
+ * command line, the environment and the configuration before. */
 #pragma once
 
 #include <stdbool.h>
@@ -13,14 +12,14 @@
 
 struct daemon_options {
 	struct config *config;       /* ownership passes */
-	struct config_source source; /* where it is from, for a reload; outlives the daemon */
+	struct config_source source; /* where a reload reads it; its texts outlive the daemon */
 	bool level_forced;           /* --log-level was given: level beats the file's */
 	enum log_level level;
 };
 
-/* Before the settings are read, which may take a while: SIGTERM and SIGINT end the process with 0,
- * as they do later, and a SIGHUP waits for daemon_run(). */
+/* Call it before the settings are read, which may take a while: from then on SIGTERM and SIGINT end
+ * the process with status 0, and a SIGHUP waits for daemon_run(). */
 void daemon_expect_signals(void);
 
 /* Returns the exit status: 0 after SIGTERM or SIGINT, 1 after a failure, which it has logged. */
-int daemon_run(struct daemon_options *options);
+int daemon_run(const struct daemon_options *options);

@@ -769,12 +769,17 @@ static bool judge(struct router *r, struct pending *const *sent, size_t n,
 	return verdict == BLAME_ONE;
 }
 
-bool router_lost(struct router *r, uint32_t connection, struct blame_end end, int64_t now)
+bool router_lost(struct router *r, uint32_t connection, int close_code, bool dropped, int64_t now)
 {
+	struct blame_end end = {
+		.close_code = close_code,
+		.dropped = dropped,
+		.lasted_ms =
+			connection == r->connection ? now - r->connection_since : BLAME_YOUNG_MS,
+	};
 	size_t n;
 	struct pending **sent = sent_on(r, connection, &n);
 
-	end.lasted_ms = connection == r->connection ? now - r->connection_since : BLAME_YOUNG_MS;
 	bool known = judge(r, sent, n, &end, now);
 	if (connection == r->connection)
 		r->up = false;
@@ -797,7 +802,7 @@ bool router_lost(struct router *r, uint32_t connection, struct blame_end end, in
 
 void router_down(struct router *r, uint32_t connection, int64_t now)
 {
-	router_lost(r, connection, (struct blame_end){0}, now);
+	router_lost(r, connection, 0, false, now);
 }
 
 void router_forget_blame(struct router *r)
@@ -982,6 +987,11 @@ void router_stop(struct router *r)
 	}
 	while ((p = TAILQ_FIRST(&r->held)))
 		answer_error(r, p, REPLY_SHUTTING_DOWN, reply_error_text(REPLY_SHUTTING_DOWN), -1);
+}
+
+bool router_is_stopping(const struct router *r)
+{
+	return r->stopping;
 }
 
 void router_abandon(struct router *r)

@@ -137,9 +137,9 @@ bool router_may_read(const struct router *r, const struct peer *peer);
 void router_up(struct router *r, uint32_t connection, int64_t now);
 bool router_move(struct router *r, uint32_t connection, int64_t now);
 void router_down(struct router *r, uint32_t connection, int64_t now);
-/* The same, with how it has ended (but lasted_ms, which the router knows). True: it is known which
+/* The same, with how it has ended (struct blame_end). True: it is known which
  * request was at fault, so the loss says nothing of the service. */
-bool router_lost(struct router *r, uint32_t connection, struct blame_end end, int64_t now);
+bool router_lost(struct router *r, uint32_t connection, int close_code, bool dropped, int64_t now);
 /* The next connection leads to another service, or is another's there: what was learnt of this one
  * is forgotten. */
 void router_forget_blame(struct router *r);
@@ -153,6 +153,7 @@ int64_t router_expire(struct router *r, int64_t now);
 
 /* From now on nothing is sent any more: what waits and what comes is refused with shutting_down. */
 void router_stop(struct router *r);
+bool router_is_stopping(const struct router *r);
 /* Answers those still in flight with outcome_unknown. */
 void router_abandon(struct router *r);
 

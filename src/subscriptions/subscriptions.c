@@ -46,7 +46,6 @@ struct subscriptions {
 	bool room; /* something has ended while something was left out of the list that was made
 		      last: there may be room for it in another one */
 	bool room_tried; /* the list that was made last is that one, and nothing came of it yet */
-	bool stopping;
 	struct buf name; /* decoded */
 	struct buf line;
 };
@@ -348,7 +347,7 @@ static void complete_joins(struct subscriptions *f, int64_t now)
 void subscriptions_held_turn(struct subscriptions *f, struct pending *p)
 {
 	if (p->holder)
-		complete_if_ready(f, p->holder, f->ops->mono_ms(f->owner));
+		complete_if_ready(f, p->holder, f->ops->mono_ms());
 }
 
 /* ---- subscribe ---- */
@@ -434,7 +433,7 @@ void subscriptions_subscribe(struct subscriptions *f, struct peer *peer,
 	each_name(f, request, count_name, &count);
 	struct pending *p = router_hold(f->router, peer, request, now);
 	const char *no = too_many(f, peer, &count);
-	if (f->stopping) {
+	if (router_is_stopping(f->router)) {
 		router_refuse(f->router, p, REPLY_SHUTTING_DOWN, NULL, -1);
 	} else if (no) {
 		f->stats->subscribes_refused++;
@@ -489,7 +488,7 @@ static void end_joining(struct subscriptions *f, struct join *j, bool all)
 /* To complete one may complete others of the client as well, which moves the cursor along. */
 static void end_all_joining(struct subscriptions *f, struct peer *peer, bool all)
 {
-	int64_t now = f->ops->mono_ms(f->owner);
+	int64_t now = f->ops->mono_ms();
 	struct join *j;
 
 	f->peer_cursor = TAILQ_FIRST(&peer->joins);
@@ -708,7 +707,7 @@ void subscriptions_list_failed(struct subscriptions *f)
 	f->room |= f->room_tried;
 	f->room_tried = false;
 	topics_reject_list(&f->topics);
-	complete_joins(f, f->ops->mono_ms(f->owner));
+	complete_joins(f, f->ops->mono_ms());
 }
 
 bool subscriptions_list_refused(struct subscriptions *f, const char *why)
@@ -803,8 +802,10 @@ static void tell_connected(struct subscriptions *f)
 	}
 }
 
-void subscriptions_live(struct subscriptions *f, int64_t now)
+void subscriptions_live(struct subscriptions *f)
 {
+	int64_t now = f->ops->mono_ms();
+
 	topics_accept_list(&f->topics, coverage_turned, f);
 	f->room_tried = false;
 	f->live = true;
@@ -815,7 +816,7 @@ void subscriptions_live(struct subscriptions *f, int64_t now)
 	if (f->lost_at)
 		tell_connected(f);
 	complete_joins(f, now);
-	if (f->stopping)
+	if (router_is_stopping(f->router))
 		return;
 	resync_start(f->resync, now);
 	if (subscriptions_is_stale(f))
@@ -845,7 +846,7 @@ void subscriptions_missed(struct subscriptions *f, int64_t since_ms)
 
 	if (f->lost_at && since_ms < f->lost_at)
 		f->lost_at = since_ms;
-	if (!f->live || f->stopping)
+	if (!f->live || router_is_stopping(f->router))
 		return;
 	while ((t = topics_walk(&f->topics, &w))) {
 		if (t->n)
@@ -878,7 +879,7 @@ void subscriptions_straggler(struct subscriptions *f, const struct wire_frame *f
 		return;
 	tell_straggler(&s, t);
 	resync_resync(f->resync, t);
-	resync_pump(f->resync, f->ops->mono_ms(f->owner));
+	resync_pump(f->resync, f->ops->mono_ms());
 }
 
 void subscriptions_without(struct subscriptions *f)
@@ -895,7 +896,6 @@ void subscriptions_without(struct subscriptions *f)
 
 void subscriptions_stop(struct subscriptions *f)
 {
-	f->stopping = true;
 	resync_pause(f->resync);
 }
 

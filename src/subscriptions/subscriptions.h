@@ -52,8 +52,8 @@ struct subscriptions_ops {
 	 * that was not live yet is refused. */
 	void (*forbidden)(void *owner, struct peer *peer, struct span name);
 	int64_t (*wall_ms)(void);
-	int64_t (*boot_ms)(void);        /* which goes on during sleep, and never jumps */
-	int64_t (*mono_ms)(void *owner); /* of the clock that `now` is read from */
+	int64_t (*boot_ms)(void); /* which goes on during sleep, and never jumps */
+	int64_t (*mono_ms)(void); /* of the clock that `now` is read from */
 };
 
 struct subscriptions *subscriptions_new(const struct subscriptions_settings *settings,
@@ -90,7 +90,7 @@ void subscriptions_straggler(struct subscriptions *f, const struct wire_frame *f
 size_t subscriptions_make_list(struct subscriptions *f, size_t budget, struct buf *list);
 /* The connection with the token of that list is believed from now on; if none was made since the
  * last time, a connection with the old token is. */
-void subscriptions_live(struct subscriptions *f, int64_t now);
+void subscriptions_live(struct subscriptions *f);
 /* There will be no token of that list for now. */
 void subscriptions_list_failed(struct subscriptions *f);
 /* ... since the service refuses the list itself. Returns whether another one is worth trying at
@@ -109,7 +109,8 @@ void subscriptions_unreadable(struct subscriptions *f);
 void subscriptions_missed(struct subscriptions *f, int64_t since_ms);
 /* From now on the connection has no token: nothing is wanted any more. */
 void subscriptions_without(struct subscriptions *f);
-void subscriptions_stop(struct subscriptions *f); /* nothing is read any more */
+/* Nothing is read any more. router_stop() follows, after which subscribes are refused. */
+void subscriptions_stop(struct subscriptions *f);
 
 bool subscriptions_wants(
 	const struct subscriptions *f); /* is anything subscribed to, or waited for? */

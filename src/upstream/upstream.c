@@ -48,7 +48,7 @@ struct upstream {
 	char *key_hint;
 	int64_t backoff_min_ms, backoff_max_ms, batch_ms;
 	const struct upstream_ops *ops;
-	void *owner;
+	struct upstream_users users;
 	struct stats *stats;
 
 	enum upstream_state state;
@@ -70,11 +70,8 @@ struct upstream {
 	struct event *turn;  /* an attempt begins from a fresh stack */
 	struct event *retry; /* ... after a pause */
 	int64_t retry_at;
-	unsigned failures; /* attempts in a row, each over all addresses */
-	int close_code;    /* of the connection that was lost last, as in conn_end */
-	bool dropped;      /* likewise */
-	bool excusable;    /* the last of them is a loss that upstream_excuse() can take back */
-	unsigned futile;   /* lists in a row that came to nothing */
+	unsigned failures;          /* attempts in a row, each over all addresses */
+	unsigned futile;            /* lists in a row that came to nothing */
 	int64_t changes_paid_at;    /* when CHANGES_AT_ONCE more are allowed again */
 	unsigned handover_failures; /* the same of attempts to replace a connection that is there */
 	struct event *batch;        /* subscribe_batch is over */
@@ -101,7 +98,7 @@ static void set_state(struct upstream *u, enum upstream_state state, const char 
 	       state_names[state], now - u->since, cause);
 	u->state = state;
 	u->since = now;
-	u->ops->changed(u->owner);
+	u->ops->changed(u->users.owner);
 }
 
 static void keep_text(char kept[ERROR_MAX], const char *text)
@@ -208,7 +205,7 @@ static void give_up_attempt(struct upstream *u)
 		return;
 	drop_attempt(u);
 	credentials_reject(u->credentials);
-	u->ops->list_failed(u->owner);
+	u->ops->list_failed(u->users.subscriptions);
 }
 
 /* Is there a reason to replace the connection that counts? */
@@ -217,8 +214,8 @@ static bool needs_another(const struct upstream *u)
 	if (connections_is_outdated(&u->connections, u->connections.main))
 		return true;
 	if (!u->connections.main->token)
-		return u->ops->wants(u->owner);
-	return u->ops->stale(u->owner) || clock_boot_ms() >= u->renew_at;
+		return u->ops->wants(u->users.subscriptions);
+	return u->ops->stale(u->users.subscriptions) || clock_boot_ms() >= u->renew_at;
 }
 
 /* Without a token. */
@@ -277,11 +274,11 @@ static void begin_attempt(struct upstream *u)
 		pay_change(u);
 	else
 		set_state(u, UPSTREAM_CONNECTING, u->endpoints.present->host);
-	if (!u->ops->wants(u->owner) &&
+	if (!u->ops->wants(u->users.subscriptions) &&
 	    (!u->connections.main ||
 	     connections_is_outdated(&u->connections, u->connections.main))) {
 		connect_with_key(u);
-	} else if (path && !u->ops->stale(u->owner)) {
+	} else if (path && !u->ops->stale(u->users.subscriptions)) {
 		u->reused = true;
 		connections_connect(&u->connections, path, true);
 	} else if (token_must_wait(u)) {
@@ -310,7 +307,7 @@ static void stay_without(struct upstream *u, bool refused, int retry_after_s)
 		return;
 	}
 	key_refused(u, u->token_error);
-	u->ops->refuse_all(u->owner, u->token_error, retry_ms(u));
+	u->ops->refuse_all(u->users.subscriptions, u->token_error, retry_ms(u));
 }
 
 /* There is none to be had for now. */
@@ -323,7 +320,7 @@ static void no_token(struct upstream *u, const struct credentials_answer *answer
 		      (refused ? u->backoff_max_ms
 			       : backoff_asked_ms(answer->retry_after_s, u->backoff_max_ms));
 	u->fallback_refused = refused;
-	u->ops->list_failed(u->owner);
+	u->ops->list_failed(u->users.subscriptions);
 	if (u->connections.main) {
 		log_warning("upstream: no token, the connection stays as it is: %s", answer->why);
 		stay_without(u, refused, answer->retry_after_s);
@@ -349,16 +346,16 @@ static void nothing_listed(struct upstream *u)
 	static const struct credentials_answer no_room = {
 		CREDENTIALS_FAILED, "a token has no room for anything that is subscribed to", -1};
 
-	if (u->ops->stale(u->owner)) {
-		u->ops->list_failed(u->owner);
+	if (u->ops->stale(u->users.subscriptions)) {
+		u->ops->list_failed(u->users.subscriptions);
 		another_list(u);
-	} else if (u->ops->wants(u->owner)) {
+	} else if (u->ops->wants(u->users.subscriptions)) {
 		no_token(u, &no_room);
 	} else if (!u->connections.main || u->connections.main->token ||
 		   connections_is_outdated(&u->connections, u->connections.main)) {
 		connect_with_key(u);
 	} else {
-		u->ops->list_failed(u->owner);
+		u->ops->list_failed(u->users.subscriptions);
 	}
 }
 
@@ -375,11 +372,11 @@ static void on_ticket(void *owner, const struct credentials_answer *answer)
 		nothing_listed(u);
 		break;
 	case CREDENTIALS_TOO_LONG:
-		u->ops->list_failed(u->owner);
+		u->ops->list_failed(u->users.subscriptions);
 		another_list(u);
 		break;
 	case CREDENTIALS_REFUSED:
-		if (u->ops->list_refused(u->owner, answer->why))
+		if (u->ops->list_refused(u->users.subscriptions, answer->why))
 			another_list(u);
 		else
 			no_token(u, answer);
@@ -397,7 +394,7 @@ static size_t ticket_makes_list(void *owner, size_t budget, struct buf *list)
 {
 	struct upstream *u = owner;
 
-	return u->ops->make_list(u->owner, budget, list);
+	return u->ops->make_list(u->users.subscriptions, budget, list);
 }
 
 static const struct credentials_ops credentials_ops = {.make_list = ticket_makes_list,
@@ -445,12 +442,12 @@ static void tell_subscribers(struct upstream *u)
 		u->futile = 0;
 		u->token_error[0] = '\0';
 		watch_token(u);
-		u->ops->live(u->owner);
+		u->ops->live(u->users.subscriptions);
 	} else if (!u->fallback) {
 		u->token_error[0] = '\0';
 		alarm_clear(u->renewal);
 		credentials_forget(u->credentials);
-		u->ops->without(u->owner);
+		u->ops->without(u->users.subscriptions);
 	}
 }
 
@@ -462,7 +459,7 @@ static void on_first(void *owner)
 	u->opened++;
 	u->handover_failures = 0;
 	set_state(u, UPSTREAM_CONNECTED, u->connections.main->endpoint->host);
-	u->ops->up(u->owner, u->connections.main->number);
+	u->ops->up(u->users.router, u->connections.main->number, clock_mono_ms());
 	tell_subscribers(u);
 	if (u->fallback)
 		stay_without(u, u->fallback_refused, u->fallback_pause_s);
@@ -477,7 +474,8 @@ static bool on_moved(void *owner)
 
 	u->handover_failures = 0;
 	log_info("upstream: a new connection has taken over");
-	bool late_writes = u->ops->moved(u->owner, u->connections.main->number);
+	bool late_writes =
+		u->ops->moved(u->users.router, u->connections.main->number, clock_mono_ms());
 	tell_subscribers(u);
 	return late_writes;
 }
@@ -506,7 +504,7 @@ static void on_missed(evutil_socket_t fd, short what, void *arg)
 		return;
 	u->missed_since = 0;
 	timer_start(u->missed, COMPLAIN_EVERY_MS);
-	u->ops->missed(u->owner, since);
+	u->ops->missed(u->users.subscriptions, since);
 }
 
 /* The first is told at once, from a fresh stack; of more that come within a while all together,
@@ -517,7 +515,7 @@ static void note_missed(struct upstream *u, int64_t since)
 		u->missed_since = since > 1 ? since : 1;
 	if (!event_pending(u->missed, EV_TIMEOUT, NULL))
 		timer_start(u->missed, 0);
-	u->ops->unreadable(u->owner);
+	u->ops->unreadable(u->users.subscriptions);
 }
 
 static void on_frame(void *owner, const struct wire_frame *frame)
@@ -528,7 +526,7 @@ static void on_frame(void *owner, const struct wire_frame *frame)
 		complain(u, frame);
 	if (frame->notifies)
 		note_missed(u, clock_boot_ms());
-	u->ops->frame(u->owner, frame);
+	u->ops->frame(u->users.router, frame, clock_mono_coarse_ms());
 }
 
 static void on_change(void *owner, const struct wire_frame *frame,
@@ -536,7 +534,7 @@ static void on_change(void *owner, const struct wire_frame *frame,
 {
 	struct upstream *u = owner;
 
-	u->ops->change(u->owner, frame, change);
+	u->ops->change(u->users.subscriptions, frame, change);
 }
 
 /* Of none in particular: all subscribers may have missed something. */
@@ -546,7 +544,7 @@ static void on_straggler(void *owner, const struct wire_frame *frame,
 	struct upstream *u = owner;
 
 	if (frame)
-		u->ops->straggler(u->owner, frame, change);
+		u->ops->straggler(u->users.subscriptions, frame, change);
 	else
 		note_missed(u, clock_boot_ms() - LATE_MAX_MS);
 }
@@ -555,29 +553,30 @@ static void on_drained(void *owner)
 {
 	struct upstream *u = owner;
 
-	u->ops->drained(u->owner);
+	u->ops->drained(u->users.router, clock_mono_ms());
 }
 
 /* ---- how connections end ---- */
 
-static void note_end(struct upstream *u, const struct conn_end *end)
+/* As upstream_ops::down(). */
+static bool tell_down(struct upstream *u, uint32_t number, const struct conn_end *end)
 {
-	u->close_code = end->close_code;
-	u->dropped = end->dropped;
+	return u->ops->down(u->users.router, number, end->close_code, end->dropped,
+			    clock_mono_ms());
 }
 
-/* In-flight requests are lost; changes that it has not brought yet may be. */
-static void lose_main(struct upstream *u, const struct conn_end *end)
+/* In-flight requests are lost; changes that it has not brought yet may be. Returns whether one
+ * request was at fault. */
+static bool lose_main(struct upstream *u, const struct conn_end *end)
 {
 	uint32_t number = u->connections.main->number;
 	bool token = u->connections.main->token;
 
 	connections_drop_main(&u->connections);
 	alarm_clear(u->renewal);
-	note_end(u, end);
 	if (token) /* first: nothing is to be read for subscribers over what is left */
-		u->ops->lost(u->owner, end->heard_ms);
-	u->ops->down(u->owner, number);
+		u->ops->lost(u->users.subscriptions, end->heard_ms);
+	return tell_down(u, number, end);
 }
 
 /* Backing off starts anew only after a stable connection, so that a service that accepts and drops
@@ -598,9 +597,8 @@ static void on_main_ended(void *owner, const struct conn_end *end)
 	keep_text(u->last_error, end->why);
 	u->stats->upstream_disconnects++;
 	count_loss(u);
-	u->excusable = true;
-	lose_main(u, end);
-	u->excusable = false;
+	if (lose_main(u, end) && u->failures)
+		u->failures--;
 	if (u->connections.stage == CONNECTIONS_CATCHING) {
 		connections_take_over(&u->connections);
 		return;
@@ -629,12 +627,12 @@ static void token_refused(struct upstream *u, const struct conn_end *end)
 		credentials_forget(u->credentials);
 		again_at_once(u);
 	} else if (too_long) {
-		u->ops->list_failed(u->owner);
+		u->ops->list_failed(u->users.subscriptions);
 		another_list(u);
 	} else if (end->retry_after_s < 0) {
 		no_token(u, &answer);
 	} else {
-		u->ops->list_failed(u->owner);
+		u->ops->list_failed(u->users.subscriptions);
 		pause_after(u, end->retry_after_s, end->why);
 	}
 }
@@ -651,13 +649,13 @@ static void on_next_ended(void *owner, const struct conn_end *end)
 		return;
 	}
 	credentials_reject(u->credentials);
-	u->ops->list_failed(u->owner);
+	u->ops->list_failed(u->users.subscriptions);
 	if (!is_refusal(end->http_status)) {
 		pause_after(u, end->retry_after_s, end->why);
 		return;
 	}
 	key_refused(u, end->why);
-	u->ops->refuse_all(u->owner, end->why, retry_ms(u));
+	u->ops->refuse_all(u->users.subscriptions, end->why, retry_ms(u));
 }
 
 /* The old connection was gone from the router's view before, or is now: what was on its way there
@@ -666,8 +664,7 @@ static void on_left_ended(void *owner, uint32_t number, const struct conn_end *e
 {
 	struct upstream *u = owner;
 
-	note_end(u, end);
-	u->ops->down(u->owner, number);
+	tell_down(u, number, end);
 	if (u->connections.main && needs_another(u)) /* it may have had to wait */
 		upstream_want(u);
 }
@@ -749,7 +746,8 @@ static void make_timers(struct upstream *u, struct event_base *base)
 }
 
 struct upstream *upstream_new(struct event_base *base, const struct upstream_settings *settings,
-			      const struct upstream_ops *ops, void *owner, struct stats *stats)
+			      const struct upstream_ops *ops, const struct upstream_users *users,
+			      struct stats *stats)
 {
 	const char *why = NULL;
 	struct upstream *u = mem_zalloc(sizeof(*u));
@@ -757,7 +755,7 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 	*u = (struct upstream){
 		.base = base,
 		.ops = ops,
-		.owner = owner,
+		.users = *users,
 		.stats = stats,
 		.state = UPSTREAM_CONNECTING,
 		.since = clock_mono_ms(),
@@ -836,23 +834,6 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 	return 0;
 }
 
-int upstream_close_code(const struct upstream *u)
-{
-	return u->close_code;
-}
-
-bool upstream_dropped(const struct upstream *u)
-{
-	return u->dropped;
-}
-
-void upstream_excuse(struct upstream *u)
-{
-	if (u->excusable && u->failures)
-		u->failures--;
-	u->excusable = false;
-}
-
 void upstream_stop(struct upstream *u)
 {
 	set_state(u, UPSTREAM_STOPPED, "the daemon stops");
@@ -897,7 +878,8 @@ enum upstream_state upstream_state(const struct upstream *u)
 
 bool upstream_has_token(const struct upstream *u)
 {
-	return u->connections.main ? u->connections.main->token : u->ops->wants(u->owner);
+	return u->connections.main ? u->connections.main->token
+				   : u->ops->wants(u->users.subscriptions);
 }
 
 const char *upstream_url(const struct upstream *u)
@@ -924,6 +906,13 @@ const char *upstream_last_error(const struct upstream *u)
 const char *upstream_token_error(const struct upstream *u)
 {
 	return u->token_error[0] ? u->token_error : NULL;
+}
+
+const char *upstream_why_not_live(const struct upstream *u)
+{
+	const char *why = upstream_token_error(u);
+
+	return why || u->state == UPSTREAM_CONNECTED ? why : upstream_last_error(u);
 }
 
 int64_t upstream_token_expires_ms(const struct upstream *u)

@@ -54,49 +54,71 @@ struct upstream_settings {
 	uint64_t seed;               /* of notification.h's hashes */
 };
 
-struct upstream_ops {
-	/* Requests go out on this connection from now on. up: there was none. moved: what is in
-	 * flight on another stays there; true: writes that were given up there may take effect yet.
-	 */
-	void (*up)(void *owner, uint32_t connection);
-	bool (*moved)(void *owner, uint32_t connection);
-	/* The connection is gone: the one that requests went out on, or one that it was before. */
-	void (*down)(void *owner, uint32_t connection);
-	void (*drained)(void *owner); /* upstream_sendable() says yes again */
-	void (*changed)(void *owner); /* the state has changed */
+struct router;
+struct subscriptions;
 
-	void (*frame)(void *owner, const struct wire_frame *frame); /* no notification */
+/* The rooms that the connection serves. It knows their functions from struct upstream_ops alone, so
+ * tests bring rooms of their own. */
+struct upstream_users {
+	struct router *router;
+	struct subscriptions *subscriptions;
+	void *owner;
+};
+
+struct upstream_ops {
+	/* The state has changed. */
+	void (*changed)(void *owner);
+
+	/* ---- requests, as router.h has them ---- */
+
+	/* Requests go out on this connection from now on. up: there was none. moved: requests in
+	 * flight on another stay there; true: writes that were given up there may take effect yet.
+	 */
+	void (*up)(struct router *r, uint32_t connection, int64_t now);
+	bool (*moved)(struct router *r, uint32_t connection, int64_t now);
+	/* The connection is gone: the one that requests went out on, or one that it was before.
+	 * close_code: of the service's close frame; 0: none came. dropped: it has ended by itself,
+	 * without one. true: one request was at fault, so the pauses do not grow by this loss. */
+	bool (*down)(struct router *r, uint32_t connection, int close_code, bool dropped,
+		     int64_t now);
+	void (*drained)(struct router *r, int64_t now); /* upstream_sendable() says yes again */
+	void (*frame)(struct router *r, const struct wire_frame *frame,
+		      int64_t now); /* no notification */
+
+	/* ---- notifications and the list of the token, as subscriptions.h has them ---- */
+
 	/* A notification, once for each change. */
-	void (*change)(void *owner, const struct wire_frame *frame,
+	void (*change)(struct subscriptions *s, const struct wire_frame *frame,
 		       const struct notification *change);
 	/* A change that can't be told in order any more. */
-	void (*straggler)(void *owner, const struct wire_frame *frame,
+	void (*straggler)(struct subscriptions *s, const struct wire_frame *frame,
 			  const struct notification *change);
 	/* A notification can't be used, said at once; and that such have come since this time of
 	 * clock_boot_ms(), said not too often. */
-	void (*unreadable)(void *owner);
-	void (*missed)(void *owner, int64_t since_ms);
-
+	void (*unreadable)(struct subscriptions *s);
+	void (*missed)(struct subscriptions *s, int64_t since_ms);
 	/* Is anything subscribed to, or asked for? Something that the present list has not? */
-	bool (*wants)(void *owner);
-	bool (*stale)(void *owner);
+	bool (*wants)(const struct subscriptions *s);
+	bool (*stale)(const struct subscriptions *s);
 	/* As credentials_ops::make_list(). Of each list is told how it ended: */
-	size_t (*make_list)(void *owner, size_t budget, struct buf *list);
-	void (*live)(void *owner);    /* the connection that counts has it */
-	void (*without)(void *owner); /* ... has no token, since nothing was wanted */
-	void (*list_failed)(void *owner);
-	bool (*list_refused)(void *owner, const char *why); /* true: try another at once */
-	void (*refuse_all)(void *owner, const char *why, long retry_ms);
+	size_t (*make_list)(struct subscriptions *s, size_t budget, struct buf *list);
+	void (*live)(struct subscriptions *s);    /* the connection that counts has it */
+	void (*without)(struct subscriptions *s); /* ... has no token, since nothing was wanted */
+	void (*list_failed)(struct subscriptions *s);
+	bool (*list_refused)(struct subscriptions *s,
+			     const char *why); /* true: try another at once */
+	void (*refuse_all)(struct subscriptions *s, const char *why, long retry_ms);
 	/* The connection with the token was lost; it was heard of last at this time of
 	 * clock_boot_ms(), or a while later. The next live() ends that, with the same list if no
 	 * other was made. */
-	void (*lost)(void *owner, int64_t heard_ms);
+	void (*lost)(struct subscriptions *s, int64_t heard_ms);
 };
 
 /* NULL, logged, when the settings can't be used (the CA file). Connects from the next turn of the
  * loop on. */
 struct upstream *upstream_new(struct event_base *base, const struct upstream_settings *settings,
-			      const struct upstream_ops *ops, void *owner, struct stats *stats);
+			      const struct upstream_ops *ops, const struct upstream_users *users,
+			      struct stats *stats);
 void upstream_free(struct upstream *u);
 
 /* Other settings, all of them but the seed. another: they name another service, or another key or
@@ -115,12 +137,6 @@ void upstream_want(struct upstream *u);
 /* Nothing is on its way on this connection any more, which another has replaced. */
 void upstream_lane_idle(struct upstream *u, uint32_t connection);
 
-/* From within down(): how the connection has ended. */
-int upstream_close_code(const struct upstream *u); /* of the service's close frame; 0: none came */
-bool upstream_dropped(const struct upstream *u);   /* it has ended by itself, without one */
-/* From within down(): the loss says nothing of the service, so the pauses do not grow by it. */
-void upstream_excuse(struct upstream *u);
-
 /* Sends close frames and connects no more. down() is not called for them. */
 void upstream_stop(struct upstream *u);
 /* Have all connections ended since upstream_stop()? */
@@ -138,6 +154,8 @@ uint64_t upstream_reconnects(const struct upstream *u);
 const char *upstream_last_error(const struct upstream *u); /* NULL: none so far */
 const char *
 upstream_token_error(const struct upstream *u); /* why there is no newer token; or NULL */
+/* Why subscriptions are not live: there is no token, or no connection. NULL: no reason is known. */
+const char *upstream_why_not_live(const struct upstream *u);
 int64_t upstream_token_expires_ms(const struct upstream *u); /* from now; -1: no token */
 size_t upstream_unsent(const struct upstream *u); /* bytes that the kernel has not taken yet */
 long upstream_retry_ms(

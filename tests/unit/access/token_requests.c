@@ -611,7 +611,6 @@ static void stopping_refuses_all(void **state)
 	(void)state;
 	for (int i = 0; i < 3; i++)
 		ask_for(w, 0, i);
-	token_requests_stop(w->token_requests);
 	router_stop(w->router);
 	const char *lines = told(w, 0);
 	for (int i = 0; i < 3; i++) {

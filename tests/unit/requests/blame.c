@@ -236,7 +236,8 @@ static void lose(struct world *w)
 	w->losses++;
 	forget_sent(w);
 	w->up_at = w->now + BACK_MS;
-	w->known += router_lost(w->router, w->connection, w->end, w->now);
+	w->known +=
+		router_lost(w->router, w->connection, w->end.close_code, w->end.dropped, w->now);
 }
 
 static void answer_first(struct world *w)

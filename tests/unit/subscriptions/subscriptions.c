@@ -38,10 +38,11 @@ struct world {
 	struct frame sent[FRAMES];
 	size_t n_sent;
 	uint32_t connection; /* the last one */
-	int64_t now;
 	unsigned wanted, flushed, forbidden, changed[PEERS];
 	char told[TEXT_MAX]; /* by flush(), and by told() */
 };
+
+static int64_t world_now; /* each world begins at 0 */
 
 static int64_t world_wall_ms(void)
 {
@@ -53,9 +54,9 @@ static int64_t world_boot_ms(void)
 	return BOOT;
 }
 
-static int64_t world_mono_ms(void *owner)
+static int64_t world_mono_ms(void)
 {
-	return ((struct world *)owner)->now;
+	return world_now;
 }
 
 static void world_send(void *owner, struct span head, struct span body)
@@ -122,7 +123,7 @@ static void world_read_end(void *owner, void *reading, enum router_read_end end,
 {
 	struct world *w = owner;
 
-	subscriptions_read_end(w->subscriptions, reading, end, answer, w->now);
+	subscriptions_read_end(w->subscriptions, reading, end, answer, world_now);
 }
 
 static const struct router_ops router_ops = {
@@ -222,6 +223,7 @@ static struct world *world_with(const struct subscriptions_settings *settings)
 	};
 	struct world *w = mem_zalloc(sizeof(*w));
 
+	world_now = 0;
 	w->router = router_new(&router, &router_ops, w, &w->stats, 42);
 	w->subscriptions =
 		subscriptions_new(settings, &subscriptions_ops, w, w->router, &w->stats, 42);
@@ -242,7 +244,7 @@ static struct world *world_new(void)
 static void leave(struct world *w, size_t peer)
 {
 	w->away[peer] = true; /* nothing is put into its output from now on */
-	router_leave(w->router, &w->peer[peer], w->now);
+	router_leave(w->router, &w->peer[peer], world_now);
 	subscriptions_leave(w->subscriptions, &w->peer[peer]);
 }
 
@@ -348,11 +350,11 @@ static void say(struct world *w, size_t peer, const char *text)
 	if (request_parse(copy, &request, &fault) != 0)
 		fail_msg("%s: %s", line, fault.text);
 	if (request.op == OP_SUBSCRIBE)
-		subscriptions_subscribe(w->subscriptions, &w->peer[peer], &request, w->now);
+		subscriptions_subscribe(w->subscriptions, &w->peer[peer], &request, world_now);
 	else if (request.op == OP_UNSUBSCRIBE)
 		subscriptions_unsubscribe(w->subscriptions, &w->peer[peer], &request);
 	else
-		router_request(w->router, &w->peer[peer], &request, w->now);
+		router_request(w->router, &w->peer[peer], &request, world_now);
 	free_copy(copy);
 	free(line);
 }
@@ -403,14 +405,14 @@ static void make_list(struct world *w)
 /* A connection with the token that was made last comes up where there was none; or takes over. */
 static void come_up(struct world *w)
 {
-	router_up(w->router, ++w->connection, w->now);
-	subscriptions_live(w->subscriptions, w->now);
+	router_up(w->router, ++w->connection, world_now);
+	subscriptions_live(w->subscriptions);
 }
 
 static void take_over(struct world *w)
 {
-	router_move(w->router, ++w->connection, w->now);
-	subscriptions_live(w->subscriptions, w->now);
+	router_move(w->router, ++w->connection, world_now);
+	subscriptions_live(w->subscriptions);
 }
 
 /* As the daemon does it (upstream.c): requests first. Connections that were left are gone too. */
@@ -418,7 +420,7 @@ static void lose(struct world *w)
 {
 	subscriptions_lost(w->subscriptions, BOOT - 100);
 	for (uint32_t connection = 1; connection <= w->connection; connection++)
-		router_down(w->router, connection, w->now);
+		router_down(w->router, connection, world_now);
 }
 
 /* The service tells a change. */
@@ -482,7 +484,7 @@ static void answer_frame(struct world *w, struct frame *f, const char *members)
 	snprintf(text, sizeof(text), "{%s,'messageId':%llu}", members, id);
 	char *plain = quoted(text);
 	wire_parse(span_of(plain), &frame);
-	router_frame(w->router, &frame, w->now);
+	router_frame(w->router, &frame, world_now);
 	free(plain);
 }
 
@@ -510,8 +512,8 @@ static void lose_all(struct world *w)
 
 static void pass(struct world *w, int64_t ms)
 {
-	w->now += ms;
-	router_expire(w->router, w->now);
+	world_now += ms;
+	router_expire(w->router, world_now);
 }
 
 /* The client subscribes, and that is live. */
@@ -1786,14 +1788,14 @@ static void a_reading_from_before_a_loss_counts_no_more(void **state)
 	lose_all(w);
 	come_up(w);
 	told(w, 0);
-	router_down(w->router, w->connection, w->now);
+	router_down(w->router, w->connection, world_now);
 	subscriptions_lost(w->subscriptions, BOOT - 100);
 	forget_frames(w);
-	router_up(w->router, ++w->connection, w->now);
+	router_up(w->router, ++w->connection, world_now);
 	struct frame *early = unanswered(w, "a");
 	assert_non_null(early);
-	router_move(w->router, ++w->connection, w->now);
-	subscriptions_live(w->subscriptions, w->now);
+	router_move(w->router, ++w->connection, world_now);
+	subscriptions_live(w->subscriptions);
 	answer_frame(w, early, "'code':200,'value':'old'");
 	assert_told(w, 0, LOST BACK);
 	answer(w, "a", "'code':200,'value':'new'");
@@ -1809,10 +1811,10 @@ static void a_reading_that_never_has_its_turn_ends_as_a_gap(void **state)
 	(void)state;
 	live_with(w, 0, "'key':'a'");
 	lose_all(w);
-	router_up(w->router, ++w->connection, w->now);
+	router_up(w->router, ++w->connection, world_now);
 	for (int i = 0; i < IN_FLIGHT; i++)
 		say(w, 1, "{'op':'get','key':'x','messageId':1,'timeoutMs':600000}");
-	subscriptions_live(w->subscriptions, w->now);
+	subscriptions_live(w->subscriptions);
 	assert_null(unanswered(w, "a"));
 	told(w, 0);
 	pass(w, TIMEOUT);
@@ -1827,7 +1829,7 @@ static void a_reading_that_never_has_its_turn_ends_as_a_gap(void **state)
 static void lose_over_it(struct world *w)
 {
 	subscriptions_lost(w->subscriptions, BOOT - 100);
-	router_lost(w->router, w->connection, (struct blame_end){.close_code = 1011}, w->now);
+	router_lost(w->router, w->connection, 1011, false, world_now);
 	forget_frames(w);
 	come_up(w);
 }

@@ -766,12 +766,6 @@ static const char *feed_asks_why(void *owner)
 	return NULL;
 }
 
-static int64_t feed_asks_time(void *owner)
-{
-	(void)owner;
-	return loop_now;
-}
-
 static const struct subscriptions_ops subscriptions_ops = {
 	.changed = peer_changed,
 	.flush = peer_changed,
@@ -779,34 +773,28 @@ static const struct subscriptions_ops subscriptions_ops = {
 	.why_not_live = feed_asks_why,
 	.wall_ms = clock_wall_ms,
 	.boot_ms = clock_boot_ms,
-	.mono_ms = feed_asks_time,
+	.mono_ms = clock_mono_ms,
 };
 
-static void is_up(void *owner, uint32_t connection)
+static void is_up(struct router *r, uint32_t connection, int64_t now)
 {
-	(void)owner;
 	shared("-- up %u", connection);
-	router_up(w->router, connection, loop_now);
+	router_up(r, connection, now);
 }
 
-static bool has_moved(void *owner, uint32_t connection)
+static bool has_moved(struct router *r, uint32_t connection, int64_t now)
 {
-	(void)owner;
 	shared("-- moved %u", connection);
-	return router_move(w->router, connection, loop_now);
+	return router_move(r, connection, now);
 }
 
-static void is_down(void *owner, uint32_t connection)
+static bool is_down(struct router *r, uint32_t connection, int close_code, bool dropped,
+		    int64_t now)
 {
-	(void)owner;
+	(void)close_code, (void)dropped; /* nobody is blamed here */
 	shared("-- down %u", connection);
-	router_down(w->router, connection, loop_now);
-}
-
-static void has_room(void *owner)
-{
-	(void)owner;
-	router_pump(w->router, loop_now);
+	router_down(r, connection, now);
+	return false;
 }
 
 static void state_changed(void *owner)
@@ -814,117 +802,55 @@ static void state_changed(void *owner)
 	(void)owner;
 }
 
-static void brings(void *owner, const struct wire_frame *frame)
+static void notifies(struct subscriptions *s, const struct wire_frame *frame,
+		     const struct notification *change)
 {
-	(void)owner;
-	router_frame(w->router, frame, loop_now);
-}
-
-static void notifies(void *owner, const struct wire_frame *frame, const struct notification *change)
-{
-	(void)owner;
 	shared("-- believed %.*s", (int)frame->text.n, frame->text.p);
-	subscriptions_change(w->subscriptions, frame, change);
+	subscriptions_change(s, frame, change);
 }
 
 /* Pongs do not overtake changes here. So what one connection brings another brings in time, unless
  * that is lost or is not subscribed to the key any more. */
-static void strays(void *owner, const struct wire_frame *frame, const struct notification *change)
+static void strays(struct subscriptions *s, const struct wire_frame *frame,
+		   const struct notification *change)
 {
-	(void)owner;
 	shared("-- straggler %.*s", (int)frame->text.n, frame->text.p);
 	w->stragglers += upstream_sendable(w->upstream); /* else it is lost */
-	subscriptions_straggler(w->subscriptions, frame, change);
+	subscriptions_straggler(s, frame, change);
 }
 
-static void cannot_read(void *owner)
+static void is_live(struct subscriptions *s)
 {
-	(void)owner;
-	subscriptions_unreadable(w->subscriptions);
-}
-
-static void has_missed(void *owner, int64_t since_ms)
-{
-	(void)owner;
-	subscriptions_missed(w->subscriptions, since_ms);
-}
-
-static bool asks_wants(void *owner)
-{
-	(void)owner;
-	return subscriptions_wants(w->subscriptions);
-}
-
-static bool asks_stale(void *owner)
-{
-	(void)owner;
-	return subscriptions_is_stale(w->subscriptions);
-}
-
-static size_t asks_list(void *owner, size_t budget, struct buf *list)
-{
-	(void)owner;
-	return subscriptions_make_list(w->subscriptions, budget, list);
-}
-
-static void is_live(void *owner)
-{
-	(void)owner;
 	shared("-- live");
-	subscriptions_live(w->subscriptions, loop_now);
+	subscriptions_live(s);
 }
 
-static void is_without(void *owner)
+static void is_without(struct subscriptions *s)
 {
-	(void)owner;
 	shared("-- without");
-	subscriptions_without(w->subscriptions);
-}
-
-static void list_failed(void *owner)
-{
-	(void)owner;
-	subscriptions_list_failed(w->subscriptions);
-}
-
-static bool list_refused(void *owner, const char *why)
-{
-	(void)owner;
-	return subscriptions_list_refused(w->subscriptions, why);
-}
-
-static void refuses_all(void *owner, const char *why, long retry_ms)
-{
-	(void)owner;
-	subscriptions_refuse_all(w->subscriptions, why, retry_ms);
-}
-
-static void was_lost(void *owner, int64_t heard_ms)
-{
-	(void)owner;
-	subscriptions_lost(w->subscriptions, heard_ms);
+	subscriptions_without(s);
 }
 
 static const struct upstream_ops upstream_ops = {
+	.changed = state_changed,
 	.up = is_up,
 	.moved = has_moved,
 	.down = is_down,
-	.drained = has_room,
-	.changed = state_changed,
-	.frame = brings,
+	.drained = router_pump,
+	.frame = router_frame,
 	.change = notifies,
 	.straggler = strays,
-	.unreadable = cannot_read,
-	.missed = has_missed,
-	.wants = asks_wants,
-	.stale = asks_stale,
-	.make_list = asks_list,
+	.unreadable = subscriptions_unreadable,
+	.missed = subscriptions_missed,
+	.wants = subscriptions_wants,
+	.stale = subscriptions_is_stale,
+	.make_list = subscriptions_make_list,
 	.live = is_live,
 	.without = is_without,
-	.list_failed = list_failed,
-	.list_refused = list_refused,
-	.refuse_all = refuses_all,
-	.lost = was_lost,
+	.list_failed = subscriptions_list_failed,
+	.list_refused = subscriptions_list_refused,
+	.refuse_all = subscriptions_refuse_all,
+	.lost = subscriptions_lost,
 };
 
 /* ---- what clients are told ---- */
@@ -1409,7 +1335,8 @@ static void open_world(uint32_t seed)
 	for (unsigned i = 0; i < PEERS; i++)
 		join(i);
 	struct upstream_settings settings = settings_of();
-	w->upstream = upstream_new(NULL, &settings, &upstream_ops, NULL, &w->stats);
+	struct upstream_users users = {.router = w->router, .subscriptions = w->subscriptions};
+	w->upstream = upstream_new(NULL, &settings, &upstream_ops, &users, &w->stats);
 }
 
 static void close_world(void)

@@ -149,6 +149,7 @@ static struct {
 	char told[1000];
 	bool wants, stale;
 	bool list_refused; /* another one shall be tried */
+	bool excused;      /* by whom requests go out: a loss is not the service's fault */
 	bool busy;         /* something is in flight on each connection that is left */
 	unsigned lists;
 	char changes[400];
@@ -177,16 +178,16 @@ static void expect(const char *told)
 static struct upstream *upstream;
 static uint32_t connection_now;
 
-static void is_up(void *owner, uint32_t connection)
+static void is_up(struct router *r, uint32_t connection, int64_t now)
 {
-	(void)owner;
+	(void)r, (void)now;
 	connection_now = connection;
 	tell("up %u;", connection);
 }
 
-static bool has_moved(void *owner, uint32_t connection)
+static bool has_moved(struct router *r, uint32_t connection, int64_t now)
 {
-	(void)owner;
+	(void)r, (void)now;
 	if (!above.busy)
 		upstream_lane_idle(upstream, connection_now);
 	connection_now = connection;
@@ -194,15 +195,17 @@ static bool has_moved(void *owner, uint32_t connection)
 	return false;
 }
 
-static void is_down(void *owner, uint32_t connection)
+static bool is_down(struct router *r, uint32_t connection, int close_code, bool dropped,
+		    int64_t now)
 {
-	(void)owner;
+	(void)r, (void)close_code, (void)dropped, (void)now;
 	tell("down %u;", connection);
+	return above.excused;
 }
 
-static void has_room(void *owner)
+static void has_room(struct router *r, int64_t now)
 {
-	(void)owner;
+	(void)r, (void)now;
 	tell("drained;");
 }
 
@@ -213,18 +216,19 @@ static void state_changed(void *owner)
 		tell("%s;", upstream_state_name(upstream_state(upstream)));
 }
 
-static void brings(void *owner, const struct wire_frame *frame)
+static void brings(struct router *r, const struct wire_frame *frame, int64_t now)
 {
-	(void)owner, (void)frame;
+	(void)r, (void)now, (void)frame;
 	tell("frame;");
 }
 
-static void notifies(void *owner, const struct wire_frame *frame, const struct notification *change)
+static void notifies(struct subscriptions *s, const struct wire_frame *frame,
+		     const struct notification *change)
 {
 	size_t n = strlen(above.changes);
 	struct span key = json_string_raw(&frame->key), value = json_string_raw(&frame->value);
 
-	(void)owner, (void)change;
+	(void)s, (void)change;
 	snprintf(above.changes + n, sizeof(above.changes) - n, "%.*s=%.*s;", (int)key.n, key.p,
 		 (int)value.n, value.p);
 }
@@ -235,89 +239,90 @@ static void expect_changes(const char *changes)
 	above.changes[0] = '\0';
 }
 
-static void strays(void *owner, const struct wire_frame *frame, const struct notification *change)
+static void strays(struct subscriptions *s, const struct wire_frame *frame,
+		   const struct notification *change)
 {
 	struct span key = json_string_raw(&frame->key);
 
-	(void)owner, (void)change;
+	(void)s, (void)change;
 	tell("straggler %.*s;", (int)key.n, key.p);
 }
 
-static void cannot_read(void *owner)
+static void cannot_read(struct subscriptions *s)
 {
-	(void)owner;
+	(void)s;
 	tell("unreadable;");
 }
 
-static void has_missed(void *owner, int64_t since_ms)
+static void has_missed(struct subscriptions *s, int64_t since_ms)
 {
-	(void)owner;
+	(void)s;
 	tell("missed since %d;", (int)since_ms);
 }
 
-static bool asks_wants(void *owner)
+static bool asks_wants(const struct subscriptions *s)
 {
-	(void)owner;
+	(void)s;
 	return above.wants;
 }
 
-static bool asks_stale(void *owner)
+static bool asks_stale(const struct subscriptions *s)
 {
-	(void)owner;
+	(void)s;
 	return above.stale;
 }
 
-static size_t asks_list(void *owner, size_t budget, struct buf *list)
+static size_t asks_list(struct subscriptions *s, size_t budget, struct buf *list)
 {
-	(void)owner, (void)budget, (void)list;
+	(void)s, (void)budget, (void)list;
 	above.lists++;
 	return 1;
 }
 
-static void is_live(void *owner)
+static void is_live(struct subscriptions *s)
 {
-	(void)owner;
+	(void)s;
 	above.stale = false;
 	tell("live;");
 }
 
-static void is_without(void *owner)
+static void is_without(struct subscriptions *s)
 {
-	(void)owner;
+	(void)s;
 	tell("without;");
 }
 
-static void list_failed(void *owner)
+static void list_failed(struct subscriptions *s)
 {
-	(void)owner;
+	(void)s;
 	tell("failed;");
 }
 
-static bool list_refused(void *owner, const char *why)
+static bool list_refused(struct subscriptions *s, const char *why)
 {
-	(void)owner, (void)why;
+	(void)s, (void)why;
 	tell("refused;");
 	return above.list_refused;
 }
 
-static void refuses_all(void *owner, const char *why, long retry_ms)
+static void refuses_all(struct subscriptions *s, const char *why, long retry_ms)
 {
-	(void)owner, (void)why;
+	(void)s, (void)why;
 	tell("all refused for %ld;", retry_ms);
 }
 
-static void was_lost(void *owner, int64_t heard_ms)
+static void was_lost(struct subscriptions *s, int64_t heard_ms)
 {
-	(void)owner;
+	(void)s;
 	tell("lost since %d;", (int)heard_ms);
 }
 
 static const struct upstream_ops ops = {
+	.changed = state_changed,
 	.up = is_up,
 	.moved = has_moved,
 	.down = is_down,
 	.drained = has_room,
-	.changed = state_changed,
 	.frame = brings,
 	.change = notifies,
 	.straggler = strays,
@@ -371,7 +376,7 @@ static int begin(void **state)
 	shorter_helps = false;
 	loop_begin(1000, 7);
 	conns_begin();
-	upstream = upstream_new(NULL, &s, &ops, NULL, &stats);
+	upstream = upstream_new(NULL, &s, &ops, &(struct upstream_users){0}, &stats);
 	assert_non_null(upstream);
 	return 0;
 }
@@ -523,6 +528,19 @@ static void one_that_is_dropped_soon_does_not_end_the_pauses(void **state)
 	loop_pass(BACKOFF_MAX); /* it is stable */
 	conns_end(9, 0, -1);
 	assert_in_range(upstream_retry_ms(upstream), 0, BACKOFF_MIN);
+}
+
+/* The same losses, each over a request that was at fault. */
+static void an_excused_loss_does_not_lengthen_the_pauses(void **state)
+{
+	(void)state;
+	above.excused = true;
+	for (uint32_t i = 1; i <= 8; i++) {
+		loop_pass(BACKOFF_MAX);
+		conns_open(i);
+		conns_end(i, 0, -1);
+		assert_in_range(upstream_retry_ms(upstream), 0, BACKOFF_MIN);
+	}
 }
 
 static void the_key_is_refused(void **state)
@@ -1315,6 +1333,7 @@ int main(void)
 		CASE(pauses_double_and_have_an_end),
 		CASE(a_pause_that_is_asked_for_is_kept),
 		CASE(one_that_is_dropped_soon_does_not_end_the_pauses),
+		CASE(an_excused_loss_does_not_lengthen_the_pauses),
 		CASE(the_key_is_refused),
 		CASE(requests_go_out_with_the_key_meanwhile),
 		CASE(the_key_is_refused_a_token),

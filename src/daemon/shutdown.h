@@ -1,0 +1,27 @@
+/* shutdown.h - the orderly end, in two phases.
+ *
+ * Drain: no client is accepted and no request is sent any more; requests in flight have five
+ * seconds to be answered. Farewell: clients take their last bytes, and the service gets a close
+ * frame; that has another second. Then the loop is left. */
+#pragma once
+
+#include <event2/event.h>
+#include <stdint.h>
+
+#include "daemon/wiring.h"
+
+enum shutdown_phase { SHUTDOWN_NOT, SHUTDOWN_DRAIN, SHUTDOWN_FAREWELL, SHUTDOWN_PHASE_N };
+
+struct shutdown {
+	struct wiring *rooms;
+	struct event *step; /* runs only during the shutdown */
+	enum shutdown_phase phase;
+	int64_t until; /* the phase ends then at the latest */
+};
+
+/* rooms->base is there. */
+void shutdown_init(struct shutdown *s, struct wiring *rooms);
+void shutdown_fini(struct shutdown *s); /* also of a zeroed one */
+
+/* This signal was received. A second one leaves the loop at once. */
+void shutdown_begin(struct shutdown *s, int signal_number);

@@ -1,0 +1,480 @@
+#include "daemon/wiring.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include <event2/util.h>
+
+#include "access/access.h"
+#include "access/token_minter.h"
+#include "base/clock.h"
+#include "base/timer.h"
+#include "clients/client.h"
+#include "clients/dispatch.h"
+#include "clients/listener.h"
+#include "daemon/descriptors.h"
+#include "daemon/settings.h"
+#include "requests/router.h"
+#include "service/activation.h"
+#include "service/metrics_page.h"
+#include "service/notify.h"
+#include "service/status.h"
+#include "subscriptions/subscriptions.h"
+#include "upstream/upstream.h"
+
+/* ---- for the router ---- */
+
+static void router_send(void *owner, struct span head, struct span body)
+{
+	struct wiring *w = owner;
+	upstream_send(w->upstream, head, body);
+}
+
+static bool router_sendable(void *owner)
+{
+	struct wiring *w = owner;
+	return upstream_sendable(w->upstream);
+}
+
+static long router_reconnect_ms(void *owner)
+{
+	struct wiring *w = owner;
+	return upstream_retry_ms(w->upstream);
+}
+
+static void peer_changed(void *owner, struct peer *peer)
+{
+	struct wiring *w = owner;
+	clients_changed(w->clients, peer);
+}
+
+static void router_wake_at(void *owner, int64_t at)
+{
+	struct wiring *w = owner;
+
+	timer_start(w->deadline, at - clock_mono_ms());
+}
+
+static void router_connection_idle(void *owner, uint32_t connection)
+{
+	struct wiring *w = owner;
+	if (w->upstream)
+		upstream_lane_idle(w->upstream, connection);
+}
+
+static void router_held_turn(void *owner, struct pending *p)
+{
+	struct wiring *w = owner;
+	if (p->op != OP_TOKEN) /* the router keeps the answer to a token request */
+		subscriptions_held_turn(w->subscriptions, p);
+}
+
+static const char *router_held_over(void *owner, struct pending *p)
+{
+	struct wiring *w = owner;
+	return p->op == OP_TOKEN ? token_requests_held_over(token_minter_issuer(w->minter), p)
+				 : subscriptions_held_over(w->subscriptions, p);
+}
+
+static void router_read_sent(void *owner, void *reading)
+{
+	struct wiring *w = owner;
+	subscriptions_read_sent(w->subscriptions, reading);
+}
+
+static void router_read_ended(void *owner, void *reading, enum router_read_end end,
+			      const struct wire_frame *answer)
+{
+	struct wiring *w = owner;
+	subscriptions_read_end(w->subscriptions, reading, end, answer, clock_mono_coarse_ms());
+}
+
+static const char *router_forbids(void *owner, struct peer *peer, const struct request *request)
+{
+	struct wiring *w = owner;
+	return access_forbids(w->access, peer, request, clock_mono_ms());
+}
+
+static const struct router_ops router_ops = {
+	.send = router_send,
+	.sendable = router_sendable,
+	.reconnect_ms = router_reconnect_ms,
+	.changed = peer_changed,
+	.wake_at = router_wake_at,
+	.connection_idle = router_connection_idle,
+	.held_turn = router_held_turn,
+	.held_over = router_held_over,
+	.read_sent = router_read_sent,
+	.forbids = router_forbids,
+	.read_end = router_read_ended,
+};
+
+static void on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+	struct wiring *w = arg;
+	int64_t next = router_expire(w->router, clock_mono_ms());
+
+	(void)fd;
+	(void)what;
+	if (next >= 0)
+		router_wake_at(w, next);
+}
+
+/* ---- for clients and their socket ---- */
+
+static void client_joined(void *owner, struct peer *peer, const struct peer_identity *who)
+{
+	struct wiring *w = owner;
+	router_join(w->router, peer);
+	subscriptions_join(w->subscriptions, peer);
+	token_requests_join(peer);
+	access_admit(w->access, peer, who);
+}
+
+static void client_line(void *owner, struct peer *peer, struct span line, int64_t now)
+{
+	struct wiring *w = owner;
+	dispatch_line(&w->dispatch, peer, line, now);
+}
+
+static void client_too_long(void *owner, struct peer *peer, struct span prefix)
+{
+	struct wiring *w = owner;
+	dispatch_too_long(&w->dispatch, peer, prefix, w->config->listen.max_line);
+}
+
+static bool client_may_read(void *owner, struct peer *peer)
+{
+	struct wiring *w = owner;
+	return router_may_read(w->router, peer);
+}
+
+static void client_left(void *owner, struct peer *peer)
+{
+	struct wiring *w = owner;
+	router_leave(w->router, peer, clock_mono_ms());
+	subscriptions_leave(w->subscriptions, peer);
+	access_leave(peer);
+}
+
+static void client_has_room(void *owner, struct peer *peer)
+{
+	struct wiring *w = owner;
+	subscriptions_caught_up(w->subscriptions, peer);
+}
+
+void wiring_accept_more(struct wiring *w)
+{
+	if (w->listener && clients_count(w->clients) < w->clients_possible)
+		listener_resume(w->listener);
+}
+
+static void client_closed(void *owner)
+{
+	wiring_accept_more(owner);
+}
+
+static const struct client_ops client_ops = {
+	.joined = client_joined,
+	.line = client_line,
+	.too_long = client_too_long,
+	.may_read = client_may_read,
+	.has_room = client_has_room,
+	.left = client_left,
+	.closed = client_closed,
+};
+
+/* The last descriptors are kept for the daemon itself, which needs some to reconnect. */
+static bool listener_has_room(void *owner)
+{
+	struct wiring *w = owner;
+
+	return clients_count(w->clients) < w->clients_possible;
+}
+
+static void listener_accepted(void *owner, int fd)
+{
+	struct wiring *w = owner;
+
+	clients_adopt(w->clients, fd);
+}
+
+static const struct listener_ops listener_ops = {
+	.has_room = listener_has_room,
+	.accepted = listener_accepted,
+};
+
+/* ---- access rules ---- */
+
+static void judge_again(void *owner, struct peer *peer, const struct peer_identity *who)
+{
+	struct wiring *w = owner;
+
+	access_admit(w->access, peer, who);
+	router_restrict(w->router, peer);
+	subscriptions_restrict(w->subscriptions, peer);
+	clients_changed(w->clients, peer);
+}
+
+void wiring_set_access_rules(struct wiring *w, const struct access_rules *rules)
+{
+	access_set(w->access, rules);
+	clients_each(w->clients, judge_again);
+	router_pump(w->router, clock_mono_ms()); /* requests may have waited behind refused ones */
+}
+
+/* ---- for the subscriptions ---- */
+
+static void subscriptions_flush(void *owner, struct peer *peer)
+{
+	struct wiring *w = owner;
+	clients_flush(w->clients, peer);
+}
+
+static void subscriptions_wanted(void *owner)
+{
+	struct wiring *w = owner;
+	upstream_want(w->upstream);
+}
+
+static const char *subscriptions_why_not_live(void *owner)
+{
+	struct wiring *w = owner;
+	return w->upstream ? upstream_why_not_live(w->upstream) : NULL;
+}
+
+static void subscriptions_forbidden(void *owner, struct peer *peer, struct span name)
+{
+	struct wiring *w = owner;
+	access_tell_ended(w->access, peer, name, clock_mono_ms());
+}
+
+static const struct subscriptions_ops subscriptions_ops = {
+	.changed = peer_changed,
+	.flush = subscriptions_flush,
+	.wanted = subscriptions_wanted,
+	.why_not_live = subscriptions_why_not_live,
+	.forbidden = subscriptions_forbidden,
+	.wall_ms = clock_wall_ms,
+	.boot_ms = clock_boot_ms,
+	.mono_ms = clock_mono_ms,
+};
+
+/* ---- for the connection to the service ---- */
+
+void wiring_tell_state(struct wiring *w)
+{
+	char text[400];
+
+	if (!w->upstream) /* it is being made */
+		return;
+	snprintf(text, sizeof(text), "%s: %s%s", upstream_url(w->upstream),
+		 upstream_state_name(upstream_state(w->upstream)),
+		 w->misconfigured ? " (the last reload was refused: see the log)" : "");
+	notify_status(w->notify, text);
+}
+
+static void upstream_changed(void *owner)
+{
+	wiring_tell_state(owner);
+}
+
+static const struct upstream_ops upstream_ops = {
+	.changed = upstream_changed,
+	.up = router_up,
+	.moved = router_move,
+	.down = router_lost,
+	.drained = router_pump,
+	.frame = router_frame,
+	.change = subscriptions_change,
+	.straggler = subscriptions_straggler,
+	.unreadable = subscriptions_unreadable,
+	.missed = subscriptions_missed,
+	.wants = subscriptions_wants,
+	.stale = subscriptions_is_stale,
+	.make_list = subscriptions_make_list,
+	.live = subscriptions_live,
+	.without = subscriptions_without,
+	.list_failed = subscriptions_list_failed,
+	.list_refused = subscriptions_list_refused,
+	.refuse_all = subscriptions_refuse_all,
+	.lost = subscriptions_lost,
+};
+
+/* ---- for status and metrics ---- */
+
+/* peer: the client that asks; NULL: no client. */
+static struct status_source status_source(const struct wiring *w, const struct peer *peer)
+{
+	int64_t now = clock_mono_ms();
+
+	return (struct status_source){
+		.config = w->config,
+		.router = w->router,
+		.subscriptions = w->subscriptions,
+		.upstream = w->upstream,
+		.stats = &w->stats,
+		.clients = w->clients,
+		.peer = peer,
+		.now_ms = now,
+		.uptime_ms = now - w->started,
+		.started_wall_ms = w->started_wall,
+		.misconfigured = w->misconfigured,
+	};
+}
+
+static void dispatch_status(void *owner, const struct peer *peer, bool top, struct buf *out)
+{
+	struct wiring *w = owner;
+	struct client_activity busiest[CLIENTS_BUSIEST_MAX];
+	struct status_source source = status_source(w, peer);
+
+	if (top) {
+		source.n_top = clients_busiest(w->clients, busiest);
+		source.top = busiest;
+	}
+	status_write(&source, out);
+}
+
+static void dispatch_stats(void *owner, struct buf *out)
+{
+	struct status_source source = status_source(owner, NULL);
+	status_write_stats(&source, out);
+}
+
+static const struct dispatch_ops dispatch_ops = {
+	.status = dispatch_status,
+	.stats = dispatch_stats,
+};
+
+static void metrics_page_write(void *owner, struct buf *out)
+{
+	struct status_source source = status_source(owner, NULL);
+	status_write_page(&source, out);
+}
+
+static const struct metrics_page_ops metrics_page_ops = {.page = metrics_page_write};
+
+/* ---- start and end ---- */
+
+bool wiring_reserve_descriptors(struct wiring *w, unsigned max_clients)
+{
+	long long room = descriptors_reserve(max_clients, w->descriptors_before);
+
+	w->clients_possible = room < 0 ? 0 : (unsigned)room;
+	return room >= 0;
+}
+
+static void start_core(struct wiring *w)
+{
+	struct router_settings router = settings_router(w->config);
+	struct subscriptions_settings subscriptions = settings_feed(w->config);
+	struct token_minter_settings minter = settings_mint(w->config);
+	uint64_t seed;
+
+	evutil_secure_rng_get_bytes(&seed, sizeof(seed));
+	w->router = router_new(&router, &router_ops, w, &w->stats, seed);
+	w->subscriptions = subscriptions_new(&subscriptions, &subscriptions_ops, w, w->router,
+					     &w->stats, seed);
+	w->access = access_new(&w->stats);
+	w->minter = token_minter_new(w->base, &minter, w->router, w->access, &w->stats);
+	w->dispatch = (struct dispatch){.router = w->router,
+					.subscriptions = w->subscriptions,
+					.token_requests = token_minter_issuer(w->minter),
+					.access = w->access,
+					.stats = &w->stats,
+					.ops = &dispatch_ops,
+					.owner = w};
+}
+
+static int start_upstream(struct wiring *w)
+{
+	struct upstream_settings settings =
+		settings_upstream(w->config, subscriptions_seed(w->subscriptions));
+	struct upstream_users users = {
+		.router = w->router, .subscriptions = w->subscriptions, .owner = w};
+
+	w->upstream = upstream_new(w->base, &settings, &upstream_ops, &users, &w->stats);
+	return w->upstream ? 0 : -EINVAL;
+}
+
+int wiring_new_listener(struct wiring *w, const struct listener_settings *settings,
+			struct listener **out)
+{
+	return listener_new(w->base, settings, &listener_ops, w, &w->stats, out);
+}
+
+/* The socket that the service manager has passed, or one of our own. */
+static int start_listener(struct wiring *w)
+{
+	struct listener_settings settings = settings_listener(w->config);
+	int fd = activation_take();
+
+	settings.may_wait = true;
+	if (fd == -ENOENT)
+		return wiring_new_listener(w, &settings, &w->listener);
+	if (fd < 0)
+		return fd;
+	w->listener = listener_adopt(w->base, fd, &listener_ops, w, &w->stats);
+	return 0;
+}
+
+static int start_local(struct wiring *w)
+{
+	struct client_settings clients = settings_clients(w->config);
+
+	w->clients = clients_new(w->base, &clients, &client_ops, w, &w->stats);
+	wiring_set_access_rules(w, w->config->access);
+	return start_listener(w);
+}
+
+int wiring_start_metrics(struct wiring *w, const struct config *config, bool may_wait)
+{
+	struct metrics_page_settings settings = settings_metrics(config);
+
+	settings.may_wait = may_wait;
+	w->metrics_page = NULL;
+	if (!settings.path && !settings.address)
+		return 0;
+	return metrics_page_new(w->base, &settings, &metrics_page_ops, w, &w->metrics_page);
+}
+
+int wiring_start(struct wiring *w)
+{
+	w->started = clock_mono_ms();
+	w->started_wall = clock_wall_ms();
+	w->deadline = timer_new(w->base, on_deadline, w);
+	w->notify = notify_new(w->base);
+	start_core(w);
+	if (start_local(w) < 0 || start_upstream(w) < 0 ||
+	    wiring_start_metrics(w, w->config, true) < 0)
+		return -EINVAL;
+	return 0;
+}
+
+/* From wherever wiring_start() got to. Rooms that ask go before rooms that are asked: clients leave
+ * requests behind for upstream, and upstream leaves them behind for the router. */
+void wiring_stop(struct wiring *w)
+{
+	metrics_page_free(w->metrics_page);
+	listener_free(w->listener);
+	w->listener = NULL;
+	if (w->clients)
+		clients_free(w->clients);
+	upstream_free(w->upstream);
+	w->upstream = NULL;
+	dispatch_fini(&w->dispatch);
+	if (w->minter)
+		token_minter_free(w->minter);
+	if (w->access)
+		access_free(w->access);
+	if (w->subscriptions)
+		subscriptions_stop(w->subscriptions);
+	if (w->router)
+		router_free(w->router);
+	if (w->subscriptions)
+		subscriptions_free(w->subscriptions);
+	notify_free(w->notify);
+	if (w->deadline)
+		event_free(w->deadline);
+}
