@@ -1,14 +1,7 @@
-/* config.h - the configuration file, the environment and the key file, as one struct that is wholly
- * right.
+/* config.h - the configuration as one struct, and lists of faults.
  *
- * config_load() either gives a struct config in which every value is in its range, every name is
- * resolved and the key is read, or texts that name file, line and setting of all that is wrong;
- * there is no third way and no silent default. It changes nothing outside, so that a reload may try
- * a new file while the old settings stay in force.
- *
- * The settings themselves are one table in config.c: name, kind, range, default, place. What is not
- * here: watching files, and the rooms below the daemon, which get small settings structs of their
- * own (settings.h). */
+ * Made by config_load() (load.h), with all values checked; the rows of the settings are in
+ * settings_table.c. Rooms below the daemon get small settings structs of their own (settings.h). */
 #pragma once
 
 #include <stdbool.h>
@@ -41,6 +34,10 @@ struct config_report {
 	size_t n;
 };
 void config_report_free(struct config_report *report);
+/* Adds "place message". Fifty texts are enough to show that this is the wrong file; no more are
+ * kept.
+ */
+void config_report_add(struct config_report *report, const char *place, const char *message);
 
 /* Times are in ms, sizes in bytes. All strings are owned by the config. */
 struct config {
@@ -97,44 +94,7 @@ struct config {
 	char *exposed[CONFIG_EXPOSED_N]; /* their paths; NULL: it is not so */
 };
 
-/* What the environment said when the program started; it is asked once, so that a later reload
- * finds the same. */
-struct config_environment {
-	char *config_path;           /* HPKVD_CONFIG; NULL: not set, or empty, as all of these */
-	char *base_url;              /* HPKV_BASE_URL */
-	char *api_key;               /* HPKV_API_KEY; secret */
-	char *https_proxy;           /* HTTPS_PROXY or https_proxy; may hold a password */
-	char *no_proxy;              /* NO_PROXY or no_proxy */
-	char *credentials_directory; /* CREDENTIALS_DIRECTORY, from systemd's LoadCredential= */
-};
+void config_free(struct config *config); /* NULL: nothing */
 
-/* Copies the variables, and wipes key and URL from the environment: from environ and from the block
- * that /proc/PID/environ shows. Owned by the caller; config_environment_free() wipes the copy of
- * the key. */
-struct config_environment *config_environment_take(void);
-void config_environment_free(struct config_environment *environment);
-
-struct config_source {
-	const char *path; /* NULL: config_default_path() */
-	bool required;    /* false: a missing file is as good as an empty one */
-	bool filled;      /* an empty one is as bad as a missing one */
-	bool at_once;     /* nobody is waited for who is yet to write to it, if it is a FIFO */
-	const struct config_environment *environment; /* may be NULL */
-};
-
-/* Where the packaged file lies: $(sysconfdir)/hpkvd/hpkvd.conf */
-const char *config_default_path(void);
-
-/* 0: *out is a new config, owned by the caller. -EINVAL (wrong) or another -errno (the file could
- * not be read): report holds at least one text. */
-int config_load(const struct config_source *source, struct config **out,
-		struct config_report *report);
-void config_free(struct config *config);
-
-/* Appends " [section] name" for each setting that differs, a comma between them, the sections of
- * access rules being one setting. Returns whether it
- * takes another connection to the service: for another address or key, other trust anchors, or
- * tokens of another kind. Secrets are compared, not shown. */
-bool config_compare(const struct config *a, const struct config *b, struct buf *names);
-/* A key that is the same as before is held once, by both. */
+/* If both have the same key, config shares that of before, so that it is held once. */
 void config_share_key(struct config *config, const struct config *before);

@@ -7,7 +7,7 @@
 
 #include <stdbool.h>
 
-#include "config/config.h"
+#include "config/load.h"
 #include "base/log.h"
 
 struct daemon_options {

@@ -24,6 +24,8 @@
 #include <openssl/crypto.h>
 
 #include "config/config.h"
+#include "config/environment.h"
+#include "config/load.h"
 #include "daemon/daemon.h"
 #include "base/log.h"
 #include "base/output.h"

@@ -4,6 +4,7 @@
 #include "base/timer.h"
 #include "clients/client.h"
 #include "clients/listener.h"
+#include "config/settings_table.h"
 #include "daemon/settings.h"
 #include "daemon/warnings.h"
 #include "requests/router.h"
@@ -147,8 +148,8 @@ static void take_limits(struct wiring *w, bool another)
 	const struct config *config = w->config;
 	struct client_settings clients = settings_clients(config);
 	struct router_settings router = settings_router(config);
-	struct subscriptions_settings subscriptions = settings_feed(config);
-	struct token_minter_settings minter = settings_mint(config);
+	struct subscriptions_settings subscriptions = settings_subscriptions(config);
+	struct token_minter_settings minter = settings_token_minter(config);
 
 	wiring_reserve_descriptors(w, config->listen.max_clients);
 	wiring_set_access_rules(w, config->access);
@@ -184,7 +185,7 @@ static void reload(struct reload *r)
 	struct wiring *w = r->rooms;
 	struct config *config = read_again(r);
 	struct buf names = {0};
-	bool another = config && config_compare(w->config, config, &names);
+	bool another = config && setting_changes(w->config, config, &names);
 
 	w->misconfigured = !config || take_config(r, config, another) < 0;
 	if (w->misconfigured) {

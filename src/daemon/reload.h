@@ -9,7 +9,7 @@
 #include <stdbool.h>
 
 #include "base/log.h"
-#include "config/config.h"
+#include "config/load.h"
 #include "daemon/wiring.h"
 
 struct reload {

@@ -67,7 +67,7 @@ struct router_settings settings_router(const struct config *c)
 	};
 }
 
-struct subscriptions_settings settings_feed(const struct config *c)
+struct subscriptions_settings settings_subscriptions(const struct config *c)
 {
 	return (struct subscriptions_settings){
 		.output_soft = c->listen.output_soft,
@@ -81,7 +81,7 @@ struct subscriptions_settings settings_feed(const struct config *c)
 	};
 }
 
-struct token_minter_settings settings_mint(const struct config *c)
+struct token_minter_settings settings_token_minter(const struct config *c)
 {
 	return (struct token_minter_settings){
 		.minter = {.host = c->upstream.url.host,

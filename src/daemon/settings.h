@@ -20,6 +20,6 @@ struct client_settings settings_clients(const struct config *c);
 struct listener_settings settings_listener(const struct config *c);
 struct metrics_page_settings settings_metrics(const struct config *c);
 struct router_settings settings_router(const struct config *c);
-struct subscriptions_settings settings_feed(const struct config *c);
-struct token_minter_settings settings_mint(const struct config *c);
+struct subscriptions_settings settings_subscriptions(const struct config *c);
+struct token_minter_settings settings_token_minter(const struct config *c);
 struct upstream_settings settings_upstream(const struct config *c, uint64_t seed);

@@ -368,8 +368,8 @@ bool wiring_reserve_descriptors(struct wiring *w, unsigned max_clients)
 static void start_core(struct wiring *w)
 {
 	struct router_settings router = settings_router(w->config);
-	struct subscriptions_settings subscriptions = settings_feed(w->config);
-	struct token_minter_settings minter = settings_mint(w->config);
+	struct subscriptions_settings subscriptions = settings_subscriptions(w->config);
+	struct token_minter_settings minter = settings_token_minter(w->config);
 	uint64_t seed;
 
 	evutil_secure_rng_get_bytes(&seed, sizeof(seed));

@@ -35,7 +35,7 @@ class Manual(unittest.TestCase):
 
     def test_every_setting_has_its_entry_and_default(self):
         sections = re.split(r"^\.S[sh] ", read("man", "hpkvd.conf.5"), flags=re.M)
-        rows = re.findall(r'^\t\[SET_\w+\] = \{"(\w+)", "(\w+)", \w+, [^"]*, "([^"]*)",', read("src", "config", "config.c"), re.M)
+        rows = re.findall(r'^\t\[SET_\w+\] = \{"(\w+)", "(\w+)", \w+, [^"]*, "([^"]*)",', read("src", "config", "settings_table.c"), re.M)
         rows += [("access", name, "") for name in re.findall(r'\[RULE_\w+\] = \{"(\w+)"', read("src", "config", "rules.c"))]
         self.assertGreater(len(rows), 25)
         missing = []
@@ -60,7 +60,7 @@ class Manual(unittest.TestCase):
     def test_every_option_and_variable_has_its_entry(self):
         page = read("man", "hpkvd.8")
         options = re.findall(r'^\t\{"([\w-]+)", (?:no|required)_argument', read("src", "daemon", "main.c"), re.M)
-        variables = re.findall(r'(?:copy|take)\w*_variable\("(\w+)"\)', read("src", "config", "config.c"))
+        variables = re.findall(r'(?:copy|take)\w*_variable\("(\w+)"\)', read("src", "config", "environment.c"))
         self.assertGreater(len(options), 4)
         self.assertGreater(len(variables), 6)
         self.assertEqual([], [o for o in options if not re.search(rf"^\.It.* Fl -{re.escape(o)}\b", page, re.M)])

@@ -1,0 +1,328 @@
+#include "config/references.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/sha.h>
+
+#include "base/buf.h"
+#include "base/mem.h"
+#include "base/secret.h"
+#include "config/file.h"
+#include "config/keyfile.h"
+#include "config/proxy.h"
+#include "config/url.h"
+
+enum { CA_FILE_MAX = 4 << 20 };
+
+/* path itself, or below dir; dir NULL: the directory of the configuration file. */
+static char *resolve_path(const struct draft *d, const char *dir, const char *path)
+{
+	const char *slash = strrchr(d->path, '/');
+	struct buf b = {0};
+
+	if (path[0] == '/')
+		return mem_strdup(path);
+	if (dir)
+		buf_addf(&b, "%s/%s", dir, path);
+	else if (slash)
+		buf_addf(&b, "%.*s/%s", (int)(slash - d->path), d->path, path);
+	else
+		buf_addf(&b, "%s", path);
+	char *resolved = mem_strndup(buf_span(&b).p, buf_len(&b));
+	buf_release(&b);
+	return resolved;
+}
+
+static void check_order(struct draft *d)
+{
+	enum setting_id low, high;
+
+	for (unsigned i = 0; setting_pair(i, &low, &high); i++) {
+		struct buf first = {0}, second = {0};
+
+		if (d->bad[low] || d->bad[high] ||
+		    setting_number(d->values, low) <= setting_number(d->values, high))
+			continue;
+		setting_print(d->values, low, &first);
+		setting_print(d->values, high, &second);
+		/* Name the line that was written last. */
+		draft_fault(d, d->given[low] > d->given[high] ? low : high,
+			    "%s (%.*s) is greater than %s (%.*s)", setting_name(low),
+			    (int)buf_len(&first), buf_span(&first).p, setting_name(high),
+			    (int)buf_len(&second), buf_span(&second).p);
+		buf_release(&first);
+		buf_release(&second);
+	}
+}
+
+static void resolve_url(struct draft *d)
+{
+	const struct config_environment *e = d->environment;
+	struct url *url = &d->values->config.upstream.url;
+	const char *why, *text = d->values->url;
+
+	if (d->bad[SET_URL])
+		return;
+	if (text[0]) {
+		if (url_parse(text, url, &why) < 0)
+			draft_fault(d, SET_URL, "%s", why);
+	} else if (e && e->base_url) {
+		if (url_parse(e->base_url, url, &why) < 0)
+			config_report_add(d->report, "HPKV_BASE_URL:", why);
+	} else {
+		draft_fault(d, SET_URL,
+			    "is missing: give the base URL that the HPKV dashboard shows, e.g. "
+			    "https://api-eu-2.hpkv.io, here or in HPKV_BASE_URL");
+	}
+}
+
+/* Once the URL is known. A service that is not encrypted is on this machine. */
+static void resolve_proxy(struct draft *d)
+{
+	const struct config_environment *e = d->environment;
+	const struct url *url = &d->values->config.upstream.url;
+	const char *why;
+
+	if (!e || !e->https_proxy || !url->host || !url->tls)
+		return;
+	d->values->config.upstream.no_proxy_useless = proxy_useless_entry(e->no_proxy);
+	if (proxy_is_bypassed(e->no_proxy, url->host, url->port))
+		return;
+	if (proxy_parse(e->https_proxy, &d->values->config.upstream.proxy, &why) < 0)
+		config_report_add(d->report, "HTTPS_PROXY:", why);
+}
+
+/* Without a setting there are none. */
+static void resolve_proxy_login(struct draft *d)
+{
+	const struct config_environment *e = d->environment;
+	const char *why;
+
+	if (d->bad[SET_PROXY_CREDENTIALS] || !d->values->proxy_file[0])
+		return;
+	char *path = resolve_path(d, e ? e->credentials_directory : NULL, d->values->proxy_file);
+	int error = keyfile_read(path, keyfile_login_fault, &d->values->config.upstream.proxy_login,
+				 &why);
+	if (error)
+		draft_fault(d, SET_PROXY_CREDENTIALS, "the file %s %s", path,
+			    error == -ENOENT ? "does not exist" : why);
+	free(path);
+}
+
+static void key_from_environment(struct draft *d, const char *path)
+{
+	const struct config_environment *e = d->environment;
+	const char *why;
+
+	if (!e || !e->api_key) {
+		draft_fault(
+			d, SET_API_KEY_FILE,
+			"there is no key file %s: write the API key that the HPKV dashboard shows "
+			"into it "
+			"(chmod 0600), or set HPKV_API_KEY",
+			path);
+	} else if ((why = keyfile_fault(e->api_key))) {
+		config_report_add(d->report, "HPKV_API_KEY:", why);
+	} else {
+		d->values->config.upstream.api_key = secret_share(e->api_key);
+		d->values->config.upstream.api_key_source = mem_strdup("HPKV_API_KEY");
+	}
+}
+
+/* systemd copies a credential whoever may read the file that it comes from: mostly the one that the
+ * key is in without systemd. */
+static void look_behind_credential(struct draft *d, const char *path)
+{
+	char *origin = resolve_path(d, NULL, d->values->key_file);
+	struct stat st;
+
+	if (strcmp(origin, path) != 0 && stat(origin, &st) == 0 && S_ISREG(st.st_mode) &&
+	    st.st_mode & S_IRWXO)
+		d->values->config.exposed[CONFIG_ORIGIN_OPEN] = origin;
+	else
+		free(origin);
+}
+
+static void resolve_key(struct draft *d)
+{
+	const struct config_environment *e = d->environment;
+	const char *why;
+
+	if (d->bad[SET_API_KEY_FILE])
+		return;
+	char *path = resolve_path(d, e ? e->credentials_directory : NULL, d->values->key_file);
+	int error = keyfile_read(path, keyfile_fault, &d->values->config.upstream.api_key, &why);
+	if (error == -ENOENT)
+		key_from_environment(d, path);
+	else if (error)
+		draft_fault(d, SET_API_KEY_FILE, "the key file %s %s", path, why);
+	else
+		d->values->config.upstream.api_key_source = mem_strdup(path);
+	look_behind_credential(d, path);
+	free(path);
+}
+
+/* Trust anchors have no use for a password, and nobody may be asked for one. */
+static int no_password(char *out, int size, int writing, void *user)
+{
+	(void)out, (void)size, (void)writing, (void)user;
+	return -1;
+}
+
+/* Can these bytes serve as trust anchors? They are read again where they are used; here it is about
+ * saying early, and with the line, what is wrong with them. */
+static const char *certificates_fault(struct span pem)
+{
+	BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.n);
+	unsigned n = 0;
+	X509 *certificate;
+
+	if (!bio)
+		return "could not be checked: out of memory";
+	ERR_clear_error();
+	while ((certificate = PEM_read_bio_X509(bio, NULL, no_password, NULL))) {
+		X509_free(certificate);
+		n++;
+	}
+	bool ended = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+	ERR_clear_error();
+	BIO_free(bio);
+	if (!ended)
+		return "holds a damaged certificate";
+	return n ? NULL : "holds no certificate in PEM form";
+}
+
+static void resolve_ca_file(struct draft *d)
+{
+	char **place = &d->values->config.upstream.ca_file, *path = *place;
+	const char *why = NULL;
+	struct buf b = {0};
+	struct stat st;
+
+	*place = NULL;
+	if (path && path[0]) {
+		*place = resolve_path(d, NULL, path);
+		int fd = file_open(*place, FILE_REGULAR, &st),
+		    error = fd < 0 ? fd : file_read(fd, CA_FILE_MAX, &b);
+		if (error)
+			why = error == -EINVAL ? "is not a regular file" : strerror(-error);
+		else
+			why = buf_len(&b) ? certificates_fault(buf_span(&b)) : "is empty";
+		SHA256((const unsigned char *)buf_span(&b).p, buf_len(&b),
+		       d->values->config.upstream.ca_digest);
+		if (why)
+			draft_fault(d, SET_CA_FILE, "%s: %s", *place, why);
+		else
+			draft_note_exposure(d, *place, &st, CONFIG_CA_WRITABLE, CONFIG_CA_FOREIGN);
+		if (fd >= 0)
+			close(fd);
+		buf_release(&b);
+	}
+	free(path);
+}
+
+/* Can a socket be bound there? */
+static bool is_socket_path(struct draft *d, enum setting_id id, const char *path)
+{
+	size_t room = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
+	bool absolute = path[0] == '/' && path[strlen(path) - 1] != '/';
+
+	if (!absolute)
+		draft_fault(d, id, "'%.*s' is not the absolute path of a socket",
+			    setting_shown(path), path);
+	else if (strlen(path) > room)
+		draft_fault(d, id,
+			    "is longer than %zu bytes, the most that a socket's path can have",
+			    room);
+	return !d->bad[id];
+}
+
+static void check_socket(struct draft *d)
+{
+	if (!d->bad[SET_SOCKET])
+		is_socket_path(d, SET_SOCKET, d->values->config.listen.socket);
+}
+
+/* A name, or a number as chgrp(1) takes it. */
+static void resolve_group(struct draft *d)
+{
+	const char *name = d->values->group;
+	gid_t *out = &d->values->config.listen.group;
+	int64_t number;
+
+	*out = CONFIG_NO_GROUP;
+	if (d->bad[SET_GROUP] || !name[0])
+		return;
+	errno = 0;
+	const struct group *group = getgrnam(name);
+	if (group)
+		*out = group->gr_gid;
+	else if (setting_parse_count(name, &number) && number < (int64_t)CONFIG_NO_GROUP)
+		*out = (gid_t)number;
+	else
+		draft_fault(d, SET_GROUP, "there is no group '%.*s'", setting_shown(name), name);
+}
+
+/* "HOST:PORT" of this machine alone: the numeric address, to be freed; NULL: it is no such thing.
+ * An IPv6 address stands in brackets. */
+static char *loopback_address(const char *text, uint16_t *port)
+{
+	const char *colon = strrchr(text, ':');
+	int64_t number;
+
+	if (!colon || colon == text || !setting_parse_count(colon + 1, &number) || number < 1 ||
+	    number > UINT16_MAX)
+		return NULL;
+	bool brackets = text[0] == '[' && colon[-1] == ']';
+	char *host = mem_strndup(text + brackets, (size_t)(colon - text) - 2 * (size_t)brackets);
+	if (!url_is_loopback(host) || brackets != (strchr(host, ':') != NULL)) {
+		free(host);
+		return NULL;
+	}
+	*port = (uint16_t)number;
+	if (strcasecmp(host, "localhost") != 0)
+		return host;
+	free(host);
+	return mem_strdup("127.0.0.1");
+}
+
+static void resolve_metrics(struct draft *d)
+{
+	struct config *c = &d->values->config;
+	const char *text = d->values->metrics;
+
+	if (d->bad[SET_METRICS_LISTEN] || !text[0])
+		return;
+	if (text[0] == '/' && !is_socket_path(d, SET_METRICS_LISTEN, text))
+		return;
+	if (text[0] == '/' && strcmp(text, c->listen.socket) == 0)
+		draft_fault(d, SET_METRICS_LISTEN, "is the same as [listen] socket");
+	else if (text[0] == '/')
+		c->metrics.path = mem_strdup(text);
+	else if (!(c->metrics.address = loopback_address(text, &c->metrics.port)))
+		draft_fault(
+			d, SET_METRICS_LISTEN,
+			"'%.*s' is not 127.0.0.1:PORT, [::1]:PORT, localhost:PORT or the absolute "
+			"path of a socket: the page is for this machine alone",
+			setting_shown(text), text);
+}
+
+void references_resolve(struct draft *d)
+{
+	static void (*const steps[])(struct draft *) = {
+		check_order,     resolve_url,  resolve_proxy, resolve_proxy_login, resolve_key,
+		resolve_ca_file, check_socket, resolve_group, resolve_metrics,
+	};
+
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
+		steps[i](d);
+}

@@ -1,0 +1,9 @@
+/* references.h - what the values of a draft refer to: addresses, files, groups, the environment.
+ *
+ * Reads the key file, the proxy's login and the trust anchors, looks up the group, and compares
+ * values that depend on each other. Each fault is in the draft's report. */
+#pragma once
+
+#include "config/draft.h"
+
+void references_resolve(struct draft *d);
