@@ -112,14 +112,14 @@ static void router_gives_turn(void *owner, struct pending *p)
 {
 	struct daemon *d = owner;
 	if (p->op != OP_TOKEN) /* whose answer is kept until its turn */
-		subscriptions_held_turn(d->subscriptions, p);
+		subscriptions_deferred_turn(d->subscriptions, p);
 }
 
-static const char *router_ends_held(void *owner, struct pending *p)
+static const char *router_ends_deferred(void *owner, struct pending *p)
 {
 	struct daemon *d = owner;
-	return p->op == OP_TOKEN ? token_requests_held_over(token_minter_issuer(d->minter), p)
-				 : subscriptions_held_over(d->subscriptions, p);
+	return p->op == OP_TOKEN ? token_requests_deferred_end(token_minter_issuer(d->minter), p)
+				 : subscriptions_deferred_end(d->subscriptions, p);
 }
 
 static void router_has_sent_read(void *owner, void *reading)
@@ -149,8 +149,8 @@ static const struct router_ops router_ops = {
 	.changed = router_changed,
 	.wake_at = router_wants_wake,
 	.connection_idle = router_leaves_lane,
-	.held_turn = router_gives_turn,
-	.held_over = router_ends_held,
+	.deferred_turn = router_gives_turn,
+	.deferred_end = router_ends_deferred,
 	.read_sent = router_has_sent_read,
 	.forbids = router_asks_forbidden,
 	.read_end = router_ends_read,
