@@ -116,6 +116,11 @@ size_t resync_waiting(const struct resync *r)
 	return r->n;
 }
 
+void resync_join(struct peer *peer)
+{
+	peer->resync = (struct resync_peer){.round = 0};
+}
+
 /* ---- readings come and go ---- */
 
 /* Initial values go by rounds, in each of which every client has one: so that one who wants ten
@@ -123,9 +128,9 @@ size_t resync_waiting(const struct resync *r)
  * their coming. */
 static int64_t turn_of(struct resync *r, struct peer *peer)
 {
-	if (peer->read_round < r->round)
-		peer->read_round = r->round;
-	return (int64_t)peer->read_round++ << 32 | r->made++;
+	if (peer->resync.round < r->round)
+		peer->resync.round = r->round;
+	return (int64_t)peer->resync.round++ << 32 | r->made++;
 }
 
 /* g->turn.at says when, if it is in a hurry. */
@@ -261,7 +266,8 @@ static void ask(struct resync *r, struct reading *g, int64_t now)
 	json_add_string(&json, topic_text(g->topic));
 	struct json_value key = {.text = buf_span(&json), .type = JSON_STRING};
 	dequeue(r, g);
-	bool covered = g->topic->covered; /* else changes that the value has seen may come yet */
+	bool covered =
+		topic_is_covered(g->topic); /* else changes that the value has seen may come yet */
 	if (covered && losses < BLAME_READ_LOSSES && router_takes_key(r->router, &key, now)) {
 		send(r, g, &key, losses >= BLAME_LOSS, now);
 	} else {
@@ -307,7 +313,7 @@ void resync_sent(struct resync *r, void *reading)
 	g->state = READING_SENT;
 	/* One that was asked for before a loss may go out on a connection that brings no changes,
 	 * and so may one of a key that the new token does not cover. */
-	g->useless = g->epoch != r->epoch || !g->topic->covered;
+	g->useless = g->epoch != r->epoch || !topic_is_covered(g->topic);
 	g->doubtful = false;
 	g->changes = g->topic->changes;
 	g->last_value = g->topic->last_value;

@@ -3,6 +3,8 @@
  * executed when is compared with what the clients were told, and with the order in which they
  * asked. */
 #include "../test.h"
+#include "../random.h"
+#include "../router_ops.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,7 +50,6 @@ struct world {
 	struct router *router;
 	struct router_settings settings;
 	struct stats stats;
-	struct outq out[CLIENTS];
 	struct peer peer[CLIENTS];
 	uint64_t last_peer;
 	uint32_t seed;
@@ -64,8 +65,7 @@ struct world {
 
 static unsigned lot(struct world *w, unsigned below)
 {
-	w->seed = w->seed * 1664525 + 1013904223;
-	return (w->seed >> 8) % below;
+	return random_below(&w->seed, below);
 }
 
 /* ---- what the router asks for ---- */
@@ -94,17 +94,14 @@ static void sends(void *owner, struct span head, struct span body)
 {
 	struct world *w = owner;
 	struct frame *f = &w->frame[w->n_frames++];
-	struct buf text = {0};
+	char *text = frame_text(head, body);
 
 	assert_true(w->n_frames < FRAMES && w->up);
-	buf_add(&text, head.p, head.n);
-	buf_add(&text, body.p, body.n);
-	buf_add(&text, "", 1);
-	const char *key = strstr(buf_span(&text).p, "\"key\":\"");
+	const char *key = strstr(text, "\"key\":\"");
 	assert_non_null(key);
 	*f = (struct frame){.ask = number_of(key + 7), .connection = w->connection};
-	assert_int_equal(sscanf(buf_span(&text).p, "{\"messageId\":%llu,", &f->id), 1);
-	buf_release(&text);
+	assert_int_equal(sscanf(text, "{\"messageId\":%llu,", &f->id), 1);
+	free(text);
 }
 
 static bool is_sendable(void *owner)
@@ -112,41 +109,14 @@ static bool is_sendable(void *owner)
 	return lot(owner, 10) > 0;
 }
 
-static long reconnect_ms(void *owner)
-{
-	(void)owner;
-	return -1;
-}
-
-static const char *forbids(void *owner, struct peer *peer, const struct request *request)
-{
-	(void)owner, (void)peer, (void)request;
-	return NULL;
-}
-
-static void changed(void *owner, struct peer *peer)
-{
-	(void)owner, (void)peer;
-}
-
-static void wake_at(void *owner, int64_t at)
-{
-	(void)owner, (void)at;
-}
-
-static void connection_idle(void *owner, uint32_t connection)
-{
-	(void)owner, (void)connection;
-}
-
 static const struct router_ops ops = {
 	.send = sends,
 	.sendable = is_sendable,
-	.reconnect_ms = reconnect_ms,
-	.forbids = forbids,
-	.changed = changed,
-	.wake_at = wake_at,
-	.connection_idle = connection_idle,
+	.reconnect_ms = no_reconnect_ms,
+	.forbids = forbid_nothing,
+	.changed = ignore_changed,
+	.wake_at = ignore_wake_at,
+	.connection_idle = ignore_connection_idle,
 };
 
 /* ---- the clients ---- */
@@ -155,7 +125,7 @@ static void join(struct world *w, int client)
 {
 	struct peer *peer = &w->peer[client];
 
-	*peer = (struct peer){.out = &w->out[client], .number = ++w->last_peer};
+	*peer = (struct peer){.number = ++w->last_peer};
 	router_join(w->router, peer);
 }
 
@@ -200,7 +170,7 @@ static void take_line(struct world *w, const char *line)
 static void read_answers(struct world *w)
 {
 	for (int i = 0; i < CLIENTS; i++) {
-		struct buf *own = &w->out[i].own;
+		struct buf *own = &w->peer[i].out.own;
 		buf_add(own, "", 1);
 		char *line = mem_strndup(buf_span(own).p, buf_len(own)), *rest = line, *end;
 		buf_take(own, buf_len(own));
@@ -218,8 +188,8 @@ static void leave(struct world *w, int client)
 	for (unsigned i = 0; i < w->n_asks; i++)
 		w->ask[i].abandoned |= w->ask[i].client == client && !w->ask[i].answers;
 	router_leave(w->router, &w->peer[client], w->now);
-	outq_fini(&w->out[client]);
-	w->out[client] = (struct outq){0};
+	outq_fini(&w->peer[client].out);
+	w->peer[client].out = (struct outq){0};
 	join(w, client);
 }
 
@@ -397,7 +367,7 @@ static void run(unsigned number)
 		router_leave(w->router, &w->peer[i], w->now);
 	router_free(w->router);
 	for (int i = 0; i < CLIENTS; i++)
-		outq_fini(&w->out[i]);
+		outq_fini(&w->peer[i].out);
 	free(w);
 }
 
