@@ -9,7 +9,7 @@
 struct token_minter {
 	struct event_base *base;
 	struct token_requests *token_requests;
-	struct minter *minter;
+	struct token_client *minter;
 	struct event *timer; /* token_requests_wake() */
 	const char *api_key; /* secret; the settings' */
 };
@@ -37,7 +37,7 @@ static void *issuer_mints(void *owner, const struct token_requests_wish *wish, v
 {
 	struct token_minter *m = owner;
 	struct minting *under_way = mem_zalloc(sizeof(*under_way));
-	struct token_client_wish token = {
+	struct token_client_params token = {
 		.api_key = m->api_key,
 		.subscribe_keys = wish->subscribe_keys,
 		.subscribe_patterns = wish->subscribe_patterns,
@@ -92,7 +92,7 @@ struct token_minter *token_minter_new(struct event_base *base,
 		.base = base,
 		.token_requests = token_requests_new(&settings->token_requests, &token_requests_ops,
 						     m, router, access, stats),
-		.minter = minter_new(base, &settings->minter),
+		.minter = token_client_new(base, &settings->minter),
 		.timer = timer_new(base, on_timer, m),
 		.api_key = settings->api_key,
 	};
@@ -101,7 +101,7 @@ struct token_minter *token_minter_new(struct event_base *base,
 
 void token_minter_free(struct token_minter *m)
 {
-	minter_free(m->minter);
+	token_client_free(m->minter);
 	event_free(m->timer);
 	token_requests_free(m->token_requests);
 	free(m);
@@ -115,8 +115,8 @@ struct token_requests *token_minter_issuer(struct token_minter *m)
 void token_minter_set(struct token_minter *m, const struct token_minter_settings *settings)
 {
 	token_requests_interrupt(m->token_requests);
-	minter_free(m->minter);
-	m->minter = minter_new(m->base, &settings->minter);
+	token_client_free(m->minter);
+	m->minter = token_client_new(m->base, &settings->minter);
 	m->api_key = settings->api_key;
 	token_requests_set(m->token_requests, &settings->token_requests);
 	token_requests_review(m->token_requests, clock_mono_ms());

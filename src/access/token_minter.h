@@ -13,7 +13,7 @@
 struct token_minter;
 
 struct token_minter_settings {
-	struct minter_config minter;
+	struct token_client_settings minter;
 	const char *api_key; /* secret; stays where it is until token_minter_set() or
 				token_minter_free() */
 	struct token_requests_settings token_requests;

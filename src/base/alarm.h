@@ -1,7 +1,7 @@
-/* alarm.h - a timer for times of clock_boot_ms(): it also counts while the machine sleeps.
+/* alarm.h - a timer on clock_boot_ms(), which also counts while the machine sleeps.
  *
- * The loop's own timers stand still meanwhile. For what expires elsewhere by the hour, such as
- * tokens; an alarm whose time passed during sleep goes off at once after it. */
+ * The loop's own timers stand still during sleep. Alarms are for times that another machine keeps,
+ * such as the expiry of a token. An alarm that comes due during sleep fires right after it. */
 #pragma once
 
 #include <event2/event.h>
@@ -9,9 +9,10 @@
 
 struct alarm;
 
-/* NULL, with errno, when the kernel has none to give. */
+/* NULL, with errno, when the kernel has no timer to give. */
 struct alarm *alarm_new(struct event_base *base, void (*ring)(void *owner), void *owner);
 void alarm_free(struct alarm *a);
 
-void alarm_set(struct alarm *a, int64_t boot_ms); /* once; a later call replaces an earlier one */
+void alarm_set(struct alarm *a,
+	       int64_t boot_ms); /* fires once; a later call replaces an earlier one */
 void alarm_clear(struct alarm *a);

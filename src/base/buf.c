@@ -15,9 +15,9 @@ char *buf_room(struct buf *b, size_t n)
 
 	if (b->p && b->size - b->tail >= n)
 		return b->p + b->tail;
-	/* Moving the queue costs its length, so each move has to make room for as much again before
-	 * the next one: by itself if what has left at the head is that much, else by growing. A
-	 * long queue of which little leaves would otherwise be moved for every few bytes. */
+	/* Moving the queue costs its length, so each move must make room for as much again before
+	 * the next one: by itself if that much has left at the head, else by growing. Else a long
+	 * queue that loses a few bytes at a time would be moved for each of them. */
 	if (b->p && b->head >= len && b->size - len >= n) {
 		memmove(b->p, b->p + b->head, len);
 	} else {

@@ -1,7 +1,7 @@
-/* buf.h - a growable byte queue: bytes are appended at its tail and taken from its head.
+/* buf.h - a growable byte queue: bytes are appended at the tail and taken from the head.
  *
- * An empty buf owns no memory once buf_release() was called; ten thousand idle clients cost nothing
- * here. A buf never shrinks by itself and knows no limit: whoever fills it from a peer checks the
+ * An empty buf owns no memory after buf_release(), so ten thousand idle clients cost nothing here.
+ * A buf never shrinks by itself and has no limit: a caller that fills it from a peer checks the
  * limit first. */
 #pragma once
 
@@ -11,7 +11,7 @@
 
 struct buf {
 	char *p;
-	size_t head, tail, size; /* bytes head..tail are in the queue, size are allocated */
+	size_t head, tail, size; /* the queue is head..tail; size bytes are allocated */
 };
 
 char *buf_room(struct buf *b, size_t n); /* room for n bytes at the tail, not yet counted */
@@ -26,24 +26,24 @@ static inline size_t buf_len(const struct buf *b)
 
 static inline struct span buf_span(const struct buf *b)
 {
-	/* An empty buf has p NULL, to which C does not let one add even 0. */
+	/* An empty buf has p NULL, and C does not allow adding even 0 to NULL. */
 	return (struct span){b->p ? b->p + b->head : NULL, b->tail - b->head};
 }
 
-/* Counts n bytes, written to what buf_room() returned, as queued. */
+/* Counts n bytes that were written to the room from buf_room(). */
 static inline void buf_grew(struct buf *b, size_t n)
 {
 	b->tail += n;
 }
 
-/* Forgets all but the n bytes at the head. */
+/* Drops all but the n bytes at the head. */
 static inline void buf_cut(struct buf *b, size_t n)
 {
 	if (n < buf_len(b))
 		b->tail = b->head + n;
 }
 
-/* Takes n bytes from the head. */
+/* Drops n bytes at the head. */
 static inline void buf_take(struct buf *b, size_t n)
 {
 	b->head += n;

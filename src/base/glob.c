@@ -12,7 +12,7 @@ bool glob_is_prefix(struct span glob)
 	return glob_literal(glob).n + 1 == glob.n;
 }
 
-/* What is between the last * and the end; there is a *. */
+/* The literal behind the last *; there is a *. */
 static struct span last_literal(struct span glob)
 {
 	const char *star = memrchr(glob.p, '*', glob.n), *end = glob.p + glob.n;
@@ -20,9 +20,10 @@ static struct span last_literal(struct span glob)
 	return (struct span){star + 1, (size_t)(end - star) - 1};
 }
 
-/* Are the literals of a glob that ends with * in the text, one behind the other? The first place
- * that is found for one leaves the most for those behind it, so no other place is ever tried. That,
- * and memmem(), which is linear itself, keep the time from being the product of the lengths. */
+/* Are the literals of a glob that ends with * in the text, one behind the other? Matching each
+ * literal at its first position leaves the most text for the rest, so no other position is ever
+ * tried. That, and memmem(), which is linear itself, keep the time from being the product of the
+ * lengths. */
 static bool stand_in_order(struct span glob, struct span text)
 {
 	const char *at = text.p, *end = text.p + text.n;
@@ -48,13 +49,13 @@ bool glob_matches(struct span glob, struct span key)
 	struct span last = last_literal(glob);
 	if (key.n < first.n + last.n)
 		return false;
-	/* No bytes may be at no address, to which C does not let one add even 0. */
+	/* An empty span may have p NULL, and C does not allow adding even 0 to NULL. */
 	const char *at = key.n ? key.p : "", *end = at + key.n;
 	if (!span_equal(first, (struct span){at, first.n}) ||
 	    !span_equal(last, (struct span){end - last.n, last.n}))
 		return false;
-	/* What is between them: of the glob from behind the first * to the last, which may be the
-	 * same one. */
+	/* The middle parts: of the glob from behind the first * to the last *, which may be the
+	 * same. */
 	struct span inner = {first.p + first.n + 1, glob.n - first.n - 1 - last.n};
 	return stand_in_order(inner, (struct span){at + first.n, key.n - first.n - last.n});
 }

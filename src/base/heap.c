@@ -7,7 +7,7 @@
 static void put(struct heap *h, size_t i, struct heap_node *node)
 {
 	h->node[i] = node;
-	node->place = i + 1;
+	node->index = i + 1;
 }
 
 static void sift_up(struct heap *h, size_t i, struct heap_node *node)
@@ -50,14 +50,14 @@ void heap_add(struct heap *h, struct heap_node *node, int64_t at)
 
 void heap_remove(struct heap *h, struct heap_node *node)
 {
-	if (!node->place)
+	if (!node->index)
 		return;
-	size_t i = node->place - 1;
-	node->place = 0;
+	size_t i = node->index - 1;
+	node->index = 0;
 	struct heap_node *last = h->node[--h->n];
 	if (last == node)
 		return;
-	/* The last node takes the free place, and belongs either above or below it. */
+	/* The last node takes the free slot, then moves up or down from there. */
 	if (i > 0 && last->at < h->node[(i - 1) / 2]->at)
 		sift_up(h, i, last);
 	else

@@ -1,8 +1,8 @@
-/* heap.h - a binary min-heap of times, whose nodes are embedded in what they time.
+/* heap.h - a binary min-heap of times, with nodes embedded in the objects that they time.
  *
- * A request's deadline goes in when it is read and comes out when it is answered, mostly long
- * before: both cost little since deadlines mostly come in rising order, so that a new node stays
- * where it is put. */
+ * A request's deadline is added when the request is read and removed when it is answered, usually
+ * long before it is due. Both are cheap: deadlines mostly come in rising order, so a new node stays
+ * where it is added. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,7 +11,7 @@
 
 struct heap_node {
 	int64_t at;
-	size_t place; /* in heap::node, plus one; 0: in no heap */
+	size_t index; /* index in heap::node, plus one; 0: in no heap */
 };
 
 struct heap {
@@ -20,9 +20,8 @@ struct heap {
 };
 
 void heap_add(struct heap *h, struct heap_node *node, int64_t at);
-void heap_remove(struct heap *h,
-		 struct heap_node *node); /* nothing happens when it is in no heap */
-void heap_fini(struct heap *h);           /* frees the heap's own memory, not the nodes */
+void heap_remove(struct heap *h, struct heap_node *node); /* does nothing to a node in no heap */
+void heap_fini(struct heap *h); /* frees the heap's own memory, not the nodes */
 
 /* The node with the earliest time; NULL when the heap is empty. */
 static inline struct heap_node *heap_first(const struct heap *h)

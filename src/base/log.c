@@ -69,8 +69,7 @@ static bool stderr_is_journal(void)
 	return answer;
 }
 
-/* Copies text to out with all but printable ASCII as \xNN, cutting what does not fit. Returns the
- * length. */
+/* Copies text to out with all but printable ASCII as \xNN, cut to the size. Returns the length. */
 static size_t escape(char *out, size_t size, const char *text)
 {
 	size_t n = 0;
@@ -87,21 +86,23 @@ static size_t escape(char *out, size_t size, const char *text)
 
 /* ---- writing without waiting ---- */
 
-/* Whoever reads our lines may have stopped. How to write to such a one without waiting for him: */
+/* How to write without waiting for a reader that may have stopped: */
 enum channel {
 	CHANNEL_UNKNOWN,
-	CHANNEL_FILE,     /* write() does not wait for anybody */
-	CHANNEL_SOCKET,   /* send() is told not to */
+	CHANNEL_FILE,     /* write() never waits */
+	CHANNEL_SOCKET,   /* send() is told not to wait */
 	CHANNEL_OWN,      /* an open file description of our own, with O_NONBLOCK */
-	CHANNEL_POLLED,   /* shared with others: only what there is room for */
-	CHANNEL_TERMINAL, /* the same, but poll() says nothing of how much room: an alarm ends it */
+	CHANNEL_POLLED,   /* shared with other processes: write only as much as there is room for */
+	CHANNEL_TERMINAL, /* the same, but poll() does not say how much room: an alarm interrupts
+			     write() */
 };
 
 enum { ALARM_US = 20000, STUCK_MS = 1000 };
 
 static enum channel channel;
 static int out = STDERR_FILENO;
-static int64_t stuck_until; /* nothing is written to a terminal that an alarm has ended */
+static int64_t
+	stuck_until; /* a terminal for which the alarm went off: nothing more is written to it */
 
 static bool is_same_file(int fd, const struct stat *st)
 {
@@ -114,8 +115,8 @@ static bool is_same_file(int fd, const struct stat *st)
 	return fstat(fd, &other) == 0 && other.st_dev == st->st_dev && other.st_ino == st->st_ino;
 }
 
-/* Another description of the same pipe or terminal. To set O_NONBLOCK on the one that we have got
- * would set it for the shell as well that shares it with us. */
+/* Another open file description of the same pipe or terminal. Setting O_NONBLOCK on the inherited
+ * one would set it for the shell, too. */
 static bool open_own(const struct stat *st)
 {
 	char terminal[64] = "";
@@ -149,7 +150,7 @@ static enum channel find_channel(void)
 	if (S_ISSOCK(st.st_mode))
 		return CHANNEL_SOCKET;
 	if (flags >= 0 && flags & O_NONBLOCK)
-		return CHANNEL_FILE; /* whose description it is has made it so */
+		return CHANNEL_FILE; /* the owner of the description has set it */
 	if (open_own(&st))
 		return CHANNEL_OWN;
 	return isatty(STDERR_FILENO) ? CHANNEL_TERMINAL : CHANNEL_POLLED;
@@ -159,7 +160,7 @@ static bool can_write(void)
 {
 	struct pollfd p = {.fd = out, .events = POLLOUT};
 
-	return poll(&p, 1, 0) != 0; /* what is wrong with it, write() may say */
+	return poll(&p, 1, 0) != 0; /* write() will report the error */
 }
 
 static int64_t now_ms(void)
@@ -175,11 +176,11 @@ static void on_alarm(int number)
 	(void)number;
 }
 
-/* A terminal has room, if for a byte only, and is another user's to open: write() is interrupted.
- */
+/* A terminal that has room, if only for one byte, and that another user owns, so that it can't be
+ * opened again: write() is interrupted by an alarm. */
 static ssize_t write_with_alarm(const char *line, size_t n)
 {
-	/* It repeats, should the first one go off before write() has begun. */
+	/* Repeats, in case the first alarm comes before write() has begun. */
 	static const struct itimerval soon = {{0, ALARM_US}, {0, ALARM_US}}, never;
 	struct sigaction action = {.sa_handler = on_alarm}, before; /* no SA_RESTART */
 
@@ -217,17 +218,17 @@ static ssize_t write_now(const char *line, size_t n)
 static struct {
 	unsigned long n; /* lines that could not be written */
 	int why;         /* errno of the last one */
-	bool cut;        /* its beginning was */
+	bool cut;        /* the beginning of the line was written */
 } lost;
 
-/* One write() a line, so that lines of several processes do not mix. What cannot be written is
- * lost: there is nobody to tell, but how many they were. */
+/* One write() a line, so that lines of several processes do not mix. A line that can't be written
+ * is lost, and counted. */
 static bool write_line(enum log_level level, const char *text)
 {
 	char line[1200];
 	size_t n = 0;
 
-	if (lost.cut) /* whatever is there of the last line ends */
+	if (lost.cut) /* ends the unfinished last line */
 		line[n++] = '\n';
 	if (stderr_is_journal())
 		n += (size_t)snprintf(line + n, sizeof(line) - n, "<%c>", levels[level].priority);
@@ -247,7 +248,7 @@ static bool write_line(enum log_level level, const char *text)
 	return false;
 }
 
-/* Whether all that was lost was told. */
+/* Have all lost lines been reported? */
 static bool tell_lost(void)
 {
 	char text[200];
@@ -260,7 +261,7 @@ static bool tell_lost(void)
 	lost.n = 0;
 	if (write_line(LOG_LEVEL_WARNING, text))
 		return true;
-	lost.n = n; /* of this line nobody knows */
+	lost.n = n; /* unknown whether this line was written */
 	return false;
 }
 

@@ -1,15 +1,15 @@
 /* log.h - one line to stderr per event, with the priority prefix <N> that systemd's journal reads
- * when stderr is the journal. The only mutable global state of the program lives behind this
- * header: the level, how to write, and how many lines were lost.
+ * when stderr is the journal. The only mutable global state of the program is behind this header:
+ * the level, how to write, and how many lines were lost.
  *
- * It never waits for whoever reads the lines. Where stderr is a pipe or a terminal it is opened
- * once more at the first line, so that waiting can be switched off without doing so for others who
- * share it; a socket is told with each line. Lines that nobody takes, or that a full disk or a
- * limit of the file's size refuses, are lost, and their number is told once there is room again.
+ * Logging never waits for the reader. A stderr that is a pipe or a terminal is opened once more at
+ * the first line, so that non-blocking mode does not affect other processes that share it; on a
+ * socket each call says so. A line that nobody takes, or that a full disk or a file size limit
+ * refuses, is lost. The number of lost lines is logged once there is room again.
  *
  * All but printable ASCII is escaped here, so peers cannot forge lines or terminal codes. errno is
- * preserved: logging never changes what the next line sees. Secrets never come here: who holds one
- * redacts it first. */
+ * preserved: logging never changes what the next line sees. Callers keep secrets out of log lines.
+ */
 #pragma once
 
 #include <stdbool.h>

@@ -4,7 +4,7 @@
 
 #include "base/mem.h"
 
-enum { FEWEST = 16 }; /* chains; a power of two, as all their numbers */
+enum { FEWEST = 16 }; /* chains; always a power of two */
 
 static struct map_node **chain_of(const struct map *m, uint64_t hash)
 {
@@ -77,8 +77,8 @@ struct map_node *map_next(const struct map_node *node)
 
 struct map_node *map_walk(const struct map *m, struct map_walk *w)
 {
-	/* The next node is known before one is handed out: that one may be gone when it is wanted,
-	 * and the table with it when it was the last. */
+	/* The next node is looked up before this one is returned: the caller may free this one, and
+	 * with the last node the table goes. */
 	while (!w->next && m->chain && w->chain <= m->mask)
 		w->next = m->chain[w->chain++];
 	struct map_node *node = w->next;

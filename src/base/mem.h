@@ -1,9 +1,8 @@
 /* mem.h - allocation for our own small structures.
  *
- * These never return NULL: when the machine has no memory left for a few hundred bytes of ours,
- * carrying on would mean failing requests in ways that nobody has tested, so the daemon stops with
- * a message and its supervisor starts it again. Sizes that a peer chooses are capped before they
- * come here. */
+ * These functions never return NULL. When the machine has no memory left for a few hundred bytes,
+ * going on would take untested paths; so the daemon ends with a message and its supervisor starts
+ * it again. Callers cap sizes that a peer chooses before they come here. */
 #pragma once
 
 #include <stddef.h>
@@ -13,7 +12,7 @@ void *mem_zalloc(size_t n);          /* zeroed */
 void *mem_resize(void *p, size_t n); /* as realloc */
 char *mem_strdup(const char *s);
 char *mem_strndup(const char *s, size_t n);
-void mem_wipe(void *p, size_t n); /* overwrites; never optimised away */
+void mem_wipe(void *p, size_t n); /* overwrites with zeros; the compiler never removes it */
 
-/* A library has found no memory for so many bytes of ours: says so, and ends the program. */
+/* A library could not allocate this many bytes for us: logs that and ends the program. */
 void mem_refused(size_t n) __attribute__((noreturn));

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* stdio does not tell later why a write failed. One for stdout and one for stderr. */
+/* stdio does not tell later why a write failed. One each for stdout and stderr. */
 struct sink {
 	int fd;
 	int error;
@@ -28,7 +28,7 @@ int output_write(int fd, const void *bytes, size_t n)
 			return -EIO;
 		} else if (errno == EAGAIN) {
 			struct pollfd p = {.fd = fd, .events = POLLOUT};
-			poll(&p, 1, -1); /* what is wrong, the next write says */
+			poll(&p, 1, -1); /* the next write reports the error */
 		} else if (errno != EINTR) {
 			return -errno;
 		}

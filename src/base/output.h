@@ -1,28 +1,27 @@
-/* output.h - stdout and stderr of the programs: what they take is written, all of it, or it is
- * known why not.
+/* output.h - stdout and stderr of the programs: everything is written, or the error is known.
  *
- * An open file may be non-blocking although nobody here wanted that: the flag belongs to the file,
- * which a shell, ssh or node may share. stdio then drops what the file does not take at once; the
- * streams of this room wait for it. hpkvd's log does not use it: it must never wait. */
+ * An open file may be non-blocking although this program did not ask for it: the flag belongs to
+ * the file, which a shell, ssh or node may share. stdio then drops what the file does not take at
+ * once; the streams of this room wait instead. hpkvd's log does not use them: it must never wait.
+ */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
-/* Puts a stream that waits in the place of *stream, which is stdout or stderr and on which nothing
- * has been written yet. After a write that failed it writes nothing more. Without memory *stream
- * stays as it is. */
+/* Replaces *stream, which is stdout or stderr and unused so far, by a stream that waits. After a
+ * write that failed the stream writes nothing more. Without memory *stream stays as it is. */
 void output_keep_all(FILE **stream);
 
-/* Writes what stdout still holds. 0, or -errno of its first write that failed. */
+/* Writes what stdout still buffers. 0, or -errno of the first write that failed. */
 int output_finish(void);
 
-/* The same for those who only print a text and end: says on stderr what failed, unless the
- * reader has gone. EXIT_SUCCESS or EXIT_FAILURE. */
+/* The same for programs that only print a text and exit: reports a failure on stderr, unless the
+ * reader has gone. Returns EXIT_SUCCESS or EXIT_FAILURE. */
 int output_end(const char *program);
 
-/* Does such an error mean that the reader has gone, of which nobody needs to be told? */
+/* Does this error mean that the reader has gone, which needs no message? */
 bool output_is_unread(int error);
 
 /* Writes n bytes to a descriptor that may be non-blocking. 0 or -errno. */

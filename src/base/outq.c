@@ -7,7 +7,7 @@
 
 enum { SMALLEST = 4 };
 
-static struct outq_note *place(const struct outq *q, uint32_t i)
+static struct outq_slot *at(const struct outq *q, uint32_t i)
 {
 	return &q->ring[(q->head + i) & (q->size - 1)];
 }
@@ -15,10 +15,10 @@ static struct outq_note *place(const struct outq *q, uint32_t i)
 static void grow(struct outq *q)
 {
 	uint32_t size = q->size ? 2 * q->size : SMALLEST;
-	struct outq_note *ring = mem_alloc(size * sizeof(*ring));
+	struct outq_slot *ring = mem_alloc(size * sizeof(*ring));
 
 	for (uint32_t i = 0; i < q->n; i++)
-		ring[i] = *place(q, i);
+		ring[i] = *at(q, i);
 	free(q->ring);
 	q->ring = ring;
 	q->size = size;
@@ -31,9 +31,9 @@ void outq_push(struct outq *q, struct shared_line *shared)
 
 	if (q->n == q->size)
 		grow(q);
-	*place(q, q->n++) = (struct outq_note){shared_line_ref(shared), before};
+	*at(q, q->n++) = (struct outq_slot){shared_line_ref(shared), before};
 	q->before += before;
-	q->note_bytes += shared->n;
+	q->shared_bytes += shared->n;
 }
 
 static size_t least(size_t a, size_t b)
@@ -41,18 +41,18 @@ static size_t least(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
-/* Own lines are whole between notes, each with its newline. */
+/* Shared lines stand between whole own lines, each with its newline. */
 size_t outq_first_line(const struct outq *q, size_t enough)
 {
 	struct span own = buf_span(&q->own);
 
 	if (q->n)
-		own.n = place(q, 0)->before;
+		own.n = at(q, 0)->before;
 	if (own.n) {
 		const char *end = memchr(own.p, '\n', least(own.n, enough));
 		return end ? (size_t)(end - own.p) + 1 : enough;
 	}
-	return q->n ? place(q, 0)->shared->n - q->written : 0;
+	return q->n ? at(q, 0)->shared->n - q->written : 0;
 }
 
 static struct iovec vec(struct span s)
@@ -67,8 +67,8 @@ int outq_iov(const struct outq *q, struct iovec *iov, int max)
 	int n = 0;
 
 	for (uint32_t i = 0; i < q->n; i++) {
-		const struct outq_note *slot = place(q, i);
-		struct span line = shared_line_line(slot->shared);
+		const struct outq_slot *slot = at(q, i);
+		struct span line = shared_line_span(slot->shared);
 		if (slot->before && n < max)
 			iov[n++] = vec((struct span){own.p, slot->before});
 		if (n == max)
@@ -87,7 +87,7 @@ int outq_iov(const struct outq *q, struct iovec *iov, int max)
 void outq_take(struct outq *q, size_t n)
 {
 	while (n && q->n) {
-		struct outq_note *first = place(q, 0);
+		struct outq_slot *first = at(q, 0);
 		size_t own = least(n, first->before);
 		first->before -= own;
 		q->before -= own;
@@ -95,7 +95,7 @@ void outq_take(struct outq *q, size_t n)
 		n -= own;
 		size_t line = least(n, first->shared->n - q->written);
 		q->written += (uint32_t)line;
-		q->note_bytes -= line;
+		q->shared_bytes -= line;
 		n -= line;
 		if (q->written < first->shared->n)
 			return;
@@ -117,6 +117,6 @@ void outq_trim(struct outq *q)
 void outq_fini(struct outq *q)
 {
 	for (uint32_t i = 0; i < q->n; i++)
-		shared_line_unref(place(q, i)->shared);
+		shared_line_unref(at(q, i)->shared);
 	outq_trim(q);
 }

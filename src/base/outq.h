@@ -1,10 +1,9 @@
-/* outq.h - what a client has not taken yet: its own lines, and the notes that it shares with
- * others.
+/* outq.h - the output that a client has not taken yet: its own lines, and shared lines.
  *
- * Own lines are bytes in a buf, which whoever answers appends to; notes stand between them in the
- * order in which they were pushed, each a reference (shared_line.h) and no copy. Written out with
- * one writev for many of both. An empty queue owns no memory once outq_trim() was called. It knows
- * no limit: whoever fills it asks outq_len(). */
+ * Own lines are bytes in a buf, to which answers are appended. Shared lines stand between them in
+ * the order of pushing, each a reference (shared_line.h) and no copy. One writev() writes many of
+ * both. An empty queue owns no memory after outq_trim(). It has no limit: callers check outq_len()
+ * before they add. */
 #pragma once
 
 #include <stdint.h>
@@ -13,18 +12,18 @@
 #include "base/buf.h"
 #include "base/shared_line.h"
 
-struct outq_note {
+struct outq_slot {
 	struct shared_line *shared;
-	size_t before; /* own bytes between the note in front and this one */
+	size_t before; /* own bytes between the previous shared line and this one */
 };
 
 struct outq {
 	struct buf own;
-	struct outq_note *ring; /* size of them, a power of two; n in use from head on */
+	struct outq_slot *ring; /* size of them, a power of two; n in use from head on */
 	uint32_t head, n, size;
-	uint32_t written;  /* bytes of the first note that are out */
-	size_t note_bytes; /* of all notes, without those that are out */
-	size_t before;     /* the sum of all outq_note::before */
+	uint32_t written;    /* bytes of the first shared line that are written */
+	size_t shared_bytes; /* of all shared lines, less what is written */
+	size_t before;       /* the sum of all outq_slot::before */
 };
 
 /* Takes a reference of its own. */
@@ -32,15 +31,15 @@ void outq_push(struct outq *q, struct shared_line *shared);
 
 static inline size_t outq_len(const struct outq *q)
 {
-	return buf_len(&q->own) + q->note_bytes;
+	return buf_len(&q->own) + q->shared_bytes;
 }
 
-/* What is left to write of the line that comes first; that much or more, if it reaches so far. */
+/* How many bytes of the first line are left to write, or more, if n reaches that far. */
 size_t outq_first_line(const struct outq *q, size_t enough);
 
-/* Fills up to max (at least 1) iovecs with what comes first; returns how many. */
+/* Fills up to max (at least 1) iovecs with the head of the queue; returns how many. */
 int outq_iov(const struct outq *q, struct iovec *iov, int max);
-void outq_take(struct outq *q, size_t n); /* n bytes are out */
+void outq_take(struct outq *q, size_t n); /* n bytes were written */
 
 void outq_trim(struct outq *q); /* frees the memory of an empty queue */
 void outq_fini(struct outq *q);

@@ -1,8 +1,8 @@
-/* overflow_ids.h - the numbers that stand for users and groups without a number.
+/* overflow_ids.h - the ids that stand for users and groups that a user namespace does not map.
  *
- * In a user namespace the kernel shows all users that it does not know there by one number (mostly
- * 65534, which is also that of the user nobody), and all groups by another. Who has such a number
- * may be anybody, so nothing is granted to it. */
+ * In a user namespace the kernel shows all unmapped users by one number (mostly 65534, which is
+ * also the user nobody), and all unmapped groups by another. A process with such a number may be
+ * anybody's, so nothing is granted to it. */
 #pragma once
 
 #include <sys/types.h>
@@ -12,5 +12,5 @@ struct overflow_ids {
 	gid_t gid;
 };
 
-/* As /proc/sys/kernel says now; 65534 where it can't be read. */
+/* From /proc/sys/kernel; 65534 where that can't be read. */
 struct overflow_ids overflow_ids_ids(void);

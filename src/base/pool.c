@@ -5,7 +5,7 @@
 
 #include "base/mem.h"
 
-/* Sizes of a class, and how many free blocks of it are kept: 1.5 MiB in all at most. */
+/* Size classes, and how many free blocks of each are kept: 1.5 MiB in all at most. */
 static const struct {
 	size_t size, keep;
 } classes[POOL_CLASSES] = {{256, 2048}, {512, 512}, {1024, 256}, {2048, 128}, {4096, 64}};

@@ -5,25 +5,24 @@
 #include "base/mem.h"
 
 /* A node stands for the bytes from the root to its end. It is the end of a string, or a fork with
- * two children at least, or both.
+ * at least two children, or both.
  *
- * Its children are an array sorted by their first byte, for no two begin with the same one. An
- * array is searched in eight steps at most; a list of siblings would take up to 256, for each byte
- * of a key if whoever chooses the strings wants it. It is as long as there are children: to move 2
- * KiB at most for a new one costs less than to keep room in each of the nodes, most of which have
- * no child. */
+ * Its children are an array sorted by their first byte, which is different for each. Searching an
+ * array takes eight steps at most; a list of siblings would take up to 256 for each byte of a key,
+ * if the strings are chosen for that. The array has no spare room: moving 2 KiB at most for a new
+ * child costs less than spare room in every node, most of which have no child. */
 struct radix_node {
 	void *value; /* NULL in a mere fork */
 	struct radix_node **child;
 	unsigned children;
 	bool is_string;
-	size_t n; /* bytes of text: none only in the root */
+	size_t n; /* bytes of text: 0 only in the root */
 	char text[];
 };
 
 static struct span behind(struct span text, size_t n)
 {
-	/* No bytes may be at no address, to which C does not let one add even 0. */
+	/* An empty span may have p NULL, and C does not allow adding even 0 to NULL. */
 	return (struct span){n ? text.p + n : text.p, text.n - n};
 }
 
@@ -66,8 +65,8 @@ static unsigned char first_byte(const struct radix_node *node)
 	return (unsigned char)node->text[0];
 }
 
-/* Where the child that begins with this byte is, or belongs. */
-static unsigned child_place(const struct radix_node *node, char byte)
+/* The index of the child that begins with this byte, or where it would be inserted. */
+static unsigned child_index(const struct radix_node *node, char byte)
 {
 	unsigned low = 0, high = node->children;
 
@@ -81,26 +80,26 @@ static unsigned child_place(const struct radix_node *node, char byte)
 	return low;
 }
 
-static bool child_is_at(const struct radix_node *node, unsigned place, char byte)
+static bool child_is_at(const struct radix_node *node, unsigned index, char byte)
 {
-	return place < node->children && node->child[place]->text[0] == byte;
+	return index < node->children && node->child[index]->text[0] == byte;
 }
 
 /* Opens a gap among the children, to be filled at once. */
-static void child_gap(struct radix_node *node, unsigned place)
+static void child_gap(struct radix_node *node, unsigned index)
 {
 	node->child = mem_resize(node->child, (node->children + 1) * sizeof(*node->child));
-	memmove(node->child + place + 1, node->child + place,
-		(node->children - place) * sizeof(*node->child));
-	node->child[place] = NULL;
+	memmove(node->child + index + 1, node->child + index,
+		(node->children - index) * sizeof(*node->child));
+	node->child[index] = NULL;
 	node->children++;
 }
 
-static void child_drop(struct radix_node *node, unsigned place)
+static void child_drop(struct radix_node *node, unsigned index)
 {
 	node->children--;
-	memmove(node->child + place, node->child + place + 1,
-		(node->children - place) * sizeof(*node->child));
+	memmove(node->child + index, node->child + index + 1,
+		(node->children - index) * sizeof(*node->child));
 	if (node->children > 0) {
 		node->child = mem_resize(node->child, node->children * sizeof(*node->child));
 	} else {
@@ -109,7 +108,7 @@ static void child_drop(struct radix_node *node, unsigned place)
 	}
 }
 
-/* A node of the first n bytes above what remains of this one. */
+/* A new node with the first n bytes, above the rest of this one. */
 static struct radix_node *split(struct radix *r, struct radix_node *node, size_t n)
 {
 	struct radix_node *upper = node_new(r, (struct span){node->text, n});
@@ -121,7 +120,7 @@ static struct radix_node *split(struct radix *r, struct radix_node *node, size_t
 	return upper;
 }
 
-/* One node for one that is superfluous and its only child. */
+/* Merges a superfluous node with its only child. */
 static struct radix_node *join(struct radix *r, struct radix_node *upper)
 {
 	size_t n = upper->n + upper->child[0]->n;
@@ -147,10 +146,10 @@ void **radix_place(struct radix *r, struct span text)
 		text = behind(text, common);
 		if (text.n == 0)
 			break;
-		unsigned place = child_place(*at, text.p[0]);
-		if (!child_is_at(*at, place, text.p[0]))
-			child_gap(*at, place);
-		at = &(*at)->child[place];
+		unsigned index = child_index(*at, text.p[0]);
+		if (!child_is_at(*at, index, text.p[0]))
+			child_gap(*at, index);
+		at = &(*at)->child[index];
 	}
 	if (!*at)
 		*at = node_new(r, text);
@@ -160,7 +159,7 @@ void **radix_place(struct radix *r, struct span text)
 	return &(*at)->value;
 }
 
-/* The node itself if text begins with it, which is then taken off the text. */
+/* Enters the node if text begins with it, and takes those bytes off the text; else NULL. */
 static struct radix_node *enter(struct radix_node *node, struct span *text)
 {
 	if (!node || text->n < node->n ||
@@ -170,13 +169,14 @@ static struct radix_node *enter(struct radix_node *node, struct span *text)
 	return node;
 }
 
-/* The next node on the way along text, NULL at its end or where the tree does not go on with it. */
+/* The next node on the path along text; NULL at its end or where the tree does not go on with it.
+ */
 static struct radix_node *descend(const struct radix_node *node, struct span *text)
 {
 	if (text->n == 0)
 		return NULL;
-	unsigned place = child_place(node, text->p[0]);
-	return place < node->children ? enter(node->child[place], text) : NULL;
+	unsigned index = child_index(node, text->p[0]);
+	return index < node->children ? enter(node->child[index], text) : NULL;
 }
 
 void *radix_find(const struct radix *r, struct span text)
@@ -202,12 +202,12 @@ void radix_prefixes(const struct radix *r, struct span key, void (*visit)(void *
 void radix_remove(struct radix *r, struct span text)
 {
 	struct radix_node **at = &r->root, **above = NULL;
-	unsigned place = 0;
+	unsigned index = 0;
 
 	for (text = behind(text, (*at)->n); text.n > 0; text = behind(text, (*at)->n)) {
 		above = at;
-		place = child_place(*at, text.p[0]);
-		at = &(*at)->child[place];
+		index = child_index(*at, text.p[0]);
+		at = &(*at)->child[index];
 	}
 	r->n--;
 	(*at)->is_string = false;
@@ -217,17 +217,17 @@ void radix_remove(struct radix *r, struct span text)
 		*at = NULL;
 		if (!above)
 			return;
-		child_drop(*above, place);
+		child_drop(*above, index);
 		at = above;
 	}
-	/* Either the string's node or the fork above it may have become one that forks nothing. */
+	/* The string's node, or the fork above it, may be superfluous now. */
 	if ((*at)->children == 1 && !(*at)->is_string)
 		*at = join(r, *at);
 }
 
 void radix_fini(struct radix *r)
 {
-	/* Nodes to be freed are linked through their values, which nobody wants any more. */
+	/* Nodes to be freed are linked through their values, which are not needed any more. */
 	struct radix_node *next = r->root;
 
 	if (next)

@@ -1,14 +1,14 @@
-/* radix.h - a tree of byte strings that finds those that a key begins with, in one walk along the
- * key.
+/* radix.h - a tree of byte strings that finds all strings that a key begins with, in one walk along
+ * the key.
  *
- * For patterns by their literal beginning: "app:" and "app:user:" and "" are all found for the key
- * "app:user:7", however many other strings there are. Strings are any bytes, NUL included, and
- * copied. A node is there for each string and each fork, no more; removing a string removes what it
- * needed. Nothing recurses, so long strings are no danger.
+ * It holds patterns by their literal beginnings: for the key "app:user:7" it finds "app:",
+ * "app:user:" and "", however many other strings there are. Strings are any bytes, NUL included,
+ * and are copied. There is one node for each string and each fork; removing a string removes the
+ * nodes that only it needed. No function recurses, so long strings are harmless.
  *
- * A search costs the length of the key, whatever the tree holds. Adding and removing may cost the
- * length of the longest string that begins alike, since that is moved: whoever lets peers choose
- * strings bounds their length. */
+ * A search takes time proportional to the length of the key, whatever the size of the tree. Adding
+ * and removing may take the length of the longest string with the same beginning, since that is
+ * moved: callers bound the length of strings that peers choose. */
 #pragma once
 
 #include <stddef.h>
@@ -20,14 +20,15 @@ struct radix_node;
 struct radix {
 	struct radix_node *root; /* NULL: empty */
 	size_t n;                /* strings */
-	size_t nodes;            /* for them and the forks: less than two for each string */
+	size_t nodes;            /* strings and forks: less than two for each string */
 };
 
-/* The place where the value of a string stands; a string that was not there is added with NULL. The
- * place is valid until the next call that adds or removes. */
+/* The slot of a string's value; a string that was not there is added with NULL. The slot is valid
+ * until the next call that adds or removes. */
 void **radix_place(struct radix *r, struct span text);
 void *radix_find(const struct radix *r, struct span text); /* its value; NULL: not there */
-void radix_remove(struct radix *r, struct span text);      /* is there; the value is the caller's */
+void radix_remove(struct radix *r,
+		  struct span text); /* the string is there; its value stays the caller's */
 
 /* Calls visit with the value of each string that key begins with, shortest first. visit must not
  * change the tree. */

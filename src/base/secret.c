@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-/* At the beginning of its pages; the text follows. */
+/* At the beginning of the pages; the text follows. */
 struct head {
 	size_t mapped;
 	unsigned holders;
@@ -32,7 +32,7 @@ char *secret_alloc(size_t n)
 		log_error("out of memory: %zu bytes were refused", mapped);
 		abort();
 	}
-	/* Neither is told when it fails: secret_check() does, once. */
+	/* Failures of both are not reported here: secret_check() reports them once. */
 	mlock(pages, mapped);
 	madvise(pages, mapped, MADV_DONTDUMP);
 	*(struct head *)pages = (struct head){.mapped = mapped, .holders = 1};

@@ -1,22 +1,20 @@
-/* secret.h - texts that must not get anywhere: the API key, tokens, and the request paths that they
- * travel in.
+/* secret.h - texts that must not leak: the API key, tokens, and request paths that contain them.
  *
- * Each lies in pages of its own, which are locked, so that they never reach a swap device, and left
- * out of core dumps, both as far as the kernel lets us; and it is overwritten before they are given
- * back. Several may hold the same one: each frees it here, the last one for good, and none copies
- * it elsewhere. What libraries do with what they are given is their users' care (websocket.c,
- * token_client.c).
- */
+ * Each secret lies in pages of its own, which are locked (never swapped) and left out of core
+ * dumps, both as far as the kernel allows, and overwritten before they are freed. Several holders
+ * may share a secret: each frees it here, the last one for good, and no holder copies it to other
+ * memory. Rooms that pass secrets to libraries take care of the libraries' copies (websocket.c,
+ * token_client.c). */
 #pragma once
 
 #include <stddef.h>
 
-char *secret_alloc(size_t n); /* zeroed; like those of mem.h it never returns NULL */
+char *secret_alloc(size_t n); /* zeroed; never NULL, like the functions of mem.h */
 char *secret_dup(const char *text);
 char *secret_dupn(const char *text, size_t n); /* with a NUL behind it */
-/* The same text, which is one of this room's, with one more holder. Not to be changed any more. */
+/* One more holder of this secret, which is one of this room's. It must not be changed any more. */
 char *secret_share(const char *secret);
-/* The last holder's overwrites it. NULL will do; *secret becomes NULL. */
+/* The last holder overwrites it. Accepts NULL; *secret becomes NULL. */
 void secret_free(char **secret);
 
 /* Can memory be locked here? 0, or -errno: then secrets are kept all the same, but may be swapped

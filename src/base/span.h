@@ -1,8 +1,8 @@
-/* span.h - a run of bytes that somebody else owns.
+/* span.h - a run of bytes in somebody else's memory.
  *
- * The hot path hands spans down from the buffer that a read() filled to the frame that goes out, so
- * that nothing is copied on the way. A span is valid only as long as its owner says; whoever keeps
- * one longer copies the bytes. */
+ * The hot path passes spans from the buffer that a read() filled down to the frame that goes out,
+ * without a copy. A span is valid only as long as its owner says; code that keeps bytes longer
+ * copies them. */
 #pragma once
 
 #include <stdbool.h>

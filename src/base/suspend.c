@@ -9,56 +9,56 @@
 enum { SLEPT_MIN_MS = 1000 };
 
 struct suspend {
-	struct alarm *look;
+	struct alarm *check;
 	int64_t every_ms;
-	int64_t slept_ms; /* clock_slept_ms() when it looked last */
+	int64_t slept_ms; /* clock_slept_ms() at the last check */
 	void (*woke)(void *owner, int64_t slept_ms);
 	void *owner;
 };
 
-static void look_again(struct suspend *w)
+static void check_again(struct suspend *s)
 {
-	w->slept_ms = clock_slept_ms();
-	alarm_set(w->look, clock_boot_ms() + w->every_ms);
+	s->slept_ms = clock_slept_ms();
+	alarm_set(s->check, clock_boot_ms() + s->every_ms);
 }
 
-static void on_look(void *owner)
+static void on_check(void *owner)
 {
-	struct suspend *w = owner;
-	int64_t slept_ms = clock_slept_ms() - w->slept_ms;
+	struct suspend *s = owner;
+	int64_t slept_ms = clock_slept_ms() - s->slept_ms;
 
-	look_again(w);
+	check_again(s);
 	if (slept_ms >= SLEPT_MIN_MS)
-		w->woke(w->owner, slept_ms);
+		s->woke(s->owner, slept_ms);
 }
 
 struct suspend *suspend_new(struct event_base *base, void (*woke)(void *owner, int64_t slept_ms),
 			    void *owner)
 {
-	struct suspend *w = mem_zalloc(sizeof(*w));
+	struct suspend *s = mem_zalloc(sizeof(*s));
 
-	*w = (struct suspend){.look = alarm_new(base, on_look, w), .woke = woke, .owner = owner};
-	if (w->look)
-		return w;
-	free(w);
+	*s = (struct suspend){.check = alarm_new(base, on_check, s), .woke = woke, .owner = owner};
+	if (s->check)
+		return s;
+	free(s);
 	return NULL;
 }
 
-void suspend_free(struct suspend *w)
+void suspend_free(struct suspend *s)
 {
-	if (!w)
+	if (!s)
 		return;
-	alarm_free(w->look);
-	free(w);
+	alarm_free(s->check);
+	free(s);
 }
 
-void suspend_every(struct suspend *w, int64_t ms)
+void suspend_every(struct suspend *s, int64_t ms)
 {
-	w->every_ms = ms;
-	look_again(w);
+	s->every_ms = ms;
+	check_again(s);
 }
 
-void suspend_stop(struct suspend *w)
+void suspend_stop(struct suspend *s)
 {
-	alarm_clear(w->look);
+	alarm_clear(s->check);
 }

@@ -25,7 +25,7 @@ void timer_start(struct event *timer, int64_t ms)
 
 	if (ms > 0)
 		t = (struct timeval){ms / 1000, ms % 1000 * 1000};
-	if (event_add(timer, &t) < 0) /* its place among the loop's timers */
+	if (event_add(timer, &t) < 0) /* its slot among the loop's timers */
 		mem_refused(sizeof(timer));
 }
 

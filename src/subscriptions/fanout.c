@@ -114,7 +114,7 @@ static void push_late(struct fanout *f, struct peer *peer, struct shared_line *s
 {
 	f->stats->lines_out++;
 	if (skipped)
-		events_skipped(&peer->out->own, shared_line_line(shared), skipped);
+		events_skipped(&peer->out->own, shared_line_span(shared), skipped);
 	else
 		outq_push(peer->out, shared);
 }

@@ -11,32 +11,32 @@
 #include "base/timer.h"
 
 enum {
-	UNSENT_MAX = 256 << 10, /* bytes that may wait in the link before others keep theirs */
-	PARTS_PATIENCE = 8,     /* times keepalive: so long a message may take to come */
+	UNSENT_MAX = 256 << 10, /* unsent bytes from which on others keep theirs */
+	PARTS_PATIENCE = 8,     /* in keepalives: how long a message may take to come */
 };
 
 struct conn {
-	const struct conn_place *endpoint;
+	const struct conn_shared *shared;
 	const struct conn_ops *ops;
 	void *owner;
 	char *path; /* secret; NULL once it is open */
 
 	struct dial *dial;      /* until it is open */
 	char why[DIAL_WHY_MAX]; /* why it has ended */
-	struct websocket *link;
+	struct websocket *websocket;
 	bool open, congested;
 
 	struct event *keepalive;
-	int64_t heard_at; /* of the coarse clock, as all of these */
-	int64_t whole_at; /* ... a whole message, or a pong */
-	int64_t ping_at;  /* when the unanswered keepalive ping was sent; 0: none is */
+	int64_t heard_at; /* the coarse clock, as all of these */
+	int64_t whole_at; /* the last whole message, or pong */
+	int64_t ping_at;  /* when the unanswered keepalive ping was sent; 0: there is none */
 	uint32_t pings;   /* sent so far */
 
-	/* How long the machine had slept (clock_slept_ms()) when it was heard of last is not asked
-	 * about each message. By then it was at least what it was when we had last looked: */
+	/* How long the machine had slept (clock_slept_ms()) when it last received something is not
+	 * read on each message. By then it was at least its value at our last check: */
 	int64_t looked_at;
-	int64_t slept_ms;        /* then */
-	int64_t slept_before_ms; /* ... and the time before that */
+	int64_t slept_ms;        /* at that check */
+	int64_t slept_before_ms; /* ... and at the one before it */
 };
 
 static const struct websocket_ops websocket_ops;
@@ -48,12 +48,12 @@ int64_t conn_heard_ms(const struct conn *c)
 
 /* ---- the end ---- */
 
-static void drop_link(struct conn *c)
+static void drop_websocket(struct conn *c)
 {
 	event_del(c->keepalive);
-	if (c->link)
-		websocket_free(c->link);
-	c->link = NULL;
+	if (c->websocket)
+		websocket_free(c->websocket);
+	c->websocket = NULL;
 	c->open = c->congested = false;
 }
 
@@ -66,7 +66,7 @@ static void drop_dial(struct conn *c)
 
 static void end(struct conn *c, const struct websocket_end *websocket_end)
 {
-	char why[DIAL_WHY_MAX]; /* whoever is told may free the connection, and then say why */
+	char why[DIAL_WHY_MAX]; /* the owner may free the connection and then log why */
 	struct conn_end e = {
 		.was_open = c->open, .why = why, .retry_after_s = -1, .heard_ms = conn_heard_ms(c)};
 
@@ -77,7 +77,7 @@ static void end(struct conn *c, const struct websocket_end *websocket_end)
 		e.close_code = websocket_end->close_code;
 		e.dropped = c->open && !websocket_end->close_code;
 	}
-	drop_link(c);
+	drop_websocket(c);
 	drop_dial(c);
 	secret_free(&c->path);
 	c->ops->ended(c->owner, &e);
@@ -86,7 +86,7 @@ static void end(struct conn *c, const struct websocket_end *websocket_end)
 void conn_free(struct conn *c)
 {
 	drop_dial(c);
-	drop_link(c);
+	drop_websocket(c);
 	secret_free(&c->path);
 	event_free(c->keepalive);
 	free(c);
@@ -97,19 +97,20 @@ void conn_free(struct conn *c)
 static void on_connected(void *owner, int fd, int left_ms)
 {
 	struct conn *c = owner;
-	const struct conn_way *way = &c->endpoint->way;
+	const struct conn_settings *settings = &c->shared->settings;
 	const char *why = NULL;
 	struct websocket_target target = {
-		.host = way->host,
-		.port = way->port,
+		.host = settings->host,
+		.port = settings->port,
 		.path = c->path,
-		.tls = way->tls,
+		.tls = settings->tls,
 		.timeout_ms = left_ms,
-		.max_message = way->max_message,
+		.max_message = settings->max_message,
 	};
 
-	c->link = websocket_connect(c->endpoint->links, fd, &target, &websocket_ops, c, &why);
-	if (!c->link)
+	c->websocket =
+		websocket_connect(c->shared->websockets, fd, &target, &websocket_ops, c, &why);
+	if (!c->websocket)
 		dial_give_up(c->dial, why);
 }
 
@@ -123,7 +124,7 @@ static void on_no_address(void *owner, const char *why)
 
 static const struct dial_ops dial_ops = {.connected = on_connected, .failed = on_no_address};
 
-/* ---- is the service alive? ---- */
+/* ---- keepalive ---- */
 
 static void heard(struct conn *c)
 {
@@ -131,12 +132,13 @@ static void heard(struct conn *c)
 	c->ping_at = 0;
 }
 
-/* Of a long message that comes slowly; but not for ever: it may be one that never ends. */
+/* A part of a long message keeps the connection alive, but not for ever: the message may never end.
+ */
 static void heard_part(struct conn *c)
 {
 	int64_t now = clock_mono_coarse_ms();
 
-	if (now - c->whole_at >= PARTS_PATIENCE * c->endpoint->way.keepalive_ms)
+	if (now - c->whole_at >= PARTS_PATIENCE * c->shared->settings.keepalive_ms)
 		return;
 	c->heard_at = now;
 	c->ping_at = 0;
@@ -157,13 +159,13 @@ void conn_check(struct conn *c)
 	c->ping_at = clock_mono_coarse_ms();
 	look(c, c->ping_at);
 	conn_ping(c);
-	timer_start(c->keepalive, c->endpoint->way.keepalive_ms / 2);
+	timer_start(c->keepalive, c->shared->settings.keepalive_ms / 2);
 }
 
 static void on_keepalive(evutil_socket_t fd, short what, void *arg)
 {
 	struct conn *c = arg;
-	int64_t now = clock_mono_coarse_ms(), limit = c->endpoint->way.keepalive_ms,
+	int64_t now = clock_mono_coarse_ms(), limit = c->shared->settings.keepalive_ms,
 		patience = limit / 2;
 
 	(void)fd;
@@ -184,7 +186,7 @@ static void on_keepalive(evutil_socket_t fd, short what, void *arg)
 		    c->ping_at ? c->ping_at + patience - now : c->heard_at + limit - now);
 }
 
-/* ---- the link speaks ---- */
+/* ---- what the WebSocket reports ---- */
 
 static void on_open(void *owner)
 {
@@ -197,7 +199,7 @@ static void on_open(void *owner)
 	heard(c);
 	c->looked_at = c->heard_at;
 	c->slept_ms = c->slept_before_ms = clock_slept_ms();
-	timer_start(c->keepalive, c->endpoint->way.keepalive_ms);
+	timer_start(c->keepalive, c->shared->settings.keepalive_ms);
 	c->ops->open(c->owner);
 }
 
@@ -237,7 +239,7 @@ static void on_drained(void *owner)
 static void on_unopened(struct conn *c, const struct websocket_end *websocket_end)
 {
 	if (!websocket_end->http_status) {
-		drop_link(c);
+		drop_websocket(c);
 		dial_next(c->dial, websocket_end->why);
 		return;
 	}
@@ -270,26 +272,25 @@ static const struct websocket_ops websocket_ops = {
 	.closed = on_closed,
 };
 
-/* ---- for the room above ---- */
+/* ---- public functions ---- */
 
-struct conn *conn_new(const struct conn_place *endpoint, const char *path,
+struct conn *conn_new(const struct conn_shared *shared, const char *path,
 		      const struct conn_ops *ops, void *owner)
 {
-	const struct conn_way *way = &endpoint->way;
+	const struct conn_settings *settings = &shared->settings;
 	struct dial_target target = {
-		.host = way->host,
-		.port = way->port,
-		.proxy_host = way->proxy_host,
-		.proxy_port = way->proxy_port,
-		.proxy_login = way->proxy_login,
-		.address_ms = way->connect_timeout_ms,
+		.host = settings->host,
+		.port = settings->port,
+		.proxy_host = settings->proxy_host,
+		.proxy_port = settings->proxy_port,
+		.proxy_login = settings->proxy_login,
+		.address_ms = settings->connect_timeout_ms,
 	};
 	struct conn *c = mem_zalloc(sizeof(*c));
 
-	*c = (struct conn){
-		.endpoint = endpoint, .ops = ops, .owner = owner, .path = secret_dup(path)};
-	c->keepalive = timer_new(endpoint->base, on_keepalive, c);
-	c->dial = dial_new(endpoint->base, &target, endpoint->memory, &dial_ops, c);
+	*c = (struct conn){.shared = shared, .ops = ops, .owner = owner, .path = secret_dup(path)};
+	c->keepalive = timer_new(shared->base, on_keepalive, c);
+	c->dial = dial_new(shared->base, &target, shared->memory, &dial_ops, c);
 	return c;
 }
 
@@ -301,31 +302,31 @@ void conn_retime(struct conn *c)
 
 void conn_send(struct conn *c, struct span head, struct span body)
 {
-	websocket_send(c->link, head, body);
+	websocket_send(c->websocket, head, body);
 }
 
 bool conn_sendable(struct conn *c)
 {
-	if (!c->open || !websocket_is_open(c->link))
+	if (!c->open || !websocket_is_open(c->websocket))
 		return false;
-	if (websocket_unsent(c->link) >= UNSENT_MAX)
+	if (websocket_unsent(c->websocket) >= UNSENT_MAX)
 		c->congested = true;
 	return !c->congested;
 }
 
 size_t conn_unsent(const struct conn *c)
 {
-	return c->open ? websocket_unsent(c->link) : 0;
+	return c->open ? websocket_unsent(c->websocket) : 0;
 }
 
 uint32_t conn_ping(struct conn *c)
 {
-	c->endpoint->stats->upstream_pings++;
-	websocket_ping(c->link, ++c->pings);
+	c->shared->stats->upstream_pings++;
+	websocket_ping(c->websocket, ++c->pings);
 	return c->pings;
 }
 
 void conn_close(struct conn *c, int code)
 {
-	websocket_close(c->link, code);
+	websocket_close(c->websocket, code);
 }

@@ -18,7 +18,7 @@ struct curl_loop {
 	struct event *timer; /* libcurl's */
 	curl_loop_done *done;
 	void *owner;
-	unsigned inside; /* how deep we are in drive() */
+	unsigned inside; /* depth of calls of drive() */
 	bool freed;      /* by its owner, while inside */
 };
 
@@ -42,7 +42,7 @@ static void *wiping_realloc(void *p, size_t n)
 	return moved;
 }
 
-/* ---- its wishes ---- */
+/* ---- what libcurl asks for ---- */
 
 static void destroy(struct curl_loop *m)
 {
@@ -101,7 +101,7 @@ static int on_timeout_wish(CURLM *curl, long ms, void *user)
 	return 0;
 }
 
-/* The event of a descriptor is what libcurl remembers for us beside it. */
+/* libcurl keeps the descriptor's event for us. */
 static int on_watch(CURL *easy, curl_socket_t fd, int what, void *user, void *remembered)
 {
 	struct curl_loop *m = user;
@@ -121,13 +121,13 @@ static int on_watch(CURL *easy, curl_socket_t fd, int what, void *user, void *re
 	return 0;
 }
 
-/* ---- for its users ---- */
+/* ---- public functions ---- */
 
 struct curl_loop *curl_loop_new(struct event_base *base, curl_loop_done *done, void *owner)
 {
 	struct curl_loop *m = mem_zalloc(sizeof(*m));
 
-	/* Counted: destroy() undoes it. */
+	/* Counts as inside: destroy() takes it back. */
 	curl_global_init_mem(CURL_GLOBAL_DEFAULT, malloc, wiping_free, wiping_realloc, strdup,
 			     calloc);
 	*m = (struct curl_loop){.base = base, .done = done, .owner = owner};

@@ -20,7 +20,7 @@
 enum attempt_state {
 	ATTEMPT_UNTRIED,
 	ATTEMPT_CONNECTING,
-	ATTEMPT_WON,  /* it is connected, and used */
+	ATTEMPT_WON,  /* it is connected, and in use */
 	ATTEMPT_OVER, /* it has failed, or was given up */
 	ATTEMPT_STATE_N
 };
@@ -41,16 +41,16 @@ struct dial {
 	char *host, *proxy_host, *proxy_login; /* the last one: secret */
 	uint16_t port, proxy_port;
 	int address_ms;
-	int64_t until; /* of all; 0: none */
+	int64_t until; /* of all; 0: unlimited */
 
 	struct resolver *question;
-	struct resolver_answer addresses; /* in the order in which they are tried */
+	struct resolver_answer addresses; /* in the order of trying */
 	struct attempt attempts[RESOLVER_ADDRESSES_MAX];
-	size_t connecting;     /* so many are */
+	size_t connecting;     /* of them were started */
 	struct attempt *won;   /* or NULL */
-	struct tunnel *tunnel; /* through which the winner is to lead */
-	struct event *turn;    /* goes on, from a fresh stack */
-	struct event *stagger; /* the next one beside those that are on their way */
+	struct tunnel *tunnel; /* where the winner is to lead */
+	struct event *turn;    /* goes on from a fresh stack */
+	struct event *stagger; /* starts the next one beside those that are connecting */
 	struct event *total;   /* "until" has come */
 	char why[DIAL_WHY_MAX];
 };
@@ -109,7 +109,7 @@ static void attempt_failed(struct attempt *a, const char *why)
 	stop(a, ATTEMPT_OVER);
 }
 
-/* The others are no longer needed; should the winner be no good, they are tried anew. */
+/* The others are no longer needed; if the winner is no good, they are tried anew. */
 static void stop_others(struct dial *d)
 {
 	event_del(d->stagger);
@@ -124,7 +124,7 @@ static void go_on(struct dial *d)
 	timer_next_turn(d->turn);
 }
 
-/* Of all that dial does with the owner, each is the last act: the owner may free it from within. */
+/* Calls of the owner are the last act of a function: the owner may free the dial from within. */
 static void fail(struct dial *d)
 {
 	char why[DIAL_WHY_MAX];
@@ -147,8 +147,8 @@ static struct attempt *find_untried(struct dial *d)
 	return NULL;
 }
 
-/* What is left of the time of this address. While another one has not been tried it gets no more
- * than half of the time of all. */
+/* The time that is left for this address. While another one has not been tried, it gets at most
+ * half of the time of all. */
 static int left_ms(struct dial *d, const struct attempt *a)
 {
 	int64_t now = clock_mono_ms(), left = a->began + d->address_ms - now;
@@ -202,7 +202,7 @@ static void win(struct attempt *a)
 		dial_next(d, "no memory");
 }
 
-/* The connection is there, or it failed and the kernel says why, or its time is up. */
+/* Connected, or failed with the kernel's reason, or its time is up. */
 static void on_writable(evutil_socket_t fd, short what, void *user)
 {
 	struct attempt *a = user;
@@ -265,7 +265,7 @@ static void begin(struct attempt *a)
 		attempt_failed(a, "the socket can't be watched");
 }
 
-/* The one that has been on its way for the longest. */
+/* The one that has been connecting for the longest. */
 static struct attempt *oldest(struct dial *d)
 {
 	struct attempt *found = NULL;
@@ -278,8 +278,8 @@ static struct attempt *oldest(struct dial *d)
 	return found;
 }
 
-/* The next address, beside those that are on their way. One that can't even begin makes room for
- * the one behind it. */
+/* Starts the next address, beside those that are connecting. If it fails at once, the one behind it
+ * is started. */
 static void try_next(struct dial *d)
 {
 	struct attempt *a;
@@ -322,7 +322,7 @@ static void on_total(evutil_socket_t fd, short what, void *user)
 
 /* ---- the name ---- */
 
-/* The address that was good the last time goes first; the order of the others stays. */
+/* The address that worked the last time goes first; the order of the others stays. */
 static void put_first(struct resolver_answer *answer, const char *address)
 {
 	char first[RESOLVER_ADDRESS_MAX];
@@ -337,7 +337,7 @@ static void put_first(struct resolver_answer *answer, const char *address)
 	}
 }
 
-/* And the one that was of no use goes last. */
+/* The one that failed in use goes last. */
 static void put_last(struct resolver_answer *answer, const char *address)
 {
 	char last[RESOLVER_ADDRESS_MAX];
@@ -375,7 +375,7 @@ static void on_addresses(void *owner, const struct resolver_answer *answer)
 	try_next(d);
 }
 
-/* ---- for the room above ---- */
+/* ---- public functions ---- */
 
 struct dial *dial_new(struct event_base *base, const struct dial_target *target,
 		      struct dial_memory *memory, const struct dial_ops *ops, void *owner)

@@ -13,7 +13,7 @@
 
 enum {
 	RETRY_AFTER_MAX_S = 86400,
-	REPEATED_MIN = 4, /* characters of a secret that is worth being looked for */
+	REPEATED_MIN = 4, /* a secret of fewer characters is not searched for */
 	SECRET_MIN =
 		20, /* letters and digits in a row that may be a key, or a part of a token ... */
 	SECRET_DIFFERENT_MIN = 6, /* ... if so many of them differ */
@@ -91,7 +91,7 @@ static bool is_of_secrets(unsigned char c)
 	       c == '-' || c == '_' || c == '+' || c == '%';
 }
 
-/* A character of a query, and how many it takes. */
+/* A decoded character of a query, and how many bytes it takes there. */
 static size_t decode(const char *p, unsigned char *c)
 {
 	unsigned code;
@@ -126,7 +126,7 @@ void error_text_remember(struct error_text_secret *secret, const char *path)
 	secret_free(&decoded);
 }
 
-/* How many bytes of text are the secret that it begins with; 0: it does not. */
+/* How many bytes of text are the secret, if text begins with it; 0: it does not. */
 static size_t repeats(struct span text, const struct error_text_form *form)
 {
 	unsigned char digest[ERROR_TEXT_DIGEST];
@@ -137,8 +137,8 @@ static size_t repeats(struct span text, const struct error_text_form *form)
 	return memcmp(digest, form->digest, sizeof(digest)) == 0 ? form->n : 0;
 }
 
-/* Words that are joined have no digits, and fillers are one character again and again. What holds
- * for a run holds for its end, which is looked at once more when its beginning was quoted. */
+/* Joined words have no digits, and fillers repeat one character. The end of a run whose beginning
+ * was quoted is tested once more, with the same result. */
 static bool may_be_secret(const char *run, size_t n)
 {
 	bool seen[128] = {false}, has_digit = false, is_joined = false;
@@ -165,8 +165,8 @@ static size_t length_of_secret(struct span text, const struct error_text_secret 
 	return run > n && may_be_secret(text.p, run) ? run : n;
 }
 
-/* How many bytes of text are quoted as one: a run of blanks, what may be secret, a character. piece
- * is how. */
+/* How many bytes of text are quoted as one: a run of blanks, a possible secret, or a character.
+ * piece: the quote. */
 static size_t quote_piece(struct span text, const struct error_text_secret *known, char piece[8])
 {
 	size_t blanks = 0, secret = length_of_secret(text, known);

@@ -9,8 +9,8 @@
 
 enum { KEY = 4, KEY_POOL = 4096 };
 
-/* The key of a mask must be unpredictable (RFC 6455, 10.3), and asking the generator for four bytes
- * costs as much as asking it for four thousand. Each byte is used once. */
+/* A masking key must be unpredictable (RFC 6455, 10.3). Asking the generator for four bytes costs
+ * as much as asking for four thousand, so it is asked for many. Each byte is used once. */
 static void fresh_key(unsigned char key[KEY])
 {
 	static unsigned char pool[KEY_POOL];
@@ -19,8 +19,8 @@ static void fresh_key(unsigned char key[KEY])
 	if (left < KEY) {
 		if (RAND_bytes(pool, sizeof(pool)) != 1) {
 			log_error("the random number generator failed");
-			abort(); /* a predictable mask would let a client forge what a proxy on the
-				    way sees */
+			abort(); /* a predictable mask would let a client choose the bytes that a
+				    proxy sees */
 		}
 		left = sizeof(pool);
 	}
@@ -28,8 +28,8 @@ static void fresh_key(unsigned char key[KEY])
 	memcpy(key, pool + left, KEY);
 }
 
-/* Copies from to to, masked; phase is how much of the payload came before. Eight bytes at a time:
- * whatever the byte order, byte i of the doubled key meets byte i of the payload. */
+/* Copies from to to, masked; phase: how many bytes of the payload came before. Eight bytes at a
+ * time: whatever the byte order, byte i of the doubled key meets byte i of the payload. */
 static void copy_masked(char *to, struct span from, const unsigned char key[KEY], size_t phase)
 {
 	unsigned char turned[8];

@@ -5,7 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { KEEP = 65536 }; /* bytes of memory that are kept for the next message */
+enum { KEEP = 65536 }; /* bytes of memory kept for the next message */
 
 void receive_init(struct receive *r, size_t max_message)
 {
@@ -26,7 +26,7 @@ static void shrink(struct buf *b)
 		buf_release(b);
 }
 
-/* What the last item was in may go. */
+/* Frees the bytes of the last item. */
 static void take_used(struct receive *r)
 {
 	buf_take(&r->bytes, r->used);
@@ -112,7 +112,7 @@ static int begin_data(struct receive *r)
 	return 0;
 }
 
-/* 1: the header of a frame was taken; 0: it is not there yet. */
+/* 1: the header of a frame was taken; 0: it is not complete yet. */
 static int take_header(struct receive *r)
 {
 	struct frame_header *f = &r->frame;
@@ -135,7 +135,8 @@ static int take_header(struct receive *r)
 
 /* ---- payloads ---- */
 
-/* May a service send it (RFC 6455, 7.4)? Codes that were not assigned yet may be by now. */
+/* May a service send this code (RFC 6455, 7.4)? Unassigned codes are allowed: they may be assigned
+ * by now. */
 static bool is_sendable(int code)
 {
 	return code >= 1000 && code <= 4999 && code != 1004 && code != 1005 && code != 1006 &&
@@ -172,7 +173,8 @@ static int end_control(struct receive *r, struct receive_item *item)
 	return item->kind == RECEIVE_CLOSE ? read_close(r, item) : 1;
 }
 
-/* A message that is whole in this frame is waited for where it is, and never copied. */
+/* A message that is whole in this frame stays in place until it is complete, and is never copied.
+ */
 static bool is_in_place(const struct receive *r)
 {
 	return r->frame.final && r->frame.opcode != FRAME_CONTINUATION &&

@@ -1,15 +1,13 @@
-/* receive.h - the bytes of a service taken apart into messages, pings, pongs and its close frame.
+/* receive.h - splits the service's bytes into messages, pings, pongs and the close frame.
  *
- * Without a socket: bytes are put in, items are taken out, one at a time. A message that lies whole
- * in one frame is handed out where it lies; one in several frames is put together first. Of a
- * message that is longer than max_message only the beginning is kept. A message that is longer than
- * anything that could reasonably come (RECEIVE_FACTOR times max_message and RECEIVE_LEAST bytes) is
- * refused when the header says so, before its bytes come.
+ * Has no socket: bytes are put in, items are taken out, one at a time. A message that lies whole in
+ * one frame is returned in place; one in several frames is joined first. Of a message longer than
+ * max_message only the beginning is kept. A message longer than anything reasonable (RECEIVE_FACTOR
+ * times max_message and RECEIVE_LEAST bytes) is refused at its header, before its bytes come.
  *
- * What RFC 6455 forbids a server is refused: masked frames, reserved bits, unknown opcodes, control
- * frames in parts or beyond 125 bytes, frames out of order, close frames with half a code or a code
- * that must not be sent. A length that takes more bytes than it needs is tolerated. Whether texts
- * are UTF-8 is the reader's concern. */
+ * Refused as RFC 6455 demands: masked frames, reserved bits, unknown opcodes, control frames in
+ * parts or beyond 125 bytes, frames out of order, close frames with half a code or an invalid one.
+ * A length in more bytes than needed is tolerated. Callers check whether texts are UTF-8. */
 #pragma once
 
 #include <stdbool.h>
@@ -39,32 +37,33 @@ struct receive_item {
 struct receive {
 	size_t max_message;
 	struct buf bytes; /* as they came */
-	size_t used;      /* bytes at their head that the last item was in */
+	size_t used;      /* bytes at their head that hold the last item */
 
-	struct frame_header frame; /* the one that is being read */
+	struct frame_header frame; /* the one being read */
 	uint64_t left;             /* bytes of its payload that were not taken yet */
 	bool in_frame;
 
-	struct buf message; /* the beginning of one in several frames, or of one that is too long */
+	struct buf message; /* the beginning of a message in several frames, or of one that is too
+			       long */
 	uint64_t total;     /* bytes of it that came or were announced */
 	bool in_message, binary;
 
-	int fault_code; /* of the close frame that says so; 0: no fault so far */
+	int fault_code; /* the code of our close frame about the fault; 0: no fault so far */
 	char fault[100];
 };
 
 void receive_init(struct receive *r, size_t max_message);
 void receive_release(struct receive *r);
 
-/* Room for n bytes that come, and how many of them did. */
+/* Room for n bytes; then how many of them were filled. */
 char *receive_room(struct receive *r, size_t n);
 void receive_grew(struct receive *r, size_t n);
 
-/* 1: *item is the next one; 0: more bytes are needed; -EPROTO: the peer has broken the protocol,
- * fault (a phrase about its frame) and fault_code say how, and nothing more can be read. */
+/* 1: *item is the next one; 0: needs more bytes; -EPROTO: the peer has broken the protocol: fault
+ * (a phrase about its frame) and fault_code say how, and nothing more can be read. */
 int receive_next(struct receive *r, struct receive_item *item);
 
-/* Is a message being received whose last frame has not come? */
+/* Is a message incomplete whose first frame has come? */
 static inline bool receive_is_within(const struct receive *r)
 {
 	return r->in_message;

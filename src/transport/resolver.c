@@ -39,14 +39,14 @@
 
 enum {
 	/* How long the slower of two record types is waited for. Some servers never answer for
-	 * AAAA; that A is late means mostly that a packet was lost, and it is asked for again. */
+	 * AAAA. A late answer for A mostly means a lost packet, and the query is repeated. */
 	LATE_V6_MS = 500,
 	LATE_V4_MS = 1500,
-	FAMILIES = 2,             /* IPv4 and IPv6, in the order in which they are answered */
+	FAMILIES = 2,             /* IPv4 and IPv6, in the order of the answer */
 	SERVER_TIMEOUT_MS = 1000, /* for one server, before the next is asked */
-	SERVER_TRIES = 4,         /* of each; the question's own time is mostly up before */
+	SERVER_TRIES = 4,         /* for each server; the query's own time is mostly up before */
 	EDNS_SIZE = 1232,         /* bytes of a UDP answer that no network splits */
-	RCODE_AT = 3,             /* of a DNS message, the byte whose low half is its code */
+	RCODE_AT = 3, /* the byte of a DNS message whose low half is the response code */
 	RCODE_SERVFAIL = 2,
 	RCODE_NOTIMP = 4,
 	RCODE_REFUSED = 5,
@@ -63,13 +63,13 @@ struct family {
 struct dns_socket {
 	int fd; /* -1: none */
 	bool tcp;
-	struct event *event;                           /* what c-ares waits for on it; or NULL */
-	unsigned char head[TCP_LENGTH + RCODE_AT + 1]; /* TCP: of the message that is coming */
-	size_t head_bytes;                             /* ... so much has come */
-	size_t body_left;                              /* ... and so much is to come behind it */
+	struct event *event; /* what c-ares wants to know of it; or NULL */
+	unsigned char head[TCP_LENGTH + RCODE_AT + 1]; /* TCP: of the message being received */
+	size_t head_bytes;                             /* ... bytes received */
+	size_t body_left;                              /* ... bytes still to come */
 };
 
-/* A name server with a scope, and the address that c-ares knows it by: 100::N, of the block that
+/* A name server with a scope, and the address that c-ares gets for it: 100::N, of the block that
  * leads nowhere (RFC 6666). */
 struct scoped {
 	struct in6_addr stand_in, address;
@@ -92,9 +92,9 @@ struct resolver {
 	struct event *late;      /* of the slower record type */
 	struct event *dns_timer; /* of c-ares */
 	bool library, asked;
-	int rcode; /* the last of a server that failed or refused; 0: none did */
+	int rcode; /* of the last server that failed or refused; 0: none did */
 	struct family family[FAMILIES];
-	int status; /* of c-ares: the one that says the most of why nothing was found */
+	int status; /* of c-ares: the most informative reason why nothing was found */
 	const char *why;
 };
 
@@ -104,7 +104,8 @@ static void destroy(struct resolver *r)
 {
 	r->done = NULL;
 	if (r->channel)
-		ares_destroy(r->channel); /* calls back, and closes its sockets */
+		ares_destroy(
+			r->channel); /* c-ares calls back from within, and closes its sockets */
 	if (r->library)
 		ares_library_cleanup();
 	event_free(r->work);
@@ -144,7 +145,7 @@ static void add_binary(struct family *f, int number, const void *binary, unsigne
 	add(f, text);
 }
 
-/* The interface that a scope names; 0: there is none such. */
+/* The interface that a scope names; 0: there is none. */
 static unsigned scope_index(const char *name)
 {
 	char *end;
@@ -156,7 +157,7 @@ static unsigned scope_index(const char *name)
 	return index;
 }
 
-/* "fe80::1%eth0" into its parts; without a % the scope is 0. */
+/* Splits "fe80::1%eth0"; without a % the scope is 0. */
 static bool parse_v6(const char *text, struct in6_addr *address, unsigned *scope)
 {
 	char bare[INET6_ADDRSTRLEN];
@@ -170,7 +171,7 @@ static bool parse_v6(const char *text, struct in6_addr *address, unsigned *scope
 	return inet_pton(AF_INET6, bare, address) == 1 && (!text[n] || *scope);
 }
 
-/* false when the text is no address of either family. It is added in its canonical form. */
+/* False when the text is no address of either family. It is added in its canonical form. */
 static bool add_numeric(struct resolver *r, const char *text)
 {
 	struct in_addr v4;
@@ -216,7 +217,7 @@ static bool is_localhost(const char *host)
 	       (n == m || host[n - m - 1] == '.');
 }
 
-/* The same name, a dot at the end of either aside? */
+/* The same name, except for a dot at the end? */
 static bool same_name(const char *a, const char *b)
 {
 	size_t n = strlen(a), m = strlen(b);
@@ -255,9 +256,9 @@ static void read_hosts(struct resolver *r)
 	fclose(f);
 }
 
-/* ---- the end of a question ---- */
+/* ---- the end of a query ---- */
 
-/* Tells the owner, as the last act: from within, it may do whatever it likes. */
+/* Tells the owner, as the last act: it may do anything from within. */
 static void finish(struct resolver *r)
 {
 	struct resolver_answer answer = {.why = r->why};
@@ -275,7 +276,7 @@ static void fail(struct resolver *r, const char *why)
 	finish(r);
 }
 
-/* A server that said why it does not answer tells more than one that said nothing. */
+/* A server's response code says more than silence. */
 static const char *phrase(const struct resolver *r, int status)
 {
 	switch (status) {
@@ -306,8 +307,8 @@ static const char *phrase(const struct resolver *r, int status)
 				       : "no name server can be reached";
 }
 
-/* Of two reasons, the one that says more: that there is no such name, which holds for both record
- * types; then that it could not be asked for; then that it has no record of this type. */
+/* Of two reasons, the more informative: no such name, which holds for both record types; then that
+ * the query could not be sent; then that there is no record of this type. */
 static int rank(int status)
 {
 	return status == ARES_ENOTFOUND ? 3 : status == ARES_ENODATA ? 1 : status ? 2 : 0;
@@ -426,7 +427,7 @@ static int connect_socket(ares_socket_t fd, const struct sockaddr *to, ares_sock
 	return connect(fd, (const struct sockaddr *)&v6, sizeof(v6));
 }
 
-/* c-ares compares whom a packet is from with whom it has asked. */
+/* c-ares compares the sender of a packet with the server that it asked. */
 static void put_stand_in(const struct resolver *r, struct sockaddr *from)
 {
 	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)from;
@@ -451,7 +452,7 @@ static void note_code(struct resolver *r, unsigned char byte)
 		r->rcode = code;
 }
 
-/* Looks at the beginning of each message of a TCP stream. */
+/* Reads the beginning of each message of a TCP stream. */
 static void look_at_stream(struct resolver *r, struct dns_socket *s, const unsigned char *p,
 			   size_t n)
 {
@@ -496,9 +497,9 @@ static ares_ssize_t send_all(ares_socket_t fd, const struct iovec *parts, int n,
 	struct dns_socket *s = find_socket(user, fd);
 	ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL);
 
-	/* That an earlier packet was refused. c-ares would take it for this one's fate and not
-	 * learn of the other's; sent once more, it is refused as well, and both are told at the
-	 * next read. */
+	/* The error of an earlier packet that was refused. c-ares would take it for this packet's
+	 * and not learn of the other's; this packet, sent once more, is refused as well, and the
+	 * next read reports both. */
 	if (sent < 0 && errno == ECONNREFUSED && s && !s->tcp)
 		sent = sendmsg(fd, &message, MSG_NOSIGNAL);
 	return sent;
@@ -546,7 +547,7 @@ static void on_aaaa(void *user, int status, int timeouts, struct ares_addrinfo *
 	on_records(user, 1, status, records);
 }
 
-/* The servers of resolv.conf, as c-ares wants to be told of them. */
+/* The servers of resolv.conf, in the syntax of c-ares. */
 struct server_list {
 	struct resolver *r;
 	struct buf text;
@@ -581,8 +582,7 @@ static void add_server(struct server_list *list, const char *address, const char
 	list->n++;
 }
 
-/* A port behind an address, or behind one in brackets, is ours and c-ares' own addition to the
- * format. */
+/* A port behind an address, or behind one in brackets, is an extension of ours and of c-ares. */
 static void read_server(struct server_list *list, char *word)
 {
 	char *colon = strchr(word, ':'), *bracket = strchr(word, ']');
@@ -617,7 +617,7 @@ static void read_servers(struct server_list *list, const char *path)
 	free(line);
 	if (f)
 		fclose(f);
-	/* Without any it is one name server on this machine, as for the C library. */
+	/* Without any: one name server on this machine, as in the C library. */
 	if (!list->n)
 		add_server(list, "127.0.0.1", ":53");
 	buf_add(&list->text, "", 1);

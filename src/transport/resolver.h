@@ -1,14 +1,14 @@
-/* resolver.h - a host name into its addresses, without blocking.
+/* resolver.h - resolves a host name to addresses, without blocking.
  *
  * Numeric addresses are answered, also with a scope (fe80::1%eth0). localhost and all names below
  * it are this machine and never leave it (RFC 6761). Then the hosts file is read, then DNS is asked
- * through c-ares: it knows several name servers and moves on from one that has no route, refuses,
- * fails or is silent; it asks truncated answers again over TCP, and it knows EDNS, search lists and
- * ndots. Each question has a DNS client of its own, so that a changed /etc/resolv.conf or
- * /etc/hosts counts at once and nothing wakes up between questions. Other sources of nsswitch.conf
- * (mDNS, LDAP) are not asked.
+ * through c-ares: it knows several name servers, moves on from one that has no route, refuses,
+ * fails or is silent, repeats truncated answers over TCP, and supports EDNS, search lists and
+ * ndots. Each query has a DNS client of its own, so that a changed /etc/resolv.conf or /etc/hosts
+ * counts at once and nothing wakes up between queries. Other sources of nsswitch.conf (mDNS, LDAP)
+ * are not asked.
  *
- * A question holds at most RESOLVER_SOCKETS_MAX descriptors. */
+ * A query holds at most RESOLVER_SOCKETS_MAX descriptors. */
 #pragma once
 
 #include <event2/event.h>
@@ -17,22 +17,22 @@
 enum {
 	RESOLVER_ADDRESS_MAX = 64, /* with a scope and the NUL */
 	RESOLVER_ADDRESSES_MAX = 64,
-	RESOLVER_SERVERS_MAX = 3, /* of those in resolv.conf, the first; as the C library does */
+	RESOLVER_SERVERS_MAX = 3, /* the first ones of resolv.conf are used, as by the C library */
 	RESOLVER_SOCKETS_MAX = 2 * RESOLVER_SERVERS_MAX, /* UDP and TCP */
 };
 
 struct resolver_answer {
-	size_t n; /* 0: failed, why says */
+	size_t n; /* 0: the query failed, see why */
 	char address[RESOLVER_ADDRESSES_MAX]
 		    [RESOLVER_ADDRESS_MAX]; /* numeric, IPv4 and IPv6 interleaved, IPv4 first */
 	const char *why;                    /* a phrase, static */
 };
 
-struct resolver; /* one question */
+struct resolver; /* one query */
 typedef void resolver_done(void *owner, const struct resolver_answer *answer);
 
-/* Never calls back from within. After done was called the question is gone; before,
- * resolver_cancel() ends it and done is not called. */
+/* Never calls back from within. Once done was called the query is gone; before that,
+ * resolver_cancel() ends it without a call. */
 struct resolver *resolver_ask(struct event_base *base, const char *host, int timeout_ms,
 			      resolver_done *done, void *owner);
 void resolver_cancel(struct resolver *r);

@@ -21,14 +21,14 @@ void stream_close(struct stream *s, bool orderly)
 	if (!orderly)
 		setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 	else if (s->ssl)
-		SSL_shutdown(s->ssl); /* says so and waits for nothing */
+		SSL_shutdown(s->ssl); /* sends the end of TLS and waits for nothing */
 	SSL_free(s->ssl);
 	ERR_clear_error();
 	close(s->fd);
 	*s = (struct stream){.fd = -1};
 }
 
-/* Why a call of OpenSSL's has brought nothing. */
+/* Why a call of OpenSSL returned nothing. */
 static int fault_of(struct stream *s, int ret)
 {
 	int err = errno;

@@ -5,7 +5,7 @@
 
 #include "base/mem.h"
 
-/* Nothing that would end the header line it stands in, or the word. */
+/* No byte that would end the header line it stands in, or the word. */
 static bool printable(const char *s)
 {
 	for (; *s; s++) {

@@ -1,7 +1,7 @@
-/* target.h - where one WebSocket leads to, and whether that can be connected to at all.
+/* target.h - where one WebSocket connects to, and whether that is valid.
  *
- * What ends up in a request's head is checked here: nothing gets there that would end a line, and
- * nothing that is too long for a name or for a head that servers take. */
+ * What goes into a request's head is checked here: no byte may end a line, no name may be too long,
+ * and no head longer than servers accept. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,7 +11,7 @@
 enum {
 	TARGET_HOST_MAX = 253, /* bytes of a name (RFC 1035) */
 	TARGET_PATH_MAX =
-		15000, /* bytes; common servers (node.js) take 16 KiB of a request's head */
+		15000, /* bytes; common servers (node.js) accept 16 KiB for a request's head */
 };
 
 struct websocket_target {
@@ -19,13 +19,13 @@ struct websocket_target {
 	uint16_t port;    /* ... and for Host */
 	const char *path; /* "/ws?apiKey=…": secret */
 	bool tls;
-	int timeout_ms;     /* from here to the answered upgrade */
-	size_t max_message; /* bytes; of a longer message only the beginning is kept */
+	int timeout_ms;     /* for handshake and upgrade together */
+	size_t max_message; /* bytes; only the beginning of a longer message is kept */
 };
 
-/* Why this target can't be connected to at all; NULL: it can. */
+/* Why this target is invalid; NULL: it is valid. */
 const char *target_objection(const struct websocket_target *t);
 
-/* As in "name:80", "[::1]:80", to be freed; usual: the port that goes without saying, 0: none. host
- * is no longer than one without an objection. */
+/* "name:80" or "[::1]:80", to be freed; without the port if it is the usual one (0: none is). host
+ * must be valid. */
 char *target_host_port(const char *host, unsigned port, unsigned usual);

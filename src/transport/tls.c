@@ -38,8 +38,7 @@ SSL_CTX *tls_context(const char *ca_file, const char **why)
 	return ctx;
 }
 
-/* The dot at the end of a full name is in no certificate, and does not belong into SNI (RFC 6066,
- * 3).
+/* The dot at the end of a full name is in no certificate, and is not allowed in SNI (RFC 6066, 3).
  */
 static bool expect_name(SSL *ssl, const char *host)
 {
@@ -56,7 +55,7 @@ SSL *tls_new(SSL_CTX *ctx, const char *host)
 {
 	SSL *ssl = SSL_new(ctx);
 
-	/* The first of these takes addresses and nothing else. */
+	/* The first of these accepts addresses and nothing else. */
 	if (ssl && X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) != 1 &&
 	    !expect_name(ssl, host)) {
 		SSL_free(ssl);

@@ -1,19 +1,19 @@
-/* tls.h - TLS under the WebSocket: its versions, whom it believes, and for whom the peer's
- * certificate has to be.
+/* tls.h - TLS under the WebSocket: its versions, its trust anchors, and the name that the peer's
+ * certificate must have.
  *
- * OpenSSL does all of it. There is no way to switch checks off. The handshake itself, and what goes
- * wrong with it, is stream.h's. */
+ * OpenSSL does all of it. There is no way to switch checks off. stream.h does the handshake and
+ * reports its failures. */
 #pragma once
 
 #include <openssl/ssl.h>
 
 /* ca_file: an extra trust anchor (PEM) or NULL. NULL with *why set (a sentence, static) when the
- * file can't be used; else to be freed by SSL_CTX_free(). */
+ * file can't be used; else to be freed with SSL_CTX_free(). */
 SSL_CTX *tls_context(const char *ca_file, const char **why);
 
-/* A connection to host, a name or an address as inet_pton() takes it. A name is told to the peer
- * (SNI). NULL: no memory; else to be freed by SSL_free(). */
+/* A connection to host, a name or an address as inet_pton() takes it. A name is sent to the peer
+ * (SNI). NULL: no memory; else to be freed with SSL_free(). */
 SSL *tls_new(SSL_CTX *ctx, const char *host);
 
-/* Why the certificate is refused (static); NULL: it is not, or has not come. */
+/* Why the certificate is refused (static); NULL: it is not refused, or has not come. */
 const char *tls_refusal(const SSL *ssl);

@@ -1,8 +1,7 @@
-/* A request first asks for a connected socket, and gives it to libcurl. Should the TLS handshake
- * fail there, the socket of another address is asked for and libcurl begins anew. Through a proxy
- * libcurl holds that dialogue as well, on the same socket: version 7.88 calls connect() once on
- * each socket that it is given, which works once only. Owners are called only when libcurl is not
- * on the stack. */
+/* A request first gets a connected socket, and passes it to libcurl. If the TLS handshake fails
+ * there, it gets the socket of another address and libcurl starts anew. Through a proxy libcurl
+ * holds that dialogue as well, on the same socket: version 7.88 calls connect() on each socket that
+ * it is given, which works only once. Owners are called only when libcurl is not on the stack. */
 #include "transport/token_client.h"
 
 #include <errno.h>
@@ -30,7 +29,7 @@
 
 enum { ANSWER_MAX = 256 * 1024, HEADERS_MAX = 64 * 1024, RETRY_AFTER_MAX = 86400 };
 
-struct minter {
+struct token_client {
 	struct event_base *base;
 	struct curl_loop *curl_loop; /* only while there are requests */
 	LIST_HEAD(, token_client_request) requests;
@@ -41,21 +40,21 @@ struct minter {
 	uint16_t port, proxy_port;
 	bool tls;
 	int timeout_ms;
-	unsigned inside; /* how deep we are in calls that end in drive() or finish() */
+	unsigned inside; /* depth of calls that end in drive() or finish() */
 	bool freed;      /* by its owner, while inside */
 };
 
 struct token_client_request {
-	LIST_ENTRY(token_client_request) entry; /* minter::requests */
-	struct minter *minter;
+	LIST_ENTRY(token_client_request) entry; /* token_client::requests */
+	struct token_client *minter;
 	token_client_done *done;
 	void *owner;
 	int64_t deadline;
 
-	struct event *refusal; /* tells in the next turn that the request can't be made */
+	struct event *refusal; /* reports in the next turn that the request can't be made */
 	const char *refusal_why;
 	struct dial *dial;       /* whose socket it is */
-	int fd;                  /* connected; -1 when libcurl has it, or there is none */
+	int fd;                  /* connected; -1: libcurl has it, or there is none */
 	CURL *easy;              /* while libcurl works on it */
 	struct tunnel_talk talk; /* with the proxy, if there is one */
 	struct curl_slist *headers, *address;
@@ -65,7 +64,7 @@ struct token_client_request {
 	char error[CURL_ERROR_SIZE];
 };
 
-static void enter(struct minter *m)
+static void enter(struct token_client *m)
 {
 	m->inside++;
 }
@@ -99,7 +98,7 @@ static void destroy_request(struct token_client_request *r)
 	free(r);
 }
 
-static void destroy_minter(struct minter *m)
+static void destroy_minter(struct token_client *m)
 {
 	struct token_client_request *r;
 
@@ -116,8 +115,8 @@ static void destroy_minter(struct minter *m)
 }
 
 /* Newer versions of libcurl read answers into a buffer that they keep for the next one: a token
- * would stay there for hours. What they free is wiped. */
-static void drop_buffers(struct minter *m)
+ * would stay there for hours. So memory that they free is overwritten. */
+static void drop_buffers(struct token_client *m)
 {
 	if (!m->curl_loop || !LIST_EMPTY(&m->requests))
 		return;
@@ -125,7 +124,7 @@ static void drop_buffers(struct minter *m)
 	m->curl_loop = NULL;
 }
 
-static void leave(struct minter *m)
+static void leave(struct token_client *m)
 {
 	if (--m->inside > 0)
 		return;
@@ -135,11 +134,11 @@ static void leave(struct minter *m)
 		drop_buffers(m);
 }
 
-/* Tells the owner and ends the request, in this order: the answer points into it. The owner may
- * cancel others from within, or free the minter. */
+/* Tells the owner, then ends the request: the answer points into it. The owner may cancel others
+ * from within, or free the token client. */
 static void finish(struct token_client_request *r, const struct token_client_answer *answer)
 {
-	struct minter *m = r->minter;
+	struct token_client *m = r->minter;
 	token_client_done *done = r->done;
 
 	enter(m);
@@ -160,7 +159,8 @@ static void fail(struct token_client_request *r, const char *why)
 
 /* --- the answer --- */
 
-/* The token goes into a request line: nothing that could end it, or the line. */
+/* The token goes into a request line: it must not contain a byte that ends the line, or the word.
+ */
 static bool printable(const char *s)
 {
 	for (; *s; s++) {
@@ -180,8 +180,8 @@ static int retry_after(CURL *easy)
 	return seconds > RETRY_AFTER_MAX ? RETRY_AFTER_MAX : (int)seconds;
 }
 
-/* The token, freed by secret_free(); NULL: there is none that can be used. A
- * NUL in it would end it before its end. */
+/* The token, to be freed with secret_free(); NULL: none that can be used. A token with a NUL would
+ * be cut there. */
 static char *find_token(struct span text)
 {
 	struct json_object_reader reader;
@@ -193,7 +193,7 @@ static char *find_token(struct span text)
 		if (m.value.type != JSON_STRING || !json_string_is(&m.name, SPAN("token")))
 			continue;
 		token = secret_alloc(
-			m.value.text.n); /* its quotes are room for more than the NUL */
+			m.value.text.n); /* the room of its quotes suffices for the NUL */
 		size_t n = json_string_decode(&m.value, token);
 		if (n && strlen(token) == n && printable(token))
 			break;
@@ -207,7 +207,7 @@ static void finish_answered(struct token_client_request *r, int status)
 {
 	struct token_client_answer answer = {.http_status = status,
 					     .retry_after_s = retry_after(r->easy)};
-	struct minter *m = r->minter;
+	struct token_client *m = r->minter;
 	char phrase[80], *token = NULL;
 
 	if (status / 100 == 2) {
@@ -224,14 +224,14 @@ static void finish_answered(struct token_client_request *r, int status)
 		dial_good(r->dial);
 	else
 		dial_bad(r->dial);
-	/* The token is wiped after the owner has seen it, whatever the owner does. */
+	/* The token is overwritten after the owner has seen it. */
 	enter(m);
 	finish(r, &answer);
 	secret_free(&token);
 	leave(m);
 }
 
-/* Was the request sent, if only in part? Else another address may be asked. */
+/* Was the request sent, if only in part? Else another address may be tried. */
 static bool was_sent(const struct token_client_request *r)
 {
 	curl_off_t handshake = 0;
@@ -251,8 +251,8 @@ static void phrase_of(const struct token_client_request *r, CURLcode result, cha
 	if (r->minter->proxy_host && !r->talk.over) {
 		tunnel_phrase(&r->talk, result, r->error, phrase, size);
 	} else if (result == CURLE_PEER_FAILED_VERIFICATION) {
-		/* The host name is compared by libcurl, without a verdict; the rest is judged by
-		 * OpenSSL. */
+		/* libcurl compares the host name, without giving a reason; OpenSSL judges the rest.
+		 */
 		if (verdict == X509_V_OK || verdict == X509_V_ERR_UNSPECIFIED)
 			verdict = X509_V_ERR_HOSTNAME_MISMATCH;
 		snprintf(phrase, size, "the server's certificate is refused: %s",
@@ -267,7 +267,7 @@ static void phrase_of(const struct token_client_request *r, CURLcode result, cha
 	}
 }
 
-/* Before the request was sent the next address may do; a proxy that answers speaks for all of
+/* Before the request was sent the next address may be tried; a proxy that answers speaks for all of
  * its own. */
 static void finish_failed(struct token_client_request *r, CURLcode result)
 {
@@ -289,7 +289,7 @@ static void finish_failed(struct token_client_request *r, CURLcode result)
 
 static void on_done(void *owner, CURL *easy, CURLcode result)
 {
-	struct minter *m = owner;
+	struct token_client *m = owner;
 	struct token_client_request *r = NULL;
 	long status = 0;
 
@@ -316,7 +316,7 @@ static size_t on_bytes(char *p, size_t one, size_t n, void *user)
 	return n;
 }
 
-/* We keep none of them, but libcurl does. The first ones are the proxy's. */
+/* We keep no headers, but libcurl does. The first ones are the proxy's. */
 static size_t on_header(char *p, size_t one, size_t n, void *user)
 {
 	struct token_client_request *r = user;
@@ -328,15 +328,15 @@ static size_t on_header(char *p, size_t one, size_t n, void *user)
 	return r->header_bytes > HEADERS_MAX ? 0 : n;
 }
 
-/* The store of the link room, not libcurl's: both believe the same. */
+/* The trust store of the WebSocket, not libcurl's: both trust the same authorities. */
 static CURLcode on_tls_context(CURL *easy, void *tls, void *user)
 {
-	struct minter *m = user;
+	struct token_client *m = user;
 
 	(void)easy;
 	SSL_CTX_set1_cert_store(tls, m->trust);
 #ifdef SSL_OP_CLEANSE_PLAINTEXT
-	SSL_CTX_set_options(tls, SSL_OP_CLEANSE_PLAINTEXT); /* there is a token in it */
+	SSL_CTX_set_options(tls, SSL_OP_CLEANSE_PLAINTEXT); /* it contains a token */
 #endif
 	return CURLE_OK;
 }
@@ -365,7 +365,7 @@ static void add_text(cJSON *object, const char *name, struct span text)
 	free(copy);
 }
 
-static char *make_body(const struct token_client_wish *wish)
+static char *make_body(const struct token_client_params *wish)
 {
 	cJSON *object = cJSON_CreateObject();
 
@@ -377,9 +377,9 @@ static char *make_body(const struct token_client_wish *wish)
 	return text;
 }
 
-/* "host:port:address": an address for libcurl, which has no use for it, as the socket is connected;
- * without one it would ask for the name. It does not ask for an IPv6 address. */
-static struct curl_slist *some_address(const struct minter *m)
+/* "host:port:address": an address that libcurl does not use, as the socket is connected; without
+ * one it would resolve the name. It does not ask for an IPv6 address. */
+static struct curl_slist *some_address(const struct token_client *m)
 {
 	struct buf line = {0};
 
@@ -400,14 +400,13 @@ static void set_protocols(CURL *easy)
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
 #endif
 #if LIBCURL_VERSION_NUM >= 0x075700
-	curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT,
-			 0L); /* there is nothing of libcurl's own to keep */
+	curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, 0L); /* libcurl keeps nothing of its own */
 #endif
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
 }
 
-static void set_trust(CURL *easy, struct minter *m)
+static void set_trust(CURL *easy, struct token_client *m)
 {
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
@@ -418,7 +417,7 @@ static void set_trust(CURL *easy, struct minter *m)
 	curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, m);
 }
 
-/* There is one socket: a second attempt of libcurl's gets none. */
+/* There is one socket: a second attempt of libcurl gets none. */
 static curl_socket_t on_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	struct token_client_request *r = user;
@@ -435,7 +434,7 @@ static int on_opened(void *user, curl_socket_t fd, curlsocktype purpose)
 	return CURL_SOCKOPT_ALREADY_CONNECTED;
 }
 
-/* Never the environment's proxy. */
+/* Never a proxy of the environment. */
 static void set_way(CURL *easy, struct token_client_request *r)
 {
 	curl_easy_setopt(easy, CURLOPT_RESOLVE, r->address);
@@ -448,7 +447,7 @@ static void set_way(CURL *easy, struct token_client_request *r)
 		curl_easy_setopt(easy, CURLOPT_PROXY, "");
 }
 
-/* left_ms is of the address; once the handshake is done, the request has all of its time. */
+/* left_ms: of the address; after the handshake the request has all of its time. */
 static void set_request(CURL *easy, struct token_client_request *r, int left_ms)
 {
 	int64_t left = r->deadline - clock_mono_ms();
@@ -472,7 +471,7 @@ static void set_request(CURL *easy, struct token_client_request *r, int left_ms)
 static void on_connected(void *owner, int fd, int left_ms)
 {
 	struct token_client_request *r = owner;
-	struct minter *m = r->minter;
+	struct token_client *m = r->minter;
 
 	r->fd = fd;
 	*r->error = '\0';
@@ -499,7 +498,7 @@ static void on_no_address(void *owner, const char *why)
 static void begin(struct token_client_request *r)
 {
 	static const struct dial_ops ops = {.connected = on_connected, .failed = on_no_address};
-	struct minter *m = r->minter;
+	struct token_client *m = r->minter;
 	struct dial_target target = {
 		.host = m->proxy_host ? m->proxy_host : m->host,
 		.port = m->proxy_host ? m->proxy_port : m->port,
@@ -519,7 +518,7 @@ static void on_refusal(evutil_socket_t fd, short what, void *user)
 	finish(r, &(struct token_client_answer){.retry_after_s = -1, .why = r->refusal_why});
 }
 
-static const char *objection(const struct minter *m, const struct token_client_wish *wish,
+static const char *objection(const struct token_client *m, const struct token_client_params *wish,
 			     const struct token_client_request *r)
 {
 	if (m->tls && m->trust_fault)
@@ -529,8 +528,8 @@ static const char *objection(const struct minter *m, const struct token_client_w
 	return r->body && r->headers ? NULL : "no memory";
 }
 
-struct token_client_request *token_client_mint(struct minter *m,
-					       const struct token_client_wish *wish,
+struct token_client_request *token_client_mint(struct token_client *m,
+					       const struct token_client_params *wish,
 					       token_client_done *done, void *owner)
 {
 	struct token_client_request *r = mem_zalloc(sizeof(*r));
@@ -545,7 +544,8 @@ struct token_client_request *token_client_mint(struct minter *m,
 		.fd = -1,
 	};
 	LIST_INSERT_HEAD(&m->requests, r, entry);
-	buf_room(&r->answer, ANSWER_MAX); /* so that it is never moved, and leaves no copy */
+	buf_room(&r->answer,
+		 ANSWER_MAX); /* large enough that it is never moved, which would leave a copy */
 	add_header(r, "x-api-key", wish->api_key);
 	add_header(r, "Content-Type", "application/json");
 	add_header(r, "Accept", "application/json");
@@ -561,16 +561,16 @@ struct token_client_request *token_client_mint(struct minter *m,
 
 void token_client_cancel(struct token_client_request *r)
 {
-	struct minter *m = r->minter;
+	struct token_client *m = r->minter;
 
 	if (!r->done)
-		return; /* we are called from within it, and the request ends anyway */
+		return; /* called from within libcurl; the request ends anyway */
 	enter(m);
 	destroy_request(r);
 	leave(m);
 }
 
-/* --- the minter --- */
+/* --- the client --- */
 
 static char *make_url(const char *scheme, const char *host, uint16_t port, const char *prefix,
 		      const char *path)
@@ -585,11 +585,12 @@ static char *make_url(const char *scheme, const char *host, uint16_t port, const
 	return url;
 }
 
-struct minter *minter_new(struct event_base *base, const struct minter_config *config)
+struct token_client *token_client_new(struct event_base *base,
+				      const struct token_client_settings *config)
 {
-	struct minter *m = mem_zalloc(sizeof(*m));
+	struct token_client *m = mem_zalloc(sizeof(*m));
 
-	*m = (struct minter){
+	*m = (struct token_client){
 		.base = base,
 		.trust = X509_STORE_new(),
 		.host = mem_strdup(config->host),
@@ -611,12 +612,12 @@ struct minter *minter_new(struct event_base *base, const struct minter_config *c
 	return m;
 }
 
-void minter_set_timeout(struct minter *m, int timeout_ms)
+void token_client_set_timeout(struct token_client *m, int timeout_ms)
 {
 	m->timeout_ms = timeout_ms;
 }
 
-void minter_free(struct minter *m)
+void token_client_free(struct token_client *m)
 {
 	enter(m);
 	m->freed = true;

@@ -1,11 +1,11 @@
 /* token_client.h - mints HPKV tokens: POST /token/websocket.
  *
- * libcurl does it, inside our loop (curl_loop.h), on a socket that is connected already (dial.h),
- * to the service or to a proxy (tunnel.h): it resolves no name and follows no redirect. Certificate
- * and host name are always checked. An address where the handshake fails or takes more than its
- * share of the time makes room for the next one; a request that has been sent is not sent again.
- * Key and token are secrets: neither is logged, and no copy of them, our own or libcurl's, is left
- * when their request has ended. */
+ * libcurl makes the request, inside our loop (curl_loop.h), on a socket that is connected already
+ * (dial.h) to the service or to a proxy (tunnel.h): it resolves no name and follows no redirect.
+ * Certificate and host name are always checked. When the handshake with an address fails, or takes
+ * more than its share of the time, the next address is tried; a request that has been sent is not
+ * sent again. Key and token are secrets: neither is logged, and no copy of them, our own or
+ * libcurl's, is left when their request has ended. */
 #pragma once
 
 #include <event2/event.h>
@@ -15,26 +15,26 @@
 
 #include "base/span.h"
 
-struct minter; /* where and how to ask; any number of requests at once */
+struct token_client; /* where and how to ask; any number of requests at a time */
 
-struct minter_config {
+struct token_client_settings {
 	const char *host;
 	uint16_t port;
 	bool tls;
-	const char *path_prefix; /* before /token/websocket; "" mostly */
+	const char *path_prefix; /* before /token/websocket; usually "" */
 	const char *ca_file;     /* extra trust anchor, or NULL */
 	const char *proxy_host;  /* a name or an address: an HTTP proxy to go through; NULL: none */
 	uint16_t proxy_port;
 	const char *proxy_login; /* "user:password", secret; or NULL */
-	int timeout_ms;          /* of a whole request, name look-up included */
+	int timeout_ms;          /* for a whole request, name look-up included */
 };
 
-/* Under which names a list is sent that is meant for both. */
+/* The member names under which the list is sent. */
 enum token_client_fields { TOKEN_CLIENT_SUBSCRIBE_KEYS = 1, TOKEN_CLIENT_SUBSCRIBE_PATTERNS = 2 };
 
-struct token_client_wish {
+struct token_client_params {
 	const char *api_key;
-	/* JSON as text, two arrays of strings and a string; what is empty is not sent. */
+	/* JSON text: two arrays of strings and a string; an empty span is not sent. */
 	struct span subscribe_keys, subscribe_patterns, access_pattern;
 };
 
@@ -47,14 +47,17 @@ struct token_client_answer {
 
 typedef void token_client_done(void *owner, const struct token_client_answer *answer);
 
-struct minter *minter_new(struct event_base *base, const struct minter_config *config);
-void minter_set_timeout(struct minter *m, int timeout_ms); /* of requests from now on */
-void minter_free(struct minter *m); /* open requests end without a call; also from within done */
+struct token_client *token_client_new(struct event_base *base,
+				      const struct token_client_settings *config);
+void token_client_set_timeout(struct token_client *m,
+			      int timeout_ms); /* for requests from now on */
+void token_client_free(
+	struct token_client *m); /* open requests end without a call; also from within done */
 
-/* Never calls done from within. After done was called the request is gone; before,
- * token_client_cancel() ends it and done is not called. The wish need not outlive the call. */
+/* Never calls done from within. Once done was called the request is gone; before that,
+ * token_client_cancel() ends it without a call. params need not outlive the call. */
 struct token_client_request;
-struct token_client_request *token_client_mint(struct minter *m,
-					       const struct token_client_wish *wish,
+struct token_client_request *token_client_mint(struct token_client *m,
+					       const struct token_client_params *wish,
 					       token_client_done *done, void *owner);
 void token_client_cancel(struct token_client_request *r);

@@ -6,8 +6,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 
-/* A certificate that the store has already is no failure: the file may repeat what the system
- * trusts. */
+/* A certificate that the store has already is no failure: the file may repeat the system's. */
 static int add(X509_STORE *store, X509 *certificate)
 {
 	if (X509_STORE_add_cert(store, certificate) == 1)
@@ -51,8 +50,8 @@ static const char *open_phrase(int err)
 
 int trust_fill(X509_STORE *store, const char *ca_file, const char **why)
 {
-	/* A machine without any authorities of its own is fine when ca_file is all that is meant to
-	 * be trusted; without it every check will fail, and say so. */
+	/* A machine without any authorities of its own is fine when ca_file is all that is to be
+	 * trusted; without ca_file every check will fail, with a message. */
 	if (X509_STORE_set_default_paths(store) != 1)
 		ERR_clear_error();
 	if (!ca_file)

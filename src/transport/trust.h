@@ -1,5 +1,5 @@
-/* trust.h - whom the daemon believes: the system's certificate authorities and, beside them, those
- * of one PEM file.
+/* trust.h - the certificate authorities that the daemon trusts: the system's and those of one PEM
+ * file.
  *
  * The WebSocket and the token requests use different TLS stacks above OpenSSL; both fill their
  * stores here, so that they always agree. There is no way to switch checks off. */

@@ -16,12 +16,12 @@ void tunnel_prepare(struct tunnel_talk *talk, CURL *easy, const char *login)
 {
 	const char *colon = login ? strchr(login, ':') : NULL;
 
-	/* Where the proxy is only the socket knows. */
+	/* The socket leads to the proxy; libcurl needs no address of it. */
 	curl_easy_setopt(easy, CURLOPT_PROXY, "http://127.0.0.1:1");
 	curl_easy_setopt(easy, CURLOPT_PROXYTYPE, (long)CURLPROXY_HTTP);
 	curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
 	curl_easy_setopt(easy, CURLOPT_HTTPPROXYTUNNEL, 1L);
-	/* What is for the service is not for the proxy. */
+	/* Headers for the service are not for the proxy. */
 	curl_easy_setopt(easy, CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE);
 	if (!colon)
 		return;
@@ -104,7 +104,7 @@ struct tunnel {
 	struct curl_loop *curl_loop;
 	CURL *easy;
 	int fd;
-	bool given; /* to libcurl, once */
+	bool given; /* given to libcurl once */
 	struct tunnel_talk talk;
 	char error[CURL_ERROR_SIZE];
 	tunnel_done *done;
@@ -148,7 +148,7 @@ static void on_done(void *owner, CURL *easy, CURLcode result)
 	done(whose, &answer);
 }
 
-/* There is one socket: a second attempt of libcurl's gets none. */
+/* There is one socket: a second attempt of libcurl gets none. */
 static curl_socket_t on_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	struct tunnel *t = user;
@@ -169,7 +169,7 @@ static int on_opened(void *user, curl_socket_t fd, curlsocktype purpose)
 static int on_close(void *user, curl_socket_t fd)
 {
 	(void)user, (void)fd;
-	return 0; /* it is ours */
+	return 0; /* it stays ours */
 }
 
 static void set_request(struct tunnel *t, const struct tunnel_wish *wish)

@@ -53,7 +53,7 @@ char *upgrade_request(const char *host, const char *path, char key[UPGRADE_KEY])
 
 /* ---- the answer ---- */
 
-/* What the head says of itself. */
+/* The fields of the head. */
 struct head {
 	bool upgrade, upgrade_else, connection, accept, accept_wrong, extension, subprotocol,
 		chunked;
@@ -65,7 +65,7 @@ struct head {
 
 /* ---- lines ---- */
 
-/* Takes a line from the head of *rest; false: none is whole. */
+/* Takes a line from the head of *rest; false: there is no complete one. */
 static bool take_line(struct span *rest, struct span *line)
 {
 	const char *end = rest->n ? memchr(rest->p, '\n', rest->n) : NULL;
@@ -184,7 +184,7 @@ static bool read_field(struct head *h, struct span line)
 {
 	const char *colon = memchr(line.p, ':', line.n);
 
-	if (is_blank(*line.p)) /* the former field goes on: none of those that matter does */
+	if (is_blank(*line.p)) /* a continuation of the previous field, and none that matters */
 		return true;
 	if (!colon)
 		return false;
@@ -216,7 +216,7 @@ static int read_status(struct span line)
 	return status < 100 ? -1 : status;
 }
 
-/* A peer that speaks something else is told at its first bytes, it may never end a line. */
+/* A peer that speaks something else is recognised at its first bytes: it may never end a line. */
 static bool may_be_http(struct span bytes)
 {
 	static const char begin[] = "HTTP/1.";
@@ -225,7 +225,7 @@ static bool may_be_http(struct span bytes)
 	return memcmp(bytes.p, begin, n) == 0;
 }
 
-/* RFC 6455, 4.2.2: the key and this number, hashed. */
+/* RFC 6455, 4.2.2: a hash of the key and this constant. */
 static void make_accept(const char *key, char accept[ACCEPT + 1])
 {
 	char text[UPGRADE_KEY + sizeof("258EAFA5-E914-47DA-95CA-C5AB0DC85B11")];
@@ -259,7 +259,7 @@ static const char *objection(const struct head *h)
 	return NULL;
 }
 
-/* One head, final or not, from the beginning of *rest. */
+/* One head, final or interim, from the beginning of *rest. */
 static int read_head(struct span *rest, struct head *h, int *status)
 {
 	struct span line;

@@ -1,15 +1,15 @@
 /* From the connected socket on: TLS (tls.h, stream.h), the request for the upgrade and its answer
- * (upgrade.h), frames that come (receive.h), frames that go (frame.h).
+ * (upgrade.h), incoming frames (receive.h), outgoing frames (frame.h).
  *
- * OpenSSL reads ahead, so that one read() brings many small TLS records; what it holds is not seen
- * by epoll, so it is read until nothing is left, or the rest is left to a timer of zero. The
- * request goes first, all of it. Then frames leave in batches of whole frames; between two batches,
- * and nowhere else, a control frame may go first. Of pings that come faster than they are answered
- * the last one is answered, which is all that RFC 6455 asks for.
+ * OpenSSL reads ahead, so that one read() brings many small TLS records. epoll does not see what
+ * OpenSSL holds: so it is read until nothing is left, or a timer of zero reads the rest. The
+ * upgrade request goes out first, all of it. Then frames leave in batches of whole frames; a
+ * control frame may go out between two batches, and nowhere else. When pings come faster than they
+ * can be answered, the last one is answered, as RFC 6455 allows.
  *
- * All events of this room call enter() first and leave() last. In between an owner's function may
- * be on the stack, which may free any link, so nothing is destroyed there: a link that was freed or
- * went down is only marked, and leave() settles it. */
+ * All events of this room call enter() first and leave() last. In between, an owner's function may
+ * be on the stack, and may free any WebSocket, so nothing is destroyed there: a WebSocket that was
+ * freed or went down is only marked, and leave() settles it. */
 #include "transport/websocket.h"
 
 #include <errno.h>
@@ -36,14 +36,15 @@
 #include "transport/upgrade.h"
 
 enum {
-	BATCH = 16384,          /* bytes of frames in one write: a full TLS record */
-	CHUNK = 65536,          /* bytes asked for in one read */
-	SHARE = 65536,          /* bytes read in one turn of the loop; a little more may be */
-	KERNEL_UNSENT = 131072, /* bytes that the kernel takes beyond what the peer has room for */
-	WRITE_SHARE = 262144,   /* bytes written in one turn, however fast the kernel takes them */
-	CLOSE_MS = 2000,        /* for a close frame to go out and be answered */
-	BODY_MS = 250,          /* for a refusal to say more than its status */
-	TOLD_MAX = 200,         /* bytes of the service's own words, in a reason */
+	BATCH = 16384, /* bytes of frames in one write: a full TLS record */
+	CHUNK = 65536, /* bytes asked for in one read */
+	SHARE = 65536, /* bytes read in one turn of the loop, or a little more */
+	KERNEL_UNSENT =
+		131072,       /* bytes that the kernel is given beyond what the peer has room for */
+	WRITE_SHARE = 262144, /* bytes written in one turn, however fast the kernel takes them */
+	CLOSE_MS = 2000,      /* for a close frame to go out and be answered */
+	BODY_MS = 250,        /* for the body of a refusal, which may say why */
+	TOLD_MAX = 200,       /* bytes of the service's own words in a reason */
 };
 
 enum websocket_state {
@@ -65,11 +66,11 @@ struct websocket_context {
 	struct event_base *base;
 	SSL_CTX *tls;
 	LIST_HEAD(, websocket) websockets;
-	unsigned inside; /* how deep we are between enter() and leave() */
+	unsigned inside; /* depth of calls between enter() and leave() */
 };
 
 struct websocket {
-	LIST_ENTRY(websocket) entry; /* websocket_context::links */
+	LIST_ENTRY(websocket) entry; /* websocket_context::websockets */
 	struct websocket_context *ctx;
 	const struct websocket_ops *ops;
 	void *owner;
@@ -82,35 +83,34 @@ struct websocket {
 
 	char *host;
 	struct error_text_secret secret; /* of the path: the service may repeat it */
-	char *request;                   /* for the upgrade, secret; NULL once it has gone out */
-	size_t asked;                    /* bytes of it that have */
+	char *request;                   /* for the upgrade, secret; NULL once it was sent */
+	size_t asked;                    /* bytes of it that were sent */
 	char key[UPGRADE_KEY];
 
 	struct stream stream;
 	struct event *readable, *writable; /* of its socket */
-	struct event *kick;     /* runs behind the events of this turn: begin, or send what
-				   was queued */
-	struct event *more;     /* runs in the next turn: read on */
-	struct event *deadline; /* for being open, or for being closed */
+	struct event *kick; /* runs behind the events of this turn: begins, or sends the queue */
+	struct event *more; /* runs in the next turn: reads on */
+	struct event *deadline; /* to be open, or to be closed */
 
 	struct buf tx;      /* whole frames of messages */
 	struct buf control; /* whole control frames, made when they are sent */
-	struct buf *queue;  /* the one that the present batch is at the head of */
+	struct buf *queue;  /* the one that holds the present batch, at its head */
 	size_t batch;       /* bytes of it that were not written yet */
 	bool kicked, ping_wanted, pong_wanted;
-	uint32_t ping_number; /* of the ping that is wanted */
+	uint32_t ping_number; /* of the ping to send */
 	char pong[FRAME_CONTROL_MAX];
 	size_t pong_size;
 	int close_wanted; /* code of the close frame to send; 0: none */
 	bool close_made;  /* nothing is queued behind it */
-	bool peer_closed; /* its close frame has come: what follows is not read */
+	bool peer_closed; /* its close frame has come: nothing behind it is read */
 	int write_fault;  /* -errno */
 	uint64_t body;    /* bytes that a refusal has announced */
-	bool orderly;     /* the peer is to get what was written, and the end of TLS */
+	bool orderly;     /* the peer gets everything that was written, and the end of TLS */
 
 	struct receive rx;
 	uint32_t pong_between; /* the last pong that came within a message; or 0 */
-	uint64_t heard;        /* bytes that had come when heard() was called; with TLS */
+	uint64_t heard;        /* bytes received, with TLS, at the last call of heard() */
 };
 
 static void enter(struct websocket_context *ctx)
@@ -118,316 +118,317 @@ static void enter(struct websocket_context *ctx)
 	ctx->inside++;
 }
 
-/* --- how a link ends --- */
+/* --- how a WebSocket ends --- */
 
-static void set_state(struct websocket *l, enum websocket_state state)
+static void set_state(struct websocket *w, enum websocket_state state)
 {
-	log_debug("link to %s: %s -> %s", l->host, state_name[l->state], state_name[state]);
-	l->state = state;
+	log_debug("WebSocket to %s: %s -> %s", w->host, state_name[w->state], state_name[state]);
+	w->state = state;
 }
 
-static void unwatch(struct websocket *l)
+static void unwatch(struct websocket *w)
 {
-	event_del(l->readable);
-	event_del(l->writable);
-	event_del(l->kick);
-	event_del(l->more);
-	event_del(l->deadline);
-	l->kicked = false;
+	event_del(w->readable);
+	event_del(w->writable);
+	event_del(w->kick);
+	event_del(w->more);
+	event_del(w->deadline);
+	w->kicked = false;
 }
 
-/* The link is down, for the reason in why. Its socket is closed by settle(). */
-static void end_here(struct websocket *l)
+/* The WebSocket is down, for the reason in why. settle() closes its socket. */
+static void end_here(struct websocket *w)
 {
-	unwatch(l);
-	set_state(l, WEBSOCKET_DOWN);
+	unwatch(w);
+	set_state(w, WEBSOCKET_DOWN);
 }
 
 /* ... for this reason, unless it is down already. */
 static void __attribute__((format(printf, 2, 3)))
-go_down(struct websocket *l, const char *format, ...)
+go_down(struct websocket *w, const char *format, ...)
 {
 	va_list args;
 
-	if (l->state == WEBSOCKET_DOWN)
+	if (w->state == WEBSOCKET_DOWN)
 		return;
 	va_start(args, format);
-	vsnprintf(l->why, sizeof(l->why), format, args);
+	vsnprintf(w->why, sizeof(w->why), format, args);
 	va_end(args);
-	end_here(l);
+	end_here(w);
 }
 
-/* Asks for one of the socket's events. */
-static void want(struct websocket *l, struct event *watch)
+/* Watches for one of the socket's events. */
+static void want(struct websocket *w, struct event *watch)
 {
 	int err = watch_start(watch);
 
 	if (err < 0)
-		go_down(l, "the socket can't be watched: %s", strerror(-err));
+		go_down(w, "the socket can't be watched: %s", strerror(-err));
 }
 
-static void destroy(struct websocket *l)
+static void destroy(struct websocket *w)
 {
-	LIST_REMOVE(l, entry);
-	event_free(l->readable);
-	event_free(l->writable);
-	event_free(l->kick);
-	event_free(l->more);
-	event_free(l->deadline);
-	buf_release(&l->tx);
-	buf_release(&l->control);
-	receive_release(&l->rx);
-	secret_free(&l->request);
-	free(l->host);
-	free(l);
+	LIST_REMOVE(w, entry);
+	event_free(w->readable);
+	event_free(w->writable);
+	event_free(w->kick);
+	event_free(w->more);
+	event_free(w->deadline);
+	buf_release(&w->tx);
+	buf_release(&w->control);
+	receive_release(&w->rx);
+	secret_free(&w->request);
+	free(w->host);
+	free(w);
 }
 
 static struct websocket *find_unsettled(const struct websocket_context *ctx)
 {
-	struct websocket *l;
+	struct websocket *w;
 
-	LIST_FOREACH (l, &ctx->websockets, entry) {
-		if (l->freed || (l->state == WEBSOCKET_DOWN && !l->told))
-			return l;
+	LIST_FOREACH (w, &ctx->websockets, entry) {
+		if (w->freed || (w->state == WEBSOCKET_DOWN && !w->told))
+			return w;
 	}
 	return NULL;
 }
 
-static void settle(struct websocket *l)
+static void settle(struct websocket *w)
 {
-	unwatch(l);
-	stream_close(&l->stream, l->orderly);
-	if (l->freed) {
-		destroy(l);
+	unwatch(w);
+	stream_close(&w->stream, w->orderly);
+	if (w->freed) {
+		destroy(w);
 		return;
 	}
-	l->told = true;
-	l->end.why = l->why;
-	l->ops->closed(l->owner, &l->end);
+	w->told = true;
+	w->end.why = w->why;
+	w->ops->closed(w->owner, &w->end);
 }
 
-/* No owner's function is on the stack any more when the outermost one is left, so everything may be
- * destroyed. Owners who are called from here may free any link: that is only another one to settle.
+/* When the outermost enter() is left no owner's function is on the stack, so everything may be
+ * destroyed. Owners that are called from here may free any WebSocket: that is one more to settle.
  */
 static void leave(struct websocket_context *ctx)
 {
-	struct websocket *l;
+	struct websocket *w;
 
-	while (ctx->inside == 1 && (l = find_unsettled(ctx)))
-		settle(l);
+	while (ctx->inside == 1 && (w = find_unsettled(ctx)))
+		settle(w);
 	ctx->inside--;
 }
 
 /* --- sending --- */
 
-/* The link gets a turn behind the events of this one. */
-static void kick(struct websocket *l)
+/* The WebSocket runs once more behind the events of this turn. */
+static void kick(struct websocket *w)
 {
-	if (l->kicked || l->freed)
+	if (w->kicked || w->freed)
 		return;
-	l->kicked = true;
-	timer_next_turn(l->kick);
+	w->kicked = true;
+	timer_next_turn(w->kick);
 }
 
-static bool has_control(const struct websocket *l)
+static bool has_control(const struct websocket *w)
 {
-	return l->ping_wanted || l->pong_wanted || (l->close_wanted && !buf_len(&l->tx));
+	return w->ping_wanted || w->pong_wanted || (w->close_wanted && !buf_len(&w->tx));
 }
 
-static bool wants_to_write(const struct websocket *l)
+static bool wants_to_write(const struct websocket *w)
 {
-	if (l->state < WEBSOCKET_ASKING || l->state == WEBSOCKET_DOWN)
+	if (w->state < WEBSOCKET_ASKING || w->state == WEBSOCKET_DOWN)
 		return false;
-	if (l->request || l->state == WEBSOCKET_ASKING)
-		return l->request;
-	return l->batch || buf_len(&l->control) ||
-	       (!l->close_made && (buf_len(&l->tx) || has_control(l)));
+	if (w->request || w->state == WEBSOCKET_ASKING)
+		return w->request;
+	return w->batch || buf_len(&w->control) ||
+	       (!w->close_made && (buf_len(&w->tx) || has_control(w)));
 }
 
-static void make_ping(struct websocket *l)
+static void make_ping(struct websocket *w)
 {
 	char number[12];
-	int n = snprintf(number, sizeof(number), "%" PRIu32, l->ping_number);
+	int n = snprintf(number, sizeof(number), "%" PRIu32, w->ping_number);
 
-	frame_append(&l->control, FRAME_PING, (struct span){number, (size_t)n}, SPAN(""));
+	frame_append(&w->control, FRAME_PING, (struct span){number, (size_t)n}, SPAN(""));
 }
 
-static void make_close(struct websocket *l)
+static void make_close(struct websocket *w)
 {
-	char code[2] = {(char)(l->close_wanted >> 8), (char)l->close_wanted};
-	size_t n = l->close_wanted == RECEIVE_NO_CODE ? 0 : sizeof(code);
+	char code[2] = {(char)(w->close_wanted >> 8), (char)w->close_wanted};
+	size_t n = w->close_wanted == RECEIVE_NO_CODE ? 0 : sizeof(code);
 
-	frame_append(&l->control, FRAME_CLOSE, (struct span){code, n}, SPAN(""));
-	l->close_made = true;
-	if (l->state == WEBSOCKET_OPEN)
-		set_state(l, WEBSOCKET_CLOSING);
+	frame_append(&w->control, FRAME_CLOSE, (struct span){code, n}, SPAN(""));
+	w->close_made = true;
+	if (w->state == WEBSOCKET_OPEN)
+		set_state(w, WEBSOCKET_CLOSING);
 }
 
 /* Control frames are made when they can go out, so that none waits behind another. */
-static void make_control(struct websocket *l)
+static void make_control(struct websocket *w)
 {
-	if (l->close_made)
+	if (w->close_made)
 		return;
-	if (l->ping_wanted)
-		make_ping(l);
-	if (l->pong_wanted)
-		frame_append(&l->control, FRAME_PONG, (struct span){l->pong, l->pong_size},
+	if (w->ping_wanted)
+		make_ping(w);
+	if (w->pong_wanted)
+		frame_append(&w->control, FRAME_PONG, (struct span){w->pong, w->pong_size},
 			     SPAN(""));
-	l->ping_wanted = l->pong_wanted = false;
-	if (l->close_wanted && !buf_len(&l->tx))
-		make_close(l);
+	w->ping_wanted = w->pong_wanted = false;
+	if (w->close_wanted && !buf_len(&w->tx))
+		make_close(w);
 }
 
-/* The bytes that go next, l->batch of them at the head of l->queue. False: there are none. */
-static bool next_batch(struct websocket *l)
+/* The bytes to write next: w->batch of them at the head of w->queue. False: there are none. */
+static bool next_batch(struct websocket *w)
 {
-	if (l->batch)
+	if (w->batch)
 		return true;
-	make_control(l);
-	l->queue = buf_len(&l->control) ? &l->control : &l->tx;
-	l->batch = frame_batch(l->queue, BATCH);
-	return l->batch;
+	make_control(w);
+	w->queue = buf_len(&w->control) ? &w->control : &w->tx;
+	w->batch = frame_batch(w->queue, BATCH);
+	return w->batch;
 }
 
-/* 0: it has gone out, all of it; or -errno. */
-static int write_request(struct websocket *l)
+/* 0: the request was sent, all of it; or -errno. */
+static int write_request(struct websocket *w)
 {
-	size_t size = l->request ? strlen(l->request) : 0;
+	size_t size = w->request ? strlen(w->request) : 0;
 
-	while (l->asked < size) {
-		ssize_t n = stream_write(&l->stream, l->request + l->asked, size - l->asked);
+	while (w->asked < size) {
+		ssize_t n = stream_write(&w->stream, w->request + w->asked, size - w->asked);
 		if (n < 0)
 			return (int)n;
-		l->asked += (size_t)n;
+		w->asked += (size_t)n;
 	}
-	secret_free(&l->request);
+	secret_free(&w->request);
 	return 0;
 }
 
-/* Writes until the kernel takes no more or it was enough for a turn. 0, or -errno. */
-static int write_queued(struct websocket *l)
+/* Writes until the kernel takes no more (-EAGAIN) or the share of this turn is used up. 0, or
+ * -errno. */
+static int write_queued(struct websocket *w)
 {
 	size_t written = 0;
-	int err = write_request(l);
+	int err = write_request(w);
 
-	if (err || l->state == WEBSOCKET_ASKING)
+	if (err || w->state == WEBSOCKET_ASKING)
 		return err == -EAGAIN ? 0 : err;
-	while (written < WRITE_SHARE && next_batch(l)) {
-		ssize_t n = stream_write(&l->stream, buf_span(l->queue).p, l->batch);
+	while (written < WRITE_SHARE && next_batch(w)) {
+		ssize_t n = stream_write(&w->stream, buf_span(w->queue).p, w->batch);
 		if (n < 0)
 			return n == -EAGAIN ? 0 : (int)n;
-		buf_take(l->queue, (size_t)n);
-		l->batch -= (size_t)n;
+		buf_take(w->queue, (size_t)n);
+		w->batch -= (size_t)n;
 		written += (size_t)n;
 	}
 	return 0;
 }
 
-/* --- the end of an open link --- */
+/* --- the end of an open WebSocket --- */
 
-/* What is queued can't be sent any more, but for the batch that the peer has a part of. */
-static void forget_queued(struct websocket *l)
+/* Drops the queue, but for the rest of a batch that was begun. */
+static void forget_queued(struct websocket *w)
 {
-	buf_cut(&l->tx, l->queue == &l->tx ? l->batch : 0);
-	buf_cut(&l->control, l->queue == &l->control ? l->batch : 0);
-	l->ping_wanted = l->pong_wanted = false;
+	buf_cut(&w->tx, w->queue == &w->tx ? w->batch : 0);
+	buf_cut(&w->control, w->queue == &w->control ? w->batch : 0);
+	w->ping_wanted = w->pong_wanted = false;
 }
 
-/* The peer has broken the protocol: it is told so, if that can be told at once. */
-static void on_fault(struct websocket *l)
+/* The peer has broken the protocol: it is told so, if that can be sent at once. */
+static void on_fault(struct websocket *w)
 {
-	if (!l->close_made) {
-		forget_queued(l);
-		l->close_wanted = l->rx.fault_code;
-		l->orderly = write_queued(l) == 0 && !wants_to_write(l);
+	if (!w->close_made) {
+		forget_queued(w);
+		w->close_wanted = w->rx.fault_code;
+		w->orderly = write_queued(w) == 0 && !wants_to_write(w);
 	}
-	if (l->rx.fault_code == FRAME_CLOSE_TOO_BIG)
-		go_down(l, "the service sent a frame that is far too long: %s", l->rx.fault);
+	if (w->rx.fault_code == FRAME_CLOSE_TOO_BIG)
+		go_down(w, "the service sent a frame that is far too long: %s", w->rx.fault);
 	else
-		go_down(l, "the service sent a frame that breaks the WebSocket protocol: %s",
-			l->rx.fault);
+		go_down(w, "the service sent a frame that breaks the WebSocket protocol: %s",
+			w->rx.fault);
 }
 
-/* The reason was written down when the close frame came. */
-static void go_down_closed(struct websocket *l)
+/* The reason was noted when the close frame came. */
+static void go_down_closed(struct websocket *w)
 {
-	l->orderly = !wants_to_write(l);
-	end_here(l);
+	w->orderly = !wants_to_write(w);
+	end_here(w);
 }
 
-static void tell_close(struct websocket *l, const struct receive_item *item)
+static void tell_close(struct websocket *w, const struct receive_item *item)
 {
 	const char *name = error_text_close_name(item->code);
 	char text[TOLD_MAX];
 
-	error_text_quote(text, sizeof(text), item->text, &l->secret);
-	snprintf(l->why, sizeof(l->why), "the service closed the connection (%d%s%s)%s%s",
+	error_text_quote(text, sizeof(text), item->text, &w->secret);
+	snprintf(w->why, sizeof(w->why), "the service closed the connection (%d%s%s)%s%s",
 		 item->code, name ? ": " : "", name ? name : "", *text ? ": " : "", text);
 }
 
 /* A refusal may say why in its body, which may not have come yet. */
-static void refused(struct websocket *l)
+static void refused(struct websocket *w)
 {
-	struct span body = buf_span(&l->rx.bytes);
+	struct span body = buf_span(&w->rx.bytes);
 	char text[TOLD_MAX];
 
-	error_text_quote(text, sizeof(text), body, &l->secret);
+	error_text_quote(text, sizeof(text), body, &w->secret);
 	if (*text == '<') /* a page for a browser */
 		*text = '\0';
-	go_down(l, "the upgrade was answered with HTTP status %d%s%s", l->end.http_status,
+	go_down(w, "the upgrade was answered with HTTP status %d%s%s", w->end.http_status,
 		*text ? ": " : "", text);
 }
 
-/* The stream is at its end, for this -errno if it is none. */
-static void on_stream_end(struct websocket *l, int err)
+/* The stream has ended; err: 0 or -errno. */
+static void on_stream_end(struct websocket *w, int err)
 {
 	const char *phrase;
 
-	err = err ? err : l->write_fault;
+	err = err ? err : w->write_fault;
 	phrase = error_text_of_errno(-err);
-	if (l->end.http_status && !l->end.was_open)
-		refused(l);
-	else if (l->peer_closed)
-		go_down_closed(l);
-	else if (l->close_made)
-		go_down(l, "closed as asked");
+	if (w->end.http_status && !w->end.was_open)
+		refused(w);
+	else if (w->peer_closed)
+		go_down_closed(w);
+	else if (w->close_made)
+		go_down(w, "closed as asked");
 	else if (err == -EPROTO)
-		go_down(l, "the TLS connection broke: %s",
-			l->stream.fault ? l->stream.fault : "unknown");
+		go_down(w, "the TLS connection broke: %s",
+			w->stream.fault ? w->stream.fault : "unknown");
 	else if (err)
-		go_down(l, "%s", phrase ? phrase : strerror(-err));
-	else if (l->state == WEBSOCKET_ASKING)
-		go_down(l, "the connection was closed before the upgrade was answered");
+		go_down(w, "%s", phrase ? phrase : strerror(-err));
+	else if (w->state == WEBSOCKET_ASKING)
+		go_down(w, "the connection was closed before the upgrade was answered");
 	else
-		go_down(l, "the service closed the connection without a close frame");
+		go_down(w, "the service closed the connection without a close frame");
 }
 
-/* --- what comes --- */
+/* --- receiving --- */
 
-static void on_message(struct websocket *l, const struct receive_item *item)
+static void on_message(struct websocket *w, const struct receive_item *item)
 {
 	uint32_t number;
 
-	l->ops->message(l->owner, item->text,
+	w->ops->message(w->owner, item->text,
 			(item->binary ? WEBSOCKET_BINARY : 0) |
 				(item->truncated ? WEBSOCKET_TRUNCATED : 0));
-	/* A pong that came between its parts is told behind it: whoever asked for it wants to know
-	 * that what came before it is there. */
-	number = l->pong_between;
-	l->pong_between = 0;
-	if (number && !l->freed && l->state == WEBSOCKET_OPEN)
-		l->ops->pong(l->owner, number);
+	/* A pong that came between the parts of a message is passed on behind it: it must follow
+	 * everything that came before it. */
+	number = w->pong_between;
+	w->pong_between = 0;
+	if (number && !w->freed && w->state == WEBSOCKET_OPEN)
+		w->ops->pong(w->owner, number);
 }
 
-static void on_ping(struct websocket *l, const struct receive_item *item)
+static void on_ping(struct websocket *w, const struct receive_item *item)
 {
-	memcpy(l->pong, item->text.p, item->text.n);
-	l->pong_size = item->text.n;
-	l->pong_wanted = true;
-	kick(l);
+	memcpy(w->pong, item->text.p, item->text.n);
+	w->pong_size = item->text.n;
+	w->pong_wanted = true;
+	kick(w);
 }
 
-/* A pong carries what the ping did: a number. One that nobody has asked for may carry anything. */
+/* A pong repeats the payload of the ping: a number. An unsolicited one may carry anything. */
 static uint32_t pong_number(struct span text)
 {
 	uint64_t number = 0;
@@ -440,320 +441,321 @@ static uint32_t pong_number(struct span text)
 	return number > UINT32_MAX ? 0 : (uint32_t)number;
 }
 
-static void on_pong(struct websocket *l, const struct receive_item *item)
+static void on_pong(struct websocket *w, const struct receive_item *item)
 {
 	uint32_t number = pong_number(item->text);
 
-	if (l->state != WEBSOCKET_OPEN)
+	if (w->state != WEBSOCKET_OPEN)
 		return;
-	if (!number || !receive_is_within(&l->rx))
-		l->ops->pong(l->owner, number);
+	if (!number || !receive_is_within(&w->rx))
+		w->ops->pong(w->owner, number);
 	else
-		l->pong_between = number;
+		w->pong_between = number;
 }
 
-/* It is answered with its own code, and that is the end; if it is the answer to ours, at once. */
-static void on_peer_close(struct websocket *l, const struct receive_item *item)
+/* A close frame is answered with its own code, and then the WebSocket is down; if it answers ours,
+ * at once. */
+static void on_peer_close(struct websocket *w, const struct receive_item *item)
 {
-	l->peer_closed = true;
-	if (l->close_made) {
-		snprintf(l->why, sizeof(l->why), "closed as asked");
-		go_down_closed(l);
+	w->peer_closed = true;
+	if (w->close_made) {
+		snprintf(w->why, sizeof(w->why), "closed as asked");
+		go_down_closed(w);
 		return;
 	}
-	l->end.close_code = item->code;
-	tell_close(l, item);
-	forget_queued(l);
-	l->close_wanted = item->code;
-	timer_start(l->deadline, CLOSE_MS);
-	set_state(l, WEBSOCKET_CLOSING);
-	event_del(l->readable);
-	event_del(l->more);
-	kick(l);
+	w->end.close_code = item->code;
+	tell_close(w, item);
+	forget_queued(w);
+	w->close_wanted = item->code;
+	timer_start(w->deadline, CLOSE_MS);
+	set_state(w, WEBSOCKET_CLOSING);
+	event_del(w->readable);
+	event_del(w->more);
+	kick(w);
 }
 
-static bool is_receiving(const struct websocket *l)
+static bool is_receiving(const struct websocket *w)
 {
-	return !l->freed && !l->peer_closed &&
-	       (l->state == WEBSOCKET_OPEN || l->state == WEBSOCKET_CLOSING);
+	return !w->freed && !w->peer_closed &&
+	       (w->state == WEBSOCKET_OPEN || w->state == WEBSOCKET_CLOSING);
 }
 
-static void take_items(struct websocket *l)
+static void take_items(struct websocket *w)
 {
-	static void (*const takes[])(struct websocket * l, const struct receive_item *item) = {
+	static void (*const takes[])(struct websocket * w, const struct receive_item *item) = {
 		on_message, on_ping, on_pong, on_peer_close};
 	struct receive_item item;
 	int got = 1;
 
-	while (is_receiving(l) && (got = receive_next(&l->rx, &item)) > 0)
-		takes[item.kind](l, &item);
+	while (is_receiving(w) && (got = receive_next(&w->rx, &item)) > 0)
+		takes[item.kind](w, &item);
 	if (got < 0)
-		on_fault(l);
+		on_fault(w);
 }
 
 /* --- the answer to the upgrade --- */
 
-static void on_established(struct websocket *l)
+static void on_established(struct websocket *w)
 {
-	event_del(l->deadline);
-	l->end.was_open = true;
-	set_state(l, WEBSOCKET_OPEN);
-	l->ops->open(l->owner);
-	kick(l); /* for what was queued before */
+	event_del(w->deadline);
+	w->end.was_open = true;
+	set_state(w, WEBSOCKET_OPEN);
+	w->ops->open(w->owner);
+	kick(w); /* for the answers queued before */
 }
 
-static bool has_body(const struct websocket *l, uint64_t announced)
+static bool has_body(const struct websocket *w, uint64_t announced)
 {
-	size_t come = buf_len(&l->rx.bytes);
+	size_t come = buf_len(&w->rx.bytes);
 
 	return come >= announced || come >= TOLD_MAX;
 }
 
-static void read_refusal(struct websocket *l, const struct upgrade *answer)
+static void read_refusal(struct websocket *w, const struct upgrade *answer)
 {
 	char text[64];
 
-	l->end.http_status = answer->status;
+	w->end.http_status = answer->status;
 	if (answer->retry_after.n && answer->retry_after.n < sizeof(text)) {
 		snprintf(text, sizeof(text), "%.*s", (int)answer->retry_after.n,
 			 answer->retry_after.p);
-		l->end.retry_after_s = error_text_retry_after(text, time(NULL));
+		w->end.retry_after_s = error_text_retry_after(text, time(NULL));
 	}
-	l->body = answer->body;
-	buf_take(&l->rx.bytes, answer->head);
-	timer_start(l->deadline, BODY_MS);
+	w->body = answer->body;
+	buf_take(&w->rx.bytes, answer->head);
+	timer_start(w->deadline, BODY_MS);
 }
 
-static void read_answer(struct websocket *l)
+static void read_answer(struct websocket *w)
 {
 	struct upgrade answer;
 	const char *why = NULL;
 	int got;
 
-	if (!l->end.http_status) {
-		got = upgrade_read(buf_span(&l->rx.bytes), l->key, &answer, &why);
+	if (!w->end.http_status) {
+		got = upgrade_read(buf_span(&w->rx.bytes), w->key, &answer, &why);
 		if (got < 0)
-			go_down(l, "%s", why);
+			go_down(w, "%s", why);
 		if (got <= 0)
 			return;
 		if (answer.status == 101) {
-			buf_take(&l->rx.bytes, answer.head);
-			on_established(l);
-			take_items(l);
+			buf_take(&w->rx.bytes, answer.head);
+			on_established(w);
+			take_items(w);
 			return;
 		}
-		read_refusal(l, &answer);
+		read_refusal(w, &answer);
 	}
-	if (has_body(l, l->body))
-		refused(l);
+	if (has_body(w, w->body))
+		refused(w);
 }
 
-/* --- events of our loop --- */
+/* --- events --- */
 
-/* Reading goes on in the next turn, behind whatever else is ready. The socket is not watched
- * meanwhile: it would wake us for the same bytes. */
-static void read_later(struct websocket *l)
+/* Reading goes on in the next turn, behind other events. The socket is not watched meanwhile: it
+ * would wake us for the same bytes. */
+static void read_later(struct websocket *w)
 {
-	event_del(l->readable);
-	timer_start(l->more, 0);
+	event_del(w->readable);
+	timer_start(w->more, 0);
 }
 
-static bool is_reading(const struct websocket *l)
+static bool is_reading(const struct websocket *w)
 {
-	return is_receiving(l) || (l->state == WEBSOCKET_ASKING && !l->freed);
+	return is_receiving(w) || (w->state == WEBSOCKET_ASKING && !w->freed);
 }
 
-static void read_on(struct websocket *l)
+static void read_on(struct websocket *w)
 {
 	size_t share = 0;
 	ssize_t n = 1;
 
-	while (is_reading(l) && share < SHARE) {
-		n = stream_read(&l->stream, receive_room(&l->rx, CHUNK), CHUNK);
+	while (is_reading(w) && share < SHARE) {
+		n = stream_read(&w->stream, receive_room(&w->rx, CHUNK), CHUNK);
 		if (n <= 0)
 			break;
-		receive_grew(&l->rx, (size_t)n);
+		receive_grew(&w->rx, (size_t)n);
 		share += (size_t)n;
-		if (l->state == WEBSOCKET_ASKING)
-			read_answer(l);
+		if (w->state == WEBSOCKET_ASKING)
+			read_answer(w);
 		else
-			take_items(l);
+			take_items(w);
 	}
-	if (!is_reading(l))
+	if (!is_reading(w))
 		return;
 	if (n > 0)
-		read_later(l);
+		read_later(w);
 	else if (n != -EAGAIN)
-		on_stream_end(l, (int)n);
-	else if (l->stream.wants_write || wants_to_write(l))
-		want(l, l->writable);
+		on_stream_end(w, (int)n);
+	else if (w->stream.wants_write || wants_to_write(w))
+		want(w, w->writable);
 }
 
-/* Writing fails when the peer has gone. It may have said why, before. */
-static void on_write_failed(struct websocket *l, int err)
+/* Writing fails when the peer has gone. Its last words may be readable. */
+static void on_write_failed(struct websocket *w, int err)
 {
-	l->write_fault = err;
-	if (is_reading(l))
-		read_on(l);
-	if (!l->freed && l->state != WEBSOCKET_DOWN)
-		on_stream_end(l, err);
+	w->write_fault = err;
+	if (is_reading(w))
+		read_on(w);
+	if (!w->freed && w->state != WEBSOCKET_DOWN)
+		on_stream_end(w, err);
 }
 
-static void write_on(struct websocket *l)
+static void write_on(struct websocket *w)
 {
-	bool had_unsent = websocket_unsent(l);
-	int err = write_queued(l);
+	bool had_unsent = websocket_unsent(w);
+	int err = write_queued(w);
 
 	if (err) {
-		on_write_failed(l, err);
+		on_write_failed(w, err);
 		return;
 	}
-	if (wants_to_write(l))
-		want(l, l->writable);
-	else if (l->peer_closed)
-		go_down_closed(l);
-	if (had_unsent && !websocket_unsent(l) && l->state == WEBSOCKET_OPEN)
-		l->ops->drained(l->owner);
+	if (wants_to_write(w))
+		want(w, w->writable);
+	else if (w->peer_closed)
+		go_down_closed(w);
+	if (had_unsent && !websocket_unsent(w) && w->state == WEBSOCKET_OPEN)
+		w->ops->drained(w->owner);
 }
 
 /* --- the handshake --- */
 
-static void on_shake_failed(struct websocket *l, int err)
+static void on_shake_failed(struct websocket *w, int err)
 {
-	const char *refusal = l->stream.ssl ? tls_refusal(l->stream.ssl) : NULL;
+	const char *refusal = w->stream.ssl ? tls_refusal(w->stream.ssl) : NULL;
 
 	if (refusal)
-		go_down(l, "the server's certificate is refused: %s", refusal);
+		go_down(w, "the server's certificate is refused: %s", refusal);
 	else if (err == -EPROTO)
-		go_down(l, "the TLS handshake failed: %s",
-			l->stream.fault ? l->stream.fault : "unknown");
+		go_down(w, "the TLS handshake failed: %s",
+			w->stream.fault ? w->stream.fault : "unknown");
 	else if (err)
-		go_down(l, "%s", strerror(-err));
+		go_down(w, "%s", strerror(-err));
 	else
-		go_down(l, "the TLS handshake failed: the connection was closed");
+		go_down(w, "the TLS handshake failed: the connection was closed");
 }
 
-/* What came along with the end of the handshake is in OpenSSL's hands, where epoll does not see it.
- */
-static void ask(struct websocket *l)
+/* Bytes that came along with the end of the handshake are inside OpenSSL, where epoll does not see
+ * them. */
+static void ask(struct websocket *w)
 {
-	set_state(l, WEBSOCKET_ASKING);
-	write_on(l);
-	if (is_reading(l))
-		read_on(l);
+	set_state(w, WEBSOCKET_ASKING);
+	write_on(w);
+	if (is_reading(w))
+		read_on(w);
 }
 
-static void shake(struct websocket *l)
+static void shake(struct websocket *w)
 {
-	int got = stream_shake(&l->stream);
+	int got = stream_shake(&w->stream);
 
 	if (got > 0)
-		ask(l);
+		ask(w);
 	else if (got != -EAGAIN)
-		on_shake_failed(l, got);
-	else if (l->stream.wants_write)
-		want(l, l->writable);
+		on_shake_failed(w, got);
+	else if (w->stream.wants_write)
+		want(w, w->writable);
 }
 
-/* Bytes have come, if only a part of a TLS record. */
-static void tell_heard(struct websocket *l)
+/* Bytes have come, perhaps only a part of a TLS record. */
+static void tell_heard(struct websocket *w)
 {
-	uint64_t received = stream_received(&l->stream);
+	uint64_t received = stream_received(&w->stream);
 
-	if (l->freed || l->state != WEBSOCKET_OPEN || (l->stream.ssl && received == l->heard))
+	if (w->freed || w->state != WEBSOCKET_OPEN || (w->stream.ssl && received == w->heard))
 		return;
-	l->heard = received;
-	l->ops->heard(l->owner);
+	w->heard = received;
+	w->ops->heard(w->owner);
 }
 
-static void on_readable(struct websocket *l)
+static void on_readable(struct websocket *w)
 {
-	if (l->state < WEBSOCKET_ASKING) {
-		shake(l);
+	if (w->state < WEBSOCKET_ASKING) {
+		shake(w);
 		return;
 	}
-	read_on(l);
-	tell_heard(l);
+	read_on(w);
+	tell_heard(w);
 }
 
-static void on_writable(struct websocket *l)
+static void on_writable(struct websocket *w)
 {
-	if (l->stream.wants_write)
-		on_readable(l);
-	else if (wants_to_write(l))
-		write_on(l);
+	if (w->stream.wants_write)
+		on_readable(w);
+	else if (wants_to_write(w))
+		write_on(w);
 }
 
 static void on_io(evutil_socket_t fd, short what, void *user)
 {
-	struct websocket *l = user;
-	struct websocket_context *ctx = l->ctx;
+	struct websocket *w = user;
+	struct websocket_context *ctx = w->ctx;
 
 	(void)fd;
 	enter(ctx);
 	if (what & EV_WRITE)
-		on_writable(l);
-	if ((what & EV_READ) && !l->freed && l->state != WEBSOCKET_DOWN)
-		on_readable(l);
+		on_writable(w);
+	if ((what & EV_READ) && !w->freed && w->state != WEBSOCKET_DOWN)
+		on_readable(w);
 	leave(ctx);
 }
 
 static void on_more(evutil_socket_t fd, short what, void *user)
 {
-	struct websocket *l = user;
-	struct websocket_context *ctx = l->ctx;
+	struct websocket *w = user;
+	struct websocket_context *ctx = w->ctx;
 
 	(void)fd, (void)what;
 	enter(ctx);
-	want(l, l->readable);
-	on_readable(l);
+	want(w, w->readable);
+	on_readable(w);
 	leave(ctx);
 }
 
-static void begin(struct websocket *l)
+static void begin(struct websocket *w)
 {
-	set_state(l, WEBSOCKET_SHAKING);
-	want(l, l->readable);
-	if (l->state == WEBSOCKET_SHAKING)
-		shake(l);
+	set_state(w, WEBSOCKET_SHAKING);
+	want(w, w->readable);
+	if (w->state == WEBSOCKET_SHAKING)
+		shake(w);
 }
 
 static void on_kick(evutil_socket_t fd, short what, void *user)
 {
-	struct websocket *l = user;
-	struct websocket_context *ctx = l->ctx;
+	struct websocket *w = user;
+	struct websocket_context *ctx = w->ctx;
 
 	(void)fd, (void)what;
 	enter(ctx);
-	l->kicked = false;
-	if (l->close_wanted && l->state < WEBSOCKET_OPEN)
-		go_down(l, "closed as asked before it was open");
-	else if (l->state == WEBSOCKET_STARTING)
-		begin(l);
-	else if (wants_to_write(l) && !event_pending(l->writable, EV_WRITE, NULL))
-		write_on(l);
+	w->kicked = false;
+	if (w->close_wanted && w->state < WEBSOCKET_OPEN)
+		go_down(w, "closed as asked before it was open");
+	else if (w->state == WEBSOCKET_STARTING)
+		begin(w);
+	else if (wants_to_write(w) && !event_pending(w->writable, EV_WRITE, NULL))
+		write_on(w);
 	leave(ctx);
 }
 
 static void on_deadline(evutil_socket_t fd, short what, void *user)
 {
-	struct websocket *l = user;
-	struct websocket_context *ctx = l->ctx;
+	struct websocket *w = user;
+	struct websocket_context *ctx = w->ctx;
 
 	(void)fd, (void)what;
 	enter(ctx);
-	if (l->state == WEBSOCKET_ASKING && l->end.http_status)
-		refused(l);
-	else if (l->peer_closed)
-		go_down_closed(l);
-	else if (l->end.was_open)
-		go_down(l, "closed, but the service did not answer the close frame in time");
-	else if (l->stream.ssl && l->state < WEBSOCKET_ASKING)
-		go_down(l, "timed out in the TLS handshake");
-	else if (l->request)
-		go_down(l, "timed out sending the request for the upgrade");
+	if (w->state == WEBSOCKET_ASKING && w->end.http_status)
+		refused(w);
+	else if (w->peer_closed)
+		go_down_closed(w);
+	else if (w->end.was_open)
+		go_down(w, "closed, but the service did not answer the close frame in time");
+	else if (w->stream.ssl && w->state < WEBSOCKET_ASKING)
+		go_down(w, "timed out in the TLS handshake");
+	else if (w->request)
+		go_down(w, "timed out sending the request for the upgrade");
 	else
-		go_down(l, "timed out waiting for the upgrade to be answered");
+		go_down(w, "timed out waiting for the upgrade to be answered");
 	leave(ctx);
 }
 
@@ -780,9 +782,9 @@ void websocket_context_free(struct websocket_context *ctx)
 	free(ctx);
 }
 
-/* --- the public side of a link --- */
+/* --- public functions --- */
 
-/* The stream of a new link; false, with a reason and all of it released: there is none. */
+/* Begins the stream of a new WebSocket; false, with a reason, after releasing everything. */
 static bool open_stream(struct websocket_context *ctx, int fd,
 			const struct websocket_target *target, struct stream *stream,
 			const char **why)
@@ -800,7 +802,7 @@ static bool open_stream(struct websocket_context *ctx, int fd,
 		stream_close(stream, false);
 		return false;
 	}
-	/* Where that is unknown, pings are later by what the kernel holds. */
+	/* Where the amount is unknown, pings wait for what the kernel holds. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 	return true;
 }
@@ -814,7 +816,7 @@ static char *make_request(const struct websocket_target *target, char key[UPGRAD
 	return request;
 }
 
-/* It begins in the next turn of the loop, since its owner is not called from within. */
+/* Begins in the next turn of the loop, since the owner must not be called from within. */
 struct websocket *websocket_connect(struct websocket_context *ctx, int fd,
 				    const struct websocket_target *target,
 				    const struct websocket_ops *ops, void *owner, const char **why)
@@ -823,73 +825,73 @@ struct websocket *websocket_connect(struct websocket_context *ctx, int fd,
 
 	if (!open_stream(ctx, fd, target, &stream, why))
 		return NULL;
-	struct websocket *l = mem_zalloc(sizeof(*l));
-	*l = (struct websocket){
+	struct websocket *w = mem_zalloc(sizeof(*w));
+	*w = (struct websocket){
 		.ctx = ctx,
 		.ops = ops,
 		.owner = owner,
 		.end = {.retry_after_s = -1},
 		.host = mem_strdup(target->host),
 		.stream = stream,
-		.readable = watch_new(ctx->base, fd, EV_READ | EV_PERSIST, on_io, l),
-		.writable = watch_new(ctx->base, fd, EV_WRITE, on_io, l),
-		.kick = timer_new(ctx->base, on_kick, l),
-		.more = timer_new(ctx->base, on_more, l),
-		.deadline = timer_new(ctx->base, on_deadline, l),
+		.readable = watch_new(ctx->base, fd, EV_READ | EV_PERSIST, on_io, w),
+		.writable = watch_new(ctx->base, fd, EV_WRITE, on_io, w),
+		.kick = timer_new(ctx->base, on_kick, w),
+		.more = timer_new(ctx->base, on_more, w),
+		.deadline = timer_new(ctx->base, on_deadline, w),
 	};
-	l->request = make_request(target, l->key);
-	error_text_remember(&l->secret, target->path);
-	receive_init(&l->rx, target->max_message);
-	LIST_INSERT_HEAD(&ctx->websockets, l, entry);
-	timer_start(l->deadline, target->timeout_ms);
-	kick(l);
-	return l;
+	w->request = make_request(target, w->key);
+	error_text_remember(&w->secret, target->path);
+	receive_init(&w->rx, target->max_message);
+	LIST_INSERT_HEAD(&ctx->websockets, w, entry);
+	timer_start(w->deadline, target->timeout_ms);
+	kick(w);
+	return w;
 }
 
-void websocket_send(struct websocket *l, struct span head, struct span body)
+void websocket_send(struct websocket *w, struct span head, struct span body)
 {
-	if (l->state >= WEBSOCKET_CLOSING || l->close_wanted)
+	if (w->state >= WEBSOCKET_CLOSING || w->close_wanted)
 		return;
-	frame_append(&l->tx, FRAME_TEXT, head, body);
-	if (l->state == WEBSOCKET_OPEN)
-		kick(l);
+	frame_append(&w->tx, FRAME_TEXT, head, body);
+	if (w->state == WEBSOCKET_OPEN)
+		kick(w);
 }
 
-void websocket_ping(struct websocket *l, uint32_t number)
+void websocket_ping(struct websocket *w, uint32_t number)
 {
-	if (l->state != WEBSOCKET_OPEN || l->close_wanted)
+	if (w->state != WEBSOCKET_OPEN || w->close_wanted)
 		return;
-	l->ping_wanted = true;
-	l->ping_number = number;
-	kick(l);
+	w->ping_wanted = true;
+	w->ping_number = number;
+	kick(w);
 }
 
-bool websocket_is_open(const struct websocket *l)
+bool websocket_is_open(const struct websocket *w)
 {
-	return l->state == WEBSOCKET_OPEN && !l->close_wanted && !l->freed;
+	return w->state == WEBSOCKET_OPEN && !w->close_wanted && !w->freed;
 }
 
-size_t websocket_unsent(const struct websocket *l)
+size_t websocket_unsent(const struct websocket *w)
 {
-	return buf_len(&l->tx);
+	return buf_len(&w->tx);
 }
 
-void websocket_close(struct websocket *l, int code)
+void websocket_close(struct websocket *w, int code)
 {
-	if (l->state >= WEBSOCKET_CLOSING || l->close_wanted)
+	if (w->state >= WEBSOCKET_CLOSING || w->close_wanted)
 		return;
-	l->close_wanted = code;
-	if (l->state == WEBSOCKET_OPEN)
-		timer_start(l->deadline, CLOSE_MS);
-	kick(l);
+	w->close_wanted = code;
+	if (w->state == WEBSOCKET_OPEN)
+		timer_start(w->deadline, CLOSE_MS);
+	kick(w);
 }
 
-void websocket_free(struct websocket *l)
+void websocket_free(struct websocket *w)
 {
-	struct websocket_context *ctx = l->ctx;
+	struct websocket_context *ctx = w->ctx;
 
 	enter(ctx);
-	l->freed = true;
-	unwatch(l);
+	w->freed = true;
+	unwatch(w);
 	leave(ctx);
 }

@@ -19,57 +19,57 @@ static const struct conn_ops conn_ops;
 
 /* ---- connections ---- */
 
-static struct connection *connection_new(struct connections *s, const char *path, bool token)
+static struct connection *connection_new(struct connections *cs, const char *path, bool token)
 {
-	struct connection *l = mem_zalloc(sizeof(*l));
+	struct connection *c = mem_zalloc(sizeof(*c));
 
-	*l = (struct connection){.connections = s,
-				 .endpoint = endpoint_take(s->endpoints),
-				 .number = ++s->last_number,
+	*c = (struct connection){.connections = cs,
+				 .endpoint = endpoint_take(cs->endpoints),
+				 .number = ++cs->last_number,
 				 .token = token};
-	l->conn = conn_new(&l->endpoint->conn, path, &conn_ops, l);
-	TAILQ_INSERT_TAIL(&s->all, l, of_all);
-	return l;
+	c->conn = conn_new(&c->endpoint->shared, path, &conn_ops, c);
+	TAILQ_INSERT_TAIL(&cs->all, c, of_all);
+	return c;
 }
 
-static void connection_free(struct connection *l)
+static void connection_free(struct connection *c)
 {
-	struct connections *s = l->connections;
+	struct connections *cs = c->connections;
 
-	TAILQ_REMOVE(&s->all, l, of_all);
-	conn_free(l->conn);
-	endpoint_leave(s->endpoints, l->endpoint);
-	free(l);
+	TAILQ_REMOVE(&cs->all, c, of_all);
+	conn_free(c->conn);
+	endpoint_leave(cs->endpoints, c->endpoint);
+	free(c);
 }
 
-static bool is_left(const struct connection *l)
+static bool is_left(const struct connection *c)
 {
-	return l != l->connections->main && l != l->connections->next;
+	return c != c->connections->main && c != c->connections->next;
 }
 
-bool connections_is_outdated(const struct connections *s, const struct connection *l)
+bool connections_is_outdated(const struct connections *cs, const struct connection *c)
 {
-	return l->endpoint != s->endpoints->present;
+	return c->endpoint != cs->endpoints->present;
 }
 
 /* ---- those that were left ---- */
 
-static void close_lane(struct connection *l)
+static void close_lane(struct connection *c)
 {
-	if (!l->closing)
-		conn_close(l->conn, CLOSE_NORMAL);
-	l->closing = true;
+	if (!c->closing)
+		conn_close(c->conn, CLOSE_NORMAL);
+	c->closing = true;
 }
 
 /* Closes those that nothing is waited for from any more. */
-static void close_idle(struct connections *s)
+static void close_idle(struct connections *cs)
 {
-	bool lingers = event_pending(s->linger, EV_TIMEOUT, NULL);
-	struct connection *l;
+	bool lingers = event_pending(cs->linger, EV_TIMEOUT, NULL);
+	struct connection *c;
 
-	TAILQ_FOREACH (l, &s->all, of_all) {
-		if (is_left(l) && !l->busy && !(l == s->former && lingers))
-			close_lane(l);
+	TAILQ_FOREACH (c, &cs->all, of_all) {
+		if (is_left(c) && !c->busy && !(c == cs->former && lingers))
+			close_lane(c);
 	}
 }
 
@@ -80,228 +80,228 @@ static void on_linger(evutil_socket_t fd, short what, void *arg)
 	close_idle(arg);
 }
 
-void connections_idle(struct connections *s, uint32_t number)
+void connections_idle(struct connections *cs, uint32_t number)
 {
-	struct connection *l;
+	struct connection *c;
 
-	TAILQ_FOREACH (l, &s->all, of_all) {
-		if (l->number == number)
-			l->busy = false;
+	TAILQ_FOREACH (c, &cs->all, of_all) {
+		if (c->number == number)
+			c->busy = false;
 	}
-	close_idle(s);
+	close_idle(cs);
 }
 
-static void left_ended(struct connections *s, struct connection *l, const struct conn_end *end)
+static void left_ended(struct connections *cs, struct connection *c, const struct conn_end *end)
 {
-	uint32_t number = l->number;
+	uint32_t number = c->number;
 
-	if (l == s->former) {
-		s->former = NULL;
-		event_del(s->linger);
-		handover_former_gone(&s->handover);
+	if (c == cs->former) {
+		cs->former = NULL;
+		event_del(cs->linger);
+		handover_former_gone(&cs->handover);
 	}
-	connection_free(l);
-	s->ops->left_ended(s->owner, number, end);
+	connection_free(c);
+	cs->ops->left_ended(cs->owner, number, end);
 }
 
 /* Else a client that makes requests that take long and subscribes meanwhile could have any number
  * of connections open. */
-bool connections_are_many(const struct connections *s)
+bool connections_are_many(const struct connections *cs)
 {
-	const struct connection *l;
+	const struct connection *c;
 	unsigned n = 0;
 
-	TAILQ_FOREACH (l, &s->all, of_all)
-		n += is_left(l) && !l->closing;
+	TAILQ_FOREACH (c, &cs->all, of_all)
+		n += is_left(c) && !c->closing;
 	return n >= LEFT_MAX;
 }
 
 /* ---- the next connection ---- */
 
-void connections_connect(struct connections *s, const char *path, bool token)
+void connections_connect(struct connections *cs, const char *path, bool token)
 {
-	s->stage = CONNECTIONS_CONNECTING;
-	s->next = connection_new(s, path, token);
+	cs->stage = CONNECTIONS_CONNECTING;
+	cs->next = connection_new(cs, path, token);
 	/* From now on, since the service may know the new one's subscriptions before we know that
 	 * it is open. */
-	if (s->main)
-		handover_begin(&s->handover);
+	if (cs->main)
+		handover_begin(&cs->handover);
 }
 
-void connections_drop_next(struct connections *s)
+void connections_drop_next(struct connections *cs)
 {
-	struct connection *l = s->next;
+	struct connection *c = cs->next;
 
-	event_del(s->grace);
-	s->next = NULL;
-	s->stage = CONNECTIONS_NONE;
-	handover_abort(&s->handover);
-	if (l)
-		connection_free(l);
+	event_del(cs->grace);
+	cs->next = NULL;
+	cs->stage = CONNECTIONS_NONE;
+	handover_abort(&cs->handover);
+	if (c)
+		connection_free(c);
 }
 
-static void next_ended(struct connections *s, const char *why)
+static void next_ended(struct connections *cs, const char *why)
 {
 	const struct conn_end end = {.why = why, .retry_after_s = -1};
 
-	s->ops->next_ended(s->owner, &end);
+	cs->ops->next_ended(cs->owner, &end);
 }
 
 /* ---- taking over ---- */
 
 /* From now on the former connection is late, or the main one is. */
-static void watch_late(struct connections *s)
+static void watch_late(struct connections *cs)
 {
-	s->late_steps = 0;
-	if (!event_pending(s->late, EV_TIMEOUT, NULL))
-		timer_start(s->late, LATE_STEP_MS);
+	cs->late_steps = 0;
+	if (!event_pending(cs->late, EV_TIMEOUT, NULL))
+		timer_start(cs->late, LATE_STEP_MS);
 }
 
 static void on_late(evutil_socket_t fd, short what, void *arg)
 {
-	struct connections *s = arg;
+	struct connections *cs = arg;
 
 	(void)fd;
 	(void)what;
-	if (++s->late_steps == LATE_STEPS) {
-		handover_forget(&s->handover);
+	if (++cs->late_steps == LATE_STEPS) {
+		handover_forget(&cs->handover);
 		return;
 	}
-	handover_expire(&s->handover);
-	timer_start(s->late, LATE_STEP_MS);
+	handover_expire(&cs->handover);
+	timer_start(cs->late, LATE_STEP_MS);
 }
 
-void connections_take_over(struct connections *s)
+void connections_take_over(struct connections *cs)
 {
-	struct connection *old = s->main;
-	bool both = old && old->token && s->next->token;
+	struct connection *old = cs->main;
+	bool both = old && old->token && cs->next->token;
 
-	event_del(s->grace);
-	s->main = s->next;
-	s->next = NULL;
-	s->stage = CONNECTIONS_NONE;
+	event_del(cs->grace);
+	cs->main = cs->next;
+	cs->next = NULL;
+	cs->stage = CONNECTIONS_NONE;
 	if (old) {
-		s->former = old;
+		cs->former = old;
 		old->busy = true; /* until connections_idle() */
-		timer_start(s->linger, LINGER_MS);
-		s->stats->upstream_handovers++;
+		timer_start(cs->linger, LINGER_MS);
+		cs->stats->upstream_handovers++;
 		if (both) /* new subscriptions are live behind what was held */
-			handover_move(&s->handover);
-		if (!s->ops->moved(s->owner) && !both)
-			event_del(s->linger);
+			handover_move(&cs->handover);
+		if (!cs->ops->moved(cs->owner) && !both)
+			event_del(cs->linger);
 	} else {
-		s->ops->first(s->owner);
+		cs->ops->first(cs->owner);
 	}
 	if (!both) /* subscribers are told first that there is a connection */
-		handover_move(&s->handover);
+		handover_move(&cs->handover);
 	if (!old)
-		handover_former_gone(&s->handover);
-	watch_late(s);
-	close_idle(s);
+		handover_former_gone(&cs->handover);
+	watch_late(cs);
+	close_idle(cs);
 }
 
-void connections_drop_main(struct connections *s)
+void connections_drop_main(struct connections *cs)
 {
-	struct connection *l = s->main;
+	struct connection *c = cs->main;
 
-	s->main = NULL;                /* nothing is sent on it any more */
-	handover_forget(&s->handover); /* stragglers come before the word that it is lost */
-	connection_free(l);
+	cs->main = NULL;                /* nothing is sent on it any more */
+	handover_forget(&cs->handover); /* stragglers come before the word that it is lost */
+	connection_free(c);
 	/* A next one that is not open yet may be subscribed already, and bring again what this one
 	 * has brought: they are compared until it has failed. */
 }
 
-static void main_is_silent(struct connections *s)
+static void main_is_silent(struct connections *cs)
 {
 	const struct conn_end end = {.was_open = true,
 				     .why = "the connection was lost: no answer to a ping",
 				     .retry_after_s = -1,
-				     .heard_ms = conn_heard_ms(s->main->conn)};
+				     .heard_ms = conn_heard_ms(cs->main->conn)};
 
-	s->ops->main_ended(s->owner, &end);
+	cs->ops->main_ended(cs->owner, &end);
 }
 
 /* The next connection has not answered its ping, or the main one has not. Nobody knows what a
  * silent main connection still had to bring: that is a loss. */
 static void on_grace(evutil_socket_t fd, short what, void *arg)
 {
-	struct connections *s = arg;
+	struct connections *cs = arg;
 
 	(void)fd;
 	(void)what;
-	if (s->stage == CONNECTIONS_PROVING)
-		next_ended(s, "no answer to a ping");
-	else if (s->stage == CONNECTIONS_CATCHING)
-		main_is_silent(s);
+	if (cs->stage == CONNECTIONS_PROVING)
+		next_ended(cs, "no answer to a ping");
+	else if (cs->stage == CONNECTIONS_CATCHING)
+		main_is_silent(cs);
 }
 
 /* For the answer to a ping. */
-static void start_grace(struct connections *s)
+static void start_grace(struct connections *cs)
 {
-	timer_start(s->grace, s->endpoints->present->conn.way.keepalive_ms / 2);
+	timer_start(cs->grace, cs->endpoints->present->shared.settings.keepalive_ms / 2);
 }
 
-static void begin_stage(struct connections *s, enum connections_stage stage,
+static void begin_stage(struct connections *cs, enum connections_stage stage,
 			struct connection *pinged)
 {
-	s->stage = stage;
-	s->ping = conn_ping(pinged->conn);
-	start_grace(s);
+	cs->stage = stage;
+	cs->ping = conn_ping(pinged->conn);
+	start_grace(cs);
 }
 
 /* ---- what they bring ---- */
 
 static void on_open(void *owner)
 {
-	struct connection *l = owner;
-	struct connections *s = l->connections;
+	struct connection *c = owner;
+	struct connections *cs = c->connections;
 
-	s->stats->upstream_connects++;
-	if (!s->main && !l->token) /* it is told of nothing */
-		connections_take_over(s);
+	cs->stats->upstream_connects++;
+	if (!cs->main && !c->token) /* it is told of nothing */
+		connections_take_over(cs);
 	else
-		begin_stage(s, CONNECTIONS_PROVING, l);
+		begin_stage(cs, CONNECTIONS_PROVING, c);
 }
 
 static void on_pong(void *owner, uint32_t number)
 {
-	struct connection *l = owner;
-	struct connections *s = l->connections;
-	bool proven = s->stage == CONNECTIONS_PROVING && l == s->next && number >= s->ping;
-	bool caught_up = s->stage == CONNECTIONS_CATCHING && l == s->main && number >= s->ping;
+	struct connection *c = owner;
+	struct connections *cs = c->connections;
+	bool proven = cs->stage == CONNECTIONS_PROVING && c == cs->next && number >= cs->ping;
+	bool caught_up = cs->stage == CONNECTIONS_CATCHING && c == cs->main && number >= cs->ping;
 
-	if (caught_up || (proven && !s->main))
-		connections_take_over(s);
+	if (caught_up || (proven && !cs->main))
+		connections_take_over(cs);
 	else if (proven)
-		begin_stage(s, CONNECTIONS_CATCHING, s->main);
+		begin_stage(cs, CONNECTIONS_CATCHING, cs->main);
 }
 
 /* A connection that was left before the former one has brought all that it could bring. */
-static void notified(struct connections *s, const struct connection *l,
+static void notified(struct connections *cs, const struct connection *c,
 		     const struct wire_frame *frame)
 {
 	bool fits = true;
 
-	s->stats->upstream_notifications++;
-	if (l == s->main)
-		fits = handover_brings(&s->handover, HANDOVER_MAIN, frame);
-	else if (l == s->next)
-		fits = handover_brings(&s->handover, HANDOVER_NEXT, frame);
-	else if (l == s->former)
-		fits = handover_brings(&s->handover, HANDOVER_FORMER, frame);
-	s->stats->upstream_doubles = s->handover.doubles;
+	cs->stats->upstream_notifications++;
+	if (c == cs->main)
+		fits = handover_brings(&cs->handover, HANDOVER_MAIN, frame);
+	else if (c == cs->next)
+		fits = handover_brings(&cs->handover, HANDOVER_NEXT, frame);
+	else if (c == cs->former)
+		fits = handover_brings(&cs->handover, HANDOVER_FORMER, frame);
+	cs->stats->upstream_doubles = cs->handover.doubles;
 	if (!fits)
-		next_ended(s, "too many notifications during the handover");
+		next_ended(cs, "too many notifications during the handover");
 }
 
 static void on_message(void *owner, struct span text, unsigned flags)
 {
-	struct connection *l = owner;
-	struct connections *s = l->connections;
+	struct connection *c = owner;
+	struct connections *cs = c->connections;
 	struct wire_frame frame;
 
-	s->stats->upstream_messages_in++;
-	s->stats->upstream_bytes_in += text.n;
+	cs->stats->upstream_messages_in++;
+	cs->stats->upstream_bytes_in += text.n;
 	wire_parse(text, &frame);
 	if (flags) {
 		frame.has_id |= frame.kind == WIRE_ANSWER;
@@ -309,33 +309,33 @@ static void on_message(void *owner, struct span text, unsigned flags)
 		frame.fault = flags & WEBSOCKET_TRUNCATED ? "it is too long" : "it is binary";
 	}
 	if (frame.kind == WIRE_NOTIFICATION)
-		notified(s, l, &frame);
+		notified(cs, c, &frame);
 	else
-		s->ops->frame(s->owner, &frame);
+		cs->ops->frame(cs->owner, &frame);
 }
 
 static void on_drained(void *owner)
 {
-	struct connection *l = owner;
+	struct connection *c = owner;
 
-	if (l == l->connections->main)
-		l->connections->ops->drained(l->connections->owner);
+	if (c == c->connections->main)
+		c->connections->ops->drained(c->connections->owner);
 }
 
 static void on_ended(void *owner, const struct conn_end *end)
 {
-	struct connection *l = owner;
-	struct connections *s = l->connections;
+	struct connection *c = owner;
+	struct connections *cs = c->connections;
 
-	if (s->stopped) {
-		s->main = l == s->main ? NULL : s->main;
-		connection_free(l);
-	} else if (l == s->main) {
-		s->ops->main_ended(s->owner, end);
-	} else if (l == s->next) {
-		s->ops->next_ended(s->owner, end);
+	if (cs->stopped) {
+		cs->main = c == cs->main ? NULL : cs->main;
+		connection_free(c);
+	} else if (c == cs->main) {
+		cs->ops->main_ended(cs->owner, end);
+	} else if (c == cs->next) {
+		cs->ops->next_ended(cs->owner, end);
 	} else {
-		left_ended(s, l, end);
+		left_ended(cs, c, end);
 	}
 }
 
@@ -349,64 +349,64 @@ static const struct conn_ops conn_ops = {
 
 /* ---- all of them ---- */
 
-void connections_check(struct connections *s)
+void connections_check(struct connections *cs)
 {
-	struct connection *l;
+	struct connection *c;
 
-	TAILQ_FOREACH (l, &s->all, of_all)
-		conn_check(l->conn);
+	TAILQ_FOREACH (c, &cs->all, of_all)
+		conn_check(c->conn);
 }
 
-void connections_set_times(struct connections *s, const struct conn_way *way)
+void connections_set_times(struct connections *cs, const struct conn_settings *settings)
 {
-	struct connection *l;
+	struct connection *c;
 
-	endpoint_set_times(s->endpoints->present, way);
-	TAILQ_FOREACH (l, &s->all, of_all) {
-		endpoint_set_times(l->endpoint, way);
-		conn_retime(l->conn);
+	endpoint_set_times(cs->endpoints->present, settings);
+	TAILQ_FOREACH (c, &cs->all, of_all) {
+		endpoint_set_times(c->endpoint, settings);
+		conn_retime(c->conn);
 	}
-	if (s->stage == CONNECTIONS_PROVING || s->stage == CONNECTIONS_CATCHING)
-		start_grace(s);
+	if (cs->stage == CONNECTIONS_PROVING || cs->stage == CONNECTIONS_CATCHING)
+		start_grace(cs);
 }
 
-void connections_init(struct connections *s, struct event_base *base, struct endpoints *endpoints,
+void connections_init(struct connections *cs, struct event_base *base, struct endpoints *endpoints,
 		      uint64_t seed, const struct connections_ops *ops, void *owner,
 		      struct stats *stats)
 {
-	*s = (struct connections){
+	*cs = (struct connections){
 		.ops = ops, .owner = owner, .stats = stats, .endpoints = endpoints};
-	TAILQ_INIT(&s->all);
-	handover_init(&s->handover, seed, &ops->stream, owner);
-	s->grace = timer_new(base, on_grace, s);
-	s->linger = timer_new(base, on_linger, s);
-	s->late = timer_new(base, on_late, s);
+	TAILQ_INIT(&cs->all);
+	handover_init(&cs->handover, seed, &ops->stream, owner);
+	cs->grace = timer_new(base, on_grace, cs);
+	cs->linger = timer_new(base, on_linger, cs);
+	cs->late = timer_new(base, on_late, cs);
 }
 
-void connections_stop(struct connections *s)
+void connections_stop(struct connections *cs)
 {
-	struct connection *l;
+	struct connection *c;
 
-	s->stopped = true;
-	event_del(s->linger);
-	event_del(s->late);
-	connections_drop_next(s);
-	handover_fini(&s->handover);
-	s->former = NULL;
-	TAILQ_FOREACH (l, &s->all, of_all)
-		close_lane(l);
+	cs->stopped = true;
+	event_del(cs->linger);
+	event_del(cs->late);
+	connections_drop_next(cs);
+	handover_fini(&cs->handover);
+	cs->former = NULL;
+	TAILQ_FOREACH (c, &cs->all, of_all)
+		close_lane(c);
 }
 
-bool connections_are_gone(const struct connections *s)
+bool connections_are_gone(const struct connections *cs)
 {
-	return TAILQ_EMPTY(&s->all);
+	return TAILQ_EMPTY(&cs->all);
 }
 
-void connections_fini(struct connections *s)
+void connections_fini(struct connections *cs)
 {
-	while (!TAILQ_EMPTY(&s->all))
-		connection_free(TAILQ_FIRST(&s->all));
-	event_free(s->grace);
-	event_free(s->linger);
-	event_free(s->late);
+	while (!TAILQ_EMPTY(&cs->all))
+		connection_free(TAILQ_FIRST(&cs->all));
+	event_free(cs->grace);
+	event_free(cs->linger);
+	event_free(cs->late);
 }

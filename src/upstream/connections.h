@@ -95,30 +95,30 @@ struct connections {
 	unsigned late_steps;      /* since a connection became the main one */
 };
 
-void connections_init(struct connections *s, struct event_base *base, struct endpoints *endpoints,
+void connections_init(struct connections *cs, struct event_base *base, struct endpoints *endpoints,
 		      uint64_t seed, const struct connections_ops *ops, void *owner,
 		      struct stats *stats);
-void connections_fini(struct connections *s); /* after connections_stop() */
+void connections_fini(struct connections *cs); /* after connections_stop() */
 
 /* Makes the next connection, to the present place; there is none. token: path names one. */
-void connections_connect(struct connections *s, const char *path, bool token);
-void connections_drop_next(struct connections *s); /* or nothing, if there is none */
+void connections_connect(struct connections *cs, const char *path, bool token);
+void connections_drop_next(struct connections *cs); /* or nothing, if there is none */
 /* The main connection is gone, and dropped. A next one goes on to be made. */
-void connections_drop_main(struct connections *s);
+void connections_drop_main(struct connections *cs);
 /* There is no main connection any more, and the next one is CONNECTIONS_CATCHING: it takes over at
  * once. */
-void connections_take_over(struct connections *s);
+void connections_take_over(struct connections *cs);
 
 /* Does it lead to where connections are not made for any more? */
-bool connections_is_outdated(const struct connections *s, const struct connection *l);
+bool connections_is_outdated(const struct connections *cs, const struct connection *c);
 /* Have so many been left that the next one has to wait? */
-bool connections_are_many(const struct connections *s);
+bool connections_are_many(const struct connections *cs);
 /* Nothing is in flight any more on this one, which was left. */
-void connections_idle(struct connections *s, uint32_t number);
+void connections_idle(struct connections *cs, uint32_t number);
 /* The times have changed: for the present place and for those that connections lead to. */
-void connections_set_times(struct connections *s, const struct conn_way *way);
-void connections_check(struct connections *s); /* are they still there? See conn_check() */
+void connections_set_times(struct connections *cs, const struct conn_settings *settings);
+void connections_check(struct connections *cs); /* are they still there? See conn_check() */
 
 /* Sends close frames and drops the next one. Of how the others end nothing is told. */
-void connections_stop(struct connections *s);
-bool connections_are_gone(const struct connections *s);
+void connections_stop(struct connections *cs);
+bool connections_are_gone(const struct connections *cs);

@@ -28,7 +28,7 @@ enum {
 };
 
 struct credentials {
-	struct minter *minter;
+	struct token_client *token_client;
 	struct token_client_request *request; /* or NULL */
 	struct event *nothing;                /* tells in the next turn that no token is needed */
 	char *key, *prefix;                   /* key: secret */
@@ -75,52 +75,52 @@ static char *make_path(const char *prefix, const char *name, const char *secret)
 	return path;
 }
 
-char *credentials_make_key_path(const struct credentials *t)
+char *credentials_make_key_path(const struct credentials *c)
 {
-	return make_path(t->prefix, "apiKey", t->key);
+	return make_path(c->prefix, "apiKey", c->key);
 }
 
-const char *credentials_path(struct credentials *t)
+const char *credentials_path(struct credentials *c)
 {
-	if (t->path && clock_boot_ms() >= credentials_expires_at(t))
-		secret_free(&t->path);
-	return t->path;
+	if (c->path && clock_boot_ms() >= credentials_expires_at(c))
+		secret_free(&c->path);
+	return c->path;
 }
 
-const char *credentials_new_path(const struct credentials *t)
+const char *credentials_new_path(const struct credentials *c)
 {
-	return t->new_path;
+	return c->new_path;
 }
 
-void credentials_forget(struct credentials *t)
+void credentials_forget(struct credentials *c)
 {
-	secret_free(&t->path);
+	secret_free(&c->path);
 }
 
-void credentials_accept(struct credentials *t)
+void credentials_accept(struct credentials *c)
 {
-	if (!t->new_path)
+	if (!c->new_path)
 		return;
-	t->stats->token_renewals += t->path && clock_boot_ms() >= credentials_renew_at(t);
-	secret_free(&t->path);
-	t->path = t->new_path;
-	t->new_path = NULL;
-	t->born_at = t->asked_at;
+	c->stats->token_renewals += c->path && clock_boot_ms() >= credentials_renew_at(c);
+	secret_free(&c->path);
+	c->path = c->new_path;
+	c->new_path = NULL;
+	c->born_at = c->asked_at;
 }
 
-void credentials_reject(struct credentials *t)
+void credentials_reject(struct credentials *c)
 {
-	secret_free(&t->new_path);
+	secret_free(&c->new_path);
 }
 
-int64_t credentials_renew_at(const struct credentials *t)
+int64_t credentials_renew_at(const struct credentials *c)
 {
-	return t->born_at + t->lifetime_ms / RENEW_DENOMINATOR * RENEW_NUMERATOR;
+	return c->born_at + c->lifetime_ms / RENEW_DENOMINATOR * RENEW_NUMERATOR;
 }
 
-int64_t credentials_expires_at(const struct credentials *t)
+int64_t credentials_expires_at(const struct credentials *c)
 {
-	return t->born_at + t->lifetime_ms;
+	return c->born_at + c->lifetime_ms;
 }
 
 /* ---- how long a list may be ---- */
@@ -136,67 +136,67 @@ static double first_growth(unsigned fields)
 	return 4.0 / 3 * times;
 }
 
-static size_t token_overhead(const struct credentials *t)
+static size_t token_overhead(const struct credentials *c)
 {
-	return TOKEN_OVERHEAD + buf_len(&t->access) * 3 / 2;
+	return TOKEN_OVERHEAD + buf_len(&c->access) * 3 / 2;
 }
 
-static size_t budget(const struct credentials *t)
+static size_t budget(const struct credentials *c)
 {
-	double room = (double)t->token_max - (double)token_overhead(t);
-	double most = t->growth > 0 ? room / t->growth : (double)LIST_MAX;
+	double room = (double)c->token_max - (double)token_overhead(c);
+	double most = c->growth > 0 ? room / c->growth : (double)LIST_MAX;
 
-	if (most > (double)t->list_max)
-		return t->list_max;
+	if (most > (double)c->list_max)
+		return c->list_max;
 	return most > 2 ? (size_t)most : 2;
 }
 
 /* A list of so many bytes has made a token of so many. A short one only says that it may be less.
  */
-static void learn(struct credentials *t, size_t token_n)
+static void learn(struct credentials *c, size_t token_n)
 {
-	double grown = (double)token_n - (double)token_overhead(t);
-	double growth = grown > 0 ? grown / (double)t->list_n * 1.02 : 0;
+	double grown = (double)token_n - (double)token_overhead(c);
+	double growth = grown > 0 ? grown / (double)c->list_n * 1.02 : 0;
 
-	if (t->list_n >= LIST_MIN || growth < t->growth)
-		t->growth = growth;
+	if (c->list_n >= LIST_MIN || growth < c->growth)
+		c->growth = growth;
 }
 
 /* It was too long all the same: the next one is shorter, whatever was learnt, and by so much that
  * there is an end of it soon. */
-static void shrink(struct credentials *t, size_t token_n)
+static void shrink(struct credentials *c, size_t token_n)
 {
-	double least = (double)token_n / (double)(t->list_n ? t->list_n : 1);
+	double least = (double)token_n / (double)(c->list_n ? c->list_n : 1);
 
-	if (t->growth < least)
-		t->growth = least;
-	if (budget(t) >= t->list_n - t->list_n / 8)
-		t->growth = t->growth * 1.25 + 0.01;
+	if (c->growth < least)
+		c->growth = least;
+	if (budget(c) >= c->list_n - c->list_n / 8)
+		c->growth = c->growth * 1.25 + 0.01;
 }
 
-bool credentials_was_refused(struct credentials *t, int http_status)
+bool credentials_was_refused(struct credentials *c, int http_status)
 {
-	size_t n = t->new_path ? strlen(t->new_path) : 0;
+	size_t n = c->new_path ? strlen(c->new_path) : 0;
 	bool too_long =
 		(http_status == HTTP_URI_TOO_LONG || http_status == HTTP_HEADER_TOO_LARGE) &&
 		n > TOKEN_MIN;
 
-	credentials_reject(t);
+	credentials_reject(c);
 	if (!too_long)
 		return false;
-	t->token_max = n * 3 / 4 > TOKEN_MIN ? n * 3 / 4 : TOKEN_MIN;
-	t->shortened_at = clock_boot_ms();
+	c->token_max = n * 3 / 4 > TOKEN_MIN ? n * 3 / 4 : TOKEN_MIN;
+	c->shortened_at = clock_boot_ms();
 	return true;
 }
 
 /* ---- minting ---- */
 
-static void tell(struct credentials *t, enum credentials_verdict verdict, const char *why,
+static void tell(struct credentials *c, enum credentials_verdict verdict, const char *why,
 		 int retry_after_s)
 {
 	struct credentials_answer answer = {verdict, why, retry_after_s};
 
-	t->ops->answer(t->owner, &answer);
+	c->ops->answer(c->owner, &answer);
 }
 
 static enum credentials_verdict verdict_of(const struct token_client_answer *answer)
@@ -210,50 +210,50 @@ static enum credentials_verdict verdict_of(const struct token_client_answer *ans
 	return CREDENTIALS_FAILED;
 }
 
-static void take_token(struct credentials *t, const char *token)
+static void take_token(struct credentials *c, const char *token)
 {
-	char *path = make_path(t->prefix, "token", token);
+	char *path = make_path(c->prefix, "token", token);
 	size_t n = strlen(path);
 
-	t->stats->tokens_minted++;
-	learn(t, n);
-	if (n > t->token_max || n > TARGET_PATH_MAX) {
+	c->stats->tokens_minted++;
+	learn(c, n);
+	if (n > c->token_max || n > TARGET_PATH_MAX) {
 		secret_free(&path);
-		shrink(t, n);
-		tell(t, CREDENTIALS_TOO_LONG, "the service's token is too long for a request line",
+		shrink(c, n);
+		tell(c, CREDENTIALS_TOO_LONG, "the service's token is too long for a request line",
 		     -1);
 		return;
 	}
-	secret_free(&t->new_path);
-	t->new_path = path;
-	tell(t, CREDENTIALS_READY, NULL, -1);
+	secret_free(&c->new_path);
+	c->new_path = path;
+	tell(c, CREDENTIALS_READY, NULL, -1);
 }
 
 /* The request was too large for the service: a matter of how much is listed, not of what. */
-static bool list_was_too_long(struct credentials *t, int http_status)
+static bool list_was_too_long(struct credentials *c, int http_status)
 {
-	if (http_status != HTTP_TOO_LARGE || t->list_n <= LIST_MIN)
+	if (http_status != HTTP_TOO_LARGE || c->list_n <= LIST_MIN)
 		return false;
-	t->list_max = t->list_n / 2;
-	t->shortened_at = clock_boot_ms();
+	c->list_max = c->list_n / 2;
+	c->shortened_at = clock_boot_ms();
 	return true;
 }
 
 static void on_token(void *owner, const struct token_client_answer *answer)
 {
-	struct credentials *t = owner;
+	struct credentials *c = owner;
 
-	t->request = NULL;
+	c->request = NULL;
 	if (answer->token) {
-		take_token(t, answer->token);
+		take_token(c, answer->token);
 		return;
 	}
-	t->stats->token_failures++;
-	if (list_was_too_long(t, answer->http_status)) {
-		tell(t, CREDENTIALS_TOO_LONG, answer->why, -1);
+	c->stats->token_failures++;
+	if (list_was_too_long(c, answer->http_status)) {
+		tell(c, CREDENTIALS_TOO_LONG, answer->why, -1);
 		return;
 	}
-	tell(t, verdict_of(answer), answer->why, answer->retry_after_s);
+	tell(c, verdict_of(answer), answer->why, answer->retry_after_s);
 }
 
 static void on_nothing(evutil_socket_t fd, short what, void *arg)
@@ -269,45 +269,45 @@ static size_t third_more(size_t n, size_t most)
 }
 
 /* What the service once found too long it may take later. */
-static void try_longer(struct credentials *t)
+static void try_longer(struct credentials *c)
 {
-	if (clock_boot_ms() - t->shortened_at < LONGER_AFTER_MS)
+	if (clock_boot_ms() - c->shortened_at < LONGER_AFTER_MS)
 		return;
-	t->shortened_at = clock_boot_ms();
-	t->token_max = third_more(t->token_max, TARGET_PATH_MAX);
-	t->list_max = third_more(t->list_max, LIST_MAX);
+	c->shortened_at = clock_boot_ms();
+	c->token_max = third_more(c->token_max, TARGET_PATH_MAX);
+	c->list_max = third_more(c->list_max, LIST_MAX);
 }
 
-void credentials_ask(struct credentials *t)
+void credentials_ask(struct credentials *c)
 {
 	struct buf list = {0};
-	struct token_client_wish wish = {.api_key = t->key};
+	struct token_client_params params = {.api_key = c->key};
 
-	try_longer(t);
-	if (!t->ops->make_list(t->owner, budget(t), &list)) {
+	try_longer(c);
+	if (!c->ops->make_list(c->owner, budget(c), &list)) {
 		/* Should it have had no room: what was learnt may be true no longer. */
-		t->growth = first_growth(t->fields);
+		c->growth = first_growth(c->fields);
 		buf_release(&list);
-		timer_next_turn(t->nothing);
+		timer_next_turn(c->nothing);
 		return;
 	}
-	if (t->fields & TOKEN_CLIENT_SUBSCRIBE_KEYS)
-		wish.subscribe_keys = buf_span(&list);
-	if (t->fields & TOKEN_CLIENT_SUBSCRIBE_PATTERNS)
-		wish.subscribe_patterns = buf_span(&list);
-	wish.access_pattern = buf_span(&t->access);
-	t->list_n = buf_len(&list);
-	t->asked_at = clock_boot_ms();
-	t->request = token_client_mint(t->minter, &wish, on_token, t);
+	if (c->fields & TOKEN_CLIENT_SUBSCRIBE_KEYS)
+		params.subscribe_keys = buf_span(&list);
+	if (c->fields & TOKEN_CLIENT_SUBSCRIBE_PATTERNS)
+		params.subscribe_patterns = buf_span(&list);
+	params.access_pattern = buf_span(&c->access);
+	c->list_n = buf_len(&list);
+	c->asked_at = clock_boot_ms();
+	c->request = token_client_mint(c->token_client, &params, on_token, c);
 	buf_release(&list);
 }
 
-void credentials_cancel(struct credentials *t)
+void credentials_cancel(struct credentials *c)
 {
-	event_del(t->nothing);
-	if (t->request)
-		token_client_cancel(t->request);
-	t->request = NULL;
+	event_del(c->nothing);
+	if (c->request)
+		token_client_cancel(c->request);
+	c->request = NULL;
 }
 
 /* ---- */
@@ -317,13 +317,13 @@ struct credentials *credentials_new(struct event_base *base,
 				    const struct credentials_ops *ops, void *owner,
 				    struct stats *stats)
 {
-	struct credentials *t = mem_zalloc(sizeof(*t));
+	struct credentials *c = mem_zalloc(sizeof(*c));
 
-	*t = (struct credentials){
-		.minter = minter_new(base, &settings->minter),
-		.nothing = timer_new(base, on_nothing, t),
+	*c = (struct credentials){
+		.token_client = token_client_new(base, &settings->token_client),
+		.nothing = timer_new(base, on_nothing, c),
 		.key = secret_share(settings->api_key),
-		.prefix = mem_strdup(settings->minter.path_prefix),
+		.prefix = mem_strdup(settings->token_client.path_prefix),
 		.fields = settings->fields,
 		.lifetime_ms = settings->lifetime_ms,
 		.ops = ops,
@@ -334,26 +334,26 @@ struct credentials *credentials_new(struct event_base *base,
 		.list_max = LIST_MAX,
 	};
 	if (*settings->access_pattern)
-		json_add_string(&t->access, (struct span){settings->access_pattern,
+		json_add_string(&c->access, (struct span){settings->access_pattern,
 							  strlen(settings->access_pattern)});
-	return t;
+	return c;
 }
 
-void credentials_set_times(struct credentials *t, int64_t timeout_ms, int64_t lifetime_ms)
+void credentials_set_times(struct credentials *c, int64_t timeout_ms, int64_t lifetime_ms)
 {
-	minter_set_timeout(t->minter, (int)timeout_ms);
-	t->lifetime_ms = lifetime_ms;
+	token_client_set_timeout(c->token_client, (int)timeout_ms);
+	c->lifetime_ms = lifetime_ms;
 }
 
-void credentials_free(struct credentials *t)
+void credentials_free(struct credentials *c)
 {
-	credentials_cancel(t);
-	minter_free(t->minter);
-	event_free(t->nothing);
-	secret_free(&t->path);
-	secret_free(&t->new_path);
-	secret_free(&t->key);
-	free(t->prefix);
-	buf_release(&t->access);
-	free(t);
+	credentials_cancel(c);
+	token_client_free(c->token_client);
+	event_free(c->nothing);
+	secret_free(&c->path);
+	secret_free(&c->new_path);
+	secret_free(&c->key);
+	free(c->prefix);
+	buf_release(&c->access);
+	free(c);
 }

@@ -24,11 +24,11 @@
 struct credentials;
 
 struct credentials_settings {
-	struct minter_config minter; /* strings are copied */
-	const char *api_key;         /* secret.h's: is shared */
-	unsigned fields;             /* enum token_client_fields */
-	const char *access_pattern;  /* a regex; "": none is sent */
-	int64_t lifetime_ms;         /* of tokens */
+	struct token_client_settings token_client; /* strings are copied */
+	const char *api_key;                       /* secret.h's: is shared */
+	unsigned fields;                           /* enum token_client_fields */
+	const char *access_pattern;                /* a regex; "": none is sent */
+	int64_t lifetime_ms;                       /* of tokens */
 };
 
 enum credentials_verdict {
@@ -58,33 +58,33 @@ struct credentials *credentials_new(struct event_base *base,
 				    const struct credentials_settings *settings,
 				    const struct credentials_ops *ops, void *owner,
 				    struct stats *stats);
-void credentials_free(struct credentials *t);
+void credentials_free(struct credentials *c);
 /* Of the requests for tokens, and of tokens, the one in force included. */
-void credentials_set_times(struct credentials *t, int64_t timeout_ms, int64_t lifetime_ms);
+void credentials_set_times(struct credentials *c, int64_t timeout_ms, int64_t lifetime_ms);
 
 /* Makes a list and has a token minted for it; answer() follows, never from within, unless
  * credentials_cancel() comes first. One at a time. */
-void credentials_ask(struct credentials *t);
-void credentials_cancel(struct credentials *t);
+void credentials_ask(struct credentials *c);
+void credentials_cancel(struct credentials *c);
 
 /* The path with the new token, after CREDENTIALS_READY. It is in force once its connection counts:
  * credentials_accept(); or never will be: credentials_reject(). */
-const char *credentials_new_path(const struct credentials *t);
-void credentials_accept(struct credentials *t);
-void credentials_reject(struct credentials *t);
+const char *credentials_new_path(const struct credentials *c);
+void credentials_accept(struct credentials *c);
+void credentials_reject(struct credentials *c);
 
 /* The path with the token in force; NULL: there is none that could be used. Valid until the next
  * call. */
-const char *credentials_path(struct credentials *t);
-void credentials_forget(struct credentials *t); /* none is in force any more */
+const char *credentials_path(struct credentials *c);
+void credentials_forget(struct credentials *c); /* none is in force any more */
 /* The same with the API key: secret, the caller's. It is to be freed once the connection is begun.
  */
-char *credentials_make_key_path(const struct credentials *t);
+char *credentials_make_key_path(const struct credentials *c);
 
 /* The service would not have the new token, with this HTTP status. Returns whether a shorter one
  * may help. */
-bool credentials_was_refused(struct credentials *t, int http_status);
+bool credentials_was_refused(struct credentials *c, int http_status);
 
 /* Times of clock_boot_ms(), of the token in force. */
-int64_t credentials_renew_at(const struct credentials *t);
-int64_t credentials_expires_at(const struct credentials *t);
+int64_t credentials_renew_at(const struct credentials *c);
+int64_t credentials_expires_at(const struct credentials *c);

@@ -10,7 +10,7 @@
 
 /* What endpoints with the same trust anchors share: making it takes a while, and memory. */
 struct anchors {
-	struct websocket_context *links;
+	struct websocket_context *websockets;
 	unsigned char digest[CA_DIGEST_SIZE];
 	unsigned endpoints;
 };
@@ -21,7 +21,7 @@ static void anchors_release(struct anchors *a)
 {
 	if (--a->endpoints)
 		return;
-	websocket_context_free(a->links);
+	websocket_context_free(a->websockets);
 	free(a);
 }
 
@@ -33,11 +33,12 @@ static struct anchors *anchors_get(struct endpoints *p, const struct endpoint_se
 	struct anchors *a = p->present ? p->present->anchors : NULL;
 
 	if (!a || memcmp(a->digest, s->ca_digest, sizeof(a->digest)) != 0) {
-		struct websocket_context *links = websocket_context_new(p->base, s->ca_file, why);
-		if (!links)
+		struct websocket_context *websockets =
+			websocket_context_new(p->base, s->ca_file, why);
+		if (!websockets)
 			return NULL;
 		a = mem_zalloc(sizeof(*a));
-		a->links = links;
+		a->websockets = websockets;
 		memcpy(a->digest, s->ca_digest, sizeof(a->digest));
 	}
 	a->endpoints++;
@@ -66,17 +67,17 @@ struct endpoint *endpoint_new(struct endpoints *p, const struct endpoint_setting
 	struct endpoint *endpoint = mem_zalloc(sizeof(*endpoint));
 	endpoint->anchors = anchors;
 	endpoint->shown = mem_strdup(s->shown);
-	endpoint->host = mem_strdup(s->way.host);
-	endpoint->proxy_host = s->way.proxy_host ? mem_strdup(s->way.proxy_host) : NULL;
-	endpoint->proxy_login = s->way.proxy_login ? secret_dup(s->way.proxy_login) : NULL;
-	endpoint->conn = (struct conn_place){.base = p->base,
-					     .links = anchors->links,
-					     .way = s->way,
-					     .stats = p->stats,
-					     .memory = &endpoint->memory};
-	endpoint->conn.way.host = endpoint->host;
-	endpoint->conn.way.proxy_host = endpoint->proxy_host;
-	endpoint->conn.way.proxy_login = endpoint->proxy_login;
+	endpoint->host = mem_strdup(s->conn.host);
+	endpoint->proxy_host = s->conn.proxy_host ? mem_strdup(s->conn.proxy_host) : NULL;
+	endpoint->proxy_login = s->conn.proxy_login ? secret_dup(s->conn.proxy_login) : NULL;
+	endpoint->shared = (struct conn_shared){.base = p->base,
+						.websockets = anchors->websockets,
+						.settings = s->conn,
+						.stats = p->stats,
+						.memory = &endpoint->memory};
+	endpoint->shared.settings.host = endpoint->host;
+	endpoint->shared.settings.proxy_host = endpoint->proxy_host;
+	endpoint->shared.settings.proxy_login = endpoint->proxy_login;
 	return endpoint;
 }
 
@@ -87,10 +88,10 @@ static void retire(struct endpoints *p, struct endpoint *endpoint)
 	if (endpoint == p->present || endpoint->connections)
 		return;
 	LIST_INSERT_HEAD(&p->retired, endpoint, of_retired);
-	timer_next_turn(p->bury);
+	timer_next_turn(p->reap);
 }
 
-static void on_bury(evutil_socket_t fd, short what, void *arg)
+static void on_reap(evutil_socket_t fd, short what, void *arg)
 {
 	struct endpoints *p = arg;
 	struct endpoint *endpoint;
@@ -126,24 +127,24 @@ void endpoints_set(struct endpoints *p, struct endpoint *endpoint)
 		retire(p, former);
 }
 
-void endpoint_set_times(struct endpoint *endpoint, const struct conn_way *way)
+void endpoint_set_times(struct endpoint *endpoint, const struct conn_settings *settings)
 {
-	endpoint->conn.way.connect_timeout_ms = way->connect_timeout_ms;
-	endpoint->conn.way.keepalive_ms = way->keepalive_ms;
-	endpoint->conn.way.max_message = way->max_message;
+	endpoint->shared.settings.connect_timeout_ms = settings->connect_timeout_ms;
+	endpoint->shared.settings.keepalive_ms = settings->keepalive_ms;
+	endpoint->shared.settings.max_message = settings->max_message;
 }
 
 void endpoints_init(struct endpoints *p, struct event_base *base, struct stats *stats)
 {
 	*p = (struct endpoints){.base = base, .stats = stats};
 	LIST_INIT(&p->retired);
-	p->bury = timer_new(base, on_bury, p);
+	p->reap = timer_new(base, on_reap, p);
 }
 
 void endpoints_fini(struct endpoints *p)
 {
-	on_bury(-1, 0, p);
+	on_reap(-1, 0, p);
 	if (p->present)
 		endpoint_free(p->present);
-	event_free(p->bury);
+	event_free(p->reap);
 }

@@ -22,7 +22,7 @@ enum { CA_DIGEST_SIZE = 32 };
 
 struct endpoint_settings {
 	const char *shown; /* the URL, for those who ask; strings are copied */
-	struct conn_way way;
+	struct conn_settings conn;
 	const char *ca_file;            /* or NULL */
 	const unsigned char *ca_digest; /* CA_DIGEST_SIZE bytes: what the file holds */
 };
@@ -30,7 +30,7 @@ struct endpoint_settings {
 struct anchors;
 
 struct endpoint {
-	struct conn_place conn; /* its strings are these */
+	struct conn_shared shared; /* its strings are these */
 	struct anchors *anchors;
 	struct dial_memory memory;
 	char *shown, *host, *proxy_host, *proxy_login; /* the last one: secret */
@@ -43,7 +43,7 @@ struct endpoints {
 	struct stats *stats;
 	struct endpoint *present; /* that connections are made for; NULL before endpoints_set() */
 	LIST_HEAD(, endpoint) retired;
-	struct event *bury; /* frees them, from a fresh stack */
+	struct event *reap; /* frees them, from a fresh stack */
 };
 
 void endpoints_init(struct endpoints *p, struct event_base *base, struct stats *stats);
@@ -54,7 +54,7 @@ struct endpoint *endpoint_new(struct endpoints *p, const struct endpoint_setting
 			      const char **why);
 void endpoints_set(struct endpoints *p, struct endpoint *endpoint); /* from now on it is */
 /* Other times and limits; also for a former one that connections still use. */
-void endpoint_set_times(struct endpoint *endpoint, const struct conn_way *way);
+void endpoint_set_times(struct endpoint *endpoint, const struct conn_settings *settings);
 
 /* One connection more leads to the present place, or one less to this one. */
 struct endpoint *endpoint_take(struct endpoints *p);

@@ -709,15 +709,15 @@ void upstream_want(struct upstream *u)
 static void make_ticket(struct upstream *u, const struct upstream_settings *s)
 {
 	struct credentials_settings settings = {
-		.minter = {.host = s->endpoint.way.host,
-			   .port = s->endpoint.way.port,
-			   .tls = s->endpoint.way.tls,
-			   .path_prefix = s->path_prefix,
-			   .ca_file = s->endpoint.ca_file,
-			   .proxy_host = s->endpoint.way.proxy_host,
-			   .proxy_port = s->endpoint.way.proxy_port,
-			   .proxy_login = s->endpoint.way.proxy_login,
-			   .timeout_ms = s->endpoint.way.connect_timeout_ms},
+		.token_client = {.host = s->endpoint.conn.host,
+				 .port = s->endpoint.conn.port,
+				 .tls = s->endpoint.conn.tls,
+				 .path_prefix = s->path_prefix,
+				 .ca_file = s->endpoint.ca_file,
+				 .proxy_host = s->endpoint.conn.proxy_host,
+				 .proxy_port = s->endpoint.conn.proxy_port,
+				 .proxy_login = s->endpoint.conn.proxy_login,
+				 .timeout_ms = s->endpoint.conn.connect_timeout_ms},
 		.api_key = s->api_key,
 		.fields = s->subscribe_fields,
 		.access_pattern = s->access_pattern,
@@ -781,7 +781,7 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 	take_times(u, settings);
 	make_ticket(u, settings);
 	make_timers(u, base);
-	suspend_every(u->wake, u->endpoints.present->conn.way.keepalive_ms);
+	suspend_every(u->wake, u->endpoints.present->shared.settings.keepalive_ms);
 	again_at_once(u);
 	return u;
 }
@@ -800,11 +800,11 @@ static void change_place(struct upstream *u, struct endpoint *endpoint,
 /* What is waited for is waited for so long from now on. */
 static void retime(struct upstream *u, const struct upstream_settings *s)
 {
-	connections_set_times(&u->connections, &s->endpoint.way);
+	connections_set_times(&u->connections, &s->endpoint.conn);
 	if (u->connections.main && u->connections.main->token &&
 	    !connections_is_outdated(&u->connections, u->connections.main))
 		watch_token(u);
-	suspend_every(u->wake, u->endpoints.present->conn.way.keepalive_ms);
+	suspend_every(u->wake, u->endpoints.present->shared.settings.keepalive_ms);
 }
 
 int upstream_reload(struct upstream *u, const struct upstream_settings *settings, bool another)
@@ -817,13 +817,13 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 			return -EINVAL;
 		}
 		change_place(u, endpoint, settings);
-	} else if (settings->endpoint.way.connect_timeout_ms <
-			   u->endpoints.present->conn.way.connect_timeout_ms &&
+	} else if (settings->endpoint.conn.connect_timeout_ms <
+			   u->endpoints.present->shared.settings.connect_timeout_ms &&
 		   u->connections.stage <= CONNECTIONS_CONNECTING) {
 		give_up_attempt(u); /* it would be waited for as long as before */
 	}
 	take_times(u, settings);
-	credentials_set_times(u->credentials, settings->endpoint.way.connect_timeout_ms,
+	credentials_set_times(u->credentials, settings->endpoint.conn.connect_timeout_ms,
 			      settings->token_lifetime_ms);
 	retime(u, settings);
 	/* Whoever has changed something wants to see what comes of it. */

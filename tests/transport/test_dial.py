@@ -1,4 +1,4 @@
-"""The dial room: several addresses raced, the good one remembered, and what proxies answer; also as the link and the token requests use it."""
+"""The dial room: several addresses raced, the good one remembered, and what proxies answer; also as the WebSocket and the token requests use it."""
 
 import base64
 import os
@@ -437,7 +437,7 @@ class Users(DialTest):
             return self.serve(handler, tls=tls, cert=cert).port
         return self.black_hole("127.0.0.1").port
 
-    def link(self, port):
+    def websocket(self, port):
         self.serve(lambda c: (upgrade(c), stay(c)), address="::1", port=port)
         driver = self.drive("websocket-driver", "--ca", certs("ca.pem"), "--timeout", LONG_MS, "localhost", port, "localhost", "/ws")
         driver.tell("connect")
@@ -454,8 +454,8 @@ class Users(DialTest):
         driver.tell("mint a key - []")
         self.assertIn("token=t.k", driver.wait("done"))
 
-    def test_link_with_a_black_hole(self):
-        self.link(self.first()).wait("open", within=SOON_S)
+    def test_websocket_with_a_black_hole(self):
+        self.websocket(self.first()).wait("open", within=SOON_S)
 
     def test_token_with_a_black_hole(self):
         self.token(self.first())

@@ -34,13 +34,13 @@ class TokenTest(EdgeTest):
 
         return self.serve(handler, **options)
 
-    def minter(self, server, *options, host="localhost", port=None, env=None):
+    def client(self, server, *options, host="localhost", port=None, env=None):
         how = ["--plain"] if server and not server.tls else []
         return self.drive("token-client-driver", *how, *options, host, port or server.port, env=env)
 
     def mint(self, server, *options, **more):
         """How a request ends, as status, retry, token, why."""
-        driver = self.minter(server, *([] if "--ca" in options else ["--ca", certs("ca.pem")]), *options, **more)
+        driver = self.client(server, *([] if "--ca" in options else ["--ca", certs("ca.pem")]), *options, **more)
         driver.tell('mint a hush-key "^a" ["a:*"]')
         line = driver.wait("done")
         self.assertNotIn("hush", line.replace("token=", "") + "\n".join(driver.log))
@@ -69,7 +69,7 @@ class Asking(TokenTest):
 
     def test_list_byte_for_byte(self):
         seen = []
-        driver = self.minter(self.replying(answer(), seen), "--ca", certs("ca.pem"))
+        driver = self.client(self.replying(answer(), seen), "--ca", certs("ca.pem"))
         keys = r'["\u00e9\ud83d\ude00","a\u0000b","\/","' + "k" * 3000 + '"]'
         driver.tell(f"mint a key - {keys}")
         driver.wait("done")
@@ -85,7 +85,7 @@ class Asking(TokenTest):
         self.assertEqual(self.mint(self.replying(answer(), address="::1"), host="::1")[1], 200)
 
     def test_many_at_once(self):
-        driver = self.minter(self.replying(answer()), "--ca", certs("ca.pem"))
+        driver = self.client(self.replying(answer()), "--ca", certs("ca.pem"))
         driver.tell(*(f"mint n{i} key - []" for i in range(16)))
         self.assertEqual({driver.wait("done").split()[0] for _ in range(16)}, {f"n{i}" for i in range(16)})
 
@@ -94,7 +94,7 @@ class Asking(TokenTest):
         self.assertEqual(self.mint(self.replying(answer()), env=env)[1], 200)
 
     def test_no_thread(self):
-        driver = self.minter(self.replying(b""), "--ca", certs("ca.pem"))
+        driver = self.client(self.replying(b""), "--ca", certs("ca.pem"))
         driver.tell("mint a key - []")
         driver.ask("gap")
         self.assertEqual(len(os.listdir(f"/proc/{driver.process.pid}/task")), 1)
@@ -185,7 +185,7 @@ class Failures(TokenTest):
             self.assert_no_gap(driver, mint)
 
     def test_key_that_is_none(self):
-        driver = self.minter(self.replying(answer()), "--ca", certs("ca.pem"))
+        driver = self.client(self.replying(answer()), "--ca", certs("ca.pem"))
         driver.tell("mint a k\tey - []", "mint b \u00e9 - []", "mint c  - []")
         for _ in range(3):
             self.assertIn("why=the API key has characters in it that can't be sent", driver.wait("done"))
@@ -205,14 +205,14 @@ class Ending(TokenTest):
         return self.serve(handler), reached
 
     def test_cancel_at_once(self):
-        driver = self.minter(self.silent()[0], "--ca", certs("ca.pem"))
+        driver = self.client(self.silent()[0], "--ca", certs("ca.pem"))
         driver.tell("mint a key - []\ncancel a")
         driver.wait("cancelled")
         driver.ask("gap")
 
     def test_cancel_under_way(self):
         server, reached = self.silent()
-        driver = self.minter(server, "--ca", certs("ca.pem"))
+        driver = self.client(server, "--ca", certs("ca.pem"))
         driver.tell("mint a key - []")
         reached.acquire(timeout=30)
         driver.tell("cancel a")
@@ -220,7 +220,7 @@ class Ending(TokenTest):
         driver.ask("gap")
 
     def test_cancel_from_within(self):
-        driver = self.minter(self.replying(answer()), "--ca", certs("ca.pem"))
+        driver = self.client(self.replying(answer()), "--ca", certs("ca.pem"))
         driver.tell("when done cancel a", "when done cancel b", "when done mint c key - []", "mint a key - []\nmint b key - []")
         first = driver.wait("done").split()[0]
         self.assertEqual([driver.wait("cancelled"), driver.wait("cancelled")], ["a", "b"])  # itself, too
@@ -229,7 +229,7 @@ class Ending(TokenTest):
 
     def test_forget_under_way(self):
         server, reached = self.silent()
-        driver = self.minter(server, "--ca", certs("ca.pem"))
+        driver = self.client(server, "--ca", certs("ca.pem"))
         driver.tell("mint a key - []", "mint b key - []")
         reached.acquire(timeout=30)
         driver.tell("mint c key - []\nforget")
@@ -237,14 +237,14 @@ class Ending(TokenTest):
         driver.ask("gap")
 
     def test_forget_from_within(self):
-        driver = self.minter(self.replying(answer()), "--ca", certs("ca.pem"))
+        driver = self.client(self.replying(answer()), "--ca", certs("ca.pem"))
         driver.tell("when done forget", "mint a key - []\nmint b key - []")
         driver.wait("done")
         driver.wait("forgotten")
         driver.ask("gap")
 
     def test_no_descriptor_is_left(self):
-        driver = self.minter(self.replying(answer()), "--ca", certs("ca.pem"))
+        driver = self.client(self.replying(answer()), "--ca", certs("ca.pem"))
         before = None
         for i in range(8):
             driver.tell(f"mint a{i} key - []", f"mint b{i} key - []\ncancel b{i}")

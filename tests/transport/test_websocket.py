@@ -1,4 +1,4 @@
-"""The link room over real sockets: connecting, messages both ways, pings, backpressure, freeing it anywhere."""
+"""The websocket room over real sockets: connecting, messages both ways, pings, backpressure, freeing it anywhere."""
 
 import contextlib
 import os
@@ -26,8 +26,8 @@ def echo(connection):
 
 
 class LinkTest(EdgeTest):
-    def link(self, server, *options, path="/ws?apiKey=secret", host="localhost", env=None, at_once=()):
-        """at_once: commands for the link as soon as there is one."""
+    def websocket(self, server, *options, path="/ws?apiKey=secret", host="localhost", env=None, at_once=()):
+        """at_once: commands for the WebSocket as soon as there is one."""
         how = ["--ca", certs("ca.pem")] if server.tls else ["--plain"]
         driver = self.drive("websocket-driver", *how, *options, server.address, server.port, host, path, env=env)
         driver.tell(*(f"when connected {command}" for command in at_once), "connect")
@@ -41,7 +41,7 @@ class LinkTest(EdgeTest):
         return line
 
     def opened(self, handler, *options, **more):
-        driver = self.link(self.serve(handler), *options, **more)
+        driver = self.websocket(self.serve(handler), *options, **more)
         driver.wait("open")
         return driver
 
@@ -53,7 +53,7 @@ class Connecting(LinkTest):
         self.assertEqual(driver.wait("message"), f"5 {checksum(b'hello')} hello")
 
     def test_without_tls(self):
-        driver = self.link(self.serve(echo, tls=False))
+        driver = self.websocket(self.serve(echo, tls=False))
         driver.wait("open")
         driver.tell("send hello")
         driver.wait("message")
@@ -63,23 +63,23 @@ class Connecting(LinkTest):
     def test_tls_versions(self):
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             with self.subTest(version=version.name):
-                driver = self.link(self.serve(echo, tls_version=version))
+                driver = self.websocket(self.serve(echo, tls_version=version))
                 driver.wait("open")
                 driver.tell("send hello")
                 driver.wait("message")
 
     def test_ipv6(self):
-        driver = self.link(self.serve(echo, address="::1"))
+        driver = self.websocket(self.serve(echo, address="::1"))
         driver.wait("open")
         driver.tell("send hello")
         driver.wait("message")
 
     def test_certificate_for_an_address(self):
-        self.link(self.serve(echo), host="127.0.0.1").wait("open")
+        self.websocket(self.serve(echo), host="127.0.0.1").wait("open")
 
     def test_certificate_for_an_ipv6_address(self):
         need.ipv6()
-        self.link(self.serve(echo, address="::1"), host="::1").wait("open")
+        self.websocket(self.serve(echo, address="::1"), host="::1").wait("open")
 
     def test_what_the_server_is_told_in_the_handshake(self):
         """The name without its last dot, no address; the one protocol that is spoken."""
@@ -94,7 +94,7 @@ class Connecting(LinkTest):
                 server = self.serve(handler)
                 server.tls.set_alpn_protocols(["h2", "http/1.1"])
                 server.tls.sni_callback = lambda _connection, name, _context, names=names: names.append(name)
-                self.link(server, host=host).wait("open")
+                self.websocket(server, host=host).wait("open")
                 self.assertEqual((names, protocols), ([name], ["http/1.1"]))
 
     def test_handshake_byte_by_byte(self):
@@ -140,7 +140,7 @@ class Connecting(LinkTest):
 
         for tls, host, shown in ((True, "localhost", "localhost"), (False, "localhost", "localhost"), (False, "::1", "[::1]")):
             server = self.serve(handler, tls=tls)
-            self.link(server, path="/some/ws?token=abc", host=host).wait("open")
+            self.websocket(server, path="/some/ws?token=abc", host=host).wait("open")
             key = re.search("Sec-WebSocket-Key: ([A-Za-z0-9+/]{22}==)\r\n", heads[-1]).group(1)
             self.assertEqual(heads[-1], "GET /some/ws?token=abc HTTP/1.1\r\nPragma: no-cache\r\nCache-Control: no-cache\r\n"
                                         f"Host: {shown}:{server.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -164,7 +164,7 @@ class Connecting(LinkTest):
             with self.subTest(tls=tls):
                 server = self.serve(handler, tls=tls)
                 server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-                driver = self.link(server, "--room", 1, path=path, at_once=["send hello"])
+                driver = self.websocket(server, "--room", 1, path=path, at_once=["send hello"])
                 self.wait_for(driver, "message")
                 self.assertEqual(heads.pop().split("\r\n")[0], f"GET {path} HTTP/1.1")
                 self.assertEqual(frames.pop(), (1, b"hello"))
@@ -180,7 +180,7 @@ class Connecting(LinkTest):
         path = "/ws?token=" + "t" * (15000 - 10)
         for tls in (True, False):
             with self.subTest(tls=tls):
-                self.link(self.serve(handler, tls=tls), path=path).wait("open")
+                self.websocket(self.serve(handler, tls=tls), path=path).wait("open")
                 self.assertEqual(heads.pop().split("\r\n")[0], f"GET {path} HTTP/1.1")
 
     def test_refused_at_once(self):
@@ -197,7 +197,7 @@ class Connecting(LinkTest):
 
     def test_environments_proxy_is_ignored(self):
         env = {name: f"http://127.0.0.1:{dead_port()}" for name in ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy")}
-        self.link(self.serve(echo), env=env).wait("open")
+        self.websocket(self.serve(echo), env=env).wait("open")
 
     def test_ca_file_that_is_none(self):
         for path, why in (("/nonexistent", "there is no such file"), (certs("server.key"), "there is no PEM certificate in it"),
@@ -208,7 +208,7 @@ class Connecting(LinkTest):
                 self.assertEqual(driver.process.wait(), 1)
                 driver.process.returncode = 0
 
-    def test_two_links_at_once(self):
+    def test_two_websockets_at_once(self):
         driver = self.opened(echo)
         driver.tell("use 1", "connect")
         self.assertEqual(driver.wait("open"), "second:")
@@ -317,7 +317,7 @@ class Receiving(LinkTest):
             stay(connection)
 
         server = self.serve(handler, tls=False)
-        driver = self.link(server)
+        driver = self.websocket(server)
         for cut in range(1, len(data)):
             driver.wait("open")
             self.assertTrue(driver.wait("message").endswith(" ab"), cut)
@@ -380,7 +380,7 @@ class Receiving(LinkTest):
             while not stop.is_set():
                 connection.sendall(flood)
 
-        driver = self.link(self.serve(handler, tls=False))
+        driver = self.websocket(self.serve(handler, tls=False))
         self.addCleanup(stop.set)
         driver.wait("open")
         self.assertTrue(answered.wait(PATIENCE_S))
@@ -488,7 +488,7 @@ class Sending(LinkTest):
 
     def test_before_it_is_open(self):
         frames, handler = self.collect(2)
-        driver = self.link(self.serve(handler), at_once=("send first", "send second"))
+        driver = self.websocket(self.serve(handler), at_once=("send first", "send second"))
         self.wait_for(driver, "message")
         self.assertEqual(frames, [(1, b"first"), (1, b"second")])
 
@@ -502,7 +502,7 @@ class Sending(LinkTest):
             connection.sendall(frame("thanks"))
             stay(connection)
 
-        driver = self.link(self.serve(lambda c: handler(c), tls=False))
+        driver = self.websocket(self.serve(lambda c: handler(c), tls=False))
         driver.wait("open")
         driver.tell("fill 2000 4")
         driver.wait("message")
@@ -580,7 +580,7 @@ class Sending(LinkTest):
         server = self.serve(lambda c: (upgrade(c), go_on.wait(), stay(c)))
         self.addCleanup(go_on.set)
         server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
-        driver = self.link(server)
+        driver = self.websocket(server)
         driver.wait("open")
         driver.tell("fill 400 65536")
         self.assertTrue(eventually(lambda: 400 * 65536 - int(driver.ask("unsent")) > 65536))
@@ -631,7 +631,7 @@ class Freeing(LinkTest):
         driver.wait("freed")
 
     def test_with_more_messages_behind(self):
-        driver = self.link(self.serve(lambda c: (upgrade(c), c.sendall(frame("x") * 1000), stay(c))))
+        driver = self.websocket(self.serve(lambda c: (upgrade(c), c.sendall(frame("x") * 1000), stay(c))))
         driver.tell("when message free")
         driver.wait("open")
         driver.wait("message")
@@ -669,12 +669,12 @@ class Freeing(LinkTest):
         driver.ask("gap")
 
     def test_at_once(self):
-        driver = self.link(self.serve(echo), at_once=["free"])
+        driver = self.websocket(self.serve(echo), at_once=["free"])
         driver.wait("freed")
         driver.ask("gap")
 
     def test_while_connecting(self):
-        driver = self.link(self.serve(echo))
+        driver = self.websocket(self.serve(echo))
         driver.tell("free", "connect\nfree\nconnect\nfree")
         for _ in range(3):
             driver.wait("freed")
@@ -705,7 +705,7 @@ class Freeing(LinkTest):
                 driver.ask("gap")
 
     def test_close_before_open(self):
-        driver = self.link(self.serve(stay, tls=False), at_once=["close 1000"])
+        driver = self.websocket(self.serve(stay, tls=False), at_once=["close 1000"])
         self.assertIn("open=0", driver.wait("closed"))
         driver.tell("free")
         driver.wait("freed")
@@ -756,7 +756,7 @@ class Heard(LinkTest):
 
 class Idle(LinkTest):
     @unittest.skipUnless(os.path.exists("/proc/self/status"), "needs /proc")
-    def test_an_open_link_does_not_wake_us(self):
+    def test_an_open_websocket_does_not_wake_us(self):
         driver = self.opened(echo, env={"DRIVER_NO_BEAT": "1"})
         driver.ask("gap")
 
@@ -803,7 +803,7 @@ class Proxy(LinkTest):
         seen = []
         proxy = self.proxy(seen=seen)
         server = self.serve(echo)
-        driver = self.link(server, "--proxy", proxy.address, proxy.port)
+        driver = self.websocket(server, "--proxy", proxy.address, proxy.port)
         driver.wait("open")
         driver.tell("send hello")
         driver.wait("message")
@@ -814,7 +814,7 @@ class Proxy(LinkTest):
 
     def test_certificate_is_checked_through_it(self):
         proxy = self.proxy()
-        driver = self.link(self.serve(echo, cert="wrong"), "--proxy", proxy.address, proxy.port)
+        driver = self.websocket(self.serve(echo, cert="wrong"), "--proxy", proxy.address, proxy.port)
         self.assertIn("certificate is refused", driver.wait("closed"))
 
     def test_direct_and_through_a_proxy_at_once(self):

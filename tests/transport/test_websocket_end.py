@@ -1,4 +1,4 @@
-"""How a link ends: for every way of the service to fail, one call with a reason that a person can act upon."""
+"""How a WebSocket ends: for every way of the service to fail, one call with a reason that a person can act upon."""
 
 import os
 import re

@@ -3,8 +3,8 @@
  *   token-driver [--plain] [--ca FILE] [--timeout MS] [--proxy HOST PORT]
  *                [--proxy-login USER:PASSWORD] HOST PORT
  *
- * Commands: mint NAME KEY PATTERN-JSON|- SUBSCRIBE-JSON; cancel NAME; forget (frees the minter);
- * when done COMMAND (done from within the call that ends the next request). */
+ * Commands: mint NAME KEY PATTERN-JSON|- SUBSCRIBE-JSON; cancel NAME; forget (frees the token
+ * client); when done COMMAND (done from within the call that ends the next request). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,7 @@
 
 enum { REQUESTS = 16 };
 
-static struct minter *minter;
+static struct token_client *client;
 static struct request {
 	char *name;
 	struct token_client_request *open;
@@ -34,7 +34,7 @@ static void on_done(void *owner, const struct token_client_answer *a)
 static void do_mint(char *rest)
 {
 	char *name = strsep(&rest, " "), *key = strsep(&rest, " "), *pattern = strsep(&rest, " ");
-	struct token_client_wish wish = {
+	struct token_client_params wish = {
 		.api_key = key,
 		.subscribe_keys = {rest, strlen(rest)},
 		.subscribe_patterns = {rest, strlen(rest)},
@@ -44,7 +44,7 @@ static void do_mint(char *rest)
 	for (int i = 0; i < REQUESTS; i++) {
 		if (!requests[i].name) {
 			requests[i].name = mem_strdup(name);
-			requests[i].open = token_client_mint(minter, &wish, on_done, &requests[i]);
+			requests[i].open = token_client_mint(client, &wish, on_done, &requests[i]);
 			return;
 		}
 	}
@@ -64,8 +64,8 @@ static void do_cancel(char *rest)
 static void do_forget(char *rest)
 {
 	(void)rest;
-	minter_free(minter);
-	minter = NULL;
+	token_client_free(client);
+	client = NULL;
 	printf("forgotten\n");
 }
 
@@ -80,7 +80,7 @@ static const struct driver_command commands[] = {
 	{"mint", do_mint}, {"cancel", do_cancel}, {"forget", do_forget}, {"when", do_when}, {0},
 };
 
-static char **options(char **arg, struct minter_config *config)
+static char **options(char **arg, struct token_client_settings *config)
 {
 	for (; *arg && strncmp(*arg, "--", 2) == 0; arg++) {
 		if (strcmp(*arg, "--plain") == 0)
@@ -101,7 +101,7 @@ static char **options(char **arg, struct minter_config *config)
 
 int main(int argc, char **argv)
 {
-	struct minter_config config = {.tls = true, .path_prefix = "", .timeout_ms = 5000};
+	struct token_client_settings config = {.tls = true, .path_prefix = "", .timeout_ms = 5000};
 	struct event_base *base = driver_begin();
 	char **arg = options(argv + 1, &config);
 
@@ -109,10 +109,10 @@ int main(int argc, char **argv)
 		return 2;
 	config.host = arg[0];
 	config.port = (uint16_t)atoi(arg[1]);
-	minter = minter_new(base, &config);
+	client = token_client_new(base, &config);
 	driver_run(commands);
-	if (minter)
-		minter_free(minter);
+	if (client)
+		token_client_free(client);
 	driver_end();
 	for (int i = 0; i < REQUESTS; i++)
 		free(requests[i].name);

@@ -256,7 +256,7 @@ def read_frame(connection):
 
 
 def checksum(data):
-    """The number that link-driver says of a message."""
+    """The number that websocket-driver says of a message."""
     total = 0
     for byte in data:
         total = (total * 31 + byte) & 0xffffffff

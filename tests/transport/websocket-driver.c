@@ -1,12 +1,12 @@
-/* link-driver - links to a server (driver.h).
+/* websocket-driver - WebSockets to a server (driver.h).
  *
- *   link-driver [--plain] [--ca FILE] [--timeout MS] [--max BYTES] [--proxy ADDRESS PORT]
+ *   websocket-driver [--plain] [--ca FILE] [--timeout MS] [--max BYTES] [--proxy ADDRESS PORT]
  *               [--proxy-login USER:PASSWORD] [--room BYTES] ADDRESS PORT HOST PATH
  *
  * Commands: connect; send TEXT; fill COUNT SIZE; ping; close CODE; free; unsent; use N (of two
- * links; 0 at first); when EVENT COMMAND (done from within the link's own call, or, of
- * "connected", as soon as there is a link). The socket comes from the dial room, and has this room
- * for what it sends; a failure of that is told as the end of a link. */
+ * WebSockets; 0 at first); when EVENT COMMAND (done from within the WebSocket's own call, or, of
+ * "connected", as soon as there is one). The socket comes from the dial room, and has --room BYTES
+ * for what it sends; a failure of that is told as the end of a WebSocket. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,17 +19,17 @@
 
 static struct event_base *base;
 static struct websocket_context *context;
-static struct websocket *links[2];
+static struct websocket *websockets[2];
 static struct dial *dials[2];
 static struct dial_memory memory;
 static int current, room; /* bytes; 0: as the kernel likes */
-static struct dial_target way = {.address_ms = 5000};
+static struct dial_target dial_to = {.address_ms = 5000};
 static struct websocket_target target = {.tls = true, .max_message = 1 << 20};
 
 /* Which of the two a line is about; nothing for the first. */
 static const char *mark(const void *owner)
 {
-	return owner == &links[1] ? "second: " : "";
+	return owner == &websockets[1] ? "second: " : "";
 }
 
 static void on_open(void *owner)
@@ -83,14 +83,14 @@ static void on_connected(void *owner, int fd, int left_ms)
 {
 	static const struct websocket_ops ops = {on_open, on_message, on_heard,
 						 on_pong, on_drained, on_closed};
-	struct websocket **link = owner;
+	struct websocket **websocket = owner;
 	const char *why = "?";
 
 	if (room)
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	target.timeout_ms = left_ms;
-	*link = websocket_connect(context, fd, &target, &ops, link, &why);
-	if (!*link)
+	*websocket = websocket_connect(context, fd, &target, &ops, websocket, &why);
+	if (!*websocket)
 		printf("refused %s\n", why);
 	driver_react("connected");
 }
@@ -113,7 +113,7 @@ static void do_connect(char *rest)
 
 	(void)rest;
 	drop_dial(current);
-	dials[current] = dial_new(base, &way, &memory, &ops, &links[current]);
+	dials[current] = dial_new(base, &dial_to, &memory, &ops, &websockets[current]);
 }
 
 static void do_use(char *rest)
@@ -125,7 +125,7 @@ static void do_send(char *rest)
 {
 	size_t n = strlen(rest), half = n / 2;
 
-	websocket_send(links[current], (struct span){rest, half},
+	websocket_send(websockets[current], (struct span){rest, half},
 		       (struct span){rest + half, n - half});
 }
 
@@ -136,7 +136,7 @@ static void do_fill(char *rest)
 
 	memset(text, 'x', size);
 	for (size_t i = 0; i < count; i++)
-		websocket_send(links[current], (struct span){text, size}, SPAN(""));
+		websocket_send(websockets[current], (struct span){text, size}, SPAN(""));
 	free(text);
 }
 
@@ -145,28 +145,28 @@ static void do_ping(char *rest)
 	static uint32_t number;
 
 	(void)rest;
-	websocket_ping(links[current], ++number);
+	websocket_ping(websockets[current], ++number);
 }
 
 static void do_close(char *rest)
 {
-	websocket_close(links[current], atoi(rest));
+	websocket_close(websockets[current], atoi(rest));
 }
 
 static void do_free(char *rest)
 {
 	(void)rest;
 	drop_dial(current);
-	if (links[current])
-		websocket_free(links[current]);
-	links[current] = NULL;
+	if (websockets[current])
+		websocket_free(websockets[current]);
+	websockets[current] = NULL;
 	printf("freed\n");
 }
 
 static void do_unsent(char *rest)
 {
 	(void)rest;
-	printf("unsent %zu\n", websocket_unsent(links[current]));
+	printf("unsent %zu\n", websocket_unsent(websockets[current]));
 }
 
 static void do_when(char *rest)
@@ -192,16 +192,16 @@ static char **options(char **arg, const char **ca)
 		else if (strcmp(*arg, "--ca") == 0)
 			*ca = *++arg;
 		else if (strcmp(*arg, "--timeout") == 0)
-			way.address_ms = atoi(*++arg);
+			dial_to.address_ms = atoi(*++arg);
 		else if (strcmp(*arg, "--max") == 0)
 			target.max_message = strtoul(*++arg, NULL, 10);
 		else if (strcmp(*arg, "--room") == 0)
 			room = atoi(*++arg);
 		else if (strcmp(*arg, "--proxy") == 0) {
-			way.proxy_host = *++arg;
-			way.proxy_port = (uint16_t)atoi(*++arg);
+			dial_to.proxy_host = *++arg;
+			dial_to.proxy_port = (uint16_t)atoi(*++arg);
 		} else if (strcmp(*arg, "--proxy-login") == 0) {
-			way.proxy_login = *++arg;
+			dial_to.proxy_login = *++arg;
 		}
 	}
 	return arg;
@@ -215,8 +215,8 @@ int main(int argc, char **argv)
 	if (argv + argc - arg != 4)
 		return 2;
 	base = driver_begin();
-	way.port = target.port = (uint16_t)atoi(arg[1]);
-	way.host = way.proxy_host ? arg[2] : arg[0];
+	dial_to.port = target.port = (uint16_t)atoi(arg[1]);
+	dial_to.host = dial_to.proxy_host ? arg[2] : arg[0];
 	target.host = arg[2];
 	target.path = arg[3];
 	context = websocket_context_new(base, ca, &why);
@@ -228,8 +228,8 @@ int main(int argc, char **argv)
 	driver_run(commands);
 	for (int i = 0; i < 2; i++) {
 		drop_dial(i);
-		if (links[i])
-			websocket_free(links[i]);
+		if (websockets[i])
+			websocket_free(websockets[i]);
 	}
 	websocket_context_free(context);
 	driver_end();

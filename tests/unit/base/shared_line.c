@@ -10,7 +10,7 @@ static void a_note_has_room_for_its_text_and_keeps_a_copy_of_its_key(void **stat
 	(void)state;
 	free_copy(key);
 	memcpy(shared->text, "a text", 6);
-	assert_span(shared_line_line(shared), "a text");
+	assert_span(shared_line_span(shared), "a text");
 	assert_int_equal(shared->key.n, 5);
 	assert_memory_equal(shared->key.p, "a\0key", 5);
 	assert_int_equal(shared->key_hash, 0);
@@ -24,7 +24,7 @@ static void a_note_may_have_no_key_and_no_text(void **state)
 
 	(void)state;
 	assert_int_equal(shared->key.n, 0);
-	assert_int_equal(shared_line_line(shared).n, 0);
+	assert_int_equal(shared_line_span(shared).n, 0);
 	shared_line_unref(shared);
 }
 
@@ -41,7 +41,7 @@ static void a_note_lives_as_long_as_somebody_refers_to_it(void **state)
 	shared_line_unref(shared);
 	for (size_t i = 0; i < CLIENTS; i++) {
 		assert_int_equal(held[i]->refs, CLIENTS - i);
-		assert_span(shared_line_line(held[i]), "abc");
+		assert_span(shared_line_span(held[i]), "abc");
 		assert_span(held[i]->key, "key");
 		shared_line_unref(held[i]);
 	}

@@ -52,7 +52,7 @@ static void every_order_of_a_few_times_comes_out_sorted(void **state)
 		for (size_t left = N; left > 0; left--) {
 			struct heap_node *first = heap_first(&heap);
 			for (size_t i = 0; i < N; i++)
-				assert_true(!node[i].place || node[i].at >= first->at);
+				assert_true(!node[i].index || node[i].at >= first->at);
 			heap_remove(&heap, first);
 		}
 		assert_null(heap_first(&heap));

@@ -30,7 +30,7 @@ static void assert_next(struct conflation *conflation, const char *text, uint64_
 	uint64_t n;
 
 	assert_int_equal(conflation_take(conflation, &shared, &n), 1);
-	assert_span(shared_line_line(shared), text);
+	assert_span(shared_line_span(shared), text);
 	assert_int_equal(n, skipped);
 	assert_int_equal(shared->refs, 1);
 	shared_line_unref(shared);

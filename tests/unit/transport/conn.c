@@ -1,5 +1,6 @@
-/* One connection, from the first socket to its end. Sockets, links and the clock are the test's
- * own; the timers are real, and short, but what has passed meanwhile is what the clock here says.
+/* One connection, from the first socket to its end. Sockets, WebSockets and the clock are the
+ * test's own; the timers are real, and short, but what has passed meanwhile is what the clock here
+ * says.
  */
 #include "../test.h"
 
@@ -31,10 +32,10 @@ struct websocket {
 	int closed;
 };
 
-static struct dial *dial;         /* the only one; NULL: there is none */
-static struct websocket *link_up; /* the same */
-static const char *refusal;       /* of websocket_connect() */
-static int good, bad;             /* times that an address was said to be */
+static struct dial *dial;              /* the only one; NULL: there is none */
+static struct websocket *websocket_up; /* the same */
+static const char *refusal;            /* of websocket_connect() */
+static int good, bad;                  /* times that an address was said to be */
 static int64_t now, slept;
 
 int64_t clock_mono_coarse_ms(void)
@@ -79,7 +80,7 @@ void dial_bad(struct dial *d)
 
 void dial_next(struct dial *d, const char *why)
 {
-	assert_null(link_up); /* which had the socket */
+	assert_null(websocket_up); /* which had the socket */
 	d->next++;
 	snprintf(d->why, sizeof(d->why), "%s", why);
 }
@@ -95,21 +96,21 @@ struct websocket *websocket_connect(struct websocket_context *ctx, int fd,
 				    const struct websocket_ops *ops, void *owner, const char **why)
 {
 	(void)ctx;
-	assert_null(link_up);
+	assert_null(websocket_up);
 	if (refusal) {
 		*why = refusal;
 		return NULL;
 	}
-	link_up = calloc(1, sizeof(*link_up));
-	*link_up = (struct websocket){.fd = fd, .ops = ops, .owner = owner, .target = *target};
-	return link_up;
+	websocket_up = calloc(1, sizeof(*websocket_up));
+	*websocket_up = (struct websocket){.fd = fd, .ops = ops, .owner = owner, .target = *target};
+	return websocket_up;
 }
 
 void websocket_free(struct websocket *l)
 {
-	assert_ptr_equal(l, link_up);
+	assert_ptr_equal(l, websocket_up);
 	free(l);
-	link_up = NULL;
+	websocket_up = NULL;
 }
 
 bool websocket_is_open(const struct websocket *l)
@@ -187,7 +188,7 @@ static const struct conn_ops ops = {on_open, on_message, on_pong, on_drained, on
 static struct event_base *base;
 static struct stats stats;
 static struct dial_memory memory;
-static struct conn_place endpoint;
+static struct conn_shared shared;
 
 static int begin(void **state)
 {
@@ -198,21 +199,21 @@ static int begin(void **state)
 	good = bad = 0;
 	base = event_base_new();
 	stats = (struct stats){0};
-	endpoint = (struct conn_place){
+	shared = (struct conn_shared){
 		.base = base,
 		.stats = &stats,
 		.memory = &memory,
-		.way = {.host = "hpkv.test",
-			.port = 443,
-			.tls = true,
-			.proxy_host = "proxy.test",
-			.proxy_port = 3128,
-			.proxy_login = "a:b",
-			.connect_timeout_ms = 5000,
-			.keepalive_ms = KEEPALIVE,
-			.max_message = 1000},
+		.settings = {.host = "hpkv.test",
+			     .port = 443,
+			     .tls = true,
+			     .proxy_host = "proxy.test",
+			     .proxy_port = 3128,
+			     .proxy_login = "a:b",
+			     .connect_timeout_ms = 5000,
+			     .keepalive_ms = KEEPALIVE,
+			     .max_message = 1000},
 	};
-	owner = (struct owner){.conn = conn_new(&endpoint, "/ws?apiKey=x", &ops, &owner)};
+	owner = (struct owner){.conn = conn_new(&shared, "/ws?apiKey=x", &ops, &owner)};
 	return 0;
 }
 
@@ -222,7 +223,7 @@ static int finish(void **state)
 	if (owner.conn)
 		conn_free(owner.conn);
 	assert_null(dial);
-	assert_null(link_up);
+	assert_null(websocket_up);
 	event_base_free(base);
 	return 0;
 }
@@ -230,8 +231,8 @@ static int finish(void **state)
 static void open_it(void)
 {
 	dial->ops->connected(dial->owner, 7, 4000);
-	link_up->open = true;
-	link_up->ops->open(link_up->owner);
+	websocket_up->open = true;
+	websocket_up->ops->open(websocket_up->owner);
 }
 
 /* Until the next timer of conn's has fired, once. */
@@ -242,13 +243,13 @@ static void turn(void)
 
 static void link_ends(const char *why, int status, int code)
 {
-	link_up->open = false;
-	link_up->ops->closed(link_up->owner,
-			     &(struct websocket_end){.was_open = owner.opened,
-						     .why = why,
-						     .http_status = status,
-						     .retry_after_s = status ? 7 : -1,
-						     .close_code = code});
+	websocket_up->open = false;
+	websocket_up->ops->closed(websocket_up->owner,
+				  &(struct websocket_end){.was_open = owner.opened,
+							  .why = why,
+							  .http_status = status,
+							  .retry_after_s = status ? 7 : -1,
+							  .close_code = code});
 }
 
 /* ---- the way up ---- */
@@ -264,13 +265,13 @@ static void the_socket_goes_to_a_link(void **state)
 	assert_int_equal(dial->target.address_ms, 5000);
 	assert_int_equal(dial->target.total_ms, 0);
 	dial->ops->connected(dial->owner, 7, 4000);
-	assert_int_equal(link_up->fd, 7);
-	assert_string_equal(link_up->target.host, "hpkv.test");
-	assert_int_equal(link_up->target.port, 443);
-	assert_int_equal(link_up->target.timeout_ms, 4000);
-	assert_int_equal(link_up->target.max_message, 1000);
-	assert_true(link_up->target.tls);
-	assert_string_equal(link_up->target.path, "/ws?apiKey=x");
+	assert_int_equal(websocket_up->fd, 7);
+	assert_string_equal(websocket_up->target.host, "hpkv.test");
+	assert_int_equal(websocket_up->target.port, 443);
+	assert_int_equal(websocket_up->target.timeout_ms, 4000);
+	assert_int_equal(websocket_up->target.max_message, 1000);
+	assert_true(websocket_up->target.tls);
+	assert_string_equal(websocket_up->target.path, "/ws?apiKey=x");
 	assert_false(conn_sendable(owner.conn));
 	assert_int_equal(owner.opened, 0);
 }
@@ -280,8 +281,8 @@ static void an_address_is_good_once_the_service_has_answered(void **state)
 	(void)state;
 	dial->ops->connected(dial->owner, 7, 4000);
 	assert_int_equal(good, 0);
-	link_up->open = true;
-	link_up->ops->open(link_up->owner);
+	websocket_up->open = true;
+	websocket_up->ops->open(websocket_up->owner);
 	assert_int_equal(owner.opened, 1);
 	assert_int_equal(good, 1);
 	assert_null(dial); /* not needed any more */
@@ -293,13 +294,13 @@ static void the_next_address_when_a_link_fails(void **state)
 	(void)state;
 	dial->ops->connected(dial->owner, 7, 4000);
 	link_ends("the TLS handshake failed", 0, 0);
-	assert_null(link_up);
+	assert_null(websocket_up);
 	assert_int_equal(dial->next, 1);
 	assert_string_equal(dial->why, "the TLS handshake failed");
 	assert_int_equal(owner.ended, 0);
 	dial->ops->connected(dial->owner, 8, 3000);
-	assert_int_equal(link_up->fd, 8);
-	assert_int_equal(link_up->target.timeout_ms, 3000);
+	assert_int_equal(websocket_up->fd, 8);
+	assert_int_equal(websocket_up->target.timeout_ms, 3000);
 }
 
 static void no_address_is_the_end(void **state)
@@ -344,7 +345,7 @@ static void freed_on_the_way_up(void **state)
 	conn_free(owner.conn);
 	owner.conn = NULL;
 	assert_null(dial);
-	assert_null(link_up);
+	assert_null(websocket_up);
 	assert_int_equal(owner.ended, 0);
 }
 
@@ -379,7 +380,7 @@ static void silence_brings_a_ping_and_then_the_end(void **state)
 	open_it();
 	now += KEEPALIVE;
 	turn();
-	assert_int_equal(link_up->pings, 1);
+	assert_int_equal(websocket_up->pings, 1);
 	assert_int_equal(stats.upstream_pings, 1);
 	assert_int_equal(owner.ended, 0);
 	now += KEEPALIVE / 2 - 1;
@@ -397,14 +398,14 @@ static void a_word_counts_as_life(void **state)
 	(void)state;
 	open_it();
 	now += KEEPALIVE - 1;
-	link_up->ops->message(link_up->owner, SPAN("{}"), 0);
+	websocket_up->ops->message(websocket_up->owner, SPAN("{}"), 0);
 	assert_int_equal(owner.messages, 1);
 	turn();
-	assert_int_equal(link_up->pings, 0);
+	assert_int_equal(websocket_up->pings, 0);
 	now += KEEPALIVE;
 	turn();
-	assert_int_equal(link_up->pings, 1);
-	link_up->ops->pong(link_up->owner, 1);
+	assert_int_equal(websocket_up->pings, 1);
+	websocket_up->ops->pong(websocket_up->owner, 1);
 	assert_int_equal(owner.pong, 1);
 	now += KEEPALIVE / 2;
 	turn();
@@ -417,14 +418,14 @@ static void parts_of_a_message_count_for_a_while(void **state)
 	open_it();
 	for (int i = 0; i < 7; i++) {
 		now += KEEPALIVE;
-		link_up->ops->heard(link_up->owner);
+		websocket_up->ops->heard(websocket_up->owner);
 	}
 	turn();
-	assert_int_equal(link_up->pings, 0);
+	assert_int_equal(websocket_up->pings, 0);
 	now += KEEPALIVE;
-	link_up->ops->heard(link_up->owner); /* too long for one message */
+	websocket_up->ops->heard(websocket_up->owner); /* too long for one message */
 	turn();
-	assert_int_equal(link_up->pings, 1);
+	assert_int_equal(websocket_up->pings, 1);
 }
 
 static void a_pong_that_nobody_has_asked_for(void **state)
@@ -432,11 +433,11 @@ static void a_pong_that_nobody_has_asked_for(void **state)
 	(void)state;
 	open_it();
 	assert_int_equal(conn_ping(owner.conn), 1);
-	link_up->ops->pong(link_up->owner, 9);
+	websocket_up->ops->pong(websocket_up->owner, 9);
 	assert_int_equal(owner.pong, 0);
-	link_up->ops->pong(link_up->owner, 0);
+	websocket_up->ops->pong(websocket_up->owner, 0);
 	assert_int_equal(owner.pong, 0);
-	link_up->ops->pong(link_up->owner, 1);
+	websocket_up->ops->pong(websocket_up->owner, 1);
 	assert_int_equal(owner.pong, 1);
 }
 
@@ -446,9 +447,9 @@ static void a_check_pings_at_once_and_only_once(void **state)
 	conn_check(owner.conn); /* not open: nothing to ask */
 	open_it();
 	conn_check(owner.conn);
-	assert_int_equal(link_up->pings, 1);
+	assert_int_equal(websocket_up->pings, 1);
 	conn_check(owner.conn);
-	assert_int_equal(link_up->pings, 1);
+	assert_int_equal(websocket_up->pings, 1);
 	now += KEEPALIVE / 2;
 	turn();
 	assert_int_equal(owner.ended, 1);
@@ -457,13 +458,13 @@ static void a_check_pings_at_once_and_only_once(void **state)
 static void another_keepalive_counts_from_the_next_turn_on(void **state)
 {
 	(void)state;
-	endpoint.way.keepalive_ms = 1000000;
+	shared.settings.keepalive_ms = 1000000;
 	open_it();
 	now += KEEPALIVE;
-	endpoint.way.keepalive_ms = KEEPALIVE;
+	shared.settings.keepalive_ms = KEEPALIVE;
 	conn_retime(owner.conn);
 	turn();
-	assert_int_equal(link_up->pings, 1);
+	assert_int_equal(websocket_up->pings, 1);
 }
 
 static void when_it_was_heard_of_is_by_the_clock_that_goes_on(void **state)
@@ -478,7 +479,7 @@ static void when_it_was_heard_of_is_by_the_clock_that_goes_on(void **state)
 	/* What was heard before that is not dated behind the sleep. */
 	assert_int_equal(conn_heard_ms(owner.conn), now - 5 + 500);
 	now += 1;
-	link_up->ops->message(link_up->owner, SPAN("{}"), 0);
+	websocket_up->ops->message(websocket_up->owner, SPAN("{}"), 0);
 	assert_int_equal(conn_heard_ms(owner.conn), now + 90000);
 }
 
@@ -488,17 +489,17 @@ static void a_full_link_takes_no_more_until_it_is_drained(void **state)
 {
 	(void)state;
 	open_it();
-	link_up->unsent = (256 << 10) - 1;
+	websocket_up->unsent = (256 << 10) - 1;
 	assert_true(conn_sendable(owner.conn));
 	conn_send(owner.conn, SPAN("a"), SPAN("b"));
 	assert_int_equal(conn_unsent(owner.conn), (256 << 10) + 1);
 	assert_false(conn_sendable(owner.conn));
-	link_up->unsent = 0;
+	websocket_up->unsent = 0;
 	assert_false(conn_sendable(owner.conn)); /* until that is told */
-	link_up->ops->drained(link_up->owner);
+	websocket_up->ops->drained(websocket_up->owner);
 	assert_int_equal(owner.drained, 1);
 	assert_true(conn_sendable(owner.conn));
-	link_up->ops->drained(link_up->owner); /* nobody waits */
+	websocket_up->ops->drained(websocket_up->owner); /* nobody waits */
 	assert_int_equal(owner.drained, 1);
 }
 
@@ -507,8 +508,8 @@ static void closing(void **state)
 	(void)state;
 	open_it();
 	conn_close(owner.conn, 1000);
-	assert_int_equal(link_up->closed, 1000);
-	link_up->open = false;
+	assert_int_equal(websocket_up->closed, 1000);
+	websocket_up->open = false;
 	assert_false(conn_sendable(owner.conn));
 	link_ends("closed as asked", 0, 0);
 	assert_int_equal(owner.ended, 1);

@@ -129,7 +129,7 @@ static const struct connections_ops ops = {
 
 static const struct endpoint_settings here = {
 	.shown = "url",
-	.way = {.host = "service", .port = 443, .keepalive_ms = KEEPALIVE},
+	.conn = {.host = "service", .port = 443, .keepalive_ms = KEEPALIVE},
 	.ca_digest = (const unsigned char[CA_DIGEST_SIZE]){0},
 };
 
@@ -298,13 +298,13 @@ static void a_present_one_that_is_silent_has_ended(void **state)
 
 static void with_shorter_times_it_is_waited_for_as_long(void **state)
 {
-	struct conn_way way = here.way;
+	struct conn_settings settings = here.conn;
 
 	(void)state;
 	first_is_there();
 	next_is_proven();
-	way.keepalive_ms = 200;
-	connections_set_times(&connections, &way);
+	settings.keepalive_ms = 200;
+	connections_set_times(&connections, &settings);
 	assert_int_equal(conns_get(1)->retimes, 1);
 	assert_int_equal(conns_get(2)->retimes, 1);
 	loop_pass(100);

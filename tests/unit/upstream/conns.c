@@ -119,13 +119,13 @@ void conns_drain(unsigned number)
 
 /* ---- conn.h ---- */
 
-struct conn *conn_new(const struct conn_place *place, const char *path, const struct conn_ops *ops,
-		      void *owner)
+struct conn *conn_new(const struct conn_shared *shared, const char *path,
+		      const struct conn_ops *ops, void *owner)
 {
 	struct conn *c = mem_zalloc(sizeof(*c));
 
 	assert_true(made < CONNS_MAX);
-	*c = (struct conn){.place = place, .ops = ops, .owner = owner};
+	*c = (struct conn){.shared = shared, .ops = ops, .owner = owner};
 	snprintf(c->path, sizeof(c->path), "%s", path);
 	conns[made++] = c;
 	c->number = made;

@@ -10,7 +10,7 @@
 enum { CONNS_MAX = 400 };
 
 struct conn {
-	const struct conn_place *place;
+	const struct conn_shared *shared;
 	const struct conn_ops *ops;
 	void *owner;
 	unsigned number;

@@ -18,7 +18,7 @@ enum {
 
 /* ---- the minter ---- */
 
-struct minter {
+struct token_client {
 	int timeout_ms;
 };
 
@@ -33,20 +33,21 @@ static struct token_client_request *request; /* that is under way; or NULL */
 static unsigned requests;
 static int timeout_ms;
 
-struct minter *minter_new(struct event_base *base, const struct minter_config *config)
+struct token_client *token_client_new(struct event_base *base,
+				      const struct token_client_settings *config)
 {
 	(void)base;
 	timeout_ms = config->timeout_ms;
-	return mem_zalloc(sizeof(struct minter));
+	return mem_zalloc(sizeof(struct token_client));
 }
 
-void minter_set_timeout(struct minter *m, int ms)
+void token_client_set_timeout(struct token_client *m, int ms)
 {
 	(void)m;
 	timeout_ms = ms;
 }
 
-void minter_free(struct minter *m)
+void token_client_free(struct token_client *m)
 {
 	free(m);
 }
@@ -56,8 +57,8 @@ static void keep(char kept[40], struct span text)
 	snprintf(kept, 40, "%.*s", (int)text.n, text.n ? text.p : "");
 }
 
-struct token_client_request *token_client_mint(struct minter *m,
-					       const struct token_client_wish *wish,
+struct token_client_request *token_client_mint(struct token_client *m,
+					       const struct token_client_params *wish,
 					       token_client_done *done, void *owner)
 {
 	(void)m;
@@ -153,7 +154,7 @@ static void expect(enum credentials_verdict verdict)
 static struct credentials_settings settings(void)
 {
 	return (struct credentials_settings){
-		.minter = {.host = "service", .path_prefix = "/v1", .timeout_ms = 500},
+		.token_client = {.host = "service", .path_prefix = "/v1", .timeout_ms = 500},
 		.api_key = key,
 		.fields = TOKEN_CLIENT_SUBSCRIBE_KEYS | TOKEN_CLIENT_SUBSCRIBE_PATTERNS,
 		.access_pattern = ".*",

@@ -414,13 +414,13 @@ static void arrive_down(struct conn *c)
 
 /* ---- connections ---- */
 
-struct conn *conn_new(const struct conn_place *place, const char *path, const struct conn_ops *ops,
-		      void *owner)
+struct conn *conn_new(const struct conn_shared *endpoint, const char *path,
+		      const struct conn_ops *ops, void *owner)
 {
 	struct conn *c = mem_zalloc(sizeof(*c));
 	unsigned token;
 
-	(void)place;
+	(void)endpoint;
 	assert_true(w->connections < LANES);
 	*c = (struct conn){.ops = ops,
 			   .owner = owner,
@@ -1278,10 +1278,10 @@ static struct upstream_settings settings_of(void)
 
 	return (struct upstream_settings){
 		.endpoint = {.shown = "url",
-			     .way = {.host = "service",
-				     .port = 443,
-				     .connect_timeout_ms = 700,
-				     .keepalive_ms = KEEPALIVE},
+			     .conn = {.host = "service",
+				      .port = 443,
+				      .connect_timeout_ms = 700,
+				      .keepalive_ms = KEEPALIVE},
 			     .ca_digest = digest},
 		.path_prefix = "",
 		.api_key = "key",

@@ -347,10 +347,10 @@ static struct upstream_settings settings(void)
 
 	return (struct upstream_settings){
 		.endpoint = {.shown = "url",
-			     .way = {.host = "service",
-				     .port = 443,
-				     .connect_timeout_ms = 700,
-				     .keepalive_ms = KEEPALIVE},
+			     .conn = {.host = "service",
+				      .port = 443,
+				      .connect_timeout_ms = 700,
+				      .keepalive_ms = KEEPALIVE},
 			     .ca_digest = digest},
 		.path_prefix = "",
 		.api_key = "key",
@@ -1152,7 +1152,7 @@ static void another_service(void **state)
 	connect_with_token();
 	want_more(); /* with the former settings */
 	s.endpoint.shown = "other url";
-	s.endpoint.way.host = "other";
+	s.endpoint.conn.host = "other";
 	assert_int_equal(upstream_reload(upstream, &s, true), 0);
 	expect("failed;");
 	assert_null(conns_get(2));
@@ -1160,8 +1160,8 @@ static void another_service(void **state)
 	loop_turn();
 	assert_int_equal(tokens, 3);
 	mint();
-	assert_string_equal(conns_get(3)->place->way.host, "other");
-	assert_string_equal(conns_get(1)->place->way.host, "service");
+	assert_string_equal(conns_get(3)->shared->settings.host, "other");
+	assert_string_equal(conns_get(1)->shared->settings.host, "service");
 	conns_take_over(3, 1);
 	expect("moved 3;live;");
 	assert_string_equal(upstream_url(upstream), "other url");
