@@ -59,7 +59,7 @@ static void router_connection_idle(void *owner, uint32_t connection)
 {
 	struct wiring *w = owner;
 	if (w->upstream)
-		upstream_lane_idle(w->upstream, connection);
+		upstream_connection_idle(w->upstream, connection);
 }
 
 static void router_deferred_turn(void *owner, struct pending *p)
@@ -290,15 +290,18 @@ static const struct upstream_ops upstream_ops = {
 	.straggler = subscriptions_straggler,
 	.unreadable = subscriptions_unreadable,
 	.missed = subscriptions_missed,
-	.wants = subscriptions_wants,
-	.stale = subscriptions_is_stale,
-	.make_list = subscriptions_make_list,
-	.live = subscriptions_live,
-	.without = subscriptions_without,
-	.list_failed = subscriptions_list_failed,
-	.list_refused = subscriptions_list_refused,
-	.refuse_all = subscriptions_refuse_all,
-	.lost = subscriptions_lost,
+	.list =
+		{
+			.wants = subscriptions_wants,
+			.stale = subscriptions_is_stale,
+			.make = subscriptions_make_list,
+			.live = subscriptions_live,
+			.without = subscriptions_without,
+			.failed = subscriptions_list_failed,
+			.refused = subscriptions_list_refused,
+			.refuse_all = subscriptions_refuse_all,
+			.lost = subscriptions_lost,
+		},
 };
 
 /* ---- for status and metrics ---- */

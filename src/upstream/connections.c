@@ -54,7 +54,7 @@ bool connections_is_outdated(const struct connections *cs, const struct connecti
 
 /* ---- those that were left ---- */
 
-static void close_lane(struct connection *c)
+static void close_connection(struct connection *c)
 {
 	if (!c->closing)
 		conn_close(c->conn, CLOSE_NORMAL);
@@ -69,7 +69,7 @@ static void close_idle(struct connections *cs)
 
 	TAILQ_FOREACH (c, &cs->all, of_all) {
 		if (is_left(c) && !c->busy && !(c == cs->former && lingers))
-			close_lane(c);
+			close_connection(c);
 	}
 }
 
@@ -327,10 +327,7 @@ static void on_ended(void *owner, const struct conn_end *end)
 	struct connection *c = owner;
 	struct connections *cs = c->connections;
 
-	if (cs->stopped) {
-		cs->main = c == cs->main ? NULL : cs->main;
-		connection_free(c);
-	} else if (c == cs->main) {
+	if (c == cs->main) {
 		cs->ops->main_ended(cs->owner, end);
 	} else if (c == cs->next) {
 		cs->ops->next_ended(cs->owner, end);
@@ -387,14 +384,13 @@ void connections_stop(struct connections *cs)
 {
 	struct connection *c;
 
-	cs->stopped = true;
 	event_del(cs->linger);
 	event_del(cs->late);
 	connections_drop_next(cs);
 	handover_fini(&cs->handover);
-	cs->former = NULL;
+	cs->main = cs->former = NULL;
 	TAILQ_FOREACH (c, &cs->all, of_all)
-		close_lane(c);
+		close_connection(c);
 }
 
 bool connections_are_gone(const struct connections *cs)

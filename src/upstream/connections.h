@@ -84,7 +84,6 @@ struct connections {
 	struct connection *former; /* the one that was left last; or NULL: it has ended */
 	enum connections_stage stage;
 	uint32_t last_number;
-	bool stopped;
 
 	uint32_t ping;        /* that CONNECTIONS_PROVING or CATCHING waits for */
 	struct event *grace;  /* the time to answer it is over */

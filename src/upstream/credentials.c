@@ -302,6 +302,11 @@ void credentials_ask(struct credentials *c)
 	buf_release(&list);
 }
 
+bool credentials_is_asking(const struct credentials *c)
+{
+	return c->request || event_pending(c->nothing, EV_TIMEOUT, NULL);
+}
+
 void credentials_cancel(struct credentials *c)
 {
 	event_del(c->nothing);

@@ -66,6 +66,7 @@ void credentials_set_times(struct credentials *c, int64_t timeout_ms, int64_t li
  * credentials_cancel() comes first. One at a time. */
 void credentials_ask(struct credentials *c);
 void credentials_cancel(struct credentials *c);
+bool credentials_is_asking(const struct credentials *c); /* answer() is to follow */
 
 /* The path with the new token, after CREDENTIALS_READY. It is in force once its connection counts:
  * credentials_accept(); or never will be: credentials_reject(). */

@@ -380,7 +380,7 @@ struct item {
 struct line {
 	bool subscribed[KEYS]; /* to changes from since on */
 	int64_t since, open_at;
-	int64_t conflation, last_due;
+	int64_t lag, last_due;
 	struct item items[ITEMS];
 	size_t first, n;
 	bool pinged; /* its pong is among the items, or has come */
@@ -506,8 +506,8 @@ static void push(struct line *l, int64_t due, int key, int place)
 
 static int64_t in_order(struct line *l)
 {
-	if (l->last_due < loop_now + l->conflation)
-		l->last_due = loop_now + l->conflation;
+	if (l->last_due < loop_now + l->lag)
+		l->last_due = loop_now + l->lag;
 	return l->last_due;
 }
 
@@ -560,7 +560,7 @@ static void connect_next(struct sim *s)
 		l->subscribed[key] = loop_lot(8) > 0;
 	l->since = loop_now + loop_lot(300);
 	l->open_at = loop_now + loop_lot(300);
-	l->conflation = some_lag();
+	l->lag = some_lag();
 	s->of[HANDOVER_NEXT] = l;
 	shared(s, "CONNECT", 0, 0);
 	s->begun = s->of[HANDOVER_MAIN] != NULL;
@@ -754,7 +754,7 @@ static void sim_step(struct sim *s)
 	if (what < 700)
 		write_change(s);
 	else if (what < 900 && l)
-		l->conflation = some_lag();
+		l->lag = some_lag();
 	else if (what < 960 && !s->of[HANDOVER_NEXT])
 		connect_next(s);
 	else if (what < 970)

@@ -63,7 +63,7 @@ STAILQ_HEAD(items, item);
 
 struct way {
 	struct items items; /* in the order of arrival */
-	int64_t conflation, last_due;
+	int64_t lag, last_due;
 };
 
 struct conn {
@@ -228,7 +228,7 @@ static struct item *put(struct way *way, int64_t due)
 /* Behind all that is on its way. */
 static struct item *put_last(struct way *way)
 {
-	int64_t due = loop_now + way->conflation + lot(3);
+	int64_t due = loop_now + way->lag + lot(3);
 
 	if (due < way->last_due)
 		due = way->last_due;
@@ -430,14 +430,14 @@ struct conn *conn_new(const struct conn_shared *endpoint, const char *path,
 	STAILQ_INIT(&c->up.items);
 	STAILQ_INIT(&c->down.items);
 	w->connection[w->connections++] = c;
-	c->up.conflation = lot(10);
-	c->down.conflation = lot(10);
+	c->up.lag = lot(10);
+	c->down.lag = lot(10);
 	if (sscanf(path, "token:%u", &token) == 1) {
 		memcpy(c->told, w->token[token].told, sizeof(c->told));
 		c->expires_at = w->token[token].minted_at + TOKEN_TTL * 3 / 4 + lot(TOKEN_TTL / 2);
 	}
-	shared("connection %u is made with %s, lags %d %d", c->number, path, (int)c->up.conflation,
-	       (int)c->down.conflation);
+	shared("connection %u is made with %s, lags %d %d", c->number, path, (int)c->up.lag,
+	       (int)c->down.lag);
 	if (!w->calm && lot(15) == 0) { /* it is refused */
 		c->dead = true;
 		put_last(&c->down);
@@ -528,22 +528,22 @@ void conn_close(struct conn *c, int code)
 
 static void on_minted(evutil_socket_t fd, short what, void *arg)
 {
-	struct credentials *t = arg;
+	struct credentials *c = arg;
 	static const enum credentials_verdict failures[] = {
 		CREDENTIALS_FAILED, CREDENTIALS_FAILED, CREDENTIALS_REFUSED,
 		CREDENTIALS_UNAUTHORIZED, CREDENTIALS_TOO_LONG};
 	struct credentials_answer answer = {CREDENTIALS_READY, "no token today", (int)lot(3) - 1};
 
 	(void)fd, (void)what;
-	if (!t->new_path[0]) {
+	if (!c->new_path[0]) {
 		answer.verdict = CREDENTIALS_NONE;
 		w->empty += subscriptions_wants(w->subscriptions);
 	} else if (!w->calm && lot(10) == 0) {
 		answer.verdict = failures[lot(COUNT(failures))];
 	}
 	if (answer.verdict != CREDENTIALS_READY)
-		t->new_path[0] = '\0';
-	t->ops->answer(t->owner, &answer);
+		c->new_path[0] = '\0';
+	c->ops->answer(c->owner, &answer);
 }
 
 struct credentials *credentials_new(struct event_base *base,
@@ -551,36 +551,36 @@ struct credentials *credentials_new(struct event_base *base,
 				    const struct credentials_ops *ops, void *owner,
 				    struct stats *stats)
 {
-	struct credentials *t = mem_zalloc(sizeof(*t));
+	struct credentials *c = mem_zalloc(sizeof(*c));
 
 	(void)settings, (void)stats;
-	t->ops = ops;
-	t->owner = owner;
-	t->answer = event_new(base, -1, 0, on_minted, t);
-	return t;
+	c->ops = ops;
+	c->owner = owner;
+	c->answer = event_new(base, -1, 0, on_minted, c);
+	return c;
 }
 
-void credentials_free(struct credentials *t)
+void credentials_free(struct credentials *c)
 {
-	event_free(t->answer);
-	free(t);
+	event_free(c->answer);
+	free(c);
 }
 
-void credentials_set_times(struct credentials *t, int64_t timeout_ms, int64_t lifetime_ms)
+void credentials_set_times(struct credentials *c, int64_t timeout_ms, int64_t lifetime_ms)
 {
-	(void)t, (void)timeout_ms, (void)lifetime_ms;
+	(void)c, (void)timeout_ms, (void)lifetime_ms;
 }
 
-void credentials_ask(struct credentials *t)
+void credentials_ask(struct credentials *c)
 {
 	struct buf list = {0};
 	int64_t at = loop_now; /* as of an empty list */
 	size_t budget = w->tight && !w->calm ? w->budget : 100000;
 	char name[16];
 
-	t->new_path[0] = '\0';
-	t->asked_at = loop_now;
-	if (t->ops->make_list(t->owner, budget, &list)) {
+	c->new_path[0] = '\0';
+	c->asked_at = loop_now;
+	if (c->ops->make_list(c->owner, budget, &list)) {
 		assert_true(buf_len(&list) <= budget);
 		at += 1 + lot(40);
 		struct token *token = &w->token[w->tokens];
@@ -592,58 +592,63 @@ void credentials_ask(struct credentials *t)
 			token->told[key] = strstr(buf_span(&list).p, name) ||
 					   strstr(buf_span(&list).p, "\"k*\"");
 		}
-		snprintf(t->new_path, sizeof(t->new_path), "token:%u", w->tokens++);
+		snprintf(c->new_path, sizeof(c->new_path), "token:%u", w->tokens++);
 		assert_true(w->tokens < TOKENS);
 	}
 	buf_release(&list);
-	loop_set(t->answer, at);
+	loop_set(c->answer, at);
 }
 
-void credentials_cancel(struct credentials *t)
+bool credentials_is_asking(const struct credentials *c)
 {
-	event_del(t->answer);
+	return event_pending(c->answer, EV_TIMEOUT, NULL);
 }
 
-const char *credentials_new_path(const struct credentials *t)
+void credentials_cancel(struct credentials *c)
 {
-	return t->new_path;
+	event_del(c->answer);
 }
 
-void credentials_accept(struct credentials *t)
+const char *credentials_new_path(const struct credentials *c)
 {
-	if (!t->new_path[0])
+	return c->new_path;
+}
+
+void credentials_accept(struct credentials *c)
+{
+	if (!c->new_path[0])
 		return;
-	strcpy(t->path, t->new_path);
-	t->new_path[0] = '\0';
-	t->born_at = t->asked_at;
+	strcpy(c->path, c->new_path);
+	c->new_path[0] = '\0';
+	c->born_at = c->asked_at;
 }
 
-void credentials_reject(struct credentials *t)
+void credentials_reject(struct credentials *c)
 {
-	t->new_path[0] = '\0';
+	c->new_path[0] = '\0';
 }
 
-const char *credentials_path(struct credentials *t)
+const char *credentials_path(struct credentials *c)
 {
-	if (t->path[0] && loop_now >= credentials_expires_at(t))
-		t->path[0] = '\0';
-	return t->path[0] ? t->path : NULL;
+	if (c->path[0] && loop_now >= credentials_expires_at(c))
+		c->path[0] = '\0';
+	return c->path[0] ? c->path : NULL;
 }
 
-void credentials_forget(struct credentials *t)
+void credentials_forget(struct credentials *c)
 {
-	t->path[0] = '\0';
+	c->path[0] = '\0';
 }
 
-char *credentials_make_key_path(const struct credentials *t)
+char *credentials_make_key_path(const struct credentials *c)
 {
-	(void)t;
+	(void)c;
 	return secret_dup("key");
 }
 
-bool credentials_was_refused(struct credentials *t, int http_status)
+bool credentials_was_refused(struct credentials *c, int http_status)
 {
-	credentials_reject(t);
+	credentials_reject(c);
 	if (!w->tight || http_status != 431)
 		return false;
 	w->budget = w->budget / 4 * 3;
@@ -651,14 +656,14 @@ bool credentials_was_refused(struct credentials *t, int http_status)
 	return true;
 }
 
-int64_t credentials_renew_at(const struct credentials *t)
+int64_t credentials_renew_at(const struct credentials *c)
 {
-	return t->born_at + TOKEN_TTL / 4 * 3;
+	return c->born_at + TOKEN_TTL / 4 * 3;
 }
 
-int64_t credentials_expires_at(const struct credentials *t)
+int64_t credentials_expires_at(const struct credentials *c)
 {
-	return t->born_at + TOKEN_TTL;
+	return c->born_at + TOKEN_TTL;
 }
 
 /* ---- the rooms, joined as the daemon does it ---- */
@@ -696,7 +701,7 @@ static void router_leaves_lane(void *owner, uint32_t connection)
 {
 	(void)owner;
 	if (w->upstream)
-		upstream_lane_idle(w->upstream, connection);
+		upstream_connection_idle(w->upstream, connection);
 }
 
 static void router_gives_turn(void *owner, struct pending *p)
@@ -835,15 +840,18 @@ static const struct upstream_ops upstream_ops = {
 	.straggler = strays,
 	.unreadable = subscriptions_unreadable,
 	.missed = subscriptions_missed,
-	.wants = subscriptions_wants,
-	.stale = subscriptions_is_stale,
-	.make_list = subscriptions_make_list,
-	.live = is_live,
-	.without = is_without,
-	.list_failed = subscriptions_list_failed,
-	.list_refused = subscriptions_list_refused,
-	.refuse_all = subscriptions_refuse_all,
-	.lost = subscriptions_lost,
+	.list =
+		{
+			.wants = subscriptions_wants,
+			.stale = subscriptions_is_stale,
+			.make = subscriptions_make_list,
+			.live = is_live,
+			.without = is_without,
+			.failed = subscriptions_list_failed,
+			.refused = subscriptions_list_refused,
+			.refuse_all = subscriptions_refuse_all,
+			.lost = subscriptions_lost,
+		},
 };
 
 /* ---- what clients are told ---- */
@@ -1153,11 +1161,10 @@ static void do_lag(void)
 	if (!c)
 		return;
 	if (lot(2))
-		c->up.conflation = some_lag();
+		c->up.lag = some_lag();
 	else
-		c->down.conflation = some_lag();
-	shared("connection %u lags %d %d", c->number, (int)c->up.conflation,
-	       (int)c->down.conflation);
+		c->down.lag = some_lag();
+	shared("connection %u lags %d %d", c->number, (int)c->up.lag, (int)c->down.lag);
 }
 
 static void do_cut(void)
@@ -1276,14 +1283,14 @@ static struct upstream_settings settings_of(void)
 				      .connect_timeout_ms = 700,
 				      .keepalive_ms = KEEPALIVE},
 			     .ca_digest = digest},
-		.path_prefix = "",
-		.api_key = "key",
-		.key_hint = "nowhere",
-		.backoff_min_ms = 10,
-		.backoff_max_ms = 300,
-		.access_pattern = "",
-		.token_lifetime_ms = TOKEN_TTL,
-		.subscribe_batch_ms = 5,
+		.attempts = {.path_prefix = "",
+			     .api_key = "key",
+			     .key_source = "nowhere",
+			     .backoff_min_ms = 10,
+			     .backoff_max_ms = 300,
+			     .access_pattern = "",
+			     .token_lifetime_ms = TOKEN_TTL,
+			     .subscribe_batch_ms = 5},
 		.held = {.records = 10000, .text_bytes = 1 << 20},
 		.seed = 42,
 	};
@@ -1412,7 +1419,7 @@ static void calm_down(void)
 	w->calm = true;
 	for (unsigned k = 0; k < w->connections; k++) {
 		if (w->connection[k])
-			w->connection[k]->up.conflation = w->connection[k]->down.conflation = 2;
+			w->connection[k]->up.lag = w->connection[k]->down.lag = 2;
 	}
 }
 

@@ -47,84 +47,89 @@ struct credentials *credentials_new(struct event_base *base,
 	return credentials;
 }
 
-void credentials_free(struct credentials *t)
+void credentials_free(struct credentials *c)
 {
-	if (credentials == t)
+	if (credentials == c)
 		credentials = NULL;
-	free(t);
+	free(c);
 }
 
-void credentials_set_times(struct credentials *t, int64_t timeout_ms, int64_t lifetime_ms)
+void credentials_set_times(struct credentials *c, int64_t timeout_ms, int64_t lifetime_ms)
 {
 	(void)timeout_ms;
-	t->lifetime = lifetime_ms;
+	c->lifetime = lifetime_ms;
 }
 
-void credentials_ask(struct credentials *t)
+void credentials_ask(struct credentials *c)
 {
 	struct buf list = {0};
 
-	assert_false(t->asked);
-	t->asked = true;
+	assert_false(c->asked);
+	c->asked = true;
 	tokens++;
-	t->ops->make_list(t->owner, 1000, &list);
+	c->ops->make_list(c->owner, 1000, &list);
 	buf_release(&list);
 }
 
-void credentials_cancel(struct credentials *t)
+bool credentials_is_asking(const struct credentials *c)
 {
-	t->asked = false;
+	return c->asked;
 }
 
-const char *credentials_new_path(const struct credentials *t)
+void credentials_cancel(struct credentials *c)
 {
-	return t->new_path;
+	c->asked = false;
 }
 
-void credentials_accept(struct credentials *t)
+const char *credentials_new_path(const struct credentials *c)
 {
-	if (!t->new_path[0])
+	return c->new_path;
+}
+
+void credentials_accept(struct credentials *c)
+{
+	if (!c->new_path[0])
 		return;
-	strcpy(t->path, t->new_path);
-	t->new_path[0] = '\0';
-	t->born_at = loop_now;
+	strcpy(c->path, c->new_path);
+	c->new_path[0] = '\0';
+	c->born_at = loop_now;
 }
 
-void credentials_reject(struct credentials *t)
+void credentials_reject(struct credentials *c)
 {
-	t->new_path[0] = '\0';
+	c->new_path[0] = '\0';
 }
 
-const char *credentials_path(struct credentials *t)
+const char *credentials_path(struct credentials *c)
 {
-	return t->path[0] ? t->path : NULL;
+	return c->path[0] ? c->path : NULL;
 }
 
-void credentials_forget(struct credentials *t)
+void credentials_forget(struct credentials *c)
 {
-	t->path[0] = '\0';
+	c->path[0] = '\0';
 }
 
-char *credentials_make_key_path(const struct credentials *t)
+char *credentials_make_key_path(const struct credentials *c)
 {
-	(void)t;
+	(void)c;
 	return secret_dup("key");
 }
 
-bool credentials_was_refused(struct credentials *t, int http_status)
+bool credentials_was_refused(struct credentials *c, int http_status)
 {
-	credentials_reject(t);
+	credentials_reject(c);
 	return shorter_helps && http_status == 431;
 }
 
-int64_t credentials_renew_at(const struct credentials *t)
+int64_t credentials_renew_at(const struct credentials *c)
 {
-	return t->born_at + t->lifetime / 4 * 3;
+	return c->born_at + c->lifetime / 4 * 3;
 }
 
-int64_t credentials_expires_at(const struct credentials *t)
+int64_t credentials_expires_at(const struct credentials *c)
 {
-	return t->born_at + t->lifetime;
+	return c->born_at + c->lifetime;
 }
 
 static void answer(enum credentials_verdict verdict, const char *why, int retry_after_s)
@@ -189,7 +194,7 @@ static bool has_moved(struct router *r, uint32_t connection, int64_t now)
 {
 	(void)r, (void)now;
 	if (!above.busy)
-		upstream_lane_idle(upstream, connection_now);
+		upstream_connection_idle(upstream, connection_now);
 	connection_now = connection;
 	tell("moved %u;", connection);
 	return false;
@@ -328,15 +333,18 @@ static const struct upstream_ops ops = {
 	.straggler = strays,
 	.unreadable = cannot_read,
 	.missed = has_missed,
-	.wants = asks_wants,
-	.stale = asks_stale,
-	.make_list = asks_list,
-	.live = is_live,
-	.without = is_without,
-	.list_failed = list_failed,
-	.list_refused = list_refused,
-	.refuse_all = refuses_all,
-	.lost = was_lost,
+	.list =
+		{
+			.wants = asks_wants,
+			.stale = asks_stale,
+			.make = asks_list,
+			.live = is_live,
+			.without = is_without,
+			.failed = list_failed,
+			.refused = list_refused,
+			.refuse_all = refuses_all,
+			.lost = was_lost,
+		},
 };
 
 static struct stats stats;
@@ -352,14 +360,14 @@ static struct upstream_settings settings(void)
 				      .connect_timeout_ms = 700,
 				      .keepalive_ms = KEEPALIVE},
 			     .ca_digest = digest},
-		.path_prefix = "",
-		.api_key = "key",
-		.key_hint = "a file",
-		.backoff_min_ms = BACKOFF_MIN,
-		.backoff_max_ms = BACKOFF_MAX,
-		.access_pattern = "",
-		.token_lifetime_ms = LIFETIME,
-		.subscribe_batch_ms = BATCH,
+		.attempts = {.path_prefix = "",
+			     .api_key = "key",
+			     .key_source = "a file",
+			     .backoff_min_ms = BACKOFF_MIN,
+			     .backoff_max_ms = BACKOFF_MAX,
+			     .access_pattern = "",
+			     .token_lifetime_ms = LIFETIME,
+			     .subscribe_batch_ms = BATCH},
 		.held = {.records = 8, .text_bytes = 1000},
 		.seed = 42,
 	};
@@ -975,7 +983,7 @@ static void many_that_still_wait_for_answers_are_enough(void **state)
 	loop_pass(60000);
 	assert_int_equal(tokens, 17);
 	above.told[0] = '\0';
-	upstream_lane_idle(upstream, 1);
+	upstream_connection_idle(upstream, 1);
 	assert_int_not_equal(conns_get(1)->closing, 0);
 	conns_end(1, 0, -1);
 	loop_pass(BATCH);
@@ -1135,7 +1143,7 @@ static void times_only(void **state)
 
 	(void)state;
 	connect_with_token();
-	s.token_lifetime_ms = LIFETIME / 10;
+	s.attempts.token_lifetime_ms = LIFETIME / 10;
 	assert_int_equal(upstream_reload(upstream, &s, false), 0);
 	assert_true(conns_get(1)->retimes > 0);
 	loop_turn();
