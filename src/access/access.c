@@ -365,18 +365,18 @@ void access_admit(struct access *a, struct peer *peer, const struct peer_identit
 		if (rules->section[i]->token > v->token)
 			v->token = rules->section[i]->token;
 	}
-	peer->access = v;
+	peer->access.view = v;
 }
 
 void access_leave(struct peer *peer)
 {
-	free(peer->access);
-	peer->access = NULL;
+	free(peer->access.view);
+	peer->access.view = NULL;
 }
 
 static bool find(const struct peer *peer, enum access_right right, struct search *s)
 {
-	const struct access_view *v = peer->access;
+	const struct access_view *v = peer->access.view;
 
 	for (size_t i = 0; i < v->n && !s->found; i++)
 		search(&v->section[i]->globs[right], s);
@@ -385,7 +385,7 @@ static bool find(const struct peer *peer, enum access_right right, struct search
 
 bool access_allows(const struct peer *peer, enum access_right right, struct span text)
 {
-	return !peer->access || find(peer, right, &(struct search){.text = text});
+	return !peer->access.view || find(peer, right, &(struct search){.text = text});
 }
 
 bool access_allows_range(const struct peer *peer, struct span first, struct span last)
@@ -393,7 +393,7 @@ bool access_allows_range(const struct peer *peer, struct span first, struct span
 	struct search s = {.text = first, .range = true};
 	size_t common = 0;
 
-	if (!peer->access)
+	if (!peer->access.view)
 		return true;
 	if (span_equal(first, last))
 		return access_allows(peer, ACCESS_READ, first);
@@ -405,7 +405,7 @@ bool access_allows_range(const struct peer *peer, struct span first, struct span
 
 enum access_token access_token(const struct peer *peer)
 {
-	return peer->access ? peer->access->token : ACCESS_TOKEN_NO;
+	return peer->access.view ? peer->access.view->token : ACCESS_TOKEN_NO;
 }
 
 /* ---- refusals ---- */
@@ -435,7 +435,7 @@ static void log_refusal(struct access *a, struct peer *peer, int64_t now, const 
 {
 	if (log_level() < LOG_LEVEL_NOTICE)
 		return;
-	if (!bucket_takes(&peer->refusals_at, now, CLIENT_EVERY_MS, CLIENT_BURST) ||
+	if (!bucket_takes(&peer->access.refusals_at, now, CLIENT_EVERY_MS, CLIENT_BURST) ||
 	    !bucket_takes(&a->refusals_at, now, ALL_EVERY_MS, ALL_BURST)) {
 		a->unlogged++;
 		return;
@@ -651,7 +651,7 @@ static void write_globs(const struct peer *peer, const struct globs *set, const 
 
 void access_token_pattern(const struct peer *peer, struct buf *out)
 {
-	const struct access_view *v = peer->access;
+	const struct access_view *v = peer->access.view;
 	const char *between = "";
 
 	buf_addf(out, "^(?:");

@@ -84,7 +84,7 @@ const char *access_judge(struct access *a, struct peer *peer, const struct reque
 static inline const char *access_forbids(struct access *a, struct peer *peer,
 					 const struct request *r, int64_t now)
 {
-	return peer->access || r->op == OP_TOKEN ? access_judge(a, peer, r, now) : NULL;
+	return peer->access.view || r->op == OP_TOKEN ? access_judge(a, peer, r, now) : NULL;
 }
 
 /* Logs that the client's subscription to this key or pattern has ended because the rules changed;

@@ -86,8 +86,7 @@ void token_requests_free(struct token_requests *i)
 
 void token_requests_join(struct peer *peer)
 {
-	peer->asking = 0;
-	peer->token_round = 0;
+	peer->token_requests = (struct token_requests_peer){.n = 0};
 }
 
 /* ---- turns ---- */
@@ -98,7 +97,7 @@ static void wait_for_turn(struct token_requests *i, struct ask *a)
 {
 	struct ask *before = TAILQ_LAST(&i->waiting, ask_list);
 
-	a->pending->late = (uint8_t)i->late;
+	a->pending->deferred.timeout_error = (uint8_t)i->late;
 	while (before && before->round > a->round)
 		before = TAILQ_PREV(before, ask_list, of_all);
 	if (before)
@@ -115,7 +114,7 @@ static void wait_again(struct token_requests *i, struct ask *a)
 	TAILQ_REMOVE(&i->minting, a, of_all);
 	i->n_minting--;
 	a->minting = NULL;
-	a->pending->late = (uint8_t)i->late;
+	a->pending->deferred.timeout_error = (uint8_t)i->late;
 	while (behind && behind->round < a->round)
 		behind = TAILQ_NEXT(behind, of_all);
 	if (behind)
@@ -134,7 +133,7 @@ static void free_ask(struct token_requests *i, struct ask *a)
 	}
 	i->n--;
 	i->bytes -= a->size;
-	a->peer->asking--;
+	a->peer->token_requests.n--;
 	free(a);
 }
 
@@ -154,7 +153,7 @@ static void begin(struct token_requests *i, struct ask *a)
 	TAILQ_INSERT_TAIL(&i->minting, a, of_all);
 	i->n_minting++;
 	i->round = a->round;
-	a->pending->late = REPLY_TIMEOUT;
+	a->pending->deferred.timeout_error = REPLY_TIMEOUT;
 	a->minting = i->ops->mint(i->owner, &wish, a);
 	buf_release(&pattern);
 	buf_release(&text);
@@ -211,26 +210,28 @@ static struct ask *make_ask(struct token_requests *i, struct pending *p,
 	struct peer *peer = p->peer;
 	char *to = a->text;
 
-	peer->token_round = (peer->token_round > i->round ? peer->token_round : i->round) + 1;
+	peer->token_requests.round =
+		(peer->token_requests.round > i->round ? peer->token_requests.round : i->round) + 1;
 	*a = (struct ask){.pending = p,
 			  .peer = peer,
-			  .round = peer->token_round,
+			  .round = peer->token_requests.round,
 			  .request = *request,
 			  .size = sizeof(*a) + n};
 	a->request.id = (struct span){0};
 	copy_text(&to, &a->request.subscribe_keys);
 	copy_text(&to, &a->request.subscribe_patterns);
 	copy_text(&to, &a->request.access_pattern);
-	p->holder = a;
+	p->deferred.request = a;
 	i->n++;
 	i->bytes += a->size;
-	peer->asking++;
+	peer->token_requests.n++;
 	return a;
 }
 
 static bool is_full(const struct token_requests *i, const struct peer *peer)
 {
-	return i->n >= i->settings.max_asks || peer->asking >= i->settings.max_peer_asks ||
+	return i->n >= i->settings.max_asks ||
+	       peer->token_requests.n >= i->settings.max_peer_asks ||
 	       i->bytes >= i->settings.max_bytes;
 }
 
@@ -256,7 +257,7 @@ static void refuse_hopeless(struct token_requests *i, int64_t now)
 void token_requests_ask(struct token_requests *i, struct peer *peer, const struct request *request,
 			int64_t now)
 {
-	struct pending *p = router_hold(i->router, peer, request, now);
+	struct pending *p = router_defer(i->router, peer, request, now);
 
 	if (router_is_stopping(i->router)) {
 		router_refuse(i->router, p, REPLY_SHUTTING_DOWN, NULL, -1);
@@ -271,20 +272,20 @@ void token_requests_ask(struct token_requests *i, struct peer *peer, const struc
 	}
 }
 
-const char *token_requests_held_over(struct token_requests *i, struct pending *p)
+const char *token_requests_deferred_end(struct token_requests *i, struct pending *p)
 {
-	struct ask *a = p->holder;
+	struct ask *a = p->deferred.request;
 
 	if (!a)
 		return NULL;
-	p->holder = NULL;
+	p->deferred.request = NULL;
 	bool waits = !a->minting;
 	if (a->minting)
 		i->ops->cancel(i->owner, a->minting);
 	free_ask(i, a);
 	if (!TAILQ_EMPTY(&i->waiting) && has_place(i)) /* not from within this call */
 		i->ops->wake_at(i->owner, next_turn(i));
-	if (p->late == REPLY_QUEUE_FULL)
+	if (p->deferred.timeout_error == REPLY_QUEUE_FULL)
 		return "not minted within its time: other requests for tokens were before it";
 	return waits && i->why[0] ? i->why : NULL;
 }
@@ -301,7 +302,7 @@ static void hand_over(struct token_requests *i, struct ask *a, const char *token
 	json_add_string(&object, (struct span){token, strlen(token)});
 	buf_addf(&object, "}");
 	i->stats->tokens_for_clients++;
-	p->holder = NULL;
+	p->deferred.request = NULL;
 	free_ask(i, a);
 	router_settle_secret(i->router, p, buf_span(&object));
 	mem_wipe(object.p, object.size);
@@ -315,7 +316,7 @@ static void set_late(struct token_requests *i, enum reply_error late, const char
 	i->late = late;
 	snprintf(i->why, sizeof(i->why), "%s", why);
 	TAILQ_FOREACH (a, &i->waiting, of_all)
-		a->pending->late = (uint8_t)late;
+		a->pending->deferred.timeout_error = (uint8_t)late;
 }
 
 /* All that wait are tried later. */

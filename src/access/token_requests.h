@@ -65,8 +65,8 @@ void token_requests_minted(struct token_requests *i, void *ask,
 			   const struct token_requests_answer *answer, int64_t now);
 void token_requests_wake(struct token_requests *i, int64_t now);
 
-/* As router_ops::held_over(), of a request for a token. */
-const char *token_requests_held_over(struct token_requests *i, struct pending *p);
+/* As router_ops::deferred_end(), of a request for a token. */
+const char *token_requests_deferred_end(struct token_requests *i, struct pending *p);
 
 /* The rules, the key or the service are about to change: what is under way is given up, and waits
  * again. Once they have, token_requests_review(): every request is judged again, and it goes on. */

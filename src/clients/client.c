@@ -53,7 +53,6 @@ struct client {
 	int fd;
 	uint64_t requests, requests_before; /* lines read, and those at clients::busy_since */
 	struct line_reader lines;
-	struct outq out;
 	struct event read;
 	struct event *write;           /* only while the socket is full */
 	int64_t gone_at;               /* when CLIENT_LEAVING ends */
@@ -211,7 +210,7 @@ static void client_free(struct client *c)
 		event_free(c->write);
 	close(c->fd);
 	line_fini(&c->lines);
-	outq_fini(&c->out);
+	outq_fini(&c->peer.out);
 	free(c);
 	cs->ops->closed(cs->owner);
 }
@@ -337,7 +336,6 @@ void clients_adopt(struct clients *cs, int fd)
 	struct client *c = mem_zalloc(sizeof(*c));
 	c->set = cs;
 	c->fd = fd;
-	c->peer.out = &c->out;
 	c->peer.number = ++cs->last_number;
 	struct peer_identity who = identity_of(cs, fd);
 	c->peer.pid = who.pid;
@@ -367,7 +365,7 @@ struct clients_sums clients_sum_up(const struct clients *cs)
 
 	TAILQ_FOREACH (c, &cs->all, of_set) {
 		sums.held += c->held;
-		sums.lagging += c->peer.conflation != NULL;
+		sums.lagging += c->peer.fanout.conflation != NULL;
 		sums.input_bytes += line_kept(&c->lines);
 		sums.output_bytes += peer_unread(&c->peer);
 	}
@@ -478,9 +476,9 @@ static bool write_out(struct client *c)
 {
 	struct iovec iov[IOV_BATCH];
 
-	while (outq_len(&c->out)) {
+	while (outq_len(&c->peer.out)) {
 		size_t offered = 0;
-		int parts = outq_iov(&c->out, iov, IOV_BATCH);
+		int parts = outq_iov(&c->peer.out, iov, IOV_BATCH);
 		for (int i = 0; i < parts; i++)
 			offered += iov[i].iov_len;
 		ssize_t n = send_parts(c->fd, iov, parts);
@@ -489,11 +487,11 @@ static bool write_out(struct client *c)
 		if (n < 0)
 			return errno == EAGAIN;
 		c->set->stats->client_bytes_out += (uint64_t)n;
-		outq_take(&c->out, (size_t)n);
+		outq_take(&c->peer.out, (size_t)n);
 		if ((size_t)n < offered) /* the socket is full: asking again would only say so */
 			return true;
 	}
-	outq_trim(&c->out);
+	outq_trim(&c->peer.out);
 	return true;
 }
 
@@ -502,7 +500,7 @@ static void drop_slow(struct client *c)
 	client_log(LOG_LEVEL_NOTICE, c, "dropped: it does not read what it is sent (output_hard)");
 	c->set->stats->clients_dropped_slow++;
 	client_leave(c);
-	reply_error(&c->out.own, REPLY_SLOW_CLIENT, (struct span){0}, NULL, -1);
+	reply_error(&c->peer.out.own, REPLY_SLOW_CLIENT, (struct span){0}, NULL, -1);
 	c->gone_at = clock_mono_ms() + LAST_LINE_MS;
 }
 
@@ -512,7 +510,7 @@ static bool has_too_much(const struct client *c)
 {
 	size_t unread = peer_unread(&c->peer), hard = c->set->settings.output_hard;
 
-	return unread > hard && outq_first_line(&c->out, unread - hard) < unread - hard &&
+	return unread > hard && outq_first_line(&c->peer.out, unread - hard) < unread - hard &&
 	       answers_first_kept(&c->peer) < unread - hard;
 }
 
@@ -526,11 +524,11 @@ static bool is_full(const struct client *c)
 static bool write_all(struct client *c)
 {
 	while (write_out(c)) {
-		size_t left = outq_len(&c->out);
-		if (!c->peer.conflation || left >= c->set->settings.output_soft)
+		size_t left = outq_len(&c->peer.out);
+		if (!c->peer.fanout.conflation || left >= c->set->settings.output_soft)
 			return true;
 		c->set->ops->has_room(c->set->owner, &c->peer);
-		if (left || outq_len(&c->out) == left)
+		if (left || outq_len(&c->peer.out) == left)
 			return true;
 	}
 	return false;
@@ -540,7 +538,7 @@ static bool write_all(struct client *c)
 static bool is_done(const struct client *c)
 {
 	return c->state == CLIENT_LEAVING ||
-	       (c->state == CLIENT_HALF_CLOSED && !c->peer.unanswered && !c->peer.n_subs);
+	       (c->state == CLIENT_HALF_CLOSED && !c->peer.answers.unanswered && !c->peer.topics.n);
 }
 
 /* After its output or its requests have changed: writes, reads on, or closes. */
@@ -552,7 +550,7 @@ static void client_settle(struct client *c)
 	}
 	if (c->state != CLIENT_LEAVING && has_too_much(c))
 		drop_slow(c);
-	if (outq_len(&c->out)) {
+	if (outq_len(&c->peer.out)) {
 		wait_writable(c);
 	} else if (is_done(c)) {
 		client_free(c);
@@ -570,7 +568,7 @@ void clients_flush(struct clients *cs, struct peer *peer)
 
 	(void)cs;
 	/* One that is gone is found out when its turn ends. */
-	if (!is_full(c) && write_out(c) && outq_len(&c->out))
+	if (!is_full(c) && write_out(c) && outq_len(&c->peer.out))
 		wait_writable(c);
 }
 
@@ -672,8 +670,8 @@ static struct client_activity activity(const struct client *c)
 		.pid = c->peer.pid,
 		.uid = c->peer.uid,
 		.requests = c->requests,
-		.unanswered = c->peer.unanswered,
-		.subscriptions = c->peer.n_subs,
+		.unanswered = c->peer.answers.unanswered,
+		.subscriptions = c->peer.topics.n,
 		.unread = peer_unread(&c->peer),
 	};
 }
@@ -710,7 +708,7 @@ bool clients_flush_all(struct clients *cs)
 		next = TAILQ_NEXT(c, of_set);
 		if (!write_out(c))
 			client_free(c);
-		else if (outq_len(&c->out))
+		else if (outq_len(&c->peer.out))
 			all = false;
 	}
 	return all;

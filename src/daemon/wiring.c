@@ -62,18 +62,18 @@ static void router_connection_idle(void *owner, uint32_t connection)
 		upstream_lane_idle(w->upstream, connection);
 }
 
-static void router_held_turn(void *owner, struct pending *p)
+static void router_deferred_turn(void *owner, struct pending *p)
 {
 	struct wiring *w = owner;
 	if (p->op != OP_TOKEN) /* the router keeps the answer to a token request */
-		subscriptions_held_turn(w->subscriptions, p);
+		subscriptions_deferred_turn(w->subscriptions, p);
 }
 
-static const char *router_held_over(void *owner, struct pending *p)
+static const char *router_deferred_end(void *owner, struct pending *p)
 {
 	struct wiring *w = owner;
-	return p->op == OP_TOKEN ? token_requests_held_over(token_minter_issuer(w->minter), p)
-				 : subscriptions_held_over(w->subscriptions, p);
+	return p->op == OP_TOKEN ? token_requests_deferred_end(token_minter_issuer(w->minter), p)
+				 : subscriptions_deferred_end(w->subscriptions, p);
 }
 
 static void router_read_sent(void *owner, void *reading)
@@ -102,8 +102,8 @@ static const struct router_ops router_ops = {
 	.changed = peer_changed,
 	.wake_at = router_wake_at,
 	.connection_idle = router_connection_idle,
-	.held_turn = router_held_turn,
-	.held_over = router_held_over,
+	.deferred_turn = router_deferred_turn,
+	.deferred_end = router_deferred_end,
 	.read_sent = router_read_sent,
 	.forbids = router_forbids,
 	.read_end = router_read_ended,

@@ -20,11 +20,9 @@ void answers_fini(struct answers *a)
 
 void answers_join(struct peer *peer)
 {
-	TAILQ_INIT(&peer->pendings);
-	TAILQ_INIT(&peer->ordered);
-	peer->unanswered = 0;
-	peer->kept_bytes = 0;
-	peer->flushing = false;
+	peer->answers = (struct answers_peer){.unanswered = 0};
+	TAILQ_INIT(&peer->answers.pendings);
+	TAILQ_INIT(&peer->answers.ordered);
 }
 
 /* ---- a pending comes and goes ---- */
@@ -35,28 +33,28 @@ struct pending *answers_new(struct answers *a, struct peer *peer, size_t text_ma
 	struct pending *p = pool_get(&a->pool, size);
 
 	memset(p, 0, sizeof(*p));
-	p->size = (uint32_t)size;
+	p->answers.size = (uint32_t)size;
 	p->peer = peer;
-	p->order = ++peer->asked;
-	TAILQ_INSERT_TAIL(&peer->pendings, p, of_peer);
-	peer->unanswered++;
+	p->answers.order = ++peer->answers.asked;
+	TAILQ_INSERT_TAIL(&peer->answers.pendings, p, answers.of_peer);
+	peer->answers.unanswered++;
 	if (!with_id)
-		TAILQ_INSERT_TAIL(&peer->ordered, p, in_order);
+		TAILQ_INSERT_TAIL(&peer->answers.ordered, p, answers.in_order);
 	return p;
 }
 
 void answers_drop(struct answers *a, struct pending *p)
 {
-	if (p->secret && p->answer.p)
-		mem_wipe(p->answer.p, p->answer.size);
-	buf_release(&p->answer);
-	pool_put(&a->pool, p, p->size);
+	if (p->answers.secret && p->answers.line.p)
+		mem_wipe(p->answers.line.p, p->answers.line.size);
+	buf_release(&p->answers.line);
+	pool_put(&a->pool, p, p->answers.size);
 }
 
 void answers_orphan(struct pending *p)
 {
-	TAILQ_REMOVE(&p->peer->pendings, p, of_peer);
-	p->peer->unanswered--;
+	TAILQ_REMOVE(&p->peer->answers.pendings, p, answers.of_peer);
+	p->peer->answers.unanswered--;
 }
 
 void answers_forget(struct answers *a, struct pending *p)
@@ -82,14 +80,14 @@ static void put_secret(struct outq *out, struct span line)
 static void hand_on(struct answers *a, struct pending *p)
 {
 	struct peer *peer = p->peer;
-	struct span line = buf_span(&p->answer);
+	struct span line = buf_span(&p->answers.line);
 
-	TAILQ_REMOVE(&peer->ordered, p, in_order);
-	peer->kept_bytes -= line.n;
-	if (p->secret)
-		put_secret(peer->out, line);
+	TAILQ_REMOVE(&peer->answers.ordered, p, answers.in_order);
+	peer->answers.kept_bytes -= line.n;
+	if (p->answers.secret)
+		put_secret(&peer->out, line);
 	else
-		buf_add(&peer->out->own, line.p, line.n);
+		buf_add(&peer->out.own, line.p, line.n);
 	answers_forget(a, p);
 }
 
@@ -99,63 +97,63 @@ static void flush_ordered(struct answers *a, struct peer *peer)
 {
 	struct pending *p;
 
-	if (peer->flushing)
+	if (peer->answers.flushing)
 		return;
-	peer->flushing = true;
-	while ((p = TAILQ_FIRST(&peer->ordered))) {
+	peer->answers.flushing = true;
+	while ((p = TAILQ_FIRST(&peer->answers.ordered))) {
 		if (p->state == PENDING_ANSWERED) {
 			hand_on(a, p);
-		} else if (p->state == PENDING_HELD && !p->had_turn) {
-			p->had_turn = true;
+		} else if (p->state == PENDING_DEFERRED && !p->answers.had_turn) {
+			p->answers.had_turn = true;
 			a->turn(a->owner, p);
 		} else {
 			break;
 		}
 	}
-	peer->flushing = false;
+	peer->answers.flushing = false;
 }
 
 size_t answers_first_kept(const struct peer *peer)
 {
 	const struct pending *p;
 
-	TAILQ_FOREACH (p, &peer->ordered, in_order) {
+	TAILQ_FOREACH (p, &peer->answers.ordered, answers.in_order) {
 		if (p->state == PENDING_ANSWERED)
-			return buf_len(&p->answer);
+			return buf_len(&p->answers.line);
 	}
 	return 0;
 }
 
 bool answers_is_next(const struct pending *p)
 {
-	return p->id_len || TAILQ_FIRST(&p->peer->ordered) == p;
+	return p->id_len || TAILQ_FIRST(&p->peer->answers.ordered) == p;
 }
 
 /* Straight to the client's output, or, when it has no id and others are before it, to the pending
  * itself. */
 struct buf *answers_begin(struct pending *p)
 {
-	if (p->id_len == 0 && TAILQ_FIRST(&p->peer->ordered) != p)
-		return &p->answer;
-	return &p->peer->out->own;
+	if (p->id_len == 0 && TAILQ_FIRST(&p->peer->answers.ordered) != p)
+		return &p->answers.line;
+	return &p->peer->out.own;
 }
 
 static void keep_answer(struct pending *p)
 {
 	p->state = PENDING_ANSWERED;
-	p->peer->kept_bytes += buf_len(&p->answer);
+	p->peer->answers.kept_bytes += buf_len(&p->answers.line);
 }
 
 void answers_done(struct answers *a, struct pending *p)
 {
 	struct peer *peer = p->peer;
 
-	if (buf_len(&p->answer)) {
+	if (buf_len(&p->answers.line)) {
 		keep_answer(p);
 		return;
 	}
 	if (p->id_len == 0)
-		TAILQ_REMOVE(&peer->ordered, p, in_order);
+		TAILQ_REMOVE(&peer->answers.ordered, p, answers.in_order);
 	answers_forget(a, p);
 	flush_ordered(a, peer);
 }
@@ -166,14 +164,14 @@ void answers_put_secret(struct pending *p, struct span object)
 	struct buf *out = answers_begin(p);
 	size_t n = object.n + p->id_len + SECRET_LINE_OWN;
 
-	p->secret = true;
-	if (out == &p->answer) {
+	p->answers.secret = true;
+	if (out == &p->answers.line) {
 		buf_room(out, n);
 		reply_object(out, object, pending_id(p));
 	} else {
 		buf_room(&line, n);
 		reply_object(&line, object, pending_id(p));
-		put_secret(p->peer->out, buf_span(&line));
+		put_secret(&p->peer->out, buf_span(&line));
 		mem_wipe(line.p, line.size);
 		buf_release(&line);
 	}
@@ -181,11 +179,11 @@ void answers_put_secret(struct pending *p, struct span object)
 
 void answers_say(struct answers *a, struct peer *peer, struct span line, bool with_id)
 {
-	if (with_id || TAILQ_EMPTY(&peer->ordered)) {
-		buf_add(&peer->out->own, line.p, line.n);
+	if (with_id || TAILQ_EMPTY(&peer->answers.ordered)) {
+		buf_add(&peer->out.own, line.p, line.n);
 		return;
 	}
 	struct pending *p = answers_new(a, peer, 0, false);
-	buf_add(&p->answer, line.p, line.n);
+	buf_add(&p->answers.line, line.p, line.n);
 	keep_answer(p);
 }

@@ -235,7 +235,7 @@ static void pause_trials(struct blame *b, int64_t now)
 /* A read that is sent again has its trial at once, unless it may have been the network. */
 static void try_repeated(const struct pending *p, struct blame_record *record)
 {
-	if (!p->peer || !request_op_is_read(p->op) || p->losses < BLAME_LOSS ||
+	if (!p->peer || !request_op_is_read(p->op) || p->blame.losses < BLAME_LOSS ||
 	    record->repeated == UINT8_MAX)
 		return;
 	record->repeated++;
@@ -254,10 +254,10 @@ struct loss {
 static void judge_client(struct blame *b, struct pending *p, struct loss *loss)
 {
 	bool strong = !loss->sudden || p->tried;
-	int losses = p->losses + (strong ? BLAME_LOSS : BLAME_SUDDEN_LOSS);
+	int losses = p->blame.losses + (strong ? BLAME_LOSS : BLAME_SUDDEN_LOSS);
 	unsigned weight = strong ? WEIGHT_MESSAGE : WEIGHT_SUDDEN;
 
-	p->losses = (uint8_t)(losses < BLAME_READ_LOSSES ? losses : BLAME_READ_LOSSES);
+	p->blame.losses = (uint8_t)(losses < BLAME_READ_LOSSES ? losses : BLAME_READ_LOSSES);
 	if (p->tried)
 		pause_trials(b, loss->now);
 	if (p->reading)

@@ -106,7 +106,7 @@ bool blame_is_too_long(struct blame *b, size_t length, int64_t now);
 /* May this read be sent again, after the loss that was judged? */
 static inline bool blame_may_repeat(const struct pending *p)
 {
-	return p->losses < BLAME_READ_LOSSES;
+	return p->blame.losses < BLAME_READ_LOSSES;
 }
 
 /* How long nothing else is sent beside a request of this peer, who is on trial. */

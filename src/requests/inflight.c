@@ -60,7 +60,7 @@ void inflight_set(struct inflight *f, unsigned places)
 	make_room(f, places);
 	for (size_t i = 0; i < n; i++) {
 		if (all[i]->key_hash)
-			TAILQ_INSERT_TAIL(chain(f, all[i]->key_hash), all[i], of_key);
+			TAILQ_INSERT_TAIL(chain(f, all[i]->key_hash), all[i], inflight.of_key);
 	}
 	free(all);
 }
@@ -71,7 +71,7 @@ void inflight_set(struct inflight *f, unsigned places)
 static struct pending *find_key(struct pending *from, uint64_t key_hash)
 {
 	while (from && from->key_hash != key_hash)
-		from = TAILQ_PREV(from, pending_list, of_key);
+		from = TAILQ_PREV(from, pending_list, inflight.of_key);
 	return from;
 }
 
@@ -86,9 +86,9 @@ static void overtake(struct pending *from, uint64_t key_hash)
 {
 	struct pending *p = find_key(from, key_hash);
 
-	while (p && request_op_is_read(p->op) && !p->overtaken) {
-		p->overtaken = true;
-		p = find_key(TAILQ_PREV(p, pending_list, of_key), key_hash);
+	while (p && request_op_is_read(p->op) && !p->inflight.overtaken) {
+		p->inflight.overtaken = true;
+		p = find_key(TAILQ_PREV(p, pending_list, inflight.of_key), key_hash);
 	}
 }
 
@@ -98,9 +98,9 @@ static void follow(struct pending *from, uint64_t key_hash)
 {
 	struct pending *p = find_key(from, key_hash);
 
-	while (p && !p->followed) {
-		p->followed = true;
-		p = find_key(TAILQ_PREV(p, pending_list, of_key), key_hash);
+	while (p && !p->inflight.followed) {
+		p->inflight.followed = true;
+		p = find_key(TAILQ_PREV(p, pending_list, inflight.of_key), key_hash);
 	}
 }
 
@@ -150,54 +150,57 @@ static void unload_lane(struct inflight *f, uint32_t connection)
 
 /* ---- they come and go ---- */
 
-void inflight_add(struct inflight *f, struct pending *p)
+void inflight_add(struct inflight *f, struct pending *p, uint32_t connection)
 {
 	uint32_t place = f->free[--f->n_free];
 
-	p->sequence = ++f->sequence;
-	p->wire_id = (p->sequence & GENERATION_MASK) << PLACE_BITS | place;
+	p->inflight.sequence = ++f->sequence;
+	p->inflight.wire_id = (p->inflight.sequence & GENERATION_MASK) << PLACE_BITS | place;
 	f->place[place] = p;
-	load_lane(f, p->connection);
-	p->overtaken = p->followed = p->follows = false;
+	p->inflight.connection = connection;
+	load_lane(f, connection);
+	p->inflight.overtaken = p->inflight.followed = p->inflight.follows = false;
 	if (!p->key_hash)
 		return;
 	struct pending *before = inflight_last_of_key(f, p->key_hash);
-	p->follows = before != NULL;
+	p->inflight.follows = before != NULL;
 	if (!request_op_is_read(p->op))
 		overtake(before, p->key_hash);
-	TAILQ_INSERT_TAIL(chain(f, p->key_hash), p, of_key);
+	TAILQ_INSERT_TAIL(chain(f, p->key_hash), p, inflight.of_key);
 }
 
 struct pending *inflight_find(const struct inflight *f, uint64_t wire_id)
 {
 	uint64_t place = wire_id & PLACE_MASK;
 
-	if (place >= f->places || !f->place[place] || f->place[place]->wire_id != wire_id)
+	if (place >= f->places || !f->place[place] || f->place[place]->inflight.wire_id != wire_id)
 		return NULL;
 	return f->place[place];
 }
 
 void inflight_remove(struct inflight *f, struct pending *p, enum inflight_end end)
 {
-	uint32_t place = (uint32_t)(p->wire_id & PLACE_MASK);
+	uint32_t place = (uint32_t)(p->inflight.wire_id & PLACE_MASK);
 
 	if (p->key_hash) {
 		if (end == INFLIGHT_ANSWERED && request_op_is_read(p->op))
-			overtake(TAILQ_PREV(p, pending_list, of_key), p->key_hash);
-		if (p->follows && inflight_has_effect(p, end))
-			follow(TAILQ_PREV(p, pending_list, of_key), p->key_hash);
-		TAILQ_REMOVE(chain(f, p->key_hash), p, of_key);
+			overtake(TAILQ_PREV(p, pending_list, inflight.of_key), p->key_hash);
+		if (p->inflight.follows && inflight_has_effect(p, end))
+			follow(TAILQ_PREV(p, pending_list, inflight.of_key), p->key_hash);
+		TAILQ_REMOVE(chain(f, p->key_hash), p, inflight.of_key);
 	}
 	f->place[place] = NULL;
 	f->free[f->n_free++] = place;
-	unload_lane(f, p->connection);
+	unload_lane(f, p->inflight.connection);
 }
 
 static int by_sequence(const void *a, const void *b)
 {
 	const struct pending *p = *(struct pending *const *)a, *q = *(struct pending *const *)b;
 
-	return p->sequence < q->sequence ? -1 : p->sequence > q->sequence;
+	return p->inflight.sequence < q->inflight.sequence
+		       ? -1
+		       : p->inflight.sequence > q->inflight.sequence;
 }
 
 struct pending **inflight_in_order(const struct inflight *f, size_t *n)

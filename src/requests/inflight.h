@@ -48,8 +48,8 @@ static inline bool inflight_full(const struct inflight *f)
 	return inflight_count(f) >= f->limit;
 }
 
-/* Sets p->wire_id; not when full. p->connection stays until it is removed. */
-void inflight_add(struct inflight *f, struct pending *p);
+/* Sets p->inflight, its wire_id too; not when full. */
+void inflight_add(struct inflight *f, struct pending *p, uint32_t connection);
 unsigned inflight_on(const struct inflight *f,
 		     uint32_t connection); /* how many are on this connection */
 struct pending *inflight_find(const struct inflight *f, uint64_t wire_id); /* NULL: none */

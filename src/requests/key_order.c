@@ -23,14 +23,14 @@ bool key_order_must_wait(const struct pending *p, const struct inflight *infligh
 	if (unsettled_has(unsettled, p->key_hash, connection))
 		return true;
 	const struct pending *other = inflight_last_of_key(inflight, p->key_hash);
-	return other && (alone || p->refused || other->connection != connection);
+	return other && (alone || p->refused || other->inflight.connection != connection);
 }
 
 struct key_order_effect key_order_effect_of(const struct pending *p, enum inflight_end end)
 {
-	if (p->state != PENDING_SENT || !p->follows || !inflight_has_effect(p, end))
+	if (p->state != PENDING_SENT || !p->inflight.follows || !inflight_has_effect(p, end))
 		return (struct key_order_effect){0};
-	return (struct key_order_effect){p->peer, p->key_hash, p->order};
+	return (struct key_order_effect){p->peer, p->key_hash, p->answers.order};
 }
 
 /* Those that the rate limit has refused come first in the queue. */
@@ -38,8 +38,8 @@ struct pending *key_order_find_outdone(const struct key_order_effect *e)
 {
 	struct pending *p;
 
-	TAILQ_FOREACH (p, &e->peer->waiting, waiting) {
-		if ((int32_t)(p->order - e->order) >= 0)
+	TAILQ_FOREACH (p, &e->peer->sched.waiting, waiting) {
+		if ((int32_t)(p->answers.order - e->order) >= 0)
 			break;
 		if (p->refused && p->key_hash == e->key_hash)
 			return p;

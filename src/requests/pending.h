@@ -1,9 +1,8 @@
-/* pending.h - one request between its line and its answer, and the client it belongs to as the core
- * sees it.
+/* pending.h - one request, from its line until its answer was handed on.
  *
- * The two structures that the rooms of the core share; each field says which room writes it. A
- * pending is made for the router when a request can't be answered at once, and freed when its one
- * answer was handed on. */
+ * The router makes a pending for each request that can't be answered at once, and frees it with its
+ * one answer. As in a peer (peer.h), each room has a part of its own and writes no other; the
+ * fields that are in no part are the router's. */
 #pragma once
 
 #include <stdbool.h>
@@ -13,138 +12,85 @@
 
 #include "base/buf.h"
 #include "base/heap.h"
-#include "base/outq.h"
-#include "codec/request.h"
 #include "base/span.h"
+#include "codec/request.h"
+#include "requests/peer.h"
 
 enum pending_state {
 	PENDING_NEW,      /* just made: in no queue */
 	PENDING_WAITING,  /* in sched's queue of its peer: not sent, or to be sent again */
-	PENDING_SENT,     /* in inflight's table: on its way, executed or not */
-	PENDING_HELD,     /* a subscribe or token: waits for feed or issuer to do it */
+	PENDING_SENT,     /* in inflight's table: may have been executed */
+	PENDING_DEFERRED, /* a subscribe or token request: another room will have it answered */
 	PENDING_ANSWERED, /* its answer is kept until the answers before it are out */
 	PENDING_STATE_N
 };
 
+struct answers_pending {
+	TAILQ_ENTRY(pending) of_peer;  /* answers_peer::pendings */
+	TAILQ_ENTRY(pending) in_order; /* answers_peer::ordered, if it has no messageId */
+	struct buf line;               /* the answer, while PENDING_ANSWERED */
+	uint32_t size;                 /* of the pending's memory */
+	uint32_t order;                /* counts the client's requests; see pending_is_before() */
+	bool had_turn; /* while PENDING_DEFERRED: its room knows that it is the next */
+	bool secret;   /* its answer is wiped once it was handed on */
+};
+
+/* While PENDING_DEFERRED, of the room that will have it answered: subscriptions or token_requests.
+ */
+struct deferred_pending {
+	void *request;         /* what that room keeps of it */
+	uint8_t timeout_error; /* the reply_error that answers it if its time is up */
+};
+
+struct inflight_pending {
+	uint32_t connection; /* that it was sent on */
+	bool overtaken;      /* a later request for its key took effect, or may have */
+	bool follows;        /* an earlier request for its key was in flight */
+	bool followed;       /* a later request for its key, sent while this one was in flight, took
+				effect, or may have */
+	uint64_t wire_id;    /* the id of its frame, while PENDING_SENT */
+	uint64_t sequence;   /* later ones were sent later */
+	TAILQ_ENTRY(pending) of_key; /* chain of those with a similar key_hash */
+};
+
+struct blame_pending {
+	uint8_t losses; /* of connections, perhaps over it, by their weight */
+};
+
 struct pending {
-	enum pending_state state; /* router; answers: PENDING_ANSWERED */
-	enum request_op op;       /* router */
-	struct peer *peer;        /* router; NULL: the client has left, an answer is for nobody */
-	TAILQ_ENTRY(pending) of_peer;  /* peer::pendings */
-	TAILQ_ENTRY(pending) in_order; /* peer::ordered, when it has no id */
-	TAILQ_ENTRY(pending) waiting;  /* peer::waiting, while PENDING_WAITING */
-	struct heap_node deadline;     /* router::deadlines, until it is answered */
+	enum pending_state state; /* answers sets PENDING_ANSWERED */
+	enum request_op op;
+	struct peer *peer; /* answers sets it; NULL: the client has left, the answer is dropped */
+	uint32_t since;    /* when it began to wait or was sent, low 32 bits of ms */
+	struct blame_pending blame;
+	bool refused : 1;     /* by the service's rate limit, so it was not executed */
+	bool sent_before : 1; /* on a connection that was lost, so it may have been executed */
+	bool in_doubt : 1;    /* the access rules have changed since it was sent: it is judged again
+				 before it is sent again */
+	bool tried : 1;       /* it was sent while its client was on trial */
+	uint64_t key_hash;    /* of peer and key together; 0 for operations without one key */
+	void *reading;        /* resync's, if this is a read of the daemon's own; else NULL */
+	struct heap_node deadline; /* router::deadlines, until it is answered */
 
 	union {
-		void *holder; /* feed or issuer: its own of this request, while PENDING_HELD */
-		uid_t uid;    /* router: of a client that has left */
+		TAILQ_ENTRY(pending) waiting;  /* sched_peer::waiting; sched's */
+		TAILQ_ENTRY(pending) deferral; /* router::deferred */
+		uid_t uid;                     /* of a client that has left; its request was sent */
 	};
-	void *reading; /* reread: its own of this read, which is the daemon's and no client's; or
-			  NULL */
+	union { /* a request is deferred or sent, never both */
+		struct deferred_pending deferred;
+		struct inflight_pending inflight;
+	};
+	struct answers_pending answers;
 
-	uint32_t connection; /* router: the connection that it was sent on, while PENDING_SENT */
-	uint32_t since;      /* router: when it began to wait to be sent, or was sent; low bits */
-	uint64_t wire_id;    /* inflight: the id of its frame, while PENDING_SENT */
-	uint64_t sequence;   /* inflight: later ones were sent later */
-	uint64_t key_hash; /* router: of peer and key together; 0 for operations without one key */
-	TAILQ_ENTRY(pending) of_key; /* inflight: chain of those with a similar key_hash */
-	bool overtaken;    /* inflight: a later request for its key took effect, or may have */
-	bool follows;      /* inflight: an earlier request for its key was on its way */
-	bool followed;     /* inflight: a later request for its key, sent while this one was on its
-			      way, took effect, or may have */
-	bool refused;      /* router: by the rate limit of the service, so it was not executed */
-	bool had_turn : 1; /* answers: while PENDING_HELD, its holder knows that it is the next */
-	bool sent_before : 1; /* router: on a connection that was lost; so even a waiting one may
-			     have been executed */
-	bool in_doubt : 1; /* router: the rules have changed since it was sent, so it is judged anew
-			     before it is sent again */
-	bool secret : 1;   /* answers: its answer is wiped once it was handed on */
-	bool tried : 1;    /* router: it was sent while its client was on trial */
-	uint8_t losses;    /* blame: of connections that it is a suspect of, by their weight */
-	uint8_t late;      /* holder: the reply_error when its time is up, while PENDING_HELD */
-
-	struct buf answer; /* answers: the line, while PENDING_ANSWERED */
-	uint32_t size;     /* answers: of the whole block */
-	uint32_t order;    /* answers: later ones were asked later; see pending_is_before() */
 	uint32_t id_len, body_len;
 	char text[]; /* the client's messageId, then the frame's body */
 };
 
-TAILQ_HEAD(pending_list, pending);
-
-/* The process that connected to a client's socket, as it was then: the kernel says so. */
-struct peer_identity {
-	bool known; /* else nothing else is */
-	pid_t pid;  /* 0: of another namespace */
-	uid_t uid;  /* -1: of somebody without a number here (overflow_ids.h); no rule names that */
-	gid_t gid;  /* the same */
-	const gid_t *groups; /* the supplementary ones */
-	size_t n_groups;
-};
-
-struct access_view;
-
-/* What is held against a client: see blame.h. */
-struct blame_record {
-	uint8_t weight;   /* of the connections that were lost, maybe over a request of its */
-	uint8_t repeated; /* reads of it that are sent again after the last of them */
-	uint16_t trial;   /* requests that have to be answered until it is off trial; 0: it is */
-	uint64_t round;   /* blame::round of the last loss */
-	int64_t at;       /* when that was */
-};
-
-/* A local client: embedded in the room that owns its socket, which sets the first four fields. */
-struct peer {
-	struct outq *out; /* lines for the client are appended here */
-	uint64_t number;  /* never used again for another client; not 0 */
-	pid_t pid;        /* for the log; 0: unknown */
-	uid_t uid;        /* ... -1: unknown */
-
-	struct access_view *access; /* access: what the rules let it do; NULL: there are none */
-	int64_t refusals_at;        /* access: its bucket of refusals that are logged */
-
-	struct pending_list pendings; /* answers: all unanswered ones, oldest first */
-	struct pending_list ordered;  /* answers: those without an id, answered in this order */
-	struct pending_list waiting;  /* sched */
-	uint32_t n_waiting;           /* sched: its length */
-	TAILQ_ENTRY(peer) turn;       /* sched::turns, while something is waiting */
-	bool blocked;                 /* sched: gets no turn, whatever is waiting */
-	bool on_trial;                /* sched: gets its turns in another queue */
-	struct blame_record blame;    /* blame */
-	bool flushing;                /* answers: answers are being handed on */
-	bool last;                    /* router: gets a turn when nobody else has one */
-	uint32_t unanswered;          /* answers: the length of pendings */
-	uint32_t asked;               /* answers: how many there were; low bits */
-	uint32_t unsent_bytes;        /* sched: memory of those that wait to be sent */
-	size_t kept_bytes;            /* answers: of answers that wait for those before them */
-
-	LIST_HEAD(, sub) topics;       /* subs */
-	uint32_t n_subs;               /* subs: the length of subs */
-	uint32_t n_globs;              /* subs: those of them that are costly, topic_is_glob() */
-	TAILQ_HEAD(, join) joins;      /* feed: subscribe requests that are not live yet */
-	uint32_t joining;              /* feed: keys and patterns that they wait for */
-	uint32_t joining_globs;        /* feed: ... that are costly */
-	LIST_ENTRY(peer) of_audience;  /* fanout: those with subs */
-	bool suspect;                  /* feed: the service has refused a name of its */
-	bool in_audience;              /* fanout */
-	uint32_t asking;               /* issuer: token requests that wait or are under way */
-	uint64_t token_round;          /* issuer: the turn of the last of them */
-	uint64_t change;               /* fanout: the last one that it has got */
-	uint32_t read_round;           /* reread: the next in which it may have an initial value */
-	struct conflation *conflation; /* fanout: what it is told once it reads again; or NULL */
-	size_t lag_bytes;              /* fanout: the bytes of that */
-};
-
-/* All that the client has not taken yet. */
-static inline size_t peer_unread(const struct peer *peer)
-{
-	return outq_len(peer->out) + peer->kept_bytes + peer->lag_bytes;
-}
-
 /* Of one client: did it ask for p before q? No client has so many unanswered that this is wrong. */
 static inline bool pending_is_before(const struct pending *p, const struct pending *q)
 {
-	return (int32_t)(p->order - q->order) < 0;
+	return (int32_t)(p->answers.order - q->answers.order) < 0;
 }
 
 static inline struct span pending_id(const struct pending *p)

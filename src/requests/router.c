@@ -41,9 +41,9 @@ struct router {
 	bool up, stopping;
 	uint32_t connection; /* that requests go out on, while up */
 	struct unsettled unsettled;
-	struct pending_list held; /* all of router_hold() */
-	struct peer early, late;  /* whose reads are the daemon's: in a hurry, and not */
-	struct peer doubted;      /* ... and those over which a connection may have been lost */
+	struct pending_list deferred; /* all of router_defer() */
+	struct peer early, late;      /* whose reads are the daemon's: in a hurry, and not */
+	struct peer doubted;          /* ... and those over which a connection may have been lost */
 	struct blame blame;
 	int64_t connection_since; /* when the present connection became that */
 	int64_t trial_since;      /* the first on trial waits since then */
@@ -62,16 +62,16 @@ struct router *router_new(const struct router_settings *settings, const struct r
 	r->stats = stats;
 	r->hash_seed = hash_seed;
 	r->wake = -1;
-	answers_init(&r->answers, ops->held_turn, owner);
+	answers_init(&r->answers, ops->deferred_turn, owner);
 	sched_init(&r->sched);
 	inflight_init(&r->inflight, settings->max_in_flight);
 	rate_limiter_init(&r->rate_limiter, settings->rate_limit, 0);
-	TAILQ_INIT(&r->held);
+	TAILQ_INIT(&r->deferred);
 	router_join(r, &r->early);
 	router_join(r, &r->late);
 	router_join(r, &r->doubted);
-	r->late.last = true;
-	r->doubted.on_trial = true;
+	sched_set_last(&r->sched, &r->late);
+	sched_set_trial(&r->sched, &r->doubted, true);
 	return r;
 }
 
@@ -110,10 +110,11 @@ static int64_t phase_end(struct pending *p, int64_t now)
 static void land(struct router *r, struct pending *p, enum inflight_end end)
 {
 	inflight_remove(&r->inflight, p, end);
-	if (p->wire_id == r->alone)
+	if (p->inflight.wire_id == r->alone)
 		r->alone = 0;
-	if (p->connection != r->connection && !inflight_on(&r->inflight, p->connection))
-		r->ops->connection_idle(r->owner, p->connection);
+	if (p->inflight.connection != r->connection &&
+	    !inflight_on(&r->inflight, p->inflight.connection))
+		r->ops->connection_idle(r->owner, p->inflight.connection);
 	if (p->peer)
 		sched_unblock(&r->sched, p->peer);
 }
@@ -130,8 +131,8 @@ static void pending_leave_state(struct router *r, struct pending *p, enum inflig
 	case PENDING_SENT:
 		land(r, p, end);
 		break;
-	case PENDING_HELD:
-		TAILQ_REMOVE(&r->held, p, waiting);
+	case PENDING_DEFERRED:
+		TAILQ_REMOVE(&r->deferred, p, deferral);
 		break;
 	case PENDING_NEW:
 	case PENDING_ANSWERED:
@@ -207,8 +208,8 @@ static void answer_error(struct router *r, struct pending *p, enum reply_error e
 			  NULL);
 		return;
 	}
-	if (p->state == PENDING_HELD) {
-		const char *why = r->ops->held_over(r->owner, p);
+	if (p->state == PENDING_DEFERRED) {
+		const char *why = r->ops->deferred_end(r->owner, p);
 		text = text ? text : why;
 	}
 	struct key_order_effect effect = key_order_effect_of(p, INFLIGHT_SILENT);
@@ -249,21 +250,21 @@ static void keep_id(struct pending *p, struct span id)
 		memcpy(p->text, id.p, id.n);
 }
 
-struct pending *router_hold(struct router *r, struct peer *peer, const struct request *request,
-			    int64_t now)
+struct pending *router_defer(struct router *r, struct peer *peer, const struct request *request,
+			     int64_t now)
 {
 	struct pending *p = answers_new(&r->answers, peer, request->id.n, request->id.n > 0);
 
 	p->op = request->op;
-	p->state = PENDING_HELD;
-	p->late = REPLY_UPSTREAM_DOWN;
+	p->state = PENDING_DEFERRED;
+	p->deferred.timeout_error = REPLY_UPSTREAM_DOWN;
 	keep_id(p, request->id);
-	TAILQ_INSERT_TAIL(&r->held, p, waiting);
+	TAILQ_INSERT_TAIL(&r->deferred, p, deferral);
 	watch_request(r, p, request, now);
 	return p;
 }
 
-bool router_held_is_next(const struct router *r, const struct pending *p)
+bool router_may_settle(const struct router *r, const struct pending *p)
 {
 	(void)r;
 	return answers_is_next(p);
@@ -314,7 +315,7 @@ static bool must_wait(const struct router *r, const struct pending *p)
 /* Its client is on trial: for a while nothing else is sent. */
 static void begin_trial(struct router *r, struct pending *p, int64_t now)
 {
-	r->alone = p->wire_id;
+	r->alone = p->inflight.wire_id;
 	r->alone_until = now + blame_alone_ms(p->peer);
 	r->trial_since = now;
 }
@@ -325,13 +326,12 @@ static void send_now(struct router *r, struct pending *p, int64_t now)
 
 	histogram_add(&r->stats->request_wait, phase_end(p, now));
 	p->state = PENDING_SENT;
-	p->connection = r->connection;
-	inflight_add(&r->inflight, p);
-	p->tried = p->peer->on_trial;
+	inflight_add(&r->inflight, p, r->connection);
+	p->tried = p->peer->sched.on_trial;
 	if (p->tried)
 		begin_trial(r, p, now);
 	rate_limiter_spend(&r->rate_limiter, now);
-	size_t n = wire_head(head, p->wire_id);
+	size_t n = wire_head(head, p->inflight.wire_id);
 	r->ops->send(r->owner, (struct span){head, n}, pending_body(p));
 	r->stats->requests_sent++;
 	r->stats->upstream_bytes_out += n + p->body_len;
@@ -426,7 +426,7 @@ void router_pump(struct router *r, int64_t now)
 			continue;
 		sched_take_this(&r->sched, p);
 		send_now(r, p, now);
-		if (peer->out)
+		if (peer->number)
 			r->ops->changed(r->owner, peer);
 	}
 }
@@ -441,7 +441,7 @@ static void set_trial(struct router *r, struct peer *peer, int64_t now)
 
 static void enqueue(struct router *r, struct pending *p, int64_t now)
 {
-	if (p->peer->on_trial && !sched_first_trial(&r->sched))
+	if (p->peer->sched.on_trial && !sched_first_trial(&r->sched))
 		r->trial_since = now;
 	p->state = PENDING_WAITING;
 	sched_add(&r->sched, p);
@@ -490,17 +490,17 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 	}
 	if (refuse_long(r, p, now))
 		return;
-	if (r->sched.bytes + p->size > r->settings.max_waiting_bytes) {
+	if (r->sched.bytes + p->answers.size > r->settings.max_waiting_bytes) {
 		r->stats->requests_queue_full++;
 		answer_error(r, p, REPLY_QUEUE_FULL, NULL, -1);
 		return;
 	}
 	/* At once, if nobody waits for a turn and nothing of this client is before it. One that
 	 * waits only for an earlier one of its key has no turn, so that nobody waits behind it. */
-	bool first = TAILQ_EMPTY(&peer->waiting), blocked = first && must_wait(r, p);
+	bool first = TAILQ_EMPTY(&peer->sched.waiting), blocked = first && must_wait(r, p);
 	if (blame_lapses(peer, now))
 		set_trial(r, peer, now);
-	bool trials = peer->on_trial || sched_first_trial(&r->sched);
+	bool trials = peer->sched.on_trial || sched_first_trial(&r->sched);
 	if (first && !blocked && !trials && !sched_first(&r->sched) && can_send(r, now)) {
 		watch_request(r, p, request, now);
 		send_now(r, p, now);
@@ -546,8 +546,8 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
 {
 	if (p->reading) {
 		read_over(r, p,
-			  p->connection == r->connection ? ROUTER_READ_ANSWERED
-							 : ROUTER_READ_ELSEWHERE,
+			  p->inflight.connection == r->connection ? ROUTER_READ_ANSWERED
+								  : ROUTER_READ_ELSEWHERE,
 			  frame);
 		return;
 	}
@@ -600,14 +600,14 @@ static void answer_forbidden(struct router *r, struct pending *p, const char *wh
 static void refused(struct router *r, struct pending *p, int64_t now)
 {
 	r->stats->upstream_refused++;
-	rate_limiter_refused(&r->rate_limiter, now, p->sequence, r->inflight.sequence);
+	rate_limiter_refused(&r->rate_limiter, now, p->inflight.sequence, r->inflight.sequence);
 	if (p->reading) {
 		read_over(r, p, ROUTER_READ_UNSENT, NULL);
 		return;
 	}
-	if (!p->peer || p->followed || r->stopping) {
+	if (!p->peer || p->inflight.followed || r->stopping) {
 		pending_leave_state(r, p, INFLIGHT_BACK);
-		answer_refused(r, p, p->followed ? outdone_text : NULL);
+		answer_refused(r, p, p->inflight.followed ? outdone_text : NULL);
 		return;
 	}
 	const char *why = p->in_doubt ? forbidden(r, p) : NULL;
@@ -711,7 +711,7 @@ bool router_move(struct router *r, uint32_t connection, int64_t now)
  * client for the same key has overtaken. The rest may have been executed or not. */
 static bool may_resend(struct router *r, struct pending *p, int64_t now)
 {
-	return p->peer && request_op_is_read(p->op) && !p->overtaken && !p->reading &&
+	return p->peer && request_op_is_read(p->op) && !p->inflight.overtaken && !p->reading &&
 	       !r->stopping && blame_may_repeat(p) &&
 	       !blame_is_too_long(&r->blame, wire_length(p->body_len), now) &&
 	       !(p->in_doubt && forbidden(r, p));
@@ -725,7 +725,7 @@ static struct pending **sent_on(const struct router *r, uint32_t connection, siz
 
 	*n = 0;
 	for (size_t i = 0; i < all; i++) {
-		if (sent[i]->connection == connection)
+		if (sent[i]->inflight.connection == connection)
 			sent[(*n)++] = sent[i];
 	}
 	return sent;
@@ -745,9 +745,9 @@ static void lost(struct router *r, struct pending *p)
 {
 	if (p->reading) {
 		read_over(r, p,
-			  p->losses >= BLAME_LOSS ? ROUTER_READ_BLAMED
-			  : p->losses             ? ROUTER_READ_DOUBTED
-						  : ROUTER_READ_UNSENT,
+			  p->blame.losses >= BLAME_LOSS ? ROUTER_READ_BLAMED
+			  : p->blame.losses             ? ROUTER_READ_DOUBTED
+							: ROUTER_READ_UNSENT,
 			  NULL);
 		return;
 	}
@@ -819,7 +819,7 @@ static void answer_unsent(struct router *r, struct pending *p, bool full)
 		answer_error(r, p, REPLY_OUTCOME_UNKNOWN, NULL, -1);
 	else if (!r->up)
 		answer_error(r, p, REPLY_UPSTREAM_DOWN, NULL, r->ops->reconnect_ms(r->owner));
-	else if (p->peer->on_trial)
+	else if (p->peer->sched.on_trial)
 		answer_error(r, p, REPLY_QUEUE_FULL,
 			     "not sent within its time: connections were lost over requests of "
 			     "this client, so they come last",
@@ -843,11 +843,13 @@ static void answer_unsent(struct router *r, struct pending *p, bool full)
 
 static void expire(struct router *r, struct pending *p, bool full)
 {
-	if (p->state == PENDING_HELD) {
-		*(p->late == REPLY_TIMEOUT ? &r->stats->requests_timeout
-					   : &r->stats->requests_unsent) += 1;
-		answer_error(r, p, (enum reply_error)p->late, NULL,
-			     p->late == REPLY_UPSTREAM_DOWN ? r->ops->reconnect_ms(r->owner) : -1);
+	if (p->state == PENDING_DEFERRED) {
+		*(p->deferred.timeout_error == REPLY_TIMEOUT ? &r->stats->requests_timeout
+							     : &r->stats->requests_unsent) += 1;
+		answer_error(r, p, (enum reply_error)p->deferred.timeout_error, NULL,
+			     p->deferred.timeout_error == REPLY_UPSTREAM_DOWN
+				     ? r->ops->reconnect_ms(r->owner)
+				     : -1);
 		return;
 	}
 	if (p->state == PENDING_SENT) {
@@ -883,12 +885,9 @@ int64_t router_expire(struct router *r, int64_t now)
 void router_join(struct router *r, struct peer *peer)
 {
 	answers_join(peer);
-	TAILQ_INIT(&peer->waiting);
-	peer->n_waiting = 0;
-	peer->blocked = peer->last = false;
-	peer->unsent_bytes = 0;
+	sched_join(peer);
 	blame_join(&r->blame, peer);
-	peer->on_trial = peer->blame.trial > 0;
+	sched_set_trial(&r->sched, peer, peer->blame.trial > 0);
 }
 
 /* A request that was sent keeps its place until it is answered, but no longer than others would:
@@ -908,7 +907,7 @@ void router_leave(struct router *r, struct peer *peer, int64_t now)
 	struct pending *p;
 
 	blame_leave(&r->blame, peer, now);
-	while ((p = TAILQ_FIRST(&peer->pendings))) {
+	while ((p = TAILQ_FIRST(&peer->answers.pendings))) {
 		answers_orphan(p);
 		if (p->state == PENDING_SENT) {
 			orphan(r, p, now);
@@ -916,8 +915,8 @@ void router_leave(struct router *r, struct peer *peer, int64_t now)
 		}
 		if (p->state == PENDING_WAITING)
 			r->stats->requests_abandoned++;
-		if (p->state == PENDING_HELD)
-			r->ops->held_over(r->owner, p);
+		if (p->state == PENDING_DEFERRED)
+			r->ops->deferred_end(r->owner, p);
 		bool answered = p->state == PENDING_ANSWERED;
 		pending_leave_state(r, p, INFLIGHT_SILENT);
 		if (answered)
@@ -931,10 +930,12 @@ void router_leave(struct router *r, struct peer *peer, int64_t now)
  * for their turn to be answered, but no others of these. */
 static struct pending **waiting_of(const struct peer *peer)
 {
-	struct pending **list = mem_alloc((peer->unanswered + 1) * sizeof(struct pending *)), *p;
+	struct pending **list =
+			       mem_alloc((peer->answers.unanswered + 1) * sizeof(struct pending *)),
+		       *p;
 	size_t n = 0;
 
-	TAILQ_FOREACH (p, &peer->pendings, of_peer) {
+	TAILQ_FOREACH (p, &peer->answers.pendings, answers.of_peer) {
 		if (p->state == PENDING_WAITING)
 			list[n++] = p;
 	}
@@ -953,7 +954,7 @@ void router_restrict(struct router *r, struct peer *peer)
 			answer_forbidden(r, *p, why);
 	}
 	free(list);
-	TAILQ_FOREACH (sent, &peer->pendings, of_peer)
+	TAILQ_FOREACH (sent, &peer->answers.pendings, answers.of_peer)
 		sent->in_doubt = sent->state == PENDING_SENT;
 }
 
@@ -964,12 +965,12 @@ static bool has_room(const struct router *r, const struct peer *peer)
 	size_t all = r->settings.max_waiting_bytes, own = r->settings.max_peer_waiting_bytes;
 	size_t share = r->sched.bytes < all ? (all - r->sched.bytes) / ROOM_SHARE : 0;
 
-	return !peer->unsent_bytes || peer->unsent_bytes < (share < own ? share : own);
+	return !peer->sched.bytes || peer->sched.bytes < (share < own ? share : own);
 }
 
 bool router_may_read(const struct router *r, const struct peer *peer)
 {
-	return peer->unanswered < r->settings.max_pipeline && has_room(r, peer);
+	return peer->answers.unanswered < r->settings.max_pipeline && has_room(r, peer);
 }
 
 /* ---- the end ---- */
@@ -985,7 +986,7 @@ void router_stop(struct router *r)
 		answer_error(r, p, p->sent_before ? REPLY_OUTCOME_UNKNOWN : REPLY_SHUTTING_DOWN,
 			     NULL, -1);
 	}
-	while ((p = TAILQ_FIRST(&r->held)))
+	while ((p = TAILQ_FIRST(&r->deferred)))
 		answer_error(r, p, REPLY_SHUTTING_DOWN, reply_error_text(REPLY_SHUTTING_DOWN), -1);
 }
 
@@ -1008,8 +1009,9 @@ void router_abandon(struct router *r)
 /* Once each: whoever hears of it may ask again, in vain. */
 static void end_reads(struct router *r, struct peer *reader)
 {
-	for (uint32_t n = reader->unanswered; n; n--)
-		answer_error(r, TAILQ_FIRST(&reader->pendings), REPLY_SHUTTING_DOWN, NULL, -1);
+	for (uint32_t n = reader->answers.unanswered; n; n--)
+		answer_error(r, TAILQ_FIRST(&reader->answers.pendings), REPLY_SHUTTING_DOWN, NULL,
+			     -1);
 }
 
 void router_free(struct router *r)

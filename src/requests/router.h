@@ -48,7 +48,7 @@ enum router_read_end {
 	ROUTER_READ_END_N
 };
 
-/* None of these may call back into the router, but for held_turn() and read_end(). */
+/* None of these may call back into the router, but for deferred_turn() and read_end(). */
 struct router_ops {
 	/* A frame for the service: head and body joined, for the connection that requests go out
 	 * on. Only between router_up() and router_down(). */
@@ -65,11 +65,11 @@ struct router_ops {
 	 * through. */
 	void (*connection_idle)(void *owner, uint32_t connection);
 
-	/* A request of router_hold() has become the next of its client to be answered. */
-	void (*held_turn)(void *owner, struct pending *p);
+	/* A request of router_defer() has become the next of its client to be answered. */
+	void (*deferred_turn)(void *owner, struct pending *p);
 	/* It is answered with an error now, or its client has left: forget it. Returns why it was
 	 * not done in its time: a sentence, or NULL. */
-	const char *(*held_over)(void *owner, struct pending *p);
+	const char *(*deferred_end)(void *owner, struct pending *p);
 
 	/* Why the rules forbid it now: a sentence, valid until the next call; NULL: they do not. */
 	const char *(*forbids)(void *owner, struct peer *peer, const struct request *request);
@@ -99,12 +99,13 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 void router_say(struct router *r, struct peer *peer, struct span line, bool with_id);
 
 /* A request that somebody else answers (a subscribe, a token): the router keeps its deadline and
- * its place in the order of answers. It ends by router_settle(), or by ops->held_over(): if its
+ * its place in the order of answers. It ends by router_settle(), or by ops->deferred_end(): if its
  * time is up with pending::late, which whoever holds it may set. */
-struct pending *router_hold(struct router *r, struct peer *peer, const struct request *request,
-			    int64_t now);
-/* May it be answered now? One without a messageId waits for those before it: ops->held_turn(). */
-bool router_held_is_next(const struct router *r, const struct pending *p);
+struct pending *router_defer(struct router *r, struct peer *peer, const struct request *request,
+			     int64_t now);
+/* May it be answered now? One without a messageId waits for those before it: ops->deferred_turn().
+ */
+bool router_may_settle(const struct router *r, const struct pending *p);
 void router_settle(struct router *r, struct pending *p); /* with code 200 */
 /* ... with an object that holds a secret: what is ours of the line is wiped once it is out. */
 void router_settle_secret(struct router *r, struct pending *p, struct span object);

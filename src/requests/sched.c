@@ -19,44 +19,50 @@ void sched_fini(struct sched *s)
 	*s = (struct sched){.n = 0};
 }
 
+void sched_join(struct peer *peer)
+{
+	peer->sched = (struct sched_peer){.n = 0};
+	TAILQ_INIT(&peer->sched.waiting);
+}
+
 /* ---- how long the queues are ---- */
 
 /* Does it delay others? */
 static bool counts(const struct peer *peer)
 {
-	return !peer->blocked && !peer->last && !peer->on_trial;
+	return !peer->sched.blocked && !peer->sched.last && !peer->sched.on_trial;
 }
 
 static void one_more(struct sched *s, struct peer *peer)
 {
-	if (peer->n_waiting == s->levels) {
+	if (peer->sched.n == s->levels) {
 		uint32_t levels = s->levels ? 2 * s->levels : 16;
 		s->at_least = mem_resize(s->at_least, levels * sizeof(*s->at_least));
 		while (s->levels < levels)
 			s->at_least[s->levels++] = 0;
 	}
 	if (counts(peer))
-		s->at_least[peer->n_waiting]++;
-	peer->n_waiting++;
+		s->at_least[peer->sched.n]++;
+	peer->sched.n++;
 }
 
 static void one_less(struct sched *s, struct peer *peer)
 {
-	peer->n_waiting--;
+	peer->sched.n--;
 	if (counts(peer))
-		s->at_least[peer->n_waiting]--;
+		s->at_least[peer->sched.n]--;
 }
 
 /* The peer has its turns again, or has none any more. */
 static void count_all(struct sched *s, const struct peer *peer, bool in)
 {
-	for (uint32_t k = 0; k < peer->n_waiting; k++)
+	for (uint32_t k = 0; k < peer->sched.n; k++)
 		s->at_least[k] += in ? 1 : UINT32_MAX; /* which takes one away */
 }
 
 size_t sched_ahead(const struct sched *s, const struct peer *peer)
 {
-	uint32_t own = peer ? peer->n_waiting : 0;
+	uint32_t own = peer ? peer->sched.n : 0;
 	size_t n = peer && !counts(peer) ? own : 0;
 
 	if (!own)
@@ -71,28 +77,28 @@ size_t sched_ahead(const struct sched *s, const struct peer *peer)
 /* Where a peer stands while something of it waits. */
 static struct peer_list *place_of(struct sched *s, const struct peer *peer)
 {
-	if (peer->blocked)
+	if (peer->sched.blocked)
 		return &s->blocked;
-	if (peer->on_trial)
+	if (peer->sched.on_trial)
 		return &s->trial;
-	return peer->last ? &s->last : &s->turns;
+	return peer->sched.last ? &s->last : &s->turns;
 }
 
 /* Called before p joins the client's queue. */
 static void count_in(struct sched *s, struct pending *p)
 {
-	if (TAILQ_EMPTY(&p->peer->waiting))
-		TAILQ_INSERT_TAIL(place_of(s, p->peer), p->peer, turn);
+	if (TAILQ_EMPTY(&p->peer->sched.waiting))
+		TAILQ_INSERT_TAIL(place_of(s, p->peer), p->peer, sched.turn);
 	one_more(s, p->peer);
-	p->peer->unsent_bytes += p->size;
-	s->bytes += p->size;
+	p->peer->sched.bytes += p->answers.size;
+	s->bytes += p->answers.size;
 	s->n++;
 }
 
 void sched_add(struct sched *s, struct pending *p)
 {
 	count_in(s, p);
-	TAILQ_INSERT_TAIL(&p->peer->waiting, p, waiting);
+	TAILQ_INSERT_TAIL(&p->peer->sched.waiting, p, waiting);
 }
 
 void sched_add_again(struct sched *s, struct pending *p)
@@ -100,24 +106,24 @@ void sched_add_again(struct sched *s, struct pending *p)
 	struct pending *q;
 
 	count_in(s, p);
-	TAILQ_FOREACH (q, &p->peer->waiting, waiting) {
+	TAILQ_FOREACH (q, &p->peer->sched.waiting, waiting) {
 		if (pending_is_before(p, q))
 			break;
 	}
 	if (q)
 		TAILQ_INSERT_BEFORE(q, p, waiting);
 	else
-		TAILQ_INSERT_TAIL(&p->peer->waiting, p, waiting);
+		TAILQ_INSERT_TAIL(&p->peer->sched.waiting, p, waiting);
 }
 
 void sched_remove(struct sched *s, struct pending *p)
 {
-	TAILQ_REMOVE(&p->peer->waiting, p, waiting);
-	if (TAILQ_EMPTY(&p->peer->waiting))
-		TAILQ_REMOVE(place_of(s, p->peer), p->peer, turn);
+	TAILQ_REMOVE(&p->peer->sched.waiting, p, waiting);
+	if (TAILQ_EMPTY(&p->peer->sched.waiting))
+		TAILQ_REMOVE(place_of(s, p->peer), p->peer, sched.turn);
 	one_less(s, p->peer);
-	p->peer->unsent_bytes -= p->size;
-	s->bytes -= p->size;
+	p->peer->sched.bytes -= p->answers.size;
+	s->bytes -= p->answers.size;
 	s->n--;
 }
 
@@ -127,14 +133,14 @@ struct pending *sched_first(const struct sched *s)
 
 	if (!peer)
 		peer = TAILQ_FIRST(&s->last);
-	return peer ? TAILQ_FIRST(&peer->waiting) : NULL;
+	return peer ? TAILQ_FIRST(&peer->sched.waiting) : NULL;
 }
 
 struct pending *sched_first_trial(const struct sched *s)
 {
 	struct peer *peer = TAILQ_FIRST(&s->trial);
 
-	return peer ? TAILQ_FIRST(&peer->waiting) : NULL;
+	return peer ? TAILQ_FIRST(&peer->sched.waiting) : NULL;
 }
 
 struct pending *sched_take(struct sched *s)
@@ -151,9 +157,10 @@ struct pending *sched_take(struct sched *s)
 void sched_take_this(struct sched *s, struct pending *p)
 {
 	sched_remove(s, p);
-	if (!TAILQ_EMPTY(&p->peer->waiting)) { /* its next turn comes after everybody else's */
-		TAILQ_REMOVE(place_of(s, p->peer), p->peer, turn);
-		TAILQ_INSERT_TAIL(place_of(s, p->peer), p->peer, turn);
+	if (!TAILQ_EMPTY(
+		    &p->peer->sched.waiting)) { /* its next turn comes after everybody else's */
+		TAILQ_REMOVE(place_of(s, p->peer), p->peer, sched.turn);
+		TAILQ_INSERT_TAIL(place_of(s, p->peer), p->peer, sched.turn);
 	}
 }
 
@@ -164,28 +171,33 @@ static void set_mark(struct sched *s, struct peer *peer, bool *mark, bool on)
 
 	if (*mark == on)
 		return;
-	if (!TAILQ_EMPTY(&peer->waiting))
-		TAILQ_REMOVE(place_of(s, peer), peer, turn);
+	if (!TAILQ_EMPTY(&peer->sched.waiting))
+		TAILQ_REMOVE(place_of(s, peer), peer, sched.turn);
 	*mark = on;
 	if (counts(peer) != counted)
 		count_all(s, peer, !counted);
-	if (!TAILQ_EMPTY(&peer->waiting))
-		TAILQ_INSERT_TAIL(place_of(s, peer), peer, turn);
+	if (!TAILQ_EMPTY(&peer->sched.waiting))
+		TAILQ_INSERT_TAIL(place_of(s, peer), peer, sched.turn);
 }
 
 void sched_block(struct sched *s, struct peer *peer)
 {
-	set_mark(s, peer, &peer->blocked, true);
+	set_mark(s, peer, &peer->sched.blocked, true);
 }
 
 void sched_unblock(struct sched *s, struct peer *peer)
 {
-	set_mark(s, peer, &peer->blocked, false);
+	set_mark(s, peer, &peer->sched.blocked, false);
 }
 
 void sched_set_trial(struct sched *s, struct peer *peer, bool on_trial)
 {
-	set_mark(s, peer, &peer->on_trial, on_trial);
+	set_mark(s, peer, &peer->sched.on_trial, on_trial);
+}
+
+void sched_set_last(struct sched *s, struct peer *peer)
+{
+	set_mark(s, peer, &peer->sched.last, true);
 }
 
 void sched_unblock_all(struct sched *s)

@@ -22,7 +22,8 @@ struct sched {
 };
 
 void sched_init(struct sched *s);
-void sched_fini(struct sched *s);                   /* the pendings stay their owner's */
+void sched_fini(struct sched *s); /* the pendings stay their owner's */
+void sched_join(struct peer *peer);
 void sched_add(struct sched *s, struct pending *p); /* behind the client's others */
 /* Again: where it was in the order of the client's asking, which is not that of the last sending:
  * some may have been sent again already. */
@@ -43,4 +44,5 @@ size_t sched_ahead(const struct sched *s, const struct peer *peer);
 void sched_block(struct sched *s, struct peer *peer);
 void sched_unblock(struct sched *s, struct peer *peer);
 void sched_unblock_all(struct sched *s);
+void sched_set_last(struct sched *s, struct peer *peer);
 void sched_set_trial(struct sched *s, struct peer *peer, bool on_trial);

@@ -16,7 +16,8 @@ bool unsettled_give_up(struct unsettled *e, const struct pending *p)
 		return false; /* nobody will ask after it, or it has no effect */
 	if (full)
 		drop(e, 0);
-	e->overdue[e->n++] = (struct overdue){p->key_hash, p->wire_id, p->connection};
+	e->overdue[e->n++] =
+		(struct overdue){p->key_hash, p->inflight.wire_id, p->inflight.connection};
 	return full;
 }
 

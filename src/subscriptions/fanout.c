@@ -40,41 +40,35 @@ void fanout_free(struct fanout *f)
 
 void fanout_join(struct peer *peer)
 {
-	LIST_INIT(&peer->topics);
-	peer->n_subs = 0;
-	peer->n_globs = 0;
-	peer->in_audience = false;
-	peer->change = 0;
-	peer->conflation = NULL;
-	peer->lag_bytes = 0;
+	peer->fanout = (struct fanout_peer){.in_audience = false};
 }
 
 static void drop_lag(struct peer *peer)
 {
-	if (peer->conflation)
-		conflation_free(peer->conflation);
-	peer->conflation = NULL;
-	peer->lag_bytes = 0;
+	if (peer->fanout.conflation)
+		conflation_free(peer->fanout.conflation);
+	peer->fanout.conflation = NULL;
+	peer->fanout.conflated_bytes = 0;
 }
 
 void fanout_audience(struct fanout *f, struct peer *peer)
 {
-	bool listens = peer->n_subs > 0;
+	bool listens = peer->topics.n > 0;
 
-	if (listens == peer->in_audience)
+	if (listens == peer->fanout.in_audience)
 		return;
-	peer->in_audience = listens;
+	peer->fanout.in_audience = listens;
 	if (listens)
-		LIST_INSERT_HEAD(&f->audience, peer, of_audience);
+		LIST_INSERT_HEAD(&f->audience, peer, fanout.of_audience);
 	else
-		LIST_REMOVE(peer, of_audience);
+		LIST_REMOVE(peer, fanout.of_audience);
 }
 
 void fanout_leave(struct peer *peer)
 {
-	if (peer->in_audience)
-		LIST_REMOVE(peer, of_audience);
-	peer->in_audience = false;
+	if (peer->fanout.in_audience)
+		LIST_REMOVE(peer, fanout.of_audience);
+	peer->fanout.in_audience = false;
 	drop_lag(peer);
 }
 
@@ -82,28 +76,28 @@ void fanout_leave(struct peer *peer)
 
 static void put_aside(struct fanout *f, struct peer *peer, struct shared_line *shared)
 {
-	if (!peer->conflation)
-		peer->conflation = conflation_new();
-	f->stats->notifications_conflated += conflation_put(peer->conflation, shared);
-	peer->lag_bytes = peer->conflation->bytes;
+	if (!peer->fanout.conflation)
+		peer->fanout.conflation = conflation_new();
+	f->stats->notifications_conflated += conflation_put(peer->fanout.conflation, shared);
+	peer->fanout.conflated_bytes = peer->fanout.conflation->bytes;
 }
 
 /* Is there no more room for this client, even after its socket was offered what there is? Answers
  * that wait for others before them are not what it could have read. */
 static bool is_slow(struct fanout *f, struct peer *peer)
 {
-	if (outq_len(peer->out) < f->output_soft)
+	if (outq_len(&peer->out) < f->output_soft)
 		return false;
 	f->ops->flush(f->owner, peer);
-	return outq_len(peer->out) >= f->output_soft;
+	return outq_len(&peer->out) >= f->output_soft;
 }
 
 void fanout_push(struct fanout *f, struct peer *peer, struct shared_line *shared)
 {
-	if (peer->conflation || is_slow(f, peer)) {
+	if (peer->fanout.conflation || is_slow(f, peer)) {
 		put_aside(f, peer, shared);
 	} else {
-		outq_push(peer->out, shared);
+		outq_push(&peer->out, shared);
 		f->stats->lines_out++;
 	}
 	f->ops->changed(f->owner, peer);
@@ -114,9 +108,9 @@ static void push_late(struct fanout *f, struct peer *peer, struct shared_line *s
 {
 	f->stats->lines_out++;
 	if (skipped)
-		events_skipped(&peer->out->own, shared_line_line(shared), skipped);
+		events_skipped(&peer->out.own, shared_line_line(shared), skipped);
 	else
-		outq_push(peer->out, shared);
+		outq_push(&peer->out, shared);
 }
 
 void fanout_catch_up(struct fanout *f, struct peer *peer)
@@ -124,14 +118,14 @@ void fanout_catch_up(struct fanout *f, struct peer *peer)
 	struct shared_line *shared;
 	uint64_t skipped;
 
-	while (peer->conflation && outq_len(peer->out) < f->output_soft) {
-		if (!conflation_take(peer->conflation, &shared, &skipped)) {
+	while (peer->fanout.conflation && outq_len(&peer->out) < f->output_soft) {
+		if (!conflation_take(peer->fanout.conflation, &shared, &skipped)) {
 			drop_lag(peer);
 			return;
 		}
 		push_late(f, peer, shared, skipped);
 		shared_line_unref(shared);
-		peer->lag_bytes = peer->conflation->bytes;
+		peer->fanout.conflated_bytes = peer->fanout.conflation->bytes;
 	}
 }
 
@@ -167,14 +161,14 @@ void fanout_forget(const struct topics *topics, struct peer *peer)
 {
 	struct listener listener = {topics, peer, false};
 
-	if (!peer->conflation)
+	if (!peer->fanout.conflation)
 		return;
-	if (!peer->n_subs) {
+	if (!peer->topics.n) {
 		drop_lag(peer);
 		return;
 	}
-	conflation_keep(peer->conflation, still_listens, &listener);
-	peer->lag_bytes = peer->conflation->bytes;
+	conflation_keep(peer->fanout.conflation, still_listens, &listener);
+	peer->fanout.conflated_bytes = peer->fanout.conflation->bytes;
 }
 
 /* ---- one line to many ---- */
@@ -204,7 +198,7 @@ void fanout_all(struct fanout *f, struct span line)
 	struct shared_line *shared = make_note(line, (struct span){0});
 	struct peer *peer;
 
-	LIST_FOREACH (peer, &f->audience, of_audience)
+	LIST_FOREACH (peer, &f->audience, fanout.of_audience)
 		fanout_push(f, peer, shared);
 	shared_line_unref(shared);
 }
@@ -238,9 +232,9 @@ static void deliver(void *owner, struct topic *t)
 
 	for (uint32_t i = 0; i < t->n; i++) {
 		struct peer *peer = t->receivers[i].peer;
-		if (peer->change == f->changes)
+		if (peer->fanout.change == f->changes)
 			continue;
-		peer->change = f->changes;
+		peer->fanout.change = f->changes;
 		if (t->reading && f->ops->hold(f->owner, t->receivers[i].sub, note_of(d)))
 			continue;
 		fanout_push(f, peer, note_of(d));

@@ -116,6 +116,11 @@ size_t resync_waiting(const struct resync *r)
 	return r->n;
 }
 
+void resync_join(struct peer *peer)
+{
+	peer->resync = (struct resync_peer){.round = 0};
+}
+
 /* ---- readings come and go ---- */
 
 /* Initial values go by rounds, in each of which every client has one: so that one who wants ten
@@ -123,9 +128,9 @@ size_t resync_waiting(const struct resync *r)
  * their coming. */
 static int64_t turn_of(struct resync *r, struct peer *peer)
 {
-	if (peer->read_round < r->round)
-		peer->read_round = r->round;
-	return (int64_t)peer->read_round++ << 32 | r->made++;
+	if (peer->resync.round < r->round)
+		peer->resync.round = r->round;
+	return (int64_t)peer->resync.round++ << 32 | r->made++;
 }
 
 /* g->turn.at says when, if it is in a hurry. */

@@ -52,6 +52,8 @@ struct resync *resync_new(const struct resync_settings *settings, const struct r
 void resync_free(struct resync *r);
 void resync_set(struct resync *r, const struct resync_settings *settings); /* from now on */
 
+void resync_join(struct peer *peer);
+
 /* The client wants the value of the key that it is subscribed to, behind what it has been sent. */
 void resync_initial(struct resync *r, struct sub *sub);
 /* All subscribers of the key may have missed changes. */

@@ -133,12 +133,11 @@ uint64_t subscriptions_seed(const struct subscriptions *f)
 void subscriptions_join(struct subscriptions *f, struct peer *peer)
 {
 	(void)f;
+	topics_join(peer);
 	fanout_join(peer);
-	TAILQ_INIT(&peer->joins);
-	peer->joining = 0;
-	peer->joining_globs = 0;
-	peer->suspect = false;
-	peer->read_round = 0;
+	resync_join(peer);
+	peer->subscriptions = (struct subscriptions_peer){.n = 0};
+	TAILQ_INIT(&peer->subscriptions.joins);
 }
 
 static void end_sub(struct subscriptions *f, struct sub *sub, bool leaves)
@@ -155,7 +154,7 @@ static void end_all_subs(struct subscriptions *f, struct peer *peer, bool leaves
 {
 	struct sub *sub;
 
-	while ((sub = LIST_FIRST(&peer->topics)))
+	while ((sub = LIST_FIRST(&peer->topics.subs)))
 		end_sub(f, sub, leaves);
 }
 
@@ -230,8 +229,8 @@ static bool names_any(const struct request *request)
 static void release_topic(struct subscriptions *f, struct join *j, struct topic *t)
 {
 	t->n_joins--;
-	j->peer->joining--;
-	j->peer->joining_globs -= topic_is_glob(t->kind, topic_text(t));
+	j->peer->subscriptions.n--;
+	j->peer->subscriptions.n_globs -= topic_is_glob(t->kind, topic_text(t));
 	f->n_joining--;
 	topics_release(&f->topics, t);
 }
@@ -245,7 +244,7 @@ static void free_join(struct subscriptions *f, struct join *j)
 	if (f->peer_cursor == j)
 		f->peer_cursor = TAILQ_NEXT(j, of_peer);
 	TAILQ_REMOVE(&f->joins, j, of_all);
-	TAILQ_REMOVE(&j->peer->joins, j, of_peer);
+	TAILQ_REMOVE(&j->peer->subscriptions.joins, j, of_peer);
 	f->n_joins--;
 	for (size_t i = 0; i < j->n; i++)
 		release_topic(f, j, j->topics[i]);
@@ -267,7 +266,7 @@ static struct join *walk_next(struct subscriptions *f)
 	return j;
 }
 
-/* Answers the request with an error. That ends it by subscriptions_held_over(). */
+/* Answers the request with an error. That ends it by subscriptions_deferred_end(). */
 static void refuse_join(struct subscriptions *f, struct join *j, enum reply_error error,
 			const char *text, long retry_ms)
 {
@@ -275,13 +274,13 @@ static void refuse_join(struct subscriptions *f, struct join *j, enum reply_erro
 	router_refuse(f->router, j->pending, error, text, retry_ms);
 }
 
-const char *subscriptions_held_over(struct subscriptions *f, struct pending *p)
+const char *subscriptions_deferred_end(struct subscriptions *f, struct pending *p)
 {
-	struct join *j = p->holder;
+	struct join *j = p->deferred.request;
 
 	if (!j)
 		return NULL;
-	p->holder = NULL;
+	p->deferred.request = NULL;
 	free_join(f, j);
 	const char *why = f->ops->why_not_live(f->owner);
 	return why ? why : "the subscription could not be made live within its time";
@@ -321,8 +320,8 @@ static void complete(struct subscriptions *f, struct join *j, int64_t now)
 	for (size_t i = 0; i < j->n; i++)
 		make_live(f, peer, j->topics[i], j->initial);
 	fanout_audience(f->fanout, peer);
-	p->holder = NULL;
-	peer->suspect = false;
+	p->deferred.request = NULL;
+	peer->subscriptions.suspect = false;
 	free_join(f, j);
 	f->stats->subscribes++;
 	router_settle(f->router, p);
@@ -331,7 +330,7 @@ static void complete(struct subscriptions *f, struct join *j, int64_t now)
 
 static void complete_if_ready(struct subscriptions *f, struct join *j, int64_t now)
 {
-	if (is_complete(f, j) && router_held_is_next(f->router, j->pending))
+	if (is_complete(f, j) && router_may_settle(f->router, j->pending))
 		complete(f, j, now);
 }
 
@@ -344,10 +343,10 @@ static void complete_joins(struct subscriptions *f, int64_t now)
 		complete_if_ready(f, j, now);
 }
 
-void subscriptions_held_turn(struct subscriptions *f, struct pending *p)
+void subscriptions_deferred_turn(struct subscriptions *f, struct pending *p)
 {
-	if (p->holder)
-		complete_if_ready(f, p->holder, f->ops->mono_ms());
+	if (p->deferred.request)
+		complete_if_ready(f, p->deferred.request, f->ops->mono_ms());
 }
 
 /* ---- subscribe ---- */
@@ -384,8 +383,8 @@ static void gather(void *arg, enum topic_kind kind, struct span text)
 	struct topic *t = topics_topic(&g->subscriptions->topics, kind, text);
 
 	t->n_joins++;
-	g->join->peer->joining++;
-	g->join->peer->joining_globs += topic_is_glob(kind, text);
+	g->join->peer->subscriptions.n++;
+	g->join->peer->subscriptions.n_globs += topic_is_glob(kind, text);
 	g->subscriptions->n_joining++;
 	g->join->topics[g->join->n++] = t;
 }
@@ -397,9 +396,9 @@ static struct join *make_join(struct subscriptions *f, struct pending *p,
 	struct gathering g = {f, j};
 
 	*j = (struct join){.pending = p, .peer = p->peer, .initial = request->initial};
-	p->holder = j;
+	p->deferred.request = j;
 	TAILQ_INSERT_TAIL(&f->joins, j, of_all);
-	TAILQ_INSERT_TAIL(&j->peer->joins, j, of_peer);
+	TAILQ_INSERT_TAIL(&j->peer->subscriptions.joins, j, of_peer);
 	f->n_joins++;
 	each_name(f, request, gather, &g);
 	return j;
@@ -411,14 +410,15 @@ static const char *too_many(const struct subscriptions *f, const struct peer *pe
 {
 	const struct subscriptions_settings *s = &f->settings;
 
-	if (c->more && peer->n_subs + peer->joining + c->more > s->max_peer_subs)
+	if (c->more && peer->topics.n + peer->subscriptions.n + c->more > s->max_peer_subs)
 		return "too many subscriptions of one client";
-	if (c->globs && peer->n_globs + peer->joining_globs + c->globs > s->max_peer_globs)
+	if (c->globs &&
+	    peer->topics.n_globs + peer->subscriptions.n_globs + c->globs > s->max_peer_globs)
 		return "too many patterns of one client that go on behind a *";
 	if (c->more &&
 	    (f->topics.n + f->n_joining + c->more > s->max_subs || f->topics.bytes > s->max_bytes))
 		return "too many subscriptions of all clients";
-	if (peer->joining + c->n > s->max_peer_subs || f->n_joining + c->n > s->max_subs)
+	if (peer->subscriptions.n + c->n > s->max_peer_subs || f->n_joining + c->n > s->max_subs)
 		return "too many subscriptions wait to be made";
 	if (c->news && topics_topics(&f->topics) + c->news > s->max_topics)
 		return "too many different keys and patterns";
@@ -431,7 +431,7 @@ void subscriptions_subscribe(struct subscriptions *f, struct peer *peer,
 	struct counting count = {.topics = &f->topics, .peer = peer};
 
 	each_name(f, request, count_name, &count);
-	struct pending *p = router_hold(f->router, peer, request, now);
+	struct pending *p = router_defer(f->router, peer, request, now);
 	const char *no = too_many(f, peer, &count);
 	if (router_is_stopping(f->router)) {
 		router_refuse(f->router, p, REPLY_SHUTTING_DOWN, NULL, -1);
@@ -491,7 +491,7 @@ static void end_all_joining(struct subscriptions *f, struct peer *peer, bool all
 	int64_t now = f->ops->mono_ms();
 	struct join *j;
 
-	f->peer_cursor = TAILQ_FIRST(&peer->joins);
+	f->peer_cursor = TAILQ_FIRST(&peer->subscriptions.joins);
 	while ((j = f->peer_cursor)) {
 		f->peer_cursor = TAILQ_NEXT(j, of_peer);
 		end_joining(f, j, all);
@@ -540,7 +540,7 @@ static void refuse_forbidden(struct subscriptions *f, struct peer *peer)
 {
 	struct join *j;
 
-	f->peer_cursor = TAILQ_FIRST(&peer->joins);
+	f->peer_cursor = TAILQ_FIRST(&peer->subscriptions.joins);
 	while ((j = f->peer_cursor)) {
 		f->peer_cursor = TAILQ_NEXT(j, of_peer);
 		const struct topic *forbidden = first_forbidden(j);
@@ -559,7 +559,7 @@ static void end_forbidden(struct subscriptions *f, struct peer *peer)
 	int64_t now = f->ops->wall_ms();
 	struct sub *next;
 
-	for (struct sub *sub = LIST_FIRST(&peer->topics); sub; sub = next) {
+	for (struct sub *sub = LIST_FIRST(&peer->topics.subs); sub; sub = next) {
 		struct topic *t = sub->topic;
 		next = LIST_NEXT(sub, of_peer);
 		if (may_read(peer, t))
@@ -639,7 +639,7 @@ static void try_joins(struct subscriptions *f, bool suspect)
 	struct join *j;
 
 	TAILQ_FOREACH (j, &f->joins, of_all) {
-		if (j->peer->suspect != suspect || is_complete(f, j))
+		if (j->peer->subscriptions.suspect != suspect || is_complete(f, j))
 			continue;
 		if (f->in_batch == f->batch_limit)
 			return;
@@ -717,7 +717,7 @@ bool subscriptions_list_refused(struct subscriptions *f, const char *why)
 		return false;
 	f->batch_limit = f->in_batch > 1 ? f->in_batch / 2 : 1;
 	if (f->in_batch == 1 && f->last_tried) {
-		f->last_tried->peer->suspect = true;
+		f->last_tried->peer->subscriptions.suspect = true;
 		refuse_join(f, f->last_tried, REPLY_UPSTREAM_DOWN, why, -1);
 	}
 	return f->n_joins > 0;

@@ -118,8 +118,8 @@ bool subscriptions_is_stale(
 	const struct subscriptions *f); /* ... that the token made last does not cover? */
 
 /* What the router says: see struct router_ops. */
-void subscriptions_held_turn(struct subscriptions *f, struct pending *p);
-const char *subscriptions_held_over(struct subscriptions *f, struct pending *p);
+void subscriptions_deferred_turn(struct subscriptions *f, struct pending *p);
+const char *subscriptions_deferred_end(struct subscriptions *f, struct pending *p);
 void subscriptions_read_sent(struct subscriptions *f, void *reading);
 void subscriptions_read_end(struct subscriptions *f, void *reading, enum router_read_end end,
 			    const struct wire_frame *answer, int64_t now);

@@ -13,6 +13,12 @@ void topics_init(struct topics *s, uint64_t seed)
 	*s = (struct topics){.seed = seed};
 }
 
+void topics_join(struct peer *peer)
+{
+	peer->topics = (struct topics_peer){.n = 0};
+	LIST_INIT(&peer->topics.subs);
+}
+
 static void free_topic(struct topics *s, struct topic *t);
 
 void topics_fini(struct topics *s)
@@ -176,9 +182,9 @@ struct sub *topics_add(struct topics *s, struct peer *peer, struct topic *t)
 	*sub = (struct sub){.topic = t, .peer = peer, .place = t->n, .told_at = t->changes};
 	t->receivers[t->n++] = (struct receiver){peer, sub};
 	map_add(&s->pairs, &sub->by_pair, pair_hash(s, peer, t));
-	LIST_INSERT_HEAD(&peer->topics, sub, of_peer);
-	peer->n_subs++;
-	peer->n_globs += topic_is_glob(t->kind, topic_text(t));
+	LIST_INSERT_HEAD(&peer->topics.subs, sub, of_peer);
+	peer->topics.n++;
+	peer->topics.n_globs += topic_is_glob(t->kind, topic_text(t));
 	s->n++;
 	s->bytes += sizeof(*sub);
 	if (t->n == 1) {
@@ -200,8 +206,8 @@ void topics_remove(struct topics *s, struct sub *sub)
 		resize_receivers(s, t, t->size / 2);
 	map_remove(&s->pairs, &sub->by_pair);
 	LIST_REMOVE(sub, of_peer);
-	sub->peer->n_subs--;
-	sub->peer->n_globs -= topic_is_glob(t->kind, topic_text(t));
+	sub->peer->topics.n--;
+	sub->peer->topics.n_globs -= topic_is_glob(t->kind, topic_text(t));
 	s->n--;
 	s->bytes -= sizeof(*sub);
 	if (t->n == 0) {

@@ -95,6 +95,8 @@ struct topics {
 void topics_init(struct topics *s, uint64_t seed);
 void topics_fini(struct topics *s); /* all peers have left */
 
+void topics_join(struct peer *peer);
+
 /* How many there are, of both kinds. */
 static inline size_t topics_topics(const struct topics *s)
 {

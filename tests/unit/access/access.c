@@ -177,7 +177,7 @@ static void without_rules_everything_is_allowed_but_tokens(void **state)
 
 	(void)state;
 	admit(w, &nobody);
-	assert_null(w->peer.access);
+	assert_null(w->peer.access.view);
 	assert_allowed(w, "{\"op\":\"set\",\"key\":\"x\",\"value\":\"\"}");
 	assert_allowed(w, "{\"op\":\"range\",\"key\":\"\",\"endKey\":\"z\"}");
 	assert_allowed(w, "{\"op\":\"subscribe\",\"pattern\":\"*\"}");

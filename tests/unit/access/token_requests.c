@@ -21,7 +21,6 @@ struct world {
 	struct access_rules *rules;
 	struct token_requests *token_requests;
 	struct stats stats;
-	struct outq out[PEERS];
 	struct peer peer[PEERS];
 	struct token_minter mint[MINTS];
 	size_t n, cancelled;
@@ -64,14 +63,14 @@ static void connection_idle(void *owner, uint32_t connection)
 	(void)owner, (void)connection;
 }
 
-static void held_turn(void *owner, struct pending *p)
+static void deferred_turn(void *owner, struct pending *p)
 {
 	(void)owner, (void)p;
 }
 
-static const char *held_over(void *owner, struct pending *p)
+static const char *deferred_end(void *owner, struct pending *p)
 {
-	return token_requests_held_over(((struct world *)owner)->token_requests, p);
+	return token_requests_deferred_end(((struct world *)owner)->token_requests, p);
 }
 
 static const struct router_ops router_ops = {
@@ -81,8 +80,8 @@ static const struct router_ops router_ops = {
 	.changed = changed,
 	.wake_at = router_wake_at,
 	.connection_idle = connection_idle,
-	.held_turn = held_turn,
-	.held_over = held_over,
+	.deferred_turn = deferred_turn,
+	.deferred_end = deferred_end,
 };
 
 static void *mint(void *owner, const struct token_requests_wish *wish, void *ask)
@@ -162,7 +161,6 @@ static struct world *world_new(void)
 	w->token_requests = token_requests_new(&settings, &token_requests_ops, w, w->router,
 					       w->access, &w->stats);
 	for (int i = 0; i < PEERS; i++) {
-		w->peer[i].out = &w->out[i];
 		w->peer[i].number = (uint64_t)i + 1;
 		router_join(w->router, &w->peer[i]);
 		token_requests_join(&w->peer[i]);
@@ -176,7 +174,7 @@ static void world_free(struct world *w)
 	for (int i = 0; i < PEERS; i++) {
 		router_leave(w->router, &w->peer[i], w->now);
 		access_leave(&w->peer[i]);
-		outq_fini(&w->out[i]);
+		outq_fini(&w->peer[i].out);
 	}
 	for (size_t i = 0; i < w->n; i++)
 		assert_null(w->mint[i].wish);
@@ -214,11 +212,11 @@ static const char *told(struct world *w, size_t peer)
 	struct iovec iov[1];
 	size_t at = 0;
 
-	while (outq_iov(&w->out[peer], iov, 1)) {
+	while (outq_iov(&w->peer[peer].out, iov, 1)) {
 		assert_true(at + iov[0].iov_len < sizeof(w->told));
 		memcpy(w->told + at, iov[0].iov_base, iov[0].iov_len);
 		at += iov[0].iov_len;
-		outq_take(&w->out[peer], iov[0].iov_len);
+		outq_take(&w->peer[peer].out, iov[0].iov_len);
 	}
 	w->told[at] = '\0';
 	return w->told;

@@ -65,7 +65,7 @@ static void say(struct other *o, size_t n)
 
 	memset(text, 'a', n);
 	text[n - 1] = '\n';
-	buf_add(&o->peer->out->own, text, n);
+	buf_add(&o->peer->out.own, text, n);
 	free(text);
 	clients_changed(w.clients, o->peer);
 }
@@ -337,16 +337,16 @@ static void one_that_is_half_closed_stays_while_it_waits_for_something(void **st
 	struct other *o = come();
 
 	(void)state;
-	o->peer->unanswered = 1;
+	o->peer->answers.unanswered = 1;
 	shutdown(o->fd, SHUT_WR);
 	turn();
 	assert_int_equal(o->left, 0);
-	o->peer->unanswered = 0;
-	o->peer->n_subs = 1;
+	o->peer->answers.unanswered = 0;
+	o->peer->topics.n = 1;
 	say(o, 10);
 	turn();
 	assert_int_equal(o->left, 0);
-	o->peer->n_subs = 0;
+	o->peer->topics.n = 0;
 	say(o, 10);
 	turn();
 	assert_int_equal(o->left, 1);

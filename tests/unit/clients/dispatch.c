@@ -217,7 +217,7 @@ static void with_rules_all_is_judged(void **state)
 	char text[100], want[100];
 
 	(void)state;
-	peer.access = (struct access_view *)(void *)&access;
+	peer.access.view = (struct access_view *)(void *)&access;
 	forbidden = "no";
 	for (size_t i = 0; i < COUNT(ops_of); i++) {
 		snprintf(text, sizeof(text), "{\"op\":\"%s\",\"key\":\"k\",\"messageId\":9}",

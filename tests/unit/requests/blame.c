@@ -25,7 +25,6 @@ struct reading {
 struct world {
 	struct router *router;
 	struct stats stats;
-	struct outq out[PEERS];
 	struct peer peer[PEERS];
 	struct reading reading[READS];
 	struct frame sent[SENT_MAX]; /* on the present connection, unanswered; the oldest first */
@@ -112,7 +111,7 @@ static const struct router_ops ops = {
 
 static void join(struct world *w, int i, uid_t uid)
 {
-	w->peer[i] = (struct peer){.out = &w->out[i], .number = (uint64_t)i + 1, .uid = uid};
+	w->peer[i] = (struct peer){.out = w->peer[i].out, .number = (uint64_t)i + 1, .uid = uid};
 	router_join(w->router, &w->peer[i]);
 }
 
@@ -148,7 +147,7 @@ static void world_free(struct world *w)
 		router_leave(w->router, &w->peer[i], w->now);
 	router_free(w->router);
 	for (int i = 0; i < PEERS; i++)
-		outq_fini(&w->out[i]);
+		outq_fini(&w->peer[i].out);
 	forget_sent(w);
 	free(w);
 }
@@ -198,7 +197,7 @@ static void set_long(struct world *w, int peer, size_t length)
 /* What the peers were told since is counted. */
 static void listen_to(struct world *w, int i)
 {
-	struct span all = buf_span(&w->out[i].own);
+	struct span all = buf_span(&w->peer[i].out.own);
 	size_t n = all.n;
 
 	while (all.n) {
@@ -220,7 +219,7 @@ static void listen_to(struct world *w, int i)
 		all.n -= (size_t)(end + 1 - all.p);
 		all.p = end + 1;
 	}
-	buf_take(&w->out[i].own, n);
+	buf_take(&w->peer[i].out.own, n);
 }
 
 static void listen_to_all(struct world *w)
@@ -421,13 +420,13 @@ static void who_sends_ever_shorter_ones_is_on_trial_soon(void **state)
 	(void)state;
 	tick(w);
 	for (size_t length = 30000; length > 29998; length--) {
-		assert_false(w->peer[0].on_trial);
+		assert_false(w->peer[0].sched.on_trial);
 		set_long(w, 0, length);
 		set(w, 1, "k");
 		lose_now(w);
 	}
-	assert_true(w->peer[0].on_trial);
-	assert_false(w->peer[1].on_trial);
+	assert_true(w->peer[0].sched.on_trial);
+	assert_false(w->peer[1].sched.on_trial);
 	world_free(w);
 }
 
@@ -471,8 +470,8 @@ static bool counts(int code, bool dropped, int losses, int64_t lasted_ms, int64_
 		pass(w, sent_ms);
 		lose_now(w);
 	}
-	bool on_trial = w->peer[0].on_trial;
-	assert_int_equal(w->peer[1].on_trial, on_trial);
+	bool on_trial = w->peer[0].sched.on_trial;
+	assert_int_equal(w->peer[1].sched.on_trial, on_trial);
 	assert_int_equal(w->stats.upstream_blamed, on_trial ? losses : 0);
 	world_free(w);
 	return on_trial;
@@ -505,11 +504,11 @@ static void one_loss_puts_nobody_on_trial_unless_it_was_alone(void **state)
 	set(w, 0, "k");
 	set(w, 1, "k");
 	lose_now(w);
-	assert_false(w->peer[0].on_trial || w->peer[1].on_trial);
+	assert_false(w->peer[0].sched.on_trial || w->peer[1].sched.on_trial);
 	set(w, 2, "k");
 	set(w, 2, "k2");
 	lose_now(w);
-	assert_true(w->peer[2].on_trial);
+	assert_true(w->peer[2].sched.on_trial);
 	assert_int_equal(w->known, 0); /* the next one would be */
 	world_free(w);
 }
@@ -531,7 +530,7 @@ static void what_may_be_the_network_is_not_held_against_anybody_soon(void **stat
 		lose_now(w);
 	}
 	assert_int_equal(w->n_sent, 3);
-	assert_false(w->peer[0].on_trial || w->peer[1].on_trial);
+	assert_false(w->peer[0].sched.on_trial || w->peer[1].sched.on_trial);
 	for (int i = 0; i < 3; i++) {
 		pass(w, 100);
 		lose_now(w);
@@ -555,13 +554,13 @@ static void losses_are_forgotten(void **state)
 		lose_now(w);
 		w->now += BLAME_MEMORY_MS;
 	}
-	assert_false(w->peer[0].on_trial);
+	assert_false(w->peer[0].sched.on_trial);
 	set(w, 0, "k");
 	lose_now(w);
-	assert_true(w->peer[0].on_trial);
+	assert_true(w->peer[0].sched.on_trial);
 	w->now += BLAME_MEMORY_MS;
 	set(w, 0, "k");
-	assert_false(w->peer[0].on_trial);
+	assert_false(w->peer[0].sched.on_trial);
 	world_free(w);
 }
 
@@ -582,13 +581,13 @@ static void the_innocent_recover_quickly(void **state)
 	}
 	assert_int_equal(w->losses, 2);
 	for (int i = 0; i < 5; i++)
-		assert_true(w->peer[i].on_trial);
+		assert_true(w->peer[i].sched.on_trial);
 	for (int i = 0; i < 4; i++)
 		set(w, i, "k");
 	pass(w, 5 * RTT_MS);
 	for (int i = 0; i < 4; i++)
-		assert_false(w->peer[i].on_trial);
-	assert_true(w->peer[4].on_trial);
+		assert_false(w->peer[i].sched.on_trial);
+	assert_true(w->peer[4].sched.on_trial);
 	assert_int_equal(w->ok[0] + w->ok[1] + w->ok[2] + w->ok[3], 4);
 	world_free(w);
 }
@@ -596,7 +595,7 @@ static void the_innocent_recover_quickly(void **state)
 static void connect_anew(struct world *w, int i)
 {
 	router_leave(w->router, &w->peer[i], w->now);
-	outq_fini(&w->out[i]);
+	outq_fini(&w->peer[i].out);
 	join(w, i, 1000 + (uid_t)i);
 }
 
@@ -605,7 +604,7 @@ static void attack(struct world *w, int how)
 	if (how == 1 && w->now % 5 == 0) {
 		connect_anew(w, 0);
 		set(w, 0, "poison");
-	} else if (w->peer[0].unanswered) {
+	} else if (w->peer[0].answers.unanswered) {
 		return;
 	} else if (how == 2) {
 		set(w, 0, "k");
@@ -631,7 +630,7 @@ static void check_poison_in_a_loop(int code, int how)
 	for (int64_t end = w->now + 60000; w->now < end; tick(w)) {
 		attack(w, how);
 		for (int i = 1; i < PEERS; i++) {
-			if ((w->now + i) % 10 || w->peer[i].unanswered)
+			if ((w->now + i) % 10 || w->peer[i].answers.unanswered)
 				continue;
 			w->asked_at[i] = w->now;
 			asked++;
@@ -671,7 +670,7 @@ static struct world *world_with_trial(void)
 	tick(w);
 	set(w, 0, "poison");
 	pass(w, RTT_MS + BACK_MS);
-	assert_true(w->peer[0].on_trial);
+	assert_true(w->peer[0].sched.on_trial);
 	return w;
 }
 
@@ -689,7 +688,7 @@ static void who_is_on_trial_has_its_turn_under_load(void **state)
 	}
 	assert_int_equal(w->ok[0], 1);
 	assert_in_range(w->longest[0], 900, 1100);
-	assert_false(w->peer[0].on_trial);
+	assert_false(w->peer[0].sched.on_trial);
 	world_free(w);
 }
 
@@ -728,7 +727,7 @@ static void a_trial_waits_for_what_is_in_flight(void **state)
 	tick(w);
 	assert_int_equal(w->ok[1], 1);
 	assert_int_equal(w->n_sent, 1);
-	assert_true(router_in_flight(w->router) == 1 && w->peer[0].unanswered == 1);
+	assert_true(router_in_flight(w->router) == 1 && w->peer[0].answers.unanswered == 1);
 	pass(w, RTT_MS);
 	assert_int_equal(w->ok[0], 1);
 	world_free(w);
@@ -761,7 +760,7 @@ static void one_whose_time_is_up_on_trial_is_told_so(void **state)
 	    "{\"op\":\"set\",\"key\":\"k\",\"value\":\"v\",\"messageId\":1,\"timeoutMs\":50}");
 	w->now += 60; /* while trials pause */
 	router_expire(w->router, w->now);
-	struct span text = buf_span(&w->out[0].own);
+	struct span text = buf_span(&w->peer[0].out.own);
 	assert_non_null(strstr(text.p, "\"reason\":\"queue_full\""));
 	assert_non_null(strstr(text.p, "so they come last"));
 	world_free(w);
@@ -847,17 +846,17 @@ static void a_newcomer_begins_with_what_its_user_has_left(void **state)
 	(void)state;
 	router_leave(w->router, &w->peer[0], w->now);
 	join(w, 0, 1000);
-	assert_true(w->peer[0].on_trial);
+	assert_true(w->peer[0].sched.on_trial);
 	join(w, 1, 1001);
-	assert_false(w->peer[1].on_trial);
+	assert_false(w->peer[1].sched.on_trial);
 	set(w, 0, "k");
 	pass(w, RTT_MS);
-	assert_false(w->peer[0].on_trial);
+	assert_false(w->peer[0].sched.on_trial);
 	router_leave(w->router, &w->peer[0], w->now);
 	w->now += BLAME_MEMORY_MS;
 	join(w, 0, 1000);
 	set(w, 0, "k");
-	assert_false(w->peer[0].on_trial);
+	assert_false(w->peer[0].sched.on_trial);
 	world_free(w);
 }
 
@@ -872,9 +871,9 @@ static void who_leaves_before_the_loss_has_it_counted(void **state)
 	router_leave(w->router, &w->peer[2], w->now);
 	pass(w, RTT_MS + BACK_MS);
 	join(w, 2, 1002);
-	assert_true(w->peer[2].on_trial);
+	assert_true(w->peer[2].sched.on_trial);
 	join(w, 3, 0);
-	assert_false(w->peer[3].on_trial);
+	assert_false(w->peer[3].sched.on_trial);
 	world_free(w);
 }
 
@@ -886,16 +885,16 @@ static void more_users_than_are_remembered(void **state)
 	tick(w);
 	for (uid_t i = 0; i < BLAME_USERS_MAX + 4; i++) {
 		router_leave(w->router, &w->peer[0], w->now);
-		outq_fini(&w->out[0]);
+		outq_fini(&w->peer[0].out);
 		join(w, 0, 5000 + i);
 		set(w, 0, "poison");
 		pass(w, 3000);
 	}
 	router_leave(w->router, &w->peer[0], w->now);
 	join(w, 0, 5000);
-	assert_false(w->peer[0].on_trial);
+	assert_false(w->peer[0].sched.on_trial);
 	join(w, 1, 5000 + BLAME_USERS_MAX + 2);
-	assert_true(w->peer[1].on_trial);
+	assert_true(w->peer[1].sched.on_trial);
 	world_free(w);
 }
 

@@ -48,7 +48,6 @@ struct world {
 	struct router *router;
 	struct router_settings settings;
 	struct stats stats;
-	struct outq out[CLIENTS];
 	struct peer peer[CLIENTS];
 	uint64_t last_peer;
 	uint32_t seed;
@@ -155,7 +154,7 @@ static void join(struct world *w, int client)
 {
 	struct peer *peer = &w->peer[client];
 
-	*peer = (struct peer){.out = &w->out[client], .number = ++w->last_peer};
+	*peer = (struct peer){.number = ++w->last_peer};
 	router_join(w->router, peer);
 }
 
@@ -200,7 +199,7 @@ static void take_line(struct world *w, const char *line)
 static void read_answers(struct world *w)
 {
 	for (int i = 0; i < CLIENTS; i++) {
-		struct buf *own = &w->out[i].own;
+		struct buf *own = &w->peer[i].out.own;
 		buf_add(own, "", 1);
 		char *line = mem_strndup(buf_span(own).p, buf_len(own)), *rest = line, *end;
 		buf_take(own, buf_len(own));
@@ -218,8 +217,8 @@ static void leave(struct world *w, int client)
 	for (unsigned i = 0; i < w->n_asks; i++)
 		w->ask[i].abandoned |= w->ask[i].client == client && !w->ask[i].answers;
 	router_leave(w->router, &w->peer[client], w->now);
-	outq_fini(&w->out[client]);
-	w->out[client] = (struct outq){0};
+	outq_fini(&w->peer[client].out);
+	w->peer[client].out = (struct outq){0};
 	join(w, client);
 }
 
@@ -397,7 +396,7 @@ static void run(unsigned number)
 		router_leave(w->router, &w->peer[i], w->now);
 	router_free(w->router);
 	for (int i = 0; i < CLIENTS; i++)
-		outq_fini(&w->out[i]);
+		outq_fini(&w->peer[i].out);
 	free(w);
 }
 

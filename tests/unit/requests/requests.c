@@ -11,6 +11,8 @@
 #include "requests/sched.h"
 #include "codec/wire.h"
 
+enum { CONNECTION = 1 };
+
 static void the_heap_gives_times_in_order_whatever_is_removed(void **state)
 {
 	enum { N = 500 };
@@ -67,7 +69,7 @@ static struct pending *pending_make(struct peer *peer, enum request_op op, uint6
 	p->peer = peer;
 	p->op = op;
 	p->key_hash = key_hash;
-	p->size = sizeof(*p);
+	p->answers.size = sizeof(*p);
 	return p;
 }
 
@@ -81,13 +83,13 @@ static void peers_take_turns_one_request_each(void **state)
 	(void)state;
 	sched_init(&s);
 	for (int i = 0; i < 3; i++)
-		TAILQ_INIT(&peer[i].waiting);
+		sched_join(&peer[i]);
 	for (int i = 0; i < 3; i++)
 		sched_add(&s, pending_make(&peer[0], OP_GET, 0));
 	sched_add(&s, pending_make(&peer[1], OP_GET, 0));
 	sched_add(&s, pending_make(&peer[2], OP_GET, 0));
 	struct pending *again = pending_make(&peer[2], OP_RANGE, 0);
-	again->order = UINT32_MAX; /* before all others, which have 0 */
+	again->answers.order = UINT32_MAX; /* before all others, which have 0 */
 	sched_add_again(&s, again);
 	assert_int_equal(s.n, 6);
 	assert_int_equal(s.bytes, 6 * sizeof(*p));
@@ -100,7 +102,7 @@ static void peers_take_turns_one_request_each(void **state)
 	}
 	assert_null(sched_take(&s));
 	assert_int_equal(s.bytes, 0);
-	assert_int_equal(peer[0].unsent_bytes, 0);
+	assert_int_equal(peer[0].sched.bytes, 0);
 	sched_fini(&s);
 }
 
@@ -111,8 +113,8 @@ static void a_peer_whose_last_request_is_removed_has_no_turn(void **state)
 
 	(void)state;
 	sched_init(&s);
-	TAILQ_INIT(&peer[0].waiting);
-	TAILQ_INIT(&peer[1].waiting);
+	sched_join(&peer[0]);
+	sched_join(&peer[1]);
 	struct pending *a = pending_make(&peer[0], OP_GET, 0),
 		       *b = pending_make(&peer[1], OP_GET, 0);
 	sched_add(&s, a);
@@ -132,8 +134,8 @@ static void a_peer_on_trial_delays_nobody_and_is_taken_last(void **state)
 
 	(void)state;
 	sched_init(&s);
-	TAILQ_INIT(&peer[0].waiting);
-	TAILQ_INIT(&peer[1].waiting);
+	sched_join(&peer[0]);
+	sched_join(&peer[1]);
 	struct pending *a = pending_make(&peer[0], OP_GET, 0),
 		       *b = pending_make(&peer[1], OP_GET, 0);
 	sched_add(&s, a);
@@ -163,25 +165,25 @@ static void what_waits_is_counted_for_each_peer(void **state)
 
 	(void)state;
 	sched_init(&s);
-	TAILQ_INIT(&peer[0].waiting);
-	TAILQ_INIT(&peer[1].waiting);
+	sched_join(&peer[0]);
+	sched_join(&peer[1]);
 	struct pending *a = pending_make(&peer[0], OP_GET, 0),
 		       *b = pending_make(&peer[0], OP_GET, 0),
 		       *c = pending_make(&peer[1], OP_GET, 0);
-	a->size = 100;
-	b->size = 20;
-	c->size = 3;
+	a->answers.size = 100;
+	b->answers.size = 20;
+	c->answers.size = 3;
 	sched_add(&s, a);
-	b->order = UINT32_MAX; /* before all others, which have 0 */
+	b->answers.order = UINT32_MAX; /* before all others, which have 0 */
 	sched_add_again(&s, b);
 	sched_add(&s, c);
 	assert_int_equal(s.bytes, 123);
-	assert_int_equal(peer[0].unsent_bytes, 120);
-	assert_int_equal(peer[1].unsent_bytes, 3);
+	assert_int_equal(peer[0].sched.bytes, 120);
+	assert_int_equal(peer[1].sched.bytes, 3);
 	sched_remove(&s, a);
-	assert_int_equal(peer[0].unsent_bytes, 20);
+	assert_int_equal(peer[0].sched.bytes, 20);
 	assert_ptr_equal(sched_take(&s), b); /* the peer has kept its turn */
-	assert_int_equal(peer[0].unsent_bytes, 0);
+	assert_int_equal(peer[0].sched.bytes, 0);
 	assert_int_equal(s.bytes, 3);
 	assert_int_equal(s.n, 1);
 	assert_ptr_equal(sched_take(&s), c);
@@ -202,12 +204,12 @@ static void an_id_is_never_used_twice(void **state)
 	struct pending *p = pending_make(NULL, OP_GET, 0);
 	for (uint64_t i = 0; i < 1000; i++) {
 		p->key_hash = i; /* in every chain there is, and in none */
-		inflight_add(&f, p);
-		assert_true(p->wire_id > last);
-		assert_true(p->wire_id <= WIRE_ID_MAX);
-		assert_ptr_equal(inflight_find(&f, p->wire_id), p);
+		inflight_add(&f, p, CONNECTION);
+		assert_true(p->inflight.wire_id > last);
+		assert_true(p->inflight.wire_id <= WIRE_ID_MAX);
+		assert_ptr_equal(inflight_find(&f, p->inflight.wire_id), p);
 		assert_null(inflight_find(&f, last));
-		last = p->wire_id;
+		last = p->inflight.wire_id;
 		inflight_remove(&f, p, INFLIGHT_ANSWERED);
 		assert_null(inflight_find(&f, last));
 	}
@@ -228,9 +230,9 @@ static void ids_stay_in_53_bits_for_ever_and_requests_in_order(void **state)
 	f.sequence = (UINT64_C(1) << 37) - 2; /* after so many requests the ids begin again */
 	for (int i = 0; i < N; i++) {
 		p[i] = pending_make(NULL, OP_GET, 0);
-		inflight_add(&f, p[i]);
-		assert_true(p[i]->wire_id <= WIRE_ID_MAX);
-		assert_ptr_equal(inflight_find(&f, p[i]->wire_id), p[i]);
+		inflight_add(&f, p[i], CONNECTION);
+		assert_true(p[i]->inflight.wire_id <= WIRE_ID_MAX);
+		assert_ptr_equal(inflight_find(&f, p[i]->inflight.wire_id), p[i]);
 	}
 	all = inflight_in_order(&f, &n);
 	assert_int_equal(n, N);
@@ -269,11 +271,11 @@ static void places_are_bounded_and_come_back(void **state)
 	for (int i = 0; i < N; i++) {
 		assert_false(inflight_full(&f));
 		p[i] = pending_make(NULL, OP_SET, 0);
-		inflight_add(&f, p[i]);
+		inflight_add(&f, p[i], CONNECTION);
 	}
 	assert_true(inflight_full(&f));
 	inflight_remove(&f, p[1], INFLIGHT_ANSWERED);
-	inflight_add(&f, p[1]); /* now the youngest */
+	inflight_add(&f, p[1], CONNECTION); /* now the youngest */
 	all = inflight_in_order(&f, &n);
 	assert_int_equal(n, N);
 	assert_ptr_equal(all[0], p[0]);
@@ -297,20 +299,20 @@ static void places_may_become_more_and_fewer_while_they_are_in_use(void **state)
 	(void)state;
 	inflight_init(&f, BEFORE);
 	for (int i = 0; i < BEFORE; i++)
-		inflight_add(&f, p[i] = pending_make(NULL, OP_GET, i % 2 ? KEY : 0));
+		inflight_add(&f, p[i] = pending_make(NULL, OP_GET, i % 2 ? KEY : 0), CONNECTION);
 	assert_true(inflight_full(&f));
 	inflight_set(&f, MORE);
 	assert_int_equal(inflight_count(&f), BEFORE);
 	for (int i = BEFORE; i < MORE; i++) {
 		assert_false(inflight_full(&f));
-		inflight_add(&f, p[i] = pending_make(NULL, OP_GET, 0));
+		inflight_add(&f, p[i] = pending_make(NULL, OP_GET, 0), CONNECTION);
 	}
 	assert_true(inflight_full(&f));
 	assert_ptr_equal(inflight_last_of_key(&f, KEY), p[BEFORE - 1]);
 	inflight_set(&f, FEWER);
 	for (int i = 0; i < MORE; i++) {
 		assert_int_equal(inflight_full(&f), MORE - i >= FEWER);
-		assert_ptr_equal(inflight_find(&f, p[i]->wire_id), p[i]);
+		assert_ptr_equal(inflight_find(&f, p[i]->inflight.wire_id), p[i]);
 		inflight_remove(&f, p[i], true);
 		free(p[i]);
 	}
@@ -330,17 +332,17 @@ static void only_older_reads_of_the_same_key_are_overtaken(void **state)
 	inflight_init(&f, 16);
 	for (int i = 0; i < READS; i++)
 		read[i] = pending_make(NULL, OP_GET, i == 1 ? OTHER : KEY);
-	inflight_add(&f, read[0]);
-	inflight_add(&f, read[1]);
-	inflight_add(&f, write);
-	inflight_add(&f, read[2]);
-	inflight_add(&f, read[3]);
-	assert_true(read[0]->overtaken);
-	assert_false(read[1]->overtaken);
-	assert_false(read[2]->overtaken);
+	inflight_add(&f, read[0], CONNECTION);
+	inflight_add(&f, read[1], CONNECTION);
+	inflight_add(&f, write, CONNECTION);
+	inflight_add(&f, read[2], CONNECTION);
+	inflight_add(&f, read[3], CONNECTION);
+	assert_true(read[0]->inflight.overtaken);
+	assert_false(read[1]->inflight.overtaken);
+	assert_false(read[2]->inflight.overtaken);
 	inflight_remove(&f, read[3],
 			INFLIGHT_ANSWERED); /* answered before the one that was sent before it */
-	assert_true(read[2]->overtaken);
+	assert_true(read[2]->inflight.overtaken);
 	inflight_remove(&f, read[2], INFLIGHT_SILENT);
 	inflight_remove(&f, read[1], INFLIGHT_ANSWERED);
 	inflight_remove(&f, read[0], INFLIGHT_SILENT);
@@ -364,19 +366,20 @@ static void keys_that_share_a_chain_do_not_overtake_each_other(void **state)
 	(void)state;
 	inflight_init(&f, 16);
 	assert_int_equal(f.keys_mask, 63);
-	inflight_add(&f, read);
-	inflight_add(&f, other);
-	inflight_add(&f, write_other);
-	assert_false(read->overtaken);
-	assert_true(other->overtaken);
-	inflight_add(&f, write); /* finds its read behind the one that is marked already */
-	assert_true(read->overtaken);
+	inflight_add(&f, read, CONNECTION);
+	inflight_add(&f, other, CONNECTION);
+	inflight_add(&f, write_other, CONNECTION);
+	assert_false(read->inflight.overtaken);
+	assert_true(other->inflight.overtaken);
+	inflight_add(&f, write,
+		     CONNECTION); /* finds its read behind the one that is marked already */
+	assert_true(read->inflight.overtaken);
 	inflight_remove(&f, read, INFLIGHT_SILENT);
-	inflight_add(&f, read); /* sent again: nothing is behind it yet */
-	assert_false(read->overtaken);
+	inflight_add(&f, read, CONNECTION); /* sent again: nothing is behind it yet */
+	assert_false(read->inflight.overtaken);
 	inflight_remove(&f, other,
 			INFLIGHT_ANSWERED); /* answered: took effect, but for another key */
-	assert_false(read->overtaken);
+	assert_false(read->inflight.overtaken);
 	inflight_fini(&f);
 	free(read);
 	free(other);
@@ -394,14 +397,14 @@ static void only_an_answered_read_overtakes_and_only_older_ones(void **state)
 	inflight_init(&f, 16);
 	for (int i = 0; i < READS; i++) {
 		read[i] = pending_make(NULL, OP_GET, KEY);
-		inflight_add(&f, read[i]);
+		inflight_add(&f, read[i], CONNECTION);
 	}
 	inflight_remove(&f, read[2], INFLIGHT_SILENT);
 	for (int i = 0; i < READS; i++)
-		assert_false(read[i]->overtaken);
+		assert_false(read[i]->inflight.overtaken);
 	inflight_remove(&f, read[1], INFLIGHT_ANSWERED);
-	assert_true(read[0]->overtaken);
-	assert_false(read[3]->overtaken);
+	assert_true(read[0]->inflight.overtaken);
+	assert_false(read[3]->inflight.overtaken);
 	inflight_fini(&f);
 	for (int i = 0; i < READS; i++)
 		free(read[i]);
@@ -418,14 +421,14 @@ static void a_write_overtakes_all_reads_that_are_still_there(void **state)
 
 	(void)state;
 	inflight_init(&f, 16);
-	inflight_add(&f, first);
-	inflight_add(&f, second);
-	inflight_add(&f, gone);
+	inflight_add(&f, first, CONNECTION);
+	inflight_add(&f, second, CONNECTION);
+	inflight_add(&f, gone, CONNECTION);
 	inflight_remove(&f, gone, INFLIGHT_SILENT);
 	free(gone);
-	inflight_add(&f, write);
-	assert_true(first->overtaken);
-	assert_true(second->overtaken);
+	inflight_add(&f, write, CONNECTION);
+	assert_true(first->inflight.overtaken);
+	assert_true(second->inflight.overtaken);
 	inflight_fini(&f);
 	free(first);
 	free(second);
@@ -454,10 +457,10 @@ static void reads_without_a_key_are_in_no_chain(void **state)
 
 	(void)state;
 	inflight_init(&f, 2);
-	inflight_add(&f, range);
-	inflight_add(&f, later);
+	inflight_add(&f, range, CONNECTION);
+	inflight_add(&f, later, CONNECTION);
 	inflight_remove(&f, later, INFLIGHT_ANSWERED);
-	assert_false(range->overtaken);
+	assert_false(range->inflight.overtaken);
 	for (size_t i = 0; i <= f.keys_mask; i++)
 		assert_true(TAILQ_EMPTY(&f.keys[i]));
 	inflight_fini(&f);
@@ -654,15 +657,15 @@ static void what_was_sent_before_comes_where_it_was(void **state)
 
 	(void)state;
 	sched_init(&s);
-	TAILQ_INIT(&peer.waiting);
+	sched_join(&peer);
 	for (size_t i = 0; i < COUNT(added); i++) {
 		p = pending_make(&peer, OP_GET, 0);
-		p->order = added[i];
+		p->answers.order = added[i];
 		sched_add_again(&s, p);
 	}
 	for (size_t i = 0; i < COUNT(want); i++) {
 		p = sched_take(&s);
-		assert_int_equal(p->order, want[i]);
+		assert_int_equal(p->answers.order, want[i]);
 		free(p);
 	}
 	sched_fini(&s);
@@ -677,7 +680,7 @@ static void a_blocked_peer_has_no_turn(void **state)
 	(void)state;
 	sched_init(&s);
 	for (int i = 0; i < 2; i++)
-		TAILQ_INIT(&peer[i].waiting);
+		sched_join(&peer[i]);
 	for (int i = 0; i < 3; i++)
 		p[i] = pending_make(&peer[i % 2], OP_GET, 0);
 	sched_add(&s, p[0]);
@@ -704,14 +707,15 @@ static void the_last_ones_have_a_turn_when_nobody_else_has_one(void **state)
 {
 	/* Who is asked for, in the order of coming, and who gets the turns. */
 	static const int added[] = {0, 1, 2, 0, 2, 1}, want[] = {2, 2, 0, 1, 0, 1};
-	struct peer peer[3] = {
-		{.number = 1, .last = true}, {.number = 2, .last = true}, {.number = 3}};
+	struct peer peer[3] = {{.number = 1}, {.number = 2}, {.number = 3}};
 	struct sched s;
 
 	(void)state;
 	sched_init(&s);
 	for (int i = 0; i < 3; i++)
-		TAILQ_INIT(&peer[i].waiting);
+		sched_join(&peer[i]);
+	sched_set_last(&s, &peer[0]);
+	sched_set_last(&s, &peer[1]);
 	for (size_t i = 0; i < COUNT(added); i++)
 		sched_add(&s, pending_make(&peer[added[i]], OP_GET, 0));
 	for (size_t i = 0; i < COUNT(want); i++) {
@@ -727,14 +731,15 @@ static void the_last_ones_have_a_turn_when_nobody_else_has_one(void **state)
 
 static void a_last_one_waits_for_others_that_come_later_and_may_be_blocked(void **state)
 {
-	struct peer peer[2] = {{.number = 1, .last = true}, {.number = 2}};
+	struct peer peer[2] = {{.number = 1}, {.number = 2}};
 	struct pending *p[3];
 	struct sched s;
 
 	(void)state;
 	sched_init(&s);
 	for (int i = 0; i < 2; i++)
-		TAILQ_INIT(&peer[i].waiting);
+		sched_join(&peer[i]);
+	sched_set_last(&s, &peer[0]);
 	p[0] = pending_make(&peer[0], OP_GET, 0);
 	p[1] = pending_make(&peer[1], OP_GET, 0);
 	p[2] = pending_make(&peer[0], OP_GET, 0);
@@ -769,27 +774,27 @@ static void a_later_request_for_the_same_key_follows(void **state)
 	(void)state;
 	inflight_init(&f, 8);
 	assert_null(inflight_last_of_key(&f, 7));
-	inflight_add(&f, a);
-	inflight_add(&f, b);
-	inflight_add(&f, range);
+	inflight_add(&f, a, CONNECTION);
+	inflight_add(&f, b, CONNECTION);
+	inflight_add(&f, range, CONNECTION);
 	assert_ptr_equal(inflight_last_of_key(&f, 7), a);
-	assert_false(a->followed);
-	inflight_add(&f, c);
-	assert_true(c->follows);
-	assert_false(a->follows);
-	assert_false(b->follows);
+	assert_false(a->inflight.followed);
+	inflight_add(&f, c, CONNECTION);
+	assert_true(c->inflight.follows);
+	assert_false(a->inflight.follows);
+	assert_false(b->inflight.follows);
 	inflight_remove(&f, c, INFLIGHT_BACK);
-	assert_false(a->followed); /* it may be refused as well */
-	inflight_add(&f, c);
+	assert_false(a->inflight.followed); /* it may be refused as well */
+	inflight_add(&f, c, CONNECTION);
 	inflight_remove(&f, c, INFLIGHT_SILENT);
-	assert_true(a->followed);
-	assert_false(b->followed);
-	assert_false(c->followed);
+	assert_true(a->inflight.followed);
+	assert_false(b->inflight.followed);
+	assert_false(c->inflight.followed);
 	inflight_remove(&f, a, INFLIGHT_SILENT);
 	assert_null(inflight_last_of_key(&f, 7));
-	inflight_add(&f, a); /* again: nothing has followed it now */
-	assert_false(a->followed);
-	assert_false(a->follows);
+	inflight_add(&f, a, CONNECTION); /* again: nothing has followed it now */
+	assert_false(a->inflight.followed);
+	assert_false(a->inflight.follows);
 	inflight_remove(&f, a, INFLIGHT_ANSWERED);
 	inflight_remove(&f, b, INFLIGHT_ANSWERED);
 	inflight_remove(&f, range, INFLIGHT_ANSWERED);
@@ -820,10 +825,10 @@ static void only_what_takes_effect_follows(void **state)
 		struct inflight f;
 		inflight_init(&f, 8);
 		for (size_t k = 0; k < COUNT(p); k++)
-			inflight_add(&f, p[k]);
+			inflight_add(&f, p[k], CONNECTION);
 		inflight_remove(&f, p[2], cases[i].end);
-		assert_int_equal(p[0]->followed, cases[i].followed);
-		assert_int_equal(p[1]->followed, cases[i].followed);
+		assert_int_equal(p[0]->inflight.followed, cases[i].followed);
+		assert_int_equal(p[1]->inflight.followed, cases[i].followed);
 		for (size_t k = 0; k < COUNT(p); k++)
 			free(p[k]);
 		inflight_fini(&f);
@@ -852,7 +857,7 @@ static void what_goes_before_is_known(void **state)
 		struct sched s;
 		sched_init(&s);
 		for (int k = 0; k < 4; k++) {
-			TAILQ_INIT(&peer[k].waiting);
+			sched_join(&peer[k]);
 			for (int n = 0; n < cases[i].waiting[k]; n++)
 				sched_add(&s, pending_make(&peer[k], OP_GET, 0));
 		}
@@ -868,14 +873,16 @@ static void what_goes_before_is_known(void **state)
 
 static void who_has_no_turn_delays_nobody(void **state)
 {
-	struct peer peer[3] = {{.number = 1}, {.number = 2, .last = true}, {.number = 3}};
+	struct peer peer[3] = {{.number = 1}, {.number = 2}, {.number = 3}};
 	struct pending *p;
 	struct sched s;
 
 	(void)state;
 	sched_init(&s);
 	for (int k = 0; k < 3; k++) {
-		TAILQ_INIT(&peer[k].waiting);
+		sched_join(&peer[k]);
+		if (k == 1)
+			sched_set_last(&s, &peer[k]);
 		for (int n = 0; n < 3; n++)
 			sched_add(&s, pending_make(&peer[k], OP_GET, 0));
 	}
@@ -886,7 +893,7 @@ static void who_has_no_turn_delays_nobody(void **state)
 	assert_int_equal(sched_ahead(&s, &peer[0]), 6); /* of its own, and of the third */
 	assert_int_equal(sched_ahead(&s, &peer[2]), 3);
 	sched_add(&s, pending_make(&peer[0], OP_GET, 0));
-	sched_remove(&s, p = TAILQ_FIRST(&peer[0].waiting));
+	sched_remove(&s, p = TAILQ_FIRST(&peer[0].sched.waiting));
 	free(p);
 	sched_unblock(&s, &peer[0]);
 	assert_int_equal(sched_ahead(&s, NULL), 2);

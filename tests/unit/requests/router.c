@@ -22,7 +22,6 @@ struct reading {
 struct world {
 	struct router *router;
 	struct stats stats;
-	struct outq out[PEERS];
 	struct peer peer[PEERS];
 	char *sent[FRAMES]; /* whole frames */
 	size_t n_sent;
@@ -32,9 +31,9 @@ struct world {
 	int changed[PEERS];   /* how often its owner was told to look at it */
 	uint32_t idle[IDLES]; /* the connections that were told to be idle */
 	size_t n_idle;
-	unsigned turns, over; /* calls of held_turn() and held_over() */
-	bool settles;         /* held_turn() answers the request at once */
-	const char *why;      /* what held_over() says */
+	unsigned turns, over; /* calls of deferred_turn() and deferred_end() */
+	bool settles;         /* deferred_turn() answers the request at once */
+	const char *why;      /* what deferred_end() says */
 	struct reading reading[READS];
 };
 
@@ -80,17 +79,17 @@ static void world_lane_idle(void *owner, uint32_t connection)
 	w->idle[w->n_idle++] = connection;
 }
 
-static void world_held_turn(void *owner, struct pending *p)
+static void world_deferred_turn(void *owner, struct pending *p)
 {
 	struct world *w = owner;
 
 	w->turns++;
-	assert_true(router_held_is_next(w->router, p));
+	assert_true(router_may_settle(w->router, p));
 	if (w->settles)
 		router_settle(w->router, p);
 }
 
-static const char *world_held_over(void *owner, struct pending *p)
+static const char *world_deferred_end(void *owner, struct pending *p)
 {
 	struct world *w = owner;
 
@@ -145,8 +144,8 @@ static const struct router_ops ops = {
 	.changed = world_changed,
 	.wake_at = world_wake_at,
 	.connection_idle = world_lane_idle,
-	.held_turn = world_held_turn,
-	.held_over = world_held_over,
+	.deferred_turn = world_deferred_turn,
+	.deferred_end = world_deferred_end,
 	.forbids = forbids_x,
 	.read_sent = world_read_sent,
 	.read_end = world_read_end,
@@ -169,7 +168,6 @@ static struct world *world_with(const struct router_settings *settings)
 	w->reconnect_ms = -1;
 	w->router = router_new(settings, &ops, w, &w->stats, 42);
 	for (int i = 0; i < PEERS; i++) {
-		w->peer[i].out = &w->out[i];
 		w->peer[i].number = (uint64_t)i + 1;
 		router_join(w->router, &w->peer[i]);
 	}
@@ -191,7 +189,7 @@ static void world_free(struct world *w)
 		router_leave(w->router, &w->peer[i], 0);
 	router_free(w->router);
 	for (int i = 0; i < PEERS; i++)
-		outq_fini(&w->out[i]);
+		outq_fini(&w->peer[i].out);
 	for (size_t i = 0; i < w->n_sent; i++)
 		free(w->sent[i]);
 	free(w);
@@ -242,13 +240,13 @@ static void answer(struct world *w, size_t i, const char *value)
 static const char *told(struct world *w, int peer)
 {
 	static char text[8192];
-	struct span s = buf_span(&w->out[peer].own);
+	struct span s = buf_span(&w->peer[peer].out.own);
 
 	assert_true(s.n < sizeof(text));
 	if (s.n)
 		memcpy(text, s.p, s.n);
 	text[s.n] = '\0';
-	buf_take(&w->out[peer].own, s.n);
+	buf_take(&w->peer[peer].out.own, s.n);
 	return text;
 }
 
@@ -299,7 +297,7 @@ static void long_ids_and_values_fit(void **state)
 	snprintf(text, sizeof(text),
 		 "{\"op\":\"set\",\"key\":\"a\",\"value\":\"%s\",\"messageId\":\"%s\"}", value, id);
 	ask(w, 0, text, 0);
-	assert_true(w->peer[0].unsent_bytes > sizeof(struct pending) + LONG);
+	assert_true(w->peer[0].sched.bytes > sizeof(struct pending) + LONG);
 	router_up(w->router, LANE, 0);
 	assert_non_null(strstr(w->sent[0], value));
 	answer(w, 0, "ok");
@@ -347,7 +345,7 @@ static void answers_without_an_id_keep_the_order_of_their_requests(void **state)
 	assert_string_equal(
 		told(w, 0),
 		"{\"code\":200,\"value\":\"a\"}\nlocal\n{\"code\":200,\"value\":\"b\"}\n");
-	assert_int_equal(w->peer[0].unanswered, 0);
+	assert_int_equal(w->peer[0].answers.unanswered, 0);
 	router_say(w->router, &w->peer[0], SPAN("at once\n"), false);
 	assert_string_equal(told(w, 0), "at once\n");
 	world_free(w);
@@ -1087,13 +1085,14 @@ static void answers_that_wait_for_their_turn_are_counted(void **state)
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
 	router_say(w->router, &w->peer[0], SPAN("local\n"), false);
-	assert_int_equal(w->peer[0].kept_bytes, 6);
+	assert_int_equal(w->peer[0].answers.kept_bytes, 6);
 	w->changed[0] = 0;
 	answer(w, 1, "b");
-	assert_int_equal(w->peer[0].kept_bytes, 6 + strlen("{\"code\":200,\"value\":\"b\"}\n"));
+	assert_int_equal(w->peer[0].answers.kept_bytes,
+			 6 + strlen("{\"code\":200,\"value\":\"b\"}\n"));
 	assert_int_equal(w->changed[0], 1); /* so that its owner looks at the bounds */
 	answer(w, 0, "a");
-	assert_int_equal(w->peer[0].kept_bytes, 0);
+	assert_int_equal(w->peer[0].answers.kept_bytes, 0);
 	world_free(w);
 }
 
@@ -1144,7 +1143,7 @@ static void stopping_refuses_what_waits_and_what_comes(void **state)
 	router_stop(w->router);
 	assert_error(w, 1, "shutting_down", "no", "2");
 	assert_int_equal(router_waiting(w->router), 0);
-	assert_int_equal(w->peer[1].unsent_bytes, 0);
+	assert_int_equal(w->peer[1].sched.bytes, 0);
 	ask(w, 2, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
 	assert_error(w, 2, "shutting_down", "no", "3");
 	assert_int_equal(router_in_flight(w->router), 1);
@@ -1537,8 +1536,8 @@ static void a_client_that_leaves_takes_its_kept_answers_along(void **state)
 	answer(w, 0, "a");
 	assert_string_equal(told(w, 0), "");
 	router_join(w->router, &w->peer[0]);
-	assert_int_equal(w->peer[0].unanswered, 0);
-	assert_int_equal(w->peer[0].kept_bytes, 0);
+	assert_int_equal(w->peer[0].answers.unanswered, 0);
+	assert_int_equal(w->peer[0].answers.kept_bytes, 0);
 	world_free(w);
 }
 
@@ -1860,7 +1859,7 @@ static struct pending *hold(struct world *w, int peer, const char *line)
 	struct span copy = copy_of(span_of(line));
 
 	assert_int_equal(request_parse(copy, &request, &fault), 0);
-	struct pending *p = router_hold(w->router, &w->peer[peer], &request, 0);
+	struct pending *p = router_defer(w->router, &w->peer[peer], &request, 0);
 	free_copy(copy);
 	return p;
 }
@@ -1872,14 +1871,14 @@ static void a_held_request_is_answered_when_it_is_settled(void **state)
 	(void)state;
 	struct pending *a = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":\"x\"}"),
 		       *b = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":2}");
-	assert_int_equal(w->peer[0].unanswered, 2);
+	assert_int_equal(w->peer[0].answers.unanswered, 2);
 	assert_string_equal(told(w, 0), "");
-	assert_true(router_held_is_next(w->router, b));
+	assert_true(router_may_settle(w->router, b));
 	router_settle(w->router, b);
 	router_settle(w->router, a);
 	assert_string_equal(told(w, 0), "{\"code\":200,\"messageId\":2}\n"
 					"{\"code\":200,\"messageId\":\"x\"}\n");
-	assert_int_equal(w->peer[0].unanswered, 0);
+	assert_int_equal(w->peer[0].answers.unanswered, 0);
 	assert_changed(w, 0, 2);
 	assert_int_equal(w->over, 0);
 	assert_int_equal(router_expire(w->router, 5000), -1);
@@ -1915,21 +1914,21 @@ static void a_held_one_without_an_id_waits_for_those_before_it(void **state)
 	struct pending *p = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\"}");
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
 	router_say(w->router, &w->peer[0], SPAN("local\n"), false);
-	assert_false(router_held_is_next(w->router, p));
+	assert_false(router_may_settle(w->router, p));
 	answer(w, 1, "b");
 	assert_string_equal(told(w, 0), "");
 	assert_int_equal(w->turns, 0);
 	answer(w, 0, "a");
 	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"a\"}\n");
 	assert_int_equal(w->turns, 1);
-	assert_true(router_held_is_next(w->router, p));
+	assert_true(router_may_settle(w->router, p));
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\",\"messageId\":1}", 0);
 	answer(w, 2, "c");
 	assert_int_equal(w->turns, 1); /* told once, whatever else is answered */
 	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"c\",\"messageId\":1}\n");
 	router_settle(w->router, p);
 	assert_string_equal(told(w, 0), "{\"code\":200}\n{\"code\":200,\"value\":\"b\"}\nlocal\n");
-	assert_int_equal(w->peer[0].kept_bytes, 0);
+	assert_int_equal(w->peer[0].answers.kept_bytes, 0);
 	world_free(w);
 }
 
@@ -1966,8 +1965,8 @@ static void a_row_of_held_ones_is_settled_one_by_one(void **state)
 		hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\"}");
 	answer(w, 0, "a");
 	assert_int_equal(w->turns, N);
-	assert_int_equal(w->peer[0].unanswered, 0);
-	out = buf_span(&w->out[0].own);
+	assert_int_equal(w->peer[0].answers.unanswered, 0);
+	out = buf_span(&w->peer[0].out.own);
 	assert_int_equal(out.n, strlen("{\"code\":200,\"value\":\"a\"}\n") +
 					N * strlen("{\"code\":200}\n"));
 	world_free(w);
@@ -2375,11 +2374,11 @@ static const char *all_told(struct world *w, int peer)
 	struct iovec iov[1];
 	size_t n = 0;
 
-	while (outq_iov(&w->out[peer], iov, 1)) {
+	while (outq_iov(&w->peer[peer].out, iov, 1)) {
 		assert_true(n + iov[0].iov_len < sizeof(text));
 		memcpy(text + n, iov[0].iov_base, iov[0].iov_len);
 		n += iov[0].iov_len;
-		outq_take(&w->out[peer], iov[0].iov_len);
+		outq_take(&w->peer[peer].out, iov[0].iov_len);
 	}
 	text[n] = '\0';
 	return text;
@@ -2395,15 +2394,15 @@ static void a_secret_answer_keeps_to_the_order_and_out_of_the_buffer(void **stat
 		       *c = hold(w, 0, "{\"op\":\"token\",\"messageId\":\"x\"}");
 	router_say(w->router, &w->peer[0], SPAN("{\"d\":4}\n"), false);
 	router_settle_secret(w->router, b, SPAN("{\"b\":2}"));
-	assert_int_equal(outq_len(&w->out[0]), 0);
+	assert_int_equal(outq_len(&w->peer[0].out), 0);
 	router_settle_secret(w->router, c, SPAN("{\"c\":3}"));
 	router_settle_secret(w->router, a, SPAN("{\"a\":1}"));
-	assert_span(buf_span(&w->out[0].own),
+	assert_span(buf_span(&w->peer[0].out.own),
 		    "{\"d\":4}\n"); /* the others are lines of their own */
 	assert_string_equal(all_told(w, 0), "{\"c\":3,\"messageId\":\"x\"}\n{\"a\":1}\n{\"b\":2}\n"
 					    "{\"d\":4}\n");
-	assert_int_equal(w->peer[0].unanswered, 0);
-	assert_int_equal(w->peer[0].kept_bytes, 0);
+	assert_int_equal(w->peer[0].answers.unanswered, 0);
+	assert_int_equal(w->peer[0].answers.kept_bytes, 0);
 	world_free(w);
 }
 
@@ -2427,8 +2426,8 @@ static void the_holder_says_what_being_late_means(void **state)
 	(void)state;
 	w->reconnect_ms = 9;
 	hold(w, 0, "{\"op\":\"token\",\"messageId\":1}");
-	hold(w, 1, "{\"op\":\"token\",\"messageId\":2}")->late = REPLY_TIMEOUT;
-	hold(w, 2, "{\"op\":\"token\",\"messageId\":3}")->late = REPLY_QUEUE_FULL;
+	hold(w, 1, "{\"op\":\"token\",\"messageId\":2}")->deferred.timeout_error = REPLY_TIMEOUT;
+	hold(w, 2, "{\"op\":\"token\",\"messageId\":3}")->deferred.timeout_error = REPLY_QUEUE_FULL;
 	router_expire(w->router, 1000);
 	assert_non_null(
 		strstr(assert_error(w, 0, "upstream_down", "no", "1"), "\"retryAfterMs\":9"));

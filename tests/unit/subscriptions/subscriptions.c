@@ -31,7 +31,6 @@ struct world {
 	struct router *router;
 	struct subscriptions *subscriptions;
 	struct stats stats;
-	struct outq out[PEERS];
 	struct peer peer[PEERS];
 	bool away[PEERS];  /* has left */
 	bool reads[PEERS]; /* its socket takes what it is offered by flush() */
@@ -103,14 +102,14 @@ static void world_lane_idle(void *owner, uint32_t connection)
 	(void)connection;
 }
 
-static void world_held_turn(void *owner, struct pending *p)
+static void world_deferred_turn(void *owner, struct pending *p)
 {
-	subscriptions_held_turn(((struct world *)owner)->subscriptions, p);
+	subscriptions_deferred_turn(((struct world *)owner)->subscriptions, p);
 }
 
-static const char *world_held_over(void *owner, struct pending *p)
+static const char *world_deferred_end(void *owner, struct pending *p)
 {
-	return subscriptions_held_over(((struct world *)owner)->subscriptions, p);
+	return subscriptions_deferred_end(((struct world *)owner)->subscriptions, p);
 }
 
 static void world_read_sent(void *owner, void *reading)
@@ -133,8 +132,8 @@ static const struct router_ops router_ops = {
 	.changed = world_changed,
 	.wake_at = world_wake_at,
 	.connection_idle = world_lane_idle,
-	.held_turn = world_held_turn,
-	.held_over = world_held_over,
+	.deferred_turn = world_deferred_turn,
+	.deferred_end = world_deferred_end,
 	.read_sent = world_read_sent,
 	.read_end = world_read_end,
 };
@@ -142,7 +141,7 @@ static const struct router_ops router_ops = {
 /* Appends all that is in the client's output to told. */
 static void take_output(struct world *w, size_t peer)
 {
-	struct outq *q = &w->out[peer];
+	struct outq *q = &w->peer[peer].out;
 	size_t at = strlen(w->told);
 	struct iovec iov[4];
 
@@ -228,7 +227,6 @@ static struct world *world_with(const struct subscriptions_settings *settings)
 	w->subscriptions =
 		subscriptions_new(settings, &subscriptions_ops, w, w->router, &w->stats, 42);
 	for (size_t i = 0; i < PEERS; i++) {
-		w->peer[i].out = &w->out[i];
 		w->peer[i].number = i + 1;
 		router_join(w->router, &w->peer[i]);
 		subscriptions_join(w->subscriptions, &w->peer[i]);
@@ -253,7 +251,7 @@ static void world_free(struct world *w)
 	for (size_t i = 0; i < PEERS; i++) {
 		if (!w->away[i])
 			leave(w, i);
-		outq_fini(&w->out[i]);
+		outq_fini(&w->peer[i].out);
 	}
 	assert_int_equal(subscriptions_counts(w->subscriptions).subscriptions, 0);
 	assert_int_equal(subscriptions_counts(w->subscriptions).waiting, 0);
@@ -593,7 +591,7 @@ static void a_subscribe_of_nothing_is_answered_and_ends(void **state)
 	subscribe(w, 0, "'keys':[],'patterns':[]");
 	assert_told(w, 0, OK("1"));
 	assert_false(subscriptions_wants(w->subscriptions));
-	assert_false(w->peer[0].in_audience);
+	assert_false(w->peer[0].fanout.in_audience);
 	world_free(w);
 }
 
@@ -803,7 +801,7 @@ static void unsubscribe_without_names_ends_all(void **state)
 	change(w, CHANGE("p", "'1'"));
 	assert_told(w, 0, OK("2"));
 	assert_told(w, 1, TOLD("a", "'1'"));
-	assert_false(w->peer[0].in_audience);
+	assert_false(w->peer[0].fanout.in_audience);
 	unsubscribe(w, 0, "'key':'never'");
 	assert_told(w, 0, OK("2"));
 	world_free(w);
@@ -1306,18 +1304,18 @@ static void a_reading_with_too_much_held_back_begins_anew(void **state)
 	come_up(w);
 	assert_told(w, 0, OK("1"));
 	for (int i = 0; i < 4; i++) {
-		assert_int_equal(outq_len(&w->out[0]), 0);
+		assert_int_equal(outq_len(&w->peer[0].out), 0);
 		int n = sprintf(text, "{'type':'notification','key':'a','value':'%d", i);
 		memset(text + n, 'x', BIG);
 		strcpy(text + n + BIG, "'}");
 		change(w, text);
 	}
-	assert_int_equal(w->out[0].n, 4); /* in order, and the last with them */
+	assert_int_equal(w->peer[0].out.n, 4); /* in order, and the last with them */
 	for (uint32_t i = 0; i < 4; i++)
-		assert_int_equal(w->out[0].ring[i].shared->text[value], '0' + (int)i);
+		assert_int_equal(w->peer[0].out.ring[i].shared->text[value], '0' + (int)i);
 	change(w, CHANGE("a", "'5'"));
-	assert_int_equal(w->out[0].n, 5);
-	outq_take(&w->out[0], outq_len(&w->out[0]));
+	assert_int_equal(w->peer[0].out.n, 5);
+	outq_take(&w->peer[0].out, outq_len(&w->peer[0].out));
 	answer(w, "a", "'code':200,'value':'old'");
 	assert_told(w, 0, "");
 	answer(w, "a", "'code':200,'value':'5'");
@@ -1884,7 +1882,7 @@ static struct world *world_with_a_slow_client(void)
 
 	live_with(w, 0, "'patterns':['p*','q*'],'keys':['a','b']");
 	w->told[0] = '\0';
-	while (outq_len(&w->out[0]) < SOFT)
+	while (outq_len(&w->peer[0].out) < SOFT)
 		change(w, CHANGE("p", "'full'"));
 	assert_int_equal(w->flushed, 0);
 	return w;
@@ -1897,9 +1895,9 @@ static const char *drain(struct world *w, size_t peer)
 	do {
 		take_output(w, peer);
 		subscriptions_caught_up(w->subscriptions, &w->peer[peer]);
-	} while (outq_len(&w->out[peer]));
-	assert_null(w->peer[peer].conflation);
-	assert_int_equal(w->peer[peer].lag_bytes, 0);
+	} while (outq_len(&w->peer[peer].out));
+	assert_null(w->peer[peer].fanout.conflation);
+	assert_int_equal(w->peer[peer].fanout.conflated_bytes, 0);
 	return w->told;
 }
 
@@ -1921,15 +1919,15 @@ static void a_slow_client_is_told_the_latest_of_each_key(void **state)
 
 	(void)state;
 	live_with(w, 1, "'pattern':'p*'");
-	size_t full = outq_len(&w->out[0]);
+	size_t full = outq_len(&w->peer[0].out);
 	change(w, CHANGE("p1", "'1'"));
 	change(w, CHANGE("q1", "'2'"));
 	change(w, CHANGE("p1", "'3'"));
 	change(w, CHANGE("p2", "'4'"));
 	change(w, CHANGE("p1", "'5'"));
-	assert_int_equal(outq_len(&w->out[0]), full);
+	assert_int_equal(outq_len(&w->peer[0].out), full);
 	assert_int_equal(w->flushed, 1); /* it was asked once, and then only waits */
-	assert_true(w->peer[0].lag_bytes > 0);
+	assert_true(w->peer[0].fanout.conflated_bytes > 0);
 	assert_int_equal(w->stats.notifications_conflated, 2);
 	assert_told(w, 1, TOLD("p1", "'1'") TOLD("p1", "'3'") TOLD("p2", "'4'") TOLD("p1", "'5'"));
 	uint64_t lines = w->stats.lines_out;
@@ -1949,7 +1947,7 @@ static void one_that_had_only_no_turn_is_not_slow(void **state)
 	change(w, CHANGE("a", "'1'"));
 	change(w, CHANGE("a", "'2'"));
 	assert_int_equal(w->flushed, 1);
-	assert_null(w->peer[0].conflation);
+	assert_null(w->peer[0].fanout.conflation);
 	assert_told(w, 0, TOLD("a", "'1'") TOLD("a", "'2'"));
 	world_free(w);
 }
@@ -1983,11 +1981,11 @@ static void a_slow_client_catches_up_as_far_as_it_reads(void **state)
 	}
 	size_t lines = 0;
 	told(w, 0);
-	for (size_t waits = w->peer[0].lag_bytes; w->peer[0].conflation;
-	     waits = w->peer[0].lag_bytes) {
+	for (size_t waits = w->peer[0].fanout.conflated_bytes; w->peer[0].fanout.conflation;
+	     waits = w->peer[0].fanout.conflated_bytes) {
 		subscriptions_caught_up(w->subscriptions, &w->peer[0]);
-		assert_true(w->peer[0].lag_bytes < waits || !waits);
-		assert_true(outq_len(&w->out[0]) < SOFT + 100);
+		assert_true(w->peer[0].fanout.conflated_bytes < waits || !waits);
+		assert_true(outq_len(&w->peer[0].out) < SOFT + 100);
 		for (const char *c = told(w, 0); (c = strchr(c, '\n')); c++)
 			lines++;
 	}
@@ -2092,9 +2090,9 @@ static void a_gap_is_dropped_with_its_pattern(void **state)
 	unsubscribe(w, 0, "'pattern':'q*','keys':['a','b']");
 	lose_all(w);
 	come_up(w);
-	size_t before = w->peer[0].lag_bytes;
+	size_t before = w->peer[0].fanout.conflated_bytes;
 	unsubscribe(w, 0, "'pattern':'p*'");
-	assert_true(w->peer[0].lag_bytes < before);
+	assert_true(w->peer[0].fanout.conflated_bytes < before);
 	assert_drained(w, 0, OK("1") OK("2") OK("2") LOST BACK PATTERN_GAP("*", "900"));
 	world_free(w);
 }
@@ -2107,7 +2105,7 @@ static void unsubscribe_of_all_leaves_nothing_that_waits(void **state)
 	change(w, CHANGE("a", "'1'"));
 	lose_all(w);
 	unsubscribe(w, 0, "");
-	assert_null(w->peer[0].conflation);
+	assert_null(w->peer[0].fanout.conflation);
 	assert_drained(w, 0, OK("2"));
 	world_free(w);
 }
@@ -2489,7 +2487,7 @@ static void the_memory_of_all_subscriptions_is_bounded(void **state)
 	for (char text[100]; n < 100; n++) {
 		snprintf(text, sizeof(text), "'key':'%u'", n);
 		subscribe(w, n % PEERS, text);
-		if (outq_len(&w->out[n % PEERS]))
+		if (outq_len(&w->peer[n % PEERS].out))
 			break;
 	}
 	assert_in_range(n, 4, 40);
@@ -2509,7 +2507,7 @@ static void a_client_may_leave_at_any_time(void **state)
 
 	(void)state;
 	change(w, CHANGE("a", "'1'"));
-	assert_non_null(w->peer[0].conflation);
+	assert_non_null(w->peer[0].fanout.conflation);
 	leave(w, 0); /* with much that waits for it */
 	subscribe(w, 1, "'keys':['a','b'],'initial':true");
 	subscribe(w, 2, "'keys':['b','c'],'initial':true");
@@ -2569,11 +2567,11 @@ static void a_long_row_of_answers_without_ids_comes_out_at_once(void **state)
 	for (int i = 0; i < N; i++)
 		say(w, 0, "{'op':'subscribe','key':'a'}");
 	answer(w, "x", "'code':404");
-	while (outq_len(&w->out[0])) {
-		struct span s = buf_span(&w->out[0].own);
+	while (outq_len(&w->peer[0].out)) {
+		struct span s = buf_span(&w->peer[0].out.own);
 		const char *end = memchr(s.p, '\n', s.n);
 		assert_non_null(end);
-		outq_take(&w->out[0], (size_t)(end - s.p) + 1);
+		outq_take(&w->peer[0].out, (size_t)(end - s.p) + 1);
 		answers++;
 	}
 	assert_int_equal(answers, N + 1);
@@ -2921,7 +2919,7 @@ static void a_value_is_told_after_a_reading_that_was_given_up_has_failed(void **
 	memset(text + n, 'x', BIG);
 	strcpy(text + n + BIG, "'}");
 	change(w, text);
-	outq_take(&w->out[0], outq_len(&w->out[0]));
+	outq_take(&w->peer[0].out, outq_len(&w->peer[0].out));
 	pass(w, 1000);
 	assert_told(w, 0, KEY_GAP("a"));
 	lose_all(w);
@@ -2959,7 +2957,7 @@ static void readings_come_back_when_the_router_ends(void **state)
 	lose_all(w); /* the reading waits in the router */
 	for (size_t i = 0; i < PEERS; i++) {
 		leave(w, i);
-		outq_fini(&w->out[i]);
+		outq_fini(&w->peer[i].out);
 	}
 	subscriptions_stop(w->subscriptions);
 	router_free(w->router);
@@ -3017,8 +3015,8 @@ static void what_may_not_be_read_any_more_ends_with_a_word(void **state)
 	assert_told(w, 0, ENDED("key", "b"));
 	change(w, CHANGE("b", "'3'"));
 	assert_told(w, 0, "");
-	assert_int_equal(w->peer[0].n_subs, 0);
-	assert_false(w->peer[0].in_audience);
+	assert_int_equal(w->peer[0].topics.n, 0);
+	assert_false(w->peer[0].fanout.in_audience);
 	assert_int_equal(w->stats.subscriptions_forbidden, 3);
 	assert_int_equal(w->forbidden, 3);
 	lose(w);

@@ -22,7 +22,7 @@ static struct world *world_new(void)
 	topics_init(&w->topics, SEED);
 	for (size_t i = 0; i < PEERS; i++) {
 		w->peer[i].number = i + 1;
-		LIST_INIT(&w->peer[i].topics);
+		topics_join(&w->peer[i]);
 	}
 	return w;
 }
@@ -32,9 +32,9 @@ static void world_free(struct world *w)
 	struct sub *sub;
 
 	for (size_t i = 0; i < PEERS; i++) {
-		while ((sub = LIST_FIRST(&w->peer[i].topics)))
+		while ((sub = LIST_FIRST(&w->peer[i].topics.subs)))
 			topics_remove(&w->topics, sub);
-		assert_int_equal(w->peer[i].n_subs, 0);
+		assert_int_equal(w->peer[i].topics.n, 0);
 	}
 	assert_int_equal(w->topics.n, 0);
 	topics_fini(&w->topics);

@@ -148,7 +148,6 @@ struct world {
 	struct router *router;
 	struct subscriptions *subscriptions;
 	struct stats stats;
-	struct outq out[PEERS];
 	struct peer peer[PEERS];
 	uint64_t last_peer; /* their numbers */
 	struct talk talk[PEERS];
@@ -702,13 +701,13 @@ static void router_leaves_lane(void *owner, uint32_t connection)
 static void router_gives_turn(void *owner, struct pending *p)
 {
 	(void)owner;
-	subscriptions_held_turn(w->subscriptions, p);
+	subscriptions_deferred_turn(w->subscriptions, p);
 }
 
-static const char *router_ends_held(void *owner, struct pending *p)
+static const char *router_ends_deferred(void *owner, struct pending *p)
 {
 	(void)owner;
-	return subscriptions_held_over(w->subscriptions, p);
+	return subscriptions_deferred_end(w->subscriptions, p);
 }
 
 static const char *router_asks_forbidden(void *owner, struct peer *peer,
@@ -738,8 +737,8 @@ static const struct router_ops router_ops = {
 	.changed = peer_changed,
 	.wake_at = router_wants_wake,
 	.connection_idle = router_leaves_lane,
-	.held_turn = router_gives_turn,
-	.held_over = router_ends_held,
+	.deferred_turn = router_gives_turn,
+	.deferred_end = router_ends_deferred,
 	.forbids = router_asks_forbidden,
 	.read_sent = router_has_sent_read,
 	.read_end = router_ends_read,
@@ -1025,14 +1024,14 @@ static void hear_all(void)
 
 	for (unsigned i = 0; i < PEERS; i++) {
 		struct buf text = {0};
-		while (outq_len(&w->out[i])) {
-			int n = outq_iov(&w->out[i], iov, 8);
+		while (outq_len(&w->peer[i].out)) {
+			int n = outq_iov(&w->peer[i].out, iov, 8);
 			size_t sum = 0;
 			for (int k = 0; k < n; k++) {
 				buf_add(&text, iov[k].iov_base, iov[k].iov_len);
 				sum += iov[k].iov_len;
 			}
-			outq_take(&w->out[i], sum);
+			outq_take(&w->peer[i].out, sum);
 		}
 		if (!buf_len(&text))
 			continue;
@@ -1177,7 +1176,7 @@ static void do_cut(void)
 
 static void join(unsigned peer)
 {
-	w->peer[peer] = (struct peer){.out = &w->out[peer], .number = ++w->last_peer};
+	w->peer[peer] = (struct peer){.number = ++w->last_peer};
 	router_join(w->router, &w->peer[peer]);
 	subscriptions_join(w->subscriptions, &w->peer[peer]);
 }
@@ -1186,8 +1185,8 @@ static void leave(unsigned peer)
 {
 	router_leave(w->router, &w->peer[peer], loop_now);
 	subscriptions_leave(w->subscriptions, &w->peer[peer]);
-	outq_fini(&w->out[peer]);
-	w->out[peer] = (struct outq){0};
+	outq_fini(&w->peer[peer].out);
+	w->peer[peer].out = (struct outq){0};
 }
 
 /* It comes again as another one. */
