@@ -245,13 +245,13 @@ static void deliver(void *owner, struct topic *t)
  * still may be older than what was read since. */
 static void deliver_pattern(void *owner, struct topic *t)
 {
-	if (t->covered)
+	if (topic_is_covered(t))
 		deliver(owner, t);
 }
 
 static void find_covered(void *owner, struct topic *t)
 {
-	*(bool *)owner |= t->covered;
+	*(bool *)owner |= topic_is_covered(t);
 }
 
 void fanout_change(struct fanout *f, struct topics *topics, const struct wire_frame *frame,
@@ -259,7 +259,7 @@ void fanout_change(struct fanout *f, struct topics *topics, const struct wire_fr
 {
 	struct delivery d = {f, frame, change, key, NULL};
 	struct topic *t = topics_find_topic(topics, TOPIC_KEY, key, change->key_hash);
-	bool covered = !t || !t->n || t->covered;
+	bool covered = !t || !t->n || topic_is_covered(t);
 
 	f->changes++;
 	if (!covered)

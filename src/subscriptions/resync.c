@@ -266,7 +266,8 @@ static void ask(struct resync *r, struct reading *g, int64_t now)
 	json_add_string(&json, topic_text(g->topic));
 	struct json_value key = {.text = buf_span(&json), .type = JSON_STRING};
 	dequeue(r, g);
-	bool covered = g->topic->covered; /* else changes that the value has seen may come yet */
+	bool covered =
+		topic_is_covered(g->topic); /* else changes that the value has seen may come yet */
 	if (covered && losses < BLAME_READ_LOSSES && router_takes_key(r->router, &key, now)) {
 		send(r, g, &key, losses >= BLAME_LOSS, now);
 	} else {
@@ -312,7 +313,7 @@ void resync_sent(struct resync *r, void *reading)
 	g->state = READING_SENT;
 	/* One that was asked for before a loss may go out on a connection that brings no changes,
 	 * and so may one of a key that the new token does not cover. */
-	g->useless = g->epoch != r->epoch || !g->topic->covered;
+	g->useless = g->epoch != r->epoch || !topic_is_covered(g->topic);
 	g->doubtful = false;
 	g->changes = g->topic->changes;
 	g->last_value = g->topic->last_value;

@@ -289,7 +289,7 @@ const char *subscriptions_deferred_end(struct subscriptions *f, struct pending *
 /* Is it covered now, and by the token that is on its way as well, if there is one? */
 static bool is_covered(const struct subscriptions *f, const struct topic *t)
 {
-	return f->live && t->covered && (!f->topics.has_next || t->covered_next);
+	return f->live && topic_is_covered(t) && (!f->topics.has_next || topic_is_covered_next(t));
 }
 
 static bool is_complete(const struct subscriptions *f, const struct join *j)
@@ -620,7 +620,7 @@ bool subscriptions_is_stale(const struct subscriptions *f)
 		return true;
 	TAILQ_FOREACH (j, &f->joins, of_all) {
 		for (size_t i = 0; i < j->n; i++) {
-			if (!j->topics[i]->covered)
+			if (!topic_is_covered(j->topics[i]))
 				return true;
 		}
 	}
@@ -671,7 +671,7 @@ static void mark_batch(struct subscriptions *f)
 static bool is_left_out(const struct subscriptions *f, const struct join *j)
 {
 	for (size_t i = 0; i < j->n; i++) {
-		if (j->topics[i]->batch == f->batch && j->topics[i]->left_out)
+		if (j->topics[i]->batch == f->batch && !topic_is_covered_next(j->topics[i]))
 			return true;
 	}
 	return false;
@@ -775,7 +775,7 @@ static void coverage_turned(void *owner, struct topic *t)
 	struct subscriptions *f = owner;
 	int64_t now = f->ops->boot_ms();
 
-	if (!t->covered) {
+	if (!topic_is_covered(t)) {
 		t->left_at = now;
 		tell_gap(f, t, 0);
 	} else if (t->kind == TOPIC_KEY) {
@@ -797,7 +797,7 @@ static void tell_connected(struct subscriptions *f)
 	while ((t = topics_walk(&f->topics, &w))) {
 		if (t->n && t->kind == TOPIC_PATTERN)
 			tell_gap(f, t, ago_ms);
-		else if (t->n && t->covered)
+		else if (t->n && topic_is_covered(t))
 			resync_resync(f->resync, t);
 	}
 }

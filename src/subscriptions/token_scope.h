@@ -26,9 +26,9 @@
 #include "base/span.h"
 
 enum token_scope_how {
-	TOKEN_SCOPE_LISTED,   /* by itself */
+	TOKEN_SCOPE_LEFT_OUT, /* the list does not cover it: there was no room for it */
 	TOKEN_SCOPE_BY_GLOB,  /* a "prefix*" of the list covers it */
-	TOKEN_SCOPE_LEFT_OUT, /* there was no room for it */
+	TOKEN_SCOPE_LISTED,   /* by itself */
 	TOKEN_SCOPE_HOW_N
 };
 

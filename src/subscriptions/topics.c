@@ -50,6 +50,14 @@ static struct span literal_of(enum topic_kind kind, struct span text)
 	return kind == TOPIC_PATTERN ? glob_literal(text) : text;
 }
 
+/* How a list covers a topic that it does not list by itself. An empty scope covers none. */
+static enum token_scope_how by_glob(const struct token_scope *scope, enum topic_kind kind,
+				    struct span text)
+{
+	return token_scope_has(scope, literal_of(kind, text)) ? TOKEN_SCOPE_BY_GLOB
+							      : TOKEN_SCOPE_LEFT_OUT;
+}
+
 struct topic *topics_find_topic(const struct topics *s, enum topic_kind kind, struct span text,
 				uint64_t hash)
 {
@@ -85,8 +93,8 @@ struct topic *topics_topic(struct topics *s, enum topic_kind kind, struct span t
 	t = mem_alloc(sizeof(*t) + text.n);
 	*t = (struct topic){
 		.kind = kind,
-		.covered = token_scope_has(&s->current, literal_of(kind, text)),
-		.covered_next = s->has_next && token_scope_has(&s->next, literal_of(kind, text)),
+		.current = by_glob(&s->current, kind, text),
+		.next = by_glob(&s->next, kind, text),
 		.sequence = ++s->sequence,
 		.text_n = (uint32_t)text.n,
 	};
@@ -118,7 +126,8 @@ static void free_topic(struct topics *s, struct topic *t)
 
 void topics_release(struct topics *s, struct topic *t)
 {
-	if (!t->n && !t->n_joins && !t->listed && !t->listed_next)
+	if (!t->n && !t->n_joins && t->current != TOKEN_SCOPE_LISTED &&
+	    t->next != TOKEN_SCOPE_LISTED)
 		free_topic(s, t);
 }
 
@@ -189,7 +198,7 @@ struct sub *topics_add(struct topics *s, struct peer *peer, struct topic *t)
 	s->bytes += sizeof(*sub);
 	if (t->n == 1) {
 		s->live[t->kind]++;
-		s->left_out += !t->covered;
+		s->left_out += !topic_is_covered(t);
 	}
 	return sub;
 }
@@ -212,7 +221,7 @@ void topics_remove(struct topics *s, struct sub *sub)
 	s->bytes -= sizeof(*sub);
 	if (t->n == 0) {
 		s->live[t->kind]--;
-		s->left_out -= !t->covered;
+		s->left_out -= !topic_is_covered(t);
 	}
 	free(sub);
 	topics_release(s, t);
@@ -281,13 +290,9 @@ size_t topics_make_list(struct topics *s, uint64_t batch, size_t budget, struct 
 	s->has_next = true;
 	w = (struct topic_walk){0};
 	while ((t = topics_walk(s, &w)))
-		t->covered_next = token_scope_has(&s->next, literal_of(t->kind, topic_text(t)));
-	for (size_t i = 0; i < n; i++) {
-		t = topic_of(&items[i]);
-		t->left_out = items[i].how == TOKEN_SCOPE_LEFT_OUT;
-		t->listed_next = items[i].how == TOKEN_SCOPE_LISTED;
-		t->covered_next = !t->left_out;
-	}
+		t->next = by_glob(&s->next, t->kind, topic_text(t));
+	for (size_t i = 0; i < n; i++)
+		topic_of(&items[i])->next = items[i].how;
 	free(items);
 	return strings;
 }
@@ -305,13 +310,12 @@ void topics_accept_list(struct topics *s, void (*turned)(void *owner, struct top
 	s->has_next = false;
 	s->left_out = 0;
 	while ((t = topics_walk(s, &w))) {
-		bool was = t->covered;
-		t->covered = t->covered_next;
-		t->listed = t->listed_next;
-		t->covered_next = t->listed_next = false;
-		s->left_out += t->n && !t->covered;
-		bool turns = t->n && (was ? !t->covered : t->covered && t->missed);
-		t->missed = t->n && !t->covered && (was || t->missed);
+		bool was = topic_is_covered(t), is = topic_is_covered_next(t);
+		t->current = t->next;
+		t->next = TOKEN_SCOPE_LEFT_OUT;
+		s->left_out += t->n && !is;
+		bool turns = t->n && (was ? !is : is && t->missed);
+		t->missed = t->n && !is && (was || t->missed);
 		if (turns)
 			turned(owner, t);
 		topics_release(s, t);
@@ -329,7 +333,7 @@ void topics_reject_list(struct topics *s)
 	s->next = (struct token_scope){0};
 	s->has_next = false;
 	while ((t = topics_walk(s, &w))) {
-		t->covered_next = t->listed_next = false;
+		t->next = TOKEN_SCOPE_LEFT_OUT;
 		topics_release(s, t);
 	}
 }
@@ -345,8 +349,8 @@ void topics_forget_lists(struct topics *s, void (*turned)(void *owner, struct to
 	s->current = (struct token_scope){0};
 	s->left_out = s->live[TOPIC_KEY] + s->live[TOPIC_PATTERN];
 	while ((t = topics_walk(s, &w))) {
-		bool turns = turned && t->n && t->covered;
-		t->covered = t->listed = false;
+		bool turns = turned && t->n && topic_is_covered(t);
+		t->current = TOKEN_SCOPE_LEFT_OUT;
 		t->missed |= turns;
 		if (turns)
 			turned(owner, t);

@@ -33,12 +33,11 @@ struct receiver {
 struct topic {
 	struct map_node by_text; /* subs::topics of its kind */
 	enum topic_kind kind;
-	bool covered, covered_next; /* by the present token, by the next one */
-	bool listed, listed_next;   /* ... and by itself, not by a glob */
-	bool left_out;              /* there was no room for it in the list that was made last */
-	bool missed;                /* its receivers had it, and have it no more */
-	int64_t left_at;            /* feed: since when, boot clock, as subscribers were told */
-	uint32_t n, size;           /* receivers */
+	/* How the lists of the present token and of the next one cover it. */
+	enum token_scope_how current, next;
+	bool missed;      /* its receivers had it, and have it no more */
+	int64_t left_at;  /* feed: since when, boot clock, as subscribers were told */
+	uint32_t n, size; /* receivers */
 	struct receiver *receivers;
 	uint32_t n_joins;             /* feed: requests that wait for it */
 	uint64_t batch;               /* feed: the last list that such requests are part of */
@@ -103,6 +102,18 @@ static inline size_t topics_topics(const struct topics *s)
 	return s->topics[TOPIC_KEY].n + s->topics[TOPIC_PATTERN].n;
 }
 
+/* Does the present token cover it? */
+static inline bool topic_is_covered(const struct topic *t)
+{
+	return t->current != TOKEN_SCOPE_LEFT_OUT;
+}
+
+/* Does the next one, if its list was made? */
+static inline bool topic_is_covered_next(const struct topic *t)
+{
+	return t->next != TOKEN_SCOPE_LEFT_OUT;
+}
+
 static inline struct span topic_text(const struct topic *t)
 {
 	return (struct span){t->text, t->text_n};
@@ -138,7 +149,7 @@ struct topic *topics_walk(const struct topics *s, struct topic_walk *w);
 
 /* Makes the list of the next token: of all topics that have receivers or whose batch is this one.
  * Appends it to *list as a JSON array; returns how many strings it has. What there is no room for
- * is marked left_out. */
+ * is not covered next. */
 size_t topics_make_list(struct topics *s, uint64_t batch, size_t budget, struct buf *list);
 /* The list that was made last is in force now: calls turned with each topic that has receivers and
  * is not covered any more, or again after that. */

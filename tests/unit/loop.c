@@ -1,4 +1,5 @@
 #include "test.h"
+#include "random.h"
 
 #include "loop.h"
 
@@ -57,8 +58,7 @@ void loop_begin(int64_t now, uint32_t seed)
 
 uint32_t loop_lot(uint32_t below)
 {
-	random_state = random_state * 1664525 + 1013904223;
-	return (uint32_t)((uint64_t)random_state * below >> 32);
+	return (uint32_t)((uint64_t)random_next(&random_state) * below >> 32);
 }
 
 /* ---- clocks ---- */

@@ -1,6 +1,7 @@
 /* Clients' requests for tokens: turns, bounds, pace and pauses, order of answers, and rules that
  * change meanwhile; with the real router, a fake minter and a clock of our own. */
 #include "../test.h"
+#include "../router_ops.h"
 
 #include <stdio.h>
 
@@ -48,26 +49,6 @@ static long reconnect_ms(void *owner)
 	return 70;
 }
 
-static void changed(void *owner, struct peer *peer)
-{
-	(void)owner, (void)peer;
-}
-
-static void router_wake_at(void *owner, int64_t at)
-{
-	(void)owner, (void)at;
-}
-
-static void connection_idle(void *owner, uint32_t connection)
-{
-	(void)owner, (void)connection;
-}
-
-static void deferred_turn(void *owner, struct pending *p)
-{
-	(void)owner, (void)p;
-}
-
 static const char *deferred_end(void *owner, struct pending *p)
 {
 	return token_requests_deferred_end(((struct world *)owner)->token_requests, p);
@@ -77,10 +58,10 @@ static const struct router_ops router_ops = {
 	.send = no_send,
 	.sendable = no_room,
 	.reconnect_ms = reconnect_ms,
-	.changed = changed,
-	.wake_at = router_wake_at,
-	.connection_idle = connection_idle,
-	.deferred_turn = deferred_turn,
+	.changed = ignore_changed,
+	.wake_at = ignore_wake_at,
+	.connection_idle = ignore_connection_idle,
+	.deferred_turn = ignore_deferred_turn,
 	.deferred_end = deferred_end,
 };
 

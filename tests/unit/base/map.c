@@ -3,6 +3,7 @@
 #include <stdbool.h>
 
 #include "../test.h"
+#include "../random.h"
 
 struct item {
 	int before; /* so that the node is not the first member */
@@ -117,7 +118,7 @@ static void nodes_come_and_go_as_the_model_says(void **state)
 
 	(void)state;
 	for (uint32_t step = 0; step < 10000; step++) {
-		random = random * 1664525 + 1013904223;
+		random_next(&random);
 		size_t i = (random >> 8) % ITEMS;
 		/* There are times when most are in, and times when most are out. */
 		bool filling = step / 1000 % 2 == 0;

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "../test.h"
+#include "../random.h"
 
 enum { TEXT_MAX = 4096, IOV_MAX_HERE = 64 };
 
@@ -156,8 +157,7 @@ struct model {
 
 static uint32_t pick(struct model *m, uint32_t n)
 {
-	m->random = m->random * 1664525 + 1013904223;
-	return (m->random >> 16) % n;
+	return random_below(&m->random, n);
 }
 
 /* One to nine of the letters in turn, so that one that is lost or doubled shows. */

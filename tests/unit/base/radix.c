@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "../test.h"
+#include "../random.h"
 
 /* --- what is found --- */
 
@@ -179,8 +180,7 @@ static void check_prefixes(const struct radix *r, const struct model *m, uint32_
 	size_t n = random % (LONGEST_KEY + 1), number = 0, want = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		random = random * 1664525 + 1013904223;
-		key[i] = letters[(random >> 16) % LETTERS];
+		key[i] = letters[random_below(&random, LETTERS)];
 	}
 	struct span copy = copy_of((struct span){key, n});
 	radix_prefixes(r, copy, visit, &v);
@@ -237,7 +237,7 @@ static void play(uint32_t seed, size_t most)
 	for (unsigned step = 0; step < 3000; step++) {
 		char where[60];
 		snprintf(where, sizeof(where), "seed %u, step %u", seed, step);
-		random = random * 1664525 + 1013904223;
+		random_next(&random);
 		/* Short strings as often as long ones. */
 		size_t i = (random >> 8) % (random >> 28 < 8 ? 40 : STRINGS);
 		emptying = model.n == most || (emptying && model.n > 0);

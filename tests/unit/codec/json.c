@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "../test.h"
+#include "../random.h"
 
 /* Walks a whole text: 0, or -EBADMSG with the reader left to look at. */
 static int walk(struct span text, struct json_object_reader *r, int *members)
@@ -653,10 +654,9 @@ static void what_a_string_means_survives_decoding_and_escaping(void **state)
 	for (unsigned round = 0; round < 20000; round++) {
 		char text[256] = "\"";
 		for (unsigned left = random >> 29; left > 0; left--) {
-			random = random * 1664525 + 1013904223;
-			strcat(text, parts[(random >> 16) % COUNT(parts)]);
+			strcat(text, parts[random_below(&random, COUNT(parts))]);
 		}
-		random = random * 1664525 + 1013904223;
+		random_next(&random);
 		assert_round_trip(span_of(strcat(text, "\"")));
 	}
 }
@@ -674,10 +674,9 @@ static void any_bytes_become_a_valid_string(void **state)
 		int members;
 		size_t n = random >> 28;
 		for (size_t i = 0; i < n; i++) {
-			random = random * 1664525 + 1013904223;
-			bytes[i] = likely[(random >> 16) % COUNT(likely)];
+			bytes[i] = likely[random_below(&random, COUNT(likely))];
 		}
-		random = random * 1664525 + 1013904223;
+		random_next(&random);
 		char *out = malloc(6 * n + 1);
 		assert_non_null(out);
 		struct span copy = copy_of((struct span){bytes, n});

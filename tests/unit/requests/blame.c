@@ -3,6 +3,7 @@
  * connection over each request for a key that begins with "poison", and is there again after
  * BACK_MS. */
 #include "../test.h"
+#include "../router_ops.h"
 
 #include <stdio.h>
 
@@ -44,13 +45,9 @@ struct world {
 static void world_send(void *owner, struct span head, struct span body)
 {
 	struct world *w = owner;
-	char *text = mem_alloc(head.n + body.n + 1);
 
 	assert_true(w->up && w->n_sent < SENT_MAX);
-	memcpy(text, head.p, head.n);
-	memcpy(text + head.n, body.p, body.n);
-	text[head.n + body.n] = '\0';
-	w->sent[w->n_sent++] = (struct frame){text, w->now + RTT_MS};
+	w->sent[w->n_sent++] = (struct frame){frame_text(head, body), w->now + RTT_MS};
 }
 
 static bool world_sendable(void *owner)
@@ -58,27 +55,9 @@ static bool world_sendable(void *owner)
 	return ((struct world *)owner)->up;
 }
 
-static long world_reconnect_ms(void *owner)
-{
-	(void)owner;
-	return -1;
-}
-
-static void world_changed(void *owner, struct peer *peer)
-{
-	(void)owner;
-	(void)peer;
-}
-
 static void world_wake_at(void *owner, int64_t at)
 {
 	((struct world *)owner)->wake = at;
-}
-
-static void world_lane_idle(void *owner, uint32_t connection)
-{
-	(void)owner;
-	(void)connection;
 }
 
 static void world_read_sent(void *owner, void *reading)
@@ -101,10 +80,10 @@ static void world_read_end(void *owner, void *reading, enum router_read_end end,
 static const struct router_ops ops = {
 	.send = world_send,
 	.sendable = world_sendable,
-	.reconnect_ms = world_reconnect_ms,
-	.changed = world_changed,
+	.reconnect_ms = no_reconnect_ms,
+	.changed = ignore_changed,
 	.wake_at = world_wake_at,
-	.connection_idle = world_lane_idle,
+	.connection_idle = ignore_connection_idle,
 	.read_sent = world_read_sent,
 	.read_end = world_read_end,
 };

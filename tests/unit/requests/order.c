@@ -3,6 +3,8 @@
  * executed when is compared with what the clients were told, and with the order in which they
  * asked. */
 #include "../test.h"
+#include "../random.h"
+#include "../router_ops.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,8 +65,7 @@ struct world {
 
 static unsigned lot(struct world *w, unsigned below)
 {
-	w->seed = w->seed * 1664525 + 1013904223;
-	return (w->seed >> 8) % below;
+	return random_below(&w->seed, below);
 }
 
 /* ---- what the router asks for ---- */
@@ -93,17 +94,14 @@ static void sends(void *owner, struct span head, struct span body)
 {
 	struct world *w = owner;
 	struct frame *f = &w->frame[w->n_frames++];
-	struct buf text = {0};
+	char *text = frame_text(head, body);
 
 	assert_true(w->n_frames < FRAMES && w->up);
-	buf_add(&text, head.p, head.n);
-	buf_add(&text, body.p, body.n);
-	buf_add(&text, "", 1);
-	const char *key = strstr(buf_span(&text).p, "\"key\":\"");
+	const char *key = strstr(text, "\"key\":\"");
 	assert_non_null(key);
 	*f = (struct frame){.ask = number_of(key + 7), .connection = w->connection};
-	assert_int_equal(sscanf(buf_span(&text).p, "{\"messageId\":%llu,", &f->id), 1);
-	buf_release(&text);
+	assert_int_equal(sscanf(text, "{\"messageId\":%llu,", &f->id), 1);
+	free(text);
 }
 
 static bool is_sendable(void *owner)
@@ -111,41 +109,14 @@ static bool is_sendable(void *owner)
 	return lot(owner, 10) > 0;
 }
 
-static long reconnect_ms(void *owner)
-{
-	(void)owner;
-	return -1;
-}
-
-static const char *forbids(void *owner, struct peer *peer, const struct request *request)
-{
-	(void)owner, (void)peer, (void)request;
-	return NULL;
-}
-
-static void changed(void *owner, struct peer *peer)
-{
-	(void)owner, (void)peer;
-}
-
-static void wake_at(void *owner, int64_t at)
-{
-	(void)owner, (void)at;
-}
-
-static void connection_idle(void *owner, uint32_t connection)
-{
-	(void)owner, (void)connection;
-}
-
 static const struct router_ops ops = {
 	.send = sends,
 	.sendable = is_sendable,
-	.reconnect_ms = reconnect_ms,
-	.forbids = forbids,
-	.changed = changed,
-	.wake_at = wake_at,
-	.connection_idle = connection_idle,
+	.reconnect_ms = no_reconnect_ms,
+	.forbids = forbid_nothing,
+	.changed = ignore_changed,
+	.wake_at = ignore_wake_at,
+	.connection_idle = ignore_connection_idle,
 };
 
 /* ---- the clients ---- */

@@ -1,5 +1,6 @@
 /* The small structures below the router: turns, places in flight, deadlines, recycled blocks. */
 #include "../test.h"
+#include "../random.h"
 
 #include <stdint.h>
 
@@ -24,8 +25,7 @@ static void the_heap_gives_times_in_order_whatever_is_removed(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < N; i++) {
-		random = random * 1664525 + 1013904223;
-		heap_add(&heap, &node[i], random >> 20);
+		heap_add(&heap, &node[i], random_below(&random, 4096));
 	}
 	for (size_t i = 0; i < N; i += 3) {
 		heap_remove(&heap, &node[i]);

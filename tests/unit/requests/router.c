@@ -2,6 +2,7 @@
  * executed twice, order of answers without an id, deadlines, fairness; connections that follow each
  * other, requests that others answer, and reads of the daemon's own. */
 #include "../test.h"
+#include "../router_ops.h"
 
 #include <stdio.h>
 
@@ -40,13 +41,9 @@ struct world {
 static void world_send(void *owner, struct span head, struct span body)
 {
 	struct world *w = owner;
-	struct buf frame = {0};
 
-	buf_add(&frame, head.p, head.n);
-	buf_add(&frame, body.p, body.n);
 	assert_true(w->n_sent < FRAMES);
-	w->sent[w->n_sent++] = mem_strndup(buf_span(&frame).p, buf_len(&frame));
-	buf_release(&frame);
+	w->sent[w->n_sent++] = frame_text(head, body);
 }
 
 static bool world_sendable(void *owner)

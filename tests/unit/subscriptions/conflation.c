@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "../test.h"
+#include "../random.h"
 
 /* A change of the key; key_hash 0: a line about none. */
 static struct shared_line *note_of(const char *key, uint64_t key_hash, const char *text)
@@ -205,8 +206,7 @@ struct model {
 
 static uint32_t pick(struct model *m, uint32_t n)
 {
-	m->random = m->random * 1664525 + 1013904223;
-	return (m->random >> 16) % n;
+	return random_below(&m->random, n);
 }
 
 static void model_put(struct model *m, unsigned number)

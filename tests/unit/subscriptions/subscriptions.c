@@ -2,6 +2,8 @@
  * router, with a fake upstream, fake sockets and clocks of our own. Texts are written with ' for ",
  * so that they can be read. */
 #include "../test.h"
+#include "../random.h"
+#include "../router_ops.h"
 
 #include <stdio.h>
 
@@ -61,19 +63,9 @@ static int64_t world_mono_ms(void)
 static void world_send(void *owner, struct span head, struct span body)
 {
 	struct world *w = owner;
-	struct buf frame = {0};
 
-	buf_add(&frame, head.p, head.n);
-	buf_add(&frame, body.p, body.n);
 	assert_true(w->n_sent < FRAMES);
-	w->sent[w->n_sent++].text = mem_strndup(buf_span(&frame).p, buf_len(&frame));
-	buf_release(&frame);
-}
-
-static bool world_sendable(void *owner)
-{
-	(void)owner;
-	return true;
+	w->sent[w->n_sent++].text = frame_text(head, body);
 }
 
 static long world_reconnect_ms(void *owner)
@@ -88,18 +80,6 @@ static void world_changed(void *owner, struct peer *peer)
 
 	assert_false(w->away[peer - w->peer]);
 	w->changed[peer - w->peer]++;
-}
-
-static void world_wake_at(void *owner, int64_t at)
-{
-	(void)owner;
-	(void)at;
-}
-
-static void world_lane_idle(void *owner, uint32_t connection)
-{
-	(void)owner;
-	(void)connection;
 }
 
 static void world_deferred_turn(void *owner, struct pending *p)
@@ -127,11 +107,11 @@ static void world_read_end(void *owner, void *reading, enum router_read_end end,
 
 static const struct router_ops router_ops = {
 	.send = world_send,
-	.sendable = world_sendable,
+	.sendable = always_sendable,
 	.reconnect_ms = world_reconnect_ms,
 	.changed = world_changed,
-	.wake_at = world_wake_at,
-	.connection_idle = world_lane_idle,
+	.wake_at = ignore_wake_at,
+	.connection_idle = ignore_connection_idle,
 	.deferred_turn = world_deferred_turn,
 	.deferred_end = world_deferred_end,
 	.read_sent = world_read_sent,
@@ -2607,8 +2587,7 @@ struct play {
 
 static uint32_t pick(struct play *p, uint32_t n)
 {
-	p->random = p->random * 1664525 + 1013904223;
-	return (p->random >> 8) % n;
+	return random_below(&p->random, n);
 }
 
 static bool globs(size_t peer, int key)

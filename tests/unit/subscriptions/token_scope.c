@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "../test.h"
+#include "../random.h"
 
 #include "base/glob.h"
 #include "codec/json.h"
@@ -71,7 +72,7 @@ static void check_list(struct made *m, size_t budget, const char *list, const ch
 	make(m, budget);
 	assert_span(buf_span(&m->list), list);
 	for (size_t i = 0; i < m->n; i++)
-		seen[i] = m->item[i].how < TOKEN_SCOPE_HOW_N ? "lgo"[m->item[i].how] : '?';
+		seen[i] = m->item[i].how < TOKEN_SCOPE_HOW_N ? "ogl"[m->item[i].how] : '?';
 	if (how)
 		assert_string_equal(seen, how);
 }
@@ -561,8 +562,7 @@ struct random {
 
 static uint32_t below(struct random *r, uint32_t n)
 {
-	r->seed = r->seed * 1664525 + 1013904223;
-	return (r->seed >> 8) % n;
+	return random_below(&r->seed, n);
 }
 
 /* Up to so many of the pieces, one behind the other. */

@@ -5,6 +5,7 @@
 #include "codec/json.h"
 #include "base/mem.h"
 #include "../test.h"
+#include "../random.h"
 
 enum { SEED = 42, BUDGET = 4000, PEERS = 8 };
 
@@ -230,16 +231,16 @@ static void a_list_is_in_force_once_it_was_accepted(void **state)
 	struct topic *a = add(w, 0, TOPIC_KEY, "a")->topic;
 	assert_int_equal(w->topics.left_out, 1);
 	assert_list(w, BUDGET, "[\"a\"]");
-	assert_false(a->covered);
-	assert_true(a->covered_next);
+	assert_false(topic_is_covered(a));
+	assert_true(topic_is_covered_next(a));
 	accept(w, "");
-	assert_true(a->covered);
-	assert_false(a->covered_next);
-	assert_true(a->listed);
+	assert_true(topic_is_covered(a));
+	assert_false(topic_is_covered_next(a));
+	assert_true(a->current == TOKEN_SCOPE_LISTED);
 	assert_int_equal(w->topics.left_out, 0);
 	assert_false(w->topics.has_next);
 	accept(w, ""); /* there is none */
-	assert_true(a->covered);
+	assert_true(topic_is_covered(a));
 	world_free(w);
 }
 
@@ -254,10 +255,10 @@ static void a_listed_topic_stays_for_whoever_comes_again(void **state)
 	accept(w, "");
 	end(w, 0, TOPIC_KEY, "a");
 	assert_ptr_equal(topics_topic(&w->topics, TOPIC_KEY, SPAN("a")), t);
-	assert_true(t->covered);
+	assert_true(topic_is_covered(t));
 	assert_list(w, BUDGET, "[\"z\"]");
-	assert_true(t->covered);
-	assert_false(t->covered_next);
+	assert_true(topic_is_covered(t));
+	assert_false(topic_is_covered_next(t));
 	accept(w, ""); /* nobody has lost it */
 	assert_null(find(w, TOPIC_KEY, "a"));
 	world_free(w);
@@ -289,10 +290,10 @@ static void a_rejected_list_leaves_the_old_one_in_force(void **state)
 	struct topic *b = add(w, 0, TOPIC_KEY, "b")->topic;
 	assert_list(w, BUDGET, "[\"a\",\"b\"]");
 	topics_reject_list(&w->topics);
-	assert_true(a->covered && !a->covered_next);
-	assert_true(!b->covered && !b->covered_next);
+	assert_true(topic_is_covered(a) && !topic_is_covered_next(a));
+	assert_true(!topic_is_covered(b) && !topic_is_covered_next(b));
 	accept(w, "");
-	assert_true(a->covered && !b->covered);
+	assert_true(topic_is_covered(a) && !topic_is_covered(b));
 	assert_int_equal(w->topics.left_out, 1);
 	world_free(w);
 }
@@ -311,11 +312,11 @@ static void forgotten_lists_cover_nothing_and_hold_nothing(void **state)
 	assert_list(w, BUDGET, "[\"b\",\"p*\"]");
 	topics_forget_lists(&w->topics, NULL, NULL);
 	assert_null(find(w, TOPIC_KEY, "a"));
-	assert_false(p->covered);
-	assert_false(p->covered_next);
-	assert_false(p->listed);
+	assert_false(topic_is_covered(p));
+	assert_false(topic_is_covered_next(p));
+	assert_false(p->current == TOKEN_SCOPE_LISTED);
 	assert_int_equal(w->topics.left_out, 2);
-	assert_false(topics_topic(&w->topics, TOPIC_KEY, SPAN("px"))->covered);
+	assert_false(topic_is_covered(topics_topic(&w->topics, TOPIC_KEY, SPAN("px"))));
 	world_free(w);
 }
 
@@ -333,9 +334,9 @@ static void a_newcomer_is_covered_by_the_globs_of_both_lists(void **state)
 	struct topic *both = topics_topic(&w->topics, TOPIC_KEY, SPAN("pqr")),
 		     *now = topics_topic(&w->topics, TOPIC_PATTERN, SPAN("pa*b")),
 		     *none = topics_topic(&w->topics, TOPIC_PATTERN, SPAN("*p"));
-	assert_true(both->covered && both->covered_next);
-	assert_true(now->covered && !now->covered_next);
-	assert_true(!none->covered && !none->covered_next);
+	assert_true(topic_is_covered(both) && topic_is_covered_next(both));
+	assert_true(topic_is_covered(now) && !topic_is_covered_next(now));
+	assert_true(!topic_is_covered(none) && !topic_is_covered_next(none));
 	world_free(w);
 }
 
@@ -352,7 +353,7 @@ static void what_nobody_wants_any_more_may_be_covered_by_the_coming_list(void **
 	end(w, 0, TOPIC_PATTERN, "pq*r");
 	add(w, 0, TOPIC_PATTERN, "p*");
 	assert_list(w, BUDGET, "[\"p*\"]");
-	assert_true(key->covered_next && pattern->covered_next);
+	assert_true(topic_is_covered_next(key) && topic_is_covered_next(pattern));
 	accept(w, "");
 	assert_null(find(w, TOPIC_KEY, "pq")); /* it is not listed by itself */
 	world_free(w);
@@ -398,10 +399,10 @@ static void what_has_no_room_is_left_out_and_lost(void **state)
 	assert_list(w, BUDGET, "[\"aaaaaa\",\"bbbbbb\"]");
 	accept(w, "");
 	assert_list(w, 12, "[\"aaaaaa\"]"); /* the later one has to go */
-	assert_true(b->left_out && !a->left_out);
-	assert_true(b->covered);
+	assert_true(!topic_is_covered_next(b) && topic_is_covered_next(a));
+	assert_true(topic_is_covered(b));
 	accept(w, "bbbbbb;");
-	assert_false(b->covered);
+	assert_false(topic_is_covered(b));
 	assert_int_equal(w->topics.left_out, 1);
 	assert_list(w, 12, "[\"aaaaaa\"]");
 	accept(w, ""); /* lost once */
@@ -425,8 +426,7 @@ struct model {
 
 static uint32_t pick(struct model *m, uint32_t n)
 {
-	m->random = m->random * 1664525 + 1013904223;
-	return (m->random >> 16) % n;
+	return random_below(&m->random, n);
 }
 
 static void model_toggle(struct model *m)
@@ -484,10 +484,10 @@ static void check_topic(const struct model *m, enum topic_kind kind, size_t i, u
 	if (!t)
 		return;
 	check_receivers(t);
-	assert_true(n || t->listed || t->listed_next);
-	assert_true(!t->listed || t->covered);
-	assert_true(!t->listed_next || t->covered_next);
-	assert_true(!t->covered_next || m->w->topics.has_next);
+	assert_true(n || t->current == TOKEN_SCOPE_LISTED || t->next == TOKEN_SCOPE_LISTED);
+	assert_true(t->current != TOKEN_SCOPE_LISTED || topic_is_covered(t));
+	assert_true(t->next != TOKEN_SCOPE_LISTED || topic_is_covered_next(t));
+	assert_true(!topic_is_covered_next(t) || m->w->topics.has_next);
 	for (size_t peer = 0; peer < PEERS; peer++) {
 		const struct sub *sub = topics_find(&m->w->topics, &m->w->peer[peer], t);
 		assert_int_equal(sub != NULL, m->has[peer][kind][i]);
@@ -505,7 +505,8 @@ static void model_check(const struct model *m, uint32_t seed)
 			check_topic(m, (enum topic_kind)kind, i, seed);
 			n += here;
 			live += here > 0;
-			left_out += here && !find(m->w, (enum topic_kind)kind, texts[i])->covered;
+			left_out += here &&
+				    !topic_is_covered(find(m->w, (enum topic_kind)kind, texts[i]));
 		}
 	}
 	assert_int_equal(s->n, n);

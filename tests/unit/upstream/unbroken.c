@@ -14,6 +14,7 @@
  *
  * HPKVD_UNBROKEN_SEED: one run, of which all is told. */
 #include "../test.h"
+#include "../router_ops.h"
 
 #include <stdio.h>
 
@@ -710,13 +711,6 @@ static const char *router_ends_deferred(void *owner, struct pending *p)
 	return subscriptions_deferred_end(w->subscriptions, p);
 }
 
-static const char *router_asks_forbidden(void *owner, struct peer *peer,
-					 const struct request *request)
-{
-	(void)owner, (void)peer, (void)request;
-	return NULL;
-}
-
 static void router_has_sent_read(void *owner, void *reading)
 {
 	(void)owner;
@@ -739,7 +733,7 @@ static const struct router_ops router_ops = {
 	.connection_idle = router_leaves_lane,
 	.deferred_turn = router_gives_turn,
 	.deferred_end = router_ends_deferred,
-	.forbids = router_asks_forbidden,
+	.forbids = forbid_nothing,
 	.read_sent = router_has_sent_read,
 	.read_end = router_ends_read,
 };
