@@ -264,14 +264,14 @@ class Order(Case):
             peer = daemon.accept()
             for _ in range(2):
                 peer.reply(peer.line(), records=[{"key": "a", "value": "v"}], count=1, truncated=True)
-            self.assertEqual((3, b"hpkv: ls: the service goes back to a, behind which it was asked to go on\n"),
+            self.assertEqual((3, b"hpkv: ls: the service returns a again, which is before the requested start\n"),
                              (run.wait(), run.errors))
 
     def test_pages_with_nothing_on_them(self):
         with FakeDaemon() as daemon, Run(daemon, "range", "a", "z") as run:
             peer = daemon.accept()
             peer.reply(peer.line(), records=[], count=0, truncated=True)
-            self.assertEqual((3, b"hpkv: range: the service says that there is more, and hands out none of it\n"),
+            self.assertEqual((3, b"hpkv: range: the service says that there are more records, but returns none\n"),
                              (run.wait(), run.errors))
 
 
@@ -600,7 +600,7 @@ class Waiting(Tour):
         self.assertEqual("hpkv: wait never: the time is up\n", self.run_error(1, "wait", "never", "--timeout", "3s"))
 
     def test_one_condition(self):
-        self.assertIn("one of them", self.run_error(2, "wait", "k", "--changes", "--exists"))
+        self.assertIn("exclude one another", self.run_error(2, "wait", "k", "--changes", "--exists"))
 
     def test_it_survives_a_restart(self):
         with Sandbox() as sandbox, Daemon(sandbox) as daemon:
@@ -620,7 +620,7 @@ class Daemons(Tour):
     def test_status(self):
         self.daemon.wait_status(lambda s: s["subscriptions"]["total"] == 0, "earlier subscriptions have ended")
         out = self.run_ok("status").decode()
-        for word in ("upstream       connected for", self.sandbox.url, "requests       0 on their way", "subscriptions  0",
+        for word in ("upstream       connected for", self.sandbox.url, "requests       0 in flight", "subscriptions  0",
                      f"process {self.daemon.pid}", self.daemon.socket):
             self.assertIn(word, out)
         self.assertEqual("connected", json.loads(self.run_ok("status", "--json"))["upstream"]["state"])
@@ -646,7 +646,7 @@ class Daemons(Tour):
             out = self.run_ok("top", "--count", "2", "--delay", "10ms", *PATIENT).decode()
         pages = out.split("\n\n")
         self.assertEqual(3, len(pages))
-        for word in ("upstream      connected", "latency       waited here ", "queues        0 on their way", "requests/s"):
+        for word in ("upstream      connected", "latency       waited here ", "queues        0 of ", "requests/s"):
             self.assertIn(word, pages[1])
         first = pages[0].partition("requests/s")[2].splitlines()[1].split()
         self.assertEqual((str(os.getpid()), str(os.getuid()), "50"), (first[1], first[2], first[4]), first)
@@ -963,7 +963,7 @@ class Endings(Case):
                                (("get", "k", "--timeout"), "needs an argument"),
                                (("ping", "--socket", ""), "--socket needs a path"),
                                (("get", "k", "--timeout", "soon"), "'soon' is not a time"), (("top", "-d", "1h"), "'1h' is not a time of at most 10 minutes"),
-                               (("get", "k", "--timeout", "0"), "'0' is not a time"), (("completion", "tcsh"), "none of bash")):
+                               (("get", "k", "--timeout", "0"), "'0' is not a time"), (("completion", "tcsh"), "not one of bash")):
             self.assert_ends(2, hpkv("/nonexistent/sock", *words), pattern)
 
     def test_options_stand_before_or_behind_the_command(self):

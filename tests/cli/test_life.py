@@ -417,4 +417,4 @@ class Exec(Watched):
     def test_stdin_is_about_a_command(self):
         with Run(self.daemon, "watch", "k", "--stdin") as run:
             self.assertEqual(2, run.wait())
-            self.assertIn(b"--stdin is about the command of --exec", run.errors)
+            self.assertIn(b"--stdin needs --exec", run.errors)

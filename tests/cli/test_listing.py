@@ -192,7 +192,7 @@ class Globs(Tour):
                               .encode()), hpkv(self.daemon, command, "use*"))
 
     def test_wait_says_that_a_star_is_itself(self):
-        said = b"hpkv: wait use*: no such key yet; a * stands for itself here (hpkv watch 'GLOB' tells of all keys that match)\n"
+        said = b"hpkv: wait use*: no such key yet; a * stands for itself here (hpkv watch 'GLOB' reports all keys that match)\n"
         with Run(self.daemon, "wait", "use*") as run:
             run.wait_errors(re.escape(said))
             self.put("use*")
