@@ -89,8 +89,9 @@ static inline struct hpkv_bytes hpkv_str(const char *s)
 /* The outcome of a request. hpkv_error() explains it in a sentence for people. */
 enum hpkv_result {
 	HPKV_OK = 0,
-	HPKV_NOT_FOUND = -1,   /* there is no such key */
-	HPKV_REFUSED = -2,     /* refused by the access rules, the daemon or the service; the same
+	HPKV_NOT_FOUND = -1, /* there is no such key */
+	HPKV_REFUSED =
+		-2,            /* refused by the access rules, the daemon or the service; the same
 				  request     will be refused again. See code and reason of the answer */
 	HPKV_NO_DAEMON = -3,   /* the daemon can't be reached; nothing was executed */
 	HPKV_UNAVAILABLE = -4, /* not done in time: no connection to the service, a rate limit, a
