@@ -14,7 +14,7 @@ int hpkv_address_read(const char *text, struct sockaddr_un *address, socklen_t *
 	int abstract = text[0] == '@';
 	if (length == 0 || (abstract && length == 1))
 		return -EINVAL;
-	/* A path has a NUL behind it, an abstract name one before it, which the @ stands for. */
+	/* A path needs a NUL behind it, an abstract name one before it, in place of the @. */
 	if (length + !abstract > sizeof(address->sun_path))
 		return -ENAMETOOLONG;
 	*address = (struct sockaddr_un){.sun_family = AF_UNIX};

@@ -11,9 +11,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-/* The name has a prefix of its own, for the command uses it as well. 0; -ENAMETOOLONG; -EINVAL: it
- * is empty. */
+/* Reads such a text. 0; -ENAMETOOLONG; -EINVAL: the name is empty. (The function has a prefix of
+ * its own because the command uses it as well.) */
 int hpkv_address_read(const char *text, struct sockaddr_un *address, socklen_t *n);
 
-/* Why it can't be used, or what connect() said about it, as a phrase. */
+/* The reason for an error of hpkv_address_read() or connect(), as a phrase. */
 const char *hpkv_address_fault(int error);

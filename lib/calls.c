@@ -1,4 +1,4 @@
-/* What the header promises, on top of the handle: making one, the blocking calls, and the loop's.
+/* The public functions, on top of the handle: making and freeing one, blocking calls, event loops.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@
 
 enum { TIMEOUT_MS = 10000, TIMEOUT_MAX_MS = 600000 };
 
-/* Answers of calls that could not even begin, or whose handle is gone. */
+/* Answers of calls that could not begin, or whose handle is gone. */
 #define NO_ANSWER(why, sentence)                                                                   \
 	{                                                                                          \
 		.result = (why), .error = (sentence), .reason = "", .retry_after_ms = -1,          \
@@ -63,7 +63,7 @@ void hpkv_free(struct hpkv *h)
 	if (!h || h->freed)
 		return;
 	h->freed = true;
-	/* Within a callback: whoever runs it frees the handle when it is back. */
+	/* Within a callback, the function that runs it frees the handle afterwards. */
 	if (!h->depth)
 		handle_destroy(h);
 }
@@ -98,7 +98,7 @@ const char *hpkv_version(void)
 
 /* ---- blocking calls ---- */
 
-/* h->last is the answer. */
+/* Runs one request to its end; its answer is h->last. */
 static const struct hpkv_answer *call(struct hpkv *h, const struct hpkv_request *q)
 {
 	bool finished = false;
@@ -133,7 +133,7 @@ int hpkv_call(struct hpkv *h, const struct hpkv_request *request, const struct h
 	return given->result;
 }
 
-/* A call whose answer is one value. */
+/* Runs a call whose answer is one value. */
 static int call_value(struct hpkv *h, const struct hpkv_request *q, struct hpkv_bytes *value)
 {
 	const struct hpkv_answer *answer;

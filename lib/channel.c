@@ -17,7 +17,7 @@ void channel_init(struct channel *c, int epoll)
 
 /* ---- connecting ---- */
 
-/* What a person can do about it. */
+/* Advice for the user. */
 static const char *hint(int error)
 {
 	switch (error) {
@@ -82,8 +82,8 @@ int channel_open(struct channel *c, const char *path)
 
 void channel_close(struct channel *c)
 {
-	/* To close it takes it out of the epoll set only if no other process, after a fork(), has
-	 * it open as well. */
+	/* close() removes the socket from the epoll set only if no other process, after a fork(),
+	 * has it open. */
 	if (c->fd >= 0 && c->epoll >= 0)
 		epoll_ctl(c->epoll, EPOLL_CTL_DEL, c->fd, NULL);
 	if (c->fd >= 0)
@@ -102,7 +102,7 @@ int channel_queue(struct channel *c, struct span bytes)
 
 	if (waiting && waiting + bytes.n > CHANNEL_UNSENT_MAX)
 		return -ENOBUFS;
-	if (c->out_head > waiting) { /* moving costs less than what has left since the last time */
+	if (c->out_head > waiting) { /* moving costs less than what was sent since the last move */
 		text_take(&c->out, c->out_head);
 		c->out_head = 0;
 	}
@@ -157,7 +157,7 @@ static int ended(struct channel *c, const char *why)
 	return -1;
 }
 
-/* Forgets what was handed on, before more is read behind the rest. */
+/* Drops lines that were handed on, before more is read behind the rest. */
 static void tidy(struct channel *c)
 {
 	if (c->in_head) {
@@ -168,7 +168,7 @@ static void tidy(struct channel *c)
 		text_free(&c->in);
 }
 
-/* 1: something came. 0: nothing for now. -1: the end. */
+/* 1: something was read. 0: nothing for now. -1: the end. */
 static int read_more(struct channel *c)
 {
 	if (!c->budget)

@@ -1,11 +1,10 @@
-/* channel.h - bytes to and from the daemon's socket, as lines.
+/* channel.h - a connection to the daemon's socket that sends bytes and receives lines.
  *
- * Owns the socket and what is on its way through it. Never waits. Knows nothing of what lines mean,
- * and does not connect again: its owner does.
+ * Owns the socket, unsent bytes and lines that were not handed on. Never waits. It does not
+ * interpret lines and does not reconnect: its owner does.
  *
- * A write that fails closes nothing: what the daemon said last is still read, up to the end of
- * file.
- */
+ * A failed write does not close the channel: the daemon's last lines are still read, up to the end
+ * of file. */
 #pragma once
 
 #include <stdbool.h>
@@ -13,39 +12,39 @@
 
 #include "text.h"
 
-/* An answer is never longer than the 16 MiB that hpkvd takes from the service, and little more of
- * its own; whoever sends a longer line is not hpkvd. */
+/* The longest line. An answer holds at most the 16 MiB that hpkvd accepts from the service, and
+ * little more of its own. */
 #define CHANNEL_LINE_MAX ((size_t)32 << 20)
 
 enum {
-	CHANNEL_UNSENT_MAX = 16 << 20, /* bytes that wait for the socket to take them */
+	CHANNEL_UNSENT_MAX = 16 << 20, /* unsent bytes */
 	CHANNEL_WHY_MAX = 400,
 };
 
 struct channel {
 	int fd;      /* -1: closed */
-	int epoll;   /* the owner's: the socket is registered there while it is open; -1: no more */
-	bool full;   /* the socket takes nothing for now */
-	bool broken; /* it takes nothing any more */
+	int epoll;   /* the owner's; the open socket is registered in it; -1: not any more */
+	bool full;   /* the socket's buffer is full */
+	bool broken; /* sending has failed */
 	struct text out;
-	size_t out_head;       /* of out, the bytes that have been sent */
+	size_t out_head;       /* bytes of out that were sent */
 	uint64_t sent, queued; /* bytes since it was opened */
 	struct text in;
-	size_t in_head, searched;  /* of in: bytes handed on; bytes behind those that hold no LF */
+	size_t in_head, searched;  /* of in: bytes handed on; bytes after them without an LF */
 	size_t budget;             /* bytes that may still be read in this turn */
-	char why[CHANNEL_WHY_MAX]; /* the last failure, a phrase */
+	char why[CHANNEL_WHY_MAX]; /* the last failure, as a phrase */
 };
 
 void channel_init(struct channel *c, int epoll);
 
-/* 0 or -errno, with why set. */
+/* Connects. 0, or -errno with why set. */
 int channel_open(struct channel *c, const char *path);
-void channel_close(struct channel *c); /* also what was read and not handed on is dropped */
+void channel_close(struct channel *c); /* drops unsent bytes and unread lines */
 
-/* 0; -ENOBUFS: too much waits already; -ENOMEM. */
+/* Queues bytes for channel_flush(). 0; -ENOBUFS: too many are unsent; -ENOMEM. */
 int channel_queue(struct channel *c, struct span bytes);
-void channel_flush(struct channel *c);
+void channel_flush(struct channel *c); /* sends what the socket takes */
 
-/* 1: *line is the next one, valid until the next call. 0: none for now. -1: that was the last, why
- * is set. */
+/* Reads the next line. 1: *line is valid until the next call. 0: none for now. -1: the end, why is
+ * set. */
 int channel_line(struct channel *c, struct span *line);

@@ -80,8 +80,8 @@ bool decode_is_farewell(const struct decoded *d)
 
 enum { KEPT_SIZE = 1 << 20 };
 
-/* Makes room for what the line can become: each of its strings loses two quotes and gains a NUL.
- * What one long line has needed is not kept for short ones. */
+/* Makes room for everything that the line can become: each of its strings loses two quotes and
+ * gains a NUL. Memory for a long line is not kept for short ones. */
 static bool make_room(struct decode_store *s, size_t n)
 {
 	s->n = 0;
@@ -107,7 +107,7 @@ static struct hpkv_bytes keep(struct decode_store *s, struct span bytes)
 	return (struct hpkv_bytes){p, bytes.n};
 }
 
-/* A string decoded; anything else as its own text; null and what is missing as nothing. */
+/* Stores a decoded string; any other value as its text; null or a missing member as nothing. */
 static struct hpkv_bytes keep_value(struct decode_store *s, const struct json_value *v)
 {
 	char *p = s->bytes + s->n;
@@ -122,7 +122,7 @@ static struct hpkv_bytes keep_value(struct decode_store *s, const struct json_va
 	return (struct hpkv_bytes){p, n};
 }
 
-/* For people: a NUL within would end it, and becomes a space. */
+/* Stores a sentence: a NUL within would end it and becomes a space. */
 static const char *keep_string(struct decode_store *s, const struct json_value *v)
 {
 	size_t start = s->n;
@@ -144,11 +144,11 @@ void decode_free(struct decode_store *s)
 
 /* ---- answers ---- */
 
-/* How many bytes a number or word may need beyond its own text: its NUL, for as many members as are
- * kept. Records hold two values each. */
+/* Bytes that numbers and words may need beyond their own text: a NUL for each member that is
+ * stored. Records have two values each. */
 enum { NULS = 16 };
 
-/* A record as it stands in an answer. What has no key is none, and takes no memory. */
+/* Reads the next record of an answer. Elements without a key are skipped, and take no memory. */
 static bool next_record(struct json_array_reader *array, struct json_value record[2])
 {
 	static const struct span members[] = {SPAN("key"), SPAN("value")};
@@ -209,7 +209,7 @@ static bool read_records(struct decode_store *s, const struct json_value *record
 static void append(struct decode_store *s, struct span bytes)
 {
 	keep(s, bytes);
-	s->n--; /* what comes next takes the place of the NUL */
+	s->n--; /* the next append overwrites the NUL */
 }
 
 static bool is_space(char c)
@@ -217,7 +217,7 @@ static bool is_space(char c)
 	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
-/* The object whose text ends what is kept so far gets a messageId as its last member. */
+/* Appends a messageId as the last member of the object at the end of the store. */
 static void append_id(struct decode_store *s, struct span id)
 {
 	while (s->bytes[s->n - 1] != '}')
@@ -232,7 +232,7 @@ static void append_id(struct decode_store *s, struct span id)
 	append(s, SPAN("}"));
 }
 
-/* The line without our messageId, and with the user's at its end. */
+/* Stores the line without the library's messageId, with the user's at its end. */
 static struct hpkv_bytes keep_line(struct decode_store *s, const struct decoded *d,
 				   struct span user_id)
 {
@@ -245,7 +245,7 @@ static struct hpkv_bytes keep_line(struct decode_store *s, const struct decoded 
 			cut--;
 		if (cut[-1] == ',')
 			cut--;
-		else /* it is the first: the comma behind it goes */
+		else /* it is the first member: drop the comma after it */
 			while (end < line.p + line.n && (is_space(*end) || *end == ','))
 				end++;
 		before.n = (size_t)(cut - line.p);
@@ -276,7 +276,7 @@ static enum hpkv_result result_of(const struct decoded *d, int code, bool repeat
 
 static void no_memory(struct decode_store *s, bool repeatable)
 {
-	/* The answer is there and can't be handed out: of a write nobody knows what it said. */
+	/* The answer can't be stored: the outcome of a write is unknown. */
 	decode_failure(s, repeatable ? HPKV_NO_MEMORY : HPKV_UNKNOWN, "no memory for the answer");
 }
 
@@ -319,7 +319,7 @@ void decode_answer(struct decode_store *s, const struct decoded *d, bool repeata
 	size_t n = records->text.p && records->type == JSON_ARRAY ? count_records(records) : 0;
 	int64_t retry = number(d, DECODE_RETRY, -1), code = number(d, DECODE_CODE, 0);
 
-	/* The line once as it is, and its strings once more. */
+	/* Room for the line and, once more, for its strings. */
 	if (!make_room(s, 2 * d->line.n + user_id.n + 2 * n + 64 + NULS)) {
 		no_memory(s, repeatable);
 		return;

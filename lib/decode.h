@@ -1,7 +1,7 @@
-/* decode.h - lines of the daemon as answers and events.
+/* decode.h - turns lines of the daemon into answers and events.
  *
- * decode_line() finds the members, which are spans of the line; the others make of them what a user
- * is handed, in memory of the room's that is used again for the next. */
+ * decode_line() finds the members, as spans of the line. The other functions decode them into a
+ * store, whose memory is used again for the next line. */
 #pragma once
 
 #include <stdbool.h>
@@ -37,16 +37,17 @@ enum decode_member {
 	DECODE_N
 };
 
-/* A line of the daemon: its known members, text.p NULL where one is not there. */
+/* A line of the daemon and its known members; text.p is NULL for a missing one. */
 struct decoded {
 	struct span line;
 	struct json_value members[DECODE_N];
-	struct span id; /* the whole member messageId, name and value */
+	struct span id; /* the member messageId, name and value */
 };
 
 enum { DECODE_FAILURE_MAX = 600 };
 
-/* What is handed to the user. All that it points to is in bytes, records and failure. */
+/* An answer or an event as the user gets it. All its pointers lead into bytes, records and failure.
+ */
 struct decode_store {
 	struct hpkv_answer answer;
 	struct hpkv_event event;
@@ -57,24 +58,25 @@ struct decode_store {
 	char failure[DECODE_FAILURE_MAX];
 };
 
-/* false: not a JSON object. */
+/* Finds the members. false: the line is not a JSON object. */
 bool decode_line(struct span line, struct decoded *d);
 
-/* The messageId, 0 if it is none of ours. */
+/* The messageId; 0 if it is not one of the library's. */
 uint64_t decode_id(const struct decoded *d);
 
-/* Does the line end the connection's service: an error of the daemon that answers no request? */
+/* Is it an error of the daemon that answers no request? Such a line precedes the end of the
+ * connection. */
 bool decode_is_farewell(const struct decoded *d);
 
-/* s->answer of a request that may be repeated, or not. user_id takes the place of our messageId in
- * the answer's line; empty: nothing does. */
+/* Sets s->answer from an answer. repeatable: the request may be repeated without harm. user_id
+ * replaces the library's messageId in the answer's line; empty: nothing does. */
 void decode_answer(struct decode_store *s, const struct decoded *d, bool repeatable,
 		   struct span user_id);
 
-/* s->answer of a request that was not answered. */
+/* Sets s->answer of a request that was not answered. */
 void decode_failure(struct decode_store *s, enum hpkv_result result, const char *error);
 
-/* s->event of a line that answers nothing. false: no memory. */
+/* Sets s->event from a line that answers no request. false: no memory. */
 bool decode_event(struct decode_store *s, const struct decoded *d);
 
 void decode_free(struct decode_store *s);

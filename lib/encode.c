@@ -6,7 +6,7 @@
 
 enum { TIMEOUT_MAX_MS = 600000 };
 
-/* Bits: what an op takes. */
+/* Bits: the members that an op takes. */
 enum {
 	KEY = 1,
 	END_KEY = 2,
@@ -72,7 +72,7 @@ static void add_name(struct text *line, const char *name)
 	text_add(line, "\":", 2);
 }
 
-/* The one place where bytes become JSON. */
+/* The only place where bytes become JSON. */
 static int add_plain(struct text *line, const char *what, struct hpkv_bytes plain,
 		     char fault[ENCODE_FAULT_MAX])
 {
@@ -113,7 +113,7 @@ static int add_strings(struct text *line, const char *name, const char *what,
 	return result;
 }
 
-/* A number's text goes as it is, so it has to be one. */
+/* Is the text a JSON number? It is sent unchanged. */
 static bool is_number(struct hpkv_bytes text, bool *no_memory)
 {
 	struct text object = {0};
@@ -219,7 +219,7 @@ static void copy_member(struct encoded *e, const struct json_member *m)
 	if (which == 1)
 		describe(e, op_of(&m->value));
 	if (which == 2) {
-		e->timeout_ms = 0; /* it has its own; or one that the daemon will refuse */
+		e->timeout_ms = 0; /* it has a timeoutMs, valid or for the daemon to refuse */
 		if (m->value.type == JSON_NUMBER &&
 		    json_number_integer(&m->value, 1, TIMEOUT_MAX_MS, &ms))
 			e->timeout_ms = (int)ms;
@@ -246,7 +246,7 @@ static int encode_json(struct hpkv_bytes json, int timeout_ms, struct encoded *e
 			 reader.fault_offset + 1);
 		return HPKV_INVALID;
 	}
-	/* Line ends may stand between tokens, but not within a line. */
+	/* Line ends are allowed between tokens, but not within a line. */
 	for (size_t i = start; reader.newline && i < e->line.n; i++) {
 		if (e->line.p[i] == '\n' || e->line.p[i] == '\r')
 			e->line.p[i] = ' ';
@@ -281,7 +281,7 @@ int encode_request(const struct hpkv_request *q, uint64_t id, int timeout_ms, st
 	*e = (struct encoded){.op = HPKV_JSON, .remote = true};
 	if (q->timeout_ms > 0)
 		timeout_ms = q->timeout_ms > TIMEOUT_MAX_MS ? TIMEOUT_MAX_MS : q->timeout_ms;
-	/* First, so that the daemon finds it even in a line that is too long. */
+	/* The messageId comes first: the daemon finds it even in a line that is too long. */
 	text_addf(&e->line, "{\"messageId\":%llu", (unsigned long long)id);
 	int result = q->op == HPKV_JSON ? encode_json(q->value, timeout_ms, e, fault)
 					: encode_typed(q, timeout_ms, e, fault);

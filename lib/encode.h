@@ -1,7 +1,7 @@
-/* encode.h - requests as lines.
+/* encode.h - turns requests into lines.
  *
- * Checks what the daemon could not tell from something else: bytes that are not UTF-8, a number
- * that is none, a text that is no JSON object. The rest the daemon checks. */
+ * Checks only errors that the daemon could not see: bytes that are not UTF-8, text that is not a
+ * number, text that is not a JSON object. The daemon checks everything else. */
 #pragma once
 
 #include <stdbool.h>
@@ -12,16 +12,16 @@
 
 enum { ENCODE_FAULT_MAX = 200 };
 
-/* A request's line and what is known of it. */
+/* A request's line and its properties. */
 struct encoded {
-	struct text line;    /* with its LF; owned by whoever asked for it */
-	enum hpkv_op op;     /* of a HPKV_JSON too, if the daemon's ops are known; else HPKV_JSON */
-	bool repeatable;     /* doing it twice does no harm */
-	bool remote;         /* the service answers it, not the daemon */
-	int timeout_ms;      /* the time it gives the daemon */
-	struct span user_id; /* HPKV_JSON: its messageId as written, within the request's text */
+	struct text line;    /* LF included; the caller owns it */
+	enum hpkv_op op;     /* also of a HPKV_JSON, if its op is known; else HPKV_JSON */
+	bool repeatable;     /* may be executed twice without harm */
+	bool remote;         /* answered by the service, not by the daemon */
+	int timeout_ms;      /* the daemon's time limit */
+	struct span user_id; /* HPKV_JSON: its messageId as written, a part of the request's text */
 };
 
-/* HPKV_OK; HPKV_INVALID with a sentence in fault; HPKV_NO_MEMORY. */
+/* Encodes q. HPKV_OK; HPKV_INVALID with a sentence in fault; HPKV_NO_MEMORY. */
 int encode_request(const struct hpkv_request *q, uint64_t id, int timeout_ms, struct encoded *e,
 		   char fault[ENCODE_FAULT_MAX]);

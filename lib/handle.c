@@ -14,16 +14,16 @@
 #include "encode.h"
 
 enum {
-	TURN_BYTES = 1 << 20, /* read at most in one step, so that a host's loop has its turn */
-	GRACE_MS = 2000,      /* the daemon tells best what went wrong, so it may be a bit late */
-	AWAY_MS = 100,        /* so long somewhere else, and the time does not count */
+	TURN_BYTES = 1 << 20, /* read at most in one step: other work of the program has its turn */
+	GRACE_MS = 2000, /* the daemon's own error says more, so its answer may be a bit late */
+	AWAY_MS = 100,   /* a longer absence does not count against deadlines */
 	BACKOFF_MIN_MS = 20,
 	BACKOFF_MAX_MS = 2000,
-	STABLE_MS = 1000,                /* a connection that lasted so long was a good one */
-	RESUBSCRIBE_MS = 1000,           /* after one that failed by itself */
-	RESUBSCRIBE_TIMEOUT_MS = 600000, /* it may take as long as the service is away */
-	CHUNK_TOPICS = 128,              /* subscribed to again with one request … */
-	CHUNK_BYTES = 16384,             /* … whose names take so much */
+	STABLE_MS = 1000,                /* a connection that lasted longer resets the backoff */
+	RESUBSCRIBE_MS = 1000,           /* pause after a failed resubscribe */
+	RESUBSCRIBE_TIMEOUT_MS = 600000, /* the service may be away for long */
+	CHUNK_TOPICS = 128,              /* most topics of one resubscribe … */
+	CHUNK_BYTES = 16384,             /* … and bytes of their names */
 };
 
 #define NEVER INT64_MAX
@@ -110,8 +110,8 @@ static struct decode_store *store_of(struct hpkv *h, const struct pending *p)
 	return p->finished ? &h->last : &h->scratch;
 }
 
-/* The one place where a request is told how it ended: what is in its store. It is in no table any
- * more. */
+/* Tells a request's outcome, which is in its store. The only place that does. The request is in no
+ * table any more. */
 static void settle(struct hpkv *h, struct pending *p)
 {
 	struct decode_store *store = store_of(h, p);
@@ -139,7 +139,7 @@ static void settle_failed(struct hpkv *h, struct pending *p, enum hpkv_result re
 
 /* ---- sending ---- */
 
-/* Hands it to the connection; 0 or -errno. */
+/* Queues a request on the connection; 0 or -errno. */
 static int hand_over(struct hpkv *h, struct pending *p)
 {
 	int error = channel_queue(&h->channel, (struct span){p->text, p->n});
@@ -147,13 +147,13 @@ static int hand_over(struct hpkv *h, struct pending *p)
 	if (error)
 		return error;
 	p->sent = true;
-	/* The end of file may stand for the last line's end, so its LF does not count. */
+	/* End of file may replace the last LF, so the LF does not count. */
 	p->complete = h->channel.queued - 1;
 	return 0;
 }
 
-/* All that wait, which are the last in the list. What the connection has no room for goes with a
- * later step. */
+/* Queues all waiting requests, which are the last in the list. Requests for which the connection
+ * has no room are queued in a later step. */
 static void hand_over_all(struct hpkv *h)
 {
 	struct pending *p = TAILQ_LAST(&h->pendings, pending_list);
@@ -187,7 +187,7 @@ static struct pending *make_pending(struct hpkv *h, const struct encoded *e)
 
 /* ---- subscribing again ---- */
 
-/* The library's own request for topics, from *at on; *at moves behind them. */
+/* Makes one of the library's own subscribes, for topics from *at on; moves *at behind them. */
 static int resubscribe_chunk(struct hpkv *h, struct topic **at, unsigned most)
 {
 	struct hpkv_bytes keys[CHUNK_TOPICS], patterns[CHUNK_TOPICS];
@@ -204,7 +204,8 @@ static int resubscribe_chunk(struct hpkv *h, struct topic **at, unsigned most)
 	     *at = TAILQ_NEXT(*at, link)) {
 		struct hpkv_bytes name = {(*at)->name, (*at)->n};
 		if (!(*at)->live)
-			continue; /* its own request is sent again */
+			continue; /* its subscribe has not been answered, and is sent again itself
+				   */
 		if ((*at)->pattern)
 			patterns[q.n_patterns++] = name;
 		else
@@ -261,7 +262,7 @@ static void tell_back(struct hpkv *h)
 	tell_own_event(h, HPKV_EVENT_BACK, "");
 }
 
-/* The only topic of a request that was refused. */
+/* Drops the only topic of a refused subscribe. */
 static void drop_topic(struct hpkv *h, const struct pending *p, const char *why)
 {
 	struct topic *topic;
@@ -278,14 +279,14 @@ static void drop_topic(struct hpkv *h, const struct pending *p, const char *why)
 	topics_clear(&probe);
 }
 
-/* The answer to one of the library's own, which is in no table any more. */
+/* Handles the answer to one of the library's own subscribes, which is in no table any more. */
 static void resubscribed(struct hpkv *h, struct pending *p, const struct hpkv_answer *answer)
 {
 	h->resubscribing--;
 	if (answer->result == HPKV_REFUSED && p->n_topics == 1) {
 		drop_topic(h, p, answer->error);
 	} else if (answer->result == HPKV_REFUSED) {
-		/* One of them is guilty: each by itself, then. */
+		/* One topic was refused: subscribe to each by itself. */
 		drop_own(h);
 		resubscribe(h, 1);
 		hand_over_all(h);
@@ -334,14 +335,14 @@ bool handle_find_socket(struct hpkv *h)
 	return true;
 }
 
-/* Is there anything to be connected for? */
+/* Is a connection needed? */
 static bool is_needed(const struct hpkv *h)
 {
 	return h->topics.n_live || !TAILQ_EMPTY(&h->pendings);
 }
 
-/* A pause that doubles, and of which a random half is left out, so that the clients of a daemon
- * that starts again do not all come at once. */
+/* Plans the next attempt after a pause that doubles. A random half of it is left out, so that not
+ * all clients of a restarted daemon come at once. */
 static void plan_retry(struct hpkv *h)
 {
 	unsigned char dice = 128;
@@ -362,7 +363,7 @@ static void back_off(struct hpkv *h)
 		h->backoff_ms = BACKOFF_MAX_MS;
 }
 
-/* 0, or -errno with why set. */
+/* Connects. 0, or -errno with why set. */
 static int connect_now(struct hpkv *h)
 {
 	int error = handle_find_socket(h) ? channel_open(&h->channel, h->path) : -ENOMEM;
@@ -382,13 +383,14 @@ static int connect_now(struct hpkv *h)
 	return 0;
 }
 
-/* May the daemon have read it? */
+/* May the daemon have read the request? */
 static bool has_left(const struct hpkv *h, const struct pending *p)
 {
 	return p->sent && h->channel.sent >= p->complete;
 }
 
-/* The connection has ended: what may have been executed is told so, the rest waits. */
+/* Handles the end of the connection. Writes that may have been executed end as HPKV_UNKNOWN; other
+ * requests wait. */
 static void lost(struct hpkv *h)
 {
 	struct pending_list gone = TAILQ_HEAD_INITIALIZER(gone);
@@ -429,13 +431,13 @@ static void lost(struct hpkv *h)
 
 /* ---- lines ---- */
 
-/* An error that answers no request: the daemon says why it is about to close. */
+/* Handles an error that answers no request: the daemon explains why it is about to close. */
 static void farewell(struct hpkv *h, const struct decoded *d)
 {
 	decode_answer(&h->scratch, d, true, (struct span){0});
 	snprintf(h->why, sizeof(h->why), "hpkvd says: %s", h->scratch.answer.error);
 	h->explained = true;
-	/* Then it has read none of what was sent. */
+	/* The daemon has read no request then. */
 	h->door_closed = !h->proven && strcmp(h->scratch.answer.reason, "too_many_clients") == 0;
 }
 
@@ -460,7 +462,7 @@ static void on_line(struct hpkv *h, struct span line)
 	struct decoded d;
 
 	if (!decode_line(line, &d))
-		return; /* nothing that hpkvd would say; whoever waits has a deadline */
+		return; /* hpkvd sends no such line; requests that wait have deadlines */
 	if (decode_is_farewell(&d)) {
 		farewell(h, &d);
 		return;
@@ -473,7 +475,7 @@ static void on_line(struct hpkv *h, struct span line)
 	}
 	struct pending *p = find_pending(h, decode_id(&d));
 	if (!p || !p->sent)
-		return; /* too late: it has been told that there was no answer */
+		return; /* too late: it has ended already */
 	unlink_pending(h, p);
 	struct decode_store *store = store_of(h, p);
 	decode_answer(store, &d, p->repeatable, user_id_of(p));
@@ -497,7 +499,8 @@ static void read_lines(struct hpkv *h)
 
 /* ---- time ---- */
 
-/* When its time is up. The service's answer has the daemon's own time limit, of which it tells. */
+/* When the request's time is up. The daemon limits the service's answer itself, and gets GRACE_MS
+ * to say so. */
 static int64_t end_of(const struct hpkv *h, const struct pending *p)
 {
 	bool grace = p->remote && p->sent && is_up(h);
@@ -506,8 +509,8 @@ static int64_t end_of(const struct hpkv *h, const struct pending *p)
 				    : p->deadline + (grace ? GRACE_MS : 0) + h->away - p->away;
 }
 
-/* The daemon can't write answers that nobody reads. So the time in which the program was elsewhere,
- * from that at which it was to look until now, or in a callback, is not the daemon's. */
+/* Counts an absence of the program: in a callback, or elsewhere when a step was due. The daemon
+ * can't write answers that nobody reads, so this time extends deadlines. */
 static void count_absence(struct hpkv *h, int64_t since, int64_t now)
 {
 	if (since < h->seen_at)
@@ -583,7 +586,7 @@ static void quieten_timer(struct hpkv *h, int64_t now)
 	if (h->timer_at > now)
 		return;
 	if (read(h->timer, &times, sizeof(times)) == (ssize_t)sizeof(times))
-		h->timer_at = 0; /* it has run out: it is set anew, whatever comes next */
+		h->timer_at = 0; /* it has expired: set it anew in any case */
 }
 
 /* ---- a step ---- */
@@ -641,7 +644,8 @@ static int refuse(struct hpkv *h, int result, const char *text)
 	return result;
 }
 
-/* 0, or the result with which it ends at once. Whatever waits is older, and goes first. */
+/* Starts a linked request. 0, or the result with which it ends at once. Requests that wait are
+ * older and go first. */
 static int dispatch(struct hpkv *h, struct pending *p)
 {
 	int error = is_up(h) ? 0 : connect_now(h);
@@ -651,7 +655,7 @@ static int dispatch(struct hpkv *h, struct pending *p)
 	if (!error)
 		hand_over_all(h);
 	else if (h->pending_bytes - p->n <= CHANNEL_UNSENT_MAX)
-		return 0; /* the daemon is there, and busy: the next attempt is planned */
+		return 0; /* the daemon is too busy to accept: the next attempt is planned */
 	return p->sent ? 0 : refuse(h, HPKV_BUSY, "too much waits to be sent");
 }
 
@@ -659,7 +663,7 @@ static int start_pending(struct hpkv *h, struct pending *p)
 {
 	bool topics = p->op == HPKV_SUBSCRIBE || p->op == HPKV_UNSUBSCRIBE;
 
-	if (!h->running) /* what was before it does not concern it */
+	if (!h->running) /* an absence before the request is not its concern */
 		count_absence(h, h->timer_at, now_ms());
 	if (topics && topics_sent(&h->topics, line_of(p), p->id, p->op == HPKV_SUBSCRIBE) < 0)
 		return refuse(h, HPKV_NO_MEMORY, "no memory");
@@ -687,7 +691,7 @@ int handle_start(struct hpkv *h, const struct hpkv_request *q, hpkv_answer_fn *d
 	*h->error = '\0';
 	if (result)
 		return refuse(h, result, fault);
-	if (h->freed) { /* from a callback that it ends with */
+	if (h->freed) { /* from a callback that the end of the handle runs */
 		text_free(&e.line);
 		return refuse(h, HPKV_CANCELLED, "the handle was freed");
 	}
@@ -713,7 +717,7 @@ void handle_destroy(struct hpkv *h)
 		unlink_pending(h, p);
 		settle_failed(h, p, HPKV_CANCELLED, "the handle was freed");
 	}
-	/* Nothing is taken out of the set: another process may go on with it. */
+	/* Nothing is removed from the epoll set: another process may go on with it. */
 	if (h->epoll >= 0)
 		close(h->epoll);
 	h->channel.epoll = -1;

@@ -1,18 +1,18 @@
-/* handle.h - a handle's insides: the life of a request, and of the connection.
+/* handle.h - the state of a handle: the life of its connection and of its requests.
  *
  *   the connection     DOWN ── needed, or retry_at ──▶ UP ── end of file, error ──▶ DOWN
  *
- *   a request          WAITING ── UP ──▶ SENT ── its answer ──▶ told
+ *   a request          WAITING ── UP ──▶ SENT ── answer ──▶ settled
  *                        ▲  │              │
- *                        │  └─ its time ───┼── its time and GRACE_MS more ──▶ told: it failed
- *                        └── DOWN, and it may be repeated, or had not left
- *                                          └── DOWN otherwise ──▶ told: HPKV_UNKNOWN
+ *                        │  └─ deadline ───┼── deadline and GRACE_MS ──▶ settled: failed
+ *                        └── DOWN, and it may be repeated or was not sent whole
+ *                                          └── DOWN otherwise ──▶ settled: HPKV_UNKNOWN
  *
- * A request that is made while DOWN connects at once, and fails at once if that fails: only those
- * that had a connection, or that a busy daemon keeps at the door, wait for one. The connection is
- * made anew while there is something to do with it: subscriptions, or requests that wait.
+ * A request made while DOWN connects at once, and fails at once if that fails. Only requests that
+ * had a connection, or for which the daemon is too busy to accept one, wait. The handle connects
+ * again while it has subscriptions or waiting requests.
  *
- * Each request is told exactly once, by settle(). */
+ * Each request is settled exactly once, by settle(). */
 #pragma once
 
 #include <sys/queue.h>
@@ -28,15 +28,15 @@ struct pending {
 	uint64_t id;
 	enum hpkv_op op;
 	bool repeatable, remote;
-	bool sent;         /* handed to the present connection */
-	uint64_t complete; /* then: it can be read by the daemon once so many bytes have left */
+	bool sent;         /* queued on the current connection */
+	uint64_t complete; /* if sent: the daemon can read it once this many bytes have left */
 	int64_t deadline;
-	int64_t away;      /* hpkv::away when it began: what has been added since is not its time */
-	unsigned n_topics; /* the library's own, to subscribe again to so many; 0: a user's */
+	int64_t away;      /* hpkv::away at its start: later additions extend its deadline */
+	unsigned n_topics; /* topics of one of the library's own subscribes; 0: a user's request */
 	hpkv_answer_fn *done;
 	void *arg;
-	bool *finished; /* a blocking call waits for it; its answer goes to hpkv::last */
-	size_t n, id_n; /* of text: the line with its LF, and the user's messageId behind it */
+	bool *finished; /* set for a blocking call; its answer goes to hpkv::last */
+	size_t n, id_n; /* of text: the line with its LF; the user's messageId behind it */
 	char text[];
 };
 
@@ -45,55 +45,55 @@ TAILQ_HEAD(pending_list, pending);
 enum { HANDLE_BUCKETS = 256, HANDLE_ERROR_MAX = 600 };
 
 struct hpkv {
-	char *given;               /* the socket's path, or NULL: wherever it is */
-	char *path;                /* of the last attempt */
-	int epoll, timer;          /* what hpkv_fd() is made of */
+	char *given;               /* the socket's path; NULL: the default one */
+	char *path;                /* the path of the last attempt to connect */
+	int epoll, timer;          /* the parts of hpkv_fd() */
 	int64_t timer_at;          /* INT64_MAX: not set */
-	struct channel channel;    /* the connection: UP while its fd is there */
-	bool proven;               /* the daemon has said something on it */
+	struct channel channel;    /* the connection: UP while its fd is open */
+	bool proven;               /* the daemon has sent a line on it */
 	int64_t since;             /* when it came UP */
-	bool told_lost;            /* HPKV_EVENT_LOST was told, HPKV_EVENT_BACK not yet */
+	bool told_lost;            /* HPKV_EVENT_LOST was reported, HPKV_EVENT_BACK not yet */
 	bool door_closed;          /* the last connection ended with "too many clients" */
-	bool explained;            /* why is what the daemon said last on this connection */
+	bool explained;            /* why holds the daemon's own explanation for this connection */
 	char why[CHANNEL_WHY_MAX]; /* why it is DOWN */
 	int backoff_ms;
-	int64_t retry_at; /* INT64_MAX: when it is needed */
+	int64_t retry_at; /* when to connect again; INT64_MAX: once needed */
 
 	struct pending_list pendings;
 	struct pending *buckets[HANDLE_BUCKETS];
-	size_t pending_bytes; /* of all their lines */
+	size_t pending_bytes; /* of all lines */
 	uint64_t last_id;
-	int64_t check_at; /* no deadline is over before this */
-	int64_t seen_at;  /* the program was here last */
-	int64_t away;     /* ms that it was elsewhere, in all, while it was to look */
+	int64_t check_at; /* no deadline is earlier */
+	int64_t seen_at;  /* when the program last ran a step */
+	int64_t away;     /* ms in all during which the program ran no step though one was due */
 	int timeout_ms;
 
 	struct topics topics;
-	unsigned resubscribing; /* requests of the library's own under way */
-	int64_t resubscribe_at; /* when to try again; INT64_MAX */
+	unsigned resubscribing; /* the library's own subscribes in flight */
+	int64_t resubscribe_at; /* when to repeat them; INT64_MAX: none failed */
 
 	hpkv_event_fn *event;
 	void *event_arg;
-	unsigned depth;  /* within callbacks */
-	bool running;    /* within handle_step() */
-	bool freed;      /* hpkv_free() was called within one */
-	unsigned called; /* callbacks made in this step */
+	unsigned depth;  /* depth of running callbacks */
+	bool running;    /* handle_step() runs */
+	bool freed;      /* hpkv_free() was called in a callback */
+	unsigned called; /* callbacks run in this step */
 	struct decode_store scratch, last;
 	char error[HANDLE_ERROR_MAX];
 };
 
-/* Sends a request. HPKV_OK, or why not, with h->error set; then nobody will be told. */
+/* Sends a request. HPKV_OK, or an error with h->error set; done is not called then. */
 int handle_start(struct hpkv *h, const struct hpkv_request *q, hpkv_answer_fn *done, void *arg,
 		 bool *finished);
 
-/* Does what can be done without waiting. */
+/* Does all that can be done without waiting. */
 void handle_step(struct hpkv *h);
 
-/* Waits until hpkv_fd() is readable. false: a signal came. */
+/* Waits until hpkv_fd() is readable. false: interrupted by a signal. */
 bool handle_poll(const struct hpkv *h, int timeout_ms);
 
-/* Where the socket is. false: no memory. */
+/* Sets h->path to the socket's path. false: no memory. */
 bool handle_find_socket(struct hpkv *h);
 
-/* Really frees it. */
+/* Cancels all requests and frees the handle. */
 void handle_destroy(struct hpkv *h);

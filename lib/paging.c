@@ -1,5 +1,5 @@
-/* Keys as places in the service's order, which is that of their bytes: what follows one, and where
- * those with a common beginning end. */
+/* Keys as positions in the service's order, which is byte order: the first key after a key, and the
+ * last key with a prefix. */
 #include "hpkv.h"
 
 enum { CHARACTER_MAX = 4, SURROGATES = 0xd800, LAST_SURROGATE = 0xdfff, LAST = 0x10ffff };
@@ -9,7 +9,7 @@ static size_t length_of(unsigned c)
 	return c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
 }
 
-/* Returns its length. */
+/* Writes a character as UTF-8. Returns its length. */
 static size_t put_character(unsigned c, char *out)
 {
 	static const unsigned char marks[] = {0, 0, 0xc0, 0xe0, 0xf0};
@@ -21,7 +21,7 @@ static size_t put_character(unsigned c, char *out)
 	return n;
 }
 
-/* The character that begins at p and ends before end. */
+/* Decodes the character from p to end. */
 static unsigned character_at(const char *p, const char *end)
 {
 	unsigned first = (unsigned char)*p;
@@ -44,7 +44,7 @@ static size_t start_of_last(const char *p, size_t n)
 	return at;
 }
 
-/* The next character that text may have; LAST + 1: there is none. */
+/* The next character that text may contain; LAST + 1: there is none. */
 static unsigned behind(unsigned c)
 {
 	return c + 1 >= SURROGATES && c + 1 <= LAST_SURROGATE ? LAST_SURROGATE + 1 : c + 1;
@@ -60,8 +60,8 @@ size_t hpkv_key_after(struct hpkv_bytes key, size_t most, char *out)
 		out[key.n] = '\0';
 		return key.n + 1;
 	}
-	/* Nothing longer is a key. So the last character that can be raised is, and all behind it
-	 * goes: no text that begins as long in the same way is behind this key. */
+	/* A longer key is not allowed. So raise the last character that can be raised, and drop all
+	 * behind it: no text with the same beginning follows this key. */
 	for (; end > 0; end = at) {
 		at = start_of_last(key.p, end);
 		unsigned next = behind(character_at(key.p + at, key.p + end));
@@ -75,7 +75,7 @@ size_t hpkv_key_after(struct hpkv_bytes key, size_t most, char *out)
 
 size_t hpkv_key_last(struct hpkv_bytes prefix, size_t most, char *out)
 {
-	/* The greatest text of so many bytes. */
+	/* The greatest character of this many bytes. */
 	static const unsigned greatest[] = {0, 0x7f, 0x7ff, 0xffff, LAST};
 	size_t n = prefix.n < most ? prefix.n : most;
 

@@ -1,7 +1,8 @@
-/* prefix.h - the daemon's codec under names of the library's own.
+/* prefix.h - names for the library's internal functions that begin with hpkv_.
  *
- * Compiled into the library, the functions of src/json.h must not meet others of the same name in
- * the program that is linked with the static library. Included before everything else. */
+ * The static library contains functions of src/codec/json.h and its own internal ones. They must
+ * not clash with functions of the program that it is linked into. Included before everything else.
+ */
 #pragma once
 
 #define json_array_begin hpkv_json_array_begin
@@ -19,7 +20,7 @@
 #define json_string_raw hpkv_json_string_raw
 #define json_string_same hpkv_json_string_same
 
-/* And its own, which are nobody else's business either. */
+/* The library's own internal functions. */
 #define channel_close hpkv_channel_close
 #define channel_flush hpkv_channel_flush
 #define channel_init hpkv_channel_init

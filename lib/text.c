@@ -38,7 +38,7 @@ void text_add(struct text *t, const void *p, size_t n)
 
 void text_addf(struct text *t, const char *format, ...)
 {
-	char small[128]; /* for numbers and the like: nothing longer is written this way */
+	char small[128]; /* for numbers and the like: no longer text is written this way */
 	va_list args;
 
 	va_start(args, format);

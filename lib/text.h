@@ -1,8 +1,7 @@
-/* text.h - a growable run of bytes that survives a lack of memory.
+/* text.h - a growable byte buffer that survives a lack of memory.
  *
  * The daemon's buf ends the program when there is no memory; a library must not. A text that could
- * not grow is failed: it takes nothing more, and whoever built it looks at that once, at the end.
- */
+ * not grow is failed and takes nothing more. Its owner checks that once, at the end. */
 #pragma once
 
 #include <stdarg.h>
@@ -18,11 +17,11 @@ struct text {
 	bool failed;
 };
 
-char *text_room(struct text *t, size_t n); /* room for n bytes at the end, or NULL */
+char *text_room(struct text *t, size_t n); /* room for n bytes at the end; NULL: no memory */
 void text_add(struct text *t, const void *p, size_t n);
 void text_addf(struct text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void text_json(struct text *t, struct hpkv_bytes plain); /* as a JSON string, quotes included */
-void text_take(struct text *t, size_t n);                /* n bytes from the beginning */
+void text_take(struct text *t, size_t n);                /* removes n bytes at the beginning */
 void text_free(struct text *t);
 
 static inline void text_word(struct text *t, const char *s)

@@ -35,8 +35,8 @@ void topics_clear(struct topics *t)
 
 /* ---- the names in a request ---- */
 
-/* What is done with each: a negative number ends the walk. fresh is a topic of that name, which is
- * freed unless it is kept (*fresh = NULL). */
+/* Handles one name. A negative result ends the walk. fresh is a topic of that name, which is freed
+ * unless the function keeps it (*fresh = NULL). */
 typedef int name_fn(struct topics *t, struct topic **fresh, uint64_t id);
 
 static int visit(struct topics *t, const struct json_value *name, bool pattern, uint64_t id,
@@ -70,7 +70,7 @@ static int visit_member(struct topics *t, const struct json_value *value, bool p
 	return result;
 }
 
-/* How many members named topics, or a negative number. */
+/* Visits every name in a request. Returns how many members name topics, or a negative number. */
 static int visit_all(struct topics *t, struct span line, uint64_t id, name_fn *each)
 {
 	static const struct span names[] = {SPAN("key"), SPAN("keys"), SPAN("pattern"),
@@ -132,7 +132,7 @@ static void set_live(struct topics *t, struct topic *topic, bool live)
 	topic->live = live;
 }
 
-/* The topic, if the request that is answered counts for it: it was not ended since. */
+/* The topic, if the answered request still counts for it: it was not ended since. */
 static struct topic *answered(struct topics *t, const struct topic *fresh, uint64_t id)
 {
 	struct topic *found = look_up(t, fresh);
@@ -152,7 +152,8 @@ static int make_live(struct topics *t, struct topic **fresh, uint64_t id)
 	return 0;
 }
 
-/* Unless another request has named it as well, and was accepted or still may be. */
+/* Drops a refused topic, unless another request has named it that was accepted or is not answered
+ * yet. */
 static int take_back(struct topics *t, struct topic **fresh, uint64_t id)
 {
 	struct topic *found = answered(t, *fresh, id);
@@ -162,7 +163,7 @@ static int take_back(struct topics *t, struct topic **fresh, uint64_t id)
 	return 0;
 }
 
-/* What a request has added that will not be sent for lack of memory. */
+/* Drops the topics of a request that is not sent for lack of memory. */
 static int forget(struct topics *t, struct topic **fresh, uint64_t id)
 {
 	struct topic *found = look_up(t, *fresh);
@@ -189,7 +190,7 @@ void topics_answered(struct topics *t, struct span line, uint64_t id, bool accep
 
 	if (visit_all(t, line, id, accepted ? make_live : take_back) >= 0 || !accepted)
 		return;
-	/* No memory to look each up: those that it was the first to name are found without. */
+	/* No memory for looking up: mark at least the topics that this request named first. */
 	TAILQ_FOREACH (topic, &t->all, link) {
 		if (topic->by == id)
 			set_live(t, topic, true);
@@ -205,7 +206,7 @@ void topics_ended(struct topics *t, bool pattern, struct span name)
 			break;
 	}
 	if (topic && topic->claims)
-		set_live(t, topic, false); /* it has been asked for again */
+		set_live(t, topic, false); /* another subscribe for it is in flight */
 	else if (topic)
 		drop(t, topic);
 }

@@ -1,8 +1,8 @@
-/* topics.h - what a handle is subscribed to, so that it can be subscribed to again.
+/* topics.h - the subscriptions of a handle, kept to subscribe again after a lost connection.
  *
- * A topic is added when the first request that names it is sent, live once one of them was
- * accepted, and taken out again when all were refused. The requests are read as they were sent, so
- * that one of the user's own text counts like any other. */
+ * A topic is added when the first request that names it is sent. It is live once such a request was
+ * accepted, and removed when all were refused. Topics are read from the requests' lines, so that a
+ * request of the user's own text (HPKV_JSON) counts as well. */
 #pragma once
 
 #include <stdbool.h>
@@ -13,8 +13,8 @@
 
 struct topic {
 	TAILQ_ENTRY(topic) link; /* topics::all */
-	uint64_t by;             /* the request that named it first: older ones are of no account */
-	unsigned claims;         /* requests that name it and were not answered yet */
+	uint64_t by;             /* the request that named it first; older ones do not concern it */
+	unsigned claims;         /* unanswered requests that name it */
 	bool pattern;
 	bool live;
 	size_t n;
@@ -25,20 +25,20 @@ TAILQ_HEAD(topic_list, topic);
 
 struct topics {
 	struct topic_list all;
-	void *tree; /* the same, for looking up (tsearch) */
+	void *tree; /* the same topics, for looking up (tsearch) */
 	size_t n_live;
 };
 
-/* The request in line, which subscribes (or else unsubscribes), is being sent. 0 or -ENOMEM. */
+/* Takes note of a request that is being sent; it subscribes or unsubscribes. 0 or -ENOMEM. */
 int topics_sent(struct topics *t, struct span line, uint64_t id, bool subscribes);
 
-/* … was answered. */
+/* Takes note of the answer to a subscribe. */
 void topics_answered(struct topics *t, struct span line, uint64_t id, bool accepted);
 
-/* A subscription has ended, and nobody asked for that. */
+/* A subscription has ended, unasked. */
 void topics_ended(struct topics *t, bool pattern, struct span name);
 
-void topics_clear(struct topics *t);
+void topics_clear(struct topics *t); /* forgets all */
 
 static inline struct span topic_name(const struct topic *topic)
 {

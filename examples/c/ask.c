@@ -20,7 +20,7 @@ static int hpkvd_connect(const char *path)
 {
 	struct sockaddr_un at = {.sun_family = AF_UNIX};
 	struct timeval patience = {
-		.tv_sec = 30}; /* hpkvd answers in 10 s: this is for when it hangs */
+		.tv_sec = 30}; /* hpkvd answers within 10 s; this is for a daemon that hangs */
 	int fd;
 
 	if (strlen(path) >= sizeof(at.sun_path)) {
@@ -38,7 +38,7 @@ static int hpkvd_connect(const char *path)
 	return -1;
 }
 
-/* Writes all of it; -1 (errno). MSG_NOSIGNAL: if hpkvd has gone that is an error, not a death. */
+/* Writes all of it; -1 (errno). MSG_NOSIGNAL: a closed connection is an error, not a signal. */
 static int send_all(int fd, const char *text, size_t n)
 {
 	while (n) {
@@ -57,7 +57,7 @@ int main(int argc, char **argv)
 	const char *path = getenv("HPKVD_SOCKET");
 	char *answer = NULL;
 	size_t size = 0;
-	FILE *answers; /* one may come in pieces */
+	FILE *answers; /* an answer may come in pieces */
 	int fd;
 
 	if (argc != 2) {

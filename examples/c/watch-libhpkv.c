@@ -1,5 +1,5 @@
-/* watch-libhpkv.c - a C program that watches keys while it does something else: its own loop waits
- * for the library's descriptor and for lines of stdin, each of which is a key to look up.
+/* watch-libhpkv.c - a C program that watches keys in its own event loop, which also reads lines of
+ * stdin: each is a key to look up.
  *
  *	cc watch-libhpkv.c $(pkg-config --cflags --libs libhpkv) -o watch && ./watch 'user:*' */
 #include <hpkv.h>

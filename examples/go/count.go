@@ -36,14 +36,14 @@ func Dial(path string) (*Hpkv, error) {
 	return &Hpkv{conn, bufio.NewReader(conn)}, nil
 }
 
-// Ask sends a request and returns the answer, which may be an error of hpkvd or HPKV. When err is not nil there is none, and
-// never will be one here: close the connection.
+// Ask sends a request and returns the answer, which may be an error of hpkvd or HPKV. If err is not nil there is no answer:
+// close the connection.
 func (h *Hpkv) Ask(request map[string]any) (answer Answer, err error) {
 	line, err := json.Marshal(request)
 	if err != nil {
 		return answer, err
 	}
-	// hpkvd answers in its own time, 10 s: this is for when it hangs.
+	// hpkvd answers within 10 s; this is for a daemon that hangs.
 	h.conn.SetDeadline(time.Now().Add(30 * time.Second))
 	if _, err = h.conn.Write(append(line, '\n')); err != nil {
 		return answer, err

@@ -33,8 +33,8 @@ type Mirror struct {
 	socket, prefix string
 	copy           map[string]string
 	seen, changed  map[string]bool // changed: while all is read, what was told meanwhile, and so is newer
-	first          string          // of the page that is being read
-	reading        int             // the number of the present reading; answers of an earlier one are void
+	first          string          // the start of the page that is being read
+	reading        int             // the number of the current reading; answers to earlier ones are ignored
 	pause          time.Duration
 	conn           net.Conn
 }
@@ -88,7 +88,7 @@ func (m *Mirror) take(message *Message) error {
 		fmt.Fprintln(os.Stderr, "the service is", message.State)
 	case message.Error != "":
 		return errors.New(message.Error)
-	case string(message.MessageID) == `"subscribe"`: // from here on nothing is missed
+	case string(message.MessageID) == `"subscribe"`: // from here on no change is missed
 		m.pause = shortest
 		return m.readAll()
 	case string(message.MessageID) == fmt.Sprint(m.reading):
@@ -108,7 +108,7 @@ func (m *Mirror) readPage(first string) error {
 	return m.send(map[string]any{"op": "range", "key": first, "endKey": m.lastKey(), "messageId": m.reading})
 }
 
-// lastKey is the last one that can begin with the prefix: a key has 512 bytes at most.
+// lastKey is the last key that can begin with the prefix: a key has at most 512 bytes.
 func (m *Mirror) lastKey() string {
 	room := 512 - len(m.prefix)
 	if room < 0 {
@@ -125,10 +125,10 @@ func (m *Mirror) takePage(page *Message) error {
 			m.put(record.Key, &record.Value)
 		}
 	}
-	if page.Truncated { // the next page begins with the last key of this one: a longer one may be too long
+	if page.Truncated { // the next page starts at the last key of this one: a longer start may be too long
 		last := page.Records[len(page.Records)-1].Key
 		if last == m.first {
-			return errors.New("the service hands out no more")
+			return errors.New("the service returns no more records")
 		}
 		return m.readPage(last)
 	}

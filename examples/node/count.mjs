@@ -7,9 +7,9 @@ import net from 'node:net';
 const SOCKET = process.env.HPKVD_SOCKET ?? '/run/hpkvd/hpkvd.sock';
 
 // [ask]
-/** A connection to hpkvd; any number of requests may be under way at once. */
+/** A connection to hpkvd; any number of requests may be in flight. */
 class Hpkv {
-  #waiting = new Map(); // messageId -> what to do with the answer
+  #waiting = new Map(); // messageId -> the promise of the answer
   #lastId = 0;
   #received = '';
 
@@ -22,7 +22,7 @@ class Hpkv {
     return this;
   }
 
-  /** Resolves to the answer, which may be an error; rejects when there is none, and never will be one. */
+  /** Resolves to the answer, which may be an error; rejects if the connection ends without one. */
   ask(request) {
     const messageId = ++this.#lastId;
     return new Promise((resolve, reject) => {
@@ -34,7 +34,7 @@ class Hpkv {
 
   #take(chunk) {
     const lines = (this.#received + chunk).split('\n');
-    this.#received = lines.pop(); // has not come whole
+    this.#received = lines.pop(); // an incomplete line
     for (const answer of lines.map((line) => JSON.parse(line))) {
       this.#waiting.get(answer.messageId)?.resolve(answer);
       this.#waiting.delete(answer.messageId);

@@ -8,14 +8,14 @@ const SOCKET = process.env.HPKVD_SOCKET ?? '/run/hpkvd/hpkvd.sock';
 // [mirror]
 class Mirror {
   copy = new Map();
-  changed = null; // while all is read: what was told meanwhile, and so is newer
-  reading = 0; // the number of the present reading; answers of an earlier one are void
+  changed = null; // while records are read: the keys of notifications that came meanwhile, which are newer
+  reading = 0; // the number of the current reading; answers to earlier ones are ignored
 
   constructor(prefix) {
     this.prefix = prefix;
   }
 
-  /** For ever: connect, follow, and when that ends begin anew. */
+  /** Connects and follows, again and again. */
   async run() {
     for (this.pause = 100; ; this.pause = Math.min(this.pause * 2, 5000)) {
       await this.follow().catch((e) => console.error(`${e.message}; trying again`));
@@ -29,7 +29,7 @@ class Mirror {
     let received = '';
     for await (const chunk of this.socket) {
       const lines = (received + chunk).split('\n');
-      received = lines.pop(); // has not come whole
+      received = lines.pop(); // an incomplete line
       for (const line of lines) this.take(JSON.parse(line));
     }
     throw new Error('hpkvd has closed the connection');
@@ -48,7 +48,7 @@ class Mirror {
     } else if (message.error) {
       throw new Error(message.error);
     } else if (message.messageId === 'subscribe') {
-      this.pause = 100; // from here on nothing is missed
+      this.pause = 100; // from here on no change is missed
       this.readAll();
     } else if (message.messageId === this.reading) {
       this.takePage(message);
@@ -67,7 +67,7 @@ class Mirror {
     this.send({ op: 'range', key: first, endKey: this.lastKey(), messageId: this.reading });
   }
 
-  /** The last one that can begin with the prefix: a key has 512 bytes at most. */
+  /** The last key that can begin with the prefix: a key has at most 512 bytes. */
   lastKey() {
     const room = Math.max(0, 512 - Buffer.byteLength(this.prefix));
     return this.prefix + '\u{10ffff}'.repeat(room / 4) + ['', '\x7f', '\u07ff', '\uffff'][room % 4];
@@ -78,7 +78,7 @@ class Mirror {
       this.seen.add(key);
       if (!this.changed.has(key)) this.put(key, value);
     }
-    if (truncated && records.at(-1).key === this.first) throw new Error('the service hands out no more');
+    if (truncated && records.at(-1).key === this.first) throw new Error('the service returns no more records');
     if (truncated) return this.readPage(records.at(-1).key); // which comes again: a longer key may be too long
     for (const key of [...this.copy.keys()]) if (!this.seen.has(key) && !this.changed.has(key)) this.put(key, null);
     this.changed = null;

@@ -5,7 +5,7 @@
 // Exit status: 0 done, 1 not counted, 2 perhaps counted.
 
 // [ask]
-/** A connection to hpkvd. It costs little: a web page makes one when it needs it. */
+/** A connection to hpkvd. It costs little: a web page opens one when it needs it. */
 class Hpkv
 {
     private $stream;
@@ -16,10 +16,10 @@ class Hpkv
         if (!$this->stream) {
             throw new RuntimeException("$path: $message");
         }
-        stream_set_timeout($this->stream, 30); // hpkvd answers in its own time, 10 s: this is for when it hangs
+        stream_set_timeout($this->stream, 30); // hpkvd answers within 10 s; this is for a daemon that hangs
     }
 
-    /** Sends a request and returns the answer, which may be an error. RuntimeException: there is none, and never will be one here. */
+    /** Sends a request and returns the answer, which may be an error. RuntimeException: there is no answer, and the connection is of no more use. */
     public function ask(array $request): array
     {
         $line = json_encode($request, JSON_THROW_ON_ERROR | JSON_UNESCAPED_UNICODE) . "\n";

@@ -7,9 +7,9 @@ class Mirror
 {
     private array $copy = [];
     private array $seen = [];
-    private ?array $changed = null; // while all is read: what was told meanwhile, and so is newer
-    private int $reading = 0; // the number of the present reading; answers of an earlier one are void
-    private string $first; // of the page that is being read
+    private ?array $changed = null; // while records are read: the keys of notifications that came meanwhile, which are newer
+    private int $reading = 0; // the number of the current reading; answers to earlier ones are ignored
+    private string $first; // the start of the page that is being read
     private int $pause;
     private $stream;
 
@@ -17,7 +17,7 @@ class Mirror
     {
     }
 
-    /** For ever: connect, follow, and when that ends begin anew. */
+    /** Connects and follows, again and again. */
     public function run(): never
     {
         for ($this->pause = 100; ; $this->pause = min($this->pause * 2, 5000)) {
@@ -36,7 +36,7 @@ class Mirror
         if (!$this->stream) {
             throw new RuntimeException("$this->socket: $message");
         }
-        stream_set_timeout($this->stream, 2 ** 31 - 1); // it may be quiet for years
+        stream_set_timeout($this->stream, 2 ** 31 - 1); // there may be no notification for years
         $this->send(['op' => 'subscribe', 'pattern' => $this->prefix . '*', 'messageId' => 'subscribe']);
         while (($line = fgets($this->stream)) !== false) {
             $this->take(json_decode($line, true, 512, JSON_THROW_ON_ERROR));
@@ -62,7 +62,7 @@ class Mirror
         } elseif (isset($message['error'])) {
             throw new RuntimeException($message['error']);
         } elseif ($id === 'subscribe') {
-            $this->pause = 100; // from here on nothing is missed
+            $this->pause = 100; // from here on no change is missed
             $this->readAll();
         } elseif ($id === $this->reading) {
             $this->takePage($message['records'], $message['truncated']);
@@ -82,7 +82,7 @@ class Mirror
         $this->send(['op' => 'range', 'key' => $first, 'endKey' => $this->lastKey(), 'messageId' => $this->reading]);
     }
 
-    /** The last one that can begin with the prefix: a key has 512 bytes at most. */
+    /** The last key that can begin with the prefix: a key has at most 512 bytes. */
     private function lastKey(): string
     {
         $room = max(0, 512 - strlen($this->prefix));
@@ -97,10 +97,10 @@ class Mirror
                 $this->put($key, $value);
             }
         }
-        if ($truncated) { // the next page begins with the last key of this one: a longer one may be too long
+        if ($truncated) { // the next page starts at the last key of this one: a longer start may be too long
             $last = end($records)['key'];
             if ($last === $this->first) {
-                throw new RuntimeException('the service hands out no more');
+                throw new RuntimeException('the service returns no more records');
             }
             $this->readPage($last);
             return;

@@ -14,16 +14,16 @@ SOCKET = os.environ.get("HPKVD_SOCKET", "/run/hpkvd/hpkvd.sock")
 
 # [ask]
 class Hpkv:
-    """A connection to hpkvd. Each thread has one of its own, and keeps it."""
+    """A connection to hpkvd. Each thread needs its own, and should keep it."""
 
     def __init__(self, path=SOCKET):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(30)  # hpkvd answers in its own time, 10 s: this is for when it hangs
+        self.socket.settimeout(30)  # hpkvd answers within 10 s; this is for a daemon that hangs
         self.socket.connect(path)
         self.lines = self.socket.makefile("rb")
 
     def ask(self, op, **members):
-        """Sends a request and returns the answer. OSError, ValueError: there is none, and never will be one here."""
+        """Sends a request and returns the answer. OSError, ValueError: there is no answer, and the connection is of no more use."""
         self.socket.sendall(json.dumps({"op": op, **members}).encode() + b"\n")
         line = self.lines.readline()
         if not line.endswith(b"\n"):

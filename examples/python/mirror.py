@@ -15,11 +15,11 @@ class Mirror:
     def __init__(self, prefix):
         self.prefix = prefix
         self.copy = {}
-        self.changed = None  # while all is read: what was told meanwhile, and so is newer
-        self.reading = 0  # the number of the present reading; answers of an earlier one are void
+        self.changed = None  # while records are read: the keys of notifications that came meanwhile, which are newer
+        self.reading = 0  # the number of the current reading; answers to earlier ones are ignored
 
     def run(self):
-        """For ever: connect, follow, and when that ends begin anew."""
+        """Connects and follows, again and again."""
         self.pause = 0.1
         while True:
             try:
@@ -49,7 +49,7 @@ class Mirror:
                 raise OSError("the access rules have ended the subscription")
             case {"type": "connection", "state": state}:
                 print(f"the service is {state}", file=sys.stderr)
-            case {"code": 200, "messageId": "subscribe"}:  # from here on nothing is missed
+            case {"code": 200, "messageId": "subscribe"}:  # from here on no change is missed
                 self.pause = 0.1
                 self.read_all()
             case {"code": 200, "records": records, "messageId": number}:
@@ -69,7 +69,7 @@ class Mirror:
         self.send(op="range", key=first, endKey=self.last_key(), messageId=self.reading)
 
     def last_key(self):
-        """The last one that can begin with the prefix: a key has 512 bytes at most."""
+        """The last key that can begin with the prefix: a key has at most 512 bytes."""
         room = max(0, 512 - len(self.prefix.encode()))
         return self.prefix + "\U0010ffff" * (room // 4) + ["", "\x7f", "\u07ff", "\uffff"][room % 4]
 
@@ -79,8 +79,8 @@ class Mirror:
             if record["key"] not in self.changed:
                 self.put(record["key"], record["value"])
         if truncated and records[-1]["key"] == self.first:
-            raise OSError("the service hands out no more")
-        if truncated:  # the next page begins with the last key of this one: a longer one may be too long
+            raise OSError("the service returns no more records")
+        if truncated:  # the next page starts at the last key of this one: a longer start may be too long
             self.read_page(records[-1]["key"])
         else:
             for key in set(self.copy) - self.seen - self.changed:

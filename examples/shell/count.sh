@@ -6,7 +6,7 @@ set -u
 socket=${HPKVD_SOCKET:-/run/hpkvd/hpkvd.sock}
 
 # [ask]
-# A text as a JSON string. (Of the control characters, this knows newline and tab.)
+# Prints a text as a JSON string. (Of the control characters, only newline and tab are escaped.)
 quote() {
 	local s=${1//\\/\\\\}
 	s=${s//\"/\\\"}
@@ -14,7 +14,7 @@ quote() {
 	printf '"%s"' "${s//$'\t'/\\t}"
 }
 
-# Sends lines and prints the answers. hpkvd closes as soon as all are there; -t is how long socat waits for that.
+# Sends lines and prints the answers. hpkvd closes the connection after the last one; -t is how long socat waits for that.
 ask() {
 	printf '%s\n' "$@" | socat -t 30 - "UNIX-CONNECT:$socket"
 }

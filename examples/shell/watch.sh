@@ -9,19 +9,19 @@ quote() {
 }
 
 # [watch]
-# A line of JSON, as it came. Quotes inside of keys and values are escaped, so these words are found in no value.
+# Takes a line of JSON. Quotes within keys and values are escaped, so no value matches these patterns.
 take() {
 	case $1 in
 	*'"type":"notification"'*) printf '%s\n' "$1" ;;
-	*'"type":"gap"'*) echo "changes may have been missed: read anew what matters" >&2 ;;
+	*'"type":"gap"'*) echo "changes may have been missed: read the keys again" >&2 ;;
 	*'"type":"unsubscribed"'*) echo "the access rules have ended the subscription" >&2 ;;
 	*'"type":"connection"'*) echo "the service is ${1#*\"state\":}" >&2 ;;
-	'{"code":200}') pause=1 ;; # from here on nothing is missed
+	'{"code":200}') pause=1 ;; # from here on no change is missed
 	*) echo "hpkvd says: $1" >&2 ;;
 	esac
 }
 
-# socat has nothing more to send, but waits for what comes: -t, in seconds.
+# socat has nothing more to send, but waits for lines: -t, in seconds.
 pause=1
 while true; do
 	while IFS= read -r line; do

@@ -7,10 +7,10 @@
 
 enum { AT_ONCE = 200 };
 
-/* An answer that came before its turn. */
+/* An answer that came out of order. */
 struct slot {
 	bool done;
-	struct hpkv_answer answer; /* what it points to is owned */
+	struct hpkv_answer answer; /* a deep copy, owned */
 	struct batch *batch;
 	int index;
 };
@@ -20,7 +20,7 @@ struct batch {
 	char **keys;
 	batch_fn *each;
 	struct slot slots[AT_ONCE];
-	int next; /* whose turn it is */
+	int next; /* the key whose answer is passed on next */
 	int sent;
 	int status;
 };
@@ -89,7 +89,7 @@ int batch_run(struct cli *c, enum hpkv_op op, int n, char **keys, batch_fn *each
 	struct batch b = {.c = c, .keys = keys, .each = each};
 
 	while (b.next < n) {
-		/* Without a daemon one error says all there is to say. */
+		/* Without a daemon, one error is enough. */
 		while (b.sent < n && b.sent - b.next < AT_ONCE && b.status != CLI_NO_DAEMON)
 			send_one(&b, op);
 		if (b.next == b.sent)

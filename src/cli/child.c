@@ -21,8 +21,8 @@ struct child {
 	bool own_group;
 	bool ended;
 	int status;
-	sigset_t awaited; /* blocked, and taken one by one, while the command runs */
-	sigset_t before;  /* what was blocked before */
+	sigset_t awaited; /* blocked while the command runs, and read one by one */
+	sigset_t before;  /* the signal mask before */
 };
 
 /* ---- start ---- */
@@ -43,7 +43,8 @@ static bool is_ignored(int number)
 	return sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
 }
 
-/* From here on SIGCHLD tells of ends, and an end waits for who asks for it. */
+/* Blocks the signals that end hpkv, and SIGCHLD, which tells of ended children: next_signal() reads
+ * them. */
 static void expect(struct child *ch)
 {
 	signals_ending(&ch->awaited);
@@ -82,7 +83,7 @@ static int start(struct child *ch, const char *command, char **environment, int 
 
 /* ---- end ---- */
 
-/* Whatever has ended, be it an orphan. Returns whether the command has. */
+/* Reaps all ended children, orphans included. Returns whether the command has ended. */
 static bool reap(struct child *ch)
 {
 	int status;
@@ -103,10 +104,10 @@ static void forget(struct child *ch)
 	sigprocmask(SIG_SETMASK, &ch->before, NULL);
 }
 
-/* ---- an end that is asked for ---- */
+/* ---- termination by a signal ---- */
 
-/* Processes whose parent this one is; without such a file in /proc nobody knows them. Returns how
- * many there are. */
+/* Sends a signal to all children of this process. They are known from /proc; without it there are
+ * none. Returns how many there are. */
 static unsigned signal_children(int number)
 {
 	char path[64];
@@ -117,7 +118,7 @@ static unsigned signal_children(int number)
 	FILE *f = fopen(path, "re");
 	while (f && fscanf(f, "%d", &pid) == 1) {
 		kill(pid, number);
-		kill(pid, SIGCONT); /* one that is stopped does not see it otherwise */
+		kill(pid, SIGCONT); /* a stopped process would not see the signal otherwise */
 		n++;
 	}
 	if (f)
@@ -136,8 +137,8 @@ static void pass_on(const struct child *ch, int number)
 	}
 }
 
-/* Is anything of the command still there? What of it has lost its parent is a child of ours now,
- * and is told the signal if it had none through its group. */
+/* Is a process of the command left? Orphans of the command are our children now; one outside the
+ * command's group gets the signal here. */
 static bool remains(struct child *ch, int number)
 {
 	bool ended = reap(ch);
@@ -147,7 +148,7 @@ static bool remains(struct child *ch, int number)
 	return !ended || signal_children(number) > 0;
 }
 
-/* Waits for the next signal, at most so long. 0: the time is up, or there was none. */
+/* Waits for the next signal, at most ms. 0: the time is up, or there was none. */
 static int next_signal(const struct child *ch, long long ms)
 {
 	struct timespec most = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
@@ -156,8 +157,8 @@ static int next_signal(const struct child *ch, long long ms)
 	return number > 0 && number != SIGCHLD && number != SIGTSTP ? number : 0;
 }
 
-/* from_terminal: the whole job has got the signal; whatever of the command goes on in the
- * background is meant to. */
+/* from_terminal: the whole job has received the signal; what the command keeps in the background is
+ * meant to go on. */
 static _Noreturn void end_by(struct child *ch, int number, bool from_terminal)
 {
 	long long until = cli_now_ms() + GRACE_MS;
@@ -170,7 +171,7 @@ static _Noreturn void end_by(struct child *ch, int number, bool from_terminal)
 	while (from_terminal ? !reap(ch) : remains(ch, killed ? SIGKILL : number)) {
 		long long left = cli_left_ms(until);
 		if (left == 0 && killed)
-			break; /* the kernel does not let go of it */
+			break; /* the process is stuck in the kernel */
 		if (left == 0) {
 			killed = true;
 			until = cli_now_ms() + KILLED_MS;
@@ -184,8 +185,8 @@ static _Noreturn void end_by(struct child *ch, int number, bool from_terminal)
 	signals_end(number);
 }
 
-/* Stops with the command, and goes on with it. Where the kernel lets nobody stop this process, the
- * command goes on at once. */
+/* Stops together with the command, and continues it afterwards. If the kernel does not let this
+ * process stop, the command continues at once. */
 static void stop_with(const struct child *ch)
 {
 	sigset_t set;

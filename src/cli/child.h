@@ -1,14 +1,13 @@
-/* child.h - a command in a shell, from its start to its end.
+/* child.h - runs a shell command to its end.
  *
- * hpkv waits for it and does nothing else. A signal that ends hpkv meanwhile is passed on: the
- * command has GRACE_MS to end, then it is killed, and then hpkv ends by that signal.
+ * hpkv waits for the command and does nothing else. A signal that would end hpkv is passed on to
+ * the command, which has GRACE_MS to end before it is killed. hpkv then ends by that signal.
  *
  * The command has a process group of its own, so that all of its processes get the signal, and
- * stops with hpkv (SIGTSTP). Not so when hpkv is a job of a terminal: the command is part of that
- * job then, may read from the terminal, and gets Ctrl-C and Ctrl-Z from there itself.
- */
+ * stops together with hpkv (SIGTSTP). When hpkv is a job of a terminal, the command stays in hpkv's
+ * process group: it may read from the terminal, and gets Ctrl-C and Ctrl-Z from there. */
 #pragma once
 
-/* Runs sh -c command with this environment and with input, a descriptor, as its stdin. 0: it has
- * ended, *status is as of waitpid(). -errno: it could not be started. */
+/* Runs sh -c command with this environment and with the descriptor input as its stdin. 0: the
+ * command has ended, *status is as from waitpid(). -errno: it could not be started. */
 int child_run(const char *command, char **environment, int input, int *status);

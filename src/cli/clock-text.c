@@ -10,7 +10,7 @@ void clock_text(char out[CLOCK_TEXT_MAX], int64_t ms, int with_date)
 	struct tm t;
 	char zone[8] = "", date[24];
 
-	/* Of a time beyond all calendars, the number. */
+	/* Prints the number of a time beyond all calendars. */
 	if (!localtime_r(&seconds, &t) || !strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &t)) {
 		snprintf(out, CLOCK_TEXT_MAX, "%lld", (long long)ms);
 		return;

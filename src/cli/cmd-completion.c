@@ -1,8 +1,8 @@
-/* completion: the scripts that shells load, and the answer to what these ask.
+/* completion: the scripts that shells load, and the candidates that these ask for.
  *
- * A script hands the line over as it is, and the variables that it names (shell-line.h); what may
- * stand at the cursor is found out here, with the options' own table (complete.h). Each name in a
- * script begins with _hpkv, for the line may name any other. */
+ * A script passes the line unchanged, and the variables that it names (shell-line.h). The
+ * candidates are found here, from the same option tables (complete.h). All names in a script begin
+ * with _hpkv, because the line may use any other name. */
 #include <stdio.h>
 #include <string.h>
 
@@ -18,8 +18,8 @@ static const char bash[] =
 	"\tif [[ -n ${BASH_ALIASES[$1]-} && $_hpkv_left == \"$1\"[[:space:]]* ]]; then\n"
 	"\t\t_hpkv_left=${BASH_ALIASES[$1]}${_hpkv_left#\"$1\"}\n"
 	"\tfi\n"
-	"\t# Another function (sudo's, time's) tells a word of COMP_WORDS; what bash replaces\n"
-	"\t# begins behind its quote or its divider.\n"
+	"\t# Another function (sudo's, time's) names a word of COMP_WORDS; the part that bash\n"
+	"\t# replaces begins after its quote or divider.\n"
 	"\tif [[ -n ${FUNCNAME[1]-} ]]; then\n"
 	"\t\t_hpkv_word=${COMP_WORDS[COMP_CWORD]-}\n"
 	"\t\twhile [[ $_hpkv_left != *\"$_hpkv_word\" ]]; do\n"
@@ -122,21 +122,22 @@ static int run(struct cli *c, int argc, char **argv)
 		fputs(shells[i].script, stdout);
 		return CLI_DONE;
 	}
-	return cli_usage(c, "'%s' is none of bash, zsh and fish", show_safe(hpkv_str(argv[0])));
+	return cli_usage(c, "'%s' is not one of bash, zsh and fish", show_safe(hpkv_str(argv[0])));
 }
 
 const struct command cmd_completion = {
 	.name = "completion",
 	.args = "bash|zsh|fish",
 	.summary = "print a script that completes commands and keys",
-	.help = "Prints a script for the shell that completes commands, options, and keys:\n"
-		"these are asked of the daemon.\n"
+	.help = "Prints a script for the shell that completes commands, options and keys. Keys\n"
+		"come from the daemon.\n"
 		"\n"
 		"  eval \"$(hpkv completion bash)\"          # in ~/.bashrc\n"
 		"  hpkv completion zsh >~/.zfunc/_hpkv     # a directory of fpath\n"
 		"  hpkv completion fish | source           # in config.fish\n",
 	.min = 1,
-	.max = 4, /* the script adds the line before and behind the cursor, and what is replaced */
+	.max = 4, /* the script passes the line before and behind the cursor, and the part that is
+		     replaced */
 	.words = WORDS_SHELLS,
 	.exec = run,
 };

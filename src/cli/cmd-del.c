@@ -15,8 +15,8 @@ const struct command cmd_del = {
 	.name = "del",
 	.args = "KEY...",
 	.summary = "delete keys",
-	.help = "Deletes each key. One that does not exist is said on stderr, and the exit\n"
-		"status is 1; the others are deleted all the same.\n",
+	.help = "Deletes each key. Missing keys are reported on stderr, and the exit status is 1;\n"
+		"the others are deleted all the same.\n",
 	.min = 1,
 	.max = -1,
 	.words = WORDS_KEYS,

@@ -20,10 +20,10 @@ const struct command cmd_get = {
 	.name = "get",
 	.args = "KEY...",
 	.summary = "print the values of keys",
-	.help = "Prints the value of each key, one a line, in the order of the keys. On a\n"
-		"terminal, control characters are shown as \\n, \\x1b and so on; in a pipe a\n"
-		"value goes out as it is, with a line end behind it; --raw leaves that away. A\n"
-		"key that does not exist is said on stderr, and the exit status is 1.\n",
+	.help = "Prints the value of each key, one per line, in the order of the keys. On a\n"
+		"terminal, control characters are shown as \\n, \\x1b and so on. In a pipe a\n"
+		"value is printed unchanged, followed by a line end; --raw omits that. Missing\n"
+		"keys are reported on stderr, and the exit status is 1.\n",
 	.min = 1,
 	.max = -1,
 	.words = WORDS_KEYS,

@@ -17,10 +17,9 @@ static int run(struct cli *c, int argc, char **argv)
 const struct command cmd_incr = {
 	.name = "incr",
 	.args = "KEY [BY]",
-	.summary = "add a number, 1 if none is given; print the sum",
-	.help = "Adds BY to the number that the key holds, in one step, whoever else does the\n"
-		"same, and prints the sum. A key that does not exist counts as 0. BY may be\n"
-		"negative.\n"
+	.summary = "add a number (1) to a key; print the sum",
+	.help = "Adds BY (1) to the number that the key holds, atomically, and prints the sum. A\n"
+		"missing key counts as 0. BY may be negative.\n"
 		"\n"
 		"  hpkv incr visits\n"
 		"  hpkv incr stock:7 -3\n",

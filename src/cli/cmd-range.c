@@ -1,8 +1,9 @@
-/* range and ls: records page by page, the next beginning behind the last key of the one before.
+/* range and ls: read records page by page. Each page begins right behind the last key of the one
+ * before.
  *
- * A place between two keys is named by a key, which must not be longer than keys may be. That is
- * HPKV_KEY_MAX as far as is known. A service that takes only shorter ones refuses the place; then a
- * shorter name of it is tried. */
+ * A place between two keys is named by a key, which must not exceed the longest key that the
+ * service takes. That is HPKV_KEY_MAX as far as is known. A service with a smaller limit refuses
+ * the place; a shorter name of it is tried then. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,7 @@
 
 enum { OPT_LIMIT, OPT_LONG, OPT_EXACT };
 enum {
-	PAGE = 1000, /* the service's most */
+	PAGE = 1000, /* the service's limit */
 	KEY_COLUMN_MAX = 48,
 	PROGRESS_AFTER_MS = 500,
 	PROGRESS_EVERY_MS = 100,
@@ -24,21 +25,22 @@ enum {
 
 struct walk {
 	struct cli *c;
-	struct hpkv_bytes subject; /* for messages: the first word, if there is one */
-	struct span glob;          /* what the keys match; p is NULL: all do */
+	struct hpkv_bytes subject; /* for messages: the first word, if any */
+	struct span glob;          /* keys must match it; p NULL: all do */
 	bool values;
 	long limit; /* records at most; -1: all */
 	long shown;
 	struct endpoint {
 		char *p; /* owned */
 		size_t n;
-	} from, to, last; /* of the next page; last: the last key that came, p NULL before that */
-	size_t prefix_n;  /* of to, what the keys begin with; the rest is ours */
+	} from, to,
+		last; /* of the next page; last: the last key received, p NULL before the first */
+	size_t prefix_n; /* the bytes of to that are the common prefix of the keys */
 	long long started, progressed;
-	bool progress; /* a line of it stands on stderr */
+	bool progress; /* a progress line is on stderr */
 };
 
-/* ---- progress, for whoever waits at a terminal while the output goes elsewhere ---- */
+/* ---- progress, on a terminal while the output goes elsewhere ---- */
 
 static void show_progress(struct walk *w)
 {
@@ -61,7 +63,7 @@ static void end_progress(struct walk *w)
 
 /* ---- places ---- */
 
-/* The service's names for "that is too long", or for anything that it does not take. */
+/* Does the service refuse a key as too long, or as one that it does not take? */
 static bool is_too_long(const struct hpkv_answer *a)
 {
 	return a->result == HPKV_REFUSED && !*a->reason &&
@@ -88,8 +90,8 @@ static int order(struct hpkv_bytes a, struct hpkv_bytes b)
 	return difference ? difference : (a.n > b.n) - (a.n < b.n);
 }
 
-/* Behind all that begins with the prefix. It begins with it as well, so that an access rule for
- * prefix* allows it. */
+/* Sets the end behind all keys with the prefix. The end has the prefix, too, so that an access rule
+ * for prefix* allows it. */
 static void end_behind_prefix(struct endpoint *to, size_t prefix_n, size_t most)
 {
 	char *p = mem_alloc(most);
@@ -99,8 +101,8 @@ static void end_behind_prefix(struct endpoint *to, size_t prefix_n, size_t most)
 	free(p);
 }
 
-/* The end of the range was refused: the next shorter one, which still has room for two characters,
- * for one, for a part of one. false: there is none. */
+/* Sets the next shorter end after a refusal: with room for two characters, for one, for a part of
+ * one. false: there is none. */
 static bool end_sooner(struct walk *w)
 {
 	static const size_t rooms[] = {8, 4, 3, 2, 1, 0};
@@ -118,12 +120,12 @@ static bool end_sooner(struct walk *w)
 /* How the place behind the last key is named. */
 enum way {
 	WAY_NUL,    /* the key and a NUL, if that is no longer than keys may be */
-	WAY_ONE,    /* a NUL is nothing that this service takes in a key */
-	WAY_RAISED, /* no key may be longer than this one */
+	WAY_ONE,    /* this service takes no NUL in a key */
+	WAY_RAISED, /* no key is longer than this one */
 	WAY_N
 };
 
-/* The next page's beginning; false: that is behind the end. */
+/* Sets the start of the next page. false: it is behind the end. */
 static bool go_on(struct walk *w, enum way way)
 {
 	struct hpkv_bytes last = bytes_of(&w->last);
@@ -169,7 +171,7 @@ static bool record_matches(const struct walk *w, const struct json_value *record
 	return answer;
 }
 
-/* The page's line with those records only that match, as they are. Returns how many. */
+/* Prints the page's line with only the records that match. Returns how many. */
 static long show_matching_line(const struct walk *w, const struct hpkv_answer *page)
 {
 	struct span line = {page->line.p, page->line.n};
@@ -181,7 +183,7 @@ static long show_matching_line(const struct walk *w, const struct hpkv_answer *p
 	FILE *out = open_memstream(&text, &n);
 
 	if (!out || !field_find(line, "records", &records))
-		abort(); /* no memory; an answer with records has them */
+		abort(); /* out of memory: an answer with records has them */
 	fputs("{\"code\":200,\"records\":[", out);
 	json_array_begin(&reader, &records);
 	while (json_array_next(&reader, &record) > 0) {
@@ -221,7 +223,7 @@ static void show_page(struct walk *w, const struct hpkv_answer *page)
 
 /* ---- pages ---- */
 
-/* Asks for the next page, under each name that its ends have. */
+/* Requests the next page, trying each name of its two ends. */
 static int ask(struct walk *w, const struct hpkv_answer **page)
 {
 	long left = w->limit < 0 || w->glob.p ? PAGE : w->limit - w->shown;
@@ -241,21 +243,21 @@ static int ask(struct walk *w, const struct hpkv_answer **page)
 	}
 }
 
-/* 1: there is a next page. 0: this was the last one. -1: that is no way forward. */
+/* 1: there is a next page. 0: this was the last one. -1: the service does not go on. */
 static int go_on_behind(struct walk *w, const struct hpkv_answer *page)
 {
 	const char *name = w->c->command->name;
 
 	if (!page->n_records) {
 		end_progress(w);
-		cli_say("%s: the service says that there is more, and hands out none of it", name);
+		cli_say("%s: the service says that there are more records, but returns none", name);
 		return -1;
 	}
 	struct hpkv_bytes key = page->records[page->n_records - 1].key;
 	if (order(key, bytes_of(&w->from)) < 0) {
 		end_progress(w);
-		cli_say("%s: the service goes back to %s, behind which it was asked to go on", name,
-			show_safe(key));
+		cli_say("%s: the service returns %s again, which is before the requested start",
+			name, show_safe(key));
 		return -1;
 	}
 	set_place(&w->last, key);
@@ -276,7 +278,7 @@ static int walk_pages(struct walk *w)
 		int more = go_on_behind(w, page);
 		if (more <= 0)
 			return more ? CLI_REFUSED : CLI_DONE;
-		if (show_flush()) /* nobody is there to read the rest */
+		if (show_flush()) /* the reader of the output has gone */
 			return CLI_USAGE;
 		show_progress(w);
 	}
@@ -326,7 +328,7 @@ static int run_ls(struct cli *c, int argc, char **argv)
 		literal = glob;
 	else if (literal.n < glob.n && !glob_is_prefix(glob))
 		w.glob = glob;
-	/* No key is empty, so that is not where a range may begin. */
+	/* No key is empty, so a range can't begin at the empty key. */
 	set_place(&w.from, literal.n ? (struct hpkv_bytes){literal.p, literal.n}
 				     : (struct hpkv_bytes){"\0", 1});
 	set_place(&w.to, (struct hpkv_bytes){literal.p, literal.n});
@@ -336,16 +338,16 @@ static int run_ls(struct cli *c, int argc, char **argv)
 	return walk(&w);
 }
 
-#define LIMIT [OPT_LIMIT] = {"limit", 'n', "N", "N records at most"}
+#define LIMIT [OPT_LIMIT] = {"limit", 'n', "N", "print at most N records"}
 
 const struct command cmd_range = {
 	.name = "range",
 	.args = "FROM TO",
 	.summary = "print the records from one key to another",
-	.help = "Prints keys and values from FROM to TO, both included, in the order of the\n"
-		"keys' bytes; all of them, however many there are. A * is itself. On a terminal\n"
-		"they are aligned; in a pipe each is KEY<TAB>VALUE on a line, in which line\n"
-		"ends and tabs are \\n, \\r and \\t.\n",
+	.help = "Prints the keys and values from FROM to TO, both included, in byte order of the\n"
+		"keys, however many there are. A * stands for itself. Columns are aligned on a\n"
+		"terminal. In a pipe each record is a line KEY<TAB>VALUE, in which line ends and\n"
+		"tabs are \\n, \\r and \\t.\n",
 	.options = {LIMIT},
 	.min = 2,
 	.max = 2,
@@ -357,16 +359,16 @@ const struct command cmd_ls = {
 	.name = "ls",
 	.args = "[PREFIX|GLOB]",
 	.summary = "list the keys that begin with PREFIX, or match GLOB",
-	.help = "Lists the keys that begin with PREFIX, or all; with --long their values too,\n"
-		"as range prints them. All of them, however many there are. A word with a * in\n"
-		"it is a glob, which the whole key matches: * stands for anything. --exact takes\n"
-		"a * as it is.\n"
+	.help = "Lists the keys that begin with PREFIX, or all keys, however many there are.\n"
+		"--long prints their values, too, as range does. A word with a * in it is a\n"
+		"glob that the whole key must match: * stands for any characters. With --exact\n"
+		"a * stands for itself.\n"
 		"\n"
 		"  hpkv ls user:\n"
 		"  hpkv ls 'user:*:name'\n"
 		"  hpkv ls user: -0 | xargs -0 hpkv get\n",
 	.options = {LIMIT, [OPT_LONG] = {"long", 'l', NULL, "print the values too"},
-		    [OPT_EXACT] = {"exact", 'x', NULL, "the word is a prefix, even with a *"}},
+		    [OPT_EXACT] = {"exact", 'x', NULL, "PREFIX may contain a *"}},
 	.min = 0,
 	.max = 1,
 	.words = WORDS_KEY,

@@ -1,6 +1,6 @@
-/* raw: lines to the daemon as they are, lines of it as they are; what socat does, without socat.
+/* raw: passes lines to and from the daemon unchanged, as socat would.
  *
- * The library is only asked where the socket is: every byte is the user's. */
+ * The library only finds the socket: every byte is the user's. */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -19,12 +19,12 @@
 
 enum { CHUNK = 65536 };
 
-/* ---- how many answers are due, for when the time is up ---- */
+/* ---- answers that are due, for when the time is up ---- */
 
 struct tally {
 	size_t asked, answered;
-	bool begun; /* ... and one more: a line that has no end yet is not empty */
-	char *line; /* owned; what has come of one */
+	bool begun; /* ... and one more: a line without its end that is not empty */
+	char *line; /* owned; the line received so far */
 	size_t n, size;
 };
 
@@ -46,7 +46,7 @@ static void count_answered(struct tally *t, const char *bytes, size_t n)
 		t->line[t->n++] = bytes[i];
 		if (bytes[i] != '\n')
 			continue;
-		/* What comes unasked has a type. */
+		/* Lines that answer no request have a type. */
 		t->answered += !field_find((struct span){t->line, t->n - 1}, "type", &type);
 		t->n = 0;
 	}
@@ -54,29 +54,29 @@ static void count_answered(struct tally *t, const char *bytes, size_t n)
 
 static int time_is_up(const struct tally *t)
 {
-	size_t asked = t->asked + t->begun; /* the last line needs no end */
+	size_t asked = t->asked + t->begun; /* the last line needs no LF */
 
-	if (asked <= t->answered) /* but there are subscriptions */
+	if (asked <= t->answered) /* only subscriptions keep the connection open */
 		return CLI_DONE;
-	cli_say("raw: the time is up, and %zu of %zu answers are missing; what they are about may "
-		"have been done or not: look before you repeat it",
+	cli_say("raw: the time is up, and %zu of %zu answers are missing; these requests may have "
+		"been done or not: look before you repeat them",
 		asked - t->answered, asked);
 	return CLI_UNKNOWN;
 }
 
 /* ---- bytes ---- */
 
-/* What goes one way. */
+/* One direction of the connection. */
 struct pipe_end {
 	int from, to;
 	struct tally *tally; /* NULL: nothing is counted */
 	void (*count)(struct tally *t, const char *bytes, size_t n);
-	bool ended; /* nothing more comes */
+	bool ended; /* end of file */
 	size_t n, sent;
 	char bytes[CHUNK];
 };
 
-/* The time limits how long a daemon that is too busy to accept is waited for. */
+/* timeout_ms bounds the wait for a daemon that is too busy to accept. */
 static int open_socket(const char *path, int timeout_ms)
 {
 	struct sockaddr_un address;
@@ -105,7 +105,7 @@ static bool is_empty(const struct pipe_end *p)
 	return p->sent == p->n;
 }
 
-/* Reads when there is something and nothing waits. false: it failed. */
+/* Reads once, into an empty buffer. false: it failed. */
 static bool pull(struct pipe_end *p)
 {
 	ssize_t n = read(p->from, p->bytes, sizeof(p->bytes));
@@ -120,7 +120,8 @@ static bool pull(struct pipe_end *p)
 	return true;
 }
 
-/* false: nobody takes it. A socket must not make a signal of that, a pipe may. */
+/* Writes once. false: the other side is closed. SIGPIPE is avoided for the socket, and wanted for a
+ * pipe. */
 static bool push(struct pipe_end *p, bool is_socket)
 {
 	const char *at = p->bytes + p->sent;
@@ -133,7 +134,7 @@ static bool push(struct pipe_end *p, bool is_socket)
 	return true;
 }
 
-/* Nobody reads the answers any more, which is nothing to talk about, or they can't be written. */
+/* The output can't be written. A reader that has gone is no error. */
 static int unwritten(int error)
 {
 	if (output_is_unread(-error))
@@ -142,8 +143,8 @@ static int unwritten(int error)
 	return CLI_USAGE;
 }
 
-/* Until the daemon closes. out.ended then. timeout_ms: how long it may be silent while it has
- * something to read, or, once stdin has ended, to answer. */
+/* Passes bytes until the daemon closes, which sets out.ended. timeout_ms: how long the daemon may
+ * be silent while it has something to read or, after the end of stdin, to answer. */
 static int pump(struct pipe_end *in, struct pipe_end *out, int timeout_ms)
 {
 	bool shut = false, broken = false;
@@ -166,11 +167,11 @@ static int pump(struct pipe_end *in, struct pipe_end *out, int timeout_ms)
 			return CLI_USAGE;
 		}
 		if (p[1].revents && !push(in, true))
-			in->n = in->sent = 0; /* what the daemon said last is still to be read */
+			in->n = in->sent = 0; /* the daemon's last lines are still to be read */
 		if (p[2].revents && !pull(out))
 			out->ended = broken = true;
 		if (p[3].revents && is_empty(out))
-			return CLI_DONE; /* nobody reads the answers */
+			return CLI_DONE; /* the reader of the output has gone */
 		if (p[3].revents && !push(out, false))
 			return unwritten(errno);
 		if (in->ended && is_empty(in) && !shut) {
@@ -195,8 +196,7 @@ static int run(struct cli *c, int argc, char **argv)
 	(void)argv;
 	if (fd < 0) {
 		cli_say("raw: no connection to hpkvd at %s: %s; is hpkvd running? (--socket or "
-			"HPKVD_SOCKET "
-			"names another socket)",
+			"HPKVD_SOCKET names another socket)",
 			show_sentence(hpkv_str(path)), hpkv_address_fault(error));
 		return CLI_NO_DAEMON;
 	}
@@ -214,12 +214,11 @@ static int run(struct cli *c, int argc, char **argv)
 const struct command cmd_raw = {
 	.name = "raw",
 	.args = "",
-	.summary = "send lines of JSON from stdin, print what comes",
-	.help = "Sends stdin to the daemon's socket as it is, and prints what comes back as it\n"
-		"comes; doc/protocol.md says what both are. Ends when the daemon has answered\n"
-		"all, or, once something is subscribed to, when it is interrupted. With a\n"
-		"--timeout it waits no longer for what hpkvd has to answer, and ends with 6 if\n"
-		"an answer is missing then.\n"
+	.summary = "send lines of JSON from stdin, print the answers",
+	.help = "Sends stdin unchanged to the daemon's socket, and prints all that comes back;\n"
+		"doc/protocol.md describes both. Ends when all requests are answered or, if\n"
+		"there are subscriptions, when it is interrupted. --timeout bounds the wait for\n"
+		"answers. The exit status is 6 if answers are missing then.\n"
 		"\n"
 		"  echo '{\"op\":\"get\",\"key\":\"user:1\"}' | hpkv raw\n",
 	.exec = run,

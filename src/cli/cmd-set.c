@@ -13,7 +13,7 @@
 enum { OPT_CHOMP };
 enum { STDIN_MAX = 16 << 20, FIRST_SIZE = 65536 };
 
-/* All of stdin; p NULL with a word said when it can't be had. */
+/* Reads all of stdin. p NULL: it failed, and an error was printed. */
 static struct hpkv_bytes read_stdin(void)
 {
 	size_t n = 0, size = FIRST_SIZE;
@@ -23,7 +23,7 @@ static struct hpkv_bytes read_stdin(void)
 		ssize_t got = read(STDIN_FILENO, p + n, size - n);
 		if (got == 0)
 			return (struct hpkv_bytes){p, n};
-		if (got < 0 && errno == EAGAIN) { /* as others have left it */
+		if (got < 0 && errno == EAGAIN) { /* another program has made it non-blocking */
 			poll(&(struct pollfd){.fd = STDIN_FILENO, .events = POLLIN}, 1, -1);
 			continue;
 		}
@@ -36,7 +36,7 @@ static struct hpkv_bytes read_stdin(void)
 		if (n == size)
 			p = mem_resize(p, size *= 2);
 	}
-	cli_say("stdin holds more than 16 MiB, which no value may have");
+	cli_say("stdin holds more than 16 MiB: too long for a value");
 	free(p);
 	return (struct hpkv_bytes){0};
 }
@@ -74,22 +74,16 @@ static int run_patch(struct cli *c, int argc, char **argv)
 
 #define CHOMP                                                                                      \
 	{                                                                                          \
-		[OPT_CHOMP] = {                                                                    \
-			"chomp",                                                                   \
-			'c',                                                                       \
-			NULL,                                                                      \
-			"drop one line end from what stdin ends with"                              \
-		}                                                                                  \
+		[OPT_CHOMP] = { "chomp", 'c', NULL, "remove one line end at the end of stdin" }    \
 	}
 
 const struct command cmd_set = {
 	.name = "set",
 	.args = "KEY [VALUE]",
-	.summary = "store a value; from stdin if it is - or missing",
-	.help = "Stores a value under a key, in place of what was there. Without VALUE, or with\n"
-		"-, the value is what stdin holds, to the last byte: echo adds a line end,\n"
-		"which --chomp takes off. Keys and values are UTF-8; anything else has to be\n"
-		"encoded, as base64 say.\n"
+	.summary = "store a value, from stdin if it is - or missing",
+	.help = "Stores a value under a key and replaces the old one. Without VALUE, or with -,\n"
+		"the value is all of stdin, to the last byte: echo adds a line end, which\n"
+		"--chomp removes. Keys and values are UTF-8; encode other data, as base64 say.\n"
 		"\n"
 		"  hpkv set user:1 '{\"name\":\"Ada\"}'\n"
 		"  base64 -w0 photo.jpg | hpkv set photo\n",
@@ -105,8 +99,9 @@ const struct command cmd_patch = {
 	.name = "patch",
 	.args = "KEY [VALUE]",
 	.summary = "merge a JSON object into a value, or append",
-	.help = "When the stored value and this one are JSON objects, this one's members are\n"
-		"merged into the stored; else it is appended. From stdin like set's.\n"
+	.help = "If VALUE and the stored value are JSON objects, the members of VALUE are merged\n"
+		"into the stored one. Otherwise VALUE is appended. VALUE may come from stdin, as\n"
+		"with set.\n"
 		"\n"
 		"  hpkv patch user:1 '{\"city\":\"London\"}'\n",
 	.options = CHOMP,

@@ -1,4 +1,4 @@
-/* status, stats, ping and ready: how the daemon is. */
+/* status, stats, ping and ready: the state of the daemon. */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,9 +42,9 @@ static void show_upstream(const struct cli *c, struct span line)
 	clock_duration(expires, token);
 	printf(" for %s", since);
 	if (token >= 0)
-		printf(", by a token that expires in %s\n", expires);
+		printf(", with a token that expires in %s\n", expires);
 	else
-		printf(", by the API key\n");
+		printf(", with the API key\n");
 	label(c, "");
 	printf("%s\n", field_text(line, "upstream.url"));
 	label(c, "");
@@ -67,7 +67,7 @@ static void show_requests(const struct cli *c, struct span line)
 	char text[CLOCK_TEXT_MAX];
 
 	label(c, "requests");
-	printf("%.0f on their way, %.0f waiting", field_number(line, "upstream.inFlight", 0),
+	printf("%.0f in flight, %.0f waiting", field_number(line, "upstream.inFlight", 0),
 	       field_number(line, "upstream.queued", 0));
 	if (pace > 0)
 		printf(", %.1f a second allowed", pace);
@@ -89,8 +89,8 @@ static void show_subscriptions(const struct cli *c, struct span line)
 	if (field_number(line, "subscriptions.leftOut", 0) > 0) {
 		label(c, "");
 		show_paint(c, SHOW_BAD);
-		printf("%.0f keys and patterns have no room in the token: their changes do not "
-		       "come\n",
+		printf("%.0f keys and patterns do not fit in the token: their changes are not "
+		       "received\n",
 		       field_number(line, "subscriptions.leftOut", 0));
 		show_paint(c, SHOW_PLAIN);
 	}
@@ -124,7 +124,7 @@ static int run_status(struct cli *c, int argc, char **argv)
 
 /* ---- stats ---- */
 
-/* A name holds labels in quotes, which JSON escapes. */
+/* A counter's name may hold quoted labels, whose quotes JSON escapes. */
 static void show_counter(const struct cli *c, const struct json_member *m, size_t column)
 {
 	char *name = mem_alloc(m->name.text.n);
@@ -183,21 +183,21 @@ static int run_ping(struct cli *c, int argc, char **argv)
 
 enum { OPT_TOKENS };
 
-static const char probe_key[] = "hpkv-ready"; /* unless the user names another */
+static const char probe_key[] = "hpkv-ready"; /* the default KEY */
 
 struct readiness {
 	struct cli *c;
-	long long until;       /* -1: there is no end */
+	long long until;       /* -1: no limit */
 	struct hpkv_bytes key; /* p NULL: none was named */
 };
 
-/* For one request: what is left, but time for an answer in any case. */
+/* The timeout of one request: the time left, but at least ANSWER_MS. */
 static int time_for(const struct readiness *r)
 {
 	long long left = cli_left_ms(r->until);
 
 	if (left < 0)
-		return 0; /* the handle's */
+		return 0; /* the handle's default */
 	return left < ANSWER_MS ? ANSWER_MS : left > INT_MAX ? INT_MAX : (int)left;
 }
 
@@ -206,8 +206,8 @@ static bool is_over(const struct readiness *r)
 	return cli_left_ms(r->until) == 0;
 }
 
-/* Subscribes for a moment: there is no other way to know whether the service gives a token, and
- * takes it. -1: not yet. */
+/* Subscribes for a moment: only that shows whether the service issues a token and accepts it. -1:
+ * not yet. */
 static int try_tokens(const struct readiness *r)
 {
 	struct hpkv_bytes key = r->key.p ? r->key : hpkv_str(probe_key);
@@ -222,8 +222,8 @@ static int try_tokens(const struct readiness *r)
 		return CLI_DONE;
 	}
 	if (result == HPKV_REFUSED && strcmp(answer->reason, "forbidden") == 0) {
-		cli_say("ready: the access rules forbid to watch %s, which is how tokens are "
-			"tried; name a key that may be watched: hpkv ready --tokens KEY",
+		cli_say("ready: the access rules forbid to watch %s, which --tokens subscribes to; "
+			"name a key that may be watched: hpkv ready --tokens KEY",
 			show_safe(key));
 		return CLI_REFUSED;
 	}
@@ -236,7 +236,7 @@ static int try_tokens(const struct readiness *r)
 	return cli_fail("ready", key, answer);
 }
 
-/* With a connection. line: the status. */
+/* Called when the daemon is connected. line: the status answer. */
 static int look_at_tokens(const struct readiness *r, struct span line)
 {
 	bool has_token = strcmp(field_text(line, "upstream.auth"), "token") == 0 &&
@@ -260,7 +260,7 @@ static int when_connected(const struct readiness *r, const struct hpkv_answer *a
 	return status;
 }
 
-/* -1: not yet. With --timeout even the daemon may come later. */
+/* -1: not yet. With --timeout the daemon itself may start later. */
 static int is_ready(const struct readiness *r)
 {
 	struct cli *c = r->c;
@@ -296,7 +296,7 @@ static int run_ready(struct cli *c, int argc, char **argv)
 	int pause = READY_MIN_MS, status;
 
 	if (argc && !c->opt[OPT_TOKENS])
-		return cli_usage(c, "a key is for --tokens");
+		return cli_usage(c, "KEY needs --tokens");
 	while ((status = is_ready(&r)) < 0) {
 		long long left = cli_left_ms(r.until);
 		usleep((useconds_t)(left < 0 || left > pause ? pause : left) * 1000);
@@ -310,25 +310,25 @@ static int run_ready(struct cli *c, int argc, char **argv)
 const struct command cmd_status = {
 	.name = "status",
 	.args = "",
-	.summary = "show how the daemon and its connection are",
-	.help = "Shows the connection to the service, what is on its way and what waits, who is\n"
-		"connected, and since when. --json has it all.\n",
+	.summary = "show the state of the daemon and its connection",
+	.help = "Shows the connection to the service, requests in flight and waiting,\n"
+		"subscriptions and clients. --json prints all members.\n",
 	.exec = run_status,
 };
 
 const struct command cmd_stats = {
 	.name = "stats",
 	.args = "",
-	.summary = "print what the daemon has counted since its start",
-	.help = "Prints the counters, a name and a number each; in a pipe NAME<TAB>NUMBER.\n",
+	.summary = "print the daemon's counters since its start",
+	.help = "Prints the name and the number of each counter; in a pipe NAME<TAB>NUMBER.\n",
 	.exec = run_stats,
 };
 
 const struct command cmd_ping = {
 	.name = "ping",
 	.args = "",
-	.summary = "ask the daemon, not the service, for an answer",
-	.help = "Says how long the daemon took to answer. The service is not asked.\n",
+	.summary = "measure how fast the daemon answers",
+	.help = "Prints how long the daemon took to answer. The service is not asked.\n",
 	.exec = run_ping,
 };
 
@@ -336,17 +336,17 @@ const struct command cmd_ready = {
 	.name = "ready",
 	.args = "[KEY]",
 	.summary = "wait until the daemon is connected to the service",
-	.help = "Returns at once if it is; else it waits, for ever unless there is a --timeout.\n"
-		"With one it also waits for the daemon itself to start. Exit status 4: there is\n"
-		"no daemon; 5: not connected in time; 3: the service refuses the API key.\n"
-		"With --tokens it also waits until subscriptions work, for which the service\n"
-		"has to give the daemon a token. If the connection has none it subscribes to KEY\n"
-		"(hpkv-ready) for a moment; a KEY that is named is always subscribed to. The\n"
-		"access rules must let it be read (else 3). 5: no subscription in time.\n"
+	.help = "Returns at once if it is connected. Otherwise it waits, for ever unless there is\n"
+		"a --timeout. With one it also waits for the daemon itself to start. Exit status\n"
+		"4: no daemon; 5: not connected in time; 3: the service refuses the API key.\n"
+		"With --tokens it also waits until subscriptions work: the service has to issue a\n"
+		"token. It subscribes to KEY (hpkv-ready) for a moment if the connection has no\n"
+		"token yet, or if KEY is given. The access rules must allow to read KEY (else\n"
+		"exit status 3). 5: no subscription in time.\n"
 		"\n"
 		"  hpkv ready --timeout 30s && start-my-app\n"
 		"  hpkv ready --tokens --timeout 30s && start-my-watcher\n",
-	.options = {[OPT_TOKENS] = {"tokens", 0, NULL, "until subscriptions work, too"}},
+	.options = {[OPT_TOKENS] = {"tokens", 0, NULL, "wait until subscriptions work, too"}},
 	.max = 1,
 	.words = WORDS_KEY,
 	.exec = run_ready,

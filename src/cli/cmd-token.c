@@ -24,13 +24,14 @@ const struct command cmd_token = {
 	.name = "token",
 	.args = "[KEY|GLOB]...",
 	.summary = "make a token for a browser or another machine",
-	.help = "Prints an HPKV token that may subscribe to these keys and globs, and touch the\n"
-		"keys that --access matches. Whoever has it needs no API key. An access rule of\n"
-		"the daemon has to grant it (token = own or any).\n"
+	.help = "Prints an HPKV token for subscriptions to these keys and globs, and for access\n"
+		"to the keys that --access matches. Its user needs no API key. An access rule of\n"
+		"the daemon must grant it (token = own or any).\n"
 		"\n"
 		"  hpkv token 'room:7:*' --access '^room:7:'\n",
-	.options = {[OPT_ACCESS] = {"access", 'a', "REGEX", "the keys that it may read and write"},
-		    [OPT_EXACT] = {"exact", 'x', NULL, "words are keys, even with a *"}},
+	.options = {[OPT_ACCESS] = {"access", 'a', "REGEX",
+				    "keys that the token may read and write"},
+		    [OPT_EXACT] = {"exact", 'x', NULL, "all words are keys, even with a *"}},
 	.min = 0,
 	.max = -1,
 	.words = WORDS_KEYS,

@@ -9,17 +9,17 @@
 
 enum { OPT_DELAY, OPT_COUNT };
 enum { DELAY_MS = 1000, DELAY_MAX_MS = 600000 };
-enum { ANSWER_MS = 1000 }; /* for a daemon that hangs: meanwhile no key is read */
+enum { ANSWER_MS = 1000 }; /* the default timeout: no key is read while a request is in flight */
 
 struct run {
 	struct cli *c;
 	int delay_ms;
-	long left; /* pages still to be shown; -1: no end */
+	long left; /* pages left to show; -1: no limit */
 	struct top_sample sample;
 	struct top_page page;
 };
 
-/* A daemon that has gone may come back; the first time it must be there. */
+/* The daemon may go and come back; only the first request needs it. */
 static void next_page(struct run *r)
 {
 	top_ask(r->c, &r->sample, &r->page);
@@ -51,7 +51,7 @@ static int run_plain(struct run *r)
 			return CLI_USAGE;
 		if (r->left == 0)
 			return CLI_DONE;
-		/* Until it is time, or nobody reads any more. */
+		/* Wait for the next page, or until the reader of the output has gone. */
 		struct pollfd out = {.fd = STDOUT_FILENO};
 		if (poll(&out, 1, r->delay_ms) > 0)
 			return CLI_DONE;
@@ -100,9 +100,9 @@ const struct command cmd_top = {
 	.name = "top",
 	.args = "",
 	.summary = "watch the daemon at work",
-	.help = "Shows, every second, the connection to the service, rates, queues, and the\n"
-		"busiest clients. q quits. In a pipe each page is followed by an empty line.\n",
-	.options = {[OPT_DELAY] = {"delay", 'd', "TIME", "between two pages (1s)"},
+	.help = "Shows the connection to the service, rates, queues and the busiest clients,\n"
+		"once a second. q quits. In a pipe each page is followed by an empty line.\n",
+	.options = {[OPT_DELAY] = {"delay", 'd', "TIME", "time between two pages (1s)"},
 		    [OPT_COUNT] = {"count", 'n', "N", "end after N pages"}},
 	.exec = run,
 };

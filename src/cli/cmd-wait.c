@@ -1,8 +1,8 @@
 /* wait: until a key exists, has a value, or changes.
  *
- * A notification says that something has changed, and not for sure to what (of a patch it may carry
- * the patch). So each is followed by a get, which decides. What was read for the subscription is
- * sure as it is. */
+ * A notification says that a key has changed, but not reliably to what (after a patch it may carry
+ * the patch). Each is therefore followed by a get, which decides. Values that the daemon has read
+ * for the subscription are reliable. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,18 +17,18 @@ enum { SUBSCRIBE_MS = 600000, LOOK_AGAIN_MS = 500 };
 struct waiting {
 	struct cli *c;
 	struct hpkv_bytes key;
-	bool known;  /* what the key held when it was first, or last, looked at: */
-	char *value; /* owned; NULL: nothing */
+	bool known;  /* value is the last one that was read: */
+	char *value; /* owned; NULL: there is no such key */
 	size_t value_n;
-	char *line; /* owned; what the daemon said of it */
+	char *line; /* owned; the daemon's line with that value */
 	size_t line_n;
-	bool changed;      /* a change was told */
-	bool asking;       /* a get is under way */
-	bool stale;        /* something has happened since it was sent */
-	long long look_at; /* when to ask again after a get that failed; -1 */
+	bool changed;      /* a change was reported */
+	bool asking;       /* a get is in flight */
+	bool stale;        /* the key has changed since the get was sent */
+	long long look_at; /* when to repeat a get that failed; -1: none did */
 	bool met;
-	bool warned; /* that a * is no glob */
-	int status;  /* what went wrong */
+	bool warned; /* that a * is no glob here */
+	int status;  /* the exit status when something failed */
 };
 
 static bool same(const struct waiting *w, struct hpkv_bytes value)
@@ -45,12 +45,12 @@ static void keep(struct hpkv_bytes bytes, char **p, size_t *n)
 	*n = bytes.n;
 }
 
-/* The key surely holds this, or nothing. */
+/* Takes a reliable value of the key. p NULL: there is no such key. */
 static void learn(struct waiting *w, struct hpkv_bytes value, struct hpkv_bytes line)
 {
 	const char *wanted = w->c->opt[OPT_EQUALS];
 
-	if (w->met) /* what came behind it does not undo that */
+	if (w->met) /* later values do not undo that */
 		return;
 	if (w->known && !same(w, value))
 		w->changed = true;
@@ -94,7 +94,8 @@ static void ask(struct waiting *w)
 	w->look_at = -1;
 	if (w->asking)
 		return;
-	/* Without a daemon: when it is back, the value is read for the subscription. */
+	/* Without a daemon the get fails. The value comes with the subscription once the daemon is
+	 * back. */
 	w->asking = hpkv_send(w->c->hpkv, &q, on_value, w) == HPKV_OK;
 }
 
@@ -118,7 +119,7 @@ static void on_event(void *arg, const struct hpkv_event *e)
 	}
 }
 
-/* 0 once it is live, whatever the service does until then. */
+/* Subscribes. Returns 0 once the subscription is live, however long the service is away. */
 static int subscribe(struct waiting *w, long long until)
 {
 	struct hpkv_request q = {.op = HPKV_SUBSCRIBE, .keys = &w->key, .n_keys = 1, .initial = 1};
@@ -139,13 +140,13 @@ static int subscribe(struct waiting *w, long long until)
 	}
 }
 
-/* Somebody who meant a glob would wait for ever. */
+/* A user who meant a glob would wait for ever. */
 static void warn(struct waiting *w)
 {
 	if (w->warned || !w->known || w->value || !memchr(w->key.p, '*', w->key.n))
 		return;
 	w->warned = true;
-	cli_say("wait %s: no such key yet; a * stands for itself here (hpkv watch 'GLOB' tells of "
+	cli_say("wait %s: no such key yet; a * stands for itself here (hpkv watch 'GLOB' reports "
 		"all keys that match)",
 		show_safe(w->key));
 }
@@ -177,7 +178,7 @@ static int run(struct cli *c, int argc, char **argv)
 	if ((c->opt[OPT_EQUALS] != NULL) + (c->opt[OPT_CHANGES] != NULL) +
 		    (c->opt[OPT_EXISTS] != NULL) >
 	    1)
-		return cli_usage(c, "--equals, --changes and --exists: one of them");
+		return cli_usage(c, "--equals, --changes and --exists exclude one another");
 	hpkv_on_event(c->hpkv, on_event, &w);
 	int status = subscribe(&w, until);
 	if (!status)
@@ -195,16 +196,15 @@ const struct command cmd_wait = {
 	.name = "wait",
 	.args = "KEY",
 	.summary = "wait until a key exists, changes or has a value",
-	.help = "Waits until the key exists (it may already), and prints its value. With\n"
-		"--equals, until it has that value; with --changes, until somebody changes or\n"
-		"deletes it from now on. As long as it takes, restarts of hpkvd included, or\n"
-		"until --timeout is up: then the exit status is 1.\n"
+	.help = "Waits until the key exists and prints its value. With --equals it waits until\n"
+		"the key has that value, with --changes until the key is changed or deleted from\n"
+		"now on. It survives restarts of hpkvd. When the time of --timeout is up, the\n"
+		"exit status is 1.\n"
 		"\n"
 		"  hpkv wait job:7 --equals done --timeout 5m && echo finished\n",
-	.options = {[OPT_EQUALS] = {"equals", 'e', "V", "until it has the value V"},
-		    [OPT_CHANGES] = {"changes", 'c', NULL, "until it is changed or deleted"},
-		    [OPT_EXISTS] = {"exists", 'x', NULL,
-				    "until it exists, which is what it does anyway"}},
+	.options = {[OPT_EQUALS] = {"equals", 'e', "V", "wait until it has the value V"},
+		    [OPT_CHANGES] = {"changes", 'c', NULL, "wait until it is changed or deleted"},
+		    [OPT_EXISTS] = {"exists", 'x', NULL, "wait until it exists (the default)"}},
 	.min = 1,
 	.max = 1,
 	.words = WORDS_KEY,

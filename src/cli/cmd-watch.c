@@ -14,11 +14,11 @@ enum { OPT_EXEC, OPT_INITIAL, OPT_COUNT, OPT_EXACT, OPT_STDIN };
 struct watch {
 	struct cli *c;
 	struct words words; /* what is watched */
-	long left;          /* changes still to be told; -1: no end */
+	long left;          /* changes left to print; -1: no limit */
 	int status;
 };
 
-/* ---- what is told ---- */
+/* ---- output ---- */
 
 static void show_change_to_people(const struct cli *c, const struct hpkv_event *e)
 {
@@ -48,7 +48,7 @@ static void show_change(const struct cli *c, const struct hpkv_event *e)
 		return;
 	}
 	if (c->raw || c->nul) {
-		/* No stored value is empty, so an empty one is a deleted key. */
+		/* No stored value is empty, so an empty one means that the key was deleted. */
 		show_record(c, e->key, c->nul && !e->value.p ? hpkv_str("") : e->value, 0);
 	} else if (c->terminal) {
 		show_change_to_people(c, e);
@@ -59,7 +59,8 @@ static void show_change(const struct cli *c, const struct hpkv_event *e)
 		show_record(c, e->key, e->value, 0);
 	}
 	if (e->skipped)
-		cli_say("watch: %s was not read fast enough: %llu changes before this one are "
+		cli_say("watch: %s was not read fast enough: %llu changes before "
+			"this one are "
 			"skipped",
 			show_safe(e->key), (unsigned long long)e->skipped);
 }
@@ -78,8 +79,8 @@ static void tell_gap(const struct hpkv_event *e)
 	}
 }
 
-/* One command after the other: while it runs nothing is read, so that the daemon keeps the latest
- * of each key. */
+/* Runs one command at a time. Nothing is read meanwhile, so the daemon keeps the latest change of
+ * each key. */
 static void on_change(struct watch *w, const struct hpkv_event *e)
 {
 	const char *command = w->c->opt[OPT_EXEC];
@@ -106,7 +107,7 @@ static void on_event(void *arg, const struct hpkv_event *e)
 		tell_gap(e);
 		break;
 	case HPKV_EVENT_UPSTREAM_LOST:
-		cli_say("watch: hpkvd has lost its connection to the service, and tries again");
+		cli_say("watch: hpkvd has lost its connection to the service and reconnects");
 		break;
 	case HPKV_EVENT_UPSTREAM_BACK:
 		cli_say("watch: hpkvd is connected to the service again");
@@ -116,8 +117,7 @@ static void on_event(void *arg, const struct hpkv_event *e)
 		break;
 	case HPKV_EVENT_BACK:
 		cli_say("watch: connected to hpkvd again; changes in between may have been missed, "
-			"the "
-			"present values of keys follow");
+			"the current values of keys follow");
 		break;
 	case HPKV_EVENT_DROPPED:
 		cli_say("watch: %s is not watched any more: %s",
@@ -133,7 +133,8 @@ static void on_event(void *arg, const struct hpkv_event *e)
 		show_line(w->c, e->line);
 }
 
-/* Until the count is reached, nothing is left to watch, or nobody reads the output any more. */
+/* Runs until the count is reached, no subscription is left, or the reader of the output has gone.
+ */
 static int follow(struct watch *w)
 {
 	struct pollfd p[2] = {{.fd = hpkv_fd(w->c->hpkv), .events = POLLIN},
@@ -146,8 +147,7 @@ static int follow(struct watch *w)
 			hpkv_process(w->c->hpkv);
 		if (show_flush())
 			return CLI_USAGE;
-		if (p[1].revents) /* a pipe or a socket without a reader, a terminal that has gone
-				   */
+		if (p[1].revents) /* a pipe or socket without a reader, or a closed terminal */
 			break;
 	}
 	return w->status;
@@ -161,7 +161,7 @@ static int run(struct cli *c, int argc, char **argv)
 		return cli_usage(c, "--count '%s' is not a number of changes",
 				 show_safe(hpkv_str(c->opt[OPT_COUNT])));
 	if (c->opt[OPT_STDIN] && !c->opt[OPT_EXEC])
-		return cli_usage(c, "--stdin is about the command of --exec");
+		return cli_usage(c, "--stdin needs --exec");
 	words_sort(&w.words, argc, argv, c->opt[OPT_EXACT] != NULL);
 	struct hpkv_request q = words_request(&w.words, HPKV_SUBSCRIBE);
 	q.initial = c->opt[OPT_INITIAL] != NULL;
@@ -181,22 +181,23 @@ static int run(struct cli *c, int argc, char **argv)
 const struct command cmd_watch = {
 	.name = "watch",
 	.args = "KEY|GLOB...",
-	.summary = "tell each change as it happens",
-	.help = "Prints each change of the keys and globs (* stands for anything) with its\n"
-		"time, until it is interrupted. In a pipe: TIME<TAB>KEY<TAB>VALUE; no VALUE\n"
-		"when it was deleted. It survives restarts of hpkvd; what may have been missed\n"
-		"is said on stderr. --exec runs CMD in a shell for each, one after the other,\n"
-		"with HPKV_KEY, HPKV_VALUE, HPKV_EVENT (set, delete) and HPKV_TIMESTAMP set,\n"
-		"and the value on its stdin. It is not run for a key or value that a variable\n"
-		"can't hold (with a NUL, or longer than 100 KiB), and the exit status is 2 then.\n"
-		"With --stdin it has no HPKV_VALUE, and the change as JSON on its stdin.\n"
+	.summary = "print each change as it happens",
+	.help = "Prints each change of the keys and globs (* stands for any characters) with its\n"
+		"time, until interrupted. In a pipe: TIME<TAB>KEY<TAB>VALUE, without VALUE when\n"
+		"the key was deleted. It survives restarts of hpkvd; gaps are reported on stderr.\n"
+		"--exec runs CMD in a shell for each change, one at a time. CMD has HPKV_KEY,\n"
+		"HPKV_VALUE, HPKV_EVENT (set, delete) and HPKV_TIMESTAMP set, and the value on\n"
+		"its stdin. A key or value that no variable can hold (with a NUL, or longer than\n"
+		"100 KiB) is skipped; the exit status is 2 then. With --stdin, CMD gets the\n"
+		"change as JSON on its stdin, and no HPKV_VALUE.\n"
 		"\n"
 		"  hpkv watch 'user:*'\n"
 		"  hpkv watch config --exec 'systemctl reload app'\n",
-	.options = {[OPT_EXEC] = {"exec", 'e', "CMD", "run CMD in place of printing"},
-		    [OPT_INITIAL] = {"initial", 'i', NULL, "tell the present values of keys first"},
+	.options = {[OPT_EXEC] = {"exec", 'e', "CMD", "run CMD instead of printing"},
+		    [OPT_INITIAL] = {"initial", 'i', NULL,
+				     "print the current values of keys first"},
 		    [OPT_COUNT] = {"count", 'n', "N", "end after N changes"},
-		    [OPT_EXACT] = {"exact", 'x', NULL, "words are keys, even with a *"},
+		    [OPT_EXACT] = {"exact", 'x', NULL, "all words are keys, even with a *"},
 		    [OPT_STDIN] = {"stdin", 0, NULL, "CMD gets the change as JSON on stdin"}},
 	.min = 1,
 	.max = -1,

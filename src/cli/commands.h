@@ -1,4 +1,4 @@
-/* commands.h - the rows of the table, each defined in the file of its name. */
+/* commands.h - all commands of hpkv; main.c has the table of them. */
 #pragma once
 
 #include "cli.h"

@@ -17,16 +17,16 @@ struct asked {
 	struct cli *c;
 	enum shell shell;
 	struct shell_line line;
-	char *typed; /* owned; the word at the cursor, up to there */
+	char *typed; /* owned; the word at the cursor, up to the cursor */
 	const struct command *command;
 	bool help;    /* the command is "help" */
-	bool astray;  /* the line is wrong, or what the command is can't be told */
-	bool ended;   /* by --, so that all is words */
-	int operands; /* words behind the command, so far */
+	bool astray;  /* the line is wrong, or its command is unknown */
+	bool ended;   /* by --: all that follows are words */
+	int operands; /* words after the command, so far */
 	const char *socket;
-	bool any_socket; /* another daemon may be meant */
+	bool any_socket; /* nobody can tell which daemon is meant */
 	void (*offer)(struct asked *a, const char *lead, const char *typed);
-	size_t lead; /* of the typed word, what is no part of an option's argument */
+	size_t lead; /* the typed word's part before an option's argument */
 };
 
 /* ---- candidates ---- */
@@ -104,7 +104,7 @@ static void put_abstract(struct asked *a, const char *lead)
 	char *line = NULL;
 	size_t size = 0;
 
-	/* Num RefCount Protocol Flags Type St Inode Path: of those that listen. */
+	/* Columns: Num RefCount Protocol Flags Type St Inode Path. Listening sockets only. */
 	while (in && getline(&line, &size, in) > 0) {
 		char *name = strstr(line, " @");
 		if (!name || !strstr(line, " 00010000 "))
@@ -123,7 +123,7 @@ static void put_entry(struct asked *a, const char *lead, const char *folder, con
 	struct stat st;
 
 	if (asprintf(&path, "%s%s", folder, name) < 0)
-		abort(); /* no memory */
+		abort(); /* out of memory */
 	if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
 		char *slash;
 		if (asprintf(&slash, "%s/", path) < 0)
@@ -136,7 +136,7 @@ static void put_entry(struct asked *a, const char *lead, const char *folder, con
 	free(path);
 }
 
-/* Folders, and sockets in them. */
+/* Offers directories, and sockets in them. */
 static void offer_sockets(struct asked *a, const char *lead, const char *typed)
 {
 	static const char scheme[] = "unix:";
@@ -146,7 +146,7 @@ static void offer_sockets(struct asked *a, const char *lead, const char *typed)
 	if (strncmp(typed, scheme, sizeof(scheme) - 1) == 0) {
 		typed += sizeof(scheme) - 1;
 		if (asprintf(&with_scheme, "%s%s", lead, scheme) < 0)
-			abort(); /* no memory */
+			abort(); /* out of memory */
 		lead = with_scheme;
 	}
 	if (*typed == '@')
@@ -168,7 +168,7 @@ static void offer_sockets(struct asked *a, const char *lead, const char *typed)
 
 /* ---- keys ---- */
 
-/* Without what is only the beginning of a character, which is no text. */
+/* The length without an incomplete character at the end, which is not valid text. */
 static size_t whole_characters(const char *text)
 {
 	size_t n = strlen(text), at = n;
@@ -188,13 +188,13 @@ static void give_up(int signal_number)
 	_exit(CLI_UNAVAILABLE);
 }
 
-/* Can it be on a line, as it is? */
+/* Can the key be on a command line as it is? */
 static bool can_be_typed(const struct asked *a, struct hpkv_bytes key)
 {
 	if (memchr(key.p, '\0', key.n) || (key.p[0] == '-' && !a->ended))
 		return false;
 	return a->shell != SHELL_FISH ||
-	       !memchr(key.p, '\t', key.n); /* a description begins there */
+	       !memchr(key.p, '\t', key.n); /* a tab begins a description */
 }
 
 static void offer_keys(struct asked *a, const char *lead, const char *typed)
@@ -208,7 +208,7 @@ static void offer_keys(struct asked *a, const char *lead, const char *typed)
 	begin(a, false);
 	if (a->any_socket || (prefix.n == 0 && *typed))
 		return;
-	/* fish takes a * for a glob even if it is quoted, and completes by what that matches. */
+	/* fish expands a * even if it is quoted, and completes what that matches. */
 	if (a->shell == SHELL_FISH && strchr(typed, '*'))
 		return;
 	struct hpkv *h = a->socket ? hpkv_new(a->socket) : a->c->hpkv;
@@ -219,7 +219,7 @@ static void offer_keys(struct asked *a, const char *lead, const char *typed)
 			if (can_be_typed(a, page->records[i].key))
 				put_candidate(a, lead, page->records[i].key.p, NULL);
 		}
-		/* There are more, which need not begin like these: the word stays as it is. */
+		/* More keys follow that may begin differently: the word stays as it is. */
 		if (page->truncated)
 			put_candidate(a, lead, typed, NULL);
 	}
@@ -227,7 +227,7 @@ static void offer_keys(struct asked *a, const char *lead, const char *typed)
 		hpkv_free(h);
 }
 
-/* ---- what is asked for ---- */
+/* ---- what the word at the cursor is ---- */
 
 static void offer_nothing(struct asked *a, const char *lead, const char *typed)
 {
@@ -261,7 +261,7 @@ static void offer_operand(struct asked *a)
 		a->offer = offers[a->command->words];
 }
 
-/* As getopt_long() finds it: by its name, or a beginning of it that no other has. */
+/* Finds an option as getopt_long() does: by its name, or by a unique beginning of it. */
 static const struct cli_option *find_long(const struct asked *a, const char *name, size_t n)
 {
 	const struct cli_option *tables[] = {cli_options, a->command ? a->command->options : NULL};
@@ -294,8 +294,8 @@ static const struct cli_option *find_letter(const struct asked *a, char letter)
 	return NULL;
 }
 
-/* The option in a word that takes an argument, if there is one: *argument is where that begins in
- * the word, or its end if it is the next word. */
+/* Finds an option with an argument in a word. *argument points into the word, or to its end if the
+ * argument is the next word. */
 static const struct cli_option *find_argument(const struct asked *a, const char *word,
 					      size_t *argument)
 {
@@ -335,21 +335,21 @@ static void take_operand(struct asked *a, const struct shell_word *word)
 	if (a->command) {
 		a->operands++;
 	} else if (!a->help && !a->astray) {
-		a->ended = false; /* that was only for what stands before the command */
+		a->ended = false; /* -- ended the options before the command only */
 		a->command = cli_find(word->text);
 		a->help = strcmp(word->text, "help") == 0;
 		a->astray = (!a->command && !a->help) || word->unknown || word->glob;
 	}
 }
 
-/* May it be an option that nobody can see? */
+/* May the word be an option that only the shell can see? */
 static bool is_veiled(const struct shell_word *word)
 {
 	return (word->unknown && (!word->n || word->text[0] == '-')) ||
 	       (word->glob && strchr("-*?[{=", word->text[0]));
 }
 
-/* A word other than that at the cursor. Returns the option whose argument is the next word. */
+/* Takes a word that is not at the cursor. Returns the option whose argument is the next word. */
 static const struct cli_option *take_word(struct asked *a, const struct shell_word *word)
 {
 	const struct cli_option *o;
@@ -389,7 +389,7 @@ static void take_current(struct asked *a, const struct shell_word *word)
 	}
 }
 
-/* NAME=VALUE before the command. */
+/* Takes a NAME=VALUE before the command. */
 static bool take_assignment(struct asked *a, const struct shell_word *word)
 {
 	static const char *const names[] = {"HPKVD_SOCKET=", "XDG_RUNTIME_DIR="};
@@ -415,7 +415,7 @@ static void find_out(struct asked *a)
 
 	while (i < a->line.n && (long)i != a->line.current && take_assignment(a, &a->line.words[i]))
 		i++;
-	for (i++; i < a->line.n; i++) { /* behind the command's name */
+	for (i++; i < a->line.n; i++) { /* after the command's name */
 		const struct shell_word *word = &a->line.words[i];
 		bool current = (long)i == a->line.current;
 		if (argument_of && current)
@@ -438,12 +438,13 @@ int complete_line(struct cli *c, enum shell shell, const char *left, const char 
 	size_t n = strlen(left), back = strlen(replaced);
 	char *text = mem_alloc(n + strlen(right) + 1);
 
-	/* Somebody waits: however the daemon, a folder, or the list of users behaves. Nothing has
-	 * been written then. */
+	/* A user waits: the daemon, a directory or the user database may be slow. Nothing is
+	 * printed before this. */
 	signal(SIGALRM, give_up);
 	alarm(PATIENCE_S);
 	strcpy(stpcpy(text, left), right);
-	/* What is replaced ends at the cursor; anything else is a shell that we do not know. */
+	/* The part that is replaced ends at the cursor; a shell that does otherwise is not known
+	 * here. */
 	if (back <= n && strcmp(left + n - back, replaced) == 0) {
 		shell_line_read(&a.line, shell, text, n - back, n);
 		if (a.line.current >= 0) {

@@ -51,8 +51,8 @@ static char *variable(const char *name, struct hpkv_bytes text)
 	return v;
 }
 
-/* This one's without variables of these names, and those that there are. The list and the last
- * VARIABLES of it are the caller's. */
+/* hpkv's own environment without variables of these names, followed by these. The caller frees the
+ * list and the last VARIABLES of it. */
 static char **make_environment(char *variables[VARIABLES])
 {
 	size_t n = 0, kept = 0;
@@ -72,7 +72,7 @@ static char **make_environment(char *variables[VARIABLES])
 	return list;
 }
 
-/* NULL: a variable can hold it. */
+/* Why no variable can hold the text. NULL: one can. */
 static const char *why_no_variable(struct hpkv_bytes text)
 {
 	if (text.n && memchr(text.p, '\0', text.n))
@@ -84,8 +84,8 @@ static const char *why_no_variable(struct hpkv_bytes text)
 
 /* ---- stdin ---- */
 
-/* A file in memory that holds this, all of it, and is read from its beginning; -errno: there is
- * none. A limit of the size of files holds for it, too, and must not end hpkv. */
+/* Makes a file in memory that holds the text and is read from its beginning; -errno on failure.
+ * RLIMIT_FSIZE applies to it, and its signal must not end hpkv. */
 static int make_file(struct hpkv_bytes text, const char *end)
 {
 	int fd = memfd_create("hpkv-change", MFD_CLOEXEC), error = fd < 0 ? -errno : 0;

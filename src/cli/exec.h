@@ -1,15 +1,16 @@
-/* exec.h - the command of watch --exec: what it is given of a change.
+/* exec.h - runs the command of watch --exec for one change.
  *
- * HPKV_EVENT (set, delete) and HPKV_TIMESTAMP are always in its environment, HPKV_KEY as well, and
- * HPKV_VALUE unless the key was deleted. A variable that can't hold its text (a NUL, too long)
- * would be missing, and the command would take that for an empty one; so it is not run then. Its
- * stdin holds the value; or the object, as the daemon sent it, and there is no HPKV_VALUE then. */
+ * The command's environment has HPKV_EVENT (set, delete), HPKV_TIMESTAMP and HPKV_KEY, and
+ * HPKV_VALUE unless the key was deleted. A key or value that holds a NUL or is too long fits in no
+ * variable. The command is not run then, because it would take a missing variable for an empty one.
+ * Its stdin holds the value. With object, its stdin holds the change as the daemon sent it, and
+ * HPKV_VALUE is not set. */
 #pragma once
 
 #include <stdbool.h>
 
 #include "cli.h"
 
-/* Runs it to its end. Says what went wrong. CLI_DONE, whatever the command's status is; CLI_USAGE:
- * it was not run. */
+/* Runs the command to its end and prints an error if that fails. CLI_DONE, whatever the command's
+ * exit status is; CLI_USAGE: it was not run. */
 int exec_command(const char *command, bool object, const struct hpkv_event *e);

@@ -37,7 +37,7 @@ double field_number(struct span object, const char *path, double otherwise)
 {
 	struct json_value v;
 
-	/* Behind a number within an object there is always something that ends it for strtod(). */
+	/* Within an object a number is always followed by a character at which strtod() stops. */
 	if (!field_find(object, path, &v) || v.type != JSON_NUMBER)
 		return otherwise;
 	return strtod(v.text.p, NULL);

@@ -1,4 +1,4 @@
-/* field.h - members of the daemon's status and stats, which are lines of JSON. */
+/* field.h - reads members of the daemon's status and stats, which are lines of JSON. */
 #pragma once
 
 #include <stdbool.h>
@@ -7,11 +7,11 @@
 
 #include "codec/json.h"
 
-/* The member at a path, "upstream.state". false: there is none. */
+/* Finds the member at a path such as "upstream.state". false: there is none. */
 bool field_find(struct span object, const char *path, struct json_value *value);
 
-/* As a number; otherwise if there is none (null, say). */
+/* The member as a number; otherwise if it is missing or no number (null, say). */
 double field_number(struct span object, const char *path, double otherwise);
 
-/* As text for people, printable; "" if there is none or it is null. Two may be in use at a time. */
+/* The member as printable text; "" if it is missing or null. The last two results stay valid. */
 const char *field_text(struct span object, const char *path);

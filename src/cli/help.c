@@ -14,7 +14,7 @@ static void print_commands(void)
 {
 	char left[ROW_MAX];
 
-	printf("usage: hpkv [OPTION]... COMMAND [WORD]...     hpkv COMMAND --help says more\n");
+	printf("usage: hpkv [OPTION]... COMMAND [WORD]...     hpkv COMMAND --help explains one\n");
 	for (unsigned i = 0; cli_commands[i]; i++) {
 		const struct command *c = cli_commands[i];
 		snprintf(left, sizeof(left), "%s %s", c->name, c->args);

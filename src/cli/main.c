@@ -1,11 +1,11 @@
 /* hpkv - the client of hpkvd for people and scripts (doc/cli.md).
  *
- * Each command is a file with one row of the table below (cli.h); the library (lib/hpkv.h) does the
- * talking. The rooms of this directory: main reads the command line; show writes keys and values;
- * invisible knows what is not seen on a terminal; batch asks many things at once; field finds
- * members of the daemon's answers; complete says what may stand on a line, which shell-line reads;
- * signals knows how to end; exec and child run commands; cmd-NAME are the commands of hpkv itself.
- */
+ * Each command is a file with one entry of the table below (cli.h); the library (lib/hpkv.h) talks
+ * to the daemon. The rooms of this directory: main reads the command line; show prints keys and
+ * values; invisible lists characters that a terminal does not show; batch sends one request for
+ * each of many keys; field reads members of the daemon's answers; complete finds what may stand at
+ * the cursor of a line that shell-line parses; signals handles termination; exec and child run
+ * commands; top and top-screen build and show its pages; cmd-NAME are the commands. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -39,16 +39,16 @@ const struct cli_option cli_options[] = {
 	[OPT_SOCKET] = {"socket", 's', "PATH", "the daemon's socket: a path or @name"},
 	[OPT_TIMEOUT] = {"timeout", 't', "TIME",
 			 "how long a request may take: 5s, 100ms, 2m (10s)"},
-	[OPT_JSON] = {"json", 'j', NULL, "print the daemon's answers as they are"},
+	[OPT_JSON] = {"json", 'j', NULL, "print the daemon's answers unchanged"},
 	[OPT_RAW] = {"raw", 'r', NULL, "print values byte for byte"},
-	[OPT_NUL] = {"null", '0', NULL, "end values with NUL in place of a line end"},
-	[OPT_HELP] = {"help", 'h', NULL, "print this"},
+	[OPT_NUL] = {"null", '0', NULL, "end values with NUL instead of a line end"},
+	[OPT_HELP] = {"help", 'h', NULL, "print this help"},
 	[OPT_VERSION] = {"version", 'V', NULL, "print the version"},
 	{NULL, 0, NULL, NULL},
 };
 
-/* What getopt returns for an option that is written out: ours, and the command's. A letter is less.
- */
+/* What getopt returns for an option in its long form: common options, options of the command.
+ * Letters are smaller numbers. */
 enum { OURS = 300, COMMAND_OPTION = 1000 };
 enum { OPTIONS_MAX = 24, LETTERS_MAX = 64 };
 
@@ -71,9 +71,9 @@ void cli_say(const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	/* What came from elsewhere must not add lines, or steer the terminal. */
+	/* Text from elsewhere must not add lines or steer the terminal. */
 	show_visible(shown, sizeof(shown), hpkv_str(text));
-	fflush(stdout); /* so that the two come in order on a terminal */
+	fflush(stdout); /* keeps both streams in order on a terminal */
 	fprintf(stderr, "hpkv: %s\n", shown);
 }
 
@@ -116,7 +116,7 @@ int cli_exit_of(enum hpkv_result result)
 	return CLI_USAGE;
 }
 
-/* What to do about it; "" if there is nothing to say. */
+/* What the user can do; "" if there is nothing to say. */
 static const char *advice(const struct hpkv_answer *a)
 {
 	static char text[80];
@@ -129,7 +129,7 @@ static const char *advice(const struct hpkv_answer *a)
 				 wait / 10, wait % 10);
 			return text;
 		}
-		/* Without an answer, hpkvd is the one that is asked in vain. */
+		/* Without an answer from hpkvd, hpkv status gets none either. */
 		return a->code ? "; nothing was changed, try again later (hpkv status says more)"
 			       : "; nothing was changed, try again later";
 	case HPKV_UNKNOWN:
@@ -145,7 +145,7 @@ static const char *advice(const struct hpkv_answer *a)
 	}
 }
 
-/* Only some commands take globs; somebody who gives one to another may not know. */
+/* A user may not know that only some commands take globs. */
 static const char *not_found(struct hpkv_bytes key)
 {
 	return key.n && memchr(key.p, '*', key.n)
@@ -158,7 +158,7 @@ int cli_fail(const char *what, struct hpkv_bytes subject, const struct hpkv_answ
 	const char *why = a->result == HPKV_NOT_FOUND ? not_found(subject) : a->error;
 	size_t n = strlen(what);
 
-	/* Some of the daemon's sentences begin like ours. */
+	/* Some sentences of the daemon begin with the same words. */
 	if (!subject.p && strncmp(why, what, n) == 0 && strncmp(why + n, ": ", 2) == 0)
 		why += n + 2;
 	cli_say("%s%s%s: %s%s", what, subject.p ? " " : "", subject.p ? show_safe(subject) : "",
@@ -194,7 +194,7 @@ bool cli_time(const char *text, int most, int *ms)
 	char *end;
 
 	double value = strtod(text, &end);
-	/* strtod() knows more than decimal numbers. */
+	/* strtod() also takes hexadecimal numbers, infinities and NaN. */
 	if (*text == '.' || end != text + strspn(text, "0123456789."))
 		return false;
 	for (unsigned i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
@@ -239,7 +239,7 @@ long long cli_left_ms(long long until)
 
 /* ---- the command line ---- */
 
-/* A table of ours as getopt's, its options returned from first on. */
+/* Adds a table of options to getopt's; they return first, first + 1 and so on. */
 static int add_options(const struct cli_option *from, int first, struct option *to, char *letters)
 {
 	int n = 0;
@@ -257,7 +257,7 @@ static int add_options(const struct cli_option *from, int first, struct option *
 	return n;
 }
 
-/* getopt returns a letter for a letter. */
+/* The index of an option; getopt returns its letter if that was used. */
 static int number_of(int got, const struct cli_option *from, int first)
 {
 	for (int i = 0; from[i].name; i++) {
@@ -300,7 +300,7 @@ static int take_option(struct cli *c, int which, const char *argument)
 static int wrong_option(const struct cli *c, char **argv, int got)
 {
 	char letter[] = {'-', (char)optopt, '\0'};
-	/* A letter may stand among others in a word that is not passed yet. */
+	/* A letter may be one of several in a word that getopt has not passed yet. */
 	bool is_letter = optopt && optopt < OURS;
 	const char *word = show_safe(hpkv_str(is_letter ? letter : argv[optind - 1]));
 
@@ -310,8 +310,8 @@ static int wrong_option(const struct cli *c, char **argv, int got)
 			 word);
 }
 
-/* Reads options from argv[1] on: up to the command when there is none yet, else all there are,
- * after which the words are the last in argv. -1: go on; else the exit status. */
+/* Reads options from argv[1] on: up to the command if that is not known yet, else all, which moves
+ * the words to the end of argv. -1: go on; else the exit status. */
 static int read_options(struct cli *c, int argc, char **argv)
 {
 	struct option longs[OPTIONS_MAX] = {{0}};
@@ -347,8 +347,8 @@ static bool is_negative_number(const char *word)
 	return *word && strchr(digits, *word) && !word[strspn(word, "0123456789.eE+-")];
 }
 
-/* Reads the options of a command whose words may be negative numbers, which getopt would take for
- * options: they are hidden from it. */
+/* Reads the options of a command whose words may be negative numbers. These are hidden from getopt,
+ * which would take them for options. */
 static int read_options_among_numbers(struct cli *c, int argc, char **argv)
 {
 	char **hidden = mem_alloc((size_t)argc * sizeof(*hidden));
@@ -367,7 +367,7 @@ static int read_options_among_numbers(struct cli *c, int argc, char **argv)
 	return status;
 }
 
-/* The socket's path, and what the output is. */
+/* Makes the handle, and finds out what stdout is. -1: go on; else the exit status. */
 static int set_up(struct cli *c)
 {
 	const char *no_colour = getenv("NO_COLOR"), *term = getenv("TERM");
@@ -407,7 +407,7 @@ static int run(struct cli *c, int argc, char **argv)
 	return status > written ? status : written;
 }
 
-/* Keys and values are UTF-8, whatever the terminal is set to. */
+/* Keys and values are UTF-8, whatever the locale of the terminal is. */
 static void set_characters(void)
 {
 	setlocale(LC_CTYPE, "");
@@ -415,8 +415,8 @@ static void set_characters(void)
 		setlocale(LC_CTYPE, "C.UTF-8");
 }
 
-/* What was closed is opened such that to use it fails: else the daemon's socket would take its
- * number, and be written to. */
+/* Opens closed standard files so that using them fails. Otherwise the daemon's socket would get
+ * such a number, and be written to. */
 static void fill_standard_files(void)
 {
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {

@@ -14,11 +14,11 @@ struct reader {
 	const char *text;
 	size_t n, at, start, cursor;
 	struct shell_line *line;
-	struct shell_word word; /* the one that is being read */
+	struct shell_word word; /* the word that is being read */
 	bool within;            /* a word has begun */
-	bool real;              /* it is a word even if it is empty */
-	bool target;            /* it is where output or input goes to */
-	bool has_cursor;        /* the cursor stands in it */
+	bool real;              /* it is a word even if empty */
+	bool target;            /* it is the target of a redirection */
+	bool has_cursor;        /* the cursor is in it */
 	bool has_start;
 	enum shell_quote quote;
 };
@@ -44,7 +44,7 @@ static char peek(const struct reader *r, size_t i)
 static void add(struct reader *r, char c)
 {
 	r->within = true;
-	if (r->word.unknown) /* what stands behind that is of no use */
+	if (r->word.unknown) /* the rest of an unknown word is of no use */
 		return;
 	r->word.text = mem_resize(r->word.text, r->word.n + 2);
 	r->word.text[r->word.n++] = c;
@@ -83,7 +83,7 @@ static void end_word(struct reader *r)
 	r->within = r->real = r->target = r->has_cursor = r->has_start = false;
 }
 
-/* What was read so far belongs to another command. */
+/* Forgets what was read so far: it belongs to another command. */
 static void forget(struct reader *r)
 {
 	end_word(r);
@@ -91,7 +91,7 @@ static void forget(struct reader *r)
 	*r->line = (struct shell_line){.current = -1};
 }
 
-/* Before the byte at r->at is read. */
+/* Notes the state before the byte at r->at is read. */
 static void mark(struct reader *r)
 {
 	if (r->at == r->start) {
@@ -102,15 +102,15 @@ static void mark(struct reader *r)
 	if (r->at == r->cursor) {
 		r->within = r->real = true;
 		r->line->typed = r->word.n;
-		/* Where the place that is replaced lies in an earlier word, the shell sees others.
-		 */
+		/* If the replaced part begins in an earlier word, the shell divides the line
+		 * differently. */
 		r->has_cursor = r->has_start && !r->word.unknown;
 	}
 }
 
-/* ---- what stands for other text ---- */
+/* ---- expansions ---- */
 
-/* The value of a variable, as it is told; NULL: it is not. */
+/* The value of a variable from the environment; NULL: it is not known. */
 static const char *value_of(const char *name, size_t n)
 {
 	char variable[NAME_MAX_BYTES + 16];
@@ -121,7 +121,7 @@ static const char *value_of(const char *name, size_t n)
 	return getenv(variable);
 }
 
-/* bash divides what is not within quotes, and takes its globs for globs. */
+/* bash splits an unquoted value into words and expands globs in it. */
 static void add_value(struct reader *r, const char *value)
 {
 	bool divided = r->shell == SHELL_BASH && r->quote == QUOTE_NONE;
@@ -141,7 +141,7 @@ static void add_value(struct reader *r, const char *value)
 	}
 }
 
-/* At a $. */
+/* Reads a variable or another expansion that begins with $. */
 static void read_dollar(struct reader *r)
 {
 	size_t limit = r->at < r->cursor ? r->cursor : r->n;
@@ -171,7 +171,7 @@ static void read_dollar(struct reader *r)
 	}
 }
 
-/* At a ~ that begins a word. */
+/* Reads a ~ that begins a word. */
 static void read_tilde(struct reader *r)
 {
 	char name[NAME_MAX_BYTES];
@@ -198,7 +198,7 @@ static void read_tilde(struct reader *r)
 	r->at = to;
 }
 
-/* Behind an opening parenthesis or backtick: to behind what closes it. */
+/* Skips a substitution, from behind its opening parenthesis or backtick to behind its end. */
 static void skip_command(struct reader *r, char close)
 {
 	unsigned depth = 1;
@@ -234,8 +234,8 @@ static void add_character(struct reader *r, unsigned long c)
 	}
 }
 
-/* At the first digit, of which there are at most so many. A number that the cursor cuts is one
- * that has not been typed whole. */
+/* Reads a number of at most so many digits. A number that the cursor cuts is incomplete, and left
+ * out. */
 static void read_number(struct reader *r, int base, size_t most, bool bytes)
 {
 	char digits[16] = "";
@@ -256,7 +256,7 @@ static void read_number(struct reader *r, int base, size_t most, bool bytes)
 		add_character(r, c);
 }
 
-/* Behind the backslash, in $'...' and unquoted in fish. */
+/* Reads an escape from behind its backslash, in $'...' and unquoted in fish. */
 static void read_escape(struct reader *r)
 {
 	static const char names[] = "abefnrtv", values[] = "\a\b\033\f\n\r\t\v";
@@ -286,7 +286,7 @@ static void read_escape(struct reader *r)
 	}
 }
 
-/* At a backslash that means something. */
+/* Reads a backslash that is not literal. */
 static void read_backslash(struct reader *r)
 {
 	r->at++;
@@ -340,7 +340,7 @@ static void read_quoted(struct reader *r)
 	}
 }
 
-/* At < or >. */
+/* Reads a redirection, from < or > on. */
 static void read_redirection(struct reader *r)
 {
 	if (r->word.n && strspn(r->word.text, "0123456789") == r->word.n)
@@ -360,7 +360,7 @@ static void read_redirection(struct reader *r)
 	r->target = r->within = true;
 }
 
-/* Does another command begin, or this one end? */
+/* Does this character end the command, or begin another? */
 static bool divides(const struct reader *r, char c)
 {
 	if (c == '&' && peek(r, 1) == '>')
@@ -376,7 +376,7 @@ static void open_quote(struct reader *r, enum shell_quote quote, size_t n)
 	r->at += n;
 }
 
-/* One that means something unquoted. false: it does not. */
+/* Reads a character that is special when unquoted. false: it is not special. */
 static bool read_special(struct reader *r, char c)
 {
 	char next = peek(r, 1);
@@ -411,7 +411,7 @@ static bool read_special(struct reader *r, char c)
 
 static void read_plain(struct reader *r, char c)
 {
-	/* zsh takes =name for a path, and may take the ~ in name=~ for one. */
+	/* zsh expands =name to a path, and may expand the ~ in name=~. */
 	if (strchr("*?[{", c) ||
 	    (r->shell == SHELL_ZSH && c == '=' && (!r->within || peek(r, 1) == '~')))
 		r->word.glob = true;
@@ -463,7 +463,7 @@ void shell_line_free(struct shell_line *line)
 	line->n = 0;
 }
 
-/* ---- the reverse ---- */
+/* ---- quoting ---- */
 
 static bool is_plain(unsigned char c)
 {
@@ -477,7 +477,7 @@ static bool is_control(const char *text)
 	return c < 0x20 || c == 0x7f || (c == 0xc2 && second >= 0x80 && second < 0xa0);
 }
 
-/* A run of control characters, in quotes that show them. */
+/* Writes a run of control characters within quotes that show them. */
 static const char *put_controls(FILE *out, const char *text, bool within)
 {
 	static const char names[] = "abtnvfr";
@@ -516,7 +516,7 @@ char *shell_quote(const char *text, enum shell_quote quote)
 		if (is_control(text)) {
 			text = put_controls(out, text, quote == QUOTE_ANSI);
 		} else {
-			/* readline takes \' within $'...' for the end. */
+			/* readline takes \' within $'...' for the closing quote. */
 			if (quote == QUOTE_ANSI && c == '\'')
 				fputs("\\047", out);
 			else if (leave || (quote == QUOTE_NONE && !is_plain((unsigned char)c)) ||

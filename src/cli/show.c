@@ -18,11 +18,11 @@ static const char *const paints[] = {
 };
 _Static_assert(sizeof(paints) / sizeof(paints[0]) == SHOW_COLOUR_N, "a paint for each colour");
 
-static bool withheld; /* something was not printed, which the exit status tells */
+static bool withheld; /* something was not printed; the exit status says so */
 
 /* ---- characters ---- */
 
-/* The character at p: its bytes, its columns, and its escape if it is not to be shown as it is. */
+/* The character at p: its bytes, its columns, and its escape unless it is shown as it is. */
 struct glyph {
 	size_t bytes;
 	size_t columns;
@@ -94,7 +94,7 @@ size_t show_width(struct hpkv_bytes bytes)
 	return columns;
 }
 
-/* Only what would end a record or a field of it. */
+/* Escapes only what would end a record or a field. */
 static void put_field(struct hpkv_bytes bytes)
 {
 	for (size_t i = 0; i < bytes.n; i++) {
@@ -105,7 +105,7 @@ static void put_field(struct hpkv_bytes bytes)
 			fputs("\\r", stdout);
 		else if (c == '\t')
 			fputs("\\t", stdout);
-		else if (c == '\0') /* which a shell drops without a word */
+		else if (c == '\0') /* a shell drops a NUL silently */
 			fputs("\\0", stdout);
 		else
 			putchar(c);
@@ -181,13 +181,14 @@ void show_pad(size_t n)
 		putchar(' ');
 }
 
-/* With -0 a NUL within a key or value would make two of one. false: it holds one, which is said. */
+/* With -0 a NUL within a key or value would make two of one. Prints an error and returns false if
+ * there is one. */
 static bool stands_alone(const struct cli *c, const char *what, struct hpkv_bytes bytes)
 {
 	if (!c->nul || !bytes.n || !memchr(bytes.p, '\0', bytes.n))
 		return true;
-	cli_say("%s: %s %s holds a NUL, at which -0 would divide it; --json prints it",
-		c->command->name, what, show_safe(bytes));
+	cli_say("%s: %s %s holds a NUL, which -0 can't print; --json can", c->command->name, what,
+		show_safe(bytes));
 	withheld = true;
 	return false;
 }
@@ -236,8 +237,8 @@ void show_record(const struct cli *c, struct hpkv_bytes key, struct hpkv_bytes v
 	putchar('\n');
 }
 
-/* An escape that JSON has as well. Control characters stand only between its tokens, and are no
- * more than a space there. */
+/* Writes an escape that JSON has as well. Control characters occur only between tokens, where a
+ * space means the same. */
 static void put_json_escape(const struct glyph *g, unsigned char byte)
 {
 	unsigned c = g->wide ? (unsigned)g->wide : byte == 0x7f ? byte : 0xfffd;

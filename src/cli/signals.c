@@ -48,5 +48,5 @@ void signals_end(int number)
 	sigaddset(&set, number);
 	sigprocmask(SIG_UNBLOCK, &set, NULL);
 	kill(getpid(), number);
-	_exit(128 + number); /* process 1, which the kernel has spared */
+	_exit(128 + number); /* process 1: the kernel has dropped the signal */
 }

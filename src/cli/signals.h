@@ -1,21 +1,20 @@
-/* signals.h - ends by signals, and children that nobody asked for.
+/* signals.h - termination by signals, and orphans.
  *
- * The first process of a container (process 1) differs from others: the kernel ignores each signal
- * that would end it, unless there is a handler, and makes it the parent of all orphans. hpkv ends
- * there with 128 and the signal's number, which is how a shell writes an end by a signal. */
+ * Process 1 of a container is special: the kernel drops a signal that would end it unless there is
+ * a handler, and makes it the parent of all orphans. hpkv ends there with status 128 plus the
+ * signal's number, which is how a shell shows an end by a signal. */
 #pragma once
 
 #include <signal.h>
 
-/* From now on signals end hpkv also as process 1, and children that end leave nothing behind. */
+/* Makes signals end hpkv also as process 1, and lets ended children leave no zombies. */
 void signals_begin(void);
 
-/* The signals that end a program as it is, but for those that the caller of hpkv has told it to
- * ignore. */
+/* The signals that end a program by default, except those that hpkv inherited as ignored. */
 void signals_ending(sigset_t *set);
 
-/* Sets a handler for all of these. */
+/* Installs a handler for all of these. */
 void signals_catch(void (*handler)(int number));
 
-/* Ends as by this signal. May be called in a handler. */
+/* Ends hpkv as if by this signal. Safe in a signal handler. */
 _Noreturn void signals_end(int number);

@@ -1,4 +1,4 @@
-/* The screen of hpkv top: ncurses where it is there at build time, else none. */
+/* The screen of hpkv top: ncurses if the build has it, else none. */
 #include "top.h"
 
 #ifdef HAVE_NCURSES
@@ -11,24 +11,24 @@
 
 #include <curses.h>
 #include <term.h>
-#undef lines /* its macro, our member */
+#undef lines /* a macro of ncurses, a member of ours */
 
 #include "signals.h"
 
 static volatile sig_atomic_t signalled;
-static const struct top_page *shown; /* to be painted again when the size changes */
+static const struct top_page *shown; /* repainted when the size changes */
 
-/* What puts the terminal right again without ncurses. */
+/* What restores the terminal without ncurses. */
 static struct {
 	int fd;
 	struct termios settings;
-	const char *texts[2]; /* of the terminal's description; NULL: it has none */
+	const char *texts[2]; /* from terminfo; NULL: the terminal has none */
 } former;
 
 enum { STUCK_AFTER_S = 2 };
 
-/* The end is overdue: the daemon is slow to answer, or ncurses, which goes on whatever comes,
- * writes to a terminal that takes nothing. All that is called here may be called in a handler. */
+/* Termination is overdue: the daemon is slow to answer, or ncurses keeps writing to a terminal that
+ * takes nothing. Everything called here is safe in a signal handler. */
 static void on_alarm(int number)
 {
 	struct pollfd p = {.fd = former.fd, .events = POLLOUT};
@@ -53,7 +53,7 @@ static const char *text_named(const char *name)
 	return text == (const char *)-1 ? NULL : text;
 }
 
-/* ncurses' own handler would end the program with a status of its own. */
+/* The handler of ncurses would end the program with its own exit status. */
 static void on_signal(int number)
 {
 	signalled = number;
@@ -61,7 +61,7 @@ static void on_signal(int number)
 	alarm(STUCK_AFTER_S);
 }
 
-/* Anew, as ncurses asks again and again whether a file that is non-blocking takes something. */
+/* Opens the terminal anew: ncurses busily repeats writes to a non-blocking file. */
 static FILE *open_terminal(void)
 {
 	const char *name = ttyname(STDOUT_FILENO);
@@ -79,7 +79,8 @@ static bool screen_open(void)
 	former.fd = fileno(terminal);
 	tcgetattr(former.fd, &former.settings);
 	if (!newterm(NULL, terminal, stdin))
-		return false; /* with signals as they were: the pages go on without a screen */
+		return false; /* signal handlers stay as they were: the pages are printed without a
+				 screen */
 	former.texts[0] = text_named("rmcup");
 	former.texts[1] = text_named("cnorm");
 	signals_catch(on_signal);
@@ -126,7 +127,7 @@ static void screen_show(const struct top_page *page)
 	refresh();
 }
 
-/* Has the terminal gone, without a word (SIGHUP goes to those only whose own it was)? */
+/* Has the terminal gone? SIGHUP only goes to processes whose controlling terminal it is. */
 static bool is_gone(void)
 {
 	struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
@@ -139,7 +140,7 @@ static bool screen_wait(int ms)
 	long long until = cli_now_ms() + ms;
 	int key = KEY_RESIZE;
 
-	/* A signal that came while the daemon was asked does not wake getch(). */
+	/* A signal that came during a request does not wake getch(). */
 	while (key == KEY_RESIZE && !signalled) {
 		timeout((int)cli_left_ms(until));
 		key = getch();
@@ -152,7 +153,7 @@ static bool screen_wait(int ms)
 static void screen_close(void)
 {
 	endwin();
-	if (signalled) /* ends as if there had been no screen to put right first */
+	if (signalled) /* the terminal is restored: end by the signal */
 		signals_end(signalled);
 }
 

@@ -8,8 +8,8 @@
 #include "clock-text.h"
 #include "field.h"
 
-/* Counters worth a line. Names are those of the stats answer; one that a daemon does not have is
- * left out. */
+/* The counters that are shown, by their names in the stats answer. A counter that the daemon does
+ * not have is left out. */
 static const struct {
 	const char *label, *name;
 } rows[] = {
@@ -56,7 +56,7 @@ add(struct top_page *page, enum show_colour colour, const char *format, ...)
 	return line;
 }
 
-/* ---- asking ---- */
+/* ---- samples ---- */
 
 static void read_stats(struct span line, struct top_sample *s)
 {
@@ -128,7 +128,7 @@ static void add_upstream(struct top_page *page, struct span status)
 	    connected ? "" : field_text(status, "upstream.lastError"));
 }
 
-/* The mean since the page before, as text. */
+/* The mean since the previous page, as text. */
 static const char *mean(char text[CLOCK_TEXT_MAX], enum top_latency i,
 			const struct top_sample *before, const struct top_sample *now)
 {
@@ -165,7 +165,7 @@ static void add_queues(struct top_page *page, struct span status)
 	if (pace > 0)
 		snprintf(allowed, sizeof(allowed), ", %.1f a second allowed", pace);
 	add(page, SHOW_PLAIN,
-	    "queues        %.0f on their way of %.0f, %.0f waiting; a new one waits %s%s",
+	    "queues        %.0f of %.0f in flight, %.0f waiting; a new one waits %s%s",
 	    field_number(status, "upstream.inFlight", 0),
 	    field_number(status, "limits.maxInFlight", 0),
 	    field_number(status, "upstream.queued", 0), text, allowed);
@@ -198,7 +198,7 @@ static void add_rates(struct top_page *page, const struct top_sample *before,
 	}
 }
 
-/* Of a client that was not among the busiest before, nobody knows what it had done by then. */
+/* Requests per second; -1 if the client was not among the busiest before. */
 static double rate_of(const struct top_client *c, const struct top_sample *before, double seconds)
 {
 	for (unsigned i = 0; i < before->n_clients; i++) {
@@ -229,7 +229,7 @@ static void add_clients(struct top_page *page, const struct top_sample *before,
 	}
 }
 
-/* false: it failed, which is all that the page says. */
+/* Sends one request. false: it failed, and the page says why. */
 static bool ask(struct cli *c, const struct hpkv_request *q, const struct hpkv_answer **answer,
 		struct top_page *page)
 {

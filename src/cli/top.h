@@ -1,4 +1,4 @@
-/* top.h - what hpkv top shows, as lines of text; the screen is another file's business. */
+/* top.h - the pages of hpkv top as lines of text, and the screen that shows them. */
 #pragma once
 
 #include "cli.h"
@@ -22,29 +22,29 @@ struct top_client {
 	double id, pid, uid, requests, unanswered, subscriptions, output;
 };
 
-/* Where requests spend their time: a sum of seconds, and of how many requests. */
+/* Latencies of requests: seconds in all, and how many requests. */
 enum top_latency { TOP_WAIT, TOP_SERVICE, TOP_LATENCIES };
 
-/* What the daemon said at one time. */
+/* The daemon's counters at one time. */
 struct top_sample {
-	double at_ms; /* 0: there is none yet */
+	double at_ms; /* 0: no sample yet */
 	double ping_ms;
 	double pid;
-	double stats[TOP_STATS_MAX]; /* -1: this daemon does not count it */
+	double stats[TOP_STATS_MAX]; /* -1: this daemon has no such counter */
 	double seconds[TOP_LATENCIES], count[TOP_LATENCIES];
 	struct top_client clients[TOP_CLIENTS_MAX];
 	unsigned n_clients;
 };
 
-/* Asks the daemon and writes the page; *sample is what was known before, and becomes what is known
- * now. A failure is a page, too. */
+/* Takes a sample and builds the page. *sample is the previous sample on entry, the new one on
+ * return. If a request fails, the page says why. */
 void top_ask(struct cli *c, struct top_sample *sample, struct top_page *page);
 
-/* A screen that shows pages and takes keys. NULL: this build, or this terminal, has none. */
+/* A full screen that shows pages and reads keys. NULL: this build has none. */
 struct top_screen {
 	bool (*open)(void);
 	void (*show)(const struct top_page *page);
-	bool (*wait)(int ms); /* false: the user wants to leave, or a signal came */
+	bool (*wait)(int ms); /* false: the user quits, or a signal came */
 	void (*close)(void);
 };
 extern const struct top_screen *const top_screen;

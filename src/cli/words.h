@@ -1,5 +1,5 @@
-/* words.h - words of the command line as what is subscribed to: one with a * is a glob, others are
- * keys. */
+/* words.h - words of the command line as subscriptions: a word with a * is a glob, any other a key.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -11,12 +11,13 @@ struct words {
 	size_t n_keys, n_patterns;
 };
 
-/* exact: all are keys. */
+/* Sorts the words into keys and patterns. exact: all are keys. */
 void words_sort(struct words *w, int argc, char **argv, bool exact);
 
-/* A request about them; they must outlive it. */
+/* A request with these keys and patterns; they must outlive it. */
 struct hpkv_request words_request(const struct words *w, enum hpkv_op op);
 
-/* That is not subscribed to any more. false: nothing is left. */
+/* Removes a key or pattern whose subscription has ended. false: none is left. */
 bool words_remove(struct words *w, bool pattern, struct hpkv_bytes name);
-void words_free(struct words *w);
+
+void words_free(struct words *w); /* what w owns; w itself is the caller's */

@@ -8,17 +8,18 @@
 
 struct reading {
 	struct command *command;
-	char *room; /* the rest of command::memory: a decoded string is never longer than its text
-		     */
+	char *room; /* the unused rest of command::memory: a decoded string is never longer than its
+		       text */
 };
 
+/* Reads a member's value. false: it has a wrong type. */
 typedef bool read_member(struct reading *r, const struct json_value *v);
 
 static struct span decode(struct reading *r, const struct json_value *v)
 {
 	struct span text = {r->room, json_string_decode(v, r->room)};
 
-	r->room[text.n] = '\0'; /* there is room: a string's text has its quotes as well */
+	r->room[text.n] = '\0'; /* there is room: the text includes its two quotes */
 	r->room += text.n + 1;
 	return text;
 }
@@ -37,7 +38,7 @@ static bool read_end_key(struct reading *r, const struct json_value *v)
 	return v->type == JSON_STRING;
 }
 
-/* Liberal: what is not a string stands for its own text. */
+/* Liberal: any other JSON value stands for its own text. */
 static bool read_value(struct reading *r, const struct json_value *v)
 {
 	if (v->type == JSON_NULL)
@@ -53,7 +54,7 @@ static bool read_op(struct reading *r, const struct json_value *v)
 	r->command->op = OP_NONE;
 	if (v->type == JSON_NUMBER && json_number_integer(v, OP_NONE + 1, OP_N - 1, &op))
 		r->command->op = (enum op)op;
-	return true; /* ops_run() has the words for an unknown one */
+	return true; /* ops_run() reports an unknown one */
 }
 
 static bool read_limit(struct reading *r, const struct json_value *v)
@@ -64,8 +65,7 @@ static bool read_limit(struct reading *r, const struct json_value *v)
 	return v->type == JSON_NUMBER && json_number_integer(v, 1, INT64_MAX, &r->command->limit);
 }
 
-/* Echoed as it is; the service says that it is a number, and who sends something else may have it
- * back. */
+/* Echoed unchanged. The service documents a number; a client that sends a string gets it back. */
 static bool read_id(struct reading *r, const struct json_value *v)
 {
 	if (v->type == JSON_NUMBER || v->type == JSON_STRING)
@@ -117,8 +117,8 @@ int command_read(struct command *c, struct span text, const char **why)
 	*c = (struct command){.memory = mem_alloc(text.n + 1)};
 	struct reading reading = {c, c->memory};
 	json_object_begin(&reader, text);
-	/* A wrong member does not end the reading: the messageId may stand behind it, and the
-	 * answer needs it. */
+	/* A wrong member does not end the parsing: the messageId may follow, and the answer needs
+	 * it. */
 	while ((more = json_object_next(&reader, &member)) > 0) {
 		const char *wrong;
 		if (!read_any(&reading, &member, &wrong) && !fault)

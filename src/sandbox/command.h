@@ -1,8 +1,7 @@
-/* command.h - one request to the sandbox, read from the JSON of a WebSocket message or of a REST
- * body.
+/* command.h - parses a request to the sandbox from the JSON of a WebSocket message or a REST body.
  *
- * Strings are decoded here, \u0000 included, and nothing else is: what a value that is not a string
- * was written as is what gets stored. Whether a command makes sense is ops.h's question. */
+ * Strings are decoded, \u0000 included. A value that is not a string is stored as its own JSON
+ * text. Whether a command makes sense is checked by ops.h. */
 #pragma once
 
 #include <stdint.h>
@@ -17,13 +16,13 @@ struct command {
 	struct span key, end_key, value; /* p NULL: not given; key: a NUL follows */
 	bool has_limit;
 	int64_t limit;
-	struct span id; /* the messageId as it was written, empty: not given */
+	struct span id; /* the messageId as it was written; empty: not given */
 	bool partial;   /* REST: partialUpdate */
-	char *memory;   /* where the decoded strings are */
+	char *memory;   /* holds the decoded strings */
 };
 
-/* 0; or -EINVAL when the text is not a JSON object or a member has a type that it can't have: *why
- * says which. c is then as far as the text was understood. Freed by command_fini() in both cases.
+/* Parses text into c. 0; or -EINVAL if the text is no JSON object or a member has a wrong type,
+ * with *why set. c then holds the members that were understood. Call command_fini() in both cases.
  */
 int command_read(struct command *c, struct span text, const char **why);
 void command_fini(struct command *c);

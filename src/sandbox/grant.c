@@ -163,7 +163,7 @@ static bool is_ours(const struct json_value *name)
 	       json_string_is(name, SPAN("accessPattern"));
 }
 
-/* The members of the request go into the token as they were written. */
+/* The payload has the request's members as they were written. */
 static void write_payload(struct span body, int64_t expires_ms, struct buf *out)
 {
 	struct json_object_reader reader;

@@ -1,10 +1,9 @@
-/* grant.h - what a token allows, and the token's text: minted for an API key, verified when a
- * connection shows it.
+/* grant.h - tokens: minted for an API key, verified when a connection presents them.
  *
- * A token looks like a JWT: three base64url parts, the second a JSON object with the subscriptions,
- * the access pattern and the expiry, so it grows with its keys as the service's do; the third an
- * HMAC-SHA256 under a secret derived from the API key. A restarted sandbox with the same key
- * therefore knows its old tokens. */
+ * A token looks like a JWT: three base64url parts. The second is a JSON object with the
+ * subscriptions, the access pattern and the expiry, so tokens grow with their keys, as the
+ * service's do. The third is an HMAC-SHA256 under a secret that is derived from the API key, so a
+ * restarted sandbox with the same key accepts its old tokens. */
 #pragma once
 
 #include <stdint.h>
@@ -23,16 +22,17 @@ struct grant {
 	int64_t expires_ms; /* wall clock */
 };
 
-/* The secret that goes with an API key. */
+/* Derives the secret of an API key. */
 void grant_secret(const char *api_key, unsigned char secret[GRANT_SECRET]);
 
-/* Appends a token for the body of a token request: subscribeKeys, subscribePatterns and
- * accessPattern. 0, or -EINVAL with *why. */
+/* Appends a token for the body of a token request: subscribeKeys, subscribePatterns, accessPattern.
+ * 0, or -EINVAL with *why set. */
 int grant_mint(const unsigned char secret[GRANT_SECRET], struct span body, int64_t expires_ms,
 	       struct buf *token, const char **why);
 
-/* NULL: not a token of this secret. Whether it has expired is its caller's question. */
+/* Verifies a token. NULL: it was not signed with this secret. The caller checks the expiry. */
 struct grant *grant_verify(const unsigned char secret[GRANT_SECRET], struct span token);
 void grant_free(struct grant *g);
 
+/* Do its subscriptions match the key? */
 bool grant_subscribes(const struct grant *g, struct span key);

@@ -1,6 +1,6 @@
 #include "http.h"
 
-/* libwebsockets has decoded the query and cut it at each &: its pieces are "name=value". */
+/* libwebsockets has decoded the query and split it at each &: its pieces are "name=value". */
 bool http_query(struct lws *wsi, struct span name, struct buf *out)
 {
 	for (int i = 0;; i++) {

@@ -1,5 +1,4 @@
-/* http.h - what the sandbox reads from the head of an HTTP request, beyond what libwebsockets' own
- * calls make easy. */
+/* http.h - reads query parameters and headers of an HTTP request. */
 #pragma once
 
 #include <libwebsockets.h>
@@ -7,8 +6,8 @@
 #include "base/buf.h"
 #include "base/span.h"
 
-/* The value of a query parameter, decoded, appended to out. False: it is not there. */
+/* Appends the decoded value of a query parameter to out. false: it is missing. */
 bool http_query(struct lws *wsi, struct span name, struct buf *out);
 
-/* The x-api-key header, appended to out. False: it is not there. */
+/* Appends the x-api-key header to out. false: it is missing. */
 bool http_api_key(struct lws *wsi, struct buf *out);

@@ -1,9 +1,9 @@
 /* hpkv-sandbox - an in-memory HPKV, for trying out and for tests (doc/sandbox.md).
  *
- * The rooms of this directory: options reads the command line; server listens and hands events to
- * ws (WebSocket) and rest (HTTP), which both read a command, give it to service, which counts it
- * (rate) and runs it (ops) on the store; text and merge write and join JSON; grant and pattern are
- * what tokens allow. */
+ * The rooms of this directory: options parses the command line; server listens and passes events to
+ * ws (WebSocket) and rest (HTTP). Both parse a command and pass it to service, which counts it
+ * (rate) and runs it (ops) on the store. text and merge check and join JSON; grant and pattern
+ * implement tokens. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 #include "server.h"
 #include "service.h"
 
-static struct server *signalled; /* a signal handler has no other way to know whom to stop */
+static struct server *signalled; /* for the signal handler */
 
 static void on_signal(int number)
 {
@@ -33,7 +33,7 @@ static void stop_on_signals(struct server *server)
 	orphans_discard();
 }
 
-/* Whoever asks again while the server is being freed is too late to be told; it ends anyway. */
+/* A second signal while the server is being freed changes nothing. */
 static void ignore_signals(void)
 {
 	struct sigaction ignore = {.sa_handler = SIG_IGN};

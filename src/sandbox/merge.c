@@ -2,8 +2,8 @@
 
 #include "codec/json.h"
 
-/* Recursion is bounded: each level of a patch takes five bytes at least, and values have at most
- * some thousand. */
+/* Recursion is bounded: each level of a patch takes at least five bytes, and a value has a few
+ * thousand. */
 
 static bool is_object(struct span text)
 {
@@ -17,7 +17,7 @@ static bool is_object(struct span text)
 	return more == 0;
 }
 
-/* The last member of that name: of several, the last one counts. */
+/* Finds the last member of that name: the last of several counts. */
 static bool find(struct span object, const struct json_value *name, struct json_value *value)
 {
 	struct json_object_reader reader;
@@ -51,7 +51,7 @@ static void add_member(struct buf *out, bool *first, const struct json_value *na
 		buf_add(out, value->text.p, value->text.n);
 }
 
-/* What the target has: untouched, replaced, merged, or gone when the patch says null. */
+/* Appends the target's members: unchanged, replaced, merged, or dropped if the patch says null. */
 static void merge_known(struct span target, struct span patch, struct buf *out, bool *first)
 {
 	struct json_object_reader reader;
@@ -61,7 +61,7 @@ static void merge_known(struct span target, struct span patch, struct buf *out, 
 	json_object_begin(&reader, target);
 	while (json_object_next(&reader, &member) > 0) {
 		if (find(target, &member.name, &last) && last.text.p != member.value.text.p)
-			continue; /* a later one of the same name is still to come */
+			continue; /* a later member has the same name */
 		if (!find(patch, &member.name, &fresh)) {
 			if (!*first)
 				buf_add(out, ",", 1);
@@ -75,7 +75,7 @@ static void merge_known(struct span target, struct span patch, struct buf *out, 
 	}
 }
 
-/* What only the patch has. */
+/* Appends the members that only the patch has. */
 static void merge_new(struct span target, struct span patch, struct buf *out, bool *first)
 {
 	struct json_object_reader reader;

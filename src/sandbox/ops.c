@@ -140,7 +140,7 @@ struct number {
 	double real; /* always set */
 };
 
-/* A number as JSON writes it. */
+/* Parses a JSON number. */
 static bool read_number(struct span text, struct number *n)
 {
 	char digits[64], *end;
@@ -160,7 +160,7 @@ static bool read_number(struct span text, struct number *n)
 	return true;
 }
 
-/* The shortest digits that mean the same number. */
+/* Prints the shortest digits that stand for the same number. */
 static void print_real(char out[64], double real)
 {
 	for (int digits = 15; digits <= 17; digits++) {
@@ -202,7 +202,7 @@ static void increment(struct op_call *call)
 	}
 }
 
-/* --- all of them */
+/* --- all operations */
 
 static const struct {
 	void (*run)(struct op_call *call);
@@ -221,7 +221,7 @@ static const char *key_fault(struct span key)
 				 : NULL;
 }
 
-/* Why the command can't be run whatever the store holds; NULL: it can. */
+/* Why the command is invalid, whatever the store holds; NULL: it is valid. */
 static const char *fault(const struct command *c)
 {
 	if (c->op == OP_NONE)

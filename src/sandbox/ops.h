@@ -1,8 +1,8 @@
-/* ops.h - what the six operations do: a command in, the members of an answer out. Pure but for the
+/* ops.h - the six operations: run a command, write the members of its answer. Pure but for the
  * store.
  *
- * WebSocket and REST share it; each wraps the members in its own way. It decides limits, errors and
- * what a change is, and tells nobody about the change: that is its caller's business. */
+ * WebSocket and REST share the operations; each wraps the members in its own way. The limits, the
+ * errors and the definition of a change are here. Notifications are the caller's task. */
 #pragma once
 
 #include "base/buf.h"
@@ -13,14 +13,15 @@
 enum { KEY_MAX = 512, VALUE_MAX = 3072, RANGE_DEFAULT = 100, RANGE_MAX = 1000 };
 
 struct outcome {
-	int code;     /* 200, or that of an error */
-	bool changed; /* the record of the command's key was written, or deleted */
-	struct buf body; /* the answer's members, without braces: "success":true,… or "error":"…" */
+	int code;        /* 200, or an error's */
+	bool changed;    /* the record of the command's key was written or deleted */
+	struct buf body; /* the answer's members without braces: "success":true,… or "error":"…" */
 };
 
-/* access restricts the keys; NULL: it does not. The outcome's body is its caller's to release. */
+/* Runs a command. access restricts the keys; NULL: no restriction. The caller releases the
+ * outcome's body. */
 void ops_run(struct store *s, const struct pattern *access, const struct command *c,
 	     struct outcome *o);
 
-/* An outcome that is an error. */
+/* Sets an outcome that is an error. */
 void ops_fail(struct outcome *o, int code, const char *error);

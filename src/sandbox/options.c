@@ -11,20 +11,19 @@
 static const char HELP[] =
 	"usage: hpkv-sandbox [OPTION]...\n"
 	"An in-memory HPKV for trying out and for tests, on the loopback interface only.\n"
-	"It prints one line \"listening on URL\" when it is ready, and forgets everything when it "
-	"ends.\n"
+	"It prints one line \"listening on URL\" when it is ready. Records are lost when it ends.\n"
 	"\n"
 	"  --port N              listen on port N; 0 picks a free one (default 7400)\n"
 	"  --tls-cert FILE       serve https with this certificate (PEM; its chain may follow it)\n"
 	"  --tls-key FILE        the certificate's private key (PEM); without both, plain http\n"
-	"  --api-key KEY         accept this API key (default \"sandbox\"); up to 8, all of the "
-	"same records\n"
+	"  --api-key KEY         accept this API key (default \"sandbox\"); up to 8 keys share the "
+	"records\n"
 	"  --rate N              answer 429 beyond N requests a second per API key (default 0: no "
 	"limit)\n"
-	"  --token-ttl SECONDS   how long a token lasts (default 7200); fractions are fine\n"
-	"  --delay-ms N          hold back each answer and notification for N milliseconds "
+	"  --token-ttl SECONDS   lifetime of a token (default 7200); fractions are allowed\n"
+	"  --delay-ms N          delay each answer and notification by N milliseconds "
 	"(default 0)\n"
-	"  --max-message N       close a connection (1009) over a message of more than N bytes "
+	"  --max-message N       close a connection (1009) on a message of more than N bytes "
 	"(default 65536)\n"
 	"  --help, --version     print this, or the version\n";
 
@@ -86,7 +85,7 @@ static bool read_api_key(struct options *o, const char *text)
 	return true;
 }
 
-/* NULL: understood. Else what the option wants. */
+/* Reads one option. NULL: it is valid. Else a phrase: what the option wants. */
 static const char *read_option(struct options *o, int option, const char *text)
 {
 	long port;
@@ -150,7 +149,7 @@ int options_read(struct options *o, int argc, char **argv)
 			      stdout);
 			return output_end("hpkv-sandbox");
 		}
-		if (option == '?') { /* getopt has said what is wrong */
+		if (option == '?') { /* getopt has printed the error */
 			fputs("Try --help.\n", stderr);
 			return EXIT_USAGE;
 		}
@@ -159,6 +158,6 @@ int options_read(struct options *o, int argc, char **argv)
 			return wrong_usage("--%s wants %s", LONG[index].name, wants);
 	}
 	if (optind < argc)
-		return wrong_usage("there is nothing to do with \"%s\"%s", argv[optind], "");
+		return wrong_usage("unexpected argument \"%s\"%s", argv[optind], "");
 	return check_whole(o);
 }

@@ -1,4 +1,4 @@
-/* options.h - the command line of hpkv-sandbox. */
+/* options.h - parses the command line of hpkv-sandbox. */
 #pragma once
 
 enum { OPTIONS_KEYS = 8 };
@@ -14,5 +14,5 @@ struct options {
 	long max_message; /* bytes; a longer one closes its connection with 1009 */
 };
 
-/* -1: *o is set. Else the exit status to end with, what there was to say having been said. */
+/* -1: *o is set. Else the exit status to end with; help or an error was printed. */
 int options_read(struct options *o, int argc, char **argv);

@@ -11,8 +11,8 @@ enum { TEXT_MAX = 1024, REPEAT_MAX = 1000 };
 
 #define ANYTHING SPAN("[\\s\\S]")
 
-/* regcomp() writes out every repetition, so (((a{255}){255}){255}) would take all memory: what the
- * counts in braces come to together is bounded. */
+/* regcomp() expands every repetition, so that (((a{255}){255}){255}) would take all memory. This
+ * bounds the product of the counts in braces. */
 static bool repeats_are_small(struct span text)
 {
 	unsigned long product = 1, count = 0;
@@ -21,7 +21,7 @@ static bool repeats_are_small(struct span text)
 	for (size_t i = 0; i < text.n; i++) {
 		char c = text.p[i];
 		if (c == '\\') {
-			i++; /* what follows stands for itself */
+			i++; /* an escaped character is literal */
 		} else if (c == '{') {
 			inside = true;
 			count = 0;
@@ -43,8 +43,8 @@ static bool begins_with(struct span text, size_t at, struct span what)
 	return text.n - at >= what.n && memcmp(text.p + at, what.p, what.n) == 0;
 }
 
-/* What JavaScript has and POSIX has not. Inside brackets \d is a part of the set; [\s\S] is the
- * usual way to write any character. */
+/* Translates JavaScript's syntax to POSIX. Inside brackets \d adds to the set; [\s\S] is the usual
+ * way to write any character. */
 static void add_translated(struct buf *out, struct span text)
 {
 	bool in_set = false;
@@ -62,7 +62,7 @@ static void add_translated(struct buf *out, struct span text)
 			i += next != '\0';
 		} else if (c == '.' && !in_set) {
 			buf_addf(out,
-				 "[^\n\r]"); /* a POSIX dot would take a line end, and no NUL */
+				 "[^\n\r]"); /* a POSIX dot would match a line end, and no NUL */
 		} else if (c == '(' && next == '?' && i + 2 < text.n && text.p[i + 2] == ':') {
 			buf_add(out, "(", 1);
 			i += 2;

@@ -8,7 +8,7 @@
 
 enum { TRIES = 50 };
 
-/* A bound socket, or a negative errno. *port is set to what was bound. */
+/* Binds a socket. Returns it, or a negative errno. *port is the bound port. */
 static int hold(struct sockaddr *address, socklen_t n, in_port_t *port)
 {
 	int yes = 1, fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -44,7 +44,7 @@ static int hold_both(struct ports *p, int want)
 	v6.sin6_port = port;
 	p->v6_fd = hold((struct sockaddr *)&v6, sizeof(v6), &port);
 	p->has_v6 = p->v6_fd >= 0;
-	/* A machine without IPv6 is fine; one where the port is somebody else's is not. */
+	/* A machine without IPv6 is fine; a port that is taken on IPv6 is not. */
 	return p->v6_fd == -EADDRINUSE ? -EADDRINUSE : 0;
 }
 

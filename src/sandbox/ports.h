@@ -1,9 +1,9 @@
-/* ports.h - one port for both loopback addresses, 127.0.0.1 and ::1.
+/* ports.h - reserves one port on both loopback addresses, 127.0.0.1 and ::1.
  *
- * "localhost" means either, so a program that tries them in turn must not meet a stranger on one of
- * them. The port is held by bound sockets that do not listen; another socket of ours with
- * SO_REUSEADDR, as libwebsockets' have, may bind to it as well, while the kernel gives it to nobody
- * who asks for any port. */
+ * "localhost" may resolve to either, so no other program may have the port on one of them. Bound
+ * sockets that do not listen hold the port. Another socket of the sandbox with SO_REUSEADDR, as
+ * libwebsockets sets it, may bind to it as well, while the kernel never hands it out as a free
+ * port. */
 #pragma once
 
 #include <stdbool.h>
@@ -14,7 +14,6 @@ struct ports {
 	int v4_fd, v6_fd; /* -1: none */
 };
 
-/* want: a port, or 0 for any. 0, or a negative errno: -EADDRINUSE when it is taken on one of them.
- */
+/* Reserves a port; want 0: any. 0, or a negative errno; -EADDRINUSE: it is taken on one of them. */
 int ports_hold(struct ports *p, int want);
 void ports_release(struct ports *p);

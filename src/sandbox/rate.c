@@ -1,6 +1,6 @@
 #include "rate.h"
 
-/* A limit below one a second must still let a request through at times. */
+/* A limit below one per second must let one request through at times. */
 static double capacity(const struct rate *r)
 {
 	return r->per_second < 1 ? 1 : r->per_second;

@@ -1,7 +1,6 @@
-/* rate.h - how many requests a second an API key may make: a token bucket that holds one second's
- * worth.
+/* rate.h - the rate limit of an API key: a token bucket that holds one second's worth of requests.
  *
- * A fresh bucket is full, so that a burst passes; after it one request passes each 1/N second. */
+ * A new bucket is full, so that a burst passes. After it, one request passes each 1/N second. */
 #pragma once
 
 #include <stdbool.h>
@@ -13,7 +12,8 @@ struct rate {
 	int64_t at_ms;
 };
 
+/* A full bucket. */
 void rate_init(struct rate *r, double per_second, int64_t now_ms);
 
-/* May one more request be made? If so, it is counted. */
+/* Takes one request from the bucket. false: it is empty. */
 bool rate_take(struct rate *r, int64_t now_ms);

@@ -9,7 +9,7 @@
 
 enum { BODY_MAX = 64 * 1024, DRAIN_MAX = 1024 * 1024, TOKEN_MAX = 60 * 1024 };
 
-/* Runs a request whose body is whole and whose key is known. */
+/* Runs a request with a complete body and a known API key. */
 typedef void route_run(struct rest *r);
 
 struct rest_route {
@@ -46,7 +46,7 @@ static const char *status_text(int status)
 	return "Error";
 }
 
-/* members: those of the JSON object that is the body. */
+/* Writes a response; members are those of the JSON object in its body. */
 static void write_response(struct buf *out, int status, bool close, struct span members)
 {
 	buf_addf(out, "HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n",
@@ -113,8 +113,7 @@ static void run(struct rest *r, const struct command *c)
 		service_publish(r->service, c->key);
 }
 
-/* A key or bound from the address: REST is the only way in for bytes that no JSON reader has looked
- * at. */
+/* Checks a key or bound from the URL, the only source of bytes that no JSON parser has checked. */
 static bool utf8_or_refuse(struct rest *r, struct span text)
 {
 	if (text_is_utf8(text))
@@ -160,7 +159,7 @@ static void get_records(struct rest *r)
 		run(r, &c);
 }
 
-/* A partial update by set is a patch. */
+/* A set with partialUpdate is a patch. */
 static void run_body(struct rest *r, enum op op)
 {
 	struct command c;
@@ -225,7 +224,7 @@ static int method_of(struct lws *wsi)
 								 : -1;
 }
 
-/* The route; NULL: *status says why there is none. */
+/* Finds the route. NULL: *status is the reason. */
 static const struct rest_route *find_route(int method, const char *uri, int *status)
 {
 	size_t n = strlen(uri);
@@ -243,7 +242,7 @@ static const struct rest_route *find_route(int method, const char *uri, int *sta
 	return NULL;
 }
 
-/* -1: none given. */
+/* -1: no such header. */
 static long long content_length(struct lws *wsi)
 {
 	char text[24];
@@ -275,7 +274,7 @@ static void read_address(struct rest *r, const char *uri)
 	http_query(r->wsi, SPAN("limit"), &r->limit);
 }
 
-/* The whole request is here. */
+/* Runs a complete request. */
 static void finish(struct rest *r)
 {
 	if (r->refusal)
@@ -285,8 +284,8 @@ static void finish(struct rest *r)
 		r->route->run(r);
 }
 
-/* A refusal waits for the body as well: whoever is still sending when the connection closes might
- * never see the answer. Only what is far too long, or does not say how long it is, is cut off. */
+/* A refusal waits for the body, too: a client that still sends when the connection closes may never
+ * read the answer. Only bodies that are far too long, or of unknown length, are cut off. */
 int rest_begin(struct rest *r, struct service *sv, struct lws *wsi, const char *uri)
 {
 	int method = method_of(wsi), status;

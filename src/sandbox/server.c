@@ -12,11 +12,10 @@
 #include "ws.h"
 
 enum {
-	BUFFER = 64 * 1024, /* read and written at once */
-	HEAD_MAX = 65535 -
-		   16, /* of a request: a token travels in its first line, and they may be long */
-	FILES = 8192, /* libwebsockets' tables are as large as the limit of open files says: keep it
-			 sane */
+	BUFFER = 64 * 1024,    /* read and written at a time */
+	HEAD_MAX = 65535 - 16, /* of a request: a token is in its first line, and may be long */
+	FILES = 8192, /* libwebsockets sizes its tables by the limit of open files, which may be
+			 huge */
 };
 
 struct server {
@@ -26,7 +25,7 @@ struct server {
 	volatile sig_atomic_t stopped;
 };
 
-/* A connection is the one or the other; which is for libwebsockets to know. */
+/* A connection is one or the other; libwebsockets knows which. */
 struct session {
 	struct ws ws;
 	struct rest rest;
@@ -102,7 +101,7 @@ static bool listen_on(struct server *server, const char *name, const char *addre
 		.options = options | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
 		.ssl_cert_filepath = o->tls_cert,
 		.ssl_private_key_filepath = o->tls_key,
-		.alpn = "http/1.1", /* the SDK and the daemon speak nothing else */
+		.alpn = "http/1.1", /* the SDK and the daemon use HTTP/1.1 only */
 		.timeout_secs = 30,
 		.keepalive_timeout = 60,
 	};

@@ -1,14 +1,14 @@
-/* server.h - listens on the loopback interface and hands each connection's events to ws.h and
+/* server.h - listens on the loopback interface and passes each connection's events to ws.h and
  * rest.h.
  *
- * libwebsockets' own loop runs it all in one thread. */
+ * The event loop of libwebsockets runs everything in one thread. */
 #pragma once
 
 #include "service.h"
 
 struct server;
 
-/* NULL, with the reason on stderr. */
+/* Creates a server. NULL: it failed, and the reason was printed on stderr. */
 struct server *server_new(struct service *sv);
 void server_free(struct server *server);
 

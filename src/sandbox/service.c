@@ -61,7 +61,7 @@ void service_run(struct service *sv, struct api_key *key, const struct pattern *
 	}
 }
 
-/* What the record is now: the new value of a patch too, not the patch. */
+/* A notification carries the whole new value, also after a patch. */
 static void write_notification(const struct service *sv, struct span key, struct buf *out)
 {
 	const struct record *r = store_get(sv->store, key);

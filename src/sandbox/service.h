@@ -1,8 +1,7 @@
-/* service.h - what all connections of the sandbox share: the records, the API keys, who is
- * subscribed.
+/* service.h - state shared by all connections of the sandbox: records, API keys, subscribers.
  *
- * A request of any kind passes through service_run(), which counts it against its key's rate; a
- * change is made known by service_publish(), after its answer has been queued. */
+ * Every request passes through service_run(), which counts it against its key's rate limit.
+ * service_publish() sends the notifications of a change, after its answer was queued. */
 #pragma once
 
 #include "grant.h"
@@ -13,11 +12,11 @@
 
 struct api_key {
 	const char *text;
-	unsigned char secret[GRANT_SECRET]; /* of its tokens */
+	unsigned char secret[GRANT_SECRET]; /* signs its tokens */
 	struct rate rate;
 };
 
-/* What a subscribed connection is to the service. */
+/* A connection with subscriptions. */
 struct subscriber {
 	const struct grant *grant;
 	void (*notify)(struct subscriber *s, struct span text); /* must not remove a subscriber */
@@ -32,22 +31,26 @@ struct service {
 	struct subscriber *subscribers;
 };
 
+/* sv keeps options, which must outlive it. */
 void service_init(struct service *sv, const struct options *options);
 void service_fini(struct service *sv);
 
-/* The key of this text, or NULL. */
+/* Finds an API key by its text, or NULL. */
 struct api_key *service_key(struct service *sv, struct span text);
 
-/* The key that minted a token which has not expired, and what it grants (its caller's to free), or
- * NULL. */
+/* Verifies a token. Returns the key that minted it, with its grant, which the caller frees. NULL:
+ * it is invalid or has expired. */
 struct api_key *service_token(struct service *sv, struct span token, struct grant **grant);
 
-/* Takes one request from the key's rate. */
+/* Takes one request from the key's rate limit. false: it is used up. */
 bool service_may(struct api_key *key);
 
+/* Runs a command of an API key, and of a token if access is not NULL. */
 void service_run(struct service *sv, struct api_key *key, const struct pattern *access,
 		 const struct command *c, struct outcome *o);
+/* Notifies the subscribers of a key that has changed. */
 void service_publish(struct service *sv, struct span key);
 
+/* Adds, and removes, a subscriber. */
 void service_join(struct service *sv, struct subscriber *s);
 void service_leave(struct service *sv, struct subscriber *s);

@@ -5,18 +5,18 @@
 
 #include "base/mem.h"
 
-/* Each level holds about a quarter of the nodes below it, so 16 levels serve four thousand million
- * records. */
+/* Each level holds about a quarter of the nodes of the level below, so 16 levels suffice for four
+ * thousand million records. */
 enum { LEVELS = 16 };
 
 struct node {
-	struct record record; /* first: a record handed out leads back to its node */
+	struct record record; /* first: store_next() casts a record back to its node */
 	unsigned levels;
 	struct node *next[]; /* as many as levels */
 };
 
 struct store {
-	struct node *head; /* no record: stands before the first at every level */
+	struct node *head; /* no record: precedes the first one at every level */
 	uint64_t random;   /* state of the generator that draws levels */
 };
 
@@ -58,7 +58,7 @@ void store_free(struct store *s)
 	free(s);
 }
 
-/* xorshift64: enough to keep the list in shape, and repeatable it need not be. */
+/* xorshift64: random enough to keep the list balanced. */
 static unsigned draw_levels(struct store *s)
 {
 	unsigned levels = 1;
@@ -79,8 +79,8 @@ int store_compare(struct span a, struct span b)
 	return order ? order : (a.n > b.n) - (a.n < b.n);
 }
 
-/* The node that holds the key, or else the one behind its place. The links at each level that lead
- * there go to path, unless it is NULL. */
+/* Finds the node with the key, or else its successor. path, unless NULL, gets the link that leads
+ * there at each level. */
 static struct node *find(const struct store *s, struct span key, struct node **path[LEVELS])
 {
 	struct node *at = s->head;
@@ -110,7 +110,7 @@ void store_set(struct store *s, struct span key, struct span value)
 {
 	struct node **path[LEVELS];
 	struct node *node = find(s, key, path);
-	struct span fresh = copy(value); /* before the old one goes: value may be a part of it */
+	struct span fresh = copy(value); /* first: value may be a part of the old one */
 
 	if (holds(node, key)) {
 		free((char *)node->record.value.p);

@@ -1,8 +1,8 @@
 /* store.h - the records of the sandbox, ordered by the bytes of their keys.
  *
- * A skip list: finding, inserting and removing cost the logarithm of its size, and a range is a
- * walk along its lowest level. Keys and values are any bytes, NUL included. What is handed out
- * belongs to the store and is valid until the next change. */
+ * A skip list: finding, inserting and deleting take logarithmic time, and a range walks along its
+ * lowest level. Keys and values are any bytes, NUL included. Returned records belong to the store
+ * and are valid until the next change. */
 #pragma once
 
 #include "base/span.h"
@@ -13,6 +13,7 @@ struct record {
 
 struct store;
 
+/* An empty store; store_free() frees its records, too. */
 struct store *store_new(void);
 void store_free(struct store *s);
 
@@ -20,11 +21,9 @@ const struct record *store_get(const struct store *s, struct span key); /* NULL:
 void store_set(struct store *s, struct span key, struct span value);    /* copies both */
 bool store_delete(struct store *s, struct span key);                    /* false: there was none */
 
-/* The first record whose key is not below this one, and the one behind a record; NULL after the
- * last. */
+/* The first record at or above a key, and the successor of a record. NULL: there is none. */
 const struct record *store_from(const struct store *s, struct span key);
 const struct record *store_next(const struct record *r);
 
-/* <0, 0, >0 as memcmp: in the order of the store a key stands before those that it is the beginning
- * of. */
+/* Compares keys, as memcmp() does. A key precedes those that it is a prefix of. */
 int store_compare(struct span a, struct span b);

@@ -3,8 +3,8 @@
 #include "base/buf.h"
 #include "codec/json.h"
 
-/* The JSON reader knows what UTF-8 is. Shown to it is a string with a space for each ASCII
- * character: nothing is left in it that it could refuse for another reason. */
+/* The JSON parser validates UTF-8. It gets a string with each ASCII character replaced by a space,
+ * which leaves it no other reason to refuse. */
 bool text_is_utf8(struct span bytes)
 {
 	struct buf object = {0};

@@ -1,9 +1,9 @@
-/* text.h - what JSON strings can hold. */
+/* text.h - validates UTF-8, which JSON strings must be. */
 #pragma once
 
 #include <stdbool.h>
 
 #include "base/span.h"
 
-/* Are these bytes UTF-8? */
+/* Are these bytes valid UTF-8? */
 bool text_is_utf8(struct span bytes);

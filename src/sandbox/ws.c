@@ -4,10 +4,10 @@
 #include "http.h"
 
 enum {
-	BATCH = 16 * 1024,      /* what fits in a TLS record */
-	OUT_SOFT = 1024 * 1024, /* untaken output from which requests are not read further */
+	BATCH = 16 * 1024,      /* fits in a TLS record */
+	OUT_SOFT = 1024 * 1024, /* unsent output above which requests are not read */
 	OUT_HARD = 32 * 1024 *
-		   1024, /* untaken output from which a notification drops the connection */
+		   1024, /* unsent output above which a notification drops the connection */
 	FRAME_HEADER_MAX = 10,
 };
 
@@ -30,7 +30,7 @@ static void add_header(struct buf *out, size_t n)
 	buf_add(out, header, 2 + bytes);
 }
 
-/* The length of the frame that out begins with. */
+/* The length of the first frame in out. */
 static size_t frame_length(struct span out)
 {
 	const unsigned char *p = (const unsigned char *)out.p;
@@ -42,8 +42,8 @@ static size_t frame_length(struct span out)
 	return (size_t)n + 2 + bytes;
 }
 
-/* How much to write at once: whole frames, for libwebsockets puts a PONG of its own between two
- * writes; at least one, for it takes any length and sends it bit by bit. */
+/* How many bytes to write at a time: whole frames, because libwebsockets sends its own PONG between
+ * two writes; at least one frame, which may be of any length. */
 static size_t batch(struct span out)
 {
 	size_t n = frame_length(out);
@@ -118,7 +118,7 @@ static void notify(struct subscriber *s, struct span text)
 	send_text(ws, text);
 }
 
-/* Reading stops with OUT_SOFT bytes of output and goes on with half of them. */
+/* Reading stops above OUT_SOFT bytes of output and resumes below half of that. */
 static void control_reading(struct ws *ws)
 {
 	size_t n = buf_len(&ws->out);
@@ -211,8 +211,8 @@ int ws_receive(struct ws *ws, struct span piece)
 
 /* --- coming and going */
 
-/* Who asks for the upgrade: the key, and the grant if it is by a token. NULL: *refusal is the HTTP
- * status. */
+/* Identifies the client of an upgrade: its API key, and its grant if it has a token. NULL: *refusal
+ * is the HTTP status. */
 static struct api_key *identify(struct service *sv, struct lws *wsi, struct grant **grant,
 				int *refusal)
 {
@@ -252,13 +252,13 @@ static void expire(lws_sorted_usec_list_t *timer)
 	struct ws *ws = lws_container_of(timer, struct ws, expiry);
 
 	ws->expired = true;
-	/* One that does not read can't take the close frame either. */
+	/* A client that does not read can't receive the close frame either. */
 	lws_set_timeout(ws->wsi, PENDING_TIMEOUT_CLOSE_SEND, 2);
 	lws_callback_on_writable(ws->wsi);
 }
 
-/* libwebsockets gives a connection fresh memory when it is upgraded, hence who it is is found out
- * again. */
+/* libwebsockets allocates new memory for an upgraded connection, so the client is identified again.
+ */
 int ws_open(struct ws *ws, struct service *sv, struct lws *wsi)
 {
 	int refusal;

@@ -1,10 +1,10 @@
-"""cli.py - what the tests of the library and of the command share.
+"""cli.py - shared by the tests of the library and of the command.
 
     Driver       tests/lib/driver: a program that uses libhpkv in an event loop
     FakeDaemon   a socket at which a test plays hpkvd, line by line
-    run, Run     the command hpkv, to its end or while it runs; on pipes, or on a terminal (tty=True)
+    hpkv, Run    the command hpkv, run to its end or in the background; on pipes, or on a terminal (tty=True)
 
-The rest is the daemon tests' harness. Environment: as there, and HPKV, the command.
+The rest comes from the daemon tests' harness. Environment variables: those of the harness, and HPKV, the command.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ DRIVER = os.path.join(BUILD, "tests", "lib", "driver")
 
 
 def environment(**more):
-    """This one, without what would name a socket or change the output."""
+    """Our own, without variables that name a socket or change the output."""
     drop = ("HPKVD_SOCKET", "XDG_RUNTIME_DIR", "NO_COLOR", "HPKV_")
     return {name: value for name, value in os.environ.items() if not name.startswith(drop)} | more
 
@@ -64,7 +64,7 @@ def unquote(word):
 
 
 class Driver:
-    """Commands in, results out. Answers and events may come at any time; each is waited for by its kind."""
+    """Takes commands and returns results. Answers and events may come at any time; each kind has a queue of its own."""
 
     def __init__(self, path=None, env=None):
         self.process = subprocess.Popen([DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -141,7 +141,7 @@ class Driver:
         return tuple(event[name] for name in names)
 
 
-# ---- a daemon that does what it is told ----
+# ---- a daemon that the test plays ----
 
 
 class Peer:
@@ -193,7 +193,7 @@ class FakeDaemon:
         self.sock.settimeout(DEADLINE)
 
     def stop(self):
-        """Closes all, as a daemon that ends does."""
+        """Closes all connections, as a daemon that ends does."""
         self.sock.close()
         if os.path.exists(self.path):
             os.unlink(self.path)
@@ -203,7 +203,7 @@ class FakeDaemon:
 
     @contextlib.contextmanager
     def full(self):
-        """Others stand at its door, so that it takes nobody more."""
+        """Fills the backlog with other connections, so that no further one is accepted."""
         self.sock.listen(0)
         with contextlib.ExitStack() as others:
             with contextlib.suppress(BlockingIOError):
@@ -234,7 +234,7 @@ def socket_of(daemon):
 
 
 class Run:
-    """hpkv under way.
+    """hpkv in the background.
 
     tty          stdin, stdout and stderr are one terminal; output is what it shows
     stderr_tty   stderr is a terminal; terminal is what it shows
@@ -281,7 +281,7 @@ class Run:
             while True:
                 try:
                     chunk = os.read(fd, 65536)
-                except OSError: # a terminal whose last program has gone, or closed by the test
+                except OSError: # a terminal whose last program has ended, or that the test has closed
                     chunk = b""
                 with self.grown:
                     setattr(self, name, getattr(self, name) + chunk)
@@ -308,7 +308,7 @@ class Run:
         os.write(self.master, data)
 
     def wait(self):
-        """Its exit status, once all its output is here."""
+        """Its exit status, once all its output has come."""
         status = self.process.wait(DEADLINE)
         for pump in self.pumps:
             pump.join(DEADLINE)

@@ -1,4 +1,4 @@
-"""Where the daemon is, in all spellings: --socket and HPKVD_SOCKET of the command, hpkv_new() of the library."""
+"""All spellings of the socket's address: --socket and HPKVD_SOCKET of the command, hpkv_new() of the library."""
 
 import contextlib
 import os
@@ -34,7 +34,7 @@ def folder(path):
 
 class Addresses(unittest.TestCase):
     def check(self, daemon, address):
-        """The command, in both ways, what raw makes of it, and the library."""
+        """The command with the option and the variable, raw, and the library."""
         for words, env in ((("--socket", address, "ping"), ()), ((f"-s{address}", "ping"), ()),
                            (("ping",), {"HPKVD_SOCKET": address}), (("raw",), {"HPKVD_SOCKET": address})):
             with self.subTest(address=address, words=words), \

@@ -20,7 +20,7 @@ from cli import HPKV, ROOT, FakeDaemon, Run, environment, hpkv
 from harness import DEADLINE, WITHHELD, Case, Daemon, FakeService, Sandbox, eventually, scene, steady
 
 COMMANDS = """get set patch del range ls incr watch wait token status stats ping ready top raw completion""".split()
-PATIENT = ("--timeout", f"{DEADLINE}s") # top without it waits a second, and whoever plays the daemon may stand still for longer
+PATIENT = ("--timeout", f"{DEADLINE}s") # without it top waits one second, and the test may stand still for longer
 
 
 class Tour(Case):
@@ -45,7 +45,7 @@ class Tour(Case):
         return out
 
     def run_error(self, expected, *words, **options):
-        """What it says: one line."""
+        """Its error: one line."""
         status, out, err = hpkv(self.daemon, *words, **options)
         self.assertEqual(expected, status, (words, err))
         self.assertRegex(err, rb"\Ahpkv: [^\n]+\n\Z")
@@ -53,7 +53,7 @@ class Tour(Case):
 
     @contextlib.contextmanager
     def start(self, *words, beside=0, **options):
-        """Under way, beside so many others' subscriptions."""
+        """Starts it, beside so many subscriptions of others."""
         self.daemon.wait_status(lambda s: s["subscriptions"]["total"] == beside, "earlier subscriptions have ended")
         with Run(self.daemon, *words, **options) as run:
             yield run
@@ -264,20 +264,20 @@ class Order(Case):
             peer = daemon.accept()
             for _ in range(2):
                 peer.reply(peer.line(), records=[{"key": "a", "value": "v"}], count=1, truncated=True)
-            self.assertEqual((3, b"hpkv: ls: the service goes back to a, behind which it was asked to go on\n"),
+            self.assertEqual((3, b"hpkv: ls: the service returns a again, which is before the requested start\n"),
                              (run.wait(), run.errors))
 
     def test_pages_with_nothing_on_them(self):
         with FakeDaemon() as daemon, Run(daemon, "range", "a", "z") as run:
             peer = daemon.accept()
             peer.reply(peer.line(), records=[], count=0, truncated=True)
-            self.assertEqual((3, b"hpkv: range: the service says that there is more, and hands out none of it\n"),
+            self.assertEqual((3, b"hpkv: range: the service says that there are more records, but returns none\n"),
                              (run.wait(), run.errors))
 
 
 class Progress(Case):
     def test_long_ranges_say_how_far_they_are(self):
-        """On stderr, if that is a terminal and stdout is not."""
+        """On stderr, if stderr is a terminal and stdout is not."""
         record = lambda i: {"key": f"k{i:05}", "value": "v"}
         with FakeDaemon() as daemon, Run(daemon, "ls", "k", stderr_tty=True) as run:
             peer = daemon.accept()
@@ -548,7 +548,7 @@ class Waiting(Tour):
             self.assertEqual((0, b"12\n"), (run.wait(), run.output))
 
     def test_a_patch_is_not_taken_for_the_value(self):
-        """Whatever its notification says, the key is read."""
+        """The key is read, whatever the notification says."""
         self.put("patched", "1")
         with self.start("wait", "patched", "--equals", "12") as run:
             self.wait_live(1)
@@ -600,7 +600,7 @@ class Waiting(Tour):
         self.assertEqual("hpkv: wait never: the time is up\n", self.run_error(1, "wait", "never", "--timeout", "3s"))
 
     def test_one_condition(self):
-        self.assertIn("one of them", self.run_error(2, "wait", "k", "--changes", "--exists"))
+        self.assertIn("exclude one another", self.run_error(2, "wait", "k", "--changes", "--exists"))
 
     def test_it_survives_a_restart(self):
         with Sandbox() as sandbox, Daemon(sandbox) as daemon:
@@ -620,7 +620,7 @@ class Daemons(Tour):
     def test_status(self):
         self.daemon.wait_status(lambda s: s["subscriptions"]["total"] == 0, "earlier subscriptions have ended")
         out = self.run_ok("status").decode()
-        for word in ("upstream       connected for", self.sandbox.url, "requests       0 on their way", "subscriptions  0",
+        for word in ("upstream       connected for", self.sandbox.url, "requests       0 in flight", "subscriptions  0",
                      f"process {self.daemon.pid}", self.daemon.socket):
             self.assertIn(word, out)
         self.assertEqual("connected", json.loads(self.run_ok("status", "--json"))["upstream"]["state"])
@@ -646,7 +646,7 @@ class Daemons(Tour):
             out = self.run_ok("top", "--count", "2", "--delay", "10ms", *PATIENT).decode()
         pages = out.split("\n\n")
         self.assertEqual(3, len(pages))
-        for word in ("upstream      connected", "latency       waited here ", "queues        0 on their way", "requests/s"):
+        for word in ("upstream      connected", "latency       waited here ", "queues        0 of ", "requests/s"):
             self.assertIn(word, pages[1])
         first = pages[0].partition("requests/s")[2].splitlines()[1].split()
         self.assertEqual((str(os.getpid()), str(os.getuid()), "50"), (first[1], first[2], first[4]), first)
@@ -690,7 +690,7 @@ class Daemons(Tour):
 
 
 class Descriptors(Tour):
-    """Standard files that are closed, full or broken."""
+    """Closed, full and broken standard files."""
 
     def run_with(self, redirections, *words, before="", stdin=b""):
         env = environment(HPKVD_SOCKET=self.daemon.socket)
@@ -736,7 +736,7 @@ class Descriptors(Tour):
                     self.assertEqual(b"", run.errors)
 
     def test_raw_waits_no_longer_for_a_daemon_that_does_not_read(self):
-        for much in (b'{"op":"ping"}\n' * 100000, b'{"op":"set","key":"' + b"k" * (1 << 20)): # many lines, or a part of one
+        for much in (b'{"op":"ping"}\n' * 100000, b'{"op":"set","key":"' + b"k" * (1 << 20)): # many lines, or a part of a line
             with FakeDaemon() as daemon:
                 status, out, err = hpkv(daemon, "raw", "--timeout", "300ms", stdin=much)
                 self.assertEqual((6, b""), (status, out))
@@ -753,7 +753,7 @@ class Descriptors(Tour):
             run.process.stdin.write(b'{"op":"ping","messageId":1}\n')
             run.process.stdin.flush()
             request = peer.line()
-            time.sleep(0.05) # fifty times what it has
+            time.sleep(0.05) # fifty times its timeout
             self.assertIsNone(run.process.poll())
             peer.reply(request)
             run.wait_output(b"200")
@@ -781,7 +781,7 @@ class Endings(Case):
             self.assertEqual("hpkv: get k: a\\x1b[1m\\u009b31m\\u202eb\\nc\\x7fé\n", run.errors.decode())
 
     def top(self, daemon, *words, delay="1s", **options):
-        """It has shown a page."""
+        """Waits for a page."""
         run = Run(daemon, "top", "--delay", delay, *words, tty=True, **options)
         peer = daemon.accept()
         self.answer_page(peer, ping=1)
@@ -819,7 +819,7 @@ class Endings(Case):
                     self.skipTest("built without ncurses")
                 columns = itertools.cycle((70, 71))
 
-                def painted_again(): # a signal that comes just before ncurses waits is not seen by it: hence more of them
+                def painted_again(): # ncurses misses a signal that comes just before it waits: send several
                     fcntl.ioctl(run.master, termios.TIOCSWINSZ, struct.pack("HHHH", 20, next(columns), 0, 0))
                     return run.output.count(b"in all") > 1
 
@@ -829,7 +829,7 @@ class Endings(Case):
                 self.assertTrue(peer.at_end(), "nothing more was asked")
 
     def test_top_ends_with_its_terminal(self):
-        """Also with one that is not its own, so that no SIGHUP comes."""
+        """Also with a terminal that is not its controlling one, so that no SIGHUP comes."""
         master, slave = need.terminal()
         with FakeDaemon() as daemon:
             run = subprocess.Popen([HPKV, "--socket", daemon.path, "top", "--delay", "10m", *PATIENT], stdin=slave, stdout=slave,
@@ -963,7 +963,7 @@ class Endings(Case):
                                (("get", "k", "--timeout"), "needs an argument"),
                                (("ping", "--socket", ""), "--socket needs a path"),
                                (("get", "k", "--timeout", "soon"), "'soon' is not a time"), (("top", "-d", "1h"), "'1h' is not a time of at most 10 minutes"),
-                               (("get", "k", "--timeout", "0"), "'0' is not a time"), (("completion", "tcsh"), "none of bash")):
+                               (("get", "k", "--timeout", "0"), "'0' is not a time"), (("completion", "tcsh"), "not one of bash")):
             self.assert_ends(2, hpkv("/nonexistent/sock", *words), pattern)
 
     def test_options_stand_before_or_behind_the_command(self):
@@ -978,7 +978,7 @@ class Endings(Case):
 
 
 class AccessRules(Case):
-    """What rules allow and forbid. They name the user who runs this."""
+    """Access rules, which name the user who runs this test."""
 
     RULE = {"user": str(os.getuid()), "read": "app:* pub", "write": "app:*"}
 
@@ -1023,7 +1023,7 @@ class Help(Case):
             status, out, err = hpkv("/nonexistent/sock", *words, "--help")
             self.assertEqual((0, b""), (status, err))
             lines = out.decode().splitlines()
-            self.assertLessEqual(len(lines), 23, words) # and a line for the prompt
+            self.assertLessEqual(len(lines), 23, words) # one line is for the prompt
             self.assertLessEqual(max(map(len, lines)), 80, words)
             self.assertTrue(lines[0].startswith("usage: hpkv"))
         self.assertEqual(hpkv("/x", "get", "--help"), hpkv("/x", "help", "get"))

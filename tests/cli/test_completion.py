@@ -1,4 +1,4 @@
-"""Completion in real shells, each on a terminal: what stands on the line afterwards, and what the shell makes of it."""
+"""Completion in real shells, each on a terminal: the line afterwards, and the words that the shell reads from it."""
 
 import contextlib
 import fcntl
@@ -17,7 +17,7 @@ from cli import HPKV, FakeDaemon, environment, hpkv
 from harness import DEADLINE, Case, Daemon, Sandbox, eventually
 
 COMMANDS = """get set patch del range ls incr watch wait token status stats ping ready top raw completion""".split()
-DONE = "\x01" # behind what a shell tells
+DONE = "\x01" # ends what a shell reports
 
 
 def script(shell):
@@ -27,8 +27,8 @@ def script(shell):
 
 
 class Shell:
-    """One on a terminal that knows the completion. Control-T completes, writes what is on the line then, and empties it.
-    It stands at home, where nothing else is."""
+    """A shell on a terminal with the completion loaded. Control-T completes, reports the line and empties it.
+    The working directory is an empty home directory."""
 
     SETUP = {
         "bash": r"""PS1=; unset HISTFILE; bind 'set bell-style none'; set +o history; eval "$SCRIPT"
@@ -99,12 +99,12 @@ class Shell:
         return text.removesuffix(DONE)
 
     def run(self, line):
-        """A command of the shell's own."""
+        """Runs a command of the shell."""
         self.type(f"{line}; printf '\\1' >$OUT\n")
         self.told()
 
     def complete(self, line, behind=""):
-        """The line afterwards. behind: what stands behind the cursor."""
+        """The line afterwards. behind: the text behind the cursor."""
         self.type(line + behind + "\x02" * len(behind) + "\x14" + ("\x07" if self.shell == "fish" else ""))
         return self.told()
 
@@ -118,7 +118,7 @@ class Shell:
         return after
 
     def words(self, line):
-        """What the command hpkv would be given."""
+        """The arguments that the command hpkv would get."""
         text = self.WORDS[self.shell] + re.sub(r"\bhpkv\b", "args", line, count=1)
         options = ("-f",) if self.shell == "zsh" else ("--no-config",) if self.shell == "fish" else ()
         run = subprocess.run([self.shell, *options, "-c", text], env=self.env, cwd=self.folder, capture_output=True, timeout=DEADLINE)
@@ -160,7 +160,7 @@ class Scripts(unittest.TestCase):
                 self.assertEqual((0, "ké".encode() + (b"'" if b"$" in cut else b"") + b"\0", b""), (run.returncode, run.stdout, run.stderr))
 
 
-# Keys of one daemon. No two begin with the same four characters, so that each is completed to its end.
+# Keys of one daemon. The first four characters of each are unique, so that each is completed to its end.
 KEYS = ["user@example.com", "env=prod", "acct:7:name", "a:b=c@d:e", "two words", "it's here", 'say "hi"', "cost $HOME", "tick `id`",
         "back\\slash", "bang!now", "tabs\there", "line\nbreak", "semi;colon", "pipe|line", "ampe&sand", "less<more>", "(par)en",
         "curl{a,b}", "[bra]cket", "star*x", "ques?tion", "hash#tag", "#hash", "~tilde", "käse 🧀", "perc%ent", "comm,a", "care^t",
@@ -209,17 +209,17 @@ STYLES = {"escaped": escaped, "single": single, "double": double}
 
 
 class Quoting:
-    """Each key, from each beginning that tells it from the others, in each way of quoting, becomes itself."""
+    """Each key is completed to itself, from each unique beginning of it, with each way of quoting."""
 
     def test_every_key_in_every_style(self):
         failed = []
         for key in self.keys():
-            if "\t" in key and self.shell == "fish": # where a description would begin
+            if "\t" in key and self.shell == "fish": # a tab begins a description there
                 continue
             for style, quote in STYLES.items():
                 for n in {4, len(key) - 1}:
                     begun = key[:n]
-                    if "*" in begun and self.shell == "fish": # it takes that for a glob, and is offered nothing
+                    if "*" in begun and self.shell == "fish": # fish takes that for a glob, and offers nothing
                         continue
                     if self.shell == "zsh" and style == "double" and "!" in key: # only one on a terminal reads \\! as ! there
                         continue
@@ -249,7 +249,7 @@ class FishQuoting(Quoting, Kind):
 
 
 class KeyServer(FakeDaemon):
-    """Has some keys, and answers ranges over them; without keys it takes connections and says nothing."""
+    """Answers ranges over some keys; without keys it accepts connections and sends nothing."""
 
     def __init__(self, path, *keys):
         self.keys, self.wanted = keys, path
@@ -277,7 +277,7 @@ class KeyServer(FakeDaemon):
 
 
 class Lines:
-    """The daemon that the line names is asked, however it does that, and no other."""
+    """Keys come from the daemon that the line names, in any spelling, and from no other."""
 
     shell = None
 
@@ -302,7 +302,7 @@ class Lines:
         cls.stack.close()
 
     def check(self, cases, behind=""):
-        """What each line gets; a space at its end may be there or not, but none is put behind a folder."""
+        """The completion of each line; a space at its end is optional, but none follows a directory."""
         wrong = []
         for line, added in cases:
             line = re.sub("(?<!_)SOCKET", self.named, line).replace("USUAL", self.usual).replace("SILENT", self.silent)
@@ -324,11 +324,11 @@ class Lines:
             "hpkv -s $PART/named get user:", 'hpkv --socket="$PART"/named get user:', "hpkv -s SOCKET watch --exec 'a b' user:",
             "hpkv -s SOCKET range a user:", "true; hpkv -s SOCKET get user:", "hpkv -s USUAL get x; hpkv -s SOCKET get user:",
             "hpkv -s SOCKET get user: >/dev/null user:", "hpkv -s SOCKET del -- user:", "hpkv -s SOCKET watch -ie 'x y' user:")])
-        if self.shell != "bash": # it does not tell what is set for a command alone
+        if self.shell != "bash": # bash does not report variables that are set for one command
             self.check([("HPKVD_SOCKET=SOCKET hpkv get user:", "named "), ("A=1 HPKVD_SOCKET=SOCKET B=2 hpkv get user:", "named ")])
 
     def test_a_daemon_that_is_named_behind_the_cursor(self):
-        if self.shell == "fish": # it does not tell what stands there
+        if self.shell == "fish": # fish does not report text behind the cursor
             return
         self.check([("hpkv get user:", "named")], f" -s {self.named}")
         self.check([("hpkv get user:", "named")], f" one --socket={self.named}")
@@ -418,7 +418,7 @@ class FishLines(Lines, unittest.TestCase):
 
 class Many(unittest.TestCase):
     def test_the_word_grows_only_by_what_all_have(self):
-        """Two hundred are shown; those behind them begin in another way."""
+        """Two hundred are shown; the keys after them begin differently."""
         for shell in ("bash", "zsh", "fish"):
             if not shutil.which(shell):
                 continue

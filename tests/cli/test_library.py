@@ -1,4 +1,4 @@
-"""libhpkv: what C programs rely on, with the real daemon, and with one that misbehaves."""
+"""libhpkv: the promises of hpkv.h, with the real daemon, and with one that misbehaves."""
 
 import contextlib
 import glob
@@ -176,7 +176,7 @@ class NoDaemon(Case):
 
     @fake_scene
     def test_very_many_whose_time_is_up_together(self, daemon, driver):
-        """They end in a moment: whoever has an event loop has other things to do."""
+        """Steps are short: a program with an event loop has other work, too."""
         driver.tell("timeout", "1")
         driver.tell("many", "100000", "ping")
         self.assertEqual("unavailable", driver.do("ping")[0])
@@ -196,7 +196,7 @@ class NoDaemon(Case):
 
     @fake_scene
     def test_one_that_answers_while_the_program_is_elsewhere(self, daemon, driver):
-        """Then it is not the daemon that was late, even if the socket could not hold all that it said."""
+        """Its absence is not the daemon's delay, even if the socket could not hold all answers."""
         self.assert_counts_no_absence(daemon, driver, "sleep", "3000")
 
     @fake_scene
@@ -205,7 +205,7 @@ class NoDaemon(Case):
 
     @fake_scene
     def test_one_that_does_not_answer_while_others_do(self, daemon, driver):
-        """Its time is up, however often the program was elsewhere."""
+        """Its time runs out, however often the program is absent."""
         driver.tell("timeout", "100")
         driver.tell("send", "never", "get", "k")
         peer = daemon.accept()
@@ -297,11 +297,11 @@ class Lines(Case):
 
     @fake_scene
     def test_a_daemon_that_reads_slowly(self, daemon, driver):
-        """More than the socket holds: the rest is written when it has room, in order."""
+        """Of more than the socket holds, the rest is written in order once there is room."""
         n = 300
         for i in range(n):
             driver.tell("send", str(i), "set", f"k{i}", "@10000")
-        driver.do("wait", "0") # all has been sent that the socket takes
+        driver.do("wait", "0") # all that the socket takes has been sent
         peer = daemon.accept()
         requests = [peer.line() for _ in range(n)] # nothing but room in the socket makes it go on
         self.assertEqual([f"k{i}" for i in range(n)], [request["key"] for request in requests])
@@ -469,7 +469,7 @@ class Loss(Case):
 
     @fake_scene
     def test_too_many_clients_after_it_was_let_in(self, daemon, driver):
-        """Then nobody knows what was read before."""
+        """It is then unknown which requests were read."""
         peer = connect(daemon, driver, "ping")
         driver.tell("send", "set", "set", "k", "v")
         peer.line()
@@ -543,7 +543,7 @@ class Subscriptions(Case):
 
     @fake_scene
     def test_what_is_subscribed_to_again(self, daemon, driver):
-        """What was accepted and not ended since, in requests that are not too long."""
+        """Live subscriptions only, in requests that are not too long."""
         names = [f"{i:03}" + "x" * 300 for i in range(150)]
         driver.tell("send", "all", "json", quote(json.dumps({"op": "subscribe", "keys": names, "pattern": "p*"})))
         driver.tell("send", "no", "json", quote('{"op":"subscribe","key":"refused"}'))
@@ -671,7 +671,7 @@ def shared_library():
 
 
 class Package(Case):
-    """The library as others find it."""
+    """The installed library."""
 
     def symbols(self, *options):
         run = subprocess.run(["nm", *options], capture_output=True, text=True, check=True)

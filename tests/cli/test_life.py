@@ -54,21 +54,21 @@ class Watched(Case):
         return watching
 
     def command(self, text, *words, **options):
-        """It is under way: hpkv, and the process that the command says to be."""
+        """Both run: hpkv, and the process whose id the command prints."""
         watching = self.watch("--exec", text, *words, **options)
         self.peer.send(change())
         watching.wait_output(rb"(\d+) is there")
         return watching, int(re.search(rb"(\d+) is there", watching.output)[1])
 
     def assert_gone(self, pid):
-        self.assertIn(state(pid), (None, "Z"), f"process {pid} is left behind") # whose parent may be slow to ask
+        self.assertIn(state(pid), (None, "Z"), f"process {pid} is left behind") # its parent may be slow to reap it
 
 
-# What it says is not the shell, which ends at once, but what the shell waits for.
+# It prints not its own id, since the shell ends at once, but that of the process it waits for.
 SLEEPS = 'sh -c "echo \\$\\$ is there; exec sleep 7777"; true'
 
 
-# It counts signals, of which Python itself makes one of many, and ends when no more come.
+# It counts signals, which Python may merge, and ends when no more come.
 HEARS = """
 import os, select, signal
 reading, writing = os.pipe()
@@ -137,7 +137,7 @@ class Signals(Watched):
             program.write(HEARS)
             program.flush()
             watching, _ = self.command(f"exec {sys.executable} {program.name}", tty=True)
-            watching.process.send_signal(signal.SIGSTOP) # lest two signals become one
+            watching.process.send_signal(signal.SIGSTOP) # so that two signals do not become one
             watching.type(b"\x03")
             watching.wait_output(b"heard")
             watching.process.send_signal(signal.SIGCONT)
@@ -218,7 +218,7 @@ class Signals(Watched):
             for _ in range(4):
                 peer.reply(peer.line(), stats={}, upstream={"state": "connected"})
             run.wait_output(rb"in all")
-            peer.line() # it asks for the next page
+            peer.line() # it requests the next page
             settings = termios.tcgetattr(run.master)
             run.process.send_signal(signal.SIGTERM)
             self.assertEqual(-signal.SIGTERM, run.wait())
@@ -266,7 +266,7 @@ class Background(Wrapped):
 
 
 class Contained(Wrapped):
-    """As process 1, which a shell has become that runs the text first."""
+    """As process 1: a shell that runs the text first, then becomes hpkv."""
 
     def __init__(self, daemon, *words, shell="", **options):
         super().__init__(daemon, *words, wrap=(*CONTAINER, "sh", "-c", f'{shell} exec "$0" "$@"'), **options)
@@ -281,7 +281,7 @@ def can_contain():
 
 @unittest.skipUnless(can_contain(), "unshare --pid --mount-proc is not possible here")
 class Container(Watched):
-    """As process 1, to which the kernel brings no signal that nobody handles, and which is the parent of all orphans."""
+    """As process 1: the kernel drops signals without a handler, and makes it the parent of all orphans."""
 
     LASTING = (("watch", "k"), ("wait", "k"), ("raw",), ("get", "k"), ("top",), ("ready",))
 
@@ -290,7 +290,7 @@ class Container(Watched):
             for number in ENDING:
                 with self.subTest(" ".join(words) + " " + number.name), FakeDaemon() as daemon, \
                         Contained(daemon, *words, stdin=subprocess.PIPE) as run:
-                    daemon.accept() # it waits for what will never come
+                    daemon.accept() # it waits for an answer that never comes
                     os.kill(run.pid, number)
                     self.assertEqual(128 + number, run.wait())
 
@@ -417,4 +417,4 @@ class Exec(Watched):
     def test_stdin_is_about_a_command(self):
         with Run(self.daemon, "watch", "k", "--stdin") as run:
             self.assertEqual(2, run.wait())
-            self.assertIn(b"--stdin is about the command of --exec", run.errors)
+            self.assertIn(b"--stdin needs --exec", run.errors)

@@ -1,4 +1,4 @@
-"""ls and range at the limits of keys, ls with globs, and what other commands say to a glob."""
+"""ls and range at the limits of keys, ls with globs, and other commands given a glob."""
 
 import json
 import re
@@ -12,7 +12,7 @@ LAST = "\U0010ffff"
 
 
 def filled(prefix, most=KEY_MAX):
-    """The last key that begins in this way."""
+    """The last key with this prefix."""
     room = most - len(prefix.encode())
     return prefix + LAST * (room // 4) + ["", "\x7f", "\u07ff", "\uffff"][room % 4]
 
@@ -47,7 +47,7 @@ class LongKeys(Tour):
     """Pages of 1,000 whose last key is as long as keys may be."""
 
     def check(self, start, ending, behind):
-        """999 keys and a long one are the first page; behind that come others."""
+        """999 keys and a long one are the first page; others follow."""
         first = [f"{start}{i:03}" for i in range(999)]
         long = start + "x" + "l" * (KEY_MAX - len((start + "x" + ending).encode())) + ending
         self.put(*first, long, *behind)
@@ -94,7 +94,7 @@ class LongPrefixes(Tour):
 
 
 class ShorterLimits(unittest.TestCase):
-    """A service that takes less than 512 bytes: whose prefix of the tenant counts, say."""
+    """A service that takes less than 512 bytes, because it counts a tenant's prefix, say."""
 
     def play(self, peer, keys, takes, page=3):
         """Answers ranges over keys until a page is the last one; returns the places that were asked for."""
@@ -192,7 +192,7 @@ class Globs(Tour):
                               .encode()), hpkv(self.daemon, command, "use*"))
 
     def test_wait_says_that_a_star_is_itself(self):
-        said = b"hpkv: wait use*: no such key yet; a * stands for itself here (hpkv watch 'GLOB' tells of all keys that match)\n"
+        said = b"hpkv: wait use*: no such key yet; a * stands for itself here (hpkv watch 'GLOB' reports all keys that match)\n"
         with Run(self.daemon, "wait", "use*") as run:
             run.wait_errors(re.escape(said))
             self.put("use*")

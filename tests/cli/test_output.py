@@ -1,4 +1,4 @@
-"""What hpkv, hpkvd and hpkv-sandbox print arrives, whole and readable, or they say that it does not."""
+"""Output of hpkv, hpkvd and hpkv-sandbox arrives whole and readable, or is an error."""
 
 import fcntl
 import json
@@ -15,7 +15,7 @@ from cli import HPKV, FakeDaemon, Run, environment, hpkv
 from harness import DEADLINE, HPKVD, SANDBOX, eventually
 from test_commands import PATIENT, Tour
 
-# What nobody sees, and what turns or joins what others see.
+# Invisible characters, and those that turn or join visible ones.
 INVISIBLE = ("\u00ad\u034f\u061c\u115f\u1160\u17b4\u180b\u180e\u180f\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u202e\u2060\u2064\u2066"
              "\u206f\u3164\ufe00\ufe0f\ufeff\uffa0\ufff9\ufffb\uffff\U0001fffe\U000e0001\U000e0041\U000e007f\U000e0100\U000e01ef"
              "\ue000\ufdd0\U000f0000\u00a0\u2003\u202f\u2800")
@@ -59,10 +59,10 @@ class SlowReader:
 
 
 class NonBlocking(Tour):
-    """The flag belongs to the open file: whoever shares it with hpkv may have set it."""
+    """O_NONBLOCK belongs to the open file: any program that shares it with hpkv may have set it."""
 
     def start_with(self, *words, name="stdout", pipe=True, argv=None, socket_path=None, written=b"", **files):
-        """written: by others, before, and not read yet."""
+        """written: bytes of other programs that are not read yet."""
         reader = SlowReader(pipe)
         os.write(reader.descriptor, written)
         process = subprocess.Popen(argv or [HPKV, *words], env=environment(HPKVD_SOCKET=socket_path or self.daemon.socket),
@@ -137,7 +137,7 @@ class NonBlocking(Tour):
         os.set_blocking(reading, False)
         with Run(self.daemon, "set", "late", stdin=reading) as run:
             os.close(reading)
-            with self.assertRaises(subprocess.TimeoutExpired): # it has asked for it by then, and found nothing
+            with self.assertRaises(subprocess.TimeoutExpired): # it has tried to write by then
                 run.process.wait(0.2)
             os.write(writing, b"here it is")
             os.close(writing)
@@ -158,7 +158,7 @@ class NonBlocking(Tour):
 
 @unittest.skipUnless(os.path.exists("/dev/full"), "there is no /dev/full")
 class Full(Tour):
-    """An output that takes nothing is an error, for whatever is printed."""
+    """Output that can't be written is an error, whatever it is."""
 
     SAID = "can't write the output: No space left on device\n"
 
@@ -245,7 +245,7 @@ class Invisible(Tour):
 
 class Nul(Tour):
     def test_minus_0_divides_nothing(self):
-        """xargs -0 would take a part of a key for a key."""
+        """xargs -0 would take parts of a key for keys."""
         self.put("z:a\0z:b", "1")
         self.put("z:c", "nul\0")
         self.put("z:d", "2")

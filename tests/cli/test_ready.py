@@ -93,4 +93,4 @@ class Tokens(Case):
             self.assertEqual(0, run.wait())
 
     def test_a_key_is_for_tokens(self):
-        self.assertEqual((2, b"", b"hpkv: ready: a key is for --tokens; see hpkv ready --help\n"), hpkv("/nonexistent", "ready", "k"))
+        self.assertEqual((2, b"", b"hpkv: ready: KEY needs --tokens; see hpkv ready --help\n"), hpkv("/nonexistent", "ready", "k"))

@@ -1,4 +1,4 @@
-"""stage.py - what the tests of documents and examples play on: a sandbox, a daemon, and a wire between them that can be cut."""
+"""stage.py - the set-up of the tests of documents and examples: a sandbox, a daemon, and a wire between them that can be cut."""
 
 import http.client
 import json
@@ -86,7 +86,7 @@ class Wire:
 
 
 def me():
-    """Who runs the test, as access rules name users."""
+    """The user who runs the test, as access rules name users."""
     return pwd.getpwuid(os.geteuid()).pw_name
 
 
@@ -135,7 +135,7 @@ class Stage:
             connection.close()
 
     def store(self, key, value):
-        """As another machine would: not by this daemon."""
+        """Writes as another machine would, not through this daemon."""
         status, answer = self.service_request("POST", "/record", {"key": key, "value": value})
         assert status == 200, answer
 

@@ -140,14 +140,14 @@ class Count(Case):
 
 
 class Copy:
-    """What a mirror has printed, as the copy that it must have by that."""
+    """The copy that a mirror has, according to what it has printed."""
 
     def __init__(self, process):
         self.process = process
 
     def now(self):
         copy = {}
-        whole, _, _ = bytes(self.process.output).rpartition(b"\n") # what comes behind it is not whole yet
+        whole, _, _ = bytes(self.process.output).rpartition(b"\n") # the rest is an incomplete line
         for line in whole.decode().splitlines():
             if match := re.fullmatch(r"(app:\S+) = (.*)", line):
                 copy[match[1]] = match[2]
@@ -193,7 +193,7 @@ class Mirror(Case):
             copy.becomes(records)
 
     def each_does_not_ask_for_ever(self, language):
-        """A page that holds only what the last one ended with."""
+        """A page that holds only the last record of the one before."""
         with FakeService(**WITHHELD) as service, Daemon(service) as daemon:
             copy = self.start(language, daemon)
             page = {"records": [{"key": "app:1", "value": "one"}], "count": 1, "truncated": True}
@@ -201,7 +201,7 @@ class Mirror(Case):
             again = service.next_request()
             self.assertEqual("app:1", again.key)
             again.reply(**page)
-            copy.process.wait_output(rb"hands out no more; trying again")
+            copy.process.wait_output(rb"returns no more records; trying again")
 
     def each_makes_good_for_what_it_has_missed(self, language):
         command(language, "mirror")
@@ -341,7 +341,7 @@ class TokenServer(Case):
 @unittest.skipUnless(shutil.which("systemd-analyze"), "systemd-analyze is not installed")
 class SystemdUnits(Case):
     def test_systemd_takes_them(self):
-        """The command may not be installed here, and is none of its business."""
+        """The command need not be installed here."""
         folder = tempfile.mkdtemp(prefix="hpkvd-units-")
         self.addCleanup(shutil.rmtree, folder)
         units = []

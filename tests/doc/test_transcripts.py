@@ -1,4 +1,4 @@
-"""What the documents show is what happens: each transcript in README.md and doc/*.md is played against a daemon of its own.
+"""The transcripts in the documents are true: each one in README.md and doc/*.md is played against a daemon of its own.
 
 Two kinds of fenced blocks are transcripts. All text in them is taken literally, but
 
@@ -101,7 +101,7 @@ def blocks_of(path):
 
 
 def as_pattern(shown):
-    """What a line that a document shows may be in truth."""
+    """The lines that a line of a document stands for."""
     marked = TIME.sub("\1", VARIES.sub(r"\1\2\3:\0", shown))
     return re.compile(re.escape(marked).replace("…", ".*").replace("\0", r"\d+").replace("\1", TIME.pattern))
 
@@ -134,7 +134,7 @@ def closed(client):
 
 
 class Clients(dict):
-    """Made when they are first named."""
+    """Clients, made when they are first named."""
 
     def __init__(self, socket):
         super().__init__()
@@ -151,7 +151,7 @@ class Clients(dict):
 
 
 def event(line):
-    """How to make happen what a line says, or None."""
+    """How to cause an event that a line names, or None."""
     for pattern, act in EVENTS.items():
         if match := re.fullmatch(rf"\({pattern}\)", line):
             return lambda stage, clients: act(stage, clients, *match.groups())
@@ -179,7 +179,7 @@ def expect(block, said, got):
 
 
 def nothing_more(block, clients):
-    """What a transcript doesn't show has not come."""
+    """No line has come that the transcript does not show."""
     for who, client in clients.items():
         if not client.ended:
             try:
@@ -192,7 +192,7 @@ def nothing_more(block, clients):
 
 
 class Command:
-    """What is typed, and what is then shown; or what happens."""
+    """A typed command and its output; or an event."""
 
     def __init__(self, typed, happen=None):
         self.typed = typed
@@ -223,7 +223,7 @@ class Shell:
     """An interactive bash on a terminal of its own, whose prompt is MARK."""
 
     MARK = "\x1e"
-    JOB = r"\[\d+\][ +-] ?" # what it says of jobs in the background
+    JOB = r"\[\d+\][ +-] ?" # its messages about background jobs
 
     def __init__(self, env, folder, replace):
         self.replace = replace
@@ -245,7 +245,7 @@ class Shell:
         os.write(self.screen, self._real(command.typed).encode() + b"\n")
 
     def finish(self, block, command):
-        """Waits until all is there that the document shows, and for the end of the command."""
+        """Waits for all output that the document shows, and for the end of the command."""
         shows = [self._real(line) for line in command.shows]
         if command.interrupted:
             self._read(lambda shown: shown.count("\n") >= len(shows))
@@ -264,7 +264,7 @@ class Shell:
         return text
 
     def _read(self, done):
-        """Until it is done; False: it was in vain."""
+        """Waits for its end; False: it never came."""
         until = time.monotonic() + DEADLINE
         while not done(self.shown):
             if not select.select([self.screen], [], [], max(0, until - time.monotonic()))[0]:
@@ -372,7 +372,7 @@ class Play:
 
 
 def needs(blocks):
-    """What is missing here to play them; or None."""
+    """A program that is missing for playing them, or None."""
     text = "\n".join(c.typed for b in blocks if b.kind == "console" for c in commands_of(b))
     for program in ("socat", "jq", "curl"):
         if re.search(rf"\b{program}\b", text) and not shutil.which(program):
@@ -414,7 +414,7 @@ del page_of_cases
 
 
 class Marked(unittest.TestCase):
-    """No transcript hides behind another mark, where nobody would play it."""
+    """No transcript has another mark, so that all are played."""
 
     def test_each_transcript_is_one(self):
         hidden = [block.name for path in PAGES for block in blocks_of(path)

@@ -1,10 +1,9 @@
-/* driver - a program that uses libhpkv in an event loop, told what to do by a test.
+/* driver - a program that uses libhpkv in an event loop, controlled by a test.
  *
  * Each line of stdin is a command: words with spaces between them, in which %XX stands for a byte.
- * Each line of stdout is what came of one ("= RESULT ..."), an answer ("a NAME RESULT ...") or an
- * event
- * ("e TYPE ..."), written the same way. All the while it polls stdin and hpkv_fd(), as a program
- * with things of its own to do would. */
+ * Each line of stdout is the result of a command ("= RESULT ..."), an answer ("a NAME RESULT ...")
+ * or an event ("e TYPE ..."), encoded in the same way. The driver polls stdin and hpkv_fd(), as a
+ * program with an event loop of its own does. */
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -29,7 +28,7 @@ static int hex(char c)
 	return c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;
 }
 
-/* "@N": N times x, for what is too long for a line. */
+/* "@N": N times x, for text that is too long for a line. */
 static struct hpkv_bytes many(const char *number)
 {
 	static char x[4 << 20];
@@ -69,7 +68,7 @@ static void put(struct hpkv_bytes bytes)
 	}
 }
 
-/* ---- what comes back ---- */
+/* ---- output ---- */
 
 static void put_result(int result)
 {
@@ -257,7 +256,7 @@ static void run_send(char **words, int n)
 	}
 }
 
-/* The same request so many times, and nobody is called back. */
+/* Sends the same request so many times, without a callback. */
 static void run_many(char **words, int n)
 {
 	struct hpkv_request q = request_of(words + 1, n - 1);
@@ -310,14 +309,14 @@ static void run(char **words, int n)
 		if (other == 0 && n > 1) /* the other one frees it */
 			hpkv_free(handle);
 		else if (other == 0)
-			pause(); /* has all that this one has, and touches none of it */
+			pause(); /* shares all descriptors with this one, and uses none */
 		if (other == 0)
 			_exit(0);
 		if (n > 1) {
 			waitpid(other, NULL, 0);
 			other = 0;
 		}
-	} else if (strcmp(words[0], "sleep") == 0) { /* n: so often, and each time it sends */
+	} else if (strcmp(words[0], "sleep") == 0) { /* n: so many times; it sends each time */
 		for (int i = n > 2 ? atoi(words[2]) : 1; i > 0; i--) {
 			usleep((useconds_t)atoi(words[1]) * 1000);
 			if (n > 2)
@@ -358,7 +357,7 @@ int main(void)
 
 	if (!line)
 		return 1;
-	setvbuf(stdin, NULL, _IONBF, 0); /* what poll() does not see must not wait in a buffer */
+	setvbuf(stdin, NULL, _IONBF, 0); /* poll() would not see commands in a buffer */
 	for (;;) {
 		p[1].fd = handle ? hpkv_fd(handle) : -1;
 		if (poll(p, 2, -1) < 0)

@@ -1,4 +1,4 @@
-"""What the tests of the sandbox share: a sandbox to talk to, and clients for its WebSocket and its REST side.
+"""Shared by the tests of the sandbox: a sandbox, and clients for WebSocket and REST.
 
 SANDBOX names the binary, as "make check" sets it.
 """
@@ -30,7 +30,7 @@ from wsproto.events import (
 from need import certificates
 
 BINARY = os.environ.get("SANDBOX", "./hpkv-sandbox")
-PATIENCE = 60  # seconds after which something that must come counts as missing
+PATIENCE = 60  # seconds after which an expected message counts as missing
 API_KEY = "sandbox"
 
 GET, SET, PATCH, DELETE, RANGE, INCREMENT = 1, 2, 3, 4, 5, 6

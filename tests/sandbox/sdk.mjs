@@ -1,4 +1,4 @@
-// What the official SDK offers, against hpkv-sandbox over TLS. Run by sdk.test: SANDBOX is the binary, CERTS the directory
+// Every function of the official SDK, against hpkv-sandbox over TLS. Run by sdk.test: SANDBOX is the binary, CERTS the directory
 // with the test certificates, and NODE_EXTRA_CA_CERTS makes Node.js trust them.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -13,7 +13,7 @@ import {
 
 const KEY = 'sandbox';
 const FAST = { throttling: { enabled: false } };
-// However long a sandbox takes to start anew: without these the SDK gives up after three attempts.
+// For a sandbox that is slow to restart: by default the SDK gives up after three attempts.
 const PATIENT = { ...FAST, initialDelayBetweenReconnects: 20, maxDelayBetweenReconnects: 100, maxReconnectAttempts: 10000 };
 
 class Sandbox {

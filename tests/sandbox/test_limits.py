@@ -1,4 +1,4 @@
-"""What bounds the sandbox: the rate limit, slow readers, floods, and input that means harm."""
+"""The bounds of the sandbox: the rate limit, slow readers, floods, and malicious input."""
 
 import http.client
 import json
@@ -12,7 +12,7 @@ from sandbox import API_KEY, GET, INCREMENT, PATIENCE, RANGE, SET, Sandbox, WebS
 
 
 def frame(opcode, payload=b"", final=True, masked=True, length=None, reserved=0):
-    """A WebSocket frame as a client sends it, or ought not to."""
+    """A WebSocket frame of a client, valid or not."""
     n = len(payload) if length is None else length
     head = bytes([(0x80 if final else 0) | reserved | opcode])
     mask = 0x80 if masked else 0
@@ -38,7 +38,7 @@ class Rate(sandbox_case("--rate", "10", "--api-key", API_KEY, "--api-key", "othe
         self.assertGreaterEqual(codes.count(200), 10)
         hpkv.send(op=SET, key="x", value="1", messageId=99)
         answer = hpkv.next()
-        if answer["code"] == 429:  # not on a machine that took its time
+        if answer["code"] == 429:  # on a slow machine the limit may not be reached
             self.assertEqual(99, answer["messageId"])
             self.assertIn("error", answer)
 
@@ -129,7 +129,7 @@ class Floods(sandbox_case()):
 
 class Hostile(sandbox_case()):
     def tearDown(self):
-        """Whatever happened, the sandbox still serves."""
+        """The sandbox still serves requests."""
         self.assertIsNone(self.sandbox.process.poll())
         self.assertEqual(404, self.ws().ask(op=GET, key="none")["code"])
 

@@ -1,4 +1,4 @@
-"""The six operations over WebSocket: answers, errors, and content that is true to the byte."""
+"""The six operations over WebSocket: answers, errors, and content that is preserved to the byte."""
 
 import json
 import unittest

@@ -1,4 +1,4 @@
-"""Tokens: what they subscribe to, what they allow, and when they end."""
+"""Tokens: subscriptions, access and expiry."""
 
 import json
 import unittest
@@ -8,14 +8,14 @@ from sandbox import DELETE, GET, INCREMENT, PATCH, RANGE, SET, API_KEY, Refused,
 
 class Subscriptions(sandbox_case()):
     def expect(self, patterns, yes, no):
-        """Of changes to all these keys, those to yes are told, in order."""
+        """Changes all these keys. Only changes of yes are notified, in order."""
         subscriber = self.subscribe(*patterns)
         writer = self.ws()
         for key in no + yes:
             self.assertEqual(200, writer.ask(op=SET, key=key, value="v")["code"])
         for key in yes:
             self.assertEqual((key, "v"), subscriber.notification())
-        self.assertEqual(404, subscriber.ask(op=GET, key="none")["code"])  # nothing else was on its way
+        self.assertEqual(404, subscriber.ask(op=GET, key="none")["code"])  # no other message was in flight
 
     def test_patterns(self):
         for patterns, yes, no in [
