@@ -48,12 +48,22 @@ static const char *open_phrase(int err)
 	}
 }
 
+/* A search in the system's store may leave errors behind, if SSL_CERT_DIR names a file, say.
+ * libcurl takes the oldest error of the queue for the reason of a failed handshake. */
+static int on_verified(int ok, X509_STORE_CTX *ctx)
+{
+	(void)ctx;
+	ERR_clear_error();
+	return ok;
+}
+
 int trust_fill(X509_STORE *store, const char *ca_file, const char **why)
 {
 	/* A machine without any authorities of its own is fine when ca_file is all that is to be
 	 * trusted; without ca_file every check will fail, with a message. */
 	if (X509_STORE_set_default_paths(store) != 1)
 		ERR_clear_error();
+	X509_STORE_set_verify_cb(store, on_verified);
 	if (!ca_file)
 		return 0;
 

@@ -161,6 +161,14 @@ class Failures(TokenTest):
                 self.assertEqual((token, status, retry), ("-", 0, -1))
                 self.assertIn(f"port {server.port}: the server's certificate is refused: {why}", said)
 
+    def test_certificates_without_the_systems_authorities(self):
+        """OpenSSL's own complaint about the folder of authorities does not hide why a certificate is refused."""
+        for folder in (certs("server.key"), "/dev/null", "/nonexistent", "nonsense:", os.path.dirname(certs("ca.pem"))):
+            with self.subTest(folder=folder):
+                server = self.serve(stay, cert="server")
+                said = self.mint(server, "--ca", certs("other-ca.pem"), env={"SSL_CERT_DIR": folder, "SSL_CERT_FILE": "/nonexistent"})[3]
+                self.assertIn("the server's certificate is refused: unable to get local issuer certificate", said)
+
     def test_ca_file_that_is_none(self):
         self.assertEqual(self.mint(self.replying(answer()), "--ca", "/nonexistent")[3], "there is no such file")
 
