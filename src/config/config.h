@@ -17,7 +17,7 @@
 
 #define CONFIG_NO_GROUP ((gid_t)-1)
 
-/* Files that are open to more users than they should be. */
+/* Files that more users can write or read than should. */
 enum config_exposed {
 	CONFIG_WRITABLE,    /* the configuration: everybody may write it ... */
 	CONFIG_FOREIGN,     /* ... or it belongs to neither root nor this process's user */
@@ -27,8 +27,8 @@ enum config_exposed {
 	CONFIG_EXPOSED_N
 };
 
-/* What is wrong, each text whole and without a line end: "/etc/hpkvd/hpkvd.conf:12: [log] level:
- * 'loud' is not …". Zero it before use, free it afterwards. */
+/* Faults, each a text without a line end: "/etc/hpkvd/hpkvd.conf:12: [log] level: 'loud' is not …".
+ * Zero it before use, free it afterwards. */
 struct config_report {
 	char **text;
 	size_t n;
@@ -49,7 +49,7 @@ struct config {
 		char *api_key;               /* secret; wiped by config_free() */
 		char *api_key_source;        /* where it is from: a file's path, or HPKV_API_KEY */
 		char *ca_file;               /* NULL: the system's trust anchors alone */
-		unsigned char ca_digest[32]; /* SHA-256 of what it holds */
+		unsigned char ca_digest[32]; /* SHA-256 of its content */
 		char *access_pattern;        /* a regex as text; "": none is sent */
 		unsigned subscribe_fields;   /* of enum token_client_fields */
 		unsigned rate_limit;         /* requests/s; 0: as the service allows */
@@ -88,10 +88,10 @@ struct config {
 		enum log_level level;
 	} log;
 	struct access_rules *access;     /* of all [access NAME] sections; NULL: there are none */
-	struct config_report warnings;   /* what is valid, but of no effect; texts as of a report */
-	bool has_file;                   /* it was read from one, and is not all defaults */
+	struct config_report warnings;   /* settings that are valid, but have no effect */
+	bool has_file;                   /* it was read from a file, and is not all defaults */
 	bool has_text;                   /* ... which is not empty */
-	char *exposed[CONFIG_EXPOSED_N]; /* their paths; NULL: it is not so */
+	char *exposed[CONFIG_EXPOSED_N]; /* their paths; NULL: the file is as it should be */
 };
 
 void config_free(struct config *config); /* NULL: nothing */

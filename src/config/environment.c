@@ -21,8 +21,8 @@ static char *copy_secret_variable(const char *name)
 	return value && value[0] ? secret_dup(value) : NULL;
 }
 
-/* unsetenv() alone only takes the pointer away: the bytes would stay in the block that the kernel
- * shows as /proc/PID/environ. A name may stand there more than once. */
+/* unsetenv() only takes the pointer away: the bytes would stay in the block that the kernel shows
+ * as /proc/PID/environ. A name may be there more than once. */
 static char *take_variable(const char *name)
 {
 	char *copy = copy_secret_variable(name);

@@ -6,8 +6,7 @@
 
 int file_open(const char *path, enum file_kind kind, struct stat *st)
 {
-	/* O_NONBLOCK: opening a FIFO to read would else wait for a writer. It means nothing to
-	 * regular files. */
+	/* O_NONBLOCK: else open() would wait for the writer of a FIFO. Regular files ignore it. */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (kind == FILE_ANY ? 0 : O_NONBLOCK));
 	int error = 0;
 

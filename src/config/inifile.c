@@ -10,11 +10,11 @@
 struct parser {
 	const struct inifile_ops *ops;
 	void *owner;
-	const char *at, *end; /* of the text, what is not read yet */
+	const char *at, *end; /* the part of the text that is not read yet */
 	unsigned line;
 	char clean[INIFILE_LINE_MAX +
 		   1]; /* the line without comment, line end and white space around it */
-	bool waiting;  /* inih has a line that should become a setting, and has not told one */
+	bool waiting;  /* inih has got a line, and has not called on_setting() for it yet */
 };
 
 static bool is_blank(char c)
@@ -22,8 +22,8 @@ static bool is_blank(char c)
 	return c == ' ' || c == '\t' || c == '\r' || c == '\v' || c == '\f';
 }
 
-/* The length of the UTF-8 sequence at p, 0 if there is none: too long forms, surrogates and what is
- * beyond U+10FFFF are none (RFC 3629). */
+/* The length of the UTF-8 sequence at p, 0 if it is invalid: overlong forms, surrogates and code
+ * points beyond U+10FFFF are (RFC 3629). */
 static size_t utf8_length(const unsigned char *p, size_t n)
 {
 	static const struct {
@@ -52,7 +52,7 @@ static size_t utf8_length(const unsigned char *p, size_t n)
 	return 0;
 }
 
-/* Values end up in logs, paths and JSON: only clean text passes. */
+/* Values go into logs, paths and JSON, so only valid text passes. */
 static const char *text_fault(struct span s)
 {
 	const unsigned char *p = (const unsigned char *)s.p;
@@ -76,8 +76,7 @@ static struct span trim(struct span s)
 	return s;
 }
 
-/* The same rule for comments as inih's, so that a comment neither counts for the limit nor has to
- * be clean text. */
+/* Finds comments as inih does. A comment does not count for the limit and may hold any bytes. */
 static struct span without_comment(struct span s)
 {
 	s = trim(s);
@@ -92,8 +91,7 @@ static struct span without_comment(struct span s)
 	return trim(s);
 }
 
-/* The next line of the text, without its LF. A byte order mark before the first is no part of it.
- */
+/* The next line of the text, without its LF. A byte order mark before the first line is skipped. */
 static struct span next_line(struct parser *p)
 {
 	const char *lf = memchr(p->at, '\n', (size_t)(p->end - p->at));
@@ -105,8 +103,7 @@ static struct span next_line(struct parser *p)
 	return line;
 }
 
-/* inih would drop what stands behind the ], and never tells of a section without settings: so both
- * are done here. */
+/* inih would drop text behind the ], and does not tell of a section without settings. */
 static const char *tell_section(struct parser *p)
 {
 	char *close = strchr(p->clean, ']');
@@ -118,7 +115,7 @@ static const char *tell_section(struct parser *p)
 	return NULL;
 }
 
-/* Takes a line into p->clean; returns what is wrong with it. */
+/* Takes a line into p->clean. Returns its fault, or NULL. */
 static const char *take_line(struct parser *p)
 {
 	struct span line = without_comment(next_line(p));
@@ -145,9 +142,9 @@ static void settle(struct parser *p)
 	p->waiting = false;
 }
 
-/* inih's reader: like fgets(), but what it gets is a setting or an empty line, unindented (so never
- * a continuation) and cut to its buffer, whose size is a matter of how it was built. on_setting()
- * has the whole value all the same. */
+/* Reads for inih, as fgets() would. Each line is a setting or empty; it is unindented, so that inih
+ * takes none for a continuation, and cut to inih's buffer, whose size depends on its build.
+ * on_setting() takes the value from p->clean, where it is whole. */
 static char *read_line(char *out, int size, void *stream)
 {
 	struct parser *p = stream;
@@ -174,11 +171,11 @@ static int on_setting(void *user, const char *section, const char *name, const c
 {
 	struct parser *p = user;
 
-	(void)section; /* cut to 50 bytes by inih; whoever was told of the section knows better */
+	(void)section; /* inih cuts it to 50 bytes; tell_section() has told it whole */
 	if (!value || !name[0])
 		return 0;
 	p->waiting = false;
-	/* inih took the first = or : for the separator; behind it our line is whole. */
+	/* inih takes the first = or : for the separator. */
 	const char *whole = p->clean + strcspn(p->clean, "=:") + 1;
 	p->ops->setting(p->owner, p->line, name, whole + strspn(whole, " \t"));
 	return 1;
@@ -188,7 +185,7 @@ int inifile_parse(struct span text, const struct inifile_ops *ops, void *owner)
 {
 	struct parser p = {.ops = ops, .owner = owner, .at = text.p, .end = text.p + text.n};
 
-	/* Its answer counts bad lines, which were all told already. */
+	/* A positive result counts bad lines, all reported by now. */
 	if (ini_parse_stream(read_line, &p, on_setting, &p) == -2)
 		return -ENOMEM;
 	settle(&p);

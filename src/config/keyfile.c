@@ -81,7 +81,7 @@ static const char *open_fault(int error)
 	}
 }
 
-/* Takes the key out of the file's bytes. */
+/* Takes the key from the file's bytes, without the white space behind it. */
 static int extract(const struct buf *b, keyfile_check *check, char **key, const char **why)
 {
 	struct span s = buf_span(b);

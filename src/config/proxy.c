@@ -20,14 +20,14 @@ enum {
 	SHOWN_MAX = 60, /* bytes of an entry that a message repeats */
 };
 
-/* Fills proxy from what libevent took apart; returns what is wrong, or NULL. */
+/* Fills proxy from a URI that libevent has parsed. Returns the fault, or NULL. */
 static const char *convert(const struct evhttp_uri *uri, struct proxy *proxy)
 {
 	const char *scheme = evhttp_uri_get_scheme(uri), *path = evhttp_uri_get_path(uri);
 	int port = evhttp_uri_get_port(uri);
 
 	if (!scheme || strcasecmp(scheme, "http") != 0)
-		return "names a proxy that is not spoken to in plain HTTP, and no other can be "
+		return "names a proxy that does not speak plain HTTP, and no other can be "
 		       "used";
 	if (evhttp_uri_get_userinfo(uri))
 		return "names a proxy with a password, which others could see there: write "
@@ -79,7 +79,7 @@ struct entry {
 	struct span name; /* without dots around it; or n is 0 */
 	bool everything;
 	struct address address; /* size 0: it is none */
-	unsigned prefix;        /* bits of it that count */
+	unsigned prefix;        /* how many of its bits are compared */
 	unsigned port;          /* 0: any */
 };
 
@@ -99,7 +99,7 @@ static bool parse_address(struct span text, struct address *out)
 	return out->size;
 }
 
-/* A number up to max, all of it. */
+/* The whole text as a number, up to max. */
 static bool parse_number(struct span text, unsigned max, unsigned *out)
 {
 	unsigned n = 0;
@@ -120,7 +120,7 @@ static struct span behind(struct span text, const char *p)
 	return (struct span){p + 1, (size_t)(text.p + text.n - p - 1)};
 }
 
-/* Takes ":port" off the end, but not what is a part of an IPv6 address. */
+/* Takes ":port" off the end, but no part of an IPv6 address. */
 static bool take_port(struct span *text, unsigned *port)
 {
 	const char *colon = memrchr(text->p, ':', text->n);
@@ -155,7 +155,7 @@ static bool parse_name(struct span text, struct entry *e)
 	return text.n;
 }
 
-/* False: it means nothing. */
+/* False: the entry is invalid. */
 static bool parse_entry(struct span text, struct entry *e)
 {
 	const char *slash = memchr(text.p, '/', text.n);

@@ -1,9 +1,9 @@
 /* proxy.h - the HTTP proxy that the environment names, as curl reads HTTPS_PROXY and NO_PROXY.
  *
- * A proxy is spoken to in plain HTTP (CONNECT); TLS runs through it, end to end. One that itself
- * speaks TLS or SOCKS can't be used, and saying so is better than going round it. Nor may a
- * password stand in the address, since other programs can see the environment: there is a file for
- * it (proxy_credentials_file). */
+ * hpkvd speaks plain HTTP (CONNECT) to a proxy, and TLS through it, end to end. A proxy that itself
+ * speaks TLS or SOCKS is refused with an error; hpkvd does not bypass it. A password in the address
+ * is refused too, since other programs can see the environment: it belongs in a file
+ * (proxy_credentials_file). */
 #pragma once
 
 #include <stdbool.h>
@@ -24,9 +24,9 @@ void proxy_fini(struct proxy *proxy);
  * blanks. An entry is "*" (everything), a name (it and all names below it; "." or "*." before it
  * changes nothing), an address, each with a port or without, or a network ("10.0.0.0/8",
  * "fd00::/8"). As in curl, addresses and networks are compared with a host that is an address
- * itself: no name is looked up. This machine itself never needs a proxy. */
+ * itself: no name is looked up. A loopback host never needs a proxy. */
 bool proxy_is_bypassed(const char *no_proxy, const char *host, uint16_t port);
 
-/* The first entry that is none of these, shortened, its control characters replaced, and to be
- * freed; NULL: there is none. */
+/* The first entry that is none of these, shortened and with control characters replaced; free() it.
+ * NULL: there is none. */
 char *proxy_useless_entry(const char *no_proxy);

@@ -23,7 +23,7 @@
 
 enum { CA_FILE_MAX = 4 << 20 };
 
-/* path itself, or below dir; dir NULL: the directory of the configuration file. */
+/* A relative path is below dir; dir NULL: below the directory of the configuration file. */
 static char *resolve_path(const struct draft *d, const char *dir, const char *path)
 {
 	const char *slash = strrchr(d->path, '/');
@@ -85,7 +85,7 @@ static void resolve_url(struct draft *d)
 	}
 }
 
-/* Once the URL is known. A service that is not encrypted is on this machine. */
+/* After resolve_url(). A service without TLS is on this machine and needs no proxy. */
 static void resolve_proxy(struct draft *d)
 {
 	const struct config_environment *e = d->environment;
@@ -101,7 +101,6 @@ static void resolve_proxy(struct draft *d)
 		config_report_add(d->report, "HTTPS_PROXY:", why);
 }
 
-/* Without a setting there are none. */
 static void resolve_proxy_login(struct draft *d)
 {
 	const struct config_environment *e = d->environment;
@@ -138,8 +137,8 @@ static void key_from_environment(struct draft *d, const char *path)
 	}
 }
 
-/* systemd copies a credential whoever may read the file that it comes from: mostly the one that the
- * key is in without systemd. */
+/* systemd copies a credential even if everybody can read the original, which mostly is the file
+ * that holds the key without systemd. */
 static void look_behind_credential(struct draft *d, const char *path)
 {
 	char *origin = resolve_path(d, NULL, d->values->key_file);
@@ -171,15 +170,15 @@ static void resolve_key(struct draft *d)
 	free(path);
 }
 
-/* Trust anchors have no use for a password, and nobody may be asked for one. */
+/* OpenSSL must not ask at the terminal for the password of an encrypted file. */
 static int no_password(char *out, int size, int writing, void *user)
 {
 	(void)out, (void)size, (void)writing, (void)user;
 	return -1;
 }
 
-/* Can these bytes serve as trust anchors? They are read again where they are used; here it is about
- * saying early, and with the line, what is wrong with them. */
+/* Checks trust anchors, so that a fault is told early and with its line. They are read again where
+ * they are used. NULL: they are valid. */
 static const char *certificates_fault(struct span pem)
 {
 	BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.n);
@@ -272,8 +271,8 @@ static void resolve_group(struct draft *d)
 		draft_fault(d, SET_GROUP, "there is no group '%.*s'", setting_shown(name), name);
 }
 
-/* "HOST:PORT" of this machine alone: the numeric address, to be freed; NULL: it is no such thing.
- * An IPv6 address stands in brackets. */
+/* The numeric address of a "HOST:PORT" of the loopback interface, to be freed; NULL: it is none. An
+ * IPv6 address stands in brackets. */
 static char *loopback_address(const char *text, uint16_t *port)
 {
 	const char *colon = strrchr(text, ':');

@@ -23,24 +23,24 @@ struct rules_section {
 	char *name;
 	unsigned line;
 	unsigned given[RULE_N]; /* the line of each setting; 0: not in the section */
-	bool bad;               /* some user or group of it was refused */
+	bool bad;               /* one of its users or groups was refused */
 };
 
-/* ---- what is wrong ---- */
+/* ---- faults ---- */
 
 __attribute__((format(printf, 3, 4))) static void fault(struct rules_reader *r, unsigned line,
 							const char *format, ...)
 {
-	char what[FAULT_MAX];
+	char text[FAULT_MAX];
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(what, sizeof(what), format, args);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	r->fault(r->owner, line, what);
+	r->fault(r->owner, line, text);
 }
 
-/* What of a word is worth repeating: its beginning, not cut within a character. */
+/* How many bytes of a word a message repeats: its beginning, not cut within a character. */
 static int shown_length(const char *word, size_t n)
 {
 	size_t most = n < 80 ? n : 80;
@@ -52,8 +52,8 @@ static int shown_length(const char *word, size_t n)
 
 /* ---- the settings ---- */
 
-/* A setting, its name and its line, for those who read its value. */
-struct endpoint {
+/* Where a value stands. */
+struct site {
 	struct rules_reader *r;
 	struct rules_section *s;
 	unsigned line;
@@ -73,29 +73,29 @@ static bool parse_id(const char *word, uint32_t *id)
 	return true;
 }
 
-static void refuse_name(const struct endpoint *at, const char *kind, const char *word)
+static void refuse_name(const struct site *at, const char *kind, const char *word)
 {
 	at->s->bad = true;
 	fault(at->r, at->line, "[access %s] %s: there is no %s '%.*s'", at->s->name, at->setting,
 	      kind, shown_length(word, strlen(word)), word);
 }
 
-/* A rule for everybody whom the kernel has no number for would be one for anybody. */
-static void warn_of_nobody(const struct endpoint *at, const char *kind, const char *word,
-			   uint32_t id)
+/* The kernel shows all users without a number of their own under this one, so a rule can't tell
+ * them apart. */
+static void warn_of_nobody(const struct site *at, const char *kind, const char *word, uint32_t id)
 {
-	char what[FAULT_MAX];
+	char text[FAULT_MAX];
 
-	snprintf(what, sizeof(what),
+	snprintf(text, sizeof(text),
 		 "[access %s] %s: '%.*s' matches nobody: the kernel shows every %s that has no "
 		 "number "
 		 "in its user namespace as %lu",
 		 at->s->name, at->setting, shown_length(word, strlen(word)), word, kind,
 		 (unsigned long)id);
-	at->r->warning(at->r->owner, at->line, what);
+	at->r->warning(at->r->owner, at->line, text);
 }
 
-static void add_user(const struct endpoint *at, const char *word)
+static void add_user(const struct site *at, const char *word)
 {
 	const struct passwd *user = getpwnam(word);
 	uint32_t id;
@@ -111,7 +111,7 @@ static void add_user(const struct endpoint *at, const char *word)
 		warn_of_nobody(at, "user", word, id);
 }
 
-static void add_group(const struct endpoint *at, const char *word)
+static void add_group(const struct site *at, const char *word)
 {
 	const struct group *group = getgrnam(word);
 	uint32_t id;
@@ -127,8 +127,9 @@ static void add_group(const struct endpoint *at, const char *word)
 		warn_of_nobody(at, "group", word, id);
 }
 
-/* Comments within a line begin with a semicolon. What was meant as one must not become globs. */
-static bool is_comment(const struct endpoint *at, const char *word)
+/* A comment behind a value begins with a semicolon. One that begins with # must not become globs.
+ */
+static bool is_comment(const struct site *at, const char *word)
 {
 	if (strcmp(word, "#") != 0)
 		return false;
@@ -138,21 +139,21 @@ static bool is_comment(const struct endpoint *at, const char *word)
 	return true;
 }
 
-static void add_read(const struct endpoint *at, const char *word)
+static void add_read(const struct site *at, const char *word)
 {
 	if (is_comment(at, word))
 		return;
 	access_section_glob(at->s->access, ACCESS_READ, (struct span){word, strlen(word)});
 }
 
-static void add_write(const struct endpoint *at, const char *word)
+static void add_write(const struct site *at, const char *word)
 {
 	if (is_comment(at, word))
 		return;
 	access_section_glob(at->s->access, ACCESS_WRITE, (struct span){word, strlen(word)});
 }
 
-static void set_token(const struct endpoint *at, const char *word)
+static void set_token(const struct site *at, const char *word)
 {
 	static const char *const names[] = {
 		[ACCESS_TOKEN_NO] = "no", [ACCESS_TOKEN_OWN] = "own", [ACCESS_TOKEN_ANY] = "any"};
@@ -169,7 +170,7 @@ static void set_token(const struct endpoint *at, const char *word)
 
 static const struct rule {
 	const char *name;
-	void (*word)(const struct endpoint *at, const char *word);
+	void (*word)(const struct site *at, const char *word);
 	bool list; /* several words, separated by blanks; else one */
 } rules[] = {
 	[RULE_USER] = {"user", add_user, true},     [RULE_GROUP] = {"group", add_group, true},
@@ -178,7 +179,7 @@ static const struct rule {
 };
 _Static_assert(sizeof(rules) / sizeof(rules[0]) == RULE_N, "a row for each setting");
 
-static void read_words(const struct endpoint *at, const struct rule *rule, const char *value)
+static void read_words(const struct site *at, const struct rule *rule, const char *value)
 {
 	char *copy = mem_strdup(value), *rest = copy, *word;
 
@@ -207,7 +208,6 @@ static const struct rules_section *find(const struct rules_reader *r, const char
 	return NULL;
 }
 
-/* The section that came last has come to its end. */
 static void end_section(struct rules_reader *r)
 {
 	const struct rules_section *s = r->section;
@@ -258,7 +258,7 @@ void rules_setting(struct rules_reader *r, unsigned line, const char *name, cons
 		return; /* it was refused with its section */
 	while (id < RULE_N && strcmp(rules[id].name, name) != 0)
 		id++;
-	struct endpoint at = {r, s, line, name};
+	struct site at = {r, s, line, name};
 	if (id == RULE_N) {
 		fault(r, line,
 		      "[access %s] %.*s: there is no such setting; the section has: user group "

@@ -28,8 +28,7 @@ static const struct scheme *find_scheme(const char *name)
 	return NULL;
 }
 
-/* Only what can never leave the machine, whatever a name server says: localhost is resolved without
- * asking one. */
+/* localhost is resolved without a name server. */
 bool url_is_loopback(const char *host)
 {
 	struct in_addr v4;
@@ -72,8 +71,7 @@ char *url_copy_host(const char *host)
 	return NULL;
 }
 
-/* The length of the path without what people add to the base: slashes at the end, and one "/ws"
- * before them. */
+/* The length of the path without the slashes and the one "/ws" that users add to the base URL. */
 static size_t prefix_length(const char *path)
 {
 	size_t n = strlen(path);
@@ -102,7 +100,7 @@ static char *display_text(const struct url *url)
 	return text;
 }
 
-/* Fills url from what libevent took apart; returns what is wrong, or NULL. */
+/* Fills url from a URI that libevent has parsed. Returns the fault, or NULL. */
 static const char *convert(const struct evhttp_uri *uri, struct url *url)
 {
 	const struct scheme *scheme = find_scheme(evhttp_uri_get_scheme(uri));

@@ -1,9 +1,9 @@
-/* url.h - the address of the service as people write it, taken apart once and for all.
+/* url.h - the address of the service, as users write it, into its parts.
  *
  * Accepts https:// and wss:// (they name the same service), http:// and ws:// for a loopback host
  * only, with or without a port, a path before /ws, and the trailing / or /ws that HPKV's dashboard
- * and examples add. Refuses what has no meaning here or could be a secret (user names, queries,
- * fragments), so that a struct url may be shown to anybody. */
+ * and examples add. Refuses parts that have no meaning here or could be a secret (user names,
+ * queries, fragments), so a struct url may be shown to anybody. */
 #pragma once
 
 #include <stdbool.h>
@@ -19,7 +19,7 @@ struct url {
 };
 
 /* 0: *url is set, freed by url_fini(). -EINVAL: *why is a phrase ("has a query (from its ? on); …")
- * that does not repeat the text: what is refused here may hold a key. */
+ * that does not repeat the text, since that may hold a key. */
 int url_parse(const char *text, struct url *url, const char **why);
 void url_fini(struct url *url);
 
@@ -27,5 +27,5 @@ void url_fini(struct url *url);
  */
 char *url_copy_host(const char *host);
 
-/* Is this host always this machine, whatever a name server says? */
+/* Does this host always mean this machine, whatever a name server says? */
 bool url_is_loopback(const char *host);

@@ -35,7 +35,7 @@ static rlim_t raise_limit(struct rlimit limit, rlim_t want)
 	return before;
 }
 
-/* Of those that are not open yet. */
+/* left: descriptors that are not open yet. */
 static rlim_t room_for_clients(rlim_t left)
 {
 	rlim_t own = left / 5;

@@ -1,5 +1,5 @@
-/* main - the command line, the environment and the first look at the configuration; then it is the
- * daemon's turn.
+/* main - the command line, the environment and the first reading of the configuration; then
+ * daemon_run().
  *
  * Exit status: 0 after SIGTERM or SIGINT (and after -t, --help, --version), 1 for a runtime
  * failure, 2 for wrong usage, 78 (EX_CONFIG of sysexits.h) for a wrong configuration, which a
@@ -40,7 +40,7 @@
 
 enum { EXIT_USAGE = 2 };
 
-/* What getopt_long() returns for options without a letter. */
+/* Options without a letter. */
 enum { OPTION_LOG_LEVEL = 256, OPTION_VERSION, OPTION_HELP };
 
 static const struct option options[] = {
@@ -81,8 +81,8 @@ struct command_line {
 	enum log_level level;
 };
 
-/* The key ends in buffers of several libraries: rather than chasing it there, no core is dumped at
- * all, and no debugger of the same user may attach. Sanitizers need to do just that. */
+/* Several libraries copy the key into buffers of their own. So no core is dumped, and no debugger
+ * of the same user may attach. Sanitizers need both. */
 static void keep_memory_private(void)
 {
 #ifndef SANITIZED
@@ -91,8 +91,8 @@ static void keep_memory_private(void)
 #endif
 }
 
-/* Where one of these is closed, the next descriptor takes its number: a client's socket, to which
- * the log would be written. Without /dev/null a socket that leads nowhere will do. */
+/* If one of these is closed, the next descriptor takes its number; if that is a client's socket,
+ * the log would be written to the client. Without /dev/null an unconnected socket will do. */
 static void keep_standard_descriptors(void)
 {
 	int fd;
@@ -106,8 +106,8 @@ static void keep_standard_descriptors(void)
 		close(fd);
 }
 
-/* What would end or stop this process is told by errno in their place: a peer that is gone, a log
- * that has reached a limit of its size, a terminal in whose background we are (stty tostop). */
+/* Without these signals errno tells of their causes: a peer that is gone, a log at its size limit,
+ * a terminal with tostop whose background job this is. */
 static void ignore_signals(void)
 {
 	static const int ignored[] = {SIGPIPE, SIGXFSZ, SIGTTOU};
@@ -179,7 +179,7 @@ static int parse_command_line(int argc, char **argv, struct command_line *line)
 	return wrong_usage();
 }
 
-/* -t talks to whoever typed it, in plain lines; a start talks to the log. */
+/* With -t they go to the user, as plain lines; at a start to the log. */
 static void print_faults(const struct config_report *report, bool test)
 {
 	for (size_t i = 0; i < report->n; i++) {
@@ -235,7 +235,7 @@ int main(int argc, char **argv)
 	struct config_environment *environment = config_environment_take();
 	int status = parse_command_line(argc, argv, &line);
 	if (status < 0 && !line.test)
-		stderr = log; /* which must not wait */
+		stderr = log; /* the log never waits */
 	if (status < 0)
 		status = run(&line, environment);
 	config_environment_free(environment);

@@ -1,20 +1,19 @@
 #include "daemon/settings.h"
 
 enum {
-	/* Of requests that wait to be sent, whatever the limit of their memory: a line that may be
-	 * sent has to have room. */
+	/* Requests of max_line bytes that may wait to be sent, whatever the limit of their memory:
+	 * there has to be room for a valid line. */
 	WAITING_LINES = 64,
 	PEER_WAITING_LINES = 2,
-	PEER_GLOBS_MAX = 1 << 12,   /* a client's patterns that go on behind a *: they cost time */
-	TOKENS_AT_ONCE = 4,         /* that are minted for clients */
-	TOKENS_EVERY_MS = 50,       /* ... and no faster than that */
-	TOKEN_ASK_BYTES = 16 << 10, /* memory of a request for one, when all that may wait do */
-	PEER_TOKEN_SHARE = 16,      /* of max_token_requests, what one client may have of them */
-	TOKEN_LATE_MS =
-		1000, /* behind request_timeout: a request that is not answered is over by itself */
-	READS_SHARE = 4,     /* of max_in_flight, the part that reading for subscribers may take */
-	READ_HELD_SHARE = 8, /* of max_held, what may be held back for each of these */
-	HELD_CHANGE_BYTES = 128, /* memory of a change that is remembered for a comparison */
+	PEER_GLOBS_MAX = 1 << 12, /* of a client, patterns that go on behind a *: each costs time */
+	TOKENS_AT_ONCE = 4,       /* minted for clients */
+	TOKENS_EVERY_MS = 50,     /* between two of them, at least */
+	TOKEN_ASK_BYTES = 16 << 10, /* memory of a token request, when as many wait as may */
+	PEER_TOKEN_SHARE = 16,      /* a client's part of max_token_requests */
+	TOKEN_LATE_MS = 1000, /* after request_timeout, when the client has its error already */
+	READS_SHARE = 4,      /* the part of max_in_flight for reads of the daemon's own */
+	READ_HELD_SHARE = 8,  /* the part of max_held for changes held back during each of them */
+	HELD_CHANGE_BYTES = 128, /* memory of a change that a handover remembers */
 };
 
 struct client_settings settings_clients(const struct config *c)

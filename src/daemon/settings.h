@@ -1,8 +1,8 @@
 /* settings.h - the configuration as each room wants it.
  *
- * One struct config serves the whole program; the rooms below get small structs of their own and
- * know nothing of files. Used at the start and again at each reload. Bounds that no setting names
- * stand here, beside those that one does. What is returned points into the config. */
+ * The rooms below the daemon get small structs of their own and know nothing of files. Used at the
+ * start and at each reload. Bounds without a setting of their own are constants here. The structs
+ * point into the config. */
 #pragma once
 
 #include <stdint.h>

@@ -11,11 +11,11 @@
 #ifdef HAVE_SYSTEMD
 #include <systemd/sd-daemon.h>
 
-static int refuse(const char *what)
+static int refuse(const char *object)
 {
 	log_error("the service manager passes %s: hpkvd takes one listening Unix stream socket "
 		  "(one ListenStream= with a path)",
-		  what);
+		  object);
 	return -EINVAL;
 }
 

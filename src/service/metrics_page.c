@@ -25,13 +25,13 @@
 enum {
 	BACKLOG = 64,
 	HEADERS_MAX = 8192,
-	BODY_MAX = 1024, /* there is none to have */
+	BODY_MAX = 1024, /* of a request; GET has none */
 	SWEEP_MS = 1000,
-	SWEEP_FULL_MS = 50, /* while others wait until somebody leaves */
+	SWEEP_FULL_MS = 50, /* while all places are taken */
 };
 
-/* A connection, from accept on. The reference keeps its descriptor's number from being used anew
- * while it stands here. */
+/* An accepted connection. The reference to io keeps the number of its descriptor from being used
+ * again meanwhile. */
 struct visit {
 	struct bufferevent *io; /* NULL: the place is free */
 	int64_t until;
@@ -47,10 +47,10 @@ struct metrics_page {
 	struct evconnlistener *listener; /* http owns it */
 	struct visit visits[METRICS_PAGE_CONNECTIONS_MAX];
 	unsigned n;
-	struct event *knock; /* somebody connects; armed while the sweep does not run */
-	struct event *sweep; /* runs from a knock on, until nobody is there */
-	bool answered;       /* somebody was accepted since the knock */
-	bool told;           /* that nobody could be */
+	struct event *knock; /* a client connects; armed while the sweep does not run */
+	struct event *sweep; /* runs from a knock until no connection is left */
+	bool answered;       /* a connection was accepted since the knock */
+	bool told;           /* the failure to accept was logged */
 };
 
 /* ---- connections ---- */
@@ -62,9 +62,9 @@ static void sweep_soon(struct metrics_page *m)
 			    m->n == METRICS_PAGE_CONNECTIONS_MAX ? SWEEP_FULL_MS : SWEEP_MS);
 }
 
-/* The listener's callback for errors is told of no data of ours: evhttp has put its own there. So
- * that callback only makes it pause, and each first knock starts the timer that ends all pauses. It
- * is armed after the listener, and so told of somebody who comes before the listener is. */
+/* The listener's callback for errors gets evhttp's data and none of ours. So that callback only
+ * pauses the listener, and each first knock starts the timer that ends all pauses. The knock is
+ * armed after the listener, so its event comes first. */
 static void on_knock(evutil_socket_t fd, short what, void *arg)
 {
 	struct metrics_page *m = arg;
@@ -89,8 +89,8 @@ static void visit_end(struct metrics_page *m, struct visit *v)
 	evconnlistener_enable(m->listener);
 }
 
-/* evhttp does not tell when it drops a connection that has never asked for anything. But what it
- * has freed has no callbacks any more. */
+/* evhttp does not tell when it drops a connection without a request, but such a connection has no
+ * callbacks any more. */
 static bool is_dropped(const struct visit *v)
 {
 	bufferevent_event_cb callback;
@@ -99,8 +99,8 @@ static bool is_dropped(const struct visit *v)
 	return !callback;
 }
 
-/* Ends what evhttp has dropped, and what has taken too long, however busy it looks: evhttp finds it
- * disconnected. */
+/* Ends connections that evhttp has dropped, and shuts down those whose time is up, busy or not:
+ * evhttp finds them disconnected. */
 static void on_sweep(evutil_socket_t fd, short what, void *arg)
 {
 	struct metrics_page *m = arg;
@@ -127,7 +127,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 		sweep_soon(m);
 }
 
-/* For a connection that was accepted. */
+/* Makes the bufferevent of an accepted connection. */
 static struct bufferevent *on_connection(struct event_base *base, void *arg)
 {
 	struct metrics_page *m = arg;
@@ -137,7 +137,7 @@ static struct bufferevent *on_connection(struct event_base *base, void *arg)
 	m->answered = true;
 	while (v < end && v->io)
 		v++;
-	if (v == end || !io) /* NULL: evhttp makes its own, and has time limits of its own */
+	if (v == end || !io) /* with NULL evhttp makes one, and has its own time limits */
 		return io;
 	v->io = io;
 	v->until = clock_mono_ms() + METRICS_PAGE_CONNECTION_MS;
@@ -161,8 +161,7 @@ static void on_closed(struct evhttp_connection *connection, void *arg)
 	}
 }
 
-/* Without descriptors there is nothing to accept with: not now, but after the next sweep. The other
- * argument is evhttp's. */
+/* No descriptor is left, say. The next sweep enables the listener again. */
 static void on_accept_error(struct evconnlistener *listener, void *evhttps)
 {
 	(void)evhttps;
@@ -212,7 +211,7 @@ static void on_request(struct evhttp_request *request, void *arg)
 	}
 }
 
-/* ---- where it listens ---- */
+/* ---- the socket ---- */
 
 static socklen_t make_address(const char *text, uint16_t port, struct sockaddr_storage *out)
 {
@@ -241,7 +240,7 @@ static int open_port(const struct metrics_page_settings *s)
 	int fd = n ? socket(at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0) : -1;
 	int err = !n ? -EINVAL : fd < 0 ? -errno : 0;
 
-	/* What a predecessor's connections have left behind is no hindrance. */
+	/* Connections of an earlier daemon may still be in TIME_WAIT. */
 	if (fd >= 0 && (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
 			bind(fd, (struct sockaddr *)&at, n) < 0 || listen(fd, BACKLOG) < 0))
 		err = -errno;
@@ -315,7 +314,7 @@ int metrics_page_new(struct event_base *base, const struct metrics_page_settings
 	m->port = settings->port;
 	int err = serve(m, base, fd);
 	if (err < 0) {
-		m->listener = NULL; /* is gone already */
+		m->listener = NULL; /* was freed above */
 		metrics_page_free(m);
 		return err;
 	}
@@ -357,7 +356,7 @@ void metrics_page_free(struct metrics_page *m)
 	if (!m)
 		return;
 	socketpath_remove(&m->path);
-	/* First those that evhttp need not be asked about; of the rest it tells itself. */
+	/* evhttp_free() frees the rest. */
 	for (struct visit *v = m->visits; v < m->visits + METRICS_PAGE_CONNECTIONS_MAX; v++) {
 		if (v->io)
 			visit_end(m, v);

@@ -1,12 +1,12 @@
 /* metrics_page.h - the metrics page over HTTP, for a Prometheus on this machine.
  *
  * GET or HEAD of /metrics on a loopback address or a Unix socket; 404 for all else, 405 for other
- * methods. One answer a connection: it is closed behind it. The HTTP is libevent's, inside the
- * loop, so that whoever reads slowly keeps nobody waiting; there are METRICS_PAGE_CONNECTIONS_MAX
- * connections at a time, of METRICS_PAGE_CONNECTION_MS each at most, and more wait in the backlog.
+ * methods. Each connection gets one answer and is closed. libevent speaks the HTTP, inside the
+ * loop, so a slow reader delays nobody. At most METRICS_PAGE_CONNECTIONS_MAX connections are open
+ * at a time, each for METRICS_PAGE_CONNECTION_MS; more wait in the backlog.
  *
- * What the page says is brought by the owner. It does not ask who is asking: on a socket path the
- * mode does that, on loopback nobody does. */
+ * The owner writes the page. Readers are not identified: access to a socket path is a matter of its
+ * mode, and on loopback every local user may read the page. */
 #pragma once
 
 #include <event2/event.h>
@@ -34,17 +34,16 @@ struct metrics_page_ops {
 	void (*page)(void *owner, struct buf *out);
 };
 
-/* 0, or -errno, which it has logged with the address and what to do. A second one beside another
- * needs another address. */
+/* 0, or -errno, logged with the address and a remedy. Two pages need different addresses. */
 int metrics_page_new(struct event_base *base, const struct metrics_page_settings *settings,
 		     const struct metrics_page_ops *ops, void *owner, struct metrics_page **out);
 
-/* Is it served there? Somebody may have removed the path. */
+/* Is the page served there, and its path still in place? */
 bool metrics_page_is_at(const struct metrics_page *m, const struct metrics_page_settings *settings);
 /* As socketpath.h says, of its path, if it has one. */
 void metrics_page_step_aside(struct metrics_page *m);
 void metrics_page_step_back(struct metrics_page *m);
-/* Mode and group of its path, if it has one, become these. 0, or -errno, which it has logged. */
+/* Sets mode and group of its path, if it has one. 0, or -errno, logged. */
 int metrics_page_set_access(struct metrics_page *m, const struct metrics_page_settings *settings);
 
 void metrics_page_free(struct metrics_page *m); /* NULL: nothing */

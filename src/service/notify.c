@@ -19,15 +19,15 @@
 
 enum { RETRY_MS = 200, TEXT_MAX = 512 };
 
-/* What the manager may have to be told, in this order. */
+/* Messages, in the order in which they are sent. */
 enum message { RELOADING, READY, STOPPING, STATUS, ALIVE, MESSAGE_N };
 
 struct notify {
 	struct sockaddr_un at;
-	socklen_t at_size; /* 0: nobody wants to be told */
+	socklen_t at_size; /* 0: there is no manager */
 	struct event *retry;
 	bool due[MESSAGE_N];
-	bool failed; /* it was logged that there is nobody */
+	bool failed; /* a failure was logged */
 	char text[MESSAGE_N][TEXT_MAX];
 };
 
@@ -49,12 +49,12 @@ static void find_manager(struct notify *n)
 	memcpy(n->at.sun_path, name, size + 1);
 	n->at_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size);
 	if (name[0] == '@')
-		n->at.sun_path[0] = '\0'; /* and the name ends with its size */
+		n->at.sun_path[0] = '\0'; /* the name has no NUL behind it */
 	else
 		n->at_size++;
 }
 
-/* 0, or -errno: -EAGAIN, its socket is full. */
+/* 0, or -errno; -EAGAIN: its socket is full. */
 static int tell(const struct notify *n, const char *text)
 {
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -68,7 +68,7 @@ static int tell(const struct notify *n, const char *text)
 	return err;
 }
 
-/* Will it pass? There may be no room, or nothing to send with, for a moment. */
+/* May the same call succeed later? */
 static bool passes(int err)
 {
 	return err == -EAGAIN || err == -EINTR || err == -ENOBUFS || err == -ENOMEM ||
@@ -83,7 +83,7 @@ static void tell_all(struct notify *n)
 			timer_start(n->retry, RETRY_MS);
 			return;
 		}
-		n->due[i] = false; /* what can't be told ever is not kept */
+		n->due[i] = false; /* a message that can never be sent is dropped */
 		if (err < 0 && !n->failed)
 			log_warning(
 				"NOTIFY_SOCKET: the service manager can't be told how it is: %s",
@@ -139,8 +139,8 @@ void notify_status(struct notify *n, const char *text)
 	say(n, STATUS, line);
 }
 
-/* The time tells the manager which signal this answers (Type=notify-reload). That an earlier reload
- * has ended would be taken for the end of this one. */
+/* The time tells the manager which signal this answers (Type=notify-reload). A READY that is left
+ * of an earlier reload is dropped: the manager would take it for the end of this one. */
 void notify_reloading(struct notify *n)
 {
 	char text[80];

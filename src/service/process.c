@@ -33,7 +33,7 @@ static void memory(struct stats_gauges *g)
 	fclose(f);
 }
 
-/* Since Linux 6.2 their number is the size of the folder; before, they have to be counted. */
+/* Since Linux 6.2 the size of the folder is their number; older kernels show 0. */
 static double open_fds(void)
 {
 	struct stat st;

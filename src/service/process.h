@@ -1,8 +1,7 @@
-/* process.h - what the kernel knows of this process, for its figures. */
+/* process.h - figures of this process that the kernel has. */
 #pragma once
 
 #include "codec/stats.h"
 
-/* Sets all of STATS_PROCESS(), NAN what can't be found out. The start is the caller's to know: wall
- * clock, in ms. */
+/* Sets all of STATS_PROCESS(); NAN: unknown. started_wall_ms: wall clock. */
 void process_figures(int64_t started_wall_ms, struct stats_gauges *g);

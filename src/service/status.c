@@ -24,7 +24,7 @@ static void add_text(cJSON *o, const char *name, const char *text_or_null)
 		cJSON_AddNullToObject(o, name);
 }
 
-/* -1: not known, null. */
+/* -1, unknown, becomes null. */
 static void add_ms(cJSON *o, const char *name, long ms)
 {
 	if (ms >= 0)
@@ -33,7 +33,7 @@ static void add_ms(cJSON *o, const char *name, long ms)
 		cJSON_AddNullToObject(o, name);
 }
 
-/* What a new request of whoever asks would wait; -1: as long as others take, and who knows. */
+/* How long a new request of this client would wait; -1: unknown. */
 static long wait_ms(const struct status_source *s)
 {
 	if (upstream_state(s->upstream) != UPSTREAM_CONNECTED)
@@ -157,7 +157,7 @@ static double seconds(int64_t ms)
 	return ms < 0 ? NAN : (double)ms / 1000;
 }
 
-static void look_at_upstream(const struct status_source *s, struct stats_gauges *g)
+static void measure_upstream(const struct status_source *s, struct stats_gauges *g)
 {
 	static const char *states[UPSTREAM_STATE_N];
 	double pace = router_pace(s->router, s->now_ms);
@@ -174,7 +174,7 @@ static void look_at_upstream(const struct status_source *s, struct stats_gauges 
 	g->upstream_pace_requests_per_second = pace > 0 ? pace : NAN;
 }
 
-static void look_at_requests(const struct status_source *s, struct stats_gauges *g)
+static void measure_requests(const struct status_source *s, struct stats_gauges *g)
 {
 	g->requests_waiting = (double)router_waiting(s->router);
 	g->requests_waiting_bytes = (double)router_waiting_bytes(s->router);
@@ -182,7 +182,7 @@ static void look_at_requests(const struct status_source *s, struct stats_gauges 
 	g->requests_in_flight_max = s->config->upstream.max_in_flight;
 }
 
-static void look_at_clients(const struct status_source *s, struct stats_gauges *g)
+static void measure_clients(const struct status_source *s, struct stats_gauges *g)
 {
 	struct clients_sums sums = clients_sum_up(s->clients);
 
@@ -194,7 +194,7 @@ static void look_at_clients(const struct status_source *s, struct stats_gauges *
 	g->client_output_bytes = (double)sums.output_bytes;
 }
 
-static void look_at_subscriptions(const struct status_source *s, struct stats_gauges *g)
+static void measure_subscriptions(const struct status_source *s, struct stats_gauges *g)
 {
 	struct subscriptions_counts n = subscriptions_counts(s->subscriptions);
 
@@ -208,12 +208,12 @@ static void look_at_subscriptions(const struct status_source *s, struct stats_ga
 	g->rereads_waiting = (double)n.rereading;
 }
 
-static void look_around(const struct status_source *s, struct stats_gauges *g)
+static void measure(const struct status_source *s, struct stats_gauges *g)
 {
-	look_at_upstream(s, g);
-	look_at_requests(s, g);
-	look_at_clients(s, g);
-	look_at_subscriptions(s, g);
+	measure_upstream(s, g);
+	measure_requests(s, g);
+	measure_clients(s, g);
+	measure_subscriptions(s, g);
 	g->config_last_reload_successful = !s->misconfigured;
 	process_figures(s->started_wall_ms, g);
 }
@@ -222,7 +222,7 @@ void status_write_stats(const struct status_source *s, struct buf *out)
 {
 	struct stats_gauges gauges;
 
-	look_around(s, &gauges);
+	measure(s, &gauges);
 	buf_addf(out, "{\"code\":200,\"stats\":");
 	metrics_text_write_json(s->stats, &gauges, out);
 	buf_addf(out, "}");
@@ -232,6 +232,6 @@ void status_write_page(const struct status_source *s, struct buf *out)
 {
 	struct stats_gauges gauges;
 
-	look_around(s, &gauges);
+	measure(s, &gauges);
 	metrics_text_write(s->stats, &gauges, out);
 }

@@ -1,8 +1,7 @@
-/* status.h - the answers to status and stats, and the metrics page: what the daemon is doing, and
- * what it has counted.
+/* status.h - the answers to status and stats, and the metrics page.
  *
- * Cold, so cJSON writes the status. Its names are the local protocol's, those of the figures are in
- * stats.h; no secret has a place among them. */
+ * They are asked for rarely, so cJSON writes the status. Its names are those of the local protocol;
+ * stats.h has the names of the figures. None of them holds a secret. */
 #pragma once
 
 #include <stdbool.h>
@@ -23,16 +22,16 @@ struct status_source {
 	const struct upstream *upstream;
 	const struct stats *stats;
 	const struct clients *clients;
-	const struct peer *peer; /* who asks; NULL: nobody in particular */
+	const struct peer *peer; /* the client that asks; NULL: none */
 	int64_t now_ms, uptime_ms;
 	int64_t started_wall_ms;
 	bool misconfigured;                /* the last reload was refused */
-	const struct client_activity *top; /* the busiest clients; NULL: nobody asked */
+	const struct client_activity *top; /* the busiest clients; NULL: not asked for */
 	unsigned n_top;
 };
 
 /* Each appends one JSON object on one line, without a line end. */
 void status_write(const struct status_source *s, struct buf *out);
 void status_write_stats(const struct status_source *s, struct buf *out);
-/* Appends the page that says the same (metrics_text.h). */
+/* Appends the metrics page, with the same figures (metrics_text.h). */
 void status_write_page(const struct status_source *s, struct buf *out);
