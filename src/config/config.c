@@ -23,7 +23,7 @@ void config_report_add(struct config_report *report, const char *place, const ch
 	if (report->n > FAULTS_MAX)
 		return;
 	if (report->n == FAULTS_MAX)
-		buf_addf(&b, "there is more like this: the rest is not shown");
+		buf_addf(&b, "there are more faults: the rest is not shown");
 	else
 		buf_addf(&b, "%s %s", place, message);
 	report->text = mem_resize(report->text, (report->n + 1) * sizeof(*report->text));

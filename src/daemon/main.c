@@ -62,7 +62,7 @@ static const char help[] =
 	"\n"
 	"  -c, --config FILE    configuration; else $HPKVD_CONFIG, else\n"
 	"                       %s\n"
-	"  -t, --test           check the configuration, say what is wrong, and exit\n"
+	"  -t, --test           check the configuration, name all faults, and exit\n"
 	"      --log-level L    error, warning, notice, info or debug; beats the file\n"
 	"      --version        print the versions of hpkvd and of its libraries\n"
 	"      --help           print this\n"
@@ -70,7 +70,7 @@ static const char help[] =
 	"environment:  HPKVD_CONFIG    configuration file, if -c is not given\n"
 	"              HPKV_BASE_URL   base URL, if the configuration names none\n"
 	"              HPKV_API_KEY    API key, if there is no key file\n"
-	"signals:      SIGTERM, SIGINT  answer what is in flight, then exit\n"
+	"signals:      SIGTERM, SIGINT  answer requests in flight, then exit\n"
 	"              SIGHUP           read the configuration and the key again\n"
 	"exit status:  0 ended as asked, 1 failed, 2 wrong usage, 78 configuration wrong\n";
 

@@ -189,7 +189,7 @@ static void reload(struct reload *r)
 
 	w->misconfigured = !config || take_config(r, config, another) < 0;
 	if (w->misconfigured) {
-		log_error("the new settings are not used: the ones before stay in force");
+		log_error("the new settings are not used: the former settings stay in force");
 		config_free(config);
 	} else if (buf_len(&names)) {
 		log_notice("new settings are in force:%.*s", (int)buf_len(&names),

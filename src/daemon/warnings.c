@@ -22,7 +22,7 @@ void warnings_of_settings(const struct config *config, const struct config *befo
 	}
 	if (config->exposed[CONFIG_ORIGIN_OPEN])
 		log_warning("%s can be used by others than its owner and group: chmod o= it, and "
-			    "if a key is in it take another one",
+			    "if it holds a key, replace the key",
 			    config->exposed[CONFIG_ORIGIN_OPEN]);
 	if (config->upstream.no_proxy_useless)
 		log_warning(
@@ -32,8 +32,8 @@ void warnings_of_settings(const struct config *config, const struct config *befo
 	for (size_t i = 0; i < config->warnings.n; i++)
 		log_warning("%s", config->warnings.text[i]);
 	if (before && before->access && !config->access)
-		log_warning("there are no access rules any more: whoever may open the socket may "
-			    "do everything but mint tokens");
+		log_warning("there are no access rules any more: every user who may open the "
+			    "socket may do everything but mint tokens");
 }
 
 void warnings_of_socket(const char *socket, const struct config *config)

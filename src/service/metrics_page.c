@@ -118,8 +118,8 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 	}
 	if (!m->answered && !m->told) {
 		m->told = true;
-		log_warning("metrics: nobody can be accepted at present: is there no descriptor or "
-			    "memory left?");
+		log_warning("metrics: no connection can be accepted at present: is there no "
+			    "descriptor or memory left?");
 	}
 	if (m->n < METRICS_PAGE_CONNECTIONS_MAX)
 		evconnlistener_enable(m->listener);

@@ -41,7 +41,7 @@ static void find_manager(struct notify *n)
 	if ((name[0] != '/' && name[0] != '@') || size < 2 || size >= sizeof(n->at.sun_path)) {
 		log_warning(
 			"NOTIFY_SOCKET: %s is neither a path nor an abstract socket: the service "
-			"manager is told nothing",
+			"manager is not notified",
 			name);
 		return;
 	}
@@ -85,9 +85,8 @@ static void tell_all(struct notify *n)
 		}
 		n->due[i] = false; /* a message that can never be sent is dropped */
 		if (err < 0 && !n->failed)
-			log_warning(
-				"NOTIFY_SOCKET: the service manager can't be told how it is: %s",
-				strerror(-err));
+			log_warning("NOTIFY_SOCKET: the service manager can't be notified: %s",
+				    strerror(-err));
 		n->failed |= err < 0;
 	}
 }

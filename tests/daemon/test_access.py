@@ -315,7 +315,7 @@ class Reload(AccessCase):
     def test_rules_that_vanish_are_told_of(self):
         self.begin()
         self.daemon.reload(access={})
-        self.daemon.process.wait_output(rb"warning: there are no access rules any more: whoever may open the socket may do everything")
+        self.daemon.process.wait_output(rb"warning: there are no access rules any more: every user who may open the socket may do everything")
 
     def test_what_was_meant_as_a_comment_allows_nothing(self):
         self.begin()

@@ -233,7 +233,7 @@ class Walk(Case):
                     s.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
                     self.assertIn(b" 200 OK", s.recv(65536))
                 self.assertLess(daemon.process.cpu_seconds() - cpu, 0.8)
-                self.assertEqual(1, daemon.log().count(b"warning: metrics: nobody can be accepted at present"))
+                self.assertEqual(1, daemon.log().count(b"warning: metrics: no connection can be accepted at present"))
                 with daemon.client() as client:
                     client.barrier()
         with FakeService() as service, Failing(service, f"accept4:1-2:{errno.EMFILE}") as daemon:
