@@ -448,16 +448,6 @@ static void log_refusal(struct access *a, struct peer *peer, int64_t now, const 
 		   (unsigned long long)peer->number, (long)peer->pid, (long)peer->uid, what);
 }
 
-/* The string's bytes, valid until the next call with this buffer. */
-static struct span decoded(struct buf *room, const struct json_value *string)
-{
-	if (!string->escaped)
-		return json_string_raw(string);
-	buf_take(room, buf_len(room));
-	buf_grew(room, json_string_decode(string, buf_room(room, string->text.n)));
-	return buf_span(room);
-}
-
 static const char *const rights[] = {"read", "write"};
 _Static_assert(sizeof(rights) / sizeof(rights[0]) == ACCESS_RIGHT_N, "a word for each right");
 
@@ -465,7 +455,7 @@ _Static_assert(sizeof(rights) / sizeof(rights[0]) == ACCESS_RIGHT_N, "a word for
 static const char *lacks(struct access *a, const struct peer *peer, enum request_op op,
 			 enum access_right right, const struct json_value *name)
 {
-	struct span text = decoded(&a->name, name);
+	struct span text = json_string_text(name, &a->name);
 	char shown[SHOWN_MAX + 4];
 
 	if (access_allows(peer, right, text))
@@ -493,7 +483,8 @@ static const char *lacks_any(struct access *a, const struct peer *peer, enum req
 
 static const char *judge_range(struct access *a, const struct peer *peer, const struct request *r)
 {
-	struct span first = decoded(&a->name, &r->key), last = decoded(&a->other, &r->end_key);
+	struct span first = json_string_text(&r->key, &a->name),
+		    last = json_string_text(&r->end_key, &a->other);
 	char shown[2][SHOWN_MAX + 4];
 
 	if (access_allows_range(peer, first, last))
@@ -529,7 +520,7 @@ static const char *has_regex(struct access *a, const struct json_value *list)
 		return NULL;
 	json_array_begin(&reader, list);
 	while (json_array_next(&reader, &name)) {
-		struct span text = decoded(&a->name, &name);
+		struct span text = json_string_text(&name, &a->name);
 		if (text.n && text.p[0] == '^')
 			return "token: what begins with ^ is a regular expression to the service: "
 			       "the access rules let this client ask for keys and globs only";

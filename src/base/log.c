@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/printable.h"
+
 static const struct {
 	const char *name;
 	char priority; /* syslog(3) */
@@ -67,21 +69,6 @@ static bool stderr_is_journal(void)
 		answer = stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 &&
 			 fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
 	return answer;
-}
-
-/* Copies text to out with all but printable ASCII as \xNN, cut to the size. Returns the length. */
-static size_t escape(char *out, size_t size, const char *text)
-{
-	size_t n = 0;
-
-	for (; *text && n + 5 < size; text++) {
-		unsigned char c = (unsigned char)*text;
-		if (c >= 0x20 && c < 0x7f)
-			out[n++] = (char)c;
-		else
-			n += (size_t)snprintf(out + n, size - n, "\\x%02x", c);
-	}
-	return n;
 }
 
 /* ---- writing without waiting ---- */
@@ -226,7 +213,7 @@ static struct {
 static bool write_line(enum log_level level, const char *text)
 {
 	char line[1200];
-	size_t n = 0;
+	size_t n = 0, taken;
 
 	if (lost.cut) /* ends the unfinished last line */
 		line[n++] = '\n';
@@ -235,7 +222,8 @@ static bool write_line(enum log_level level, const char *text)
 	else
 		n += (size_t)snprintf(line + n, sizeof(line) - n,
 				      "hpkvd: %s: ", levels[level].name);
-	n += escape(line + n, sizeof(line) - n - 1, text);
+	n += printable_copy((struct span){text, strlen(text)}, line + n, sizeof(line) - n - 1,
+			    &taken);
 	line[n++] = '\n';
 	ssize_t written = write_now(line, n);
 	if (written == (ssize_t)n) {

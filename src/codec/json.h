@@ -73,6 +73,10 @@ struct span json_string_raw(const struct json_value *string);
  * surrogate becomes its three-byte (WTF-8) form, so that different strings stay different. */
 size_t json_string_decode(const struct json_value *string, char *out);
 
+/* The string's bytes, decoded into *room if it has escapes; valid until the string or *room
+ * changes. */
+struct span json_string_text(const struct json_value *string, struct buf *room);
+
 /* Do two strings, or a string and plain bytes, mean the same, whatever their escapes? */
 bool json_string_same(const struct json_value *a, const struct json_value *b);
 bool json_string_is(const struct json_value *string, struct span plain);

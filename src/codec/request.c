@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/printable.h"
+
 /* The members that some operation reads. Those before MEMBER_KEY are checked whatever the
  * operation. */
 enum member {
@@ -224,24 +226,13 @@ static int check_id(const struct members *members, struct request_fault *fault)
 }
 _Static_assert(REQUEST_ID_MAX == 128, "the sentence above says so");
 
-/* As much of what a peer wrote as a sentence can carry, printable whatever it is. The text is valid
- * JSON as written, so its control characters are escapes already. */
+/* As much of a peer's text as a sentence can carry. */
 static void quote(struct span text, char *out, size_t size)
 {
-	size_t n = 0;
+	static const char more[] = "...";
+	size_t taken, n = printable_copy(text, out, size - sizeof(more), &taken);
 
-	for (size_t i = 0; i < text.n; i++) {
-		if (n + sizeof("\\xff...") > size) {
-			n += (size_t)snprintf(out + n, size - n, "...");
-			break;
-		}
-		unsigned char c = (unsigned char)text.p[i];
-		if (c >= 0x20 && c < 0x7f)
-			out[n++] = (char)c;
-		else
-			n += (size_t)snprintf(out + n, size - n, "\\x%02x", c);
-	}
-	out[n] = '\0';
+	strcpy(out + n, taken < text.n ? more : "");
 }
 
 static int refuse_op(struct request_fault *fault, struct span op)

@@ -177,19 +177,9 @@ struct naming {
 	void *arg;
 };
 
-/* The string's bytes, valid until the next call. */
-static struct span decoded(struct subscriptions *f, const struct json_value *string)
-{
-	if (!string->escaped)
-		return json_string_raw(string);
-	buf_take(&f->name, buf_len(&f->name));
-	buf_grew(&f->name, json_string_decode(string, buf_room(&f->name, string->text.n)));
-	return buf_span(&f->name);
-}
-
 static void name_one(const struct naming *n, enum topic_kind kind, const struct json_value *v)
 {
-	n->each(n->arg, kind, decoded(n->subscriptions, v));
+	n->each(n->arg, kind, json_string_text(v, &n->subscriptions->name));
 }
 
 static void name_list(const struct naming *n, enum topic_kind kind, const struct json_value *list)
@@ -602,7 +592,8 @@ void subscriptions_restrict(struct subscriptions *f, struct peer *peer)
 void subscriptions_change(struct subscriptions *f, const struct wire_frame *frame,
 			  const struct notification *change)
 {
-	fanout_change(f->fanout, &f->topics, frame, change, decoded(f, &frame->key));
+	fanout_change(f->fanout, &f->topics, frame, change,
+		      json_string_text(&frame->key, &f->name));
 }
 
 /* ---- lists ---- */
@@ -869,7 +860,7 @@ static void tell_straggler(void *owner, struct topic *t)
 void subscriptions_straggler(struct subscriptions *f, const struct wire_frame *frame,
 			     const struct notification *change)
 {
-	struct span key = decoded(f, &frame->key);
+	struct span key = json_string_text(&frame->key, &f->name);
 	struct topic *t = topics_find_topic(&f->topics, TOPIC_KEY, key, change->key_hash);
 	int64_t ago_ms = f->ops->wall_ms() - change->timestamp;
 	struct straggler s = {f, 0 <= ago_ms && ago_ms < STRAGGLER_MS ? ago_ms : STRAGGLER_MS};

@@ -10,7 +10,7 @@ doc/architecture.md holds the map as a fenced block (between two lines ```), the
     upstream/ -> transport                         the folder's rooms may include rooms of these folders, and of codec/ and base/
     <ini.h> inifile                                who may include this header
 
-A room is a header with the sources of its name (json.h, json.c, json_add.c), and no two have the same name. A folder in PROGRAMS
+A room is a header with the sources of its name (json.h, json.c, json_buf.c), and no two have the same name. A folder in PROGRAMS
 is a program of its own; the map does not show it, PROGRAMS says which folders it uses.
 """
 
