@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-enum { ESCAPE_MAX = sizeof("\\xff") };
+enum { ESCAPE_MAX = sizeof("\\xff") }; /* with the NUL that snprintf() adds */
 
 size_t printable_copy(struct span text, char *out, size_t size, size_t *taken)
 {

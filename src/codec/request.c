@@ -230,7 +230,7 @@ _Static_assert(REQUEST_ID_MAX == 128, "the sentence above says so");
 static void quote(struct span text, char *out, size_t size)
 {
 	static const char more[] = "...";
-	size_t taken, n = printable_copy(text, out, size - sizeof(more), &taken);
+	size_t taken, n = printable_copy(text, out, size - sizeof(more) + 1, &taken);
 
 	strcpy(out + n, taken < text.n ? more : "");
 }
