@@ -45,7 +45,7 @@ struct client {
 	struct peer peer;
 	struct clients *set;
 	enum client_state state;
-	bool held;     /* not read further until there is room */
+	bool paused;   /* not read further until there is room */
 	bool quiet;    /* not read, for whatever reason: in clients::quiet */
 	bool changed;  /* in clients::changed */
 	bool broken;   /* its socket can't be watched: it is to go when the turn ends */
@@ -364,8 +364,8 @@ struct clients_sums clients_sum_up(const struct clients *cs)
 	struct client *c;
 
 	TAILQ_FOREACH (c, &cs->all, of_set) {
-		sums.held += c->held;
-		sums.lagging += c->peer.fanout.conflation != NULL;
+		sums.paused += c->paused;
+		sums.slow += c->peer.fanout.conflation != NULL;
 		sums.input_bytes += line_kept(&c->lines);
 		sums.output_bytes += peer_unread(&c->peer);
 	}
@@ -386,7 +386,7 @@ static enum line_verdict on_line(void *owner, struct span line)
 
 	c->requests += line.n > 0;
 	c->set->ops->line(c->set->owner, &c->peer, line, c->set->now);
-	return may_read(c) ? LINE_MORE : LINE_HOLD;
+	return may_read(c) ? LINE_MORE : LINE_PAUSE;
 }
 
 static enum line_verdict on_too_long(void *owner, struct span prefix)
@@ -395,21 +395,21 @@ static enum line_verdict on_too_long(void *owner, struct span prefix)
 
 	c->requests++;
 	c->set->ops->too_long(c->set->owner, &c->peer, prefix);
-	return may_read(c) ? LINE_MORE : LINE_HOLD;
+	return may_read(c) ? LINE_MORE : LINE_PAUSE;
 }
 
 static const struct line_ops line_ops = {.line = on_line, .too_long = on_too_long};
 
 /* Does what a line reader's verdict asks for. */
-static void obey(struct client *c, enum line_verdict verdict)
+static void apply_verdict(struct client *c, enum line_verdict verdict)
 {
-	bool hold = verdict == LINE_HOLD;
+	bool pause = verdict == LINE_PAUSE;
 
-	if (hold == c->held)
+	if (pause == c->paused)
 		return;
-	c->held = hold;
-	c->set->stats->client_reads_held += hold;
-	client_read(c, !hold && c->state == CLIENT_OPEN);
+	c->paused = pause;
+	c->set->stats->client_reads_held += pause;
+	client_read(c, !pause && c->state == CLIENT_OPEN);
 }
 
 static void end_of_input(struct client *c)
@@ -430,7 +430,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	cs->now = clock_mono_ms();
 	if (n > 0) {
 		cs->stats->client_bytes_in += (uint64_t)n;
-		obey(c, line_feed(&c->lines, (struct span){cs->input, (size_t)n}));
+		apply_verdict(c, line_feed(&c->lines, (struct span){cs->input, (size_t)n}));
 	} else if (n == 0) {
 		end_of_input(c);
 	} else if (errno != EAGAIN && errno != EINTR) {
@@ -444,7 +444,8 @@ void clients_changed(struct clients *cs, struct peer *peer)
 {
 	struct client *c = client_of(peer);
 
-	if (c->changed || (!peer_unread(peer) && !c->held && !c->broken && c->state == CLIENT_OPEN))
+	if (c->changed ||
+	    (!peer_unread(peer) && !c->paused && !c->broken && c->state == CLIENT_OPEN))
 		return;
 	c->changed = true;
 	c->turn = cs->turn;
@@ -556,9 +557,9 @@ static void client_settle(struct client *c)
 		client_free(c);
 		return;
 	}
-	if (c->held && c->state == CLIENT_OPEN && may_read(c)) {
+	if (c->paused && c->state == CLIENT_OPEN && may_read(c)) {
 		c->set->now = clock_mono_ms();
-		obey(c, line_resume(&c->lines));
+		apply_verdict(c, line_resume(&c->lines));
 	}
 }
 

@@ -73,8 +73,8 @@ unsigned clients_count(const struct clients *cs);
 
 /* A look at all of them. */
 struct clients_sums {
-	unsigned held;       /* not read further at present */
-	unsigned lagging;    /* have missed changes that they will be told the latest of */
+	unsigned paused;     /* not read further at present */
+	unsigned slow;       /* have missed changes that they will be told the latest of */
 	size_t input_bytes;  /* received and not handed on */
 	size_t output_bytes; /* for them, and not taken yet */
 };

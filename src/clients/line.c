@@ -1,8 +1,8 @@
 #include "clients/line.h"
 
 /* Lines that lie whole in what was fed are handed on in place: a client that sends whole requests
- * never costs a copy. Unless held, kept is one line's beginning without its LF, so that a line fed
- * in a thousand pieces is searched once and never holds more than the limit and one feed. */
+ * never costs a copy. Unless paused, kept is one line's beginning without its LF, so that a line
+ * fed in a thousand pieces is searched once and never holds more than the limit and one feed. */
 
 void line_init(struct line_reader *r, const struct line_ops *ops, void *owner, size_t limit)
 {
@@ -30,8 +30,8 @@ static enum line_verdict hand_on(struct line_reader *r, struct span line)
 	line = without_cr(line);
 	enum line_verdict verdict =
 		line.n > r->limit ? r->ops->too_long(r->owner, line) : r->ops->line(r->owner, line);
-	if (verdict == LINE_HOLD)
-		r->held = true;
+	if (verdict == LINE_PAUSE)
+		r->paused = true;
 	return verdict;
 }
 
@@ -102,11 +102,11 @@ static void complete_kept(struct line_reader *r, struct span *bytes)
 
 enum line_verdict line_feed(struct line_reader *r, struct span bytes)
 {
-	enum line_verdict verdict = r->held ? LINE_HOLD : LINE_MORE;
+	enum line_verdict verdict = r->paused ? LINE_PAUSE : LINE_MORE;
 
 	if (!bytes.n)
 		return verdict;
-	if (!r->held && line_kept(r)) {
+	if (!r->paused && line_kept(r)) {
 		complete_kept(r, &bytes);
 		verdict = walk_kept(r);
 	}
@@ -123,14 +123,14 @@ enum line_verdict line_feed(struct line_reader *r, struct span bytes)
 
 enum line_verdict line_resume(struct line_reader *r)
 {
-	r->held = false;
+	r->paused = false;
 	return walk_kept(r);
 }
 
 enum line_verdict line_finish(struct line_reader *r)
 {
-	if (r->held)
-		return LINE_HOLD;
+	if (r->paused)
+		return LINE_PAUSE;
 	if (!line_kept(r))
 		return LINE_MORE;
 	/* Moved out of the reader, so that it is free of it whatever the receiver does. */

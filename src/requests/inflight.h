@@ -22,13 +22,13 @@ struct connection_load {
 };
 
 struct inflight {
-	struct pending **place;
+	struct pending **slots;
 	uint32_t *free; /* a stack of free places */
-	uint32_t places, n_free;
+	uint32_t n_slots, n_free;
 	uint32_t limit;    /* of places in use; fewer than there are, if it was lowered */
 	uint64_t sequence; /* of the last one that was sent */
 	struct connection_load *connections; /* that some are on their way on */
-	size_t n_lanes;
+	size_t n_connections;
 	struct pending_list *keys; /* those with a key, in chains by key_hash, the latest last */
 	size_t keys_mask;
 };
@@ -36,11 +36,11 @@ struct inflight {
 void inflight_init(struct inflight *f, unsigned places); /* 1 … INFLIGHT_MAX */
 void inflight_fini(struct inflight *f);                  /* the pendings stay their owner's */
 /* Another number of places. What is on its way stays, even if that is more. */
-void inflight_set(struct inflight *f, unsigned places);
+void inflight_set(struct inflight *f, unsigned n_slots);
 
 static inline unsigned inflight_count(const struct inflight *f)
 {
-	return f->places - f->n_free;
+	return f->n_slots - f->n_free;
 }
 
 static inline bool inflight_full(const struct inflight *f)

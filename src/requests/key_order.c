@@ -34,7 +34,7 @@ struct key_order_effect key_order_effect_of(const struct pending *p, enum inflig
 }
 
 /* Those that the rate limit has refused come first in the queue. */
-struct pending *key_order_find_outdone(const struct key_order_effect *e)
+struct pending *key_order_find_superseded(const struct key_order_effect *e)
 {
 	struct pending *p;
 

@@ -36,4 +36,4 @@ struct key_order_effect {
 struct key_order_effect key_order_effect_of(const struct pending *p, enum inflight_end end);
 /* One that waits to be sent again and was asked before it: it can't be sent behind it. NULL: there
  * is none (any more). */
-struct pending *key_order_find_outdone(const struct key_order_effect *e);
+struct pending *key_order_find_superseded(const struct key_order_effect *e);

@@ -22,7 +22,7 @@ enum {
 	CODE_RATE_LIMITED = 429, /* the one answer of the service that is not for the client */
 };
 
-static const char outdone_text[] =
+static const char superseded_text[] =
 	"refused by the service's rate limit, and a later request for its "
 	"key was executed, or may have been";
 
@@ -192,12 +192,12 @@ static void answer_refused(struct router *r, struct pending *p, const char *text
 
 /* Those that wait to be sent again can't be sent behind it. Whoever hears of their answers may
  * send what waits, so the queue is looked at anew each time. */
-static void outdo(struct router *r, const struct key_order_effect *e)
+static void supersede(struct router *r, const struct key_order_effect *e)
 {
 	struct pending *p;
 
-	while ((p = key_order_find_outdone(e)))
-		answer_refused(r, p, outdone_text);
+	while ((p = key_order_find_superseded(e)))
+		answer_refused(r, p, superseded_text);
 }
 
 static void answer_error(struct router *r, struct pending *p, enum reply_error error,
@@ -221,7 +221,7 @@ static void answer_error(struct router *r, struct pending *p, enum reply_error e
 	reply_error(answers_begin(p), error, pending_id(p), text, retry_ms);
 	answer_done(r, p, outcome_of(error));
 	if (effect.peer)
-		outdo(r, &effect);
+		supersede(r, &effect);
 }
 
 void router_say(struct router *r, struct peer *peer, struct span line, bool with_id)
@@ -565,7 +565,7 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
 	r->stats->requests_answered++;
 	answer_done(r, p, frame->code == CODE_OK ? OUTCOME_OK : OUTCOME_SERVICE_ERROR);
 	if (effect.peer)
-		outdo(r, &effect);
+		supersede(r, &effect);
 }
 
 /* ---- other access rules ---- */
@@ -607,7 +607,7 @@ static void refused(struct router *r, struct pending *p, int64_t now)
 	}
 	if (!p->peer || p->inflight.followed || r->stopping) {
 		pending_leave_state(r, p, INFLIGHT_BACK);
-		answer_refused(r, p, p->inflight.followed ? outdone_text : NULL);
+		answer_refused(r, p, p->inflight.followed ? superseded_text : NULL);
 		return;
 	}
 	const char *why = p->in_doubt ? forbidden(r, p) : NULL;
@@ -794,7 +794,7 @@ bool router_lost(struct router *r, uint32_t connection, int close_code, bool dro
 			lost(r, sent[i]);
 	}
 	free(sent);
-	if (unsettled_lane_gone(&r->unsettled, connection))
+	if (unsettled_connection_lost(&r->unsettled, connection))
 		sched_unblock_all(&r->sched);
 	router_pump(r, now);
 	return known;

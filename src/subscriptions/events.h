@@ -14,24 +14,24 @@
 /* The service's notification as a line: its length at most, and the writing of it, which returns
  * the length. */
 size_t events_change_max(const struct wire_frame *frame);
-size_t events_change(const struct wire_frame *frame, char *out);
+size_t events_write_change(const struct wire_frame *frame, char *out);
 
-/* A line of events_change() again, with "skipped":n as its last member. */
-void events_skipped(struct buf *out, struct span line, uint64_t n);
+/* A line of events_write_change() again, with "skipped":n as its last member. */
+void events_add_skipped(struct buf *out, struct span line, uint64_t n);
 
 /* {"type":"notification","key":…,"value":…,"timestamp":…,"initial":true}. key is plain bytes;
  * value is JSON text, empty: null. */
 enum events_reason { EVENTS_INITIAL, EVENTS_RESYNC, EVENTS_REASON_N };
-void events_value(struct buf *out, struct span key, struct span value, int64_t timestamp,
-		  enum events_reason reason);
+void events_add_value(struct buf *out, struct span key, struct span value, int64_t timestamp,
+		      enum events_reason reason);
 
 /* {"type":"gap","pattern":…,"since":…,"until":…} and {"type":"gap","key":…}; times are wall clock,
  * in ms. */
-void events_pattern_gap(struct buf *out, struct span pattern, int64_t since, int64_t until);
-void events_key_gap(struct buf *out, struct span key);
+void events_add_pattern_gap(struct buf *out, struct span pattern, int64_t since, int64_t until);
+void events_add_key_gap(struct buf *out, struct span key);
 
 /* {"type":"unsubscribed","key":…,"reason":"forbidden","timestamp":…}, or with "pattern". */
-void events_unsubscribed(struct buf *out, bool pattern, struct span name, int64_t timestamp);
+void events_add_unsubscribed(struct buf *out, bool pattern, struct span name, int64_t timestamp);
 
 /* {"type":"connection","state":"connected","timestamp":…} */
-void events_connection(struct buf *out, const char *state, int64_t timestamp);
+void events_add_connection(struct buf *out, const char *state, int64_t timestamp);

@@ -43,7 +43,7 @@ void fanout_join(struct peer *peer)
 	peer->fanout = (struct fanout_peer){.in_audience = false};
 }
 
-static void drop_lag(struct peer *peer)
+static void drop_conflated(struct peer *peer)
 {
 	if (peer->fanout.conflation)
 		conflation_free(peer->fanout.conflation);
@@ -51,7 +51,7 @@ static void drop_lag(struct peer *peer)
 	peer->fanout.conflated_bytes = 0;
 }
 
-void fanout_audience(struct fanout *f, struct peer *peer)
+void fanout_update_audience(struct fanout *f, struct peer *peer)
 {
 	bool listens = peer->topics.n > 0;
 
@@ -69,12 +69,12 @@ void fanout_leave(struct peer *peer)
 	if (peer->fanout.in_audience)
 		LIST_REMOVE(peer, fanout.of_audience);
 	peer->fanout.in_audience = false;
-	drop_lag(peer);
+	drop_conflated(peer);
 }
 
 /* ---- one line to one client ---- */
 
-static void put_aside(struct fanout *f, struct peer *peer, struct shared_line *shared)
+static void conflate(struct fanout *f, struct peer *peer, struct shared_line *shared)
 {
 	if (!peer->fanout.conflation)
 		peer->fanout.conflation = conflation_new();
@@ -95,7 +95,7 @@ static bool is_slow(struct fanout *f, struct peer *peer)
 void fanout_push(struct fanout *f, struct peer *peer, struct shared_line *shared)
 {
 	if (peer->fanout.conflation || is_slow(f, peer)) {
-		put_aside(f, peer, shared);
+		conflate(f, peer, shared);
 	} else {
 		outq_push(&peer->out, shared);
 		f->stats->lines_out++;
@@ -103,12 +103,12 @@ void fanout_push(struct fanout *f, struct peer *peer, struct shared_line *shared
 	f->ops->changed(f->owner, peer);
 }
 
-static void push_late(struct fanout *f, struct peer *peer, struct shared_line *shared,
-		      uint64_t skipped)
+static void push_conflated(struct fanout *f, struct peer *peer, struct shared_line *shared,
+			   uint64_t skipped)
 {
 	f->stats->lines_out++;
 	if (skipped)
-		events_skipped(&peer->out.own, shared_line_span(shared), skipped);
+		events_add_skipped(&peer->out.own, shared_line_span(shared), skipped);
 	else
 		outq_push(&peer->out, shared);
 }
@@ -120,10 +120,10 @@ void fanout_catch_up(struct fanout *f, struct peer *peer)
 
 	while (peer->fanout.conflation && outq_len(&peer->out) < f->output_soft) {
 		if (!conflation_take(peer->fanout.conflation, &shared, &skipped)) {
-			drop_lag(peer);
+			drop_conflated(peer);
 			return;
 		}
-		push_late(f, peer, shared, skipped);
+		push_conflated(f, peer, shared, skipped);
 		shared_line_unref(shared);
 		peer->fanout.conflated_bytes = peer->fanout.conflation->bytes;
 	}
@@ -141,7 +141,7 @@ static void look_at(void *owner, struct topic *t)
 {
 	struct listener *l = owner;
 
-	l->found |= topics_find(l->topics, l->peer, t) != NULL;
+	l->found |= topics_find_sub(l->topics, l->peer, t) != NULL;
 }
 
 /* What we say of a key or a pattern is for who is subscribed to that very one. */
@@ -151,20 +151,20 @@ static bool still_listens(void *owner, const struct shared_line *shared)
 	enum topic_kind kind = shared->pattern ? TOPIC_PATTERN : TOPIC_KEY;
 	struct topic *t = topics_find_topic(l->topics, kind, shared->key, shared->key_hash);
 
-	l->found = t && topics_find(l->topics, l->peer, t);
+	l->found = t && topics_find_sub(l->topics, l->peer, t);
 	if (!l->found && !shared->own)
 		topics_match_patterns(l->topics, shared->key, look_at, l);
 	return l->found;
 }
 
-void fanout_forget(const struct topics *topics, struct peer *peer)
+void fanout_drop_unwanted(const struct topics *topics, struct peer *peer)
 {
 	struct listener listener = {topics, peer, false};
 
 	if (!peer->fanout.conflation)
 		return;
 	if (!peer->topics.n) {
-		drop_lag(peer);
+		drop_conflated(peer);
 		return;
 	}
 	conflation_keep(peer->fanout.conflation, still_listens, &listener);
@@ -181,7 +181,7 @@ static struct shared_line *make_note(struct span line, struct span about)
 	return shared;
 }
 
-void fanout_topic(struct fanout *f, const struct topic *t, struct span line)
+void fanout_push_topic(struct fanout *f, const struct topic *t, struct span line)
 {
 	struct shared_line *shared = make_note(line, topic_text(t));
 
@@ -193,7 +193,7 @@ void fanout_topic(struct fanout *f, const struct topic *t, struct span line)
 	shared_line_unref(shared);
 }
 
-void fanout_all(struct fanout *f, struct span line)
+void fanout_push_all(struct fanout *f, struct span line)
 {
 	struct shared_line *shared = make_note(line, (struct span){0});
 	struct peer *peer;
@@ -219,7 +219,7 @@ static struct shared_line *note_of(struct delivery *d)
 		return d->shared;
 	/* Its length is known for certain only if nothing has to be left out. */
 	d->shared = shared_line_new(events_change_max(d->frame), d->key);
-	d->shared->n = (uint32_t)events_change(d->frame, d->shared->text);
+	d->shared->n = (uint32_t)events_write_change(d->frame, d->shared->text);
 	d->shared->key_hash = d->change->key_hash;
 	d->shared->value_hash = d->change->value_hash;
 	return d->shared;

@@ -37,7 +37,7 @@ void fanout_set(struct fanout *f, size_t output_soft);
 void fanout_join(struct peer *peer);
 void fanout_leave(struct peer *peer);
 /* The peer has its first subscription, or has lost its last one. */
-void fanout_audience(struct fanout *f, struct peer *peer);
+void fanout_update_audience(struct fanout *f, struct peer *peer);
 
 /* A change of the service to everybody whom it concerns. key: decoded. */
 void fanout_change(struct fanout *f, struct topics *topics, const struct wire_frame *frame,
@@ -45,11 +45,11 @@ void fanout_change(struct fanout *f, struct topics *topics, const struct wire_fr
 
 /* One line to one client, to all that are subscribed to a topic, to the whole audience. */
 void fanout_push(struct fanout *f, struct peer *peer, struct shared_line *shared);
-void fanout_topic(struct fanout *f, const struct topic *t, struct span line);
-void fanout_all(struct fanout *f, struct span line);
+void fanout_push_topic(struct fanout *f, const struct topic *t, struct span line);
+void fanout_push_all(struct fanout *f, struct span line);
 
 /* The client has read: tells it of what it has missed, as far as output_soft allows. */
 void fanout_catch_up(struct fanout *f, struct peer *peer);
 /* The client has ended subscriptions: what waits for it and matches none that is left is dropped.
  */
-void fanout_forget(const struct topics *topics, struct peer *peer);
+void fanout_drop_unwanted(const struct topics *topics, struct peer *peer);

@@ -304,7 +304,7 @@ void resync_start(struct resync *r, int64_t now)
 	resync_pump(r, now);
 }
 
-void resync_sent(struct resync *r, void *reading)
+void resync_read_sent(struct resync *r, void *reading)
 {
 	struct reading *g = reading;
 
@@ -346,7 +346,7 @@ static void give_up(struct resync *r, struct reading *g)
 	g->useless = true;
 }
 
-void resync_resync(struct resync *r, struct topic *t)
+void resync_topic(struct resync *r, struct topic *t)
 {
 	struct reading *g = reading_of(r, t, NULL);
 
@@ -366,7 +366,7 @@ static void hold(struct reading *g, struct shared_line *shared)
 	g->held_bytes += shared->n;
 }
 
-bool resync_hold(struct resync *r, struct sub *sub, struct shared_line *shared)
+bool resync_hold_back(struct resync *r, struct sub *sub, struct shared_line *shared)
 {
 	struct reading *g = sub->topic->reading;
 
@@ -549,9 +549,9 @@ static void tell_value(struct resync *r, struct reading *g, const struct json_va
 	struct outcome o = {.value_hash = notification_value_hash(value, r->topics->seed)};
 
 	o.place = place_of_value(g, o.value_hash);
-	events_value(&r->scratch, key, value->text, now, EVENTS_INITIAL);
+	events_add_value(&r->scratch, key, value->text, now, EVENTS_INITIAL);
 	o.initial = take_note(r, g->topic);
-	events_value(&r->scratch, key, value->text, now, EVENTS_RESYNC);
+	events_add_value(&r->scratch, key, value->text, now, EVENTS_RESYNC);
 	o.resync = take_note(r, g->topic);
 	tell_all(r, g, &o);
 	shared_line_unref(o.initial);
@@ -563,7 +563,7 @@ static void tell_gap(struct resync *r, struct reading *g)
 	struct outcome o = {0};
 
 	r->stats->gaps++;
-	events_key_gap(&r->scratch, topic_text(g->topic));
+	events_add_key_gap(&r->scratch, topic_text(g->topic));
 	o.gap = take_note(r, g->topic);
 	tell_all(r, g, &o);
 	shared_line_unref(o.gap);
@@ -631,8 +631,8 @@ static void answered(struct resync *r, struct reading *g, const struct wire_fram
 	}
 }
 
-void resync_end(struct resync *r, void *reading, enum router_read_end end,
-		const struct wire_frame *answer, int64_t now)
+void resync_read_end(struct resync *r, void *reading, enum router_read_end end,
+		     const struct wire_frame *answer, int64_t now)
 {
 	struct reading *g = reading;
 

@@ -57,7 +57,7 @@ void resync_join(struct peer *peer);
 /* The client wants the value of the key that it is subscribed to, behind what it has been sent. */
 void resync_initial(struct resync *r, struct sub *sub);
 /* All subscribers of the key may have missed changes. */
-void resync_resync(struct resync *r, struct topic *t);
+void resync_topic(struct resync *r, struct topic *t);
 /* The sub is about to end; leaves: with its client. */
 void resync_forget(struct resync *r, struct sub *sub, bool leaves);
 
@@ -74,9 +74,9 @@ void resync_doubt(struct resync *r);
 void resync_pump(struct resync *r, int64_t now);
 
 /* See struct fanout_ops and struct router_ops. */
-bool resync_hold(struct resync *r, struct sub *sub, struct shared_line *shared);
-void resync_sent(struct resync *r, void *reading);
-void resync_end(struct resync *r, void *reading, enum router_read_end end,
-		const struct wire_frame *answer, int64_t now);
+bool resync_hold_back(struct resync *r, struct sub *sub, struct shared_line *shared);
+void resync_read_sent(struct resync *r, void *reading);
+void resync_read_end(struct resync *r, void *reading, enum router_read_end end,
+		     const struct wire_frame *answer, int64_t now);
 
 size_t resync_waiting(const struct resync *r); /* readings that are not done */

@@ -53,7 +53,7 @@ struct subscriptions {
 static bool holds(void *owner, struct sub *sub, struct shared_line *shared)
 {
 	struct subscriptions *f = owner;
-	return resync_hold(f->resync, sub, shared);
+	return resync_hold_back(f->resync, sub, shared);
 }
 
 static void peer_changed(void *owner, struct peer *peer)
@@ -76,13 +76,13 @@ static struct resync_settings resync_settings(const struct subscriptions_setting
 	return (struct resync_settings){.at_once = s->reads_at_once, .held_bytes = s->held_bytes};
 }
 
-static int64_t reread_asks_time(void *owner)
+static int64_t wall_ms_of(void *owner)
 {
 	struct subscriptions *f = owner;
 	return f->ops->wall_ms();
 }
 
-static const struct resync_ops resync_ops = {.wall_ms = reread_asks_time};
+static const struct resync_ops resync_ops = {.wall_ms = wall_ms_of};
 
 struct subscriptions *subscriptions_new(const struct subscriptions_settings *settings,
 					const struct subscriptions_ops *ops, void *owner,
@@ -143,7 +143,7 @@ void subscriptions_join(struct subscriptions *f, struct peer *peer)
 static void end_sub(struct subscriptions *f, struct sub *sub, bool leaves)
 {
 	resync_forget(f->resync, sub, leaves);
-	topics_remove(&f->topics, sub);
+	topics_remove_sub(&f->topics, sub);
 	if (f->live && f->topics.left_out && !f->room) {
 		f->room = true;
 		f->ops->wanted(f->owner);
@@ -293,10 +293,10 @@ static bool is_complete(const struct subscriptions *f, const struct join *j)
 
 static void make_live(struct subscriptions *f, struct peer *peer, struct topic *t, bool initial)
 {
-	struct sub *sub = topics_find(&f->topics, peer, t);
+	struct sub *sub = topics_find_sub(&f->topics, peer, t);
 
 	if (!sub)
-		sub = topics_add(&f->topics, peer, t);
+		sub = topics_add_sub(&f->topics, peer, t);
 	if (initial && t->kind == TOPIC_KEY)
 		resync_initial(f->resync, sub);
 }
@@ -309,7 +309,7 @@ static void complete(struct subscriptions *f, struct join *j, int64_t now)
 
 	for (size_t i = 0; i < j->n; i++)
 		make_live(f, peer, j->topics[i], j->initial);
-	fanout_audience(f->fanout, peer);
+	fanout_update_audience(f->fanout, peer);
 	p->deferred.request = NULL;
 	peer->subscriptions.suspect = false;
 	free_join(f, j);
@@ -357,7 +357,7 @@ static void count_name(void *arg, enum topic_kind kind, struct span text)
 
 	c->n++;
 	c->news += !t;
-	bool more = !t || !topics_find(c->topics, c->peer, t);
+	bool more = !t || !topics_find_sub(c->topics, c->peer, t);
 	c->more += more;
 	c->globs += more && topic_is_glob(kind, text);
 }
@@ -370,7 +370,7 @@ struct gathering {
 static void gather(void *arg, enum topic_kind kind, struct span text)
 {
 	struct gathering *g = arg;
-	struct topic *t = topics_topic(&g->subscriptions->topics, kind, text);
+	struct topic *t = topics_get_topic(&g->subscriptions->topics, kind, text);
 
 	t->n_joins++;
 	g->join->peer->subscriptions.n++;
@@ -410,7 +410,7 @@ static const char *too_many(const struct subscriptions *f, const struct peer *pe
 		return "too many subscriptions of all clients";
 	if (peer->subscriptions.n + c->n > s->max_peer_subs || f->n_joining + c->n > s->max_subs)
 		return "too many subscriptions wait to be made";
-	if (c->news && topics_topics(&f->topics) + c->news > s->max_topics)
+	if (c->news && topics_count(&f->topics) + c->news > s->max_topics)
 		return "too many different keys and patterns";
 	return NULL;
 }
@@ -455,7 +455,7 @@ static void end_name(void *arg, enum topic_kind kind, struct span text)
 		return;
 	t->ending = e->subscriptions->ending;
 	e->waited_for |= t->n_joins > 0;
-	struct sub *sub = topics_find(topics, e->peer, t);
+	struct sub *sub = topics_find_sub(topics, e->peer, t);
 	if (sub)
 		end_sub(e->subscriptions, sub, false);
 }
@@ -502,8 +502,8 @@ void subscriptions_unsubscribe(struct subscriptions *f, struct peer *peer,
 		each_name(f, request, end_name, &ending);
 	if (all || ending.waited_for)
 		end_all_joining(f, peer, all);
-	fanout_audience(f->fanout, peer);
-	fanout_forget(&f->topics, peer);
+	fanout_update_audience(f->fanout, peer);
+	fanout_drop_unwanted(&f->topics, peer);
 	reply_ok(&f->line, request->id);
 	router_say(f->router, peer, buf_span(&f->line), request->id.n > 0);
 	buf_take(&f->line, buf_len(&f->line));
@@ -555,7 +555,7 @@ static void end_forbidden(struct subscriptions *f, struct peer *peer)
 		if (may_read(peer, t))
 			continue;
 		f->ops->forbidden(f->owner, peer, topic_text(t));
-		events_unsubscribed(&f->line, t->kind == TOPIC_PATTERN, topic_text(t), now);
+		events_add_unsubscribed(&f->line, t->kind == TOPIC_PATTERN, topic_text(t), now);
 		f->stats->subscriptions_forbidden++;
 		/* What is held back of it is dropped, as if the client had left: a pattern that it
 		 * still may read does not match a key that it may not. */
@@ -582,8 +582,8 @@ void subscriptions_restrict(struct subscriptions *f, struct peer *peer)
 {
 	refuse_forbidden(f, peer);
 	end_forbidden(f, peer);
-	fanout_audience(f->fanout, peer);
-	fanout_forget(&f->topics, peer);
+	fanout_update_audience(f->fanout, peer);
+	fanout_drop_unwanted(&f->topics, peer);
 	push_lines(f, peer);
 }
 
@@ -730,9 +730,9 @@ void subscriptions_refuse_all(struct subscriptions *f, const char *why, long ret
 static void send_line(struct subscriptions *f, const struct topic *t_or_all)
 {
 	if (t_or_all)
-		fanout_topic(f->fanout, t_or_all, buf_span(&f->line));
+		fanout_push_topic(f->fanout, t_or_all, buf_span(&f->line));
 	else
-		fanout_all(f->fanout, buf_span(&f->line));
+		fanout_push_all(f->fanout, buf_span(&f->line));
 	buf_take(&f->line, buf_len(&f->line));
 }
 
@@ -753,9 +753,9 @@ static void tell_gap(struct subscriptions *f, const struct topic *t, int64_t ago
 
 	f->stats->gaps++;
 	if (t->kind == TOPIC_PATTERN)
-		events_pattern_gap(&f->line, topic_text(t), since, until);
+		events_add_pattern_gap(&f->line, topic_text(t), since, until);
 	else
-		events_key_gap(&f->line, topic_text(t));
+		events_add_key_gap(&f->line, topic_text(t));
 	forget_told(t);
 	send_line(f, t);
 }
@@ -770,7 +770,7 @@ static void coverage_turned(void *owner, struct topic *t)
 		t->left_at = now;
 		tell_gap(f, t, 0);
 	} else if (t->kind == TOPIC_KEY) {
-		resync_resync(f->resync, t);
+		resync_topic(f->resync, t);
 	} else {
 		tell_gap(f, t, t->left_at ? now - t->left_at : 0);
 	}
@@ -783,13 +783,13 @@ static void tell_connected(struct subscriptions *f)
 	struct topic *t;
 
 	f->lost_at = 0;
-	events_connection(&f->line, "connected", f->ops->wall_ms());
+	events_add_connection(&f->line, "connected", f->ops->wall_ms());
 	send_line(f, NULL);
 	while ((t = topics_walk(&f->topics, &w))) {
 		if (t->n && t->kind == TOPIC_PATTERN)
 			tell_gap(f, t, ago_ms);
 		else if (t->n && topic_is_covered(t))
-			resync_resync(f->resync, t);
+			resync_topic(f->resync, t);
 	}
 }
 
@@ -821,7 +821,7 @@ void subscriptions_lost(struct subscriptions *f, int64_t heard_ms)
 	f->live = false;
 	f->lost_at = heard_ms;
 	resync_pause(f->resync); /* what was held back came before it */
-	events_connection(&f->line, "disconnected", f->ops->wall_ms());
+	events_add_connection(&f->line, "disconnected", f->ops->wall_ms());
 	send_line(f, NULL);
 }
 
@@ -869,7 +869,7 @@ void subscriptions_straggler(struct subscriptions *f, const struct wire_frame *f
 	if (!t || !t->n)
 		return;
 	tell_straggler(&s, t);
-	resync_resync(f->resync, t);
+	resync_topic(f->resync, t);
 	resync_pump(f->resync, f->ops->mono_ms());
 }
 
@@ -894,13 +894,13 @@ void subscriptions_stop(struct subscriptions *f)
 
 void subscriptions_read_sent(struct subscriptions *f, void *reading)
 {
-	resync_sent(f->resync, reading);
+	resync_read_sent(f->resync, reading);
 }
 
 void subscriptions_read_end(struct subscriptions *f, void *reading, enum router_read_end end,
 			    const struct wire_frame *answer, int64_t now)
 {
-	resync_end(f->resync, reading, end, answer, now);
+	resync_read_end(f->resync, reading, end, answer, now);
 }
 
 struct subscriptions_counts subscriptions_counts(const struct subscriptions *f)

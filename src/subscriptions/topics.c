@@ -83,7 +83,7 @@ static struct topic_list *globs_like(struct topics *s, const struct topic *t)
 	return *place;
 }
 
-struct topic *topics_topic(struct topics *s, enum topic_kind kind, struct span text)
+struct topic *topics_get_topic(struct topics *s, enum topic_kind kind, struct span text)
 {
 	uint64_t hash = topics_hash(s, text);
 	struct topic *t = topics_find_topic(s, kind, text, hash);
@@ -152,7 +152,7 @@ static uint64_t pair_hash(const struct topics *s, const struct peer *peer, const
 	return json_bytes_hash((struct span){(const char *)pair, sizeof(pair)}, s->seed);
 }
 
-struct sub *topics_find(const struct topics *s, const struct peer *peer, const struct topic *t)
+struct sub *topics_find_sub(const struct topics *s, const struct peer *peer, const struct topic *t)
 {
 	struct map_node *node = map_first(&s->pairs, pair_hash(s, peer, t));
 
@@ -182,7 +182,7 @@ bool topic_is_glob(enum topic_kind kind, struct span text)
 	return kind == TOPIC_PATTERN && glob_literal(text).n + 1 < text.n;
 }
 
-struct sub *topics_add(struct topics *s, struct peer *peer, struct topic *t)
+struct sub *topics_add_sub(struct topics *s, struct peer *peer, struct topic *t)
 {
 	struct sub *sub = mem_zalloc(sizeof(*sub));
 
@@ -203,7 +203,7 @@ struct sub *topics_add(struct topics *s, struct peer *peer, struct topic *t)
 	return sub;
 }
 
-void topics_remove(struct topics *s, struct sub *sub)
+void topics_remove_sub(struct topics *s, struct sub *sub)
 {
 	struct topic *t = sub->topic;
 	struct receiver *last = &t->receivers[--t->n];

@@ -97,7 +97,7 @@ void topics_fini(struct topics *s); /* all peers have left */
 void topics_join(struct peer *peer);
 
 /* How many there are, of both kinds. */
-static inline size_t topics_topics(const struct topics *s)
+static inline size_t topics_count(const struct topics *s)
 {
 	return s->topics[TOPIC_KEY].n + s->topics[TOPIC_PATTERN].n;
 }
@@ -129,12 +129,13 @@ uint64_t topics_hash(const struct topics *s, struct span text);
 struct topic *topics_find_topic(const struct topics *s, enum topic_kind kind, struct span text,
 				uint64_t hash);
 /* The same, made if it is not there. Whoever does not use it says topics_release(). */
-struct topic *topics_topic(struct topics *s, enum topic_kind kind, struct span text);
+struct topic *topics_get_topic(struct topics *s, enum topic_kind kind, struct span text);
 void topics_release(struct topics *s, struct topic *t); /* freed, if nothing needs it */
 
-struct sub *topics_find(const struct topics *s, const struct peer *peer, const struct topic *t);
-struct sub *topics_add(struct topics *s, struct peer *peer, struct topic *t); /* not yet there */
-void topics_remove(struct topics *s, struct sub *sub);
+struct sub *topics_find_sub(const struct topics *s, const struct peer *peer, const struct topic *t);
+struct sub *topics_add_sub(struct topics *s, struct peer *peer,
+			   struct topic *t); /* not yet there */
+void topics_remove_sub(struct topics *s, struct sub *sub);
 
 /* Calls visit with each pattern's topic that matches the key and has receivers. */
 void topics_match_patterns(const struct topics *s, struct span key,
