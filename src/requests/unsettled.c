@@ -5,7 +5,7 @@
 static void drop(struct unsettled *u, size_t i)
 {
 	u->n--;
-	memmove(&u->overdue[i], &u->overdue[i + 1], (u->n - i) * sizeof(u->overdue[0]));
+	memmove(&u->writes[i], &u->writes[i + 1], (u->n - i) * sizeof(u->writes[0]));
 }
 
 bool unsettled_give_up(struct unsettled *u, const struct pending *p)
@@ -16,15 +16,15 @@ bool unsettled_give_up(struct unsettled *u, const struct pending *p)
 		return false; /* nobody will ask after it, or it has no effect */
 	if (full)
 		drop(u, 0);
-	u->overdue[u->n++] =
-		(struct overdue){p->key_hash, p->inflight.wire_id, p->inflight.connection};
+	u->writes[u->n++] =
+		(struct unsettled_write){p->key_hash, p->inflight.wire_id, p->inflight.connection};
 	return full;
 }
 
 bool unsettled_answered(struct unsettled *u, uint64_t wire_id)
 {
 	for (size_t i = 0; i < u->n; i++) {
-		if (u->overdue[i].wire_id == wire_id) {
+		if (u->writes[i].wire_id == wire_id) {
 			drop(u, i);
 			return true;
 		}
@@ -37,7 +37,7 @@ bool unsettled_connection_lost(struct unsettled *u, uint32_t connection)
 	size_t before = u->n;
 
 	for (size_t i = u->n; i-- > 0;) {
-		if (u->overdue[i].connection == connection)
+		if (u->writes[i].connection == connection)
 			drop(u, i);
 	}
 	return u->n < before;
@@ -46,7 +46,7 @@ bool unsettled_connection_lost(struct unsettled *u, uint32_t connection)
 bool unsettled_is_on(const struct unsettled *u, uint32_t connection)
 {
 	for (size_t i = 0; i < u->n; i++) {
-		if (u->overdue[i].connection == connection)
+		if (u->writes[i].connection == connection)
 			return true;
 	}
 	return false;
@@ -55,7 +55,7 @@ bool unsettled_is_on(const struct unsettled *u, uint32_t connection)
 bool unsettled_has(const struct unsettled *u, uint64_t key_hash, uint32_t connection)
 {
 	for (size_t i = 0; i < u->n; i++) {
-		if (u->overdue[i].key_hash == key_hash && u->overdue[i].connection != connection)
+		if (u->writes[i].key_hash == key_hash && u->writes[i].connection != connection)
 			return true;
 	}
 	return false;
