@@ -6,10 +6,10 @@
 
 enum { SLOT_BITS = 16 };
 #define SLOT_MASK ((UINT64_C(1) << SLOT_BITS) - 1)
-/* An id repeats after 2^37 requests, when nothing of the first use can be on its way any more. */
+/* An id repeats after 2^37 requests, long after the first use has ended. */
 #define GENERATION_MASK ((UINT64_C(1) << (53 - SLOT_BITS)) - 1)
 
-/* Room for so many. The chains that were there are not looked at. */
+/* Grows the tables. Existing chains are dropped: the caller fills them again. */
 static void make_room(struct inflight *f, uint32_t n_slots)
 {
 	size_t chains = 64;
@@ -65,9 +65,9 @@ void inflight_set(struct inflight *f, unsigned n_slots)
 	free(all);
 }
 
-/* The last one with this key_hash, from `from` backwards. 64 bits of keyed hash stand for client
- * and key: should two of them collide, one is not sent again that could have been, or waits for the
- * other; nothing else. */
+/* The last request with this key_hash, from `from` backwards. A 64-bit keyed hash stands for client
+ * and key. If two collide, a request waits for the other or is not sent again; nothing else
+ * happens. */
 static struct pending *find_key(struct pending *from, uint64_t key_hash)
 {
 	while (from && from->key_hash != key_hash)
@@ -80,8 +80,9 @@ struct pending *inflight_last_of_key(const struct inflight *f, uint64_t key_hash
 	return find_key(TAILQ_LAST(chain(f, key_hash), pending_list), key_hash);
 }
 
-/* A request for this key takes effect: reads of it, from `from` backwards, can't be repeated behind
- * it. A write among them, or a read that is marked already, has seen to those before itself. */
+/* A request for this key takes effect: marks the reads of it, from `from` backwards, which must
+ * not be repeated behind it. Stops at a write or a marked read, which has marked those before
+ * itself. */
 static void overtake(struct pending *from, uint64_t key_hash)
 {
 	struct pending *p = find_key(from, key_hash);
@@ -92,8 +93,8 @@ static void overtake(struct pending *from, uint64_t key_hash)
 	}
 }
 
-/* The same of those that the rate limit may refuse still. One that is marked has seen to those
- * before itself. */
+/* The same for requests that the rate limit may still refuse. Stops at a marked one, which has
+ * marked those before itself. */
 static void follow(struct pending *from, uint64_t key_hash)
 {
 	struct pending *p = find_key(from, key_hash);
@@ -109,7 +110,7 @@ bool inflight_has_effect(const struct pending *p, enum inflight_end end)
 	return end == INFLIGHT_ANSWERED || (end == INFLIGHT_SILENT && !request_op_is_read(p->op));
 }
 
-/* ---- by connections, of which there are few ---- */
+/* ---- connections, of which there are few ---- */
 
 static struct connection_load *find_load(const struct inflight *f, uint32_t connection)
 {
@@ -148,7 +149,7 @@ static void remove_load(struct inflight *f, uint32_t connection)
 		*load = f->connections[--f->n_connections];
 }
 
-/* ---- they come and go ---- */
+/* ---- requests ---- */
 
 void inflight_add(struct inflight *f, struct pending *p, uint32_t connection)
 {

@@ -4,7 +4,7 @@ enum { SECOND_MS = 1000 };
 
 static const double burst_s = 0.020; /* of requests that idle time saves up */
 static const double steps = 20;      /* seconds in which a lowered rate grows by the rate before */
-static const double goal_min = 50;   /* requests/s: the least that a service's limit is taken to be */
+static const double goal_min = 50; /* requests/s: the least that a service's limit is taken to be */
 
 static double more(double a, double b)
 {

@@ -13,7 +13,7 @@ bool unsettled_give_up(struct unsettled *u, const struct pending *p)
 	bool full = u->n == UNSETTLED_MAX;
 
 	if (!p->peer || !p->key_hash || request_op_is_read(p->op))
-		return false; /* nobody will ask after it, or it has no effect */
+		return false; /* no later request for it, or no effect */
 	if (full)
 		drop(u, 0);
 	u->writes[u->n++] =
