@@ -24,7 +24,7 @@ size_t events_write_change(const struct wire_frame *frame, char *out)
 
 void events_add_skipped(struct buf *out, struct span line, uint64_t n)
 {
-	/* Behind the object there can be nothing but white space. */
+	/* Only white space can follow the object. */
 	while (line.n && line.p[line.n - 1] != '}')
 		line.n--;
 	buf_add(out, line.p, line.n - 1);

@@ -139,12 +139,12 @@ static void a_text_may_hold_any_bytes(void **state)
 	world_free(w);
 }
 
-/* Each receiver's sub knows its place, whoever goes first. */
+/* Each receiver's sub knows its index, whichever receiver is removed. */
 static void check_receivers(const struct topic *t)
 {
 	assert_true(t->n <= t->size);
 	for (uint32_t i = 0; i < t->n; i++) {
-		assert_int_equal(t->receivers[i].sub->place, i);
+		assert_int_equal(t->receivers[i].sub->receiver, i);
 		assert_ptr_equal(t->receivers[i].sub->peer, t->receivers[i].peer);
 		assert_ptr_equal(t->receivers[i].sub->topic, t);
 	}
