@@ -585,7 +585,7 @@ const char *access_judge(struct access *a, struct peer *peer, const struct reque
 	return why;
 }
 
-void access_tell_ended(struct access *a, struct peer *peer, struct span name, int64_t now)
+void access_log_ended(struct access *a, struct peer *peer, struct span name, int64_t now)
 {
 	char shown[SHOWN_MAX + 4];
 	int n = show(shown, name);

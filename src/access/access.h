@@ -89,7 +89,7 @@ static inline const char *access_forbids(struct access *a, struct peer *peer,
 
 /* Logs that the client's subscription to this key or pattern has ended because the rules changed;
  * as sparingly as refusals. */
-void access_tell_ended(struct access *a, struct peer *peer, struct span name, int64_t now);
+void access_log_ended(struct access *a, struct peer *peer, struct span name, int64_t now);
 
 /* May the client read, or write, the key, or all keys of the glob? All keys from the first to the
  * last? */

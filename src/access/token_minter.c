@@ -33,7 +33,7 @@ static void on_token(void *owner, const struct token_client_answer *answer)
 	token_requests_minted(token_requests, ask, &known, clock_mono_ms());
 }
 
-static void *issuer_mints(void *owner, const struct token_requests_wish *wish, void *ask)
+static void *start_minting(void *owner, const struct token_requests_wish *wish, void *ask)
 {
 	struct token_minter *m = owner;
 	struct minting *under_way = mem_zalloc(sizeof(*under_way));
@@ -50,7 +50,7 @@ static void *issuer_mints(void *owner, const struct token_requests_wish *wish, v
 	return under_way;
 }
 
-static void issuer_cancels(void *owner, void *minting)
+static void cancel_minting(void *owner, void *minting)
 {
 	struct minting *under_way = minting;
 
@@ -59,7 +59,7 @@ static void issuer_cancels(void *owner, void *minting)
 	free(under_way);
 }
 
-static void issuer_wants_wake(void *owner, int64_t at)
+static void wake_requests_at(void *owner, int64_t at)
 {
 	struct token_minter *m = owner;
 
@@ -67,9 +67,9 @@ static void issuer_wants_wake(void *owner, int64_t at)
 }
 
 static const struct token_requests_ops token_requests_ops = {
-	.mint = issuer_mints,
-	.cancel = issuer_cancels,
-	.wake_at = issuer_wants_wake,
+	.mint = start_minting,
+	.cancel = cancel_minting,
+	.wake_at = wake_requests_at,
 };
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
@@ -107,7 +107,7 @@ void token_minter_free(struct token_minter *m)
 	free(m);
 }
 
-struct token_requests *token_minter_issuer(struct token_minter *m)
+struct token_requests *token_minter_requests(struct token_minter *m)
 {
 	return m->token_requests;
 }

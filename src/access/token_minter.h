@@ -25,7 +25,7 @@ struct token_minter *token_minter_new(struct event_base *base,
 				      struct stats *stats);
 void token_minter_free(struct token_minter *m); /* all peers have left */
 
-struct token_requests *token_minter_issuer(struct token_minter *m);
+struct token_requests *token_minter_requests(struct token_minter *m);
 
 /* Another key, service or rules: who waits is judged again, and what was under way begins anew. The
  * bounds of the issuer stay. */

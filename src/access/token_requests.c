@@ -60,28 +60,28 @@ struct token_requests *token_requests_new(const struct token_requests_settings *
 					  struct router *router, struct access *access,
 					  struct stats *stats)
 {
-	struct token_requests *i = mem_zalloc(sizeof(*i));
+	struct token_requests *t = mem_zalloc(sizeof(*t));
 
-	*i = (struct token_requests){.settings = *settings,
+	*t = (struct token_requests){.settings = *settings,
 				     .ops = ops,
 				     .owner = owner,
 				     .router = router,
 				     .access = access,
 				     .stats = stats,
 				     .late = REPLY_QUEUE_FULL};
-	TAILQ_INIT(&i->waiting);
-	TAILQ_INIT(&i->minting);
-	return i;
+	TAILQ_INIT(&t->waiting);
+	TAILQ_INIT(&t->minting);
+	return t;
 }
 
-void token_requests_set(struct token_requests *i, const struct token_requests_settings *settings)
+void token_requests_set(struct token_requests *t, const struct token_requests_settings *settings)
 {
-	i->settings = *settings;
+	t->settings = *settings;
 }
 
-void token_requests_free(struct token_requests *i)
+void token_requests_free(struct token_requests *t)
 {
-	free(i);
+	free(t);
 }
 
 void token_requests_join(struct peer *peer)
@@ -93,51 +93,51 @@ void token_requests_join(struct peer *peer)
 
 /* Rounds share the turns: in each, every client has one. A client that comes now is served in the
  * present round, whatever others have queued for later ones. */
-static void wait_for_turn(struct token_requests *i, struct ask *a)
+static void wait_for_turn(struct token_requests *t, struct ask *a)
 {
-	struct ask *before = TAILQ_LAST(&i->waiting, ask_list);
+	struct ask *before = TAILQ_LAST(&t->waiting, ask_list);
 
-	a->pending->deferred.timeout_error = (uint8_t)i->late;
+	a->pending->deferred.timeout_error = (uint8_t)t->late;
 	while (before && before->round > a->round)
 		before = TAILQ_PREV(before, ask_list, of_all);
 	if (before)
-		TAILQ_INSERT_AFTER(&i->waiting, before, a, of_all);
+		TAILQ_INSERT_AFTER(&t->waiting, before, a, of_all);
 	else
-		TAILQ_INSERT_HEAD(&i->waiting, a, of_all);
+		TAILQ_INSERT_HEAD(&t->waiting, a, of_all);
 }
 
 /* It had its turn in vain: it is the first of its round again. */
-static void wait_again(struct token_requests *i, struct ask *a)
+static void wait_again(struct token_requests *t, struct ask *a)
 {
-	struct ask *behind = TAILQ_FIRST(&i->waiting);
+	struct ask *behind = TAILQ_FIRST(&t->waiting);
 
-	TAILQ_REMOVE(&i->minting, a, of_all);
-	i->n_minting--;
+	TAILQ_REMOVE(&t->minting, a, of_all);
+	t->n_minting--;
 	a->minting = NULL;
-	a->pending->deferred.timeout_error = (uint8_t)i->late;
+	a->pending->deferred.timeout_error = (uint8_t)t->late;
 	while (behind && behind->round < a->round)
 		behind = TAILQ_NEXT(behind, of_all);
 	if (behind)
 		TAILQ_INSERT_BEFORE(behind, a, of_all);
 	else
-		TAILQ_INSERT_TAIL(&i->waiting, a, of_all);
+		TAILQ_INSERT_TAIL(&t->waiting, a, of_all);
 }
 
-static void free_ask(struct token_requests *i, struct ask *a)
+static void free_ask(struct token_requests *t, struct ask *a)
 {
 	if (a->minting) {
-		TAILQ_REMOVE(&i->minting, a, of_all);
-		i->n_minting--;
+		TAILQ_REMOVE(&t->minting, a, of_all);
+		t->n_minting--;
 	} else {
-		TAILQ_REMOVE(&i->waiting, a, of_all);
+		TAILQ_REMOVE(&t->waiting, a, of_all);
 	}
-	i->n--;
-	i->bytes -= a->size;
+	t->n--;
+	t->bytes -= a->size;
 	a->peer->token_requests.n--;
 	free(a);
 }
 
-static void begin(struct token_requests *i, struct ask *a)
+static void begin(struct token_requests *t, struct ask *a)
 {
 	struct token_requests_wish wish = {a->request.subscribe_keys.text,
 					   a->request.subscribe_patterns.text,
@@ -149,45 +149,45 @@ static void begin(struct token_requests *i, struct ask *a)
 		json_add_string(&text, buf_span(&pattern));
 		wish.access_pattern = buf_span(&text);
 	}
-	TAILQ_REMOVE(&i->waiting, a, of_all);
-	TAILQ_INSERT_TAIL(&i->minting, a, of_all);
-	i->n_minting++;
-	i->round = a->round;
+	TAILQ_REMOVE(&t->waiting, a, of_all);
+	TAILQ_INSERT_TAIL(&t->minting, a, of_all);
+	t->n_minting++;
+	t->round = a->round;
 	a->pending->deferred.timeout_error = REPLY_TIMEOUT;
-	a->minting = i->ops->mint(i->owner, &wish, a);
+	a->minting = t->ops->mint(t->owner, &wish, a);
 	buf_release(&pattern);
 	buf_release(&text);
 }
 
 /* While the service is away one after the other tries whether it is back. */
-static bool has_place(const struct token_requests *i)
+static bool has_place(const struct token_requests *t)
 {
-	return !router_is_stopping(i->router) &&
-	       i->n_minting < (i->failures ? 1 : i->settings.at_once);
+	return !router_is_stopping(t->router) &&
+	       t->n_minting < (t->failures ? 1 : t->settings.at_once);
 }
 
-static int64_t next_turn(const struct token_requests *i)
+static int64_t next_turn(const struct token_requests *t)
 {
-	return i->next_at > i->paused_until ? i->next_at : i->paused_until;
+	return t->next_at > t->paused_until ? t->next_at : t->paused_until;
 }
 
-static void pump(struct token_requests *i, int64_t now)
+static void pump(struct token_requests *t, int64_t now)
 {
 	struct ask *a;
 
-	while ((a = TAILQ_FIRST(&i->waiting)) && has_place(i)) {
-		if (now < next_turn(i)) {
-			i->ops->wake_at(i->owner, next_turn(i));
+	while ((a = TAILQ_FIRST(&t->waiting)) && has_place(t)) {
+		if (now < next_turn(t)) {
+			t->ops->wake_at(t->owner, next_turn(t));
 			return;
 		}
-		i->next_at = now + i->settings.every_ms;
-		begin(i, a);
+		t->next_at = now + t->settings.every_ms;
+		begin(t, a);
 	}
 }
 
-void token_requests_wake(struct token_requests *i, int64_t now)
+void token_requests_wake(struct token_requests *t, int64_t now)
 {
-	pump(i, now);
+	pump(t, now);
 }
 
 /* ---- what is asked ---- */
@@ -201,7 +201,7 @@ static void copy_text(char **to, struct json_value *value)
 	*to += value->text.n;
 }
 
-static struct ask *make_ask(struct token_requests *i, struct pending *p,
+static struct ask *make_ask(struct token_requests *t, struct pending *p,
 			    const struct request *request)
 {
 	size_t n = request->subscribe_keys.text.n + request->subscribe_patterns.text.n +
@@ -211,7 +211,7 @@ static struct ask *make_ask(struct token_requests *i, struct pending *p,
 	char *to = a->text;
 
 	peer->token_requests.round =
-		(peer->token_requests.round > i->round ? peer->token_requests.round : i->round) + 1;
+		(peer->token_requests.round > t->round ? peer->token_requests.round : t->round) + 1;
 	*a = (struct ask){.pending = p,
 			  .peer = peer,
 			  .round = peer->token_requests.round,
@@ -222,57 +222,57 @@ static struct ask *make_ask(struct token_requests *i, struct pending *p,
 	copy_text(&to, &a->request.subscribe_patterns);
 	copy_text(&to, &a->request.access_pattern);
 	p->deferred.request = a;
-	i->n++;
-	i->bytes += a->size;
+	t->n++;
+	t->bytes += a->size;
 	peer->token_requests.n++;
 	return a;
 }
 
-static bool is_full(const struct token_requests *i, const struct peer *peer)
+static bool is_full(const struct token_requests *t, const struct peer *peer)
 {
-	return i->n >= i->settings.max_asks ||
-	       peer->token_requests.n >= i->settings.max_peer_asks ||
-	       i->bytes >= i->settings.max_bytes;
+	return t->n >= t->settings.max_asks ||
+	       peer->token_requests.n >= t->settings.max_peer_asks ||
+	       t->bytes >= t->settings.max_bytes;
 }
 
 /* Is its time up before anything can be tried, as the service has asked for a pause? Whoever knows
  * that need not wait for it. */
-static bool is_hopeless(const struct token_requests *i, const struct ask *a)
+static bool is_hopeless(const struct token_requests *t, const struct ask *a)
 {
-	return i->asked && a->pending->deadline.at <= i->paused_until;
+	return t->asked && a->pending->deadline.at <= t->paused_until;
 }
 
-static void refuse_hopeless(struct token_requests *i, int64_t now)
+static void refuse_hopeless(struct token_requests *t, int64_t now)
 {
 	struct ask *next;
 
-	for (struct ask *a = TAILQ_FIRST(&i->waiting); a; a = next) {
+	for (struct ask *a = TAILQ_FIRST(&t->waiting); a; a = next) {
 		next = TAILQ_NEXT(a, of_all);
-		if (is_hopeless(i, a))
-			router_refuse(i->router, a->pending, i->late, NULL,
-				      (long)(i->paused_until - now));
+		if (is_hopeless(t, a))
+			router_refuse(t->router, a->pending, t->late, NULL,
+				      (long)(t->paused_until - now));
 	}
 }
 
-void token_requests_ask(struct token_requests *i, struct peer *peer, const struct request *request,
+void token_requests_ask(struct token_requests *t, struct peer *peer, const struct request *request,
 			int64_t now)
 {
-	struct pending *p = router_defer(i->router, peer, request, now);
+	struct pending *p = router_defer(t->router, peer, request, now);
 
-	if (router_is_stopping(i->router)) {
-		router_refuse(i->router, p, REPLY_SHUTTING_DOWN, NULL, -1);
-	} else if (is_full(i, peer)) {
-		i->stats->requests_queue_full++;
-		router_refuse(i->router, p, REPLY_QUEUE_FULL,
+	if (router_is_stopping(t->router)) {
+		router_refuse(t->router, p, REPLY_SHUTTING_DOWN, NULL, -1);
+	} else if (is_full(t, peer)) {
+		t->stats->requests_queue_full++;
+		router_refuse(t->router, p, REPLY_QUEUE_FULL,
 			      "too many requests for tokens are waiting", -1);
 	} else {
-		wait_for_turn(i, make_ask(i, p, request));
-		refuse_hopeless(i, now);
-		pump(i, now);
+		wait_for_turn(t, make_ask(t, p, request));
+		refuse_hopeless(t, now);
+		pump(t, now);
 	}
 }
 
-const char *token_requests_deferred_end(struct token_requests *i, struct pending *p)
+const char *token_requests_deferred_end(struct token_requests *t, struct pending *p)
 {
 	struct ask *a = p->deferred.request;
 
@@ -281,18 +281,18 @@ const char *token_requests_deferred_end(struct token_requests *i, struct pending
 	p->deferred.request = NULL;
 	bool waits = !a->minting;
 	if (a->minting)
-		i->ops->cancel(i->owner, a->minting);
-	free_ask(i, a);
-	if (!TAILQ_EMPTY(&i->waiting) && has_place(i)) /* not from within this call */
-		i->ops->wake_at(i->owner, next_turn(i));
+		t->ops->cancel(t->owner, a->minting);
+	free_ask(t, a);
+	if (!TAILQ_EMPTY(&t->waiting) && has_place(t)) /* not from within this call */
+		t->ops->wake_at(t->owner, next_turn(t));
 	if (p->deferred.timeout_error == REPLY_QUEUE_FULL)
 		return "not minted within its time: other requests for tokens were before it";
-	return waits && i->why[0] ? i->why : NULL;
+	return waits && t->why[0] ? t->why : NULL;
 }
 
 /* ---- what comes of it ---- */
 
-static void hand_over(struct token_requests *i, struct ask *a, const char *token)
+static void hand_over(struct token_requests *t, struct ask *a, const char *token)
 {
 	struct pending *p = a->pending;
 	struct buf object = {0};
@@ -301,51 +301,51 @@ static void hand_over(struct token_requests *i, struct ask *a, const char *token
 	buf_addf(&object, "{\"code\":200,\"token\":");
 	json_add_string(&object, (struct span){token, strlen(token)});
 	buf_addf(&object, "}");
-	i->stats->tokens_for_clients++;
+	t->stats->tokens_for_clients++;
 	p->deferred.request = NULL;
-	free_ask(i, a);
-	router_settle_secret(i->router, p, buf_span(&object));
+	free_ask(t, a);
+	router_settle_secret(t->router, p, buf_span(&object));
 	mem_wipe(object.p, object.size);
 	buf_release(&object);
 }
 
-static void set_late(struct token_requests *i, enum reply_error late, const char *why)
+static void set_late(struct token_requests *t, enum reply_error late, const char *why)
 {
 	struct ask *a;
 
-	i->late = late;
-	snprintf(i->why, sizeof(i->why), "%s", why);
-	TAILQ_FOREACH (a, &i->waiting, of_all)
+	t->late = late;
+	snprintf(t->why, sizeof(t->why), "%s", why);
+	TAILQ_FOREACH (a, &t->waiting, of_all)
 		a->pending->deferred.timeout_error = (uint8_t)late;
 }
 
 /* All that wait are tried later. */
-static void make_pause(struct token_requests *i, const struct token_requests_answer *answer,
+static void make_pause(struct token_requests *t, const struct token_requests_answer *answer,
 		       int64_t now)
 {
 	bool refused = answer->http_status / 100 == 4;
 	int64_t pause =
-		refused ? backoff_doubled(REFUSAL_PAUSE_MS, i->failures, REFUSAL_PAUSE_MAX_MS)
-			: backoff_doubled(FAILURE_PAUSE_MS, i->failures, FAILURE_PAUSE_MAX_MS);
+		refused ? backoff_doubled(REFUSAL_PAUSE_MS, t->failures, REFUSAL_PAUSE_MAX_MS)
+			: backoff_doubled(FAILURE_PAUSE_MS, t->failures, FAILURE_PAUSE_MAX_MS);
 
-	i->failures++;
-	i->asked = answer->retry_after_s >= 0 || answer->http_status == HTTP_TOO_MANY;
-	i->paused_until =
+	t->failures++;
+	t->asked = answer->retry_after_s >= 0 || answer->http_status == HTTP_TOO_MANY;
+	t->paused_until =
 		now +
 		(answer->retry_after_s >= 0 ? backoff_asked_ms(answer->retry_after_s, 0) : pause);
-	set_late(i, answer->http_status == HTTP_TOO_MANY ? REPLY_RATE_LIMITED : REPLY_UPSTREAM_DOWN,
+	set_late(t, answer->http_status == HTTP_TOO_MANY ? REPLY_RATE_LIMITED : REPLY_UPSTREAM_DOWN,
 		 answer->why);
-	refuse_hopeless(i, now);
+	refuse_hopeless(t, now);
 }
 
 /* One that was begun before the pause and ends well is no reason to end that. */
-static void recover(struct token_requests *i, int64_t now)
+static void recover(struct token_requests *t, int64_t now)
 {
-	if (!i->failures || now < i->paused_until)
+	if (!t->failures || now < t->paused_until)
 		return;
-	i->failures = 0;
-	i->asked = false;
-	set_late(i, REPLY_QUEUE_FULL, "");
+	t->failures = 0;
+	t->asked = false;
+	set_late(t, REPLY_QUEUE_FULL, "");
 }
 
 /* The error that ends it; REPLY_N: none, it passes by itself. */
@@ -367,69 +367,69 @@ static enum reply_error verdict_of(const struct token_requests_answer *answer)
 	}
 }
 
-static void refuse(struct token_requests *i, struct ask *a, enum reply_error error, const char *why)
+static void refuse(struct token_requests *t, struct ask *a, enum reply_error error, const char *why)
 {
 	char text[WHY_MAX + 100];
 
 	snprintf(text, sizeof(text), "%s%s",
 		 error == REPLY_BAD_REQUEST ? "the service refuses to mint such a token: " : "",
 		 why);
-	router_refuse(i->router, a->pending, error, text, -1);
+	router_refuse(t->router, a->pending, error, text, -1);
 }
 
-static void failed(struct token_requests *i, struct ask *a,
+static void failed(struct token_requests *t, struct ask *a,
 		   const struct token_requests_answer *answer, int64_t now)
 {
 	enum reply_error error = verdict_of(answer);
 
-	i->stats->token_failures++;
+	t->stats->token_failures++;
 	if (error != REPLY_N)
-		refuse(i, a, error, answer->why);
+		refuse(t, a, error, answer->why);
 	if (error == REPLY_N || error == REPLY_UPSTREAM_DOWN)
-		make_pause(i, answer, now);
+		make_pause(t, answer, now);
 	else
-		recover(i, now);
+		recover(t, now);
 }
 
-void token_requests_minted(struct token_requests *i, void *ask,
+void token_requests_minted(struct token_requests *t, void *ask,
 			   const struct token_requests_answer *answer, int64_t now)
 {
 	struct ask *a = ask;
 
-	wait_again(i, a); /* nothing of it is under way any more */
+	wait_again(t, a); /* nothing of it is under way any more */
 	if (answer->token) {
-		recover(i, now);
-		hand_over(i, a, answer->token);
+		recover(t, now);
+		hand_over(t, a, answer->token);
 	} else {
-		failed(i, a, answer, now);
+		failed(t, a, answer, now);
 	}
-	pump(i, now);
+	pump(t, now);
 }
 
 /* ---- changes from outside ---- */
 
-void token_requests_interrupt(struct token_requests *i)
+void token_requests_interrupt(struct token_requests *t)
 {
 	struct ask *a;
 
-	while ((a = TAILQ_FIRST(&i->minting))) {
-		i->ops->cancel(i->owner, a->minting);
-		wait_again(i, a);
+	while ((a = TAILQ_FIRST(&t->minting))) {
+		t->ops->cancel(t->owner, a->minting);
+		wait_again(t, a);
 	}
 }
 
 /* What was learnt of the service need not be true any longer. */
-void token_requests_review(struct token_requests *i, int64_t now)
+void token_requests_review(struct token_requests *t, int64_t now)
 {
 	struct ask *a, *next;
 
-	i->paused_until = now;
-	recover(i, now);
-	for (a = TAILQ_FIRST(&i->waiting); a; a = next) {
+	t->paused_until = now;
+	recover(t, now);
+	for (a = TAILQ_FIRST(&t->waiting); a; a = next) {
 		next = TAILQ_NEXT(a, of_all);
-		const char *why = access_forbids(i->access, a->peer, &a->request, now);
+		const char *why = access_forbids(t->access, a->peer, &a->request, now);
 		if (why)
-			router_refuse(i->router, a->pending, REPLY_FORBIDDEN, why, -1);
+			router_refuse(t->router, a->pending, REPLY_FORBIDDEN, why, -1);
 	}
-	pump(i, now);
+	pump(t, now);
 }

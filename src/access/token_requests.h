@@ -56,21 +56,21 @@ struct token_requests *token_requests_new(const struct token_requests_settings *
 					  const struct token_requests_ops *ops, void *owner,
 					  struct router *router, struct access *access,
 					  struct stats *stats);
-void token_requests_free(struct token_requests *i); /* all peers have left */
+void token_requests_free(struct token_requests *t); /* all peers have left */
 
 void token_requests_join(struct peer *peer);
-void token_requests_ask(struct token_requests *i, struct peer *peer, const struct request *request,
+void token_requests_ask(struct token_requests *t, struct peer *peer, const struct request *request,
 			int64_t now);
-void token_requests_minted(struct token_requests *i, void *ask,
+void token_requests_minted(struct token_requests *t, void *ask,
 			   const struct token_requests_answer *answer, int64_t now);
-void token_requests_wake(struct token_requests *i, int64_t now);
+void token_requests_wake(struct token_requests *t, int64_t now);
 
 /* As router_ops::deferred_end(), of a request for a token. */
-const char *token_requests_deferred_end(struct token_requests *i, struct pending *p);
+const char *token_requests_deferred_end(struct token_requests *t, struct pending *p);
 
 /* The rules, the key or the service are about to change: what is under way is given up, and waits
  * again. Once they have, token_requests_review(): every request is judged again, and it goes on. */
-void token_requests_interrupt(struct token_requests *i);
-void token_requests_set(struct token_requests *i,
+void token_requests_interrupt(struct token_requests *t);
+void token_requests_set(struct token_requests *t,
 			const struct token_requests_settings *settings); /* from now on */
-void token_requests_review(struct token_requests *i, int64_t now);
+void token_requests_review(struct token_requests *t, int64_t now);

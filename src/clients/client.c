@@ -22,18 +22,19 @@
 #include "base/timer.h"
 
 enum {
-	READ_MAX = 65536,       /* bytes of one client in one turn of the loop */
-	LAST_LINE_MS = 1000,    /* for a client that is dropped or refused to take its last line */
-	BUSY_MS = 1000,         /* over which the busiest are found, at least */
-	HANGUP_CHECK_MS = 2000, /* how often half-closed clients are looked at */
+	READ_MAX = 65536, /* bytes read from one client in a turn of the loop */
+	LAST_LINE_MS =
+		1000,   /* time to take the last line, for a client that is dropped or refused */
+	BUSY_MS = 1000, /* clients_busiest() counts over at least this time */
+	HANGUP_CHECK_MS = 2000, /* between two checks for hangups */
 	GROUPS_MAX_BYTES = 65536 * sizeof(gid_t),
-	IOV_BATCH = 256, /* lines of others and runs of own bytes in one write */
+	IOV_BATCH = 256, /* parts in one write */
 };
 
 enum client_state {
 	CLIENT_OPEN,
-	CLIENT_HALF_CLOSED, /* has sent its last byte, gets its answers still */
-	CLIENT_LEAVING,     /* has left the core; only its last bytes are written */
+	CLIENT_HALF_CLOSED, /* has sent its last byte, still gets its answers */
+	CLIENT_LEAVING,     /* the other rooms have forgotten it; its last bytes are written */
 	CLIENT_STATE_N
 };
 
@@ -45,13 +46,13 @@ struct client {
 	struct peer peer;
 	struct clients *set;
 	enum client_state state;
-	bool held;     /* not read further until there is room */
-	bool quiet;    /* not read, for whatever reason: in clients::quiet */
+	bool paused;   /* not read further until there is room */
+	bool quiet;    /* not read, for this or another reason: in clients::quiet */
 	bool changed;  /* in clients::changed */
-	bool broken;   /* its socket can't be watched: it is to go when the turn ends */
-	uint32_t turn; /* clients::turn when it has changed */
+	bool broken;   /* its socket can't be watched: freed when the turn ends */
+	uint32_t turn; /* clients::turn when it was added to clients::changed */
 	int fd;
-	uint64_t requests, requests_before; /* lines read, and those at clients::busy_since */
+	uint64_t requests, requests_before; /* lines read: in all, and until clients::busy_since */
 	struct line_reader lines;
 	struct event read;
 	struct event *write;           /* only while the socket is full */
@@ -63,8 +64,9 @@ struct client {
 
 TAILQ_HEAD(client_list, client);
 
-/* A connection beyond max_clients. Its last line is out; it is kept for a moment because most peers
- * write before they read, and to write to one that is closed is an error that hides the line. */
+/* A connection beyond max_clients, after its last line was sent. It stays open for a moment:
+ * most peers write before they read, and a write to a closed connection is an error that hides
+ * the line. */
 struct refused {
 	int fd;
 	int64_t until;
@@ -77,23 +79,23 @@ struct clients {
 	void *owner;
 	struct stats *stats;
 	struct client_list all, changed, quiet;
-	uint32_t turn; /* whose changes are settled; what changes meanwhile is the next's */
+	uint32_t turn; /* the turn that ends next; clients that change while it ends belong to the
+			  one after it */
 	bool settling; /* on_turn_end() runs */
 	struct event *turn_end; /* runs once all events of this turn have been handled */
 	struct event *hangups;  /* armed while there are quiet clients */
 	unsigned n;
 	struct refused refused[CLIENTS_REFUSED_MAX]; /* the oldest first */
 	unsigned n_refused;
-	struct event *refused_end; /* when the oldest is closed */
-	int64_t now;               /* when the lines that are handed on now were read */
+	struct event *refused_end; /* closes the oldest */
+	int64_t now;               /* the time of the read in progress */
 	uint64_t last_number;
 	struct overflow_ids nobody;
-	gid_t *groups;         /* of the client that was asked about last */
-	socklen_t groups_size; /* bytes of room */
-	bool groups_failed;    /* the kernel does not tell them, which was logged */
-	int64_t busy_since;    /* when clients_busiest() began to count anew */
-	char input[READ_MAX]; /* shared: what is not handed on within the turn moves to the client's
-				 line reader */
+	gid_t *groups;         /* scratch of groups_of() */
+	socklen_t groups_size; /* in bytes */
+	bool groups_failed;    /* the kernel does not tell them, and this was logged */
+	int64_t busy_since;    /* when requests_before was last set */
+	char input[READ_MAX];  /* shared by all clients; line_feed() copies what it keeps */
 };
 
 static const struct line_ops line_ops;
@@ -136,8 +138,8 @@ static void client_log(enum log_level level, const struct client *c, const char 
 
 /* ---- states ---- */
 
-/* The kernel may have no room to watch one more socket. Then this client, who would never be heard
- * or answered again, has to go; not before the turn ends, since whoever calls still uses it. */
+/* The kernel may have no memory to watch one more socket. Such a client would never be heard or
+ * answered again, so it is dropped; not before the turn ends, since the caller still uses it. */
 static bool client_watch(struct client *c, struct event *e)
 {
 	int err = watch_start(e);
@@ -154,8 +156,8 @@ static bool client_watch(struct client *c, struct event *e)
 	return false;
 }
 
-/* Whether the client is read. Of one that is not, no event tells when it goes: it is looked at now
- * and then. */
+/* Starts or stops to read the client. No event reports the hangup of a client that is not read, so
+ * on_hangup_check() looks. */
 static void client_read(struct client *c, bool on)
 {
 	struct clients *cs = c->set;
@@ -185,7 +187,7 @@ static void client_set_state(struct client *c, enum client_state state)
 	c->state = state;
 }
 
-/* Leaves the core: no answer will reach it any more. */
+/* Makes the other rooms forget the client. No answer reaches it any more. */
 static void client_leave(struct client *c)
 {
 	if (c->state == CLIENT_LEAVING)
@@ -203,7 +205,7 @@ static void client_free(struct client *c)
 	client_log(LOG_LEVEL_DEBUG, c, "closed");
 	if (c->changed)
 		TAILQ_REMOVE(&cs->changed, c, of_change);
-	TAILQ_REMOVE(&cs->quiet, c, of_quiet); /* whoever has left is not read */
+	TAILQ_REMOVE(&cs->quiet, c, of_quiet); /* client_leave() has stopped reading */
 	TAILQ_REMOVE(&cs->all, c, of_set);
 	cs->n--;
 	if (c->write)
@@ -217,7 +219,7 @@ static void client_free(struct client *c)
 
 /* ---- arrival ---- */
 
-/* The n oldest. */
+/* Closes the n oldest. */
 static void close_refused(struct clients *cs, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
@@ -241,7 +243,7 @@ static void on_refused_end(evutil_socket_t fd, short what, void *arg)
 		timer_start(cs->refused_end, cs->refused[0].until - now);
 }
 
-/* What it sends is not read. It sees the end behind its line at once. */
+/* Its input is not read. It sees the end of the stream right behind its line. */
 static void keep_refused(struct clients *cs, int fd)
 {
 	int64_t now = clock_mono_ms();
@@ -264,8 +266,8 @@ static void refuse(struct clients *cs, int fd)
 	keep_refused(cs, fd);
 }
 
-/* The supplementary groups that the peer had when it connected; returns how many. There may be
- * 65,536 of them, mostly there are few. */
+/* The supplementary groups that the peer had when it connected; returns their number. There may be
+ * 65,536 of them, but rarely are many. */
 static size_t groups_of(struct clients *cs, int fd)
 {
 	socklen_t size = cs->groups_size;
@@ -297,7 +299,7 @@ static struct peer_identity identity_of(struct clients *cs, int fd)
 	return (struct peer_identity){true, who.pid, who.uid, who.gid, cs->groups, n};
 }
 
-/* As the rules see it: numbers that stand for anybody are nobody's. */
+/* Removes the overflow ids, which stand for unknown users and groups. */
 static struct peer_identity without_nobody(struct clients *cs, struct peer_identity who)
 {
 	size_t n = 0;
@@ -364,8 +366,8 @@ struct clients_sums clients_sum_up(const struct clients *cs)
 	struct client *c;
 
 	TAILQ_FOREACH (c, &cs->all, of_set) {
-		sums.held += c->held;
-		sums.lagging += c->peer.fanout.conflation != NULL;
+		sums.paused += c->paused;
+		sums.slow += c->peer.fanout.conflation != NULL;
 		sums.input_bytes += line_kept(&c->lines);
 		sums.output_bytes += peer_unread(&c->peer);
 	}
@@ -386,7 +388,7 @@ static enum line_verdict on_line(void *owner, struct span line)
 
 	c->requests += line.n > 0;
 	c->set->ops->line(c->set->owner, &c->peer, line, c->set->now);
-	return may_read(c) ? LINE_MORE : LINE_HOLD;
+	return may_read(c) ? LINE_MORE : LINE_PAUSE;
 }
 
 static enum line_verdict on_too_long(void *owner, struct span prefix)
@@ -395,21 +397,21 @@ static enum line_verdict on_too_long(void *owner, struct span prefix)
 
 	c->requests++;
 	c->set->ops->too_long(c->set->owner, &c->peer, prefix);
-	return may_read(c) ? LINE_MORE : LINE_HOLD;
+	return may_read(c) ? LINE_MORE : LINE_PAUSE;
 }
 
 static const struct line_ops line_ops = {.line = on_line, .too_long = on_too_long};
 
-/* Does what a line reader's verdict asks for. */
-static void obey(struct client *c, enum line_verdict verdict)
+/* Pauses or resumes reading. */
+static void apply_verdict(struct client *c, enum line_verdict verdict)
 {
-	bool hold = verdict == LINE_HOLD;
+	bool pause = verdict == LINE_PAUSE;
 
-	if (hold == c->held)
+	if (pause == c->paused)
 		return;
-	c->held = hold;
-	c->set->stats->client_reads_held += hold;
-	client_read(c, !hold && c->state == CLIENT_OPEN);
+	c->paused = pause;
+	c->set->stats->client_reads_held += pause;
+	client_read(c, !pause && c->state == CLIENT_OPEN);
 }
 
 static void end_of_input(struct client *c)
@@ -417,7 +419,7 @@ static void end_of_input(struct client *c)
 	client_set_state(c, CLIENT_HALF_CLOSED);
 	client_read(c, false);
 	line_finish(&c->lines);
-	clients_changed(c->set, &c->peer); /* it may have got all its answers already */
+	clients_changed(c->set, &c->peer); /* it may have all its answers */
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
@@ -430,7 +432,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	cs->now = clock_mono_ms();
 	if (n > 0) {
 		cs->stats->client_bytes_in += (uint64_t)n;
-		obey(c, line_feed(&c->lines, (struct span){cs->input, (size_t)n}));
+		apply_verdict(c, line_feed(&c->lines, (struct span){cs->input, (size_t)n}));
 	} else if (n == 0) {
 		end_of_input(c);
 	} else if (errno != EAGAIN && errno != EINTR) {
@@ -444,7 +446,8 @@ void clients_changed(struct clients *cs, struct peer *peer)
 {
 	struct client *c = client_of(peer);
 
-	if (c->changed || (!peer_unread(peer) && !c->held && !c->broken && c->state == CLIENT_OPEN))
+	if (c->changed ||
+	    (!peer_unread(peer) && !c->paused && !c->broken && c->state == CLIENT_OPEN))
 		return;
 	c->changed = true;
 	c->turn = cs->turn;
@@ -461,7 +464,7 @@ static void wait_writable(struct client *c)
 		timer_start(c->write, c->gone_at - clock_mono_ms());
 }
 
-/* Mostly it is one part, for which the kernel has less to do. */
+/* send() is cheaper than sendmsg(), and most writes have one part. */
 static ssize_t send_parts(int fd, struct iovec *iov, int parts)
 {
 	struct msghdr message = {.msg_iov = iov, .msg_iovlen = (size_t)parts};
@@ -471,7 +474,7 @@ static ssize_t send_parts(int fd, struct iovec *iov, int parts)
 	return sendmsg(fd, &message, MSG_NOSIGNAL);
 }
 
-/* Writes as much as the socket takes. False: the peer is gone. */
+/* Writes until the socket is full. False: the peer is gone. */
 static bool write_out(struct client *c)
 {
 	struct iovec iov[IOV_BATCH];
@@ -488,7 +491,8 @@ static bool write_out(struct client *c)
 			return errno == EAGAIN;
 		c->set->stats->client_bytes_out += (uint64_t)n;
 		outq_take(&c->peer.out, (size_t)n);
-		if ((size_t)n < offered) /* the socket is full: asking again would only say so */
+		if ((size_t)n <
+		    offered) /* the socket is full; another call would only return EAGAIN */
 			return true;
 	}
 	outq_trim(&c->peer.out);
@@ -504,8 +508,8 @@ static void drop_slow(struct client *c)
 	c->gone_at = clock_mono_ms() + LAST_LINE_MS;
 }
 
-/* One line is never too much, however long: what counts is what waits behind the one that is being
- * taken, or that will be the first once the answers before it are there. */
+/* A single line is never too much, however long. Only the bytes behind the first line count, be it
+ * in the output or the first kept answer. */
 static bool has_too_much(const struct client *c)
 {
 	size_t unread = peer_unread(&c->peer), hard = c->set->settings.output_hard;
@@ -519,8 +523,8 @@ static bool is_full(const struct client *c)
 	return c->write && event_pending(c->write, EV_WRITE, NULL);
 }
 
-/* Writes out, and what the client has missed behind it, until nothing is left or the socket is
- * full. False: the peer is gone. */
+/* Writes the output, then conflated changes, until nothing is left or the socket is full. False:
+ * the peer is gone. */
 static bool write_all(struct client *c)
 {
 	while (write_out(c)) {
@@ -534,14 +538,14 @@ static bool write_all(struct client *c)
 	return false;
 }
 
-/* Has it got all that it is ever going to get? */
+/* Is there nothing left to come for this client? */
 static bool is_done(const struct client *c)
 {
 	return c->state == CLIENT_LEAVING ||
 	       (c->state == CLIENT_HALF_CLOSED && !c->peer.answers.unanswered && !c->peer.topics.n);
 }
 
-/* After its output or its requests have changed: writes, reads on, or closes. */
+/* After its output or its requests have changed: writes, resumes reading, or closes. */
 static void client_settle(struct client *c)
 {
 	if (c->broken || (!is_full(c) && !write_all(c))) {
@@ -556,9 +560,9 @@ static void client_settle(struct client *c)
 		client_free(c);
 		return;
 	}
-	if (c->held && c->state == CLIENT_OPEN && may_read(c)) {
+	if (c->paused && c->state == CLIENT_OPEN && may_read(c)) {
 		c->set->now = clock_mono_ms();
-		obey(c, line_resume(&c->lines));
+		apply_verdict(c, line_resume(&c->lines));
 	}
 }
 
@@ -567,7 +571,7 @@ void clients_flush(struct clients *cs, struct peer *peer)
 	struct client *c = client_of(peer);
 
 	(void)cs;
-	/* One that is gone is found out when its turn ends. */
+	/* A peer that is gone is freed when the turn ends. */
 	if (!is_full(c) && write_out(c) && outq_len(&c->peer.out))
 		wait_writable(c);
 }
@@ -598,17 +602,16 @@ static void on_turn_end(evutil_socket_t fd, short what, void *arg)
 		client_settle(c);
 	}
 	cs->settling = false;
-	/* What has changed while these were settled (a client was read on, say) has its own end of
-	 * turn, behind a look at what else there is to do. */
+	/* Clients that changed meanwhile (one was read on, for example) are settled after the loop
+	 * has looked at other events. */
 	if (!TAILQ_EMPTY(&cs->changed))
 		timer_start(cs->turn_end, 0);
 }
 
-/* ---- peers that have gone without a word ---- */
+/* ---- hangups ---- */
 
-/* Of a client that is not read (held, or half-closed) only its socket's hangup tells that nobody is
- * there to get the answers. The kernel reports that once both directions are shut, so half-closing
- * is no hangup. */
+/* Only the hangup of its socket tells that a client that is not read (paused or half-closed) is
+ * gone. The kernel reports it once both directions are shut, so a half-closed peer is no hangup. */
 static void on_hangup_check(evutil_socket_t fd, short what, void *arg)
 {
 	struct clients *cs = arg;
@@ -636,7 +639,7 @@ void clients_set(struct clients *cs, const struct client_settings *settings)
 	cs->nobody = overflow_ids_ids();
 	TAILQ_FOREACH (c, &cs->all, of_set) {
 		c->lines.limit = settings->max_line;
-		clients_changed(cs, &c->peer); /* there may be room, or none, from now on */
+		clients_changed(cs, &c->peer); /* it may have room now, or none */
 	}
 }
 
@@ -650,7 +653,7 @@ static bool is_busier(const struct client *a, const struct client *b)
 	return recent_a != recent_b ? recent_a > recent_b : a->requests > b->requests;
 }
 
-/* Puts c into its place among the n busiest so far; returns their number. */
+/* Inserts c among the n busiest so far; returns their number. */
 static unsigned rank(struct client *c, struct client *busiest[CLIENTS_BUSIEST_MAX], unsigned n)
 {
 	unsigned at = n;

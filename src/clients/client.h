@@ -1,19 +1,19 @@
 /* client.h - the local connections: bytes in, lines up; lines down, bytes out.
  *
- * Owns each client's socket, the unfinished line it has sent and the output it has not taken yet.
- * Knows nothing of what lines mean: they go up through struct client_ops. Output is appended to
- * peer::out by whoever answers, and clients_changed() says so; all that gathers for a client within
- * one turn of the loop leaves in one write.
+ * Owns each client's socket, its unfinished input line and its peer with the output. Lines are
+ * passed up through struct client_ops; their meaning is not known here. Other rooms append to
+ * peer::out and then call clients_changed(); the output of one turn of the loop leaves in one
+ * write.
  *
- * Backpressure: a client is not read while it has too much unanswered (ops->may_read) or untaken
- * (output_soft), so it is its own socket that fills up. Beyond output_hard, not counted the line
- * that it is taking, it is dropped with a last line. A client that has shut down its writing side
- * gets all its answers first, and stays as long as it is subscribed to something; one that has gone
- * altogether is noticed even while nothing is read from it.
+ * Backpressure: a client is not read while it has too many unanswered requests (ops->may_read) or
+ * more unread output than output_soft, so its own socket fills up. Beyond output_hard, not counting
+ * the line that it is taking, it is dropped with a last line. A client that has shut down its
+ * writing side first gets all its answers, and stays as long as it has subscriptions. The hangup of
+ * a client is noticed even while it is not read.
  *
- * It asks the kernel whom a socket belongs to. That is kept there for as long as the socket is
- * open, groups included, and asked for again when it is needed again. Users and groups without a
- * number of their own (overflow_ids.h) are told as -1, which no rule can name. */
+ * The credentials of a client are asked of the kernel, which keeps them for as long as the socket
+ * is open, each time they are needed. Users and groups without a number of their own
+ * (overflow_ids.h) become -1, which no rule can name. */
 #pragma once
 
 #include <event2/event.h>
@@ -26,8 +26,7 @@
 struct clients;
 
 enum {
-	CLIENTS_REFUSED_MAX =
-		16, /* connections that stay for their last line, beside the clients */
+	CLIENTS_REFUSED_MAX = 16, /* refused connections that stay for their last line */
 };
 
 struct client_settings {
@@ -36,55 +35,54 @@ struct client_settings {
 	size_t output_soft, output_hard;
 };
 
-/* Called from the loop; joined() from within clients_adopt(), left() and closed() from within
+/* Called from the loop; joined() also from clients_adopt(), left() and closed() also from
  * clients_free(). */
 struct client_ops {
 	void (*joined)(void *owner, struct peer *peer, const struct peer_identity *who);
 	void (*line)(void *owner, struct peer *peer, struct span line, int64_t now);
 	void (*too_long)(void *owner, struct peer *peer, struct span prefix);
 	bool (*may_read)(void *owner, struct peer *peer);
-	/* Its output is below output_soft again while peer::lag has more for it. */
+	/* Its output is below output_soft again, and it has a conflation. */
 	void (*has_room)(void *owner, struct peer *peer);
-	/* No line of it will come, no answer reach it: forget the peer. Its socket may stay open
-	 * for its last bytes. */
+	/* No line will come from it and no answer will reach it: forget the peer. Its socket may
+	 * stay open for its last bytes. */
 	void (*left)(void *owner, struct peer *peer);
-	void (*closed)(void *owner); /* a socket was closed, there is room for another client */
+	void (*closed)(void *owner); /* a client's socket was closed */
 };
 
 struct clients *clients_new(struct event_base *base, const struct client_settings *settings,
 			    const struct client_ops *ops, void *owner, struct stats *stats);
-void clients_free(struct clients *cs); /* drops all that are left */
-/* Those who are there stay, however many. Limits hold from now on. */
+void clients_free(struct clients *cs); /* drops all clients */
+/* Replaces the settings. Present clients stay, even if they are too many. */
 void clients_set(struct clients *cs, const struct client_settings *settings);
 
-/* Takes over a connected, non-blocking socket; beyond max_clients it gets a last line, and is
- * closed a second later, or when too many others have come. */
+/* Takes over a connected, non-blocking socket. Beyond max_clients it gets a last line and is closed
+ * after a second, or sooner when many others are refused. */
 void clients_adopt(struct clients *cs, int fd);
 
-/* The peer's output has grown or its requests have been answered: looked at when this turn of the
- * loop ends. */
+/* The peer's output has grown or requests were answered. It is written when this turn of the loop
+ * ends. */
 void clients_changed(struct clients *cs, struct peer *peer);
 
-/* Writes out what the peer's socket takes now, before the turn ends. The peer stays, whatever comes
- * of it. */
+/* Writes what the peer's socket takes, before the turn ends. Never frees the peer. */
 void clients_flush(struct clients *cs, struct peer *peer);
 
 unsigned clients_count(const struct clients *cs);
 
-/* A look at all of them. */
+/* Sums over all clients. */
 struct clients_sums {
-	unsigned held;       /* not read further at present */
-	unsigned lagging;    /* have missed changes that they will be told the latest of */
-	size_t input_bytes;  /* received and not handed on */
-	size_t output_bytes; /* for them, and not taken yet */
+	unsigned paused;     /* not read at present */
+	unsigned slow;       /* that get conflated changes */
+	size_t input_bytes;  /* received and not passed on */
+	size_t output_bytes; /* not taken yet */
 };
 struct clients_sums clients_sum_up(const struct clients *cs);
 
-/* Tells whom each client belongs to once more, of those that have not left. */
+/* Calls each() with the identity of each client that has not left. */
 void clients_each(struct clients *cs,
 		  void (*each)(void *owner, struct peer *peer, const struct peer_identity *who));
 
-/* What a client has done and left undone, for people who look for the busy ones. */
+/* The activity of a client, for a list of the busy ones. */
 struct client_activity {
 	uint64_t number;   /* never used again for another client */
 	pid_t pid;         /* 0: unknown */
@@ -97,11 +95,9 @@ struct client_activity {
 
 enum { CLIENTS_BUSIEST_MAX = 10 };
 
-/* The busiest, first who has sent the most since this was last asked (and at least a second ago),
- * then who has sent the most at all. Returns how many. Looks at every client, so it is for
- * questions, not for the path of a request. */
+/* The busiest clients: by requests since the last call (or an earlier one less than a second ago),
+ * then by requests in all. Returns their number. Its cost grows with the number of clients. */
 unsigned clients_busiest(struct clients *cs, struct client_activity top[CLIENTS_BUSIEST_MAX]);
 
-/* Writes out what is there now, as far as the sockets take it. True when nothing is left to write.
- */
+/* Writes what the sockets take. True: nothing is left to write. */
 bool clients_flush_all(struct clients *cs);

@@ -9,7 +9,7 @@ void dispatch_fini(struct dispatch *d)
 	buf_release(&d->scratch);
 }
 
-/* Hands on the line that was built in scratch. */
+/* Answers with the line in scratch. */
 static void say(struct dispatch *d, struct peer *peer, struct span id)
 {
 	router_say(d->router, peer, buf_span(&d->scratch), id.n > 0);
@@ -25,7 +25,7 @@ static void refuse(struct dispatch *d, struct peer *peer, enum reply_error error
 	say(d, peer, id);
 }
 
-/* Hands on the object, and lets it go. */
+/* Answers with the object and frees it. */
 static void say_object(struct dispatch *d, struct peer *peer, struct span id, struct buf *object)
 {
 	reply_object(&d->scratch, buf_span(object), id);
@@ -46,7 +46,8 @@ static void tell_stats(struct dispatch *d, struct peer *peer, struct span id)
 {
 	struct buf object = {0};
 
-	stats_ended(d->stats, d->op, OUTCOME_OK); /* before, so that it is among what stats tells */
+	stats_ended(d->stats, d->op,
+		    OUTCOME_OK); /* before the figures are collected, so that they count it */
 	d->ops->stats(d->owner, &object);
 	say_object(d, peer, id, &object);
 }
@@ -114,7 +115,7 @@ void dispatch_too_long(struct dispatch *d, struct peer *peer, struct span prefix
 	d->stats->requests++;
 	snprintf(text, sizeof(text), "the line is longer than max_line (%zu bytes) and was skipped",
 		 max_line);
-	/* Whoever names its request early in the line learns which one was too long. */
+	/* The answer carries the messageId if it stands early in the line. */
 	struct span id = request_parse(prefix, &request, &fault) < 0 ? fault.id : request.id;
 	d->op = request.op;
 	refuse(d, peer, REPLY_TOO_LARGE, id, text);

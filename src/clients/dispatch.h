@@ -1,9 +1,8 @@
-/* dispatch.h - a client's line to whoever answers it.
+/* dispatch.h - a client's line to the room that answers it.
  *
- * Reads the line, refuses what the access rules forbid, hands remote requests to the router,
- * subscriptions to the feed and requests for tokens to the issuer, and answers the rest itself:
- * ping, status, stats and every error of form. What the status says is brought by the owner. One
- * dispatch serves all clients. */
+ * Parses the line and refuses what the access rules forbid. Requests for the service go to the
+ * router, subscribes to subscriptions, token requests to token_requests. Ping, status, stats and
+ * malformed lines are answered here. One dispatch serves all clients. */
 #pragma once
 
 #include <stdint.h>
@@ -18,7 +17,7 @@
 
 struct dispatch_ops {
 	/* Append the members of the answer as one line of JSON, an object without messageId. peer:
-	 * who asks; top: with the busiest clients. */
+	 * the client that asks; top: with the busiest clients. */
 	void (*status)(void *owner, const struct peer *peer, bool top, struct buf *out);
 	void (*stats)(void *owner, struct buf *out);
 };
@@ -31,8 +30,8 @@ struct dispatch {
 	struct stats *stats;
 	const struct dispatch_ops *ops;
 	void *owner;
-	enum request_op op; /* of the line that is being handled; 0: not known */
-	struct buf scratch; /* own: lines under construction */
+	enum request_op op; /* of the present line; 0: unknown */
+	struct buf scratch; /* owned: a line being built */
 };
 
 void dispatch_fini(struct dispatch *d);

@@ -1,8 +1,8 @@
 #include "clients/line.h"
 
-/* Lines that lie whole in what was fed are handed on in place: a client that sends whole requests
- * never costs a copy. Unless held, kept is one line's beginning without its LF, so that a line fed
- * in a thousand pieces is searched once and never holds more than the limit and one feed. */
+/* Lines that lie whole in the input are passed on in place, without a copy. Unless paused, kept
+ * holds the beginning of one line without an LF. A line in a thousand pieces is therefore searched
+ * once, and kept never exceeds the limit and one input. */
 
 void line_init(struct line_reader *r, const struct line_ops *ops, void *owner, size_t limit)
 {
@@ -14,8 +14,7 @@ void line_fini(struct line_reader *r)
 	buf_release(&r->kept);
 }
 
-/* A line that ends in CR LF has its CR taken off; of an unfinished one, the CR may be half of its
- * end. */
+/* Removes the CR of a CR LF. The CR at the end of an unfinished line may be half of one. */
 static struct span without_cr(struct span line)
 {
 	if (line.n && line.p[line.n - 1] == '\r')
@@ -23,20 +22,18 @@ static struct span without_cr(struct span line)
 	return line;
 }
 
-/* The reader may be gone when this returns LINE_GONE, hence all that calls it touches r only after
- * looking. */
+/* After LINE_GONE the reader is freed, so callers check the verdict before they touch r. */
 static enum line_verdict hand_on(struct line_reader *r, struct span line)
 {
 	line = without_cr(line);
 	enum line_verdict verdict =
 		line.n > r->limit ? r->ops->too_long(r->owner, line) : r->ops->line(r->owner, line);
-	if (verdict == LINE_HOLD)
-		r->held = true;
+	if (verdict == LINE_PAUSE)
+		r->paused = true;
 	return verdict;
 }
 
-/* What is left has no LF. Is it already too long, or being skipped, it is dropped; else it is left
- * where it is. */
+/* The rest has no LF. It is dropped if it is too long or being skipped, else it stays. */
 static enum line_verdict unfinished(struct line_reader *r, struct span *rest)
 {
 	struct span line = *rest;
@@ -50,8 +47,8 @@ static enum line_verdict unfinished(struct line_reader *r, struct span *rest)
 	return hand_on(r, line);
 }
 
-/* Hands on what is whole at the front of *rest, which ends up as what must be kept. Its first
- * bytes, as many as searched says, are known to hold no LF. */
+/* Passes on the whole lines at the front of *rest, which becomes the rest to keep. The first
+ * `searched` bytes are known to hold no LF. */
 static enum line_verdict walk(struct line_reader *r, struct span *rest, size_t searched)
 {
 	enum line_verdict verdict = LINE_MORE;
@@ -71,7 +68,7 @@ static enum line_verdict walk(struct line_reader *r, struct span *rest, size_t s
 	return verdict;
 }
 
-/* The same for what is kept. */
+/* The same for the kept bytes. */
 static enum line_verdict walk_kept(struct line_reader *r)
 {
 	struct span rest = buf_span(&r->kept);
@@ -87,7 +84,7 @@ static enum line_verdict walk_kept(struct line_reader *r)
 	return verdict;
 }
 
-/* Moves the bytes up to the first LF, or all if there is none, behind the line that is kept. */
+/* Moves the bytes up to the first LF, or all if there is none, to the end of kept. */
 static void complete_kept(struct line_reader *r, struct span *bytes)
 {
 	const char *lf = memchr(bytes->p, '\n', bytes->n);
@@ -102,11 +99,11 @@ static void complete_kept(struct line_reader *r, struct span *bytes)
 
 enum line_verdict line_feed(struct line_reader *r, struct span bytes)
 {
-	enum line_verdict verdict = r->held ? LINE_HOLD : LINE_MORE;
+	enum line_verdict verdict = r->paused ? LINE_PAUSE : LINE_MORE;
 
 	if (!bytes.n)
 		return verdict;
-	if (!r->held && line_kept(r)) {
+	if (!r->paused && line_kept(r)) {
 		complete_kept(r, &bytes);
 		verdict = walk_kept(r);
 	}
@@ -123,17 +120,17 @@ enum line_verdict line_feed(struct line_reader *r, struct span bytes)
 
 enum line_verdict line_resume(struct line_reader *r)
 {
-	r->held = false;
+	r->paused = false;
 	return walk_kept(r);
 }
 
 enum line_verdict line_finish(struct line_reader *r)
 {
-	if (r->held)
-		return LINE_HOLD;
+	if (r->paused)
+		return LINE_PAUSE;
 	if (!line_kept(r))
 		return LINE_MORE;
-	/* Moved out of the reader, so that it is free of it whatever the receiver does. */
+	/* Moved out of the reader, which the receiver may free. */
 	struct buf last = r->kept;
 	r->kept = (struct buf){0};
 	r->searched = 0;

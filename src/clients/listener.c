@@ -16,14 +16,14 @@
 #include "base/timer.h"
 
 enum {
-	ACCEPTS_MAX = 64, /* in one turn of the loop */
-	PAUSE_MS = 1000,  /* until accepting is tried again without a hint */
+	ACCEPTS_MAX = 64, /* connections accepted in a turn of the loop */
+	PAUSE_MS = 1000,  /* a pause of accepting, unless listener_resume() ends it */
 };
 
 struct listener {
 	int fd;
-	struct socketpath path; /* of one that we have made */
-	char *adopted;          /* the name of one that we have not; NULL: we have */
+	struct socketpath path; /* if we have made it */
+	char *adopted;          /* the name of an adopted socket; NULL: it is ours */
 	struct event *readable, *retry;
 	bool paused;
 	const struct listener_ops *ops;
@@ -33,7 +33,7 @@ struct listener {
 
 /* ---- accepting ---- */
 
-/* Until listener_resume(). */
+/* Stops accepting until listener_resume(). */
 static void pause_accepting(struct listener *l, const char *why)
 {
 	if (l->stats->accept_pauses++ == 0)
@@ -44,8 +44,7 @@ static void pause_accepting(struct listener *l, const char *why)
 	event_del(l->readable);
 }
 
-/* The descriptor that is missing may be another process's to close, so it is tried again without a
- * hint. */
+/* Another process may free the missing descriptor, so accepting is tried again after a while. */
 static void out_of_descriptors(struct listener *l, int error)
 {
 	pause_accepting(l, strerror(error));
@@ -86,7 +85,7 @@ void listener_resume(struct listener *l)
 {
 	if (!l->paused)
 		return;
-	if (watch_start(l->readable) < 0) { /* the kernel has no room to watch it: not now */
+	if (watch_start(l->readable) < 0) { /* the kernel can not watch it now */
 		timer_start(l->retry, PAUSE_MS);
 		return;
 	}
@@ -94,7 +93,7 @@ void listener_resume(struct listener *l)
 	event_del(l->retry);
 }
 
-/* For the socket that it is given, which nobody has bound that we know of. */
+/* The caller's socket, which is not bound as far as we know. */
 static struct listener *make(struct event_base *base, int fd, const struct listener_ops *ops,
 			     void *owner, struct stats *stats)
 {
@@ -135,7 +134,7 @@ int listener_new(struct event_base *base, const struct listener_settings *settin
 	return 0;
 }
 
-/* The name that the socket was bound to; an abstract one with @ for its NUL, as others show it. */
+/* The name that the socket is bound to; of an abstract one, with @ for its leading NUL. */
 static void name_of(int fd, struct sockaddr_un *at, const char **name)
 {
 	socklen_t n = sizeof(*at);
@@ -214,7 +213,8 @@ void listener_retire(struct listener *l)
 	if (!l)
 		return;
 	socketpath_remove(&l->path);
-	/* Nobody else comes, but for who holds on to the removed path: so they are counted. */
+	/* Few connect once the path is removed, but the number of accepts is limited all the
+	 * same. */
 	for (int i = 0; more && i <= SOCKETPATH_BACKLOG && l->ops->has_room(l->owner); i++) {
 		int client = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (client >= 0)

@@ -1,12 +1,10 @@
-/* listener.h - the Unix-domain socket that local programs connect to.
+/* listener.h - the Unix socket that local programs connect to.
  *
- * Binds the path with its mode and group right from the start, replaces the socket that a dead
- * daemon has left, never one that a living daemon answers on, and removes its own when it ends. Or
- * adopts a socket that somebody else has bound and will go on listening with: its path, mode and
- * group are not touched.
+ * Makes the socket at its path (socketpath.h) and removes the path at the end. Or adopts a socket
+ * that the service manager has bound and will keep: its path, mode and group are not touched.
  *
- * Accepting pauses when the process is out of descriptors and goes on when there are some again; it
- * neither spins nor gives up. */
+ * Accepting pauses when the process is out of descriptors, and resumes when there are some again;
+ * it neither spins nor gives up. */
 #pragma once
 
 #include <event2/event.h>
@@ -25,44 +23,44 @@ struct listener_settings {
 };
 
 struct listener_ops {
-	/* May another one be accepted? False: the limit of open files is near; then those who come
-	 * wait in the backlog until listener_resume(). */
+	/* May another connection be accepted? False: the limit of open files is near. New
+	 * connections wait in the backlog until listener_resume(). */
 	bool (*has_room)(void *owner);
-	/* The socket is connected, non-blocking and close-on-exec, and the callee's from now on. */
+	/* A connected socket, non-blocking and close-on-exec. The callee owns it. */
 	void (*accepted)(void *owner, int fd);
 };
 
-/* 0, or -errno, which it has logged with the path and what to do. */
+/* 0, or -errno, logged with the path and a remedy. */
 int listener_new(struct event_base *base, const struct listener_settings *settings,
 		 const struct listener_ops *ops, void *owner, struct stats *stats,
 		 struct listener **out);
 
-/* Takes over a listening socket (activation.h); the descriptor is the listener's from now on. */
+/* Takes over a listening socket (activation.h), whose descriptor it then owns. */
 struct listener *listener_adopt(struct event_base *base, int fd, const struct listener_ops *ops,
 				void *owner, struct stats *stats);
 
-/* Where clients find it, to show. */
+/* The path, to be shown. */
 const char *listener_path(const struct listener *l);
 
-/* Was it adopted? Then its path, mode and group are somebody else's to change. */
+/* Was the socket adopted? Its path, mode and group are then not ours to change. */
 bool listener_is_adopted(const struct listener *l);
 
-/* Is the socket at this path, and ours? Somebody may have removed it. */
+/* Is our socket at this path? It may have been removed. */
 bool listener_is_at(const struct listener *l, const char *path);
 
-/* As socketpath.h says, of its path. */
+/* See socketpath.h. */
 void listener_step_aside(struct listener *l);
 void listener_step_back(struct listener *l);
 
-/* Mode and group of the socket that is there become these. 0, or -errno, which it has logged. */
+/* Sets mode and group of the socket. 0, or -errno, logged. */
 int listener_set_access(struct listener *l, const struct listener_settings *settings);
 
-/* A descriptor was closed: if accepting has paused, for whatever reason, it goes on. */
+/* A descriptor was closed: ends a pause of accepting, whatever its reason. */
 void listener_resume(struct listener *l);
 
-/* Closes the socket and removes its path, if we have made it and it is still ours. */
+/* Closes the socket. Removes its path, if it is our own. */
 void listener_free(struct listener *l);
 
-/* The same, but whoever has connected is accepted before, as far as there is room. NULL will do for
- * both. */
+/* The same after accepting the connections in the backlog, as far as there is room. Both take
+ * NULL. */
 void listener_retire(struct listener *l);

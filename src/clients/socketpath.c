@@ -17,14 +17,14 @@
 #include "base/mem.h"
 
 enum {
-	LOCK_TRIES = 50, /* for the folder, 10 ms apart */
+	LOCK_TRIES = 50, /* tries to lock the folder, 10 ms apart */
 
-	/* Among the errors of this room; those of the system are smaller. */
+	/* Errors of this room; those of the system are smaller. */
 	NO_MEMBER = 4096,
 	NO_SUCH_GROUP,
 	NO_PROC,
 
-	FCHMODAT2 = 452, /* the number of the system call, which is younger than our headers */
+	FCHMODAT2 = 452, /* the number of the system call, which is newer than our headers */
 };
 
 static const char *text_of(int err)
@@ -34,14 +34,13 @@ static const char *text_of(int err)
 			       : strerror(-err);
 }
 
-/* What the caller is told of an error of this room. */
+/* The error that the caller gets. */
 static int plain(int err)
 {
 	return err == -NO_MEMBER ? -EPERM : err <= -NO_MEMBER ? -EINVAL : err;
 }
 
-/* 0: the path is free now. A socket on which nobody listens is what a killed daemon leaves behind.
- */
+/* 0: the path is free. A killed daemon leaves a socket on which nobody listens. */
 static int clear_path(const struct sockaddr_un *at)
 {
 	struct stat st;
@@ -54,7 +53,7 @@ static int clear_path(const struct sockaddr_un *at)
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
-	/* EAGAIN: its backlog is full, so somebody holds it. */
+	/* EAGAIN: its backlog is full, so a process has it open. */
 	if (connect(fd, (const struct sockaddr *)at, sizeof(*at)) == 0 || errno == EAGAIN)
 		err = -EADDRINUSE;
 	else if (errno != ECONNREFUSED && errno != ENOENT)
@@ -67,9 +66,8 @@ static int clear_path(const struct sockaddr_un *at)
 	return err;
 }
 
-/* Whoever has the lock as we do holds it for microseconds, so it is waited for, if we may. Whoever
- * holds it longer is none of ours, for anybody who may open the folder can: that is no reason not
- * to listen. */
+/* Another daemon holds the lock for microseconds, so we wait for it if we may. Anybody who may open
+ * the folder can hold it for longer; this does not keep us from listening. */
 static void lock_soon(int fd, const struct socketpath_settings *s)
 {
 	static const struct timespec pause = {0, 10000000};
@@ -83,9 +81,8 @@ static void lock_soon(int fd, const struct socketpath_settings *s)
 			    s->path, strerror(err));
 }
 
-/* Two daemons that start at once both find the stale socket: the lock lets one through at a time,
- * and it is held for as long as it takes to bind. It lies on the folder, so it leaves no file
- * behind. */
+/* Two daemons that start at once may both find the stale socket. The lock lets one through at a
+ * time and is held until the socket is bound. It is on the folder, so it leaves no file behind. */
 static int lock_folder(const struct socketpath_settings *s)
 {
 	char *folder = mem_strdup(s->path), *slash = strrchr(folder, '/');
@@ -101,8 +98,7 @@ static int lock_folder(const struct socketpath_settings *s)
 	return fd;
 }
 
-/* Holds what is at the path, whatever becomes of that, if it is a socket, and not what a link leads
- * to. */
+/* Opens the file at the path, without following a link, if it is a socket. */
 static int hold(const char *path, struct stat *st)
 {
 	int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
@@ -115,14 +111,13 @@ static int hold(const char *path, struct stat *st)
 	return -ESTALE;
 }
 
-/* Of what is held. */
+/* Of the opened file. */
 static bool give(int fd, gid_t group)
 {
 	return group == (gid_t)-1 || fchownat(fd, "", (uid_t)-1, group, AT_EMPTY_PATH) == 0;
 }
 
-/* The same; the mode of what is held in this way can be changed through /proc, and by kernels from
- * 6.6 on without it. */
+/* The same for the mode, which can be changed through /proc and, since Linux 6.6, directly. */
 static bool open_up(int fd, mode_t mode)
 {
 	char name[40];
@@ -138,7 +133,7 @@ static bool open_up(int fd, mode_t mode)
 	return false;
 }
 
-/* The socket that was just made gets its group, and its mode if it has another one. */
+/* Gives the new socket its group, and its mode unless it has it. */
 static int set_up(const struct socketpath_settings *s, struct socketpath *out)
 {
 	struct stat st;
@@ -146,7 +141,7 @@ static int set_up(const struct socketpath_settings *s, struct socketpath *out)
 
 	if (err < 0)
 		return err;
-	if (st.st_nlink != 1) /* somebody else's, from elsewhere */
+	if (st.st_nlink != 1) /* another user's, linked to this place */
 		err = -ESTALE;
 	else if (!give(fd, s->group))
 		err = errno == EPERM ? -NO_MEMBER : errno == EINVAL ? -NO_SUCH_GROUP : -errno;
@@ -157,9 +152,9 @@ static int set_up(const struct socketpath_settings *s, struct socketpath *out)
 	return err;
 }
 
-/* Binds and listens. Mode and group are right before anybody can connect: only then it listens. The
- * mode is what bind() gives to it; where the folder has a default ACL that is another one, and is
- * put right before it listens. */
+/* Binds and listens. Mode and group are set before anybody can connect, since it listens only then.
+ * bind() gives it the mode, unless a default ACL of the folder gives another one, which is
+ * corrected before it listens. */
 static int bind_at(int fd, const struct sockaddr_un *at, const struct socketpath_settings *s,
 		   struct socketpath *out)
 {
@@ -269,7 +264,7 @@ bool socketpath_is(const struct socketpath *s, const char *path)
 	return is_ours(s) && !s->aside && strcmp(s->path, path) == 0;
 }
 
-/* On the way it is open to those only whom both the former settings and the new ones let in. */
+/* Meanwhile it is open only to those that both the former and the new settings let in. */
 static int change_access(int fd, const struct stat *before, mode_t mode, gid_t group)
 {
 	if (open_up(fd, before->st_mode & mode & 0707) && give(fd, group) && open_up(fd, mode))

@@ -72,7 +72,7 @@ static void router_deferred_turn(void *owner, struct pending *p)
 static const char *router_deferred_end(void *owner, struct pending *p)
 {
 	struct wiring *w = owner;
-	return p->op == OP_TOKEN ? token_requests_deferred_end(token_minter_issuer(w->minter), p)
+	return p->op == OP_TOKEN ? token_requests_deferred_end(token_minter_requests(w->minter), p)
 				 : subscriptions_deferred_end(w->subscriptions, p);
 }
 
@@ -246,7 +246,7 @@ static const char *subscriptions_why_not_live(void *owner)
 static void subscriptions_forbidden(void *owner, struct peer *peer, struct span name)
 {
 	struct wiring *w = owner;
-	access_tell_ended(w->access, peer, name, clock_mono_ms());
+	access_log_ended(w->access, peer, name, clock_mono_ms());
 }
 
 static const struct subscriptions_ops subscriptions_ops = {
@@ -383,7 +383,7 @@ static void start_core(struct wiring *w)
 	w->minter = token_minter_new(w->base, &minter, w->router, w->access, &w->stats);
 	w->dispatch = (struct dispatch){.router = w->router,
 					.subscriptions = w->subscriptions,
-					.token_requests = token_minter_issuer(w->minter),
+					.token_requests = token_minter_requests(w->minter),
 					.access = w->access,
 					.stats = &w->stats,
 					.ops = &dispatch_ops,

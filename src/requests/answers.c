@@ -6,7 +6,7 @@
 #include "base/shared_line.h"
 #include "codec/reply.h"
 
-enum { SECRET_LINE_OWN = 32 }; /* bytes of it beside object and id: more than there are */
+enum { SECRET_LINE_OWN = 32 }; /* bytes of the line beside object and id, at most */
 
 void answers_init(struct answers *a, void (*turn)(void *owner, struct pending *p), void *owner)
 {
@@ -25,7 +25,7 @@ void answers_join(struct peer *peer)
 	TAILQ_INIT(&peer->answers.ordered);
 }
 
-/* ---- a pending comes and goes ---- */
+/* ---- pendings ---- */
 
 struct pending *answers_new(struct answers *a, struct peer *peer, size_t text_max, bool with_id)
 {
@@ -63,10 +63,10 @@ void answers_forget(struct answers *a, struct pending *p)
 	answers_drop(a, p);
 }
 
-/* ---- lines in their order ---- */
+/* ---- answers in their order ---- */
 
-/* A line with a secret in it goes out in a block of its own, which is wiped: it leaves no copies in
- * a buffer that grows. */
+/* A line with a secret is put out as a shared line, which is wiped when it is freed. The output
+ * buffer, which leaves copies when it grows, never holds it. */
 static void put_secret(struct outq *out, struct span line)
 {
 	struct shared_line *shared = shared_line_new(line.n, (struct span){0});
@@ -91,8 +91,8 @@ static void hand_on(struct answers *a, struct pending *p)
 	answers_forget(a, p);
 }
 
-/* Hands on the answers at the head of the peer's order that are there. A held request that comes to
- * the head may be answered at once: this is called again from within then, and goes on here. */
+/* Puts out the kept answers at the head of the peer's order. turn() may answer a deferred request
+ * at once and so call this again; the outer call then goes on. */
 static void flush_ordered(struct answers *a, struct peer *peer)
 {
 	struct pending *p;
@@ -129,8 +129,7 @@ bool answers_is_next(const struct pending *p)
 	return p->id_len || TAILQ_FIRST(&p->peer->answers.ordered) == p;
 }
 
-/* Straight to the client's output, or, when it has no id and others are before it, to the pending
- * itself. */
+/* The client's output; or, for an answer that has to wait for others, the pending. */
 struct buf *answers_begin(struct pending *p)
 {
 	if (p->id_len == 0 && TAILQ_FIRST(&p->peer->answers.ordered) != p)

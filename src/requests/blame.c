@@ -6,18 +6,18 @@
 #include "codec/wire.h"
 
 enum {
-	/* How much a loss weighs. */
+	/* Weight of a loss. */
 	WEIGHT_SUDDEN = 2,
 	WEIGHT_MESSAGE = 3,
-	WEIGHT_TRIAL = 6, /* from here on a client is on trial */
+	WEIGHT_TRIAL = 6, /* the weight that puts a client on trial */
 	WEIGHT_MAX = 27,  /* 128 answers end the trial */
-	PAUSE_MS = 250,   /* before the next trial, doubled each time ... */
-	PAUSES_MAX = 3, /* ... so often: two seconds, so that whoever is on trial without guilt has
-			   its turn within its time */
+	PAUSE_MS = 250,   /* before the next trial; doubles ... */
+	PAUSES_MAX = 3,   /* ... so often, to two seconds. Longer pauses would let requests of an
+			     innocent client time out */
 	PAUSES_MEMORY_MS = 60000,
-	ALONE_MS = 250, /* doubled with each further loss ... */
+	ALONE_MS = 250, /* doubles with each further loss ... */
 	ALONE_DOUBLINGS_MAX = 2,
-	LOGGED_MAX = 8, /* clients, of one loss */
+	LOGGED_MAX = 8, /* clients logged per loss */
 	CLOSE_NORMAL = 1000,
 	CLOSE_GOING_AWAY = 1001,
 	CLOSE_POLICY = 1008,
@@ -78,9 +78,9 @@ bool blame_is_too_long(struct blame *b, size_t length, int64_t now)
 	return b->refused && length >= b->refused;
 }
 
-/* ---- how much is held against a client ---- */
+/* ---- records ---- */
 
-/* Beyond what it takes to be on trial. */
+/* The losses beyond those that put it on trial. */
 static int further_losses(const struct blame_record *record)
 {
 	int beyond = record->weight - WEIGHT_TRIAL;
@@ -88,7 +88,7 @@ static int further_losses(const struct blame_record *record)
 	return beyond > 0 ? beyond / WEIGHT_MESSAGE : 0;
 }
 
-/* Until it is off trial. */
+/* The number of answers that ends its trial. */
 static uint16_t answers_wanted(const struct blame_record *record)
 {
 	return (uint16_t)(record->weight < WEIGHT_TRIAL ? 0u : 1u << further_losses(record));
@@ -128,7 +128,7 @@ static struct blame_record *record_of_user(struct blame *b, uid_t uid)
 	return &u->record;
 }
 
-/* If the record is old, that is seen when the newcomer makes a request. */
+/* An old record is dropped at the first request (blame_lapses). */
 void blame_join(struct blame *b, struct peer *peer)
 {
 	struct blame_user *u = find_user(b, peer->uid);
@@ -166,7 +166,7 @@ static bool is_same_owner(const struct pending *p, const struct pending *q)
 	return !p->reading && !q->reading && p->peer == q->peer && (p->peer || p->uid == q->uid);
 }
 
-/* Once for each client and loss. True: this was the first time. */
+/* Charges a client once per loss. True: this was the first time. */
 static bool charge(struct blame *b, struct blame_record *record, unsigned weight, int64_t now)
 {
 	if (record->round == b->round)
@@ -212,7 +212,7 @@ static bool counts(const struct pending *p, enum kind kind, int64_t now)
 	return kind != KIND_SUDDEN || (int32_t)((uint32_t)now - p->since) < BLAME_SUDDEN_MS;
 }
 
-/* Is there one suspect only? */
+/* Are all requests of one client? */
 static bool is_one_owner(struct pending *const *sent, size_t n)
 {
 	for (size_t i = 1; i < n; i++) {
@@ -232,7 +232,7 @@ static void pause_trials(struct blame *b, int64_t now)
 	b->pauses++;
 }
 
-/* A read that is sent again has its trial at once, unless it may have been the network. */
+/* A read that is sent again goes on trial at once, unless the network may be the cause. */
 static void try_repeated(const struct pending *p, struct blame_record *record)
 {
 	if (!p->peer || !request_op_is_read(p->op) || p->blame.losses < BLAME_LOSS ||
@@ -245,12 +245,12 @@ static void try_repeated(const struct pending *p, struct blame_record *record)
 
 struct loss {
 	bool sudden;
-	bool one; /* there is one client only that it can have been */
+	bool one; /* only one client is suspect */
 	int64_t now;
 	unsigned logged;
 };
 
-/* If p was sent with nothing else in flight, others come into question only if it took long. */
+/* A request on trial was sent with nothing else in flight, so it is a strong suspect. */
 static void judge_client(struct blame *b, struct pending *p, struct loss *loss)
 {
 	bool strong = !loss->sudden || p->tried;
@@ -272,8 +272,8 @@ static void judge_client(struct blame *b, struct pending *p, struct loss *loss)
 	try_repeated(p, record);
 }
 
-/* The longest is it if any is: the service takes all that are shorter than one that it takes. Its
- * client is charged as well: who sends ever shorter ones would go on for long. */
+/* The culprit of a 1009 is the longest request: the service takes all that are shorter than one it
+ * takes. Its client is charged as well, or it could go on with ever shorter ones. */
 static bool judge_length(struct blame *b, struct pending *const *sent, size_t n, struct loss *loss)
 {
 	struct pending *p = longest(sent, n);

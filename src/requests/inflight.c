@@ -4,40 +4,40 @@
 
 #include "base/mem.h"
 
-enum { PLACE_BITS = 16 };
-#define PLACE_MASK ((UINT64_C(1) << PLACE_BITS) - 1)
-/* An id repeats after 2^37 requests, when nothing of the first use can be on its way any more. */
-#define GENERATION_MASK ((UINT64_C(1) << (53 - PLACE_BITS)) - 1)
+enum { SLOT_BITS = 16 };
+#define SLOT_MASK ((UINT64_C(1) << SLOT_BITS) - 1)
+/* An id repeats after 2^37 requests, long after the first use has ended. */
+#define GENERATION_MASK ((UINT64_C(1) << (53 - SLOT_BITS)) - 1)
 
-/* Room for so many. The chains that were there are not looked at. */
-static void make_room(struct inflight *f, uint32_t places)
+/* Grows the tables. Existing chains are dropped: the caller fills them again. */
+static void make_room(struct inflight *f, uint32_t n_slots)
 {
 	size_t chains = 64;
 
-	while (chains < 2 * (size_t)places)
+	while (chains < 2 * (size_t)n_slots)
 		chains *= 2;
-	f->place = mem_resize(f->place, places * sizeof(*f->place));
-	f->free = mem_resize(f->free, places * sizeof(*f->free));
+	f->slots = mem_resize(f->slots, n_slots * sizeof(*f->slots));
+	f->free = mem_resize(f->free, n_slots * sizeof(*f->free));
 	f->keys = mem_resize(f->keys, chains * sizeof(*f->keys));
 	f->keys_mask = chains - 1;
 	for (size_t i = 0; i < chains; i++)
 		TAILQ_INIT(&f->keys[i]);
-	for (uint32_t i = places; i-- > f->places;) {
-		f->place[i] = NULL;
+	for (uint32_t i = n_slots; i-- > f->n_slots;) {
+		f->slots[i] = NULL;
 		f->free[f->n_free++] = i;
 	}
-	f->places = f->limit = places;
+	f->n_slots = f->limit = n_slots;
 }
 
-void inflight_init(struct inflight *f, unsigned places)
+void inflight_init(struct inflight *f, unsigned n_slots)
 {
-	*f = (struct inflight){.places = 0};
-	make_room(f, places);
+	*f = (struct inflight){.n_slots = 0};
+	make_room(f, n_slots);
 }
 
 void inflight_fini(struct inflight *f)
 {
-	free(f->place);
+	free(f->slots);
 	free(f->free);
 	free(f->keys);
 	free(f->connections);
@@ -49,15 +49,15 @@ static struct pending_list *chain(const struct inflight *f, uint64_t key_hash)
 	return &f->keys[key_hash & f->keys_mask];
 }
 
-void inflight_set(struct inflight *f, unsigned places)
+void inflight_set(struct inflight *f, unsigned n_slots)
 {
 	size_t n;
 
-	f->limit = places;
-	if (places <= f->places)
+	f->limit = n_slots;
+	if (n_slots <= f->n_slots)
 		return;
 	struct pending **all = inflight_in_order(f, &n);
-	make_room(f, places);
+	make_room(f, n_slots);
 	for (size_t i = 0; i < n; i++) {
 		if (all[i]->key_hash)
 			TAILQ_INSERT_TAIL(chain(f, all[i]->key_hash), all[i], inflight.of_key);
@@ -65,9 +65,9 @@ void inflight_set(struct inflight *f, unsigned places)
 	free(all);
 }
 
-/* The last one with this key_hash, from `from` backwards. 64 bits of keyed hash stand for client
- * and key: should two of them collide, one is not sent again that could have been, or waits for the
- * other; nothing else. */
+/* The last request with this key_hash, from `from` backwards. A 64-bit keyed hash stands for client
+ * and key. If two collide, a request waits for the other or is not sent again; nothing else
+ * happens. */
 static struct pending *find_key(struct pending *from, uint64_t key_hash)
 {
 	while (from && from->key_hash != key_hash)
@@ -80,8 +80,9 @@ struct pending *inflight_last_of_key(const struct inflight *f, uint64_t key_hash
 	return find_key(TAILQ_LAST(chain(f, key_hash), pending_list), key_hash);
 }
 
-/* A request for this key takes effect: reads of it, from `from` backwards, can't be repeated behind
- * it. A write among them, or a read that is marked already, has seen to those before itself. */
+/* A request for this key takes effect: marks the reads of it, from `from` backwards, which must
+ * not be repeated behind it. Stops at a write or a marked read, which has marked those before
+ * itself. */
 static void overtake(struct pending *from, uint64_t key_hash)
 {
 	struct pending *p = find_key(from, key_hash);
@@ -92,8 +93,8 @@ static void overtake(struct pending *from, uint64_t key_hash)
 	}
 }
 
-/* The same of those that the rate limit may refuse still. One that is marked has seen to those
- * before itself. */
+/* The same for requests that the rate limit may still refuse. Stops at a marked one, which has
+ * marked those before itself. */
 static void follow(struct pending *from, uint64_t key_hash)
 {
 	struct pending *p = find_key(from, key_hash);
@@ -109,11 +110,11 @@ bool inflight_has_effect(const struct pending *p, enum inflight_end end)
 	return end == INFLIGHT_ANSWERED || (end == INFLIGHT_SILENT && !request_op_is_read(p->op));
 }
 
-/* ---- by connections, of which there are few ---- */
+/* ---- connections, of which there are few ---- */
 
 static struct connection_load *find_load(const struct inflight *f, uint32_t connection)
 {
-	for (size_t i = 0; i < f->n_lanes; i++) {
+	for (size_t i = 0; i < f->n_connections; i++) {
 		if (f->connections[i].connection == connection)
 			return &f->connections[i];
 	}
@@ -127,38 +128,38 @@ unsigned inflight_on(const struct inflight *f, uint32_t connection)
 	return load ? load->n : 0;
 }
 
-static void load_lane(struct inflight *f, uint32_t connection)
+static void add_load(struct inflight *f, uint32_t connection)
 {
 	struct connection_load *load = find_load(f, connection);
 
 	if (!load) {
-		f->connections =
-			mem_resize(f->connections, (f->n_lanes + 1) * sizeof(*f->connections));
-		load = &f->connections[f->n_lanes++];
+		f->connections = mem_resize(f->connections,
+					    (f->n_connections + 1) * sizeof(*f->connections));
+		load = &f->connections[f->n_connections++];
 		*load = (struct connection_load){.connection = connection};
 	}
 	load->n++;
 }
 
-static void unload_lane(struct inflight *f, uint32_t connection)
+static void remove_load(struct inflight *f, uint32_t connection)
 {
 	struct connection_load *load = find_load(f, connection);
 
 	if (--load->n == 0)
-		*load = f->connections[--f->n_lanes];
+		*load = f->connections[--f->n_connections];
 }
 
-/* ---- they come and go ---- */
+/* ---- requests ---- */
 
 void inflight_add(struct inflight *f, struct pending *p, uint32_t connection)
 {
-	uint32_t place = f->free[--f->n_free];
+	uint32_t slot = f->free[--f->n_free];
 
 	p->inflight.sequence = ++f->sequence;
-	p->inflight.wire_id = (p->inflight.sequence & GENERATION_MASK) << PLACE_BITS | place;
-	f->place[place] = p;
+	p->inflight.wire_id = (p->inflight.sequence & GENERATION_MASK) << SLOT_BITS | slot;
+	f->slots[slot] = p;
 	p->inflight.connection = connection;
-	load_lane(f, connection);
+	add_load(f, connection);
 	p->inflight.overtaken = p->inflight.followed = p->inflight.follows = false;
 	if (!p->key_hash)
 		return;
@@ -171,16 +172,16 @@ void inflight_add(struct inflight *f, struct pending *p, uint32_t connection)
 
 struct pending *inflight_find(const struct inflight *f, uint64_t wire_id)
 {
-	uint64_t place = wire_id & PLACE_MASK;
+	uint64_t slot = wire_id & SLOT_MASK;
 
-	if (place >= f->places || !f->place[place] || f->place[place]->inflight.wire_id != wire_id)
+	if (slot >= f->n_slots || !f->slots[slot] || f->slots[slot]->inflight.wire_id != wire_id)
 		return NULL;
-	return f->place[place];
+	return f->slots[slot];
 }
 
 void inflight_remove(struct inflight *f, struct pending *p, enum inflight_end end)
 {
-	uint32_t place = (uint32_t)(p->inflight.wire_id & PLACE_MASK);
+	uint32_t slot = (uint32_t)(p->inflight.wire_id & SLOT_MASK);
 
 	if (p->key_hash) {
 		if (end == INFLIGHT_ANSWERED && request_op_is_read(p->op))
@@ -189,9 +190,9 @@ void inflight_remove(struct inflight *f, struct pending *p, enum inflight_end en
 			follow(TAILQ_PREV(p, pending_list, inflight.of_key), p->key_hash);
 		TAILQ_REMOVE(chain(f, p->key_hash), p, inflight.of_key);
 	}
-	f->place[place] = NULL;
-	f->free[f->n_free++] = place;
-	unload_lane(f, p->inflight.connection);
+	f->slots[slot] = NULL;
+	f->free[f->n_free++] = slot;
+	remove_load(f, p->inflight.connection);
 }
 
 static int by_sequence(const void *a, const void *b)
@@ -208,9 +209,9 @@ struct pending **inflight_in_order(const struct inflight *f, size_t *n)
 	struct pending **all = mem_alloc((inflight_count(f) + 1) * sizeof(*all));
 
 	*n = 0;
-	for (uint32_t i = 0; i < f->places; i++)
-		if (f->place[i])
-			all[(*n)++] = f->place[i];
+	for (uint32_t i = 0; i < f->n_slots; i++)
+		if (f->slots[i])
+			all[(*n)++] = f->slots[i];
 	qsort(all, *n, sizeof(*all), by_sequence);
 	return all;
 }

@@ -1,46 +1,47 @@
-/* inflight.h - the requests that were sent and not yet answered: found by the id that their frame
- * carries.
+/* inflight.h - requests that were sent and not yet answered, found by the id in their frame.
  *
- * An id is a place in the table and a generation that is new each time the place is used, so an
- * answer that comes late, twice, or out of the blue finds nothing. The ids fit in 53 bits, which
- * every JSON library carries exactly.
+ * An id is a slot of the table and a generation that changes with each use of the slot. An answer
+ * that is late, repeated or made up therefore finds nothing. Ids have 53 bits, which every JSON
+ * library carries exactly.
  *
- * It also knows what may not be sent again, since a later request of the same client for the same
- * key would then come before it: a read after a lost connection, when a later request took effect,
- * or may have (overtaken); one that the rate limit refused, likewise (followed).
- */
+ * The room also marks the requests that must not be sent again, since a later request of the same
+ * client for the same key would then come first: reads to repeat after a lost connection
+ * (overtaken) and requests that the rate limit refused (followed), if the later request took
+ * effect or may have.
+ *
+ * Owns struct inflight_pending, not the pendings. */
 #pragma once
 
 #include "requests/pending.h"
 
 enum { INFLIGHT_MAX = 65535 };
 
-/* How many are on their way on a connection. */
+/* The number of requests in flight on a connection. */
 struct connection_load {
 	uint32_t connection;
 	unsigned n;
 };
 
 struct inflight {
-	struct pending **place;
-	uint32_t *free; /* a stack of free places */
-	uint32_t places, n_free;
-	uint32_t limit;    /* of places in use; fewer than there are, if it was lowered */
-	uint64_t sequence; /* of the last one that was sent */
-	struct connection_load *connections; /* that some are on their way on */
-	size_t n_lanes;
-	struct pending_list *keys; /* those with a key, in chains by key_hash, the latest last */
+	struct pending **slots;
+	uint32_t *free; /* stack of free slots */
+	uint32_t n_slots, n_free;
+	uint32_t limit;                      /* of slots in use; below n_slots if it was lowered */
+	uint64_t sequence;                   /* of the request that was sent last */
+	struct connection_load *connections; /* with requests in flight */
+	size_t n_connections;
+	struct pending_list *keys; /* requests with a key: chains by key_hash, the latest last */
 	size_t keys_mask;
 };
 
-void inflight_init(struct inflight *f, unsigned places); /* 1 … INFLIGHT_MAX */
-void inflight_fini(struct inflight *f);                  /* the pendings stay their owner's */
-/* Another number of places. What is on its way stays, even if that is more. */
-void inflight_set(struct inflight *f, unsigned places);
+void inflight_init(struct inflight *f, unsigned limit); /* 1 … INFLIGHT_MAX */
+void inflight_fini(struct inflight *f);
+/* Changes the limit. Requests in flight stay, even if they are more. */
+void inflight_set(struct inflight *f, unsigned limit);
 
 static inline unsigned inflight_count(const struct inflight *f)
 {
-	return f->places - f->n_free;
+	return f->n_slots - f->n_free;
 }
 
 static inline bool inflight_full(const struct inflight *f)
@@ -48,27 +49,26 @@ static inline bool inflight_full(const struct inflight *f)
 	return inflight_count(f) >= f->limit;
 }
 
-/* Sets p->inflight, its wire_id too; not when full. */
+/* Adds p, which is being sent on this connection. Not when full. */
 void inflight_add(struct inflight *f, struct pending *p, uint32_t connection);
-unsigned inflight_on(const struct inflight *f,
-		     uint32_t connection); /* how many are on this connection */
-struct pending *inflight_find(const struct inflight *f, uint64_t wire_id); /* NULL: none */
-/* The request for this key of this client that was sent last and is still on its way; NULL: none.
- */
+/* The number of requests in flight on this connection. */
+unsigned inflight_on(const struct inflight *f, uint32_t connection);
+/* NULL: no request in flight has this id. */
+struct pending *inflight_find(const struct inflight *f, uint64_t wire_id);
+/* The request in flight for this client and key that was sent last; NULL: there is none. */
 struct pending *inflight_last_of_key(const struct inflight *f, uint64_t key_hash);
 
-/* How one is not on its way any more. */
+/* Why a request is no longer in flight. */
 enum inflight_end {
-	INFLIGHT_ANSWERED, /* it took effect now */
-	INFLIGHT_SILENT,   /* without an answer: if it is a write it may have taken effect */
+	INFLIGHT_ANSWERED, /* it has taken effect */
+	INFLIGHT_SILENT,   /* without an answer: a write may have taken effect */
 	INFLIGHT_BACK,     /* it is to be sent again */
 	INFLIGHT_END_N
 };
 
 void inflight_remove(struct inflight *f, struct pending *p, enum inflight_end end);
-/* Those that were sent before p can't be sent behind it. */
+/* Does this end of p bar earlier requests for its key from being sent again? */
 bool inflight_has_effect(const struct pending *p, enum inflight_end end);
 
-/* All of them in the order in which they were sent, in an array that the caller frees; *n is their
- * number. */
+/* All requests in flight in the order of sending: an array that the caller frees, of length *n. */
 struct pending **inflight_in_order(const struct inflight *f, size_t *n);

@@ -11,10 +11,10 @@ uint64_t key_order_hash(const struct peer *peer, const struct request *request, 
 	return h ? h : 1;
 }
 
-/* While requests may be refused and sent again, only one at a time of a client and key is on its
- * way: the next could come before the repetition of the first. Nor is one repeated before it is
- * known what became of those behind it. Nor do two of them travel on two connections at once, of
- * which the later may be the faster, not even after the first one was given up. */
+/* While requests may be refused and sent again, one request of a client and key is in flight at a
+ * time: a second one could take effect before the first is repeated. Nor is a request repeated
+ * before those behind it have ended. Nor are two in flight on two connections, of which the later
+ * may be faster; this holds even after the first has timed out. */
 bool key_order_must_wait(const struct pending *p, const struct inflight *inflight,
 			 const struct unsettled *unsettled, uint32_t connection, bool alone)
 {
@@ -33,8 +33,8 @@ struct key_order_effect key_order_effect_of(const struct pending *p, enum inflig
 	return (struct key_order_effect){p->peer, p->key_hash, p->answers.order};
 }
 
-/* Those that the rate limit has refused come first in the queue. */
-struct pending *key_order_find_outdone(const struct key_order_effect *e)
+/* Requests that the rate limit refused are at the head of the queue. */
+struct pending *key_order_find_superseded(const struct key_order_effect *e)
 {
 	struct pending *p;
 

@@ -2,10 +2,9 @@
 
 enum { SECOND_MS = 1000 };
 
-static const double burst_s = 0.020; /* what an idle while saves up */
-static const double steps =
-	20; /* seconds in which a rate grows by what it was before it was lowered */
-static const double goal_min = 50; /* requests/s: about what any service's limit may be */
+static const double burst_s = 0.020; /* of requests that idle time saves up */
+static const double steps = 20;      /* seconds in which a lowered rate grows by the rate before */
+static const double goal_min = 50; /* requests/s: the least that a service's limit is taken to be */
 
 static double more(double a, double b)
 {
@@ -30,7 +29,7 @@ void rate_limiter_set(struct rate_limiter *p, double limit, int64_t now, uint64_
 	p->cut = cut;
 }
 
-/* The rate grows, if it was lowered, and tokens gather. */
+/* Brings rate and tokens up to this time. */
 static void refill(struct rate_limiter *p, int64_t now)
 {
 	double passed = (double)(now - p->at) / 1e3;
@@ -74,7 +73,7 @@ void rate_limiter_refused(struct rate_limiter *p, int64_t now, uint64_t sequence
 	if (sequence <= p->cut)
 		return;
 	p->cut = latest;
-	if (p->step == 0) /* not lowered so far */
+	if (p->step == 0) /* it was not lowered */
 		p->goal = p->limit > 0 ? p->limit : more(goal_min, 2 * was);
 	p->rate = more(1, was / 2);
 	p->step = more(1, was / steps);
@@ -96,7 +95,7 @@ bool rate_limiter_is_lowered(const struct rate_limiter *p)
 	return p->step > 0;
 }
 
-/* In how many whole milliseconds there will be n tokens. */
+/* Whole milliseconds until there are n tokens. */
 static int64_t ms_until(const struct rate_limiter *p, double n)
 {
 	if (p->rate == 0 || p->tokens >= n)
@@ -109,11 +108,11 @@ int64_t rate_limiter_next(const struct rate_limiter *p)
 	return p->at + ms_until(p, 1);
 }
 
-/* In how many seconds there will be n tokens at best. */
+/* Seconds until there are n tokens, at best. */
 static double seconds_until(const struct rate_limiter *p, double n)
 {
 	double need = n - p->tokens, rate = p->rate, s = 0;
-	double grown = p->step > 0 ? (p->goal - rate) / p->step : 0; /* when it is forgotten */
+	double grown = p->step > 0 ? (p->goal - rate) / p->step : 0; /* seconds until goal */
 
 	for (; s < grown && need > rate + p->step / 2; s++) {
 		need -= rate + p->step / 2;

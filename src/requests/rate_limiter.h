@@ -1,11 +1,11 @@
-/* rate_limiter.h - how many requests a second may go out: a token bucket that learns.
+/* rate_limiter.h - how many requests a second may go out: a token bucket that adapts.
  *
- * With a limit it keeps to it. Without one it is unpaced until the service refuses a request
- * because of its rate limit; from then on it goes at half of what it went at, a little faster each
- * second, until it is back where it was and beyond: additive up, multiplicative down. Refusals of
- * requests that were sent before the pace was last lowered say nothing new.
+ * A configured limit is never exceeded. Without one, requests go unlimited until the service
+ * refuses one because of its rate limit. The rate is then half of the rate so far; it grows a
+ * little each second until it is back where it was and beyond (additive increase, multiplicative
+ * decrease). Refusals of requests that were sent before the last decrease are ignored.
  *
- * A small bucket, so that the pace is smooth: what an idle while has saved up is worth 20 ms at
+ * The bucket is small, so that requests are evenly spaced: idle time saves up 20 ms of requests at
  * most. Times and the sequence numbers of requests are passed in. */
 #pragma once
 
@@ -14,42 +14,41 @@
 #include <stdint.h>
 
 struct rate_limiter {
-	double limit;               /* requests/s that are never exceeded; 0: none is set */
-	double rate;                /* requests/s that may go now; 0: unpaced */
-	double step;                /* by which rate grows in a second */
-	double goal;                /* a rate that has grown to it is forgotten: back to limit */
+	double limit;               /* configured, in requests/s; 0: none */
+	double rate;                /* at present, in requests/s; 0: unlimited */
+	double step;                /* growth of rate per second; 0: it is not lowered */
+	double goal;                /* where rate stops growing and is limit again */
 	double tokens;              /* requests that may go at once */
-	int64_t at;                 /* when rate and tokens were right */
-	uint64_t cut;               /* the last request that was sent when rate was lowered */
-	int64_t second;             /* when the present second of counting began */
+	int64_t at;                 /* when rate and tokens were computed */
+	uint64_t cut;               /* sequence of the last request sent before rate was lowered */
+	int64_t second;             /* start of the second in which sent counts */
 	unsigned sent, sent_before; /* in that second, and in the one before */
 };
 
 void rate_limiter_init(struct rate_limiter *p, double limit, int64_t now);
 
-/* Another limit from now on: what was learnt is forgotten. cut: the last request that was sent; a
- * refusal of it, or of one before it, says nothing of the new pace. */
+/* Sets another limit and resets the rate. cut: sequence of the last request that was sent; refusals
+ * up to it are ignored. */
 void rate_limiter_set(struct rate_limiter *p, double limit, int64_t now, uint64_t cut);
 
-/* May a request go now? */
+/* May a request be sent now? */
 bool rate_limiter_allows(struct rate_limiter *p, int64_t now);
 
-/* One went. */
+/* A request was sent. */
 void rate_limiter_spend(struct rate_limiter *p, int64_t now);
 
-/* The request of this sequence was refused; latest is the sequence of the last one that was sent.
- */
+/* The request with this sequence was refused; latest is the sequence of the last one sent. */
 void rate_limiter_refused(struct rate_limiter *p, int64_t now, uint64_t sequence, uint64_t latest);
 
-/* Has the service refused something not long ago? */
+/* Is the rate still lowered after a refusal? */
 bool rate_limiter_is_lowered(const struct rate_limiter *p);
 
-/* The rate at this time; 0: unpaced. */
+/* The rate at this time in requests/s; 0: unlimited. */
 double rate_limiter_rate(const struct rate_limiter *p, int64_t now);
 
-/* When rate_limiter_allows() will say yes next. */
+/* The time when rate_limiter_allows() becomes true. */
 int64_t rate_limiter_next(const struct rate_limiter *p);
 
-/* How long the last of n requests that wait at this time has to wait, in ms: a rate that was
- * lowered is taken to recover, so that it may be longer, but is hardly shorter. */
+/* How long, in ms, the last of n waiting requests has to wait. Assumes that a lowered rate recovers
+ * undisturbed, so the real wait may be longer but is hardly shorter. */
 int64_t rate_limiter_wait_ms(const struct rate_limiter *p, int64_t now, size_t n);

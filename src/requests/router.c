@@ -14,15 +14,15 @@
 #include "requests/sched.h"
 
 enum {
-	TRIAL_WAIT_MS = 1000, /* for a moment when nothing else is to be sent or in flight; then */
-	TRIAL_DRAIN_MS = 250, /* ... nothing else is sent until what is in flight is answered */
-	OUTPUT_START = 4096,  /* bytes: room for a batch of answers without growing in steps */
-	ROOM_SHARE = 16,      /* of the room that is left, the part that one client may take */
+	TRIAL_WAIT_MS = 1000, /* a trial waits so long until nothing else waits or is in flight */
+	TRIAL_DRAIN_MS = 250, /* ... then so long, while nothing else is sent */
+	OUTPUT_START = 4096,  /* bytes: first size of an output buffer, for a batch of answers */
+	ROOM_SHARE = 16,      /* a client may take this part of the free room */
 	CODE_OK = 200,
-	CODE_RATE_LIMITED = 429, /* the one answer of the service that is not for the client */
+	CODE_RATE_LIMITED = 429, /* the only answer that is not passed on */
 };
 
-static const char outdone_text[] =
+static const char superseded_text[] =
 	"refused by the service's rate limit, and a later request for its "
 	"key was executed, or may have been";
 
@@ -37,18 +37,19 @@ struct router {
 	struct inflight inflight;
 	struct rate_limiter rate_limiter;
 	struct heap deadlines;
-	int64_t wake; /* what wake_at was last told; -1: nothing */
+	int64_t wake; /* the time last passed to wake_at(); -1: none */
 	bool up, stopping;
-	uint32_t connection; /* that requests go out on, while up */
+	uint32_t connection; /* the main one, while up */
 	struct unsettled unsettled;
-	struct pending_list deferred; /* all of router_defer() */
-	struct peer early, late;      /* whose reads are the daemon's: in a hurry, and not */
-	struct peer doubted;          /* ... and those over which a connection may have been lost */
+	struct pending_list deferred;
+	struct peer early, late;
+	struct peer
+		doubted; /* the daemon's own reads: in a hurry; not in a hurry; suspect (blame.h) */
 	struct blame blame;
-	int64_t connection_since; /* when the present connection became that */
-	int64_t trial_since;      /* the first on trial waits since then */
-	uint64_t alone;           /* wire_id of what is in flight alone; 0: nothing is */
-	int64_t alone_until;      /* then others are sent all the same */
+	int64_t connection_since; /* when it became the main one */
+	int64_t trial_since;      /* the first request on trial waits since then */
+	uint64_t alone;           /* wire_id of a request on trial in flight; 0: there is none */
+	int64_t alone_until;      /* nothing else is sent until then */
 };
 
 struct router *router_new(const struct router_settings *settings, const struct router_ops *ops,
@@ -91,13 +92,13 @@ static void watch_deadline(struct router *r, struct pending *p, int64_t at)
 	wake_at(r, at);
 }
 
-/* It waits from now on, or is on its way. */
+/* It begins to wait, or was sent. */
 static void phase_begin(struct pending *p, int64_t now)
 {
 	p->since = (uint32_t)now;
 }
 
-/* How long it did so; the next phase begins. */
+/* The length of the phase that ends. The next one begins. */
 static int64_t phase_end(struct pending *p, int64_t now)
 {
 	int64_t ms = (int32_t)((uint32_t)now - p->since);
@@ -106,8 +107,8 @@ static int64_t phase_end(struct pending *p, int64_t now)
 	return ms;
 }
 
-/* Its place is free, and so is its key. */
-static void land(struct router *r, struct pending *p, enum inflight_end end)
+/* It is not in flight any more: frees its slot and its key. */
+static void end_flight(struct router *r, struct pending *p, enum inflight_end end)
 {
 	inflight_remove(&r->inflight, p, end);
 	if (p->inflight.wire_id == r->alone)
@@ -119,17 +120,17 @@ static void land(struct router *r, struct pending *p, enum inflight_end end)
 		sched_unblock(&r->sched, p->peer);
 }
 
-/* Takes p out of the state in which it waits for something to happen. */
+/* Takes p out of the queue or table of its state. */
 static void pending_leave_state(struct router *r, struct pending *p, enum inflight_end end)
 {
 	heap_remove(&r->deadlines, &p->deadline);
 	switch (p->state) {
 	case PENDING_WAITING:
 		sched_remove(&r->sched, p);
-		sched_unblock(&r->sched, p->peer); /* the others may have waited behind it */
+		sched_unblock(&r->sched, p->peer); /* others may have waited for it */
 		break;
 	case PENDING_SENT:
-		land(r, p, end);
+		end_flight(r, p, end);
 		break;
 	case PENDING_DEFERRED:
 		TAILQ_REMOVE(&r->deferred, p, deferral);
@@ -153,16 +154,16 @@ static void answer_done(struct router *r, struct pending *p, enum request_outcom
 	r->ops->changed(r->owner, peer);
 }
 
-/* Its client has gone: there is no answer. */
+/* The client has left: there is no answer. */
 static void abandon(struct router *r, struct pending *p)
 {
 	stats_ended(r->stats, p->op, OUTCOME_ABANDONED);
 	answers_drop(&r->answers, p);
 }
 
-/* A read of the daemon's own has ended. */
-static void read_over(struct router *r, struct pending *p, enum router_read_end end,
-		      const struct wire_frame *answer)
+/* Ends a read of the daemon's own. */
+static void end_read(struct router *r, struct pending *p, enum router_read_end end,
+		     const struct wire_frame *answer)
 {
 	void *reading = p->reading;
 
@@ -174,14 +175,14 @@ static void read_over(struct router *r, struct pending *p, enum router_read_end 
 static void answer_error(struct router *r, struct pending *p, enum reply_error error,
 			 const char *text, long retry_ms);
 
-/* While something waits for the pace, that is never long out of date. */
+/* rate_limiter::at is recent enough while requests wait for the rate. */
 static long retry_paced_ms(const struct router *r, const struct peer *peer)
 {
 	return (long)router_pace_wait_ms(r, peer, r->rate_limiter.at);
 }
 
-/* The service refuses it, and it will not be sent again. Of one that was on a lost connection
- * before that is not the whole truth. */
+/* The rate limit refused it, and it is not sent again. It may still have been executed on a lost
+ * connection before. */
 static void answer_refused(struct router *r, struct pending *p, const char *text)
 {
 	if (p->sent_before)
@@ -190,22 +191,22 @@ static void answer_refused(struct router *r, struct pending *p, const char *text
 		answer_error(r, p, REPLY_RATE_LIMITED, text, retry_paced_ms(r, p->peer));
 }
 
-/* Those that wait to be sent again can't be sent behind it. Whoever hears of their answers may
- * send what waits, so the queue is looked at anew each time. */
-static void outdo(struct router *r, const struct key_order_effect *e)
+/* Refuses the requests that are too late now. Each answer may cause other requests to be sent, so
+ * the queue is searched anew each time. */
+static void supersede(struct router *r, const struct key_order_effect *e)
 {
 	struct pending *p;
 
-	while ((p = key_order_find_outdone(e)))
-		answer_refused(r, p, outdone_text);
+	while ((p = key_order_find_superseded(e)))
+		answer_refused(r, p, superseded_text);
 }
 
 static void answer_error(struct router *r, struct pending *p, enum reply_error error,
 			 const char *text, long retry_ms)
 {
 	if (p->reading) {
-		read_over(r, p, p->state == PENDING_SENT ? ROUTER_READ_FAILED : ROUTER_READ_LATE,
-			  NULL);
+		end_read(r, p, p->state == PENDING_SENT ? ROUTER_READ_FAILED : ROUTER_READ_LATE,
+			 NULL);
 		return;
 	}
 	if (p->state == PENDING_DEFERRED) {
@@ -221,7 +222,7 @@ static void answer_error(struct router *r, struct pending *p, enum reply_error e
 	reply_error(answers_begin(p), error, pending_id(p), text, retry_ms);
 	answer_done(r, p, outcome_of(error));
 	if (effect.peer)
-		outdo(r, &effect);
+		supersede(r, &effect);
 }
 
 void router_say(struct router *r, struct peer *peer, struct span line, bool with_id)
@@ -230,7 +231,7 @@ void router_say(struct router *r, struct peer *peer, struct span line, bool with
 	r->ops->changed(r->owner, peer);
 }
 
-/* ---- requests that somebody else answers ---- */
+/* ---- deferred requests ---- */
 
 static int64_t timeout_of(const struct router *r, const struct request *request)
 {
@@ -312,7 +313,7 @@ static bool must_wait(const struct router *r, const struct pending *p)
 				   rate_limiter_is_lowered(&r->rate_limiter));
 }
 
-/* Its client is on trial: for a while nothing else is sent. */
+/* p is of a client on trial: for a while nothing else is sent. */
 static void begin_trial(struct router *r, struct pending *p, int64_t now)
 {
 	r->alone = p->inflight.wire_id;
@@ -352,7 +353,7 @@ bool router_takes_key(struct router *r, const struct json_value *key, int64_t no
 	return !is_longer_than_max(r, length) && !blame_is_too_long(&r->blame, length, now);
 }
 
-/* Is it longer than the service takes? It is not sent then. */
+/* Refuses a request that is longer than the service takes. True: it was refused. */
 static bool refuse_long(struct router *r, struct pending *p, int64_t now)
 {
 	size_t length = wire_length(p->body_len);
@@ -371,15 +372,15 @@ static bool refuse_long(struct router *r, struct pending *p, int64_t now)
 		return false;
 	r->stats->requests_too_long++;
 	if (p->reading)
-		read_over(r, p, ROUTER_READ_TOO_LONG, NULL);
+		end_read(r, p, ROUTER_READ_TOO_LONG, NULL);
 	else
 		answer_error(r, p, p->sent_before ? REPLY_OUTCOME_UNKNOWN : REPLY_TOO_LARGE, text,
 			     -1);
 	return true;
 }
 
-/* May the first of those on trial be sent? It gets its turn when nothing else waits or is in
- * flight; if that is not so in time, no other is sent until it has. */
+/* May the first request on trial be sent? It may when nothing else waits or is in flight. If that
+ * takes too long, nothing else is sent meanwhile: *drains. */
 static bool trial_has_turn(struct router *r, bool others_wait, bool *drains, int64_t now)
 {
 	bool quiet = !inflight_on(&r->inflight, r->connection);
@@ -399,7 +400,7 @@ static bool trial_has_turn(struct router *r, bool others_wait, bool *drains, int
 	return false;
 }
 
-/* NULL: nothing may be sent, whatever can_send() says. */
+/* NULL: nothing may be sent, even if can_send(). */
 static struct pending *next_to_send(struct router *r, int64_t now)
 {
 	struct pending *p = sched_first(&r->sched), *trial = sched_first_trial(&r->sched);
@@ -431,7 +432,7 @@ void router_pump(struct router *r, int64_t now)
 	}
 }
 
-/* The client's requests go where they belong from now on. */
+/* Moves the client to the queue that its record asks for. */
 static void set_trial(struct router *r, struct peer *peer, int64_t now)
 {
 	if (!sched_first_trial(&r->sched))
@@ -447,7 +448,7 @@ static void enqueue(struct router *r, struct pending *p, int64_t now)
 	sched_add(&r->sched, p);
 }
 
-/* A pending that holds the frame's body. */
+/* A pending with the frame's body. */
 static struct pending *remote_new(struct router *r, struct peer *peer,
 				  const struct request *request, bool with_id)
 {
@@ -460,9 +461,8 @@ static struct pending *remote_new(struct router *r, struct peer *peer,
 	return p;
 }
 
-/* By the pace alone its turn comes when its time is up: it is told so now, and when one like it
- * would have its turn in time. The pace is known while there is a connection; who knows what the
- * next one brings. */
+/* Refuses a request that the rate would not let go before its deadline, and says when a similar one
+ * would go in time. Only while there is a connection: the next one may have another rate. */
 static bool refuse_early(struct router *r, struct pending *p, int64_t timeout_ms, int64_t now)
 {
 	if (!r->up || r->rate_limiter.rate == 0)
@@ -495,8 +495,8 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 		answer_error(r, p, REPLY_QUEUE_FULL, NULL, -1);
 		return;
 	}
-	/* At once, if nobody waits for a turn and nothing of this client is before it. One that
-	 * waits only for an earlier one of its key has no turn, so that nobody waits behind it. */
+	/* Sent at once, if no peer waits for a turn and nothing of this client is before it. A
+	 * request that waits for an earlier one of its key gets no turn and delays no other. */
 	bool first = TAILQ_EMPTY(&peer->sched.waiting), blocked = first && must_wait(r, p);
 	if (blame_lapses(peer, now))
 		set_trial(r, peer, now);
@@ -540,15 +540,15 @@ void router_read_alone(struct router *r, void *reading, const struct json_value 
 	read_key(r, &r->doubted, reading, key, now);
 }
 
-/* ---- what comes back ---- */
+/* ---- frames of the service ---- */
 
 static void answer_frame(struct router *r, struct pending *p, const struct wire_frame *frame)
 {
 	if (p->reading) {
-		read_over(r, p,
-			  p->inflight.connection == r->connection ? ROUTER_READ_ANSWERED
-								  : ROUTER_READ_ELSEWHERE,
-			  frame);
+		end_read(r, p,
+			 p->inflight.connection == r->connection ? ROUTER_READ_ANSWERED
+								 : ROUTER_READ_ELSEWHERE,
+			 frame);
 		return;
 	}
 	struct key_order_effect effect = key_order_effect_of(p, INFLIGHT_ANSWERED);
@@ -565,13 +565,13 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
 	r->stats->requests_answered++;
 	answer_done(r, p, frame->code == CODE_OK ? OUTCOME_OK : OUTCOME_SERVICE_ERROR);
 	if (effect.peer)
-		outdo(r, &effect);
+		supersede(r, &effect);
 }
 
-/* ---- other access rules ---- */
+/* ---- access rules that have changed ---- */
 
-/* Why it may not be sent now; NULL: it may. The body of its frame is an object's end as a client
- * may have written it. */
+/* Why it may not be sent now; NULL: it may. With a brace before it the frame's body is a request as
+ * a client may write it. */
 static const char *forbidden(struct router *r, struct pending *p)
 {
 	struct request request;
@@ -593,30 +593,29 @@ static void answer_forbidden(struct router *r, struct pending *p, const char *wh
 	answer_error(r, p, p->sent_before ? REPLY_OUTCOME_UNKNOWN : REPLY_FORBIDDEN, why, -1);
 }
 
-/* The service has refused it because of its rate limit, so it was not executed: it waits for
- * another turn. If a later one for its key is on its way, it waits until that is refused as well,
- * or took effect: then it is too late for this one.
- */
+/* The service's rate limit refused it, so it was not executed and waits for another turn. If a
+ * later request for its key is in flight, it waits until that is refused as well; if that takes
+ * effect, this one is too late. */
 static void refused(struct router *r, struct pending *p, int64_t now)
 {
 	r->stats->upstream_refused++;
 	rate_limiter_refused(&r->rate_limiter, now, p->inflight.sequence, r->inflight.sequence);
 	if (p->reading) {
-		read_over(r, p, ROUTER_READ_UNSENT, NULL);
+		end_read(r, p, ROUTER_READ_UNSENT, NULL);
 		return;
 	}
 	if (!p->peer || p->inflight.followed || r->stopping) {
 		pending_leave_state(r, p, INFLIGHT_BACK);
-		answer_refused(r, p, p->inflight.followed ? outdone_text : NULL);
+		answer_refused(r, p, p->inflight.followed ? superseded_text : NULL);
 		return;
 	}
 	const char *why = p->in_doubt ? forbidden(r, p) : NULL;
 	if (why) {
-		pending_leave_state(r, p, INFLIGHT_BACK); /* it had no effect on those before it */
+		pending_leave_state(r, p, INFLIGHT_BACK); /* without effect on earlier ones */
 		answer_forbidden(r, p, why);
 		return;
 	}
-	land(r, p, INFLIGHT_BACK);
+	end_flight(r, p, INFLIGHT_BACK);
 	p->state = PENDING_WAITING;
 	phase_begin(p, now);
 	p->refused = true;
@@ -635,7 +634,7 @@ static void answered(struct router *r, struct pending *p, const struct wire_fram
 		answer_frame(r, p, frame);
 }
 
-/* The answer to none that waits for one, usable or not. */
+/* An answer, usable or not, to a request that is not in flight. */
 static void late(struct router *r, const struct wire_frame *frame, int64_t now)
 {
 	if (!frame->id || !unsettled_answered(&r->unsettled, frame->id))
@@ -663,7 +662,7 @@ void router_frame(struct router *r, const struct wire_frame *frame, int64_t now)
 		if (p)
 			answer_error(r, p, REPLY_BAD_UPSTREAM, NULL, -1);
 		break;
-	case WIRE_NOTIFICATION: /* is nobody's answer, whatever it carries */
+	case WIRE_NOTIFICATION: /* never an answer, whatever it carries */
 	case WIRE_KIND_N:
 		break;
 	}
@@ -697,18 +696,18 @@ void router_up(struct router *r, uint32_t connection, int64_t now)
 
 bool router_move(struct router *r, uint32_t connection, int64_t now)
 {
-	uint32_t left = r->connection;
+	uint32_t former = r->connection;
 
 	r->connection_since = now;
 	r->connection = connection;
-	if (!inflight_on(&r->inflight, left))
-		r->ops->connection_idle(r->owner, left);
+	if (!inflight_on(&r->inflight, former))
+		r->ops->connection_idle(r->owner, former);
 	router_pump(r, now);
-	return unsettled_is_on(&r->unsettled, left);
+	return unsettled_is_on(&r->unsettled, former);
 }
 
-/* Sent again: a read whose client is still there and still may, and which no later request of that
- * client for the same key has overtaken. The rest may have been executed or not. */
+/* A read is sent again if its client is still there and allowed to, and no later request of that
+ * client for the key has overtaken it. */
 static bool may_resend(struct router *r, struct pending *p, int64_t now)
 {
 	return p->peer && request_op_is_read(p->op) && !p->inflight.overtaken && !p->reading &&
@@ -717,7 +716,7 @@ static bool may_resend(struct router *r, struct pending *p, int64_t now)
 	       !(p->in_doubt && forbidden(r, p));
 }
 
-/* What was sent on the connection, in the order in which it was sent. */
+/* The requests in flight on the connection, in the order of sending. */
 static struct pending **sent_on(const struct router *r, uint32_t connection, size_t *n)
 {
 	size_t all;
@@ -733,7 +732,7 @@ static struct pending **sent_on(const struct router *r, uint32_t connection, siz
 
 static void wait_again(struct router *r, struct pending *p, int64_t now)
 {
-	land(r, p, INFLIGHT_BACK);
+	end_flight(r, p, INFLIGHT_BACK);
 	p->state = PENDING_WAITING;
 	phase_begin(p, now);
 	p->sent_before = true;
@@ -744,18 +743,18 @@ static void wait_again(struct router *r, struct pending *p, int64_t now)
 static void lost(struct router *r, struct pending *p)
 {
 	if (p->reading) {
-		read_over(r, p,
-			  p->blame.losses >= BLAME_LOSS ? ROUTER_READ_BLAMED
-			  : p->blame.losses             ? ROUTER_READ_DOUBTED
-							: ROUTER_READ_UNSENT,
-			  NULL);
+		end_read(r, p,
+			 p->blame.losses >= BLAME_LOSS ? ROUTER_READ_BLAMED
+			 : p->blame.losses             ? ROUTER_READ_DOUBTED
+						       : ROUTER_READ_UNSENT,
+			 NULL);
 		return;
 	}
 	r->stats->requests_outcome_unknown++;
 	answer_error(r, p, REPLY_OUTCOME_UNKNOWN, NULL, -1);
 }
 
-/* Whose fault is it? Those who come into question have their trial from now on. */
+/* Puts the suspects of a lost connection on trial. True: the culprit is known. */
 static bool judge(struct router *r, struct pending *const *sent, size_t n,
 		  const struct blame_end *end, int64_t now)
 {
@@ -794,7 +793,7 @@ bool router_lost(struct router *r, uint32_t connection, int close_code, bool dro
 			lost(r, sent[i]);
 	}
 	free(sent);
-	if (unsettled_lane_gone(&r->unsettled, connection))
+	if (unsettled_connection_lost(&r->unsettled, connection))
 		sched_unblock_all(&r->sched);
 	router_pump(r, now);
 	return known;
@@ -812,7 +811,7 @@ void router_forget_blame(struct router *r)
 
 /* ---- time ---- */
 
-/* Why it was not sent in its time. full: all places were taken. */
+/* Answers a request that was not sent before its deadline. full: max_in_flight was reached. */
 static void answer_unsent(struct router *r, struct pending *p, bool full)
 {
 	if (p->sent_before)
@@ -875,8 +874,7 @@ int64_t router_expire(struct router *r, int64_t now)
 		       full);
 	first = heap_first(&r->deadlines);
 	r->wake = first ? first->at : -1;
-	router_pump(r,
-		    now); /* places are free again, or the pace allows more; it may wake sooner */
+	router_pump(r, now); /* slots are free again, or the rate allows more; may call wake_at() */
 	return r->wake;
 }
 
@@ -890,8 +888,8 @@ void router_join(struct router *r, struct peer *peer)
 	sched_set_trial(&r->sched, peer, peer->blame.trial > 0);
 }
 
-/* A request that was sent keeps its place until it is answered, but no longer than others would:
- * its client, who may have asked for ten minutes, is not there any more. */
+/* A request in flight keeps its slot until it is answered. Its client, which may have asked for ten
+ * minutes, has left, so request_timeout is the limit now. */
 static void orphan(struct router *r, struct pending *p, int64_t now)
 {
 	p->uid = p->peer->uid;
@@ -926,8 +924,8 @@ void router_leave(struct router *r, struct peer *peer, int64_t now)
 	}
 }
 
-/* Those that wait to be sent; p NULL ends them. Answering one of them may free pendings that wait
- * for their turn to be answered, but no others of these. */
+/* The peer's waiting requests, ended by NULL. Answering one of them may free pendings whose answers
+ * were kept, but none of the others in the list. */
 static struct pending **waiting_of(const struct peer *peer)
 {
 	struct pending **list =
@@ -948,7 +946,7 @@ void router_restrict(struct router *r, struct peer *peer)
 	struct pending **list = waiting_of(peer), *sent;
 
 	for (struct pending **p = list; *p; p++) {
-		/* It may have been sent when one of the others was answered. */
+		/* It may have been sent when another one was answered. */
 		const char *why = (*p)->state == PENDING_WAITING ? forbidden(r, *p) : NULL;
 		if (why)
 			answer_forbidden(r, *p, why);
@@ -958,8 +956,8 @@ void router_restrict(struct router *r, struct peer *peer)
 		sent->in_doubt = sent->state == PENDING_SENT;
 }
 
-/* What one client may have unsent: no more than a part of the room that is left, so that many who
- * take what they can get leave some to whoever comes. Any may have one request. */
+/* Limits a client's waiting requests to a part of the free room, so that greedy clients leave some
+ * to newcomers. Each client may have one. */
 static bool has_room(const struct router *r, const struct peer *peer)
 {
 	size_t all = r->settings.max_waiting_bytes, own = r->settings.max_peer_waiting_bytes;
@@ -982,7 +980,7 @@ void router_stop(struct router *r)
 	r->stopping = true;
 	sched_unblock_all(&r->sched);
 	while ((p = sched_take(&r->sched))) {
-		p->state = PENDING_NEW; /* sched has let go of it already */
+		p->state = PENDING_NEW; /* sched_take() has removed it */
 		answer_error(r, p, p->sent_before ? REPLY_OUTCOME_UNKNOWN : REPLY_SHUTTING_DOWN,
 			     NULL, -1);
 	}
@@ -1006,7 +1004,7 @@ void router_abandon(struct router *r)
 	free(sent);
 }
 
-/* Once each: whoever hears of it may ask again, in vain. */
+/* Each read is ended once, though read_end() may ask for a new one, which is refused. */
 static void end_reads(struct router *r, struct peer *reader)
 {
 	for (uint32_t n = reader->answers.unanswered; n; n--)

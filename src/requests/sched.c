@@ -25,9 +25,9 @@ void sched_join(struct peer *peer)
 	TAILQ_INIT(&peer->sched.waiting);
 }
 
-/* ---- how long the queues are ---- */
+/* ---- lengths of queues ---- */
 
-/* Does it delay others? */
+/* Do its requests delay those of other peers? */
 static bool counts(const struct peer *peer)
 {
 	return !peer->sched.blocked && !peer->sched.last && !peer->sched.on_trial;
@@ -53,11 +53,11 @@ static void one_less(struct sched *s, struct peer *peer)
 		s->at_least[peer->sched.n]--;
 }
 
-/* The peer has its turns again, or has none any more. */
+/* Counts all requests of the peer in or out, when it gets its turns back or loses them. */
 static void count_all(struct sched *s, const struct peer *peer, bool in)
 {
 	for (uint32_t k = 0; k < peer->sched.n; k++)
-		s->at_least[k] += in ? 1 : UINT32_MAX; /* which takes one away */
+		s->at_least[k] += in ? 1 : UINT32_MAX; /* UINT32_MAX is -1 */
 }
 
 size_t sched_ahead(const struct sched *s, const struct peer *peer)
@@ -74,7 +74,7 @@ size_t sched_ahead(const struct sched *s, const struct peer *peer)
 
 /* ---- the queues ---- */
 
-/* Where a peer stands while something of it waits. */
+/* The queue of a peer with waiting requests. */
 static struct peer_list *place_of(struct sched *s, const struct peer *peer)
 {
 	if (peer->sched.blocked)
@@ -84,7 +84,7 @@ static struct peer_list *place_of(struct sched *s, const struct peer *peer)
 	return peer->sched.last ? &s->last : &s->turns;
 }
 
-/* Called before p joins the client's queue. */
+/* Called before p is added to the client's queue. */
 static void count_in(struct sched *s, struct pending *p)
 {
 	if (TAILQ_EMPTY(&p->peer->sched.waiting))
@@ -157,14 +157,13 @@ struct pending *sched_take(struct sched *s)
 void sched_take_this(struct sched *s, struct pending *p)
 {
 	sched_remove(s, p);
-	if (!TAILQ_EMPTY(
-		    &p->peer->sched.waiting)) { /* its next turn comes after everybody else's */
+	if (!TAILQ_EMPTY(&p->peer->sched.waiting)) { /* its next turn comes after all others */
 		TAILQ_REMOVE(place_of(s, p->peer), p->peer, sched.turn);
 		TAILQ_INSERT_TAIL(place_of(s, p->peer), p->peer, sched.turn);
 	}
 }
 
-/* Sets one of the peer's marks that say where it stands. */
+/* Sets one of the marks that decide in which queue the peer is. */
 static void set_mark(struct sched *s, struct peer *peer, bool *mark, bool on)
 {
 	bool counted = counts(peer);

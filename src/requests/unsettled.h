@@ -1,12 +1,11 @@
-/* unsettled.h - writes whose time was up before their answer came, and that may take effect yet.
+/* unsettled.h - writes that timed out and may still take effect.
  *
- * On the connection that requests go out on, a later request for the key comes behind such a write.
- * On another one it could overtake it, so it waits (key_order.h). Connections are called
- * connections here, as in router.h.
+ * A later request for the key comes behind such a write on the same connection. On another
+ * connection it could overtake the write, so it waits (key_order.h).
  *
- * A write is remembered until its late answer comes or its connection is gone; also on the present
- * connection, since that may be left. Of more than OVERDUE_MAX the oldest is forgotten: a request
- * that waited for it goes out, and may take effect before it. Owns no pending. */
+ * A write is remembered until its late answer comes or its connection is gone; also on the main
+ * connection, which may be replaced. At UNSETTLED_MAX the oldest write is forgotten: a request that
+ * waits for it is sent and may take effect first. Owns no pending. */
 #pragma once
 
 #include <stdbool.h>
@@ -15,23 +14,23 @@
 
 #include "requests/pending.h"
 
-enum { OVERDUE_MAX = 1024 };
+enum { UNSETTLED_MAX = 1024 };
 
-struct unsettled { /* zeroed in the beginning */
-	struct overdue {
+struct unsettled { /* starts zeroed */
+	struct unsettled_write {
 		uint64_t key_hash, wire_id;
 		uint32_t connection;
-	} overdue[OVERDUE_MAX]; /* the oldest first */
+	} writes[UNSETTLED_MAX]; /* the oldest first */
 	size_t n;
 };
 
-/* The time of this one, which was sent, is up. True: an older one was forgotten for it. */
-bool unsettled_give_up(struct unsettled *e, const struct pending *p);
-/* It was answered, or its connection is gone. True: requests that waited for it may go on. */
-bool unsettled_answered(struct unsettled *e, uint64_t wire_id);
-bool unsettled_lane_gone(struct unsettled *e, uint32_t connection);
+/* p was sent and has timed out. True: an older write was forgotten for it. */
+bool unsettled_give_up(struct unsettled *u, const struct pending *p);
+/* A write was answered; a connection is gone. True: requests that waited for a write may go on. */
+bool unsettled_answered(struct unsettled *u, uint64_t wire_id);
+bool unsettled_connection_lost(struct unsettled *u, uint32_t connection);
 
-/* Was any write given up on this connection? */
-bool unsettled_is_on(const struct unsettled *e, uint32_t connection);
-/* Was a write for this key given up on another connection than this one? */
-bool unsettled_has(const struct unsettled *e, uint64_t key_hash, uint32_t connection);
+/* Is there a write on this connection? */
+bool unsettled_is_on(const struct unsettled *u, uint32_t connection);
+/* Is there a write for this key on another connection than this one? */
+bool unsettled_has(const struct unsettled *u, uint64_t key_hash, uint32_t connection);

@@ -188,8 +188,8 @@ static void measure_clients(const struct status_source *s, struct stats_gauges *
 
 	g->clients = clients_count(s->clients);
 	g->clients_max = s->config->listen.max_clients;
-	g->clients_held = sums.held;
-	g->clients_lagging = sums.lagging;
+	g->clients_held = sums.paused;
+	g->clients_lagging = sums.slow;
 	g->client_input_bytes = (double)sums.input_bytes;
 	g->client_output_bytes = (double)sums.output_bytes;
 }

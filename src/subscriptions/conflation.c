@@ -12,7 +12,7 @@ struct conflation *conflation_new(void)
 	return conflation;
 }
 
-/* Takes the entry out and frees it; its note stays the caller's. */
+/* Removes and frees the entry, but not its line. */
 static struct shared_line *remove_entry(struct conflation *conflation, struct conflation_entry *e)
 {
 	struct shared_line *shared = e->shared;
@@ -58,7 +58,7 @@ static void replace(struct conflation *conflation, struct conflation_entry *e,
 	e->skipped++;
 }
 
-/* What we say of a key is about what came before it: later changes have to come behind. */
+/* A line of our own tells of the changes so far: later changes have to come behind it. */
 static void keep_place(struct conflation *conflation, struct conflation_entry *e)
 {
 	map_remove(&conflation->keys, &e->by_key);

@@ -1,8 +1,10 @@
-/* events.h - the lines that a client is sent unasked: notifications, gaps, the connection's state.
+/* events.h - the lines that clients get without asking: notifications, gaps, the connection's
+ * state.
  *
- * Source: the local protocol, "things the daemon says unasked". A notification of the service stays
- * what it is, byte for byte but for raw line ends between its tokens; what we say ourselves in its
- * form carries "initial" or "resync". Each function appends one line to out, line end included. */
+ * Source: doc/protocol.md. A notification of the service is passed on byte for byte, except that
+ * raw line ends between its tokens become spaces. Values that the daemon read itself have the same
+ * form and a member "initial" or "resync". Each function appends or writes one line, line end
+ * included. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,27 +13,27 @@
 #include "base/buf.h"
 #include "codec/wire.h"
 
-/* The service's notification as a line: its length at most, and the writing of it, which returns
- * the length. */
+/* The service's notification as a line: an upper bound of its length, and the writing, which
+ * returns the length. */
 size_t events_change_max(const struct wire_frame *frame);
-size_t events_change(const struct wire_frame *frame, char *out);
+size_t events_write_change(const struct wire_frame *frame, char *out);
 
-/* A line of events_change() again, with "skipped":n as its last member. */
-void events_skipped(struct buf *out, struct span line, uint64_t n);
+/* The same line with "skipped":n as its last member. */
+void events_add_skipped(struct buf *out, struct span line, uint64_t n);
 
-/* {"type":"notification","key":…,"value":…,"timestamp":…,"initial":true}. key is plain bytes;
- * value is JSON text, empty: null. */
+/* {"type":"notification","key":…,"value":…,"timestamp":…,"initial":true}, or "resync". key: plain
+ * bytes; value: JSON text, empty: null. */
 enum events_reason { EVENTS_INITIAL, EVENTS_RESYNC, EVENTS_REASON_N };
-void events_value(struct buf *out, struct span key, struct span value, int64_t timestamp,
-		  enum events_reason reason);
+void events_add_value(struct buf *out, struct span key, struct span value, int64_t timestamp,
+		      enum events_reason reason);
 
-/* {"type":"gap","pattern":…,"since":…,"until":…} and {"type":"gap","key":…}; times are wall clock,
+/* {"type":"gap","pattern":…,"since":…,"until":…} and {"type":"gap","key":…}. Times are wall clock,
  * in ms. */
-void events_pattern_gap(struct buf *out, struct span pattern, int64_t since, int64_t until);
-void events_key_gap(struct buf *out, struct span key);
+void events_add_pattern_gap(struct buf *out, struct span pattern, int64_t since, int64_t until);
+void events_add_key_gap(struct buf *out, struct span key);
 
 /* {"type":"unsubscribed","key":…,"reason":"forbidden","timestamp":…}, or with "pattern". */
-void events_unsubscribed(struct buf *out, bool pattern, struct span name, int64_t timestamp);
+void events_add_unsubscribed(struct buf *out, bool pattern, struct span name, int64_t timestamp);
 
 /* {"type":"connection","state":"connected","timestamp":…} */
-void events_connection(struct buf *out, const char *state, int64_t timestamp);
+void events_add_connection(struct buf *out, const char *state, int64_t timestamp);

@@ -12,7 +12,7 @@ struct fanout {
 	void *owner;
 	struct stats *stats;
 	LIST_HEAD(, peer) audience;
-	uint64_t changes; /* numbers them, for peer::change */
+	uint64_t changes; /* counts changes; see fanout_peer::change */
 };
 
 struct fanout *fanout_new(size_t output_soft, const struct fanout_ops *ops, void *owner,
@@ -43,7 +43,7 @@ void fanout_join(struct peer *peer)
 	peer->fanout = (struct fanout_peer){.in_audience = false};
 }
 
-static void drop_lag(struct peer *peer)
+static void drop_conflated(struct peer *peer)
 {
 	if (peer->fanout.conflation)
 		conflation_free(peer->fanout.conflation);
@@ -51,7 +51,7 @@ static void drop_lag(struct peer *peer)
 	peer->fanout.conflated_bytes = 0;
 }
 
-void fanout_audience(struct fanout *f, struct peer *peer)
+void fanout_update_audience(struct fanout *f, struct peer *peer)
 {
 	bool listens = peer->topics.n > 0;
 
@@ -69,12 +69,12 @@ void fanout_leave(struct peer *peer)
 	if (peer->fanout.in_audience)
 		LIST_REMOVE(peer, fanout.of_audience);
 	peer->fanout.in_audience = false;
-	drop_lag(peer);
+	drop_conflated(peer);
 }
 
 /* ---- one line to one client ---- */
 
-static void put_aside(struct fanout *f, struct peer *peer, struct shared_line *shared)
+static void conflate(struct fanout *f, struct peer *peer, struct shared_line *shared)
 {
 	if (!peer->fanout.conflation)
 		peer->fanout.conflation = conflation_new();
@@ -82,8 +82,8 @@ static void put_aside(struct fanout *f, struct peer *peer, struct shared_line *s
 	peer->fanout.conflated_bytes = peer->fanout.conflation->bytes;
 }
 
-/* Is there no more room for this client, even after its socket was offered what there is? Answers
- * that wait for others before them are not what it could have read. */
+/* Is its unread output too much, even after a flush? Kept answers do not count: the client could
+ * not have read them. */
 static bool is_slow(struct fanout *f, struct peer *peer)
 {
 	if (outq_len(&peer->out) < f->output_soft)
@@ -95,7 +95,7 @@ static bool is_slow(struct fanout *f, struct peer *peer)
 void fanout_push(struct fanout *f, struct peer *peer, struct shared_line *shared)
 {
 	if (peer->fanout.conflation || is_slow(f, peer)) {
-		put_aside(f, peer, shared);
+		conflate(f, peer, shared);
 	} else {
 		outq_push(&peer->out, shared);
 		f->stats->lines_out++;
@@ -103,12 +103,12 @@ void fanout_push(struct fanout *f, struct peer *peer, struct shared_line *shared
 	f->ops->changed(f->owner, peer);
 }
 
-static void push_late(struct fanout *f, struct peer *peer, struct shared_line *shared,
-		      uint64_t skipped)
+static void push_conflated(struct fanout *f, struct peer *peer, struct shared_line *shared,
+			   uint64_t skipped)
 {
 	f->stats->lines_out++;
 	if (skipped)
-		events_skipped(&peer->out.own, shared_line_span(shared), skipped);
+		events_add_skipped(&peer->out.own, shared_line_span(shared), skipped);
 	else
 		outq_push(&peer->out, shared);
 }
@@ -120,18 +120,18 @@ void fanout_catch_up(struct fanout *f, struct peer *peer)
 
 	while (peer->fanout.conflation && outq_len(&peer->out) < f->output_soft) {
 		if (!conflation_take(peer->fanout.conflation, &shared, &skipped)) {
-			drop_lag(peer);
+			drop_conflated(peer);
 			return;
 		}
-		push_late(f, peer, shared, skipped);
+		push_conflated(f, peer, shared, skipped);
 		shared_line_unref(shared);
 		peer->fanout.conflated_bytes = peer->fanout.conflation->bytes;
 	}
 }
 
-/* ---- what an ended subscription leaves behind ---- */
+/* ---- subscriptions that have ended ---- */
 
-struct listener {
+struct search {
 	const struct topics *topics;
 	const struct peer *peer;
 	bool found;
@@ -139,41 +139,41 @@ struct listener {
 
 static void look_at(void *owner, struct topic *t)
 {
-	struct listener *l = owner;
+	struct search *search = owner;
 
-	l->found |= topics_find(l->topics, l->peer, t) != NULL;
+	search->found |= topics_find_sub(search->topics, search->peer, t) != NULL;
 }
 
-/* What we say of a key or a pattern is for who is subscribed to that very one. */
+/* A line of our own about a key or a pattern is only for the subscribers of exactly that. */
 static bool still_listens(void *owner, const struct shared_line *shared)
 {
-	struct listener *l = owner;
+	struct search *search = owner;
 	enum topic_kind kind = shared->pattern ? TOPIC_PATTERN : TOPIC_KEY;
-	struct topic *t = topics_find_topic(l->topics, kind, shared->key, shared->key_hash);
+	struct topic *t = topics_find_topic(search->topics, kind, shared->key, shared->key_hash);
 
-	l->found = t && topics_find(l->topics, l->peer, t);
-	if (!l->found && !shared->own)
-		topics_match_patterns(l->topics, shared->key, look_at, l);
-	return l->found;
+	search->found = t && topics_find_sub(search->topics, search->peer, t);
+	if (!search->found && !shared->own)
+		topics_match_patterns(search->topics, shared->key, look_at, search);
+	return search->found;
 }
 
-void fanout_forget(const struct topics *topics, struct peer *peer)
+void fanout_drop_unwanted(const struct topics *topics, struct peer *peer)
 {
-	struct listener listener = {topics, peer, false};
+	struct search search = {topics, peer, false};
 
 	if (!peer->fanout.conflation)
 		return;
 	if (!peer->topics.n) {
-		drop_lag(peer);
+		drop_conflated(peer);
 		return;
 	}
-	conflation_keep(peer->fanout.conflation, still_listens, &listener);
+	conflation_keep(peer->fanout.conflation, still_listens, &search);
 	peer->fanout.conflated_bytes = peer->fanout.conflation->bytes;
 }
 
 /* ---- one line to many ---- */
 
-static struct shared_line *make_note(struct span line, struct span about)
+static struct shared_line *line_about(struct span line, struct span about)
 {
 	struct shared_line *shared = shared_line_new(line.n, about);
 
@@ -181,9 +181,9 @@ static struct shared_line *make_note(struct span line, struct span about)
 	return shared;
 }
 
-void fanout_topic(struct fanout *f, const struct topic *t, struct span line)
+void fanout_push_topic(struct fanout *f, const struct topic *t, struct span line)
 {
-	struct shared_line *shared = make_note(line, topic_text(t));
+	struct shared_line *shared = line_about(line, topic_text(t));
 
 	shared->own = true;
 	shared->pattern = t->kind == TOPIC_PATTERN;
@@ -193,9 +193,9 @@ void fanout_topic(struct fanout *f, const struct topic *t, struct span line)
 	shared_line_unref(shared);
 }
 
-void fanout_all(struct fanout *f, struct span line)
+void fanout_push_all(struct fanout *f, struct span line)
 {
-	struct shared_line *shared = make_note(line, (struct span){0});
+	struct shared_line *shared = line_about(line, (struct span){0});
 	struct peer *peer;
 
 	LIST_FOREACH (peer, &f->audience, fanout.of_audience)
@@ -210,16 +210,16 @@ struct delivery {
 	const struct wire_frame *frame;
 	const struct notification *change;
 	struct span key;
-	struct shared_line *shared; /* made for the first receiver */
+	struct shared_line *shared; /* made when the first receiver is found */
 };
 
-static struct shared_line *note_of(struct delivery *d)
+static struct shared_line *line_of_change(struct delivery *d)
 {
 	if (d->shared)
 		return d->shared;
-	/* Its length is known for certain only if nothing has to be left out. */
+	/* events_change_max() is an upper bound. */
 	d->shared = shared_line_new(events_change_max(d->frame), d->key);
-	d->shared->n = (uint32_t)events_change(d->frame, d->shared->text);
+	d->shared->n = (uint32_t)events_write_change(d->frame, d->shared->text);
 	d->shared->key_hash = d->change->key_hash;
 	d->shared->value_hash = d->change->value_hash;
 	return d->shared;
@@ -235,14 +235,15 @@ static void deliver(void *owner, struct topic *t)
 		if (peer->fanout.change == f->changes)
 			continue;
 		peer->fanout.change = f->changes;
-		if (t->reading && f->ops->hold(f->owner, t->receivers[i].sub, note_of(d)))
+		if (t->reading &&
+		    f->ops->hold_back(f->owner, t->receivers[i].sub, line_of_change(d)))
 			continue;
-		fanout_push(f, peer, note_of(d));
+		fanout_push(f, peer, line_of_change(d));
 	}
 }
 
-/* A topic that the present token does not cover has a gap. What a former connection brings of it
- * still may be older than what was read since. */
+/* A topic that the present token does not cover has a gap. A change of it, from a former
+ * connection, may be older than values that were read since. */
 static void deliver_pattern(void *owner, struct topic *t)
 {
 	if (topic_is_covered(t))
@@ -264,8 +265,8 @@ void fanout_change(struct fanout *f, struct topics *topics, const struct wire_fr
 	f->changes++;
 	if (!covered)
 		topics_match_patterns(topics, key, find_covered, &covered);
-	/* The key's own subscribers first: those for whom it is held back must not get it by a
-	 * pattern. */
+	/* Subscribers of the key come first: a change that is held back from them must not reach
+	 * them through a pattern. */
 	if (t && t->n && covered) {
 		deliver(&d, t);
 		t->changes++;

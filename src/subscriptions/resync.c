@@ -15,7 +15,7 @@ enum {
 	MOVES = 10,
 	PATIENT_SHARE = 8,
 	POISON_MS = 600000,
-	POISONS_MAX = 256, /* keys that are remembered; beyond, the oldest is forgotten */
+	POISONS_MAX = 256, /* keys in the record; the oldest is forgotten */
 	CODE_OK = 200,
 	CODE_NOT_FOUND = 404,
 	CODE_FAULT = 500
@@ -23,28 +23,29 @@ enum {
 
 enum reading_state {
 	READING_QUEUED,
-	READING_ASKED, /* the router has it, and it waits for its turn */
+	READING_ASKED, /* the router has it and has not sent it */
 	READING_SENT,
 	READING_STATE_N
 };
 
 struct reading {
-	struct topic *topic; /* NULL: nobody waits any more, and the router still has it */
+	struct topic *topic; /* NULL: no subscriber waits any more, but the router still has it */
 	enum reading_state state;
-	bool hurry;            /* an initial value */
-	bool doubtful;         /* its answer is, since a change was lost; it is useless as well */
-	bool useless;          /* its answer is: too much was held back, or a connection was lost */
-	unsigned tries;        /* that failed, or got no turn */
-	unsigned moves;        /* ... that were answered on a connection that was left */
-	uint64_t epoch;        /* of the connection that it was asked of: reread::epoch */
-	size_t wishes;         /* subs that wait for it, those that came late included */
-	struct heap_node turn; /* reread::hurried, while READING_QUEUED and in a hurry */
+	bool hurry;     /* for an initial value */
+	bool doubtful;  /* the answer can not be ordered, since a change was lost; useless is set as
+			   well */
+	bool useless;   /* the answer is of no use: too much was held, or a connection was lost */
+	unsigned tries; /* that failed or were not sent in time */
+	unsigned moves; /* ... that were answered on a former connection */
+	uint64_t epoch; /* resync::epoch when it was sent to the router */
+	size_t wishes;  /* subs that wait for it, SUB_INITIAL_LATER included */
+	struct heap_node turn; /* resync::hurried, while READING_QUEUED and in a hurry */
 	TAILQ_ENTRY(reading)
-	of_queue; /* reread::patient, while READING_QUEUED and not; or
-		     reread::working, once it is asked */
+	of_queue; /* resync::patient, while READING_QUEUED and not in a hurry; resync::working,
+		     while the router has it */
 
-	/* From READING_SENT on: what the topic's subscribers knew when it was sent, and the changes
-	 * that came since. */
+	/* From READING_SENT on: topic::changes and last_value when it was sent, and the changes
+	 * held since. */
 	uint64_t changes, last_value;
 	struct shared_line **held;
 	size_t n_held, held_bytes;
@@ -52,11 +53,11 @@ struct reading {
 
 TAILQ_HEAD(reading_list, reading);
 
-/* A key over which connections were lost, maybe. */
+/* A key over which connections may have been lost. */
 struct poison {
 	uint64_t key_hash;
-	unsigned losses; /* as pending::losses */
-	int64_t at;      /* of the last */
+	unsigned losses; /* as blame_pending::losses */
+	int64_t at;      /* of the last loss */
 };
 
 struct resync {
@@ -67,16 +68,16 @@ struct resync {
 	struct fanout *fanout;
 	struct router *router;
 	struct stats *stats;
-	struct heap hurried; /* by rounds: see turn_of() */
+	struct heap hurried; /* in the order of turn_of() */
 	struct reading_list patient, working;
-	uint32_t round;   /* that is being read */
-	uint32_t made;    /* readings in a hurry */
-	uint32_t picked;  /* readings that were begun while both kinds waited */
+	uint32_t round;   /* the present one */
+	uint32_t made;    /* readings in a hurry so far */
+	uint32_t picked;  /* readings begun while both kinds waited */
 	size_t n;         /* readings */
-	unsigned at_work; /* of them, those that the router has */
-	uint64_t epoch;   /* numbers the times between two losses */
+	unsigned at_work; /* readings that the router has */
+	uint64_t epoch;   /* changes with each loss */
 	bool started;
-	struct poison poisons[POISONS_MAX]; /* the one with the oldest loss first */
+	struct poison poisons[POISONS_MAX]; /* the oldest loss first */
 	size_t n_poisons;
 	struct buf scratch;
 };
@@ -123,9 +124,9 @@ void resync_join(struct peer *peer)
 
 /* ---- readings come and go ---- */
 
-/* Initial values go by rounds, in each of which every client has one: so that one who wants ten
- * thousand does not keep another waiting who wants one. Within a round they go in the order of
- * their coming. */
+/* Initial values are read in rounds, with one value per client in each. A client that wants ten
+ * thousand values does not delay one that wants a single one. Within a round the order is first
+ * come, first served. */
 static int64_t turn_of(struct resync *r, struct peer *peer)
 {
 	if (peer->resync.round < r->round)
@@ -133,7 +134,7 @@ static int64_t turn_of(struct resync *r, struct peer *peer)
 	return (int64_t)peer->resync.round++ << 32 | r->made++;
 }
 
-/* g->turn.at says when, if it is in a hurry. */
+/* A reading in a hurry is queued by g->turn.at. */
 static void enqueue(struct resync *r, struct reading *g)
 {
 	g->state = READING_QUEUED;
@@ -151,7 +152,8 @@ static void dequeue(struct resync *r, struct reading *g)
 		TAILQ_REMOVE(&r->patient, g, of_queue);
 }
 
-/* The topic's reading. hurried_by: whoever wants its initial value; NULL: nobody is in a hurry. */
+/* The topic's reading, made or hurried if necessary. hurried_by: the client that wants an initial
+ * value, or NULL. */
 static struct reading *reading_of(struct resync *r, struct topic *t, struct peer *hurried_by)
 {
 	struct reading *g = t->reading;
@@ -200,7 +202,7 @@ static void wish(struct reading *g, struct sub *sub, enum sub_wish wish)
 
 /* ---- keys over which connections were lost ---- */
 
-/* Takes it out of the list: how many losses there were so far. */
+/* Removes the key from the record; returns its losses. */
 static unsigned take_poison(struct resync *r, uint64_t key_hash)
 {
 	for (size_t i = 0; i < r->n_poisons; i++) {
@@ -215,7 +217,7 @@ static unsigned take_poison(struct resync *r, uint64_t key_hash)
 	return 0;
 }
 
-static void note_loss(struct resync *r, const struct reading *g, unsigned weight, int64_t now)
+static void add_loss(struct resync *r, const struct reading *g, unsigned weight, int64_t now)
 {
 	uint64_t key_hash = g->topic->by_text.hash;
 	unsigned losses = take_poison(r, key_hash) + weight;
@@ -266,8 +268,8 @@ static void ask(struct resync *r, struct reading *g, int64_t now)
 	json_add_string(&json, topic_text(g->topic));
 	struct json_value key = {.text = buf_span(&json), .type = JSON_STRING};
 	dequeue(r, g);
-	bool covered =
-		topic_is_covered(g->topic); /* else changes that the value has seen may come yet */
+	bool covered = topic_is_covered(
+		g->topic); /* otherwise changes that the value includes may still come */
 	if (covered && losses < BLAME_READ_LOSSES && router_takes_key(r->router, &key, now)) {
 		send(r, g, &key, losses >= BLAME_LOSS, now);
 	} else {
@@ -277,8 +279,8 @@ static void ask(struct resync *r, struct reading *g, int64_t now)
 	buf_release(&json);
 }
 
-/* Initial values first, but for one in PATIENT_SHARE: those are never done as long as clients come.
- */
+/* Initial values first, except for one in PATIENT_SHARE readings: new clients may want initial
+ * values without end. */
 static struct reading *next_reading(struct resync *r)
 {
 	struct heap_node *first = heap_first(&r->hurried);
@@ -304,22 +306,22 @@ void resync_start(struct resync *r, int64_t now)
 	resync_pump(r, now);
 }
 
-void resync_sent(struct resync *r, void *reading)
+void resync_read_sent(struct resync *r, void *reading)
 {
 	struct reading *g = reading;
 
 	if (!g->topic)
 		return;
 	g->state = READING_SENT;
-	/* One that was asked for before a loss may go out on a connection that brings no changes,
-	 * and so may one of a key that the new token does not cover. */
+	/* A reading queued before a loss may be sent on a connection that brings no changes of its
+	 * key; and the new token may not cover the key. */
 	g->useless = g->epoch != r->epoch || !topic_is_covered(g->topic);
 	g->doubtful = false;
 	g->changes = g->topic->changes;
 	g->last_value = g->topic->last_value;
 }
 
-/* ---- what is held back ---- */
+/* ---- held changes ---- */
 
 static bool waits(const struct sub *sub)
 {
@@ -333,7 +335,7 @@ static void push_held(struct resync *r, const struct reading *g, struct peer *pe
 		fanout_push(r->fanout, peer, g->held[i]);
 }
 
-/* The held changes go out to all that wait, and what the reading brings is of no use any more. */
+/* Delivers the held changes to all that wait. The answer will be of no use. */
 static void give_up(struct resync *r, struct reading *g)
 {
 	struct topic *t = g->topic;
@@ -346,12 +348,12 @@ static void give_up(struct resync *r, struct reading *g)
 	g->useless = true;
 }
 
-void resync_resync(struct resync *r, struct topic *t)
+void resync_topic(struct resync *r, struct topic *t)
 {
 	struct reading *g = reading_of(r, t, NULL);
 
 	if (g->state == READING_SENT)
-		give_up(r, g); /* its value may be older than this wish */
+		give_up(r, g); /* the value may be older than this wish */
 	for (uint32_t i = 0; i < t->n; i++) {
 		if (t->receivers[i].sub->wish == SUB_NO_WISH)
 			wish(g, t->receivers[i].sub, SUB_RESYNC);
@@ -360,20 +362,20 @@ void resync_resync(struct resync *r, struct topic *t)
 
 static void hold(struct reading *g, struct shared_line *shared)
 {
-	if ((g->n_held & (g->n_held - 1)) == 0) /* full at each power of two */
+	if ((g->n_held & (g->n_held - 1)) == 0) /* grows at each power of two */
 		g->held = mem_resize(g->held, (g->n_held ? 2 * g->n_held : 1) * sizeof(*g->held));
 	g->held[g->n_held++] = shared_line_ref(shared);
 	g->held_bytes += shared->n;
 }
 
-bool resync_hold(struct resync *r, struct sub *sub, struct shared_line *shared)
+bool resync_hold_back(struct resync *r, struct sub *sub, struct shared_line *shared)
 {
 	struct reading *g = sub->topic->reading;
 
 	if (g->state != READING_SENT || g->useless || !waits(sub))
 		return false;
 	if (g->n_held && g->held[g->n_held - 1] == shared)
-		return true; /* held once for all that wait */
+		return true; /* held already, for another subscriber */
 	if (g->held_bytes + shared->n > r->settings.held_bytes) {
 		give_up(r, g);
 		return false;
@@ -382,14 +384,14 @@ bool resync_hold(struct resync *r, struct sub *sub, struct shared_line *shared)
 	return true;
 }
 
-/* The reading begins anew. */
+/* Reads the key again. */
 static void retry(struct resync *r, struct reading *g)
 {
 	give_up(r, g);
 	enqueue(r, g);
 }
 
-/* The router needs it no more. */
+/* The router has let go of it. */
 static void end_work(struct resync *r, struct reading *g)
 {
 	r->at_work--;
@@ -408,7 +410,7 @@ void resync_pause(struct resync *r)
 	}
 }
 
-/* ---- who wishes what ---- */
+/* ---- wishes ---- */
 
 void resync_initial(struct resync *r, struct sub *sub)
 {
@@ -417,8 +419,8 @@ void resync_initial(struct resync *r, struct sub *sub)
 	if (g->state != READING_SENT) {
 		wish(g, sub, SUB_INITIAL);
 	} else if (sub->wish != SUB_INITIAL) {
-		/* What the reading brings may be older than this wish, which is for the next one. A
-		 * resync that was due comes with that. */
+		/* The value may be older than this wish, which the next reading serves. A resync
+		 * that was due comes with it. */
 		if (waits(sub))
 			push_held(r, g, sub->peer, 0, g->n_held);
 		wish(g, sub, SUB_INITIAL_LATER);
@@ -431,7 +433,7 @@ void resync_forget(struct resync *r, struct sub *sub, bool leaves)
 
 	if (sub->wish == SUB_NO_WISH)
 		return;
-	/* A pattern of the client may match them as well. */
+	/* the held changes may match a pattern of the client */
 	if (waits(sub) && !leaves)
 		push_held(r, g, sub->peer, 0, g->n_held);
 	sub->wish = SUB_NO_WISH;
@@ -440,17 +442,17 @@ void resync_forget(struct resync *r, struct sub *sub, bool leaves)
 	g->topic->reading = NULL;
 	g->topic = NULL;
 	if (g->state != READING_QUEUED)
-		return; /* freed when the router lets go of it */
+		return; /* freed in resync_read_end() */
 	dequeue(r, g);
 	free_reading(r, g);
 }
 
 /* ---- the answer ---- */
 
-/* A line made once for all that get it. */
+/* The lines to deliver, made once for all subscribers. */
 struct outcome {
 	uint64_t value_hash;
-	size_t place; /* the held changes that come before the value */
+	size_t n_before; /* the held changes that come before the value */
 	struct shared_line *initial, *resync, *gap;
 };
 
@@ -459,8 +461,8 @@ static uint64_t told_last(const struct reading *g, const struct sub *sub)
 	return g->changes > sub->told_at ? g->last_value : sub->told;
 }
 
-/* Behind the last held change that the value equals. */
-static size_t place_of_value(const struct reading *g, uint64_t value_hash)
+/* The held changes up to the last one with this value. */
+static size_t held_before_value(const struct reading *g, uint64_t value_hash)
 {
 	size_t i = g->n_held;
 
@@ -472,24 +474,24 @@ static size_t place_of_value(const struct reading *g, uint64_t value_hash)
 static void tell_initial(struct resync *r, struct reading *g, const struct outcome *o,
 			 struct sub *sub)
 {
-	push_held(r, g, sub->peer, 0, o->place);
+	push_held(r, g, sub->peer, 0, o->n_before);
 	fanout_push(r->fanout, sub->peer, o->initial);
-	push_held(r, g, sub->peer, o->place, g->n_held);
+	push_held(r, g, sub->peer, o->n_before, g->n_held);
 }
 
-/* One of the held changes may bring the value: then it is told by that. */
+/* If a held change has the value, that change tells it. */
 static void tell_resync(struct resync *r, struct reading *g, const struct outcome *o,
 			struct sub *sub)
 {
-	if (!o->place && told_last(g, sub) != o->value_hash) {
+	if (!o->n_before && told_last(g, sub) != o->value_hash) {
 		r->stats->resyncs++;
 		fanout_push(r->fanout, sub->peer, o->resync);
 	}
 	push_held(r, g, sub->peer, 0, g->n_held);
 }
 
-/* What whoever has waited was told last. What was not held back it was told at once. Behind a gap
- * only what has come since the reading was sent counts: it may have read anything else itself. */
+/* The hash of the value that a waiting subscriber was told last. Behind a gap only a change since
+ * the reading was sent counts: the client may have read any other value itself. */
 static uint64_t told_now(const struct reading *g, const struct outcome *o)
 {
 	const struct topic *t = g->topic;
@@ -517,7 +519,7 @@ static void tell(struct resync *r, struct reading *g, const struct outcome *o, s
 	g->wishes--;
 }
 
-/* fanout_push() frees nothing and changes no list of receivers. */
+/* fanout_push() neither frees a peer nor changes a list of receivers. */
 static void tell_all(struct resync *r, struct reading *g, const struct outcome *o)
 {
 	struct topic *t = g->topic;
@@ -529,7 +531,7 @@ static void tell_all(struct resync *r, struct reading *g, const struct outcome *
 	drop_held(g);
 }
 
-static struct shared_line *take_note(struct resync *r, const struct topic *t)
+static struct shared_line *take_line(struct resync *r, const struct topic *t)
 {
 	struct span line = buf_span(&r->scratch);
 	struct shared_line *shared = shared_line_new(line.n, topic_text(t));
@@ -548,11 +550,11 @@ static void tell_value(struct resync *r, struct reading *g, const struct json_va
 	int64_t now = r->ops->wall_ms(r->owner);
 	struct outcome o = {.value_hash = notification_value_hash(value, r->topics->seed)};
 
-	o.place = place_of_value(g, o.value_hash);
-	events_value(&r->scratch, key, value->text, now, EVENTS_INITIAL);
-	o.initial = take_note(r, g->topic);
-	events_value(&r->scratch, key, value->text, now, EVENTS_RESYNC);
-	o.resync = take_note(r, g->topic);
+	o.n_before = held_before_value(g, o.value_hash);
+	events_add_value(&r->scratch, key, value->text, now, EVENTS_INITIAL);
+	o.initial = take_line(r, g->topic);
+	events_add_value(&r->scratch, key, value->text, now, EVENTS_RESYNC);
+	o.resync = take_line(r, g->topic);
 	tell_all(r, g, &o);
 	shared_line_unref(o.initial);
 	shared_line_unref(o.resync);
@@ -563,13 +565,13 @@ static void tell_gap(struct resync *r, struct reading *g)
 	struct outcome o = {0};
 
 	r->stats->gaps++;
-	events_key_gap(&r->scratch, topic_text(g->topic));
-	o.gap = take_note(r, g->topic);
+	events_add_key_gap(&r->scratch, topic_text(g->topic));
+	o.gap = take_line(r, g->topic);
 	tell_all(r, g, &o);
 	shared_line_unref(o.gap);
 }
 
-/* Those that wait have been told. Those that came too late have their turn. */
+/* All that waited have been told. Reads the key again for those that came too late. */
 static void finish(struct resync *r, struct reading *g)
 {
 	struct topic *t = g->topic;
@@ -579,7 +581,7 @@ static void finish(struct resync *r, struct reading *g)
 		return;
 	}
 	g->tries = g->moves = 0;
-	g->hurry = true; /* at the turn that it had, if it was in one before */
+	g->hurry = true; /* at the turn that it had, if it had one */
 	for (uint32_t i = 0; i < t->n; i++) {
 		if (t->receivers[i].sub->wish == SUB_INITIAL_LATER)
 			t->receivers[i].sub->wish = SUB_INITIAL;
@@ -631,8 +633,8 @@ static void answered(struct resync *r, struct reading *g, const struct wire_fram
 	}
 }
 
-void resync_end(struct resync *r, void *reading, enum router_read_end end,
-		const struct wire_frame *answer, int64_t now)
+void resync_read_end(struct resync *r, void *reading, enum router_read_end end,
+		     const struct wire_frame *answer, int64_t now)
 {
 	struct reading *g = reading;
 
@@ -650,8 +652,8 @@ void resync_end(struct resync *r, void *reading, enum router_read_end end,
 		finish(r, g);
 	} else {
 		if (end == ROUTER_READ_BLAMED || end == ROUTER_READ_DOUBTED)
-			note_loss(r, g, end == ROUTER_READ_BLAMED ? BLAME_LOSS : BLAME_SUDDEN_LOSS,
-				  now);
+			add_loss(r, g, end == ROUTER_READ_BLAMED ? BLAME_LOSS : BLAME_SUDDEN_LOSS,
+				 now);
 		retry(r, g);
 	}
 	resync_pump(r, now);

@@ -8,15 +8,15 @@
 #include "base/mem.h"
 #include "subscriptions/events.h"
 
-enum { STRAGGLER_MS = 60000 }; /* since when a change is missed whose timestamp is of no help */
+enum { STRAGGLER_MS = 60000 }; /* the gap's length when the timestamp of a straggler is no help */
 
 /* A subscribe request that is not live yet. */
 struct join {
 	struct pending *pending; /* the router's */
 	struct peer *peer;
 	bool initial;
-	TAILQ_ENTRY(join) of_all;  /* feed::joins */
-	TAILQ_ENTRY(join) of_peer; /* peer::joins */
+	TAILQ_ENTRY(join) of_all;  /* subscriptions::joins */
+	TAILQ_ENTRY(join) of_peer; /* subscriptions_peer::joins */
 	size_t n;
 	struct topic *topics[]; /* n of them; each counts this join in n_joins */
 };
@@ -33,106 +33,108 @@ struct subscriptions {
 	struct fanout *fanout;
 	struct resync *resync;
 	struct join_list joins;    /* in the order of their requests */
-	struct join *cursor;       /* the next one of a walk along them */
-	struct join *peer_cursor;  /* ... of one client's */
-	size_t n_joins, n_joining; /* and the topics that they wait for */
-	uint64_t batch;            /* numbers the lists */
-	size_t batch_limit;        /* joins that a list may have; SIZE_MAX: all */
-	size_t in_batch;           /* joins that the last one has */
-	struct join *last_tried;   /* the last of them, if it still waits */
-	uint64_t ending;           /* numbers unsubscribes, for topic::ending */
-	bool live;                 /* the present token's connection is believed */
-	int64_t lost_at;           /* boot clock; 0: clients were not told that it is lost */
-	bool room; /* something has ended while something was left out of the list that was made
-		      last: there may be room for it in another one */
-	bool room_tried; /* the list that was made last is that one, and nothing came of it yet */
-	struct buf name; /* decoded */
+	struct join *cursor;       /* next join of walk_next() */
+	struct join *peer_cursor;  /* next join of a walk along one client's */
+	size_t n_joins, n_joining; /* joins, and their topics in all */
+	uint64_t batch;            /* counts lists */
+	size_t batch_limit;        /* joins that a list may try; SIZE_MAX: no limit */
+	size_t in_batch;           /* joins that the last list tried */
+	struct join *last_tried;   /* the last one that it tried, if it still waits */
+	uint64_t ending;           /* counts unsubscribes, for topic::ending */
+	bool live;                 /* the main connection has the present token */
+	int64_t lost_at;           /* boot clock; 0: clients were not told of a loss */
+	bool room; /* a subscription has ended while others were left out of the last list: another
+		      list may have room for them */
+	bool room_tried; /* the last list was made for that, and has neither come into force nor
+			    failed */
+	struct buf name; /* scratch: a decoded name */
 	struct buf line;
 };
 
-static bool holds(void *owner, struct sub *sub, struct shared_line *shared)
+static bool hold_back(void *owner, struct sub *sub, struct shared_line *shared)
 {
-	struct subscriptions *f = owner;
-	return resync_hold(f->resync, sub, shared);
+	struct subscriptions *s = owner;
+	return resync_hold_back(s->resync, sub, shared);
 }
 
 static void peer_changed(void *owner, struct peer *peer)
 {
-	struct subscriptions *f = owner;
-	f->ops->changed(f->owner, peer);
+	struct subscriptions *s = owner;
+	s->ops->changed(s->owner, peer);
 }
 
 static void peer_flush(void *owner, struct peer *peer)
 {
-	struct subscriptions *f = owner;
-	f->ops->flush(f->owner, peer);
+	struct subscriptions *s = owner;
+	s->ops->flush(s->owner, peer);
 }
 
 static const struct fanout_ops fanout_ops = {
-	.changed = peer_changed, .flush = peer_flush, .hold = holds};
+	.changed = peer_changed, .flush = peer_flush, .hold_back = hold_back};
 
-static struct resync_settings resync_settings(const struct subscriptions_settings *s)
+static struct resync_settings resync_settings(const struct subscriptions_settings *settings)
 {
-	return (struct resync_settings){.at_once = s->reads_at_once, .held_bytes = s->held_bytes};
+	return (struct resync_settings){.at_once = settings->reads_at_once,
+					.held_bytes = settings->held_bytes};
 }
 
-static int64_t reread_asks_time(void *owner)
+static int64_t wall_ms_of(void *owner)
 {
-	struct subscriptions *f = owner;
-	return f->ops->wall_ms();
+	struct subscriptions *s = owner;
+	return s->ops->wall_ms();
 }
 
-static const struct resync_ops resync_ops = {.wall_ms = reread_asks_time};
+static const struct resync_ops resync_ops = {.wall_ms = wall_ms_of};
 
 struct subscriptions *subscriptions_new(const struct subscriptions_settings *settings,
 					const struct subscriptions_ops *ops, void *owner,
 					struct router *router, struct stats *stats, uint64_t seed)
 {
-	struct subscriptions *f = mem_zalloc(sizeof(*f));
+	struct subscriptions *s = mem_zalloc(sizeof(*s));
 	struct resync_settings resync = resync_settings(settings);
 
-	*f = (struct subscriptions){.settings = *settings,
+	*s = (struct subscriptions){.settings = *settings,
 				    .ops = ops,
 				    .owner = owner,
 				    .router = router,
 				    .stats = stats,
 				    .batch_limit = SIZE_MAX};
-	TAILQ_INIT(&f->joins);
-	topics_init(&f->topics, seed);
-	f->fanout = fanout_new(settings->output_soft, &fanout_ops, f, stats);
-	f->resync = resync_new(&resync, &resync_ops, f, &f->topics, f->fanout, router, stats);
-	return f;
+	TAILQ_INIT(&s->joins);
+	topics_init(&s->topics, seed);
+	s->fanout = fanout_new(settings->output_soft, &fanout_ops, s, stats);
+	s->resync = resync_new(&resync, &resync_ops, s, &s->topics, s->fanout, router, stats);
+	return s;
 }
 
-void subscriptions_set(struct subscriptions *f, const struct subscriptions_settings *settings)
+void subscriptions_set(struct subscriptions *s, const struct subscriptions_settings *settings)
 {
 	struct resync_settings resync = resync_settings(settings);
 
-	f->settings = *settings;
-	fanout_set(f->fanout, settings->output_soft);
-	resync_set(f->resync, &resync);
+	s->settings = *settings;
+	fanout_set(s->fanout, settings->output_soft);
+	resync_set(s->resync, &resync);
 }
 
-void subscriptions_free(struct subscriptions *f)
+void subscriptions_free(struct subscriptions *s)
 {
-	resync_free(f->resync);
-	fanout_free(f->fanout);
-	topics_fini(&f->topics);
-	buf_release(&f->name);
-	buf_release(&f->line);
-	free(f);
+	resync_free(s->resync);
+	fanout_free(s->fanout);
+	topics_fini(&s->topics);
+	buf_release(&s->name);
+	buf_release(&s->line);
+	free(s);
 }
 
-uint64_t subscriptions_seed(const struct subscriptions *f)
+uint64_t subscriptions_seed(const struct subscriptions *s)
 {
-	return f->topics.seed;
+	return s->topics.seed;
 }
 
 /* ---- clients come and go ---- */
 
-void subscriptions_join(struct subscriptions *f, struct peer *peer)
+void subscriptions_join(struct subscriptions *s, struct peer *peer)
 {
-	(void)f;
+	(void)s;
 	topics_join(peer);
 	fanout_join(peer);
 	resync_join(peer);
@@ -140,33 +142,33 @@ void subscriptions_join(struct subscriptions *f, struct peer *peer)
 	TAILQ_INIT(&peer->subscriptions.joins);
 }
 
-static void end_sub(struct subscriptions *f, struct sub *sub, bool leaves)
+static void end_sub(struct subscriptions *s, struct sub *sub, bool leaves)
 {
-	resync_forget(f->resync, sub, leaves);
-	topics_remove(&f->topics, sub);
-	if (f->live && f->topics.left_out && !f->room) {
-		f->room = true;
-		f->ops->wanted(f->owner);
+	resync_forget(s->resync, sub, leaves);
+	topics_remove_sub(&s->topics, sub);
+	if (s->live && s->topics.left_out && !s->room) {
+		s->room = true;
+		s->ops->wanted(s->owner);
 	}
 }
 
-static void end_all_subs(struct subscriptions *f, struct peer *peer, bool leaves)
+static void end_all_subs(struct subscriptions *s, struct peer *peer, bool leaves)
 {
 	struct sub *sub;
 
 	while ((sub = LIST_FIRST(&peer->topics.subs)))
-		end_sub(f, sub, leaves);
+		end_sub(s, sub, leaves);
 }
 
-void subscriptions_leave(struct subscriptions *f, struct peer *peer)
+void subscriptions_leave(struct subscriptions *s, struct peer *peer)
 {
-	end_all_subs(f, peer, true);
+	end_all_subs(s, peer, true);
 	fanout_leave(peer);
 }
 
-void subscriptions_caught_up(struct subscriptions *f, struct peer *peer)
+void subscriptions_caught_up(struct subscriptions *s, struct peer *peer)
 {
-	fanout_catch_up(f->fanout, peer);
+	fanout_catch_up(s->fanout, peer);
 }
 
 /* ---- the names in a request ---- */
@@ -194,11 +196,11 @@ static void name_list(const struct naming *n, enum topic_kind kind, const struct
 		name_one(n, kind, &v);
 }
 
-/* Every key and pattern that a (un)subscribe names. The text is valid during the call. */
-static void each_name(struct subscriptions *f, const struct request *request,
+/* Calls each() with every key and pattern of a (un)subscribe. The text is valid during the call. */
+static void each_name(struct subscriptions *s, const struct request *request,
 		      void (*each)(void *arg, enum topic_kind kind, struct span text), void *arg)
 {
-	struct naming n = {f, each, arg};
+	struct naming n = {s, each, arg};
 
 	if (request->key.text.p)
 		name_one(&n, TOPIC_KEY, &request->key);
@@ -216,127 +218,127 @@ static bool names_any(const struct request *request)
 
 /* ---- joins ---- */
 
-static void release_topic(struct subscriptions *f, struct join *j, struct topic *t)
+static void release_topic(struct subscriptions *s, struct join *j, struct topic *t)
 {
 	t->n_joins--;
 	j->peer->subscriptions.n--;
 	j->peer->subscriptions.n_globs -= topic_is_glob(t->kind, topic_text(t));
-	f->n_joining--;
-	topics_release(&f->topics, t);
+	s->n_joining--;
+	topics_release(&s->topics, t);
 }
 
-static void free_join(struct subscriptions *f, struct join *j)
+static void free_join(struct subscriptions *s, struct join *j)
 {
-	if (f->last_tried == j)
-		f->last_tried = NULL;
-	if (f->cursor == j)
-		f->cursor = TAILQ_NEXT(j, of_all);
-	if (f->peer_cursor == j)
-		f->peer_cursor = TAILQ_NEXT(j, of_peer);
-	TAILQ_REMOVE(&f->joins, j, of_all);
+	if (s->last_tried == j)
+		s->last_tried = NULL;
+	if (s->cursor == j)
+		s->cursor = TAILQ_NEXT(j, of_all);
+	if (s->peer_cursor == j)
+		s->peer_cursor = TAILQ_NEXT(j, of_peer);
+	TAILQ_REMOVE(&s->joins, j, of_all);
 	TAILQ_REMOVE(&j->peer->subscriptions.joins, j, of_peer);
-	f->n_joins--;
+	s->n_joins--;
 	for (size_t i = 0; i < j->n; i++)
-		release_topic(f, j, j->topics[i]);
+		release_topic(s, j, j->topics[i]);
 	free(j);
 }
 
-/* A walk along the joins, whatever becomes of them meanwhile. One walk at a time. */
-static void walk_begin(struct subscriptions *f)
+/* A walk along the joins, which may be freed meanwhile. One walk at a time. */
+static void walk_begin(struct subscriptions *s)
 {
-	f->cursor = TAILQ_FIRST(&f->joins);
+	s->cursor = TAILQ_FIRST(&s->joins);
 }
 
-static struct join *walk_next(struct subscriptions *f)
+static struct join *walk_next(struct subscriptions *s)
 {
-	struct join *j = f->cursor;
+	struct join *j = s->cursor;
 
 	if (j)
-		f->cursor = TAILQ_NEXT(j, of_all);
+		s->cursor = TAILQ_NEXT(j, of_all);
 	return j;
 }
 
-/* Answers the request with an error. That ends it by subscriptions_deferred_end(). */
-static void refuse_join(struct subscriptions *f, struct join *j, enum reply_error error,
+/* Answers the request with an error, and frees the join by subscriptions_deferred_end(). */
+static void refuse_join(struct subscriptions *s, struct join *j, enum reply_error error,
 			const char *text, long retry_ms)
 {
-	f->stats->subscribes_refused++;
-	router_refuse(f->router, j->pending, error, text, retry_ms);
+	s->stats->subscribes_refused++;
+	router_refuse(s->router, j->pending, error, text, retry_ms);
 }
 
-const char *subscriptions_deferred_end(struct subscriptions *f, struct pending *p)
+const char *subscriptions_deferred_end(struct subscriptions *s, struct pending *p)
 {
 	struct join *j = p->deferred.request;
 
 	if (!j)
 		return NULL;
 	p->deferred.request = NULL;
-	free_join(f, j);
-	const char *why = f->ops->why_not_live(f->owner);
+	free_join(s, j);
+	const char *why = s->ops->why_not_live(s->owner);
 	return why ? why : "the subscription could not be made live within its time";
 }
 
-/* Is it covered now, and by the token that is on its way as well, if there is one? */
-static bool is_covered(const struct subscriptions *f, const struct topic *t)
+/* Is it covered by the present token, and by the next one if its list was made? */
+static bool is_covered(const struct subscriptions *s, const struct topic *t)
 {
-	return f->live && topic_is_covered(t) && (!f->topics.has_next || topic_is_covered_next(t));
+	return s->live && topic_is_covered(t) && (!s->topics.has_next || topic_is_covered_next(t));
 }
 
-static bool is_complete(const struct subscriptions *f, const struct join *j)
+static bool is_complete(const struct subscriptions *s, const struct join *j)
 {
 	for (size_t i = 0; i < j->n; i++) {
-		if (!is_covered(f, j->topics[i]))
+		if (!is_covered(s, j->topics[i]))
 			return false;
 	}
 	return true;
 }
 
-static void make_live(struct subscriptions *f, struct peer *peer, struct topic *t, bool initial)
+static void make_live(struct subscriptions *s, struct peer *peer, struct topic *t, bool initial)
 {
-	struct sub *sub = topics_find(&f->topics, peer, t);
+	struct sub *sub = topics_find_sub(&s->topics, peer, t);
 
 	if (!sub)
-		sub = topics_add(&f->topics, peer, t);
+		sub = topics_add_sub(&s->topics, peer, t);
 	if (initial && t->kind == TOPIC_KEY)
-		resync_initial(f->resync, sub);
+		resync_initial(s->resync, sub);
 }
 
-/* Its subscriptions are live from now on: first the answer, then what follows from them. */
-static void complete(struct subscriptions *f, struct join *j, int64_t now)
+/* Makes its subscriptions live: the answer comes before their notifications. */
+static void complete(struct subscriptions *s, struct join *j, int64_t now)
 {
 	struct pending *p = j->pending;
 	struct peer *peer = j->peer;
 
 	for (size_t i = 0; i < j->n; i++)
-		make_live(f, peer, j->topics[i], j->initial);
-	fanout_audience(f->fanout, peer);
+		make_live(s, peer, j->topics[i], j->initial);
+	fanout_update_audience(s->fanout, peer);
 	p->deferred.request = NULL;
 	peer->subscriptions.suspect = false;
-	free_join(f, j);
-	f->stats->subscribes++;
-	router_settle(f->router, p);
-	resync_pump(f->resync, now);
+	free_join(s, j);
+	s->stats->subscribes++;
+	router_settle(s->router, p);
+	resync_pump(s->resync, now);
 }
 
-static void complete_if_ready(struct subscriptions *f, struct join *j, int64_t now)
+static void complete_if_ready(struct subscriptions *s, struct join *j, int64_t now)
 {
-	if (is_complete(f, j) && router_may_settle(f->router, j->pending))
-		complete(f, j, now);
+	if (is_complete(s, j) && router_may_settle(s->router, j->pending))
+		complete(s, j, now);
 }
 
-static void complete_joins(struct subscriptions *f, int64_t now)
+static void complete_joins(struct subscriptions *s, int64_t now)
 {
 	struct join *j;
 
-	walk_begin(f);
-	while ((j = walk_next(f)))
-		complete_if_ready(f, j, now);
+	walk_begin(s);
+	while ((j = walk_next(s)))
+		complete_if_ready(s, j, now);
 }
 
-void subscriptions_deferred_turn(struct subscriptions *f, struct pending *p)
+void subscriptions_deferred_turn(struct subscriptions *s, struct pending *p)
 {
 	if (p->deferred.request)
-		complete_if_ready(f, p->deferred.request, f->ops->mono_ms());
+		complete_if_ready(s, p->deferred.request, s->ops->mono_ms());
 }
 
 /* ---- subscribe ---- */
@@ -344,10 +346,10 @@ void subscriptions_deferred_turn(struct subscriptions *f, struct pending *p)
 struct counting {
 	struct topics *topics;
 	struct peer *peer;
-	size_t n;     /* names */
-	size_t more;  /* ... that the client is not subscribed to yet */
-	size_t globs; /* ... and that are costly */
-	size_t news;  /* ... that nobody is */
+	size_t n;     /* names in the request */
+	size_t more;  /* ... not subscribed to by the client */
+	size_t globs; /* ... and topic_is_glob() */
+	size_t news;  /* ... not subscribed to by any client */
 };
 
 static void count_name(void *arg, enum topic_kind kind, struct span text)
@@ -357,7 +359,7 @@ static void count_name(void *arg, enum topic_kind kind, struct span text)
 
 	c->n++;
 	c->news += !t;
-	bool more = !t || !topics_find(c->topics, c->peer, t);
+	bool more = !t || !topics_find_sub(c->topics, c->peer, t);
 	c->more += more;
 	c->globs += more && topic_is_glob(kind, text);
 }
@@ -370,7 +372,7 @@ struct gathering {
 static void gather(void *arg, enum topic_kind kind, struct span text)
 {
 	struct gathering *g = arg;
-	struct topic *t = topics_topic(&g->subscriptions->topics, kind, text);
+	struct topic *t = topics_get_topic(&g->subscriptions->topics, kind, text);
 
 	t->n_joins++;
 	g->join->peer->subscriptions.n++;
@@ -379,61 +381,62 @@ static void gather(void *arg, enum topic_kind kind, struct span text)
 	g->join->topics[g->join->n++] = t;
 }
 
-static struct join *make_join(struct subscriptions *f, struct pending *p,
+static struct join *make_join(struct subscriptions *s, struct pending *p,
 			      const struct request *request, size_t n)
 {
 	struct join *j = mem_alloc(sizeof(*j) + n * sizeof(j->topics[0]));
-	struct gathering g = {f, j};
+	struct gathering g = {s, j};
 
 	*j = (struct join){.pending = p, .peer = p->peer, .initial = request->initial};
 	p->deferred.request = j;
-	TAILQ_INSERT_TAIL(&f->joins, j, of_all);
+	TAILQ_INSERT_TAIL(&s->joins, j, of_all);
 	TAILQ_INSERT_TAIL(&j->peer->subscriptions.joins, j, of_peer);
-	f->n_joins++;
-	each_name(f, request, gather, &g);
+	s->n_joins++;
+	each_name(s, request, gather, &g);
 	return j;
 }
 
-/* Why what a request names is too much; NULL: it is not. */
-static const char *too_many(const struct subscriptions *f, const struct peer *peer,
+/* Which limit the request exceeds; NULL: none. */
+static const char *too_many(const struct subscriptions *s, const struct peer *peer,
 			    const struct counting *c)
 {
-	const struct subscriptions_settings *s = &f->settings;
+	const struct subscriptions_settings *max = &s->settings;
 
-	if (c->more && peer->topics.n + peer->subscriptions.n + c->more > s->max_peer_subs)
+	if (c->more && peer->topics.n + peer->subscriptions.n + c->more > max->max_peer_subs)
 		return "too many subscriptions of one client";
 	if (c->globs &&
-	    peer->topics.n_globs + peer->subscriptions.n_globs + c->globs > s->max_peer_globs)
+	    peer->topics.n_globs + peer->subscriptions.n_globs + c->globs > max->max_peer_globs)
 		return "too many patterns of one client that go on behind a *";
-	if (c->more &&
-	    (f->topics.n + f->n_joining + c->more > s->max_subs || f->topics.bytes > s->max_bytes))
+	if (c->more && (s->topics.n + s->n_joining + c->more > max->max_subs ||
+			s->topics.bytes > max->max_bytes))
 		return "too many subscriptions of all clients";
-	if (peer->subscriptions.n + c->n > s->max_peer_subs || f->n_joining + c->n > s->max_subs)
+	if (peer->subscriptions.n + c->n > max->max_peer_subs ||
+	    s->n_joining + c->n > max->max_subs)
 		return "too many subscriptions wait to be made";
-	if (c->news && topics_topics(&f->topics) + c->news > s->max_topics)
+	if (c->news && topics_count(&s->topics) + c->news > max->max_topics)
 		return "too many different keys and patterns";
 	return NULL;
 }
 
-void subscriptions_subscribe(struct subscriptions *f, struct peer *peer,
+void subscriptions_subscribe(struct subscriptions *s, struct peer *peer,
 			     const struct request *request, int64_t now)
 {
-	struct counting count = {.topics = &f->topics, .peer = peer};
+	struct counting count = {.topics = &s->topics, .peer = peer};
 
-	each_name(f, request, count_name, &count);
-	struct pending *p = router_defer(f->router, peer, request, now);
-	const char *no = too_many(f, peer, &count);
-	if (router_is_stopping(f->router)) {
-		router_refuse(f->router, p, REPLY_SHUTTING_DOWN, NULL, -1);
+	each_name(s, request, count_name, &count);
+	struct pending *p = router_defer(s->router, peer, request, now);
+	const char *no = too_many(s, peer, &count);
+	if (router_is_stopping(s->router)) {
+		router_refuse(s->router, p, REPLY_SHUTTING_DOWN, NULL, -1);
 	} else if (no) {
-		f->stats->subscribes_refused++;
-		router_refuse(f->router, p, REPLY_QUEUE_FULL, no, -1);
+		s->stats->subscribes_refused++;
+		router_refuse(s->router, p, REPLY_QUEUE_FULL, no, -1);
 	} else {
-		struct join *j = make_join(f, p, request, count.n);
-		if (is_complete(f, j))
-			complete_if_ready(f, j, now);
+		struct join *j = make_join(s, p, request, count.n);
+		if (is_complete(s, j))
+			complete_if_ready(s, j, now);
 		else
-			f->ops->wanted(f->owner);
+			s->ops->wanted(s->owner);
 	}
 }
 
@@ -442,7 +445,7 @@ void subscriptions_subscribe(struct subscriptions *f, struct peer *peer,
 struct ending {
 	struct subscriptions *subscriptions;
 	struct peer *peer;
-	bool waited_for; /* something that it names */
+	bool waited_for; /* a join waits for one of the names */
 };
 
 static void end_name(void *arg, enum topic_kind kind, struct span text)
@@ -455,58 +458,58 @@ static void end_name(void *arg, enum topic_kind kind, struct span text)
 		return;
 	t->ending = e->subscriptions->ending;
 	e->waited_for |= t->n_joins > 0;
-	struct sub *sub = topics_find(topics, e->peer, t);
+	struct sub *sub = topics_find_sub(topics, e->peer, t);
 	if (sub)
 		end_sub(e->subscriptions, sub, false);
 }
 
-/* What the client's own joins still wait for and has been ended is not waited for. */
-static void end_joining(struct subscriptions *f, struct join *j, bool all)
+/* Drops ended topics, or all, from the join. */
+static void end_joining(struct subscriptions *s, struct join *j, bool all)
 {
 	size_t kept = 0;
 
 	for (size_t i = 0; i < j->n; i++) {
 		struct topic *t = j->topics[i];
-		if (all || t->ending == f->ending)
-			release_topic(f, j, t);
+		if (all || t->ending == s->ending)
+			release_topic(s, j, t);
 		else
 			j->topics[kept++] = t;
 	}
 	j->n = kept;
 }
 
-/* To complete one may complete others of the client as well, which moves the cursor along. */
-static void end_all_joining(struct subscriptions *f, struct peer *peer, bool all)
+/* Completing a join may complete others of the client, which moves the cursor. */
+static void end_all_joining(struct subscriptions *s, struct peer *peer, bool all)
 {
-	int64_t now = f->ops->mono_ms();
+	int64_t now = s->ops->mono_ms();
 	struct join *j;
 
-	f->peer_cursor = TAILQ_FIRST(&peer->subscriptions.joins);
-	while ((j = f->peer_cursor)) {
-		f->peer_cursor = TAILQ_NEXT(j, of_peer);
-		end_joining(f, j, all);
-		complete_if_ready(f, j, now);
+	s->peer_cursor = TAILQ_FIRST(&peer->subscriptions.joins);
+	while ((j = s->peer_cursor)) {
+		s->peer_cursor = TAILQ_NEXT(j, of_peer);
+		end_joining(s, j, all);
+		complete_if_ready(s, j, now);
 	}
 }
 
-void subscriptions_unsubscribe(struct subscriptions *f, struct peer *peer,
+void subscriptions_unsubscribe(struct subscriptions *s, struct peer *peer,
 			       const struct request *request)
 {
-	struct ending ending = {f, peer, false};
+	struct ending ending = {s, peer, false};
 	bool all = !names_any(request);
 
-	f->ending++;
+	s->ending++;
 	if (all)
-		end_all_subs(f, peer, false);
+		end_all_subs(s, peer, false);
 	else
-		each_name(f, request, end_name, &ending);
+		each_name(s, request, end_name, &ending);
 	if (all || ending.waited_for)
-		end_all_joining(f, peer, all);
-	fanout_audience(f->fanout, peer);
-	fanout_forget(&f->topics, peer);
-	reply_ok(&f->line, request->id);
-	router_say(f->router, peer, buf_span(&f->line), request->id.n > 0);
-	buf_take(&f->line, buf_len(&f->line));
+		end_all_joining(s, peer, all);
+	fanout_update_audience(s->fanout, peer);
+	fanout_drop_unwanted(&s->topics, peer);
+	reply_ok(&s->line, request->id);
+	router_say(s->router, peer, buf_span(&s->line), request->id.n > 0);
+	buf_take(&s->line, buf_len(&s->line));
 }
 
 /* ---- other access rules ---- */
@@ -516,7 +519,7 @@ static bool may_read(const struct peer *peer, const struct topic *t)
 	return access_allows(peer, ACCESS_READ, topic_text(t));
 }
 
-/* The first of those that are asked for; NULL: it may read them all. */
+/* The first topic that the client may not read; NULL: it may read all. */
 static const struct topic *first_forbidden(const struct join *j)
 {
 	for (size_t i = 0; i < j->n; i++) {
@@ -526,27 +529,27 @@ static const struct topic *first_forbidden(const struct join *j)
 	return NULL;
 }
 
-static void refuse_forbidden(struct subscriptions *f, struct peer *peer)
+static void refuse_forbidden(struct subscriptions *s, struct peer *peer)
 {
 	struct join *j;
 
-	f->peer_cursor = TAILQ_FIRST(&peer->subscriptions.joins);
-	while ((j = f->peer_cursor)) {
-		f->peer_cursor = TAILQ_NEXT(j, of_peer);
+	s->peer_cursor = TAILQ_FIRST(&peer->subscriptions.joins);
+	while ((j = s->peer_cursor)) {
+		s->peer_cursor = TAILQ_NEXT(j, of_peer);
 		const struct topic *forbidden = first_forbidden(j);
 		if (!forbidden)
 			continue;
-		f->stats->requests_forbidden++;
-		f->ops->forbidden(f->owner, peer, topic_text(forbidden));
-		refuse_join(f, j, REPLY_FORBIDDEN, "the access rules have changed, and forbid it",
+		s->stats->requests_forbidden++;
+		s->ops->forbidden(s->owner, peer, topic_text(forbidden));
+		refuse_join(s, j, REPLY_FORBIDDEN, "the access rules have changed, and forbid it",
 			    -1);
 	}
 }
 
-/* A line for each into f->line. */
-static void end_forbidden(struct subscriptions *f, struct peer *peer)
+/* Ends them, with a line for each in s->line. */
+static void end_forbidden(struct subscriptions *s, struct peer *peer)
 {
-	int64_t now = f->ops->wall_ms();
+	int64_t now = s->ops->wall_ms();
 	struct sub *next;
 
 	for (struct sub *sub = LIST_FIRST(&peer->topics.subs); sub; sub = next) {
@@ -554,62 +557,62 @@ static void end_forbidden(struct subscriptions *f, struct peer *peer)
 		next = LIST_NEXT(sub, of_peer);
 		if (may_read(peer, t))
 			continue;
-		f->ops->forbidden(f->owner, peer, topic_text(t));
-		events_unsubscribed(&f->line, t->kind == TOPIC_PATTERN, topic_text(t), now);
-		f->stats->subscriptions_forbidden++;
-		/* What is held back of it is dropped, as if the client had left: a pattern that it
-		 * still may read does not match a key that it may not. */
-		end_sub(f, sub, true);
+		s->ops->forbidden(s->owner, peer, topic_text(t));
+		events_add_unsubscribed(&s->line, t->kind == TOPIC_PATTERN, topic_text(t), now);
+		s->stats->subscriptions_forbidden++;
+		/* Held changes are dropped, as if the client left: a pattern that the client may
+		 * still read does not match a key that it may not. */
+		end_sub(s, sub, true);
 	}
 }
 
-/* About no key: they stay, whatever else is unsubscribed. */
-static void push_lines(struct subscriptions *f, struct peer *peer)
+/* Lines about no key, which no unsubscribe drops from a conflation. */
+static void push_lines(struct subscriptions *s, struct peer *peer)
 {
 	struct span line;
 
-	while ((line = buf_span(&f->line)).n) {
+	while ((line = buf_span(&s->line)).n) {
 		line.n = (size_t)((const char *)memchr(line.p, '\n', line.n) - line.p) + 1;
 		struct shared_line *shared = shared_line_new(line.n, (struct span){0});
 		memcpy(shared->text, line.p, line.n);
-		fanout_push(f->fanout, peer, shared);
+		fanout_push(s->fanout, peer, shared);
 		shared_line_unref(shared);
-		buf_take(&f->line, line.n);
+		buf_take(&s->line, line.n);
 	}
 }
 
-void subscriptions_restrict(struct subscriptions *f, struct peer *peer)
+void subscriptions_restrict(struct subscriptions *s, struct peer *peer)
 {
-	refuse_forbidden(f, peer);
-	end_forbidden(f, peer);
-	fanout_audience(f->fanout, peer);
-	fanout_forget(&f->topics, peer);
-	push_lines(f, peer);
+	refuse_forbidden(s, peer);
+	end_forbidden(s, peer);
+	fanout_update_audience(s->fanout, peer);
+	fanout_drop_unwanted(&s->topics, peer);
+	push_lines(s, peer);
 }
 
 /* ---- changes ---- */
 
-void subscriptions_change(struct subscriptions *f, const struct wire_frame *frame,
+void subscriptions_change(struct subscriptions *s, const struct wire_frame *frame,
 			  const struct notification *change)
 {
-	fanout_change(f->fanout, &f->topics, frame, change,
-		      json_string_text(&frame->key, &f->name));
+	fanout_change(s->fanout, &s->topics, frame, change,
+		      json_string_text(&frame->key, &s->name));
 }
 
 /* ---- lists ---- */
 
-bool subscriptions_wants(const struct subscriptions *f)
+bool subscriptions_wants(const struct subscriptions *s)
 {
-	return f->topics.n || f->n_joins;
+	return s->topics.n || s->n_joins;
 }
 
-bool subscriptions_is_stale(const struct subscriptions *f)
+bool subscriptions_is_stale(const struct subscriptions *s)
 {
 	struct join *j;
 
-	if (f->room && f->topics.left_out)
+	if (s->room && s->topics.left_out)
 		return true;
-	TAILQ_FOREACH (j, &f->joins, of_all) {
+	TAILQ_FOREACH (j, &s->joins, of_all) {
 		for (size_t i = 0; i < j->n; i++) {
 			if (!topic_is_covered(j->topics[i]))
 				return true;
@@ -618,125 +621,124 @@ bool subscriptions_is_stale(const struct subscriptions *f)
 	return false;
 }
 
-static void put_in_batch(struct subscriptions *f, const struct join *j)
+static void put_in_batch(struct subscriptions *s, const struct join *j)
 {
 	for (size_t i = 0; i < j->n; i++)
-		j->topics[i]->batch = f->batch;
+		j->topics[i]->batch = s->batch;
 }
 
-/* Of clients of which the service has refused names, or of the others. */
-static void try_joins(struct subscriptions *f, bool suspect)
+/* Tries joins of suspect clients, or of the others. */
+static void try_joins(struct subscriptions *s, bool suspect)
 {
 	struct join *j;
 
-	TAILQ_FOREACH (j, &f->joins, of_all) {
-		if (j->peer->subscriptions.suspect != suspect || is_complete(f, j))
+	TAILQ_FOREACH (j, &s->joins, of_all) {
+		if (j->peer->subscriptions.suspect != suspect || is_complete(s, j))
 			continue;
-		if (f->in_batch == f->batch_limit)
+		if (s->in_batch == s->batch_limit)
 			return;
-		put_in_batch(f, j);
-		f->in_batch++;
-		f->last_tried = j;
+		put_in_batch(s, j);
+		s->in_batch++;
+		s->last_tried = j;
 	}
 }
 
-/* The first joins, as many as may be tried at once, are part of the batch. Whoever has named
- * something that the service refuses is tried by himself, so that others need not wait while it is
- * found out what it was this time. A join that is covered and only waits for answers before its own
- * has to stay so, and is not being tried. */
-static void mark_batch(struct subscriptions *f)
+/* Chooses the joins of the next list: the first batch_limit ones. Joins of suspect clients are
+ * tried only without others, so that others need not wait for the search. A covered join, which
+ * waits only for earlier answers, stays covered and is not tried. */
+static void mark_batch(struct subscriptions *s)
 {
 	struct join *j;
 
-	f->batch++;
-	f->in_batch = 0;
-	TAILQ_FOREACH (j, &f->joins, of_all) {
-		if (is_complete(f, j))
-			put_in_batch(f, j);
+	s->batch++;
+	s->in_batch = 0;
+	TAILQ_FOREACH (j, &s->joins, of_all) {
+		if (is_complete(s, j))
+			put_in_batch(s, j);
 	}
-	try_joins(f, false);
-	if (!f->in_batch)
-		try_joins(f, true);
+	try_joins(s, false);
+	if (!s->in_batch)
+		try_joins(s, true);
 }
 
-static bool is_left_out(const struct subscriptions *f, const struct join *j)
+static bool is_left_out(const struct subscriptions *s, const struct join *j)
 {
 	for (size_t i = 0; i < j->n; i++) {
-		if (j->topics[i]->batch == f->batch && !topic_is_covered_next(j->topics[i]))
+		if (j->topics[i]->batch == s->batch && !topic_is_covered_next(j->topics[i]))
 			return true;
 	}
 	return false;
 }
 
-static void refuse_left_out(struct subscriptions *f)
+static void refuse_left_out(struct subscriptions *s)
 {
 	struct join *j;
 
-	walk_begin(f);
-	while ((j = walk_next(f))) {
-		if (is_left_out(f, j))
-			refuse_join(f, j, REPLY_QUEUE_FULL,
+	walk_begin(s);
+	while ((j = walk_next(s))) {
+		if (is_left_out(s, j))
+			refuse_join(s, j, REPLY_QUEUE_FULL,
 				    "a token of the service has no room for this subscription "
 				    "beside all others",
 				    -1);
 	}
 }
 
-size_t subscriptions_make_list(struct subscriptions *f, size_t budget, struct buf *list)
+size_t subscriptions_make_list(struct subscriptions *s, size_t budget, struct buf *list)
 {
-	mark_batch(f);
-	size_t n = topics_make_list(&f->topics, f->batch, budget, list);
-	/* One without any string has shown that there is no room. */
-	f->room_tried = n && (f->room || f->room_tried);
-	f->room = false;
-	refuse_left_out(f);
+	mark_batch(s);
+	size_t n = topics_make_list(&s->topics, s->batch, budget, list);
+	/* a list without any string has shown that there is no room */
+	s->room_tried = n && (s->room || s->room_tried);
+	s->room = false;
+	refuse_left_out(s);
 	return n;
 }
 
-void subscriptions_list_failed(struct subscriptions *f)
+void subscriptions_list_failed(struct subscriptions *s)
 {
-	f->room |= f->room_tried;
-	f->room_tried = false;
-	topics_reject_list(&f->topics);
-	complete_joins(f, f->ops->mono_ms());
+	s->room |= s->room_tried;
+	s->room_tried = false;
+	topics_reject_list(&s->topics);
+	complete_joins(s, s->ops->mono_ms());
 }
 
-bool subscriptions_list_refused(struct subscriptions *f, const char *why)
+bool subscriptions_list_refused(struct subscriptions *s, const char *why)
 {
-	subscriptions_list_failed(f);
-	if (!f->in_batch)
+	subscriptions_list_failed(s);
+	if (!s->in_batch)
 		return false;
-	f->batch_limit = f->in_batch > 1 ? f->in_batch / 2 : 1;
-	if (f->in_batch == 1 && f->last_tried) {
-		f->last_tried->peer->subscriptions.suspect = true;
-		refuse_join(f, f->last_tried, REPLY_UPSTREAM_DOWN, why, -1);
+	s->batch_limit = s->in_batch > 1 ? s->in_batch / 2 : 1;
+	if (s->in_batch == 1 && s->last_tried) {
+		s->last_tried->peer->subscriptions.suspect = true;
+		refuse_join(s, s->last_tried, REPLY_UPSTREAM_DOWN, why, -1);
 	}
-	return f->n_joins > 0;
+	return s->n_joins > 0;
 }
 
-void subscriptions_refuse_all(struct subscriptions *f, const char *why, long retry_ms)
+void subscriptions_refuse_all(struct subscriptions *s, const char *why, long retry_ms)
 {
 	struct join *j;
 
-	walk_begin(f);
-	while ((j = walk_next(f))) {
-		if (!is_complete(f, j))
-			refuse_join(f, j, REPLY_UPSTREAM_DOWN, why, retry_ms);
+	walk_begin(s);
+	while ((j = walk_next(s))) {
+		if (!is_complete(s, j))
+			refuse_join(s, j, REPLY_UPSTREAM_DOWN, why, retry_ms);
 	}
 }
 
 /* ---- the connection ---- */
 
-static void send_line(struct subscriptions *f, const struct topic *t_or_all)
+static void send_line(struct subscriptions *s, const struct topic *t_or_all)
 {
 	if (t_or_all)
-		fanout_topic(f->fanout, t_or_all, buf_span(&f->line));
+		fanout_push_topic(s->fanout, t_or_all, buf_span(&s->line));
 	else
-		fanout_all(f->fanout, buf_span(&f->line));
-	buf_take(&f->line, buf_len(&f->line));
+		fanout_push_all(s->fanout, buf_span(&s->line));
+	buf_take(&s->line, buf_len(&s->line));
 }
 
-/* After a gap a client may know, by reading it anew, any value of the key. */
+/* After a gap the client may know any value of the key, by reading it. */
 static void forget_told(const struct topic *t)
 {
 	for (uint32_t i = 0; i < t->n; i++) {
@@ -745,103 +747,103 @@ static void forget_told(const struct topic *t)
 	}
 }
 
-/* What happened to these since is not known, and can't be found out here. When that was is said by
- * the wall clock as it is now: should it have been put right meanwhile, it is the better one. */
-static void tell_gap(struct subscriptions *f, const struct topic *t, int64_t ago_ms)
+/* Tells the topic's subscribers of a gap. Its times are by the present wall clock, which may have
+ * been corrected since the gap began. */
+static void tell_gap(struct subscriptions *s, const struct topic *t, int64_t ago_ms)
 {
-	int64_t until = f->ops->wall_ms(), since = until - ago_ms;
+	int64_t until = s->ops->wall_ms(), since = until - ago_ms;
 
-	f->stats->gaps++;
+	s->stats->gaps++;
 	if (t->kind == TOPIC_PATTERN)
-		events_pattern_gap(&f->line, topic_text(t), since, until);
+		events_add_pattern_gap(&s->line, topic_text(t), since, until);
 	else
-		events_key_gap(&f->line, topic_text(t));
+		events_add_key_gap(&s->line, topic_text(t));
 	forget_told(t);
-	send_line(f, t);
+	send_line(s, t);
 }
 
-/* The token has no room for it any more, or has again. */
+/* A topic is no longer covered by the token, or covered again. */
 static void coverage_turned(void *owner, struct topic *t)
 {
-	struct subscriptions *f = owner;
-	int64_t now = f->ops->boot_ms();
+	struct subscriptions *s = owner;
+	int64_t now = s->ops->boot_ms();
 
 	if (!topic_is_covered(t)) {
-		t->left_at = now;
-		tell_gap(f, t, 0);
+		t->gap_since = now;
+		tell_gap(s, t, 0);
 	} else if (t->kind == TOPIC_KEY) {
-		resync_resync(f->resync, t);
+		resync_topic(s->resync, t);
 	} else {
-		tell_gap(f, t, t->left_at ? now - t->left_at : 0);
+		tell_gap(s, t, t->gap_since ? now - t->gap_since : 0);
 	}
 }
 
-static void tell_connected(struct subscriptions *f)
+static void tell_connected(struct subscriptions *s)
 {
-	int64_t ago_ms = f->ops->boot_ms() - f->lost_at;
+	int64_t ago_ms = s->ops->boot_ms() - s->lost_at;
 	struct topic_walk w = {0};
 	struct topic *t;
 
-	f->lost_at = 0;
-	events_connection(&f->line, "connected", f->ops->wall_ms());
-	send_line(f, NULL);
-	while ((t = topics_walk(&f->topics, &w))) {
+	s->lost_at = 0;
+	events_add_connection(&s->line, "connected", s->ops->wall_ms());
+	send_line(s, NULL);
+	while ((t = topics_walk(&s->topics, &w))) {
 		if (t->n && t->kind == TOPIC_PATTERN)
-			tell_gap(f, t, ago_ms);
+			tell_gap(s, t, ago_ms);
 		else if (t->n && topic_is_covered(t))
-			resync_resync(f->resync, t);
+			resync_topic(s->resync, t);
 	}
 }
 
-void subscriptions_live(struct subscriptions *f)
+void subscriptions_live(struct subscriptions *s)
 {
-	int64_t now = f->ops->mono_ms();
+	int64_t now = s->ops->mono_ms();
 
-	topics_accept_list(&f->topics, coverage_turned, f);
-	f->room_tried = false;
-	f->live = true;
-	if (f->batch_limit > f->n_joins)
-		f->batch_limit = SIZE_MAX;
+	topics_accept_list(&s->topics, coverage_turned, s);
+	s->room_tried = false;
+	s->live = true;
+	if (s->batch_limit > s->n_joins)
+		s->batch_limit = SIZE_MAX;
 	else
-		f->batch_limit *= 2;
-	if (f->lost_at)
-		tell_connected(f);
-	complete_joins(f, now);
-	if (router_is_stopping(f->router))
+		s->batch_limit *= 2;
+	if (s->lost_at)
+		tell_connected(s);
+	complete_joins(s, now);
+	if (router_is_stopping(s->router))
 		return;
-	resync_start(f->resync, now);
-	if (subscriptions_is_stale(f))
-		f->ops->wanted(f->owner);
+	resync_start(s->resync, now);
+	if (subscriptions_is_stale(s))
+		s->ops->wanted(s->owner);
 }
 
-void subscriptions_lost(struct subscriptions *f, int64_t heard_ms)
+void subscriptions_lost(struct subscriptions *s, int64_t heard_ms)
 {
-	if (!f->live)
+	if (!s->live)
 		return;
-	f->live = false;
-	f->lost_at = heard_ms;
-	resync_pause(f->resync); /* what was held back came before it */
-	events_connection(&f->line, "disconnected", f->ops->wall_ms());
-	send_line(f, NULL);
+	s->live = false;
+	s->lost_at = heard_ms;
+	resync_pause(s->resync); /* held changes came before the loss */
+	events_add_connection(&s->line, "disconnected", s->ops->wall_ms());
+	send_line(s, NULL);
 }
 
-void subscriptions_unreadable(struct subscriptions *f)
+void subscriptions_unreadable(struct subscriptions *s)
 {
-	resync_doubt(f->resync);
+	resync_doubt(s->resync);
 }
 
-void subscriptions_missed(struct subscriptions *f, int64_t since_ms)
+void subscriptions_missed(struct subscriptions *s, int64_t since_ms)
 {
 	struct topic_walk w = {0};
 	struct topic *t;
 
-	if (f->lost_at && since_ms < f->lost_at)
-		f->lost_at = since_ms;
-	if (!f->live || router_is_stopping(f->router))
+	if (s->lost_at && since_ms < s->lost_at)
+		s->lost_at = since_ms;
+	if (!s->live || router_is_stopping(s->router))
 		return;
-	while ((t = topics_walk(&f->topics, &w))) {
+	while ((t = topics_walk(&s->topics, &w))) {
 		if (t->n)
-			tell_gap(f, t, f->ops->boot_ms() - since_ms);
+			tell_gap(s, t, s->ops->boot_ms() - since_ms);
 	}
 }
 
@@ -852,67 +854,68 @@ struct straggler {
 
 static void tell_straggler(void *owner, struct topic *t)
 {
-	const struct straggler *s = owner;
+	const struct straggler *straggler = owner;
 
-	tell_gap(s->subscriptions, t, s->ago_ms);
+	tell_gap(straggler->subscriptions, t, straggler->ago_ms);
 }
 
-void subscriptions_straggler(struct subscriptions *f, const struct wire_frame *frame,
+void subscriptions_straggler(struct subscriptions *s, const struct wire_frame *frame,
 			     const struct notification *change)
 {
-	struct span key = json_string_text(&frame->key, &f->name);
-	struct topic *t = topics_find_topic(&f->topics, TOPIC_KEY, key, change->key_hash);
-	int64_t ago_ms = f->ops->wall_ms() - change->timestamp;
-	struct straggler s = {f, 0 <= ago_ms && ago_ms < STRAGGLER_MS ? ago_ms : STRAGGLER_MS};
+	struct span key = json_string_text(&frame->key, &s->name);
+	struct topic *t = topics_find_topic(&s->topics, TOPIC_KEY, key, change->key_hash);
+	int64_t ago_ms = s->ops->wall_ms() - change->timestamp;
+	struct straggler straggler = {s,
+				      0 <= ago_ms && ago_ms < STRAGGLER_MS ? ago_ms : STRAGGLER_MS};
 
-	topics_match_patterns(&f->topics, key, tell_straggler, &s);
+	topics_match_patterns(&s->topics, key, tell_straggler, &straggler);
 	if (!t || !t->n)
 		return;
-	tell_straggler(&s, t);
-	resync_resync(f->resync, t);
-	resync_pump(f->resync, f->ops->mono_ms());
+	tell_straggler(&straggler, t);
+	resync_topic(s->resync, t);
+	resync_pump(s->resync, s->ops->mono_ms());
 }
 
-void subscriptions_without(struct subscriptions *f)
+void subscriptions_without(struct subscriptions *s)
 {
-	f->live = false;
-	if (!f->topics.n)
-		f->lost_at = 0;  /* those who were told of it have gone */
-	resync_pause(f->resync); /* what was held back came before it */
-	/* Some may have subscribed meanwhile, to what the former token covered. */
-	topics_forget_lists(&f->topics, f->lost_at ? NULL : coverage_turned, f);
-	if (subscriptions_is_stale(f))
-		f->ops->wanted(f->owner);
+	s->live = false;
+	if (!s->topics.n)
+		s->lost_at = 0;  /* no client remains that was told of the loss */
+	resync_pause(s->resync); /* held changes came before the loss */
+	/* Some may have subscribed meanwhile to names that the former token covered. */
+	topics_forget_lists(&s->topics, s->lost_at ? NULL : coverage_turned, s);
+	if (subscriptions_is_stale(s))
+		s->ops->wanted(s->owner);
 }
 
-void subscriptions_stop(struct subscriptions *f)
+void subscriptions_stop(struct subscriptions *s)
 {
-	resync_pause(f->resync);
+	resync_pause(s->resync);
 }
 
 /* ---- readings ---- */
 
-void subscriptions_read_sent(struct subscriptions *f, void *reading)
+void subscriptions_read_sent(struct subscriptions *s, void *reading)
 {
-	resync_sent(f->resync, reading);
+	resync_read_sent(s->resync, reading);
 }
 
-void subscriptions_read_end(struct subscriptions *f, void *reading, enum router_read_end end,
+void subscriptions_read_end(struct subscriptions *s, void *reading, enum router_read_end end,
 			    const struct wire_frame *answer, int64_t now)
 {
-	resync_end(f->resync, reading, end, answer, now);
+	resync_read_end(s->resync, reading, end, answer, now);
 }
 
-struct subscriptions_counts subscriptions_counts(const struct subscriptions *f)
+struct subscriptions_counts subscriptions_counts(const struct subscriptions *s)
 {
 	return (struct subscriptions_counts){
-		.keys = f->topics.live[TOPIC_KEY],
-		.patterns = f->topics.live[TOPIC_PATTERN],
-		.subscriptions = f->topics.n,
-		.waiting = f->n_joins,
-		.left_out = f->live ? f->topics.left_out : 0,
-		.rereading = resync_waiting(f->resync),
-		.bytes = f->topics.bytes,
-		.live = f->live,
+		.keys = s->topics.live[TOPIC_KEY],
+		.patterns = s->topics.live[TOPIC_PATTERN],
+		.subscriptions = s->topics.n,
+		.waiting = s->n_joins,
+		.left_out = s->live ? s->topics.left_out : 0,
+		.rereading = resync_waiting(s->resync),
+		.bytes = s->topics.bytes,
+		.live = s->live,
 	};
 }

@@ -6,47 +6,48 @@
 #include "codec/json.h"
 #include "base/mem.h"
 
-/* In the order of their literals, all that a "prefix*" covers stands right behind it. So one sweep
- * finds what each wanted string stands for (a part), and from then on there are only runs of
- * neighbouring parts, each of which is one string of the list. They are merged where neighbours
- * have most in common; the runs that this makes are the forks of a tree of the literals, the
- * deepest first. When nothing is left to merge, no two runs begin with the same character. Then a
- * run is left out as a whole or not at all: without some of its items its string would be longer,
- * or shorter by the byte of its * at most. */
+/* Method. Entries are sorted by their literals, so everything that a "prefix*" covers stands right
+ * behind it. One sweep finds the items that each wanted string stands for (a part). After that
+ * there are runs of neighbouring parts, and each run is one string of the list. Runs are merged
+ * where neighbours have the longest common prefix; these are the forks of the tree of literals, the
+ * deepest first. When nothing is left to merge, no two runs begin with the same character. A run is
+ * then left out as a whole: without some of its items its string would be longer, or at most one
+ * byte (the *) shorter. */
 
-/* An item as the service is going to read it. */
+/* An item as the service reads it. */
 struct entry {
-	struct span literal; /* what all begins with that it asks for */
+	struct span literal; /* the prefix of all keys that it matches */
 	struct token_scope_item *item;
-	bool glob;   /* a * in it is any run; else it stands for itself */
+	bool glob;   /* a * matches any run; else it is literal */
 	bool prefix; /* "literal*" */
 };
 
-/* One wanted string: the entry it comes from, behind that the same from others, and if it is a
- * "prefix*" all that it covers. */
+/* One wanted string: its entry, then equal entries, then the entries that it covers as a
+ * "prefix*". */
 struct part {
 	size_t first, end; /* in work::entry */
 	size_t size;       /* in the list, with a comma */
-	size_t common;     /* bytes that its literal shares with the one before, whole characters */
+	size_t common; /* length of the prefix, in whole characters, that its literal shares with
+			  the one before */
 };
 
-/* Parts that one string of the list stands for. Its fields are kept where its first part is, but
- * for first, which is kept where its last one is: merging only ever looks at the ends of runs. */
+/* A run: parts that one string of the list stands for. Its fields are in its first part, except
+ * first, which is in its last part; merging only looks at the ends of runs. */
 struct run {
 	size_t first, end; /* in work::part */
-	size_t prefix; /* its string is the glob of so many bytes; 0: the one of its only part */
-	size_t size;   /* in the list, with a comma; 0: left out */
+	size_t prefix;     /* length of the prefix of its glob; 0: its only part's own string */
+	size_t size;       /* length in the list, with a comma; 0: left out */
 };
 
 struct work {
 	struct entry *entry;
 	size_t n_entries;
 	struct part *part;
-	struct run *run; /* where a part is an end of one */
+	struct run *run; /* valid where a part is an end of a run */
 	size_t n;        /* parts */
-	size_t sum;      /* the sizes of all runs */
+	size_t sum;      /* sum over all runs */
 	size_t budget;
-	struct buf plain, json; /* a string that is being spelled, and its JSON text */
+	struct buf plain, json; /* scratch: a string and its JSON text */
 };
 
 /* --- bytes --- */
@@ -64,14 +65,14 @@ static bool begins_with(struct span text, struct span prefix)
 	return text.n >= prefix.n && (!prefix.n || memcmp(text.p, prefix.p, prefix.n) == 0);
 }
 
-/* Does a character (of UTF-8, or a lone surrogate's three bytes) go on at this place? */
+/* Is this position inside a character (of UTF-8, or the three bytes of a lone surrogate)? */
 static bool is_within_character(struct span text, size_t at)
 {
 	return at < text.n && ((unsigned char)text.p[at] & 0xc0) == 0x80;
 }
 
-/* In whole characters: what stands before is the same, so both texts are within one or neither is.
- */
+/* Rounded down to whole characters. The common bytes are equal, so either both texts are inside a
+ * character or neither is. */
 static size_t common_length(struct span a, struct span b)
 {
 	size_t n = 0;
@@ -85,14 +86,14 @@ static size_t common_length(struct span a, struct span b)
 
 /* --- spelling --- */
 
-#define ANY_RUN SPAN("([^a]|a)*") /* . would not match the end of a line everywhere */
+#define ANY_RUN SPAN("([^a]|a)*") /* . may not match a newline */
 
 static bool is_regex(struct span text)
 {
 	return text.n && text.p[0] == '^';
 }
 
-/* A literal within a regular expression. */
+/* Writes a literal as a regular expression. */
 static void add_escaped(struct buf *out, struct span literal)
 {
 	static const char special[] = "\\^$.*+?()[]{}|";
@@ -104,7 +105,7 @@ static void add_escaped(struct buf *out, struct span literal)
 	}
 }
 
-/* Several * in a row are one: as many loops would be slow work for an engine that backtracks. */
+/* A run of * is written once: each would be a loop, slow in a backtracking engine. */
 static void add_escaped_glob(struct buf *out, struct span glob)
 {
 	for (;;) {
@@ -151,8 +152,8 @@ static void spell_prefix(struct buf *out, struct span literal)
 	}
 }
 
-/* The string of a part, or the glob of its first so many bytes, as it stands in the list: in quotes
- * and with a comma behind it. Valid until the next call. */
+/* The string of a part, or the glob of its first n bytes, as in the list: quoted, with a comma.
+ * Valid until the next call. */
 static struct span string_text(struct work *w, const struct part *part, size_t prefix)
 {
 	const struct entry *e = &w->entry[part->first];
@@ -174,7 +175,7 @@ static struct span string_text(struct work *w, const struct part *part, size_t p
 
 /* --- wanted strings --- */
 
-/* A key with a * in it is listed as it is, so to the service it is a glob. */
+/* The service takes a key with a * for a glob. */
 static struct entry entry_of(struct token_scope_item *item)
 {
 	struct span text = item->text;
@@ -188,7 +189,7 @@ static struct entry entry_of(struct token_scope_item *item)
 	return e;
 }
 
-/* A "prefix*" comes before all that it covers. Equal entries are listed as the same string. */
+/* A "prefix*" comes before all that it covers. Equal entries become one string. */
 static int by_literal(const void *a, const void *b)
 {
 	const struct entry *e = a, *f = b;
@@ -222,7 +223,7 @@ static void find_parts(struct work *w)
 
 /* --- merging --- */
 
-/* Each part is a run of its own. */
+/* Starts with each part as a run. */
 static void split(struct work *w)
 {
 	w->sum = 0;
@@ -232,13 +233,13 @@ static void split(struct work *w)
 	}
 }
 
-/* Two brackets, and no comma behind the last string. */
+/* Two brackets; no comma after the last string. */
 static bool fits(const struct work *w, size_t sum)
 {
 	return sum + 1 <= w->budget;
 }
 
-/* Between a part and the one before it. */
+/* A seam is between a part and the one before it. */
 struct seam {
 	size_t common;
 	size_t part;
@@ -265,9 +266,9 @@ static struct seam *find_seams(const struct work *w, size_t *n)
 	return seam;
 }
 
-/* Makes one run of all that begins as the two sides of this seam do: what has more in common is one
- * already, so they are the runs up to the last of the following seams that joins on. Returns the
- * seam after that. */
+/* Merges all runs with the common prefix of the two sides of this seam. Longer prefixes are merged
+ * already, so these are the runs up to the last following seam with that prefix. Returns the seam
+ * after it. */
 static const struct seam *merge_at(struct work *w, const struct seam *seam, const struct seam *end)
 {
 	size_t first = w->run[seam->part - 1].first;
@@ -287,8 +288,8 @@ static const struct seam *merge_at(struct work *w, const struct seam *seam, cons
 	return seam;
 }
 
-/* Merges until the list fits or no two runs begin alike. Each step makes it shorter: a glob is at
- * most a byte longer than the shortest of what it replaces. */
+/* Merges until the list fits or no two runs have a common prefix. Each step shortens the list: a
+ * glob is at most one byte longer than the shortest string it replaces. */
 static void merge(struct work *w)
 {
 	split(w);
@@ -304,7 +305,7 @@ static void merge(struct work *w)
 /* --- leaving out --- */
 
 struct candidate {
-	uint64_t sequence; /* the earliest of its items' */
+	uint64_t sequence; /* of its earliest item */
 	size_t run;
 };
 
@@ -344,8 +345,7 @@ static void mark(const struct work *w, const struct part *part, enum token_scope
 		w->entry[i].item->how = how;
 }
 
-/* Only the parts of runs that stay are parts from now on. Runs had nothing in common, so what each
- * part has in common with the one before stays true. */
+/* Keeps the parts of the runs that stay. Runs share no prefix, so part::shared stays right. */
 static void drop_left_out(struct work *w)
 {
 	size_t kept = 0;
@@ -362,8 +362,7 @@ static void drop_left_out(struct work *w)
 	w->n = kept;
 }
 
-/* The earliest run comes first, and each is kept if there is room for it beside those before: no
- * run is left out for the sake of a later one, nor because of one that is too long itself. */
+/* Goes from the earliest run to the latest and keeps each that has room beside those before. */
 static void leave_out(struct work *w)
 {
 	size_t n, sum = 0;
@@ -410,7 +409,7 @@ static size_t write_list(struct work *w, struct buf *list)
 	return n;
 }
 
-/* Is the run's string a "prefix*", merged or wanted? */
+/* Is the run's string a "prefix*"? */
 static bool is_prefix_run(const struct work *w, size_t run, struct span *prefix)
 {
 	const struct entry *e = &w->entry[w->part[run].first];
@@ -421,7 +420,7 @@ static bool is_prefix_run(const struct work *w, size_t run, struct span *prefix)
 	return w->run[run].prefix || e->prefix;
 }
 
-static void fill_cover(const struct work *w, struct token_scope *c)
+static void fill_scope(const struct work *w, struct token_scope *scope)
 {
 	struct span prefix;
 	size_t n = 0, bytes = 0;
@@ -432,23 +431,23 @@ static void fill_cover(const struct work *w, struct token_scope *c)
 			n++;
 		}
 	}
-	*c = (struct token_scope){
-		.prefix = mem_alloc((n + 1) * sizeof(*c->prefix)),
+	*scope = (struct token_scope){
+		.prefix = mem_alloc((n + 1) * sizeof(*scope->prefix)),
 		.memory = mem_alloc(bytes + 1),
 	};
-	char *at = c->memory;
+	char *at = scope->memory;
 	for (size_t i = 0; i < w->n; i = w->run[i].end) {
 		if (is_prefix_run(w, i, &prefix)) {
 			if (prefix.n)
 				memcpy(at, prefix.p, prefix.n);
-			c->prefix[c->n++] = (struct span){at, prefix.n};
+			scope->prefix[scope->n++] = (struct span){at, prefix.n};
 			at += prefix.n;
 		}
 	}
 }
 
 size_t token_scope_make(struct token_scope_item *items, size_t n, size_t budget,
-			struct token_scope *token_scope, struct buf *list)
+			struct token_scope *scope, struct buf *list)
 {
 	struct work w = {
 		.entry = mem_alloc((n + 1) * sizeof(*w.entry)),
@@ -465,11 +464,11 @@ size_t token_scope_make(struct token_scope_item *items, size_t n, size_t budget,
 	merge(&w);
 	if (!fits(&w, w.sum)) {
 		leave_out(&w);
-		/* What is left may fit with less merging. */
+		/* The rest may fit with less merging, so it is merged anew. */
 		merge(&w);
 	}
 	mark_listed(&w);
-	fill_cover(&w, token_scope);
+	fill_scope(&w, scope);
 	size_t strings = write_list(&w, list);
 	free(w.entry);
 	free(w.part);
@@ -479,25 +478,25 @@ size_t token_scope_make(struct token_scope_item *items, size_t n, size_t budget,
 	return strings;
 }
 
-void token_scope_fini(struct token_scope *c)
+void token_scope_fini(struct token_scope *scope)
 {
-	free(c->prefix);
-	free(c->memory);
-	*c = (struct token_scope){0};
+	free(scope->prefix);
+	free(scope->memory);
+	*scope = (struct token_scope){0};
 }
 
-bool token_scope_has(const struct token_scope *c, struct span literal)
+bool token_scope_has(const struct token_scope *scope, struct span literal)
 {
-	size_t low = 0, high = c->n;
+	size_t low = 0, high = scope->n;
 
-	/* As none is the beginning of another, only the last that is not behind the literal can be
-	 * a beginning of it. */
+	/* No prefix is a prefix of another, so only the last one that is not behind the literal can
+	 * match. */
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
-		if (compare(c->prefix[middle], literal) <= 0)
+		if (compare(scope->prefix[middle], literal) <= 0)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	return low && begins_with(literal, c->prefix[low - 1]);
+	return low && begins_with(literal, scope->prefix[low - 1]);
 }

@@ -44,7 +44,8 @@ uint64_t topics_hash(const struct topics *s, struct span text)
 	return hash ? hash : 1;
 }
 
-/* What a token has to cover: the key, or all that begins as the pattern does. */
+/* The text that a token has to cover: the key, or all keys with the literal prefix of the
+ * pattern. */
 static struct span literal_of(enum topic_kind kind, struct span text)
 {
 	return kind == TOPIC_PATTERN ? glob_literal(text) : text;
@@ -83,7 +84,7 @@ static struct topic_list *globs_like(struct topics *s, const struct topic *t)
 	return *place;
 }
 
-struct topic *topics_topic(struct topics *s, enum topic_kind kind, struct span text)
+struct topic *topics_get_topic(struct topics *s, enum topic_kind kind, struct span text)
 {
 	uint64_t hash = topics_hash(s, text);
 	struct topic *t = topics_find_topic(s, kind, text, hash);
@@ -152,7 +153,7 @@ static uint64_t pair_hash(const struct topics *s, const struct peer *peer, const
 	return json_bytes_hash((struct span){(const char *)pair, sizeof(pair)}, s->seed);
 }
 
-struct sub *topics_find(const struct topics *s, const struct peer *peer, const struct topic *t)
+struct sub *topics_find_sub(const struct topics *s, const struct peer *peer, const struct topic *t)
 {
 	struct map_node *node = map_first(&s->pairs, pair_hash(s, peer, t));
 
@@ -182,13 +183,13 @@ bool topic_is_glob(enum topic_kind kind, struct span text)
 	return kind == TOPIC_PATTERN && glob_literal(text).n + 1 < text.n;
 }
 
-struct sub *topics_add(struct topics *s, struct peer *peer, struct topic *t)
+struct sub *topics_add_sub(struct topics *s, struct peer *peer, struct topic *t)
 {
 	struct sub *sub = mem_zalloc(sizeof(*sub));
 
 	if (t->n == t->size)
 		resize_receivers(s, t, t->size ? 2 * t->size : RECEIVERS_START);
-	*sub = (struct sub){.topic = t, .peer = peer, .place = t->n, .told_at = t->changes};
+	*sub = (struct sub){.topic = t, .peer = peer, .receiver = t->n, .told_at = t->changes};
 	t->receivers[t->n++] = (struct receiver){peer, sub};
 	map_add(&s->pairs, &sub->by_pair, pair_hash(s, peer, t));
 	LIST_INSERT_HEAD(&peer->topics.subs, sub, of_peer);
@@ -203,14 +204,14 @@ struct sub *topics_add(struct topics *s, struct peer *peer, struct topic *t)
 	return sub;
 }
 
-void topics_remove(struct topics *s, struct sub *sub)
+void topics_remove_sub(struct topics *s, struct sub *sub)
 {
 	struct topic *t = sub->topic;
 	struct receiver *last = &t->receivers[--t->n];
 
-	/* The last one takes its place: the order of receivers means nothing. */
-	t->receivers[sub->place] = *last;
-	last->sub->place = sub->place;
+	/* The last receiver replaces it; the order of receivers has no meaning. */
+	t->receivers[sub->receiver] = *last;
+	last->sub->receiver = sub->receiver;
 	if (t->n <= t->size / 4)
 		resize_receivers(s, t, t->size / 2);
 	map_remove(&s->pairs, &sub->by_pair);
@@ -227,7 +228,7 @@ void topics_remove(struct topics *s, struct sub *sub)
 	topics_release(s, t);
 }
 
-/* ---- what a change matches ---- */
+/* ---- matching ---- */
 
 struct match {
 	struct span key;
@@ -235,7 +236,7 @@ struct match {
 	void *owner;
 };
 
-/* Those with one literal beginning, which the key has as well. */
+/* Patterns with one literal prefix, which is a prefix of the key. */
 static void match_list(void *arg, void *value)
 {
 	struct match *m = arg;
@@ -265,7 +266,7 @@ static bool is_wanted(const struct topic *t, uint64_t batch)
 	return t->n || (t->n_joins && t->batch == batch);
 }
 
-/* An item's text is the topic's own, so it leads back to it. */
+/* An item's text is topic::text. */
 static struct topic *topic_of(const struct token_scope_item *item)
 {
 	return (struct topic *)(void *)((char *)(uintptr_t)item->text.p -

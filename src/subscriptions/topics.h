@@ -1,17 +1,16 @@
-/* topics.h - who is subscribed to what, and what the service has been asked to tell.
+/* topics.h - who is subscribed to what, and which names the tokens cover.
  *
- * A topic is a key or a pattern that somebody is subscribed to, or waits to be, or that the present
- * token lists; a sub ties a client to a topic. Finding the topics of a change is one look-up by the
- * hash of its key, and one walk along the key for the patterns by their literal beginning
- * (radix.h). A topic's receivers lie in one array, so that a change for ten thousand of them runs
- * through memory in order.
+ * A topic is a key or a pattern that has subscribers or joins, or that a token lists. A sub ties a
+ * client to a topic. The topics of a change are found by one look-up of the key's hash and one walk
+ * along the key for the patterns by their literal prefix (radix.h). The receivers of a topic are
+ * one array, so that a change for ten thousand of them goes through memory in order.
  *
- * It also knows the two lists that matter while a token is replaced: what the present token covers,
- * and what the next one will (token_scope.h). A topic that nobody wants any more stays as long as a
- * token lists it by itself, so that subscribing again needs no new token; a token has room for few.
+ * Two lists matter while a token is replaced, that of the present token and that of the next one
+ * (token_scope.h). A topic without subscribers stays while a token lists it by itself, so that
+ * subscribing again needs no new token; the budget of a token bounds their number.
  *
- * Owns topics, subs and lists. Decides nothing: limits, answers and lines are subscriptions.h's and
- * fanout.h's. */
+ * Owns topics, subs, lists and struct topics_peer. Limits and answers are up to subscriptions.h,
+ * lines to fanout.h. */
 #pragma once
 
 #include <stdbool.h>
@@ -31,24 +30,27 @@ struct receiver {
 };
 
 struct topic {
-	struct map_node by_text; /* subs::topics of its kind */
+	struct map_node by_text; /* topics::topics of its kind */
 	enum topic_kind kind;
+	bool missed; /* has receivers, was covered for them, and is not any more */
 	/* How the lists of the present token and of the next one cover it. */
 	enum token_scope_how current, next;
-	bool missed;      /* its receivers had it, and have it no more */
-	int64_t left_at;  /* feed: since when, boot clock, as subscribers were told */
-	uint32_t n, size; /* receivers */
+	uint64_t sequence; /* counts topics */
+	uint32_t n, size;  /* receivers */
 	struct receiver *receivers;
-	uint32_t n_joins;             /* feed: requests that wait for it */
-	uint64_t batch;               /* feed: the last list that such requests are part of */
-	uint64_t ending;              /* feed: the last unsubscribe that named it */
-	uint64_t sequence;            /* later topics were made later */
-	LIST_ENTRY(topic) of_literal; /* of a pattern: those with the same literal beginning */
+	LIST_ENTRY(topic) of_literal; /* patterns with the same literal prefix */
 
-	/* Of a key: what its subscribers know. */
-	uint64_t changes;        /* that were handed on */
-	uint64_t last_value;     /* value hash of the last of them; 0: none */
-	struct reading *reading; /* reread: while the key is read for some of them; or NULL */
+	/* subscriptions */
+	uint32_t n_joins;  /* that wait for it */
+	uint64_t batch;    /* the last list that such joins were tried with */
+	uint64_t ending;   /* the last unsubscribe that named it */
+	int64_t gap_since; /* while it is not covered: the begin of the gap, boot clock */
+
+	/* fanout; of a key */
+	uint64_t changes;    /* delivered */
+	uint64_t last_value; /* value hash of the last of them; 0: none */
+
+	struct reading *reading; /* resync; of a key; NULL: it is not being read */
 
 	uint32_t text_n;
 	char text[]; /* decoded */
@@ -56,24 +58,24 @@ struct topic {
 
 LIST_HEAD(topic_list, topic);
 
-/* What a subscriber of a key still has to be told, once the key was read. */
+/* What a subscriber of a key waits for. */
 enum sub_wish {
 	SUB_NO_WISH,
-	SUB_INITIAL,       /* its value */
-	SUB_INITIAL_LATER, /* the same; the reading that is on its way was sent too early */
-	SUB_RESYNC,        /* its value, if that is not what the client was told last */
+	SUB_INITIAL,       /* the value */
+	SUB_INITIAL_LATER, /* the value, by the next reading: the present one was sent too early */
+	SUB_RESYNC,        /* the value, if it is not the one that the client was told last */
 	SUB_WISH_N
 };
 
 struct sub {
-	struct map_node by_pair; /* subs::pairs */
+	struct map_node by_pair; /* topics::pairs */
 	struct topic *topic;
 	struct peer *peer;
-	LIST_ENTRY(sub) of_peer; /* peer::subs */
-	uint32_t place;          /* in topic::receivers */
-	enum sub_wish wish;      /* reread */
-	/* What the client was last told of the key: `told` if topic::changes is still told_at, else
-	 * topic::last_value. 0: nothing. */
+	LIST_ENTRY(sub) of_peer; /* topics_peer::subs */
+	uint32_t receiver;       /* index in topic::receivers */
+	enum sub_wish wish;      /* resync */
+	/* resync: hash of the value that the client was told last; 0: none. It is `told` while
+	 * topic::changes equals told_at, and topic::last_value after further changes. */
 	uint64_t told, told_at;
 };
 
@@ -81,23 +83,23 @@ struct topics {
 	uint64_t seed;
 	struct map topics[TOPIC_KIND_N];
 	struct map pairs;
-	struct radix globs;        /* patterns, by their literal beginning */
+	struct radix globs;        /* lists of patterns, by their literal prefix */
 	size_t live[TOPIC_KIND_N]; /* topics with at least one receiver */
 	size_t n;                  /* subs */
 	size_t bytes;              /* of memory, about */
-	size_t left_out;           /* live topics that the present token does not cover */
+	size_t left_out;           /* topics with receivers that the present token does not cover */
 	uint64_t sequence;
 	struct token_scope current, next;
 	bool has_next;
 };
 
 void topics_init(struct topics *s, uint64_t seed);
-void topics_fini(struct topics *s); /* all peers have left */
+void topics_fini(struct topics *s); /* after all peers have left */
 
 void topics_join(struct peer *peer);
 
-/* How many there are, of both kinds. */
-static inline size_t topics_topics(const struct topics *s)
+/* The number of topics. */
+static inline size_t topics_count(const struct topics *s)
 {
 	return s->topics[TOPIC_KEY].n + s->topics[TOPIC_PATTERN].n;
 }
@@ -108,7 +110,7 @@ static inline bool topic_is_covered(const struct topic *t)
 	return t->current != TOKEN_SCOPE_LEFT_OUT;
 }
 
-/* Does the next one, if its list was made? */
+/* Does the list of the next token cover it? No, if there is none. */
 static inline bool topic_is_covered_next(const struct topic *t)
 {
 	return t->next != TOKEN_SCOPE_LEFT_OUT;
@@ -119,45 +121,46 @@ static inline struct span topic_text(const struct topic *t)
 	return (struct span){t->text, t->text_n};
 }
 
-/* A pattern that goes on behind its first *. Each that begins as a key does has to be compared
- * with that. */
+/* Is it a pattern with text behind its first *? A key with its prefix has to be compared with
+ * it. */
 bool topic_is_glob(enum topic_kind kind, struct span text);
 
-/* The hash that topics of keys are found by: that of notification.h. */
+/* The hash by which topics of keys are found, the same as in notification.h. */
 uint64_t topics_hash(const struct topics *s, struct span text);
 
 struct topic *topics_find_topic(const struct topics *s, enum topic_kind kind, struct span text,
 				uint64_t hash);
-/* The same, made if it is not there. Whoever does not use it says topics_release(). */
-struct topic *topics_topic(struct topics *s, enum topic_kind kind, struct span text);
-void topics_release(struct topics *s, struct topic *t); /* freed, if nothing needs it */
+/* The same; makes the topic if there is none. Call topics_release() if it is not used. */
+struct topic *topics_get_topic(struct topics *s, enum topic_kind kind, struct span text);
+void topics_release(struct topics *s, struct topic *t); /* frees it, unless it is in use */
 
-struct sub *topics_find(const struct topics *s, const struct peer *peer, const struct topic *t);
-struct sub *topics_add(struct topics *s, struct peer *peer, struct topic *t); /* not yet there */
-void topics_remove(struct topics *s, struct sub *sub);
+struct sub *topics_find_sub(const struct topics *s, const struct peer *peer, const struct topic *t);
+struct sub *topics_add_sub(struct topics *s, struct peer *peer,
+			   struct topic *t); /* there is none yet */
+void topics_remove_sub(struct topics *s, struct sub *sub);
 
-/* Calls visit with each pattern's topic that matches the key and has receivers. */
+/* Calls visit with each pattern that matches the key and has receivers. */
 void topics_match_patterns(const struct topics *s, struct span key,
 			   void (*visit)(void *owner, struct topic *t), void *owner);
 
-/* All topics, in no order; as map_walk(). The last one may be released. */
+/* Walks all topics, in no order. The topic returned last may be released. */
 struct topic_walk {
 	enum topic_kind kind;
 	struct map_walk walk;
 };
 struct topic *topics_walk(const struct topics *s, struct topic_walk *w);
 
-/* Makes the list of the next token: of all topics that have receivers or whose batch is this one.
- * Appends it to *list as a JSON array; returns how many strings it has. What there is no room for
- * is not covered next. */
+/* Makes the list of the next token: of all topics with receivers or with joins of this batch.
+ * Appends it to *list as a JSON array; returns the number of its strings. Topics without room are
+ * not covered next. */
 size_t topics_make_list(struct topics *s, uint64_t batch, size_t budget, struct buf *list);
-/* The list that was made last is in force now: calls turned with each topic that has receivers and
- * is not covered any more, or again after that. */
+/* The list that was made last is in force. Calls turned with each topic that has receivers and has
+ * lost its coverage, or got it back. */
 void topics_accept_list(struct topics *s, void (*turned)(void *owner, struct topic *t),
 			void *owner);
-/* It will never be. */
+/* The list that was made last will not come into force. */
 void topics_reject_list(struct topics *s);
-/* None is in force, and none was made: the same with each topic that has receivers and was covered.
+/* No list is in force or made. Calls turned with each topic that has receivers and was covered.
  * turned may be NULL. */
 void topics_forget_lists(struct topics *s, void (*turned)(void *owner, struct topic *t),
 			 void *owner);

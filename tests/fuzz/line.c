@@ -25,7 +25,7 @@ struct receiver {
 
 static enum line_verdict answer(struct receiver *v)
 {
-	return v->hold_every && ++v->calls % v->hold_every == 0 ? LINE_HOLD : LINE_MORE;
+	return v->hold_every && ++v->calls % v->hold_every == 0 ? LINE_PAUSE : LINE_MORE;
 }
 
 static enum line_verdict on_line(void *owner, struct span line)
@@ -72,7 +72,7 @@ static void feed_piece(struct line_reader *r, struct span bytes, size_t limit)
 	memcpy(copy, bytes.p, bytes.n);
 	enum line_verdict verdict = line_feed(r, (struct span){copy, bytes.n});
 	free(copy);
-	while (verdict == LINE_HOLD)
+	while (verdict == LINE_PAUSE)
 		verdict = line_resume(r);
 	must(line_kept(r) <= limit + 1);
 	must(line_kept(r) || !r->kept.p);

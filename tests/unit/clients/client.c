@@ -269,7 +269,7 @@ static void one_that_may_not_be_read_is_read_on_later(void **state)
 	write_text(o, "one\ntwo\n");
 	turn();
 	assert_int_equal(o->lines, 1);
-	assert_int_equal(clients_sum_up(w.clients).held, 1);
+	assert_int_equal(clients_sum_up(w.clients).paused, 1);
 	o->hold = false;
 	clients_changed(w.clients, o->peer);
 	turn();

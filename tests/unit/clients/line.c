@@ -8,7 +8,7 @@ struct receiver {
 	struct line_reader *reader;
 	char seen[4096];
 	size_t n, calls;
-	size_t hold_every; /* every so many calls LINE_HOLD; 0: never */
+	size_t hold_every; /* every so many calls LINE_PAUSE; 0: never */
 	size_t gone_at;    /* at this call free the reader; 0: never */
 	size_t prefix;     /* length of the last line that was too long */
 };
@@ -33,7 +33,7 @@ static enum line_verdict verdict(struct receiver *v)
 		free(v->reader);
 		return LINE_GONE;
 	}
-	return v->hold_every && v->calls % v->hold_every == 0 ? LINE_HOLD : LINE_MORE;
+	return v->hold_every && v->calls % v->hold_every == 0 ? LINE_PAUSE : LINE_MORE;
 }
 
 static enum line_verdict on_line(void *owner, struct span line)
@@ -140,8 +140,8 @@ static void test_streams_with_holds(void **state)
 				enum line_verdict answer =
 					feed(&r, (struct span){stream.p + at, n});
 				assert_true(v.calls - calls <= 1);
-				assert_int_equal(answer, v.calls > calls ? LINE_HOLD : LINE_MORE);
-				while (answer == LINE_HOLD)
+				assert_int_equal(answer, v.calls > calls ? LINE_PAUSE : LINE_MORE);
+				while (answer == LINE_PAUSE)
 					answer = line_resume(&r);
 			}
 			assert_string_equal(v.seen, streams[i].seen);
@@ -160,14 +160,14 @@ static void test_held_reader_only_keeps(void **state)
 	(void)state;
 	begin(&r, &v, 8);
 	v.hold_every = 1;
-	assert_int_equal(feed(&r, SPAN("a\nb\nc")), LINE_HOLD);
+	assert_int_equal(feed(&r, SPAN("a\nb\nc")), LINE_PAUSE);
 	assert_string_equal(v.seen, "a|");
 	assert_int_equal(line_kept(&r), 3);
-	assert_int_equal(feed(&r, SPAN("d\ne")), LINE_HOLD);
-	assert_int_equal(feed(&r, (struct span){0}), LINE_HOLD);
-	assert_int_equal(line_finish(&r), LINE_HOLD);
+	assert_int_equal(feed(&r, SPAN("d\ne")), LINE_PAUSE);
+	assert_int_equal(feed(&r, (struct span){0}), LINE_PAUSE);
+	assert_int_equal(line_finish(&r), LINE_PAUSE);
 	assert_string_equal(v.seen, "a|");
-	assert_int_equal(line_resume(&r), LINE_HOLD);
+	assert_int_equal(line_resume(&r), LINE_PAUSE);
 	assert_string_equal(v.seen, "a|b|");
 	v.hold_every = 0;
 	assert_int_equal(line_resume(&r), LINE_MORE);
@@ -187,13 +187,13 @@ static void test_hold_at_a_completed_line(void **state)
 	begin(&r, &v, 8);
 	v.hold_every = 1;
 	feed(&r, SPAN("a"));
-	assert_int_equal(feed(&r, SPAN("b\ncd\ne")), LINE_HOLD);
+	assert_int_equal(feed(&r, SPAN("b\ncd\ne")), LINE_PAUSE);
 	assert_string_equal(v.seen, "ab|");
 	assert_int_equal(line_kept(&r), 4);
-	assert_int_equal(line_resume(&r), LINE_HOLD);
+	assert_int_equal(line_resume(&r), LINE_PAUSE);
 	assert_int_equal(line_resume(&r), LINE_MORE);
 	assert_int_equal(line_kept(&r), 1);
-	assert_int_equal(feed(&r, SPAN("f\n")), LINE_HOLD);
+	assert_int_equal(feed(&r, SPAN("f\n")), LINE_PAUSE);
 	assert_string_equal(v.seen, "ab|cd|ef|");
 	line_fini(&r);
 }
@@ -207,11 +207,11 @@ static void test_hold_while_skipping(void **state)
 	(void)state;
 	begin(&r, &v, 8);
 	v.hold_every = 1;
-	assert_int_equal(feed(&r, SPAN("123456789")), LINE_HOLD);
+	assert_int_equal(feed(&r, SPAN("123456789")), LINE_PAUSE);
 	assert_int_equal(line_kept(&r), 0);
-	assert_int_equal(feed(&r, SPAN("xyz\nb\n")), LINE_HOLD);
+	assert_int_equal(feed(&r, SPAN("xyz\nb\n")), LINE_PAUSE);
 	assert_string_equal(v.seen, "!|");
-	assert_int_equal(line_resume(&r), LINE_HOLD);
+	assert_int_equal(line_resume(&r), LINE_PAUSE);
 	assert_string_equal(v.seen, "!|b|");
 	assert_int_equal(line_resume(&r), LINE_MORE);
 	line_fini(&r);
@@ -254,7 +254,7 @@ static void test_gone_from_resume_and_finish(void **state)
 	begin(r, &v, 8);
 	v.hold_every = 1;
 	v.gone_at = 2;
-	assert_int_equal(feed(r, SPAN("a\nb\nc\n")), LINE_HOLD);
+	assert_int_equal(feed(r, SPAN("a\nb\nc\n")), LINE_PAUSE);
 	assert_int_equal(line_resume(r), LINE_GONE);
 
 	r = malloc(sizeof(*r));
@@ -333,11 +333,11 @@ static void test_searched(void **state)
 		assert_int_equal(r.searched, i);
 	}
 	v.hold_every = 1;
-	assert_int_equal(feed(&r, SPAN("\n")), LINE_HOLD);
+	assert_int_equal(feed(&r, SPAN("\n")), LINE_PAUSE);
 	assert_int_equal(r.searched, 0);
 	feed(&r, SPAN("a\nb"));
 	assert_int_equal(r.searched, 0);
-	assert_int_equal(line_resume(&r), LINE_HOLD);
+	assert_int_equal(line_resume(&r), LINE_PAUSE);
 	assert_int_equal(line_resume(&r), LINE_MORE);
 	assert_int_equal(r.searched, 1);
 	line_fini(&r);

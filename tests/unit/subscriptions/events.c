@@ -27,7 +27,7 @@ static void check_change(const char *text, const char *want)
 	char *out = malloc(events_change_max(&frame));
 
 	assert_non_null(out);
-	assert_span(((struct span){out, events_change(&frame, out)}), want);
+	assert_span(((struct span){out, events_write_change(&frame, out)}), want);
 	free(out);
 }
 
@@ -51,9 +51,9 @@ static void skipped_is_the_last_member(void **state)
 	struct buf b = {0};
 
 	(void)state;
-	events_skipped(&b, SPAN("{\"value\":\"}\"}\n"), 1);
+	events_add_skipped(&b, SPAN("{\"value\":\"}\"}\n"), 1);
 	check(&b, "{\"value\":\"}\",\"skipped\":1}\n");
-	events_skipped(&b, SPAN("{\"value\":{}} \t \n"), UINT64_MAX);
+	events_add_skipped(&b, SPAN("{\"value\":{}} \t \n"), UINT64_MAX);
 	check(&b, "{\"value\":{},\"skipped\":18446744073709551615}\n");
 }
 
@@ -62,10 +62,10 @@ static void a_value_says_why_it_is_told(void **state)
 	struct buf b = {0};
 
 	(void)state;
-	events_value(&b, SPAN("a\"\0\n"), SPAN("\"v\\u0000\""), 17, EVENTS_INITIAL);
+	events_add_value(&b, SPAN("a\"\0\n"), SPAN("\"v\\u0000\""), 17, EVENTS_INITIAL);
 	check(&b, "{\"type\":\"notification\",\"key\":\"a\\\"\\u0000\\n\",\"value\":\"v\\u0000\","
 		  "\"timestamp\":17,\"initial\":true}\n");
-	events_value(&b, SPAN(""), (struct span){0}, 0, EVENTS_RESYNC);
+	events_add_value(&b, SPAN(""), (struct span){0}, 0, EVENTS_RESYNC);
 	check(&b, "{\"type\":\"notification\",\"key\":\"\",\"value\":null,\"timestamp\":0,"
 		  "\"resync\":true}\n");
 }
@@ -75,19 +75,19 @@ static void gaps_and_connections_are_lines_of_their_own(void **state)
 	struct buf b = {0};
 
 	(void)state;
-	events_pattern_gap(&b, SPAN("a\\*"), 1, 9007199254740993);
+	events_add_pattern_gap(&b, SPAN("a\\*"), 1, 9007199254740993);
 	check(&b, "{\"type\":\"gap\",\"pattern\":\"a\\\\*\",\"since\":1,"
 		  "\"until\":9007199254740993}\n");
-	events_key_gap(&b, SPAN("\x01"));
+	events_add_key_gap(&b, SPAN("\x01"));
 	check(&b, "{\"type\":\"gap\",\"key\":\"\\u0001\"}\n");
-	events_connection(&b, "connected", 5);
-	events_connection(&b, "disconnected", 6); /* behind what is there */
+	events_add_connection(&b, "connected", 5);
+	events_add_connection(&b, "disconnected", 6); /* behind what is there */
 	check(&b, "{\"type\":\"connection\",\"state\":\"connected\",\"timestamp\":5}\n"
 		  "{\"type\":\"connection\",\"state\":\"disconnected\",\"timestamp\":6}\n");
-	events_unsubscribed(&b, false, SPAN("a\""), 7);
+	events_add_unsubscribed(&b, false, SPAN("a\""), 7);
 	check(&b, "{\"type\":\"unsubscribed\",\"key\":\"a\\\"\",\"reason\":\"forbidden\","
 		  "\"timestamp\":7}\n");
-	events_unsubscribed(&b, true, SPAN("*"), 8);
+	events_add_unsubscribed(&b, true, SPAN("*"), 8);
 	check(&b, "{\"type\":\"unsubscribed\",\"pattern\":\"*\",\"reason\":\"forbidden\","
 		  "\"timestamp\":8}\n");
 }

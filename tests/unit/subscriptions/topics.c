@@ -34,7 +34,7 @@ static void world_free(struct world *w)
 
 	for (size_t i = 0; i < PEERS; i++) {
 		while ((sub = LIST_FIRST(&w->peer[i].topics.subs)))
-			topics_remove(&w->topics, sub);
+			topics_remove_sub(&w->topics, sub);
 		assert_int_equal(w->peer[i].topics.n, 0);
 	}
 	assert_int_equal(w->topics.n, 0);
@@ -52,13 +52,14 @@ static struct topic *find(const struct world *w, enum topic_kind kind, const cha
 
 static struct sub *add(struct world *w, size_t peer, enum topic_kind kind, const char *text)
 {
-	return topics_add(&w->topics, &w->peer[peer],
-			  topics_topic(&w->topics, kind, span_of(text)));
+	return topics_add_sub(&w->topics, &w->peer[peer],
+			      topics_get_topic(&w->topics, kind, span_of(text)));
 }
 
 static void end(struct world *w, size_t peer, enum topic_kind kind, const char *text)
 {
-	topics_remove(&w->topics, topics_find(&w->topics, &w->peer[peer], find(w, kind, text)));
+	topics_remove_sub(&w->topics,
+			  topics_find_sub(&w->topics, &w->peer[peer], find(w, kind, text)));
 }
 
 static void assert_list(struct world *w, size_t budget, const char *want)
@@ -92,19 +93,19 @@ static void accept(struct world *w, const char *lost)
 static void a_topic_is_there_as_long_as_something_needs_it(void **state)
 {
 	struct world *w = world_new();
-	struct topic *t = topics_topic(&w->topics, TOPIC_KEY, SPAN("a"));
+	struct topic *t = topics_get_topic(&w->topics, TOPIC_KEY, SPAN("a"));
 
 	(void)state;
-	assert_ptr_equal(topics_topic(&w->topics, TOPIC_KEY, SPAN("a")), t);
+	assert_ptr_equal(topics_get_topic(&w->topics, TOPIC_KEY, SPAN("a")), t);
 	assert_null(find(w, TOPIC_PATTERN, "a"));
 	t->n_joins = 1;
 	topics_release(&w->topics, t);
 	assert_ptr_equal(find(w, TOPIC_KEY, "a"), t);
-	struct sub *sub = topics_add(&w->topics, &w->peer[0], t);
+	struct sub *sub = topics_add_sub(&w->topics, &w->peer[0], t);
 	t->n_joins = 0;
 	topics_release(&w->topics, t);
 	assert_ptr_equal(find(w, TOPIC_KEY, "a"), t);
-	topics_remove(&w->topics, sub);
+	topics_remove_sub(&w->topics, sub);
 	assert_null(find(w, TOPIC_KEY, "a"));
 	assert_int_equal(w->topics.bytes, 0);
 	world_free(w);
@@ -128,22 +129,22 @@ static void keys_and_patterns_of_the_same_text_are_two_topics(void **state)
 static void a_text_may_hold_any_bytes(void **state)
 {
 	struct world *w = world_new();
-	struct topic *t = topics_topic(&w->topics, TOPIC_KEY, SPAN("a\0b"));
+	struct topic *t = topics_get_topic(&w->topics, TOPIC_KEY, SPAN("a\0b"));
 
 	(void)state;
-	assert_ptr_not_equal(topics_topic(&w->topics, TOPIC_KEY, SPAN("a\0c")), t);
-	assert_ptr_not_equal(topics_topic(&w->topics, TOPIC_KEY, SPAN("a")), t);
+	assert_ptr_not_equal(topics_get_topic(&w->topics, TOPIC_KEY, SPAN("a\0c")), t);
+	assert_ptr_not_equal(topics_get_topic(&w->topics, TOPIC_KEY, SPAN("a")), t);
 	assert_true(span_equal(topic_text(t), SPAN("a\0b")));
-	assert_ptr_equal(topics_topic(&w->topics, TOPIC_KEY, SPAN("a\0b")), t);
+	assert_ptr_equal(topics_get_topic(&w->topics, TOPIC_KEY, SPAN("a\0b")), t);
 	world_free(w);
 }
 
-/* Each receiver's sub knows its place, whoever goes first. */
+/* Each receiver's sub knows its index, whichever receiver is removed. */
 static void check_receivers(const struct topic *t)
 {
 	assert_true(t->n <= t->size);
 	for (uint32_t i = 0; i < t->n; i++) {
-		assert_int_equal(t->receivers[i].sub->place, i);
+		assert_int_equal(t->receivers[i].sub->receiver, i);
 		assert_ptr_equal(t->receivers[i].sub->peer, t->receivers[i].peer);
 		assert_ptr_equal(t->receivers[i].sub->topic, t);
 	}
@@ -154,9 +155,9 @@ static void receivers_go_in_any_order(void **state)
 	(void)state;
 	for (size_t first = 0; first < PEERS; first++) {
 		struct world *w = world_new();
-		struct topic *t = topics_topic(&w->topics, TOPIC_KEY, SPAN("a"));
+		struct topic *t = topics_get_topic(&w->topics, TOPIC_KEY, SPAN("a"));
 		for (size_t i = 0; i < PEERS; i++) {
-			topics_add(&w->topics, &w->peer[i], t);
+			topics_add_sub(&w->topics, &w->peer[i], t);
 			check_receivers(t);
 		}
 		assert_int_equal(t->n, PEERS);
@@ -206,7 +207,7 @@ static void a_key_finds_the_patterns_that_match_it(void **state)
 	add(w, 0, TOPIC_PATTERN, "a*z");
 	add(w, 0, TOPIC_PATTERN, "abc");
 	add(w, 0, TOPIC_KEY, "ab");
-	topics_topic(&w->topics, TOPIC_PATTERN, SPAN("ab*")); /* nobody has it yet */
+	topics_get_topic(&w->topics, TOPIC_PATTERN, SPAN("ab*")); /* nobody has it yet */
 	assert_matches(w, "", "*;");
 	assert_matches(w, "a", "*;a*;");
 	assert_matches(w, "b", "*;");
@@ -254,7 +255,7 @@ static void a_listed_topic_stays_for_whoever_comes_again(void **state)
 	assert_list(w, BUDGET, "[\"a\",\"z\"]");
 	accept(w, "");
 	end(w, 0, TOPIC_KEY, "a");
-	assert_ptr_equal(topics_topic(&w->topics, TOPIC_KEY, SPAN("a")), t);
+	assert_ptr_equal(topics_get_topic(&w->topics, TOPIC_KEY, SPAN("a")), t);
 	assert_true(topic_is_covered(t));
 	assert_list(w, BUDGET, "[\"z\"]");
 	assert_true(topic_is_covered(t));
@@ -316,7 +317,7 @@ static void forgotten_lists_cover_nothing_and_hold_nothing(void **state)
 	assert_false(topic_is_covered_next(p));
 	assert_false(p->current == TOKEN_SCOPE_LISTED);
 	assert_int_equal(w->topics.left_out, 2);
-	assert_false(topic_is_covered(topics_topic(&w->topics, TOPIC_KEY, SPAN("px"))));
+	assert_false(topic_is_covered(topics_get_topic(&w->topics, TOPIC_KEY, SPAN("px"))));
 	world_free(w);
 }
 
@@ -331,9 +332,9 @@ static void a_newcomer_is_covered_by_the_globs_of_both_lists(void **state)
 	end(w, 0, TOPIC_PATTERN, "p*");
 	add(w, 0, TOPIC_PATTERN, "pq*");
 	assert_list(w, BUDGET, "[\"pq*\"]");
-	struct topic *both = topics_topic(&w->topics, TOPIC_KEY, SPAN("pqr")),
-		     *now = topics_topic(&w->topics, TOPIC_PATTERN, SPAN("pa*b")),
-		     *none = topics_topic(&w->topics, TOPIC_PATTERN, SPAN("*p"));
+	struct topic *both = topics_get_topic(&w->topics, TOPIC_KEY, SPAN("pqr")),
+		     *now = topics_get_topic(&w->topics, TOPIC_PATTERN, SPAN("pa*b")),
+		     *none = topics_get_topic(&w->topics, TOPIC_PATTERN, SPAN("*p"));
 	assert_true(topic_is_covered(both) && topic_is_covered_next(both));
 	assert_true(topic_is_covered(now) && !topic_is_covered_next(now));
 	assert_true(!topic_is_covered(none) && !topic_is_covered_next(none));
@@ -378,8 +379,8 @@ static void joins_are_listed_if_their_batch_is_the_one(void **state)
 	struct world *w = world_new();
 
 	(void)state;
-	struct topic *a = topics_topic(&w->topics, TOPIC_KEY, SPAN("a")),
-		     *b = topics_topic(&w->topics, TOPIC_KEY, SPAN("b"));
+	struct topic *a = topics_get_topic(&w->topics, TOPIC_KEY, SPAN("a")),
+		     *b = topics_get_topic(&w->topics, TOPIC_KEY, SPAN("b"));
 	a->n_joins = b->n_joins = 1;
 	a->batch = w->batch = 3;
 	b->batch = 2;
@@ -489,7 +490,7 @@ static void check_topic(const struct model *m, enum topic_kind kind, size_t i, u
 	assert_true(t->next != TOKEN_SCOPE_LISTED || topic_is_covered_next(t));
 	assert_true(!topic_is_covered_next(t) || m->w->topics.has_next);
 	for (size_t peer = 0; peer < PEERS; peer++) {
-		const struct sub *sub = topics_find(&m->w->topics, &m->w->peer[peer], t);
+		const struct sub *sub = topics_find_sub(&m->w->topics, &m->w->peer[peer], t);
 		assert_int_equal(sub != NULL, m->has[peer][kind][i]);
 	}
 }

@@ -1389,7 +1389,7 @@ static bool await(bool (*probe)(void), int64_t ms)
 	return true;
 }
 
-static unsigned n_lanes(void)
+static unsigned n_connections(void)
 {
 	unsigned n = 0;
 
@@ -1408,7 +1408,7 @@ static bool is_idle(void)
 		if (w->talk[i].asked != w->talk[i].answered)
 			return false;
 	}
-	return upstream_state(w->upstream) == UPSTREAM_CONNECTED && n_lanes() <= 2 &&
+	return upstream_state(w->upstream) == UPSTREAM_CONNECTED && n_connections() <= 2 &&
 	       !router_in_flight(w->router) && !router_waiting(w->router) && !counts.waiting &&
 	       !counts.rereading && counts.live == subscriptions_wants(w->subscriptions) &&
 	       !counts.left_out;
@@ -1438,7 +1438,7 @@ static void settle(void)
 	}
 	complain("it does not settle: upstream %s, %u connections, %u requests in flight and %u "
 		 "waiting, %u subscribes waiting, %u readings, %u left out, live: %d, wanted: %d",
-		 upstream_state_name(upstream_state(w->upstream)), n_lanes(),
+		 upstream_state_name(upstream_state(w->upstream)), n_connections(),
 		 (unsigned)router_in_flight(w->router), (unsigned)router_waiting(w->router),
 		 (unsigned)counts.waiting, (unsigned)counts.rereading, (unsigned)counts.left_out,
 		 counts.live, subscriptions_wants(w->subscriptions));
