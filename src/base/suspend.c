@@ -12,7 +12,7 @@ struct suspend {
 	struct alarm *check;
 	int64_t every_ms;
 	int64_t slept_ms; /* clock_slept_ms() at the last check */
-	void (*woke)(void *owner, int64_t slept_ms);
+	void (*resumed)(void *owner, int64_t slept_ms);
 	void *owner;
 };
 
@@ -29,15 +29,15 @@ static void on_check(void *owner)
 
 	check_again(s);
 	if (slept_ms >= SLEPT_MIN_MS)
-		s->woke(s->owner, slept_ms);
+		s->resumed(s->owner, slept_ms);
 }
 
-struct suspend *suspend_new(struct event_base *base, void (*woke)(void *owner, int64_t slept_ms),
+struct suspend *suspend_new(struct event_base *base, void (*resumed)(void *owner, int64_t slept_ms),
 			    void *owner)
 {
 	struct suspend *s = mem_zalloc(sizeof(*s));
 
-	*s = (struct suspend){.check = alarm_new(base, on_check, s), .woke = woke, .owner = owner};
+	*s = (struct suspend){.check = alarm_new(base, on_check, s), .resumed = resumed, .owner = owner};
 	if (s->check)
 		return s;
 	free(s);

@@ -11,7 +11,7 @@
 struct suspend;
 
 /* NULL, with errno, when the kernel has no timer to give. */
-struct suspend *suspend_new(struct event_base *base, void (*woke)(void *owner, int64_t slept_ms),
+struct suspend *suspend_new(struct event_base *base, void (*resumed)(void *owner, int64_t slept_ms),
 			    void *owner);
 void suspend_free(struct suspend *s);
 

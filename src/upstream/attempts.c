@@ -214,7 +214,7 @@ static void fall_back(struct attempts *a, int pause_s)
 
 static bool must_wait(const struct attempts *a)
 {
-	return has_main(a) && (!needs_another(a) || connections_are_many(a->context.connections));
+	return has_main(a) && (!needs_another(a) || connections_too_many(a->context.connections));
 }
 
 static void begin(struct attempts *a)

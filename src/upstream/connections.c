@@ -7,11 +7,10 @@
 #include "base/timer.h"
 
 enum {
-	LINGER_MS = 5000, /* the former connection's notifications may be late by so much */
+	LINGER_MS = 5000, /* the former connection may be late by so much */
 	LATE_STEP_MS = 5000,
-	LATE_STEPS = 6, /* ... and the main one's by so many steps */
-	LEFT_MAX =
-		16, /* connections that were left and wait for answers; then no other one is left */
+	LATE_STEPS = 6,    /* the main one by so many of these steps */
+	REPLACED_MAX = 16, /* more replaced connections, and the next takeover waits */
 	CLOSE_NORMAL = 1000,
 };
 
@@ -42,7 +41,7 @@ static void connection_free(struct connection *c)
 	free(c);
 }
 
-static bool is_left(const struct connection *c)
+static bool is_replaced(const struct connection *c)
 {
 	return c != c->connections->main && c != c->connections->next;
 }
@@ -52,7 +51,7 @@ bool connections_is_outdated(const struct connections *cs, const struct connecti
 	return c->endpoint != cs->endpoints->present;
 }
 
-/* ---- those that were left ---- */
+/* ---- replaced connections ---- */
 
 static void close_connection(struct connection *c)
 {
@@ -61,14 +60,14 @@ static void close_connection(struct connection *c)
 	c->closing = true;
 }
 
-/* Closes those that nothing is waited for from any more. */
+/* Closes replaced connections that are not needed any more. */
 static void close_idle(struct connections *cs)
 {
 	bool lingers = event_pending(cs->linger, EV_TIMEOUT, NULL);
 	struct connection *c;
 
 	TAILQ_FOREACH (c, &cs->all, of_all) {
-		if (is_left(c) && !c->busy && !(c == cs->former && lingers))
+		if (is_replaced(c) && !c->busy && !(c == cs->former && lingers))
 			close_connection(c);
 	}
 }
@@ -91,7 +90,7 @@ void connections_idle(struct connections *cs, uint32_t number)
 	close_idle(cs);
 }
 
-static void left_ended(struct connections *cs, struct connection *c, const struct conn_end *end)
+static void replaced_ended(struct connections *cs, struct connection *c, const struct conn_end *end)
 {
 	uint32_t number = c->number;
 
@@ -101,19 +100,18 @@ static void left_ended(struct connections *cs, struct connection *c, const struc
 		handover_former_gone(&cs->handover);
 	}
 	connection_free(c);
-	cs->ops->left_ended(cs->owner, number, end);
+	cs->ops->replaced_ended(cs->owner, number, end);
 }
 
-/* Else a client that makes requests that take long and subscribes meanwhile could have any number
- * of connections open. */
-bool connections_are_many(const struct connections *cs)
+/* Without a limit, slow requests and new subscriptions could open any number of connections. */
+bool connections_too_many(const struct connections *cs)
 {
 	const struct connection *c;
 	unsigned n = 0;
 
 	TAILQ_FOREACH (c, &cs->all, of_all)
-		n += is_left(c) && !c->closing;
-	return n >= LEFT_MAX;
+		n += is_replaced(c) && !c->closing;
+	return n >= REPLACED_MAX;
 }
 
 /* ---- the next connection ---- */
@@ -122,8 +120,8 @@ void connections_connect(struct connections *cs, const char *path, bool token)
 {
 	cs->stage = CONNECTIONS_CONNECTING;
 	cs->next = connection_new(cs, path, token);
-	/* From now on, since the service may know the new one's subscriptions before we know that
-	 * it is open. */
+	/* Already now: the service may subscribe the new connection before we know that it is open.
+	 */
 	if (cs->main)
 		handover_begin(&cs->handover);
 }
@@ -149,7 +147,7 @@ static void next_ended(struct connections *cs, const char *why)
 
 /* ---- taking over ---- */
 
-/* From now on the former connection is late, or the main one is. */
+/* The former connection may be late from now on, or the main one. */
 static void watch_late(struct connections *cs)
 {
 	cs->late_steps = 0;
@@ -185,14 +183,14 @@ void connections_take_over(struct connections *cs)
 		old->busy = true; /* until connections_idle() */
 		timer_start(cs->linger, LINGER_MS);
 		cs->stats->upstream_handovers++;
-		if (both) /* new subscriptions are live behind what was held */
+		if (both) /* new subscriptions become live after the held changes */
 			handover_move(&cs->handover);
 		if (!cs->ops->moved(cs->owner) && !both)
 			event_del(cs->linger);
 	} else {
 		cs->ops->first(cs->owner);
 	}
-	if (!both) /* subscribers are told first that there is a connection */
+	if (!both) /* subscribers learn first that there is a connection */
 		handover_move(&cs->handover);
 	if (!old)
 		handover_former_gone(&cs->handover);
@@ -205,10 +203,10 @@ void connections_drop_main(struct connections *cs)
 	struct connection *c = cs->main;
 
 	cs->main = NULL;                /* nothing is sent on it any more */
-	handover_forget(&cs->handover); /* stragglers come before the word that it is lost */
+	handover_forget(&cs->handover); /* stragglers are told before the loss is */
 	connection_free(c);
-	/* A next one that is not open yet may be subscribed already, and bring again what this one
-	 * has brought: they are compared until it has failed. */
+	/* A next connection that is not open yet may be subscribed already, and bring changes again
+	 * that this one has brought: they are compared until that one has failed. */
 }
 
 static void main_is_silent(struct connections *cs)
@@ -221,8 +219,8 @@ static void main_is_silent(struct connections *cs)
 	cs->ops->main_ended(cs->owner, &end);
 }
 
-/* The next connection has not answered its ping, or the main one has not. Nobody knows what a
- * silent main connection still had to bring: that is a loss. */
+/* The next connection has not answered its ping, or the main one has not. A silent main connection
+ * may have had more to bring: that is a loss. */
 static void on_grace(evutil_socket_t fd, short what, void *arg)
 {
 	struct connections *cs = arg;
@@ -235,7 +233,7 @@ static void on_grace(evutil_socket_t fd, short what, void *arg)
 		main_is_silent(cs);
 }
 
-/* For the answer to a ping. */
+/* The time for the answer to a ping. */
 static void start_grace(struct connections *cs)
 {
 	timer_start(cs->grace, cs->endpoints->present->shared.settings.keepalive_ms / 2);
@@ -249,7 +247,7 @@ static void begin_stage(struct connections *cs, enum connections_stage stage,
 	start_grace(cs);
 }
 
-/* ---- what they bring ---- */
+/* ---- events of connections ---- */
 
 static void on_open(void *owner)
 {
@@ -257,7 +255,7 @@ static void on_open(void *owner)
 	struct connections *cs = c->connections;
 
 	cs->stats->upstream_connects++;
-	if (!cs->main && !c->token) /* it is told of nothing */
+	if (!cs->main && !c->token) /* it brings no notifications */
 		connections_take_over(cs);
 	else
 		begin_stage(cs, CONNECTIONS_PROVING, c);
@@ -276,7 +274,7 @@ static void on_pong(void *owner, uint32_t number)
 		begin_stage(cs, CONNECTIONS_CATCHING, cs->main);
 }
 
-/* A connection that was left before the former one has brought all that it could bring. */
+/* Connections replaced before the former one have brought everything they could. */
 static void notified(struct connections *cs, const struct connection *c,
 		     const struct wire_frame *frame)
 {
@@ -332,7 +330,7 @@ static void on_ended(void *owner, const struct conn_end *end)
 	} else if (c == cs->next) {
 		cs->ops->next_ended(cs->owner, end);
 	} else {
-		left_ended(cs, c, end);
+		replaced_ended(cs, c, end);
 	}
 }
 
@@ -344,7 +342,7 @@ static const struct conn_ops conn_ops = {
 	.ended = on_ended,
 };
 
-/* ---- all of them ---- */
+/* ---- all connections ---- */
 
 void connections_check(struct connections *cs)
 {

@@ -12,12 +12,12 @@
 #include "base/timer.h"
 
 enum {
-	LIST_MIN = 64,        /* a list that is shorter tells nothing about how tokens grow */
-	TOKEN_MIN = 512,      /* no service is taken to refuse such a short one for its length */
+	LIST_MIN = 64,        /* a shorter list shows nothing about how tokens grow */
+	TOKEN_MIN = 512,      /* a token this short is never refused for its length */
 	TOKEN_OVERHEAD = 240, /* bytes of a token that are not its list: a guess */
 	RENEW_NUMERATOR = 3,  /* a token is renewed after three quarters of its life */
 	RENEW_DENOMINATOR = 4,
-	LONGER_AFTER_MS = 600000, /* to try tokens again that are a third longer */
+	LONGER_AFTER_MS = 600000, /* to try again tokens that are a third longer */
 	HTTP_UNAUTHORIZED = 401,
 	HTTP_FORBIDDEN = 403,
 	HTTP_BAD_REQUEST = 400,
@@ -30,7 +30,7 @@ enum {
 struct credentials {
 	struct token_client *token_client;
 	struct token_client_request *request; /* or NULL */
-	struct event *nothing;                /* tells in the next turn that no token is needed */
+	struct event *nothing;                /* reports in the next turn that no token is needed */
 	char *key, *prefix;                   /* key: secret */
 	struct buf access;                    /* a JSON string */
 	unsigned fields;
@@ -43,16 +43,16 @@ struct credentials {
 	int64_t asked_at;      /* boot clock: a token is no younger than its request */
 	int64_t born_at;       /* of the token in path */
 
-	int64_t shortened_at; /* boot clock: when the service last found something too long */
+	int64_t shortened_at; /* boot clock: when something was last too long for the service */
 	size_t token_max;     /* bytes of a token in a path, percent-encoded */
-	double growth;        /* bytes of a token for each of its list */
-	size_t list_max;      /* bytes of a list that the service takes */
+	double growth;        /* bytes of a token per byte of its list */
+	size_t list_max;      /* bytes of a list that the service accepts */
 	size_t list_n;        /* bytes of the list that was sent last */
 };
 
 /* ---- paths ---- */
 
-/* prefix/ws?name=secret, percent-encoded but for what never needs it. */
+/* prefix/ws?name=secret; all but unreserved characters percent-encoded. */
 static char *make_path(const char *prefix, const char *name, const char *secret)
 {
 	static const char plain[] =
@@ -127,7 +127,7 @@ int64_t credentials_expires_at(const struct credentials *c)
 
 enum { LIST_MAX = 8 << 20 }; /* bytes, however little a token grows with its list */
 
-/* The guess: the list, once for each name, in base64. */
+/* The guess: the list in base64, once for each name. */
 static double first_growth(unsigned fields)
 {
 	int times = (fields & TOKEN_CLIENT_SUBSCRIBE_KEYS ? 1 : 0) +
@@ -151,8 +151,8 @@ static size_t budget(const struct credentials *c)
 	return most > 2 ? (size_t)most : 2;
 }
 
-/* A list of so many bytes has made a token of so many. A short one only says that it may be less.
- */
+/* Learns from a list of list_n bytes and its token. A short list shows only that growth may be
+ * less. */
 static void learn(struct credentials *c, size_t token_n)
 {
 	double grown = (double)token_n - (double)token_overhead(c);
@@ -162,8 +162,8 @@ static void learn(struct credentials *c, size_t token_n)
 		c->growth = growth;
 }
 
-/* It was too long all the same: the next one is shorter, whatever was learnt, and by so much that
- * there is an end of it soon. */
+/* The token was too long all the same. The next list must be shorter, whatever was learnt, and so
+ * much shorter that few attempts are needed. */
 static void shrink(struct credentials *c, size_t token_n)
 {
 	double least = (double)token_n / (double)(c->list_n ? c->list_n : 1);
@@ -229,7 +229,7 @@ static void take_token(struct credentials *c, const char *token)
 	tell(c, CREDENTIALS_READY, NULL, -1);
 }
 
-/* The request was too large for the service: a matter of how much is listed, not of what. */
+/* The request was too large for the service: the length of the list matters, not its names. */
 static bool list_was_too_long(struct credentials *c, int http_status)
 {
 	if (http_status != HTTP_TOO_LARGE || c->list_n <= LIST_MIN)
@@ -268,7 +268,7 @@ static size_t third_more(size_t n, size_t most)
 	return n < most / 4 * 3 ? n / 3 * 4 : most;
 }
 
-/* What the service once found too long it may take later. */
+/* The service may accept later what was once too long. */
 static void try_longer(struct credentials *c)
 {
 	if (clock_boot_ms() - c->shortened_at < LONGER_AFTER_MS)
@@ -285,7 +285,7 @@ void credentials_ask(struct credentials *c)
 
 	try_longer(c);
 	if (!c->ops->make_list(c->owner, budget(c), &list)) {
-		/* Should it have had no room: what was learnt may be true no longer. */
+		/* If the list had no room: what was learnt may not hold any more. */
 		c->growth = first_growth(c->fields);
 		buf_release(&list);
 		timer_next_turn(c->nothing);
@@ -315,7 +315,7 @@ void credentials_cancel(struct credentials *c)
 	c->request = NULL;
 }
 
-/* ---- */
+/* ---- the whole ---- */
 
 struct credentials *credentials_new(struct event_base *base,
 				    const struct credentials_settings *settings,

@@ -8,7 +8,7 @@
 #include "base/secret.h"
 #include "base/timer.h"
 
-/* What endpoints with the same trust anchors share: making it takes a while, and memory. */
+/* Shared by endpoints with the same trust anchors: a context takes time and memory to make. */
 struct anchors {
 	struct websocket_context *websockets;
 	unsigned char digest[CA_DIGEST_SIZE];
@@ -25,16 +25,16 @@ static void anchors_release(struct anchors *a)
 	free(a);
 }
 
-/* Those of the present place, if they are the same. NULL, with a reason, when the CA file can't be
- * used. */
-static struct anchors *anchors_get(struct endpoints *p, const struct endpoint_settings *s,
+/* Those of the present endpoint, if they are the same. NULL, with a reason, when the CA file can't
+ * be used. */
+static struct anchors *anchors_get(struct endpoints *all, const struct endpoint_settings *s,
 				   const char **why)
 {
-	struct anchors *a = p->present ? p->present->anchors : NULL;
+	struct anchors *a = all->present ? all->present->anchors : NULL;
 
 	if (!a || memcmp(a->digest, s->ca_digest, sizeof(a->digest)) != 0) {
 		struct websocket_context *websockets =
-			websocket_context_new(p->base, s->ca_file, why);
+			websocket_context_new(all->base, s->ca_file, why);
 		if (!websockets)
 			return NULL;
 		a = mem_zalloc(sizeof(*a));
@@ -45,7 +45,7 @@ static struct anchors *anchors_get(struct endpoints *p, const struct endpoint_se
 	return a;
 }
 
-/* ---- a place comes and goes ---- */
+/* ---- endpoints ---- */
 
 static void endpoint_free(struct endpoint *endpoint)
 {
@@ -57,10 +57,10 @@ static void endpoint_free(struct endpoint *endpoint)
 	free(endpoint);
 }
 
-struct endpoint *endpoint_new(struct endpoints *p, const struct endpoint_settings *s,
+struct endpoint *endpoint_new(struct endpoints *all, const struct endpoint_settings *s,
 			      const char **why)
 {
-	struct anchors *anchors = anchors_get(p, s, why);
+	struct anchors *anchors = anchors_get(all, s, why);
 
 	if (!anchors)
 		return NULL;
@@ -70,10 +70,10 @@ struct endpoint *endpoint_new(struct endpoints *p, const struct endpoint_setting
 	endpoint->host = mem_strdup(s->conn.host);
 	endpoint->proxy_host = s->conn.proxy_host ? mem_strdup(s->conn.proxy_host) : NULL;
 	endpoint->proxy_login = s->conn.proxy_login ? secret_dup(s->conn.proxy_login) : NULL;
-	endpoint->shared = (struct conn_shared){.base = p->base,
+	endpoint->shared = (struct conn_shared){.base = all->base,
 						.websockets = anchors->websockets,
 						.settings = s->conn,
-						.stats = p->stats,
+						.stats = all->stats,
 						.memory = &endpoint->memory};
 	endpoint->shared.settings.host = endpoint->host;
 	endpoint->shared.settings.proxy_host = endpoint->proxy_host;
@@ -81,50 +81,50 @@ struct endpoint *endpoint_new(struct endpoints *p, const struct endpoint_setting
 	return endpoint;
 }
 
-/* Frees it, if nobody needs it any more: not at once, since the link that has just ended may
- * be among the callers, and goes on with what it has in common with others. */
-static void retire(struct endpoints *p, struct endpoint *endpoint)
+/* Frees it in the next turn, if it has no user: a connection that has just ended may be among the
+ * callers, and still use what endpoints share. */
+static void retire(struct endpoints *all, struct endpoint *endpoint)
 {
-	if (endpoint == p->present || endpoint->connections)
+	if (endpoint == all->present || endpoint->connections)
 		return;
-	LIST_INSERT_HEAD(&p->retired, endpoint, of_retired);
-	timer_next_turn(p->reap);
+	LIST_INSERT_HEAD(&all->retired, endpoint, of_retired);
+	timer_next_turn(all->reap);
 }
 
 static void on_reap(evutil_socket_t fd, short what, void *arg)
 {
-	struct endpoints *p = arg;
+	struct endpoints *all = arg;
 	struct endpoint *endpoint;
 
 	(void)fd;
 	(void)what;
-	while ((endpoint = LIST_FIRST(&p->retired))) {
+	while ((endpoint = LIST_FIRST(&all->retired))) {
 		LIST_REMOVE(endpoint, of_retired);
 		endpoint_free(endpoint);
 	}
 }
 
-struct endpoint *endpoint_take(struct endpoints *p)
+struct endpoint *endpoint_take(struct endpoints *all)
 {
-	p->present->connections++;
-	return p->present;
+	all->present->connections++;
+	return all->present;
 }
 
-void endpoint_leave(struct endpoints *p, struct endpoint *endpoint)
+void endpoint_leave(struct endpoints *all, struct endpoint *endpoint)
 {
 	endpoint->connections--;
-	retire(p, endpoint);
+	retire(all, endpoint);
 }
 
-/* ---- the present one ---- */
+/* ---- the present endpoint ---- */
 
-void endpoints_set(struct endpoints *p, struct endpoint *endpoint)
+void endpoints_set(struct endpoints *all, struct endpoint *endpoint)
 {
-	struct endpoint *former = p->present;
+	struct endpoint *former = all->present;
 
-	p->present = endpoint;
+	all->present = endpoint;
 	if (former)
-		retire(p, former);
+		retire(all, former);
 }
 
 void endpoint_set_times(struct endpoint *endpoint, const struct conn_settings *settings)
@@ -134,17 +134,17 @@ void endpoint_set_times(struct endpoint *endpoint, const struct conn_settings *s
 	endpoint->shared.settings.max_message = settings->max_message;
 }
 
-void endpoints_init(struct endpoints *p, struct event_base *base, struct stats *stats)
+void endpoints_init(struct endpoints *all, struct event_base *base, struct stats *stats)
 {
-	*p = (struct endpoints){.base = base, .stats = stats};
-	LIST_INIT(&p->retired);
-	p->reap = timer_new(base, on_reap, p);
+	*all = (struct endpoints){.base = base, .stats = stats};
+	LIST_INIT(&all->retired);
+	all->reap = timer_new(base, on_reap, all);
 }
 
-void endpoints_fini(struct endpoints *p)
+void endpoints_fini(struct endpoints *all)
 {
-	on_reap(-1, 0, p);
-	if (p->present)
-		endpoint_free(p->present);
-	event_free(p->reap);
+	on_reap(-1, 0, all);
+	if (all->present)
+		endpoint_free(all->present);
+	event_free(all->reap);
 }

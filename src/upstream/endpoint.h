@@ -1,13 +1,11 @@
-/* endpoint.h - where connections to the service lead to: its address, perhaps a proxy before it,
- * whose certificates are believed, and how patient to be.
+/* endpoint.h - where connections to the service lead to: address, proxy, trust anchors and times.
  *
- * There is a present place, which connections are made for; new settings make another one. The
- * former goes with the last connection that uses it, but not at once: the link that has just
- * ended may be among the callers. Places whose trust anchors are the same share the context
- * that these are kept in.
+ * New connections lead to the present endpoint; new settings make another one. A former endpoint is
+ * freed after its last connection, in the next turn of the loop: a connection that has just ended
+ * may be among the callers. Endpoints with the same trust anchors share the TLS context.
  *
- * Owns the endpoints, their texts and contexts. Which place is the present one, and when a
- * connection leaves for another, is decided above (upstream.h). */
+ * Owns the endpoints, their texts and contexts. upstream.h decides which one is present, and when a
+ * connection is replaced. */
 #pragma once
 
 #include <event2/event.h>
@@ -21,7 +19,7 @@
 enum { CA_DIGEST_SIZE = 32 };
 
 struct endpoint_settings {
-	const char *shown; /* the URL, for those who ask; strings are copied */
+	const char *shown; /* the URL for logs and status; strings are copied */
 	struct conn_settings conn;
 	const char *ca_file;            /* or NULL */
 	const unsigned char *ca_digest; /* CA_DIGEST_SIZE bytes: what the file holds */
@@ -35,27 +33,28 @@ struct endpoint {
 	struct dial_memory memory;
 	char *shown, *host, *proxy_host, *proxy_login; /* the last one: secret */
 	unsigned connections;                          /* that lead there */
-	LIST_ENTRY(endpoint) of_retired; /* endpoints::retired, once nobody needs it */
+	LIST_ENTRY(endpoint) of_retired;               /* endpoints::retired, once it has no user */
 };
 
 struct endpoints {
 	struct event_base *base;
 	struct stats *stats;
-	struct endpoint *present; /* that connections are made for; NULL before endpoints_set() */
+	struct endpoint *present; /* NULL before endpoints_set() */
 	LIST_HEAD(, endpoint) retired;
 	struct event *reap; /* frees them, from a fresh stack */
 };
 
-void endpoints_init(struct endpoints *p, struct event_base *base, struct stats *stats);
-void endpoints_fini(struct endpoints *p); /* no connection leads anywhere any more */
+void endpoints_init(struct endpoints *all, struct event_base *base, struct stats *stats);
+void endpoints_fini(struct endpoints *all); /* there is no connection any more */
 
-/* A place that is not the present one yet. NULL, with a reason, when the CA file can't be used. */
-struct endpoint *endpoint_new(struct endpoints *p, const struct endpoint_settings *s,
+/* An endpoint that is not the present one yet. NULL, with a reason, when the CA file can't be used.
+ */
+struct endpoint *endpoint_new(struct endpoints *all, const struct endpoint_settings *s,
 			      const char **why);
-void endpoints_set(struct endpoints *p, struct endpoint *endpoint); /* from now on it is */
-/* Other times and limits; also for a former one that connections still use. */
+void endpoints_set(struct endpoints *all, struct endpoint *endpoint); /* makes it the present one */
+/* Other times and limits; also for a former endpoint that is still in use. */
 void endpoint_set_times(struct endpoint *endpoint, const struct conn_settings *settings);
 
-/* One connection more leads to the present place, or one less to this one. */
-struct endpoint *endpoint_take(struct endpoints *p);
-void endpoint_leave(struct endpoints *p, struct endpoint *endpoint);
+/* A connection to the present endpoint begins; a connection to this one has ended. */
+struct endpoint *endpoint_take(struct endpoints *all);
+void endpoint_leave(struct endpoints *all, struct endpoint *endpoint);

@@ -11,7 +11,7 @@ enum { SAME_MAX = 64 }; /* records of the same key, value and timestamp */
 struct key {
 	struct map_node node;                   /* handover::keys */
 	struct records records[RECORD_STATE_N]; /* as in struct handover */
-	unsigned spoken; /* bit() of each connection that has brought changes of it */
+	unsigned spoken; /* bit() of each connection that has brought any change of it */
 };
 
 struct record {
@@ -20,11 +20,12 @@ struct record {
 	TAILQ_ENTRY(record) of_key; /* key::records */
 	struct key *key;
 	enum record_state state;
-	unsigned brought; /* bit() of each connection that has brought it or a later one of key */
+	unsigned brought; /* bit() of each connection that has brought it, or a later change of the
+			     key */
 	uint64_t number;  /* in order of arrival */
 	bool old;         /* a straggler that was there at the last handover_expire() */
 	struct notification change; /* with its text, unless delivered */
-	char *text;                 /* of the change, owned; or NULL */
+	char *text;                 /* of the change, owned; NULL: none */
 };
 
 static unsigned bit(enum handover_from from)
@@ -32,7 +33,7 @@ static unsigned bit(enum handover_from from)
 	return 1U << from;
 }
 
-/* ---- finding ---- */
+/* ---- lookup ---- */
 
 /* The service chooses timestamps, so they are hashed with the seed as well. */
 static uint64_t identity(const struct handover *h, const struct notification *change)
@@ -43,7 +44,8 @@ static uint64_t identity(const struct handover *h, const struct notification *ch
 	return json_bytes_hash((struct span){(const char *)parts, sizeof(parts)}, h->seed);
 }
 
-/* May it be this record that the connection brings now, and not another change that is the same? */
+/* Can this record be the change that the connection brings now, and not another with the same id?
+ */
 static bool may_bring(const struct handover *h, enum handover_from from, const struct record *r)
 {
 	bool known = r->change.timestamp || r->state != RECORD_DELIVERED;
@@ -51,7 +53,7 @@ static bool may_bring(const struct handover *h, enum handover_from from, const s
 	return !(r->brought & bit(from)) && (known || from != HANDOVER_MAIN || !h->former);
 }
 
-/* The earliest such record; NULL: none. *same: how many there are of the change. */
+/* The earliest such record; NULL: none. *same: how many records have this id. */
 static struct record *find(const struct handover *h, enum handover_from from, uint64_t id,
 			   unsigned *same)
 {
@@ -73,9 +75,9 @@ static struct key *find_key(const struct handover *h, uint64_t hash)
 	return node ? map_entry(node, struct key, node) : NULL;
 }
 
-/* ---- records come and go ---- */
+/* ---- records ---- */
 
-/* For a change, its key, and text that is kept. */
+/* For a change, its key, and text to keep. */
 static bool has_room(const struct handover *h, size_t text_bytes)
 {
 	return h->n + 2 <= h->limits.records && h->text_bytes + text_bytes <= h->limits.text_bytes;
@@ -130,8 +132,8 @@ static unsigned awaited(const struct handover *h)
 	       (has_former(h) ? bit(HANDOVER_FORMER) : 0);
 }
 
-/* These connections bring none of a key any more that was delivered up to r. What no connection
- * brings any more is freed. */
+/* These connections bring none of the key's delivered changes up to r any more. Frees the records
+ * that no connection is to bring any more. */
 static void pass(struct handover *h, unsigned who, struct record *r)
 {
 	struct record *earlier;
@@ -151,7 +153,7 @@ static void enter_state(struct handover *h, struct record *r, enum record_state 
 	TAILQ_INSERT_TAIL(&r->key->records[state], r, of_key);
 }
 
-/* It has been told, or is about to be. May free it. */
+/* For a change that was told, or is about to be. May free r. */
 static void enter_delivered(struct handover *h, struct record *r)
 {
 	unsigned who = r->brought;
@@ -161,7 +163,7 @@ static void enter_delivered(struct handover *h, struct record *r)
 	pass(h, who, r);
 }
 
-/* There is room. */
+/* Needs room. */
 static void make_record(struct handover *h, enum handover_from from,
 			const struct notification *change, uint64_t id, enum record_state state)
 {
@@ -182,7 +184,7 @@ static void make_record(struct handover *h, enum handover_from from,
 	r->change.text = (struct span){r->text, change->text.n};
 	h->text_bytes += change->text.n;
 	enter_state(h, r, state);
-	if (state == RECORD_HELD) /* all that was delivered is earlier */
+	if (state == RECORD_HELD) /* all delivered ones are earlier */
 		pass(h, bit(from), TAILQ_LAST(&key->records[RECORD_DELIVERED], records));
 }
 
@@ -197,7 +199,7 @@ static void tell(struct handover *h, const struct record *r,
 	to(h->owner, &frame, &r->change);
 }
 
-/* May free it. */
+/* May free r. */
 static void deliver(struct handover *h, struct record *r)
 {
 	tell(h, r, h->ops->change);
@@ -212,7 +214,7 @@ static void lose(struct handover *h, struct record *straggler)
 	free_record(h, straggler);
 }
 
-/* Held changes of its key that came before it are told first: behind it they would be late. */
+/* Held changes of the key that came before r are told first: behind it they would be late. */
 static void deliver_up_to(struct handover *h, struct record *r)
 {
 	struct records *held = &r->key->records[RECORD_HELD];
@@ -223,9 +225,9 @@ static void deliver_up_to(struct handover *h, struct record *r)
 	deliver(h, r);
 }
 
-/* ---- what they bring ---- */
+/* ---- notifications ---- */
 
-/* Is what this connection brings of the key told at once? */
+/* Are changes of the key that this connection brings first told at once? */
 static bool leads(enum handover_from from, const struct key *key)
 {
 	return from == HANDOVER_MAIN ||
@@ -252,7 +254,7 @@ static void bring_again(struct handover *h, enum handover_from from, struct reco
 	}
 }
 
-/* The record is full. The next connection is given up; if there is none, or that is not enough, the
+/* The record is full. Gives up the next connection; if there is none, or that is not enough, the
  * comparison with the former one ends. */
 static bool make_room(struct handover *h)
 {
@@ -266,7 +268,7 @@ static bool make_room(struct handover *h)
 	return fits;
 }
 
-/* Told at once, and recorded if another connection may bring it too. */
+/* Told at once, and recorded if another connection may bring it, too. */
 static bool bring_now(struct handover *h, enum handover_from from, const struct wire_frame *frame,
 		      const struct notification *change, uint64_t id, bool crowded)
 {
@@ -315,7 +317,7 @@ bool handover_brings(struct handover *h, enum handover_from from, const struct w
 	return true;
 }
 
-/* ---- connections come and go ---- */
+/* ---- connections ---- */
 
 void handover_init(struct handover *h, uint64_t seed, const struct handover_ops *ops, void *owner)
 {
@@ -329,7 +331,7 @@ void handover_limit(struct handover *h, const struct handover_limits *limits)
 	h->limits = *limits;
 }
 
-/* The key is of no use any more: it has no records, and what was spoken of it does not matter. */
+/* The key has no records, and its spoken bits do not matter. */
 static bool is_idle(const struct handover *h, const struct key *key)
 {
 	unsigned matters =
@@ -349,7 +351,7 @@ static void free_key(struct handover *h, struct key *key)
 	h->n--;
 }
 
-/* Of connections that were these, which they are now. */
+/* The bits of who, after a move or an abort. */
 static unsigned recast(const struct handover *h, unsigned who, bool moved)
 {
 	if (moved)
@@ -358,7 +360,7 @@ static unsigned recast(const struct handover *h, unsigned who, bool moved)
 	return h->next ? who : who & ~bit(HANDOVER_NEXT);
 }
 
-/* Other connections are compared now. */
+/* Other connections are compared from now on. */
 static void tidy(struct handover *h, bool moved)
 {
 	struct map_walk of_changes = {0}, of_keys = {0};
@@ -383,7 +385,7 @@ void handover_begin(struct handover *h)
 	h->next = true;
 }
 
-/* It was to be delivered by a connection that is gone. The former one has brought it, perhaps. */
+/* The connection that was to make it due is gone. Perhaps the former one has brought it as well. */
 static void drop_held(struct handover *h, struct record *r)
 {
 	if (!h->former || !(r->brought & bit(HANDOVER_FORMER))) {

@@ -234,7 +234,7 @@ static void on_next_ended(void *owner, const struct conn_end *end)
 }
 
 /* Requests that were in flight there are lost. */
-static void on_left_ended(void *owner, uint32_t number, const struct conn_end *end)
+static void on_replaced_ended(void *owner, uint32_t number, const struct conn_end *end)
 {
 	struct upstream *u = owner;
 
@@ -249,7 +249,7 @@ static const struct connections_ops connections_ops = {
 	.moved = on_moved,
 	.main_ended = on_main_ended,
 	.next_ended = on_next_ended,
-	.left_ended = on_left_ended,
+	.replaced_ended = on_replaced_ended,
 	.drained = on_drained,
 	.frame = on_frame,
 	.stream = {.change = on_change, .straggler = on_straggler},

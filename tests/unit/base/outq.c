@@ -6,7 +6,7 @@
 
 enum { TEXT_MAX = 4096, IOV_MAX_HERE = 64 };
 
-static struct shared_line *note_of(const char *text)
+static struct shared_line *line_of(const char *text)
 {
 	struct shared_line *shared = shared_line_new(strlen(text), (struct span){0});
 
@@ -17,7 +17,7 @@ static struct shared_line *note_of(const char *text)
 /* The queue takes the only reference. */
 static void push(struct outq *q, const char *text)
 {
-	struct shared_line *shared = note_of(text);
+	struct shared_line *shared = line_of(text);
 
 	outq_push(q, shared);
 	shared_line_unref(shared);
@@ -42,7 +42,7 @@ static const char *shown(const struct outq *q, int max)
 	return text;
 }
 
-static void own_bytes_and_notes_come_out_in_the_order_of_their_coming(void **state)
+static void own_and_shared_lines_come_out_in_the_order_of_their_coming(void **state)
 {
 	struct outq q = {.n = 0};
 
@@ -79,9 +79,9 @@ static void no_more_iovecs_are_filled_than_there_are(void **state)
 	outq_fini(&q);
 }
 
-static void a_note_is_let_go_when_its_last_byte_is_out(void **state)
+static void a_shared_line_is_freed_when_its_last_byte_is_out(void **state)
 {
-	struct shared_line *shared = note_of("abc");
+	struct shared_line *shared = line_of("abc");
 	struct outq q = {.n = 0};
 
 	(void)state;
@@ -110,7 +110,7 @@ static void what_is_left_of_the_first_line_is_told(void **state)
 	(void)state;
 	assert_int_equal(outq_first_line(&q, 100), 0);
 	buf_add(&q.own, "own\nmore\n", 9);
-	push(&q, "note\n");
+	push(&q, "line\n");
 	buf_add(&q.own, "last\n", 5);
 	assert_int_equal(outq_first_line(&q, 100), 4);
 	outq_take(&q, 2);
@@ -133,7 +133,7 @@ static void an_empty_queue_owns_no_memory_once_trimmed(void **state)
 	struct outq q = {.n = 0};
 
 	(void)state;
-	push(&q, "note");
+	push(&q, "line");
 	buf_add(&q.own, "own", 3);
 	outq_take(&q, 7);
 	outq_trim(&q);
@@ -240,9 +240,9 @@ static void a_queue_may_be_cut_anywhere(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(own_bytes_and_notes_come_out_in_the_order_of_their_coming),
+		cmocka_unit_test(own_and_shared_lines_come_out_in_the_order_of_their_coming),
 		cmocka_unit_test(no_more_iovecs_are_filled_than_there_are),
-		cmocka_unit_test(a_note_is_let_go_when_its_last_byte_is_out),
+		cmocka_unit_test(a_shared_line_is_freed_when_its_last_byte_is_out),
 		cmocka_unit_test(what_is_left_of_the_first_line_is_told),
 		cmocka_unit_test(an_empty_queue_owns_no_memory_once_trimmed),
 		cmocka_unit_test(whatever_is_taken_the_rest_stays_in_order),

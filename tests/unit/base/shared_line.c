@@ -2,7 +2,7 @@
 
 #include "../test.h"
 
-static void a_note_has_room_for_its_text_and_keeps_a_copy_of_its_key(void **state)
+static void a_shared_line_has_room_for_its_text_and_keeps_a_copy_of_its_key(void **state)
 {
 	struct span key = copy_of(SPAN("a\0key"));
 	struct shared_line *shared = shared_line_new(6, key);
@@ -18,7 +18,7 @@ static void a_note_has_room_for_its_text_and_keeps_a_copy_of_its_key(void **stat
 	shared_line_unref(shared);
 }
 
-static void a_note_may_have_no_key_and_no_text(void **state)
+static void a_shared_line_may_have_no_key_and_no_text(void **state)
 {
 	struct shared_line *shared = shared_line_new(0, (struct span){0});
 
@@ -29,7 +29,7 @@ static void a_note_may_have_no_key_and_no_text(void **state)
 }
 
 /* The sanitizers and valgrind judge whether it is freed by the last one, and not before. */
-static void a_note_lives_as_long_as_somebody_refers_to_it(void **state)
+static void a_shared_line_lives_as_long_as_somebody_refers_to_it(void **state)
 {
 	enum { CLIENTS = 1000 };
 	struct shared_line *shared = shared_line_new(3, SPAN("key")), *held[CLIENTS];
@@ -50,9 +50,9 @@ static void a_note_lives_as_long_as_somebody_refers_to_it(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_note_has_room_for_its_text_and_keeps_a_copy_of_its_key),
-		cmocka_unit_test(a_note_may_have_no_key_and_no_text),
-		cmocka_unit_test(a_note_lives_as_long_as_somebody_refers_to_it),
+		cmocka_unit_test(a_shared_line_has_room_for_its_text_and_keeps_a_copy_of_its_key),
+		cmocka_unit_test(a_shared_line_may_have_no_key_and_no_text),
+		cmocka_unit_test(a_shared_line_lives_as_long_as_somebody_refers_to_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

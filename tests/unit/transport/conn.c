@@ -254,7 +254,7 @@ static void link_ends(const char *why, int status, int code)
 
 /* ---- the way up ---- */
 
-static void the_socket_goes_to_a_link(void **state)
+static void the_socket_goes_to_a_websocket(void **state)
 {
 	(void)state;
 	assert_string_equal(dial->target.host, "hpkv.test");
@@ -289,7 +289,7 @@ static void an_address_is_good_once_the_service_has_answered(void **state)
 	assert_true(conn_sendable(owner.conn));
 }
 
-static void the_next_address_when_a_link_fails(void **state)
+static void the_next_address_when_a_websocket_fails(void **state)
 {
 	(void)state;
 	dial->ops->connected(dial->owner, 7, 4000);
@@ -328,7 +328,7 @@ static void a_service_that_answers_speaks_for_all_addresses(void **state)
 	assert_null(dial);
 }
 
-static void a_target_that_no_link_takes(void **state)
+static void a_target_that_no_websocket_takes(void **state)
 {
 	(void)state;
 	refusal = "the path is too long";
@@ -485,7 +485,7 @@ static void when_it_was_heard_of_is_by_the_clock_that_goes_on(void **state)
 
 /* ---- sending ---- */
 
-static void a_full_link_takes_no_more_until_it_is_drained(void **state)
+static void a_full_queue_takes_no_more_until_it_is_drained(void **state)
 {
 	(void)state;
 	open_it();
@@ -521,12 +521,12 @@ static void closing(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		CASE(the_socket_goes_to_a_link),
+		CASE(the_socket_goes_to_a_websocket),
 		CASE(an_address_is_good_once_the_service_has_answered),
-		CASE(the_next_address_when_a_link_fails),
+		CASE(the_next_address_when_a_websocket_fails),
 		CASE(no_address_is_the_end),
 		CASE(a_service_that_answers_speaks_for_all_addresses),
-		CASE(a_target_that_no_link_takes),
+		CASE(a_target_that_no_websocket_takes),
 		CASE(freed_on_the_way_up),
 		CASE(an_open_one_ends_at_once),
 		CASE(the_code_of_a_close_frame_is_passed_on),
@@ -537,7 +537,7 @@ int main(void)
 		CASE(a_check_pings_at_once_and_only_once),
 		CASE(another_keepalive_counts_from_the_next_turn_on),
 		CASE(when_it_was_heard_of_is_by_the_clock_that_goes_on),
-		CASE(a_full_link_takes_no_more_until_it_is_drained),
+		CASE(a_full_queue_takes_no_more_until_it_is_drained),
 		CASE(closing),
 	};
 

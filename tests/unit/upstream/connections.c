@@ -10,7 +10,7 @@
 #include "../loop.h"
 #include "upstream/endpoint.h"
 
-enum { KEEPALIVE = 2000, LINGER = 5000, LATE = 30000, LEFT_MAX = 16 };
+enum { KEEPALIVE = 2000, LINGER = 5000, LATE = 30000, REPLACED_MAX = 16 };
 
 static struct stats stats;
 static struct endpoints endpoints;
@@ -79,7 +79,7 @@ static void next_ended(void *owner, const struct conn_end *end)
 	connections_drop_next(&connections);
 }
 
-static void left_ended(void *owner, uint32_t number, const struct conn_end *end)
+static void replaced_ended(void *owner, uint32_t number, const struct conn_end *end)
 {
 	(void)owner, (void)end;
 	tell("left %u ended;", number);
@@ -121,7 +121,7 @@ static const struct connections_ops ops = {
 	.moved = has_moved,
 	.main_ended = main_ended,
 	.next_ended = next_ended,
-	.left_ended = left_ended,
+	.replaced_ended = replaced_ended,
 	.drained = drained,
 	.frame = frame_came,
 	.stream = {.change = change_came, .straggler = strays},
@@ -680,15 +680,15 @@ static void so_many_are_enough(void **state)
 {
 	(void)state;
 	first_is_there();
-	for (unsigned i = 1; i <= LEFT_MAX; i++) {
-		assert_false(connections_are_many(&connections));
+	for (unsigned i = 1; i <= REPLACED_MAX; i++) {
+		assert_false(connections_too_many(&connections));
 		busy = i;
 		next_takes_over();
 		assert_int_equal(conns_get(i)->closing, 0);
 	}
-	assert_true(connections_are_many(&connections));
+	assert_true(connections_too_many(&connections));
 	connections_idle(&connections, 3);
-	assert_false(connections_are_many(&connections)); /* those that say goodbye do not count */
+	assert_false(connections_too_many(&connections)); /* those that say goodbye do not count */
 }
 
 /* ---- other endpoints ---- */

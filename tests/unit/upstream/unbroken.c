@@ -33,7 +33,7 @@ enum {
 	PEERS = 3,
 	KEYS = 3,
 	RUNS = 300,
-	LANES = 200,   /* of a run */
+	CONNS = 200,   /* of a run */
 	TOKENS = 4000, /* likewise */
 	VALUES = 4000, /* that a run may write */
 	STEPS = 700,
@@ -132,7 +132,7 @@ struct world {
 	unsigned empty,
 		too_long; /* lists that were empty, tokens that were refused for their length */
 	struct event *deadline; /* the router's */
-	struct conn *connection[LANES];
+	struct conn *connection[CONNS];
 	unsigned connections; /* so far */
 	struct token token[TOKENS];
 	unsigned tokens;
@@ -421,7 +421,7 @@ struct conn *conn_new(const struct conn_shared *endpoint, const char *path,
 	unsigned token;
 
 	(void)endpoint;
-	assert_true(w->connections < LANES);
+	assert_true(w->connections < CONNS);
 	*c = (struct conn){.ops = ops,
 			   .owner = owner,
 			   .number = w->connections,
@@ -697,7 +697,7 @@ static void router_wants_wake(void *owner, int64_t at)
 	loop_set(w->deadline, at);
 }
 
-static void router_leaves_lane(void *owner, uint32_t connection)
+static void connection_is_idle(void *owner, uint32_t connection)
 {
 	(void)owner;
 	if (w->upstream)
@@ -735,7 +735,7 @@ static const struct router_ops router_ops = {
 	.reconnect_ms = router_asks_reconnect,
 	.changed = peer_changed,
 	.wake_at = router_wants_wake,
-	.connection_idle = router_leaves_lane,
+	.connection_idle = connection_is_idle,
 	.deferred_turn = router_gives_turn,
 	.deferred_end = router_ends_deferred,
 	.forbids = forbid_nothing,
@@ -1133,7 +1133,7 @@ static void do_write(void)
 	write_value(key, number);
 }
 
-static struct conn *some_lane(void)
+static struct conn *some_connection(void)
 {
 	unsigned from = w->connections ? lot(w->connections) : 0;
 
@@ -1156,7 +1156,7 @@ static int64_t some_lag(void)
 
 static void do_lag(void)
 {
-	struct conn *c = some_lane();
+	struct conn *c = some_connection();
 
 	if (!c)
 		return;
@@ -1169,7 +1169,7 @@ static void do_lag(void)
 
 static void do_cut(void)
 {
-	struct conn *c = some_lane();
+	struct conn *c = some_connection();
 
 	if (c && !c->dead)
 		cut(c, lot(2));
@@ -1369,7 +1369,7 @@ static void step(void)
 		do_unsubscribe();
 	else if (what < 95)
 		do_something_new();
-	else if (what < 98 && w->connections < LANES - 8)
+	else if (what < 98 && w->connections < CONNS - 8)
 		do_cut();
 	else if (lot(4) == 0)
 		do_reload();
@@ -1612,7 +1612,7 @@ static void run(uint32_t seed, bool tells, struct sum *sum)
 	w = mem_zalloc(sizeof(*w));
 	w->tells = tells;
 	open_world(seed);
-	for (int i = 0; i < STEPS && w->connections < LANES / 2; i++)
+	for (int i = 0; i < STEPS && w->connections < CONNS / 2; i++)
 		step();
 	add(sum);
 	settle();
