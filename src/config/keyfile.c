@@ -1,7 +1,9 @@
 #include "config/keyfile.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -46,6 +48,48 @@ const char *keyfile_login_fault(const char *login)
 	if (!colon || colon == login)
 		return "does not hold user:password";
 	return NULL;
+}
+
+/* One line without its end; a phrase if it is no header, or one that is hpkvd's own. */
+static const char *header_fault(struct span line)
+{
+	static const char *const own[] = {"Host", "Content-Length", "Content-Type", "Transfer-Encoding",
+					  "Connection", "Expect", "Accept", "x-api-key"};
+	const char *colon = line.n ? memchr(line.p, ':', line.n) : NULL;
+	size_t n = colon ? (size_t)(colon - line.p) : 0;
+
+	if (n == 0)
+		return "holds a line that is not a header (Name: value)";
+	for (size_t i = 0; i < n; i++) {
+		if (!isalnum((unsigned char)line.p[i]) && !strchr("!#$%&'*+-.^_`|~", line.p[i]))
+			return "holds a line that is not a header (Name: value)";
+	}
+	for (size_t i = n; i < line.n; i++) {
+		unsigned char c = (unsigned char)line.p[i];
+		if ((c < ' ' && c != '\t') || c >= 0x7f)
+			return "holds a control character, or one beyond ASCII";
+	}
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+		if (strlen(own[i]) == n && strncasecmp(own[i], line.p, n) == 0)
+			return "holds a header that hpkvd sends itself (Host, Content-Type, Accept, x-api-key …)";
+	}
+	return NULL;
+}
+
+const char *keyfile_headers_fault(const char *lines)
+{
+	const char *why = *lines ? NULL : "is empty";
+
+	if (strlen(lines) > KEYFILE_KEY_MAX)
+		return "is longer than 4096 bytes";
+	while (!why && *lines) {
+		size_t n = strcspn(lines, "\n"), end = n;
+		if (end && lines[end - 1] == '\r')
+			end--;
+		why = header_fault((struct span){lines, end});
+		lines += n + (lines[n] == '\n');
+	}
+	return why;
 }
 
 static const char *access_fault(const struct stat *st)

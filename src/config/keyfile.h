@@ -1,4 +1,4 @@
-/* keyfile.h - the API key, or a proxy's credentials, from a file that only its owner (and perhaps a
+/* keyfile.h - the API key, a proxy's credentials, or header lines with some, from a file that only its owner (and perhaps a
  * group) can read.
  *
  * Refuses a file that belongs to a user other than root and this process's user, that others can
@@ -20,3 +20,6 @@ int keyfile_read(const char *path, keyfile_check *check, char **key, const char 
 const char *keyfile_fault(const char *key);
 /* "user:password"; the password begins behind the first colon. */
 const char *keyfile_login_fault(const char *login);
+/* Are these header lines of a request, "Name: value", one or more? Those that are hpkvd's own
+ * (Host, Content-Length …) are refused. */
+const char *keyfile_headers_fault(const char *lines);

@@ -5,6 +5,7 @@
 #include "transport/token_client.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,8 @@ struct token_client {
 	X509_STORE *trust;
 	const char *trust_fault;                     /* why ca_file can't be used; NULL: it can */
 	char *host, *proxy_host, *url, *proxy_login; /* the last one: secret */
+	int (*read_headers)(const char *file, char **lines, const char **why);
+	char *headers_file;
 	struct dial_memory memory;
 	uint16_t port, proxy_port;
 	bool tls;
@@ -111,6 +114,7 @@ static void destroy_minter(struct token_client *m)
 	free(m->proxy_host);
 	secret_free(&m->proxy_login);
 	free(m->url);
+	free(m->headers_file);
 	free(m);
 }
 
@@ -180,25 +184,37 @@ static int retry_after(CURL *easy)
 	return seconds > RETRY_AFTER_MAX ? RETRY_AFTER_MAX : (int)seconds;
 }
 
-/* The token, to be freed with secret_free(); NULL: none that can be used. A token with a NUL would
- * be cut there. */
-static char *find_token(struct span text)
+/* Freed by secret_free(); NULL: it can't be used. A NUL would end it before its end. */
+static char *token_of(const struct json_value *value)
+{
+	char *token = secret_alloc(value->text.n); /* its quotes are room for more than the NUL */
+	size_t n = json_string_decode(value, token);
+
+	if (!n || strlen(token) != n || !printable(token))
+		secret_free(&token);
+	return token;
+}
+
+/* The first token of the answer, as above; expires_in_s stays as it is when it has no such member
+ * that is a number from 1 on. */
+static char *read_answer(struct span text, int *expires_in_s)
 {
 	struct json_object_reader reader;
 	struct json_member m;
 	char *token = NULL;
+	bool seen = false;
+	int64_t seconds;
 
 	json_object_begin(&reader, text);
-	while (!token && json_object_next(&reader, &m) > 0) {
-		if (m.value.type != JSON_STRING || !json_string_is(&m.name, SPAN("token")))
-			continue;
-		token = secret_alloc(
-			m.value.text.n); /* the room of its quotes suffices for the NUL */
-		size_t n = json_string_decode(&m.value, token);
-		if (n && strlen(token) == n && printable(token))
-			break;
-		secret_free(&token);
-		return NULL;
+	while (json_object_next(&reader, &m) > 0) {
+		if (!seen && m.value.type == JSON_STRING && json_string_is(&m.name, SPAN("token"))) {
+			seen = true;
+			token = token_of(&m.value);
+		} else if (m.value.type == JSON_NUMBER &&
+			   json_string_is(&m.name, SPAN("expiresIn")) &&
+			   json_number_integer(&m.value, 1, INT_MAX, &seconds)) {
+			*expires_in_s = (int)seconds;
+		}
 	}
 	return token;
 }
@@ -211,7 +227,7 @@ static void finish_answered(struct token_client_request *r, int status)
 	char phrase[80], *token = NULL;
 
 	if (status / 100 == 2) {
-		token = find_token(buf_span(&r->answer));
+		token = read_answer(buf_span(&r->answer), &answer.expires_in_s);
 		answer.token = token;
 		if (!token)
 			answer.why = "the answer to the token request has no usable token in it";
@@ -518,12 +534,31 @@ static void on_refusal(evutil_socket_t fd, short what, void *user)
 	finish(r, &(struct token_client_answer){.retry_after_s = -1, .why = r->refusal_why});
 }
 
+/* The minter's own header lines. A phrase, if they can't be had. */
+static const char *add_headers_of_file(struct token_client_request *r)
+{
+	const char *why = NULL;
+	char *lines = NULL;
+
+	if (!r->client->read_headers)
+		return NULL;
+	if (r->client->read_headers(r->client->headers_file, &lines, &why) < 0)
+		return why;
+	for (char *line = lines, *rest = NULL; (line = strtok_r(line, "\r\n", &rest)); line = NULL) {
+		struct curl_slist *list = curl_slist_append(r->headers, line);
+		if (list)
+			r->headers = list;
+	}
+	secret_free(&lines);
+	return NULL;
+}
+
 static const char *objection(const struct token_client *m, const struct token_client_params *wish,
 			     const struct token_client_request *r)
 {
 	if (m->tls && m->trust_fault)
 		return m->trust_fault;
-	if (!*wish->api_key || !printable(wish->api_key))
+	if (wish->api_key && (!*wish->api_key || !printable(wish->api_key)))
 		return "the API key has characters in it that can't be sent";
 	return r->body && r->headers ? NULL : "no memory";
 }
@@ -544,14 +579,16 @@ struct token_client_request *token_client_mint(struct token_client *m,
 		.fd = -1,
 	};
 	LIST_INSERT_HEAD(&m->requests, r, entry);
-	buf_room(&r->answer,
-		 ANSWER_MAX); /* large enough that it is never moved, which would leave a copy */
-	add_header(r, "x-api-key", wish->api_key);
+	buf_room(&r->answer, ANSWER_MAX); /* so that it is never moved, and leaves no copy */
+	if (wish->api_key)
+		add_header(r, "x-api-key", wish->api_key);
 	add_header(r, "Content-Type", "application/json");
 	add_header(r, "Accept", "application/json");
 	add_header(r, "Expect",
 		   ""); /* without value: not sent, although libcurl would for a long body */
-	r->refusal_why = objection(m, wish, r);
+	r->refusal_why = add_headers_of_file(r);
+	if (!r->refusal_why)
+		r->refusal_why = objection(m, wish, r);
 	if (r->refusal_why)
 		timer_next_turn(r->refusal);
 	else
@@ -572,14 +609,12 @@ void token_client_cancel(struct token_client_request *r)
 
 /* --- the client --- */
 
-static char *make_url(const char *scheme, const char *host, uint16_t port, const char *prefix,
-		      const char *path)
+static char *make_url(const char *scheme, const char *host, uint16_t port, const char *path)
 {
 	bool v6 = strchr(host, ':');
 	struct buf text = {0};
 
-	buf_addf(&text, "%s://%s%s%s:%u%s%s", scheme, v6 ? "[" : "", host, v6 ? "]" : "", port,
-		 prefix, path);
+	buf_addf(&text, "%s://%s%s%s:%u%s", scheme, v6 ? "[" : "", host, v6 ? "]" : "", port, path);
 	char *url = mem_strndup(buf_span(&text).p, buf_len(&text));
 	buf_release(&text);
 	return url;
@@ -596,7 +631,9 @@ struct token_client *token_client_new(struct event_base *base,
 		.host = mem_strdup(config->host),
 		.proxy_host = config->proxy_host ? mem_strdup(config->proxy_host) : NULL,
 		.url = make_url(config->tls ? "https" : "http", config->host, config->port,
-				config->path_prefix, "/token/websocket"),
+				config->path),
+		.read_headers = config->read_headers,
+		.headers_file = config->headers_file ? mem_strdup(config->headers_file) : NULL,
 		.proxy_login = config->proxy_login ? secret_dup(config->proxy_login) : NULL,
 		.port = config->port,
 		.proxy_port = config->proxy_port,

@@ -1,4 +1,5 @@
-/* token_client.h - mints HPKV tokens: POST /token/websocket.
+/* token_client.h - mints HPKV tokens: POST /token/websocket at the service, or the same at an
+ * endpoint of the customer's, who has the API key ([upstream] token_url).
  *
  * libcurl makes the request, inside our loop (curl_loop.h), on a socket that is connected already
  * (dial.h) to the service or to a proxy (tunnel.h): it resolves no name and follows no redirect.
@@ -21,26 +22,32 @@ struct token_client_settings {
 	const char *host;
 	uint16_t port;
 	bool tls;
-	const char *path_prefix; /* before /token/websocket; usually "" */
+	const char *path;        /* "/token/websocket", mostly */
 	const char *ca_file;     /* extra trust anchor, or NULL */
 	const char *proxy_host;  /* a name or an address: an HTTP proxy to go through; NULL: none */
 	uint16_t proxy_port;
 	const char *proxy_login; /* "user:password", secret; or NULL */
-	int timeout_ms;          /* for a whole request, name look-up included */
+	int timeout_ms;          /* of a whole request, name look-up included */
+	/* Header lines that each request brings along, read anew for it: "Name: value\n" and so on,
+	 * freed by secret_free(). -errno and a phrase when there are none to be had. NULL: none are
+	 * wanted. file is handed over, and copied. */
+	int (*read_headers)(const char *file, char **lines, const char **why);
+	const char *headers_file;
 };
 
 /* The member names under which the list is sent. */
 enum token_client_fields { TOKEN_CLIENT_SUBSCRIBE_KEYS = 1, TOKEN_CLIENT_SUBSCRIBE_PATTERNS = 2 };
 
 struct token_client_params {
-	const char *api_key;
-	/* JSON text: two arrays of strings and a string; an empty span is not sent. */
+	const char *api_key; /* NULL: none is sent */
+	/* JSON as text, two arrays of strings and a string; what is empty is not sent. */
 	struct span subscribe_keys, subscribe_patterns, access_pattern;
 };
 
 struct token_client_answer {
 	const char *token; /* NULL: refused or failed */
 	int http_status;   /* 0: no answer came */
+	int expires_in_s;  /* 0: it does not say for how long the token is good */
 	int retry_after_s; /* -1: none given */
 	const char *why;   /* a phrase without secrets, when token is NULL */
 };

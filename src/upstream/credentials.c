@@ -31,7 +31,7 @@ struct credentials {
 	struct token_client *token_client;
 	struct token_client_request *request; /* or NULL */
 	struct event *nothing;                /* reports in the next turn that no token is needed */
-	char *key, *prefix;                   /* key: secret */
+	char *key, *prefix;                   /* key: secret; NULL: there is none */
 	struct buf access;                    /* a JSON string */
 	unsigned fields;
 	int64_t lifetime_ms;
@@ -42,6 +42,7 @@ struct credentials {
 	char *path, *new_path; /* secret; or NULL */
 	int64_t asked_at;      /* boot clock: a token is no younger than its request */
 	int64_t born_at;       /* of the token in path */
+	int64_t life_ms, new_life_ms; /* of the tokens in path and new_path */
 
 	int64_t shortened_at; /* boot clock: when something was last too long for the service */
 	size_t token_max;     /* bytes of a token in a path, percent-encoded */
@@ -106,6 +107,7 @@ void credentials_accept(struct credentials *c)
 	c->path = c->new_path;
 	c->new_path = NULL;
 	c->born_at = c->asked_at;
+	c->life_ms = c->new_life_ms;
 }
 
 void credentials_reject(struct credentials *c)
@@ -113,14 +115,20 @@ void credentials_reject(struct credentials *c)
 	secret_free(&c->new_path);
 }
 
+/* Of the token in force: the setting may have become shorter than what its answer said. */
+static int64_t life_ms(const struct credentials *c)
+{
+	return c->life_ms < c->lifetime_ms ? c->life_ms : c->lifetime_ms;
+}
+
 int64_t credentials_renew_at(const struct credentials *c)
 {
-	return c->born_at + c->lifetime_ms / RENEW_DENOMINATOR * RENEW_NUMERATOR;
+	return c->born_at + life_ms(c) / RENEW_DENOMINATOR * RENEW_NUMERATOR;
 }
 
 int64_t credentials_expires_at(const struct credentials *c)
 {
-	return c->born_at + c->lifetime_ms;
+	return c->born_at + life_ms(c);
 }
 
 /* ---- how long a list may be ---- */
@@ -245,6 +253,8 @@ static void on_token(void *owner, const struct token_client_answer *answer)
 
 	c->request = NULL;
 	if (answer->token) {
+		c->new_life_ms = answer->expires_in_s ? INT64_C(1000) * answer->expires_in_s
+						      : INT64_MAX;
 		take_token(c, answer->token);
 		return;
 	}
@@ -284,13 +294,15 @@ void credentials_ask(struct credentials *c)
 	struct token_client_params params = {.api_key = c->key};
 
 	try_longer(c);
-	if (!c->ops->make_list(c->owner, budget(c), &list)) {
+	if (!c->ops->make_list(c->owner, budget(c), &list) && c->key) {
 		/* If the list had no room: what was learnt may not hold any more. */
 		c->growth = first_growth(c->fields);
 		buf_release(&list);
 		timer_next_turn(c->nothing);
 		return;
 	}
+	if (!buf_len(&list))
+		buf_add(&list, "[]", 2);
 	if (c->fields & TOKEN_CLIENT_SUBSCRIBE_KEYS)
 		params.subscribe_keys = buf_span(&list);
 	if (c->fields & TOKEN_CLIENT_SUBSCRIBE_PATTERNS)
@@ -298,7 +310,7 @@ void credentials_ask(struct credentials *c)
 	params.access_pattern = buf_span(&c->access);
 	c->list_n = buf_len(&list);
 	c->asked_at = clock_boot_ms();
-	c->request = token_client_mint(c->token_client, &params, on_token, c);
+	c->request = token_client_mint(c->token_client, \&params, on_token, c);
 	buf_release(&list);
 }
 
@@ -325,10 +337,10 @@ struct credentials *credentials_new(struct event_base *base,
 	struct credentials *c = mem_zalloc(sizeof(*c));
 
 	*c = (struct credentials){
-		.token_client = token_client_new(base, &settings->token_client),
+		.token_client = token_client_new(base, \&settings->token_client),
 		.nothing = timer_new(base, on_nothing, c),
-		.key = secret_share(settings->api_key),
-		.prefix = mem_strdup(settings->token_client.path_prefix),
+		.key = settings->api_key ? secret_share(settings->api_key) : NULL,
+		.prefix = mem_strdup(settings->path_prefix),
 		.fields = settings->fields,
 		.lifetime_ms = settings->lifetime_ms,
 		.ops = ops,

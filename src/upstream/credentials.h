@@ -1,5 +1,5 @@
 /* credentials.h - what a connection to the service is opened with: a request path that contains a
- * token, or the API key.
+ * token, or the API key. Without an API key it is always a token, for an empty list if need be.
  *
  * Mints tokens (token_client.h) for the list of what is subscribed to, keeps the last one for as
  * long as it can be used again, and knows when it is to be renewed: after three quarters of its
@@ -25,10 +25,11 @@ struct credentials;
 
 struct credentials_settings {
 	struct token_client_settings token_client; /* strings are copied */
-	const char *api_key;                       /* of secret.h: is shared */
-	unsigned fields;                           /* enum token_client_fields */
-	const char *access_pattern;                /* a regex; "": none is sent */
-	int64_t lifetime_ms;                       /* of tokens */
+	const char *api_key;         /* of secret.h: is shared; NULL: there is none */
+	const char *path_prefix;     /* before /ws */
+	unsigned fields;             /* enum token_client_fields */
+	const char *access_pattern;  /* a regex; "": none is sent */
+	int64_t lifetime_ms;         /* of tokens, unless their answer says less */
 };
 
 enum credentials_verdict {
@@ -79,7 +80,8 @@ void credentials_reject(struct credentials *c);
  * call. */
 const char *credentials_path(struct credentials *c);
 void credentials_forget(struct credentials *c); /* no token is in force any more */
-/* The same with the API key: secret, the caller's; to be freed once the connection is begun. */
+/* The same with the API key, if there is one: secret, the caller's. It is to be freed once the
+ * connection is begun. */
 char *credentials_make_key_path(const struct credentials *c);
 
 /* The service refused the new token, with this HTTP status. Returns whether a shorter one may help.
