@@ -164,6 +164,22 @@ struct listener *listener_adopt(struct event_base *base, int fd, const struct li
 	return l;
 }
 
+struct listener *listener_inherit(struct event_base *base, int fd, const char *at,
+				  const struct listener_ops *ops, void *owner, struct stats *stats)
+{
+	struct socketpath path;
+
+	evutil_make_socket_nonblocking(fd);
+	evutil_make_socket_closeonexec(fd);
+	if (!socketpath_inherit(at, &path)) {
+		close(fd);
+		return NULL;
+	}
+	struct listener *l = make(base, fd, ops, owner, stats);
+	l->path = path;
+	return l;
+}
+
 const char *listener_path(const struct listener *l)
 {
 	return l->adopted ? l->adopted : l->path.path;
@@ -204,6 +220,18 @@ void listener_free(struct listener *l)
 	close(l->fd);
 	free(l->adopted);
 	free(l);
+}
+
+int listener_hand_over(struct listener *l)
+{
+	int fd = l->fd;
+
+	event_free(l->readable);
+	event_free(l->retry);
+	socketpath_leave(&l->path);
+	free(l->adopted);
+	free(l);
+	return fd;
 }
 
 void listener_retire(struct listener *l)

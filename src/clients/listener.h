@@ -39,7 +39,16 @@ int listener_new(struct event_base *base, const struct listener_settings *settin
 struct listener *listener_adopt(struct event_base *base, int fd, const struct listener_ops *ops,
 				void *owner, struct stats *stats);
 
-/* The path, to be shown. */
+/* The same of one that the program in whose place we are has made: path, mode and group are ours to
+ * change, and to remove. NULL: it is not at its path any more; the descriptor is closed. */
+struct listener *listener_inherit(struct event_base *base, int fd, const char *path,
+				  const struct listener_ops *ops, void *owner, struct stats *stats);
+
+/* Accepts no more, but goes on listening, for the program that takes our place: the descriptor,
+ * which is the caller's. The listener is gone. */
+int listener_hand_over(struct listener *l);
+
+/* Where clients find it, to show. */
 const char *listener_path(const struct listener *l);
 
 /* Was the socket adopted? Its path, mode and group are then not ours to change. */

@@ -246,6 +246,19 @@ int socketpath_open(const struct socketpath_settings *settings, struct socketpat
 	return fd;
 }
 
+bool socketpath_inherit(const char *path, struct socketpath *out)
+{
+	struct stat st;
+
+	if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode) || st.st_uid != geteuid())
+		return false;
+	*out = (struct socketpath){.path = mem_strdup(path),
+				   .dev = st.st_dev,
+				   .ino = st.st_ino,
+				   .own_group = getegid()};
+	return true;
+}
+
 static const char *place_of(const struct socketpath *s)
 {
 	return s->aside ? s->aside : s->path;
@@ -322,6 +335,11 @@ void socketpath_remove(struct socketpath *s)
 {
 	if (is_ours(s))
 		unlink(place_of(s));
+	socketpath_leave(s);
+}
+
+void socketpath_leave(struct socketpath *s)
+{
 	free(s->path);
 	free(s->aside);
 	s->path = s->aside = NULL;

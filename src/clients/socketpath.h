@@ -34,7 +34,11 @@ struct socketpath {
  * and a remedy. *out is set on success. */
 int socketpath_open(const struct socketpath_settings *settings, struct socketpath *out);
 
-/* Is our socket at this path? It may have been removed. */
+/* The socket at this path was made by the program in whose place we are (restart.h): it is ours now.
+ * False: it is not there any more. */
+bool socketpath_inherit(const char *path, struct socketpath *out);
+
+/* Is it this path, and still ours? Somebody may have removed it. */
 bool socketpath_is(const struct socketpath *s, const char *path);
 
 /* Sets mode and group; (gid_t)-1: the group that it was made with. 0, or -errno, logged; then
@@ -49,3 +53,5 @@ void socketpath_step_back(struct socketpath *s); /* nothing if it has not steppe
 
 /* Removes the path. Call it before the descriptor is closed; a second call does nothing. */
 void socketpath_remove(struct socketpath *s);
+/* Leaves the path where it is, for the program that takes our place. */
+void socketpath_leave(struct socketpath *s);
