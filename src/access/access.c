@@ -282,6 +282,7 @@ struct access {
 	const struct access_rules *rules; /* or NULL */
 	struct stats *stats;
 	int64_t refusals_at; /* the bucket of all */
+	bool keyless;
 	uint64_t unlogged;   /* refusals since the last that was logged */
 	struct buf name, other;
 	char why[SHOWN_MAX + 200];
@@ -316,6 +317,11 @@ static void warn_of_tokens(const struct access_section *s)
 			    s->name, (int)q.text.n, q.text.p);
 		return;
 	}
+}
+
+void access_set_keyless(struct access *a, bool keyless)
+{
+	a->keyless = keyless;
 }
 
 void access_set(struct access *a, const struct access_rules *rules)
@@ -536,7 +542,8 @@ static const char *judge_token(struct access *a, const struct peer *peer, const 
 	if (token == ACCESS_TOKEN_ANY)
 		return NULL;
 	if (token == ACCESS_TOKEN_NO)
-		return "token: no access rule lets this client mint tokens";
+		return a->keyless ? "token: this hpkvd has no API key"
+				  : "token: no access rule lets this client mint tokens";
 	if (r->access_pattern.text.p)
 		return "token: the access rules do not let this client choose the accessPattern: "
 		       "leave it out, and it is written for what the client may write";

@@ -72,6 +72,9 @@ void access_free(struct access *a); /* all peers have left */
  * ones until access_admit() was called for it. */
 void access_set(struct access *a, const struct access_rules *rules);
 
+/* There is no API key here that clients' tokens could be made with: an error says so. */
+void access_set_keyless(struct access *a, bool keyless);
+
 /* Makes the client's view, also in the place of an earlier one. */
 void access_admit(struct access *a, struct peer *peer, const struct peer_identity *who);
 void access_leave(struct peer *peer);

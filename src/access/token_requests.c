@@ -349,7 +349,8 @@ static void recover(struct token_requests *t, int64_t now)
 }
 
 /* The error that ends it; REPLY_N: none, it passes by itself. */
-static enum reply_error verdict_of(const struct token_requests_answer *answer)
+static enum reply_error verdict_of(const struct token_requests *i,
+				   const struct token_requests_answer *answer)
 {
 	switch (answer->http_status) {
 	case HTTP_BAD_REQUEST:
@@ -358,7 +359,7 @@ static enum reply_error verdict_of(const struct token_requests_answer *answer)
 		return REPLY_BAD_REQUEST;
 	case HTTP_UNAUTHORIZED:
 	case HTTP_FORBIDDEN:
-		return REPLY_UPSTREAM_DOWN;
+		return i->settings.by_endpoint ? REPLY_FORBIDDEN : REPLY_UPSTREAM_DOWN;
 	case 0:
 	case HTTP_TOO_MANY:
 		return REPLY_N;
@@ -380,7 +381,7 @@ static void refuse(struct token_requests *t, struct ask *a, enum reply_error err
 static void failed(struct token_requests *t, struct ask *a,
 		   const struct token_requests_answer *answer, int64_t now)
 {
-	enum reply_error error = verdict_of(answer);
+	enum reply_error error = verdict_of(i, answer);
 
 	t->stats->token_failures++;
 	if (error != REPLY_N)

@@ -29,6 +29,8 @@ struct token_requests_settings {
 	unsigned max_asks; /* that wait or are under way, of all clients ... */
 	unsigned max_peer_asks;
 	size_t max_bytes; /* ... and their memory, about */
+	bool by_endpoint; /* an endpoint of the customer's makes them: a 401 or 403 is its answer to
+			     the asker, not to our key */
 };
 
 /* JSON as text; p NULL: not given. */

@@ -39,6 +39,10 @@ void config_free(struct config *config)
 	proxy_fini(&config->upstream.proxy);
 	secret_free(&config->upstream.proxy_login);
 	free(config->upstream.no_proxy_useless);
+	url_fini(&config->upstream.token.url);
+	proxy_fini(&config->upstream.token.proxy);
+	free(config->upstream.token.path);
+	free(config->upstream.token.header_file);
 	secret_free(&config->upstream.api_key);
 	free(config->upstream.api_key_source);
 	free(config->upstream.ca_file);
@@ -57,7 +61,7 @@ void config_share_key(struct config *config, const struct config *before)
 {
 	char **key = &config->upstream.api_key;
 
-	if (strcmp(*key, before->upstream.api_key) != 0)
+	if (!*key || !before->upstream.api_key || strcmp(*key, before->upstream.api_key) != 0)
 		return;
 	secret_free(key);
 	*key = secret_share(before->upstream.api_key);

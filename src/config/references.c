@@ -85,20 +85,87 @@ static void resolve_url(struct draft *d)
 	}
 }
 
-/* After resolve_url(). A service without TLS is on this machine and needs no proxy. */
+/* The proxy on the way to this URL, if it is known. A server that is not encrypted is on this
+ * machine. Returns whether there is a faulty one. */
+static bool find_proxy(struct draft *d, const struct url *url, struct proxy *proxy)
+{
+	const struct config_environment *e = d->environment;
+	const char *why;
+
+	if (!e || !e->https_proxy || !url->host || !url->tls ||
+	    proxy_is_bypassed(e->no_proxy, url->host, url->port))
+		return false;
+	if (proxy_parse(e->https_proxy, proxy, &why) == 0)
+		return false;
+	config_report_add(d->report, "HTTPS_PROXY:", why);
+	return true;
+}
+
 static void resolve_proxy(struct draft *d)
 {
 	const struct config_environment *e = d->environment;
-	const struct url *url = &d->values->config.upstream.url;
-	const char *why;
+	struct config *c = &d->values->config;
 
-	if (!e || !e->https_proxy || !url->host || !url->tls)
+	if (e && e->https_proxy &&
+	    ((c->upstream.url.host && c->upstream.url.tls) || c->upstream.token.url.tls))
+		c->upstream.no_proxy_useless = proxy_useless_entry(e->no_proxy);
+	if (!find_proxy(d, &c->upstream.url, &c->upstream.proxy))
+		find_proxy(d, &c->upstream.token.url, &c->upstream.token.proxy);
+}
+
+static void check_headers(struct draft *d, const char *path)
+{
+	const char *why;
+	char *lines;
+	int error = keyfile_read(path, keyfile_headers_fault, &lines, &why);
+
+	if (error)
+		draft_fault(d, SET_TOKEN_HEADER_FILE, "the file %s %s", path,
+			    error == -ENOENT ? "does not exist" : why);
+	else
+		secret_free(&lines);
+}
+
+static char *service_token_path(const struct url *url)
+{
+	struct buf b = {0};
+
+	buf_addf(&b, "%s/token/websocket", url->path_prefix ? url->path_prefix : "");
+	char *path = mem_strndup(buf_span(&b).p, buf_len(&b));
+	buf_release(&b);
+	return path;
+}
+
+/* Who asks an endpoint for tokens has no API key. The file is read again for each request. */
+static void resolve_token_url(struct draft *d)
+{
+	const struct config_environment *e = d->environment;
+	struct config *c = &d->values->config;
+	const char *why, *headers = d->values->token_header_file;
+
+	if (d->bad[SET_TOKEN_URL] || d->bad[SET_TOKEN_HEADER_FILE])
 		return;
-	d->values->config.upstream.no_proxy_useless = proxy_useless_entry(e->no_proxy);
-	if (proxy_is_bypassed(e->no_proxy, url->host, url->port))
+	if (!d->values->token_url[0]) {
+		if (headers[0])
+			draft_fault(d, SET_TOKEN_HEADER_FILE, "means nothing without token_url");
+		c->upstream.token.path = service_token_path(&c->upstream.url);
 		return;
-	if (proxy_parse(e->https_proxy, &d->values->config.upstream.proxy, &why) < 0)
-		config_report_add(d->report, "HTTPS_PROXY:", why);
+	}
+	if (url_parse_page(d->values->token_url, &c->upstream.token.url, &why) < 0)
+		draft_fault(d, SET_TOKEN_URL, "%s", why);
+	else
+		c->upstream.token.path = mem_strdup(c->upstream.token.url.path_prefix);
+	if (d->given[SET_API_KEY_FILE])
+		draft_fault(d, SET_API_KEY_FILE, "is set beside token_url: who asks there for tokens "
+						 "has no API key");
+	if (e && e->api_key)
+		config_report_add(d->report, "HPKV_API_KEY:",
+				  "is set beside [upstream] token_url: who asks there for tokens has no API key");
+	if (!headers[0])
+		return;
+	c->upstream.token.header_file =
+		resolve_path(d, e ? e->credentials_directory : NULL, headers);
+	check_headers(d, c->upstream.token.header_file);
 }
 
 static void resolve_proxy_login(struct draft *d)
@@ -156,7 +223,7 @@ static void resolve_key(struct draft *d)
 	const struct config_environment *e = d->environment;
 	const char *why;
 
-	if (d->bad[SET_API_KEY_FILE])
+	if (d->bad[SET_API_KEY_FILE] || d->values->token_url[0])
 		return;
 	char *path = resolve_path(d, e ? e->credentials_directory : NULL, d->values->key_file);
 	int error = keyfile_read(path, keyfile_fault, &d->values->config.upstream.api_key, &why);
@@ -318,7 +385,7 @@ static void resolve_metrics(struct draft *d)
 void references_resolve(struct draft *d)
 {
 	static void (*const steps[])(struct draft *) = {
-		check_order,     resolve_url,  resolve_proxy, resolve_proxy_login, resolve_key,
+		check_order, resolve_url, resolve_token_url, resolve_proxy, resolve_proxy_login, resolve_key,
 		resolve_ca_file, check_socket, resolve_group, resolve_metrics,
 	};
 

@@ -40,6 +40,8 @@ static const struct setting {
 	/* clang-format off */
 	[SET_URL] = {"upstream", "url", TEXT, 0, 2048, "", AT(url), true},
 	[SET_API_KEY_FILE] = {"upstream", "api_key_file", TEXT, 1, PATH_MAX - 1, "api-key", AT(key_file), true},
+	[SET_TOKEN_URL] = {"upstream", "token_url", TEXT, 0, 2048, "", AT(token_url), true},
+	[SET_TOKEN_HEADER_FILE] = {"upstream", "token_header_file", TEXT, 0, PATH_MAX - 1, "", AT(token_header_file), true},
 	[SET_CA_FILE] = {"upstream", "ca_file", TEXT, 0, PATH_MAX - 1, "", U(ca_file), false},
 	[SET_PROXY_CREDENTIALS] = {"upstream", "proxy_credentials_file", TEXT, 0, PATH_MAX - 1, "", AT(proxy_file), true},
 	[SET_ACCESS_PATTERN] = {"upstream", "access_pattern", TEXT, 0, 2048, ".*", U(access_pattern), true},
@@ -320,6 +322,8 @@ void setting_values_release(struct setting_values *v)
 {
 	free(v->url);
 	free(v->key_file);
+	free(v->token_url);
+	free(v->token_header_file);
 	free(v->proxy_file);
 	free(v->group);
 	free(v->metrics);
@@ -396,6 +400,10 @@ static bool setting_differs(const struct config *a, const struct config *b, enum
 		return texts_differ(a->upstream.url.text, b->upstream.url.text);
 	if (id == SET_API_KEY_FILE)
 		return texts_differ(a->upstream.api_key, b->upstream.api_key);
+	if (id == SET_TOKEN_URL)
+		return texts_differ(a->upstream.token.url.text, b->upstream.token.url.text);
+	if (id == SET_TOKEN_HEADER_FILE)
+		return texts_differ(a->upstream.token.header_file, b->upstream.token.header_file);
 	if (id == SET_PROXY_CREDENTIALS)
 		return texts_differ(a->upstream.proxy_login, b->upstream.proxy_login);
 	if (id == SET_GROUP)

@@ -14,6 +14,8 @@
 enum setting_id {
 	SET_URL,
 	SET_API_KEY_FILE,
+	SET_TOKEN_URL,
+	SET_TOKEN_HEADER_FILE,
 	SET_CA_FILE,
 	SET_PROXY_CREDENTIALS,
 	SET_ACCESS_PATTERN,
@@ -53,7 +55,7 @@ enum setting_id {
 /* Where the values go: a config, and texts that become something else before they enter it. */
 struct setting_values {
 	struct config config;
-	char *url, *key_file, *proxy_file, *group, *metrics;
+	char *url, *key_file, *token_url, *token_header_file, *proxy_file, *group, *metrics;
 };
 /* Frees the texts alone. */
 void setting_values_release(struct setting_values *v);

@@ -101,18 +101,21 @@ static char *display_text(const struct url *url)
 }
 
 /* Fills url from a URI that libevent has parsed. Returns the fault, or NULL. */
-static const char *convert(const struct evhttp_uri *uri, struct url *url)
+static const char *convert(const struct evhttp_uri *uri, struct url *url, bool page)
 {
 	const struct scheme *scheme = find_scheme(evhttp_uri_get_scheme(uri));
 	const char *host = evhttp_uri_get_host(uri), *path = evhttp_uri_get_path(uri);
 	int port = evhttp_uri_get_port(uri);
+	size_t prefix_n = page ? strlen(path) : prefix_length(path);
 
 	if (!scheme)
 		return "does not begin with https:// or wss://";
 	if (evhttp_uri_get_userinfo(uri))
-		return "has a user name in it; the key belongs in api_key_file";
+		return page ? "has a user name in it; credentials belong in token_header_file"
+			    : "has a user name in it; the key belongs in api_key_file";
 	if (evhttp_uri_get_query(uri))
-		return "has a query (from its ? on); the key belongs in api_key_file";
+		return page ? "has a query (from its ? on); credentials belong in token_header_file"
+			    : "has a query (from its ? on); the key belongs in api_key_file";
 	if (evhttp_uri_get_fragment(uri))
 		return "has a fragment (from its # on), which means nothing here";
 	if (!(url->host = url_copy_host(host)))
@@ -122,21 +125,21 @@ static const char *convert(const struct evhttp_uri *uri, struct url *url)
 		       "[::1] only";
 	if (port == 0 || port > UINT16_MAX)
 		return "has a port that is not in 1 to 65535";
-	if (prefix_length(path) > PREFIX_MAX)
+	if (prefix_n > PREFIX_MAX)
 		return "has a path longer than 512 bytes";
 	url->tls = scheme->tls;
 	url->port = (uint16_t)(port > 0 ? port : scheme->tls ? 443 : 80);
-	url->path_prefix = mem_strndup(path, prefix_length(path));
+	url->path_prefix = prefix_n || !page ? mem_strndup(path, prefix_n) : mem_strdup("/");
 	url->text = display_text(url);
 	return NULL;
 }
 
-int url_parse(const char *text, struct url *out, const char **why)
+static int parse(const char *text, struct url *out, bool page, const char **why)
 {
 	struct url url = {0};
 	struct evhttp_uri *uri = evhttp_uri_parse(text);
 
-	*why = uri ? convert(uri, &url) : "is not a URL (e.g. https://api-eu-2.hpkv.io)";
+	*why = uri ? convert(uri, &url, page) : "is not a URL (e.g. https://api-eu-2.hpkv.io)";
 	if (uri)
 		evhttp_uri_free(uri);
 	if (*why) {
@@ -145,6 +148,16 @@ int url_parse(const char *text, struct url *out, const char **why)
 	}
 	*out = url;
 	return 0;
+}
+
+int url_parse(const char *text, struct url *url, const char **why)
+{
+	return parse(text, url, false, why);
+}
+
+int url_parse_page(const char *text, struct url *url, const char **why)
+{
+	return parse(text, url, true, why);
 }
 
 void url_fini(struct url *url)

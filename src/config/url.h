@@ -21,6 +21,8 @@ struct url {
 /* 0: *url is set, freed by url_fini(). -EINVAL: *why is a phrase ("has a query (from its ? on); …")
  * that does not repeat the text, since that may hold a key. */
 int url_parse(const char *text, struct url *url, const char **why);
+/* The same of a page of another server: its path is kept as it is, in path_prefix. */
+int url_parse_page(const char *text, struct url *url, const char **why);
 void url_fini(struct url *url);
 
 /* The host of a URI without its brackets, to be freed; NULL if it is neither a name nor an address.

@@ -152,7 +152,7 @@ static void take_limits(struct wiring *w, bool another)
 	struct token_minter_settings minter = settings_token_minter(config);
 
 	wiring_reserve_descriptors(w, config->listen.max_clients);
-	wiring_set_access_rules(w, config->access);
+	wiring_set_access_rules(w, config);
 	wiring_accept_more(w);
 	if (another)
 		router_forget_blame(w->router);

@@ -1,5 +1,9 @@
 #include "daemon/settings.h"
 
+#include <errno.h>
+
+#include "config/keyfile.h"
+
 enum {
 	/* Requests of max_line bytes that may wait to be sent, whatever the limit of their memory:
 	 * there has to be room for a valid line. */
@@ -80,18 +84,41 @@ struct subscriptions_settings settings_subscriptions(const struct config *c)
 	};
 }
 
+static int read_headers(const char *file, char **lines, const char **why)
+{
+	int error = keyfile_read(file, keyfile_headers_fault, lines, why);
+
+	if (error == -ENOENT)
+		*why = "does not exist";
+	return error;
+}
+
+/* Where tokens are asked for: of the service, or of the endpoint that has its key. */
+static struct token_client_settings token_client_settings(const struct config *c, int64_t timeout_ms)
+{
+	bool elsewhere = c->upstream.token.url.text;
+	const struct url *url = elsewhere ? &c->upstream.token.url : &c->upstream.url;
+	const struct proxy *proxy = elsewhere ? &c->upstream.token.proxy : &c->upstream.proxy;
+
+	return (struct token_client_settings){
+		.host = url->host,
+		.port = url->port,
+		.tls = url->tls,
+		.path = c->upstream.token.path,
+		.ca_file = c->upstream.ca_file,
+		.proxy_host = proxy->host,
+		.proxy_port = proxy->port,
+		.proxy_login = c->upstream.proxy_login,
+		.timeout_ms = (int)timeout_ms,
+		.read_headers = c->upstream.token.header_file ? read_headers : NULL,
+		.headers_file = c->upstream.token.header_file,
+	};
+}
+
 struct token_minter_settings settings_token_minter(const struct config *c)
 {
 	return (struct token_minter_settings){
-		.minter = {.host = c->upstream.url.host,
-			   .port = c->upstream.url.port,
-			   .tls = c->upstream.url.tls,
-			   .path_prefix = c->upstream.url.path_prefix,
-			   .ca_file = c->upstream.ca_file,
-			   .proxy_host = c->upstream.proxy.host,
-			   .proxy_port = c->upstream.proxy.port,
-			   .proxy_login = c->upstream.proxy_login,
-			   .timeout_ms = (int)c->upstream.request_timeout_ms + TOKEN_LATE_MS},
+		.minter = token_client_settings(c, c->upstream.request_timeout_ms + TOKEN_LATE_MS),
 		.api_key = c->upstream.api_key,
 		.token_requests = {.at_once = TOKENS_AT_ONCE,
 				   .every_ms = TOKENS_EVERY_MS,
@@ -99,7 +126,8 @@ struct token_minter_settings settings_token_minter(const struct config *c)
 				   .max_peer_asks = 1 + (c->listen.max_token_requests - 1) /
 								PEER_TOKEN_SHARE,
 				   .max_bytes =
-					   (size_t)TOKEN_ASK_BYTES * c->listen.max_token_requests},
+					   (size_t)TOKEN_ASK_BYTES * c->listen.max_token_requests,
+				   .by_endpoint = c->upstream.token.url.text != NULL},
 	};
 }
 
@@ -119,8 +147,10 @@ struct upstream_settings settings_upstream(const struct config *c, uint64_t seed
 			     .ca_file = c->upstream.ca_file,
 			     .ca_digest = c->upstream.ca_digest},
 		.attempts = {.path_prefix = c->upstream.url.path_prefix,
+			     .tokens = token_client_settings(c, c->upstream.connect_timeout_ms),
 			     .api_key = c->upstream.api_key,
-			     .key_source = c->upstream.api_key_source,
+			     .key_source = c->upstream.api_key ? c->upstream.api_key_source
+							       : c->upstream.token.url.text,
 			     .backoff_min_ms = c->upstream.backoff_min_ms,
 			     .backoff_max_ms = c->upstream.backoff_max_ms,
 			     .subscribe_fields = c->upstream.subscribe_fields,

@@ -216,9 +216,10 @@ static void judge_again(void *owner, struct peer *peer, const struct peer_identi
 	clients_changed(w->clients, peer);
 }
 
-void wiring_set_access_rules(struct wiring *w, const struct access_rules *rules)
+void wiring_set_access_rules(struct wiring *w, const struct config *config)
 {
-	access_set(w->access, rules);
+	access_set_keyless(w->access, !config->upstream.api_key);
+	access_set(w->access, config->access);
 	clients_each(w->clients, judge_again);
 	router_pump(w->router, clock_mono_ms()); /* requests may have waited behind refused ones */
 }
@@ -427,7 +428,7 @@ static int start_local(struct wiring *w)
 	struct client_settings clients = settings_clients(w->config);
 
 	w->clients = clients_new(w->base, &clients, &client_ops, w, &w->stats);
-	wiring_set_access_rules(w, w->config->access);
+	wiring_set_access_rules(w, w->config);
 	return start_listener(w);
 }
 

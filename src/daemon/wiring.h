@@ -55,7 +55,7 @@ bool wiring_reserve_descriptors(struct wiring *w, unsigned max_clients);
 
 /* Puts these access rules into force, for connected clients as well. The former rules may be freed
  * afterwards. */
-void wiring_set_access_rules(struct wiring *w, const struct access_rules *rules);
+void wiring_set_access_rules(struct wiring *w, const struct config *config);
 /* As listener_new(). */
 int wiring_new_listener(struct wiring *w, const struct listener_settings *settings,
 			struct listener **out);

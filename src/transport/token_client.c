@@ -534,16 +534,18 @@ static void on_refusal(evutil_socket_t fd, short what, void *user)
 	finish(r, &(struct token_client_answer){.retry_after_s = -1, .why = r->refusal_why});
 }
 
-/* The minter's own header lines. A phrase, if they can't be had. */
+/* The header lines of the file. A phrase, if they can't be had. */
 static const char *add_headers_of_file(struct token_client_request *r)
 {
 	const char *why = NULL;
 	char *lines = NULL;
 
-	if (!r->client->read_headers)
+	if (!r->minter->read_headers)
 		return NULL;
-	if (r->client->read_headers(r->client->headers_file, &lines, &why) < 0)
-		return why;
+	if (r->minter->read_headers(r->minter->headers_file, &lines, &why) < 0) {
+		snprintf(r->error, sizeof(r->error), "the header file %s", why);
+		return r->error;
+	}
 	for (char *line = lines, *rest = NULL; (line = strtok_r(line, "\r\n", &rest)); line = NULL) {
 		struct curl_slist *list = curl_slist_append(r->headers, line);
 		if (list)

@@ -132,8 +132,9 @@ static void key_refused(struct attempts *a, const char *why)
 {
 	char cause[2 * ATTEMPTS_ERROR_MAX];
 
-	snprintf(cause, sizeof(cause), "the service has refused the key from %s: %s", a->key_source,
-		 why);
+	snprintf(cause, sizeof(cause), "%s %s: %s",
+		 a->keyless ? "tokens are refused by" : "the service has refused the key from",
+		 a->key_source, why);
 	count_failure(a);
 	if (has_main(a)) /* else the change of state is logged */
 		log_error("upstream: %s", cause);
@@ -212,6 +213,27 @@ static void fall_back(struct attempts *a, int pause_s)
 	connect_with_key(a, ATTEMPTS_FALLBACK);
 }
 
+/* The main connection has no token, or an old one, and keeps that for a while; or there is no
+ * connection meanwhile. */
+static void stay_without(struct attempts *a, int retry_after_s)
+{
+	if (a->attempt.fallback_refused)
+		key_refused(a, a->token_error);
+	else
+		pause_after_failure(a, retry_after_s, a->token_error);
+}
+
+/* No token can be had, and there is no main connection. */
+static void do_without(struct attempts *a, int pause_s)
+{
+	if (!a->keyless) {
+		fall_back(a, pause_s);
+		return;
+	}
+	keep_text(a->last_error, a->token_error);
+	stay_without(a, pause_s);
+}
+
 static bool must_wait(const struct attempts *a)
 {
 	return has_main(a) && (!needs_another(a) || connections_too_many(a->context.connections));
@@ -231,13 +253,13 @@ static void begin(struct attempts *a)
 	else
 		a->context.phase_changed(a->context.owner, ATTEMPTS_CONNECTING,
 					 a->context.endpoints->present->host);
-	if (!is_wanted(a) && (!has_main(a) || main_is_outdated(a))) {
+	if (!a->keyless && !is_wanted(a) && (!has_main(a) || main_is_outdated(a))) {
 		connect_with_key(a, ATTEMPTS_KEY);
 	} else if (path && !is_stale(a)) {
 		a->attempt.means = ATTEMPTS_LAST_TOKEN;
 		connections_connect(a->context.connections, path, true);
 	} else if (!has_main(a) && token_wait_ms > 0) { /* asked for with a connection lost since */
-		fall_back(a, (int)((token_wait_ms + 999) / 1000));
+		do_without(a, (int)((token_wait_ms + 999) / 1000));
 	} else {
 		a->attempt.means = ATTEMPTS_NEW_TOKEN;
 		credentials_ask(a->credentials);
@@ -284,15 +306,6 @@ void attempts_check(struct attempts *a)
 
 /* ---- tokens ---- */
 
-/* The main connection has no token, or an old one, and keeps that for a while. */
-static void stay_without(struct attempts *a, int retry_after_s)
-{
-	if (a->attempt.fallback_refused)
-		key_refused(a, a->token_error);
-	else
-		pause_after_failure(a, retry_after_s, a->token_error);
-}
-
 /* There is none to be had for now. */
 static void no_token(struct attempts *a, const struct credentials_answer *answer)
 {
@@ -309,7 +322,7 @@ static void no_token(struct attempts *a, const struct credentials_answer *answer
 		stay_without(a, answer->retry_after_s);
 		return;
 	}
-	fall_back(a, answer->retry_after_s);
+	do_without(a, answer->retry_after_s);
 }
 
 /* Asks again with another list: in the next turn while a culprit is searched for, or how long a
@@ -495,26 +508,18 @@ void attempts_after_loss(struct attempts *a, int64_t lasted_ms, bool excused)
 
 /* ---- settings ---- */
 
-static struct credentials *make_credentials(struct attempts *a, const struct attempts_settings *s,
-					    const struct endpoint_settings *endpoint)
+static struct credentials *make_credentials(struct attempts *a, const struct attempts_settings *s)
 {
-	const struct conn_settings *conn = &endpoint->conn;
 	struct credentials_settings settings = {
-		.token_client = {.host = conn->host,
-				 .port = conn->port,
-				 .tls = conn->tls,
-				 .path_prefix = s->path_prefix,
-				 .ca_file = endpoint->ca_file,
-				 .proxy_host = conn->proxy_host,
-				 .proxy_port = conn->proxy_port,
-				 .proxy_login = conn->proxy_login,
-				 .timeout_ms = conn->connect_timeout_ms},
+		.token_client = s->tokens,
+		.path_prefix = s->path_prefix,
 		.api_key = s->api_key,
 		.fields = s->subscribe_fields,
 		.access_pattern = s->access_pattern,
 		.lifetime_ms = s->token_lifetime_ms,
 	};
 
+	a->keyless = !s->api_key;
 	return credentials_new(a->context.base, &settings, &credentials_ops, a, a->context.stats);
 }
 
@@ -527,11 +532,10 @@ static void take_times(struct attempts *a, const struct attempts_settings *s)
 	a->key_source = mem_strdup(s->key_source);
 }
 
-void attempts_set_endpoint(struct attempts *a, const struct attempts_settings *settings,
-			   const struct endpoint_settings *endpoint)
+void attempts_set_endpoint(struct attempts *a, const struct attempts_settings *settings)
 {
 	credentials_free(a->credentials);
-	a->credentials = make_credentials(a, settings, endpoint);
+	a->credentials = make_credentials(a, settings);
 }
 
 void attempts_set_times(struct attempts *a, const struct attempts_settings *settings,
@@ -544,8 +548,7 @@ void attempts_set_times(struct attempts *a, const struct attempts_settings *sett
 }
 
 int attempts_init(struct attempts *a, const struct attempts_context *context,
-		  const struct attempts_settings *settings,
-		  const struct endpoint_settings *endpoint)
+		  const struct attempts_settings *settings)
 {
 	*a = (struct attempts){.context = *context,
 			       .renewal = alarm_new(context->base, on_renewal, a)};
@@ -555,7 +558,7 @@ int attempts_init(struct attempts *a, const struct attempts_context *context,
 	a->batch = timer_new(context->base, on_turn, a);
 	a->pauses.retry = timer_new(context->base, on_turn, a);
 	take_times(a, settings);
-	a->credentials = make_credentials(a, settings, endpoint);
+	a->credentials = make_credentials(a, settings);
 	return 0;
 }
 

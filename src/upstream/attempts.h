@@ -21,6 +21,9 @@
  *                  └── the list is too long, ──────────▶ ask again with another list
  *                      or refused in part
  *
+ * Without an API key (token_url) a token is always asked for, if nothing is wanted for an empty list;
+ * while none can be had there is no connection, and a pause follows.
+ *
  * Owns the credentials and the timers of the pauses. The connections, and what becomes of requests
  * when one is lost, belong to upstream.h. */
 #pragma once
@@ -83,8 +86,10 @@ struct attempts_context {
 
 struct attempts_settings {
 	const char *path_prefix; /* before /ws; strings are copied */
-	const char *api_key;     /* of secret.h: is shared */
-	const char *key_source;  /* where the key is from, for the message that it was refused */
+	struct token_client_settings tokens; /* where they are asked for */
+	const char *api_key;    /* of secret.h: is shared; NULL: only tokens open connections */
+	const char *key_source; /* where the key, or the tokens, are from, for the message that it is
+				   refused, or that there are none */
 	int64_t backoff_min_ms, backoff_max_ms;
 	unsigned subscribe_fields;  /* enum token_client_fields */
 	const char *access_pattern; /* of the tokens; "": none */
@@ -124,6 +129,7 @@ struct attempt {
 struct attempts {
 	struct attempts_context context;
 	char *key_source;
+	bool keyless;
 	int64_t backoff_min_ms, backoff_max_ms, batch_ms;
 	struct credentials *credentials;
 	struct attempt attempt;
@@ -138,8 +144,7 @@ struct attempts {
 
 /* -errno when the kernel has no timer to give; then there is nothing to undo. */
 int attempts_init(struct attempts *a, const struct attempts_context *context,
-		  const struct attempts_settings *settings,
-		  const struct endpoint_settings *endpoint);
+		  const struct attempts_settings *settings);
 void attempts_fini(struct attempts *a);
 void attempts_stop(struct attempts *a); /* for good: then only attempts_fini() */
 
@@ -149,8 +154,7 @@ void attempts_stop(struct attempts *a); /* for good: then only attempts_fini() *
 void attempts_give_up(struct attempts *a);
 /* Tokens and connections are for this endpoint from now on, which is the present one, and for this
  * key. attempts_give_up() comes first. */
-void attempts_set_endpoint(struct attempts *a, const struct attempts_settings *settings,
-			   const struct endpoint_settings *endpoint);
+void attempts_set_endpoint(struct attempts *a, const struct attempts_settings *settings);
 void attempts_set_times(struct attempts *a, const struct attempts_settings *settings,
 			int64_t connect_timeout_ms);
 

@@ -297,8 +297,7 @@ static int make_parts(struct upstream *u, struct event_base *base,
 	if (endpoint) {
 		endpoints_set(&u->endpoints, endpoint);
 		u->suspend = suspend_new(base, on_resume, u);
-		err = u->suspend ? attempts_init(&u->attempts, &context, &settings->attempts,
-						 &settings->endpoint)
+		err = u->suspend ? attempts_init(&u->attempts, &context, &settings->attempts)
 				 : -errno;
 	}
 	if (err < 0)
@@ -347,7 +346,7 @@ static int change_endpoint(struct upstream *u, const struct upstream_settings *s
 	}
 	attempts_give_up(&u->attempts);
 	endpoints_set(&u->endpoints, endpoint);
-	attempts_set_endpoint(&u->attempts, &settings->attempts, &settings->endpoint);
+	attempts_set_endpoint(&u->attempts, &settings->attempts);
 	return 0;
 }
 
@@ -408,8 +407,9 @@ enum upstream_state upstream_state(const struct upstream *u)
 
 bool upstream_has_token(const struct upstream *u)
 {
-	return u->connections.main ? u->connections.main->token
-				   : u->ops->list.wants(u->users.subscriptions);
+	if (u->connections.main)
+		return u->connections.main->token;
+	return u->attempts.keyless || u->ops->list.wants(u->users.subscriptions);
 }
 
 const char *upstream_url(const struct upstream *u)
