@@ -260,8 +260,8 @@ void token_requests_ask(struct token_requests *t, struct peer *peer, const struc
 	struct pending *p = router_defer(t->router, peer, request, now);
 
 	if (router_is_stopping(t->router)) {
-		router_refuse(t->router, p, REPLY_SHUTTING_DOWN, NULL, -1);
-	} else if (is_full(t, peer)) {
+		router_refuse(t->router, p, REPLY_SHUTTING_DOWN, NULL, ROUTER_RESTART_MS);
+	} else if (is_full(i, peer)) {
 		t->stats->requests_queue_full++;
 		router_refuse(t->router, p, REPLY_QUEUE_FULL,
 			      "too many requests for tokens are waiting", -1);

@@ -1,7 +1,9 @@
 #include "config/environment.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -36,14 +38,37 @@ static char *take_variable(const char *name)
 	return copy;
 }
 
+/* The key that a program in whose place we are has left in a pipe (restart.h); NULL: none. */
+static char *take_key_from_pipe(void)
+{
+	const char *number = getenv("HPKVD_KEY_FD");
+	int fd = number ? atoi(number) : -1;
+	struct stat st;
+
+	unsetenv("HPKVD_KEY_FD");
+	if (fd <= STDERR_FILENO || fstat(fd, &st) < 0 || !S_ISFIFO(st.st_mode))
+		return NULL;
+	char *key = secret_alloc(PIPE_BUF + 1);
+	ssize_t n = read(fd, key, PIPE_BUF);
+	close(fd);
+	if (n <= 0)
+		secret_free(&key);
+	return key;
+}
+
 struct config_environment *config_environment_take(void)
 {
+	char *left = take_key_from_pipe();
 	struct config_environment *e = mem_zalloc(sizeof(*e));
 
 	e->config_path = copy_variable("HPKVD_CONFIG");
 	e->credentials_directory = copy_variable("CREDENTIALS_DIRECTORY");
 	e->base_url = take_variable("HPKV_BASE_URL");
 	e->api_key = take_variable("HPKV_API_KEY");
+	if (!e->api_key)
+		e->api_key = left;
+	else
+		secret_free(&left);
 	e->https_proxy = copy_secret_variable("HTTPS_PROXY");
 	if (!e->https_proxy)
 		e->https_proxy = copy_secret_variable("https_proxy");

@@ -23,7 +23,8 @@ struct daemon {
 	struct wiring rooms;
 	struct reload reload;
 	struct shutdown shutdown;
-	struct event *sigterm, *sigint, *sighup; /* NULL: not watched, as the watchdog */
+	struct restart_program program;
+	struct event *sigterm, *sigint, *sighup, *sigusr2; /* NULL: not watched, as the watchdog */
 	struct event *watchdog;                  /* tells the service manager that the loop turns */
 };
 
@@ -38,14 +39,15 @@ static void end_early(int number)
 
 void daemon_expect_signals(void)
 {
-	sigset_t hangup;
+	sigset_t later;
 
 	signal(SIGTERM, end_early);
 	signal(SIGINT, end_early);
 	orphans_discard();
-	sigemptyset(&hangup);
-	sigaddset(&hangup, SIGHUP);
-	sigprocmask(SIG_BLOCK, &hangup, NULL);
+	sigemptyset(&later);
+	sigaddset(&later, SIGHUP);
+	sigaddset(&later, SIGUSR2);
+	sigprocmask(SIG_BLOCK, &later, NULL);
 }
 
 static void on_stop_signal(evutil_socket_t number, short what, void *arg)
@@ -65,6 +67,15 @@ static void on_sighup(evutil_socket_t number, short what, void *arg)
 	reload_request(&d->reload);
 }
 
+static void on_sigusr2(evutil_socket_t number, short what, void *arg)
+{
+	struct daemon *d = arg;
+
+	(void)number;
+	(void)what;
+	shutdown_restart(&d->shutdown, &d->program);
+}
+
 /* The process that started this one may have blocked them. */
 static void unblock_signals(void)
 {
@@ -74,6 +85,7 @@ static void unblock_signals(void)
 	sigaddset(&ours, SIGTERM);
 	sigaddset(&ours, SIGINT);
 	sigaddset(&ours, SIGHUP);
+	sigaddset(&ours, SIGUSR2);
 	sigprocmask(SIG_UNBLOCK, &ours, NULL);
 }
 
@@ -93,7 +105,8 @@ static bool watch_signals(struct daemon *d)
 {
 	if (!watch_signal(d, SIGTERM, on_stop_signal, &d->sigterm) ||
 	    !watch_signal(d, SIGINT, on_stop_signal, &d->sigint) ||
-	    !watch_signal(d, SIGHUP, on_sighup, &d->sighup))
+	    !watch_signal(d, SIGHUP, on_sighup, &d->sighup) ||
+	    !watch_signal(d, SIGUSR2, on_sigusr2, &d->sigusr2))
 		return false;
 	unblock_signals();
 	return true;
@@ -187,6 +200,7 @@ static void finish(struct daemon *d)
 	block_signals();
 	wiring_stop(&d->rooms);
 	free_event(d->watchdog);
+	free_event(d->sigusr2);
 	free_event(d->sighup);
 	free_event(d->sigint);
 	free_event(d->sigterm);
@@ -198,7 +212,16 @@ static void finish(struct daemon *d)
 	if (base)
 		event_base_free(base);
 	config_free(d->rooms.config);
-	free(d);
+}
+
+/* Returns only when that fails. */
+static int restart(const struct daemon *d)
+{
+	const struct shutdown *s = &d->shutdown;
+	int err = restart_now(&d->program, s->own_path, s->sockets, s->n_sockets);
+
+	log_error("the restart has failed: %s", strerror(-err));
+	return err;
 }
 
 int daemon_run(const struct daemon_options *options)
@@ -211,6 +234,7 @@ int daemon_run(const struct daemon_options *options)
 				    .source = options->source,
 				    .level_forced = options->level_forced,
 				    .level = options->level};
+	d->program = options->program;
 	int err = start(d);
 	if (err == 0) {
 		log_notice("hpkvd %s listens on %s for %s", PACKAGE_VERSION,
@@ -223,5 +247,9 @@ int daemon_run(const struct daemon_options *options)
 		log_notice("stopped");
 	}
 	finish(d);
+	if (err >= 0 && shutdown_is_restart(&d->shutdown))
+		err = restart(d);
+	free(d->shutdown.own_path);
+	free(d);
 	return err < 0 ? 1 : 0;
 }

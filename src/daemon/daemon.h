@@ -9,12 +9,14 @@
 
 #include "config/load.h"
 #include "base/log.h"
+#include "daemon/restart.h"
 
 struct daemon_options {
 	struct config *config;       /* ownership passes */
 	struct config_source source; /* where a reload reads it; its texts outlive the daemon */
 	bool level_forced;           /* --log-level was given: level beats the file's */
 	enum log_level level;
+	struct restart_program program; /* for SIGUSR2; outlives the daemon */
 };
 
 /* Call it before the settings are read, which may take a while: from then on SIGTERM and SIGINT end

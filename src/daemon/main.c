@@ -72,6 +72,8 @@ static const char help[] =
 	"              HPKV_API_KEY    API key, if there is no key file\n"
 	"signals:      SIGTERM, SIGINT  answer requests in flight, then exit\n"
 	"              SIGHUP           read the configuration and the key again\n"
+	"              SIGUSR2          answer what is in flight, then start the program\n"
+	"                               anew, which takes over the socket\n"
 	"exit status:  0 ended as asked, 1 failed, 2 wrong usage, 78 configuration wrong\n";
 
 struct command_line {
@@ -190,7 +192,8 @@ static void print_faults(const struct config_report *report, bool test)
 	}
 }
 
-static int run(const struct command_line *line, struct config_environment *environment)
+static int run(const struct command_line *line, char **argv,
+	       struct config_environment *environment)
 {
 	const char *path = line->config_path ? line->config_path : environment->config_path;
 	struct config_source source = {
@@ -212,14 +215,18 @@ static int run(const struct command_line *line, struct config_environment *envir
 		config_free(config);
 		return output_end("hpkvd");
 	}
+	char *path_of_program = restart_path(argv[0]);
 	struct daemon_options daemon = {
 		.config = config,
 		.source = source,
 		.level_forced = line->level_forced,
 		.level = line->level,
+		.program = {.path = path_of_program, .argv = argv, .environment = environment},
 	};
 	log_set_level(line->level_forced ? line->level : config->log.level);
-	return daemon_run(&daemon);
+	int status = daemon_run(&daemon);
+	free(path_of_program);
+	return status;
 }
 
 int main(int argc, char **argv)
@@ -237,7 +244,7 @@ int main(int argc, char **argv)
 	if (status < 0 && !line.test)
 		stderr = log; /* the log never waits */
 	if (status < 0)
-		status = run(&line, environment);
+		status = run(&line, argv, environment);
 	config_environment_free(environment);
 	return status;
 }

@@ -14,6 +14,7 @@
 #include "base/orphans.h"
 #include "base/secret.h"
 #include "base/timer.h"
+#include "config/environment.h"
 
 enum {
 	ASK_MS = 10000,  /* for the other program to say whether it would start */

@@ -1,11 +1,16 @@
 #include "daemon/shutdown.h"
 
+#include <stdlib.h>
+#include <unistd.h>
+
 #include "access/token_minter.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "base/timer.h"
 #include "clients/client.h"
 #include "clients/listener.h"
+#include "clients/socketpath.h"
 #include "requests/router.h"
 #include "service/notify.h"
 #include "subscriptions/subscriptions.h"
@@ -23,6 +28,7 @@ static void on_step(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (s->phase == SHUTDOWN_DRAIN && (late || router_in_flight(w->router) == 0)) {
 		router_abandon(w->router);
+		subscriptions_farewell(w->subscriptions);
 		upstream_stop(w->upstream);
 		s->phase = SHUTDOWN_FAREWELL;
 		s->until = clock_mono_ms() + FAREWELL_MS;
@@ -33,6 +39,17 @@ static void on_step(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
+static void drain(struct shutdown *s)
+{
+	struct wiring *w = s->rooms;
+
+	s->phase = SHUTDOWN_DRAIN;
+	s->until = clock_mono_ms() + DRAIN_MS;
+	subscriptions_stop(w->subscriptions);
+	router_stop(w->router);
+	timer_start(s->step, STEP_MS);
+}
+
 void shutdown_init(struct shutdown *s, struct wiring *rooms)
 {
 	*s = (struct shutdown){.rooms = rooms};
@@ -41,14 +58,34 @@ void shutdown_init(struct shutdown *s, struct wiring *rooms)
 
 void shutdown_fini(struct shutdown *s)
 {
+	restart_ask_free(s->question);
+	s->question = NULL;
 	if (s->step)
 		event_free(s->step);
+	s->step = NULL;
+}
+
+/* The end is for good, in place of a restart: the sockets go. */
+static void forget_sockets(struct shutdown *s)
+{
+	struct socketpath path;
+
+	if (s->own_path && socketpath_inherit(s->own_path, &path))
+		socketpath_remove(&path);
+	while (s->n_sockets)
+		close(s->sockets[--s->n_sockets].fd);
 }
 
 void shutdown_begin(struct shutdown *s, int signal_number)
 {
 	struct wiring *w = s->rooms;
 
+	if (shutdown_is_restart(s)) {
+		log_notice("signal %d: stopping, without a restart", signal_number);
+		notify_stopping(w->notify);
+		forget_sockets(s);
+		return;
+	}
 	if (s->phase != SHUTDOWN_NOT) {
 		log_notice("signal %d again: stopping at once", signal_number);
 		event_base_loopbreak(w->base);
@@ -56,11 +93,42 @@ void shutdown_begin(struct shutdown *s, int signal_number)
 	}
 	log_notice("signal %d: stopping", signal_number);
 	notify_stopping(w->notify);
-	s->phase = SHUTDOWN_DRAIN;
-	s->until = clock_mono_ms() + DRAIN_MS;
 	listener_free(w->listener);
 	w->listener = NULL;
-	subscriptions_stop(w->subscriptions);
-	router_stop(w->router);
-	timer_start(s->step, STEP_MS);
+	drain(s);
+}
+
+/* ---- another program takes our place ---- */
+
+static void on_answer(void *owner, bool ok, const char *why)
+{
+	struct shutdown *s = owner;
+	struct wiring *w = s->rooms;
+
+	s->question = NULL;
+	if (!ok) {
+		log_error("SIGUSR2: no restart: %s", why);
+		return;
+	}
+	log_notice("SIGUSR2: restarting");
+	notify_reloading(w->notify);
+	if (!listener_is_adopted(w->listener))
+		s->own_path = mem_strdup(listener_path(w->listener));
+	s->sockets[s->n_sockets++] =
+		(struct restart_socket){listener_hand_over(w->listener), "hpkvd"};
+	w->listener = NULL;
+	drain(s);
+}
+
+void shutdown_restart(struct shutdown *s, const struct restart_program *program)
+{
+	if (s->phase != SHUTDOWN_NOT || s->question)
+		return;
+	log_notice("SIGUSR2: asking the program for the restart whether it would start");
+	s->question = restart_ask(s->rooms->base, program, on_answer, s);
+}
+
+bool shutdown_is_restart(const struct shutdown *s)
+{
+	return s->n_sockets > 0;
 }

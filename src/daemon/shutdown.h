@@ -2,12 +2,17 @@
  *
  * Drain: no client is accepted and no request is sent any more; requests in flight have five
  * seconds to be answered. Farewell: clients take their last bytes, and the service gets a close
- * frame; that has another second. Then the loop is left. */
+ * frame; that has another second. Then the loop is left.
+ *
+ * A restart (restart.h) begins with the question whether the other program would start. Then it is
+ * the same end, but the listening sockets stay open: clients wait there until that program accepts
+ * them. */
 #pragma once
 
 #include <event2/event.h>
 #include <stdint.h>
 
+#include "daemon/restart.h"
 #include "daemon/wiring.h"
 
 enum shutdown_phase { SHUTDOWN_NOT, SHUTDOWN_DRAIN, SHUTDOWN_FAREWELL, SHUTDOWN_PHASE_N };
@@ -17,6 +22,11 @@ struct shutdown {
 	struct event *step; /* runs only during the shutdown */
 	enum shutdown_phase phase;
 	int64_t until; /* the phase ends then at the latest */
+	struct restart_question *question; /* NULL: none is open */
+	/* Of a restart; for restart_now(). */
+	struct restart_socket sockets[RESTART_SOCKETS_MAX];
+	size_t n_sockets;
+	char *own_path; /* owned by whoever calls that */
 };
 
 /* rooms->base is there. */
@@ -25,3 +35,8 @@ void shutdown_fini(struct shutdown *s); /* also of a zeroed one */
 
 /* This signal was received. A second one leaves the loop at once. */
 void shutdown_begin(struct shutdown *s, int signal_number);
+
+/* SIGUSR2 was received. Does nothing during a shutdown. The program outlives the daemon. */
+void shutdown_restart(struct shutdown *s, const struct restart_program *program);
+/* The loop was left for a restart. */
+bool shutdown_is_restart(const struct shutdown *s);

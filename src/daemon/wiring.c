@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <event2/util.h>
 
@@ -408,6 +409,25 @@ int wiring_new_listener(struct wiring *w, const struct listener_settings *settin
 	return listener_new(w->base, settings, &listener_ops, w, &w->stats, out);
 }
 
+/* The socket that the program in whose place we are has left. It may be configured to be elsewhere
+ * now: then those who wait there are accepted yet. */
+static int inherit_listener(struct wiring *w, const struct listener_settings *settings, int fd,
+			    char *own_path)
+{
+	struct listener *former =
+		listener_inherit(w->base, fd, own_path, &listener_ops, w, &w->stats);
+	bool stays = former && strcmp(own_path, settings->path) == 0;
+
+	free(own_path);
+	if (stays) {
+		w->listener = former;
+		return listener_set_access(former, settings);
+	}
+	int err = wiring_new_listener(w, settings, &w->listener);
+	listener_retire(former);
+	return err;
+}
+
 /* The socket that the service manager has passed, or one of our own. */
 static int start_listener(struct wiring *w)
 {
@@ -419,6 +439,9 @@ static int start_listener(struct wiring *w)
 		return wiring_new_listener(w, &settings, &w->listener);
 	if (fd < 0)
 		return fd;
+	char *own_path = activation_own_path();
+	if (own_path)
+		return inherit_listener(w, &settings, fd, own_path);
 	w->listener = listener_adopt(w->base, fd, &listener_ops, w, &w->stats);
 	return 0;
 }

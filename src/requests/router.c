@@ -485,7 +485,7 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 	p->key_hash = key_order_hash(peer, request, r->hash_seed);
 	phase_begin(p, now);
 	if (r->stopping) {
-		answer_error(r, p, REPLY_SHUTTING_DOWN, NULL, -1);
+		answer_error(r, p, REPLY_SHUTTING_DOWN, NULL, ROUTER_RESTART_MS);
 		return;
 	}
 	if (refuse_long(r, p, now))
@@ -982,10 +982,11 @@ void router_stop(struct router *r)
 	while ((p = sched_take(&r->sched))) {
 		p->state = PENDING_NEW; /* sched_take() has removed it */
 		answer_error(r, p, p->sent_before ? REPLY_OUTCOME_UNKNOWN : REPLY_SHUTTING_DOWN,
-			     NULL, -1);
+			     NULL, p->sent_before ? -1 : ROUTER_RESTART_MS);
 	}
 	while ((p = TAILQ_FIRST(&r->deferred)))
-		answer_error(r, p, REPLY_SHUTTING_DOWN, reply_error_text(REPLY_SHUTTING_DOWN), -1);
+		answer_error(r, p, REPLY_SHUTTING_DOWN, reply_error_text(REPLY_SHUTTING_DOWN),
+			     ROUTER_RESTART_MS);
 }
 
 bool router_is_stopping(const struct router *r)
@@ -1009,7 +1010,7 @@ static void end_reads(struct router *r, struct peer *reader)
 {
 	for (uint32_t n = reader->answers.unanswered; n; n--)
 		answer_error(r, TAILQ_FIRST(&reader->answers.pendings), REPLY_SHUTTING_DOWN, NULL,
-			     -1);
+			     ROUTER_RESTART_MS);
 }
 
 void router_free(struct router *r)

@@ -33,6 +33,9 @@ struct router_settings {
 	size_t max_peer_waiting_bytes;
 };
 
+/* After an error of a daemon that ends, a client may ask its successor; ms. */
+enum { ROUTER_RESTART_MS = 100 };
+
 /* How a read of the daemon's own ended. */
 enum router_read_end {
 	ROUTER_READ_ANSWERED,

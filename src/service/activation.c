@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 
 #ifdef HAVE_SYSTEMD
 #include <systemd/sd-daemon.h>
@@ -50,3 +51,12 @@ int activation_take(void)
 }
 
 #endif
+
+char *activation_own_path(void)
+{
+	const char *path = getenv("HPKVD_OWN_SOCKET");
+	char *copy = path ? mem_strdup(path) : NULL;
+
+	unsetenv("HPKVD_OWN_SOCKET");
+	return copy;
+}

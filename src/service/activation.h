@@ -8,3 +8,7 @@
 /* Returns a descriptor, close-on-exec, which is the caller's; -ENOENT: none was passed; another
  * -errno, logged. Call it once: it takes the variables out of the environment. */
 int activation_take(void);
+
+/* The path of that socket, if a hpkvd in whose place we are has made it (restart.h): then it is not
+ * the service manager's, but ours. To be freed; NULL: it is not. Answers once. */
+char *activation_own_path(void);

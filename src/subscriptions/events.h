@@ -36,4 +36,5 @@ void events_add_key_gap(struct buf *out, struct span key);
 void events_add_unsubscribed(struct buf *out, bool pattern, struct span name, int64_t timestamp);
 
 /* {"type":"connection","state":"connected","timestamp":…} */
-void events_add_connection(struct buf *out, const char *state, int64_t timestamp);
+/* reason: why for good, "shutting_down"; or NULL. */
+void events_add_connection(struct buf *out, const char *state, const char *reason, int64_t timestamp);

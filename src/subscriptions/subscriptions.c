@@ -427,7 +427,7 @@ void subscriptions_subscribe(struct subscriptions *s, struct peer *peer,
 	struct pending *p = router_defer(s->router, peer, request, now);
 	const char *no = too_many(s, peer, &count);
 	if (router_is_stopping(s->router)) {
-		router_refuse(s->router, p, REPLY_SHUTTING_DOWN, NULL, -1);
+		router_refuse(s->router, p, REPLY_SHUTTING_DOWN, NULL, ROUTER_RESTART_MS);
 	} else if (no) {
 		s->stats->subscribes_refused++;
 		router_refuse(s->router, p, REPLY_QUEUE_FULL, no, -1);
@@ -785,7 +785,7 @@ static void tell_connected(struct subscriptions *s)
 	struct topic *t;
 
 	s->lost_at = 0;
-	events_add_connection(&s->line, "connected", s->ops->wall_ms());
+	events_add_connection(&s->line, "connected", NULL, s->ops->wall_ms());
 	send_line(s, NULL);
 	while ((t = topics_walk(&s->topics, &w))) {
 		if (t->n && t->kind == TOPIC_PATTERN)
@@ -822,8 +822,18 @@ void subscriptions_lost(struct subscriptions *s, int64_t heard_ms)
 		return;
 	s->live = false;
 	s->lost_at = heard_ms;
-	resync_pause(s->resync); /* held changes came before the loss */
-	events_add_connection(&s->line, "disconnected", s->ops->wall_ms());
+	resync_pause(s->resync); /* what was held back came before it */
+	events_add_connection(&s->line, "disconnected", NULL, s->ops->wall_ms());
+	send_line(s, NULL);
+}
+
+void subscriptions_farewell(struct subscriptions *s)
+{
+	if (s->lost_at) /* they were told, and nothing since */
+		return;
+	s->live = false;
+	resync_pause(s->resync);
+	events_add_connection(&s->line, "disconnected", "shutting_down", s->ops->wall_ms());
 	send_line(s, NULL);
 }
 

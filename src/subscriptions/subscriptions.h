@@ -97,16 +97,19 @@ bool subscriptions_list_refused(struct subscriptions *s, const char *why);
 /* No token can be had for now: refuses all joins that wait for one. */
 void subscriptions_refuse_all(struct subscriptions *s, const char *why, long retry_ms);
 
-/* The connection was lost. heard_ms: when the service was heard last, by ops->boot_ms(). */
+/* The connection was lost; it was heard of last at this time of ops->boot_ms(). */
 void subscriptions_lost(struct subscriptions *s, int64_t heard_ms);
-/* A change arrived whose key is not known; see resync_doubt(). */
+/* The daemon ends: a last line to those who were not told of a loss already. */
+void subscriptions_farewell(struct subscriptions *s);
+/* A change has come that can't be used, nobody knows of what: see resync_doubt(). */
 void subscriptions_unreadable(struct subscriptions *s);
-/* Such changes have arrived since this time of ops->boot_ms(): tells all subscribers of a gap. Keys
- * are not read, as the value could not be ordered among changes to come. */
+/* Such have come since this time of ops->boot_ms(): all subscribers may have missed something. Keys
+ * are not read for them as after a loss: without the change that it has seen a value has no place
+ * among those that are still to come. */
 void subscriptions_missed(struct subscriptions *s, int64_t since_ms);
-/* The connection has no token from now on: there are no subscriptions. */
+/* From now on the connection has no token: nothing is wanted any more. */
 void subscriptions_without(struct subscriptions *s);
-/* Stops reading keys. router_stop() follows, after which subscribes are refused. */
+/* Nothing is read any more. router_stop() follows, after which subscribes are refused. */
 void subscriptions_stop(struct subscriptions *s);
 
 bool subscriptions_wants(const struct subscriptions *s); /* are there subscriptions or joins? */

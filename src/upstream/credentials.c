@@ -310,7 +310,7 @@ void credentials_ask(struct credentials *c)
 	params.access_pattern = buf_span(&c->access);
 	c->list_n = buf_len(&list);
 	c->asked_at = clock_boot_ms();
-	c->request = token_client_mint(c->token_client, \&params, on_token, c);
+	c->request = token_client_mint(c->token_client, &params, on_token, c);
 	buf_release(&list);
 }
 
@@ -337,7 +337,7 @@ struct credentials *credentials_new(struct event_base *base,
 	struct credentials *c = mem_zalloc(sizeof(*c));
 
 	*c = (struct credentials){
-		.token_client = token_client_new(base, \&settings->token_client),
+		.token_client = token_client_new(base, &settings->token_client),
 		.nothing = timer_new(base, on_nothing, c),
 		.key = settings->api_key ? secret_share(settings->api_key) : NULL,
 		.prefix = mem_strdup(settings->path_prefix),

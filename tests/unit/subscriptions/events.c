@@ -80,8 +80,8 @@ static void gaps_and_connections_are_lines_of_their_own(void **state)
 		  "\"until\":9007199254740993}\n");
 	events_add_key_gap(&b, SPAN("\x01"));
 	check(&b, "{\"type\":\"gap\",\"key\":\"\\u0001\"}\n");
-	events_add_connection(&b, "connected", 5);
-	events_add_connection(&b, "disconnected", 6); /* behind what is there */
+	events_add_connection(&b, "connected", NULL, 5);
+	events_add_connection(&b, "disconnected", NULL, 6); /* behind what is there */
 	check(&b, "{\"type\":\"connection\",\"state\":\"connected\",\"timestamp\":5}\n"
 		  "{\"type\":\"connection\",\"state\":\"disconnected\",\"timestamp\":6}\n");
 	events_add_unsubscribed(&b, false, SPAN("a\""), 7);
