@@ -324,7 +324,7 @@ SECTION = dict.fromkeys(("socket", "mode", "group", "max_clients", "max_line", "
 class Daemon:
     """hpkvd for a service (a FakeService, a Sandbox or a URL), with settings that differ from the tests' defaults.
 
-    key_from             "file" or "environment"
+    key_from             "file", "environment" or None: there is no key
     nofile, soft_nofile  its limits of descriptors
     umask                what it starts with
     hosts, resolv        what it finds in /etc/hosts and /etc/resolv.conf
@@ -369,7 +369,7 @@ class Daemon:
         if self.key_from == "file":
             sections["upstream"].append("api_key_file = api-key\n")
             self._write_file("api-key", self.key + "\n")
-        else:
+        elif self.key_from:
             self.env["HPKV_API_KEY"] = self.key
         for name, rule in self.access.items():
             sections[f"access {name}"] = [f"{setting} = {value}\n" for setting, value in rule.items()]
