@@ -283,7 +283,7 @@ struct access {
 	struct stats *stats;
 	int64_t refusals_at; /* the bucket of all */
 	bool keyless;
-	uint64_t unlogged;   /* refusals since the last that was logged */
+	uint64_t unlogged; /* refusals since the last that was logged */
 	struct buf name, other;
 	char why[SHOWN_MAX + 200];
 };

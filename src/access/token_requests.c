@@ -261,7 +261,7 @@ void token_requests_ask(struct token_requests *t, struct peer *peer, const struc
 
 	if (router_is_stopping(t->router)) {
 		router_refuse(t->router, p, REPLY_SHUTTING_DOWN, NULL, ROUTER_RESTART_MS);
-	} else if (is_full(i, peer)) {
+	} else if (is_full(t, peer)) {
 		t->stats->requests_queue_full++;
 		router_refuse(t->router, p, REPLY_QUEUE_FULL,
 			      "too many requests for tokens are waiting", -1);
@@ -381,7 +381,7 @@ static void refuse(struct token_requests *t, struct ask *a, enum reply_error err
 static void failed(struct token_requests *t, struct ask *a,
 		   const struct token_requests_answer *answer, int64_t now)
 {
-	enum reply_error error = verdict_of(i, answer);
+	enum reply_error error = verdict_of(t, answer);
 
 	t->stats->token_failures++;
 	if (error != REPLY_N)

@@ -34,8 +34,8 @@ struct socketpath {
  * and a remedy. *out is set on success. */
 int socketpath_open(const struct socketpath_settings *settings, struct socketpath *out);
 
-/* The socket at this path was made by the program in whose place we are (restart.h): it is ours now.
- * False: it is not there any more. */
+/* The socket at this path was made by the program in whose place we are (restart.h): it is ours
+ * now. False: it is not there any more. */
 bool socketpath_inherit(const char *path, struct socketpath *out);
 
 /* Is it this path, and still ours? Somebody may have removed it. */

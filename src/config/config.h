@@ -43,18 +43,19 @@ void config_report_add(struct config_report *report, const char *place, const ch
 struct config {
 	struct {
 		struct url url;
-		struct proxy proxy;          /* on the way to it; host NULL: none */
-		char *proxy_login;           /* "user:password", secret; NULL: none */
-		char *no_proxy_useless;      /* an entry of NO_PROXY that means nothing; or NULL */
-		struct {                     /* where tokens are asked for */
-			struct url url;      /* of the page; text NULL: the service makes them */
-			struct proxy proxy;  /* on the way there; host NULL: none */
-			char *path;          /* that is posted to */
-			char *header_file;   /* lines sent along, read for each; NULL: none */
+		struct proxy proxy;         /* on the way to it; host NULL: none */
+		char *proxy_login;          /* "user:password", secret; NULL: none */
+		char *no_proxy_useless;     /* an entry of NO_PROXY that means nothing; or NULL */
+		struct {                    /* where tokens are asked for */
+			struct url url;     /* of the page; text NULL: the service makes them */
+			struct proxy proxy; /* on the way there; host NULL: none */
+			char *path;         /* that is posted to */
+			char *header_file;  /* lines sent along, read for each; NULL: none */
 		} token;
-		char *api_key;               /* NULL: there is none, but a token.url; secret; wiped by config_free() */
-		char *api_key_source;        /* where it is from: a file's path, or HPKV_API_KEY */
-		char *ca_file;               /* NULL: the system's trust anchors alone */
+		char *api_key;        /* NULL: there is none, but a token.url; secret; wiped by
+					 config_free() */
+		char *api_key_source; /* where it is from: a file's path, or HPKV_API_KEY */
+		char *ca_file;        /* NULL: the system's trust anchors alone */
 		unsigned char ca_digest[32]; /* SHA-256 of its content */
 		char *access_pattern;        /* a regex as text; "": none is sent */
 		unsigned subscribe_fields;   /* of enum token_client_fields */

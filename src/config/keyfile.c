@@ -53,8 +53,9 @@ const char *keyfile_login_fault(const char *login)
 /* One line without its end; a phrase if it is no header, or one that is hpkvd's own. */
 static const char *header_fault(struct span line)
 {
-	static const char *const own[] = {"Host", "Content-Length", "Content-Type", "Transfer-Encoding",
-					  "Connection", "Expect", "Accept", "x-api-key"};
+	static const char *const own[] = {
+		"Host",       "Content-Length", "Content-Type", "Transfer-Encoding",
+		"Connection", "Expect",         "Accept",       "x-api-key"};
 	const char *colon = line.n ? memchr(line.p, ':', line.n) : NULL;
 	size_t n = colon ? (size_t)(colon - line.p) : 0;
 
@@ -71,7 +72,8 @@ static const char *header_fault(struct span line)
 	}
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
 		if (strlen(own[i]) == n && strncasecmp(own[i], line.p, n) == 0)
-			return "holds a header that hpkvd sends itself (Host, Content-Type, Accept, x-api-key …)";
+			return "holds a header that hpkvd sends itself (Host, Content-Type, "
+			       "Accept, x-api-key …)";
 	}
 	return NULL;
 }

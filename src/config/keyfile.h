@@ -1,5 +1,5 @@
-/* keyfile.h - the API key, a proxy's credentials, or header lines with some, from a file that only its owner (and perhaps a
- * group) can read.
+/* keyfile.h - the API key, a proxy's credentials, or header lines with some, from a file that only
+ * its owner (and perhaps a group) can read.
  *
  * Refuses a file that belongs to a user other than root and this process's user, that others can
  * read, write or run, or that its group can write; anything but a regular file; and content that

@@ -156,11 +156,13 @@ static void resolve_token_url(struct draft *d)
 	else
 		c->upstream.token.path = mem_strdup(c->upstream.token.url.path_prefix);
 	if (d->given[SET_API_KEY_FILE])
-		draft_fault(d, SET_API_KEY_FILE, "is set beside token_url: who asks there for tokens "
-						 "has no API key");
+		draft_fault(d, SET_API_KEY_FILE,
+			    "is set beside token_url: who asks there for tokens "
+			    "has no API key");
 	if (e && e->api_key)
 		config_report_add(d->report, "HPKV_API_KEY:",
-				  "is set beside [upstream] token_url: who asks there for tokens has no API key");
+				  "is set beside [upstream] token_url: who asks there for tokens "
+				  "has no API key");
 	if (!headers[0])
 		return;
 	c->upstream.token.header_file =
@@ -385,8 +387,8 @@ static void resolve_metrics(struct draft *d)
 void references_resolve(struct draft *d)
 {
 	static void (*const steps[])(struct draft *) = {
-		check_order, resolve_url, resolve_token_url, resolve_proxy, resolve_proxy_login, resolve_key,
-		resolve_ca_file, check_socket, resolve_group, resolve_metrics,
+		check_order, resolve_url,     resolve_token_url, resolve_proxy, resolve_proxy_login,
+		resolve_key, resolve_ca_file, check_socket,      resolve_group, resolve_metrics,
 	};
 
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)

@@ -25,7 +25,7 @@ struct daemon {
 	struct shutdown shutdown;
 	struct restart_program program;
 	struct event *sigterm, *sigint, *sighup, *sigusr2; /* NULL: not watched, as the watchdog */
-	struct event *watchdog;                  /* tells the service manager that the loop turns */
+	struct event *watchdog; /* tells the service manager that the loop turns */
 };
 
 /* ---- signals ---- */

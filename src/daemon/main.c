@@ -192,8 +192,7 @@ static void print_faults(const struct config_report *report, bool test)
 	}
 }
 
-static int run(const struct command_line *line, char **argv,
-	       struct config_environment *environment)
+static int run(const struct command_line *line, char **argv, struct config_environment *environment)
 {
 	const char *path = line->config_path ? line->config_path : environment->config_path;
 	struct config_source source = {

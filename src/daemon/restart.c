@@ -17,10 +17,10 @@
 #include "config/environment.h"
 
 enum {
-	ASK_MS = 10000,  /* for the other program to say whether it would start */
-	WAIT_MS = 10,    /* between looks whether it has ended, once it says no more */
+	ASK_MS = 10000,   /* for the other program to say whether it would start */
+	WAIT_MS = 10,     /* between looks whether it has ended, once it says no more */
 	WORDS_MAX = 4096, /* bytes of what it says that are kept for the log */
-	FIRST_FD = 3,    /* SD_LISTEN_FDS_START */
+	FIRST_FD = 3,     /* SD_LISTEN_FDS_START */
 };
 
 struct restart_question {
@@ -140,8 +140,8 @@ static void on_step(evutil_socket_t fd, short what, void *arg)
 {
 	struct restart_question *q = arg;
 	int status = 0;
-	pid_t ended = q->words_fd < 0 || q->waited_ms >= ASK_MS ? waitpid(q->pid, &status, WNOHANG)
-								: 0;
+	pid_t ended =
+		q->words_fd < 0 || q->waited_ms >= ASK_MS ? waitpid(q->pid, &status, WNOHANG) : 0;
 
 	(void)fd;
 	(void)what;
@@ -150,12 +150,15 @@ static void on_step(evutil_socket_t fd, short what, void *arg)
 		bool ok = ended > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 		if (!ok)
 			log_words(q);
-		end_question(q, ok, "the program that would take over does not accept its settings");
+		end_question(q, ok,
+			     "the program that would take over does not accept its settings");
 		return;
 	}
 	q->waited_ms += WAIT_MS;
 	if (q->waited_ms > ASK_MS) {
-		end_question(q, false, "the program that would take over has not said in time whether it starts");
+		end_question(
+			q, false,
+			"the program that would take over has not said in time whether it starts");
 		return;
 	}
 	timer_start(q->step, WAIT_MS);

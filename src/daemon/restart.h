@@ -5,10 +5,11 @@
  * If it says no, or nothing within ten seconds, nothing has happened but some lines in the log.
  * Else the owner ends as at SIGTERM, but keeps its listening sockets, and calls restart_now().
  *
- * The sockets travel as sd_listen_fds(3) describes it (LISTEN_FDS). HPKVD_OWN_SOCKET beside it is the
- * path of the first one, if we have made it: the next program removes it in the end (activation.h). Key and URL of the
- * environment were wiped from there when we started. The URL is put back; the key goes through a
- * pipe, whose number is in HPKVD_KEY_FD: it is in no environment, and no file.
+ * The sockets travel as sd_listen_fds(3) describes it (LISTEN_FDS). HPKVD_OWN_SOCKET beside it is
+ * the path of the first one, if we have made it: the next program removes it in the end
+ * (activation.h). Key and URL of the environment were wiped from there when we started. The URL is
+ * put back; the key goes through a pipe, whose number is in HPKVD_KEY_FD: it is in no environment,
+ * and no file.
  *
  * The process keeps its number, its parent, and what its supervisor knows of it. */
 #pragma once

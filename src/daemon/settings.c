@@ -94,7 +94,8 @@ static int read_headers(const char *file, char **lines, const char **why)
 }
 
 /* Where tokens are asked for: of the service, or of the endpoint that has its key. */
-static struct token_client_settings token_client_settings(const struct config *c, int64_t timeout_ms)
+static struct token_client_settings token_client_settings(const struct config *c,
+							  int64_t timeout_ms)
 {
 	bool elsewhere = c->upstream.token.url.text;
 	const struct url *url = elsewhere ? &c->upstream.token.url : &c->upstream.url;

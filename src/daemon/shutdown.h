@@ -21,7 +21,7 @@ struct shutdown {
 	struct wiring *rooms;
 	struct event *step; /* runs only during the shutdown */
 	enum shutdown_phase phase;
-	int64_t until; /* the phase ends then at the latest */
+	int64_t until;                     /* the phase ends then at the latest */
 	struct restart_question *question; /* NULL: none is open */
 	/* Of a restart; for restart_now(). */
 	struct restart_socket sockets[RESTART_SOCKETS_MAX];

@@ -65,7 +65,8 @@ void events_add_unsubscribed(struct buf *out, bool pattern, struct span name, in
 	buf_addf(out, ",\"reason\":\"forbidden\",\"timestamp\":%" PRId64 "}\n", timestamp);
 }
 
-void events_add_connection(struct buf *out, const char *state, const char *reason, int64_t timestamp)
+void events_add_connection(struct buf *out, const char *state, const char *reason,
+			   int64_t timestamp)
 {
 	buf_addf(out, "{\"type\":\"connection\",\"state\":\"%s\"", state);
 	if (reason)

@@ -37,4 +37,5 @@ void events_add_unsubscribed(struct buf *out, bool pattern, struct span name, in
 
 /* {"type":"connection","state":"connected","timestamp":…} */
 /* reason: why for good, "shutting_down"; or NULL. */
-void events_add_connection(struct buf *out, const char *state, const char *reason, int64_t timestamp);
+void events_add_connection(struct buf *out, const char *state, const char *reason,
+			   int64_t timestamp);

@@ -207,7 +207,8 @@ static char *read_answer(struct span text, int *expires_in_s)
 
 	json_object_begin(&reader, text);
 	while (json_object_next(&reader, &m) > 0) {
-		if (!seen && m.value.type == JSON_STRING && json_string_is(&m.name, SPAN("token"))) {
+		if (!seen && m.value.type == JSON_STRING &&
+		    json_string_is(&m.name, SPAN("token"))) {
 			seen = true;
 			token = token_of(&m.value);
 		} else if (m.value.type == JSON_NUMBER &&
@@ -546,7 +547,8 @@ static const char *add_headers_of_file(struct token_client_request *r)
 		snprintf(r->error, sizeof(r->error), "the header file %s", why);
 		return r->error;
 	}
-	for (char *line = lines, *rest = NULL; (line = strtok_r(line, "\r\n", &rest)); line = NULL) {
+	for (char *line = lines, *rest = NULL; (line = strtok_r(line, "\r\n", &rest));
+	     line = NULL) {
 		struct curl_slist *list = curl_slist_append(r->headers, line);
 		if (list)
 			r->headers = list;

@@ -22,9 +22,9 @@ struct token_client_settings {
 	const char *host;
 	uint16_t port;
 	bool tls;
-	const char *path;        /* "/token/websocket", mostly */
-	const char *ca_file;     /* extra trust anchor, or NULL */
-	const char *proxy_host;  /* a name or an address: an HTTP proxy to go through; NULL: none */
+	const char *path;       /* "/token/websocket", mostly */
+	const char *ca_file;    /* extra trust anchor, or NULL */
+	const char *proxy_host; /* a name or an address: an HTTP proxy to go through; NULL: none */
 	uint16_t proxy_port;
 	const char *proxy_login; /* "user:password", secret; or NULL */
 	int timeout_ms;          /* of a whole request, name look-up included */

@@ -21,8 +21,8 @@
  *                  └── the list is too long, ──────────▶ ask again with another list
  *                      or refused in part
  *
- * Without an API key (token_url) a token is always asked for, if nothing is wanted for an empty list;
- * while none can be had there is no connection, and a pause follows.
+ * Without an API key (token_url) a token is always asked for, if nothing is wanted for an empty
+ * list; while none can be had there is no connection, and a pause follows.
  *
  * Owns the credentials and the timers of the pauses. The connections, and what becomes of requests
  * when one is lost, belong to upstream.h. */
@@ -85,11 +85,11 @@ struct attempts_context {
 };
 
 struct attempts_settings {
-	const char *path_prefix; /* before /ws; strings are copied */
+	const char *path_prefix;             /* before /ws; strings are copied */
 	struct token_client_settings tokens; /* where they are asked for */
 	const char *api_key;    /* of secret.h: is shared; NULL: only tokens open connections */
-	const char *key_source; /* where the key, or the tokens, are from, for the message that it is
-				   refused, or that there are none */
+	const char *key_source; /* where the key, or the tokens, are from, for the message that it
+				   is refused, or that there are none */
 	int64_t backoff_min_ms, backoff_max_ms;
 	unsigned subscribe_fields;  /* enum token_client_fields */
 	const char *access_pattern; /* of the tokens; "": none */

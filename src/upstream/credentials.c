@@ -39,9 +39,9 @@ struct credentials {
 	void *owner;
 	struct stats *stats;
 
-	char *path, *new_path; /* secret; or NULL */
-	int64_t asked_at;      /* boot clock: a token is no younger than its request */
-	int64_t born_at;       /* of the token in path */
+	char *path, *new_path;        /* secret; or NULL */
+	int64_t asked_at;             /* boot clock: a token is no younger than its request */
+	int64_t born_at;              /* of the token in path */
 	int64_t life_ms, new_life_ms; /* of the tokens in path and new_path */
 
 	int64_t shortened_at; /* boot clock: when something was last too long for the service */
@@ -253,8 +253,8 @@ static void on_token(void *owner, const struct token_client_answer *answer)
 
 	c->request = NULL;
 	if (answer->token) {
-		c->new_life_ms = answer->expires_in_s ? INT64_C(1000) * answer->expires_in_s
-						      : INT64_MAX;
+		c->new_life_ms =
+			answer->expires_in_s ? INT64_C(1000) * answer->expires_in_s : INT64_MAX;
 		take_token(c, answer->token);
 		return;
 	}

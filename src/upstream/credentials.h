@@ -25,11 +25,11 @@ struct credentials;
 
 struct credentials_settings {
 	struct token_client_settings token_client; /* strings are copied */
-	const char *api_key;         /* of secret.h: is shared; NULL: there is none */
-	const char *path_prefix;     /* before /ws */
-	unsigned fields;             /* enum token_client_fields */
-	const char *access_pattern;  /* a regex; "": none is sent */
-	int64_t lifetime_ms;         /* of tokens, unless their answer says less */
+	const char *api_key;                       /* of secret.h: is shared; NULL: there is none */
+	const char *path_prefix;                   /* before /ws */
+	unsigned fields;                           /* enum token_client_fields */
+	const char *access_pattern;                /* a regex; "": none is sent */
+	int64_t lifetime_ms;                       /* of tokens, unless their answer says less */
 };
 
 enum credentials_verdict {

@@ -154,7 +154,9 @@ static void expect(enum credentials_verdict verdict)
 static struct credentials_settings settings(void)
 {
 	return (struct credentials_settings){
-		.token_client = {.host = "service", .path = "/v1/token/websocket", .timeout_ms = 500},
+		.token_client = {.host = "service",
+				 .path = "/v1/token/websocket",
+				 .timeout_ms = 500},
 		.path_prefix = "/v1",
 		.api_key = key,
 		.fields = TOKEN_CLIENT_SUBSCRIBE_KEYS | TOKEN_CLIENT_SUBSCRIBE_PATTERNS,
