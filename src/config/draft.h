@@ -1,6 +1,6 @@
 /* draft.h - a configuration in the making: values, the lines that they stand in, and the faults.
  *
- * load.h fills it from the file, references.h resolves what the values refer to. */
+ * load.h fills it from the file, references.h resolves paths, names and addresses. */
 #pragma once
 
 #include <stdbool.h>

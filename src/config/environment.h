@@ -1,4 +1,4 @@
-/* environment.h - what the environment said when the program started.
+/* environment.h - the variables of the environment at the start of the program.
  *
  * It is asked once, so a later reload finds the same. The key and the URL are wiped from it. */
 #pragma once

@@ -115,28 +115,28 @@ static void make_way_back(struct wiring *w)
 }
 
 /* Steps that can fail: the sockets, the page and the connection. All succeed, or all are undone. */
-static int take_places(struct wiring *w, struct config *config, bool another,
-		       struct listener **former)
+static int take_places(struct wiring *w, const struct config *config, bool another)
 {
 	struct upstream_settings upstream = settings_upstream(config, 0);
+	struct listener *former;
 	struct metrics_page *former_page = w->metrics_page;
 
 	make_way(w, config);
-	int err = move_listener(w, config, former);
+	int err = move_listener(w, config, &former);
 	if (err == 0) {
 		err = move_metrics(w, config);
 		if (err == 0)
 			err = upstream_reload(w->upstream, &upstream, another);
 		if (err < 0) {
 			move_metrics_back(w, former_page);
-			move_listener_back(w, *former);
+			move_listener_back(w, former);
 		}
 	}
 	if (err < 0) {
 		make_way_back(w);
 		return err;
 	}
-	listener_retire(*former);
+	listener_retire(former);
 	if (w->metrics_page != former_page)
 		metrics_page_free(former_page);
 	return 0;
@@ -166,9 +166,8 @@ static int take_config(struct reload *r, struct config *config, bool another)
 {
 	struct wiring *w = r->rooms;
 	struct config *before = w->config;
-	struct listener *former;
+	int err = take_places(w, config, another);
 
-	int err = take_places(w, config, another, &former);
 	if (err < 0)
 		return err;
 	w->config = config;

@@ -10,7 +10,7 @@ import unittest
 
 from harness import HPKVD, Case, Client, Daemon, FakeService
 
-# Opens what it is told to, in the place where a service manager puts it, and becomes the daemon.
+# Opens sockets as told, at the numbers that a service manager uses, and becomes the daemon.
 MANAGER = """
 import os, socket, sys
 kinds, path, argv = sys.argv[1].split(), sys.argv[2], sys.argv[3:]

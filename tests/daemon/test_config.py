@@ -289,7 +289,7 @@ class Key(ConfigTest):
 
     @unittest.skipIf(os.geteuid() != 0, "only root can give a file away")
     def test_a_key_file_of_another_user_is_refused(self):
-        """Whoever owns it could let others read it, or exchange it."""
+        """The owner could let others read it, or replace it."""
         self.key(KEY)
         self.assert_ok(self.check(URL))
         os.chown(self.path("api-key"), 65534, 0)

@@ -25,7 +25,7 @@ AT_ONCE = 6
 
 NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
-# What the kernel may say, as far as a program can be asked to live with it.
+# Errors of the kernel that a program can survive.
 ERRORS = {
     "accept4": (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ECONNABORTED, errno.EINTR, errno.EPERM),
     "epoll_create1": NO_ROOM,
@@ -80,7 +80,7 @@ class Failing(Daemon):
 
 
 class Life:
-    """What a daemon does in its time, and what of it has to succeed in spite of one failure."""
+    """The life of a daemon, and the steps that have to succeed in spite of one failure."""
 
     def __init__(self, plan, count=None):
         self.plan, self.count = plan, count

@@ -1,4 +1,4 @@
-"""The metrics page: what it says, in which form, where it is served, and that stats says the same."""
+"""The metrics page: its figures, its format, its address, and that stats has the same."""
 
 import collections
 import contextlib
@@ -117,7 +117,7 @@ ABBREVIATED = "s ms us ns sec b kb mb gb tb pb m h d".split()
 
 
 def lint(family):
-    """What promtool would say."""
+    """Checks the page as promtool does."""
     words = family.name.split("_")
     labels = [labels_of(text) for _, text in family.samples]
     if not family.help:
@@ -310,7 +310,7 @@ class Http(Case):
         begun = time.monotonic()
         waiting = connection_to(place)
         waiting.request("GET", "/metrics")
-        while time.monotonic() - begun < SERVE_SECONDS / 5: # this is what is measured: all the while
+        while time.monotonic() - begun < SERVE_SECONDS / 5: # the time that is measured
             self.assertEqual(200, client.ask(get("k"))["code"])
         waiting.sock.settimeout(DEADLINE + 2 * SERVE_SECONDS)
         response = waiting.getresponse()
@@ -322,7 +322,7 @@ class Http(Case):
 
     @with_page()
     def test_places_are_free_again(self, service, daemon, client, place):
-        """Whoever has gone, before, within or after the answer, takes none."""
+        """A reader that has left, before, within or after the answer, takes no place."""
         for i in range(5 * CONNECTIONS):
             connection = connection_to(place)
             connection.connect()
@@ -392,7 +392,7 @@ class Places(Case):
             daemon.killed = True
             daemon.process.kill()
             place = daemon.folder + "/metrics"
-            for _ in range(2): # the second time it finds what the first one has left
+            for _ in range(2): # the second time it finds the socket that the first one has left
                 with Daemon(service, folder=daemon.folder, listen=place, mode="0620") as other:
                     self.assertIn("hpkvd_clients", parse(fetch(place)))
                     self.assertEqual(0o620, stat.S_IMODE(os.stat(place).st_mode))
@@ -413,7 +413,7 @@ class Places(Case):
             self.assertFalse(os.path.exists(daemon.socket))
 
     def test_taken_places(self):
-        """What a living program serves is not taken from it."""
+        """It does not take a socket from a living program."""
         port = free_port()
         for place in (f"127.0.0.1:{port}", None):
             with FakeService() as service, Daemon(service) as daemon:
@@ -621,7 +621,7 @@ class Requests(Case):
         sample = flat(fetch(place))
         self.assertEqual((1, 1), (sample["hpkvd_requests_in_flight"], sample["hpkvd_requests_waiting"]))
         self.assertGreater(sample["hpkvd_requests_waiting_bytes"], 0)
-        time.sleep(0.3) # this is what is measured
+        time.sleep(0.3) # the time that is measured
         first.reply()
         second = service.next_request()
         second.reply()

@@ -1,4 +1,4 @@
-"""What the service manager is told (sd_notify), and that nobody waits for it."""
+"""Messages to the service manager (sd_notify), for which clients never wait."""
 
 import contextlib
 import os
@@ -58,7 +58,7 @@ class Notify(Case):
             self.hear("STOPPING=1")
 
     def fill(self):
-        """From now on there is no room for what somebody says."""
+        """Fills the socket, so that there is no room for messages."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other, contextlib.suppress(BlockingIOError):
             other.setblocking(False)
             while True:

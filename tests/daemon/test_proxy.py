@@ -20,7 +20,7 @@ def pump(source, sink):
 
 
 class ConnectProxy:
-    """Joins whoever asks with a port of this machine, and remembers what it was asked for.
+    """Joins its clients with a port of this machine, and records their requests.
 
     login   who may pass: "user:password"; None: everybody
     answer  what it says in place of joining
@@ -80,7 +80,7 @@ class ConnectProxy:
 
 class Proxy(Case):
     def test_the_service_is_reached_through_it_by_name(self):
-        # Nobody but the proxy knows where hpkv.test is.
+        # Only the proxy knows the address of hpkv.test.
         with ConnectProxy() as proxy, FakeService(name="hpkv.test") as service:
             with Daemon(service, env={"HTTPS_PROXY": proxy.url}) as daemon, daemon.client() as client:
                 self.assertEqual(200, client.ask({"op": "get", "key": "k"})["code"])

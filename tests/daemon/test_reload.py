@@ -30,7 +30,7 @@ def mint_for(key):
 
 
 class Key(Case):
-    """Another key: another connection takes over, and nobody notices."""
+    """For another key another connection takes over, unnoticed by clients."""
 
     @scene(service=WITHHELD)
     def test_requests_on_their_way_are_answered(self, service, daemon, client):
@@ -174,7 +174,7 @@ class Address(Case):
 
     @scene()
     def test_another_certificate_authority(self, service, daemon, client):
-        """Under the same name; the old connection is judged no more, the new one by what the file holds by then."""
+        """In the same file. The old connection is not checked again; the new one is checked against the new content."""
         ca = daemon.folder + "/ca.pem"
         shutil.copy(certs() + "/ca.pem", ca)
         daemon.reload(ca_file=ca)
@@ -310,7 +310,7 @@ class Wrong(Case):
 class Socket(Case):
     @scene()
     def test_it_moves(self, service, daemon, client):
-        """Who is connected stays; who has connected and was not seen yet is accepted, also those beyond what a turn takes."""
+        """Connected clients stay. Clients that wait to be accepted are accepted, even if they are more than one turn accepts."""
         daemon.process.signal(signal.SIGSTOP)
         waiting = [daemon.client() for _ in range(200)]
         for c in waiting:
@@ -358,7 +358,7 @@ class Socket(Case):
 
     @scene()
     def test_a_folder_that_somebody_has_locked_keeps_nobody_waiting(self, service, daemon, client):
-        """At the start it is waited for; now there are clients, who would wait as well."""
+        """At the start hpkvd waits for the lock; in a reload clients would have to wait as well."""
         lock = os.open(daemon.folder, os.O_RDONLY)
         self.addCleanup(os.close, lock)
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -444,7 +444,7 @@ class Limits(Case):
             third.barrier()
             daemon.change(max_clients=2)
             daemon.hang_up()
-            client.barrier() # nobody is sent away
+            client.barrier() # no client is dropped
             third.barrier()
             with Client(daemon.socket) as fourth:
                 self.assert_error(fourth.answer(), 503, "too_many_clients", "no")
@@ -495,7 +495,7 @@ class Limits(Case):
 
 
 class Times(Case):
-    """What is waited for already is waited for so long, too."""
+    """The new times hold for waits that have begun."""
 
     @scene(keepalive="1h")
     def test_of_silence(self, service, daemon, client):
@@ -542,7 +542,7 @@ class Times(Case):
 
 @contextlib.contextmanager
 def held(path):
-    """Whoever opens the file waits until this ends. Yields a function: is anybody waiting?"""
+    """open() of the file waits until this ends. Yields a function: does anybody wait?"""
     before = signal.signal(signal.SIGIO, signal.SIG_IGN)
     fd = os.open(path, os.O_RDWR)
     try:
@@ -628,7 +628,7 @@ class HalfWay(Case):
 
     def test_no_more_descriptors(self):
         """Wherever they run out."""
-        need_root() # nobody else may look how many there are
+        need_root() # only root may see how many there are
         with FakeService() as service, Daemon(service, mode="0666") as daemon, daemon.client() as client:
             daemon.wait_state("connected")
             self.assertTrue(daemon.reload(listen=daemon.folder + "/page"))
@@ -662,7 +662,7 @@ class HalfWay(Case):
             self.assertEqual(1, len(service.upgrades))
 
     def refusals(self, daemon, client, **settings):
-        """Reloads with ever more descriptors, until all is done. What was the error each time?"""
+        """Reloads with ever more descriptors, until one succeeds. Returns the error of each."""
         limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
         refused = []
         for spare in range(50):

@@ -89,7 +89,7 @@ class Secrets(Case):
 
     @scene(connected=False, service={"upgrade": lambda event: (403, {}, b"")})
     def test_a_refused_key_is_told_by_its_place(self, service, daemon, client):
-        """Who has to put it right learns where it is from."""
+        """The message names the source of the key for the administrator."""
         daemon.wait_state("unauthorized")
         daemon.process.wait_output(rb"error.*key")
         self.assert_silent(daemon, client)
@@ -219,7 +219,7 @@ class Memory(Case):
     @unittest.skipUnless(shutil.which("gcore"), "there is no gcore")
     @scene()
     def test_a_debuggers_core_file(self, service, daemon, client):
-        """Made by force, by root, of what the daemon lets be dumped."""
+        """root makes one by force, of the memory that the daemon lets be dumped."""
         self.assertEqual(200, client.ask(get("k"))["code"])
         core = f"{daemon.folder}/core"
         subprocess.run(["gcore", "-o", core, str(daemon.pid)], check=True, stdout=subprocess.DEVNULL,
@@ -232,7 +232,7 @@ class Memory(Case):
 class Descriptors(Case):
     @unittest.skipIf(os.geteuid() != 0, "only root can look at the descriptors of a daemon that wants to be left alone")
     def test_what_is_closed_at_the_start_is_nobodys_socket(self):
-        """Else the log would be written to whoever has got its number."""
+        """Otherwise the log would be written to the socket that has got its number."""
 
         class Closed(Daemon):
             def _with_etc(self, argv):

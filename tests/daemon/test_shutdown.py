@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: what is in flight is answered, the rest is refused, and the end is an orderly one."""
+"""SIGTERM and SIGINT: requests in flight are answered, others are refused, and the end is orderly."""
 
 import json
 import os
@@ -41,7 +41,7 @@ class Shutdown(Case):
         answers = {a["messageId"]: a for a in client.answers(3)}
         for i in (2, 3, 4):
             self.assert_error(answers[i], 503, "shutting_down", "no", i)
-        # What comes now is too late, but answered.
+        # A request now is too late, but gets an answer.
         self.assert_error(client.ask(put("k", "late", 5)), 503, "shutting_down", "no", 5)
         until = time.monotonic() + 0.2
         while time.monotonic() < until: # it waits for as long as it takes
@@ -147,7 +147,7 @@ class Shutdown(Case):
 
 
 class WithClients(Case):
-    """Those who are connected stay so until it has ended."""
+    """Connected clients stay until the daemon has ended."""
 
     def end(self, daemon):
         daemon.process.signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What status and stats say, in the shape that programs rely on."""
+"""The answers to status and stats, in the form that programs rely on."""
 
 import os
 import re
@@ -165,7 +165,7 @@ class Idle(Case):
             seconds = 8
             daemons = (connected, alone)
             before = [(d.process.wakeups(), d.process.cpu_seconds()) for d in daemons]
-            time.sleep(seconds) # this is what is measured
+            time.sleep(seconds) # the time that is measured
             for daemon, (wakeups, cpu) in zip(daemons, before):
                 self.assertLessEqual(daemon.process.wakeups() - wakeups, seconds + 5)
                 self.assertLess(daemon.process.cpu_seconds() - cpu, 0.5)

@@ -1,4 +1,4 @@
-"""What an administrator is warned of: what the system does not allow, and what the service does not give. hpkvd goes on all the same."""
+"""Warnings about calls that the system refuses and tokens that the service refuses. hpkvd goes on all the same."""
 
 import ctypes
 import errno

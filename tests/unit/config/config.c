@@ -162,7 +162,7 @@ static void ini_lines(void **state)
 	check_ini(SPAN("a=\xc3\xa4"), "1a=\xc3\xa4| ");
 }
 
-/* What inih by itself would glue, cut or drop. */
+/* Texts that inih by itself would glue, cut or drop. */
 static void ini_faults(void **state)
 {
 	(void)state;
@@ -286,11 +286,11 @@ static void keys_that_are_no_files(void **state)
 	assert_int_equal(keyfile_read(".", keyfile_fault, &key, &why), -EISDIR);
 	assert_int_equal(mkfifo("fifo", 0600), 0);
 	assert_int_equal(keyfile_read("fifo", keyfile_fault, &key, &why),
-			 -EINVAL); /* at once, with nobody writing */
+			 -EINVAL); /* at once, without a writer */
 	assert_int_equal(keyfile_read("/dev/null", keyfile_fault, &key, &why), -EINVAL);
 }
 
-/* ---- the whole ---- */
+/* ---- loading ---- */
 
 /* Loads text as a file; the number of faults, or -1 for success with *config set. */
 static int load(const char *text, const struct config_environment *environment,
@@ -413,7 +413,7 @@ static void values(void **state)
 	config_free(c);
 }
 
-/* Each row against the first: what differs, and whether that takes another connection. */
+/* Each row against the first: the differences, and whether they take another connection. */
 static void what_a_reload_changes(void **state)
 {
 	static const struct {
@@ -546,7 +546,7 @@ static void faults_are_capped(void **state)
 	buf_release(&b);
 }
 
-/* Where the bytes of the environment were, there must be none of the key left. */
+/* The block of the environment must not hold the key any more. */
 static void environment_is_taken_once(void **state)
 {
 	static char key_entry[] = "HPKV_API_KEY=SECRET-1", twin[] = "HPKV_API_KEY=SECRET-2",

@@ -1,4 +1,4 @@
-/* HTTPS_PROXY and NO_PROXY, as people write them. */
+/* HTTPS_PROXY and NO_PROXY, in the forms that users write. */
 #include "../test.h"
 
 #include "config/proxy.h"

@@ -1,4 +1,4 @@
-/* The figures as text (metrics_text.h): what the formats want escaped, numbers digit for digit, and
+/* The figures as text (metrics_text.h): escapes of both formats, numbers digit for digit, and
  * the walk over the tables (stats.h). */
 #include "../test.h"
 
