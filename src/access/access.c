@@ -11,24 +11,24 @@
 
 enum {
 	SHOWN_MAX = 80,          /* bytes of a name in a sentence or in the log */
-	CLIENT_EVERY_MS = 10000, /* one refusal of a client is logged in so long, ... */
-	CLIENT_BURST = 5,        /* ... but so many at once */
-	ALL_EVERY_MS = 200,      /* the same of all clients */
+	CLIENT_EVERY_MS = 10000, /* between two logged refusals of a client ... */
+	CLIENT_BURST = 5,        /* ... after a burst of so many */
+	ALL_EVERY_MS = 200,      /* the same for all clients */
 	ALL_BURST = 50,
 };
 
 /* ---- globs ---- */
 
 struct glob {
-	struct glob *alike; /* the next with the same literal beginning */
-	uint32_t order;     /* among those of all sections */
+	struct glob *alike; /* the next one with the same literal prefix */
+	uint32_t order;     /* counts the globs of all sections */
 	uint32_t n, literal_n;
 	bool is_open; /* ends with * */
 	char text[];
 };
 
 struct globs {
-	struct radix by_literal; /* of lists of struct glob */
+	struct radix by_literal; /* lists of struct glob by their literal prefix */
 	struct glob **all;       /* owned */
 	size_t n;
 };
@@ -38,7 +38,7 @@ static struct span text_of(const struct glob *g)
 	return (struct span){g->text, g->n};
 }
 
-/* Several * in a row are as good as one, and less good to recognise. */
+/* Copies a glob with each run of * as a single *. */
 static size_t copy_glob(struct span text, char *out)
 {
 	size_t n = 0;
@@ -61,7 +61,7 @@ static void globs_add(struct globs *set, struct span text, uint32_t order)
 	void **place = radix_place(&set->by_literal, glob_literal(text_of(g)));
 	g->alike = *place;
 	*place = g;
-	if ((set->n & (set->n - 1)) == 0) /* full at each power of two */
+	if ((set->n & (set->n - 1)) == 0) /* grows at each power of two */
 		set->all = mem_resize(set->all, (set->n ? 2 * set->n : 1) * sizeof(*set->all));
 	set->all[set->n++] = g;
 }
@@ -74,18 +74,18 @@ static void globs_fini(struct globs *set)
 	radix_fini(&set->by_literal);
 }
 
-/* One question to a set of globs. */
+/* A search in a set of globs. */
 struct search {
 	struct span text;
-	bool range;               /* of all that begins with text; not of text alone */
-	const struct glob *other; /* a glob of the set itself, for which another one is sought */
-	const struct peer *both;  /* only among globs that this client may both read and write */
+	bool range;               /* for all keys with this prefix, not for text itself */
+	const struct glob *other; /* a glob of the set, which does not count */
+	const struct peer *both;  /* only globs that this client may read and write */
 	bool found;
 };
 
 static bool may_both(const struct peer *peer, const struct glob *g);
 
-/* Of two equal ones the first counts. */
+/* Of two equal globs the first counts. */
 static bool is_other(const struct search *s, const struct glob *g)
 {
 	return !s->other || (g != s->other && (g->order < s->other->order ||
@@ -121,7 +121,7 @@ struct access_section {
 	bool names_somebody;
 };
 
-/* A user or group, and a section that names it. */
+/* A user or group and a section that names it. */
 struct membership {
 	uint32_t id;
 	uint32_t section;
@@ -168,7 +168,7 @@ struct access_section *access_rules_add(struct access_rules *rules, const char *
 	struct access_section *s = mem_zalloc(sizeof(*s));
 
 	if (rules->n == ACCESS_SECTIONS_MAX)
-		abort(); /* whoever reads the configuration has counted */
+		abort(); /* the reader of the configuration limits it */
 	s->rules = rules;
 	s->name = mem_strdup(name);
 	s->number = rules->n;
@@ -183,7 +183,7 @@ static int by_id(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Kept sorted: rules are made seldom, and asked at each connection. */
+/* Kept sorted: rules are looked up more often than made. */
 static void memberships_add(struct memberships *m, uint32_t id, uint32_t section)
 {
 	if ((m->n & (m->n - 1)) == 0)
@@ -267,7 +267,7 @@ struct access_view {
 	const struct access_section *section[];
 };
 
-/* A bucket as one time: the refusals that were logged have used it up until then. */
+/* A token bucket as a time: tokens are used up until then. */
 static bool bucket_takes(int64_t *until, int64_t now, int64_t every, int64_t burst)
 {
 	int64_t next = (*until > now ? *until : now) + every;
@@ -281,9 +281,9 @@ static bool bucket_takes(int64_t *until, int64_t now, int64_t every, int64_t bur
 struct access {
 	const struct access_rules *rules; /* or NULL */
 	struct stats *stats;
-	int64_t refusals_at; /* the bucket of all */
+	int64_t refusals_at; /* the bucket for all clients */
 	bool keyless;
-	uint64_t unlogged; /* refusals since the last that was logged */
+	uint64_t unlogged;   /* refusals since the last logged one */
 	struct buf name, other;
 	char why[SHOWN_MAX + 200];
 };
@@ -416,7 +416,7 @@ enum access_token access_token(const struct peer *peer)
 
 /* ---- refusals ---- */
 
-/* As much of a name as a sentence can carry: printable, and whole characters. */
+/* Copies as much of a name as fits in a sentence: printable, whole characters. */
 static int show(char out[SHOWN_MAX + 4], struct span name)
 {
 	char escaped[6 * SHOWN_MAX];
@@ -424,7 +424,7 @@ static int show(char out[SHOWN_MAX + 4], struct span name)
 
 	while (whole < name.n && whole && ((unsigned char)name.p[whole] & 0xc0) == 0x80)
 		whole--;
-	/* Shorter, until what it is escaped to has room. */
+	/* Shortened until its escaped form fits. */
 	while ((n = json_escape((struct span){name.p, whole}, escaped)) > SHOWN_MAX)
 		do
 			whole--;
@@ -457,7 +457,7 @@ static void log_refusal(struct access *a, struct peer *peer, int64_t now, const 
 static const char *const rights[] = {"read", "write"};
 _Static_assert(sizeof(rights) / sizeof(rights[0]) == ACCESS_RIGHT_N, "a word for each right");
 
-/* What is missing for a name in the request; NULL: nothing. */
+/* Why the client lacks the right to a name in the request; NULL: it has it. */
 static const char *lacks(struct access *a, const struct peer *peer, enum request_op op,
 			 enum access_right right, const struct json_value *name)
 {
@@ -516,7 +516,7 @@ static const char *judge_subscribe(struct access *a, const struct peer *peer,
 	return why ? why : lacks_any(a, peer, r->op, &r->patterns);
 }
 
-/* The service takes what begins with ^ for a regular expression, whatever it is in our globs. */
+/* The service takes a string that begins with ^ for a regular expression. */
 static const char *has_regex(struct access *a, const struct json_value *list)
 {
 	struct json_array_reader reader;
@@ -534,7 +534,7 @@ static const char *has_regex(struct access *a, const struct json_value *list)
 	return NULL;
 }
 
-/* In both lists * is a wildcard: older services have one in subscribeKeys as well. */
+/* A * is a wildcard in both lists: older services have one in subscribeKeys as well. */
 static const char *judge_token(struct access *a, const struct peer *peer, const struct request *r)
 {
 	enum access_token token = access_token(peer);
@@ -571,7 +571,7 @@ static const char *judge(struct access *a, const struct peer *peer, const struct
 		return judge_range(a, peer, r);
 	case OP_SUBSCRIBE:
 		return judge_subscribe(a, peer, r);
-	case OP_UNSUBSCRIBE: /* whoever has lost a right may still give up what he had by it */
+	case OP_UNSUBSCRIBE: /* always allowed, also after a right was lost */
 	case OP_PING:
 	case OP_STATUS:
 	case OP_STATS:
@@ -605,8 +605,8 @@ void access_log_ended(struct access *a, struct peer *peer, struct span name, int
 
 /* ---- tokens ---- */
 
-/* The characters that mean something to some dialect, and that every one of them takes for
- * themselves behind a backslash; and any character, newlines included. */
+/* Escapes the characters that are special in some dialect and literal after a backslash in all. A *
+ * becomes any character, newlines included. */
 static void write_glob(const struct glob *g, struct buf *out)
 {
 	for (size_t i = 0; i < g->n; i++) {
@@ -627,7 +627,7 @@ static bool may_both(const struct peer *peer, const struct glob *g)
 	       access_allows(peer, ACCESS_WRITE, text_of(g));
 }
 
-/* What another glob has as well only makes tokens longer. */
+/* A glob within another one only makes the token longer. */
 static bool is_spare(const struct peer *peer, const struct glob *g)
 {
 	struct search s = {.text = text_of(g), .other = g, .both = peer};
@@ -658,6 +658,6 @@ void access_token_pattern(const struct peer *peer, struct buf *out)
 		write_globs(peer, &v->section[i]->globs[ACCESS_READ], &between, out);
 	}
 	if (!between[0])
-		buf_addf(out, "a^"); /* nothing stands before its beginning */
+		buf_addf(out, "a^"); /* never matches */
 	buf_addf(out, ")$");
 }

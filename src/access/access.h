@@ -1,23 +1,20 @@
-/* access.h - what each client may do: the rules of the configuration, applied to whom its socket
- * belongs to.
+/* access.h - what each client may do: the access rules, applied to the identity of its socket.
  *
- * A section of the rules names users and groups, and what they may read, write and have tokens for;
- * a client may do what any section that names its user or one of its groups allows. Which sections
- * these are is found once for each client (its view) and again when the rules are replaced; a check
- * then costs a walk along the key for each of them, allocates nothing, and where there are no rules
- * it is one comparison with NULL.
+ * A section of the rules names users and groups, and what they may read, write and have tokens for.
+ * A client may do what any section that names its user or one of its groups allows. These sections,
+ * the client's view, are collected when it connects and when the rules are replaced. A check walks
+ * along the key once for each of them and allocates nothing; without rules it is a comparison with
+ * NULL.
  *
- * A key has to match a glob. A pattern has to lie inside one: since no glob has a literal *, that
- * is so if the glob matches the pattern's own text, whose * nothing but a * can match. A range has
- * to lie inside one as well: all keys between two ends begin with what the ends have in common, so
- * the glob has to match that, and to end with a *. A range of one key is that key. Keys are
- * compared decoded.
+ * A key must match a glob. A pattern must lie within a glob; since a * in a pattern can only be
+ * matched by a *, the glob must match the pattern's text. A range must lie within a glob: all its
+ * keys begin with the common prefix of its ends, so the glob must match that prefix and end with *.
+ * A range of one key is that key. Keys are compared decoded.
  *
- * Refusals are counted and logged, no faster than buckets allow: one of each client, so that one
- * does not hide the others, and one of all, for those who come again and again.
+ * Refusals are counted. They are logged as far as two token buckets allow: one per client, so that
+ * a client does not hide the others, and one for all, against clients that reconnect.
  *
- * It decides. Who is asked when, and what happens to what was begun under other rules, is the
- * business of dispatch, feed, router and issuer. */
+ * This room only decides. The rooms above it ask, and end what new rules forbid. */
 #pragma once
 
 #include <stdbool.h>
@@ -30,7 +27,7 @@
 #include "base/span.h"
 #include "codec/stats.h"
 
-/* ---- the rules: made by whoever reads the configuration, then never changed ---- */
+/* ---- the rules, which do not change once they are made ---- */
 
 enum { ACCESS_SECTIONS_MAX = 1000 };
 
@@ -38,9 +35,9 @@ enum access_right { ACCESS_READ, ACCESS_WRITE, ACCESS_RIGHT_N };
 
 enum access_token {
 	ACCESS_TOKEN_NO,
-	ACCESS_TOKEN_OWN, /* subscriptions inside what it may read; the access pattern is written
-			     here, from what it may both write and read */
-	ACCESS_TOKEN_ANY, /* whatever it asks for */
+	ACCESS_TOKEN_OWN, /* subscriptions within what it may read; access_token_pattern() is its
+			     access pattern */
+	ACCESS_TOKEN_ANY, /* any token */
 	ACCESS_TOKEN_N
 };
 
@@ -55,9 +52,9 @@ void access_section_user(struct access_section *s, uid_t uid);
 void access_section_group(struct access_section *s, gid_t gid);
 void access_section_glob(struct access_section *s, enum access_right right, struct span glob);
 void access_section_token(struct access_section *s, enum access_token token);
-/* Do two sets of rules say the same, in the same order? NULL: none. */
+/* Are two sets of rules equal, in the same order? NULL: no rules. */
 bool access_rules_same(const struct access_rules *a, const struct access_rules *b);
-/* Names nobody: it would never count. */
+/* Does it name nobody, and so have no effect? */
 bool access_section_is_idle(const struct access_section *s);
 
 /* ---- in force ---- */
@@ -65,46 +62,46 @@ bool access_section_is_idle(const struct access_section *s);
 struct access;
 
 struct access *access_new(struct stats *stats);
-void access_free(struct access *a); /* all peers have left */
+void access_free(struct access *a); /* after all peers have left */
 
-/* Replaces the rules; NULL: there are none, so everybody may do everything but mint tokens. They
- * are the caller's and stay as they are until they are replaced. Each client's view is of the old
- * ones until access_admit() was called for it. */
+/* Replaces the rules. NULL: no rules; every client may do everything except mint tokens. The caller
+ * owns them and keeps them until they are replaced. The view of a client is of the old rules until
+ * access_admit() is called for it. */
 void access_set(struct access *a, const struct access_rules *rules);
 
-/* There is no API key here that clients' tokens could be made with: an error says so. */
+/* There is no API key that clients' tokens could be made with: an error says so. */
 void access_set_keyless(struct access *a, bool keyless);
 
-/* Makes the client's view, also in the place of an earlier one. */
+/* Makes or replaces the client's view. */
 void access_admit(struct access *a, struct peer *peer, const struct peer_identity *who);
 void access_leave(struct peer *peer);
 
-/* Of one whom rules concern; access_forbids() asks. */
+/* Called by access_forbids(). */
 const char *access_judge(struct access *a, struct peer *peer, const struct request *r, int64_t now);
 
-/* Why the request is forbidden: a sentence, counted and logged, valid until the next call; NULL: it
- * is not. Of a request that comes, or that still waits when the rules have changed. */
+/* Why the request is forbidden: a sentence, valid until the next call; NULL: it is allowed. Counts
+ * and logs the refusal. */
 static inline const char *access_forbids(struct access *a, struct peer *peer,
 					 const struct request *r, int64_t now)
 {
 	return peer->access.view || r->op == OP_TOKEN ? access_judge(a, peer, r, now) : NULL;
 }
 
-/* Logs that the client's subscription to this key or pattern has ended because the rules changed;
- * as sparingly as refusals. */
+/* Logs that new rules have ended the client's subscription to this key or pattern, within the
+ * limits for refusals. */
 void access_log_ended(struct access *a, struct peer *peer, struct span name, int64_t now);
 
-/* May the client read, or write, the key, or all keys of the glob? All keys from the first to the
- * last? */
+/* May the client read or write this key, or all keys of this glob? May it read all keys from first
+ * to last? */
 bool access_allows(const struct peer *peer, enum access_right right, struct span text);
 bool access_allows_range(const struct peer *peer, struct span first, struct span last);
 
-/* How far its right to tokens goes. */
+/* The client's right to tokens. */
 enum access_token access_token(const struct peer *peer);
 
-/* Appends a regular expression, as plain bytes, of the keys that the client may write and read, as
- * the service has one pattern for both: its write globs that lie inside a read glob, and the other
- * way round. Anchored, ^(?:…)$, with every special character escaped, so that it means the same to
- * JavaScript, PCRE, RE2 and their like. (To some of these $ also stands before a newline that ends
- * the key.) If there are no such keys it matches nothing. */
+/* Appends a regular expression of the keys that the client may both read and write, as plain bytes.
+ * The service has one pattern for both, so it consists of the write globs that lie within a read
+ * glob and the read globs that lie within a write glob. It is anchored, ^(?:…)$, and every special
+ * character is escaped, so that JavaScript, PCRE, RE2 and others agree on it. (In some, $ also
+ * matches before a final newline of the key.) If there are no such keys it matches nothing. */
 void access_token_pattern(const struct peer *peer, struct buf *out);

@@ -10,14 +10,14 @@ struct token_minter {
 	struct event_base *base;
 	struct token_requests *token_requests;
 	struct token_client *minter;
-	struct event *timer; /* token_requests_wake() */
-	const char *api_key; /* secret; the settings' */
+	struct event *timer; /* for token_requests_wake() */
+	const char *api_key; /* secret; owned by the owner of the settings */
 };
 
-/* One request under way. */
+/* A request being minted. */
 struct minting {
 	struct token_minter *mint;
-	void *ask; /* the issuer's */
+	void *ask; /* token_requests' own */
 	struct token_client_request *request;
 };
 

@@ -9,9 +9,9 @@
 #include "codec/reply.h"
 
 enum {
-	FAILURE_PAUSE_MS = 250, /* after a failure; doubles with each that follows, ... */
+	FAILURE_PAUSE_MS = 250, /* after a failure; doubles with each further one, up to ... */
 	FAILURE_PAUSE_MAX_MS = 5000,
-	REFUSAL_PAUSE_MS = 1000, /* the same after a 429 that names no time */
+	REFUSAL_PAUSE_MS = 1000, /* the same after a 429 without a time */
 	REFUSAL_PAUSE_MAX_MS = 60000,
 	WHY_MAX = 300,
 	HTTP_BAD_REQUEST = 400,
@@ -23,12 +23,12 @@ enum {
 };
 
 struct ask {
-	struct pending *pending; /* the router's */
+	struct pending *pending;
 	struct peer *peer;
 	uint64_t round;
-	void *minting;           /* the owner's; NULL: it waits */
-	TAILQ_ENTRY(ask) of_all; /* issuer::waiting or issuer::minting */
-	struct request request;  /* its spans are of text */
+	void *minting;           /* the owner's handle; NULL: it waits */
+	TAILQ_ENTRY(ask) of_all; /* token_requests::waiting or minting */
+	struct request request;  /* its spans point into text */
 	size_t size;
 	char text[];
 };
@@ -42,17 +42,17 @@ struct token_requests {
 	struct router *router;
 	struct access *access;
 	struct stats *stats;
-	struct ask_list waiting; /* the next one first: by rounds */
+	struct ask_list waiting; /* in the order of their rounds */
 	struct ask_list minting;
-	unsigned n, n_minting; /* asks, and those of them that are under way */
+	unsigned n, n_minting; /* all requests; those being minted */
 	size_t bytes;
-	uint64_t round;        /* of the last one that had its turn */
-	int64_t next_at;       /* nothing is begun before, for the sake of the pace ... */
-	int64_t paused_until;  /* ... and as the service is away, or has enough */
-	bool asked;            /* ... and has asked for this pause */
+	uint64_t round;        /* of the last request that had its turn */
+	int64_t next_at;       /* nothing is minted before: because of every_ms ... */
+	int64_t paused_until;  /* ... because the service failed or refused */
+	bool asked;            /* the service asked for this pause */
 	unsigned failures;     /* in a row */
-	enum reply_error late; /* what those that wait will have waited for */
-	char why[WHY_MAX];     /* ... as a sentence; "": the usual one */
+	enum reply_error late; /* the error of requests that time out while they wait */
+	char why[WHY_MAX];     /* ... and its text; "": the usual one */
 };
 
 struct token_requests *token_requests_new(const struct token_requests_settings *settings,
@@ -91,8 +91,8 @@ void token_requests_join(struct peer *peer)
 
 /* ---- turns ---- */
 
-/* Rounds share the turns: in each, every client has one. A client that comes now is served in the
- * present round, whatever others have queued for later ones. */
+/* Turns are in rounds, with one turn per client in each. A new client is served in the present
+ * round, whatever others have queued for later ones. */
 static void wait_for_turn(struct token_requests *t, struct ask *a)
 {
 	struct ask *before = TAILQ_LAST(&t->waiting, ask_list);
@@ -106,7 +106,7 @@ static void wait_for_turn(struct token_requests *t, struct ask *a)
 		TAILQ_INSERT_HEAD(&t->waiting, a, of_all);
 }
 
-/* It had its turn in vain: it is the first of its round again. */
+/* It was not minted: it is the first of its round again. */
 static void wait_again(struct token_requests *t, struct ask *a)
 {
 	struct ask *behind = TAILQ_FIRST(&t->waiting);
@@ -159,7 +159,7 @@ static void begin(struct token_requests *t, struct ask *a)
 	buf_release(&text);
 }
 
-/* While the service is away one after the other tries whether it is back. */
+/* While the service is failing, one request at a time tries whether it is back. */
 static bool has_place(const struct token_requests *t)
 {
 	return !router_is_stopping(t->router) &&
@@ -190,7 +190,7 @@ void token_requests_wake(struct token_requests *t, int64_t now)
 	pump(t, now);
 }
 
-/* ---- what is asked ---- */
+/* ---- requests ---- */
 
 static void copy_text(char **to, struct json_value *value)
 {
@@ -235,8 +235,7 @@ static bool is_full(const struct token_requests *t, const struct peer *peer)
 	       t->bytes >= t->settings.max_bytes;
 }
 
-/* Is its time up before anything can be tried, as the service has asked for a pause? Whoever knows
- * that need not wait for it. */
+/* Will its deadline pass during a pause that the service asked for? */
 static bool is_hopeless(const struct token_requests *t, const struct ask *a)
 {
 	return t->asked && a->pending->deadline.at <= t->paused_until;
@@ -283,14 +282,14 @@ const char *token_requests_deferred_end(struct token_requests *t, struct pending
 	if (a->minting)
 		t->ops->cancel(t->owner, a->minting);
 	free_ask(t, a);
-	if (!TAILQ_EMPTY(&t->waiting) && has_place(t)) /* not from within this call */
+	if (!TAILQ_EMPTY(&t->waiting) && has_place(t)) /* not from within this callback */
 		t->ops->wake_at(t->owner, next_turn(t));
 	if (p->deferred.timeout_error == REPLY_QUEUE_FULL)
 		return "not minted within its time: other requests for tokens were before it";
 	return waits && t->why[0] ? t->why : NULL;
 }
 
-/* ---- what comes of it ---- */
+/* ---- results ---- */
 
 static void hand_over(struct token_requests *t, struct ask *a, const char *token)
 {
@@ -319,7 +318,7 @@ static void set_late(struct token_requests *t, enum reply_error late, const char
 		a->pending->deferred.timeout_error = (uint8_t)late;
 }
 
-/* All that wait are tried later. */
+/* Pauses all requests. */
 static void make_pause(struct token_requests *t, const struct token_requests_answer *answer,
 		       int64_t now)
 {
@@ -338,7 +337,7 @@ static void make_pause(struct token_requests *t, const struct token_requests_ans
 	refuse_hopeless(t, now);
 }
 
-/* One that was begun before the pause and ends well is no reason to end that. */
+/* A success that was begun before the pause does not end it. */
 static void recover(struct token_requests *t, int64_t now)
 {
 	if (!t->failures || now < t->paused_until)
@@ -348,9 +347,8 @@ static void recover(struct token_requests *t, int64_t now)
 	set_late(t, REPLY_QUEUE_FULL, "");
 }
 
-/* The error that ends it; REPLY_N: none, it passes by itself. */
-static enum reply_error verdict_of(const struct token_requests *i,
-				   const struct token_requests_answer *answer)
+/* The error that ends the request; REPLY_N: it is tried again. */
+static enum reply_error verdict_of(const struct token_requests_answer *answer)
 {
 	switch (answer->http_status) {
 	case HTTP_BAD_REQUEST:
@@ -397,7 +395,7 @@ void token_requests_minted(struct token_requests *t, void *ask,
 {
 	struct ask *a = ask;
 
-	wait_again(t, a); /* nothing of it is under way any more */
+	wait_again(t, a); /* it is not being minted any more */
 	if (answer->token) {
 		recover(t, now);
 		hand_over(t, a, answer->token);
@@ -407,7 +405,7 @@ void token_requests_minted(struct token_requests *t, void *ask,
 	pump(t, now);
 }
 
-/* ---- changes from outside ---- */
+/* ---- new settings ---- */
 
 void token_requests_interrupt(struct token_requests *t)
 {
@@ -419,7 +417,7 @@ void token_requests_interrupt(struct token_requests *t)
 	}
 }
 
-/* What was learnt of the service need not be true any longer. */
+/* What was learnt of the former service may no longer be true. */
 void token_requests_review(struct token_requests *t, int64_t now)
 {
 	struct ask *a, *next;

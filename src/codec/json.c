@@ -3,9 +3,9 @@
 #include <endian.h>
 #include <errno.h>
 
-/* One pass, left to right: whoever calls a scan_ function has looked at the byte it starts with, or
- * lets it look. Each returns false once the text is refused; then fault and its offset say why, and
- * the reader stays where it is. */
+/* One pass, left to right. The caller of a scan_ function has looked at its first byte, unless the
+ * function does. Each returns false once the text is refused; fault and offset then say why, and
+ * the reader stays there. */
 
 static bool refuse(struct json_object_reader *r, const char *at, const char *fault)
 {
@@ -19,7 +19,7 @@ static size_t left(const struct json_object_reader *r)
 	return (size_t)(r->end - r->at);
 }
 
-/* The byte that comes next, -1 at the end. */
+/* The next byte, -1 at the end. */
 static int peek(const struct json_object_reader *r)
 {
 	return r->at < r->end ? (unsigned char)*r->at : -1;
@@ -42,9 +42,8 @@ static void skip_space(struct json_object_reader *r)
 
 #define EACH_BYTE(byte) (UINT64_C(0x0101010101010101) * (byte))
 
-/* Marks the bytes of eight that are less than n (up to 128) with their top bits. Above the lowest
- * mark there may be wrong ones, as a subtraction borrows from the byte above; the lowest is always
- * right. */
+/* Sets the top bit of each of eight bytes that is less than n (up to 128). Marks above the lowest
+ * may be wrong, since a subtraction borrows from the next byte; the lowest is right. */
 static uint64_t mark_below(uint64_t eight, unsigned n)
 {
 	return (eight - EACH_BYTE(n)) & ~eight;
@@ -56,7 +55,7 @@ static bool is_plain(unsigned char c)
 }
 
 /* The first byte from at on that is not an ordinary ASCII character of a string. Most bytes of most
- * lines pass through here, hence eight at a time, the first of them in the lowest place. */
+ * lines pass here, so it reads eight at a time, the first in the lowest byte. */
 static const char *skip_plain(const char *at, const char *end)
 {
 	for (; end - at >= 8; at += 8) {
@@ -80,9 +79,9 @@ static bool is_between(const char *p, unsigned low, unsigned high)
 	return (unsigned char)*p >= low && (unsigned char)*p <= high;
 }
 
-/* The length of the UTF-8 character of two or more bytes that p begins with, 0 if it is none. Table
- * 3-7 of the Unicode standard: only the second byte's range depends on the first; that keeps out
- * overlong forms, surrogates and what is beyond U+10FFFF. */
+/* The length of the UTF-8 character of two or more bytes at p; 0: it is none. Table 3-7 of the
+ * Unicode standard: only the range of the second byte depends on the first, which excludes overlong
+ * forms, surrogates and everything beyond U+10FFFF. */
 static size_t utf8_length(const char *p, size_t n)
 {
 	unsigned char first = (unsigned char)*p;
@@ -134,7 +133,7 @@ static bool scan_escape(struct json_object_reader *r)
 	}
 }
 
-/* Within a string, at a byte that is not plain and does not end it. */
+/* At a byte of a string that is neither plain nor its end. */
 static bool scan_special(struct json_object_reader *r)
 {
 	unsigned char c = (unsigned char)*r->at;
@@ -249,8 +248,8 @@ static bool scan_scalar(struct json_object_reader *r, struct json_value *v)
 
 /* --- arrays and objects --- */
 
-/* Which of the brackets that are open are those of objects: a bit each, so that a line of brackets
- * cannot exhaust the stack as recursion would let it. */
+/* One bit for each open bracket: is it an object's? A stack of calls could be exhausted by a line
+ * of brackets. */
 struct nest {
 	unsigned depth;
 	uint64_t objects[JSON_DEPTH_MAX / 64];
@@ -290,7 +289,7 @@ static bool scan_name(struct json_object_reader *r, struct json_value *name)
 	return true;
 }
 
-/* Where an element or member begins: enters it if it is a container, else passes it. */
+/* At the begin of a value: enters a container, passes anything else. */
 static bool scan_element(struct json_object_reader *r, struct nest *nest)
 {
 	struct json_value ignored;
@@ -299,7 +298,7 @@ static bool scan_element(struct json_object_reader *r, struct nest *nest)
 		return false;
 	if (peek(r) != '[' && peek(r) != '{')
 		return scan_scalar(r, &ignored);
-	/* The object whose members the reader walks is a level as well. */
+	/* The object that is walked is a level as well. */
 	if (nest->depth + 1 >= JSON_DEPTH_MAX)
 		return refuse(r, r->at, "too deep a nesting of arrays and objects");
 	nest_enter(nest, *r->at == '{');
@@ -307,7 +306,7 @@ static bool scan_element(struct json_object_reader *r, struct nest *nest)
 	return true;
 }
 
-/* Does the innermost bracket close here? Then it is passed. */
+/* Passes the end of the innermost container. False: it does not end here. */
 static bool scan_close(struct json_object_reader *r, struct nest *nest)
 {
 	if (peek(r) != (nest_in_object(nest) ? '}' : ']'))
@@ -333,10 +332,10 @@ static bool scan_comma(struct json_object_reader *r, const struct nest *nest)
 	return true;
 }
 
-/* The insides of an array or object, from behind its first bracket to behind its last. */
+/* Scans an array or object from its first bracket to its last. */
 static bool scan_nest(struct json_object_reader *r, struct nest *nest)
 {
-	bool fresh = true; /* a bracket was just opened: it may close at once, and no comma comes */
+	bool fresh = true; /* a bracket was just opened: an end may follow, but no comma */
 
 	while (nest->depth > 0) {
 		skip_space(r);
@@ -412,8 +411,7 @@ static int object_member(struct json_object_reader *r, struct json_member *m)
 
 	if (!scan_name(r, &name) || !scan_value(r, &value))
 		return -EBADMSG;
-	/* A number has no end of its own: of a text that was cut off, 12 may be all that is left of
-	 * 123. */
+	/* A number has no end of its own: 12 may be the beginning of 123 in a truncated text. */
 	if (value.type == JSON_NUMBER && r->at == r->end) {
 		refuse(r, r->end, "the end of the text behind a number");
 		return -EBADMSG;
@@ -455,8 +453,7 @@ int json_array_next(struct json_array_reader *r, struct json_value *v)
 {
 	struct json_object_reader text = {.start = r->at, .at = r->at, .end = r->end};
 
-	/* The array is known to be valid, so commas need no check: they are passed like white
-	 * space. */
+	/* The array is valid, so commas are skipped like white space. */
 	skip_space(&text);
 	if (peek(&text) == ',') {
 		text.at++;
@@ -470,8 +467,7 @@ int json_array_next(struct json_array_reader *r, struct json_value *v)
 
 /* --- making strings --- */
 
-/* The letter after the backslash of a control character that has a short escape, 0 if it has none.
- */
+/* The letter of the short escape of a character; 0: it has none. */
 static char short_escape(unsigned char c)
 {
 	switch (c) {
@@ -516,15 +512,15 @@ static size_t write_escape(unsigned char c, char *out)
 	return 2;
 }
 
-/* Are these the three bytes that json_string_decode() makes of a lone surrogate? */
+/* Are these the three bytes of a lone surrogate (WTF-8)? */
 static bool is_surrogate(const char *p, size_t n)
 {
 	return n >= 3 && (unsigned char)*p == 0xed && is_between(p + 1, 0xa0, 0xbf) &&
 	       is_between(p + 2, 0x80, 0xbf);
 }
 
-/* The character at p, which is not plain, as it stands in a string. Returns the bytes written, and
- * in *taken those that it has in the text. */
+/* Writes the character at p, which is not plain, as it is in a string. Returns the bytes written;
+ * *taken: its bytes in the text. */
 static size_t write_special(const char *p, size_t n, char *out, size_t *taken)
 {
 	*taken = 1;

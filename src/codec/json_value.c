@@ -1,22 +1,22 @@
-/* What the strings and numbers mean that json.c has found valid: nothing here checks their grammar
+/* The values of strings and numbers that json.c has found valid. Their grammar is not checked
  * again. */
 #include "codec/json.h"
 
 #include <endian.h>
 
-enum { PLAIN_DIGITS = 18 }; /* decimal digits that an int64_t always holds */
+enum { PLAIN_DIGITS = 18 }; /* digits that always fit an int64_t */
 
-/* --- what a string means --- */
+/* --- strings --- */
 
 struct span json_string_raw(const struct json_value *string)
 {
 	return (struct span){string->text.p + 1, string->text.n - 2};
 }
 
-/* The decoded bytes of a valid string, one after the other. */
+/* Decodes a valid string byte by byte. */
 struct decoder {
 	const char *at, *end;
-	unsigned char pending[4]; /* what is left of a character that was escaped */
+	unsigned char pending[4]; /* the rest of an escaped character */
 	unsigned n, taken;
 };
 
@@ -33,14 +33,14 @@ static unsigned hex4(const char *p)
 
 	for (int i = 0; i < 4; i++) {
 		char c = p[i];
-		/* Bit 0x20 is what makes a letter small. */
+		/* Bit 0x20 makes a letter lower case. */
 		int digit = c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;
 		value = value << 4 | (unsigned)digit;
 	}
 	return value;
 }
 
-/* The code point of the \uXXXX that d stands on, a pair of surrogates taken together. */
+/* The code point of the \uXXXX at d; a pair of surrogates is one code point. */
 static uint32_t decode_unicode(struct decoder *d)
 {
 	uint32_t c = hex4(d->at + 2);
@@ -80,7 +80,7 @@ static uint32_t decode_escape(struct decoder *d)
 	}
 }
 
-/* Writes the UTF-8 form of c, surrogates like others; returns its length. */
+/* Writes c as UTF-8, surrogates included; returns the length. */
 static unsigned utf8_write(unsigned char out[4], uint32_t c)
 {
 	static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
@@ -154,7 +154,7 @@ size_t json_string_find(const struct json_value *string, const struct span *name
 	struct span raw = json_string_raw(string);
 	size_t i = 0;
 
-	/* Nobody escapes a member's name, and most differ by their length already. */
+	/* Names are hardly ever escaped, and most differ in length. */
 	if (!string->escaped) {
 		while (i < n && !span_equal(raw, names[i]))
 			i++;
@@ -167,12 +167,11 @@ size_t json_string_find(const struct json_value *string, const struct span *name
 
 /* --- hash --- */
 
-/* SipHash-1-3 (Aumasson and Bernstein), the variant that hash tables of several languages use: it
- * is made for short input from people who would like collisions. Its key of 128 bits is our 64 bits
- * and their complement. */
+/* SipHash-1-3 (Aumasson and Bernstein), used by the hash tables of several languages: made for
+ * short keys from hostile peers. Its 128-bit key is our 64 bits and their complement. */
 struct sip {
 	uint64_t v[4];
-	uint64_t word; /* bytes that do not make eight yet */
+	uint64_t word; /* bytes of an incomplete word */
 	size_t n;
 };
 
@@ -252,21 +251,21 @@ uint64_t json_string_hash(const struct json_value *string, uint64_t seed)
 	return sip_end(&s);
 }
 
-/* --- what a number means --- */
+/* --- numbers --- */
 
 static bool is_digit(char c)
 {
 	return c >= '0' && c <= '9';
 }
 
-/* A number taken apart: ±digits × 10^exponent, in which the digits stand around a point perhaps. */
+/* A number as ±digits × 10^exponent. The digits may contain a point. */
 struct decimal {
 	const char *digits, *end;
 	int64_t exponent;
 	bool negative;
 };
 
-/* An exponent beyond this is as good as infinite: no text is long enough to make up for it. */
+/* Beyond this an exponent is infinite: no text is long enough to compensate it. */
 #define EXPONENT_MAX (INT64_MAX / 4)
 
 static int64_t read_exponent(const char *at, const char *end)
@@ -302,13 +301,13 @@ static struct decimal take_apart(struct span text)
 		d.exponent = read_exponent(at + 1, end);
 	if (at > point)
 		d.exponent -= at - point - 1;
-	/* Zeros at the end belong to the exponent, so that 1.50e1 is seen to be whole. */
+	/* Final zeros are moved to the exponent, so that 1.50e1 is seen to be whole. */
 	for (; d.end > d.digits && (d.end[-1] == '0' || d.end[-1] == '.'); d.end--)
 		d.exponent += d.end[-1] == '0';
 	return d;
 }
 
-/* The usual case, on the path of every message: nothing but digits, and few enough of them. */
+/* The common case: a few digits and nothing else. */
 static bool plain_integer(struct span text, int64_t *out)
 {
 	int64_t value = 0;
@@ -353,7 +352,7 @@ bool json_number_integer(const struct json_value *number, int64_t min, int64_t m
 	}
 	if (value > (uint64_t)INT64_MAX + d.negative)
 		return false;
-	/* INT64_MIN has no positive twin: the negation is done where it cannot overflow. */
+	/* INT64_MIN has no positive counterpart; negating here can not overflow. */
 	int64_t result = d.negative ? (int64_t)(0 - value) : (int64_t)value;
 	if (result < min || result > max)
 		return false;

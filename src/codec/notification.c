@@ -13,7 +13,7 @@ uint64_t notification_key_hash(const struct json_value *key, uint64_t seed)
 uint64_t notification_value_hash(const struct json_value *value, uint64_t seed)
 {
 	if (!value->text.p || value->type == JSON_NULL)
-		return not_zero(json_bytes_hash(SPAN(""), ~seed)); /* like no string's */
+		return not_zero(json_bytes_hash(SPAN(""), ~seed)); /* the hash of no string */
 	if (value->type == JSON_STRING)
 		return not_zero(json_string_hash(value, seed));
 	return not_zero(json_bytes_hash(value->text, seed));

@@ -1,10 +1,9 @@
-/* notification.h - a notification of the service, with what has to be known to tell it from others.
+/* notification.h - the identity of a notification.
  *
- * The service numbers nothing (no sequence, no id), so two notifications are taken for the same one
- * if key, value and timestamp are the same. Hashes stand for key and value: 64 bits of SipHash
- * under a seed of this process. A value is hashed by what it means, so that a string counts as the
- * same however its characters are escaped, and so does a number that is sent as one and read back
- * as a string. */
+ * The service's notifications have no sequence number and no id. Two notifications are taken to be
+ * the same if key, value and timestamp are equal. Key and value are compared as hashes: 64 bits of
+ * SipHash with a seed of this process. The hash of a value is of its meaning: a string has the same
+ * hash however its characters are escaped, and a number the same as the string with its text. */
 #pragma once
 
 #include <stdint.h>
@@ -15,14 +14,14 @@
 struct notification {
 	uint64_t key_hash;   /* never 0 */
 	uint64_t value_hash; /* never 0 */
-	int64_t timestamp;   /* 0: none that is a whole number */
-	struct span text;    /* the service's object, as it came */
+	int64_t timestamp;   /* 0: none, or not a whole number */
+	struct span text;    /* the service's object, as received */
 };
 
-/* Never 0, which says "none" wherever such hashes are kept. */
+/* Never 0, which means "none". */
 uint64_t notification_key_hash(const struct json_value *key, uint64_t seed);
 uint64_t notification_value_hash(const struct json_value *value,
-				 uint64_t seed); /* not given: as null */
+				 uint64_t seed); /* not given: the same as null */
 
-/* frame is a WIRE_NOTIFICATION. */
+/* frame: a WIRE_NOTIFICATION. */
 struct notification notification_of(const struct wire_frame *frame, uint64_t seed);

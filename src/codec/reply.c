@@ -8,7 +8,7 @@ static const struct {
 	int code;
 	const char *reason;
 	const char *executed;
-	const char *text; /* the sentence when nobody knows a better one */
+	const char *text; /* the sentence, unless the caller has a better one */
 } errors[] = {
 	[REPLY_BAD_JSON] = {400, "bad_json", "no", "the line is not a JSON object"},
 	[REPLY_BAD_REQUEST] = {400, "bad_request", "no", "a member of the request is wrong"},
@@ -47,7 +47,7 @@ const char *reply_error_text(enum reply_error error)
 	return errors[error].text;
 }
 
-/* The end of every line: the id if there is one, the last brace, the newline. */
+/* Appends the end of a line: the id if there is one, the brace, the newline. */
 static void finish(struct buf *out, struct span id)
 {
 	if (id.n) {

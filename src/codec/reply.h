@@ -1,7 +1,7 @@
-/* reply.h - the daemon's own answers: one table of errors, and the lines made from it.
+/* reply.h - the daemon's own answers: a table of errors, and the lines made from it.
  *
- * Source: the errors table of the local protocol. Answers of the service do not come here: wire
- * splices them through. */
+ * Source: the table of errors in doc/protocol.md. Answers of the service are passed on by wire.h.
+ */
 #pragma once
 
 #include "base/buf.h"
@@ -27,11 +27,11 @@ enum reply_error {
 
 int reply_error_code(enum reply_error error);
 const char *reply_error_reason(enum reply_error error); /* "bad_json" … */
-const char *reply_error_text(enum reply_error error);   /* the table's sentence */
+const char *reply_error_text(enum reply_error error);   /* the sentence in the table */
 
-/* Appends {"code":…,"error":…,"reason":…,"executed":…,"messageId":…} and a newline. text is a
- * sentence, NULL for the table's own; it is escaped here. id is a messageId as written, or empty.
- * retry_after_ms < 0: the daemon can't tell. */
+/* Appends {"code":…,"error":…,"reason":…,"executed":…,"messageId":…} and a newline. text: a
+ * sentence, which is escaped here; NULL: the one in the table. id: a messageId as written, or
+ * empty. retry_after_ms < 0: unknown. */
 void reply_error(struct buf *out, enum reply_error error, struct span id, const char *text,
 		 long retry_after_ms);
 
@@ -40,6 +40,6 @@ void reply_pong(struct buf *out, struct span id);
 /* Appends {"code":200,"messageId":…} and a newline: the answer to subscribe and unsubscribe. */
 void reply_ok(struct buf *out, struct span id);
 
-/* Appends a JSON object's text with the messageId as its last member, and a newline. object is one
- * line of ours, at least one member. */
+/* Appends a JSON object with the messageId as a further last member, and a newline. object: one
+ * line with at least one member. */
 void reply_object(struct buf *out, struct span object, struct span id);

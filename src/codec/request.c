@@ -5,8 +5,7 @@
 
 #include "base/printable.h"
 
-/* The members that some operation reads. Those before MEMBER_KEY are checked whatever the
- * operation. */
+/* All members that operations read. Those before MEMBER_KEY are checked for every operation. */
 enum member {
 	MEMBER_OP,
 	MEMBER_ID,
@@ -46,14 +45,14 @@ static const struct span member_names[] = {
 _Static_assert(sizeof(member_names) / sizeof(member_names[0]) == MEMBER_N,
 	       "a name for each member");
 
-/* What a member must be. */
+/* The type that a member must have. */
 enum want {
 	WANT_STRING,
 	WANT_NUMBER,
 	WANT_NOT_NULL,
 	WANT_BOOL,
 	WANT_STRINGS,
-	WANT_NAME, /* of what is subscribed to: the service knows no empty key */
+	WANT_NAME, /* a name to subscribe to: the service has no empty key */
 	WANT_NAMES,
 	WANT_N
 };
@@ -71,12 +70,12 @@ _Static_assert(sizeof(want_faults) / sizeof(want_faults[0]) == WANT_N, "a senten
 
 enum { OP_MEMBERS_MAX = 5 };
 
-/* Bits of an operation: goes to the service; names one key; changes nothing, so it may be sent
- * twice; needs at least one of its members. */
+/* Properties of an operation: goes to the service; names one key; changes nothing, so it may be
+ * sent twice; needs at least one of its members. */
 enum { REMOTE = 1, ONE_KEY = 2, READ = 4, NAMES = 8 };
 
 static const struct op {
-	const char *name; /* NULL where no operation has the number */
+	const char *name; /* NULL: no operation has the number */
 	unsigned bits;
 	struct {
 		enum member member;
@@ -152,10 +151,9 @@ bool request_op_is_read(enum request_op op)
 	return ops[op].bits & READ;
 }
 
-/* The members of a line that some operation could read, before anybody asks whether they are right.
- */
+/* The known members of a line, before they are checked. */
 struct members {
-	struct json_value value[MEMBER_N]; /* the first of its name; text.p NULL: not given */
+	struct json_value value[MEMBER_N]; /* the first with its name; text.p NULL: not given */
 	bool twice[MEMBER_N];
 };
 
@@ -191,7 +189,7 @@ static int refuse_member(struct request_fault *fault, enum member member, const 
 	return -EBADMSG;
 }
 
-/* Reads the whole line, so that a messageId behind a fault of any other member is found. */
+/* Reads the whole line, so that a messageId after a fault in another member is found. */
 static int collect(struct span line, struct members *members, struct request_fault *fault)
 {
 	struct json_object_reader reader;
@@ -204,7 +202,7 @@ static int collect(struct span line, struct members *members, struct request_fau
 	return more < 0 ? refuse_json(fault, &reader) : 0;
 }
 
-/* A messageId that can be echoed, empty if there is none. */
+/* A messageId that can be echoed; empty: none. */
 static struct span usable_id(const struct json_value *id)
 {
 	if ((id->type == JSON_STRING || id->type == JSON_NUMBER) && id->text.n <= REQUEST_ID_MAX)
@@ -245,7 +243,7 @@ static int refuse_op(struct request_fault *fault, struct span op)
 	return -EBADMSG;
 }
 
-/* The op that a name or one of HPKV's numbers means, 0 if none. */
+/* The operation of a name or number; 0: none. */
 static int find_op(const struct json_value *op)
 {
 	int64_t number;
@@ -338,7 +336,7 @@ static bool is_wanted(const struct json_value *v, enum want want)
 	return false;
 }
 
-/* Where a member goes that an operation reads. */
+/* The field for a member that the operation reads. */
 static struct json_value *place(struct request *r, enum member member)
 {
 	switch (member) {
@@ -362,7 +360,7 @@ static struct json_value *place(struct request *r, enum member member)
 		return &r->subscribe_patterns;
 	case MEMBER_ACCESS_PATTERN:
 		return &r->access_pattern;
-	case MEMBER_INITIAL: /* are not kept as they were written */
+	case MEMBER_INITIAL: /* are not kept as written */
 	case MEMBER_TOP:
 	case MEMBER_OP:
 	case MEMBER_ID:
@@ -373,7 +371,7 @@ static struct json_value *place(struct request *r, enum member member)
 	return NULL;
 }
 
-/* Only what the operation reads gets into the request. */
+/* Copies only the members that the operation reads. */
 static void keep(struct request *r, enum member member, const struct json_value *v)
 {
 	if (member == MEMBER_INITIAL)

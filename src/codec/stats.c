@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdbool.h>
 
-/* Upper bounds: from what the clock can tell to what the longest timeoutMs may be. */
+/* Upper bounds, from the clock's resolution to the longest timeoutMs. */
 static const struct {
 	int64_t ms;
 	const char *seconds;
@@ -73,8 +73,8 @@ static void tell_histogram(struct walk *w, const char *name, const char *help,
 #define ERROR(error) BIT((int)OUTCOME_ERROR + (int)(error))
 _Static_assert(OUTCOME_N <= 31, "a bit for each outcome");
 
-/* What is shown from the start, so that the first of a kind is seen as one more. Anything else is
- * shown once it has happened. */
+/* Shown from the start, so that the first of a kind is seen as an increase. Others are shown once
+ * they have occurred. */
 enum {
 	SHOWN_LOCAL = BIT(OUTCOME_OK) | ERROR(REPLY_BAD_REQUEST),
 	SHOWN_HELD = SHOWN_LOCAL | BIT(OUTCOME_ABANDONED) | ERROR(REPLY_FORBIDDEN) |

@@ -1,10 +1,9 @@
-/* stats.h - the figures of the daemon: what has happened since the start, and how things stand.
+/* stats.h - the figures of the daemon: counters since the start, and the present state.
  *
- * The tables below are the only place that names a figure: the metrics page and the stats answer
- * walk them (metrics_text.h). Counters and histograms are written where the thing happens; what
- * goes up and down is asked of the rooms that know it when somebody wants to see it (struct
- * stats_gauges). Labels come from enumerations alone, so there is never more of them than is
- * written here. */
+ * The tables below are the only place that names a figure; the metrics page and the stats answer
+ * walk them (metrics_text.h). Each room counts its own events. Gauges are collected from the rooms
+ * when they are asked for (struct stats_gauges). Labels are enumerations, so their number is
+ * fixed. */
 #pragma once
 
 #include <stddef.h>
@@ -15,7 +14,7 @@
 
 enum stats_type { STATS_COUNTER, STATS_GAUGE, STATS_HISTOGRAM, STATS_TYPE_N };
 
-/* Counters: field, what it counts. The name is hpkvd_FIELD_total. */
+/* Counters: field, help. The name is hpkvd_FIELD_total. */
 #define STATS_TABLE(X)                                                                             \
 	X(clients_accepted, "local connections accepted")                                          \
 	X(clients_refused, "local connections refused because of max_clients")                     \
@@ -71,12 +70,12 @@ enum stats_type { STATS_COUNTER, STATS_GAUGE, STATS_HISTOGRAM, STATS_TYPE_N };
 	X(rereads, "keys read by the daemon itself: initial values, and after a lost connection")  \
 	X(resyncs, "clients told a value that had changed while the connection was lost")
 
-/* Histograms of seconds: field, what is measured. The name is hpkvd_FIELD_seconds. */
+/* Histograms of seconds: field, help. The name is hpkvd_FIELD_seconds. */
 #define STATS_HISTOGRAMS(X)                                                                        \
 	X(request_wait, "time that a request waited here, each time that it was sent")             \
 	X(request_service, "time from sending a request to the answer of the service")
 
-/* What others know: field, type, what it is. The name is hpkvd_FIELD. */
+/* Gauges: field, type, help. The name is hpkvd_FIELD. */
 #define STATS_GAUGES(X)                                                                            \
 	X(upstream_state_seconds, STATS_GAUGE, "time in the present state")                        \
 	X(upstream_reconnects_total, STATS_COUNTER, "connections made after one was lost")         \
@@ -109,7 +108,7 @@ enum stats_type { STATS_COUNTER, STATS_GAUGE, STATS_HISTOGRAM, STATS_TYPE_N };
 	  "1, or 0 if the settings of the last reload were refused")                               \
 	X(rereads_waiting, STATS_GAUGE, "keys that the daemon has yet to read itself")
 
-/* The same of the process, as all exporters name it: the name is FIELD. */
+/* The same for the process. The name is FIELD, as other exporters have it. */
 #define STATS_PROCESS(X)                                                                           \
 	X(process_start_time_seconds, STATS_GAUGE, "start of the process, in seconds since 1970")  \
 	X(process_cpu_seconds_total, STATS_COUNTER, "user and system CPU time spent")              \
@@ -118,13 +117,13 @@ enum stats_type { STATS_COUNTER, STATS_GAUGE, STATS_HISTOGRAM, STATS_TYPE_N };
 	X(process_open_fds, STATS_GAUGE, "open file descriptors")                                  \
 	X(process_max_fds, STATS_GAUGE, "limit of open file descriptors")
 
-/* How a request ended: hpkvd_requests_ended_total{op,outcome}. The names of the errors are their
+/* How a request ended: hpkvd_requests_ended_total{op,outcome}. Errors are named by their
  * reasons. */
 enum request_outcome {
 	OUTCOME_OK,
 	OUTCOME_SERVICE_ERROR, /* the service's answer is an error */
-	OUTCOME_ABANDONED,     /* its client had gone before the answer */
-	OUTCOME_ERROR,         /* and on: see outcome_of() */
+	OUTCOME_ABANDONED,     /* its client left before the answer */
+	OUTCOME_ERROR,         /* from here on: outcome_of() */
 	OUTCOME_N = OUTCOME_ERROR + (int)REPLY_N
 };
 
@@ -133,14 +132,14 @@ static inline enum request_outcome outcome_of(enum reply_error error)
 	return (enum request_outcome)((int)OUTCOME_ERROR + (int)error);
 }
 
-enum { HISTOGRAM_BUCKETS = 14 }; /* the last is for whatever is longer */
+enum { HISTOGRAM_BUCKETS = 14 }; /* the last one has no upper bound */
 
 struct histogram {
-	uint64_t bucket[HISTOGRAM_BUCKETS]; /* each by itself: they are summed up when shown */
+	uint64_t bucket[HISTOGRAM_BUCKETS]; /* not cumulative; cumulated when shown */
 	uint64_t sum_ms;
 };
 
-/* Negative counts as nothing: clocks of different resolutions may disagree. */
+/* A negative time counts as 0: clocks have different resolutions. */
 void histogram_add(struct histogram *h, int64_t ms);
 
 struct stats {
@@ -150,7 +149,7 @@ struct stats {
 #define STATS_FIELD(name, help) struct histogram name;
 	STATS_HISTOGRAMS(STATS_FIELD)
 #undef STATS_FIELD
-	uint64_t ended[OP_N][OUTCOME_N]; /* 0 in the place of an operation: not known */
+	uint64_t ended[OP_N][OUTCOME_N]; /* [0]: the operation is unknown */
 };
 
 static inline void stats_ended(struct stats *s, enum request_op op, enum request_outcome outcome)
@@ -158,13 +157,13 @@ static inline void stats_ended(struct stats *s, enum request_op op, enum request
 	s->ended[op][outcome]++;
 }
 
-/* NAN: there is no such thing now. */
+/* NAN: there is no value now. */
 struct stats_gauges {
 #define STATS_FIELD(name, type, help) double name;
 	STATS_GAUGES(STATS_FIELD)
 	STATS_PROCESS(STATS_FIELD)
 #undef STATS_FIELD
-	const char *const *states; /* of the upstream, and which of them it is in */
+	const char *const *states; /* names of the upstream states; the present one */
 	size_t n_states, state;
 };
 
@@ -172,10 +171,10 @@ struct stats_label {
 	const char *name, *value;
 };
 
-/* Each family is told before its samples, of which there may be none. */
+/* Called before the samples of a family, of which there may be none. */
 struct stats_visitor {
 	void (*family)(void *owner, const char *name, const char *help, enum stats_type type);
-	/* Its name is the family's with the suffix behind it. */
+	/* The name is family and suffix together. */
 	void (*sample)(void *owner, const char *family, const char *suffix,
 		       const struct stats_label *labels, size_t n_labels, double value);
 };

@@ -2,7 +2,7 @@
 
 /* --- requests --- */
 
-/* A place in memory that text is written to, known to be large enough. */
+/* Where text is written to. It is known to be large enough. */
 struct pen {
 	char *at;
 };
@@ -34,12 +34,12 @@ size_t wire_head(char out[WIRE_HEAD_MAX], uint64_t id)
 	return (size_t)(pen.at - out);
 }
 
-/* What wire_body() writes itself: the names of all members, the op and the default value. */
+/* The text of wire_body() beside values: member names, the op, the default value. */
 #define BODY_OWN SPAN("\"op\":6,\"key\":,\"endKey\":,\"value\":\"\",\"limit\":1}")
 
 size_t wire_body_max(const struct request *r)
 {
-	/* A value that becomes a string may be quotes and backslashes all over. */
+	/* Each character of a value may have to be escaped. */
 	size_t value = r->value.type == JSON_STRING ? r->value.text.n : 2 * r->value.text.n;
 
 	return BODY_OWN.n + r->key.text.n + r->end_key.text.n + value + r->limit.text.n;
@@ -50,8 +50,8 @@ static bool is_space(char c)
 	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-/* Any JSON text as the inside of a JSON string. White space goes where it stands between tokens;
- * within a string of the text it is part of a token. */
+/* Writes a JSON text as the inside of a JSON string. White space between its tokens is dropped;
+ * white space in its strings is kept. */
 static void put_as_string(struct pen *pen, const struct json_value *v)
 {
 	bool in_string = false;
@@ -67,8 +67,8 @@ static void put_as_string(struct pen *pen, const struct json_value *v)
 		if (c == '"' || c == '\\')
 			*to++ = '\\';
 		*to++ = c;
-		/* An escape within a string: what follows the backslash belongs to it, and may be a
-		 * quote. */
+		/* An escape: the character after the backslash, which may be a quote, belongs to
+		 * it. */
 		if (c == '\\') {
 			c = v->text.p[++i];
 			if (c == '"' || c == '\\')
@@ -88,7 +88,7 @@ static void put_value(struct pen *pen, const struct json_value *v, bool as_strin
 		put(pen, v->text);
 }
 
-/* One member of the body, if it was given. */
+/* Writes a member of the body, if it was given. */
 static void put_member(struct pen *pen, struct span name, const struct json_value *v,
 		       bool as_string)
 {
@@ -116,7 +116,7 @@ size_t wire_body(const struct request *r, char *out)
 
 /* --- frames --- */
 
-/* The members that we read; all others only pass through. */
+/* The members that are read; others only pass through. */
 enum member {
 	MEMBER_ID,
 	MEMBER_CODE,
@@ -136,7 +136,7 @@ _Static_assert(sizeof(member_names) / sizeof(member_names[0]) == MEMBER_N,
 	       "a name for each member");
 
 struct members {
-	struct json_value value[MEMBER_N]; /* the first of its name; text.p NULL: not given */
+	struct json_value value[MEMBER_N]; /* the first with its name; text.p NULL: not given */
 	bool twice[MEMBER_N];
 };
 
@@ -198,7 +198,7 @@ static bool is_notification(const struct members *members)
 	       json_string_is(type, SPAN("notification"));
 }
 
-/* Both return why the frame can't be used, or NULL. */
+/* Both return why the frame can not be used, or NULL. */
 
 static const char *read_notification(const struct members *members, struct wire_frame *frame)
 {
@@ -263,9 +263,8 @@ size_t wire_splice_max(const struct wire_frame *frame, struct span id)
 	return frame->text.n + id.n + 1;
 }
 
-/* The part of the frame that the id takes the place of. Without an id that is the member and one
- * comma: the one behind it, or the one before it when it is the last; when it is the only one there
- * is none. */
+/* The part of the frame to replace. Without an id it is the member and one comma: the following
+ * one, or the one before if it is the last member; an only member has none. */
 static struct span hole(const struct wire_frame *frame, bool whole_member)
 {
 	const char *from = frame->id_member.whole.p;
