@@ -37,7 +37,8 @@ struct suspend *suspend_new(struct event_base *base, void (*resumed)(void *owner
 {
 	struct suspend *s = mem_zalloc(sizeof(*s));
 
-	*s = (struct suspend){.check = alarm_new(base, on_check, s), .resumed = resumed, .owner = owner};
+	*s = (struct suspend){
+		.check = alarm_new(base, on_check, s), .resumed = resumed, .owner = owner};
 	if (s->check)
 		return s;
 	free(s);
