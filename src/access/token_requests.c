@@ -348,7 +348,8 @@ static void recover(struct token_requests *t, int64_t now)
 }
 
 /* The error that ends the request; REPLY_N: it is tried again. */
-static enum reply_error verdict_of(const struct token_requests_answer *answer)
+static enum reply_error verdict_of(const struct token_requests *t,
+				   const struct token_requests_answer *answer)
 {
 	switch (answer->http_status) {
 	case HTTP_BAD_REQUEST:
@@ -357,7 +358,7 @@ static enum reply_error verdict_of(const struct token_requests_answer *answer)
 		return REPLY_BAD_REQUEST;
 	case HTTP_UNAUTHORIZED:
 	case HTTP_FORBIDDEN:
-		return i->settings.by_endpoint ? REPLY_FORBIDDEN : REPLY_UPSTREAM_DOWN;
+		return t->settings.by_endpoint ? REPLY_FORBIDDEN : REPLY_UPSTREAM_DOWN;
 	case 0:
 	case HTTP_TOO_MANY:
 		return REPLY_N;
