@@ -283,7 +283,7 @@ struct access {
 	struct stats *stats;
 	int64_t refusals_at; /* the bucket for all clients */
 	bool keyless;
-	uint64_t unlogged;   /* refusals since the last logged one */
+	uint64_t unlogged; /* refusals since the last logged one */
 	struct buf name, other;
 	char why[SHOWN_MAX + 200];
 };

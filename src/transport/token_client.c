@@ -206,14 +206,14 @@ static char *read_answer(struct span text, int *expires_in_s)
 	int64_t seconds;
 
 	json_object_begin(&reader, text);
-	while (json_object_next(&reader, &m) > 0) {
+	while (json_object_next(&reader, &member) > 0) {
 		if (!seen && member.value.type == JSON_STRING &&
-		    json_string_is(\&member.name, SPAN("token"))) {
+		    json_string_is(&member.name, SPAN("token"))) {
 			seen = true;
-			token = token_of(\&member.value);
+			token = token_of(&member.value);
 		} else if (member.value.type == JSON_NUMBER &&
-			   json_string_is(\&member.name, SPAN("expiresIn")) &&
-			   json_number_integer(\&member.value, 1, INT_MAX, &seconds)) {
+			   json_string_is(&member.name, SPAN("expiresIn")) &&
+			   json_number_integer(&member.value, 1, INT_MAX, &seconds)) {
 			*expires_in_s = (int)seconds;
 		}
 	}
@@ -541,9 +541,9 @@ static const char *add_headers_of_file(struct token_client_request *r)
 	const char *why = NULL;
 	char *lines = NULL;
 
-	if (!r->minter->read_headers)
+	if (!r->client->read_headers)
 		return NULL;
-	if (r->minter->read_headers(r->minter->headers_file, &lines, &why) < 0) {
+	if (r->client->read_headers(r->client->headers_file, &lines, &why) < 0) {
 		snprintf(r->error, sizeof(r->error), "the header file %s", why);
 		return r->error;
 	}
@@ -557,13 +557,13 @@ static const char *add_headers_of_file(struct token_client_request *r)
 	return NULL;
 }
 
-static const char *objection(const struct token_client *m, const struct token_client_params *wish,
+static const char *objection(const struct token_client *c, const struct token_client_params *wish,
 			     const struct token_client_request *r)
 {
 	if (c->tls && c->trust_fault)
 		return c->trust_fault;
 	if (wish->api_key && (!*wish->api_key || !printable(wish->api_key)))
-		return "the API key has characters in it that can't be sent";
+		return "the API key contains characters that can't be sent";
 	return r->body && r->headers ? NULL : "no memory";
 }
 
@@ -592,7 +592,7 @@ struct token_client_request *token_client_mint(struct token_client *c,
 		   ""); /* without value: not sent, although libcurl would for a long body */
 	r->refusal_why = add_headers_of_file(r);
 	if (!r->refusal_why)
-		r->refusal_why = objection(m, wish, r);
+		r->refusal_why = objection(c, wish, r);
 	if (r->refusal_why)
 		timer_next_turn(r->refusal);
 	else
