@@ -9,8 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <openssl/err.h>
-#include <openssl/pem.h>
+#include <openssl/bio.h>
 #include <openssl/sha.h>
 
 #include "base/buf.h"
@@ -20,6 +19,7 @@
 #include "config/keyfile.h"
 #include "config/proxy.h"
 #include "config/url.h"
+#include "transport/trust.h"
 
 enum { CA_FILE_MAX = 4 << 20 };
 
@@ -239,33 +239,17 @@ static void resolve_key(struct draft *d)
 	free(path);
 }
 
-/* OpenSSL must not ask at the terminal for the password of an encrypted file. */
-static int no_password(char *out, int size, int writing, void *user)
-{
-	(void)out, (void)size, (void)writing, (void)user;
-	return -1;
-}
-
 /* Checks trust anchors, so that a fault is told early and with its line. They are read again where
  * they are used. NULL: they are valid. */
-static const char *certificates_fault(struct span pem)
+static const char *certificates_fault(struct span text)
 {
-	BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.n);
-	unsigned n = 0;
-	X509 *certificate;
+	BIO *pem = BIO_new_mem_buf(text.p, (int)text.n);
+	int n = pem ? trust_read(pem, NULL) : -ENOMEM;
 
-	if (!bio)
-		return "could not be checked: out of memory";
-	ERR_clear_error();
-	while ((certificate = PEM_read_bio_X509(bio, NULL, no_password, NULL))) {
-		X509_free(certificate);
-		n++;
-	}
-	bool ended = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
-	ERR_clear_error();
-	BIO_free(bio);
-	if (!ended)
-		return "holds a damaged certificate";
+	BIO_free(pem);
+	if (n < 0)
+		return n == -ENOMEM ? "could not be checked: out of memory"
+				    : "holds a damaged certificate";
 	return n ? NULL : "holds no certificate in PEM form";
 }
 

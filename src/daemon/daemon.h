@@ -14,7 +14,7 @@
 struct daemon_options {
 	struct config *config;       /* ownership passes */
 	struct config_source source; /* where a reload reads it; its texts outlive the daemon */
-	bool level_forced;           /* --log-level was given: level beats the file's */
+	bool level_forced;           /* --log-level was given: level overrides the file's */
 	enum log_level level;
 	struct restart_program program; /* for SIGUSR2; outlives the daemon */
 };

@@ -63,7 +63,7 @@ static const char help[] =
 	"  -c, --config FILE    configuration; else $HPKVD_CONFIG, else\n"
 	"                       %s\n"
 	"  -t, --test           check the configuration, name all faults, and exit\n"
-	"      --log-level L    error, warning, notice, info or debug; beats the file\n"
+	"      --log-level L    error, warning, notice, info or debug; overrides the file\n"
 	"      --version        print the versions of hpkvd and of its libraries\n"
 	"      --help           print this\n"
 	"\n"

@@ -15,7 +15,7 @@
 struct reload {
 	struct wiring *rooms;
 	struct config_source source; /* where the configuration comes from */
-	bool level_forced;           /* --log-level was given: level beats the file's */
+	bool level_forced;           /* --log-level was given: level overrides the file's */
 	enum log_level level;
 	struct event *due; /* several requests before it runs are one */
 };

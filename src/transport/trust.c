@@ -15,25 +15,44 @@ static int add(X509_STORE *store, X509 *certificate)
 											  : -EINVAL;
 }
 
-/* PEM_read_X509() tells the end of the file and a broken certificate apart only by its error. */
-static int add_all(X509_STORE *store, FILE *f, const char **why)
+/* OpenSSL must not ask at the terminal for the password of an encrypted file. */
+static int no_password(char *out, int size, int writing, void *user)
+{
+	(void)out, (void)size, (void)writing, (void)user;
+	return -1;
+}
+
+/* PEM_read_bio_X509() tells the end of the text and a damaged certificate apart only by its error.
+ */
+int trust_read(BIO *pem, X509_STORE *store)
 {
 	int found = 0, err = 0;
 	X509 *certificate;
 
-	while (!err && (certificate = PEM_read_X509(f, NULL, NULL, NULL))) {
-		err = add(store, certificate);
+	ERR_clear_error();
+	while (!err && (certificate = PEM_read_bio_X509(pem, NULL, no_password, NULL))) {
+		err = store ? add(store, certificate) : 0;
 		X509_free(certificate);
 		found++;
 	}
 	if (!err && ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
 		err = -EBADMSG;
 	ERR_clear_error();
-	if (err)
+	return err ? err : found;
+}
+
+/* As trust_fill(). */
+static int add_file(X509_STORE *store, FILE *f, const char **why)
+{
+	BIO *pem = BIO_new_fp(f, BIO_NOCLOSE);
+	int found = pem ? trust_read(pem, store) : -ENOMEM;
+
+	BIO_free(pem);
+	if (found < 0)
 		*why = "a certificate in it is broken";
 	else if (!found)
 		*why = "there is no PEM certificate in it";
-	return err ? err : found ? 0 : -EBADMSG;
+	return found > 0 ? 0 : found < 0 ? found : -EBADMSG;
 }
 
 static const char *open_phrase(int err)
@@ -73,7 +92,7 @@ int trust_fill(X509_STORE *store, const char *ca_file, const char **why)
 		*why = open_phrase(errno);
 		return err;
 	}
-	int err = add_all(store, f, why);
+	int err = add_file(store, f, why);
 	fclose(f);
 	return err;
 }
