@@ -1,8 +1,13 @@
-/* shutdown.h - the orderly end, in two phases.
+/* shutdown.h - the orderly end, in three phases.
  *
  * Drain: no client is accepted and no request is sent any more; requests in flight have five
- * seconds to be answered. Farewell: clients take their last bytes, and the service gets a close
- * frame; that has another second. Then the loop is left. */
+ * seconds to be answered. Refuse: clients can send nothing more; requests that they have sent
+ * before are read and refused. Farewell: clients with subscriptions get a last line, all take their
+ * last bytes, and the service gets a close frame. The last two have a second each. Then the loop is
+ * left.
+ *
+ * So a client knows of each request whether it was read: it was answered, or it could not be sent.
+ */
 #pragma once
 
 #include <event2/event.h>
@@ -10,7 +15,13 @@
 
 #include "daemon/wiring.h"
 
-enum shutdown_phase { SHUTDOWN_NOT, SHUTDOWN_DRAIN, SHUTDOWN_FAREWELL, SHUTDOWN_PHASE_N };
+enum shutdown_phase {
+	SHUTDOWN_NOT,
+	SHUTDOWN_DRAIN,
+	SHUTDOWN_REFUSE,
+	SHUTDOWN_FAREWELL,
+	SHUTDOWN_PHASE_N
+};
 
 struct shutdown {
 	struct wiring *rooms;

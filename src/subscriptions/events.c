@@ -65,6 +65,14 @@ void events_unsubscribed(struct buf *out, bool pattern, struct span name, int64_
 	buf_addf(out, ",\"reason\":\"forbidden\",\"timestamp\":%" PRId64 "}\n", timestamp);
 }
 
+void events_shutting_down(struct buf *out, int64_t timestamp)
+{
+	buf_addf(out,
+		 "{\"type\":\"connection\",\"state\":\"disconnected\",\"reason\":\"shutting_down\","
+		 "\"timestamp\":%" PRId64 "}\n",
+		 timestamp);
+}
+
 void events_connection(struct buf *out, const char *state, int64_t timestamp)
 {
 	buf_addf(out, "{\"type\":\"connection\",\"state\":\"%s\",\"timestamp\":%" PRId64 "}\n",

@@ -35,3 +35,6 @@ void events_unsubscribed(struct buf *out, bool pattern, struct span name, int64_
 
 /* {"type":"connection","state":"connected","timestamp":…} */
 void events_connection(struct buf *out, const char *state, int64_t timestamp);
+
+/* The last line to a client with subscriptions when the daemon ends. */
+void events_shutting_down(struct buf *out, int64_t timestamp);

@@ -890,6 +890,13 @@ void subscriptions_stop(struct subscriptions *f)
 	resync_pause(f->resync);
 }
 
+void subscriptions_end(struct subscriptions *f)
+{
+	f->live = false; /* the end of the connection to the service is no news any more */
+	events_shutting_down(&f->line, f->ops->wall_ms());
+	send_line(f, NULL);
+}
+
 /* ---- readings ---- */
 
 void subscriptions_read_sent(struct subscriptions *f, void *reading)

@@ -112,6 +112,9 @@ void subscriptions_without(struct subscriptions *f);
 /* Nothing is read any more. router_stop() follows, after which subscribes are refused. */
 void subscriptions_stop(struct subscriptions *f);
 
+/* Sends the last line to all clients with subscriptions: the daemon ends. */
+void subscriptions_end(struct subscriptions *f);
+
 bool subscriptions_wants(
 	const struct subscriptions *f); /* is anything subscribed to, or waited for? */
 bool subscriptions_is_stale(
