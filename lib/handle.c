@@ -581,25 +581,18 @@ static void on_last_line(struct hpkv *h, const struct decoded *d)
 		tell_lost(h, h->scratch.event.line);
 }
 
-/* Puts a request that was answered back among those that wait: the daemon has refused it because it
- * is ending, or it is a read, repeated once, for which the daemon got no answer before its end. */
+/* Puts a request that was answered back among those that wait, in its place: a daemon that is
+ * ending has refused it, or got no answer to this read. */
 static bool wait_again(struct hpkv *h, struct pending *p, const struct decoded *d)
 {
 	bool refused = decode_is_shutting_down(d);
-	bool unanswered =
-		p->repeatable && p->remote && !p->repeated && decode_is_outcome_unknown(d);
 
-	if (!h->reconnect || (!refused && !unanswered))
+	if (!h->reconnect ||
+	    (!refused && !(h->ending && p->repeatable && decode_is_outcome_unknown(d))))
 		return false;
-	if (refused)
-		set_ending(h);
-	p->repeated |= unanswered;
+	set_ending(h);
 	p->sent = false;
 	p->delayed = true;
-	if (unanswered) { /* those that wait are the last in the list, but for a daemon's end */
-		TAILQ_REMOVE(&h->pendings, p, link);
-		TAILQ_INSERT_TAIL(&h->pendings, p, link);
-	}
 	return true;
 }
 

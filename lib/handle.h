@@ -35,7 +35,6 @@ struct pending {
 	enum hpkv_op op;
 	bool repeatable, remote;
 	bool sent;         /* queued on the current connection */
-	bool repeated;     /* the daemon had no answer to it, so it was sent again */
 	bool delayed;      /* it has waited: the daemon gets what is left of its time */
 	uint64_t complete; /* if sent: the daemon can read it once this many bytes have left */
 	int64_t deadline;
