@@ -99,5 +99,11 @@ enum { CLIENTS_BUSIEST_MAX = 10 };
  * then by requests in all. Returns their number. Its cost grows with the number of clients. */
 unsigned clients_busiest(struct clients *cs, struct client_activity top[CLIENTS_BUSIEST_MAX]);
 
-/* Writes what the sockets take. True: nothing is left to write. */
+/* The daemon ends: a client can send nothing more, which fails on its side. What it has sent before
+ * is still read and handed on. So a client knows of every request whether the daemon has read it.
+ */
+void clients_end_input(struct clients *cs);
+
+/* Writes out what is there now, as far as the sockets take it. True when nothing is left to write
+ * or, after clients_end_input(), to read. */
 bool clients_flush_all(struct clients *cs);
