@@ -23,7 +23,7 @@ enum cli_exit {
 	CLI_UNKNOWN = 6 /* a write with an unknown outcome */
 };
 
-enum { CLI_OPTIONS_MAX = 6, CLI_DEFAULT_TIMEOUT_MS = 10000 };
+enum { CLI_OPTIONS_MAX = 8, CLI_DEFAULT_TIMEOUT_MS = 10000 };
 
 struct cli_option {
 	const char *name; /* without its dashes; NULL ends the list */
