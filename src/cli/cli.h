@@ -53,8 +53,9 @@ struct command {
 	const char *summary; /* its line in hpkv --help */
 	const char *help;    /* the text of hpkv COMMAND --help between usage and options */
 	struct cli_option options[CLI_OPTIONS_MAX + 1];
-	int min, max; /* how many words; max -1: any number */
-	bool number;  /* words may be negative numbers */
+	int min, max;  /* how many words; max -1: any number */
+	bool number;   /* words may be negative numbers */
+	bool verbatim; /* from the first word on, nothing is an option */
 	enum cli_words words;
 	int (*exec)(struct cli *c, int argc, char **argv); /* returns an enum cli_exit */
 };

@@ -107,25 +107,6 @@ bool pages_skip(struct pages *p, struct hpkv_bytes key)
 	return !p->ended;
 }
 
-/* Asks for the page, under each name that its ends have. */
-static int ask(struct pages *p, unsigned limit, const struct hpkv_answer **page)
-{
-	struct hpkv_request q = {.op = HPKV_RANGE, .limit = limit};
-	enum way way = WAY_NUL;
-
-	for (;;) {
-		q.key = bytes_of(&p->from);
-		q.end_key = bytes_of(&p->to);
-		int result = hpkv_call(p->hpkv, &q, page);
-		if (!result || !is_too_long(*page))
-			return result;
-		if (!p->last.p && !end_sooner(p))
-			return result;
-		if (p->last.p && (++way == WAY_N || !go_on(p, way)))
-			return result;
-	}
-}
-
 /* The page is good, and leads to no other. */
 static void get_stuck(struct pages *p, const char *why)
 {
@@ -153,21 +134,47 @@ static void find_next(struct pages *p, const struct hpkv_answer *page)
 	pages_skip(p, key);
 }
 
+bool pages_question(const struct pages *p, unsigned limit, struct hpkv_request *q)
+{
+	if (p->ended)
+		return false;
+	*q = (struct hpkv_request){.op = HPKV_RANGE,
+				   .key = bytes_of(&p->from),
+				   .end_key = bytes_of(&p->to),
+				   .limit = limit};
+	return true;
+}
+
+int pages_answer(struct pages *p, const struct hpkv_answer *answer)
+{
+	if (answer->result) {
+		bool another = is_too_long(answer) &&
+			       (p->last.p ? ++p->way < WAY_N && go_on(p, (enum way)p->way)
+					  : end_sooner(p));
+		return another ? 0 : -1;
+	}
+	p->way = WAY_NUL;
+	if (answer->truncated)
+		find_next(p, answer);
+	else
+		p->ended = true;
+	return 1;
+}
+
 int pages_next(struct pages *p, unsigned limit, const struct hpkv_answer **page)
 {
+	struct hpkv_request q;
+	int got = 0;
+
 	if (p->stuck.result) {
 		*page = &p->stuck;
 		return -1;
 	}
-	if (p->ended)
-		return 0;
-	if (ask(p, limit, page))
-		return -1;
-	if ((*page)->truncated)
-		find_next(p, *page);
-	else
-		p->ended = true;
-	return 1;
+	while (got == 0 && pages_question(p, limit, &q)) {
+		hpkv_call(p->hpkv, &q, page);
+		got = pages_answer(p, *page);
+	}
+	return got;
 }
 
 void pages_end(struct pages *p)

@@ -4,7 +4,8 @@
  * HPKV_KEY_MAX as far as is known. A service that takes only shorter keys refuses the place; then a
  * shorter name of it is tried.
  *
- * Blocking: a page is asked for by hpkv_call(), which hands events on meanwhile. */
+ * pages_next() asks for a page and waits for it, while events are handed on. In an event loop,
+ * pages_question() and pages_answer() do the same. */
 #pragma once
 
 #include <stdbool.h>
@@ -26,6 +27,7 @@ struct pages {
 	struct pages_place from, to; /* of the next page */
 	struct pages_place last;     /* the last key that came; p NULL before that */
 	size_t prefix_n;          /* of to, what the keys begin with; the rest may be shortened */
+	unsigned way;             /* how the place behind last is named: pages.c */
 	bool ended;               /* the last page has come */
 	struct hpkv_answer stuck; /* .result: the service leads nowhere; its error is: */
 	char why[PAGES_WHY_MAX];
@@ -43,5 +45,12 @@ bool pages_skip(struct pages *p, struct hpkv_bytes key);
 /* The next page, with at most so many records. 1: it is there. 0: there are no more. -1: it can't
  * be had, *page says why. *page is valid until the next blocking call with the handle. */
 int pages_next(struct pages *p, unsigned limit, const struct hpkv_answer **page);
+
+/* The request for the next page; it points into p. false: there are no more pages. */
+bool pages_question(const struct pages *p, unsigned limit, struct hpkv_request *q);
+
+/* Its answer. 1: it is the page. 0: ask again, for the place has another name now. -1: it can't be
+ * had, the answer says why; it may be asked for once more. */
+int pages_answer(struct pages *p, const struct hpkv_answer *answer);
 
 void pages_end(struct pages *p);
