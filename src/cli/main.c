@@ -28,9 +28,10 @@
 #include "signals.h"
 
 const struct command *const cli_commands[] = {
-	&cmd_get,   &cmd_set,  &cmd_patch,  &cmd_del,    &cmd_range, &cmd_ls,         &cmd_incr,
-	&cmd_watch, &cmd_wait, &cmd_token,  &cmd_status, &cmd_stats, &cmd_ping,       &cmd_ready,
-	&cmd_top,   &cmd_raw,  &cmd_export, &cmd_import, &cmd_exec,  &cmd_completion, NULL,
+	&cmd_get,  &cmd_set,    &cmd_patch,      &cmd_del,   &cmd_range,  &cmd_ls,
+	&cmd_incr, &cmd_watch,  &cmd_wait,       &cmd_token, &cmd_status, &cmd_stats,
+	&cmd_ping, &cmd_ready,  &cmd_top,        &cmd_raw,   &cmd_export, &cmd_import,
+	&cmd_exec, &cmd_mirror, &cmd_completion, NULL,
 };
 
 enum { OPT_SOCKET, OPT_TIMEOUT, OPT_JSON, OPT_RAW, OPT_NUL, OPT_HELP, OPT_VERSION };
