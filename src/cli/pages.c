@@ -120,13 +120,13 @@ static void find_next(struct pages *p, const struct hpkv_answer *page)
 	char why[PAGES_WHY_MAX];
 
 	if (!page->n_records) {
-		get_stuck(p, "the service says that there is more, and hands out none of it");
+		get_stuck(p, "the service says that there are more records, but returns none");
 		return;
 	}
 	struct hpkv_bytes key = page->records[page->n_records - 1].key;
 	if (order(key, bytes_of(&p->from)) < 0) {
 		snprintf(why, sizeof(why),
-			 "the service goes back to %s, behind which it was asked to go on",
+			 "the service returns %s again, which is before the requested start",
 			 show_safe(key));
 		get_stuck(p, why);
 		return;
