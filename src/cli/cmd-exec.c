@@ -165,7 +165,7 @@ const struct command cmd_exec = {
 		"Signals are passed on, and the exit status is COMMAND's.\n"
 		"\n"
 		"  hpkv exec --prefix app: --upcase -- ./server\n"
-		"  hpkv exec --json app:config --watch -- ./server --port 80\n",
+		"  hpkv exec --json app:config --watch -- ./server\n",
 	.options = {[OPT_PREFIX] = {"prefix", 'p', "PREFIX", "keys that begin with PREFIX"},
 		    [OPT_JSON] = {"json", 'J', "KEY", "members of KEY's JSON object"},
 		    [OPT_UPCASE] = {"upcase", 'u', NULL, "names in capitals"},

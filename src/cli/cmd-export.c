@@ -209,7 +209,7 @@ static int run(struct cli *c, int argc, char **argv)
 const struct command cmd_export = {
 	.name = "export",
 	.args = "[PREFIX]",
-	.summary = "write all records, or those below PREFIX, as lines of JSON",
+	.summary = "write records as lines of JSON",
 	.help = "Writes each record whose key begins with PREFIX, or all records, as a line\n"
 		"{\"key\":...,\"value\":...} that import reads. Records that change meanwhile are\n"
 		"written as they were before or after. With --resume, FILE says how far it has\n"

@@ -342,18 +342,15 @@ const struct command cmd_mirror = {
 	.name = "mirror",
 	.args = "GLOB DIRECTORY",
 	.summary = "keep a directory equal to the keys that match GLOB",
-	.help = "Keeps a file for each key that matches GLOB (* stands for anything) in "
-		"DIRECTORY,\n"
-		"which is a link to a tree that is exchanged as a whole. A tree is what the\n"
-		"store held at one time. While the service is away the last one stays. A key's\n"
-		"file has its name, with / and what else can't be in names as %XX; names longer\n"
-		"than 255 bytes are left out, and named. --check runs CMD in a new tree, which is\n"
-		"dropped if CMD fails; --exec runs CMD after each exchange. HPKV_DIRECTORY names\n"
-		"the tree.\n"
+	.help = "Keeps a file for each key that matches GLOB (* stands for any characters).\n"
+		"DIRECTORY is a link to a tree that is exchanged as a whole: programs see one\n"
+		"state of the store or the next. While the service is away the last one stays.\n"
+		"Files are named like their keys; / and other characters that names can't have\n"
+		"are %XX. Keys with names of more than 255 bytes are reported and left out. The\n"
+		"commands have the path in HPKV_DIRECTORY.\n"
 		"\n"
 		"  hpkv mirror 'app:*' /run/app/config --strip\n"
-		"  hpkv mirror 'nginx:*' /etc/nginx/sites --strip --exec 'systemctl reload "
-		"nginx'\n",
+		"  hpkv mirror 'nginx:*' /etc/nginx/sites --strip -e 'systemctl reload nginx'\n",
 	.options = {[OPT_STRIP] = {"strip", 'S', NULL, "names without what GLOB begins with"},
 		    [OPT_FOLDERS] = {"folders", 'f', NULL, "a / in a key makes folders"},
 		    [OPT_MODE] = {"mode", 'm', "MODE", "mode of the files (0644)"},
