@@ -285,10 +285,10 @@ static const char *phrase(const struct resolver *r, int status)
 	case ARES_ENODATA:
 		return "the name has no address";
 	case ARES_EBADNAME:
-		return "the name is not one that can be asked for";
+		return "the name is not a valid host name";
 	case ARES_EBADRESP:
 	case ARES_EFORMERR:
-		return "the name server's answer makes no sense";
+		return "the name server's answer is malformed";
 	case ARES_ENOMEM:
 		return "no memory";
 	case ARES_ESERVFAIL:

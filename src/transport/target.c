@@ -20,7 +20,7 @@ const char *target_objection(const struct websocket_target *t)
 	if (!*t->host || strlen(t->host) > TARGET_HOST_MAX || !printable(t->host))
 		return "the host name is empty, too long or has blanks in it";
 	if (*t->path != '/' || !printable(t->path))
-		return "the path is not one";
+		return "the path is invalid";
 	if (strlen(t->path) > TARGET_PATH_MAX)
 		return "the path is too long";
 	return NULL;

@@ -214,7 +214,7 @@ static void finish_answered(struct token_client_request *r, int status)
 		token = find_token(buf_span(&r->answer));
 		answer.token = token;
 		if (!token)
-			answer.why = "the answer to the token request has no usable token in it";
+			answer.why = "the answer to the token request contains no usable token";
 	} else {
 		snprintf(phrase, sizeof(phrase),
 			 "the token request was answered with HTTP status %d", status);
@@ -524,7 +524,7 @@ static const char *objection(const struct token_client *m, const struct token_cl
 	if (m->tls && m->trust_fault)
 		return m->trust_fault;
 	if (!*wish->api_key || !printable(wish->api_key))
-		return "the API key has characters in it that can't be sent";
+		return "the API key contains characters that can't be sent";
 	return r->body && r->headers ? NULL : "no memory";
 }
 

@@ -57,8 +57,8 @@ enum websocket_state {
 	WEBSOCKET_STATE_N
 };
 
-static const char *const state_name[] = {"starting", "shaking hands", "asking",
-					 "open",     "closing",       "down"};
+static const char *const state_name[] = {"starting", "handshake", "upgrade",
+					 "open",     "closing",   "down"};
 _Static_assert(sizeof(state_name) / sizeof(state_name[0]) == WEBSOCKET_STATE_N,
 	       "a name for each state");
 

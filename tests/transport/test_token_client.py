@@ -121,7 +121,7 @@ class Answers(TokenTest):
                      '{"token":"a b"}', '{"token":"a\\r\\nb"}', '{"token":"\u00e9"}', "[" * 5000, b"\xff\xfe\0", '{"token":"x'):
             with self.subTest(body=body[:20]):
                 self.assertEqual(self.mint(self.replying(answer(200, body))),
-                                 ("-", 200, -1, "the answer to the token request has no usable token in it"))
+                                 ("-", 200, -1, "the answer to the token request contains no usable token"))
 
     def test_long_token(self):
         self.assertEqual(self.mint(self.replying(answer(200, json.dumps({"token": "t" * 10000}))))[0], "t" * 10000)
@@ -196,7 +196,7 @@ class Failures(TokenTest):
         driver = self.client(self.replying(answer()), "--ca", certs("ca.pem"))
         driver.tell("mint a k\tey - []", "mint b \u00e9 - []", "mint c  - []")
         for _ in range(3):
-            self.assertIn("why=the API key has characters in it that can't be sent", driver.wait("done"))
+            self.assertIn("why=the API key contains characters that can't be sent", driver.wait("done"))
 
 
 class Ending(TokenTest):

@@ -186,8 +186,8 @@ class Connecting(LinkTest):
     def test_refused_at_once(self):
         server = self.serve(stay, tls=False)
         for path, host, why in (("/" + "t" * 15000, "localhost", "the path is too long"),
-                                ("ws", "localhost", "the path is not one"),
-                                ("/ws?token=a b", "localhost", "the path is not one"),
+                                ("ws", "localhost", "the path is invalid"),
+                                ("/ws?token=a b", "localhost", "the path is invalid"),
                                 ("/ws", "h" * 254, "the host name is empty, too long or has blanks in it"),
                                 ("/ws", "", "the host name is empty, too long or has blanks in it")):
             with self.subTest(path=path[:20], host=host[:20]):
