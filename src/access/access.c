@@ -58,7 +58,7 @@ static void globs_add(struct globs *set, struct span text, uint32_t order)
 	g->n = (uint32_t)copy_glob(text, g->text);
 	g->literal_n = (uint32_t)glob_literal(text_of(g)).n;
 	g->is_open = g->n && g->text[g->n - 1] == '*';
-	void **place = radix_place(&set->by_literal, glob_literal(text_of(g)));
+	void **place = radix_slot(&set->by_literal, glob_literal(text_of(g)));
 	g->alike = *place;
 	*place = g;
 	if ((set->n & (set->n - 1)) == 0) /* full at each power of two */

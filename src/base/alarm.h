@@ -13,6 +13,6 @@ struct alarm;
 struct alarm *alarm_new(struct event_base *base, void (*ring)(void *owner), void *owner);
 void alarm_free(struct alarm *a);
 
-void alarm_set(struct alarm *a,
-	       int64_t boot_ms); /* fires once; a later call replaces an earlier one */
+/* Fires once, at this time of clock_boot_ms(); a later call replaces an earlier one. */
+void alarm_set(struct alarm *a, int64_t boot_ms);
 void alarm_clear(struct alarm *a);

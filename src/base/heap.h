@@ -19,6 +19,7 @@ struct heap {
 	size_t n, size;
 };
 
+/* The node is the caller's; it must be in no heap. */
 void heap_add(struct heap *h, struct heap_node *node, int64_t at);
 void heap_remove(struct heap *h, struct heap_node *node); /* does nothing to a node in no heap */
 void heap_fini(struct heap *h); /* frees the heap's own memory, not the nodes */

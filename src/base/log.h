@@ -23,11 +23,13 @@ enum log_level {
 	LOG_LEVEL_N
 };
 
+/* The least important level that is logged, and the names of levels. */
 void log_set_level(enum log_level level);
 enum log_level log_level(void);
 const char *log_level_name(enum log_level level);
 bool log_level_parse(const char *name, enum log_level *level);
 
+/* Logs a line, whatever the level; mostly called through log_at(). */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The arguments are not evaluated when the level is off. */

@@ -22,6 +22,7 @@ struct map {
 /* The object that a node is embedded in. */
 #define map_entry(node, type, member) ((type *)(void *)((char *)(node)-offsetof(type, member)))
 
+/* Adds and removes a node. */
 void map_add(struct map *m, struct map_node *node, uint64_t hash);
 void map_remove(struct map *m, struct map_node *node); /* the node is in m */
 void map_fini(struct map *m);                          /* frees the table, not the nodes */
@@ -33,7 +34,7 @@ struct map_node *map_next(const struct map_node *node);
 /* Walks all nodes, in no order: start with a zeroed walk; NULL ends it. During a walk the nodes
  * that were returned may be removed and freed, no others, and nothing may be added. */
 struct map_walk {
-	size_t chain; /* the node to return next */
+	size_t chain; /* to visit next */
 	struct map_node *next;
 };
 struct map_node *map_walk(const struct map *m, struct map_walk *w);

@@ -135,7 +135,7 @@ static struct radix_node *join(struct radix *r, struct radix_node *upper)
 
 /* --- strings --- */
 
-void **radix_place(struct radix *r, struct span text)
+void **radix_slot(struct radix *r, struct span text)
 {
 	struct radix_node **at = &r->root;
 

@@ -25,10 +25,10 @@ struct radix {
 
 /* The slot of a string's value; a string that was not there is added with NULL. The slot is valid
  * until the next call that adds or removes. */
-void **radix_place(struct radix *r, struct span text);
+void **radix_slot(struct radix *r, struct span text);
 void *radix_find(const struct radix *r, struct span text); /* its value; NULL: not there */
-void radix_remove(struct radix *r,
-		  struct span text); /* the string is there; its value stays the caller's */
+/* The string is there; its value stays the caller's. */
+void radix_remove(struct radix *r, struct span text);
 
 /* Calls visit with the value of each string that key begins with, shortest first. visit must not
  * change the tree. */

@@ -74,7 +74,7 @@ struct topic *topics_find_topic(const struct topics *s, enum topic_kind kind, st
 
 static struct topic_list *globs_like(struct topics *s, const struct topic *t)
 {
-	void **place = radix_place(&s->globs, glob_literal(topic_text(t)));
+	void **place = radix_slot(&s->globs, glob_literal(topic_text(t)));
 
 	if (!*place) {
 		struct topic_list *list = mem_alloc(sizeof(*list));

@@ -78,9 +78,9 @@ void conn_retime(struct conn *c);
 /* Is the peer still there, after a sleep say? Sends a ping now, unless one is unanswered. */
 void conn_check(struct conn *c);
 int64_t conn_heard_ms(const struct conn *c); /* as conn_end::heard_ms */
-void conn_send(struct conn *c, struct span head,
-	       struct span body); /* as websocket_send(), while open */
-/* Is there room for more? If not, drained() follows. */
+/* As websocket_send(), while open. */
+void conn_send(struct conn *c, struct span head, struct span body);
+/* Is there room for more? Else drained() follows. */
 bool conn_sendable(struct conn *c);
 size_t conn_unsent(const struct conn *c); /* bytes not taken by the kernel yet */
 uint32_t conn_ping(struct conn *c);       /* returns its number, for pong(); numbers grow */

@@ -63,6 +63,7 @@ struct dial *dial_new(struct event_base *base, const struct dial_target *target,
 		      struct dial_memory *memory, const struct dial_ops *ops, void *owner);
 void dial_free(struct dial *d); /* also from within a callback */
 
+/* The socket has proved good: its address goes first the next time. */
 void dial_good(struct dial *d);
 /* The socket failed in use, and no other is wanted now: nothing follows. */
 void dial_bad(struct dial *d);

@@ -52,6 +52,7 @@ struct receive {
 	char fault[100];
 };
 
+/* Empty at first; receive_release() frees its memory. */
 void receive_init(struct receive *r, size_t max_message);
 void receive_release(struct receive *r);
 

@@ -46,7 +46,7 @@ struct token_client {
 
 struct token_client_request {
 	LIST_ENTRY(token_client_request) entry; /* token_client::requests */
-	struct token_client *minter;
+	struct token_client *client;
 	token_client_done *done;
 	void *owner;
 	int64_t deadline;
@@ -64,15 +64,15 @@ struct token_client_request {
 	char error[CURL_ERROR_SIZE];
 };
 
-static void enter(struct token_client *m)
+static void enter(struct token_client *c)
 {
-	m->inside++;
+	c->inside++;
 }
 
 static void drop_easy(struct token_client_request *r)
 {
 	if (r->easy) {
-		curl_loop_remove(r->minter->curl_loop, r->easy);
+		curl_loop_remove(r->client->curl_loop, r->easy);
 		curl_easy_cleanup(r->easy);
 	}
 	r->easy = NULL;
@@ -98,55 +98,55 @@ static void destroy_request(struct token_client_request *r)
 	free(r);
 }
 
-static void destroy_minter(struct token_client *m)
+static void destroy_client(struct token_client *c)
 {
 	struct token_client_request *r;
 
-	while ((r = LIST_FIRST(&m->requests)))
+	while ((r = LIST_FIRST(&c->requests)))
 		destroy_request(r);
-	if (m->curl_loop)
-		curl_loop_free(m->curl_loop);
-	X509_STORE_free(m->trust);
-	free(m->host);
-	free(m->proxy_host);
-	secret_free(&m->proxy_login);
-	free(m->url);
-	free(m);
+	if (c->curl_loop)
+		curl_loop_free(c->curl_loop);
+	X509_STORE_free(c->trust);
+	free(c->host);
+	free(c->proxy_host);
+	secret_free(&c->proxy_login);
+	free(c->url);
+	free(c);
 }
 
 /* Newer versions of libcurl read answers into a buffer that they keep for the next one: a token
  * would stay there for hours. So memory that they free is overwritten. */
-static void drop_buffers(struct token_client *m)
+static void drop_buffers(struct token_client *c)
 {
-	if (!m->curl_loop || !LIST_EMPTY(&m->requests))
+	if (!c->curl_loop || !LIST_EMPTY(&c->requests))
 		return;
-	curl_loop_free(m->curl_loop);
-	m->curl_loop = NULL;
+	curl_loop_free(c->curl_loop);
+	c->curl_loop = NULL;
 }
 
-static void leave(struct token_client *m)
+static void leave(struct token_client *c)
 {
-	if (--m->inside > 0)
+	if (--c->inside > 0)
 		return;
-	if (m->freed)
-		destroy_minter(m);
+	if (c->freed)
+		destroy_client(c);
 	else
-		drop_buffers(m);
+		drop_buffers(c);
 }
 
 /* Tells the owner, then ends the request: the answer points into it. The owner may cancel others
  * from within, or free the token client. */
 static void finish(struct token_client_request *r, const struct token_client_answer *answer)
 {
-	struct token_client *m = r->minter;
+	struct token_client *c = r->client;
 	token_client_done *done = r->done;
 
-	enter(m);
+	enter(c);
 	r->done = NULL;
-	if (!m->freed)
+	if (!c->freed)
 		done(r->owner, answer);
 	destroy_request(r);
-	leave(m);
+	leave(c);
 }
 
 static void fail(struct token_client_request *r, const char *why)
@@ -185,16 +185,16 @@ static int retry_after(CURL *easy)
 static char *find_token(struct span text)
 {
 	struct json_object_reader reader;
-	struct json_member m;
+	struct json_member c;
 	char *token = NULL;
 
 	json_object_begin(&reader, text);
-	while (!token && json_object_next(&reader, &m) > 0) {
-		if (m.value.type != JSON_STRING || !json_string_is(&m.name, SPAN("token")))
+	while (!token && json_object_next(&reader, &c) > 0) {
+		if (c.value.type != JSON_STRING || !json_string_is(&c.name, SPAN("token")))
 			continue;
 		token = secret_alloc(
-			m.value.text.n); /* the room of its quotes suffices for the NUL */
-		size_t n = json_string_decode(&m.value, token);
+			c.value.text.n); /* the room of its quotes suffices for the NUL */
+		size_t n = json_string_decode(&c.value, token);
 		if (n && strlen(token) == n && printable(token))
 			break;
 		secret_free(&token);
@@ -207,7 +207,7 @@ static void finish_answered(struct token_client_request *r, int status)
 {
 	struct token_client_answer answer = {.http_status = status,
 					     .retry_after_s = retry_after(r->easy)};
-	struct token_client *m = r->minter;
+	struct token_client *c = r->client;
 	char phrase[80], *token = NULL;
 
 	if (status / 100 == 2) {
@@ -225,10 +225,10 @@ static void finish_answered(struct token_client_request *r, int status)
 	else
 		dial_bad(r->dial);
 	/* The token is overwritten after the owner has seen it. */
-	enter(m);
+	enter(c);
 	finish(r, &answer);
 	secret_free(&token);
-	leave(m);
+	leave(c);
 }
 
 /* Was the request sent, if only in part? Else another address may be tried. */
@@ -239,7 +239,7 @@ static bool was_sent(const struct token_client_request *r)
 
 	curl_easy_getinfo(r->easy, CURLINFO_REQUEST_SIZE, &bytes);
 	curl_easy_getinfo(r->easy, CURLINFO_APPCONNECT_TIME_T, &handshake);
-	return r->minter->tls ? handshake > 0 : bytes > 0;
+	return r->client->tls ? handshake > 0 : bytes > 0;
 }
 
 static void phrase_of(const struct token_client_request *r, CURLcode result, char *phrase,
@@ -248,7 +248,7 @@ static void phrase_of(const struct token_client_request *r, CURLcode result, cha
 	long verdict = X509_V_ERR_UNSPECIFIED;
 
 	curl_easy_getinfo(r->easy, CURLINFO_SSL_VERIFYRESULT, &verdict);
-	if (r->minter->proxy_host && !r->talk.over) {
+	if (r->client->proxy_host && !r->talk.over) {
 		tunnel_phrase(&r->talk, result, r->error, phrase, size);
 	} else if (result == CURLE_PEER_FAILED_VERIFICATION) {
 		/* libcurl compares the host name, without giving a reason; OpenSSL judges the rest.
@@ -289,18 +289,18 @@ static void finish_failed(struct token_client_request *r, CURLcode result)
 
 static void on_done(void *owner, CURL *easy, CURLcode result)
 {
-	struct token_client *m = owner;
+	struct token_client *c = owner;
 	struct token_client_request *r = NULL;
 	long status = 0;
 
 	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&r);
 	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-	enter(m);
+	enter(c);
 	if (result == CURLE_OK)
 		finish_answered(r, (int)status);
 	else
 		finish_failed(r, result);
-	leave(m);
+	leave(c);
 }
 
 /* --- the request --- */
@@ -322,7 +322,7 @@ static size_t on_header(char *p, size_t one, size_t n, void *user)
 	struct token_client_request *r = user;
 
 	(void)one;
-	if (r->minter->proxy_host && !r->talk.over)
+	if (r->client->proxy_host && !r->talk.over)
 		return tunnel_read(&r->talk, p, n);
 	r->header_bytes += n;
 	return r->header_bytes > HEADERS_MAX ? 0 : n;
@@ -331,10 +331,10 @@ static size_t on_header(char *p, size_t one, size_t n, void *user)
 /* The trust store of the WebSocket, not libcurl's: both trust the same authorities. */
 static CURLcode on_tls_context(CURL *easy, void *tls, void *user)
 {
-	struct token_client *m = user;
+	struct token_client *c = user;
 
 	(void)easy;
-	SSL_CTX_set1_cert_store(tls, m->trust);
+	SSL_CTX_set1_cert_store(tls, c->trust);
 #ifdef SSL_OP_CLEANSE_PLAINTEXT
 	SSL_CTX_set_options(tls, SSL_OP_CLEANSE_PLAINTEXT); /* it contains a token */
 #endif
@@ -379,13 +379,13 @@ static char *make_body(const struct token_client_params *wish)
 
 /* "host:port:address": an address that libcurl does not use, as the socket is connected; without
  * one it would resolve the name. It does not ask for an IPv6 address. */
-static struct curl_slist *some_address(const struct token_client *m)
+static struct curl_slist *some_address(const struct token_client *c)
 {
 	struct buf line = {0};
 
-	if (strchr(m->host, ':'))
+	if (strchr(c->host, ':'))
 		return NULL;
-	buf_addf(&line, "%s:%u:127.0.0.1", m->host, m->port);
+	buf_addf(&line, "%s:%u:127.0.0.1", c->host, c->port);
 	buf_add(&line, "", 1);
 	struct curl_slist *list = curl_slist_append(NULL, buf_span(&line).p);
 	buf_release(&line);
@@ -406,7 +406,7 @@ static void set_protocols(CURL *easy)
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
 }
 
-static void set_trust(CURL *easy, struct token_client *m)
+static void set_trust(CURL *easy, struct token_client *c)
 {
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
@@ -414,7 +414,7 @@ static void set_trust(CURL *easy, struct token_client *m)
 	curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
 	curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
 	curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, on_tls_context);
-	curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, m);
+	curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, c);
 }
 
 /* There is one socket: a second attempt of libcurl gets none. */
@@ -441,8 +441,8 @@ static void set_way(CURL *easy, struct token_client_request *r)
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, r);
 	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_opened);
-	if (r->minter->proxy_host)
-		tunnel_prepare(&r->talk, easy, r->minter->proxy_login);
+	if (r->client->proxy_host)
+		tunnel_prepare(&r->talk, easy, r->client->proxy_login);
 	else
 		curl_easy_setopt(easy, CURLOPT_PROXY, "");
 }
@@ -452,7 +452,7 @@ static void set_request(CURL *easy, struct token_client_request *r, int left_ms)
 {
 	int64_t left = r->deadline - clock_mono_ms();
 
-	curl_easy_setopt(easy, CURLOPT_URL, r->minter->url);
+	curl_easy_setopt(easy, CURLOPT_URL, r->client->url);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, r);
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, left > 0 ? (long)left : 1L);
@@ -471,22 +471,22 @@ static void set_request(CURL *easy, struct token_client_request *r, int left_ms)
 static void on_connected(void *owner, int fd, int left_ms)
 {
 	struct token_client_request *r = owner;
-	struct token_client *m = r->minter;
+	struct token_client *c = r->client;
 
 	r->fd = fd;
 	*r->error = '\0';
-	if (!m->curl_loop)
-		m->curl_loop = curl_loop_new(m->base, on_done, m);
-	r->easy = m->curl_loop ? curl_easy_init() : NULL;
+	if (!c->curl_loop)
+		c->curl_loop = curl_loop_new(c->base, on_done, c);
+	r->easy = c->curl_loop ? curl_easy_init() : NULL;
 	if (!r->easy) {
 		fail(r, "no memory");
 		return;
 	}
 	set_protocols(r->easy);
-	set_trust(r->easy, m);
+	set_trust(r->easy, c);
 	set_way(r->easy, r);
 	set_request(r->easy, r, left_ms);
-	if (curl_loop_add(m->curl_loop, r->easy) < 0)
+	if (curl_loop_add(c->curl_loop, r->easy) < 0)
 		fail(r, "libcurl could not begin");
 }
 
@@ -498,16 +498,16 @@ static void on_no_address(void *owner, const char *why)
 static void begin(struct token_client_request *r)
 {
 	static const struct dial_ops ops = {.connected = on_connected, .failed = on_no_address};
-	struct token_client *m = r->minter;
+	struct token_client *c = r->client;
 	struct dial_target target = {
-		.host = m->proxy_host ? m->proxy_host : m->host,
-		.port = m->proxy_host ? m->proxy_port : m->port,
-		.address_ms = m->timeout_ms,
-		.total_ms = m->timeout_ms,
+		.host = c->proxy_host ? c->proxy_host : c->host,
+		.port = c->proxy_host ? c->proxy_port : c->port,
+		.address_ms = c->timeout_ms,
+		.total_ms = c->timeout_ms,
 	};
 
-	r->address = some_address(m);
-	r->dial = dial_new(m->base, &target, &m->memory, &ops, r);
+	r->address = some_address(c);
+	r->dial = dial_new(c->base, &target, &c->memory, &ops, r);
 }
 
 static void on_refusal(evutil_socket_t fd, short what, void *user)
@@ -518,32 +518,32 @@ static void on_refusal(evutil_socket_t fd, short what, void *user)
 	finish(r, &(struct token_client_answer){.retry_after_s = -1, .why = r->refusal_why});
 }
 
-static const char *objection(const struct token_client *m, const struct token_client_params *wish,
+static const char *objection(const struct token_client *c, const struct token_client_params *wish,
 			     const struct token_client_request *r)
 {
-	if (m->tls && m->trust_fault)
-		return m->trust_fault;
+	if (c->tls && c->trust_fault)
+		return c->trust_fault;
 	if (!*wish->api_key || !printable(wish->api_key))
 		return "the API key contains characters that can't be sent";
 	return r->body && r->headers ? NULL : "no memory";
 }
 
-struct token_client_request *token_client_mint(struct token_client *m,
+struct token_client_request *token_client_mint(struct token_client *c,
 					       const struct token_client_params *wish,
 					       token_client_done *done, void *owner)
 {
 	struct token_client_request *r = mem_zalloc(sizeof(*r));
 
 	*r = (struct token_client_request){
-		.minter = m,
+		.client = c,
 		.done = done,
 		.owner = owner,
-		.deadline = clock_mono_ms() + m->timeout_ms,
-		.refusal = timer_new(m->base, on_refusal, r),
+		.deadline = clock_mono_ms() + c->timeout_ms,
+		.refusal = timer_new(c->base, on_refusal, r),
 		.body = make_body(wish),
 		.fd = -1,
 	};
-	LIST_INSERT_HEAD(&m->requests, r, entry);
+	LIST_INSERT_HEAD(&c->requests, r, entry);
 	buf_room(&r->answer,
 		 ANSWER_MAX); /* large enough that it is never moved, which would leave a copy */
 	add_header(r, "x-api-key", wish->api_key);
@@ -551,7 +551,7 @@ struct token_client_request *token_client_mint(struct token_client *m,
 	add_header(r, "Accept", "application/json");
 	add_header(r, "Expect",
 		   ""); /* without value: not sent, although libcurl would for a long body */
-	r->refusal_why = objection(m, wish, r);
+	r->refusal_why = objection(c, wish, r);
 	if (r->refusal_why)
 		timer_next_turn(r->refusal);
 	else
@@ -561,13 +561,13 @@ struct token_client_request *token_client_mint(struct token_client *m,
 
 void token_client_cancel(struct token_client_request *r)
 {
-	struct token_client *m = r->minter;
+	struct token_client *c = r->client;
 
 	if (!r->done)
 		return; /* called from within libcurl; the request ends anyway */
-	enter(m);
+	enter(c);
 	destroy_request(r);
-	leave(m);
+	leave(c);
 }
 
 /* --- the client --- */
@@ -588,9 +588,9 @@ static char *make_url(const char *scheme, const char *host, uint16_t port, const
 struct token_client *token_client_new(struct event_base *base,
 				      const struct token_client_settings *config)
 {
-	struct token_client *m = mem_zalloc(sizeof(*m));
+	struct token_client *c = mem_zalloc(sizeof(*c));
 
-	*m = (struct token_client){
+	*c = (struct token_client){
 		.base = base,
 		.trust = X509_STORE_new(),
 		.host = mem_strdup(config->host),
@@ -603,23 +603,23 @@ struct token_client *token_client_new(struct event_base *base,
 		.tls = config->tls,
 		.timeout_ms = config->timeout_ms,
 	};
-	LIST_INIT(&m->requests);
-	if (!m->trust) {
+	LIST_INIT(&c->requests);
+	if (!c->trust) {
 		log_error("out of memory: OpenSSL could not be initialised");
 		abort();
 	}
-	trust_fill(m->trust, config->ca_file, &m->trust_fault);
-	return m;
+	trust_fill(c->trust, config->ca_file, &c->trust_fault);
+	return c;
 }
 
-void token_client_set_timeout(struct token_client *m, int timeout_ms)
+void token_client_set_timeout(struct token_client *c, int timeout_ms)
 {
-	m->timeout_ms = timeout_ms;
+	c->timeout_ms = timeout_ms;
 }
 
-void token_client_free(struct token_client *m)
+void token_client_free(struct token_client *c)
 {
-	enter(m);
-	m->freed = true;
-	leave(m);
+	enter(c);
+	c->freed = true;
+	leave(c);
 }

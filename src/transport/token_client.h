@@ -45,19 +45,20 @@ struct token_client_answer {
 	const char *why;   /* a phrase without secrets, when token is NULL */
 };
 
+/* The request has ended. The answer is valid during the call. */
 typedef void token_client_done(void *owner, const struct token_client_answer *answer);
 
 struct token_client *token_client_new(struct event_base *base,
 				      const struct token_client_settings *config);
-void token_client_set_timeout(struct token_client *m,
-			      int timeout_ms); /* for requests from now on */
+/* For requests from now on. */
+void token_client_set_timeout(struct token_client *c, int timeout_ms);
 void token_client_free(
-	struct token_client *m); /* open requests end without a call; also from within done */
+	struct token_client *c); /* open requests end without a call; also from within done */
 
 /* Never calls done from within. Once done was called the request is gone; before that,
  * token_client_cancel() ends it without a call. params need not outlive the call. */
 struct token_client_request;
-struct token_client_request *token_client_mint(struct token_client *m,
+struct token_client_request *token_client_mint(struct token_client *c,
 					       const struct token_client_params *wish,
 					       token_client_done *done, void *owner);
 void token_client_cancel(struct token_client_request *r);

@@ -69,15 +69,15 @@ struct websocket *websocket_connect(struct websocket_context *ctx, int fd,
 				    const struct websocket_target *target,
 				    const struct websocket_ops *ops, void *owner, const char **why);
 
-void websocket_send(struct websocket *w, struct span head,
-		    struct span body); /* one text message, the two joined */
+/* Queues one text message, head and body joined. */
+void websocket_send(struct websocket *w, struct span head, struct span body);
 /* Overtakes everything queued; pong() follows. number: not 0. */
 void websocket_ping(struct websocket *w, uint32_t number);
 /* False before it is open, and after a close frame was sent or received: what is sent then is lost.
  */
 bool websocket_is_open(const struct websocket *w);
-size_t
-websocket_unsent(const struct websocket *w); /* bytes queued and not taken by the kernel yet */
-void websocket_close(struct websocket *w,
-		     int code);           /* close frame behind the queue; closed() follows */
+/* Bytes queued and not taken by the kernel yet. */
+size_t websocket_unsent(const struct websocket *w);
+/* Queues a close frame behind everything else; closed() follows. */
+void websocket_close(struct websocket *w, int code);
 void websocket_free(struct websocket *w); /* at once; no callback any more */

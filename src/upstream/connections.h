@@ -97,6 +97,7 @@ struct connections {
 	unsigned late_steps;      /* since a connection became the main one */
 };
 
+/* There is no connection at first. The endpoints outlive them. */
 void connections_init(struct connections *cs, struct event_base *base, struct endpoints *endpoints,
 		      uint64_t seed, const struct connections_ops *ops, void *owner,
 		      struct stats *stats);

@@ -54,6 +54,7 @@ struct credentials_ops {
 	void (*answer)(void *owner, const struct credentials_answer *answer);
 };
 
+/* No token is in force at first. */
 struct credentials *credentials_new(struct event_base *base,
 				    const struct credentials_settings *settings,
 				    const struct credentials_ops *ops, void *owner,

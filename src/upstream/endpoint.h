@@ -44,6 +44,7 @@ struct endpoints {
 	struct event *reap; /* frees them, from a fresh stack */
 };
 
+/* There is no endpoint at first: endpoints_set() follows. */
 void endpoints_init(struct endpoints *all, struct event_base *base, struct stats *stats);
 void endpoints_fini(struct endpoints *all); /* there is no connection any more */
 

@@ -96,6 +96,7 @@ struct handover {
 	uint64_t doubles;                       /* changes that came again, so far */
 };
 
+/* Nothing is compared at first: notifications are delivered as they come. */
 void handover_init(struct handover *h, uint64_t seed, const struct handover_ops *ops, void *owner);
 void handover_fini(struct handover *h); /* tells nothing */
 /* From now on. Needed before the first connection. */

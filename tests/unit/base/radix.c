@@ -29,7 +29,7 @@ static void add(struct radix *r, const char *text)
 {
 	struct span copy = copy_of(span_of(text));
 
-	*radix_place(r, copy) = (void *)(uintptr_t)text;
+	*radix_slot(r, copy) = (void *)(uintptr_t)text;
 	free_copy(copy);
 }
 
@@ -50,7 +50,7 @@ static void all_strings_that_a_key_begins_with_are_visited_the_shortest_first(vo
 	assert_prefixes(&r, "app", "");
 	assert_prefixes(&r, "", "");
 	assert_prefixes(&r, "c", "");
-	*radix_place(&r, (struct span){0}) = (void *)"-";
+	*radix_slot(&r, (struct span){0}) = (void *)"-";
 	assert_prefixes(&r, "app:user:7", "-|app:|app:user:|");
 	assert_prefixes(&r, "c", "-|");
 	assert_prefixes(&r, "", "-|");
@@ -66,15 +66,15 @@ static void a_string_has_one_place_however_often_it_is_added(void **state)
 	int value;
 
 	(void)state;
-	assert_null(*radix_place(&r, SPAN("ab")));
-	*radix_place(&r, SPAN("ab")) = &value;
-	assert_ptr_equal(*radix_place(&r, SPAN("ab")), &value);
+	assert_null(*radix_slot(&r, SPAN("ab")));
+	*radix_slot(&r, SPAN("ab")) = &value;
+	assert_ptr_equal(*radix_slot(&r, SPAN("ab")), &value);
 	assert_int_equal(r.n, 1);
 	/* What the others need of it is no string. */
-	assert_null(*radix_place(&r, SPAN("ac")));
+	assert_null(*radix_slot(&r, SPAN("ac")));
 	assert_null(radix_find(&r, SPAN("a")));
 	assert_int_equal(r.n, 2);
-	assert_null(*radix_place(&r, SPAN("a")));
+	assert_null(*radix_slot(&r, SPAN("a")));
 	assert_int_equal(r.n, 3);
 	assert_ptr_equal(radix_find(&r, SPAN("ab")), &value);
 	radix_fini(&r);
@@ -92,7 +92,7 @@ static void a_removed_string_leaves_no_value_behind(void **state)
 	add(&r, "ac");
 	radix_remove(&r, SPAN("a"));
 	assert_null(radix_find(&r, SPAN("a")));
-	assert_null(*radix_place(&r, SPAN("a")));
+	assert_null(*radix_slot(&r, SPAN("a")));
 	radix_fini(&r);
 }
 
@@ -105,7 +105,7 @@ static void a_node_may_have_a_child_for_each_byte(void **state)
 	/* 101 and 256 have no common divisor: each comes once, in no order. */
 	for (unsigned i = 0; i < 256; i++) {
 		unsigned char text[] = {'x', (unsigned char)(i * 101), 'y'};
-		*radix_place(&r, (struct span){(char *)text, 3}) = &value[text[1]];
+		*radix_slot(&r, (struct span){(char *)text, 3}) = &value[text[1]];
 		assert_int_equal(r.nodes, i == 0 ? 1 : i + 2);
 	}
 	for (unsigned i = 0; i < 256; i++) {
@@ -220,7 +220,7 @@ static void toggle(struct radix *r, struct model *m, size_t i)
 	if (m->has[i])
 		radix_remove(r, copy);
 	else
-		*radix_place(r, copy) = &m->value[i];
+		*radix_slot(r, copy) = &m->value[i];
 	free_copy(copy);
 	m->has[i] = !m->has[i];
 	m->n += m->has[i] ? 1 : (size_t)-1;
@@ -289,7 +289,7 @@ static void each_beginning_of_a_long_string_may_be_one(void **state)
 	for (size_t i = 1; i <= N; i++) {
 		size_t length = i <= N / 2 ? N / 2 + i : N + 1 - i;
 		value[length] = length;
-		*radix_place(&r, (struct span){text, length}) = &value[length];
+		*radix_slot(&r, (struct span){text, length}) = &value[length];
 	}
 	radix_prefixes(&r, (struct span){text, N}, count, &n);
 	assert_int_equal(n, N);

@@ -1,5 +1,5 @@
 /* The connections that there are at a time: the stages of one that takes over, what becomes of
- * those that were left, and what is told of their ends. Over connections and a loop that do what a
+ * replaced ones, and what is told of their ends. Over connections and a loop that do what a
  * case says. */
 #include "../test.h"
 
@@ -17,7 +17,7 @@ static struct endpoints endpoints;
 static struct connections connections;
 static char told[1000], changes[1000], before_move[1000];
 static uint32_t busy;    /* the connection that has requests in flight; 0: none */
-static bool late_writes; /* ... and the next one that is left, some that were given up */
+static bool late_writes; /* ... and the next one that is replaced, some that were given up */
 
 static void __attribute__((format(printf, 1, 2))) tell(const char *format, ...)
 {
@@ -471,7 +471,7 @@ static void of_the_former_one(void **state)
 	expect_changes("a=2;");
 }
 
-/* ---- those that were left ---- */
+/* ---- replaced ones ---- */
 
 static void one_stays_for_a_while(void **state)
 {
@@ -706,7 +706,7 @@ static void another_place(void **state)
 	assert_true(connections_is_outdated(&connections, connections.main));
 	next_takes_over();
 	assert_false(connections_is_outdated(&connections, connections.main));
-	conns_end(1, 0, -1); /* the former place goes with it, a turn later */
+	conns_end(1, 0, -1); /* the former endpoint goes with it, a turn later */
 	expect("left 1 ended;");
 	assert_int_equal(loop_turn(), 1);
 }

@@ -1,5 +1,5 @@
 /* What connections are opened with: how long lists may be, what is learnt about that, what answers
- * mean, and when a token is old. Over a minter and a loop that do what a case says. */
+ * mean, and when a token is old. Over a token client and a loop that do what a case says. */
 #include "../test.h"
 
 #include <stdio.h>
@@ -12,11 +12,11 @@
 
 enum {
 	LIFETIME = 7200000,
-	LINE_MAX_BYTES = 15000, /* that a link carries */
+	LINE_MAX_BYTES = 15000, /* of a request line */
 	TEN_MINUTES = 600000,
 };
 
-/* ---- the minter ---- */
+/* ---- the token client ---- */
 
 struct token_client {
 	int timeout_ms;

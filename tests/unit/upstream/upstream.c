@@ -18,7 +18,7 @@ enum {
 	BATCH = 10,
 	KEEPALIVE = 2000,
 	LIFETIME = 100000,
-	LINGER = 5000, /* connections.c: of a connection that was left */
+	LINGER = 5000, /* connections.c: of a replaced connection */
 };
 
 /* ---- tokens that do what a case says ---- */
@@ -155,7 +155,7 @@ static struct {
 	bool wants, stale;
 	bool list_refused; /* another one shall be tried */
 	bool excused;      /* by whom requests go out: a loss is not the service's fault */
-	bool busy;         /* something is in flight on each connection that is left */
+	bool busy;         /* something is in flight on each replaced connection */
 	unsigned lists;
 	char changes[400];
 } above;
