@@ -95,8 +95,9 @@ struct client_activity {
 
 enum { CLIENTS_BUSIEST_MAX = 10 };
 
-/* The busiest clients: by requests since the last call (or an earlier one less than a second ago),
- * then by requests in all. Returns their number. Its cost grows with the number of clients. */
+/* The busiest clients: by their requests since this was last called, at least a second ago, then by
+ * their requests in all. Returns their number. Looks at every client, so it is not for the path of
+ * a request. */
 unsigned clients_busiest(struct clients *cs, struct client_activity top[CLIENTS_BUSIEST_MAX]);
 
 /* The daemon ends: a client can send nothing more, which fails on its side. What it has sent before
