@@ -47,7 +47,8 @@ struct token_requests {
 	unsigned n, n_minting; /* all requests; those being minted */
 	size_t bytes;
 	uint64_t round;        /* of the last request that had its turn */
-	int64_t next_at;       /* nothing is minted before: because of every_ms ... */
+	int64_t next_at;       /* nothing is minted before: because of every_ms or the rate ... */
+	bool spent;            /* the next one is counted against the rate limit */
 	int64_t paused_until;  /* ... because the service failed or refused */
 	bool asked;            /* the service asked for this pause */
 	unsigned failures;     /* in a row */
@@ -180,7 +181,13 @@ static void pump(struct token_requests *t, int64_t now)
 			t->ops->wake_at(t->owner, next_turn(t));
 			return;
 		}
+		if (!t->spent) {
+			t->next_at = now + router_spend(t->router, now);
+			t->spent = true;
+			continue;
+		}
 		t->next_at = now + t->settings.every_ms;
+		t->spent = false;
 		begin(t, a);
 	}
 }

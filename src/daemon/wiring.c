@@ -286,6 +286,7 @@ static const struct upstream_ops upstream_ops = {
 	.up = router_up,
 	.moved = router_move,
 	.down = router_lost,
+	.spend = router_spend,
 	.drained = router_pump,
 	.frame = router_frame,
 	.change = subscriptions_change,

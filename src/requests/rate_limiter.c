@@ -108,6 +108,14 @@ int64_t rate_limiter_next(const struct rate_limiter *p)
 	return p->at + ms_until(p, 1);
 }
 
+int64_t rate_limiter_reserve(struct rate_limiter *p, int64_t now)
+{
+	if (p->rate > 0)
+		refill(p, now);
+	rate_limiter_spend(p, now);
+	return ms_until(p, 0);
+}
+
 /* Seconds until there are n tokens, at best. */
 static double seconds_until(const struct rate_limiter *p, double n)
 {

@@ -37,6 +37,10 @@ bool rate_limiter_allows(struct rate_limiter *p, int64_t now);
 /* A request was sent. */
 void rate_limiter_spend(struct rate_limiter *p, int64_t now);
 
+/* Counts a request that is sent elsewhere. Returns after how many ms that may be: requests wait
+ * until then as well. */
+int64_t rate_limiter_reserve(struct rate_limiter *p, int64_t now);
+
 /* The request with this sequence was refused; latest is the sequence of the last one sent. */
 void rate_limiter_refused(struct rate_limiter *p, int64_t now, uint64_t sequence, uint64_t latest);
 

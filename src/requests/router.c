@@ -1050,6 +1050,11 @@ double router_pace(const struct router *r, int64_t now)
 	return rate_limiter_rate(&r->rate_limiter, now);
 }
 
+int64_t router_spend(struct router *r, int64_t now)
+{
+	return rate_limiter_reserve(&r->rate_limiter, now);
+}
+
 int64_t router_pace_wait_ms(const struct router *r, const struct peer *peer, int64_t now)
 {
 	return rate_limiter_wait_ms(&r->rate_limiter, now, sched_ahead(&r->sched, peer) + 1);

@@ -146,6 +146,9 @@ bool router_lost(struct router *r, uint32_t connection, int close_code, bool dro
 void router_forget_blame(struct router *r);
 /* Sends what can be sent now. */
 void router_pump(struct router *r, int64_t now);
+/* Something else than a request of the router's, a token, is asked of the service: counts it
+ * against the rate limit. Returns after how many ms it may be asked for. */
+int64_t router_spend(struct router *r, int64_t now);
 /* A frame of the service. */
 void router_frame(struct router *r, const struct wire_frame *frame, int64_t now);
 

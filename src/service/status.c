@@ -58,6 +58,9 @@ static void add_upstream(cJSON *o, const struct status_source *s)
 	add_text(u, "tokenError", upstream_token_error(s->upstream));
 	add_number(u, "inFlight", router_in_flight(s->router));
 	add_number(u, "queued", (double)router_waiting(s->router));
+	add_number(u, "handovers", (double)s->stats->upstream_handovers);
+	add_number(u, "tokens", (double)s->stats->tokens_minted);
+	add_ms(u, "nextHandoverMs", upstream_handover_ms(s->upstream));
 	double pace = router_pace(s->router, s->now_ms);
 	if (pace > 0)
 		add_number(u, "pace", pace);

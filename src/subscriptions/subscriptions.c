@@ -145,7 +145,7 @@ void subscriptions_join(struct subscriptions *s, struct peer *peer)
 static void end_sub(struct subscriptions *s, struct sub *sub, bool leaves)
 {
 	resync_forget(s->resync, sub, leaves);
-	topics_remove_sub(&s->topics, sub);
+	topics_remove_sub(&s->topics, sub, s->ops->boot_ms());
 	if (s->live && s->topics.left_out && !s->room) {
 		s->room = true;
 		s->ops->wanted(s->owner);
@@ -687,7 +687,7 @@ static void refuse_left_out(struct subscriptions *s)
 size_t subscriptions_make_list(struct subscriptions *s, size_t budget, struct buf *list)
 {
 	mark_batch(s);
-	size_t n = topics_make_list(&s->topics, s->batch, budget, list);
+	size_t n = topics_make_list(&s->topics, s->batch, budget, s->ops->boot_ms(), list);
 	/* a list without any string has shown that there is no room */
 	s->room_tried = n && (s->room || s->room_tried);
 	s->room = false;
@@ -706,6 +706,8 @@ void subscriptions_list_failed(struct subscriptions *s)
 bool subscriptions_list_refused(struct subscriptions *s, const char *why)
 {
 	subscriptions_list_failed(s);
+	if (topics_forget_left(&s->topics)) /* one of these names may be at fault */
+		return true;
 	if (!s->in_batch)
 		return false;
 	s->batch_limit = s->in_batch > 1 ? s->in_batch / 2 : 1;

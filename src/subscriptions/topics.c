@@ -11,6 +11,7 @@ enum { RECEIVERS_START = 1 };
 void topics_init(struct topics *s, uint64_t seed)
 {
 	*s = (struct topics){.seed = seed};
+	TAILQ_INIT(&s->left);
 }
 
 void topics_join(struct peer *peer)
@@ -107,10 +108,32 @@ struct topic *topics_get_topic(struct topics *s, enum topic_kind kind, struct sp
 	return t;
 }
 
+static void forget_left(struct topics *s, struct topic *t)
+{
+	if (!t->left_at)
+		return;
+	TAILQ_REMOVE(&s->left, t, of_left);
+	s->n_left--;
+	t->left_at = 0;
+}
+
+/* Its last subscriber leaves. */
+static void leave_topic(struct topics *s, struct topic *t, int64_t now)
+{
+	if (t->current != TOKEN_SCOPE_LISTED && t->next != TOKEN_SCOPE_LISTED)
+		return;
+	if (s->n_left == TOPICS_LEFT_MAX)
+		forget_left(s, TAILQ_FIRST(&s->left));
+	t->left_at = now ? now : 1;
+	TAILQ_INSERT_TAIL(&s->left, t, of_left);
+	s->n_left++;
+}
+
 static void free_topic(struct topics *s, struct topic *t)
 {
 	struct span literal = glob_literal(topic_text(t));
 
+	forget_left(s, t);
 	map_remove(&s->topics[t->kind], &t->by_text);
 	if (t->kind == TOPIC_PATTERN) {
 		struct topic_list *like = radix_find(&s->globs, literal);
@@ -198,13 +221,14 @@ struct sub *topics_add_sub(struct topics *s, struct peer *peer, struct topic *t)
 	s->n++;
 	s->bytes += sizeof(*sub);
 	if (t->n == 1) {
+		forget_left(s, t);
 		s->live[t->kind]++;
 		s->left_out += !topic_is_covered(t);
 	}
 	return sub;
 }
 
-void topics_remove_sub(struct topics *s, struct sub *sub)
+void topics_remove_sub(struct topics *s, struct sub *sub, int64_t now)
 {
 	struct topic *t = sub->topic;
 	struct receiver *last = &t->receivers[--t->n];
@@ -223,6 +247,7 @@ void topics_remove_sub(struct topics *s, struct sub *sub)
 	if (t->n == 0) {
 		s->live[t->kind]--;
 		s->left_out -= !topic_is_covered(t);
+		leave_topic(s, t, now);
 	}
 	free(sub);
 	topics_release(s, t);
@@ -273,20 +298,74 @@ static struct topic *topic_of(const struct token_scope_item *item)
 					offsetof(struct topic, text));
 }
 
-size_t topics_make_list(struct topics *s, uint64_t batch, size_t budget, struct buf *list)
+static struct token_scope_item item_of(const struct topic *t)
 {
-	size_t all = s->topics[TOPIC_KEY].n + s->topics[TOPIC_PATTERN].n, n = 0;
-	struct token_scope_item *items = mem_alloc((all + 1) * sizeof(*items));
+	return (struct token_scope_item){.text = topic_text(t),
+					 .pattern = t->kind == TOPIC_PATTERN,
+					 .sequence = t->sequence};
+}
+
+/* The bytes of its string in a list, at most. A text with ^ becomes a regular expression. */
+static size_t listed_max(struct span text)
+{
+	size_t n = text.n + 3, each = text.n && text.p[0] == '^' ? 8 : 0;
+
+	for (size_t i = 0; i < text.n; i++) {
+		bool escaped = (unsigned char)text.p[i] < ' ' || strchr("\"\\\x7f", text.p[i]);
+		n += each ? each : escaped ? 5 : 0;
+	}
+	return n;
+}
+
+/* Appends the topics that were left last to the n items; returns the number of all. */
+static size_t add_left(struct topics *s, struct token_scope_item *items, size_t n, uint64_t batch,
+		       size_t room, int64_t now)
+{
+	size_t wanted = n, used = 0;
+	struct topic *t;
+
+	while ((t = TAILQ_FIRST(&s->left)) && now - t->left_at >= TOPICS_LEFT_MS)
+		forget_left(s, t);
+	if (!n || TAILQ_EMPTY(&s->left))
+		return n;
+	for (size_t i = 0; i < n && used <= room; i++)
+		used += listed_max(items[i].text);
+	TAILQ_FOREACH_REVERSE(t, &s->left, topic_left, of_left)
+	{
+		used += listed_max(topic_text(t));
+		if (used > room)
+			break;
+		if (!is_wanted(t, batch))
+			items[n++] = item_of(t);
+	}
+	s->listed_left = n > wanted;
+	return n;
+}
+
+bool topics_forget_left(struct topics *s)
+{
+	struct topic *t;
+
+	while ((t = TAILQ_FIRST(&s->left)))
+		forget_left(s, t);
+	return s->listed_left;
+}
+
+size_t topics_make_list(struct topics *s, uint64_t batch, size_t budget, int64_t now,
+			struct buf *list)
+{
+	struct token_scope_item *items = mem_alloc((topics_count(s) + 1) * sizeof(*items));
 	struct topic_walk w = {0};
 	struct topic *t;
+	size_t n = 0;
 
 	topics_reject_list(s);
 	while ((t = topics_walk(s, &w))) {
 		if (is_wanted(t, batch))
-			items[n++] = (struct token_scope_item){.text = topic_text(t),
-							       .pattern = t->kind == TOPIC_PATTERN,
-							       .sequence = t->sequence};
+			items[n++] = item_of(t);
 	}
+	s->listed_left = false;
+	n = add_left(s, items, n, batch, budget / 2, now);
 	size_t strings = token_scope_make(items, n, budget, &s->next, list);
 	s->has_next = true;
 	w = (struct topic_walk){0};

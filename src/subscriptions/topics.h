@@ -7,7 +7,8 @@
  *
  * Two lists matter while a token is replaced, that of the present token and that of the next one
  * (token_scope.h). A topic without subscribers stays while a token lists it by itself, so that
- * subscribing again needs no new token; the budget of a token bounds their number.
+ * subscribing again needs no new token. The lists of the next minute have it as well, as far as
+ * there is room: see topics_make_list().
  *
  * Owns topics, subs, lists and struct topics_peer. Limits and answers are up to subscriptions.h,
  * lines to fanout.h. */
@@ -21,6 +22,9 @@
 #include "base/map.h"
 #include "requests/pending.h"
 #include "base/radix.h"
+
+/* Topics that have lost their last subscriber are listed so long, and so many of them. */
+enum { TOPICS_LEFT_MS = 60000, TOPICS_LEFT_MAX = 256 };
 
 enum topic_kind { TOPIC_KEY, TOPIC_PATTERN, TOPIC_KIND_N };
 
@@ -39,6 +43,8 @@ struct topic {
 	uint32_t n, size;  /* receivers */
 	struct receiver *receivers;
 	LIST_ENTRY(topic) of_literal; /* patterns with the same literal prefix */
+	TAILQ_ENTRY(topic) of_left;   /* topics::left, while left_at is not 0 */
+	int64_t left_at;              /* when its last subscriber has left */
 
 	/* subscriptions */
 	uint32_t n_joins;  /* that wait for it */
@@ -91,6 +97,9 @@ struct topics {
 	uint64_t sequence;
 	struct token_scope current, next;
 	bool has_next;
+	TAILQ_HEAD(topic_left, topic) left; /* those that are still listed, the longest ago first */
+	size_t n_left;
+	bool listed_left; /* the list made last has one of them */
 };
 
 void topics_init(struct topics *s, uint64_t seed);
@@ -137,7 +146,7 @@ void topics_release(struct topics *s, struct topic *t); /* frees it, unless it i
 struct sub *topics_find_sub(const struct topics *s, const struct peer *peer, const struct topic *t);
 struct sub *topics_add_sub(struct topics *s, struct peer *peer,
 			   struct topic *t); /* there is none yet */
-void topics_remove_sub(struct topics *s, struct sub *sub);
+void topics_remove_sub(struct topics *s, struct sub *sub, int64_t now);
 
 /* Calls visit with each pattern that matches the key and has receivers. */
 void topics_match_patterns(const struct topics *s, struct span key,
@@ -152,8 +161,12 @@ struct topic *topics_walk(const struct topics *s, struct topic_walk *w);
 
 /* Makes the list of the next token: of all topics with receivers or with joins of this batch.
  * Appends it to *list as a JSON array; returns the number of its strings. Topics without room are
- * not covered next. */
-size_t topics_make_list(struct topics *s, uint64_t batch, size_t budget, struct buf *list);
+ * not covered next. A list that takes less than half of its budget also has the topics that were
+ * left last, up to that half. */
+size_t topics_make_list(struct topics *s, uint64_t batch, size_t budget, int64_t now,
+			struct buf *list);
+/* Later lists have no topic that was left before now. True: the one that was made last had some. */
+bool topics_forget_left(struct topics *s);
 /* The list that was made last is in force. Calls turned with each topic that has receivers and has
  * lost its coverage, or got it back. */
 void topics_accept_list(struct topics *s, void (*turned)(void *owner, struct topic *t),

@@ -20,8 +20,6 @@ enum {
 				   list may be */
 	FUTILE_PAUSE_MS = 100,
 	FUTILE_PAUSE_MAX_MS = 2000,
-	CHANGES_AT_ONCE = 64,   /* of the connection, because of what clients ask for */
-	CHANGE_EVERY_MS = 1000, /* ... and from then on */
 	HTTP_UNAUTHORIZED = 401,
 	HTTP_FORBIDDEN = 403,
 };
@@ -61,7 +59,8 @@ static bool is_pausing(const struct attempts *a)
 /* Is a connection being made? */
 static bool is_busy(const struct attempts *a)
 {
-	return credentials_is_asking(a->credentials) || a->context.connections->next;
+	return event_pending(a->ask, EV_TIMEOUT, NULL) || credentials_is_asking(a->credentials) ||
+	       a->context.connections->next;
 }
 
 /* ---- reasons ---- */
@@ -142,24 +141,27 @@ static void key_refused(struct attempts *a, const char *why)
 	a->context.list->refuse_all(a->context.subscriptions, why, attempts_retry_ms(a));
 }
 
-/* A change of the connection costs the service a token and a handshake. Without a limit a client
- * that subscribes to something new again and again could cause any number of them. */
-static void pay_change(struct attempts *a)
+static bool is_batching(const struct attempts *a)
 {
-	int64_t now = clock_mono_ms(), most = now + CHANGES_AT_ONCE * CHANGE_EVERY_MS,
-		*paid_at = &a->pauses.changes_paid_at;
-
-	if (*paid_at < now)
-		*paid_at = now;
-	else if (*paid_at > most) /* changes for other reasons do not wait */
-		*paid_at = most;
-	*paid_at += CHANGE_EVERY_MS;
+	return event_pending(a->batch, EV_TIMEOUT, NULL);
 }
 
-/* How long the next change has to wait. */
-static int64_t change_wait_ms(const struct attempts *a)
+/* The next attempt, or list, comes after this time. */
+static void wait_for_others(struct attempts *a, int64_t ms)
 {
-	return a->pauses.changes_paid_at - CHANGES_AT_ONCE * CHANGE_EVERY_MS - clock_mono_ms();
+	a->pauses.batch_at = clock_mono_ms() + ms;
+	timer_start(a->batch, ms);
+}
+
+long attempts_handover_ms(const struct attempts *a)
+{
+	int64_t left = a->pauses.batch_at - clock_mono_ms();
+
+	if (is_pausing(a))
+		return attempts_retry_ms(a);
+	if (!is_batching(a))
+		return -1;
+	return left > 0 ? (long)left : 0;
 }
 
 void attempts_slept(struct attempts *a, int64_t slept_ms)
@@ -174,6 +176,7 @@ void attempts_slept(struct attempts *a, int64_t slept_ms)
 
 static void drop_attempt(struct attempts *a)
 {
+	event_del(a->ask);
 	credentials_cancel(a->credentials);
 	connections_drop_next(a->context.connections);
 }
@@ -239,6 +242,27 @@ static bool must_wait(const struct attempts *a)
 	return has_main(a) && (!needs_another(a) || connections_too_many(a->context.connections));
 }
 
+/* What is subscribed to until then is on the list. */
+static void on_ask(evutil_socket_t fd, short what, void *arg)
+{
+	struct attempts *a = arg;
+
+	(void)fd;
+	(void)what;
+	credentials_ask(a->credentials);
+}
+
+static void ask_in_turn(struct attempts *a)
+{
+	int64_t wait_ms = a->context.spend(a->context.owner);
+
+	a->attempt.means = ATTEMPTS_NEW_TOKEN;
+	if (wait_ms > 0)
+		timer_start(a->ask, wait_ms);
+	else
+		credentials_ask(a->credentials);
+}
+
 static void begin(struct attempts *a)
 {
 	const char *path = has_main(a) ? NULL : credentials_path(a->credentials);
@@ -249,7 +273,7 @@ static void begin(struct attempts *a)
 	event_del(a->pauses.retry);
 	event_del(a->batch);
 	if (has_main(a))
-		pay_change(a);
+		handover_pace_began(&a->pauses.handovers, clock_mono_ms());
 	else
 		a->context.phase_changed(a->context.owner, ATTEMPTS_CONNECTING,
 					 a->context.endpoints->present->host);
@@ -261,8 +285,7 @@ static void begin(struct attempts *a)
 	} else if (!has_main(a) && token_wait_ms > 0) { /* asked for with a connection lost since */
 		do_without(a, (int)((token_wait_ms + 999) / 1000));
 	} else {
-		a->attempt.means = ATTEMPTS_NEW_TOKEN;
-		credentials_ask(a->credentials);
+		ask_in_turn(a);
 	}
 }
 
@@ -291,11 +314,10 @@ void attempts_begin(struct attempts *a)
 
 void attempts_want(struct attempts *a)
 {
-	if (is_busy(a) || !has_main(a) || is_pausing(a) ||
-	    event_pending(a->batch, EV_TIMEOUT, NULL))
+	if (is_busy(a) || !has_main(a) || is_pausing(a) || is_batching(a))
 		return;
-	int64_t wait_ms = change_wait_ms(a);
-	timer_start(a->batch, wait_ms > a->batch_ms ? wait_ms : a->batch_ms);
+	wait_for_others(a,
+			handover_pace_wait_ms(&a->pauses.handovers, a->batch_ms, clock_mono_ms()));
 }
 
 void attempts_check(struct attempts *a)
@@ -333,7 +355,7 @@ static void another_list(struct attempts *a)
 	int64_t ms =
 		n < FUTILE_LISTS_MANY ? 0 : (int64_t)(n + 1 - FUTILE_LISTS_MANY) * FUTILE_PAUSE_MS;
 
-	timer_start(a->batch, ms < FUTILE_PAUSE_MAX_MS ? ms : FUTILE_PAUSE_MAX_MS);
+	wait_for_others(a, ms < FUTILE_PAUSE_MAX_MS ? ms : FUTILE_PAUSE_MAX_MS);
 }
 
 /* The list was empty: the names had no room and are refused by now, or nobody asks any more, or
@@ -556,6 +578,7 @@ int attempts_init(struct attempts *a, const struct attempts_context *context,
 		return -errno;
 	a->turn = timer_new(context->base, on_turn, a);
 	a->batch = timer_new(context->base, on_turn, a);
+	a->ask = timer_new(context->base, on_ask, a);
 	a->pauses.retry = timer_new(context->base, on_turn, a);
 	take_times(a, settings);
 	a->credentials = make_credentials(a, settings);
@@ -566,6 +589,7 @@ void attempts_stop(struct attempts *a)
 {
 	event_del(a->turn);
 	event_del(a->batch);
+	event_del(a->ask);
 	event_del(a->pauses.retry);
 	alarm_clear(a->renewal);
 	credentials_cancel(a->credentials);
@@ -577,6 +601,7 @@ void attempts_fini(struct attempts *a)
 	alarm_free(a->renewal);
 	event_free(a->turn);
 	event_free(a->batch);
+	event_free(a->ask);
 	event_free(a->pauses.retry);
 	free(a->key_source);
 }

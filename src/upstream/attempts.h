@@ -5,7 +5,9 @@
  * doubles (backoff.h). With one, an attempt is made when the main connection is to be replaced:
  * something is subscribed to that its token does not cover, the token is ageing (it is renewed
  * after three quarters of its life, credentials.h), or it leads to a former endpoint. Such an
- * attempt has pauses of its own; if it fails, the main connection stays.
+ * attempt has pauses of its own; if it fails, the main connection stays. Attempts because of new
+ * subscriptions keep a distance from each other (handover_pace.h). Requests for tokens count
+ * against the rate limit.
  *
  * A connection is opened with a token while anything is subscribed to, else with the API key:
  *
@@ -40,6 +42,7 @@
 #include "upstream/connections.h"
 #include "upstream/credentials.h"
 #include "upstream/endpoint.h"
+#include "upstream/handover_pace.h"
 
 struct subscriptions;
 
@@ -80,6 +83,8 @@ struct attempts_context {
 	const struct token_list_ops *list;
 	struct subscriptions *subscriptions;
 	void (*phase_changed)(void *owner, enum attempts_phase phase, const char *cause);
+	/* A token will be asked for: counts it against the rate limit. ms until it may be. */
+	int64_t (*spend)(void *owner);
 	void *owner;
 	struct stats *stats;
 };
@@ -115,8 +120,9 @@ struct attempts_pauses {
 	unsigned failures;          /* to connect, and losses, in a row */
 	unsigned handover_failures; /* to replace the main connection, in a row */
 	unsigned futile_lists;      /* in a row */
-	int64_t changes_paid_at;    /* when CHANGES_AT_ONCE changes are allowed again */
-	int64_t token_at;           /* no token is asked for before, even for another connection */
+	struct handover_pace handovers;
+	int64_t batch_at; /* while attempts::batch is pending: when it is over */
+	int64_t token_at; /* no token is asked for before, even for another connection */
 };
 
 /* The present attempt, or the last one. */
@@ -135,7 +141,8 @@ struct attempts {
 	struct attempt attempt;
 	struct attempts_pauses pauses;
 	struct event *turn;    /* an attempt begins, from a fresh stack */
-	struct event *batch;   /* subscribe_batch is over */
+	struct event *batch;   /* the wait of new subscriptions for others is over */
+	struct event *ask;     /* a token may be asked for: the rate limit allows it */
 	struct alarm *renewal; /* the token of the main connection is to be renewed */
 	int64_t expires_at;    /* of that token, even if it is outdated; clock_boot_ms() */
 	char last_error[ATTEMPTS_ERROR_MAX]; /* why there was no connection; "": no reason so far */
@@ -162,14 +169,17 @@ void attempts_set_times(struct attempts *a, const struct attempts_settings *sett
 
 /* In the next turn of the loop; the pauses start anew. */
 void attempts_begin(struct attempts *a);
-/* Replaces the main connection, because the list is stale, after subscribe_batch. Does nothing
- * while there is an attempt or a pause before one: that attempt will have the new list. */
+/* Replaces the main connection, because the list is stale, after subscribe_batch or when its turn
+ * comes. Does nothing while there is an attempt or a pause before one: that attempt will have the
+ * new list. */
 void attempts_want(struct attempts *a);
 /* Replaces the main connection if there is a reason. */
 void attempts_check(struct attempts *a);
 /* The machine has slept: pauses went on meanwhile. */
 void attempts_slept(struct attempts *a, int64_t slept_ms);
 long attempts_retry_ms(const struct attempts *a); /* until the pause is over */
+/* How long new subscriptions still wait for the next handover; -1: none is due. */
+long attempts_handover_ms(const struct attempts *a);
 
 /* ---- what became of a connection ---- */
 

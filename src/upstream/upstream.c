@@ -80,6 +80,13 @@ static void on_phase(void *owner, enum attempts_phase phase, const char *cause)
 	set_state(owner, states[phase], cause);
 }
 
+static int64_t on_spend(void *owner)
+{
+	struct upstream *u = owner;
+
+	return u->ops->spend(u->users.router, clock_mono_ms());
+}
+
 /* ---- sleep ---- */
 
 /* The connections may be dead. */
@@ -288,6 +295,7 @@ static int make_parts(struct upstream *u, struct event_base *base,
 						 .list = &u->ops->list,
 						 .subscriptions = u->users.subscriptions,
 						 .phase_changed = on_phase,
+						 .spend = on_spend,
 						 .owner = u,
 						 .stats = u->stats};
 	const char *why = NULL;
@@ -442,7 +450,11 @@ const char *upstream_why_not_live(const struct upstream *u)
 {
 	const char *why = upstream_token_error(u);
 
-	return why || u->state == UPSTREAM_CONNECTED ? why : upstream_last_error(u);
+	if (u->state != UPSTREAM_CONNECTED)
+		return why ? why : upstream_last_error(u);
+	if (!why && attempts_handover_ms(&u->attempts) >= 0)
+		return "there are many new subscriptions, and the next handover comes later";
+	return why;
 }
 
 int64_t upstream_token_expires_ms(const struct upstream *u)
@@ -460,8 +472,15 @@ size_t upstream_unsent(const struct upstream *u)
 	return u->connections.main ? conn_unsent(u->connections.main->conn) : 0;
 }
 
+long upstream_handover_ms(const struct upstream *u)
+{
+	return u->state == UPSTREAM_CONNECTED ? attempts_handover_ms(&u->attempts) : -1;
+}
+
 long upstream_retry_ms(const struct upstream *u)
 {
+	if (u->state == UPSTREAM_CONNECTED)
+		return upstream_handover_ms(u);
 	if (u->state != UPSTREAM_BACKOFF && u->state != UPSTREAM_UNAUTHORIZED)
 		return -1;
 	return attempts_retry_ms(&u->attempts);

@@ -73,6 +73,8 @@ struct upstream_ops {
 	 * so the pauses do not grow by this loss. */
 	bool (*down)(struct router *r, uint32_t connection, int close_code, bool dropped,
 		     int64_t now);
+	/* A token will be asked for: ms until it may be. */
+	int64_t (*spend)(struct router *r, int64_t now);
 	void (*drained)(struct router *r, int64_t now); /* upstream_sendable() is true again */
 	void (*frame)(struct router *r, const struct wire_frame *frame,
 		      int64_t now); /* no notification */
@@ -137,4 +139,6 @@ const char *upstream_token_error(const struct upstream *u);
 const char *upstream_why_not_live(const struct upstream *u);
 int64_t upstream_token_expires_ms(const struct upstream *u); /* from now; -1: no token */
 size_t upstream_unsent(const struct upstream *u);            /* bytes not taken by the kernel yet */
-long upstream_retry_ms(const struct upstream *u); /* until the next attempt; -1: unknown */
+long upstream_handover_ms(const struct upstream *u);         /* that is due; -1: none is */
+/* Until the next attempt, or handover if there is a connection; -1: unknown, or none is due. */
+long upstream_retry_ms(const struct upstream *u);

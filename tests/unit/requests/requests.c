@@ -1019,6 +1019,26 @@ static void another_limit_forgets_what_was_learnt(void **state)
 	assert_true(rate_limiter_allows(&p, 1000));
 }
 
+static void a_reserved_place_is_waited_for_and_taken_from_requests(void **state)
+{
+	struct rate_limiter p;
+	int64_t now = 1000;
+
+	(void)state;
+	rate_limiter_init(&p, 10, now);
+	assert_int_equal(rate_limiter_reserve(&p, now), 0);
+	assert_in_range(rate_limiter_reserve(&p, now), 100, 101);
+	assert_in_range(rate_limiter_reserve(&p, now), 200, 201);
+	assert_in_range(rate_limiter_wait_ms(&p, now, 1), 300, 301);
+	assert_false(rate_limiter_allows(&p, now + 290));
+	assert_true(rate_limiter_allows(&p, now + 301));
+	rate_limiter_init(&p, 0, now);
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(rate_limiter_reserve(&p, now), 0);
+	rate_limiter_refused(&p, now, 1, 1); /* they count for what is learnt */
+	assert_true(rate_limiter_rate(&p, now) == 50);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -1061,6 +1081,7 @@ int main(void)
 		cmocka_unit_test(a_refused_pace_halves_and_recovers),
 		cmocka_unit_test(a_limit_is_what_a_refused_pace_comes_back_to),
 		cmocka_unit_test(another_limit_forgets_what_was_learnt),
+		cmocka_unit_test(a_reserved_place_is_waited_for_and_taken_from_requests),
 	};
 
 	return cmocka_run_group_tests_name("core", tests, NULL, NULL);

@@ -50,9 +50,11 @@ static int64_t world_wall_ms(void)
 	return WALL;
 }
 
+static int64_t world_slept; /* each world begins at 0 */
+
 static int64_t world_boot_ms(void)
 {
-	return BOOT;
+	return BOOT + world_slept;
 }
 
 static int64_t world_mono_ms(void)
@@ -202,6 +204,7 @@ static struct world *world_with(const struct subscriptions_settings *settings)
 	};
 	struct world *w = mem_zalloc(sizeof(*w));
 
+	world_slept = 0;
 	world_now = 0;
 	w->router = router_new(&router, &router_ops, w, &w->stats, 42);
 	w->subscriptions =
@@ -590,7 +593,9 @@ static void a_token_that_is_gone_covers_nothing_until_the_connection_is_back(voi
 	world_free(w);
 }
 
-/* Client 0 has a, and has ended it; the token still lists it. */
+/* Client 0 has a, and has ended it a while ago; the token still lists it, and the next one will
+ * not.
+ */
 static struct world *world_with_a_listed(void)
 {
 	struct world *w = world_new();
@@ -598,7 +603,42 @@ static struct world *world_with_a_listed(void)
 	live_with(w, 0, "'keys':['a','z']");
 	unsubscribe(w, 0, "'key':'a'");
 	assert_told(w, 0, OK("2"));
+	world_slept += TOPICS_LEFT_MS;
 	return w;
+}
+
+static void one_that_was_just_left_is_in_the_coming_token(void **state)
+{
+	struct world *w = world_with_a_listed();
+
+	(void)state;
+	world_slept -= 1;
+	subscribe(w, 1, "'key':'b'");
+	assert_list(w, "['a','b','z']");
+	subscribe(w, 2, "'key':'a'");
+	assert_told(w, 2, OK("1"));
+	take_over(w);
+	w->wanted = 0;
+	unsubscribe(w, 2, "'key':'a'");
+	subscribe(w, 1, "'key':'a'");
+	assert_int_equal(w->wanted, 0);
+	world_free(w);
+}
+
+static void one_that_was_just_left_may_be_why_a_list_is_refused(void **state)
+{
+	struct world *w = world_with_a_listed();
+
+	(void)state;
+	world_slept -= 1;
+	subscribe(w, 1, "'key':'b'");
+	assert_list(w, "['a','b','z']");
+	assert_true(subscriptions_list_refused(w->subscriptions, "why"));
+	assert_told(w, 1, ""); /* is not blamed */
+	assert_list(w, "['b','z']");
+	take_over(w);
+	assert_told(w, 1, OK("1"));
+	world_free(w);
 }
 
 static void one_that_the_coming_token_drops_waits_for_another(void **state)
@@ -3075,6 +3115,8 @@ int main(void)
 		cmocka_unit_test(what_the_token_covers_already_is_live_at_once),
 		cmocka_unit_test(a_subscribe_of_nothing_is_answered_and_ends),
 		cmocka_unit_test(a_token_that_is_gone_covers_nothing_until_the_connection_is_back),
+		cmocka_unit_test(one_that_was_just_left_is_in_the_coming_token),
+		cmocka_unit_test(one_that_was_just_left_may_be_why_a_list_is_refused),
 		cmocka_unit_test(one_that_the_coming_token_drops_waits_for_another),
 		cmocka_unit_test(one_that_only_a_failed_token_would_have_dropped_is_live),
 		cmocka_unit_test(

@@ -14,6 +14,7 @@ struct world {
 	struct topics topics;
 	struct peer peer[PEERS];
 	uint64_t batch;
+	int64_t now;
 };
 
 static struct world *world_new(void)
@@ -34,7 +35,7 @@ static void world_free(struct world *w)
 
 	for (size_t i = 0; i < PEERS; i++) {
 		while ((sub = LIST_FIRST(&w->peer[i].topics.subs)))
-			topics_remove_sub(&w->topics, sub);
+			topics_remove_sub(&w->topics, sub, w->now);
 		assert_int_equal(w->peer[i].topics.n, 0);
 	}
 	assert_int_equal(w->topics.n, 0);
@@ -59,14 +60,14 @@ static struct sub *add(struct world *w, size_t peer, enum topic_kind kind, const
 static void end(struct world *w, size_t peer, enum topic_kind kind, const char *text)
 {
 	topics_remove_sub(&w->topics,
-			  topics_find_sub(&w->topics, &w->peer[peer], find(w, kind, text)));
+			  topics_find_sub(&w->topics, &w->peer[peer], find(w, kind, text)), w->now);
 }
 
 static void assert_list(struct world *w, size_t budget, const char *want)
 {
 	struct buf list = {0};
 
-	topics_make_list(&w->topics, w->batch, budget, &list);
+	topics_make_list(&w->topics, w->batch, budget, w->now, &list);
 	assert_span(buf_span(&list), want);
 	buf_release(&list);
 }
@@ -105,7 +106,7 @@ static void a_topic_is_there_as_long_as_something_needs_it(void **state)
 	t->n_joins = 0;
 	topics_release(&w->topics, t);
 	assert_ptr_equal(find(w, TOPIC_KEY, "a"), t);
-	topics_remove_sub(&w->topics, sub);
+	topics_remove_sub(&w->topics, sub, w->now);
 	assert_null(find(w, TOPIC_KEY, "a"));
 	assert_int_equal(w->topics.bytes, 0);
 	world_free(w);
@@ -245,7 +246,7 @@ static void a_list_is_in_force_once_it_was_accepted(void **state)
 	world_free(w);
 }
 
-static void a_listed_topic_stays_for_whoever_comes_again(void **state)
+static void a_listed_topic_stays_for_those_who_come_again(void **state)
 {
 	struct world *w = world_new();
 
@@ -257,11 +258,103 @@ static void a_listed_topic_stays_for_whoever_comes_again(void **state)
 	end(w, 0, TOPIC_KEY, "a");
 	assert_ptr_equal(topics_get_topic(&w->topics, TOPIC_KEY, SPAN("a")), t);
 	assert_true(topic_is_covered(t));
+	w->now += TOPICS_LEFT_MS - 1; /* further lists have it as well */
+	assert_list(w, BUDGET, "[\"a\",\"z\"]");
+	accept(w, "");
+	assert_true(topic_is_covered(t));
+	w->now += 2; /* ... for a while */
 	assert_list(w, BUDGET, "[\"z\"]");
 	assert_true(topic_is_covered(t));
 	assert_false(topic_is_covered_next(t));
 	accept(w, ""); /* nobody has lost it */
 	assert_null(find(w, TOPIC_KEY, "a"));
+	world_free(w);
+}
+
+static void a_topic_with_a_new_subscriber_was_not_left(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	add(w, 0, TOPIC_KEY, "a");
+	assert_list(w, BUDGET, "[\"a\"]");
+	accept(w, "");
+	end(w, 0, TOPIC_KEY, "a");
+	add(w, 1, TOPIC_KEY, "a");
+	assert_int_equal(w->topics.n_left, 0);
+	w->now += TOPICS_LEFT_MS / 2;
+	end(w, 1, TOPIC_KEY, "a");
+	add(w, 0, TOPIC_KEY, "b");
+	w->now += TOPICS_LEFT_MS / 2 + 1; /* counted from its last subscriber */
+	assert_list(w, BUDGET, "[\"a\",\"b\"]");
+	world_free(w);
+}
+
+/* Those that were left last, in half of the budget, and none if nothing else is listed. */
+static void topics_that_were_left_take_no_room_from_others(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	add(w, 0, TOPIC_KEY, "a");
+	add(w, 0, TOPIC_KEY, "b");
+	add(w, 0, TOPIC_KEY, "c");
+	assert_list(w, BUDGET, "[\"a\",\"b\",\"c\"]");
+	accept(w, "");
+	end(w, 0, TOPIC_KEY, "b");
+	end(w, 0, TOPIC_KEY, "a");
+	assert_list(w, 2 * 8, "[\"a\",\"c\"]");
+	assert_true(w->topics.listed_left);
+	assert_list(w, 2 * 8 - 1, "[\"c\"]");
+	assert_false(w->topics.listed_left);
+	end(w, 0, TOPIC_KEY, "c");
+	assert_list(w, BUDGET, "[]");
+	world_free(w);
+}
+
+static void forgotten_topics_are_not_listed(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	add(w, 0, TOPIC_KEY, "a");
+	add(w, 0, TOPIC_KEY, "b");
+	assert_list(w, BUDGET, "[\"a\",\"b\"]");
+	accept(w, "");
+	end(w, 0, TOPIC_KEY, "a");
+	assert_false(topics_forget_left(&w->topics)); /* no list has had it */
+	assert_list(w, BUDGET, "[\"b\"]");
+	topics_reject_list(&w->topics);
+	add(w, 0, TOPIC_KEY, "a");
+	end(w, 0, TOPIC_KEY, "a");
+	assert_list(w, BUDGET, "[\"a\",\"b\"]");
+	topics_reject_list(&w->topics);
+	assert_true(topics_forget_left(&w->topics));
+	assert_list(w, BUDGET, "[\"b\"]");
+	world_free(w);
+}
+
+static void so_many_topics_that_were_left_are_listed(void **state)
+{
+	struct world *w = world_new();
+	char name[16];
+
+	(void)state;
+	add(w, 0, TOPIC_KEY, "z");
+	for (int i = 0; i <= TOPICS_LEFT_MAX; i++) {
+		snprintf(name, sizeof(name), "k%d", i);
+		add(w, 0, TOPIC_KEY, name);
+	}
+	struct buf list = {0};
+	assert_int_equal(topics_make_list(&w->topics, 0, 100000, 0, &list), TOPICS_LEFT_MAX + 2);
+	accept(w, "");
+	for (int i = 0; i <= TOPICS_LEFT_MAX; i++) {
+		snprintf(name, sizeof(name), "k%d", i);
+		end(w, 0, TOPIC_KEY, name);
+	}
+	assert_int_equal(topics_make_list(&w->topics, 0, 100000, 0, &list), TOPICS_LEFT_MAX + 1);
+	assert_false(topic_is_covered_next(find(w, TOPIC_KEY, "k0")));
+	buf_release(&list);
 	world_free(w);
 }
 
@@ -310,7 +403,7 @@ static void forgotten_lists_cover_nothing_and_hold_nothing(void **state)
 	accept(w, "");
 	end(w, 0, TOPIC_KEY, "a");
 	add(w, 0, TOPIC_KEY, "b");
-	assert_list(w, BUDGET, "[\"b\",\"p*\"]");
+	assert_list(w, BUDGET, "[\"a\",\"b\",\"p*\"]");
 	topics_forget_lists(&w->topics, NULL, NULL);
 	assert_null(find(w, TOPIC_KEY, "a"));
 	assert_false(topic_is_covered(p));
@@ -330,6 +423,7 @@ static void a_newcomer_is_covered_by_the_globs_of_both_lists(void **state)
 	assert_list(w, BUDGET, "[\"p*\"]");
 	accept(w, "");
 	end(w, 0, TOPIC_PATTERN, "p*");
+	w->now += TOPICS_LEFT_MS + 1;
 	add(w, 0, TOPIC_PATTERN, "pq*");
 	assert_list(w, BUDGET, "[\"pq*\"]");
 	struct topic *both = topics_get_topic(&w->topics, TOPIC_KEY, SPAN("pqr")),
@@ -460,7 +554,7 @@ static void model_list(struct model *m)
 		topics_forget_lists(&m->w->topics, NULL, NULL);
 		break;
 	default:
-		topics_make_list(&m->w->topics, 0, BUDGET, &list);
+		topics_make_list(&m->w->topics, 0, BUDGET, m->w->now, &list);
 		buf_release(&list);
 		break;
 	}
@@ -541,7 +635,11 @@ int main(void)
 		cmocka_unit_test(a_new_sub_has_been_told_nothing),
 		cmocka_unit_test(a_key_finds_the_patterns_that_match_it),
 		cmocka_unit_test(a_list_is_in_force_once_it_was_accepted),
-		cmocka_unit_test(a_listed_topic_stays_for_whoever_comes_again),
+		cmocka_unit_test(a_listed_topic_stays_for_those_who_come_again),
+		cmocka_unit_test(a_topic_with_a_new_subscriber_was_not_left),
+		cmocka_unit_test(topics_that_were_left_take_no_room_from_others),
+		cmocka_unit_test(forgotten_topics_are_not_listed),
+		cmocka_unit_test(so_many_topics_that_were_left_are_listed),
 		cmocka_unit_test(a_topic_of_the_coming_list_stays_until_that_is_rejected),
 		cmocka_unit_test(a_rejected_list_leaves_the_old_one_in_force),
 		cmocka_unit_test(forgotten_lists_cover_nothing_and_hold_nothing),

@@ -832,6 +832,7 @@ static const struct upstream_ops upstream_ops = {
 	.up = is_up,
 	.moved = has_moved,
 	.down = is_down,
+	.spend = router_spend,
 	.drained = router_pump,
 	.frame = router_frame,
 	.change = notifies,

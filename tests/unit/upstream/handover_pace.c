@@ -1,0 +1,103 @@
+/* How far handovers are apart. */
+#include "../test.h"
+
+#include "upstream/handover_pace.h"
+
+enum { BATCH = 10 };
+
+/* How many begin in this time if one is always wanted. */
+static int begun_in(struct handover_pace *p, int64_t batch, int64_t *now, int64_t ms)
+{
+	int64_t until = *now + ms;
+	int n = 0;
+
+	for (;; n++) {
+		*now += handover_pace_wait_ms(p, batch, *now);
+		if (*now > until)
+			return n;
+		handover_pace_began(p, *now);
+	}
+}
+
+static void the_first_one_waits_for_its_batch_only(void **state)
+{
+	struct handover_pace p = {0};
+
+	(void)state;
+	assert_int_equal(handover_pace_wait_ms(&p, BATCH, 0), BATCH);
+	assert_int_equal(handover_pace_wait_ms(&p, 0, 1000), 0);
+	assert_int_equal(handover_pace_wait_ms(&p, 10000, 1000), 10000);
+}
+
+static void later_ones_are_farther_and_farther_apart(void **state)
+{
+	struct handover_pace p = {0};
+	int64_t now = 5, before = 0;
+
+	(void)state;
+	for (int i = 0; i < 30; i++) {
+		int64_t wait = handover_pace_wait_ms(&p, BATCH, now);
+		assert_true(wait >= before);
+		assert_true(wait <= 2000);
+		before = wait;
+		now += wait;
+		handover_pace_began(&p, now);
+	}
+	assert_int_equal(before, 2000);
+}
+
+static void they_are_few(void **state)
+{
+	struct handover_pace p = {0};
+	int64_t now = 5;
+
+	(void)state;
+	assert_in_range(begun_in(&p, BATCH, &now, 1000), 8, 11);
+	p = (struct handover_pace){0};
+	assert_in_range(begun_in(&p, BATCH, &now, 5000), 11, 15);
+	p = (struct handover_pace){0};
+	assert_in_range(begun_in(&p, 0, &now, 5000), 11, 16); /* however short the batch is */
+	assert_in_range(begun_in(&p, 0, &now, 100000), 49, 52);
+}
+
+/* A distance is from one to the next: what is wanted after it does not wait. */
+static void one_after_the_distance_does_not_wait(void **state)
+{
+	struct handover_pace p = {0};
+	int64_t now = 5;
+
+	(void)state;
+	begun_in(&p, BATCH, &now, 60000);
+	now = p.last_at + 1990;
+	assert_int_equal(handover_pace_wait_ms(&p, BATCH, now), BATCH);
+	now = p.last_at + 500;
+	assert_in_range(handover_pace_wait_ms(&p, BATCH, now), 1300, 1500);
+}
+
+static void a_row_ends_by_itself(void **state)
+{
+	struct handover_pace p = {0};
+	int64_t now = 5;
+
+	(void)state;
+	begun_in(&p, BATCH, &now, 60000);
+	now = p.last_at + 10000; /* some steps are taken back */
+	handover_pace_began(&p, now);
+	assert_in_range(handover_pace_wait_ms(&p, BATCH, now), 300, 900);
+	now += 60000; /* all of them */
+	handover_pace_began(&p, now);
+	assert_int_equal(handover_pace_wait_ms(&p, BATCH, now), 15);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_first_one_waits_for_its_batch_only),
+		cmocka_unit_test(later_ones_are_farther_and_farther_apart),
+		cmocka_unit_test(they_are_few),
+		cmocka_unit_test(one_after_the_distance_does_not_wait),
+		cmocka_unit_test(a_row_ends_by_itself),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
