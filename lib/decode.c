@@ -16,6 +16,7 @@ static const struct span names[] = {
 	[DECODE_TIMESTAMP] = SPAN("timestamp"), [DECODE_SINCE] = SPAN("since"),
 	[DECODE_UNTIL] = SPAN("until"),         [DECODE_SKIPPED] = SPAN("skipped"),
 	[DECODE_INITIAL] = SPAN("initial"),     [DECODE_RESYNC] = SPAN("resync"),
+	[DECODE_CACHED] = SPAN("cached"),       [DECODE_STALE] = SPAN("stale"),
 };
 _Static_assert(sizeof(names) / sizeof(names[0]) == DECODE_N, "a name for each member");
 
@@ -345,6 +346,7 @@ void decode_answer(struct decode_store *s, const struct decoded *d, bool repeata
 	s->answer.retry_after_ms = retry >= 0 && retry < INT_MAX ? (int)retry : -1;
 	s->answer.value = keep_value(s, value_of(d));
 	s->answer.truncated = is_true(d, DECODE_TRUNCATED);
+	s->answer.cached = is_true(d, DECODE_CACHED) ? 1 + is_true(d, DECODE_STALE) : 0;
 	if (n && !read_records(s, records, n)) {
 		no_memory(s, repeatable);
 		return;

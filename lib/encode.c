@@ -179,6 +179,8 @@ static int add_members(struct text *line, const struct hpkv_request *q, const st
 		result = add_number(line, q->value, fault);
 	if (!result && op->bits & (TOPICS | TOKEN))
 		result = add_topics(line, q, op, fault);
+	if (q->fresh && (op->op == HPKV_GET || op->op == HPKV_RANGE))
+		text_word(line, ",\"fresh\":true");
 	if (op->op == HPKV_RANGE && q->limit)
 		text_addf(line, ",\"limit\":%u", q->limit);
 	return result;

@@ -152,7 +152,9 @@ struct hpkv_request {
 	size_t n_patterns;
 	int initial;             /* subscribe: report the current value of each key first */
 	int timeout_ms;          /* 0: the handle's, see hpkv_set_timeout() */
-	const void *reserved[4]; /* NULL */
+	int fresh;               /* get, range: ask the service, even if the daemon remembers it */
+	int zero;                /* 0 */
+	const void *reserved[3]; /* NULL */
 };
 
 struct hpkv_record {
@@ -170,7 +172,9 @@ struct hpkv_answer {
 	struct hpkv_bytes value; /* get: the value; increment: the new number; token: the token */
 	const struct hpkv_record *records; /* range */
 	size_t n_records;
-	int truncated;          /* range: more records follow */
+	int truncated; /* range: more records follow */
+	int cached;    /* get, range: 1: the daemon has answered from memory; 2: and it has no
+			  connection to the service, so the answer may be out of date */
 	struct hpkv_bytes line; /* the answer as the daemon sent it, a JSON object on one line
 				   (without the library's messageId); empty if none came */
 };

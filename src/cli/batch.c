@@ -70,7 +70,9 @@ static void on_answer(void *arg, const struct hpkv_answer *answer)
 
 static void send_one(struct batch *b, enum hpkv_op op)
 {
-	struct hpkv_request q = {.op = op, .key = hpkv_str(b->keys[b->sent])};
+	struct hpkv_request q = {.op = op,
+				 .key = hpkv_str(b->keys[b->sent]),
+				 .fresh = op == HPKV_GET && b->c->opt[BATCH_FRESH] != NULL};
 	struct slot *slot = &b->slots[b->sent % AT_ONCE];
 
 	*slot = (struct slot){.batch = b, .index = b->sent++};

@@ -23,7 +23,9 @@ const struct command cmd_get = {
 	.help = "Prints the value of each key, one per line, in the order of the keys. On a\n"
 		"terminal, control characters are shown as \\n, \\x1b and so on. In a pipe a\n"
 		"value is printed unchanged, followed by a line end; --raw omits that. Missing\n"
-		"keys are reported on stderr, and the exit status is 1.\n",
+		"keys are reported on stderr, and the exit status is 1.\n"
+		"--fresh asks the service, also for values that the daemon remembers.\n",
+	.options = {[BATCH_FRESH] = {"fresh", 0, NULL, "ask the service, not the daemon's memory"}},
 	.min = 1,
 	.max = -1,
 	.words = WORDS_KEYS,

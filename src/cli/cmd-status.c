@@ -96,6 +96,42 @@ static void show_subscriptions(const struct cli *c, struct span line)
 	}
 }
 
+static void show_mirrors(const struct cli *c, struct span line)
+{
+	struct json_array_reader reader;
+	struct json_value mirrors, mirror;
+
+	if (!field_find(line, "cache.mirrors", &mirrors) || mirrors.type != JSON_ARRAY)
+		return;
+	json_array_begin(&reader, &mirrors);
+	while (json_array_next(&reader, &mirror) > 0) {
+		label(c, "");
+		printf("mirror %s: %s, ", field_text(mirror.text, "pattern"),
+		       field_text(mirror.text, "state"));
+		printf("%.0f keys\n", field_number(mirror.text, "keys", 0));
+	}
+}
+
+/* Nothing, if nothing was ever remembered or saved. */
+static void show_cache(const struct cli *c, struct span line)
+{
+	double hits = field_number(line, "cache.hits", 0),
+	       misses = field_number(line, "cache.misses", 0),
+	       saved = field_number(line, "cache.saved", 0);
+	struct json_value live;
+
+	if (hits + misses + saved == 0 &&
+	    !(field_find(line, "cache.live", &live) && live.type == JSON_TRUE))
+		return;
+	label(c, "cache");
+	printf("%.0f entries, %.1f MiB", field_number(line, "cache.entries", 0),
+	       field_number(line, "cache.bytes", 0) / 1048576);
+	if (hits + misses > 0)
+		printf("; %.1f %% of reads from memory", 100 * hits / (hits + misses));
+	printf("; %.0f requests saved\n", saved);
+	show_mirrors(c, line);
+}
+
 static int run_status(struct cli *c, int argc, char **argv)
 {
 	const struct hpkv_answer *answer;
@@ -110,6 +146,7 @@ static int run_status(struct cli *c, int argc, char **argv)
 	show_upstream(c, line);
 	show_requests(c, line);
 	show_subscriptions(c, line);
+	show_cache(c, line);
 	label(c, "clients");
 	printf("%.0f of at most %.0f\n", field_number(line, "clients", 0),
 	       field_number(line, "limits.maxClients", 0));

@@ -154,7 +154,26 @@ static void add_latency(struct top_page *page, const struct top_sample *before,
 	    now->ping_ms);
 }
 
-static void add_queues(struct top_page *page, struct span status)
+/* The share of reads answered from memory since the previous page. */
+static void add_cache(struct top_page *page, struct span status, const struct top_sample *before,
+		      const struct top_sample *now)
+{
+	bool same = before->at_ms > 0 && before->pid == now->pid;
+	double hits = now->cache_hits - (same ? before->cache_hits : 0),
+	       misses = now->cache_misses - (same ? before->cache_misses : 0);
+	char share[CLOCK_TEXT_MAX] = "-";
+
+	if (now->cache_hits + now->cache_misses + field_number(status, "cache.saved", 0) == 0)
+		return;
+	if (hits + misses > 0)
+		snprintf(share, sizeof(share), "%.1f %%", 100 * hits / (hits + misses));
+	add(page, SHOW_PLAIN,
+	    "cache         %s of reads from memory; %.0f entries; %.0f requests saved", share,
+	    field_number(status, "cache.entries", 0), field_number(status, "cache.saved", 0));
+}
+
+static void add_queues(struct top_page *page, struct span status, const struct top_sample *before,
+		       const struct top_sample *now)
 {
 	double wait = field_number(status, "upstream.waitMs", -1);
 	double pace = field_number(status, "upstream.pace", 0);
@@ -175,6 +194,7 @@ static void add_queues(struct top_page *page, struct span status)
 	    field_number(status, "subscriptions.patterns", 0),
 	    field_number(status, "subscriptions.total", 0),
 	    field_number(status, "subscriptions.waiting", 0));
+	add_cache(page, status, before, now);
 	add(page, SHOW_PLAIN, "clients       %.0f of %.0f", field_number(status, "clients", 0),
 	    field_number(status, "limits.maxClients", 0));
 }
@@ -262,11 +282,13 @@ void top_ask(struct cli *c, struct top_sample *sample, struct top_page *page)
 	if (c->json)
 		show_line(c, answer->line);
 	now.pid = field_number(status, "pid", 0);
+	now.cache_hits = field_number(status, "cache.hits", 0);
+	now.cache_misses = field_number(status, "cache.misses", 0);
 	read_clients(status, &now);
 	add_head(page, status);
 	add_upstream(page, status);
 	add_latency(page, &before, &now);
-	add_queues(page, status);
+	add_queues(page, status, &before, &now);
 	add_rates(page, &before, &now);
 	add_clients(page, &before, &now);
 	*sample = now;

@@ -32,6 +32,7 @@ struct top_sample {
 	double pid;
 	double stats[TOP_STATS_MAX]; /* -1: this daemon has no such counter */
 	double seconds[TOP_LATENCIES], count[TOP_LATENCIES];
+	double cache_hits, cache_misses;
 	struct top_client clients[TOP_CLIENTS_MAX];
 	unsigned n_clients;
 };

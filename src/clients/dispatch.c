@@ -73,10 +73,14 @@ void dispatch_line(struct dispatch *d, struct peer *peer, struct span line, int6
 	}
 	switch (request.op) {
 	case OP_GET:
+	case OP_RANGE:
+		if (d->cache && cache_answers(d->cache, peer, &request, now))
+			break;
+		router_request(d->router, peer, &request, now);
+		break;
 	case OP_SET:
 	case OP_PATCH:
 	case OP_DELETE:
-	case OP_RANGE:
 	case OP_INCREMENT:
 		router_request(d->router, peer, &request, now);
 		break;

@@ -9,6 +9,7 @@
 
 #include "access/access.h"
 #include "base/buf.h"
+#include "cache/cache.h"
 #include "subscriptions/subscriptions.h"
 #include "access/token_requests.h"
 #include "codec/request.h"
@@ -23,6 +24,7 @@ struct dispatch_ops {
 };
 
 struct dispatch {
+	struct cache *cache; /* NULL: none */
 	struct router *router;
 	struct subscriptions *subscriptions;
 	struct token_requests *token_requests;

@@ -10,6 +10,11 @@ uint64_t notification_key_hash(const struct json_value *key, uint64_t seed)
 	return not_zero(json_string_hash(key, seed));
 }
 
+uint64_t notification_bytes_hash(struct span key, uint64_t seed)
+{
+	return not_zero(json_bytes_hash(key, seed));
+}
+
 uint64_t notification_value_hash(const struct json_value *value, uint64_t seed)
 {
 	if (!value->text.p || value->type == JSON_NULL)

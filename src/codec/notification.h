@@ -20,6 +20,7 @@ struct notification {
 
 /* Never 0, which means "none". */
 uint64_t notification_key_hash(const struct json_value *key, uint64_t seed);
+uint64_t notification_bytes_hash(struct span key, uint64_t seed); /* the same, of a decoded one */
 uint64_t notification_value_hash(const struct json_value *value,
 				 uint64_t seed); /* not given: the same as null */
 

@@ -19,6 +19,7 @@ enum member {
 	MEMBER_PATTERNS,
 	MEMBER_INITIAL,
 	MEMBER_TOP,
+	MEMBER_FRESH,
 	MEMBER_SUBSCRIBE_KEYS,
 	MEMBER_SUBSCRIBE_PATTERNS,
 	MEMBER_ACCESS_PATTERN,
@@ -38,6 +39,7 @@ static const struct span member_names[] = {
 	[MEMBER_PATTERNS] = SPAN("patterns"),
 	[MEMBER_INITIAL] = SPAN("initial"),
 	[MEMBER_TOP] = SPAN("top"),
+	[MEMBER_FRESH] = SPAN("fresh"),
 	[MEMBER_SUBSCRIBE_KEYS] = SPAN("subscribeKeys"),
 	[MEMBER_SUBSCRIBE_PATTERNS] = SPAN("subscribePatterns"),
 	[MEMBER_ACCESS_PATTERN] = SPAN("accessPattern"),
@@ -84,7 +86,10 @@ static const struct op {
 	} members[OP_MEMBERS_MAX];
 	size_t n_members;
 } ops[] = {
-	[OP_GET] = {"get", REMOTE | ONE_KEY | READ, {{MEMBER_KEY, WANT_STRING, true}}, 1},
+	[OP_GET] = {"get",
+		    REMOTE | ONE_KEY | READ,
+		    {{MEMBER_KEY, WANT_STRING, true}, {MEMBER_FRESH, WANT_BOOL, false}},
+		    2},
 	[OP_SET] = {"set",
 		    REMOTE | ONE_KEY,
 		    {{MEMBER_KEY, WANT_STRING, true}, {MEMBER_VALUE, WANT_NOT_NULL, true}},
@@ -98,8 +103,9 @@ static const struct op {
 		      REMOTE | READ,
 		      {{MEMBER_KEY, WANT_STRING, true},
 		       {MEMBER_END_KEY, WANT_STRING, true},
-		       {MEMBER_LIMIT, WANT_NUMBER, false}},
-		      3},
+		       {MEMBER_LIMIT, WANT_NUMBER, false},
+		       {MEMBER_FRESH, WANT_BOOL, false}},
+		      4},
 	[OP_INCREMENT] = {"increment",
 			  REMOTE | ONE_KEY,
 			  {{MEMBER_KEY, WANT_STRING, true}, {MEMBER_VALUE, WANT_NUMBER, false}},
@@ -362,6 +368,7 @@ static struct json_value *place(struct request *r, enum member member)
 		return &r->access_pattern;
 	case MEMBER_INITIAL: /* are not kept as written */
 	case MEMBER_TOP:
+	case MEMBER_FRESH:
 	case MEMBER_OP:
 	case MEMBER_ID:
 	case MEMBER_TIMEOUT:
@@ -378,6 +385,8 @@ static void keep(struct request *r, enum member member, const struct json_value 
 		r->initial = v->type == JSON_TRUE;
 	else if (member == MEMBER_TOP)
 		r->top = v->type == JSON_TRUE;
+	else if (member == MEMBER_FRESH)
+		r->fresh = v->type == JSON_TRUE;
 	else
 		*place(r, member) = *v;
 }

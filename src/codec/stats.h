@@ -68,6 +68,14 @@ enum stats_type { STATS_COUNTER, STATS_GAUGE, STATS_HISTOGRAM, STATS_TYPE_N };
 	X(notifications_conflated, "notifications replaced by a later one for a slow client")      \
 	X(gaps, "times that changes may have been missed, once for each pattern or key")           \
 	X(rereads, "keys read by the daemon itself: initial values, and after a lost connection")  \
+	X(cache_hits, "gets and ranges answered from memory")                                      \
+	X(cache_misses, "gets and ranges of what [cache] names that were asked of the service")    \
+	X(cache_stale_hits, "answers from memory while the connection was down")                   \
+	X(cache_invalidations,                                                                     \
+	  "remembered values that were given up, since they may have changed")                     \
+	X(cache_rereads, "keys of mirrors read again because they had changed")                    \
+	X(combined, "requests that went along with another for the same key")                      \
+	X(requests_saved, "requests that were not sent: answered from memory, or combined")        \
 	X(resyncs, "clients told a value that had changed while the connection was lost")
 
 /* Histograms of seconds: field, help. The name is hpkvd_FIELD_seconds. */
@@ -106,6 +114,8 @@ enum stats_type { STATS_COUNTER, STATS_GAUGE, STATS_HISTOGRAM, STATS_TYPE_N };
 	X(subscribes_waiting, STATS_GAUGE, "subscribe requests that are not live yet")             \
 	X(config_last_reload_successful, STATS_GAUGE,                                              \
 	  "1, or 0 if the settings of the last reload were refused")                               \
+	X(cache_entries, STATS_GAUGE, "values and missing keys that are remembered")               \
+	X(cache_bytes, STATS_GAUGE, "memory of these, as [cache] memory counts it")                \
 	X(rereads_waiting, STATS_GAUGE, "keys that the daemon has yet to read itself")
 
 /* The same for the process. The name is FIELD, as other exporters have it. */

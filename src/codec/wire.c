@@ -34,15 +34,23 @@ size_t wire_head(char out[WIRE_HEAD_MAX], uint64_t id)
 	return (size_t)(pen.at - out);
 }
 
-/* The text of wire_body() beside values: member names, the op, the default value. */
-#define BODY_OWN SPAN("\"op\":6,\"key\":,\"endKey\":,\"value\":\"\",\"limit\":1}")
+/* What wire_body() writes itself of a member that is given. */
+static size_t own_of(const struct json_value *v, struct span own)
+{
+	return v->text.p ? own.n : 0;
+}
 
 size_t wire_body_max(const struct request *r)
 {
 	/* Each character of a value may have to be escaped. */
 	size_t value = r->value.type == JSON_STRING ? r->value.text.n : 2 * r->value.text.n;
 
-	return BODY_OWN.n + r->key.text.n + r->end_key.text.n + value + r->limit.text.n;
+	size_t own = sizeof("\"op\":6,\"key\":}") - 1 + own_of(&r->end_key, SPAN(",\"endKey\":")) +
+		     own_of(&r->limit, SPAN(",\"limit\":")) +
+		     own_of(&r->value, SPAN(",\"value\":\"\""));
+	if (r->op == OP_INCREMENT && !r->value.text.p)
+		own += sizeof(",\"value\":1") - 1;
+	return own + r->key.text.n + r->end_key.text.n + value + r->limit.text.n;
 }
 
 static bool is_space(char c)
@@ -235,6 +243,7 @@ static const char *read_answer(const struct members *members, struct wire_frame 
 	if (code->type != JSON_NUMBER || !json_number_integer(code, 0, INT32_MAX, &number))
 		return "an answer whose code is not a whole number";
 	frame->code = (int)number;
+	frame->key = members->value[MEMBER_KEY];
 	frame->value = members->value[MEMBER_VALUE];
 	frame->kind = WIRE_ANSWER;
 	return NULL;
@@ -265,7 +274,7 @@ size_t wire_splice_max(const struct wire_frame *frame, struct span id)
 
 /* The part of the frame to replace. Without an id it is the member and one comma: the following
  * one, or the one before if it is the last member; an only member has none. */
-static struct span hole(const struct wire_frame *frame, bool whole_member)
+struct span wire_hole(const struct wire_frame *frame, bool whole_member)
 {
 	const char *from = frame->id_member.whole.p;
 	const char *to = from + frame->id_member.whole.n;
@@ -296,7 +305,7 @@ void wire_flatten(char *text, size_t n)
 
 size_t wire_splice(const struct wire_frame *frame, struct span id, char *out)
 {
-	struct span gap = hole(frame, id.n == 0);
+	struct span gap = wire_hole(frame, id.n == 0);
 	struct span before = {frame->text.p, (size_t)(gap.p - frame->text.p)};
 	struct span after = {gap.p + gap.n, frame->text.n - before.n - gap.n};
 	struct pen pen = {out};

@@ -42,8 +42,8 @@ struct wire_frame {
 	int code;     /* of an answer */
 	struct json_member id_member;            /* position of the id */
 	bool id_is_last;                         /* no comma follows it */
-	struct json_value key, value, timestamp; /* of a notification (value: also of an answer);
-						    text.p NULL: not given */
+	struct json_value key, value, timestamp; /* of a notification (key, value: also of an
+						    answer); text.p NULL: not given */
 	bool notifies;     /* its type is notification and it has a key, whatever its kind */
 	const char *fault; /* of an unusable frame: the reason, a phrase for the log */
 };
@@ -59,6 +59,9 @@ void wire_parse(struct span text, struct wire_frame *frame);
  * bound of the length, and the writing, which returns the length. */
 size_t wire_splice_max(const struct wire_frame *frame, struct span id);
 size_t wire_splice(const struct wire_frame *frame, struct span id, char *out);
+/* The part of an answer that the client's id takes the place of; whole_member: that goes if there
+ * is none. */
+struct span wire_hole(const struct wire_frame *frame, bool whole_member);
 
 /* Replaces raw line ends between the tokens of a frame by spaces. Strings have none. */
 void wire_flatten(char *text, size_t n);

@@ -31,6 +31,13 @@ void config_report_add(struct config_report *report, const char *place, const ch
 	buf_release(&b);
 }
 
+static void free_words(struct config_words *words)
+{
+	for (size_t i = 0; i < words->n; i++)
+		free(words->word[i]);
+	free(words->word);
+}
+
 void config_free(struct config *config)
 {
 	if (!config)
@@ -48,6 +55,10 @@ void config_free(struct config *config)
 	free(config->upstream.ca_file);
 	free(config->upstream.access_pattern);
 	free(config->listen.socket);
+	free(config->cache.keys_text);
+	free(config->cache.mirror_text);
+	free_words(&config->cache.keys);
+	free_words(&config->cache.mirrors);
 	free(config->metrics.path);
 	free(config->metrics.address);
 	access_rules_free(config->access);

@@ -39,6 +39,15 @@ void config_report_free(struct config_report *report);
  */
 void config_report_add(struct config_report *report, const char *place, const char *message);
 
+/* The parts of a value that is a list. */
+struct config_words {
+	char **word;
+	size_t n;
+};
+
+/* Requests that wait to be sent and go as one, if they are for the same key. */
+enum config_combine { CONFIG_COMBINE_GETS = 1, CONFIG_COMBINE_INCREMENTS = 2 };
+
 /* Times are in ms, sizes in bytes. All strings are owned by the config. */
 struct config {
 	struct {
@@ -70,6 +79,7 @@ struct config {
 		int64_t backoff_min_ms, backoff_max_ms; /* min <= max */
 		int64_t token_lifetime_ms;
 		int64_t subscribe_batch_ms;
+		unsigned combine; /* of enum config_combine */
 	} upstream;
 	struct {
 		char *socket; /* absolute, fits a sockaddr_un */
@@ -86,6 +96,13 @@ struct config {
 		size_t subscription_memory;
 		unsigned max_token_requests;
 	} listen;
+	struct {
+		char *keys_text, *mirror_text;     /* as in the file */
+		struct config_words keys, mirrors; /* their globs */
+		size_t memory;
+		int64_t max_age_ms, max_stale_ms;
+		unsigned trust; /* 1: a notification's value is the stored value */
+	} cache;
 	struct {
 		char *path;    /* of a socket, as listen.socket; or NULL */
 		char *address; /* numeric, of this machine alone; both NULL: no page is served */

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "base/secret.h"
 #include "config/file.h"
+#include "config/globs.h"
 #include "config/keyfile.h"
 #include "config/proxy.h"
 #include "config/url.h"
@@ -371,8 +372,9 @@ static void resolve_metrics(struct draft *d)
 void references_resolve(struct draft *d)
 {
 	static void (*const steps[])(struct draft *) = {
-		check_order, resolve_url,     resolve_token_url, resolve_proxy, resolve_proxy_login,
-		resolve_key, resolve_ca_file, check_socket,      resolve_group, resolve_metrics,
+		check_order,         resolve_url,     resolve_token_url, resolve_proxy,
+		resolve_proxy_login, resolve_key,     resolve_ca_file,   check_socket,
+		resolve_group,       resolve_metrics, globs_resolve,
 	};
 
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)

@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "transport/token_client.h"
 
-enum kind { TIME, SIZE, COUNT, MODE, LEVEL, FIELDS, TEXT, KIND_N };
+enum kind { TIME, SIZE, COUNT, MODE, LEVEL, FIELDS, COMBINE, VALUES, TEXT, KIND_N };
 
 static const struct choice {
 	const char *name;
@@ -20,7 +20,13 @@ static const struct choice {
   subscribe_fields[] = {{"subscribeKeys", TOKEN_CLIENT_SUBSCRIBE_KEYS},
 			{"subscribePatterns", TOKEN_CLIENT_SUBSCRIBE_PATTERNS},
 			{"both", TOKEN_CLIENT_SUBSCRIBE_KEYS | TOKEN_CLIENT_SUBSCRIBE_PATTERNS},
-			{NULL, 0}};
+			{NULL, 0}},
+  combined[] = {{"", 0},
+		{"gets", CONFIG_COMBINE_GETS},
+		{"increments", CONFIG_COMBINE_INCREMENTS},
+		{"gets increments", CONFIG_COMBINE_GETS | CONFIG_COMBINE_INCREMENTS},
+		{NULL, 0}},
+  notification_values[] = {{"reread", 0}, {"trust", 1}, {NULL, 0}};
 _Static_assert(sizeof(levels) / sizeof(levels[0]) == LOG_LEVEL_N + 1, "a name for each level");
 _Static_assert(sizeof(enum log_level) == sizeof(unsigned), "a choice is stored as an unsigned");
 
@@ -58,6 +64,7 @@ static const struct setting {
 	[SET_BACKOFF_MAX] = {"upstream", "backoff_max", TIME, 1, 24 * H, "30s", U(backoff_max_ms), false},
 	[SET_TOKEN_LIFETIME] = {"upstream", "token_lifetime", TIME, 1 * S, 168 * H, "2h", U(token_lifetime_ms), false},
 	[SET_SUBSCRIBE_BATCH] = {"upstream", "subscribe_batch", TIME, 0, 10 * S, "10ms", U(subscribe_batch_ms), false},
+	[SET_COMBINE] = {"upstream", "combine", COMBINE, 0, 0, "gets", U(combine), false},
 	[SET_SOCKET] = {"listen", "socket", TEXT, 1, PATH_MAX - 1, "/run/hpkvd/hpkvd.sock", L(socket), false},
 	[SET_MODE] = {"listen", "mode", MODE, 0, 0777, "0660", L(mode), false},
 	[SET_GROUP] = {"listen", "group", TEXT, 0, 256, "", AT(group), false},
@@ -73,6 +80,12 @@ static const struct setting {
 	[SET_MAX_TOPICS] = {"listen", "max_topics", COUNT, 1, 10000000, "262144", L(max_topics), false},
 	[SET_SUBSCRIPTION_MEMORY] = {"listen", "subscription_memory", SIZE, 64 * KIB, INT64_C(65536) * MIB, "1024M", L(subscription_memory), false},
 	[SET_MAX_TOKEN_REQUESTS] = {"listen", "max_token_requests", COUNT, 1, 100000, "1024", L(max_token_requests), false},
+	[SET_CACHE_KEYS] = {"cache", "keys", TEXT, 0, 8192, "", AT(config.cache.keys_text), false},
+	[SET_CACHE_MIRROR] = {"cache", "mirror", TEXT, 0, 8192, "", AT(config.cache.mirror_text), false},
+	[SET_CACHE_MEMORY] = {"cache", "memory", SIZE, 64 * KIB, INT64_C(65536) * MIB, "64M", AT(config.cache.memory), false},
+	[SET_CACHE_MAX_AGE] = {"cache", "max_age", TIME, 1 * S, 24 * H, "10m", AT(config.cache.max_age_ms), false},
+	[SET_CACHE_MAX_STALE] = {"cache", "max_stale", TIME, 0, 24 * H, "0", AT(config.cache.max_stale_ms), false},
+	[SET_CACHE_VALUES] = {"cache", "notification_values", VALUES, 0, 0, "reread", AT(config.cache.trust), false},
 	[SET_METRICS_LISTEN] = {"metrics", "listen", TEXT, 0, PATH_MAX - 1, "", AT(metrics), false},
 	[SET_LOG_LEVEL] = {"log", "level", LEVEL, 0, 0, "info", AT(config.log.level), false},
 /* clang-format on */
@@ -106,6 +119,8 @@ static const struct kind_of_value {
 	[MODE] = {"a file mode (octal, e.g. 0660)", 8, no_units, NULL},
 	[LEVEL] = {"a level", 0, NULL, levels},
 	[FIELDS] = {"one of its values", 0, NULL, subscribe_fields},
+	[COMBINE] = {"one of its values", 0, NULL, combined},
+	[VALUES] = {"one of its values", 0, NULL, notification_values},
 	[TEXT] = {"a text", 0, NULL, NULL},
 };
 
@@ -184,6 +199,8 @@ static void store_number(void *place, enum kind kind, int64_t n)
 	case COUNT:
 	case LEVEL:
 	case FIELDS:
+	case COMBINE:
+	case VALUES:
 		*(unsigned *)place = (unsigned)n;
 		return;
 	case MODE:
@@ -373,6 +390,8 @@ static bool values_differ(const void *a, const void *b, enum kind kind)
 	case COUNT:
 	case LEVEL:
 	case FIELDS:
+	case COMBINE:
+	case VALUES:
 		return *(const unsigned *)a != *(const unsigned *)b;
 	case MODE:
 		return *(const mode_t *)a != *(const mode_t *)b;

@@ -150,14 +150,18 @@ static void take_limits(struct wiring *w, bool another)
 	struct router_settings router = settings_router(config);
 	struct subscriptions_settings subscriptions = settings_subscriptions(config);
 	struct token_minter_settings minter = settings_token_minter(config);
+	struct cache_settings cache = settings_cache(config);
 
 	wiring_reserve_descriptors(w, config->listen.max_clients);
 	wiring_set_access_rules(w, config);
 	wiring_accept_more(w);
-	if (another)
+	if (another) {
 		router_forget_blame(w->router);
+		cache_elsewhere(w->cache);
+	}
 	router_set(w->router, &router, clock_mono_ms());
 	subscriptions_set(w->subscriptions, &subscriptions);
+	cache_set(w->cache, &cache);
 	clients_set(w->clients, &clients);
 	token_minter_set(w->minter, &minter);
 }

@@ -15,10 +15,29 @@ enum {
 	TOKEN_ASK_BYTES = 16 << 10, /* memory of a token request, when as many wait as may */
 	PEER_TOKEN_SHARE = 16,      /* a client's part of max_token_requests */
 	TOKEN_LATE_MS = 1000, /* after request_timeout, when the client has its error already */
+	CACHE_READS = 16,     /* of changed keys of mirrors, at once */
 	READS_SHARE = 4,      /* the part of max_in_flight for reads of the daemon's own */
 	READ_HELD_SHARE = 8,  /* the part of max_held for changes held back during each of them */
 	HELD_CHANGE_BYTES = 128, /* memory of a change that a handover remembers */
 };
+
+struct cache_settings settings_cache(const struct config *c)
+{
+	return (struct cache_settings){
+		.keys = (const char *const *)c->cache.keys.word,
+		.n_keys = c->cache.keys.n,
+		.mirrors = (const char *const *)c->cache.mirrors.word,
+		.n_mirrors = c->cache.mirrors.n,
+		.memory = c->cache.memory,
+		.max_age_ms = c->cache.max_age_ms,
+		.max_stale_ms = c->cache.max_stale_ms,
+		.trust = c->cache.trust,
+		.request_timeout_ms = c->upstream.request_timeout_ms,
+		.reads_at_once = CACHE_READS < c->upstream.max_in_flight
+					 ? CACHE_READS
+					 : c->upstream.max_in_flight,
+	};
+}
 
 struct client_settings settings_clients(const struct config *c)
 {
@@ -62,6 +81,7 @@ struct router_settings settings_router(const struct config *c)
 		.max_frame = c->upstream.max_frame,
 		.max_pipeline = c->listen.max_pipeline,
 		.request_timeout_ms = c->upstream.request_timeout_ms,
+		.combine = c->upstream.combine,
 		.rate_limit = c->upstream.rate_limit,
 		.max_waiting_bytes =
 			at_least(WAITING_LINES * c->listen.max_line, c->listen.max_queued),

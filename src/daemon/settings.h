@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "cache/cache.h"
 #include "clients/client.h"
 #include "config/config.h"
 #include "subscriptions/subscriptions.h"
@@ -16,6 +17,7 @@
 #include "requests/router.h"
 #include "upstream/upstream.h"
 
+struct cache_settings settings_cache(const struct config *c);
 struct client_settings settings_clients(const struct config *c);
 struct listener_settings settings_listener(const struct config *c);
 struct metrics_page_settings settings_metrics(const struct config *c);

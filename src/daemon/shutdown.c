@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/timer.h"
+#include "cache/cache.h"
 #include "clients/client.h"
 #include "clients/listener.h"
 #include "clients/socketpath.h"
@@ -53,6 +54,7 @@ static void drain(struct shutdown *s)
 
 	enter(s, SHUTDOWN_DRAIN, DRAIN_MS);
 	subscriptions_stop(w->subscriptions);
+	cache_stop(w->cache);
 	router_stop(w->router);
 	timer_start(s->step, STEP_MS);
 }

@@ -10,6 +10,7 @@
 #include "access/token_minter.h"
 #include "base/clock.h"
 #include "base/timer.h"
+#include "cache/cache.h"
 #include "clients/client.h"
 #include "clients/dispatch.h"
 #include "clients/listener.h"
@@ -46,7 +47,11 @@ static long router_reconnect_ms(void *owner)
 static void peer_changed(void *owner, struct peer *peer)
 {
 	struct wiring *w = owner;
-	clients_changed(w->clients, peer);
+
+	if (cache_is_peer(w->cache, peer))
+		cache_heard(w->cache);
+	else
+		clients_changed(w->clients, peer);
 }
 
 static void router_wake_at(void *owner, int64_t at)
@@ -120,6 +125,30 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 	if (next >= 0)
 		router_wake_at(w, next);
 }
+
+/* ---- for the cache ---- */
+
+static void cache_wake_at(void *owner, int64_t at)
+{
+	struct wiring *w = owner;
+
+	timer_start(w->cache_due, at - clock_mono_ms());
+}
+
+static void on_cache_due(evutil_socket_t fd, short what, void *arg)
+{
+	struct wiring *w = arg;
+
+	(void)fd;
+	(void)what;
+	cache_expire(w->cache, clock_mono_ms());
+}
+
+static const struct cache_ops cache_ops = {
+	.mono_ms = clock_mono_coarse_ms,
+	.boot_ms = clock_boot_ms,
+	.wake_at = cache_wake_at,
+};
 
 /* ---- for clients and their socket ---- */
 
@@ -305,6 +334,15 @@ static const struct upstream_ops upstream_ops = {
 			.refuse_all = subscriptions_refuse_all,
 			.lost = subscriptions_lost,
 		},
+	.cache =
+		{
+			.up = cache_up,
+			.live = cache_live,
+			.lost = cache_lost,
+			.arrived = cache_arrived,
+			.change = cache_change,
+			.missed = cache_missed,
+		},
 };
 
 /* ---- for status and metrics ---- */
@@ -318,6 +356,7 @@ static struct status_source status_source(const struct wiring *w, const struct p
 		.config = w->config,
 		.router = w->router,
 		.subscriptions = w->subscriptions,
+		.cache = w->cache,
 		.upstream = w->upstream,
 		.stats = &w->stats,
 		.clients = w->clients,
@@ -376,15 +415,18 @@ static void start_core(struct wiring *w)
 	struct router_settings router = settings_router(w->config);
 	struct subscriptions_settings subscriptions = settings_subscriptions(w->config);
 	struct token_minter_settings minter = settings_token_minter(w->config);
+	struct cache_settings cache = settings_cache(w->config);
 	uint64_t seed;
 
 	evutil_secure_rng_get_bytes(&seed, sizeof(seed));
 	w->router = router_new(&router, &router_ops, w, &w->stats, seed);
 	w->subscriptions = subscriptions_new(&subscriptions, &subscriptions_ops, w, w->router,
 					     &w->stats, seed);
+	w->cache = cache_new(&cache, &cache_ops, w, w->router, w->subscriptions, &w->stats, seed);
 	w->access = access_new(&w->stats);
 	w->minter = token_minter_new(w->base, &minter, w->router, w->access, &w->stats);
-	w->dispatch = (struct dispatch){.router = w->router,
+	w->dispatch = (struct dispatch){.cache = w->cache,
+					.router = w->router,
 					.subscriptions = w->subscriptions,
 					.token_requests = token_minter_requests(w->minter),
 					.access = w->access,
@@ -397,8 +439,10 @@ static int start_upstream(struct wiring *w)
 {
 	struct upstream_settings settings =
 		settings_upstream(w->config, subscriptions_seed(w->subscriptions));
-	struct upstream_users users = {
-		.router = w->router, .subscriptions = w->subscriptions, .owner = w};
+	struct upstream_users users = {.router = w->router,
+				       .subscriptions = w->subscriptions,
+				       .cache = w->cache,
+				       .owner = w};
 
 	w->upstream = upstream_new(w->base, &settings, &upstream_ops, &users, &w->stats);
 	return w->upstream ? 0 : -EINVAL;
@@ -472,6 +516,7 @@ int wiring_start(struct wiring *w)
 	w->started = clock_mono_ms();
 	w->started_wall = clock_wall_ms();
 	w->deadline = timer_new(w->base, on_deadline, w);
+	w->cache_due = timer_new(w->base, on_cache_due, w);
 	w->notify = notify_new(w->base);
 	start_core(w);
 	if (start_local(w) < 0 || start_upstream(w) < 0 ||
@@ -498,11 +543,18 @@ void wiring_stop(struct wiring *w)
 		access_free(w->access);
 	if (w->subscriptions)
 		subscriptions_stop(w->subscriptions);
+	if (w->cache)
+		cache_leave(w->cache);
 	if (w->router)
 		router_free(w->router);
+	if (w->cache)
+		cache_free(w->cache);
+	w->cache = NULL;
 	if (w->subscriptions)
 		subscriptions_free(w->subscriptions);
 	notify_free(w->notify);
+	if (w->cache_due)
+		event_free(w->cache_due);
 	if (w->deadline)
 		event_free(w->deadline);
 }

@@ -30,8 +30,10 @@ struct wiring {
 	unsigned clients_possible; /* within the limit of open files; may be below max_clients */
 
 	/* NULL until it is made, and after it was freed. */
+	struct event *cache_due; /* cache_expire() */
 	struct notify *notify;
 	struct router *router;
+	struct cache *cache;
 	struct subscriptions *subscriptions;
 	struct access *access;
 	struct token_minter *minter;

@@ -51,18 +51,22 @@ static struct pending_list *chain(const struct inflight *f, uint64_t key_hash)
 
 void inflight_set(struct inflight *f, unsigned n_slots)
 {
-	size_t n;
+	struct pending_list *former = f->keys;
+	size_t chains = f->keys_mask + 1;
+	struct pending *p;
 
 	f->limit = n_slots;
 	if (n_slots <= f->n_slots)
 		return;
-	struct pending **all = inflight_in_order(f, &n);
+	f->keys = NULL;
 	make_room(f, n_slots);
-	for (size_t i = 0; i < n; i++) {
-		if (all[i]->key_hash)
-			TAILQ_INSERT_TAIL(chain(f, all[i]->key_hash), all[i], inflight.of_key);
+	for (size_t i = 0; i < chains; i++) { /* companions have no slots, but they are in chains */
+		while ((p = TAILQ_FIRST(&former[i]))) {
+			TAILQ_REMOVE(&former[i], p, inflight.of_key);
+			TAILQ_INSERT_TAIL(chain(f, p->key_hash), p, inflight.of_key);
+		}
 	}
-	free(all);
+	free(former);
 }
 
 /* The last request with this key_hash, from `from` backwards. A 64-bit keyed hash stands for client
@@ -151,15 +155,9 @@ static void remove_load(struct inflight *f, uint32_t connection)
 
 /* ---- requests ---- */
 
-void inflight_add(struct inflight *f, struct pending *p, uint32_t connection)
+/* Behind those of its client and key that are in flight. */
+static void enter_chain(struct inflight *f, struct pending *p)
 {
-	uint32_t slot = f->free[--f->n_free];
-
-	p->inflight.sequence = ++f->sequence;
-	p->inflight.wire_id = (p->inflight.sequence & GENERATION_MASK) << SLOT_BITS | slot;
-	f->slots[slot] = p;
-	p->inflight.connection = connection;
-	add_load(f, connection);
 	p->inflight.overtaken = p->inflight.followed = p->inflight.follows = false;
 	if (!p->key_hash)
 		return;
@@ -168,6 +166,37 @@ void inflight_add(struct inflight *f, struct pending *p, uint32_t connection)
 	if (!request_op_is_read(p->op))
 		overtake(before, p->key_hash);
 	TAILQ_INSERT_TAIL(chain(f, p->key_hash), p, inflight.of_key);
+}
+
+void inflight_add(struct inflight *f, struct pending *p, uint32_t connection)
+{
+	uint32_t slot = f->free[--f->n_free];
+
+	p->inflight.sequence = ++f->sequence;
+	p->inflight.wire_id = (p->inflight.sequence & GENERATION_MASK) << SLOT_BITS | slot;
+	f->slots[slot] = p;
+	p->inflight.connection = connection;
+	p->inflight.companion = p->inflight.inherited = false;
+	add_load(f, connection);
+	enter_chain(f, p);
+}
+
+void inflight_add_companion(struct inflight *f, struct pending *p, const struct pending *leader)
+{
+	p->inflight.sequence = leader->inflight.sequence;
+	p->inflight.wire_id = leader->inflight.wire_id;
+	p->inflight.connection = leader->inflight.connection;
+	p->inflight.companion = true;
+	p->inflight.inherited = false;
+	enter_chain(f, p);
+}
+
+void inflight_pass(struct inflight *f, struct pending *p, struct pending *companion)
+{
+	f->slots[p->inflight.wire_id & SLOT_MASK] = companion;
+	p->inflight.companion = true;
+	companion->inflight.companion = false;
+	companion->inflight.inherited = true;
 }
 
 struct pending *inflight_find(const struct inflight *f, uint64_t wire_id)
@@ -190,6 +219,8 @@ void inflight_remove(struct inflight *f, struct pending *p, enum inflight_end en
 			follow(TAILQ_PREV(p, pending_list, inflight.of_key), p->key_hash);
 		TAILQ_REMOVE(chain(f, p->key_hash), p, inflight.of_key);
 	}
+	if (p->inflight.companion)
+		return;
 	f->slots[slot] = NULL;
 	f->free[f->n_free++] = slot;
 	remove_load(f, p->inflight.connection);

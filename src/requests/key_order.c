@@ -2,13 +2,22 @@
 
 #include "codec/json.h"
 
+static uint64_t hash_of_peer(const struct peer *peer)
+{
+	return peer->number * UINT64_C(0x9e3779b97f4a7c15);
+}
+
 uint64_t key_order_hash(const struct peer *peer, const struct request *request, uint64_t seed)
 {
 	if (!request_op_has_key(request->op))
 		return 0;
-	uint64_t h =
-		json_string_hash(&request->key, seed) ^ peer->number * UINT64_C(0x9e3779b97f4a7c15);
+	uint64_t h = json_string_hash(&request->key, seed) ^ hash_of_peer(peer);
 	return h ? h : 1;
+}
+
+uint64_t key_order_hash_of_key(const struct peer *peer, uint64_t key_hash)
+{
+	return key_hash ^ hash_of_peer(peer);
 }
 
 /* While requests may be refused and sent again, one request of a client and key is in flight at a

@@ -18,6 +18,8 @@
 
 /* The hash of the client and the key it asks for; 0: the request is not for one key. */
 uint64_t key_order_hash(const struct peer *peer, const struct request *request, uint64_t seed);
+/* The part of such a hash that is the key's, the same for all clients. */
+uint64_t key_order_hash_of_key(const struct peer *peer, uint64_t key_hash);
 
 /* Must p wait for another request of its key before it is sent on this connection? alone: requests
  * may be refused and sent again. */

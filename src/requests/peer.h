@@ -99,6 +99,7 @@ struct peer {
 			    own reads (router.c) */
 	pid_t pid;       /* for the log; 0: unknown */
 	uid_t uid;       /* ... -1: unknown */
+	bool silent;     /* the cache's own: it is told of nothing that it has not asked for */
 	struct outq out; /* lines for the client: every room appends here */
 
 	struct answers_peer answers;

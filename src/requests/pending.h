@@ -44,6 +44,8 @@ struct deferred_pending {
 
 struct inflight_pending {
 	uint32_t connection; /* that it was sent on */
+	bool companion;      /* it goes along with another, and has no slot */
+	bool inherited;      /* its slot was another's before, whose time is up */
 	bool overtaken;      /* a later request for its key took effect, or may have */
 	bool follows;        /* an earlier request for its key was in flight */
 	bool followed;       /* a later request for its key, sent while this one was in flight, took
@@ -57,19 +59,32 @@ struct blame_pending {
 	uint8_t losses; /* of connections, perhaps over it, by their weight */
 };
 
+/* What the cache keeps of it: see struct router_watch. */
+struct watch_pending {
+	void *entry;   /* of its key; or NULL */
+	uint64_t seen; /* of a read: what the cache knew when it was sent */
+};
+
+struct combined;
+
 struct pending {
 	enum pending_state state; /* answers sets PENDING_ANSWERED */
 	enum request_op op;
 	struct peer *peer; /* answers sets it; NULL: the client has left, the answer is dropped */
 	uint32_t since;    /* when it began to wait or was sent, low 32 bits of ms */
 	struct blame_pending blame;
+	bool watched : 1;     /* router_watch::over() is to be called */
+	bool fresh : 1;       /* it asks for the service's own answer */
+	bool charged : 1;     /* its memory counts as waiting, though it is in flight */
 	bool refused : 1;     /* by the service's rate limit, so it was not executed */
 	bool sent_before : 1; /* on a connection that was lost, so it may have been executed */
 	bool in_doubt : 1;    /* the access rules have changed since it was sent: it is judged again
 				 before it is sent again */
 	bool tried : 1;       /* it was sent while its client was on trial */
-	uint64_t key_hash;    /* of peer and key together; 0 for operations without one key */
-	void *reading;        /* resync's, if this is a read of the daemon's own; else NULL */
+	struct watch_pending watch;
+	struct combined *combined; /* combine's: while it may be combined, or is; or NULL */
+	uint64_t key_hash;         /* of peer and key together; 0 for operations without one key */
+	void *reading;             /* resync's, if this is a read of the daemon's own; else NULL */
 	struct heap_node deadline; /* router::deadlines, until it is answered */
 
 	union {

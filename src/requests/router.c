@@ -32,9 +32,13 @@ struct router {
 	void *owner;
 	struct stats *stats;
 	uint64_t hash_seed;
+	const struct router_watch *watch; /* of what is watched already, if not watching */
+	void *watcher;
+	bool watching;
 	struct answers answers;
 	struct sched sched;
 	struct inflight inflight;
+	struct combine combine;
 	struct rate_limiter rate_limiter;
 	struct heap deadlines;
 	int64_t wake; /* the time last passed to wake_at(); -1: none */
@@ -63,6 +67,7 @@ struct router *router_new(const struct router_settings *settings, const struct r
 	r->stats = stats;
 	r->hash_seed = hash_seed;
 	r->wake = -1;
+	r->combine.kinds = settings->combine;
 	answers_init(&r->answers, ops->deferred_turn, owner);
 	sched_init(&r->sched);
 	inflight_init(&r->inflight, settings->max_in_flight);
@@ -77,6 +82,11 @@ struct router *router_new(const struct router_settings *settings, const struct r
 }
 
 /* ---- a pending comes and goes ---- */
+
+static struct pending *of_deadline(struct heap_node *node)
+{
+	return (struct pending *)(void *)((char *)node - offsetof(struct pending, deadline));
+}
 
 static void wake_at(struct router *r, int64_t at)
 {
@@ -107,9 +117,25 @@ static int64_t phase_end(struct pending *p, int64_t now)
 	return ms;
 }
 
-/* It is not in flight any more: frees its slot and its key. */
+/* A companion's memory counts as waiting until it is not in flight any more, or its client has
+ * left.
+ */
+static void discharge(struct router *r, struct pending *p)
+{
+	if (!p->charged)
+		return;
+	p->charged = false;
+	sched_discharge(&r->sched, p);
+}
+
+/* It is not in flight any more: frees its key, and its slot unless a companion needs that. */
 static void end_flight(struct router *r, struct pending *p, enum inflight_end end)
 {
+	struct pending *heir = combine_leave(p);
+
+	if (heir)
+		inflight_pass(&r->inflight, p, heir);
+	discharge(r, p);
 	inflight_remove(&r->inflight, p, end);
 	if (p->inflight.wire_id == r->alone)
 		r->alone = 0;
@@ -123,9 +149,14 @@ static void end_flight(struct router *r, struct pending *p, enum inflight_end en
 /* Takes p out of the queue or table of its state. */
 static void pending_leave_state(struct router *r, struct pending *p, enum inflight_end end)
 {
+	if (p->watched) {
+		p->watched = false;
+		r->watch->over(r->watcher, p);
+	}
 	heap_remove(&r->deadlines, &p->deadline);
 	switch (p->state) {
 	case PENDING_WAITING:
+		combine_drop(&r->combine, p);
 		sched_remove(&r->sched, p);
 		sched_unblock(&r->sched, p->peer); /* others may have waited for it */
 		break;
@@ -321,21 +352,62 @@ static void begin_trial(struct router *r, struct pending *p, int64_t now)
 	r->trial_since = now;
 }
 
+static bool may_go_along(void *owner, const struct pending *p)
+{
+	return !must_wait(owner, p);
+}
+
+static void go_along(struct router *r, struct pending *p, const struct pending *leader, int64_t now)
+{
+	if (r->watching && request_op_is_read(p->op))
+		r->watch->sent(r->watcher, p);
+	combine_unindex(&r->combine, p);
+	sched_remove(&r->sched, p);
+	sched_charge(&r->sched, p);
+	p->charged = true;
+	histogram_add(&r->stats->request_wait, phase_end(p, now));
+	p->state = PENDING_SENT;
+	p->tried = false;
+	inflight_add_companion(&r->inflight, p, leader);
+	r->stats->combined++;
+	r->stats->requests_saved++;
+}
+
+/* Those that wait for the same go along. Increments: *body becomes that of their sum. */
+static void take_along(struct router *r, struct pending *p, struct pending **companions, size_t n,
+		       struct buf *body, int64_t now)
+{
+	if (n && combine_join(p, companions, n, body)) {
+		for (size_t i = 0; i < n; i++)
+			go_along(r, companions[i], p, now);
+	}
+	free(companions);
+}
+
+/* p is in no queue. */
 static void send_now(struct router *r, struct pending *p, int64_t now)
 {
 	char head[WIRE_HEAD_MAX];
+	struct buf sum = {0};
+	size_t n_companions;
+	struct pending **companions = combine_find(&r->combine, p, may_go_along, r, &n_companions);
 
+	if (r->watching && request_op_is_read(p->op))
+		r->watch->sent(r->watcher, p);
 	histogram_add(&r->stats->request_wait, phase_end(p, now));
 	p->state = PENDING_SENT;
 	inflight_add(&r->inflight, p, r->connection);
+	take_along(r, p, companions, n_companions, &sum, now);
+	struct span body = buf_len(&sum) ? buf_span(&sum) : pending_body(p);
 	p->tried = p->peer->sched.on_trial;
 	if (p->tried)
 		begin_trial(r, p, now);
 	rate_limiter_spend(&r->rate_limiter, now);
 	size_t n = wire_head(head, p->inflight.wire_id);
-	r->ops->send(r->owner, (struct span){head, n}, pending_body(p));
+	r->ops->send(r->owner, (struct span){head, n}, body);
 	r->stats->requests_sent++;
-	r->stats->upstream_bytes_out += n + p->body_len;
+	r->stats->upstream_bytes_out += n + body.n;
+	buf_release(&sum);
 	if (p->reading)
 		r->ops->read_sent(r->owner, p->reading);
 }
@@ -413,11 +485,28 @@ static struct pending *next_to_send(struct router *r, int64_t now)
 	return drains ? NULL : p;
 }
 
+/* It may be known by now what it asks for. */
+static bool serve_from_memory(struct router *r, struct pending *p)
+{
+	enum request_outcome outcome;
+
+	if (!r->watching || p->op != OP_GET || p->fresh || p->reading || r->stopping ||
+	    !r->watch->serve(r->watcher, p, answers_begin(p), &outcome))
+		return false;
+	pending_leave_state(r, p, INFLIGHT_BACK);
+	answer_done(r, p, outcome);
+	return true;
+}
+
 void router_pump(struct router *r, int64_t now)
 {
 	struct pending *p;
 
-	while ((p = next_to_send(r, now)) && can_send(r, now)) {
+	while ((p = next_to_send(r, now))) {
+		if (serve_from_memory(r, p))
+			continue;
+		if (!can_send(r, now))
+			break;
 		struct peer *peer = p->peer;
 		if (must_wait(r, p)) {
 			sched_block(&r->sched, peer);
@@ -425,6 +514,7 @@ void router_pump(struct router *r, int64_t now)
 		}
 		if (refuse_long(r, p, now))
 			continue;
+		combine_drop(&r->combine, p);
 		sched_take_this(&r->sched, p);
 		send_now(r, p, now);
 		if (peer->number)
@@ -446,6 +536,7 @@ static void enqueue(struct router *r, struct pending *p, int64_t now)
 		r->trial_since = now;
 	p->state = PENDING_WAITING;
 	sched_add(&r->sched, p);
+	combine_add(&r->combine, p);
 }
 
 /* A pending with the frame's body. */
@@ -465,7 +556,7 @@ static struct pending *remote_new(struct router *r, struct peer *peer,
  * would go in time. Only while there is a connection: the next one may have another rate. */
 static bool refuse_early(struct router *r, struct pending *p, int64_t timeout_ms, int64_t now)
 {
-	if (!r->up || r->rate_limiter.rate == 0)
+	if (!r->up || r->rate_limiter.rate == 0 || combine_has_other(&r->combine, p))
 		return false;
 	int64_t late_ms = router_pace_wait_ms(r, p->peer, now) - timeout_ms;
 	if (late_ms <= 1)
@@ -484,6 +575,9 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 
 	p->key_hash = key_order_hash(peer, request, r->hash_seed);
 	phase_begin(p, now);
+	p->fresh = request->fresh;
+	if (r->watching)
+		r->watch->taken(r->watcher, p);
 	if (r->stopping) {
 		answer_error(r, p, REPLY_SHUTTING_DOWN, NULL, ROUTER_RESTART_MS);
 		return;
@@ -542,8 +636,30 @@ void router_read_alone(struct router *r, void *reading, const struct json_value 
 
 /* ---- frames of the service ---- */
 
+static void write_answer(struct pending *p, const struct wire_frame *frame)
+{
+	struct span id = pending_id(p);
+	struct buf *out = answers_begin(p);
+	size_t most = wire_splice_max(frame, id);
+	char *room = buf_room(out, out->p || most > OUTPUT_START ? most : OUTPUT_START);
+
+	buf_grew(out, wire_splice(frame, id, room));
+}
+
 static void answer_frame(struct router *r, struct pending *p, const struct wire_frame *frame)
 {
+	struct wire_frame own;
+	struct buf text = {0};
+
+	bool shares = combine_shares_value(p);
+	if (shares && !combine_answer(p, frame, &text, &own)) {
+		buf_release(&text);
+		answer_error(r, p, REPLY_BAD_UPSTREAM, NULL, -1);
+		return;
+	}
+	if (r->watching && request_op_is_read(p->op))
+		r->watch->answered(r->watcher, p, frame,
+				   r->up && p->inflight.connection == r->connection);
 	if (p->reading) {
 		end_read(r, p,
 			 p->inflight.connection == r->connection ? ROUTER_READ_ANSWERED
@@ -554,14 +670,12 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
 	struct key_order_effect effect = key_order_effect_of(p, INFLIGHT_ANSWERED);
 	pending_leave_state(r, p, INFLIGHT_ANSWERED);
 	if (!p->peer) {
+		buf_release(&text);
 		abandon(r, p);
 		return;
 	}
-	struct span id = pending_id(p);
-	struct buf *out = answers_begin(p);
-	size_t most = wire_splice_max(frame, id);
-	char *room = buf_room(out, out->p || most > OUTPUT_START ? most : OUTPUT_START);
-	buf_grew(out, wire_splice(frame, id, room));
+	write_answer(p, shares ? &own : frame);
+	buf_release(&text);
 	r->stats->requests_answered++;
 	answer_done(r, p, frame->code == CODE_OK ? OUTCOME_OK : OUTCOME_SERVICE_ERROR);
 	if (effect.peer)
@@ -598,8 +712,6 @@ static void answer_forbidden(struct router *r, struct pending *p, const char *wh
  * effect, this one is too late. */
 static void refused(struct router *r, struct pending *p, int64_t now)
 {
-	r->stats->upstream_refused++;
-	rate_limiter_refused(&r->rate_limiter, now, p->inflight.sequence, r->inflight.sequence);
 	if (p->reading) {
 		end_read(r, p, ROUTER_READ_UNSENT, NULL);
 		return;
@@ -620,18 +732,52 @@ static void refused(struct router *r, struct pending *p, int64_t now)
 	phase_begin(p, now);
 	p->refused = true;
 	sched_add_again(&r->sched, p);
+	combine_add(&r->combine, p);
+}
+
+/* limited: it was refused because of the rate limit. */
+static void end_with(struct router *r, struct pending *p, const struct wire_frame *frame,
+		     bool limited, int64_t now)
+{
+	if (limited)
+		refused(r, p, now);
+	else
+		answer_frame(r, p, frame);
 }
 
 static void answered(struct router *r, struct pending *p, const struct wire_frame *frame,
 		     int64_t now)
 {
+	size_t n;
+	struct pending **companions = combine_disband(p, &n);
+	bool limited = frame->code == CODE_RATE_LIMITED;
+
 	histogram_add(&r->stats->request_service, phase_end(p, now));
 	if (blame_answered(&r->blame, p))
 		set_trial(r, p->peer, now);
-	if (frame->code == CODE_RATE_LIMITED)
-		refused(r, p, now);
-	else
-		answer_frame(r, p, frame);
+	if (p->inflight.inherited && unsettled_answered(&r->unsettled, p->inflight.wire_id))
+		sched_unblock_all(&r->sched);
+	if (limited) {
+		r->stats->upstream_refused++;
+		rate_limiter_refused(&r->rate_limiter, now, p->inflight.sequence,
+				     r->inflight.sequence);
+	}
+	end_with(r, p, frame, limited, now);
+	for (size_t i = 0; i < n; i++)
+		end_with(r, companions[i], frame, limited, now);
+	free(companions);
+}
+
+/* The same of an answer that can't be used. */
+static void answered_unusably(struct router *r, struct pending *p)
+{
+	size_t n;
+	struct pending **companions = combine_disband(p, &n);
+
+	answer_error(r, p, REPLY_BAD_UPSTREAM, NULL, -1);
+	for (size_t i = 0; i < n; i++)
+		answer_error(r, companions[i], REPLY_BAD_UPSTREAM, NULL, -1);
+	free(companions);
 }
 
 /* An answer, usable or not, to a request that is not in flight. */
@@ -660,7 +806,7 @@ void router_frame(struct router *r, const struct wire_frame *frame, int64_t now)
 		if (frame->has_id)
 			p = inflight_find(&r->inflight, frame->id);
 		if (p)
-			answer_error(r, p, REPLY_BAD_UPSTREAM, NULL, -1);
+			answered_unusably(r, p);
 		break;
 	case WIRE_NOTIFICATION: /* never an answer, whatever it carries */
 	case WIRE_KIND_N:
@@ -681,6 +827,7 @@ void router_set(struct router *r, const struct router_settings *settings, int64_
 	if (settings->max_in_flight != r->settings.max_in_flight)
 		inflight_set(&r->inflight, settings->max_in_flight);
 	r->settings = *settings;
+	r->combine.kinds = settings->combine; /* of those that come */
 	router_pump(r, now);
 }
 
@@ -730,6 +877,28 @@ static struct pending **sent_on(const struct router *r, uint32_t connection, siz
 	return sent;
 }
 
+/* The same with companions, who are none any more. Takes the array. */
+static struct pending **with_companions(struct pending **sent, size_t *n)
+{
+	struct pending **all = NULL;
+	size_t n_all = 0;
+
+	for (size_t i = 0; i < *n; i++) {
+		size_t more;
+		struct pending **companions = combine_disband(sent[i], &more);
+		all = mem_resize(all, (n_all + more + 1) * sizeof(struct pending *));
+		all[n_all++] = sent[i];
+		for (size_t k = 0; k < more; k++) {
+			companions[k]->blame = sent[i]->blame;
+			all[n_all++] = companions[k];
+		}
+		free(companions);
+	}
+	free(sent);
+	*n = n_all;
+	return all;
+}
+
 static void wait_again(struct router *r, struct pending *p, int64_t now)
 {
 	end_flight(r, p, INFLIGHT_BACK);
@@ -737,6 +906,7 @@ static void wait_again(struct router *r, struct pending *p, int64_t now)
 	phase_begin(p, now);
 	p->sent_before = true;
 	sched_add_again(&r->sched, p);
+	combine_add(&r->combine, p);
 	r->stats->requests_resent++;
 }
 
@@ -780,6 +950,7 @@ bool router_lost(struct router *r, uint32_t connection, int close_code, bool dro
 	struct pending **sent = sent_on(r, connection, &n);
 
 	bool known = judge(r, sent, n, &end, now);
+	sent = with_companions(sent, &n);
 	if (connection == r->connection)
 		r->up = false;
 	for (size_t i = 0; i < n; i++) {
@@ -869,10 +1040,7 @@ int64_t router_expire(struct router *r, int64_t now)
 	bool full = inflight_full(&r->inflight);
 
 	while ((first = heap_first(&r->deadlines)) && first->at <= now)
-		expire(r,
-		       (struct pending *)(void *)((char *)first -
-						  offsetof(struct pending, deadline)),
-		       full);
+		expire(r, of_deadline(first), full);
 	first = heap_first(&r->deadlines);
 	r->wake = first ? first->at : -1;
 	router_pump(r, now); /* slots are free again, or the rate allows more; may call wake_at() */
@@ -907,6 +1075,7 @@ void router_leave(struct router *r, struct peer *peer, int64_t now)
 
 	blame_leave(&r->blame, peer, now);
 	while ((p = TAILQ_FIRST(&peer->answers.pendings))) {
+		discharge(r, p);
 		answers_orphan(p);
 		if (p->state == PENDING_SENT) {
 			orphan(r, p, now);
@@ -972,6 +1141,25 @@ bool router_may_read(const struct router *r, const struct peer *peer)
 	return peer->answers.unanswered < r->settings.max_pipeline && has_room(r, peer);
 }
 
+/* ---- who watches ---- */
+
+static void take_again(struct router *r, struct pending *p)
+{
+	if (request_op_is_remote(p->op) && !request_op_is_read(p->op))
+		r->watch->taken(r->watcher, p);
+}
+
+void router_watch(struct router *r, const struct router_watch *watch, void *owner)
+{
+	r->watching = watch != NULL;
+	if (!watch)
+		return; /* what is watched already stays so until it is over */
+	r->watch = watch;
+	r->watcher = owner;
+	for (size_t i = 0; i < r->deadlines.n; i++) /* all that is under way */
+		take_again(r, of_deadline(r->deadlines.node[i]));
+}
+
 /* ---- the end ---- */
 
 void router_stop(struct router *r)
@@ -981,6 +1169,7 @@ void router_stop(struct router *r)
 	r->stopping = true;
 	sched_unblock_all(&r->sched);
 	while ((p = sched_take(&r->sched))) {
+		combine_drop(&r->combine, p);
 		p->state = PENDING_NEW; /* sched_take() has removed it */
 		answer_error(r, p, p->sent_before ? REPLY_OUTCOME_UNKNOWN : REPLY_SHUTTING_DOWN,
 			     NULL, p->sent_before ? -1 : ROUTER_RESTART_MS);
@@ -998,7 +1187,7 @@ bool router_is_stopping(const struct router *r)
 void router_abandon(struct router *r)
 {
 	size_t n;
-	struct pending **sent = inflight_in_order(&r->inflight, &n);
+	struct pending **sent = with_companions(inflight_in_order(&r->inflight, &n), &n);
 
 	for (size_t i = 0; i < n; i++)
 		answer_error(r, sent[i], REPLY_OUTCOME_UNKNOWN,
@@ -1024,6 +1213,7 @@ void router_free(struct router *r)
 	router_leave(r, &r->late, 0);
 	router_leave(r, &r->doubted, 0);
 	inflight_fini(&r->inflight);
+	combine_fini(&r->combine);
 	sched_fini(&r->sched);
 	heap_fini(&r->deadlines);
 	answers_fini(&r->answers);
@@ -1057,5 +1247,8 @@ int64_t router_spend(struct router *r, int64_t now)
 
 int64_t router_pace_wait_ms(const struct router *r, const struct peer *peer, int64_t now)
 {
-	return rate_limiter_wait_ms(&r->rate_limiter, now, sched_ahead(&r->sched, peer) + 1);
+	size_t ahead = sched_ahead(&r->sched, peer),
+	       turns = r->sched.n - combine_spared(&r->combine);
+
+	return rate_limiter_wait_ms(&r->rate_limiter, now, (ahead < turns ? ahead : turns) + 1);
 }

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "requests/blame.h"
+#include "requests/combine.h"
 #include "requests/pending.h"
 #include "codec/reply.h"
 #include "codec/request.h"
@@ -26,6 +27,7 @@ struct router_settings {
 	size_t max_frame; /* bytes of a request as it is sent; 0: no limit */
 	unsigned max_pipeline;
 	int64_t request_timeout_ms;
+	unsigned combine;         /* of enum combine_kinds */
 	double rate_limit;        /* requests/s; 0: none */
 	size_t max_waiting_bytes; /* memory of all waiting requests; beyond it, queue_full */
 	/* Memory of the waiting requests of one client. A client beyond it, or beyond its share of
@@ -82,11 +84,34 @@ struct router_ops {
 			 const struct wire_frame *answer);
 };
 
+/* For somebody who has to know what is read and written: the cache. None of these may call back
+ * into the router. */
+struct router_watch {
+	/* A request (get ... increment) was taken; it is not sent yet, nor refused. */
+	void (*taken)(void *owner, struct pending *p);
+	/* It is the turn of this get, which has waited: appends its answer if that is known by now.
+	 */
+	bool (*serve)(void *owner, struct pending *p, struct buf *out,
+		      enum request_outcome *outcome);
+	/* A get or range is sent now, or goes along with one that is; maybe not for the first time.
+	 */
+	void (*sent)(void *owner, struct pending *p);
+	/* The service's answer to a get or range, before anybody is told. here: it came on the
+	 * connection that requests go out on. */
+	void (*answered)(void *owner, struct pending *p, const struct wire_frame *frame, bool here);
+	/* Of one with pending::watched: there will be no other answer. Before the client is
+	 * told. */
+	void (*over)(void *owner, struct pending *p);
+};
+
 struct router *router_new(const struct router_settings *settings, const struct router_ops *ops,
 			  void *owner, struct stats *stats, uint64_t hash_seed);
 void router_free(struct router *r); /* all peers have left */
 /* Replaces the settings. Deadlines of present requests stay. */
 void router_set(struct router *r, const struct router_settings *settings, int64_t now);
+
+/* NULL: nobody watches. Each write that is under way is taken() anew. */
+void router_watch(struct router *r, const struct router_watch *watch, void *owner);
 
 void router_join(struct router *r, struct peer *peer); /* its number is set */
 /* Drops the peer's waiting requests, and the answers to those in flight. */

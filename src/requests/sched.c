@@ -127,6 +127,18 @@ void sched_remove(struct sched *s, struct pending *p)
 	s->n--;
 }
 
+void sched_charge(struct sched *s, const struct pending *p)
+{
+	p->peer->sched.bytes += p->answers.size;
+	s->bytes += p->answers.size;
+}
+
+void sched_discharge(struct sched *s, const struct pending *p)
+{
+	p->peer->sched.bytes -= p->answers.size;
+	s->bytes -= p->answers.size;
+}
+
 struct pending *sched_first(const struct sched *s)
 {
 	struct peer *peer = TAILQ_FIRST(&s->turns);

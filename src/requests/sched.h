@@ -33,6 +33,10 @@ void sched_add(struct sched *s, struct pending *p); /* at the end of the client'
 void sched_add_again(struct sched *s, struct pending *p);
 void sched_remove(struct sched *s, struct pending *p);
 
+/* The memory of a request that has left the queue, and is not charged to its client otherwise. */
+void sched_charge(struct sched *s, const struct pending *p);
+void sched_discharge(struct sched *s, const struct pending *p);
+
 /* The next to send; NULL: no peer has a turn. */
 struct pending *sched_first(const struct sched *s);
 struct pending *sched_first_trial(const struct sched *s); /* the same among the peers on trial */

@@ -23,13 +23,13 @@ bool unsettled_give_up(struct unsettled *u, const struct pending *p)
 
 bool unsettled_answered(struct unsettled *u, uint64_t wire_id)
 {
-	for (size_t i = 0; i < u->n; i++) {
-		if (u->writes[i].wire_id == wire_id) {
+	size_t before = u->n;
+
+	for (size_t i = u->n; i-- > 0;) { /* several, if they were combined */
+		if (u->writes[i].wire_id == wire_id)
 			drop(u, i);
-			return true;
-		}
 	}
-	return false;
+	return u->n < before;
 }
 
 bool unsettled_connection_lost(struct unsettled *u, uint32_t connection)

@@ -25,6 +25,8 @@ static const char HELP[] =
 	"(default 0)\n"
 	"  --max-message N       close a connection (1009) on a message of more than N bytes "
 	"(default 65536)\n"
+	"  --notify-first        send notifications of a change before the answer to its writer\n"
+	"  --notify-patch        a patch's notification carries the patch, not the new value\n"
 	"  --help, --version     print this, or the version\n";
 
 enum { EXIT_USAGE = 2 };
@@ -38,6 +40,8 @@ enum which {
 	OPT_TTL,
 	OPT_DELAY,
 	OPT_MAX_MESSAGE,
+	OPT_NOTIFY_FIRST,
+	OPT_NOTIFY_PATCH,
 	OPT_HELP,
 	OPT_VERSION
 };
@@ -51,6 +55,8 @@ static const struct option LONG[] = {
 	{"token-ttl", required_argument, NULL, OPT_TTL},
 	{"delay-ms", required_argument, NULL, OPT_DELAY},
 	{"max-message", required_argument, NULL, OPT_MAX_MESSAGE},
+	{"notify-first", no_argument, NULL, OPT_NOTIFY_FIRST},
+	{"notify-patch", no_argument, NULL, OPT_NOTIFY_PATCH},
 	{"help", no_argument, NULL, OPT_HELP},
 	{"version", no_argument, NULL, OPT_VERSION},
 	{NULL, 0, NULL, 0},
@@ -112,6 +118,12 @@ static const char *read_option(struct options *o, int option, const char *text)
 	case OPT_DELAY:
 		return is_whole(text, 3600000, &o->delay_ms) ? NULL
 							     : "a whole number of milliseconds";
+	case OPT_NOTIFY_FIRST:
+		o->notify_first = true;
+		return NULL;
+	case OPT_NOTIFY_PATCH:
+		o->notify_patch = true;
+		return NULL;
 	case OPT_MAX_MESSAGE:
 		return is_whole(text, 1 << 24, &o->max_message) && o->max_message >= 128
 			       ? NULL

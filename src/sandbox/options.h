@@ -1,6 +1,8 @@
 /* options.h - parses the command line of hpkv-sandbox. */
 #pragma once
 
+#include <stdbool.h>
+
 enum { OPTIONS_KEYS = 8 };
 
 struct options {
@@ -11,7 +13,9 @@ struct options {
 	double rate; /* requests/s for each API key; 0: no limit */
 	double token_ttl_s;
 	long delay_ms;
-	long max_message; /* bytes; a longer one closes its connection with 1009 */
+	bool notify_first; /* before the answer */
+	bool notify_patch; /* carries the patch */
+	long max_message;  /* bytes; a longer one closes its connection with 1009 */
 };
 
 /* -1: *o is set. Else the exit status to end with; help or an error was printed. */

@@ -108,9 +108,11 @@ static void run(struct rest *r, const struct command *c)
 
 	service_run(r->service, r->key, NULL, c, &o);
 	bool changed = o.changed;
+	if (changed)
+		service_publish(r->service, c, true);
 	reply_outcome(r, &o);
 	if (changed)
-		service_publish(r->service, c->key);
+		service_publish(r->service, c, false);
 }
 
 /* Checks a key or bound from the URL, the only source of bytes that no JSON parser has checked. */

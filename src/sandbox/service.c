@@ -61,30 +61,35 @@ void service_run(struct service *sv, struct api_key *key, const struct pattern *
 	}
 }
 
-/* A notification carries the whole new value, also after a patch. */
-static void write_notification(const struct service *sv, struct span key, struct buf *out)
+/* A notification carries the whole new value, also after a patch, unless the options say otherwise.
+ */
+static void write_notification(const struct service *sv, const struct command *command,
+			       struct buf *out)
 {
-	const struct record *r = store_get(sv->store, key);
+	const struct record *r = store_get(sv->store, command->key);
+	bool patch = command->op == OP_PATCH && sv->options->notify_patch;
 
 	buf_addf(out, "{\"type\":\"notification\",\"key\":");
-	json_add_string(out, key);
+	json_add_string(out, command->key);
 	buf_addf(out, ",\"value\":");
 	if (r)
-		json_add_string(out, r->value);
+		json_add_string(out, patch ? command->value : r->value);
 	else
 		buf_addf(out, "null");
 	buf_addf(out, ",\"timestamp\":%lld}", (long long)clock_wall_ms());
 }
 
-void service_publish(struct service *sv, struct span key)
+void service_publish(struct service *sv, const struct command *command, bool first)
 {
 	struct buf text = {0};
 
+	if (first != sv->options->notify_first)
+		return;
 	for (struct subscriber *s = sv->subscribers; s; s = s->next) {
-		if (!grant_subscribes(s->grant, key))
+		if (!grant_subscribes(s->grant, command->key))
 			continue;
 		if (!buf_len(&text))
-			write_notification(sv, key, &text);
+			write_notification(sv, command, &text);
 		s->notify(s, buf_span(&text));
 	}
 	buf_release(&text);

@@ -49,7 +49,9 @@ bool service_may(struct api_key *key);
 void service_run(struct service *sv, struct api_key *key, const struct pattern *access,
 		 const struct command *c, struct outcome *o);
 /* Notifies the subscribers of a key that has changed. */
-void service_publish(struct service *sv, struct span key);
+/* command: what has changed the record. first: the answer is not queued yet. Does nothing if
+ * --notify-first asks for the other. */
+void service_publish(struct service *sv, const struct command *command, bool first);
 
 /* Adds, and removes, a subscriber. */
 void service_join(struct service *sv, struct subscriber *s);

@@ -180,9 +180,11 @@ static void serve(struct ws *ws, struct span text)
 	else
 		service_run(ws->service, ws->key,
 			    ws->grant && ws->grant->has_access ? &ws->grant->access : NULL, &c, &o);
+	if (o.changed)
+		service_publish(ws->service, &c, true);
 	answer(ws, &c, &o);
 	if (o.changed)
-		service_publish(ws->service, c.key);
+		service_publish(ws->service, &c, false);
 	buf_release(&o.body);
 	command_fini(&c);
 }

@@ -69,10 +69,41 @@ static void add_upstream(cJSON *o, const struct status_source *s)
 	add_ms(u, "waitMs", wait_ms(s));
 }
 
+/* Without those of the cache. */
+static struct subscriptions_counts subscriptions_of_clients(const struct status_source *s)
+{
+	struct subscriptions_counts n = subscriptions_counts(s->subscriptions);
+
+	subscriptions_discount(&n, cache_peer(s->cache));
+	return n;
+}
+
+static void add_cache(cJSON *o, const struct status_source *s)
+{
+	cJSON *cache = cJSON_AddObjectToObject(o, "cache");
+	struct cache_counts n = cache_counts(s->cache);
+
+	cJSON_AddBoolToObject(cache, "live", n.live);
+	add_number(cache, "entries", (double)n.entries);
+	add_number(cache, "bytes", (double)n.bytes);
+	add_number(cache, "hits", (double)s->stats->cache_hits);
+	add_number(cache, "misses", (double)s->stats->cache_misses);
+	add_number(cache, "saved", (double)s->stats->requests_saved);
+	cJSON *mirrors = cJSON_AddArrayToObject(cache, "mirrors");
+	for (size_t i = 0; i < n.mirrors; i++) {
+		struct cache_mirror m = cache_mirror(s->cache, i);
+		cJSON *mirror = cJSON_CreateObject();
+		add_text(mirror, "pattern", m.pattern.p);
+		add_text(mirror, "state", m.state);
+		add_number(mirror, "keys", (double)m.keys);
+		cJSON_AddItemToArray(mirrors, mirror);
+	}
+}
+
 static void add_subscriptions(cJSON *o, const struct status_source *s)
 {
 	cJSON *subscriptions = cJSON_AddObjectToObject(o, "subscriptions");
-	struct subscriptions_counts n = subscriptions_counts(s->subscriptions);
+	struct subscriptions_counts n = subscriptions_of_clients(s);
 
 	add_number(subscriptions, "keys", (double)n.keys);
 	add_number(subscriptions, "patterns", (double)n.patterns);
@@ -147,6 +178,7 @@ void status_write(const struct status_source *s, struct buf *out)
 	add_upstream(o, s);
 	add_number(o, "clients", clients_count(s->clients));
 	add_subscriptions(o, s);
+	add_cache(o, s);
 	add_limits(o, s->config);
 	if (s->top)
 		add_top(o, s);
@@ -199,8 +231,11 @@ static void measure_clients(const struct status_source *s, struct stats_gauges *
 
 static void measure_subscriptions(const struct status_source *s, struct stats_gauges *g)
 {
-	struct subscriptions_counts n = subscriptions_counts(s->subscriptions);
+	struct subscriptions_counts n = subscriptions_of_clients(s);
+	struct cache_counts cache = cache_counts(s->cache);
 
+	g->cache_entries = (double)cache.entries;
+	g->cache_bytes = (double)cache.bytes;
 	g->subscriptions = (double)n.subscriptions;
 	g->subscriptions_bytes = (double)n.bytes;
 	g->subscriptions_live = n.live;

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "cache/cache.h"
 #include "clients/client.h"
 #include "config/config.h"
 #include "subscriptions/subscriptions.h"
@@ -19,6 +20,7 @@ struct status_source {
 	const struct config *config;
 	const struct router *router;
 	const struct subscriptions *subscriptions;
+	const struct cache *cache;
 	const struct upstream *upstream;
 	const struct stats *stats;
 	const struct clients *clients;

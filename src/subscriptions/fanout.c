@@ -94,6 +94,8 @@ static bool is_slow(struct fanout *f, struct peer *peer)
 
 void fanout_push(struct fanout *f, struct peer *peer, struct shared_line *shared)
 {
+	if (peer->silent)
+		return;
 	if (peer->fanout.conflation || is_slow(f, peer)) {
 		conflate(f, peer, shared);
 	} else {
@@ -211,6 +213,7 @@ struct delivery {
 	const struct notification *change;
 	struct span key;
 	struct shared_line *shared; /* made when the first receiver is found */
+	bool wanted;                /* there is a receiver, perhaps a silent one */
 };
 
 static struct shared_line *line_of_change(struct delivery *d)
@@ -235,6 +238,9 @@ static void deliver(void *owner, struct topic *t)
 		if (peer->fanout.change == f->changes)
 			continue;
 		peer->fanout.change = f->changes;
+		d->wanted = true;
+		if (peer->silent)
+			continue;
 		if (t->reading &&
 		    f->ops->hold_back(f->owner, t->receivers[i].sub, line_of_change(d)))
 			continue;
@@ -258,7 +264,8 @@ static void find_covered(void *owner, struct topic *t)
 void fanout_change(struct fanout *f, struct topics *topics, const struct wire_frame *frame,
 		   const struct notification *change, struct span key)
 {
-	struct delivery d = {f, frame, change, key, NULL};
+	struct delivery d = {
+		.fanout = f, .frame = frame, .change = change, .key = key, .shared = NULL};
 	struct topic *t = topics_find_topic(topics, TOPIC_KEY, key, change->key_hash);
 	bool covered = !t || !t->n || topic_is_covered(t);
 
@@ -275,6 +282,5 @@ void fanout_change(struct fanout *f, struct topics *topics, const struct wire_fr
 	topics_match_patterns(topics, key, deliver_pattern, &d);
 	if (d.shared)
 		shared_line_unref(d.shared);
-	else
-		f->stats->notifications_unwanted++;
+	f->stats->notifications_unwanted += !d.wanted;
 }

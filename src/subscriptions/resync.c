@@ -348,14 +348,25 @@ static void give_up(struct resync *r, struct reading *g)
 	g->useless = true;
 }
 
+static bool has_listener(const struct topic *t)
+{
+	for (uint32_t i = 0; i < t->n; i++) {
+		if (!t->receivers[i].peer->silent)
+			return true;
+	}
+	return false;
+}
+
 void resync_topic(struct resync *r, struct topic *t)
 {
+	if (!has_listener(t))
+		return;
 	struct reading *g = reading_of(r, t, NULL);
 
 	if (g->state == READING_SENT)
 		give_up(r, g); /* the value may be older than this wish */
 	for (uint32_t i = 0; i < t->n; i++) {
-		if (t->receivers[i].sub->wish == SUB_NO_WISH)
+		if (t->receivers[i].sub->wish == SUB_NO_WISH && !t->receivers[i].peer->silent)
 			wish(g, t->receivers[i].sub, SUB_RESYNC);
 	}
 }

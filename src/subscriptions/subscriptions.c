@@ -928,3 +928,31 @@ struct subscriptions_counts subscriptions_counts(const struct subscriptions *s)
 		.live = s->live,
 	};
 }
+
+void subscriptions_discount(struct subscriptions_counts *counts, const struct peer *peer)
+{
+	const struct sub *sub;
+	const struct join *j;
+
+	LIST_FOREACH (sub, &peer->topics.subs, of_peer) {
+		counts->subscriptions--;
+		if (sub->topic->n > 1)
+			continue;
+		if (sub->topic->kind == TOPIC_KEY)
+			counts->keys--;
+		else
+			counts->patterns--;
+	}
+	TAILQ_FOREACH (j, &peer->subscriptions.joins, of_peer)
+		counts->waiting--;
+}
+
+bool subscriptions_covers(const struct subscriptions *s, const struct peer *peer, bool pattern,
+			  struct span text)
+{
+	enum topic_kind kind = pattern ? TOPIC_PATTERN : TOPIC_KEY;
+	const struct topic *t =
+		topics_find_topic(&s->topics, kind, text, topics_hash(&s->topics, text));
+
+	return t && s->live && topic_is_covered(t) && topics_find_sub(&s->topics, peer, t) != NULL;
+}

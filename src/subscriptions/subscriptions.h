@@ -118,6 +118,10 @@ bool subscriptions_wants(
 bool subscriptions_is_stale(
 	const struct subscriptions *s); /* ... that the present token does not cover? */
 
+/* Does the main connection's token cover this, and is the peer subscribed to it? */
+bool subscriptions_covers(const struct subscriptions *s, const struct peer *peer, bool pattern,
+			  struct span text);
+
 /* See struct router_ops. */
 void subscriptions_deferred_turn(struct subscriptions *s, struct pending *p);
 const char *subscriptions_deferred_end(struct subscriptions *s, struct pending *p);
@@ -136,3 +140,5 @@ struct subscriptions_counts {
 	bool live;
 };
 struct subscriptions_counts subscriptions_counts(const struct subscriptions *s);
+/* Takes out what belongs to this peer alone. */
+void subscriptions_discount(struct subscriptions_counts *counts, const struct peer *peer);

@@ -281,6 +281,8 @@ static void notified(struct connections *cs, const struct connection *c,
 	bool fits = true;
 
 	cs->stats->upstream_notifications++;
+	if (cs->ops->arrived)
+		cs->ops->arrived(cs->owner, frame);
 	if (c == cs->main)
 		fits = handover_brings(&cs->handover, HANDOVER_MAIN, frame);
 	else if (c == cs->next)

@@ -72,7 +72,9 @@ struct connections_ops {
 
 	void (*drained)(void *owner); /* the main connection takes more again */
 	void (*frame)(void *owner, const struct wire_frame *frame); /* no notification */
-	struct handover_ops stream;                                 /* notifications */
+	/* A notification, of any connection, before the stream has it; may be NULL. */
+	void (*arrived)(void *owner, const struct wire_frame *frame);
+	struct handover_ops stream; /* notifications */
 };
 
 struct connections {

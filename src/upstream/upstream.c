@@ -101,14 +101,24 @@ static void on_resume(void *owner, int64_t slept_ms)
 
 /* ---- the main connection changes ---- */
 
+/* The list of its token is in force, or it has no token. */
+static void settle_list(struct upstream *u)
+{
+	attempts_succeeded(&u->attempts);
+	if (u->users.cache)
+		u->ops->cache.live(u->users.cache, u->connections.main->token);
+}
+
 static void on_first(void *owner)
 {
 	struct upstream *u = owner;
 
 	u->opened++;
 	set_state(u, UPSTREAM_CONNECTED, u->connections.main->endpoint->host);
+	if (u->users.cache)
+		u->ops->cache.up(u->users.cache);
 	u->ops->up(u->users.router, u->connections.main->number, clock_mono_ms());
-	attempts_succeeded(&u->attempts);
+	settle_list(u);
 	attempts_after_first(&u->attempts);
 }
 
@@ -117,9 +127,11 @@ static bool on_moved(void *owner)
 	struct upstream *u = owner;
 
 	log_info("upstream: a new connection has taken over");
+	if (u->users.cache)
+		u->ops->cache.up(u->users.cache);
 	bool late_writes =
 		u->ops->moved(u->users.router, u->connections.main->number, clock_mono_ms());
-	attempts_succeeded(&u->attempts);
+	settle_list(u);
 	return late_writes;
 }
 
@@ -158,6 +170,8 @@ static void note_missed(struct upstream *u, int64_t since)
 		u->unusable.missed_since = since > 1 ? since : 1;
 	if (!event_pending(u->unusable.missed, EV_TIMEOUT, NULL))
 		timer_start(u->unusable.missed, 0);
+	if (u->users.cache)
+		u->ops->cache.missed(u->users.cache);
 	u->ops->unreadable(u->users.subscriptions);
 }
 
@@ -169,6 +183,8 @@ static void on_frame(void *owner, const struct wire_frame *frame)
 		complain(u, frame);
 	if (frame->notifies)
 		note_missed(u, clock_boot_ms());
+	else if (frame->kind == WIRE_UNUSABLE && !frame->has_id && u->users.cache)
+		u->ops->cache.missed(u->users.cache); /* it may have been a notification */
 	u->ops->frame(u->users.router, frame, clock_mono_coarse_ms());
 }
 
@@ -177,6 +193,8 @@ static void on_change(void *owner, const struct wire_frame *frame,
 {
 	struct upstream *u = owner;
 
+	if (u->users.cache)
+		u->ops->cache.change(u->users.cache, frame, change);
 	u->ops->change(u->users.subscriptions, frame, change);
 }
 
@@ -186,6 +204,8 @@ static void on_straggler(void *owner, const struct wire_frame *frame,
 {
 	struct upstream *u = owner;
 
+	if (frame && u->users.cache)
+		u->ops->cache.arrived(u->users.cache, frame);
 	if (frame)
 		u->ops->straggler(u->users.subscriptions, frame, change);
 	else
@@ -208,6 +228,21 @@ static bool tell_down(struct upstream *u, uint32_t number, const struct conn_end
 			    clock_mono_ms());
 }
 
+static void tell_lost(struct upstream *u, int64_t heard_ms)
+{
+	if (u->users.cache)
+		u->ops->cache.lost(u->users.cache, heard_ms);
+	u->ops->list.lost(u->users.subscriptions, heard_ms);
+}
+
+static void on_arrived(void *owner, const struct wire_frame *frame)
+{
+	struct upstream *u = owner;
+
+	if (u->users.cache)
+		u->ops->cache.arrived(u->users.cache, frame);
+}
+
 /* In-flight requests are lost, and perhaps changes that it has not brought yet. Returns whether one
  * request was at fault. */
 static bool lose_main(struct upstream *u, const struct conn_end *end)
@@ -218,7 +253,7 @@ static bool lose_main(struct upstream *u, const struct conn_end *end)
 	connections_drop_main(&u->connections);
 	if (token) /* first: the router must not read for subscribers that do not know of the loss
 		    */
-		u->ops->list.lost(u->users.subscriptions, end->heard_ms);
+		tell_lost(u, end->heard_ms);
 	return tell_down(u, number, end);
 }
 
@@ -259,6 +294,7 @@ static const struct connections_ops connections_ops = {
 	.replaced_ended = on_replaced_ended,
 	.drained = on_drained,
 	.frame = on_frame,
+	.arrived = on_arrived,
 	.stream = {.change = on_change, .straggler = on_straggler},
 };
 

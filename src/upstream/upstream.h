@@ -46,6 +46,7 @@ struct upstream_settings {
 	uint64_t seed;               /* of notification.h's hashes */
 };
 
+struct cache;
 struct router;
 struct subscriptions;
 
@@ -54,7 +55,22 @@ struct subscriptions;
 struct upstream_users {
 	struct router *router;
 	struct subscriptions *subscriptions;
+	struct cache *cache; /* NULL: none */
 	void *owner;
+};
+
+/* What is remembered of the service, as cache.h has it. Each is called before the functions of
+ * struct upstream_ops, but live(), which comes behind them. */
+struct upstream_cache_ops {
+	void (*up)(struct cache *c); /* up() or moved() follows */
+	/* The main connection is told of changes now (token), or is not. */
+	void (*live)(struct cache *c, bool token);
+	void (*lost)(struct cache *c, int64_t heard_ms);
+	/* A notification has arrived, on whichever connection; it is told to subscribers now. */
+	void (*arrived)(struct cache *c, const struct wire_frame *frame);
+	void (*change)(struct cache *c, const struct wire_frame *frame,
+		       const struct notification *change);
+	void (*missed)(struct cache *c);
 };
 
 struct upstream_ops {
@@ -92,6 +108,7 @@ struct upstream_ops {
 	void (*unreadable)(struct subscriptions *s);
 	void (*missed)(struct subscriptions *s, int64_t since_ms);
 	struct token_list_ops list;
+	struct upstream_cache_ops cache;
 };
 
 /* NULL, logged, when the settings can't be used (the CA file). Connects from the next turn of the

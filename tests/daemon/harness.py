@@ -318,7 +318,9 @@ class Sandbox:
 
 SECTION = dict.fromkeys(("socket", "mode", "group", "max_clients", "max_line", "max_pipeline", "output_soft",
                          "output_hard", "max_queued", "max_client_queued", "max_subscriptions", "max_client_subscriptions",
-                         "max_topics", "subscription_memory", "max_token_requests"), "listen") | {"level": "log", "listen": "metrics"}
+                         "max_topics", "subscription_memory", "max_token_requests"), "listen") | dict.fromkeys(
+                             ("keys", "mirror", "memory", "max_age", "max_stale", "notification_values"), "cache") | {
+                                 "level": "log", "listen": "metrics"}
 
 
 class Daemon:
@@ -346,6 +348,7 @@ class Daemon:
             "connect_timeout": "30s",
             "request_timeout": "1m",
             "level": "debug",
+            "combine": "", # tests count requests; test_combine.py and test_chaos.py have it as it is by default
         } | settings
         self.key, self.key_from = key, key_from
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("HPKV_")} | dict(env)

@@ -109,8 +109,8 @@ class History:
     def complaints(self):
         found = list(self.faults)
         for key in list(self.asked):
-            checks = {"ctr": [self.counter], "app": [self.appended], "own": [self.written, self.read_own],
-                      "all": [self.written, self.read_all]}.get(key.split(":")[0], [])
+            checks = {"ctr": [self.counter], "app": [self.appended], "own": [self.written, self.read_own, self.read_forward],
+                      "all": [self.written, self.read_all, self.read_forward]}.get(key.split(":")[0], [])
             told = [c for check in (self.sent_once, *checks) for c in check(key)]
             if told:
                 found += told + [self.story(key)]
@@ -255,6 +255,21 @@ class History:
         for asked in self.asked[key]:
             if asked.op == "get" and asked.verdict == "done" and asked.answer.get("value") not in values:
                 yield f"reads what never was there: {asked}"
+
+
+    def read_forward(self, key):
+        """Once any client was told a value, no get that is sent later finds an older one, be it from memory or not."""
+        place = {value: i for i, value in enumerate(self.truth.get(key, []))}
+        gets = [a for a in self.asked[key] if a.op == "get" and a.verdict == "done" and a.answer.get("value", self) in place]
+        told = sorted(gets, key=lambda a: a.answered_at)
+        newest, n = None, 0
+        for asked in sorted(gets, key=lambda a: a.sent_at):
+            while n < len(told) and told[n].answered_at < asked.sent_at:
+                if newest is None or place[told[n].answer["value"]] > place[newest.answer["value"]]:
+                    newest = told[n]
+                n += 1
+            if newest and place[asked.answer["value"]] < place[newest.answer["value"]]:
+                yield f"reads an older value than was told before:\n    {newest}\n    {asked}"
 
 
 GAP = object()

@@ -36,8 +36,8 @@ KEYS = {kind: [f"{kind}:{n}" for n in range(count)] for kind, count in (("all", 
 OPS = {1: "get", 2: "set", 3: "patch", 4: "delete", 6: "increment"}
 # Counters of the daemon: those that can't stay 0, and others that tell what has happened.
 HAPPENS = ("upstream_disconnects", "upstream_handovers", "upstream_late", "requests_resent", "requests_outcome_unknown",
-           "requests_timeout", "requests_unsent", "gaps", "resyncs")
-MAY_HAPPEN = ("upstream_refused", "upstream_doubles")
+           "requests_timeout", "requests_unsent", "gaps", "resyncs", "cache_hits", "cache_misses", "cache_invalidations")
+MAY_HAPPEN = ("upstream_refused", "upstream_doubles", "cache_rereads", "combined")
 IDLE_S = 2
 BEAT_S = 0.01
 WAKEUPS_PER_S = 50 # keepalive and the renewal of tokens need a few
@@ -527,6 +527,7 @@ class Everything(Case):
         options = ("--api-key", Observer.KEY, "--api-key", Administrator.KEYS[1], "--rate", str(RATE))
         with Sandbox(*options) as sandbox, FaultProxy(sandbox, delay_ms=DELAY_MS, token_ttl_s=TOKEN_TTL_S) as proxy, \
                 Daemon(proxy, level="info", request_timeout=f"{TIMEOUT_MS}ms", connect_timeout="700ms", keepalive="1s",
-                       backoff_min="10ms", backoff_max="300ms", token_lifetime=f"{TOKEN_TTL_S}s", max_in_flight=64) as daemon:
+                       backoff_min="10ms", backoff_max="300ms", token_lifetime=f"{TOKEN_TTL_S}s", max_in_flight=64,
+                       combine="gets", keys="own:* ctr:* app:*", mirror="all:*", memory="1M", max_age="5s") as daemon:
             daemon.wait_state("connected")
             asyncio.run(self.play(Chaos(SEED, sandbox, proxy, daemon)))

@@ -386,7 +386,7 @@ class Documentation(ConfigTest):
 
     def settings(self):
         known = {}
-        for section in ("upstream", "listen", "metrics", "log", "access web"):
+        for section in ("upstream", "listen", "cache", "metrics", "log", "access web"):
             r = self.check(URL + f"[{section}]\nno_such_setting = 1\n")
             known[section.split()[0]] = r.stderr.splitlines()[0].rsplit("has: ", 1)[1].split()
         return {f"[{s}] {n}" for s, names in known.items() for n in names}

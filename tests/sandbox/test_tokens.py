@@ -77,6 +77,23 @@ class Subscriptions(sandbox_case()):
             self.assertEqual(("m", "x"), subscriber.notification())
 
 
+
+class NotifyFirst(sandbox_case("--notify-first")):
+    def test_the_writer_gets_the_notification_and_then_its_answer(self):
+        hpkv = self.subscribe("w")
+        hpkv.send(op=SET, key="w", value="x", messageId=1)
+        self.assertEqual(("w", "x"), hpkv.notification())
+        self.assertEqual(200, hpkv.next()["code"])
+
+
+class NotifyPatch(sandbox_case("--notify-patch")):
+    def test_the_notification_of_a_patch_carries_the_patch(self):
+        hpkv = self.subscribe("w")
+        for op, value in ((SET, "a"), (PATCH, "b"), (SET, "c")):
+            self.assertEqual(200, hpkv.ask(op=op, key="w", value=value)["code"])
+            self.assertEqual(("w", value), hpkv.notification())
+
+
 class Rights(sandbox_case()):
     def test_an_access_pattern_bounds_every_operation(self):
         self.ws().ask(op=SET, key="out", value="x")

@@ -44,6 +44,17 @@ void router_request(struct router *r, struct peer *who, const struct request *re
 	handed("router", who, request);
 }
 
+/* Serves one key. */
+bool cache_answers(struct cache *c, struct peer *who, const struct request *request, int64_t now)
+{
+	assert_ptr_equal(c, dispatch.cache);
+	assert_int_equal(now, NOW);
+	if (!json_string_is(&request->key, SPAN("remembered")))
+		return false;
+	handed("cache", who, request);
+	return true;
+}
+
 void router_say(struct router *r, struct peer *who, struct span line, bool with_id)
 {
 	assert_ptr_equal(r, dispatch.router);
@@ -106,7 +117,7 @@ static void wants_stats(void *owner, struct buf *out)
 static const struct dispatch_ops ops = {.status = wants_status, .stats = wants_stats};
 
 /* Addresses that nobody looks behind. */
-static char router, subscriptions, token_requests, access;
+static char cache, router, subscriptions, token_requests, access;
 
 static int begin(void **state)
 {
@@ -116,6 +127,7 @@ static int begin(void **state)
 	peer = (struct peer){0};
 	forbidden = NULL;
 	dispatch = (struct dispatch){
+		.cache = (struct cache *)(void *)&cache,
 		.router = (struct router *)(void *)&router,
 		.subscriptions = (struct subscriptions *)(void *)&subscriptions,
 		.token_requests = (struct token_requests *)(void *)&token_requests,
@@ -170,6 +182,9 @@ static void each_op_has_its_room(void **state)
 		const char *line, *told;
 	} cases[] = {
 		{"{\"op\":\"get\",\"key\":\"k\",\"messageId\":1}", "router: get k 1;"},
+		{"{\"op\":\"get\",\"key\":\"remembered\",\"messageId\":1}",
+		 "cache: get remembered 1;"},
+		{"{\"op\":\"set\",\"key\":\"remembered\",\"value\":1}", "router: set remembered ;"},
 		{"{\"op\":\"set\",\"key\":\"k\",\"value\":\"v\"}", "router: set k ;"},
 		{"{\"op\":\"patch\",\"key\":\"k\",\"value\":\"v\"}", "router: patch k ;"},
 		{"{\"op\":\"delete\",\"key\":\"k\"}", "router: delete k ;"},

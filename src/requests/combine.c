@@ -1,0 +1,387 @@
+#include "requests/combine.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/map.h"
+#include "codec/json.h"
+#include "requests/key_order.h"
+#include "requests/peer.h"
+
+enum {
+	STEPS_MAX = 20000, /* along clients' queues, for one leader: beyond, the rest waits for the
+			      next */
+	DIGITS_MAX = 18,   /* of a number that is reckoned with */
+	CODE_OK = 200,
+};
+
+struct combined {
+	struct map_node of_key; /* combine::waiting, while indexed */
+	struct pending *pending;
+	bool indexed;
+	bool shares_value;      /* an increment that was sent with others */
+	uint32_t place;         /* among its leader's companions, in the order of effect */
+	struct pending *leader; /* whose companion it is; or NULL */
+	struct pending *next;   /* of the leader's companions */
+	struct pending *first;  /* of a leader: its companions */
+	int64_t step, behind;   /* of an increment: its own, and of those that go behind it */
+};
+
+void combine_fini(struct combine *c)
+{
+	map_fini(&c->waiting);
+}
+
+/* ---- the index ---- */
+
+static bool read_step(const struct pending *p, int64_t *step)
+{
+	struct json_object_reader reader;
+	struct json_member m;
+	struct buf text = {0};
+	bool whole = false;
+
+	buf_add(&text, "{", 1);
+	buf_add(&text, pending_body(p).p, pending_body(p).n);
+	json_object_begin(&reader, buf_span(&text));
+	while (json_object_next(&reader, &m) > 0) {
+		if (json_string_is(&m.name, SPAN("value")))
+			whole = m.value.type == JSON_NUMBER &&
+				json_number_integer(&m.value, INT64_MIN / 2, INT64_MAX / 2, step);
+	}
+	buf_release(&text);
+	return whole;
+}
+
+static bool is_combined(const struct combine *c, const struct pending *p)
+{
+	return (p->op == OP_GET && c->kinds & COMBINE_GETS) ||
+	       (p->op == OP_INCREMENT && c->kinds & COMBINE_INCREMENTS);
+}
+
+static struct combined *make(struct pending *p)
+{
+	if (!p->combined)
+		p->combined = mem_zalloc(sizeof(*p->combined));
+	p->combined->pending = p;
+	return p->combined;
+}
+
+void combine_add(struct combine *c, struct pending *p)
+{
+	int64_t step = 0;
+
+	if (p->reading || !p->key_hash || !is_combined(c, p) ||
+	    (p->op == OP_INCREMENT && !read_step(p, &step)))
+		return;
+	uint64_t hash = key_order_hash_of_key(p->peer, p->key_hash);
+	struct combined *e = make(p);
+	e->indexed = true;
+	e->step = step;
+	c->keys += !map_first(&c->waiting, hash);
+	map_add(&c->waiting, &e->of_key, hash);
+}
+
+void combine_unindex(struct combine *c, struct pending *p)
+{
+	struct combined *e = p->combined;
+
+	if (!e || !e->indexed)
+		return;
+	uint64_t hash = e->of_key.hash;
+	e->indexed = false;
+	map_remove(&c->waiting, &e->of_key);
+	c->keys -= !map_first(&c->waiting, hash);
+}
+
+void combine_drop(struct combine *c, struct pending *p)
+{
+	combine_unindex(c, p);
+	free(p->combined);
+	p->combined = NULL;
+}
+
+/* ---- who goes along ---- */
+
+/* "op":1,"key":"…" without what follows: of the same kind and key if that is the same. */
+static struct span kind_and_key(const struct pending *p)
+{
+	struct span body = pending_body(p);
+	size_t i = sizeof("\"op\":1,\"key\":\"") - 1;
+
+	while (body.p[i] != '"')
+		i += body.p[i] == '\\' ? 2 : 1;
+	return (struct span){body.p, i + 1};
+}
+
+static bool is_alike(const struct pending *p, const struct pending *q)
+{
+	return p->op == q->op && span_equal(kind_and_key(p), kind_and_key(q));
+}
+
+static struct pending *next_alike(const struct pending *p, struct map_node *node)
+{
+	for (; node; node = map_next(node)) {
+		struct pending *q = map_entry(node, struct combined, of_key)->pending;
+		if (q != p && is_alike(p, q) && !q->peer->sched.on_trial)
+			return q;
+	}
+	return NULL;
+}
+
+static struct map_node *first_of_key(const struct combine *c, const struct pending *p)
+{
+	return map_first(&c->waiting, key_order_hash_of_key(p->peer, p->key_hash));
+}
+
+bool combine_has_other(const struct combine *c, const struct pending *p)
+{
+	return is_combined(c, p) && p->key_hash && !p->peer->sched.on_trial &&
+	       next_alike(p, first_of_key(c, p));
+}
+
+/* Does an earlier request of another kind of its client wait for the key? */
+static bool is_behind_another(const struct pending *q, unsigned *steps)
+{
+	const struct pending *other;
+
+	TAILQ_FOREACH (other, &q->peer->sched.waiting, waiting) {
+		if (other == q)
+			return false;
+		if (other->key_hash == q->key_hash && other->op != q->op)
+			return true;
+		if (++*steps > STEPS_MAX)
+			return true;
+	}
+	return true;
+}
+
+static int by_client_and_order(const void *a, const void *b)
+{
+	const struct pending *p = *(struct pending *const *)a, *q = *(struct pending *const *)b;
+
+	if (p->peer->number != q->peer->number)
+		return p->peer->number < q->peer->number ? -1 : 1;
+	return pending_is_before(p, q) ? -1 : 1;
+}
+
+struct pending **combine_find(struct combine *c, const struct pending *p,
+			      bool (*may_go)(void *owner, const struct pending *p), void *owner,
+			      size_t *n)
+{
+	struct pending **found = NULL, *q;
+	unsigned steps = 0;
+
+	*n = 0;
+	if (!c->waiting.n || p->reading || p->peer->sched.on_trial || !is_combined(c, p))
+		return NULL;
+	for (struct map_node *node = first_of_key(c, p); (q = next_alike(p, node));
+	     node = map_next(&q->combined->of_key)) {
+		if (steps > STEPS_MAX || is_behind_another(q, &steps) || !may_go(owner, q))
+			continue;
+		if ((*n & (*n - 1)) == 0) /* grows at each power of two */
+			found = mem_resize(found, (*n ? 2 * *n : 1) * sizeof(struct pending *));
+		found[(*n)++] = q;
+	}
+	if (*n)
+		qsort(found, *n, sizeof(struct pending *), by_client_and_order);
+	return found;
+}
+
+/* ---- going along ---- */
+
+/* The sum of all; of each, what those behind it add. */
+static bool add_up(struct pending *leader, struct pending *const *companions, size_t n,
+		   int64_t *sum)
+{
+	int64_t step;
+
+	*sum = 0;
+	for (size_t i = n; i-- > 0;) {
+		companions[i]->combined->behind = *sum;
+		if (__builtin_add_overflow(*sum, companions[i]->combined->step, sum))
+			return false;
+	}
+	make(leader)->behind = *sum;
+	return read_step(leader, &step) && !__builtin_add_overflow(*sum, step, sum);
+}
+
+bool combine_join(struct pending *leader, struct pending *const *companions, size_t n,
+		  struct buf *body)
+{
+	struct span start = kind_and_key(leader);
+	struct combined *lead = make(leader);
+	int64_t sum;
+
+	if (leader->op == OP_INCREMENT) {
+		if (!add_up(leader, companions, n, &sum))
+			return false;
+		buf_add(body, start.p, start.n);
+		buf_addf(body, ",\"value\":%" PRId64 "}", sum);
+		lead->shares_value = true;
+	}
+	for (size_t i = 0; i < n; i++) {
+		struct combined *e = companions[i]->combined;
+		e->leader = leader;
+		e->place = (uint32_t)i;
+		e->next = lead->first;
+		e->shares_value = lead->shares_value;
+		lead->first = companions[i];
+	}
+	return true;
+}
+
+bool combine_shares_value(const struct pending *p)
+{
+	return p->combined && p->combined->shares_value;
+}
+
+static void unlink_companion(struct pending *p)
+{
+	struct pending **place = &p->combined->leader->combined->first;
+
+	while (*place != p)
+		place = &(*place)->combined->next;
+	*place = p->combined->next;
+}
+
+/* The first companion leads the others from now on. */
+static struct pending *inherit(struct pending *leader)
+{
+	struct pending *next = leader->combined->first;
+
+	if (!next)
+		return NULL;
+	struct combined *lead = next->combined;
+	lead->first = lead->next;
+	lead->leader = lead->next = NULL;
+	for (struct pending *q = lead->first; q; q = q->combined->next)
+		q->combined->leader = next;
+	return next;
+}
+
+struct pending *combine_leave(struct pending *p)
+{
+	struct pending *heir = NULL;
+
+	if (!p->combined)
+		return NULL;
+	if (p->combined->leader)
+		unlink_companion(p);
+	else
+		heir = inherit(p);
+	free(p->combined);
+	p->combined = NULL;
+	return heir;
+}
+
+static int by_place(const void *a, const void *b)
+{
+	const struct pending *p = *(struct pending *const *)a, *q = *(struct pending *const *)b;
+
+	return p->combined->place < q->combined->place ? -1 : 1;
+}
+
+struct pending **combine_disband(struct pending *leader, size_t *n)
+{
+	struct pending **all = NULL, *next;
+
+	*n = 0;
+	if (!leader->combined)
+		return NULL;
+	for (struct pending *p = leader->combined->first; p; p = next) {
+		next = p->combined->next;
+		p->combined->leader = p->combined->next = NULL;
+		if ((*n & (*n - 1)) == 0)
+			all = mem_resize(all, (*n ? 2 * *n : 1) * sizeof(struct pending *));
+		all[(*n)++] = p;
+	}
+	leader->combined->first = NULL;
+	if (*n)
+		qsort(all, *n, sizeof(struct pending *), by_place);
+	return all;
+}
+
+/* ---- answers to increments ---- */
+
+/* A number as digits without its point, and how many stand behind that. */
+static bool read_decimal(struct span text, int64_t *digits, unsigned *fraction)
+{
+	bool negative = text.n && text.p[0] == '-', point = false;
+
+	*digits = 0;
+	*fraction = 0;
+	if (text.n - negative > DIGITS_MAX)
+		return false;
+	for (size_t i = negative; i < text.n; i++) {
+		char c = text.p[i];
+		if (c == '.' && !point) {
+			point = true;
+			continue;
+		}
+		if (c < '0' || c > '9')
+			return false;
+		*digits = 10 * *digits + (c - '0');
+		*fraction += point;
+	}
+	*digits = negative ? -*digits : *digits;
+	return text.n > negative;
+}
+
+static void write_decimal(struct buf *out, int64_t digits, unsigned fraction)
+{
+	uint64_t size = digits < 0 ? -(uint64_t)digits : (uint64_t)digits, scale = 1;
+
+	for (unsigned i = 0; i < fraction; i++)
+		scale *= 10;
+	buf_addf(out, "%s%" PRIu64, digits < 0 ? "-" : "", size / scale);
+	if (fraction)
+		buf_addf(out, ".%0*" PRIu64, (int)fraction, size % scale);
+}
+
+/* The value less what was added behind p. */
+static bool write_value(struct buf *out, struct span value, int64_t behind)
+{
+	unsigned fraction;
+	int64_t digits;
+
+	if (!read_decimal(value, &digits, &fraction))
+		return false;
+	for (unsigned i = 0; i < fraction; i++) {
+		if (__builtin_mul_overflow(behind, 10, &behind))
+			return false;
+	}
+	if (__builtin_sub_overflow(digits, behind, &digits))
+		return false;
+	write_decimal(out, digits, fraction);
+	return true;
+}
+
+bool combine_answer(const struct pending *p, const struct wire_frame *frame, struct buf *text,
+		    struct wire_frame *own)
+{
+	struct json_object_reader reader;
+	struct json_member m;
+	const char *end = frame->text.p + frame->text.n;
+	struct span value = {0};
+
+	*own = *frame;
+	if (frame->code != CODE_OK || !p->combined->behind)
+		return true;
+	json_object_begin(&reader, frame->text);
+	while (json_object_next(&reader, &m) > 0) {
+		if (json_string_is(&m.name, SPAN("newValue")) && m.value.type == JSON_NUMBER)
+			value = m.value.text;
+	}
+	if (!value.p)
+		return false;
+	buf_add(text, frame->text.p, (size_t)(value.p - frame->text.p));
+	if (!write_value(text, value, p->combined->behind))
+		return false;
+	buf_add(text, value.p + value.n, (size_t)(end - value.p) - value.n);
+	wire_parse(buf_span(text), own);
+	return true;
+}
