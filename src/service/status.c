@@ -66,6 +66,19 @@ static void add_upstream(cJSON *o, const struct status_source *s)
 	add_ms(u, "waitMs", wait_ms(s));
 }
 
+static void add_doors(cJSON *o, const struct status_source *s)
+{
+	cJSON *doors = cJSON_AddObjectToObject(o, "doors");
+	struct clients_sums sums = clients_sum_up(s->clients);
+
+	for (int i = 0; i < STATS_DOOR_N; i++) {
+		cJSON *door = cJSON_AddObjectToObject(doors, stats_door_name((enum stats_door)i));
+		add_number(door, "clients", sums.door[i]);
+		add_number(door, "requests", (double)s->stats->door_requests[i]);
+	}
+	add_number(o, "tcpClients", sums.tcp);
+}
+
 static void add_subscriptions(cJSON *o, const struct status_source *s)
 {
 	cJSON *subscriptions = cJSON_AddObjectToObject(o, "subscriptions");
@@ -113,6 +126,8 @@ static void add_top(cJSON *o, const struct status_source *s)
 		add_number(client, "id", (double)a->number);
 		add_number(client, "pid", a->pid);
 		add_number(client, "uid", a->uid);
+		add_text(client, "door", stats_door_name(a->door));
+		cJSON_AddBoolToObject(client, "tcp", a->tcp);
 		add_number(client, "requests", (double)a->requests);
 		add_number(client, "unanswered", a->unanswered);
 		add_number(client, "subscriptions", a->subscriptions);
@@ -143,6 +158,7 @@ void status_write(const struct status_source *s, struct buf *out)
 	add_number(o, "uptimeMs", (double)s->uptime_ms);
 	add_upstream(o, s);
 	add_number(o, "clients", clients_count(s->clients));
+	add_doors(o, s);
 	add_subscriptions(o, s);
 	add_limits(o, s->config);
 	if (s->top)
@@ -188,6 +204,9 @@ static void measure_clients(const struct status_source *s, struct stats_gauges *
 
 	g->clients = clients_count(s->clients);
 	g->clients_max = s->config->listen.max_clients;
+	g->clients_tcp = sums.tcp;
+	for (int i = 0; i < STATS_DOOR_N; i++)
+		g->door_clients[i] = sums.door[i];
 	g->clients_held = sums.paused;
 	g->clients_lagging = sums.slow;
 	g->client_input_bytes = (double)sums.input_bytes;
