@@ -109,7 +109,8 @@ static void send_ask(struct ask *a)
 	n->n_sent++;
 	a->pending->peer->nexus.sent++;
 	a->pending->deferred.timeout_error = REPLY_TIMEOUT;
-	a->request = token_client_mint(a->op == OP_SEARCH ? n->search : n->query, &params, on_done, a);
+	a->request =
+		token_client_mint(a->op == OP_SEARCH ? n->search : n->query, &params, on_done, a);
 }
 
 /* Of the client that has the fewest under way; of equals, the one that has waited the longest. */

@@ -24,7 +24,7 @@ struct nexus;
 struct nexus_settings {
 	struct token_client_settings client; /* but its path; host NULL: there is no Nexus */
 	const char *path_prefix;
-	const char *api_key;                 /* secret; stays until nexus_set() or nexus_free() */
+	const char *api_key; /* secret; stays until nexus_set() or nexus_free() */
 };
 
 struct nexus *nexus_new(struct event_base *base, const struct nexus_settings *settings,

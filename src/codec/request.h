@@ -39,7 +39,7 @@ struct request {
 	struct json_value key, end_key, value, limit; /* text.p NULL: not given */
 	struct json_value keys, pattern, patterns;    /* of subscribe and unsubscribe, beside key */
 	bool initial;
-	bool top; /* of status: with the busiest clients */
+	bool top;               /* of status: with the busiest clients */
 	struct json_value body; /* of search and query: what Nexus gets */
 	struct json_value subscribe_keys, subscribe_patterns, access_pattern; /* of token */
 };

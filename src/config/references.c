@@ -332,9 +332,9 @@ static void resolve_metrics(struct draft *d)
 void references_resolve(struct draft *d)
 {
 	static void (*const steps[])(struct draft *) = {
-		check_order, resolve_url,     resolve_token_url, resolve_proxy, resolve_proxy_login,
-		resolve_key, resolve_ca_file, check_socket,      resolve_group, resolve_metrics,
-		doors_resolve,
+		check_order,         resolve_url,     resolve_token_url, resolve_proxy,
+		resolve_proxy_login, resolve_key,     resolve_ca_file,   check_socket,
+		resolve_group,       resolve_metrics, doors_resolve,
 	};
 
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)

@@ -296,8 +296,7 @@ static int judge_head(struct http *h, const struct http_request *r, struct excha
 			why = status == 404 ? "there is nothing at this path"
 					    : "this path does not have this method";
 	}
-	if (!status && !h->settings->nexus &&
-	    (x->kind == REST_SEARCH || x->kind == REST_QUERY)) {
+	if (!status && !h->settings->nexus && (x->kind == REST_SEARCH || x->kind == REST_QUERY)) {
 		status = 404;
 		why = "there is no HPKV Nexus here: nexus_url is not set";
 	}

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -304,6 +305,21 @@ class Addresses(GatewayCase):
             _, g = self.scene()
             self.assertFalse(g.reload(http_address=f"127.0.0.1:{free_port()}", listen=f"127.0.0.1:{other.getsockname()[1]}"))
             self.assertEqual(200, g.ask_tcp("GET", "/record/a").status)
+
+    def test_a_restart_keeps_the_sockets(self):
+        s, g = self.scene()
+        before = self.tcp(g)
+        self.assertEqual(200, before.ask("GET", "/record/a", headers={"x-api-key": LOCAL_KEY}, host="localhost").status)
+        for n in (1, 2):
+            g.process.signal(signal.SIGUSR2)
+            while g.log().count(b"listens on") <= n:
+                self.tcp(g).close() # never refused meanwhile
+            self.assertEqual(200, g.ask_tcp("GET", "/hpkvd/status").status)
+        self.assertTrue(before.at_end())
+        # And they are its own: they go with the setting.
+        self.assertTrue(g.reload(http_address=None))
+        with self.assertRaises(ConnectionRefusedError):
+            self.tcp(g)
 
     def test_pythons_own_client(self):
         _, g = self.scene()
