@@ -47,6 +47,7 @@ struct hpkv *hpkv_new(const char *socket)
 	TAILQ_INIT(&h->pendings);
 	TAILQ_INIT(&h->topics.all);
 	h->timeout_ms = TIMEOUT_MS;
+	h->reconnect = true;
 	h->timer_at = h->retry_at = h->check_at = h->resubscribe_at = INT64_MAX;
 	bool ready = set_up(h, socket);
 	channel_init(&h->channel, h->epoll);
@@ -78,6 +79,11 @@ const char *hpkv_socket(struct hpkv *h)
 void hpkv_set_timeout(struct hpkv *h, int ms)
 {
 	h->timeout_ms = ms < 1 ? 1 : ms > TIMEOUT_MAX_MS ? TIMEOUT_MAX_MS : ms;
+}
+
+void hpkv_set_reconnect(struct hpkv *h, int on)
+{
+	h->reconnect = on;
 }
 
 void hpkv_on_event(struct hpkv *h, hpkv_event_fn *event, void *arg)

@@ -76,6 +76,18 @@ bool decode_is_farewell(const struct decoded *d)
 	       number(d, DECODE_CODE, 0) != 200;
 }
 
+bool decode_is_outcome_unknown(const struct decoded *d)
+{
+	return is_word(d, DECODE_REASON, SPAN("outcome_unknown"));
+}
+
+bool decode_is_shutting_down(const struct decoded *d)
+{
+	return is_word(d, DECODE_REASON, SPAN("shutting_down")) &&
+	       (d->id.p ? is_word(d, DECODE_EXECUTED, SPAN("no"))
+			: is_word(d, DECODE_TYPE, SPAN("connection")));
+}
+
 /* ---- memory ---- */
 
 enum { KEPT_SIZE = 1 << 20 };

@@ -79,4 +79,11 @@ void decode_failure(struct decode_store *s, enum hpkv_result result, const char 
 /* Sets s->event from a line that answers no request. false: no memory. */
 bool decode_event(struct decode_store *s, const struct decoded *d);
 
+/* Is the outcome of the request unknown, because the daemon had no answer to it? */
+bool decode_is_outcome_unknown(const struct decoded *d);
+
+/* Does the daemon say that it is ending? Either it refuses a request, which was not executed, for
+ * that reason, or this is its last line to a client with subscriptions. */
+bool decode_is_shutting_down(const struct decoded *d);
+
 void decode_free(struct decode_store *s);

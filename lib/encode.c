@@ -225,7 +225,19 @@ static void copy_member(struct encoded *e, const struct json_member *m)
 			e->timeout_ms = (int)ms;
 	}
 	text_add(&e->line, ",", 1);
+	if (which == 2 && e->timeout_ms) {
+		e->limit_at = e->line.n + (size_t)(m->value.text.p - m->whole.p);
+		e->limit_n = m->value.text.n;
+	}
 	text_add(&e->line, m->whole.p, m->whole.n);
+}
+
+static void add_limit(struct encoded *e, int ms)
+{
+	text_addf(&e->line, ",\"timeoutMs\":");
+	e->limit_at = e->line.n;
+	text_addf(&e->line, "%d", ms);
+	e->limit_n = e->line.n - e->limit_at;
 }
 
 static int encode_json(struct hpkv_bytes json, int timeout_ms, struct encoded *e,
@@ -253,7 +265,7 @@ static int encode_json(struct hpkv_bytes json, int timeout_ms, struct encoded *e
 	}
 	if (e->timeout_ms < 0) {
 		e->timeout_ms = timeout_ms;
-		text_addf(&e->line, ",\"timeoutMs\":%d", timeout_ms);
+		add_limit(e, timeout_ms);
 	} else if (!e->timeout_ms) {
 		e->timeout_ms = timeout_ms;
 	}
@@ -271,7 +283,7 @@ static int encode_typed(const struct hpkv_request *q, int timeout_ms, struct enc
 	e->timeout_ms = timeout_ms;
 	add_name(&e->line, "op");
 	text_json(&e->line, (struct hpkv_bytes){op->name.p, op->name.n});
-	text_addf(&e->line, ",\"timeoutMs\":%d", timeout_ms);
+	add_limit(e, timeout_ms);
 	return add_members(&e->line, q, op, fault);
 }
 

@@ -14,11 +14,12 @@ enum { ENCODE_FAULT_MAX = 200 };
 
 /* A request's line and its properties. */
 struct encoded {
-	struct text line;    /* LF included; the caller owns it */
-	enum hpkv_op op;     /* also of a HPKV_JSON, if its op is known; else HPKV_JSON */
-	bool repeatable;     /* may be executed twice without harm */
-	bool remote;         /* answered by the service, not by the daemon */
-	int timeout_ms;      /* the daemon's time limit */
+	struct text line;         /* LF included; the caller owns it */
+	enum hpkv_op op;          /* also of a HPKV_JSON, if its op is known; else HPKV_JSON */
+	bool repeatable;          /* may be executed twice without harm */
+	bool remote;              /* answered by the service, not by the daemon */
+	int timeout_ms;           /* the daemon's time limit */
+	size_t limit_at, limit_n; /* where its digits are in the line; 0: it has none */
 	struct span user_id; /* HPKV_JSON: its messageId as written, a part of the request's text */
 };
 

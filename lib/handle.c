@@ -38,6 +38,14 @@ static int64_t now_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+static int64_t wall_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
 static bool is_up(const struct hpkv *h)
 {
 	return h->channel.fd >= 0;
@@ -58,6 +66,22 @@ static void tell_event(struct hpkv *h, const struct hpkv_event *event)
 static void tell_own_event(struct hpkv *h, enum hpkv_event_type type, const char *text)
 {
 	tell_event(h, &(struct hpkv_event){.type = type, .text = text, .line = {"", 0}});
+}
+
+/* Reports that the connection is lost, once. line: the daemon's last one, or empty. */
+static void tell_lost(struct hpkv *h, struct hpkv_bytes line)
+{
+	char text[HANDLE_ERROR_MAX];
+
+	if (!h->topics.n_live || h->told_lost)
+		return;
+	h->told_lost = true;
+	h->lost_at = h->live_at;
+	snprintf(text, sizeof(text), "the connection to hpkvd is lost: %s", h->why);
+	tell_event(h, &(struct hpkv_event){.type = HPKV_EVENT_LOST,
+					   .timestamp = wall_ms(),
+					   .text = text,
+					   .line = line});
 }
 
 /* ---- the table of requests ---- */
@@ -139,9 +163,25 @@ static void settle_failed(struct hpkv *h, struct pending *p, enum hpkv_result re
 
 /* ---- sending ---- */
 
+/* A request that has waited: its time began before the daemon gets it. What is left has no more
+ * digits than the whole; spaces follow. */
+static void shorten_limit(struct hpkv *h, struct pending *p)
+{
+	char digits[32];
+	int64_t left = p->deadline + h->away - p->away - now_ms();
+	int n = snprintf(digits, sizeof(digits), "%lld", (long long)(left > 1 ? left : 1));
+
+	if (!p->limit_n || (size_t)n > p->limit_n)
+		return;
+	memset(p->text + p->limit_at, ' ', p->limit_n);
+	memcpy(p->text + p->limit_at, digits, (size_t)n);
+}
+
 /* Queues a request on the connection; 0 or -errno. */
 static int hand_over(struct hpkv *h, struct pending *p)
 {
+	if (p->delayed)
+		shorten_limit(h, p);
 	int error = channel_queue(&h->channel, (struct span){p->text, p->n});
 
 	if (error)
@@ -158,6 +198,8 @@ static void hand_over_all(struct hpkv *h)
 {
 	struct pending *p = TAILQ_LAST(&h->pendings, pending_list);
 
+	if (h->ending)
+		return;
 	while (p && !p->sent && TAILQ_PREV(p, pending_list, link) &&
 	       !TAILQ_PREV(p, pending_list, link)->sent)
 		p = TAILQ_PREV(p, pending_list, link);
@@ -177,6 +219,8 @@ static struct pending *make_pending(struct hpkv *h, const struct encoded *e)
 	p->repeatable = e->repeatable;
 	p->remote = e->remote;
 	p->deadline = now_ms() + e->timeout_ms;
+	p->limit_at = e->limit_at;
+	p->limit_n = e->limit_n;
 	p->n = e->line.n;
 	p->id_n = e->user_id.n;
 	memcpy(p->text, e->line.p, p->n);
@@ -222,6 +266,7 @@ static int resubscribe_chunk(struct hpkv *h, struct topic **at, unsigned most)
 		return -ENOMEM;
 	p->n_topics = (unsigned)(q.n_keys + q.n_patterns);
 	p->deadline = NEVER;
+	p->limit_n = 0;
 	link_pending(h, p);
 	h->resubscribing++;
 	return 0;
@@ -259,7 +304,15 @@ static void tell_back(struct hpkv *h)
 	if (!h->told_lost || h->resubscribing || h->resubscribe_at != NEVER)
 		return;
 	h->told_lost = false;
-	tell_own_event(h, HPKV_EVENT_BACK, "");
+	/* Subscriptions are live only with a connection to the service. */
+	if (h->told_upstream_lost) {
+		h->told_upstream_lost = false;
+		tell_own_event(h, HPKV_EVENT_UPSTREAM_BACK, "");
+	}
+	tell_event(h, &(struct hpkv_event){.type = HPKV_EVENT_BACK,
+					   .timestamp = wall_ms(),
+					   .text = "",
+					   .line = {"", 0}});
 }
 
 /* Drops the only topic of a refused subscribe. */
@@ -279,6 +332,27 @@ static void drop_topic(struct hpkv *h, const struct pending *p, const char *why)
 	topics_clear(&probe);
 }
 
+/* Reports a gap for each pattern of a subscribe that was made again: it is live from now on. */
+static void tell_gaps(struct hpkv *h, const struct pending *p)
+{
+	struct topics probe = {.all = TAILQ_HEAD_INITIALIZER(probe.all)};
+	struct topic *topic;
+
+	if (topics_sent(&probe, line_of(p), 0, true) < 0)
+		tell_own_event(h, HPKV_EVENT_GAP, "no memory for the patterns");
+	TAILQ_FOREACH (topic, &probe.all, link) {
+		struct hpkv_event gap = {.type = HPKV_EVENT_GAP,
+					 .since = h->lost_at,
+					 .until = wall_ms(),
+					 .text = "",
+					 .line = {"", 0}};
+		gap.pattern = (struct hpkv_bytes){topic->name, topic->n};
+		if (topic->pattern)
+			tell_event(h, &gap);
+	}
+	topics_clear(&probe);
+}
+
 /* Handles the answer to one of the library's own subscribes, which is in no table any more. */
 static void resubscribed(struct hpkv *h, struct pending *p, const struct hpkv_answer *answer)
 {
@@ -294,6 +368,8 @@ static void resubscribed(struct hpkv *h, struct pending *p, const struct hpkv_an
 		int wait = answer->retry_after_ms > RESUBSCRIBE_MS ? answer->retry_after_ms
 								   : RESUBSCRIBE_MS;
 		h->resubscribe_at = now_ms() + wait;
+	} else {
+		tell_gaps(h, p);
 	}
 	free(p);
 	tell_back(h);
@@ -371,13 +447,18 @@ static int connect_now(struct hpkv *h)
 	if (error) {
 		snprintf(h->why, sizeof(h->why), "%s",
 			 error == -ENOMEM ? "no memory" : h->channel.why);
-		back_off(h);
-		plan_retry(h);
+		/* An attempt that a new request makes before its time delays no other. */
+		if (h->retry_at == NEVER || h->retry_at <= now_ms()) {
+			back_off(h);
+			plan_retry(h);
+		}
 		return error;
 	}
 	h->retry_at = NEVER;
-	h->proven = h->door_closed = h->explained = false;
+	h->proven = h->door_closed = h->explained = h->useful = h->ending = false;
 	h->since = now_ms();
+	h->live_at = wall_ms();
+	h->known = true;
 	if (h->topics.n_live)
 		resubscribe(h, CHUNK_TOPICS);
 	return 0;
@@ -389,43 +470,72 @@ static bool has_left(const struct hpkv *h, const struct pending *p)
 	return p->sent && h->channel.sent >= p->complete;
 }
 
-/* Handles the end of the connection. Writes that may have been executed end as HPKV_UNKNOWN; other
- * requests wait. */
+static void set_ending(struct hpkv *h)
+{
+	h->ending = true;
+	snprintf(h->why, sizeof(h->why), "hpkvd is shutting down");
+}
+
+/* The result of a request that was not executed and can't be sent. */
+static enum hpkv_result away_result(const struct hpkv *h)
+{
+	return h->door_closed ? HPKV_UNAVAILABLE : HPKV_NO_DAEMON;
+}
+
+/* Takes requests that end with the connection out of the table: writes that may have been executed
+ * and, if the handle does not reconnect, all others. The rest wait. */
+static void take_ended(struct hpkv *h, struct pending_list *gone)
+{
+	struct pending *p, *next;
+
+	for (p = TAILQ_FIRST(&h->pendings); p; p = next) {
+		next = TAILQ_NEXT(p, link);
+		/* In gone, sent means that it may have been executed. */
+		p->sent = has_left(h, p) && !p->repeatable && !h->door_closed;
+		p->delayed = true;
+		if (p->sent || !h->reconnect) {
+			unlink_pending(h, p);
+			TAILQ_INSERT_TAIL(gone, p, link);
+		}
+	}
+}
+
+/* A daemon that ended in an orderly way may start again at once. One that crashes again and again,
+ * or does nothing but end, is given growing pauses. */
+static bool is_good_end(const struct hpkv *h)
+{
+	return (h->ending && h->useful) || (h->proven && now_ms() - h->since >= STABLE_MS);
+}
+
+/* Handles the end of the connection. */
 static void lost(struct hpkv *h)
 {
 	struct pending_list gone = TAILQ_HEAD_INITIALIZER(gone);
-	struct pending *p, *next;
+	struct pending *p;
 	char text[HANDLE_ERROR_MAX];
 
-	if (!h->explained)
+	if (h->ending)
+		set_ending(h);
+	else if (!h->explained)
 		snprintf(h->why, sizeof(h->why), "%s", h->channel.why);
 	drop_own(h);
-	for (p = TAILQ_FIRST(&h->pendings); p; p = next) {
-		next = TAILQ_NEXT(p, link);
-		if (has_left(h, p) && !p->repeatable && !h->door_closed) {
-			unlink_pending(h, p);
-			TAILQ_INSERT_TAIL(&gone, p, link);
-		}
-		p->sent = false;
-	}
+	take_ended(h, &gone);
 	channel_close(&h->channel);
 	h->resubscribe_at = NEVER;
-	if (h->proven && now_ms() - h->since >= STABLE_MS)
+	if (is_good_end(h))
 		h->backoff_ms = 0;
 	else
 		back_off(h);
 	plan_retry(h);
-	if (h->topics.n_live && !h->told_lost) {
-		h->told_lost = true;
-		snprintf(text, sizeof(text), "the connection to hpkvd is lost: %s", h->why);
-		tell_own_event(h, HPKV_EVENT_LOST, text);
-	}
+	tell_lost(h, (struct hpkv_bytes){"", 0});
 	while ((p = TAILQ_FIRST(&gone))) {
 		TAILQ_REMOVE(&gone, p, link);
 		snprintf(text, sizeof(text),
-			 "sent, but the connection to hpkvd was lost before the answer came: %s",
+			 p->sent ? "sent, but the connection to hpkvd was lost before the answer "
+				   "came: %s"
+				 : "the connection to hpkvd was lost: %s",
 			 h->why);
-		settle_failed(h, p, HPKV_UNKNOWN, text);
+		settle_failed(h, p, p->sent ? HPKV_UNKNOWN : away_result(h), text);
 	}
 }
 
@@ -449,12 +559,52 @@ static void on_unasked(struct hpkv *h, const struct decoded *d)
 		tell_own_event(h, HPKV_EVENT_GAP, "no memory for a line");
 		return;
 	}
+	if (e->type == HPKV_EVENT_UPSTREAM_LOST || e->type == HPKV_EVENT_UPSTREAM_BACK) {
+		bool lost = e->type == HPKV_EVENT_UPSTREAM_LOST;
+		if (lost == h->told_upstream_lost)
+			return;
+		h->told_upstream_lost = lost;
+	}
 	if (e->type == HPKV_EVENT_DROPPED) {
 		bool pattern = e->pattern.p;
 		struct hpkv_bytes name = pattern ? e->pattern : e->key;
 		topics_ended(&h->topics, pattern, (struct span){name.p, name.n});
 	}
 	tell_event(h, e);
+}
+
+/* The last line of a daemon that ends. */
+static void on_last_line(struct hpkv *h, const struct decoded *d)
+{
+	set_ending(h);
+	if (decode_event(&h->scratch, d))
+		tell_lost(h, h->scratch.event.line);
+}
+
+/* Puts a request that was answered back among those that wait, in its place: a daemon that is
+ * ending has refused it, or got no answer to this read. */
+static bool wait_again(struct hpkv *h, struct pending *p, const struct decoded *d)
+{
+	bool refused = decode_is_shutting_down(d);
+
+	if (!h->reconnect ||
+	    (!refused && !(h->ending && p->repeatable && decode_is_outcome_unknown(d))))
+		return false;
+	set_ending(h);
+	p->sent = false;
+	p->delayed = true;
+	return true;
+}
+
+static bool awaits_answers(const struct hpkv *h)
+{
+	struct pending *p;
+
+	TAILQ_FOREACH (p, &h->pendings, link) {
+		if (p->sent)
+			return true;
+	}
+	return false;
 }
 
 static void on_line(struct hpkv *h, struct span line)
@@ -469,13 +619,21 @@ static void on_line(struct hpkv *h, struct span line)
 	}
 	h->proven = true;
 	h->explained = false;
+	if (!d.id.p && decode_is_shutting_down(&d)) {
+		on_last_line(h, &d);
+		return;
+	}
 	if (!d.id.p) {
+		h->useful = true;
 		on_unasked(h, &d);
 		return;
 	}
 	struct pending *p = find_pending(h, decode_id(&d));
 	if (!p || !p->sent)
 		return; /* too late: it has ended already */
+	if (wait_again(h, p, &d))
+		return;
+	h->useful = true;
 	unlink_pending(h, p);
 	struct decode_store *store = store_of(h, p);
 	decode_answer(store, &d, p->repeatable, user_id_of(p));
@@ -493,8 +651,14 @@ static void read_lines(struct hpkv *h)
 	h->channel.budget = TURN_BYTES;
 	while (!h->freed && (more = channel_line(&h->channel, &line)) > 0)
 		on_line(h, line);
-	if (!h->freed && more < 0)
+	if (h->freed)
+		return;
+	/* Without budget more lines may be there to read. */
+	bool all_read = more < 0 || (more == 0 && h->channel.budget);
+	if (more < 0 || (all_read && h->ending && !awaits_answers(h)))
 		lost(h);
+	else if (all_read)
+		h->live_at = wall_ms();
 }
 
 /* ---- time ---- */
@@ -527,11 +691,12 @@ static void expire_one(struct hpkv *h, struct pending *p)
 
 	if (!is_up(h)) {
 		snprintf(text, sizeof(text), "%s", h->why);
-		settle_failed(h, p, h->door_closed ? HPKV_UNAVAILABLE : HPKV_NO_DAEMON, text);
+		settle_failed(h, p, away_result(h), text);
 		return;
 	}
+	const char *unsent = h->ending ? h->why : "hpkvd has not read it in time";
 	settle_failed(h, p, p->repeatable || !p->sent ? HPKV_UNAVAILABLE : HPKV_UNKNOWN,
-		      p->sent ? "hpkvd has not answered in time" : "hpkvd has not read it in time");
+		      p->sent ? "hpkvd has not answered in time" : unsent);
 }
 
 static void expire(struct hpkv *h)
@@ -644,19 +809,38 @@ static int refuse(struct hpkv *h, int result, const char *text)
 	return result;
 }
 
+/* Does a request wait that was not sent? error: of connect_now(), or 0. */
+static bool may_wait(const struct hpkv *h, int error)
+{
+	switch (error) {
+	case 0:
+		return h->ending;
+	case -EAGAIN: /* the daemon is there, and too busy to accept */
+		return true;
+	case -ENOENT:
+	case -ECONNREFUSED:
+	case -EACCES: /* a socket gets its mode after it was made */
+		return h->known && h->reconnect;
+	default:
+		return false;
+	}
+}
+
 /* Starts a linked request. 0, or the result with which it ends at once. Requests that wait are
  * older and go first. */
 static int dispatch(struct hpkv *h, struct pending *p)
 {
 	int error = is_up(h) ? 0 : connect_now(h);
+	bool waits = may_wait(h, error);
 
-	if (error && error != -EAGAIN)
+	if (error && !waits)
 		return refuse(h, error == -ENOMEM ? HPKV_NO_MEMORY : HPKV_NO_DAEMON, h->why);
 	if (!error)
 		hand_over_all(h);
-	else if (h->pending_bytes - p->n <= CHANNEL_UNSENT_MAX)
-		return 0; /* the daemon is too busy to accept: the next attempt is planned */
-	return p->sent ? 0 : refuse(h, HPKV_BUSY, "too much waits to be sent");
+	p->delayed = !p->sent;
+	if (p->sent || (waits && h->pending_bytes - p->n <= CHANNEL_UNSENT_MAX))
+		return 0;
+	return refuse(h, HPKV_BUSY, "too much waits to be sent");
 }
 
 static int start_pending(struct hpkv *h, struct pending *p)

@@ -8,9 +8,15 @@
  *                        └── DOWN, and it may be repeated or was not sent whole
  *                                          └── DOWN otherwise ──▶ settled: HPKV_UNKNOWN
  *
- * A request made while DOWN connects at once, and fails at once if that fails. Only requests that
- * had a connection, or for which the daemon is too busy to accept one, wait. The handle connects
- * again while it has subscriptions or waiting requests.
+ * The handle connects again while it has subscriptions or waiting requests. A request made while
+ * DOWN makes an attempt to connect at once. If that fails it waits, provided that the handle has
+ * reached a daemon before (known), or that the daemon is too busy to accept; else it fails at once.
+ *
+ * A daemon that is ending says so: by refusing requests, or by a last line. From then on
+ * (hpkv::ending) nothing is sent on this connection, and refused requests are WAITING again. The
+ * connection goes DOWN at end of file, or before that once all sent requests are answered.
+ *
+ * With hpkv::reconnect off nothing waits: the end of the connection settles all requests.
  *
  * Each request is settled exactly once, by settle(). */
 #pragma once
@@ -29,13 +35,15 @@ struct pending {
 	enum hpkv_op op;
 	bool repeatable, remote;
 	bool sent;         /* queued on the current connection */
+	bool delayed;      /* it has waited: the daemon gets what is left of its time */
 	uint64_t complete; /* if sent: the daemon can read it once this many bytes have left */
 	int64_t deadline;
 	int64_t away;      /* hpkv::away at its start: later additions extend its deadline */
 	unsigned n_topics; /* topics of one of the library's own subscribes; 0: a user's request */
 	hpkv_answer_fn *done;
 	void *arg;
-	bool *finished; /* set for a blocking call; its answer goes to hpkv::last */
+	bool *finished;           /* set for a blocking call; its answer goes to hpkv::last */
+	size_t limit_at, limit_n; /* of text: the digits of the daemon's time limit; 0: none */
 	size_t n, id_n; /* of text: the line with its LF; the user's messageId behind it */
 	char text[];
 };
@@ -52,7 +60,14 @@ struct hpkv {
 	struct channel channel;    /* the connection: UP while its fd is open */
 	bool proven;               /* the daemon has sent a line on it */
 	int64_t since;             /* when it came UP */
+	bool reconnect;            /* as of hpkv_set_reconnect() */
+	bool known;                /* a daemon was reached before */
+	bool useful;               /* the daemon has said something else than that it is ending */
+	bool ending;               /* the daemon is ending: nothing is sent on this connection */
 	bool told_lost;            /* HPKV_EVENT_LOST was reported, HPKV_EVENT_BACK not yet */
+	bool told_upstream_lost;   /* the same of HPKV_EVENT_UPSTREAM_LOST and _BACK */
+	int64_t live_at;           /* wall clock, ms: the connection was known to live */
+	int64_t lost_at;           /* wall clock, ms: changes may have been missed since */
 	bool door_closed;          /* the last connection ended with "too many clients" */
 	bool explained;            /* why holds the daemon's own explanation for this connection */
 	char why[CHANNEL_WHY_MAX]; /* why it is DOWN */

@@ -42,11 +42,23 @@
  * the length does not count. Sentences (error, text) are C strings; a NUL within one becomes a
  * space.
  *
- * **When the connection to the daemon is lost** (it restarts, say), requests that were not sent,
- * and those that may be repeated without harm (all but set, patch, delete and increment), are sent
- * again once it is back, within their time. A write that may have been executed is never repeated:
- * it ends as HPKV_UNKNOWN. Subscriptions are made again by the library, which tries until it
- * succeeds; HPKV_EVENT_LOST and HPKV_EVENT_BACK tell.
+ * **When the daemon restarts**, or its connection is lost for another reason, the handle connects
+ * again: at once, then after pauses that grow from 20 ms to 2 s. Callers see a pause and no error:
+ *
+ * - Requests that were not executed wait, and are sent to the new daemon: those that were not sent,
+ *   those that the old daemon refused because it was ending, and those that are made meanwhile. So
+ *   do requests that may be repeated without harm (all but set, patch, delete and increment).
+ * - A request waits no longer than its own time (hpkv_set_timeout()). Then it ends as
+ *   HPKV_NO_DAEMON.
+ * - A write that may have been executed is never repeated: it ends as HPKV_UNKNOWN. An orderly end
+ *of the daemon (a restart, an upgrade) leaves no such write, unless the service did not answer it
+ *   within 5 s; a crash may.
+ * - Subscriptions are made again, however long that takes. HPKV_EVENT_LOST is reported, then, for
+ *   each key, its current value (HPKV_INITIAL), for each pattern an HPKV_EVENT_GAP, and at last
+ *   HPKV_EVENT_BACK. The two always alternate.
+ *
+ * A handle that has never reached a daemon fails at once (HPKV_NO_DAEMON) if there is none.
+ * hpkv_set_reconnect() switches all this off.
  *
  * **The ABI** is versioned (libhpkv.so.0, symbols LIBHPKV_0). Enumerators never change their
  * values; struct hpkv_answer and struct hpkv_event may grow at their end. */
@@ -169,11 +181,12 @@ enum hpkv_event_type {
 	HPKV_EVENT_GAP =
 		2, /* changes of key, or of keys that match pattern, may have been missed */
 	HPKV_EVENT_UPSTREAM_LOST = 3, /* the daemon has lost its connection to the service */
-	HPKV_EVENT_UPSTREAM_BACK = 4, /* … and has it again */
-	HPKV_EVENT_LOST = 5,          /* the connection to the daemon was lost; text says why */
+	HPKV_EVENT_UPSTREAM_BACK = 4, /* … and has it again. The two always alternate */
+	HPKV_EVENT_LOST = 5, /* the connection to the daemon was lost; text says why. line is the
+				daemon's last line, if it sent one */
 	HPKV_EVENT_BACK = 6, /* … and all subscriptions are live again. Changes in between may have
-				been missed; the present values of all subscribed keys have come or
-				are coming, as changes with HPKV_INITIAL */
+				been missed: each pattern had an HPKV_EVENT_GAP, and the current
+				value of each key has come or is coming, with HPKV_INITIAL */
 	HPKV_EVENT_DROPPED = 7, /* a subscription (key or pattern) has ended: the access rules have
 				   changed, or it could not be made again; text says why */
 	HPKV_EVENT_OTHER = 100 /* a line of a type that this version of the library does not know */
@@ -221,6 +234,12 @@ HPKV_API const char *hpkv_socket(struct hpkv *h);
 /* Sets how long a request may take in all, 1 to 600000 ms; default 10000. The daemon gets this
  * limit, too, so that its error says what went wrong. */
 HPKV_API void hpkv_set_timeout(struct hpkv *h, int ms);
+
+/* on 0: the handle does not heal itself when its connection is lost. All requests without an answer
+ * end then: as HPKV_UNKNOWN if they are writes that may have been executed, else as HPKV_NO_DAEMON.
+ * All subscriptions end after HPKV_EVENT_LOST, without HPKV_EVENT_BACK. The next request connects
+ * again. Default: on. */
+HPKV_API void hpkv_set_reconnect(struct hpkv *h, int on);
 
 /* Sets the callback for events; NULL: none. */
 HPKV_API void hpkv_on_event(struct hpkv *h, hpkv_event_fn *event, void *arg);

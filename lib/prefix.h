@@ -33,6 +33,8 @@
 #define decode_free hpkv_decode_free
 #define decode_id hpkv_decode_id
 #define decode_is_farewell hpkv_decode_is_farewell
+#define decode_is_outcome_unknown hpkv_decode_is_outcome_unknown
+#define decode_is_shutting_down hpkv_decode_is_shutting_down
 #define decode_line hpkv_decode_line
 #define encode_request hpkv_encode_request
 #define handle_destroy hpkv_handle_destroy

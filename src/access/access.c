@@ -575,7 +575,8 @@ static const char *has_regex(struct access *a, const struct json_value *list)
 	while (json_array_next(&reader, &name)) {
 		struct span text = json_string_text(&name, &a->name);
 		if (text.n && text.p[0] == '^')
-			return "token: what begins with ^ is a regular expression to the service: "
+			return "token: a string that begins with ^ is a regular expression to the "
+			       "service: "
 			       "the access rules let this client ask for keys and globs only";
 	}
 	return NULL;

@@ -23,7 +23,7 @@ enum cli_exit {
 	CLI_UNKNOWN = 6 /* a write with an unknown outcome */
 };
 
-enum { CLI_OPTIONS_MAX = 6, CLI_DEFAULT_TIMEOUT_MS = 10000 };
+enum { CLI_OPTIONS_MAX = 8, CLI_DEFAULT_TIMEOUT_MS = 10000 };
 
 struct cli_option {
 	const char *name; /* without its dashes; NULL ends the list */
@@ -53,8 +53,9 @@ struct command {
 	const char *summary; /* its line in hpkv --help */
 	const char *help;    /* the text of hpkv COMMAND --help between usage and options */
 	struct cli_option options[CLI_OPTIONS_MAX + 1];
-	int min, max; /* how many words; max -1: any number */
-	bool number;  /* words may be negative numbers */
+	int min, max;  /* how many words; max -1: any number */
+	bool number;   /* words may be negative numbers */
+	bool verbatim; /* from the first word on, nothing is an option */
 	enum cli_words words;
 	int (*exec)(struct cli *c, int argc, char **argv); /* returns an enum cli_exit */
 };

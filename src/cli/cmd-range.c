@@ -1,27 +1,18 @@
-/* range and ls: read records page by page. Each page begins right behind the last key of the one
- * before.
- *
- * A place between two keys is named by a key, which must not exceed the longest key that the
- * service takes. That is HPKV_KEY_MAX as far as is known. A service with a smaller limit refuses
- * the place; a shorter name of it is tried then. */
+/* range and ls: read records page by page (pages.h) and print them. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "commands.h"
 #include "field.h"
 #include "base/glob.h"
 #include "base/mem.h"
+#include "meter.h"
+#include "pages.h"
 #include "show.h"
 
 enum { OPT_LIMIT, OPT_LONG, OPT_EXACT };
-enum {
-	PAGE = 1000, /* the service's limit */
-	KEY_COLUMN_MAX = 48,
-	PROGRESS_AFTER_MS = 500,
-	PROGRESS_EVERY_MS = 100,
-};
+enum { KEY_COLUMN_MAX = 48 };
 
 struct walk {
 	struct cli *c;
@@ -30,115 +21,9 @@ struct walk {
 	bool values;
 	long limit; /* records at most; -1: all */
 	long shown;
-	struct endpoint {
-		char *p; /* owned */
-		size_t n;
-	} from, to,
-		last; /* of the next page; last: the last key received, p NULL before the first */
-	size_t prefix_n; /* the bytes of to that are the common prefix of the keys */
-	long long started, progressed;
-	bool progress; /* a progress line is on stderr */
+	struct pages pages;
+	struct meter meter;
 };
-
-/* ---- progress, on a terminal while the output goes elsewhere ---- */
-
-static void show_progress(struct walk *w)
-{
-	long long now = cli_now_ms();
-
-	if (w->c->terminal || !isatty(STDERR_FILENO) || now - w->started < PROGRESS_AFTER_MS ||
-	    now - w->progressed < PROGRESS_EVERY_MS)
-		return;
-	w->progressed = now;
-	w->progress = true;
-	fprintf(stderr, "\rhpkv: %ld records ...", w->shown);
-}
-
-static void end_progress(struct walk *w)
-{
-	if (w->progress)
-		fprintf(stderr, "\r\033[K");
-	w->progress = false;
-}
-
-/* ---- places ---- */
-
-/* Does the service refuse a key as too long, or as one that it does not take? */
-static bool is_too_long(const struct hpkv_answer *a)
-{
-	return a->result == HPKV_REFUSED && !*a->reason &&
-	       (a->code == 400 || a->code == 413 || a->code == 414 || a->code == 431);
-}
-
-static struct hpkv_bytes bytes_of(const struct endpoint *place)
-{
-	return (struct hpkv_bytes){place->p, place->n};
-}
-
-static void set_place(struct endpoint *place, struct hpkv_bytes key)
-{
-	char *p = mem_strndup(key.p, key.n);
-
-	free(place->p);
-	*place = (struct endpoint){p, key.n};
-}
-
-static int order(struct hpkv_bytes a, struct hpkv_bytes b)
-{
-	int difference = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
-
-	return difference ? difference : (a.n > b.n) - (a.n < b.n);
-}
-
-/* Sets the end behind all keys with the prefix. The end has the prefix, too, so that an access rule
- * for prefix* allows it. */
-static void end_behind_prefix(struct endpoint *to, size_t prefix_n, size_t most)
-{
-	char *p = mem_alloc(most);
-	size_t n = hpkv_key_last((struct hpkv_bytes){to->p, prefix_n}, most, p);
-
-	set_place(to, (struct hpkv_bytes){p, n});
-	free(p);
-}
-
-/* Sets the next shorter end after a refusal: with room for two characters, for one, for a part of
- * one. false: there is none. */
-static bool end_sooner(struct walk *w)
-{
-	static const size_t rooms[] = {8, 4, 3, 2, 1, 0};
-
-	for (unsigned i = 0; i < sizeof(rooms) / sizeof(rooms[0]); i++) {
-		size_t most = w->prefix_n + rooms[i];
-		if (most > 0 && most < w->to.n) {
-			end_behind_prefix(&w->to, w->prefix_n, most);
-			return true;
-		}
-	}
-	return false;
-}
-
-/* How the place behind the last key is named. */
-enum way {
-	WAY_NUL,    /* the key and a NUL, if that is no longer than keys may be */
-	WAY_ONE,    /* this service takes no NUL in a key */
-	WAY_RAISED, /* no key is longer than this one */
-	WAY_N
-};
-
-/* Sets the start of the next page. false: it is behind the end. */
-static bool go_on(struct walk *w, enum way way)
-{
-	struct hpkv_bytes last = bytes_of(&w->last);
-	size_t most = way != WAY_RAISED && last.n < HPKV_KEY_MAX ? HPKV_KEY_MAX : last.n;
-	char *p = mem_alloc(most);
-	size_t n = hpkv_key_after(last, most, p);
-
-	if (way == WAY_ONE && n == last.n + 1)
-		p[last.n] = '\1';
-	set_place(&w->from, (struct hpkv_bytes){p, n});
-	free(p);
-	return n > 0 && order(bytes_of(&w->from), bytes_of(&w->to)) <= 0;
-}
 
 /* ---- records ---- */
 
@@ -223,65 +108,28 @@ static void show_page(struct walk *w, const struct hpkv_answer *page)
 
 /* ---- pages ---- */
 
-/* Requests the next page, trying each name of its two ends. */
-static int ask(struct walk *w, const struct hpkv_answer **page)
-{
-	long left = w->limit < 0 || w->glob.p ? PAGE : w->limit - w->shown;
-	struct hpkv_request q = {.op = HPKV_RANGE, .limit = left < PAGE ? (unsigned)left : PAGE};
-	enum way way = WAY_NUL;
-
-	for (;;) {
-		q.key = bytes_of(&w->from);
-		q.end_key = bytes_of(&w->to);
-		int result = hpkv_call(w->c->hpkv, &q, page);
-		if (!result || !is_too_long(*page))
-			return result;
-		if (!w->last.p && !end_sooner(w))
-			return result;
-		if (w->last.p && (++way == WAY_N || !go_on(w, way)))
-			return result;
-	}
-}
-
-/* 1: there is a next page. 0: this was the last one. -1: the service does not go on. */
-static int go_on_behind(struct walk *w, const struct hpkv_answer *page)
-{
-	const char *name = w->c->command->name;
-
-	if (!page->n_records) {
-		end_progress(w);
-		cli_say("%s: the service says that there are more records, but returns none", name);
-		return -1;
-	}
-	struct hpkv_bytes key = page->records[page->n_records - 1].key;
-	if (order(key, bytes_of(&w->from)) < 0) {
-		end_progress(w);
-		cli_say("%s: the service returns %s again, which is before the requested start",
-			name, show_safe(key));
-		return -1;
-	}
-	set_place(&w->last, key);
-	return go_on(w, WAY_NUL);
-}
-
 static int walk_pages(struct walk *w)
 {
-	for (;;) {
-		const struct hpkv_answer *page;
-		if (ask(w, &page)) {
-			end_progress(w);
-			return cli_answer(w->c, w->c->command->name, w->subject, page);
-		}
-		show_page(w, page);
-		if (!page->truncated || w->shown == w->limit)
-			return CLI_DONE;
-		int more = go_on_behind(w, page);
+	const struct hpkv_answer *page;
+	int more = 1;
+
+	while (w->shown != w->limit) {
+		long left = w->limit < 0 || w->glob.p ? PAGES_MOST : w->limit - w->shown;
+		more = pages_next(&w->pages, left < PAGES_MOST ? (unsigned)left : PAGES_MOST,
+				  &page);
 		if (more <= 0)
-			return more ? CLI_REFUSED : CLI_DONE;
-		if (show_flush()) /* the reader of the output has gone */
+			break;
+		show_page(w, page);
+		if (!w->pages.ended && show_flush()) /* the reader of the output has gone */
 			return CLI_USAGE;
-		show_progress(w);
+		meter_tell(&w->meter, w->shown, -1);
 	}
+	if (more >= 0)
+		return CLI_DONE;
+	meter_clear(&w->meter);
+	/* The last page is not the answer that says why there is no other. */
+	return page == &w->pages.stuck ? cli_fail(w->c->command->name, (struct hpkv_bytes){0}, page)
+				       : cli_answer(w->c, w->c->command->name, w->subject, page);
 }
 
 static int walk(struct walk *w)
@@ -289,15 +137,13 @@ static int walk(struct walk *w)
 	const char *limit = w->c->opt[OPT_LIMIT];
 
 	w->limit = -1;
-	w->started = cli_now_ms();
+	meter_begin(&w->meter, "records", !w->c->terminal);
 	int status = limit && !cli_count(limit, 1, 1000000000, &w->limit)
 			     ? cli_usage(w->c, "--limit '%s' is not a number of records",
 					 show_safe(hpkv_str(limit)))
 			     : walk_pages(w);
-	end_progress(w);
-	free(w->from.p);
-	free(w->to.p);
-	free(w->last.p);
+	meter_clear(&w->meter);
+	pages_end(&w->pages);
 	return status;
 }
 
@@ -306,9 +152,7 @@ static int run_range(struct cli *c, int argc, char **argv)
 	struct walk w = {.c = c, .subject = hpkv_str(argv[0]), .values = true};
 
 	(void)argc;
-	set_place(&w.from, hpkv_str(argv[0]));
-	set_place(&w.to, hpkv_str(argv[1]));
-	w.prefix_n = w.to.n;
+	pages_of_range(&w.pages, c->hpkv, hpkv_str(argv[0]), hpkv_str(argv[1]));
 	int status = walk(&w);
 	if (!status && !w.shown && !c->json && (strchr(argv[0], '*') || strchr(argv[1], '*')))
 		cli_say("range %s: no records; a * stands for itself here (hpkv ls -l 'GLOB' lists "
@@ -328,13 +172,7 @@ static int run_ls(struct cli *c, int argc, char **argv)
 		literal = glob;
 	else if (literal.n < glob.n && !glob_is_prefix(glob))
 		w.glob = glob;
-	/* No key is empty, so a range can't begin at the empty key. */
-	set_place(&w.from, literal.n ? (struct hpkv_bytes){literal.p, literal.n}
-				     : (struct hpkv_bytes){"\0", 1});
-	set_place(&w.to, (struct hpkv_bytes){literal.p, literal.n});
-	w.prefix_n = literal.n;
-	if (w.prefix_n < HPKV_KEY_MAX)
-		end_behind_prefix(&w.to, w.prefix_n, HPKV_KEY_MAX);
+	pages_of_prefix(&w.pages, c->hpkv, (struct hpkv_bytes){literal.p, literal.n});
 	return walk(&w);
 }
 

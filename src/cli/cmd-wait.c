@@ -11,7 +11,7 @@
 #include "base/mem.h"
 #include "show.h"
 
-enum { OPT_EQUALS, OPT_CHANGES, OPT_EXISTS };
+enum { OPT_EQUALS, OPT_CHANGES, OPT_EXISTS, OPT_NO_RECONNECT };
 enum { SUBSCRIBE_MS = 600000, LOOK_AGAIN_MS = 500 };
 
 struct waiting {
@@ -105,6 +105,9 @@ static void on_event(void *arg, const struct hpkv_event *e)
 
 	if (e->type == HPKV_EVENT_GAP) {
 		ask(w);
+	} else if (e->type == HPKV_EVENT_LOST && w->c->opt[OPT_NO_RECONNECT]) {
+		cli_say("wait %s: %s", show_safe(w->key), e->text);
+		w->status = CLI_NO_DAEMON;
 	} else if (e->type == HPKV_EVENT_DROPPED) {
 		cli_say("wait %s: %s", show_safe(w->key), e->text);
 		w->status = CLI_REFUSED;
@@ -179,6 +182,7 @@ static int run(struct cli *c, int argc, char **argv)
 		    (c->opt[OPT_EXISTS] != NULL) >
 	    1)
 		return cli_usage(c, "--equals, --changes and --exists exclude one another");
+	hpkv_set_reconnect(c->hpkv, !c->opt[OPT_NO_RECONNECT]);
 	hpkv_on_event(c->hpkv, on_event, &w);
 	int status = subscribe(&w, until);
 	if (!status)
@@ -204,7 +208,8 @@ const struct command cmd_wait = {
 		"  hpkv wait job:7 --equals done --timeout 5m && echo finished\n",
 	.options = {[OPT_EQUALS] = {"equals", 'e', "V", "wait until it has the value V"},
 		    [OPT_CHANGES] = {"changes", 'c', NULL, "wait until it is changed or deleted"},
-		    [OPT_EXISTS] = {"exists", 'x', NULL, "wait until it exists (the default)"}},
+		    [OPT_EXISTS] = {"exists", 'x', NULL, "wait until it exists (the default)"},
+		    [OPT_NO_RECONNECT] = {"no-reconnect", 0, NULL, "end with 4 when hpkvd ends"}},
 	.min = 1,
 	.max = 1,
 	.words = WORDS_KEY,

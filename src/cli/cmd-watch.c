@@ -1,21 +1,25 @@
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "clock-text.h"
 #include "commands.h"
 #include "exec.h"
+#include "base/mem.h"
+#include "codec/json.h"
 #include "show.h"
 #include "words.h"
 
-enum { OPT_EXEC, OPT_INITIAL, OPT_COUNT, OPT_EXACT, OPT_STDIN };
+enum { OPT_EXEC, OPT_INITIAL, OPT_COUNT, OPT_EXACT, OPT_STDIN, OPT_NO_RECONNECT };
 
 struct watch {
 	struct cli *c;
 	struct words words; /* what is watched */
 	long left;          /* changes left to print; -1: no limit */
 	int status;
+	bool lost, upstream_lost; /* connections that changes come over, of hpkv and of hpkvd */
 };
 
 /* ---- output ---- */
@@ -95,6 +99,76 @@ static void on_change(struct watch *w, const struct hpkv_event *e)
 		w->left--;
 }
 
+/* The state that the daemon's lines of type "connection" tell, over restarts of the daemon: either
+ * changes come, or they do not. */
+static bool is_connected(struct watch *w, const struct hpkv_event *e)
+{
+	switch (e->type) {
+	case HPKV_EVENT_UPSTREAM_LOST:
+	case HPKV_EVENT_UPSTREAM_BACK:
+		w->upstream_lost = e->type == HPKV_EVENT_UPSTREAM_LOST;
+		break;
+	case HPKV_EVENT_LOST:
+	case HPKV_EVENT_BACK:
+		w->lost = e->type == HPKV_EVENT_LOST;
+		break;
+	case HPKV_EVENT_CHANGE:
+	case HPKV_EVENT_GAP:
+	case HPKV_EVENT_DROPPED:
+	case HPKV_EVENT_OTHER:
+		break;
+	}
+	return !w->lost && !w->upstream_lost;
+}
+
+static bool is_about_connection(const struct hpkv_event *e)
+{
+	return e->type == HPKV_EVENT_UPSTREAM_LOST || e->type == HPKV_EVENT_UPSTREAM_BACK ||
+	       e->type == HPKV_EVENT_LOST || e->type == HPKV_EVENT_BACK;
+}
+
+static struct hpkv_bytes json_of_gap(char *out, const struct hpkv_event *e)
+{
+	size_t n = (size_t)sprintf(out, "{\"type\":\"gap\",\"pattern\":\"");
+
+	n += json_escape((struct span){e->pattern.p, e->pattern.n}, out + n);
+	n += (size_t)sprintf(out + n, "\",\"since\":%lld,\"until\":%lld}", (long long)e->since,
+			     (long long)e->until);
+	return (struct hpkv_bytes){out, n};
+}
+
+/* Prints an event as the daemon's line. Events of the library's own, which stand for a restart of
+ * the daemon, look like the daemon's, so that each "disconnected" is followed by a "connected". */
+static void show_json(struct watch *w, const struct hpkv_event *e)
+{
+	bool before = !w->lost && !w->upstream_lost, now = is_connected(w, e);
+	char line[120];
+
+	if (e->type == HPKV_EVENT_GAP && e->pattern.p && !e->line.n) {
+		char *room = mem_alloc(6 * e->pattern.n + sizeof(line));
+		show_line(w->c, json_of_gap(room, e));
+		free(room);
+	} else if (now != before && !e->line.n) {
+		snprintf(line, sizeof(line),
+			 "{\"type\":\"connection\",\"state\":\"%s\",\"timestamp\":%lld}",
+			 now ? "connected" : "disconnected", (long long)e->timestamp);
+		show_line(w->c, hpkv_str(line));
+	} else if (e->line.n && (now != before || !is_about_connection(e))) {
+		show_line(w->c, e->line);
+	}
+}
+
+static void on_lost(struct watch *w, const struct hpkv_event *e)
+{
+	if (!w->c->opt[OPT_NO_RECONNECT]) {
+		cli_say("watch: %s; trying again", e->text);
+		return;
+	}
+	cli_say("watch: %s", e->text);
+	w->status = CLI_NO_DAEMON;
+	w->left = 0;
+}
+
 static void on_event(void *arg, const struct hpkv_event *e)
 {
 	struct watch *w = arg;
@@ -113,7 +187,7 @@ static void on_event(void *arg, const struct hpkv_event *e)
 		cli_say("watch: hpkvd is connected to the service again");
 		break;
 	case HPKV_EVENT_LOST:
-		cli_say("watch: %s; trying again", e->text);
+		on_lost(w, e);
 		break;
 	case HPKV_EVENT_BACK:
 		cli_say("watch: connected to hpkvd again; changes in between may have been missed, "
@@ -129,8 +203,8 @@ static void on_event(void *arg, const struct hpkv_event *e)
 	case HPKV_EVENT_OTHER:
 		break;
 	}
-	if (w->c->json && e->line.n)
-		show_line(w->c, e->line);
+	if (w->c->json)
+		show_json(w, e);
 }
 
 /* Runs until the count is reached, no subscription is left, or the reader of the output has gone.
@@ -162,6 +236,7 @@ static int run(struct cli *c, int argc, char **argv)
 				 show_safe(hpkv_str(c->opt[OPT_COUNT])));
 	if (c->opt[OPT_STDIN] && !c->opt[OPT_EXEC])
 		return cli_usage(c, "--stdin needs --exec");
+	hpkv_set_reconnect(c->hpkv, !c->opt[OPT_NO_RECONNECT]);
 	words_sort(&w.words, argc, argv, c->opt[OPT_EXACT] != NULL);
 	struct hpkv_request q = words_request(&w.words, HPKV_SUBSCRIBE);
 	q.initial = c->opt[OPT_INITIAL] != NULL;
@@ -198,7 +273,8 @@ const struct command cmd_watch = {
 				     "print the current values of keys first"},
 		    [OPT_COUNT] = {"count", 'n', "N", "end after N changes"},
 		    [OPT_EXACT] = {"exact", 'x', NULL, "all words are keys, even with a *"},
-		    [OPT_STDIN] = {"stdin", 0, NULL, "CMD gets the change as JSON on stdin"}},
+		    [OPT_STDIN] = {"stdin", 0, NULL, "CMD gets the change as JSON on stdin"},
+		    [OPT_NO_RECONNECT] = {"no-reconnect", 0, NULL, "end with 4 when hpkvd ends"}},
 	.min = 1,
 	.max = -1,
 	.words = WORDS_KEYS,

@@ -28,9 +28,10 @@
 #include "signals.h"
 
 const struct command *const cli_commands[] = {
-	&cmd_get,  &cmd_set,   &cmd_patch, &cmd_del,   &cmd_range,      &cmd_ls,
-	&cmd_incr, &cmd_watch, &cmd_wait,  &cmd_token, &cmd_status,     &cmd_stats,
-	&cmd_ping, &cmd_ready, &cmd_top,   &cmd_raw,   &cmd_completion, NULL,
+	&cmd_get,  &cmd_set,    &cmd_patch,      &cmd_del,   &cmd_range,  &cmd_ls,
+	&cmd_incr, &cmd_watch,  &cmd_wait,       &cmd_token, &cmd_status, &cmd_stats,
+	&cmd_ping, &cmd_ready,  &cmd_top,        &cmd_raw,   &cmd_export, &cmd_import,
+	&cmd_exec, &cmd_mirror, &cmd_completion, NULL,
 };
 
 enum { OPT_SOCKET, OPT_TIMEOUT, OPT_JSON, OPT_RAW, OPT_NUL, OPT_HELP, OPT_VERSION };
@@ -318,10 +319,10 @@ static int read_options(struct cli *c, int argc, char **argv)
 	char letters[LETTERS_MAX] = "";
 	int got, status = -1;
 
-	strcpy(letters, c->command ? ":" : "+:");
-	int n = add_options(cli_options, OURS, longs, letters);
-	if (c->command)
-		add_options(c->command->options, COMMAND_OPTION, longs + n, letters);
+	strcpy(letters, c->command && !c->command->verbatim ? ":" : "+:");
+	/* The command's first: one may have the name of one of all commands. */
+	int n = c->command ? add_options(c->command->options, COMMAND_OPTION, longs, letters) : 0;
+	add_options(cli_options, OURS, longs + n, letters);
 	opterr = 0;
 	optind = 0;
 	while (status < 0 && (got = getopt_long(argc, argv, letters, longs, NULL)) != -1) {

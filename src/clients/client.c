@@ -92,6 +92,7 @@ struct clients {
 	uint32_t turn; /* the turn that ends next; clients that change while it ends belong to the
 			  one after it */
 	bool settling; /* on_turn_end() runs */
+	bool ending;   /* clients_end_input() was called */
 	struct event *turn_end; /* runs once all events of this turn have been handled */
 	struct event *hangups;  /* armed while there are quiet clients */
 	unsigned n;
@@ -1036,6 +1037,15 @@ unsigned clients_busiest(struct clients *cs, struct client_activity top[CLIENTS_
 
 /* ---- the end ---- */
 
+void clients_end_input(struct clients *cs)
+{
+	struct client *c;
+
+	cs->ending = true;
+	TAILQ_FOREACH (c, &cs->all, of_set)
+		shutdown(c->fd, SHUT_RD);
+}
+
 bool clients_flush_all(struct clients *cs)
 {
 	struct client *next;
@@ -1046,7 +1056,7 @@ bool clients_flush_all(struct clients *cs)
 		speak(c);
 		if (!write_out(c))
 			client_free(c);
-		else if (outq_len(out_of(c)))
+		else if (outq_len(out_of(c)) || (cs->ending && c->state == CLIENT_OPEN))
 			all = false;
 	}
 	return all;

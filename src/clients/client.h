@@ -113,9 +113,16 @@ struct client_activity {
 
 enum { CLIENTS_BUSIEST_MAX = 10 };
 
-/* The busiest clients: by requests since the last call (or an earlier one less than a second ago),
- * then by requests in all. Returns their number. Its cost grows with the number of clients. */
+/* The busiest clients: by their requests since this was last called, at least a second ago, then by
+ * their requests in all. Returns their number. Looks at every client, so it is not for the path of
+ * a request. */
 unsigned clients_busiest(struct clients *cs, struct client_activity top[CLIENTS_BUSIEST_MAX]);
 
-/* Writes what the sockets take. True: nothing is left to write. */
+/* The daemon ends: a client can send nothing more, which fails on its side. What it has sent before
+ * is still read and handed on. So a client knows of every request whether the daemon has read it.
+ */
+void clients_end_input(struct clients *cs);
+
+/* Writes out what is there now, as far as the sockets take it. True when nothing is left to write
+ * or, after clients_end_input(), to read. */
 bool clients_flush_all(struct clients *cs);

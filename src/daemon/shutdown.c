@@ -17,7 +17,13 @@
 #include "subscriptions/subscriptions.h"
 #include "upstream/upstream.h"
 
-enum { DRAIN_MS = 5000, FAREWELL_MS = 1000, STEP_MS = 10 };
+enum { DRAIN_MS = 5000, REFUSE_MS = 1000, FAREWELL_MS = 1000, STEP_MS = 10 };
+
+static void enter(struct shutdown *s, enum shutdown_phase phase, int64_t ms)
+{
+	s->phase = phase;
+	s->until = clock_mono_ms() + ms;
+}
 
 static void on_step(evutil_socket_t fd, short what, void *arg)
 {
@@ -29,10 +35,12 @@ static void on_step(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (s->phase == SHUTDOWN_DRAIN && (late || router_in_flight(w->router) == 0)) {
 		router_abandon(w->router);
-		subscriptions_farewell(w->subscriptions);
+		clients_end_input(w->clients);
+		enter(s, SHUTDOWN_REFUSE, REFUSE_MS);
+	} else if (s->phase == SHUTDOWN_REFUSE && (late || clients_flush_all(w->clients))) {
+		subscriptions_end(w->subscriptions);
 		upstream_stop(w->upstream);
-		s->phase = SHUTDOWN_FAREWELL;
-		s->until = clock_mono_ms() + FAREWELL_MS;
+		enter(s, SHUTDOWN_FAREWELL, FAREWELL_MS);
 	} else if (s->phase == SHUTDOWN_FAREWELL) {
 		bool flushed = clients_flush_all(w->clients);
 		if (late || (flushed && upstream_closed(w->upstream)))
@@ -44,8 +52,7 @@ static void drain(struct shutdown *s)
 {
 	struct wiring *w = s->rooms;
 
-	s->phase = SHUTDOWN_DRAIN;
-	s->until = clock_mono_ms() + DRAIN_MS;
+	enter(s, SHUTDOWN_DRAIN, DRAIN_MS);
 	subscriptions_stop(w->subscriptions);
 	router_stop(w->router);
 	timer_start(s->step, STEP_MS);

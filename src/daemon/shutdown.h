@@ -1,8 +1,12 @@
-/* shutdown.h - the orderly end, in two phases.
+/* shutdown.h - the orderly end, in three phases.
  *
  * Drain: no client is accepted and no request is sent any more; requests in flight have five
- * seconds to be answered. Farewell: clients take their last bytes, and the service gets a close
- * frame; that has another second. Then the loop is left.
+ * seconds to be answered. Refuse: clients can send nothing more; requests that they have sent
+ * before are read and refused. Farewell: clients with subscriptions get a last line, all take their
+ * last bytes, and the service gets a close frame. The last two have a second each. Then the loop is
+ * left.
+ *
+ * So a client knows of each request whether it was read: it was answered, or it could not be sent.
  *
  * A restart (restart.h) begins with the question whether the other program would start. Then it is
  * the same end, but the listening sockets stay open: clients wait there until that program accepts
@@ -15,7 +19,13 @@
 #include "daemon/restart.h"
 #include "daemon/wiring.h"
 
-enum shutdown_phase { SHUTDOWN_NOT, SHUTDOWN_DRAIN, SHUTDOWN_FAREWELL, SHUTDOWN_PHASE_N };
+enum shutdown_phase {
+	SHUTDOWN_NOT,
+	SHUTDOWN_DRAIN,
+	SHUTDOWN_REFUSE,
+	SHUTDOWN_FAREWELL,
+	SHUTDOWN_PHASE_N
+};
 
 struct shutdown {
 	struct wiring *rooms;

@@ -4,7 +4,7 @@
  * its own part and no other; another room's part it may read. The parts stand here, and not in the
  * rooms' headers, because several of those rooms are above this one in the map.
  *
- * A peer is embedded in the structure of whoever owns the client's connection (client.c). The owner
+ * A peer is embedded in the structure of the connection's owner (client.c). The owner
  * sets number, pid and uid, and calls each room's ROOM_join() and ROOM_leave(). */
 #pragma once
 
@@ -53,7 +53,7 @@ struct sched_peer {
 	bool on_trial;               /* takes its turns among the peers on trial */
 };
 
-/* What is held against a client or user: see blame.h. */
+/* The record of a client or user: see blame.h. */
 struct blame_record {
 	uint8_t weight;   /* of the connections lost, perhaps over one of its requests */
 	uint8_t repeated; /* of its reads, those sent again after the last of these losses */

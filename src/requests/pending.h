@@ -1,4 +1,4 @@
-/* pending.h - one request, from its line until its answer was handed on.
+/* pending.h - one request, from its line until its answer was put out.
  *
  * The router makes a pending for each request that can't be answered at once, and frees it with its
  * one answer. As in a peer (peer.h), each room has a part of its own and writes no other; the
@@ -32,7 +32,7 @@ struct answers_pending {
 	uint32_t size;                 /* of the pending's memory */
 	uint32_t order;                /* counts the client's requests; see pending_is_before() */
 	bool had_turn; /* while PENDING_DEFERRED: its room knows that it is the next */
-	bool secret;   /* its answer is wiped once it was handed on */
+	bool secret;   /* its answer is wiped after it was written */
 };
 
 /* While PENDING_DEFERRED, of the room that will have it answered: subscriptions or token_requests.

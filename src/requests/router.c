@@ -473,7 +473,7 @@ static bool refuse_early(struct router *r, struct pending *p, int64_t timeout_ms
 	int64_t one_ms = rate_limiter_wait_ms(&r->rate_limiter, r->rate_limiter.at, 1);
 	r->stats->requests_refused_early++;
 	answer_error(r, p, REPLY_RATE_LIMITED,
-		     "its turn in the service's rate limit would come after its time is up",
+		     "the rate limit would not let it be sent within its time",
 		     (long)(late_ms > one_ms ? late_ms : one_ms));
 	return true;
 }
@@ -825,18 +825,19 @@ static void answer_unsent(struct router *r, struct pending *p, bool full)
 			     -1);
 	else if (!r->ops->sendable(r->owner))
 		answer_error(r, p, REPLY_QUEUE_FULL,
-			     "not sent within its time: the network takes no more at present", -1);
+			     "not sent within its time: the network takes no more data at present",
+			     -1);
 	else if (p->refused || (r->rate_limiter.rate > 0 && !full))
 		answer_error(r, p, REPLY_RATE_LIMITED, NULL, retry_paced_ms(r, p->peer));
 	else if (full)
 		answer_error(r, p, REPLY_QUEUE_FULL,
-			     "not sent within its time: max_in_flight requests were on their way "
+			     "not sent within its time: max_in_flight requests were in flight "
 			     "ahead of it",
 			     -1);
 	else
 		answer_error(r, p, REPLY_QUEUE_FULL,
 			     "not sent within its time: an earlier request of its client for the "
-			     "same key was on its way",
+			     "same key was in flight",
 			     -1);
 }
 

@@ -827,16 +827,6 @@ void subscriptions_lost(struct subscriptions *s, int64_t heard_ms)
 	send_line(s, NULL);
 }
 
-void subscriptions_farewell(struct subscriptions *s)
-{
-	if (s->lost_at) /* they were told, and nothing since */
-		return;
-	s->live = false;
-	resync_pause(s->resync);
-	events_add_connection(&s->line, "disconnected", "shutting_down", s->ops->wall_ms());
-	send_line(s, NULL);
-}
-
 void subscriptions_unreadable(struct subscriptions *s)
 {
 	resync_doubt(s->resync);
@@ -901,6 +891,13 @@ void subscriptions_without(struct subscriptions *s)
 void subscriptions_stop(struct subscriptions *s)
 {
 	resync_pause(s->resync);
+}
+
+void subscriptions_end(struct subscriptions *s)
+{
+	s->live = false; /* the end of the connection to the service is no news any more */
+	events_add_connection(&s->line, "disconnected", "shutting_down", s->ops->wall_ms());
+	send_line(s, NULL);
 }
 
 /* ---- readings ---- */

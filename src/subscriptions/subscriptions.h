@@ -99,8 +99,6 @@ void subscriptions_refuse_all(struct subscriptions *s, const char *why, long ret
 
 /* The connection was lost; it was heard of last at this time of ops->boot_ms(). */
 void subscriptions_lost(struct subscriptions *s, int64_t heard_ms);
-/* The daemon ends: a last line to those who were not told of a loss already. */
-void subscriptions_farewell(struct subscriptions *s);
 /* A change has come that can't be used, nobody knows of what: see resync_doubt(). */
 void subscriptions_unreadable(struct subscriptions *s);
 /* Such have come since this time of ops->boot_ms(): all subscribers may have missed something. Keys
@@ -112,7 +110,11 @@ void subscriptions_without(struct subscriptions *s);
 /* Nothing is read any more. router_stop() follows, after which subscribes are refused. */
 void subscriptions_stop(struct subscriptions *s);
 
-bool subscriptions_wants(const struct subscriptions *s); /* are there subscriptions or joins? */
+/* Sends the last line to all clients with subscriptions: the daemon ends. */
+void subscriptions_end(struct subscriptions *s);
+
+bool subscriptions_wants(
+	const struct subscriptions *s); /* is anything subscribed to, or waited for? */
 bool subscriptions_is_stale(
 	const struct subscriptions *s); /* ... that the present token does not cover? */
 

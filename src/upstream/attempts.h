@@ -49,8 +49,8 @@ struct token_list_ops {
 	/* Is anything subscribed to, or asked for? Anything that the present list lacks? */
 	bool (*wants)(const struct subscriptions *s);
 	bool (*stale)(const struct subscriptions *s);
-	size_t (*make)(struct subscriptions *s, size_t budget,
-		       struct buf *list);         /* credentials.h */
+	/* As credentials_ops::make_list(). */
+	size_t (*make)(struct subscriptions *s, size_t budget, struct buf *list);
 	void (*live)(struct subscriptions *s);    /* the main connection has it */
 	void (*without)(struct subscriptions *s); /* ... has no token: nothing was wanted */
 	void (*failed)(struct subscriptions *s);
@@ -108,7 +108,7 @@ enum attempts_means {
 	ATTEMPTS_MEANS_N
 };
 
-/* How far the failures of one kind have gone: each kind has its pauses. */
+/* The pauses before attempts, and the failures that make them grow. */
 struct attempts_pauses {
 	struct event *retry; /* the next attempt, after a pause */
 	int64_t retry_at;

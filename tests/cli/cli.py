@@ -192,11 +192,15 @@ class FakeDaemon:
         self.sock.listen(backlog)
         self.sock.settimeout(DEADLINE)
 
-    def stop(self):
-        """Closes all connections, as a daemon that ends does."""
+    def stop_listening(self):
+        """As a daemon that ends does, before it refuses anything."""
         self.sock.close()
         if os.path.exists(self.path):
             os.unlink(self.path)
+
+    def stop(self):
+        """Closes all connections, as a daemon that ends does."""
+        self.stop_listening()
         for peer in self.peers:
             peer.close()
         self.peers = []

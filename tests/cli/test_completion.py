@@ -16,12 +16,12 @@ import unittest
 from cli import HPKV, FakeDaemon, environment, hpkv
 from harness import DEADLINE, Case, Daemon, Sandbox, eventually
 
-COMMANDS = """get set patch del range ls incr watch wait token status stats ping ready top raw completion""".split()
+COMMANDS = """get set patch del range ls incr watch wait token status stats ping ready top raw export import exec mirror completion""".split()
 DONE = "\x01" # ends what a shell reports
 
 
 def script(shell):
-    status, out, err = hpkv("/x", "completion", shell)
+    status, out, err = hpkv("/x", "export", "import", "exec", "mirror", "completion", shell)
     assert (status, err) == (0, b"")
     return out.decode()
 

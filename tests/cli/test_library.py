@@ -534,9 +534,10 @@ class Subscriptions(Case):
                 self.assertEqual("lost", driver.event()["type"])
                 daemon.process.close()
                 daemon.start()
-                events = [driver.event() for _ in range(2)]
-                self.assertEqual({"change", "back"}, {e["type"] for e in events})
+                events = [driver.event() for _ in range(3)]
+                self.assertEqual({"change", "gap", "back"}, {e["type"] for e in events})
                 self.assertEqual([("k", None, 1)], [(e["key"], e["value"], e["flags"]) for e in events if e["key"]])
+                self.assertEqual(["a*"], [e["pattern"] for e in events if e["type"] == "gap"])
                 with daemon.client() as client:
                     client.ask({"op": "set", "key": "abc", "value": "v"})
                 self.assertEqual(("abc", "v"), driver.event_of("key", "value"))
@@ -567,6 +568,7 @@ class Subscriptions(Case):
         self.assertEqual(["p*"], [k for r in requests for k in r.get("patterns", [])])
         for request in requests:
             peer.reply(request)
+        self.assertEqual(("gap", "p*"), driver.event_of("type", "pattern"))
         self.assertEqual("back", driver.event()["type"])
 
     @fake_scene
@@ -643,6 +645,7 @@ class Subscriptions(Case):
                 peer.reply(request)
         event = driver.event()
         self.assertEqual(("dropped", "b", "not for you"), (event["type"], event["key"], event["text"]))
+        self.assertEqual(("gap", "p*"), driver.event_of("type", "pattern"))
         self.assertEqual("back", driver.event()["type"])
 
     @fake_scene
@@ -666,6 +669,228 @@ class Subscriptions(Case):
         self.assertEqual("back", driver.event()["type"])
 
 
+LAST_LINE = {"type": "connection", "state": "disconnected", "reason": "shutting_down", "timestamp": 1}
+
+
+class Healing(Case):
+    """A daemon that restarts is a pause to callers, and no error."""
+
+    def refuse(self, peer, request, reason="shutting_down", executed="no", code=503):
+        peer.send({"code": code, "error": "no", "reason": reason, "executed": executed, "messageId": request["messageId"]})
+
+    @fake_scene
+    def test_a_write_that_is_refused_at_the_end_is_sent_to_the_next_daemon(self, daemon, driver):
+        connect(daemon, driver, "ping")
+        peer = daemon.peers[0]
+        driver.tell("send", "first", "set", "k", "1")
+        driver.tell("send", "second", "set", "k", "2")
+        requests = [peer.line(), peer.line()]
+        self.refuse(peer, requests[0])
+        driver.tell("send", "third", "set", "k", "3") # never on this connection
+        self.refuse(peer, requests[1])
+        self.assertTrue(peer.at_end()) # closed at once: no answer is missing
+        peer = daemon.accept()
+        for value in "123":
+            request = peer.line()
+            self.assertEqual(value, request["value"])
+            peer.reply(request)
+        self.assertEqual([(name, "ok") for name in ("first", "second", "third")],
+                         [(name, answer["result"]) for name, answer in (driver.answer() for _ in range(3))])
+
+    @fake_scene
+    def test_what_was_sent_before_the_end_is_still_answered(self, daemon, driver):
+        peer = connect(daemon, driver, "ping")
+        driver.tell("send", "in-flight", "set", "k", "1")
+        driver.tell("send", "refused", "set", "k", "2")
+        requests = [peer.line(), peer.line()]
+        self.refuse(peer, requests[1])
+        peer.reply(requests[0])
+        self.assertEqual("ok", driver.answer()[1]["result"])
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        name, answer = driver.answer()
+        self.assertEqual(("refused", "ok"), (name, answer["result"]))
+
+    @fake_scene
+    def test_a_request_that_is_made_while_there_is_no_daemon_waits_for_it(self, daemon, driver):
+        connect(daemon, driver, "ping")
+        daemon.stop()
+        driver.tell("send", "write", "set", "k", "v")
+        driver.tell("wait", "0")
+        driver.next("=")
+        daemon.listen()
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        self.assertEqual("ok", driver.answer()[1]["result"])
+
+    @fake_scene
+    def test_it_waits_no_longer_than_its_own_time(self, daemon, driver):
+        connect(daemon, driver, "ping")
+        daemon.stop()
+        driver.tell("timeout", "300")
+        begun = time.monotonic()
+        answer = driver.call("set", "k", "v")
+        self.assertEqual("no daemon", answer["result"])
+        self.assertIn("is hpkvd running?", answer["error"])
+        self.assertGreaterEqual(time.monotonic() - begun, 0.29)
+
+    @fake_scene
+    def test_the_next_daemon_gets_what_is_left_of_its_time(self, daemon, driver):
+        peer = connect(daemon, driver, "ping")
+        driver.tell("send", "get", "get", "k")
+        driver.tell("send", "own", "json", quote('{"op":"get","key":"k","timeoutMs": 60000}'))
+        self.assertEqual([10000, 60000], [peer.line()["timeoutMs"] for _ in range(2)])
+        daemon.stop()
+        driver.tell("sleep", "200")
+        driver.tell("wait", "0")
+        driver.next("=")
+        daemon.listen()
+        peer = daemon.accept()
+        limits = [peer.line()["timeoutMs"] for _ in range(2)]
+        self.assertLess(limits[0], 10000)
+        self.assertLess(limits[1], 60000)
+        self.assertGreater(limits[1], limits[0])
+
+    @fake_scene
+    def test_a_read_without_an_answer_at_the_end_is_repeated_in_its_place(self, daemon, driver):
+        peer = connect(daemon, driver, "ping")
+        driver.tell("send", "get", "get", "k")
+        driver.tell("send", "set", "set", "k", "v")
+        requests = [peer.line() for _ in range(2)]
+        self.refuse(peer, requests[1])
+        self.refuse(peer, requests[0], "outcome_unknown", "unknown", 504)
+        peer = daemon.accept()
+        for op in ("get", "set"):
+            request = peer.line()
+            self.assertEqual(op, request["op"])
+            peer.reply(request)
+            self.assertEqual((op, "ok"), (lambda name, answer: (name, answer["result"]))(*driver.answer()))
+
+    @fake_scene
+    def test_a_write_without_an_answer_at_the_end_is_unknown(self, daemon, driver):
+        peer = connect(daemon, driver, "ping")
+        driver.tell("send", "set", "set", "k", "v")
+        self.refuse(peer, peer.line(), "outcome_unknown", "unknown", 504)
+        self.assertEqual("unknown", driver.answer()[1]["result"])
+
+    @fake_scene
+    def test_pairs_alternate_over_a_restart(self, daemon, driver):
+        peer = connect(daemon, driver, "json", quote('{"op":"subscribe","pattern":"p*"}'))
+        peer.send(LAST_LINE | {"reason": None}, LAST_LINE)
+        self.assertEqual(["upstream lost", "lost"], [driver.event()["type"] for _ in range(2)])
+        self.assertTrue(peer.at_end())
+        for _ in range(2): # nothing of it is told twice
+            peer = daemon.accept()
+            request = peer.line()
+            peer.send(LAST_LINE | {"reason": None}, LAST_LINE | {"state": "connected", "reason": None},
+                      LAST_LINE | {"reason": None})
+            peer.close()
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        events = []
+        while not events or events[-1]["type"] != "back":
+            events.append(driver.event())
+        kinds = [e["type"] for e in events]
+        self.assertEqual(["gap", "upstream back", "back"], kinds[-3:])
+        upstream = ["upstream lost"] + [kind for kind in kinds if kind.startswith("upstream")]
+        self.assertEqual(["upstream lost", "upstream back"] * (len(upstream) // 2), upstream)
+        self.assertEqual(1, kinds.count("back"))
+
+    @fake_scene
+    def test_the_last_line_is_told_at_once(self, daemon, driver):
+        peer = connect(daemon, driver, "json", quote('{"op":"subscribe","key":"k"}'))
+        driver.tell("send", "set", "set", "k", "v")
+        request = peer.line()
+        peer.send(LAST_LINE)
+        event = driver.event()
+        self.assertEqual(("lost", "the connection to hpkvd is lost: hpkvd is shutting down", LAST_LINE),
+                         (event["type"], event["text"], json.loads(event["line"])))
+        peer.reply(request)
+        self.assertEqual("ok", driver.answer()[1]["result"])
+
+    @fake_scene
+    def test_a_pattern_gets_a_gap_with_its_times(self, daemon, driver):
+        before = time.time() * 1000
+        connect(daemon, driver, "json", quote('{"op":"subscribe","patterns":["p*","q*"],"key":"k"}')).close()
+        self.assertEqual("lost", driver.event()["type"])
+        peer = daemon.accept()
+        peer.reply(peer.line())
+        for pattern in ("p*", "q*"):
+            gap = driver.event()
+            self.assertEqual(("gap", pattern), (gap["type"], gap["pattern"]))
+            self.assertLessEqual(int(before), int(gap["since"]))
+            self.assertLessEqual(int(gap["since"]), int(gap["until"]))
+            self.assertLessEqual(int(gap["until"]), time.time() * 1000)
+        self.assertEqual("back", driver.event()["type"])
+
+    @fake_scene
+    def test_switched_off(self, daemon, driver):
+        driver.tell("reconnect", "0")
+        peer = connect(daemon, driver, "json", quote('{"op":"subscribe","key":"k"}'))
+        driver.tell("send", "refused", "set", "k", "v")
+        self.refuse(peer, peer.line())
+        self.assertEqual("unavailable", driver.answer()[1]["result"])
+        driver.tell("send", "read", "get", "k")
+        driver.tell("send", "write", "set", "k", "v")
+        for _ in range(2):
+            peer.line()
+        peer.close()
+        self.assertEqual("lost", driver.event()["type"])
+        self.assertEqual({"read": "no daemon", "write": "unknown"},
+                         {name: answer["result"] for name, answer in (driver.answer() for _ in range(2))})
+        peer = connect(daemon, driver, "ping") # which is the only line: nothing is subscribed to again
+        daemon.stop()
+        self.assertEqual("no daemon", driver.do("ping")[0])
+        self.assertEqual([], driver.kept["e"])
+
+    @contextlib.contextmanager
+    def writing(self, daemon, driver):
+        """Increments a number every 5 ms; the answer to each is in results in the end."""
+        results, over, sent = [], threading.Event(), []
+
+        def write():
+            while not over.wait(0.005):
+                driver.tell("send", "w", "increment", "n")
+                sent.append(True)
+
+        thread = threading.Thread(target=write, daemon=True)
+        thread.start()
+        yield results
+        over.set()
+        thread.join(DEADLINE)
+        results += [driver.answer()[1] for _ in sent]
+
+    def restart(self, daemon, number):
+        daemon.process.signal(number)
+        daemon.process.wait_exit()
+        daemon.process.close()
+        daemon.start()
+        daemon.wait_state("connected")
+
+    def end_of_writes(self, numbers):
+        """The results of a writer's increments while the daemon is restarted, and the number at the end."""
+        with Sandbox() as sandbox, Daemon(sandbox) as daemon:
+            daemon.wait_state("connected")
+            with Driver(daemon.socket) as driver:
+                driver.do("set", "n", "0")
+                driver.tell("timeout", str(DEADLINE * 1000))
+                with self.writing(daemon, driver) as results:
+                    for number in numbers:
+                        self.restart(daemon, number)
+                return [answer["result"] for answer in results], int(driver.do("get", "n")[1])
+
+    def test_writes_over_orderly_restarts_are_executed_once_each(self):
+        results, n = self.end_of_writes([15] * 5)
+        self.assertEqual({"ok"}, set(results))
+        self.assertEqual(len(results), n)
+
+    def test_writes_over_crashes_are_executed_once_each_or_unknown(self):
+        results, n = self.end_of_writes([9] * 5)
+        self.assertLessEqual(set(results), {"ok", "unknown"})
+        self.assertLessEqual(results.count("ok"), n)
+        self.assertLessEqual(n, len(results))
+
+
 def shared_library():
     return os.path.join(BUILD, ".libs", "libhpkv.so")
 
@@ -684,7 +909,7 @@ class Package(Case):
     @unittest.skipUnless(os.path.exists(shared_library()), "built without a shared library")
     def test_the_shared_library_shows_what_the_header_declares(self):
         declared = set(re.findall(r"^HPKV_API [^;(]*?(hpkv_\w+)\(", self.header(), re.M))
-        self.assertLessEqual(len(declared), 25)
+        self.assertLessEqual(len(declared), 26)
         self.assertEqual(declared, self.symbols("-D", "--defined-only", shared_library()) - {"LIBHPKV_0"})
         run = subprocess.run(["readelf", "-d", shared_library()], capture_output=True, text=True, check=True)
         self.assertIn("soname: [libhpkv.so.0]", run.stdout)

@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT: requests in flight are answered, others are refused, and the end is orderly."""
 
+import collections
 import json
 import os
 import signal
@@ -105,6 +106,35 @@ class Shutdown(Case):
         self.assertTrue(client.at_end())
         self.end(daemon)
         self.assertTrue(service.no_more_requests())
+
+    @scene()
+    def test_subscribers_get_a_last_line(self, service, daemon, client):
+        self.assertEqual(200, client.ask({"op": "subscribe", "key": "k"})["code"])
+        self.begin(daemon)
+        line = client.answer()
+        self.assertEqual(("connection", "disconnected", "shutting_down"), (line["type"], line["state"], line["reason"]))
+        self.assertIsInstance(line["timestamp"], int)
+        self.assertTrue(client.at_end())
+        self.end(daemon)
+
+    @scene()
+    def test_a_request_is_answered_or_can_not_be_sent(self, service, daemon, client):
+        """However late it comes: a client that sends one after the other knows of each whether it was read."""
+        with daemon.client() as subscriber:
+            self.assertEqual(200, subscriber.ask({"op": "subscribe", "key": "k"})["code"])
+            self.begin(daemon)
+            senders, sent = [client, subscriber], collections.Counter()
+            while senders:
+                for sender in list(senders):
+                    try:
+                        sender.send_raw(b'{"op":"ping"}\n')
+                        sent[sender] += 1
+                    except BrokenPipeError:
+                        senders.remove(sender)
+            for sender in (client, subscriber):
+                lines = b"".join(iter(lambda: sender.sock.recv(65536), b"")).splitlines() # no ECONNRESET: all was read
+                self.assertEqual(sent[sender], sum(b'"pong"' in line for line in lines))
+        self.end(daemon)
 
     @scene(service=WITHHELD)
     def test_a_second_signal_ends_it_at_once(self, service, daemon, client):

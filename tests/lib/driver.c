@@ -292,6 +292,8 @@ static void run(char **words, int n)
 		run_new(words, n);
 	} else if (strcmp(words[0], "timeout") == 0) {
 		hpkv_set_timeout(handle, atoi(words[1]));
+	} else if (strcmp(words[0], "reconnect") == 0) {
+		hpkv_set_reconnect(handle, atoi(words[1]));
 	} else if (strcmp(words[0], "send") == 0) {
 		run_send(words + 1, n - 1);
 	} else if (strcmp(words[0], "many") == 0) {

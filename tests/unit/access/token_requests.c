@@ -29,7 +29,7 @@ struct world {
 	char told[8192];
 };
 
-/* ---- what the router and the issuer ask for ---- */
+/* ---- what the router and the token requests ask for ---- */
 
 static void no_send(void *owner, struct span head, struct span body)
 {
@@ -174,7 +174,7 @@ static void ask(struct world *w, size_t peer, const char *line)
 
 	assert_int_equal(request_parse(copy, &request, &fault), 0);
 	token_requests_ask(w->token_requests, &w->peer[peer], &request, w->now);
-	free_copy(copy); /* what the issuer needs of it it has copied */
+	free_copy(copy); /* the request was copied */
 }
 
 /* A request for the token of one key, with an id. */

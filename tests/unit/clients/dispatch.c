@@ -57,14 +57,14 @@ void subscriptions_subscribe(struct subscriptions *f, struct peer *who,
 {
 	assert_ptr_equal(f, dispatch.subscriptions);
 	assert_int_equal(now, NOW);
-	handed("feed", who, request);
+	handed("subscriptions", who, request);
 }
 
 void subscriptions_unsubscribe(struct subscriptions *f, struct peer *who,
 			       const struct request *request)
 {
 	assert_ptr_equal(f, dispatch.subscriptions);
-	handed("feed", who, request);
+	handed("subscriptions", who, request);
 }
 
 void token_requests_ask(struct token_requests *i, struct peer *who, const struct request *request,
@@ -72,7 +72,7 @@ void token_requests_ask(struct token_requests *i, struct peer *who, const struct
 {
 	assert_ptr_equal(i, dispatch.token_requests);
 	assert_int_equal(now, NOW);
-	handed("issuer", who, request);
+	handed("tokens", who, request);
 }
 
 const char *access_judge(struct access *a, struct peer *who, const struct request *r, int64_t now)
@@ -189,9 +189,9 @@ static void each_op_has_its_room(void **state)
 		{"{\"op\":\"range\",\"key\":\"k\",\"endKey\":\"l\"}", "router: range k ;"},
 		{"{\"op\":\"increment\",\"key\":\"k\",\"value\":1}", "router: increment k ;"},
 		{"{\"op\":\"subscribe\",\"key\":\"k\",\"messageId\":\"a\"}",
-		 "feed: subscribe k \"a\";"},
-		{"{\"op\":\"unsubscribe\",\"key\":\"k\"}", "feed: unsubscribe k ;"},
-		{"{\"op\":\"unsubscribe\"}", "feed: unsubscribe  ;"},
+		 "subscriptions: subscribe k \"a\";"},
+		{"{\"op\":\"unsubscribe\",\"key\":\"k\"}", "subscriptions: unsubscribe k ;"},
+		{"{\"op\":\"unsubscribe\"}", "subscriptions: unsubscribe  ;"},
 		{"{\"op\":\"ping\",\"messageId\":1}",
 		 "{\"code\":200,\"message\":\"pong\",\"messageId\":1}\n"},
 		{"{\"op\":\"ping\"}", "in turn: {\"code\":200,\"message\":\"pong\"}\n"},
@@ -227,7 +227,7 @@ static void tokens_are_judged_always(void **state)
 {
 	(void)state;
 	line("{\"op\":\"token\",\"subscribeKeys\":[\"k\"],\"messageId\":1}");
-	expect("judged: token;issuer: token  1;");
+	expect("judged: token;tokens: token  1;");
 	forbidden = "no rule says so";
 	line("{\"op\":\"token\",\"subscribeKeys\":[\"k\"],\"messageId\":1}");
 	assert_non_null(strstr(told, "no rule says so"));

@@ -266,7 +266,7 @@ static void lose(struct world *w, uint32_t connection)
 	router_down(w->router, connection, w->now);
 }
 
-static void change_lanes(struct world *w)
+static void change_connection(struct world *w)
 {
 	unsigned what = lot(w, 4);
 
@@ -304,7 +304,7 @@ static void step(struct world *w)
 	else if (what < 90)
 		router_expire(w->router, w->now += lot(w, lot(w, 8) ? 20 : 2000));
 	else if (what < 96)
-		change_lanes(w);
+		change_connection(w);
 	else if (what < 98)
 		change_limits(w);
 	else if (lot(w, 6) == 0)

@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "requests/router.h"
 
-enum { PEERS = 3, FRAMES = 64, LANE = 1, NEXT = 2, READS = 4, IDLES = 8 };
+enum { PEERS = 3, FRAMES = 64, MAIN = 1, NEXT = 2, READS = 4, IDLES = 8 };
 
 /* A read of the daemon's own: what became of it. */
 struct reading {
@@ -68,7 +68,7 @@ static void world_wake_at(void *owner, int64_t at)
 	((struct world *)owner)->wake = at;
 }
 
-static void world_lane_idle(void *owner, uint32_t connection)
+static void world_connection_idle(void *owner, uint32_t connection)
 {
 	struct world *w = owner;
 
@@ -140,7 +140,7 @@ static const struct router_ops ops = {
 	.reconnect_ms = world_reconnect_ms,
 	.changed = world_changed,
 	.wake_at = world_wake_at,
-	.connection_idle = world_lane_idle,
+	.connection_idle = world_connection_idle,
 	.deferred_turn = world_deferred_turn,
 	.deferred_end = world_deferred_end,
 	.forbids = forbids_x,
@@ -270,7 +270,7 @@ static void an_answer_carries_the_clients_id(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":\"x\"}", 0);
 	assert_int_equal(w->n_sent, 1);
 	assert_non_null(strstr(w->sent[0], ",\"op\":1,\"key\":\"a\"}"));
@@ -295,7 +295,7 @@ static void long_ids_and_values_fit(void **state)
 		 "{\"op\":\"set\",\"key\":\"a\",\"value\":\"%s\",\"messageId\":\"%s\"}", value, id);
 	ask(w, 0, text, 0);
 	assert_true(w->peer[0].sched.bytes > sizeof(struct pending) + LONG);
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	assert_non_null(strstr(w->sent[0], value));
 	answer(w, 0, "ok");
 	assert_non_null(strstr(told(w, 0), id));
@@ -307,7 +307,7 @@ static void a_repeated_or_unknown_answer_reaches_nobody(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	answer(w, 0, "1");
 	told(w, 0);
@@ -327,7 +327,7 @@ static void answers_without_an_id_keep_the_order_of_their_requests(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	router_say(w->router, &w->peer[0], SPAN("local\n"), false);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
@@ -353,7 +353,7 @@ static void errors_without_an_id_keep_the_order_too(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"1\",\"timeoutMs\":5}", 0);
 	router_expire(w->router, 5);
@@ -381,7 +381,7 @@ static void requests_wait_for_the_connection_and_then_time_out_unsent(void **sta
 	const char *text = told(w, 0);
 	assert_non_null(strstr(text, "\"reason\":\"upstream_down\",\"executed\":\"no\","
 				     "\"retryAfterMs\":70,\"messageId\":1}\n"));
-	router_up(w->router, LANE, 151);
+	router_up(w->router, MAIN, 151);
 	assert_int_equal(w->n_sent, 1);
 	answer(w, 0, "ok");
 	assert_int_equal(router_expire(w->router, 2000), -1);
@@ -393,7 +393,7 @@ static void a_sent_request_times_out_and_frees_its_place(void **state)
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":10}",
 	    0);
 	ask(w, 1, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2}", 0);
@@ -413,7 +413,7 @@ static void one_that_never_got_a_place_is_told_so(void **state)
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
 	ask(w, 1, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"1\",\"messageId\":2,\"timeoutMs\":10}",
 	    0);
@@ -427,14 +427,14 @@ static void a_lost_connection_fails_writes_and_repeats_reads(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
 	ask(w, 0, "{\"op\":\"range\",\"key\":\"a\",\"endKey\":\"z\",\"messageId\":3}", 0);
-	router_down(w->router, LANE, 0);
+	router_down(w->router, MAIN, 0);
 	assert_error(w, 0, "outcome_unknown", "unknown", "1");
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\",\"messageId\":4}", 0);
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	assert_int_equal(w->n_sent, 6);
 	assert_non_null(strstr(w->sent[3], "\"op\":1,\"key\":\"b\""));
 	assert_non_null(strstr(w->sent[4], "\"op\":5"));
@@ -451,19 +451,19 @@ static void a_read_that_a_write_has_overtaken_is_not_repeated(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	ask(w, 1, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":9}",
 	    0); /* somebody else's: no matter */
-	router_down(w->router, LANE, 0);
+	router_down(w->router, MAIN, 0);
 	assert_string_equal(told(w, 0), "");
 	told(w, 1);
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	/* The same key, written with an escape. */
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"\\u0061\",\"value\":\"1\",\"messageId\":2}", 0);
 	answer(w, 3, "done");
 	told(w, 0);
-	router_down(w->router, LANE, 0);
+	router_down(w->router, MAIN, 0);
 	assert_error(w, 0, "outcome_unknown", "unknown", "1");
 	assert_int_equal(w->n_sent, 4);
 	world_free(w);
@@ -474,15 +474,15 @@ static void a_read_behind_an_answered_read_is_not_repeated(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
 	answer(w, 1, "2");
 	told(w, 0);
-	router_down(w->router, LANE, 0);
+	router_down(w->router, MAIN, 0);
 	assert_error(w, 0, "outcome_unknown", "unknown", "1");
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	assert_int_equal(w->n_sent, 4); /* the third again */
 	answer(w, 3, "3");
 	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"3\",\"messageId\":3}\n");
@@ -494,9 +494,9 @@ static void a_repeated_read_that_runs_out_of_time_has_an_unknown_outcome(void **
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
-	router_down(w->router, LANE, 0);
+	router_down(w->router, MAIN, 0);
 	router_expire(w->router, 1000);
 	assert_error(w, 0, "outcome_unknown", "unknown", "1");
 	world_free(w);
@@ -511,7 +511,7 @@ static void clients_take_turns(void **state)
 	char text[100];
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	for (int i = 0; i < 4; i++) {
 		snprintf(text, sizeof(text), line[0], i);
 		ask(w, 0, text, 0);
@@ -533,7 +533,7 @@ static void a_full_network_holds_requests_back(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	w->sendable = false;
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	assert_int_equal(w->n_sent, 0);
@@ -568,7 +568,7 @@ static void a_rate_limit_spaces_requests(void **state)
 	settings.rate_limit = 10;
 	struct world *w = world_with(&settings);
 	assert_true(router_pace(w->router, 1000) == 10);
-	router_up(w->router, LANE, 1000);
+	router_up(w->router, MAIN, 1000);
 	for (int i = 1; i <= 5; i++)
 		get_a(w, 0, i, 0, 1000);
 	assert_int_equal(w->n_sent, 1);
@@ -602,7 +602,7 @@ static void one_whose_turn_comes_too_late_is_refused_at_once(void **state)
 	settings.request_timeout_ms = 250;
 	settings.rate_limit = 10;
 	struct world *w = world_with(&settings);
-	router_up(w->router, LANE, 1000);
+	router_up(w->router, MAIN, 1000);
 	for (int i = 1; i <= 3; i++)
 		get_a(w, 0, i, 0, 1000); /* at 1000, 1100, 1200 */
 	assert_string_equal(told(w, 0), "");
@@ -634,7 +634,7 @@ static void nobody_is_refused_early_who_could_be_sent(void **state)
 	for (int i = 2; i < 8; i++)
 		get_a(w, 0, i, 300, 1000);
 	assert_string_equal(told(w, 0), "");
-	router_up(w->router, LANE, 1000);
+	router_up(w->router, MAIN, 1000);
 	get_a(w, 1, 8, 1, 1000);
 	assert_error(w, 1, "rate_limited", "no", "8");
 	world_free(w);
@@ -646,7 +646,7 @@ static void a_recovering_pace_is_taken_into_account(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	get_a(w, 0, 1, 60000, 0);
 	refuse(w, 0, 0); /* 1/s now, a second more each second */
 	get_a(w, 0, 2, 60000, 0);
@@ -668,7 +668,7 @@ static void what_the_daemon_reads_last_does_not_count(void **state)
 	(void)state;
 	settings.rate_limit = 10;
 	struct world *w = world_with(&settings);
-	router_up(w->router, LANE, 1000);
+	router_up(w->router, MAIN, 1000);
 	get_a(w, 0, 1, 0, 1000);
 	for (int i = 0; i < READS; i++)
 		router_read(w->router, &w->reading[i], &key, false, 1000);
@@ -693,7 +693,7 @@ static void a_request_that_the_service_refused_is_sent_again(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
 	refuse(w, 0, 10);
 	assert_string_equal(told(w, 0), "");
@@ -713,7 +713,7 @@ static void one_that_is_refused_all_its_time_ends_as_rate_limited(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":50}",
 	    0);
 	refuse(w, 0, 10);
@@ -746,7 +746,7 @@ static void one_is_not_sent_again_behind_a_later_one_that_took_effect(void **sta
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	set_x(w, 0, 1, 0);
 	set_x(w, 0, 2, 0);
 	set_x(w, 1, 3, 0);
@@ -771,7 +771,7 @@ static void nor_if_the_service_refuses_it_last(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	set_x(w, 0, 1, 0);
 	set_x(w, 0, 2, 0);
 	answer(w, 1, "2");
@@ -786,7 +786,7 @@ static void nor_if_the_later_one_may_have_taken_effect(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	set_x(w, 0, 1, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"x\",\"value\":\"2\",\"messageId\":2,\"timeoutMs\":50}",
 	    0);
@@ -799,7 +799,7 @@ static void nor_if_the_later_one_may_have_taken_effect(void **state)
 	set_x(w, 1, 4, 60);
 	let_pass(w, 61, 3000);
 	refuse(w, 2, 3000);
-	router_down(w->router, LANE, 3000);
+	router_down(w->router, MAIN, 3000);
 	assert_string_equal(told(w, 1), ""); /* neither took effect, nor will be said to have */
 	router_up(w->router, NEXT, 3000);
 	let_pass(w, 3001, 9000);
@@ -813,11 +813,11 @@ static void one_that_was_refused_ends_with_the_connection_that_has_a_later_one(v
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	set_x(w, 0, 1, 0);
 	set_x(w, 0, 2, 0);
 	refuse(w, 0, 10);
-	router_down(w->router, LANE, 20);
+	router_down(w->router, MAIN, 20);
 	const char *text = told(w, 0);
 	assert_non_null(strstr(text, "\"reason\":\"outcome_unknown\",\"executed\":\"unknown\","
 				     "\"messageId\":2}"));
@@ -835,7 +835,7 @@ static void all_that_were_refused_are_sent_again_in_order(void **state)
 	(void)state;
 	for (size_t k = 0; k < sizeof(orders) / sizeof(orders[0]); k++) {
 		struct world *w = world_new(8, 1 << 20);
-		router_up(w->router, LANE, 0);
+		router_up(w->router, MAIN, 0);
 		for (int n = 1; n <= 4; n++)
 			set_x(w, 0, n, 0);
 		assert_int_equal(w->n_sent, 4);
@@ -880,7 +880,7 @@ static void one_that_was_refused_waits_for_a_later_one_whatever_the_pace(void **
 	(void)state;
 	settings.request_timeout_ms = 600000;
 	struct world *w = world_with(&settings);
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	for (int n = 1; n <= 3; n++)
 		get_a(w, 0, n, 0, 0);
 	refuse(w, 0, 10);
@@ -901,7 +901,7 @@ static void one_that_was_refused_is_not_concerned_by_other_keys(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	set_x(w, 0, 1, 0);
 	get_a(w, 0, 2, 0, 0);
 	set_x(w, 0, 3, 0);
@@ -920,7 +920,7 @@ static void an_earlier_one_that_takes_effect_leaves_a_refused_one_waiting(void *
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	for (int n = 1; n <= 3; n++)
 		set_x(w, 0, n, 0);
 	refuse(w, 2, 10);
@@ -939,9 +939,9 @@ static void a_read_that_was_on_a_lost_connection_is_not_said_to_be_unexecuted(vo
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	get_a(w, 0, 1, 0, 0);
-	router_down(w->router, LANE, 0);
+	router_down(w->router, MAIN, 0);
 	router_up(w->router, NEXT, 0);
 	assert_int_equal(w->n_sent, 2);
 	get_a(w, 0, 2, 0, 0);
@@ -957,7 +957,7 @@ static void while_paced_one_of_a_key_is_on_its_way(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	set_x(w, 0, 1, 0);
 	refuse(w, 0, 10);
 	set_x(w, 0, 2, 10);
@@ -982,7 +982,7 @@ static void one_that_waits_for_its_key_does_not_hold_up_others(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	set_x(w, 0, 1, 0);
 	refuse(w, 0, 10);
 	set_x(w, 0, 2, 10);
@@ -1001,7 +1001,7 @@ static void one_that_waits_for_its_key_is_refused_when_stopping(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	set_x(w, 0, 1, 0);
 	refuse(w, 0, 10);
 	set_x(w, 0, 2, 10);
@@ -1038,7 +1038,7 @@ static void a_client_with_a_full_pipeline_is_not_read(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	for (int i = 0; i < 4; i++) {
 		assert_true(router_may_read(w->router, &w->peer[0]));
 		ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
@@ -1057,7 +1057,7 @@ static void a_client_that_leaves_takes_its_unsent_requests_along(void **state)
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\"}", 0);
 	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":1}", 0);
@@ -1078,7 +1078,7 @@ static void answers_that_wait_for_their_turn_are_counted(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
 	router_say(w->router, &w->peer[0], SPAN("local\n"), false);
@@ -1098,7 +1098,7 @@ static void one_that_has_left_does_not_keep_its_places_for_long(void **state)
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"timeoutMs\":600000}", 0);
 	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":1,\"timeoutMs\":5000}", 0);
 	router_leave(w->router, &w->peer[0], 500);
@@ -1116,7 +1116,7 @@ static void an_unusable_answer_fails_its_request_alone(void **state)
 	char text[100];
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
 	snprintf(text, sizeof(text), "{\"messageId\":%llu,\"code\":", sent_id(w, 0));
@@ -1134,7 +1134,7 @@ static void stopping_refuses_what_waits_and_what_comes(void **state)
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
 	ask(w, 1, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":2}", 0);
 	router_stop(w->router);
@@ -1165,7 +1165,7 @@ static void the_owner_hears_of_each_line_and_each_answer(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"timeoutMs\":9}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
 	assert_changed(w, 0, 0);
@@ -1192,7 +1192,7 @@ static void the_owner_hears_when_what_waited_is_sent_or_refused(void **state)
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
 	ask(w, 2, "{\"op\":\"set\",\"key\":\"c\",\"value\":\"1\",\"messageId\":3}", 0);
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	assert_changed(w, 0, 1);
 	router_leave(w->router, &w->peer[0], 0);
 	answer(w, 0, "for nobody");
@@ -1210,7 +1210,7 @@ static void a_newcomer_waits_behind_those_that_wait(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	w->sendable = false;
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"first\"}", 0);
 	w->sendable = true; /* but nobody has said so yet */
@@ -1229,7 +1229,7 @@ static void an_unusable_frame_without_an_id_concerns_nobody(void **state)
 	struct wire_frame frame = {.kind = WIRE_UNUSABLE};
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	service_says(w, "{\"code\":\"x\"}", 0);
 	frame.id = sent_id(w, 0); /* a leftover: has_id says that there is none */
@@ -1246,7 +1246,7 @@ static void a_notification_answers_nobody(void **state)
 	char text[200];
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	snprintf(text, sizeof(text),
 		 "{\"type\":\"notification\",\"key\":\"a\",\"value\":\"1\",\"messageId\":%llu}",
@@ -1263,14 +1263,14 @@ static void a_read_whose_client_has_left_is_not_repeated(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	router_leave(w->router, &w->peer[0], 0);
 	assert_int_equal(router_in_flight(w->router), 1);
-	router_down(w->router, LANE, 0);
+	router_down(w->router, MAIN, 0);
 	assert_int_equal(router_in_flight(w->router), 0);
 	assert_int_equal(router_waiting(w->router), 0);
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	assert_int_equal(w->n_sent, 1);
 	router_join(w->router, &w->peer[0]);
 	world_free(w);
@@ -1281,8 +1281,8 @@ static void nothing_is_sent_without_a_connection(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
-	router_down(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
+	router_down(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
 	router_pump(w->router, 0);
 	assert_int_equal(w->n_sent, 0);
@@ -1297,7 +1297,7 @@ static void a_full_network_is_the_reason_that_is_told(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	w->sendable = false;
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	router_expire(w->router, 1000);
@@ -1315,7 +1315,7 @@ static void full_places_are_the_reason_that_is_told_whatever_the_pace(void **sta
 		settings.max_in_flight = 1;
 		settings.rate_limit = rates[i];
 		struct world *w = world_with(&settings);
-		router_up(w->router, LANE, 0);
+		router_up(w->router, MAIN, 0);
 		ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 		ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2,\"timeoutMs\":500}", 0);
 		router_expire(w->router, 500);
@@ -1330,7 +1330,7 @@ static void one_that_expires_along_with_those_ahead_of_it_blames_the_places(void
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
 	ask(w, 1, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":2}", 0);
 	router_expire(w->router, 1000);
@@ -1353,7 +1353,7 @@ static void a_client_with_much_unsent_is_not_read(void **state)
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
 	assert_false(router_may_read(w->router, &w->peer[0]));
 	assert_true(router_may_read(w->router, &w->peer[1]));
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	assert_true(router_may_read(w->router, &w->peer[0]));
 	world_free(w);
 }
@@ -1391,15 +1391,15 @@ static void ranges_have_no_order_against_keys(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"range\",\"key\":\"a\",\"endKey\":\"z\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":2}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
 	answer(w, 2, "1");
 	told(w, 0);
-	router_down(w->router, LANE, 0);
+	router_down(w->router, MAIN, 0);
 	assert_error(w, 0, "outcome_unknown", "unknown", "2");
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	assert_int_equal(w->n_sent, 4);
 	assert_non_null(strstr(w->sent[3], "\"op\":5"));
 	world_free(w);
@@ -1410,13 +1410,13 @@ static void reads_of_one_key_are_repeated_in_their_order(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2}", 0);
-	router_down(w->router, LANE, 0);
+	router_down(w->router, MAIN, 0);
 	assert_string_equal(told(w, 0), "");
 	assert_int_equal(w->stats.requests_resent, 2);
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	assert_int_equal(w->n_sent, 4);
 	answer(w, 2, "1");
 	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"1\",\"messageId\":1}\n");
@@ -1433,7 +1433,7 @@ static void a_read_whose_answer_never_came_overtakes_nothing(void **state)
 	char text[100];
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2,\"timeoutMs\":10}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
@@ -1442,8 +1442,8 @@ static void a_read_whose_answer_never_came_overtakes_nothing(void **state)
 	snprintf(text, sizeof(text), "{\"messageId\":%llu}", sent_id(w, 2)); /* no code */
 	service_says(w, text, 10);
 	assert_error(w, 0, "bad_upstream", "unknown", "3");
-	router_down(w->router, LANE, 0);
-	router_up(w->router, LANE, 10);
+	router_down(w->router, MAIN, 0);
+	router_up(w->router, MAIN, 10);
 	assert_int_equal(w->n_sent, 4);
 	answer(w, 3, "1");
 	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"1\",\"messageId\":1}\n");
@@ -1455,11 +1455,11 @@ static void a_repeated_read_goes_before_what_its_client_has_asked_since(void **s
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"2\",\"messageId\":2}", 0);
-	router_down(w->router, LANE, 0);
-	router_up(w->router, LANE, 0);
+	router_down(w->router, MAIN, 0);
+	router_up(w->router, MAIN, 0);
 	answer(w, 1, "old");
 	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"old\",\"messageId\":1}\n");
 	assert_int_equal(w->n_sent, 3);
@@ -1473,12 +1473,12 @@ static void bytes_and_requests_out_are_counted(void **state)
 	size_t bytes = 0;
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"xyz\",\"messageId\":2}", 0);
-	router_down(w->router, LANE, 0);
+	router_down(w->router, MAIN, 0);
 	assert_int_equal(w->stats.requests_outcome_unknown, 1);
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	for (size_t i = 0; i < w->n_sent; i++)
 		bytes += strlen(w->sent[i]);
 	assert_int_equal(w->stats.requests_sent, 3);
@@ -1509,7 +1509,7 @@ static void one_that_has_left_keeps_its_own_time_when_that_is_sooner(void **stat
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"timeoutMs\":10}", 0);
 	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\"}", 0);
 	router_leave(w->router, &w->peer[0], 5);
@@ -1524,7 +1524,7 @@ static void a_client_that_leaves_takes_its_kept_answers_along(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
 	answer(w, 1, "b");
@@ -1543,7 +1543,7 @@ static void one_refused_for_want_of_room_keeps_the_order_and_is_counted(void **s
 	struct world *w = world_new(1, 256);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0); /* on its way: waits no more */
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\"}", 0);
@@ -1560,9 +1560,9 @@ static void stopping_tells_what_was_sent_before_that_it_may_have_been_executed(v
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
-	router_down(w->router, LANE, 0);
+	router_down(w->router, MAIN, 0);
 	assert_int_equal(router_waiting(w->router), 1);
 	router_stop(w->router);
 	assert_error(w, 0, "outcome_unknown", "unknown", "1");
@@ -1575,12 +1575,12 @@ static void nothing_is_sent_again_while_stopping(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	router_stop(w->router);
-	router_down(w->router, LANE, 0);
+	router_down(w->router, MAIN, 0);
 	assert_error(w, 0, "outcome_unknown", "unknown", "1");
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	router_pump(w->router, 0);
 	assert_int_equal(w->n_sent, 1);
 	assert_int_equal(w->stats.requests_resent, 0);
@@ -1593,7 +1593,7 @@ static void what_is_refused_while_stopping_says_why(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	set_x(w, 0, 1, 0);
 	set_x(w, 0, 2, 0);
 	router_stop(w->router);
@@ -1611,7 +1611,7 @@ static void what_is_in_flight_may_still_be_answered_while_stopping(void **state)
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
 	router_stop(w->router);
@@ -1631,12 +1631,13 @@ static void assert_idle(const struct world *w, size_t n, uint32_t last)
 		assert_int_equal(w->idle[n - 1], last);
 }
 
-static void after_a_move_requests_go_out_on_the_new_lane_and_answers_come_on_both(void **state)
+static void
+after_a_move_requests_go_out_on_the_new_connection_and_answers_come_on_both(void **state)
 {
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
 	router_move(w->router, NEXT, 0);
@@ -1649,27 +1650,27 @@ static void after_a_move_requests_go_out_on_the_new_lane_and_answers_come_on_bot
 	answer(w, 0, "a");
 	assert_idle(w, 0, 0);
 	answer(w, 1, "b");
-	assert_idle(w, 1, LANE);
+	assert_idle(w, 1, MAIN);
 	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"a\",\"messageId\":1}\n"
 					"{\"code\":200,\"value\":\"b\",\"messageId\":2}\n");
 	assert_int_equal(router_in_flight(w->router), 0);
 	assert_int_equal(w->n_sent, 3);
-	router_down(w->router, LANE, 0);
-	assert_idle(w, 1, LANE);
+	router_down(w->router, MAIN, 0);
+	assert_idle(w, 1, MAIN);
 	world_free(w);
 }
 
-static void a_lane_without_requests_is_idle_at_once(void **state)
+static void a_connection_without_requests_is_idle_at_once(void **state)
 {
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	assert_false(router_move(w->router, NEXT, 0));
-	assert_idle(w, 1, LANE);
+	assert_idle(w, 1, MAIN);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	router_move(w->router, NEXT + 1, 0);
-	assert_idle(w, 1, LANE);
+	assert_idle(w, 1, MAIN);
 	router_move(w->router, NEXT + 2, 0);
 	assert_idle(w, 2, NEXT + 1); /* and the one before it is still waited for */
 	answer(w, 0, "a");
@@ -1677,12 +1678,12 @@ static void a_lane_without_requests_is_idle_at_once(void **state)
 	world_free(w);
 }
 
-static void what_waits_goes_out_on_the_new_lane_at_once(void **state)
+static void what_waits_goes_out_on_the_new_connection_at_once(void **state)
 {
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	w->sendable = false;
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	w->sendable = true;
@@ -1693,13 +1694,13 @@ static void what_waits_goes_out_on_the_new_lane_at_once(void **state)
 }
 
 /* However the last request there ends: in time or not, with a client or without. */
-static void a_lane_is_idle_when_its_last_request_has_ended(void **state)
+static void a_connection_is_idle_when_its_last_request_has_ended(void **state)
 {
 	(void)state;
 	for (int way = 0; way < 4; way++) {
 		struct world *w = world_new(8, 1 << 20);
 		char text[100];
-		router_up(w->router, LANE, 0);
+		router_up(w->router, MAIN, 0);
 		ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
 		router_move(w->router, NEXT, 0);
 		if (way == 0) {
@@ -1713,29 +1714,29 @@ static void a_lane_is_idle_when_its_last_request_has_ended(void **state)
 			answer(w, 0, "for nobody");
 			router_join(w->router, &w->peer[0]);
 		} else {
-			router_down(w->router, LANE, 0);
+			router_down(w->router, MAIN, 0);
 		}
-		assert_idle(w, 1, LANE);
+		assert_idle(w, 1, MAIN);
 		assert_int_equal(router_in_flight(w->router), 0);
 		world_free(w);
 	}
 }
 
-static void a_lane_that_was_left_takes_only_its_own_requests_along(void **state)
+static void a_connection_that_was_left_takes_only_its_own_requests_along(void **state)
 {
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
 	router_move(w->router, NEXT, 0);
 	ask(w, 1, "{\"op\":\"set\",\"key\":\"c\",\"value\":\"1\",\"messageId\":3}", 0);
 	assert_int_equal(w->n_sent, 3);
-	router_down(w->router, LANE, 0);
+	router_down(w->router, MAIN, 0);
 	assert_error(w, 0, "outcome_unknown", "unknown", "1");
 	assert_string_equal(told(w, 1), "");
-	assert_idle(w, 1, LANE);
+	assert_idle(w, 1, MAIN);
 	assert_int_equal(w->n_sent, 4); /* the read, on the connection that is there */
 	assert_non_null(strstr(w->sent[3], "\"op\":1,\"key\":\"b\""));
 	assert_int_equal(router_in_flight(w->router), 2);
@@ -1747,12 +1748,12 @@ static void a_lane_that_was_left_takes_only_its_own_requests_along(void **state)
 }
 
 static void
-what_is_on_its_way_on_a_lane_that_was_left_survives_the_loss_of_the_new_one(void **state)
+what_is_on_its_way_on_a_connection_that_was_left_survives_the_loss_of_the_new_one(void **state)
 {
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"1\",\"messageId\":1}", 0);
 	router_move(w->router, NEXT, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"1\",\"messageId\":2}", 0);
@@ -1762,18 +1763,18 @@ what_is_on_its_way_on_a_lane_that_was_left_survives_the_loss_of_the_new_one(void
 	assert_int_equal(w->n_sent, 2);
 	answer(w, 0, "a");
 	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"a\",\"messageId\":1}\n");
-	assert_idle(w, 1, LANE);
+	assert_idle(w, 1, MAIN);
 	router_up(w->router, NEXT + 1, 0);
 	assert_int_equal(w->n_sent, 3);
 	world_free(w);
 }
 
-static void a_later_request_for_a_key_waits_for_the_one_on_the_old_lane(void **state)
+static void a_later_request_for_a_key_waits_for_the_one_on_the_old_connection(void **state)
 {
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	set_x(w, 0, 1, 0);
 	router_move(w->router, NEXT, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"y\",\"messageId\":2}", 0); /* another key */
@@ -1787,7 +1788,7 @@ static void a_later_request_for_a_key_waits_for_the_one_on_the_old_lane(void **s
 	router_pump(w->router, 0);
 	assert_int_equal(w->n_sent, 5);
 	answer(w, 0, "1");
-	assert_idle(w, 1, LANE);
+	assert_idle(w, 1, MAIN);
 	assert_int_equal(w->n_sent, 7);
 	assert_non_null(strstr(w->sent[5], "\"value\":\"5\""));
 	assert_non_null(
@@ -1795,17 +1796,17 @@ static void a_later_request_for_a_key_waits_for_the_one_on_the_old_lane(void **s
 	world_free(w);
 }
 
-static void one_that_waits_for_the_old_lane_goes_when_that_is_lost(void **state)
+static void one_that_waits_for_the_old_connection_goes_when_that_is_lost(void **state)
 {
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	set_x(w, 0, 1, 0);
 	router_move(w->router, NEXT, 0);
 	set_x(w, 0, 2, 0);
 	assert_int_equal(w->n_sent, 1);
-	router_down(w->router, LANE, 0);
+	router_down(w->router, MAIN, 0);
 	assert_error(w, 0, "outcome_unknown", "unknown", "1");
 	assert_int_equal(w->n_sent, 2);
 	answer(w, 1, "2");
@@ -1813,12 +1814,12 @@ static void one_that_waits_for_the_old_lane_goes_when_that_is_lost(void **state)
 	world_free(w);
 }
 
-static void one_that_waits_for_the_old_lane_may_run_out_of_time(void **state)
+static void one_that_waits_for_the_old_connection_may_run_out_of_time(void **state)
 {
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0,
 	    "{\"op\":\"set\",\"key\":\"x\",\"value\":\"1\",\"messageId\":1,"
 	    "\"timeoutMs\":2000}",
@@ -1832,16 +1833,16 @@ static void one_that_waits_for_the_old_lane_may_run_out_of_time(void **state)
 	world_free(w);
 }
 
-static void a_refused_request_of_the_old_lane_is_sent_again_on_the_new_one(void **state)
+static void a_refused_request_of_the_old_connection_is_sent_again_on_the_new_one(void **state)
 {
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	set_x(w, 0, 1, 0);
 	router_move(w->router, NEXT, 0);
 	refuse(w, 0, 10);
-	assert_idle(w, 1, LANE);
+	assert_idle(w, 1, MAIN);
 	router_expire(w->router, 1100);
 	assert_int_equal(router_in_flight(w->router), 1);
 	world_free(w);
@@ -1906,7 +1907,7 @@ static void a_held_one_without_an_id_waits_for_those_before_it(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	struct pending *p = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\"}");
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\"}", 0);
@@ -1934,7 +1935,7 @@ static void one_that_is_refused_before_its_turn_keeps_the_order(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	struct pending *p = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\"}");
 	router_refuse(w->router, p, REPLY_QUEUE_FULL, "no room", -1);
@@ -1955,7 +1956,7 @@ static void a_row_of_held_ones_is_settled_one_by_one(void **state)
 	struct span out;
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	w->settles = true;
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	for (int i = 0; i < N; i++)
@@ -2035,9 +2036,9 @@ static void a_loss_does_not_end_held_ones(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	struct pending *p = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":1}");
-	router_down(w->router, LANE, 0);
+	router_down(w->router, MAIN, 0);
 	router_abandon(w->router);
 	assert_string_equal(told(w, 0), "");
 	assert_int_equal(w->over, 0);
@@ -2074,7 +2075,7 @@ static void a_read_is_sent_and_its_answer_is_for_the_daemon(void **state)
 	read_key(w, 0, "\"a\\u0000\"", true);
 	assert_int_equal(w->n_sent, 0); /* it waits for a connection, as others do */
 	assert_int_equal(w->reading[0].sent, 0);
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	assert_int_equal(w->n_sent, 1);
 	assert_non_null(strstr(w->sent[0], ",\"op\":1,\"key\":\"a\\u0000\"}"));
 	assert_int_equal(w->reading[0].sent, 1);
@@ -2098,7 +2099,7 @@ static void a_read_in_a_hurry_has_its_turn_and_another_comes_last(void **state)
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"first\",\"messageId\":1}", 0);
 	read_key(w, 0, "\"late\"", false);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"second\",\"messageId\":2}", 0);
@@ -2122,7 +2123,7 @@ static void a_read_that_the_rate_limit_refuses_comes_back_unsent(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	read_key(w, 0, "\"a\"", true);
 	refuse(w, 0, 10);
 	assert_ended(w, 0, 1, ROUTER_READ_UNSENT);
@@ -2137,7 +2138,7 @@ static void a_read_whose_time_is_up_has_failed_if_it_was_sent(void **state)
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	read_key(w, 0, "\"a\"", true);
 	read_key(w, 1, "\"b\"", false); /* there is one place */
 	router_expire(w->router, 999);
@@ -2155,7 +2156,7 @@ static void a_read_with_an_unusable_answer_has_failed(void **state)
 	char text[100];
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	read_key(w, 0, "\"a\"", true);
 	snprintf(text, sizeof(text), "{\"messageId\":%llu}", sent_id(w, 0));
 	service_says(w, text, 0);
@@ -2168,13 +2169,13 @@ static void a_read_on_a_lost_connection_comes_back_unsent(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	read_key(w, 0, "\"a\"", true);
 	router_move(w->router, NEXT, 0);
 	read_key(w, 1, "\"b\"", false);
-	router_down(w->router, LANE, 0);
+	router_down(w->router, MAIN, 0);
 	assert_ended(w, 0, 1, ROUTER_READ_UNSENT);
-	assert_idle(w, 1, LANE);
+	assert_idle(w, 1, MAIN);
 	assert_int_equal(w->reading[1].ended, 0);
 	router_down(w->router, NEXT, 0);
 	assert_ended(w, 1, 1, ROUTER_READ_UNSENT);
@@ -2189,7 +2190,7 @@ static void a_read_that_is_answered_on_a_connection_that_was_left_says_so(void *
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	read_key(w, 0, "\"a\"", true);
 	router_move(w->router, NEXT, 0);
 	read_key(w, 1, "\"b\"", true);
@@ -2197,7 +2198,7 @@ static void a_read_that_is_answered_on_a_connection_that_was_left_says_so(void *
 	answer(w, 0, "v");
 	assert_ended(w, 0, 1, ROUTER_READ_ELSEWHERE);
 	assert_ended(w, 1, 1, ROUTER_READ_ANSWERED);
-	assert_idle(w, 1, LANE);
+	assert_idle(w, 1, MAIN);
 	world_free(w);
 }
 
@@ -2206,7 +2207,7 @@ static void a_read_may_be_asked_for_when_another_ends(void **state)
 	(void)state;
 	for (int way = 0; way < 3; way++) {
 		struct world *w = world_new(1, 1 << 20);
-		router_up(w->router, LANE, 0);
+		router_up(w->router, MAIN, 0);
 		w->reading[0].again = true;
 		read_key(w, 0, "\"a\"", true);
 		if (way == 0) {
@@ -2214,7 +2215,7 @@ static void a_read_may_be_asked_for_when_another_ends(void **state)
 		} else if (way == 1) {
 			router_expire(w->router, 1000);
 		} else {
-			router_down(w->router, LANE, 0);
+			router_down(w->router, MAIN, 0);
 			assert_int_equal(w->reading[READS - 1].sent, 0);
 			router_up(w->router, NEXT, 0);
 		}
@@ -2232,7 +2233,7 @@ static void stopping_gives_back_the_reads_that_wait(void **state)
 	struct world *w = world_new(1, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	read_key(w, 0, "\"a\"", true);
 	read_key(w, 1, "\"b\"", true);
 	read_key(w, 2, "\"c\"", false);
@@ -2245,12 +2246,12 @@ static void stopping_gives_back_the_reads_that_wait(void **state)
 	world_free(w);
 }
 
-static void one_that_waits_for_its_key_on_the_old_lane_does_not_blame_the_places(void **state)
+static void one_that_waits_for_its_key_on_the_old_connection_does_not_blame_the_places(void **state)
 {
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	set_x(w, 0, 1, 0);
 	router_move(w->router, NEXT, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"x\",\"messageId\":2}", 0);
@@ -2290,7 +2291,7 @@ static void each_request_ends_once(void **state)
 	(void)state;
 	settings.max_in_flight = 3;
 	w = world_with(&settings);
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
 	answer(w, 0, "1");
 	ask(w, 0, "{\"op\":\"delete\",\"key\":\"a\",\"messageId\":2}", 0);
@@ -2306,7 +2307,7 @@ static void each_request_ends_once(void **state)
 	router_leave(w->router, &w->peer[1], 5);
 	router_join(w->router, &w->peer[1]);
 	answer(w, 3, "for nobody");
-	router_down(w->router, LANE, 6);
+	router_down(w->router, MAIN, 6);
 	router_expire(w->router, 2000);
 	for (unsigned op = 0; op < OP_N; op++) {
 		for (unsigned outcome = 0; outcome < OUTCOME_N; outcome++)
@@ -2329,7 +2330,7 @@ static void waiting_here_and_waiting_for_the_service_are_two_things(void **state
 	char text[100];
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 100);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2,\"timeoutMs\":60000}", 130);
 	assert_int_equal(w->stats.request_wait.sum_ms, 0);
@@ -2351,7 +2352,7 @@ static void waiting_here_and_waiting_for_the_service_are_two_things(void **state
 
 	/* So is what comes behind a lost connection. */
 	uint64_t waited = w->stats.request_wait.sum_ms;
-	router_down(w->router, LANE, now);
+	router_down(w->router, MAIN, now);
 	router_up(w->router, NEXT, now += 200);
 	for (; w->n_sent == 3; now++) {
 		assert_true(now < 40000);
@@ -2442,7 +2443,7 @@ static void one_that_is_refused_twice_stays_before_those_behind_it(void **state)
 	int64_t now = 0;
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	for (int n = 1; n <= BURST; n++)
 		set_x(w, 0, n, 0);
 	for (size_t i = 0; i < BURST; i++)
@@ -2470,7 +2471,7 @@ static void each_refusal_of_the_same_request_lowers_the_pace(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	get_a(w, 0, 1, 60000, 0);
 	refuse(w, 0, 10);
 	let_pass(w, 11, 3000);
@@ -2488,7 +2489,7 @@ static void one_that_waits_for_its_key_in_vain_lets_those_behind_it_go(void **st
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	set_x(w, 0, 1, 0);
 	refuse(w, 0, 10);
 	let_pass(w, 11, 3000);
@@ -2520,7 +2521,7 @@ static void check_overdue(int how)
 {
 	struct world *w = world_new(8, 1 << 20);
 
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"x\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":50}",
 	    0);
 	ask(w, 1, "{\"op\":\"get\",\"key\":\"y\",\"messageId\":2,\"timeoutMs\":50}", 0);
@@ -2532,7 +2533,7 @@ static void check_overdue(int how)
 	assert_int_equal(w->n_sent, 3);
 	answer(w, 2, "done");
 	assert_true(
-		router_move(w->router, LANE + 1, 70)); /* so that connection stays for a while */
+		router_move(w->router, MAIN + 1, 70)); /* so that connection stays for a while */
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"x\",\"value\":\"2\",\"messageId\":4}", 80);
 	assert_int_equal(w->n_sent, 3);
 	ask(w, 1, "{\"op\":\"set\",\"key\":\"x\",\"value\":\"3\",\"messageId\":5}",
@@ -2543,7 +2544,7 @@ static void check_overdue(int how)
 	if (how == 0)
 		answer(w, 0, "late");
 	else if (how == 1)
-		router_down(w->router, LANE, 90);
+		router_down(w->router, MAIN, 90);
 	else
 		garble(w, 0, 90);
 	assert_int_equal(w->n_sent, 6);
@@ -2566,7 +2567,7 @@ static void what_waits_is_refused_if_it_is_forbidden_now(void **state)
 	struct world *w = world_new(2, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"x1\",\"value\":{\"key\":1},\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\"}", 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"x2\",\"value\":\"\",\"messageId\":2}", 0);
@@ -2598,9 +2599,9 @@ static void a_read_that_waits_to_be_sent_again_may_have_been_executed(void **sta
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"x\",\"messageId\":1}", 0);
-	router_down(w->router, LANE, 0);
+	router_down(w->router, MAIN, 0);
 	router_restrict(w->router, &w->peer[0]);
 	assert_error(w, 0, "outcome_unknown", "unknown", "1");
 	world_free(w);
@@ -2612,7 +2613,7 @@ static void what_waits_behind_a_forbidden_one_goes(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	set_x(w, 0, 1, 0);
 	refuse(w, 0, 10);
 	let_pass(w, 11, 3000);
@@ -2633,7 +2634,7 @@ static void check_without_effect(bool late)
 {
 	struct world *w = world_new(8, 1 << 20);
 
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"r\",\"messageId\":1,\"timeoutMs\":60000}", 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"r\",\"value\":\"v\",\"messageId\":2}", 0);
 	router_restrict(w->router, &w->peer[0]);
@@ -2658,17 +2659,17 @@ static void what_is_forbidden_by_now_is_not_sent_again(void **state)
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, LANE, 0);
+	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"x1\",\"value\":\"v\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"x2\",\"messageId\":2}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
 	router_restrict(w->router, &w->peer[0]);
 	refuse(w, 0, 1);
 	assert_error(w, 0, "forbidden", "no", "1");
-	router_down(w->router, LANE, 2);
+	router_down(w->router, MAIN, 2);
 	assert_error(w, 0, "outcome_unknown", "unknown", "2");
 	assert_int_equal(router_waiting(w->router), 1);
-	router_up(w->router, LANE + 1, 3);
+	router_up(w->router, MAIN + 1, 3);
 	router_expire(w->router, 900); /* the pace is slow by now */
 	assert_int_equal(w->n_sent, 4);
 	assert_non_null(strstr(w->sent[3], "\"a\""));
@@ -2746,17 +2747,18 @@ int main(void)
 		cmocka_unit_test(what_is_refused_while_stopping_says_why),
 		cmocka_unit_test(what_is_in_flight_may_still_be_answered_while_stopping),
 		cmocka_unit_test(
-			after_a_move_requests_go_out_on_the_new_lane_and_answers_come_on_both),
-		cmocka_unit_test(a_lane_without_requests_is_idle_at_once),
-		cmocka_unit_test(what_waits_goes_out_on_the_new_lane_at_once),
-		cmocka_unit_test(a_lane_is_idle_when_its_last_request_has_ended),
-		cmocka_unit_test(a_lane_that_was_left_takes_only_its_own_requests_along),
+			after_a_move_requests_go_out_on_the_new_connection_and_answers_come_on_both),
+		cmocka_unit_test(a_connection_without_requests_is_idle_at_once),
+		cmocka_unit_test(what_waits_goes_out_on_the_new_connection_at_once),
+		cmocka_unit_test(a_connection_is_idle_when_its_last_request_has_ended),
+		cmocka_unit_test(a_connection_that_was_left_takes_only_its_own_requests_along),
 		cmocka_unit_test(
-			what_is_on_its_way_on_a_lane_that_was_left_survives_the_loss_of_the_new_one),
-		cmocka_unit_test(a_later_request_for_a_key_waits_for_the_one_on_the_old_lane),
-		cmocka_unit_test(one_that_waits_for_the_old_lane_goes_when_that_is_lost),
-		cmocka_unit_test(one_that_waits_for_the_old_lane_may_run_out_of_time),
-		cmocka_unit_test(a_refused_request_of_the_old_lane_is_sent_again_on_the_new_one),
+			what_is_on_its_way_on_a_connection_that_was_left_survives_the_loss_of_the_new_one),
+		cmocka_unit_test(a_later_request_for_a_key_waits_for_the_one_on_the_old_connection),
+		cmocka_unit_test(one_that_waits_for_the_old_connection_goes_when_that_is_lost),
+		cmocka_unit_test(one_that_waits_for_the_old_connection_may_run_out_of_time),
+		cmocka_unit_test(
+			a_refused_request_of_the_old_connection_is_sent_again_on_the_new_one),
 		cmocka_unit_test(a_held_request_is_answered_when_it_is_settled),
 		cmocka_unit_test(a_refused_one_says_what_it_is_told_to),
 		cmocka_unit_test(a_held_one_without_an_id_waits_for_those_before_it),
@@ -2776,7 +2778,7 @@ int main(void)
 		cmocka_unit_test(a_read_may_be_asked_for_when_another_ends),
 		cmocka_unit_test(stopping_gives_back_the_reads_that_wait),
 		cmocka_unit_test(
-			one_that_waits_for_its_key_on_the_old_lane_does_not_blame_the_places),
+			one_that_waits_for_its_key_on_the_old_connection_does_not_blame_the_places),
 		cmocka_unit_test(a_read_comes_back_when_the_router_ends),
 		cmocka_unit_test(each_request_ends_once),
 		cmocka_unit_test(waiting_here_and_waiting_for_the_service_are_two_things),

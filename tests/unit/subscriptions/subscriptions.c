@@ -1,6 +1,6 @@
-/* Subscriptions from the request to the last notification: feed, reread, fanout, subs and the real
- * router, with a fake upstream, fake sockets and clocks of our own. Texts are written with ' for ",
- * so that they can be read. */
+/* Subscriptions from the request to the last notification: subscriptions, resync, fanout, topics
+ * and the real router, with a fake upstream, fake sockets and clocks of our own. Texts are written
+ * with ' for ", so that they can be read. */
 #include "../test.h"
 #include "../random.h"
 #include "../router_ops.h"
@@ -28,7 +28,7 @@ struct frame {
 	bool answered;
 };
 
-/* A world around one feed and one router: what they sent, and what their clients were told. */
+/* A world of one router and its subscriptions: what they sent, and what their clients got. */
 struct world {
 	struct router *router;
 	struct subscriptions *subscriptions;
@@ -3172,5 +3172,5 @@ int main(void)
 		cmocka_unit_test(a_value_that_is_being_read_is_told_to_nobody),
 	};
 
-	return cmocka_run_group_tests_name("feed", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("subscriptions", tests, NULL, NULL);
 }

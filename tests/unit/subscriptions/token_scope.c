@@ -77,7 +77,7 @@ static void check_list(struct made *m, size_t budget, const char *list, const ch
 		assert_string_equal(seen, how);
 }
 
-/* The prefixes of the cover, joined. */
+/* The prefixes of the scope, joined. */
 static void check_cover(const struct made *m, const char *prefixes)
 {
 	struct buf joined = {0};
@@ -517,7 +517,7 @@ static void an_expression_that_ends_open_counts_as_a_prefix(void **state)
 	drop(&m);
 }
 
-/* --- the cover --- */
+/* --- the scope --- */
 
 static void the_cover_has_what_begins_with_one_of_its_prefixes(void **state)
 {
@@ -624,7 +624,7 @@ static bool is_told(struct random *r, const struct made *m, const struct service
 	return true;
 }
 
-/* Whatever the cover has is told, whatever follows it. */
+/* Whatever the scope has is told, whatever follows it. */
 static bool cover_is_told(struct random *r, const struct made *m, const struct service *s)
 {
 	char text[TEXT_MAX];

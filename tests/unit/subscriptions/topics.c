@@ -9,7 +9,7 @@
 
 enum { SEED = 42, BUDGET = 4000, PEERS = 8 };
 
-/* A world around one subs: its clients. */
+/* A struct topics and its clients. */
 struct world {
 	struct topics topics;
 	struct peer peer[PEERS];
@@ -553,5 +553,5 @@ int main(void)
 		cmocka_unit_test(topics_are_those_that_somebody_has_or_a_list_names),
 	};
 
-	return cmocka_run_group_tests_name("subs", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("topics", tests, NULL, NULL);
 }

@@ -1,6 +1,5 @@
-/* The connections that there are at a time: the stages of one that takes over, what becomes of
- * replaced ones, and what is told of their ends. Over connections and a loop that do what a
- * case says. */
+/* The connections that exist at a time: the stages of a takeover, what becomes of replaced ones,
+ * and what the owner is told of their ends. Over connections and a loop that each case controls. */
 #include "../test.h"
 
 #include <stdio.h>
@@ -16,8 +15,8 @@ static struct stats stats;
 static struct endpoints endpoints;
 static struct connections connections;
 static char told[1000], changes[1000], before_move[1000];
-static uint32_t busy;    /* the connection that has requests in flight; 0: none */
-static bool late_writes; /* ... and the next one that is replaced, some that were given up */
+static uint32_t busy;    /* the connection with requests in flight; 0: none */
+static bool late_writes; /* the next one that is replaced has writes that were given up */
 
 static void __attribute__((format(printf, 1, 2))) tell(const char *format, ...)
 {
@@ -171,7 +170,7 @@ static void first_is_there(void)
 	expect("first;");
 }
 
-/* It is subscribed, and the present one was sent a ping. */
+/* It is subscribed, and the main one was sent a ping. */
 static void next_is_proven(void)
 {
 	connections_connect(&connections, "token", true);
@@ -218,7 +217,7 @@ static void an_answer_to_another_ping_is_none(void **state)
 {
 	(void)state;
 	first_is_there();
-	conn_ping(conns_get(1)); /* of keepalive, say; its answer is on its way */
+	conn_ping(conns_get(1)); /* of keepalive, say; its answer is in flight */
 	next_is_proven();
 	struct conn *c = conns_get(1);
 	c->ops->pong(c->owner, c->pings - 1);
@@ -239,7 +238,7 @@ static void the_stages(void **state)
 	assert_int_equal(conns_get(1)->pings, 1);
 	conns_pong(2);
 	assert_int_equal(connections.stage, CONNECTIONS_CATCHING);
-	assert_int_equal(conns_get(1)->pings, 2); /* has it brought all that came before? */
+	assert_int_equal(conns_get(1)->pings, 2); /* has it brought everything that came before? */
 	expect("");
 	conns_pong(1);
 	expect("moved;");
@@ -280,7 +279,9 @@ static void what_only_the_next_one_has_is_told_when_it_takes_over(void **state)
 	expect_changes("");
 	conns_pong(1);
 	expect("moved;");
-	assert_string_equal(before_move, "a=1;a=2;"); /* and what is live by that comes behind */
+	assert_string_equal(
+		before_move,
+		"a=1;a=2;"); /* and changes for those that this makes live come behind */
 	expect_changes("a=1;a=2;");
 }
 
@@ -346,12 +347,12 @@ static void before_it_has_said_that_it_brought_all(void **state)
 	next_is_proven();
 	conns_tell(2, "a", "1", 1);
 	conns_end(1, 0, -1);
-	expect("main ended: it was lost;"); /* and nothing has moved */
+	expect("main ended: it was lost;"); /* and there was no move */
 	expect_changes("");
 	assert_int_equal(connections.stage, CONNECTIONS_CATCHING);
 	connections_take_over(&connections);
 	expect("first;");
-	expect_changes("a=1;"); /* it is believed now */
+	expect_changes("a=1;"); /* it is the main one now */
 }
 
 static void after_it_has(void **state)
@@ -366,7 +367,7 @@ static void after_it_has(void **state)
 	expect_changes("a=1;");
 }
 
-/* What it has brought is still known when the next one brings it. */
+/* Changes that it has brought are still known when the next one brings them. */
 static void and_its_changes_are_not_told_again(void **state)
 {
 	(void)state;
@@ -398,7 +399,7 @@ static void after_a_while_they_are_compared_no_more(void **state)
 	expect_changes("a=1;");
 }
 
-/* A service without timestamps: then two changes to the same value are two. */
+/* A service without timestamps: two changes to the same value are two. */
 static void what_was_brought_before_is_no_double_of_what_comes_later(void **state)
 {
 	static const char one[] = "{\"type\":\"notification\",\"key\":\"a\",\"value\":\"1\"}",
@@ -440,7 +441,7 @@ static void of_the_present_one(void **state)
 	expect("next ended: too many notifications during the handover;");
 	expect_changes("k0=v;k1=v;k2=v;k3=v;k4=v;k5=v;k6=v;k7=v;k8=v;");
 	assert_null(conns_get(2));
-	next_takes_over(); /* the next time it may be less */
+	next_takes_over(); /* the next time there may be fewer */
 }
 
 static void of_the_next_one(void **state)
@@ -455,7 +456,7 @@ static void of_the_next_one(void **state)
 	expect_changes("a=1;");
 }
 
-/* Then none can be given up. What the former one may be late with is lost. */
+/* Then no next connection can be given up. Changes that the former one brings late are lost. */
 static void of_the_former_one(void **state)
 {
 	(void)state;
@@ -494,7 +495,7 @@ static void one_that_is_busy_stays_until_it_is_not(void **state)
 	first_is_there();
 	busy = 1;
 	next_takes_over();
-	assert_true(loop_pass(60000) < 10); /* and nobody looks all the time */
+	assert_true(loop_pass(60000) < 10); /* and no timer goes on */
 	assert_int_equal(conns_get(1)->closing, 0);
 	conns_say(1, "{\"code\":200,\"messageId\":7}");
 	expect("frame 7;");
@@ -524,7 +525,7 @@ static void one_without_a_token_goes_at_once(void **state)
 	assert_int_equal(conns_get(1)->closing, 1000);
 }
 
-/* So subscribers learn of the connection first, which has been without one for a while. */
+/* So subscribers learn first that there is a connection again. */
 static void behind_one_without_a_token_it_is_told_later(void **state)
 {
 	(void)state;
@@ -539,7 +540,7 @@ static void behind_one_without_a_token_it_is_told_later(void **state)
 	expect_changes("a=1;");
 }
 
-/* Nobody is told of anything any more. */
+/* Nothing is told to anybody any more. */
 static void one_goes_at_once_if_the_new_one_has_no_token(void **state)
 {
 	(void)state;
@@ -564,7 +565,7 @@ static void one_without_a_token_is_busy_as_well(void **state)
 	assert_int_equal(conns_get(1)->closing, 1000);
 }
 
-/* What was given up there may take effect yet, and that shall be known. */
+/* A write that was given up there may take effect yet, so the connection stays for its answer. */
 static void unless_it_has_late_writes(void **state)
 {
 	(void)state;
@@ -579,8 +580,7 @@ static void unless_it_has_late_writes(void **state)
 	assert_int_equal(conns_get(1)->closing, 1000);
 }
 
-/* It stays, for the sake of such writes, but is not believed: what it brings belongs to the time
- * before the loss. */
+/* It stays for such writes, but its notifications are ignored: they are older than the loss. */
 static void one_outlives_the_main_one(void **state)
 {
 	(void)state;
@@ -607,10 +607,10 @@ static void the_former_one_is_ahead(void **state)
 	next_takes_over();
 	conns_tell(1, "a", "1", 1);
 	conns_tell(1, "a", "2", 2);
-	expect_changes("a=1;a=2;"); /* the main one has not spoken of the key */
+	expect_changes("a=1;a=2;"); /* the main one has brought nothing of the key */
 	conns_tell(2, "a", "1", 1);
 	conns_tell(1, "a", "3", 3);
-	expect_changes(""); /* now it has, so this may be older than what follows */
+	expect_changes(""); /* now it has, so this may be older than the changes told since */
 	conns_tell(2, "a", "2", 2);
 	conns_tell(2, "a", "3", 3);
 	expect_changes("a=3;");
@@ -647,7 +647,7 @@ static void at_the_end_of_the_comparison_too(void **state)
 	expect_changes("");
 }
 
-/* However often one takes over, a straggler is lost in time. */
+/* However often a connection takes over, a straggler is lost in time. */
 static void handovers_in_a_row_keep_no_straggler(void **state)
 {
 	(void)state;
@@ -688,7 +688,7 @@ static void so_many_are_enough(void **state)
 	}
 	assert_true(connections_too_many(&connections));
 	connections_idle(&connections, 3);
-	assert_false(connections_too_many(&connections)); /* those that say goodbye do not count */
+	assert_false(connections_too_many(&connections)); /* closing ones do not count */
 }
 
 /* ---- other endpoints ---- */

@@ -1,5 +1,6 @@
-/* What connections are opened with: how long lists may be, what is learnt about that, what answers
- * mean, and when a token is old. Over a token client and a loop that do what a case says. */
+/* What connections are opened with: how long lists may be, what is learnt about that, what the
+ * service's answers mean, and when a token is old. Over a token client and a loop that each case
+ * controls. */
 #include "../test.h"
 
 #include <stdio.h>
@@ -29,7 +30,7 @@ struct token_client_request {
 	size_t keys_n, patterns_n;
 };
 
-static struct token_client_request *request; /* that is under way; or NULL */
+static struct token_client_request *request; /* in progress; or NULL */
 static unsigned requests;
 static int timeout_ms;
 
@@ -98,7 +99,7 @@ static void refuse(int status, int retry_after_s)
 		.http_status = status, .retry_after_s = retry_after_s, .why = "no"});
 }
 
-/* A token of so many bytes. */
+/* A token of this many bytes. */
 static void mint(size_t n)
 {
 	char *token = mem_alloc(n + 1);
@@ -115,12 +116,13 @@ static void mint(size_t n)
 static struct credentials *credentials;
 static char *key;
 static struct stats stats;
-static size_t wanted;  /* bytes of the list of all that is wanted, brackets included; 0: nothing */
-static size_t allowed; /* as the last list was asked for */
+static size_t
+	wanted; /* bytes of the list of everything that is wanted, brackets included; 0: nothing */
+static size_t allowed; /* when the last list was asked for */
 static struct credentials_answer told;
 static unsigned told_n;
 
-/* As many bytes as there is room for, one string of them. */
+/* A list of one string that fills the budget. */
 static size_t makes_list(void *owner, size_t budget, struct buf *list)
 {
 	(void)owner;
@@ -261,7 +263,7 @@ static void it_is_called_off(void **state)
 	credentials_cancel(credentials);
 	loop_pass(1000);
 	assert_int_equal(told_n, 0);
-	credentials_cancel(credentials); /* once more is nothing */
+	credentials_cancel(credentials); /* accepting once more does nothing */
 	credentials_set_times(credentials, 77, LIFETIME);
 	assert_int_equal(timeout_ms, 77);
 }
@@ -307,7 +309,7 @@ static void a_token_is_in_force_once_it_is_accepted(void **state)
 	assert_string_equal(credentials_path(credentials), "/v1/ws?token=ttt");
 	get_token(4);
 	credentials_reject(credentials);
-	credentials_accept(credentials); /* of none, that is nothing */
+	credentials_accept(credentials); /* of no token: zero */
 	assert_string_equal(credentials_path(credentials), "/v1/ws?token=ttt");
 	get_token(4);
 	credentials_accept(credentials);
@@ -351,7 +353,7 @@ static void a_token_is_as_old_as_its_request(void **state)
 	credentials_set_times(credentials, 500, LIFETIME / 2);
 	assert_int_equal(credentials_expires_at(credentials), asked + LIFETIME / 2);
 	loop_pass(LIFETIME / 4);
-	loop_sleep(LIFETIME / 4 - 10001); /* it is older, too, when the machine has slept */
+	loop_sleep(LIFETIME / 4 - 10001); /* its age includes the machine's sleep */
 	assert_non_null(credentials_path(credentials));
 	loop_pass(1);
 	assert_null(credentials_path(credentials));
@@ -377,12 +379,13 @@ static void the_first_guess_leaves_room_for_the_token(void **state)
 {
 	(void)state;
 	credentials_ask(credentials);
-	/* Twice the list, in base64, and what else is in a token. */
+	/* Twice the list, in base64, and the rest of a token. */
 	assert_in_range(allowed, (LINE_MAX_BYTES - 500) / 3, LINE_MAX_BYTES * 3 / 8);
 	refuse(500, -1);
 }
 
-/* A service whose tokens grow with their lists by so much, and how long the list comes to be. */
+/* A service whose tokens grow with their lists by this factor; returns how long the list becomes.
+ */
 static size_t settled(double growth, unsigned *asked)
 {
 	wanted = 1 << 20;
@@ -392,7 +395,7 @@ static size_t settled(double growth, unsigned *asked)
 		if (told.verdict == CREDENTIALS_READY) {
 			told_n = 0;
 			*asked = requests;
-			credentials_ask(credentials); /* with what was learnt */
+			credentials_ask(credentials); /* with the factor that was learnt */
 			size_t n = request->keys_n;
 			refuse(500, -1);
 			told_n = 0;
@@ -412,10 +415,10 @@ static void it_learns_how_tokens_grow(void **state)
 	size_t n = settled(2.5, &asked);
 	assert_int_equal(asked, 1);
 	assert_in_range(n, 5000, 6000);
-	n = settled(8, &asked); /* ... more than it was taken for */
+	n = settled(8, &asked); /* ... that grow more than was learnt */
 	assert_in_range(asked, 2, 3);
 	assert_in_range(n, 1400, 1900);
-	n = settled(1, &asked); /* ... less */
+	n = settled(1, &asked); /* ... that grow less */
 	assert_int_equal(asked, 1);
 	assert_in_range(n, 12000, 15000);
 }
@@ -425,12 +428,12 @@ static void a_short_list_says_little(void **state)
 	size_t before;
 
 	(void)state;
-	get_token(1000); /* of 100 bytes: they grow by 5 or so */
+	get_token(1000); /* of 100 bytes: the factor is about 5 */
 	credentials_ask(credentials);
 	before = allowed;
 	mint(1000);
 	told_n = 0;
-	wanted = 10; /* and one that is shorter by far has a token that is as long */
+	wanted = 10; /* and a much shorter list has a token of the same length */
 	get_token(1000);
 	wanted = 100;
 	credentials_ask(credentials);
@@ -470,13 +473,13 @@ static void tokens_that_are_always_too_long(void **state)
 	}
 	loop_turn();
 	expect(CREDENTIALS_NONE);
-	credentials_ask(credentials); /* what was learnt may be true no longer */
+	credentials_ask(credentials); /* what was learnt may not hold any more */
 	assert_in_range(allowed, 1000, LINE_MAX_BYTES);
 	refuse(500, -1);
 	told_n = 0;
 }
 
-/* It says little of how they grow, but that it is too long itself is certain. */
+/* It shows little about the factor, but it is certainly too long itself. */
 static void a_short_list_whose_token_is_too_long(void **state)
 {
 	(void)state;
@@ -520,7 +523,7 @@ static void a_list_that_the_service_finds_too_large(void **state)
 	assert_int_equal(n, 500);
 }
 
-/* Too little to be too large: then it is something about the list. */
+/* Too short to be too large: then something else in the list is refused. */
 static void a_small_list_that_the_service_finds_too_large(void **state)
 {
 	(void)state;
@@ -566,12 +569,12 @@ static void upgrades_that_are_refused_for_something_else(void **state)
 	assert_false(credentials_was_refused(credentials, 403));
 	get_token(10000);
 	assert_false(credentials_was_refused(credentials, 503));
-	get_token(400); /* so short a line is too long for nobody */
+	get_token(400); /* no service refuses such a short line for its length */
 	assert_false(credentials_was_refused(credentials, 431));
 	assert_false(credentials_was_refused(credentials, 431)); /* and there is none any more */
 }
 
-/* Shorter each time, and with an end. */
+/* Shorter each time, and not for ever. */
 static void a_service_that_finds_every_line_too_long(void **state)
 {
 	unsigned refused = 0, asked = 0;

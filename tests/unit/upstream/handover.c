@@ -1,6 +1,6 @@
 /* A scene is a text: each word is a step, and the changes that are told are written down as such
- * words again. A change is a letter for its connection (m main, n next, f former), its key, its
- * value and its timestamp: "nax1" is the next connection's, of key a with value x at 1. */
+ * words. A change is a letter for its connection (m main, n next, f former), its key, its value and
+ * its timestamp: "nax1" is a change that the next connection brings, of key a, value x, at 1. */
 #include "upstream/handover.h"
 
 #include "../test.h"
@@ -14,7 +14,7 @@ struct scene {
 	struct handover h;
 	char told[4096];
 	size_t n;
-	bool fits; /* what was brought last */
+	bool fits; /* the last one brought */
 };
 
 static void write_down(struct scene *s, const char *how, const struct wire_frame *frame)
@@ -150,10 +150,11 @@ static void until_the_move(void **state)
 	check("begin max1 nax1 move", "ax1");
 	check("begin nax1 nay2 max1 nbz3 move", "ax1 ay2 bz3");
 	check("begin nax1 nbz2 nay3 move", "ax1 bz2 ay3"); /* in the order of arrival */
-	/* One that the main connection has left out comes before what that brings next. */
+	/* The next connection brings a change that the main one has skipped: it comes before the
+	 * next one. */
 	check("begin nax1 nay2 naz3 may2", "ax1 ay2");
 	check("begin nax1 nay2 naz3 may2 move", "ax1 ay2 az3");
-	/* Equal values are different changes, and the same one twice is two. */
+	/* Equal values are different changes, and the same change twice counts twice. */
 	check("begin max1 max2 nax2 nax3 move", "ax1 ax2 ax3");
 	check("begin max1 max1 nax1 nax1 nax1 move", "ax1 ax1 ax1");
 }
@@ -161,16 +162,16 @@ static void until_the_move(void **state)
 static void after_the_move(void **state)
 {
 	(void)state;
-	/* The main connection is late with what the former one has brought. */
+	/* The main connection brings late what the former one has brought. */
 	check("begin max1 move max1 may2", "ax1 ay2");
 	check("begin max1 move gone max1 may2", "ax1 ay2");
 	check("begin max1 move gone forget max1", "ax1 ax1");
-	/* The former one is, with what the main one has brought. */
+	/* The former connection brings late what the main one has brought. */
 	check("begin nax1 move fax1 may2 fay2", "ax1 ay2");
-	/* It is faster, with a key of which the main one has not spoken ... */
+	/* The former one is faster, with a key that the main one has brought nothing of ... */
 	check("begin move fax1 fay2 max1 may2 maz3 faz3", "ax1 ay2 az3");
 	check("begin move fax1", "ax1");
-	/* ... and of which it has. */
+	/* ... and with one that it has. */
 	check("begin nax1 move fay2 may2", "ax1 ay2");
 	check("begin nax1 move fay2 faz3 may2 maz3", "ax1 ay2 az3");
 }
@@ -183,13 +184,13 @@ static void stragglers(void **state)
 	check("begin nay2 move fax1 expire expire", "ay2 lost:ax1");
 	check("begin nay2 move fax1 forget", "ay2 lost:ax1");
 	check("begin nay2 move fax1 gone forget", "ay2 lost:ax1");
-	/* Of one that an earlier former connection has brought the order is not known. */
+	/* The order of a change that an earlier former connection has brought is not known. */
 	check("begin nay2 move fax1 begin naz3 move fax1 forget", "ay2 az3 lost:ax1");
-	check("begin nay2 move fax1 begin move fax1", "ay2 ax1"); /* it is: it was ahead */
-	/* Two of a key do not depend on each other. */
+	check("begin nay2 move fax1 begin move fax1", "ay2 ax1"); /* it does: it was ahead */
+	/* Two changes of a key are independent of each other. */
 	check("begin nay2 move fax1 faz3 maz3 expire expire", "ay2 az3 lost:ax1");
 	check("begin nay2 move fax1 faz3 max1 maz3 expire expire", "ay2 ax1 az3");
-	/* Of another key nothing follows. */
+	/* Another key is not affected. */
 	check("begin nay2 nbv2 move fax1 fbz3 mbz3", "ay2 bv2 bz3");
 }
 
@@ -198,19 +199,20 @@ static void three_connections(void **state)
 	(void)state;
 	/* The former connection is ahead of both. */
 	check("begin move fax1 begin nax1 max1 move", "ax1");
-	/* The next one holds what the former one delivers, and that in this order. */
+	/* The next connection holds what the former one delivers, and delivers it in that order. */
 	check("begin move begin nax1 nay2 fax1 fay2 faz3 naz3 max1 may2 maz3", "ax1 ay2 az3");
 	check("begin move begin nay2 fax1 fay2 max1 may2", "ax1 ay2");
-	/* What the former one has delivered, the main one may bring when it is the former. */
+	/* The main connection may bring, as the former one, what the former one has delivered. */
 	check("begin move begin fax1 nax1 move fax1", "ax1");
-	/* A straggler that the next one brings too waits for the main one, or for the move. */
+	/* A straggler that the next connection brings as well waits for the main one, or for the
+	 * move. */
 	check("begin nax1 move begin fay2 nay2 may2", "ax1 ay2");
 	check("begin nax1 move begin fay2 nay2 move", "ax1 ay2");
 	check("begin nax1 move begin fay2 nay2 abort may2", "ax1 ay2");
 	check("begin nax1 move begin fay2 move may2", "ax1 ay2");
-	/* What was held and is not, the former one has brought all the same. */
+	/* A held change is dropped, but the former connection has brought it all the same. */
 	check("begin nax1 move begin nay2 fay2 abort forget", "ax1 lost:ay2");
-	/* Two moves before. */
+	/* Two moves ago. */
 	check("begin max1 move max1 begin max1 move", "ax1 ax1");
 }
 
@@ -223,22 +225,22 @@ static void aborted(void **state)
 	check("begin max1 abort nax1 begin move max1",
 	      "ax1 ax1"); /* nothing is left of the first */
 	check("begin move begin max1 nax1 abort begin move fay2",
-	      "ax1 ay2"); /* nobody has spoken */
+	      "ax1 ay2"); /* no connection has brought any change of it */
 	check("begin nax1 move begin nay2 fay2 forget abort expire expire", "ax1");
 	check("begin nax1 move fay2 move max1", "ax1 lost:ay2 ax1"); /* nothing is compared */
 	check("abort", "");
 	check("move max1", "ax1"); /* there was no main connection */
 }
 
-/* By its value alone a change can't be told from an earlier one. It is not lost. */
+/* Its value alone does not distinguish a change from an earlier one. It is not lost. */
 static void without_timestamps(void **state)
 {
 	(void)state;
 	check("begin max0 may0 move max0", "ax0 ay0 ax0");
 	check("begin nax0 max0 move", "ax0");
 	check("begin move begin nax0 max0 move", "ax0"); /* it is held, so it was not told before */
-	/* One that was told before the next connection was subscribed is no double of a later one
-	 * once that has brought another. */
+	/* A change told before the next connection was subscribed is no double of a later one once
+	 * that connection has brought another. */
 	check("begin nay0 max0 may0 nax0 move", "ax0 ay0 ax0");
 	check("begin max0 nay0 nax0 move", "ax0 ay0 ax0");
 }
@@ -271,7 +273,7 @@ static void bounds(void **state)
 	assert_false(s.fits);
 	close_scene(&s);
 
-	/* It is enough to give up the next one: the former one goes on to be compared. */
+	/* Giving up the next connection is enough: the former one is still compared. */
 	open_scene(&s, 8, 1000);
 	play(&s, "begin move begin nax1 nbx1 ncx1 mdx1");
 	assert_true(s.fits);
@@ -296,7 +298,7 @@ static void bounds(void **state)
 	close_scene(&s);
 }
 
-/* Of one and the same change no more are told from each other than a search can look at. */
+/* Equal changes are told apart only up to the bound of a search. */
 static void crowds(void **state)
 {
 	struct scene s;
@@ -326,7 +328,7 @@ static void crowds(void **state)
 	close_scene(&s);
 }
 
-/* What each connection has brought, and can't bring again, is not kept. */
+/* A change that each connection has brought, or can't bring any more, is not kept. */
 static void records_go(void **state)
 {
 	struct scene s;
@@ -334,7 +336,7 @@ static void records_go(void **state)
 	(void)state;
 	open_scene(&s, 1000, 10000);
 	play(&s, "begin max1 may2 maz3 naz3");
-	assert_int_equal(1, s.h.n); /* the key: what was before it is older than the next one */
+	assert_int_equal(1, s.h.n); /* the key: earlier changes are older than the next one */
 	play(&s, "nax4 max4 move fax5 max5 max6 fax6");
 	assert_int_equal(1, s.h.n);
 	play(&s, "max7");
@@ -348,18 +350,18 @@ static void records_go(void **state)
 
 /* ---- three connections that lag, drawn by lot ---- */
 
-/* The caller is as plain as connections.c. Of each key each change is known by its place among the
- * changes of the key, which its timestamp tells. Each connection brings the changes of its keys
- * from its subscription on, in order. Where pongs are in order too, each change is told once and in
- * order, and none is a straggler. Where pongs overtake changes, none is told twice or behind a
- * later one, and of each that is left out straggler() tells.
+/* The caller is as simple as connections.c. Each change of a key is known by its index, which its
+ * timestamp tells. Each connection brings the changes of its keys from its subscription on, in
+ * order. Where pongs are in order, too, each change is told once and in order, and none is a
+ * straggler. Where pongs overtake changes, none is told twice or behind a later one, and
+ * straggler() tells each one that is skipped.
  *
- * With little room next connections are given up, and comparisons end with a word of that: then
- * some changes may come twice for a while, and those that were not told so far may be left out.
+ * With little room next connections are given up, and comparisons end with straggler(NULL): then
+ * some changes may come twice for a while, and those that were not told so far may be skipped.
  *
- * Left out without a word may be: what a lost main connection had not brought, what a connection
- * had not brought when it was cut or was no longer the former one, and changes of keys that the
- * main connection is not subscribed to. */
+ * These may be skipped silently: changes that a lost main connection had not brought, those that a
+ * connection had not brought when it was cut or was no longer the former one, and those of keys
+ * that the main connection is not subscribed to. */
 
 enum {
 	KEYS = 3,
@@ -374,7 +376,7 @@ enum {
 
 struct item {
 	int64_t due;
-	int key, place; /* of a change; key < 0: a pong, of this number */
+	int key, place; /* of a change; key < 0: a pong with this number */
 };
 
 struct line {
@@ -386,7 +388,7 @@ struct line {
 	bool pinged; /* its pong is among the items, or has come */
 };
 
-/* What has become of a change. EXCUSED: it may be left out without a word. */
+/* The fate of a change. EXCUSED: it may be skipped silently. */
 enum fate { UNTOLD, TOLD, LOST, EXCUSED };
 
 struct sim {
@@ -397,7 +399,7 @@ struct sim {
 	bool overtaken;       /* pongs overtake changes */
 	struct line *of[3];   /* by enum handover_from; or NULL */
 	bool begun;           /* next is compared with a main connection */
-	int ping;             /* the one that is waited for */
+	int ping;             /* that it waits for */
 	bool catching;        /* it has answered its ping */
 	int64_t expire_at;    /* or -1 */
 	int64_t linger_until; /* the former one may end */
@@ -520,7 +522,7 @@ static void ping(struct sim *s, struct line *l)
 	push(l, s->overtaken && loop_lot(2) ? loop_now + loop_lot(5) : due, -1, ++s->ping);
 }
 
-/* Nobody listens to the connection any more. */
+/* The connection is not read any more. */
 static void cut(struct sim *s, enum handover_from from)
 {
 	struct line *l = s->of[from];
@@ -587,8 +589,8 @@ static bool brings(const struct line *l, int key, int place)
 	return false;
 }
 
-/* Behind a move: what the main connection is not subscribed to is nobody's business; behind a loss
- * neither is what it does not bring. */
+/* Excuses changes: behind a move, of keys that the main connection is not subscribed to; behind a
+ * loss, also changes that it does not bring. */
 static void excuse_rest(struct sim *s, bool loss)
 {
 	const struct line *main = s->of[HANDOVER_MAIN];
@@ -696,7 +698,7 @@ static void arrive(struct sim *s, enum handover_from from)
 	}
 }
 
-/* What is due next, up to this time; false: nothing. */
+/* The next item that is due up to this time; false: none. */
 static bool go_on(struct sim *s, int64_t until)
 {
 	int64_t at = until + 1;
@@ -791,7 +793,7 @@ static void sim_run(uint32_t seed, bool overtaken, bool tight)
 		sim_step(s);
 	if (!s->of[HANDOVER_MAIN] && !s->of[HANDOVER_NEXT])
 		connect_next(s);
-	sim_pass(s, 120000); /* all has come, and the comparison is over */
+	sim_pass(s, 120000); /* everything has come, and the comparison is over */
 	check_fates(s);
 	abort_next(s);
 	assert_int_equal(s->h.n, 0);
@@ -801,8 +803,8 @@ static void sim_run(uint32_t seed, bool overtaken, bool tight)
 		free(s->of[i]);
 }
 
-/* Runs, or the one that HPKVD_HANDOVER_SEED names. Each of the numbers of what a run is about has
- * to be so high on the average. */
+/* Runs, or the one that HPKVD_HANDOVER_SEED names. The average of each count of events must be at
+ * least this. */
 static void sim_runs(bool overtaken, bool tight, const unsigned least[5])
 {
 	const char *seed = getenv("HPKVD_HANDOVER_SEED");

@@ -1,18 +1,17 @@
-/* From the service to the clients and back under whatever may happen, drawn by lot: upstream with
- * all that is above it, joined as the daemon does it, over connections, tokens, timers and clocks
- * of our own, so that a minute takes a millisecond. Connections lag, each way by another time, end,
- * are refused and outlive their tokens; the service may know their subscriptions late; answers are
- * late or get lost; clients subscribe, unsubscribe and write, and so does somebody else. In some
- * runs tokens have too little room for all that is subscribed to.
+/* A simulation, from the service to the clients and back, under random failures: upstream and all
+ * rooms above it, joined as in the daemon, over connections, tokens, timers and clocks of the
+ * test's own, so that a minute takes a millisecond. Connections lag by different times in each
+ * direction, end, are refused and outlive their tokens; the service may learn their subscriptions
+ * late; answers are late or get lost; clients subscribe, unsubscribe and write, and so does a
+ * program without the daemon. In some runs tokens have too little room for all subscriptions.
  *
- * Safety: of each key each client is told each change once and in order, or that some are missing,
- * and values that were read where they belong; writes are executed once, and in the order of
- * asking. Liveness: once nothing goes wrong any more, every request was answered, every client can
- * subscribe to everything, is told of what happens then, and can read and write; nothing is left
- * behind. No step is done again and again at the same time (loop.h). That all this was put to the
- * test the counters show.
+ * Safety: each client is told each change of a key once and in order, or that some are missing, and
+ * values that were read in their place; writes are executed once, in the order of asking. Liveness:
+ * once failures stop, every request was answered, every client can subscribe to everything, is told
+ * of new changes, and can read and write; nothing is left over. No step repeats without end at the
+ * same time (loop.h). Counters show that all of this was tested.
  *
- * HPKVD_UNBROKEN_SEED: one run, of which all is told. */
+ * HPKVD_UNBROKEN_SEED: one run, with a trace of everything. */
 #include "../test.h"
 #include "../router_ops.h"
 
@@ -37,9 +36,9 @@ enum {
 	TOKENS = 4000, /* likewise */
 	VALUES = 4000, /* that a run may write */
 	STEPS = 700,
-	TIGHT_EVERY = 3, /* so many runs: tokens with little room in one of them */
+	TIGHT_EVERY = 3, /* of so many runs, one has tokens with little room */
 	SETTLE_MS = 60000,
-	SETTLE_LEAST_MS = 20000, /* what is late is there by then */
+	SETTLE_LEAST_MS = 20000, /* everything late has arrived by then */
 	PROOF_MS = 20000,
 	TOKEN_TTL = 6000,
 	KEEPALIVE = 2000,
@@ -50,7 +49,7 @@ enum {
 
 /* ---- what the rooms are given ---- */
 
-/* What is on its way in one direction; text NULL: the end, or as the number says. */
+/* An item in flight in one direction; text NULL: the end, or the number of a ping. */
 struct item {
 	STAILQ_ENTRY(item) next;
 	int64_t due;
@@ -73,12 +72,12 @@ struct conn {
 	struct way up, down;
 	bool open, closing;
 	bool served;        /* by the service: what it sends arrives */
-	bool dead;          /* that will never be so again */
-	int64_t knows_at;   /* the service tells it of changes from then on */
+	bool dead;          /* never again */
+	int64_t knows_at;   /* the service sends it changes from then on */
 	int64_t expires_at; /* the service ends it then */
-	int64_t ends_at;    /* we know by then */
+	int64_t ends_at;    /* the daemon learns of it then */
 	int64_t heard_at;
-	bool told[KEYS]; /* the service tells it of the key */
+	bool told[KEYS]; /* the service sends it changes of the key */
 	uint32_t pings;
 };
 
@@ -99,39 +98,38 @@ struct token {
 struct view {
 	bool by_key, by_pattern;
 
-	bool jump;    /* some may be missing before the next */
+	bool jump;    /* some changes may be missing before the next */
 	int base;     /* ... but none behind this one */
-	int last;     /* told last; 0: that there is nothing */
-	bool due;     /* something has to be told */
+	int last;     /* last told; 0: told that there is no value */
+	bool due;     /* the client must still be told something */
 	bool away;    /* the connection is lost, as far as the client was told */
-	int seen;     /* read last, of those that could not be read otherwise */
-	int aware;    /* a gap has said that some may be missing up to this one */
-	bool unaware; /* ... and none has, of one behind that which could not be read */
+	int seen;     /* the last change that was read although its notification was unreadable */
+	int aware;    /* a gap has said that changes up to this one may be missing */
+	bool unaware; /* ... and no gap has, of one behind an unreadable change */
 };
 
 struct set {
-	uint64_t peer; /* its number; 0: of somebody who needs no daemon */
+	uint64_t peer; /* its number; 0: the program without the daemon */
 	int key;
-	int executed; /* how often */
-	int at;       /* the execution */
+	int executed; /* how many times executed */
+	int at;       /* the order of execution */
 	bool answered, said_no, done;
 };
 
-/* What a client waits for, and how that ended. */
+/* A request of a client, and how it ended. */
 struct talk {
 	unsigned asked, answered;
-	unsigned done;     /* with 200 */
-	char refusal[200]; /* the last answer that was none */
+	unsigned done;     /* with code 200 */
+	char refusal[200]; /* the last error */
 };
 
 struct world {
 	uint32_t seed;
-	bool calm; /* nothing goes wrong any more */
+	bool calm; /* no failures any more */
 	bool tight;
-	size_t budget; /* of a list, in such runs */
-	unsigned empty,
-		too_long; /* lists that were empty, tokens that were refused for their length */
-	struct event *deadline; /* the router's */
+	size_t budget;            /* of a list, in runs with little room */
+	unsigned empty, too_long; /* lists that were empty, tokens refused for their length */
+	struct event *deadline;   /* the router's */
 	struct conn *connection[CONNS];
 	unsigned connections; /* so far */
 	struct token token[TOKENS];
@@ -139,8 +137,8 @@ struct world {
 	unsigned stragglers;
 	int value_of[KEYS][VALUES],
 		n[KEYS];               /* the changes of each key: the numbers that were set */
-	int place[VALUES];             /* of a number among the changes of its key */
-	bool unreadable[KEYS][VALUES]; /* by place: what is said of it */
+	int place[VALUES];             /* the index of a number among the changes of its key */
+	bool unreadable[KEYS][VALUES]; /* by index: its notification is unreadable */
 	int numbers;
 	int executions;
 	struct set set[VALUES]; /* by number */
@@ -153,10 +151,10 @@ struct world {
 	uint64_t last_peer; /* their numbers */
 	struct talk talk[PEERS];
 	struct view view[PEERS][KEYS];
-	bool tells; /* all that happens */
+	bool tells; /* everything that happens */
 };
 
-static struct world *w; /* what the rooms ask for carries no owner */
+static struct world *w; /* the rooms' callbacks carry no owner */
 
 static uint32_t lot(uint32_t below)
 {
@@ -176,7 +174,7 @@ static void __attribute__((format(printf, 1, 2))) shared(const char *format, ...
 	fprintf(stderr, "\n");
 }
 
-/* What is logged is part of the story. */
+/* Log lines are part of the trace. */
 static void note_log(const char *text)
 {
 	shared("-- %s", text);
@@ -225,7 +223,7 @@ static struct item *put(struct way *way, int64_t due)
 	return i;
 }
 
-/* Behind all that is on its way. */
+/* Behind everything in flight. */
 static struct item *put_last(struct way *way)
 {
 	int64_t due = loop_now + way->lag + lot(3);
@@ -247,7 +245,7 @@ static void drop(struct way *way)
 
 /* ---- the service ---- */
 
-/* Now and then what is said of a change can't be read. */
+/* Sometimes the notification of a change is unreadable. */
 static void notify(int key, int number)
 {
 	bool unreadable = !w->calm && lot(100) == 0;
@@ -282,7 +280,7 @@ static int latest(int key)
 	return w->n[key] ? w->value_of[key][w->n[key]] : 0;
 }
 
-/* It is on time, late, or gets lost. */
+/* The answer is on time, late, or lost. */
 static void send_answer(struct conn *c, const char *text)
 {
 	int64_t last = c->down.last_due > loop_now ? c->down.last_due : loop_now;
@@ -294,7 +292,7 @@ static void send_answer(struct conn *c, const char *text)
 		put_last(&c->down)->text = mem_strdup(text);
 }
 
-/* A get, or a set, whose answer may go out before its notification or behind it. */
+/* A get, or a set, whose answer may be sent before or after its notification. */
 static void execute(struct conn *c, const char *text, bool answers)
 {
 	enum { GET = 1, SET = 2 };
@@ -342,8 +340,8 @@ static void arrive_up(struct conn *c)
 	drop(&c->up);
 }
 
-/* The service ends it, or the network does, or we do: of what was sent last not all need arrive.
- * at_once: nor does what the service has said. */
+/* The service, the network or the daemon ends the connection: the last items sent may be lost.
+ * at_once: those of the service, too. */
 static void cut(struct conn *c, bool at_once)
 {
 	if (c->dead)
@@ -444,7 +442,7 @@ struct conn *conn_new(const struct conn_shared *endpoint, const char *path,
 		return c;
 	}
 	c->served = true;
-	if (lot(3) == 0) /* it is open before the service tells it of changes, or takes requests */
+	if (lot(3) == 0) /* it is open before the service sends it changes, or takes requests */
 		c->knows_at = c->up.last_due = loop_now + lot(200);
 	else if (lot(2)) /* or some time after that */
 		c->down.last_due = loop_now + lot(30);
@@ -574,7 +572,7 @@ void credentials_set_times(struct credentials *c, int64_t timeout_ms, int64_t li
 void credentials_ask(struct credentials *c)
 {
 	struct buf list = {0};
-	int64_t at = loop_now; /* as of an empty list */
+	int64_t at = loop_now; /* as for an empty list */
 	size_t budget = w->tight && !w->calm ? w->budget : 100000;
 	char name[16];
 
@@ -789,7 +787,7 @@ static bool has_moved(struct router *r, uint32_t connection, int64_t now)
 static bool is_down(struct router *r, uint32_t connection, int close_code, bool dropped,
 		    int64_t now)
 {
-	(void)close_code, (void)dropped; /* nobody is blamed here */
+	(void)close_code, (void)dropped; /* no client is blamed here */
 	shared("-- down %u", connection);
 	router_down(r, connection, now);
 	return false;
@@ -807,8 +805,8 @@ static void notifies(struct subscriptions *s, const struct wire_frame *frame,
 	subscriptions_change(s, frame, change);
 }
 
-/* Pongs do not overtake changes here. So what one connection brings another brings in time, unless
- * that is lost or is not subscribed to the key any more. */
+/* Pongs do not overtake changes here. So another connection brings in time what one connection
+ * brings, unless it is lost or is not subscribed to the key any more. */
 static void strays(struct subscriptions *s, const struct wire_frame *frame,
 		   const struct notification *change)
 {
@@ -861,14 +859,14 @@ static bool is_live_view(const struct view *v)
 	return v->by_key || v->by_pattern;
 }
 
-/* From the present state of the key on nothing may be missing. */
+/* From the present value of the key on nothing may be missing. */
 static void begin_at(struct view *v, int base)
 {
 	v->jump = true;
 	v->base = base;
 }
 
-/* Could none of the changes behind one place up to another be read? Then that has to be told. */
+/* Were all changes between the two indexes unreadable? Then the client must be told. */
 static bool were_unreadable(struct view *v, int key, int from, int to)
 {
 	int place = from + 1;
@@ -890,7 +888,7 @@ static void hear_value(unsigned peer, int key, int place, bool read, const char 
 	v->due = false;
 	if (read && w->unreadable[key][place]) {
 		v->seen = place;
-		return; /* there is no change that would show where it belongs */
+		return; /* there is no change that would show its place */
 	}
 	if (read) {
 		if (place < v->last)
@@ -909,8 +907,8 @@ static void hear_value(unsigned peer, int key, int place, bool read, const char 
 				 v->jump ? v->base : v->last, place, line);
 	}
 	v->last = place;
-	/* What was late may come behind the word that some are missing, and before these. And of
-	 * what has no room for a while nothing tells the end for certain. */
+	/* Late changes may come behind the gap line, and before these. Nothing marks the end of a
+	 * gap for a name without room. */
 	if (v->base == NEVER)
 		v->jump = v->jump && w->tight;
 	else
@@ -937,7 +935,7 @@ static void hear_gap(unsigned peer, const char *line)
 		if (pattern ? v->by_pattern
 			    : sscanf(line, "{\"type\":\"gap\",\"key\":\"k%d", &of_key) == 1 &&
 				      of_key == key) {
-			/* Of what has no room nothing is told until there is some again. */
+			/* A name without room is not told of anything until it has room again. */
 			begin_at(v, w->tight && !w->calm ? NEVER : w->n[key]);
 			v->aware = w->n[key];
 			v->due = v->unaware = false;
@@ -945,7 +943,7 @@ static void hear_gap(unsigned peer, const char *line)
 	}
 }
 
-/* An id of a (un)subscribe is s or u, i with initial, and a key or *. */
+/* The id of a subscribe or unsubscribe: s or u, i with initial, and a key or *. */
 static void hear_subscribed(unsigned peer, const char *id)
 {
 	for (int key = 0; key < KEYS; key++) {
@@ -1006,7 +1004,7 @@ static void hear_line(unsigned peer, const char *line)
 
 	shared("client %u: %s", peer, line);
 	if (strstr(line, "\"key\":\"f") && !strstr(line, "\"messageId\""))
-		return; /* nothing happens to those */
+		return; /* nothing may happen to those */
 	if (strstr(line, "\"type\":\"connection\"")) {
 		hear_connection(peer, strstr(line, "\"connected\""));
 	} else if (strstr(line, "\"type\":\"gap\"")) {
@@ -1099,7 +1097,7 @@ static void do_unsubscribe(void)
 		say(peer, "{'op':'unsubscribe','key':'k%u','messageId':'u-%u'}", key, key);
 }
 
-/* Something new: so a new token is needed. */
+/* A new name, so a new token is needed. */
 static void do_something_new(void)
 {
 	say(lot(PEERS), "{'op':'subscribe','key':'f%u','messageId':'s-f'}", w->fillers++);
@@ -1137,7 +1135,7 @@ static struct conn *some_connection(void)
 {
 	unsigned from = w->connections ? lot(w->connections) : 0;
 
-	if (lot(2) && w->connections) /* rather a new one */
+	if (lot(2) && w->connections) /* a new one is more likely */
 		from = w->connections - 1 - lot(w->connections < 3 ? w->connections : 3);
 	for (unsigned i = 0; i < w->connections; i++) {
 		struct conn *c = w->connection[(from + i) % w->connections];
@@ -1190,7 +1188,7 @@ static void leave(unsigned peer)
 	w->peer[peer].out = (struct outq){0};
 }
 
-/* It comes again as another one. */
+/* It comes back as a new client. */
 static void do_leave(void)
 {
 	unsigned peer = lot(PEERS);
@@ -1215,7 +1213,7 @@ static void do_reload(void)
 
 /* ---- time ---- */
 
-/* What comes first of all that is due; false: nothing is. */
+/* The earliest item that is due; false: none. */
 static bool go_on(int64_t until)
 {
 	for (unsigned i = 0; !w->calm && i < w->connections; i++) {
@@ -1379,7 +1377,7 @@ static void step(void)
 	pass(lot(lot(4) ? 20 : 200));
 }
 
-/* Passes time until it is so; false: it never is. */
+/* Passes time until the condition holds; false: it never does. */
 static bool await(bool (*probe)(void), int64_t ms)
 {
 	for (int64_t until = loop_now + ms; !probe(); pass(10)) {
@@ -1398,8 +1396,8 @@ static unsigned n_connections(void)
 	return n;
 }
 
-/* Nobody waits for anything, and nothing is left of what was; but the connection that was there
- * before may not be done. */
+/* Nobody waits for anything, and nothing is left over, except that the former connection may not
+ * have ended yet. */
 static bool is_idle(void)
 {
 	struct subscriptions_counts counts = subscriptions_counts(w->subscriptions);
@@ -1427,7 +1425,7 @@ static void settle(void)
 {
 	calm_down();
 	pass(SETTLE_LEAST_MS);
-	calm_down(); /* the connections that were made since */
+	calm_down(); /* the connections made since */
 	if (await(is_idle, SETTLE_MS))
 		return;
 	struct subscriptions_counts counts = subscriptions_counts(w->subscriptions);
@@ -1488,7 +1486,7 @@ static void check_all(void)
 
 /* ---- the daemon still does what it is for ---- */
 
-/* All that was asked for since is answered with 200. */
+/* Every request since then was answered with 200. */
 static void prove_done(const char *what)
 {
 	bool over = await(is_idle, PROOF_MS);
@@ -1525,7 +1523,7 @@ static void prove_subscribing(void)
 			struct view *v = &w->view[i][key];
 			if (v->due)
 				complain("client %u was not told what k%d is", i, key);
-			v->last = w->n[key]; /* unless that could not be read */
+			v->last = w->n[key]; /* except for unreadable ones */
 			v->jump = false;
 		}
 	}
@@ -1571,7 +1569,7 @@ static void prove_asking(void)
 	prove_done("read");
 }
 
-/* Somebody who has got everything leaves, and what he had is the service's business no more. */
+/* A client that has got everything leaves, and its subscriptions leave the service. */
 static void prove_leaving(void)
 {
 	begin_proof();
@@ -1584,7 +1582,7 @@ static void prove_leaving(void)
 
 /* ---- a run ---- */
 
-/* What has happened in all runs of a kind. */
+/* Counts of events in all runs of a kind. */
 struct sum {
 	struct stats stats;
 	unsigned runs, empty, too_long, stragglers;
@@ -1627,7 +1625,7 @@ static void run(uint32_t seed, bool tells, struct sum *sum)
 	free(w);
 }
 
-/* What the runs are about has happened many times in each of them. */
+/* The events that the runs are about have happened many times in each kind. */
 static void check_sum(const struct sum *sum, bool tight)
 {
 	const struct stats *s = &sum->stats;
@@ -1641,7 +1639,7 @@ static void check_sum(const struct sum *sum, bool tight)
 	assert_in_range(s->rereads, 50 * n, UINT32_MAX);
 	assert_in_range(s->resyncs, 10 * n, UINT32_MAX);
 	assert_in_range(s->subscribes_refused, n, UINT32_MAX);
-	assert_in_range(sum->stragglers, 0, n / 5); /* next to none */
+	assert_in_range(sum->stragglers, 0, n / 5); /* almost none */
 	if (tight) {
 		assert_in_range(sum->empty, n, UINT32_MAX);
 		assert_in_range(sum->too_long, n / 10, UINT32_MAX);

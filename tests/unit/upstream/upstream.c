@@ -1,5 +1,5 @@
-/* The connection to the service as those above see it: when it is made, with what, and what they
- * are told. Over connections, tokens and a loop that do what a case says. */
+/* The connection to the service as its users see it: when it is made, with what, and what they are
+ * told. Over connections, tokens and a loop that each case controls. */
 #include "../test.h"
 
 #include <errno.h>
@@ -153,9 +153,9 @@ static void mint(void)
 static struct {
 	char told[1000];
 	bool wants, stale;
-	bool list_refused; /* another one shall be tried */
-	bool excused;      /* by whom requests go out: a loss is not the service's fault */
-	bool busy;         /* something is in flight on each replaced connection */
+	bool list_refused; /* what token_list_ops::refused() returns */
+	bool excused;      /* the router says that a request was at fault for a loss */
+	bool busy;         /* each replaced connection has requests in flight */
 	unsigned lists;
 	char changes[400];
 } above;
@@ -170,7 +170,7 @@ static void __attribute__((format(printf, 1, 2))) tell(const char *format, ...)
 	va_end(args);
 }
 
-/* What they were told since the last time. */
+/* What the users were told since the last call. */
 static void expect(const char *told)
 {
 	char seen[sizeof(above.told)];
@@ -405,7 +405,7 @@ static void expect_state(enum upstream_state state)
 			    upstream_state_name(state));
 }
 
-/* The first connection is there, with a token. */
+/* The first connection is open, with a token. */
 static void connect_with_token(void)
 {
 	above.wants = above.stale = true;
@@ -423,7 +423,7 @@ static void connect_with_key(void)
 	expect("connected;up 1;without;");
 }
 
-/* Something more is subscribed to; the token for it is there. */
+/* A new name is subscribed to, and a token for it minted. */
 static void want_more(void)
 {
 	above.wants = above.stale = true;
@@ -467,7 +467,7 @@ static void a_token_counts_once_a_ping_is_answered(void **state)
 	expect_changes("");
 	conns_pong(1);
 	expect("connected;up 1;live;");
-	expect_changes(""); /* subscribers are told of what comes from here on */
+	expect_changes(""); /* subscribers are told of changes from here on */
 	assert_true(upstream_has_token(upstream));
 	assert_int_equal(upstream_token_expires_ms(upstream), LIFETIME);
 	conns_tell(1, "k", "v", 2);
@@ -538,7 +538,7 @@ static void one_that_is_dropped_soon_does_not_end_the_pauses(void **state)
 	assert_in_range(upstream_retry_ms(upstream), 0, BACKOFF_MIN);
 }
 
-/* The same losses, each over a request that was at fault. */
+/* The same losses, each over a request at fault. */
 static void an_excused_loss_does_not_lengthen_the_pauses(void **state)
 {
 	(void)state;
@@ -592,7 +592,7 @@ static void the_key_is_refused_a_token(void **state)
 	above.wants = above.stale = true;
 	loop_turn();
 	answer(CREDENTIALS_UNAUTHORIZED, "no", -1);
-	conns_open(1); /* it is let in for requests all the same */
+	conns_open(1); /* requests go out on it all the same */
 	expect("failed;connected;up 1;all refused for 1600;");
 	loop_pass(BACKOFF_MAX);
 	assert_int_equal(tokens, 2);
@@ -653,7 +653,7 @@ static void one_that_was_in_force_is_refused(void **state)
 	assert_int_equal(tokens, 1);
 	conns_end(2, 403, -1);
 	loop_turn();
-	assert_int_equal(tokens, 2); /* at once, and no longer with that one */
+	assert_int_equal(tokens, 2); /* at once, and not with that token again */
 	mint();
 	conns_open(3);
 	conns_pong(3);
@@ -682,7 +682,7 @@ static void a_token_that_is_too_long_is_made_shorter_at_once(void **state)
 
 /* ---- lists that come to nothing ---- */
 
-/* However it is that they do: the loop has its turns, and in time pauses. */
+/* Whatever the reasons: the loop gets its turns, and after many lists there are pauses. */
 static void lists_without_end_are_no_end_of_lists(enum credentials_verdict verdict)
 {
 	connect_with_token();
@@ -693,7 +693,7 @@ static void lists_without_end_are_no_end_of_lists(enum credentials_verdict verdi
 	for (int64_t until = loop_now + 60000; loop_now < until;) {
 		if (credentials->asked) {
 			answer(verdict, "no", -1);
-			/* No more than one step follows in a turn, and that is none of this one. */
+			/* No more than one step follows in a turn, and none in this one. */
 			assert_false(credentials->asked);
 			assert_in_range(loop_turn(), 0, 1);
 		} else {
@@ -740,7 +740,7 @@ static void tokens_that_are_too_long(void **state)
 	assert_in_range(tokens, 20, 80);
 }
 
-/* Somebody has only just come. */
+/* A client has only just asked. */
 static void it_was_empty_and_now_it_is_not(void **state)
 {
 	(void)state;
@@ -764,7 +764,7 @@ static void nothing_has_room(void **state)
 	upstream_want(upstream);
 	above.stale = true;
 	loop_pass(BATCH);
-	above.stale = false; /* by the list, in which nothing had room */
+	above.stale = false; /* the list had no room for anything */
 	answer(CREDENTIALS_NONE, NULL, -1);
 	expect("failed;");
 	assert_non_null(strstr(upstream_token_error(upstream), "no room"));
@@ -803,7 +803,7 @@ static void the_service_refuses_a_name(void **state)
 	answer(CREDENTIALS_REFUSED, "no", -1);
 	expect("refused;failed;");
 	loop_turn();
-	assert_int_equal(tokens, 3); /* none is worth trying: after a pause */
+	assert_int_equal(tokens, 3); /* no other list is worth trying: after a pause */
 	loop_pass(BACKOFF_MAX);
 	assert_int_equal(tokens, 4);
 }
@@ -831,11 +831,11 @@ static void another_takes_over_for_more(void **state)
 	above.stale = true;
 	upstream_want(upstream);
 	loop_pass(BATCH - 1);
-	assert_int_equal(tokens, 1); /* there may be more */
+	assert_int_equal(tokens, 1); /* there may be more names */
 	upstream_want(upstream);
 	loop_pass(1);
 	mint();
-	upstream_want(upstream); /* is part of the one after it */
+	upstream_want(upstream); /* is part of the list after it */
 	expect("");
 	assert_string_equal(conns_get(2)->path, "token 2");
 	conns_take_over(2, 1);
@@ -947,7 +947,7 @@ static void changes_of_connection_have_a_pace(void **state)
 	}
 	assert_in_range(conns_made(), 64 + 90, 64 + 110);
 	assert_in_range(conns_made() - last, 45, 55);
-	loop_pass(100000); /* and when it is quiet they are soon again */
+	loop_pass(100000); /* and after a quiet while there is no pause again */
 	above.stale = true;
 	upstream_want(upstream);
 	loop_pass(BATCH);
@@ -1025,7 +1025,7 @@ static void the_next_one_is_the_cure(void **state)
 	connect_with_token();
 	want_more();
 	conns_open(2);
-	conns_end(1, 0, -1); /* before it has said that it brought all */
+	conns_end(1, 0, -1); /* before it has answered that it has brought everything */
 	expect("lost since 1000;down 1;connecting;");
 	conns_pong(2);
 	expect("connected;up 2;live;");
@@ -1061,7 +1061,7 @@ static void one_that_ends_behind_its_answer_is_no_loss(void **state)
 	assert_int_equal(stats.upstream_disconnects, 0);
 }
 
-/* One that was left is faster than the new one, and has something that this never brings. */
+/* A replaced connection is faster than the new one, and brings a change that this never brings. */
 static void stragglers_are_told(void **state)
 {
 	(void)state;
@@ -1092,7 +1092,7 @@ static void stragglers_are_told_before_a_loss(void **state)
 	expect("straggler k;lost since 1010;down 2;backoff;");
 }
 
-/* What the old one is late with can't be compared any more: anything may be missed. */
+/* Changes that the old one brings late can't be compared any more: any may be missed. */
 static void too_much_after_the_handover_is_a_gap_for_all(void **state)
 {
 	(void)state;
@@ -1108,7 +1108,7 @@ static void too_much_after_the_handover_is_a_gap_for_all(void **state)
 	expect("unreadable;");
 	expect_changes("0=v;1=v;2=v;3=v;4=v;5=v;6=v;7=v;8=v;9=v;");
 	loop_turn();
-	expect("missed since 1;"); /* nobody knows what it had still to bring */
+	expect("missed since 1;"); /* it may have had more to bring */
 }
 
 static void a_silent_old_one_is_a_loss(void **state)
