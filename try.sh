@@ -146,6 +146,12 @@ watched() {
 	watcher=''
 }
 
+# rest PATH: a request by HTTP, and the body of its response.
+rest() {
+	say "> curl --unix-socket ... http://hpkv$1"
+	say "< $(curl -sS --max-time 10 --unix-socket "$socket" "http://hpkv$1")"
+}
+
 tour() {
 	say
 	say "# Store a value, read it, merge something into it."
@@ -164,6 +170,8 @@ tour() {
 	ask '{"op":"patch","key":"user:1","value":{"city":"Paris"}}'
 	ask '{"op":"delete","key":"user:2"}'
 	watched 3
+	say "# The same by HTTP, as HPKV's own REST interface: programs that speak that need another base URL, and no key."
+	rest /record/user%3A1
 	say "# How is it?"
 	ask '{"op":"status"}'
 	say

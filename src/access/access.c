@@ -118,6 +118,7 @@ struct access_section {
 	uint32_t number;
 	struct globs globs[ACCESS_RIGHT_N];
 	enum access_token token;
+	bool nexus;
 	bool names_somebody;
 };
 
@@ -137,6 +138,7 @@ struct access_rules {
 	uint32_t n;
 	uint32_t n_globs;
 	struct memberships users, groups;
+	struct local_keys keys;
 };
 
 struct access_rules *access_rules_new(void)
@@ -160,6 +162,7 @@ void access_rules_free(struct access_rules *rules)
 		section_free(rules->section[i]);
 	free(rules->users.list);
 	free(rules->groups.list);
+	local_keys_fini(&rules->keys);
 	free(rules);
 }
 
@@ -216,6 +219,27 @@ void access_section_token(struct access_section *s, enum access_token token)
 	s->token = token;
 }
 
+bool access_section_key(struct access_section *s, struct local_key key, const char **other)
+{
+	uint32_t section;
+
+	s->names_somebody = true;
+	if (local_keys_add(&s->rules->keys, key, s->number, &section))
+		return true;
+	*other = s->rules->section[section]->name;
+	return false;
+}
+
+void access_section_nexus(struct access_section *s)
+{
+	s->nexus = true;
+}
+
+bool access_rules_have_keys(const struct access_rules *rules)
+{
+	return rules && rules->keys.n > 0;
+}
+
 bool access_section_is_idle(const struct access_section *s)
 {
 	return !s->names_somebody;
@@ -234,7 +258,7 @@ static bool globs_same(const struct globs *a, const struct globs *b)
 
 static bool sections_same(const struct access_section *a, const struct access_section *b)
 {
-	return strcmp(a->name, b->name) == 0 && a->token == b->token &&
+	return strcmp(a->name, b->name) == 0 && a->token == b->token && a->nexus == b->nexus &&
 	       globs_same(&a->globs[ACCESS_READ], &b->globs[ACCESS_READ]) &&
 	       globs_same(&a->globs[ACCESS_WRITE], &b->globs[ACCESS_WRITE]);
 }
@@ -250,7 +274,7 @@ bool access_rules_same(const struct access_rules *a, const struct access_rules *
 	if (!a || !b)
 		return a == b;
 	if (a->n != b->n || !memberships_same(&a->users, &b->users) ||
-	    !memberships_same(&a->groups, &b->groups))
+	    !memberships_same(&a->groups, &b->groups) || !local_keys_same(&a->keys, &b->keys))
 		return false;
 	for (uint32_t i = 0; i < a->n; i++) {
 		if (!sections_same(a->section[i], b->section[i]))
@@ -263,6 +287,7 @@ bool access_rules_same(const struct access_rules *a, const struct access_rules *
 
 struct access_view {
 	enum access_token token;
+	bool nexus;
 	size_t n;
 	const struct access_section *section[];
 };
@@ -280,6 +305,8 @@ static bool bucket_takes(int64_t *until, int64_t now, int64_t every, int64_t bur
 
 struct access {
 	const struct access_rules *rules; /* or NULL */
+	struct local_key open_key;        /* where there are none: everybody's who has no user */
+	bool has_open_key;
 	struct stats *stats;
 	int64_t refusals_at; /* the bucket for all clients */
 	bool keyless;
@@ -331,6 +358,22 @@ void access_set(struct access *a, const struct access_rules *rules)
 		warn_of_tokens(rules->section[i]);
 }
 
+void access_set_key(struct access *a, const struct local_key *key)
+{
+	a->has_open_key = key != NULL;
+	if (key)
+		a->open_key = *key;
+}
+
+bool access_knows(const struct access *a, const struct local_key *key)
+{
+	uint32_t section;
+
+	if (a->rules)
+		return local_keys_find(&a->rules->keys, key, &section);
+	return a->has_open_key && local_key_same(&a->open_key, key);
+}
+
 static void mark(const struct memberships *m, uint32_t id, bool *marked)
 {
 	const struct membership key = {.id = id},
@@ -354,6 +397,9 @@ void access_admit(struct access *a, struct peer *peer, const struct peer_identit
 	access_leave(peer);
 	if (!rules)
 		return;
+	uint32_t section;
+	if (who->key && local_keys_find(&rules->keys, who->key, &section))
+		marked[section] = true;
 	if (who->known) {
 		mark(&rules->users, who->uid, marked);
 		mark(&rules->groups, who->gid, marked);
@@ -368,6 +414,7 @@ void access_admit(struct access *a, struct peer *peer, const struct peer_identit
 		if (!marked[i])
 			continue;
 		v->section[v->n++] = rules->section[i];
+		v->nexus |= rules->section[i]->nexus;
 		if (rules->section[i]->token > v->token)
 			v->token = rules->section[i]->token;
 	}
@@ -556,11 +603,21 @@ static const char *judge_token(struct access *a, const struct peer *peer, const 
 	return why ? why : lacks_any(a, peer, r->op, &r->subscribe_patterns);
 }
 
+static const char *judge_nexus(const struct peer *peer)
+{
+	return peer->access.view && peer->access.view->nexus
+		       ? NULL
+		       : "no access rule lets this client use HPKV Nexus";
+}
+
 static const char *judge(struct access *a, const struct peer *peer, const struct request *r)
 {
 	switch (r->op) {
 	case OP_TOKEN:
 		return judge_token(a, peer, r);
+	case OP_SEARCH:
+	case OP_QUERY:
+		return judge_nexus(peer);
 	case OP_GET:
 		return lacks(a, peer, r->op, ACCESS_READ, &r->key);
 	case OP_SET:

@@ -22,6 +22,7 @@
 #include <sys/types.h>
 
 #include "base/buf.h"
+#include "access/local_keys.h"
 #include "requests/pending.h"
 #include "codec/request.h"
 #include "base/span.h"
@@ -51,10 +52,16 @@ struct access_section *access_rules_add(struct access_rules *rules, const char *
 void access_section_user(struct access_section *s, uid_t uid);
 void access_section_group(struct access_section *s, gid_t gid);
 void access_section_glob(struct access_section *s, enum access_right right, struct span glob);
+/* Whoever presents this key is of the section. False: the key is another's (or its own) already,
+ * and *other is that section's name. */
+bool access_section_key(struct access_section *s, struct local_key key, const char **other);
+void access_section_nexus(struct access_section *s); /* lets it use HPKV Nexus */
 void access_section_token(struct access_section *s, enum access_token token);
 /* Are two sets of rules equal, in the same order? NULL: no rules. */
 bool access_rules_same(const struct access_rules *a, const struct access_rules *b);
-/* Does it name nobody, and so have no effect? */
+/* Is there any key? */
+bool access_rules_have_keys(const struct access_rules *rules);
+/* Does it name nobody, and have no key, and so no effect? */
 bool access_section_is_idle(const struct access_section *s);
 
 /* ---- in force ---- */
@@ -68,6 +75,10 @@ void access_free(struct access *a); /* after all peers have left */
  * owns them and keeps them until they are replaced. The view of a client is of the old rules until
  * access_admit() is called for it. */
 void access_set(struct access *a, const struct access_rules *rules);
+/* Where there are no rules, who presents this key may do what anybody may; NULL: there is none. */
+void access_set_key(struct access *a, const struct local_key *key);
+/* Is it one of the local keys? */
+bool access_knows(const struct access *a, const struct local_key *key);
 
 /* There is no API key that clients' tokens could be made with: an error says so. */
 void access_set_keyless(struct access *a, bool keyless);
@@ -84,7 +95,9 @@ const char *access_judge(struct access *a, struct peer *peer, const struct reque
 static inline const char *access_forbids(struct access *a, struct peer *peer,
 					 const struct request *r, int64_t now)
 {
-	return peer->access.view || r->op == OP_TOKEN ? access_judge(a, peer, r, now) : NULL;
+	return peer->access.view || r->op == OP_TOKEN || request_op_is_nexus(r->op)
+		       ? access_judge(a, peer, r, now)
+		       : NULL;
 }
 
 /* Logs that new rules have ended the client's subscription to this key or pattern, within the

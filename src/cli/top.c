@@ -74,6 +74,15 @@ static void read_stats(struct span line, struct top_sample *s)
 	}
 }
 
+static void read_door(struct span client, struct top_client *c)
+{
+	struct json_value tcp;
+	bool by_tcp = field_find(client, "tcp", &tcp) && tcp.type == JSON_TRUE;
+
+	snprintf(c->door, sizeof(c->door), "%.10s%s", field_text(client, "door"),
+		 by_tcp ? " tcp" : "");
+}
+
 static void read_clients(struct span line, struct top_sample *s)
 {
 	struct json_array_reader array;
@@ -84,7 +93,8 @@ static void read_clients(struct span line, struct top_sample *s)
 		return;
 	json_array_begin(&array, &top);
 	while (s->n_clients < TOP_CLIENTS_MAX && json_array_next(&array, &one) > 0) {
-		s->clients[s->n_clients++] = (struct top_client){
+		struct top_client *c = &s->clients[s->n_clients++];
+		*c = (struct top_client){
 			.id = field_number(one.text, "id", 0),
 			.pid = field_number(one.text, "pid", 0),
 			.uid = field_number(one.text, "uid", 0),
@@ -93,6 +103,7 @@ static void read_clients(struct span line, struct top_sample *s)
 			.subscriptions = field_number(one.text, "subscriptions", 0),
 			.output = field_number(one.text, "outputBytes", 0),
 		};
+		read_door(one.text, c);
 	}
 }
 
@@ -237,15 +248,16 @@ static void add_clients(struct top_page *page, const struct top_sample *before,
 
 	if (!now->n_clients)
 		return;
-	add(page, SHOW_PLAIN, "%8s %8s %8s %11s %12s %11s %5s %9s", "client", "process", "user",
-	    "requests/s", "requests", "unanswered", "subs", "unread")
+	add(page, SHOW_PLAIN, "%8s %8s %8s %11s %12s %11s %5s %9s  %s", "client", "process", "user",
+	    "requests/s", "requests", "unanswered", "subs", "unread", "door")
 		->reverse = true;
 	for (unsigned i = 0; i < now->n_clients; i++) {
 		const struct top_client *c = &now->clients[i];
 		double r = comparable ? rate_of(c, before, seconds) : -1;
 		snprintf(rate, sizeof(rate), r < 0 ? "-" : "%.1f", r);
-		add(page, SHOW_PLAIN, "%8.0f %8.0f %8.0f %11s %12.0f %11.0f %5.0f %9.0f", c->id,
-		    c->pid, c->uid, rate, c->requests, c->unanswered, c->subscriptions, c->output);
+		add(page, SHOW_PLAIN, "%8.0f %8.0f %8.0f %11s %12.0f %11.0f %5.0f %9.0f  %s", c->id,
+		    c->pid, c->uid, rate, c->requests, c->unanswered, c->subscriptions, c->output,
+		    c->door);
 	}
 }
 

@@ -20,6 +20,7 @@ struct top_page {
 
 struct top_client {
 	double id, pid, uid, requests, unanswered, subscriptions, output;
+	char door[16]; /* "http tcp"; "": this daemon does not tell */
 };
 
 /* Latencies of requests: seconds in all, and how many requests. */

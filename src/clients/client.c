@@ -14,6 +14,8 @@
 
 #include "requests/answers.h"
 #include "base/clock.h"
+#include "base/heap.h"
+#include "gateway/http.h"
 #include "clients/line.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -22,11 +24,12 @@
 #include "base/timer.h"
 
 enum {
-	READ_MAX = 65536, /* bytes read from one client in a turn of the loop */
-	LAST_LINE_MS =
-		1000,   /* time to take the last line, for a client that is dropped or refused */
-	BUSY_MS = 1000, /* clients_busiest() counts over at least this time */
-	HANGUP_CHECK_MS = 2000, /* between two checks for hangups */
+	READ_MAX = 65536,       /* bytes of one client in one turn of the loop */
+	FIRST_BYTE_MS = 20,     /* for a client that is refused to say what it speaks */
+	LAST_LINE_MS = 1000,    /* for a client that is dropped or refused to take its last line */
+	LINGER_MS = 1000,       /* for a client to take what is out before its socket is closed */
+	BUSY_MS = 1000,         /* over which the busiest are found, at least */
+	HANGUP_CHECK_MS = 2000, /* how often half-closed clients are looked at */
 	GROUPS_MAX_BYTES = 65536 * sizeof(gid_t),
 	IOV_BATCH = 256, /* parts in one write */
 };
@@ -46,14 +49,20 @@ struct client {
 	struct peer peer;
 	struct clients *set;
 	enum client_state state;
+	bool tcp;      /* the kernel does not know whose it is */
+	bool decided;  /* its first byte has come: it speaks lines, or has a speech */
+	bool speaking; /* a function of its speech is being called */
+	bool lingers;  /* has left, and got all; what still comes is dropped */
 	bool paused;   /* not read further until there is room */
-	bool quiet;    /* not read, for this or another reason: in clients::quiet */
+	bool quiet;    /* not read, for whatever reason: in clients::quiet */
 	bool changed;  /* in clients::changed */
 	bool broken;   /* its socket can't be watched: freed when the turn ends */
 	uint32_t turn; /* clients::turn when it was added to clients::changed */
 	int fd;
 	uint64_t requests, requests_before; /* lines read: in all, and until clients::busy_since */
 	struct line_reader lines;
+	struct speech *speech; /* in the place of lines; or NULL */
+	struct heap_node due;  /* clients::dues: speech::wake_at; the end of lingering */
 	struct event read;
 	struct event *write;           /* only while the socket is full */
 	int64_t gone_at;               /* when CLIENT_LEAVING ends */
@@ -64,11 +73,12 @@ struct client {
 
 TAILQ_HEAD(client_list, client);
 
-/* A connection beyond max_clients, after its last line was sent. It stays open for a moment:
- * most peers write before they read, and a write to a closed connection is an error that hides
- * the line. */
+/* A connection beyond max_clients. It is told so once its first byte has had time to come, which
+ * says whether it speaks HTTP, and kept for a moment: most peers write before they read, and to
+ * write to one that is closed is an error that hides the answer. */
 struct refused {
 	int fd;
+	bool tcp, told;
 	int64_t until;
 };
 
@@ -88,8 +98,10 @@ struct clients {
 	unsigned n;
 	struct refused refused[CLIENTS_REFUSED_MAX]; /* the oldest first */
 	unsigned n_refused;
-	struct event *refused_end; /* closes the oldest */
-	int64_t now;               /* the time of the read in progress */
+	struct event *refused_end; /* when the oldest is closed */
+	struct heap dues;
+	struct event *dues_timer;
+	int64_t now; /* when the lines that are handed on now were read */
 	uint64_t last_number;
 	struct overflow_ids nobody;
 	gid_t *groups;         /* scratch of groups_of() */
@@ -105,6 +117,9 @@ static void on_writable(evutil_socket_t fd, short what, void *arg);
 static void on_turn_end(evutil_socket_t fd, short what, void *arg);
 static void on_hangup_check(evutil_socket_t fd, short what, void *arg);
 static void on_refused_end(evutil_socket_t fd, short what, void *arg);
+static void on_due(evutil_socket_t fd, short what, void *arg);
+static bool speak(struct client *c);
+static void take_over(struct client *c);
 
 struct clients *clients_new(struct event_base *base, const struct client_settings *settings,
 			    const struct client_ops *ops, void *owner, struct stats *stats)
@@ -123,6 +138,7 @@ struct clients *clients_new(struct event_base *base, const struct client_setting
 	cs->turn_end = timer_new(base, on_turn_end, cs);
 	cs->hangups = watch_new(base, -1, EV_PERSIST, on_hangup_check, cs);
 	cs->refused_end = timer_new(base, on_refused_end, cs);
+	cs->dues_timer = timer_new(base, on_due, cs);
 	return cs;
 }
 
@@ -188,7 +204,40 @@ static void client_set_state(struct client *c, enum client_state state)
 	c->state = state;
 }
 
-/* Makes the other rooms forget the client. No answer reaches it any more. */
+/* Of what is spoken now. */
+static enum stats_door door_of(const struct client *c)
+{
+	return c->speech ? c->speech->ops->door : STATS_DOOR_LINES;
+}
+
+/* What the socket is to take next. */
+static struct outq *out_of(struct client *c)
+{
+	return c->speech ? &c->speech->out : &c->peer.out;
+}
+
+/* All that the client has not taken. */
+static size_t unread(const struct client *c)
+{
+	const struct speech *s = c->speech;
+
+	return peer_unread(&c->peer) + (s ? outq_len(&s->out) + s->ops->kept_out(s) : 0);
+}
+
+static void set_due(struct client *c, int64_t at)
+{
+	struct heap *dues = &c->set->dues;
+
+	if (c->due.index ? c->due.at == at : at == 0)
+		return;
+	heap_remove(dues, &c->due);
+	if (at)
+		heap_add(dues, &c->due, at);
+	if (heap_first(dues) == &c->due)
+		timer_start(c->set->dues_timer, at - clock_mono_ms());
+}
+
+/* Leaves the core: no answer will reach it any more. */
 static void client_leave(struct client *c)
 {
 	if (c->state == CLIENT_LEAVING)
@@ -203,16 +252,19 @@ static void client_free(struct client *c)
 	struct clients *cs = c->set;
 
 	client_leave(c);
+	client_read(c, false);
+	set_due(c, 0);
 	client_log(LOG_LEVEL_DEBUG, c, "closed");
 	if (c->changed)
 		TAILQ_REMOVE(&cs->changed, c, of_change);
-	TAILQ_REMOVE(&cs->quiet, c, of_quiet); /* client_leave() has stopped reading */
+	TAILQ_REMOVE(&cs->quiet, c, of_quiet);
 	TAILQ_REMOVE(&cs->all, c, of_set);
 	cs->n--;
 	if (c->write)
 		event_free(c->write);
 	close(c->fd);
 	line_fini(&c->lines);
+	speech_free(c->speech);
 	outq_fini(&c->peer.out);
 	free(c);
 	cs->ops->closed(cs->owner);
@@ -220,51 +272,89 @@ static void client_free(struct client *c)
 
 /* ---- arrival ---- */
 
-/* Closes the n oldest. */
+/* As far as it has said so. */
+static bool speaks_http(const struct clients *cs, const struct refused *r)
+{
+	char first;
+
+	return r->tcp ||
+	       (cs->settings.http_on_socket &&
+		recv(r->fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) == 1 && http_begins(first));
+}
+
+/* What it sends is not read. It sees the end behind its last line at once. */
+static void tell_refused(struct clients *cs, struct refused *r)
+{
+	struct buf line = {0};
+
+	if (r->told)
+		return;
+	r->told = true;
+	if (speaks_http(cs, r))
+		http_refusal(&line, REPLY_TOO_MANY_CLIENTS);
+	else
+		reply_error(&line, REPLY_TOO_MANY_CLIENTS, (struct span){0}, NULL, -1);
+	send(r->fd, buf_span(&line).p, buf_len(&line), MSG_NOSIGNAL | MSG_DONTWAIT);
+	buf_release(&line);
+	shutdown(r->fd, SHUT_WR);
+}
+
+/* The n oldest. */
 static void close_refused(struct clients *cs, unsigned n)
 {
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0; i < n; i++) {
+		tell_refused(cs, &cs->refused[i]);
 		close(cs->refused[i].fd);
+	}
 	cs->n_refused -= n;
 	memmove(cs->refused, cs->refused + n, cs->n_refused * sizeof(cs->refused[0]));
+}
+
+static int64_t refused_due(const struct refused *r)
+{
+	return r->told ? r->until : r->until - LAST_LINE_MS;
+}
+
+static void wait_for_refused(struct clients *cs, int64_t now)
+{
+	int64_t next = 0;
+
+	for (unsigned i = 0; i < cs->n_refused; i++) {
+		int64_t due = refused_due(&cs->refused[i]);
+		if (i == 0 || due < next)
+			next = due;
+	}
+	if (cs->n_refused)
+		timer_start(cs->refused_end, next - now);
 }
 
 static void on_refused_end(evutil_socket_t fd, short what, void *arg)
 {
 	struct clients *cs = arg;
 	int64_t now = clock_mono_ms();
-	unsigned due = 0;
+	unsigned over = 0;
 
 	(void)fd;
 	(void)what;
-	while (due < cs->n_refused && cs->refused[due].until <= now)
-		due++;
-	close_refused(cs, due);
-	if (cs->n_refused)
-		timer_start(cs->refused_end, cs->refused[0].until - now);
+	for (unsigned i = 0; i < cs->n_refused; i++) {
+		if (refused_due(&cs->refused[i]) <= now)
+			tell_refused(cs, &cs->refused[i]);
+		over += cs->refused[i].until <= now;
+	}
+	close_refused(cs, over);
+	wait_for_refused(cs, now);
 }
 
-/* Its input is not read. It sees the end of the stream right behind its line. */
-static void keep_refused(struct clients *cs, int fd)
+static void refuse(struct clients *cs, int fd, bool tcp)
 {
 	int64_t now = clock_mono_ms();
 
-	shutdown(fd, SHUT_WR);
+	cs->stats->clients_refused++;
 	if (cs->n_refused == CLIENTS_REFUSED_MAX)
 		close_refused(cs, 1);
-	cs->refused[cs->n_refused++] = (struct refused){fd, now + LAST_LINE_MS};
-	timer_start(cs->refused_end, cs->refused[0].until - now);
-}
-
-static void refuse(struct clients *cs, int fd)
-{
-	struct buf line = {0};
-
-	cs->stats->clients_refused++;
-	reply_error(&line, REPLY_TOO_MANY_CLIENTS, (struct span){0}, NULL, -1);
-	send(fd, buf_span(&line).p, buf_len(&line), MSG_NOSIGNAL | MSG_DONTWAIT);
-	buf_release(&line);
-	keep_refused(cs, fd);
+	cs->refused[cs->n_refused++] =
+		(struct refused){.fd = fd, .tcp = tcp, .until = now + FIRST_BYTE_MS + LAST_LINE_MS};
+	wait_for_refused(cs, now);
 }
 
 /* The supplementary groups that the peer had when it connected; returns their number. There may be
@@ -289,15 +379,28 @@ static size_t groups_of(struct clients *cs, int fd)
 	return 0;
 }
 
-static struct peer_identity identity_of(struct clients *cs, int fd)
+/* On TCP nobody but who has presented a key is anybody. */
+static struct peer_identity identity_of(struct clients *cs, const struct client *c)
 {
 	struct ucred who;
 	socklen_t size = sizeof(who);
+	int fd = c->fd;
 
+	if (c->tcp)
+		return (struct peer_identity){
+			.by_key = true,
+			.key = c->speech && c->speech->has_key ? &c->speech->key : NULL,
+			.uid = (uid_t)-1,
+			.gid = (gid_t)-1};
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) < 0 || who.uid == (uid_t)-1)
 		return (struct peer_identity){.uid = (uid_t)-1, .gid = (gid_t)-1};
 	size_t n = groups_of(cs, fd);
-	return (struct peer_identity){true, who.pid, who.uid, who.gid, cs->groups, n};
+	return (struct peer_identity){.known = true,
+				      .pid = who.pid,
+				      .uid = who.uid,
+				      .gid = who.gid,
+				      .groups = cs->groups,
+				      .n_groups = n};
 }
 
 /* Removes the overflow ids, which stand for unknown users and groups. */
@@ -325,22 +428,86 @@ void clients_each(struct clients *cs,
 	TAILQ_FOREACH (c, &cs->all, of_set) {
 		if (c->state == CLIENT_LEAVING)
 			continue;
-		struct peer_identity who = without_nobody(cs, identity_of(cs, c->fd));
+		struct peer_identity who = without_nobody(cs, identity_of(cs, c));
 		each(cs->owner, &c->peer, &who);
 	}
 }
 
-void clients_adopt(struct clients *cs, int fd)
+/* ---- what is spoken ---- */
+
+static void host_line(void *owner, struct span line, int64_t now)
+{
+	struct client *c = owner;
+
+	c->requests++;
+	c->set->ops->line(c->set->owner, &c->peer, line, now);
+}
+
+static void host_too_long(void *owner, struct span prefix)
+{
+	struct client *c = owner;
+
+	c->requests++;
+	c->set->ops->too_long(c->set->owner, &c->peer, prefix);
+}
+
+static bool may_read(struct client *c);
+
+static bool host_may_read(void *owner)
+{
+	return may_read(owner);
+}
+
+static bool host_knows(void *owner, const struct local_key *key)
+{
+	struct client *c = owner;
+
+	return c->set->ops->knows(c->set->owner, key);
+}
+
+static void host_admit(void *owner)
+{
+	struct client *c = owner;
+	struct peer_identity who = identity_of(c->set, c);
+
+	c->set->ops->admit(c->set->owner, &c->peer, &who);
+}
+
+static const struct speech_host speech_host = {
+	.line = host_line,
+	.too_long = host_too_long,
+	.may_read = host_may_read,
+	.knows = host_knows,
+	.admit = host_admit,
+};
+
+static void give_speech(struct client *c, struct speech *speech)
+{
+	speech->host = &speech_host;
+	speech->owner = c;
+	speech->peer = &c->peer;
+	c->speech = speech;
+}
+
+static void begin_http(struct client *c)
+{
+	c->decided = true;
+	give_speech(c, http_new(c->set->settings.http, c->tcp, clock_mono_ms()));
+	set_due(c, c->speech->wake_at);
+}
+
+void clients_adopt(struct clients *cs, int fd, bool tcp)
 {
 	if (cs->n >= cs->settings.max_clients) {
-		refuse(cs, fd);
+		refuse(cs, fd, tcp);
 		return;
 	}
 	struct client *c = mem_zalloc(sizeof(*c));
 	c->set = cs;
 	c->fd = fd;
+	c->tcp = tcp;
 	c->peer.number = ++cs->last_number;
-	struct peer_identity who = identity_of(cs, fd);
+	struct peer_identity who = identity_of(cs, c);
 	c->peer.pid = who.pid;
 	c->peer.uid = who.uid;
 	who = without_nobody(cs, who);
@@ -353,6 +520,8 @@ void clients_adopt(struct clients *cs, int fd)
 	client_log(LOG_LEVEL_DEBUG, c, "connected");
 	c->quiet = true;
 	TAILQ_INSERT_TAIL(&cs->quiet, c, of_quiet);
+	if (tcp)
+		begin_http(c);
 	client_read(c, true);
 }
 
@@ -369,8 +538,11 @@ struct clients_sums clients_sum_up(const struct clients *cs)
 	TAILQ_FOREACH (c, &cs->all, of_set) {
 		sums.paused += c->paused;
 		sums.slow += c->peer.fanout.conflation != NULL;
-		sums.input_bytes += line_kept(&c->lines);
-		sums.output_bytes += peer_unread(&c->peer);
+		sums.input_bytes +=
+			line_kept(&c->lines) + (c->speech ? c->speech->ops->kept_in(c->speech) : 0);
+		sums.output_bytes += unread(c);
+		sums.door[door_of(c)]++;
+		sums.tcp += c->tcp;
 	}
 	return sums;
 }
@@ -379,7 +551,7 @@ struct clients_sums clients_sum_up(const struct clients *cs)
 
 static bool may_read(struct client *c)
 {
-	return peer_unread(&c->peer) < c->set->settings.output_soft &&
+	return unread(c) < c->set->settings.output_soft &&
 	       c->set->ops->may_read(c->set->owner, &c->peer);
 }
 
@@ -388,6 +560,7 @@ static enum line_verdict on_line(void *owner, struct span line)
 	struct client *c = owner;
 
 	c->requests += line.n > 0;
+	c->set->stats->door_requests[STATS_DOOR_LINES] += line.n > 0;
 	c->set->ops->line(c->set->owner, &c->peer, line, c->set->now);
 	return may_read(c) ? LINE_MORE : LINE_PAUSE;
 }
@@ -419,8 +592,35 @@ static void end_of_input(struct client *c)
 {
 	client_set_state(c, CLIENT_HALF_CLOSED);
 	client_read(c, false);
-	line_finish(&c->lines);
-	clients_changed(c->set, &c->peer); /* it may have all its answers */
+	if (c->speech)
+		c->speech->ops->finish(c->speech, c->set->now);
+	else
+		line_finish(&c->lines);
+	clients_changed(c->set, &c->peer); /* it may have got all its answers already */
+}
+
+/* There may be a key or a token in it, of which no copy is to stay here. */
+static void feed_speech(struct client *c, struct span bytes)
+{
+	struct clients *cs = c->set;
+
+	c->speaking = true;
+	bool more = c->speech->ops->feed(c->speech, bytes, cs->now);
+	c->speaking = false;
+	mem_wipe(cs->input, bytes.n);
+	apply_verdict(c, more ? LINE_MORE : LINE_PAUSE);
+	clients_changed(cs, &c->peer);
+}
+
+static void feed(struct client *c, struct span bytes)
+{
+	if (!c->decided && c->set->settings.http_on_socket && http_begins(bytes.p[0]))
+		begin_http(c);
+	c->decided = true;
+	if (c->speech)
+		feed_speech(c, bytes);
+	else
+		apply_verdict(c, line_feed(&c->lines, bytes));
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
@@ -431,9 +631,14 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
 	(void)what;
 	cs->now = clock_mono_ms();
-	if (n > 0) {
+	if (n > 0 && c->lingers) {
+		mem_wipe(cs->input, (size_t)n);
+	} else if (n > 0) {
 		cs->stats->client_bytes_in += (uint64_t)n;
-		apply_verdict(c, line_feed(&c->lines, (struct span){cs->input, (size_t)n}));
+		feed(c, (struct span){cs->input, (size_t)n});
+	} else if (c->lingers) {
+		if (n == 0 || (errno != EAGAIN && errno != EINTR))
+			client_free(c);
 	} else if (n == 0) {
 		end_of_input(c);
 	} else if (errno != EAGAIN && errno != EINTR) {
@@ -447,8 +652,8 @@ void clients_changed(struct clients *cs, struct peer *peer)
 {
 	struct client *c = client_of(peer);
 
-	if (c->changed ||
-	    (!peer_unread(peer) && !c->paused && !c->broken && c->state == CLIENT_OPEN))
+	if (c->changed || (!peer_unread(peer) && !c->paused && !c->broken && !c->speech &&
+			   c->state == CLIENT_OPEN))
 		return;
 	c->changed = true;
 	c->turn = cs->turn;
@@ -479,10 +684,11 @@ static ssize_t send_parts(int fd, struct iovec *iov, int parts)
 static bool write_out(struct client *c)
 {
 	struct iovec iov[IOV_BATCH];
+	struct outq *out = out_of(c);
 
-	while (outq_len(&c->peer.out)) {
+	while (outq_len(out)) {
 		size_t offered = 0;
-		int parts = outq_iov(&c->peer.out, iov, IOV_BATCH);
+		int parts = outq_iov(out, iov, IOV_BATCH);
 		for (int i = 0; i < parts; i++)
 			offered += iov[i].iov_len;
 		ssize_t n = send_parts(c->fd, iov, parts);
@@ -491,12 +697,11 @@ static bool write_out(struct client *c)
 		if (n < 0)
 			return errno == EAGAIN;
 		c->set->stats->client_bytes_out += (uint64_t)n;
-		outq_take(&c->peer.out, (size_t)n);
-		if ((size_t)n <
-		    offered) /* the socket is full; another call would only return EAGAIN */
+		outq_take(out, (size_t)n);
+		if ((size_t)n < offered) /* the socket is full: asking again would only say so */
 			return true;
 	}
-	outq_trim(&c->peer.out);
+	outq_trim(out);
 	return true;
 }
 
@@ -505,7 +710,10 @@ static void drop_slow(struct client *c)
 	client_log(LOG_LEVEL_NOTICE, c, "dropped: it does not read what it is sent (output_hard)");
 	c->set->stats->clients_dropped_slow++;
 	client_leave(c);
-	reply_error(&c->peer.out.own, REPLY_SLOW_CLIENT, (struct span){0}, NULL, -1);
+	if (c->speech)
+		c->speech->ops->farewell(c->speech, REPLY_SLOW_CLIENT);
+	else
+		reply_error(&c->peer.out.own, REPLY_SLOW_CLIENT, (struct span){0}, NULL, -1);
 	c->gone_at = clock_mono_ms() + LAST_LINE_MS;
 }
 
@@ -513,10 +721,13 @@ static void drop_slow(struct client *c)
  * in the output or the first kept answer. */
 static bool has_too_much(const struct client *c)
 {
-	size_t unread = peer_unread(&c->peer), hard = c->set->settings.output_hard;
+	size_t all = unread(c), hard = c->set->settings.output_hard;
 
-	return unread > hard && outq_first_line(&c->peer.out, unread - hard) < unread - hard &&
-	       answers_first_kept(&c->peer) < unread - hard;
+	/* A response is a line's, and what a speech has made bytes of it has bounds of its own. */
+	if (c->speech)
+		all -= outq_len(&c->speech->out);
+	return all > hard && outq_first_line(&c->peer.out, all - hard) < all - hard &&
+	       answers_first_kept(&c->peer) < all - hard;
 }
 
 static bool is_full(const struct client *c)
@@ -529,42 +740,124 @@ static bool is_full(const struct client *c)
 static bool write_all(struct client *c)
 {
 	while (write_out(c)) {
+		bool full = outq_len(out_of(c)) > 0;
+		if (!full && speak(c))
+			continue;
 		size_t left = outq_len(&c->peer.out);
 		if (!c->peer.fanout.conflation || left >= c->set->settings.output_soft)
 			return true;
 		c->set->ops->has_room(c->set->owner, &c->peer);
-		if (left || outq_len(&c->peer.out) == left)
+		if (full || outq_len(&c->peer.out) == left)
 			return true;
 	}
 	return false;
 }
 
-/* Is there nothing left to come for this client? */
+/* Lets the speech make bytes of what the core has said; another one may take its place. Whether
+ * there are more bytes now. */
+static bool speak(struct client *c)
+{
+	if (!c->speech || c->state == CLIENT_LEAVING)
+		return false;
+	size_t before = outq_len(&c->speech->out);
+	c->speaking = true;
+	c->speech->ops->fill(c->speech, clock_mono_ms());
+	c->speaking = false;
+	if (c->speech->next)
+		take_over(c);
+	set_due(c, c->speech->wake_at);
+	return outq_len(&c->speech->out) > before;
+}
+
+/* The speech that an upgrade has led to: it is fed with what came behind the upgrade. */
+static void take_over(struct client *c)
+{
+	struct speech *former = c->speech, *next = former->next;
+	struct buf rest = former->rest;
+
+	if (log_level() >= LOG_LEVEL_DEBUG)
+		log_debug("client %llu: %s -> %s", (unsigned long long)c->peer.number,
+			  former->ops->name, next->ops->name);
+	next->out = former->out;
+	former->out = (struct outq){0};
+	former->rest = (struct buf){0};
+	former->next = NULL;
+	if (!next->has_key && former->has_key) {
+		next->key = former->key;
+		next->has_key = true;
+	}
+	next->tcp = former->tcp;
+	give_speech(c, next);
+	speech_free(former);
+	c->speaking = true;
+	bool more = next->ops->feed(next, buf_span(&rest), clock_mono_ms());
+	if (c->state == CLIENT_HALF_CLOSED && more)
+		next->ops->finish(next, clock_mono_ms());
+	c->speaking = false;
+	buf_release(&rest);
+	apply_verdict(c, more ? LINE_MORE : LINE_PAUSE);
+	clients_changed(c->set, &c->peer);
+}
+
+/* Has it got all that it is ever going to get? */
 static bool is_done(const struct client *c)
 {
-	return c->state == CLIENT_LEAVING ||
-	       (c->state == CLIENT_HALF_CLOSED && !c->peer.answers.unanswered && !c->peer.topics.n);
+	return c->state == CLIENT_LEAVING || (c->speech && c->speech->over) ||
+	       (c->state == CLIENT_HALF_CLOSED && !c->peer.answers.unanswered &&
+		!c->peer.topics.n && !(c->speech && c->speech->ops->is_busy(c->speech)));
+}
+
+/* The client has got all. To close a socket that has unread input destroys what is on its way: so
+ * who may still be sending is waited for. */
+static void client_end(struct client *c)
+{
+	if (!c->speech || c->state != CLIENT_OPEN || shutdown(c->fd, SHUT_WR) < 0) {
+		client_free(c);
+		return;
+	}
+	client_leave(c);
+	c->lingers = true;
+	c->paused = false;
+	set_due(c, clock_mono_ms() + LINGER_MS);
+	client_read(c, true);
+}
+
+static void resume(struct client *c)
+{
+	c->set->now = clock_mono_ms();
+	if (!c->speech) {
+		apply_verdict(c, line_resume(&c->lines));
+		return;
+	}
+	c->speaking = true;
+	bool more = c->speech->ops->resume(c->speech, c->set->now);
+	c->speaking = false;
+	apply_verdict(c, more ? LINE_MORE : LINE_PAUSE);
+	set_due(c, c->speech->wake_at);
+	if (more)
+		clients_changed(c->set, &c->peer);
 }
 
 /* After its output or its requests have changed: writes, resumes reading, or closes. */
 static void client_settle(struct client *c)
 {
+	if (c->lingers && !c->broken)
+		return;
+	speak(c);
 	if (c->broken || (!is_full(c) && !write_all(c))) {
 		client_free(c);
 		return;
 	}
 	if (c->state != CLIENT_LEAVING && has_too_much(c))
 		drop_slow(c);
-	if (outq_len(&c->peer.out)) {
+	if (outq_len(out_of(c))) {
 		wait_writable(c);
 	} else if (is_done(c)) {
-		client_free(c);
+		client_end(c);
 		return;
 	}
-	if (c->paused && c->state == CLIENT_OPEN && may_read(c)) {
-		c->set->now = clock_mono_ms();
-		apply_verdict(c, line_resume(&c->lines));
-	}
+	if (c->paused && c->state == CLIENT_OPEN && may_read(c))
+		resume(c);
 }
 
 void clients_flush(struct clients *cs, struct peer *peer)
@@ -572,8 +865,12 @@ void clients_flush(struct clients *cs, struct peer *peer)
 	struct client *c = client_of(peer);
 
 	(void)cs;
-	/* A peer that is gone is freed when the turn ends. */
-	if (!is_full(c) && write_out(c) && outq_len(&c->peer.out))
+	if (c->speaking) /* it is about to be written out */
+		return;
+	if (c->speech && !c->speech->next)
+		c->speech->ops->fill(c->speech, clock_mono_ms());
+	/* One that is gone is found out when its turn ends. */
+	if (!is_full(c) && write_out(c) && outq_len(out_of(c)))
 		wait_writable(c);
 }
 
@@ -609,7 +906,42 @@ static void on_turn_end(evutil_socket_t fd, short what, void *arg)
 		timer_start(cs->turn_end, 0);
 }
 
-/* ---- hangups ---- */
+static void on_due(evutil_socket_t fd, short what, void *arg)
+{
+	struct clients *cs = arg;
+	int64_t now = clock_mono_ms();
+	struct heap_node *first;
+
+	(void)fd;
+	(void)what;
+	while ((first = heap_first(&cs->dues)) && first->at <= now) {
+		struct client *c = (void *)((char *)first - offsetof(struct client, due));
+		heap_remove(&cs->dues, first);
+		if (c->lingers) {
+			client_free(c);
+		} else if (c->state != CLIENT_LEAVING) {
+			c->speech->ops->wake(c->speech, now);
+			clients_changed(cs, &c->peer);
+		}
+	}
+	if (first)
+		timer_start(cs->dues_timer, first->at - now);
+}
+
+void clients_dismiss(struct clients *cs, struct peer *peer)
+{
+	struct client *c = client_of(peer);
+
+	if (c->state == CLIENT_LEAVING)
+		return;
+	client_leave(c);
+	if (c->speech)
+		c->speech->ops->farewell(c->speech, REPLY_FORBIDDEN);
+	c->gone_at = clock_mono_ms() + LAST_LINE_MS;
+	clients_changed(cs, peer);
+}
+
+/* ---- peers that have gone without a word ---- */
 
 /* Only the hangup of its socket tells that a client that is not read (paused or half-closed) is
  * gone. The kernel reports it once both directions are shut, so a half-closed peer is no hangup. */
@@ -676,7 +1008,9 @@ static struct client_activity activity(const struct client *c)
 		.requests = c->requests,
 		.unanswered = c->peer.answers.unanswered,
 		.subscriptions = c->peer.topics.n,
-		.unread = peer_unread(&c->peer),
+		.unread = unread(c),
+		.door = door_of(c),
+		.tcp = c->tcp,
 	};
 }
 
@@ -719,9 +1053,10 @@ bool clients_flush_all(struct clients *cs)
 
 	for (struct client *c = TAILQ_FIRST(&cs->all); c; c = next) {
 		next = TAILQ_NEXT(c, of_set);
+		speak(c);
 		if (!write_out(c))
 			client_free(c);
-		else if (outq_len(&c->peer.out) || (cs->ending && c->state == CLIENT_OPEN))
+		else if (outq_len(out_of(c)) || (cs->ending && c->state == CLIENT_OPEN))
 			all = false;
 	}
 	return all;
@@ -737,6 +1072,8 @@ void clients_free(struct clients *cs)
 	event_free(cs->hangups);
 	close_refused(cs, cs->n_refused);
 	event_free(cs->refused_end);
+	event_free(cs->dues_timer);
+	heap_fini(&cs->dues);
 	free(cs->groups);
 	free(cs);
 }

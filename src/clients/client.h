@@ -11,6 +11,10 @@
  * writing side first gets all its answers, and stays as long as it has subscriptions. The hangup of
  * a client is noticed even while it is not read.
  *
+ * The first byte of a client on the Unix socket decides what it speaks: lines (line.h), or HTTP,
+ * which is a speech (speech.h). Then its bytes go through that, and the connection's end is gentle:
+ * what still comes is dropped for a moment, so that a response on its way is not destroyed.
+ *
  * The credentials of a client are asked of the kernel, which keeps them for as long as the socket
  * is open, each time they are needed. Users and groups without a number of their own
  * (overflow_ids.h) become -1, which no rule can name. */
@@ -33,12 +37,18 @@ struct client_settings {
 	unsigned max_clients;
 	size_t max_line;
 	size_t output_soft, output_hard;
+	const struct http_settings *http; /* of those who speak HTTP */
+	bool http_on_socket;              /* these may come by the Unix socket */
 };
 
 /* Called from the loop; joined() also from clients_adopt(), left() and closed() also from
  * clients_free(). */
 struct client_ops {
 	void (*joined)(void *owner, struct peer *peer, const struct peer_identity *who);
+	/* On TCP, where the kernel does not know who has connected: is this a local key? The peer
+	 * is whose key it is, from now on. */
+	bool (*knows)(void *owner, const struct local_key *key);
+	void (*admit)(void *owner, struct peer *peer, const struct peer_identity *who);
 	void (*line)(void *owner, struct peer *peer, struct span line, int64_t now);
 	void (*too_long)(void *owner, struct peer *peer, struct span prefix);
 	bool (*may_read)(void *owner, struct peer *peer);
@@ -57,8 +67,12 @@ void clients_free(struct clients *cs); /* drops all clients */
 void clients_set(struct clients *cs, const struct client_settings *settings);
 
 /* Takes over a connected, non-blocking socket. Beyond max_clients it gets a last line and is closed
- * after a second, or sooner when many others are refused. */
-void clients_adopt(struct clients *cs, int fd);
+ * after a second, or sooner when many others are refused. tcp:
+ * it speaks HTTP, and shows keys. */
+void clients_adopt(struct clients *cs, int fd, bool tcp);
+
+/* Ends the client's connection once this turn ends, whatever is unanswered. */
+void clients_dismiss(struct clients *cs, struct peer *peer);
 
 /* The peer's output has grown or requests were answered. It is written when this turn of the loop
  * ends. */
@@ -71,10 +85,12 @@ unsigned clients_count(const struct clients *cs);
 
 /* Sums over all clients. */
 struct clients_sums {
-	unsigned paused;     /* not read at present */
-	unsigned slow;       /* that get conflated changes */
-	size_t input_bytes;  /* received and not passed on */
-	size_t output_bytes; /* not taken yet */
+	unsigned door[STATS_DOOR_N]; /* by what they speak */
+	unsigned tcp;                /* that have come over TCP */
+	unsigned paused;             /* not read at present */
+	unsigned slow;               /* that get conflated changes */
+	size_t input_bytes;          /* received and not passed on */
+	size_t output_bytes;         /* not taken yet */
 };
 struct clients_sums clients_sum_up(const struct clients *cs);
 
@@ -91,6 +107,8 @@ struct client_activity {
 	uint32_t unanswered;
 	uint32_t subscriptions;
 	size_t unread; /* bytes that it has not taken yet */
+	enum stats_door door;
+	bool tcp;
 };
 
 enum { CLIENTS_BUSIEST_MAX = 10 };

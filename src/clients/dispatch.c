@@ -102,6 +102,12 @@ void dispatch_line(struct dispatch *d, struct peer *peer, struct span line, int6
 	case OP_STATS:
 		tell_stats(d, peer, request.id);
 		break;
+	case OP_SEARCH:
+	case OP_QUERY:
+		if (!d->ops->nexus(d->owner, peer, &request, now))
+			refuse(d, peer, REPLY_UNKNOWN_OP, request.id,
+			       "there is no HPKV Nexus here: nexus_url is not set");
+		break;
 	case OP_TOKEN:
 		token_requests_ask(d->token_requests, peer, &request, now);
 		break;

@@ -21,6 +21,8 @@ struct dispatch_ops {
 	 * the client that asks; top: with the busiest clients. */
 	void (*status)(void *owner, const struct peer *peer, bool top, struct buf *out);
 	void (*stats)(void *owner, struct buf *out);
+	/* Passes a search or query on to HPKV Nexus. False: there is none. */
+	bool (*nexus)(void *owner, struct peer *peer, const struct request *request, int64_t now);
 };
 
 struct dispatch {

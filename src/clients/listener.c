@@ -1,7 +1,10 @@
 #include "clients/listener.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -134,33 +137,48 @@ int listener_new(struct event_base *base, const struct listener_settings *settin
 	return 0;
 }
 
-/* The name that the socket is bound to; of an abstract one, with @ for its leading NUL. */
-static void name_of(int fd, struct sockaddr_un *at, const char **name)
-{
-	socklen_t n = sizeof(*at);
+union address {
+	struct sockaddr any;
+	struct sockaddr_un path;
+	struct sockaddr_in four;
+	struct sockaddr_in6 six;
+};
 
-	memset(at, 0, sizeof(*at));
-	*name = "a socket without a name";
-	if (getsockname(fd, (struct sockaddr *)at, &n) < 0 ||
-	    n <= offsetof(struct sockaddr_un, sun_path))
-		return;
-	if (at->sun_path[0] == '\0')
-		at->sun_path[0] = '@';
-	at->sun_path[sizeof(at->sun_path) - 1] = '\0';
-	*name = at->sun_path;
+/* Where the socket was bound to; an abstract path with @ for its NUL, as others show it. */
+static char *name_of(int fd)
+{
+	union address at;
+	socklen_t n = sizeof(at);
+	char host[INET6_ADDRSTRLEN], text[INET6_ADDRSTRLEN + 16];
+
+	memset(&at, 0, sizeof(at));
+	if (getsockname(fd, &at.any, &n) < 0)
+		return mem_strdup("a socket without a name");
+	if (at.any.sa_family == AF_INET) {
+		inet_ntop(AF_INET, &at.four.sin_addr, host, sizeof(host));
+		snprintf(text, sizeof(text), "%s:%u", host, ntohs(at.four.sin_port));
+		return mem_strdup(text);
+	}
+	if (at.any.sa_family == AF_INET6) {
+		inet_ntop(AF_INET6, &at.six.sin6_addr, host, sizeof(host));
+		snprintf(text, sizeof(text), "[%s]:%u", host, ntohs(at.six.sin6_port));
+		return mem_strdup(text);
+	}
+	if (n <= offsetof(struct sockaddr_un, sun_path))
+		return mem_strdup("a socket without a name");
+	if (at.path.sun_path[0] == '\0')
+		at.path.sun_path[0] = '@';
+	at.path.sun_path[sizeof(at.path.sun_path) - 1] = '\0';
+	return mem_strdup(at.path.sun_path);
 }
 
 struct listener *listener_adopt(struct event_base *base, int fd, const struct listener_ops *ops,
 				void *owner, struct stats *stats)
 {
-	struct sockaddr_un at;
-	const char *name;
-
 	evutil_make_socket_nonblocking(fd);
 	evutil_make_socket_closeonexec(fd);
-	name_of(fd, &at, &name);
 	struct listener *l = make(base, fd, ops, owner, stats);
-	l->adopted = mem_strdup(name);
+	l->adopted = name_of(fd);
 	return l;
 }
 

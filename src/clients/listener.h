@@ -1,4 +1,4 @@
-/* listener.h - the Unix socket that local programs connect to.
+/* listener.h - a socket that local programs connect to.
  *
  * Makes the socket at its path (socketpath.h) and removes the path at the end. Or adopts a socket
  * that the service manager has bound and will keep: its path, mode and group are not touched.
@@ -35,7 +35,8 @@ int listener_new(struct event_base *base, const struct listener_settings *settin
 		 const struct listener_ops *ops, void *owner, struct stats *stats,
 		 struct listener **out);
 
-/* Takes over a listening socket (activation.h), whose descriptor it then owns. */
+/* Takes over a listening socket (activation.h, tcpsocket.h), on a path or on TCP; the descriptor is
+ * the listener's from now on. */
 struct listener *listener_adopt(struct event_base *base, int fd, const struct listener_ops *ops,
 				void *owner, struct stats *stats);
 

@@ -23,6 +23,7 @@ enum member {
 	MEMBER_SUBSCRIBE_KEYS,
 	MEMBER_SUBSCRIBE_PATTERNS,
 	MEMBER_ACCESS_PATTERN,
+	MEMBER_BODY,
 	MEMBER_N
 };
 
@@ -43,6 +44,7 @@ static const struct span member_names[] = {
 	[MEMBER_SUBSCRIBE_KEYS] = SPAN("subscribeKeys"),
 	[MEMBER_SUBSCRIBE_PATTERNS] = SPAN("subscribePatterns"),
 	[MEMBER_ACCESS_PATTERN] = SPAN("accessPattern"),
+	[MEMBER_BODY] = SPAN("body"),
 };
 _Static_assert(sizeof(member_names) / sizeof(member_names[0]) == MEMBER_N,
 	       "a name for each member");
@@ -56,6 +58,7 @@ enum want {
 	WANT_STRINGS,
 	WANT_NAME, /* a name to subscribe to: the service has no empty key */
 	WANT_NAMES,
+	WANT_OBJECT,
 	WANT_N
 };
 
@@ -67,6 +70,7 @@ static const char *const want_faults[] = {
 	[WANT_STRINGS] = "must be an array of strings",
 	[WANT_NAME] = "must be a string that is not empty",
 	[WANT_NAMES] = "must be an array of strings that are not empty",
+	[WANT_OBJECT] = "must be an object",
 };
 _Static_assert(sizeof(want_faults) / sizeof(want_faults[0]) == WANT_N, "a sentence for each want");
 
@@ -134,6 +138,8 @@ static const struct op {
 	[OP_PING] = {"ping", 0, {{0}}, 0},
 	[OP_STATUS] = {"status", 0, {{MEMBER_TOP, WANT_BOOL, false}}, 1},
 	[OP_STATS] = {"stats", 0, {{0}}, 0},
+	[OP_SEARCH] = {"search", 0, {{MEMBER_BODY, WANT_OBJECT, true}}, 1},
+	[OP_QUERY] = {"query", 0, {{MEMBER_BODY, WANT_OBJECT, true}}, 1},
 };
 _Static_assert(sizeof(ops) / sizeof(ops[0]) == OP_N, "a row for each op");
 
@@ -336,6 +342,8 @@ static bool is_wanted(const struct json_value *v, enum want want)
 		return is_string(v, false);
 	case WANT_NAMES:
 		return all_strings(v, false);
+	case WANT_OBJECT:
+		return v->type == JSON_OBJECT;
 	case WANT_N:
 		break;
 	}
@@ -366,6 +374,8 @@ static struct json_value *place(struct request *r, enum member member)
 		return &r->subscribe_patterns;
 	case MEMBER_ACCESS_PATTERN:
 		return &r->access_pattern;
+	case MEMBER_BODY:
+		return &r->body;
 	case MEMBER_INITIAL: /* are not kept as written */
 	case MEMBER_TOP:
 	case MEMBER_FRESH:

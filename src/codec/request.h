@@ -25,6 +25,8 @@ enum request_op {
 	OP_PING,
 	OP_STATUS,
 	OP_STATS,
+	OP_SEARCH, /* of HPKV Nexus, as is the next */
+	OP_QUERY,
 	OP_N
 };
 
@@ -37,8 +39,9 @@ struct request {
 	struct json_value key, end_key, value, limit; /* text.p NULL: not given */
 	struct json_value keys, pattern, patterns;    /* of subscribe and unsubscribe, beside key */
 	bool initial;
-	bool fresh; /* of get and range: not from memory */
-	bool top;   /* of status: with the busiest clients */
+	bool fresh;             /* of get and range: not from memory */
+	bool top;               /* of status: with the busiest clients */
+	struct json_value body; /* of search and query: what Nexus gets */
 	struct json_value subscribe_keys, subscribe_patterns, access_pattern; /* of token */
 };
 
@@ -61,3 +64,8 @@ const char *request_op_name(enum request_op op);
 bool request_op_is_remote(enum request_op op);
 bool request_op_has_key(enum request_op op);
 bool request_op_is_read(enum request_op op);
+/* Does it go to HPKV Nexus? */
+static inline bool request_op_is_nexus(enum request_op op)
+{
+	return op == OP_SEARCH || op == OP_QUERY;
+}

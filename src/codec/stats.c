@@ -134,6 +134,29 @@ static void tell_state(struct walk *w, const struct stats_gauges *g)
 	}
 }
 
+const char *stats_door_name(enum stats_door door)
+{
+	static const char *const names[] = {"lines", "http", "websocket"};
+	_Static_assert(sizeof(names) / sizeof(names[0]) == STATS_DOOR_N, "a name for each door");
+
+	return names[door];
+}
+
+static void tell_doors(struct walk *w, const struct stats *s, const struct stats_gauges *g)
+{
+	begin(w, "hpkvd_door_clients", STATS_GAUGE, "local clients, by what they speak");
+	for (int i = 0; i < STATS_DOOR_N; i++) {
+		struct stats_label door = {"door", stats_door_name((enum stats_door)i)};
+		tell(w, "", &door, 1, g->door_clients[i]);
+	}
+	begin(w, "hpkvd_door_requests_total", STATS_COUNTER,
+	      "requests read, well-formed or not, by what the client speaks");
+	for (int i = 0; i < STATS_DOOR_N; i++) {
+		struct stats_label door = {"door", stats_door_name((enum stats_door)i)};
+		tell(w, "", &door, 1, (double)s->door_requests[i]);
+	}
+}
+
 void stats_walk(const struct stats *s, const struct stats_gauges *g,
 		const struct stats_visitor *visitor, void *owner)
 {
@@ -146,6 +169,7 @@ void stats_walk(const struct stats *s, const struct stats_gauges *g,
 #define STATS_TELL(name, type, help) tell_one(&w, "hpkvd_" #name, type, help, g->name);
 	STATS_GAUGES(STATS_TELL)
 #undef STATS_TELL
+	tell_doors(&w, s, g);
 	tell_ended(&w, s);
 #define STATS_TELL(name, help) tell_histogram(&w, "hpkvd_" #name "_seconds", help, &s->name);
 	STATS_HISTOGRAMS(STATS_TELL)

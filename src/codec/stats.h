@@ -12,6 +12,9 @@
 #include "codec/reply.h"
 #include "codec/request.h"
 
+/* What is spoken on a local connection. */
+enum stats_door { STATS_DOOR_LINES, STATS_DOOR_HTTP, STATS_DOOR_WEBSOCKET, STATS_DOOR_N };
+
 enum stats_type { STATS_COUNTER, STATS_GAUGE, STATS_HISTOGRAM, STATS_TYPE_N };
 
 /* Counters: field, help. The name is hpkvd_FIELD_total. */
@@ -24,6 +27,7 @@ enum stats_type { STATS_COUNTER, STATS_GAUGE, STATS_HISTOGRAM, STATS_TYPE_N };
 	X(client_bytes_out, "bytes written to local clients")                                      \
 	X(client_reads_held, "times a client was not read further (max_pipeline, output, queue)")  \
 	X(requests, "requests read, well-formed or not")                                           \
+	X(http_refused, "HTTP requests answered with an error before they became requests")        \
 	X(requests_refused, "requests refused: the line or a member is wrong, or it is forbidden") \
 	X(requests_forbidden, "requests that the access rules forbid")                             \
 	X(requests_sent, "request frames sent to the service, repeats included")                   \
@@ -98,6 +102,7 @@ enum stats_type { STATS_COUNTER, STATS_GAUGE, STATS_HISTOGRAM, STATS_TYPE_N };
 	X(requests_in_flight, STATS_GAUGE, "requests that were sent and are not answered")         \
 	X(requests_in_flight_max, STATS_GAUGE, "the setting max_in_flight")                        \
 	X(clients, STATS_GAUGE, "local clients")                                                   \
+	X(clients_tcp, STATS_GAUGE, "local clients that have come over TCP")                       \
 	X(clients_max, STATS_GAUGE, "the setting max_clients")                                     \
 	X(clients_held, STATS_GAUGE, "clients that are not read further at present")               \
 	X(clients_lagging, STATS_GAUGE,                                                            \
@@ -159,8 +164,11 @@ struct stats {
 #define STATS_FIELD(name, help) struct histogram name;
 	STATS_HISTOGRAMS(STATS_FIELD)
 #undef STATS_FIELD
+	uint64_t door_requests[STATS_DOOR_N];
 	uint64_t ended[OP_N][OUTCOME_N]; /* [0]: the operation is unknown */
 };
+
+const char *stats_door_name(enum stats_door door); /* "lines" … */
 
 static inline void stats_ended(struct stats *s, enum request_op op, enum request_outcome outcome)
 {
@@ -173,6 +181,7 @@ struct stats_gauges {
 	STATS_GAUGES(STATS_FIELD)
 	STATS_PROCESS(STATS_FIELD)
 #undef STATS_FIELD
+	double door_clients[STATS_DOOR_N];
 	const char *const *states; /* names of the upstream states; the present one */
 	size_t n_states, state;
 };

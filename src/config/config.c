@@ -43,6 +43,8 @@ void config_free(struct config *config)
 	if (!config)
 		return;
 	url_fini(&config->upstream.url);
+	url_fini(&config->upstream.nexus_url);
+	proxy_fini(&config->upstream.nexus_proxy);
 	proxy_fini(&config->upstream.proxy);
 	secret_free(&config->upstream.proxy_login);
 	free(config->upstream.no_proxy_useless);
@@ -59,6 +61,10 @@ void config_free(struct config *config)
 	free(config->cache.mirror_text);
 	free_words(&config->cache.keys);
 	free_words(&config->cache.mirrors);
+	for (size_t i = 0; i < config->listen.n_http_addresses; i++)
+		free(config->listen.http_address[i].address);
+	free(config->listen.http_origins_text);
+	origins_free(config->listen.http_origins);
 	free(config->metrics.path);
 	free(config->metrics.address);
 	access_rules_free(config->access);
@@ -66,6 +72,11 @@ void config_free(struct config *config)
 		free(config->exposed[i]);
 	config_report_free(&config->warnings);
 	free(config);
+}
+
+bool config_has_local_keys(const struct config *config)
+{
+	return config->listen.has_local_key || access_rules_have_keys(config->access);
 }
 
 void config_share_key(struct config *config, const struct config *before)

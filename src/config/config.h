@@ -10,12 +10,14 @@
 #include <sys/types.h>
 
 #include "access/access.h"
+#include "gateway/origin.h"
 #include "base/buf.h"
 #include "base/log.h"
 #include "config/proxy.h"
 #include "config/url.h"
 
 #define CONFIG_NO_GROUP ((gid_t)-1)
+enum { CONFIG_ADDRESSES_MAX = 8 }; /* of http_address */
 
 /* Files that more users can write or read than should. */
 enum config_exposed {
@@ -52,6 +54,8 @@ enum config_combine { CONFIG_COMBINE_GETS = 1, CONFIG_COMBINE_INCREMENTS = 2 };
 struct config {
 	struct {
 		struct url url;
+		struct url nexus_url;       /* of HPKV Nexus; host NULL: none */
+		struct proxy nexus_proxy;   /* on the way to it; host NULL: none */
 		struct proxy proxy;         /* on the way to it; host NULL: none */
 		char *proxy_login;          /* "user:password", secret; NULL: none */
 		char *no_proxy_useless;     /* an entry of NO_PROXY that means nothing; or NULL */
@@ -82,7 +86,17 @@ struct config {
 		unsigned combine; /* of enum config_combine */
 	} upstream;
 	struct {
-		char *socket; /* absolute, fits a sockaddr_un */
+		unsigned http; /* 0: lines alone on the socket */
+		struct config_address {
+			char *address; /* numeric, of this machine alone */
+			uint16_t port;
+		} http_address[CONFIG_ADDRESSES_MAX];
+		size_t n_http_addresses;
+		char *http_origins_text;
+		struct origins *http_origins; /* of web pages that may use these */
+		struct local_key local_key;   /* where there are no access rules; ... */
+		bool has_local_key;           /* ... or there is none */
+		char *socket;                 /* absolute, fits a sockaddr_un */
 		mode_t mode;
 		gid_t group; /* CONFIG_NO_GROUP: left as it is */
 		unsigned max_clients;
@@ -118,7 +132,9 @@ struct config {
 	char *exposed[CONFIG_EXPOSED_N]; /* their paths; NULL: the file is as it should be */
 };
 
-void config_free(struct config *config); /* NULL: nothing */
+void config_free(struct config *config);
+/* Is there a local key, of whatever section or of none? */
+bool config_has_local_keys(const struct config *config); /* NULL: nothing */
 
 /* If both have the same key, config shares that of before, so that it is held once. */
 void config_share_key(struct config *config, const struct config *before);

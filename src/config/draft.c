@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -44,6 +45,24 @@ void draft_set(struct draft *d, enum setting_id id, const char *value)
 	if (!setting_set(d->values, id, value, &why))
 		draft_fault(d, id, "%.*s", (int)buf_len(&why), buf_span(&why).p);
 	buf_release(&why);
+}
+
+char *draft_resolve_path(const struct draft *d, const char *dir, const char *path)
+{
+	const char *slash = strrchr(d->path, '/');
+	struct buf b = {0};
+
+	if (path[0] == '/')
+		return mem_strdup(path);
+	if (dir)
+		buf_addf(&b, "%s/%s", dir, path);
+	else if (slash)
+		buf_addf(&b, "%.*s/%s", (int)(slash - d->path), d->path, path);
+	else
+		buf_addf(&b, "%s", path);
+	char *resolved = mem_strndup(buf_span(&b).p, buf_len(&b));
+	buf_release(&b);
+	return resolved;
 }
 
 void draft_note_exposure(struct draft *d, const char *path, const struct stat *st,

@@ -18,7 +18,16 @@ struct draft {
 	unsigned given[SET_N]; /* the line of each setting; 0: not in the file */
 	bool bad[SET_N];       /* its value was refused */
 	struct config_report *report;
+	struct draft_key {
+		struct local_key key;
+		unsigned line;
+		char *section;
+	} * keys; /* of the sections of access rules */
+	size_t n_keys;
 };
+
+/* path itself, or below dir; dir NULL: the directory of the configuration file. To be freed. */
+char *draft_resolve_path(const struct draft *d, const char *dir, const char *path);
 
 /* Reports a fault of this setting, with its line if it has one. */
 __attribute__((format(printf, 3, 4))) void draft_fault(struct draft *d, enum setting_id id,

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "access/local_keys.h"
 #include "base/buf.h"
 #include "config/file.h"
 #include "base/mem.h"
@@ -32,6 +33,18 @@ const char *keyfile_fault(const char *key)
 	}
 	return NULL;
 }
+
+const char *keyfile_local_fault(const char *key)
+{
+	const char *why = keyfile_fault(key);
+
+	if (why)
+		return why;
+	return strlen(key) < LOCAL_KEY_MIN ? "holds a key of less than 16 bytes: make one with "
+					     "openssl rand -hex 32"
+					   : NULL;
+}
+_Static_assert(LOCAL_KEY_MIN == 16, "the sentence above says so");
 
 const char *keyfile_login_fault(const char *login)
 {

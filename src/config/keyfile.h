@@ -17,8 +17,10 @@ typedef const char *keyfile_check(const char *text);
  */
 int keyfile_read(const char *path, keyfile_check *check, char **key, const char **why);
 
-const char *keyfile_fault(const char *key);
-/* "user:password"; the password begins behind the first colon. */
+const char *keyfile_fault(const char *key); /* is it a key? */
+/* ... a local one, which is made here and must not be guessed? */
+const char *keyfile_local_fault(const char *key);
+/* Is it "user:password"? What follows the first colon is the password. */
 const char *keyfile_login_fault(const char *login);
 /* Are these header lines of a request, "Name: value", one or more? Those that are hpkvd's own
  * (Host, Content-Length …) are refused. */

@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "config/doors.h"
 #include "config/draft.h"
 #include "config/file.h"
 #include "config/inifile.h"
@@ -115,6 +116,14 @@ static void on_rules_warning(void *owner, unsigned line, const char *text)
 	config_report_add(&l->draft.values->config.warnings, place, text);
 }
 
+static bool on_rules_key(void *owner, unsigned line, const char *section, const char *path,
+			 struct local_key *key)
+{
+	struct loader *l = owner;
+
+	return doors_section_key(&l->draft, line, section, path, key);
+}
+
 static const struct inifile_ops file_ops = {
 	.section = on_section, .setting = on_setting, .fault = on_fault};
 
@@ -177,8 +186,10 @@ int config_load(const struct config_source *source, struct config **out,
 				     .report = report}};
 	size_t before = report->n;
 
-	l.rules = (struct rules_reader){
-		.fault = on_rules_fault, .warning = on_rules_warning, .owner = &l};
+	l.rules = (struct rules_reader){.fault = on_rules_fault,
+					.warning = on_rules_warning,
+					.key = on_rules_key,
+					.owner = &l};
 	int error = load_file(&l);
 	values->config.access = rules_finish(&l.rules);
 	if (!error) {
@@ -188,6 +199,7 @@ int config_load(const struct config_source *source, struct config **out,
 	if (!error && report->n > before)
 		error = -EINVAL;
 	setting_values_release(values);
+	doors_release(&l.draft);
 	struct config *config = mem_alloc(sizeof(*config));
 	*config = values->config;
 	free(values);

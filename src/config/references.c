@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/secret.h"
+#include "config/doors.h"
 #include "config/file.h"
 #include "config/globs.h"
 #include "config/keyfile.h"
@@ -23,25 +24,6 @@
 #include "transport/trust.h"
 
 enum { CA_FILE_MAX = 4 << 20 };
-
-/* A relative path is below dir; dir NULL: below the directory of the configuration file. */
-static char *resolve_path(const struct draft *d, const char *dir, const char *path)
-{
-	const char *slash = strrchr(d->path, '/');
-	struct buf b = {0};
-
-	if (path[0] == '/')
-		return mem_strdup(path);
-	if (dir)
-		buf_addf(&b, "%s/%s", dir, path);
-	else if (slash)
-		buf_addf(&b, "%.*s/%s", (int)(slash - d->path), d->path, path);
-	else
-		buf_addf(&b, "%s", path);
-	char *resolved = mem_strndup(buf_span(&b).p, buf_len(&b));
-	buf_release(&b);
-	return resolved;
-}
 
 static void check_order(struct draft *d)
 {
@@ -167,7 +149,7 @@ static void resolve_token_url(struct draft *d)
 	if (!headers[0])
 		return;
 	c->upstream.token.header_file =
-		resolve_path(d, e ? e->credentials_directory : NULL, headers);
+		draft_resolve_path(d, e ? e->credentials_directory : NULL, headers);
 	check_headers(d, c->upstream.token.header_file);
 }
 
@@ -178,7 +160,8 @@ static void resolve_proxy_login(struct draft *d)
 
 	if (d->bad[SET_PROXY_CREDENTIALS] || !d->values->proxy_file[0])
 		return;
-	char *path = resolve_path(d, e ? e->credentials_directory : NULL, d->values->proxy_file);
+	char *path =
+		draft_resolve_path(d, e ? e->credentials_directory : NULL, d->values->proxy_file);
 	int error = keyfile_read(path, keyfile_login_fault, &d->values->config.upstream.proxy_login,
 				 &why);
 	if (error)
@@ -211,7 +194,7 @@ static void key_from_environment(struct draft *d, const char *path)
  * that holds the key without systemd. */
 static void look_behind_credential(struct draft *d, const char *path)
 {
-	char *origin = resolve_path(d, NULL, d->values->key_file);
+	char *origin = draft_resolve_path(d, NULL, d->values->key_file);
 	struct stat st;
 
 	if (strcmp(origin, path) != 0 && stat(origin, &st) == 0 && S_ISREG(st.st_mode) &&
@@ -228,7 +211,8 @@ static void resolve_key(struct draft *d)
 
 	if (d->bad[SET_API_KEY_FILE] || d->values->token_url[0])
 		return;
-	char *path = resolve_path(d, e ? e->credentials_directory : NULL, d->values->key_file);
+	char *path =
+		draft_resolve_path(d, e ? e->credentials_directory : NULL, d->values->key_file);
 	int error = keyfile_read(path, keyfile_fault, &d->values->config.upstream.api_key, &why);
 	if (error == -ENOENT)
 		key_from_environment(d, path);
@@ -263,7 +247,7 @@ static void resolve_ca_file(struct draft *d)
 
 	*place = NULL;
 	if (path && path[0]) {
-		*place = resolve_path(d, NULL, path);
+		*place = draft_resolve_path(d, NULL, path);
 		int fd = file_open(*place, FILE_REGULAR, &st),
 		    error = fd < 0 ? fd : file_read(fd, CA_FILE_MAX, &b);
 		if (error)
@@ -325,29 +309,6 @@ static void resolve_group(struct draft *d)
 		draft_fault(d, SET_GROUP, "there is no group '%.*s'", setting_shown(name), name);
 }
 
-/* The numeric address of a "HOST:PORT" of the loopback interface, to be freed; NULL: it is none. An
- * IPv6 address stands in brackets. */
-static char *loopback_address(const char *text, uint16_t *port)
-{
-	const char *colon = strrchr(text, ':');
-	int64_t number;
-
-	if (!colon || colon == text || !setting_parse_count(colon + 1, &number) || number < 1 ||
-	    number > UINT16_MAX)
-		return NULL;
-	bool brackets = text[0] == '[' && colon[-1] == ']';
-	char *host = mem_strndup(text + brackets, (size_t)(colon - text) - 2 * (size_t)brackets);
-	if (!url_is_loopback(host) || brackets != (strchr(host, ':') != NULL)) {
-		free(host);
-		return NULL;
-	}
-	*port = (uint16_t)number;
-	if (strcasecmp(host, "localhost") != 0)
-		return host;
-	free(host);
-	return mem_strdup("127.0.0.1");
-}
-
 static void resolve_metrics(struct draft *d)
 {
 	struct config *c = &d->values->config;
@@ -361,7 +322,7 @@ static void resolve_metrics(struct draft *d)
 		draft_fault(d, SET_METRICS_LISTEN, "is the same as [listen] socket");
 	else if (text[0] == '/')
 		c->metrics.path = mem_strdup(text);
-	else if (!(c->metrics.address = loopback_address(text, &c->metrics.port)))
+	else if (!(c->metrics.address = doors_loopback(text, &c->metrics.port)))
 		draft_fault(
 			d, SET_METRICS_LISTEN,
 			"'%.*s' is not 127.0.0.1:PORT, [::1]:PORT, localhost:PORT or the absolute "
@@ -374,7 +335,7 @@ void references_resolve(struct draft *d)
 	static void (*const steps[])(struct draft *) = {
 		check_order,         resolve_url,     resolve_token_url, resolve_proxy,
 		resolve_proxy_login, resolve_key,     resolve_ca_file,   check_socket,
-		resolve_group,       resolve_metrics, globs_resolve,
+		resolve_group,       resolve_metrics, globs_resolve,     doors_resolve,
 	};
 
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)

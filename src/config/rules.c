@@ -15,7 +15,16 @@ enum { NAME_MAX_BYTES = 64, FAULT_MAX = 600 };
 
 static const char blanks[] = " \t";
 
-enum rule_id { RULE_USER, RULE_GROUP, RULE_READ, RULE_WRITE, RULE_TOKEN, RULE_N };
+enum rule_id {
+	RULE_USER,
+	RULE_GROUP,
+	RULE_READ,
+	RULE_WRITE,
+	RULE_TOKEN,
+	RULE_LOCAL_KEY_FILE,
+	RULE_NEXUS,
+	RULE_N
+};
 
 struct rules_section {
 	struct rules_section *next;
@@ -168,14 +177,45 @@ static void set_token(const struct site *at, const char *word)
 	      at->s->name, shown_length(word, strlen(word)), word);
 }
 
+static void set_local_key(const struct site *at, const char *path)
+{
+	struct local_key key;
+	const char *other;
+
+	if (!path[0])
+		return;
+	if (!at->r->key(at->r->owner, at->line, at->s->name, path, &key)) {
+		at->s->bad = true;
+		return;
+	}
+	if (!access_section_key(at->s->access, key, &other))
+		fault(at->r, at->line,
+		      "[access %s] local_key_file: [access %s] has the same key: each section "
+		      "needs one of its own",
+		      at->s->name, other);
+}
+
+static void set_nexus(const struct site *at, const char *word)
+{
+	if (strcmp(word, "yes") == 0)
+		access_section_nexus(at->s->access);
+	else if (strcmp(word, "no") != 0)
+		fault(at->r, at->line, "[access %s] nexus: '%.*s' is not one of its values: yes no",
+		      at->s->name, shown_length(word, strlen(word)), word);
+}
+
 static const struct rule {
 	const char *name;
 	void (*word)(const struct site *at, const char *word);
 	bool list; /* several words, separated by blanks; else one */
 } rules[] = {
-	[RULE_USER] = {"user", add_user, true},     [RULE_GROUP] = {"group", add_group, true},
-	[RULE_READ] = {"read", add_read, true},     [RULE_WRITE] = {"write", add_write, true},
+	[RULE_USER] = {"user", add_user, true},
+	[RULE_GROUP] = {"group", add_group, true},
+	[RULE_READ] = {"read", add_read, true},
+	[RULE_WRITE] = {"write", add_write, true},
 	[RULE_TOKEN] = {"token", set_token, false},
+	[RULE_LOCAL_KEY_FILE] = {"local_key_file", set_local_key, false},
+	[RULE_NEXUS] = {"nexus", set_nexus, false},
 };
 _Static_assert(sizeof(rules) / sizeof(rules[0]) == RULE_N, "a row for each setting");
 
@@ -214,7 +254,8 @@ static void end_section(struct rules_reader *r)
 
 	if (s && !s->bad && access_section_is_idle(s->access))
 		fault(r, s->line,
-		      "[access %s]: is for nobody: give it a user or a group, by name or number",
+		      "[access %s]: is for nobody: give it a user or a group, by name or number, "
+		      "or a local_key_file",
 		      s->name);
 	r->section = NULL;
 }
@@ -262,7 +303,7 @@ void rules_setting(struct rules_reader *r, unsigned line, const char *name, cons
 	if (id == RULE_N) {
 		fault(r, line,
 		      "[access %s] %.*s: there is no such setting; the section has: user group "
-		      "read write token",
+		      "read write token local_key_file nexus",
 		      s->name, shown_length(name, strlen(name)), name);
 	} else if (s->given[id]) {
 		fault(r, line, "[access %s] %s: is set twice, first in line %u", s->name, name,

@@ -13,6 +13,10 @@ struct rules_reader {
 	void (*fault)(void *owner, unsigned line, const char *text);
 	/* The setting has no effect: it names a user whom the kernel can't tell from others. */
 	void (*warning)(void *owner, unsigned line, const char *text);
+	/* Reads the key of this file, for the section. False: there is no key, which it has told.
+	 */
+	bool (*key)(void *owner, unsigned line, const char *section, const char *path,
+		    struct local_key *out);
 	void *owner;
 	struct access_rules *rules;     /* NULL: no section so far */
 	struct rules_section *section;  /* the present one; NULL: none, or it was refused */

@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "transport/token_client.h"
 
-enum kind { TIME, SIZE, COUNT, MODE, LEVEL, FIELDS, COMBINE, VALUES, TEXT, KIND_N };
+enum kind { TIME, SIZE, COUNT, MODE, LEVEL, FIELDS, COMBINE, VALUES, FLAG, TEXT, KIND_N };
 
 static const struct choice {
 	const char *name;
@@ -26,7 +26,8 @@ static const struct choice {
 		{"increments", CONFIG_COMBINE_INCREMENTS},
 		{"gets increments", CONFIG_COMBINE_GETS | CONFIG_COMBINE_INCREMENTS},
 		{NULL, 0}},
-  notification_values[] = {{"reread", 0}, {"trust", 1}, {NULL, 0}};
+  notification_values[] = {{"reread", 0}, {"trust", 1}, {NULL, 0}},
+  flags[] = {{"yes", 1}, {"no", 0}, {NULL, 0}};
 _Static_assert(sizeof(levels) / sizeof(levels[0]) == LOG_LEVEL_N + 1, "a name for each level");
 _Static_assert(sizeof(enum log_level) == sizeof(unsigned), "a choice is stored as an unsigned");
 
@@ -65,6 +66,7 @@ static const struct setting {
 	[SET_TOKEN_LIFETIME] = {"upstream", "token_lifetime", TIME, 1 * S, 168 * H, "2h", U(token_lifetime_ms), false},
 	[SET_SUBSCRIBE_BATCH] = {"upstream", "subscribe_batch", TIME, 0, 10 * S, "10ms", U(subscribe_batch_ms), false},
 	[SET_COMBINE] = {"upstream", "combine", COMBINE, 0, 0, "gets", U(combine), false},
+	[SET_NEXUS_URL] = {"upstream", "nexus_url", TEXT, 0, 2048, "", AT(nexus_url), false},
 	[SET_SOCKET] = {"listen", "socket", TEXT, 1, PATH_MAX - 1, "/run/hpkvd/hpkvd.sock", L(socket), false},
 	[SET_MODE] = {"listen", "mode", MODE, 0, 0777, "0660", L(mode), false},
 	[SET_GROUP] = {"listen", "group", TEXT, 0, 256, "", AT(group), false},
@@ -86,6 +88,10 @@ static const struct setting {
 	[SET_CACHE_MAX_AGE] = {"cache", "max_age", TIME, 1 * S, 24 * H, "10m", AT(config.cache.max_age_ms), false},
 	[SET_CACHE_MAX_STALE] = {"cache", "max_stale", TIME, 0, 24 * H, "0", AT(config.cache.max_stale_ms), false},
 	[SET_CACHE_VALUES] = {"cache", "notification_values", VALUES, 0, 0, "reread", AT(config.cache.trust), false},
+	[SET_HTTP] = {"listen", "http", FLAG, 0, 0, "yes", L(http), false},
+	[SET_HTTP_ADDRESS] = {"listen", "http_address", TEXT, 0, 1024, "", AT(http_address), false},
+	[SET_HTTP_ORIGINS] = {"listen", "http_origins", TEXT, 0, 8192, "", L(http_origins_text), false},
+	[SET_LOCAL_KEY_FILE] = {"listen", "local_key_file", TEXT, 0, PATH_MAX - 1, "", AT(local_key_file), false},
 	[SET_METRICS_LISTEN] = {"metrics", "listen", TEXT, 0, PATH_MAX - 1, "", AT(metrics), false},
 	[SET_LOG_LEVEL] = {"log", "level", LEVEL, 0, 0, "info", AT(config.log.level), false},
 /* clang-format on */
@@ -121,6 +127,7 @@ static const struct kind_of_value {
 	[FIELDS] = {"one of its values", 0, NULL, subscribe_fields},
 	[COMBINE] = {"one of its values", 0, NULL, combined},
 	[VALUES] = {"one of its values", 0, NULL, notification_values},
+	[FLAG] = {"one of its values", 0, NULL, flags},
 	[TEXT] = {"a text", 0, NULL, NULL},
 };
 
@@ -201,6 +208,7 @@ static void store_number(void *place, enum kind kind, int64_t n)
 	case FIELDS:
 	case COMBINE:
 	case VALUES:
+	case FLAG:
 		*(unsigned *)place = (unsigned)n;
 		return;
 	case MODE:
@@ -344,6 +352,9 @@ void setting_values_release(struct setting_values *v)
 	free(v->proxy_file);
 	free(v->group);
 	free(v->metrics);
+	free(v->nexus_url);
+	free(v->http_address);
+	free(v->local_key_file);
 }
 
 bool setting_parse_count(const char *text, int64_t *out)
@@ -392,6 +403,7 @@ static bool values_differ(const void *a, const void *b, enum kind kind)
 	case FIELDS:
 	case COMBINE:
 	case VALUES:
+	case FLAG:
 		return *(const unsigned *)a != *(const unsigned *)b;
 	case MODE:
 		return *(const mode_t *)a != *(const mode_t *)b;
@@ -401,6 +413,27 @@ static bool values_differ(const void *a, const void *b, enum kind kind)
 		break;
 	}
 	abort();
+}
+
+static bool addresses_differ(const struct config *a, const struct config *b)
+{
+	size_t n = a->listen.n_http_addresses;
+
+	if (n != b->listen.n_http_addresses)
+		return true;
+	for (size_t i = 0; i < n; i++) {
+		const struct config_address *x = &a->listen.http_address[i];
+		const struct config_address *y = &b->listen.http_address[i];
+		if (x->port != y->port || strcmp(x->address, y->address) != 0)
+			return true;
+	}
+	return false;
+}
+
+static bool local_keys_differ(const struct config *a, const struct config *b)
+{
+	return a->listen.has_local_key != b->listen.has_local_key ||
+	       !local_key_same(&a->listen.local_key, &b->listen.local_key);
 }
 
 static bool anchors_differ(const struct config *a, const struct config *b)
@@ -427,6 +460,12 @@ static bool setting_differs(const struct config *a, const struct config *b, enum
 		return texts_differ(a->upstream.proxy_login, b->upstream.proxy_login);
 	if (id == SET_GROUP)
 		return a->listen.group != b->listen.group;
+	if (id == SET_NEXUS_URL)
+		return texts_differ(a->upstream.nexus_url.text, b->upstream.nexus_url.text);
+	if (id == SET_HTTP_ADDRESS)
+		return addresses_differ(a, b);
+	if (id == SET_LOCAL_KEY_FILE)
+		return local_keys_differ(a, b);
 	if (id == SET_CA_FILE && anchors_differ(a, b))
 		return true;
 	if (id == SET_METRICS_LISTEN)

@@ -33,6 +33,7 @@ enum setting_id {
 	SET_TOKEN_LIFETIME,
 	SET_SUBSCRIBE_BATCH,
 	SET_COMBINE,
+	SET_NEXUS_URL,
 	SET_SOCKET,
 	SET_MODE,
 	SET_GROUP,
@@ -54,6 +55,10 @@ enum setting_id {
 	SET_CACHE_MAX_AGE,
 	SET_CACHE_MAX_STALE,
 	SET_CACHE_VALUES,
+	SET_HTTP,
+	SET_HTTP_ADDRESS,
+	SET_HTTP_ORIGINS,
+	SET_LOCAL_KEY_FILE,
 	SET_METRICS_LISTEN,
 	SET_LOG_LEVEL,
 	SET_N,
@@ -63,6 +68,7 @@ enum setting_id {
 struct setting_values {
 	struct config config;
 	char *url, *key_file, *token_url, *token_header_file, *proxy_file, *group, *metrics;
+	char *nexus_url, *http_address, *local_key_file;
 };
 /* Frees the texts alone. */
 void setting_values_release(struct setting_values *v);

@@ -15,6 +15,7 @@
 #include "daemon/descriptors.h"
 #include "daemon/reload.h"
 #include "daemon/shutdown.h"
+#include "daemon/tcp_doors.h"
 #include "daemon/warnings.h"
 #include "daemon/wiring.h"
 #include "service/notify.h"
@@ -224,6 +225,17 @@ static int restart(const struct daemon *d)
 	return err;
 }
 
+static void tell_start(const struct wiring *w)
+{
+	struct buf places = {0};
+
+	buf_addf(&places, "%s", listener_path(w->listener));
+	tcp_doors_names(w->tcp_doors, &places);
+	log_notice("hpkvd %s listens on %.*s for %s", PACKAGE_VERSION, (int)buf_len(&places),
+		   buf_span(&places).p, w->config->upstream.url.text);
+	buf_release(&places);
+}
+
 int daemon_run(const struct daemon_options *options)
 {
 	struct daemon *d = mem_zalloc(sizeof(*d));
@@ -237,8 +249,7 @@ int daemon_run(const struct daemon_options *options)
 	d->program = options->program;
 	int err = start(d);
 	if (err == 0) {
-		log_notice("hpkvd %s listens on %s for %s", PACKAGE_VERSION,
-			   listener_path(w->listener), w->config->upstream.url.text);
+		tell_start(&d->rooms);
 		notify_ready(w->notify);
 		wiring_tell_state(w);
 		err = event_base_dispatch(w->base);

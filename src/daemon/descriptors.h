@@ -21,13 +21,16 @@ enum {
 					 addresses, 16 that finish, some that close */
 	DESCRIPTORS_NAMES = 14,       /* questions to name servers */
 	DESCRIPTORS_TOKENS = 14,      /* five token requests at once, by several addresses each */
+	DESCRIPTORS_HTTP = 16,        /* sockets of http_address: eight, twice during a reload */
+	DESCRIPTORS_NEXUS = 12,       /* eight requests to HPKV Nexus at once, and more addresses */
 	DESCRIPTORS_FILES = 8,        /* settings, key and trust anchors; user and host databases;
 					 /proc for the figures; the service manager */
 
 	/* All of them, in addition to descriptors that are open when the daemon starts. */
 	DESCRIPTORS_OWN = DESCRIPTORS_LOOP + DESCRIPTORS_LISTENING + DESCRIPTORS_CONNECTIONS +
-			  DESCRIPTORS_NAMES + DESCRIPTORS_TOKENS + DESCRIPTORS_FILES +
-			  METRICS_PAGE_CONNECTIONS_MAX + CLIENTS_REFUSED_MAX,
+			  DESCRIPTORS_NAMES + DESCRIPTORS_TOKENS + DESCRIPTORS_HTTP +
+			  DESCRIPTORS_NEXUS + DESCRIPTORS_FILES + METRICS_PAGE_CONNECTIONS_MAX +
+			  CLIENTS_REFUSED_MAX,
 	/* One connection, its successor, one name, one token, a reload and a look at the figures.
 	 */
 	DESCRIPTORS_OWN_MIN = 28,

@@ -1,11 +1,13 @@
 #include "daemon/reload.h"
 
+#include "access/nexus.h"
 #include "base/clock.h"
 #include "base/timer.h"
 #include "clients/client.h"
 #include "clients/listener.h"
 #include "config/settings_table.h"
 #include "daemon/settings.h"
+#include "daemon/tcp_doors.h"
 #include "daemon/warnings.h"
 #include "requests/router.h"
 #include "service/metrics_page.h"
@@ -114,6 +116,21 @@ static void make_way_back(struct wiring *w)
 		metrics_page_step_back(w->metrics_page);
 }
 
+static int take_page_and_connection(struct wiring *w, const struct config *config, bool another,
+				    const struct upstream_settings *upstream)
+{
+	struct metrics_page *former = w->metrics_page;
+	int err = move_metrics(w, config);
+
+	if (err == 0)
+		err = upstream_reload(w->upstream, upstream, another);
+	if (err == 0)
+		return 0;
+	move_metrics_back(w, former);
+	tcp_doors_undo(w->tcp_doors);
+	return err;
+}
+
 /* Steps that can fail: the sockets, the page and the connection. All succeed, or all are undone. */
 static int take_places(struct wiring *w, const struct config *config, bool another)
 {
@@ -124,19 +141,18 @@ static int take_places(struct wiring *w, const struct config *config, bool anoth
 	make_way(w, config);
 	int err = move_listener(w, config, &former);
 	if (err == 0) {
-		err = move_metrics(w, config);
+		err = tcp_doors_prepare(w->tcp_doors, config);
 		if (err == 0)
-			err = upstream_reload(w->upstream, &upstream, another);
-		if (err < 0) {
-			move_metrics_back(w, former_page);
+			err = take_page_and_connection(w, config, another, &upstream);
+		if (err < 0)
 			move_listener_back(w, former);
-		}
 	}
 	if (err < 0) {
 		make_way_back(w);
 		return err;
 	}
 	listener_retire(former);
+	tcp_doors_commit(w->tcp_doors);
 	if (w->metrics_page != former_page)
 		metrics_page_free(former_page);
 	return 0;
@@ -146,13 +162,15 @@ static int take_places(struct wiring *w, const struct config *config, bool anoth
 static void take_limits(struct wiring *w, bool another)
 {
 	const struct config *config = w->config;
-	struct client_settings clients = settings_clients(config);
+	struct client_settings clients = settings_clients(config, &w->http);
 	struct router_settings router = settings_router(config);
 	struct subscriptions_settings subscriptions = settings_subscriptions(config);
 	struct token_minter_settings minter = settings_token_minter(config);
 	struct cache_settings cache = settings_cache(config);
+	struct nexus_settings nexus = settings_nexus(config);
 
 	wiring_reserve_descriptors(w, config->listen.max_clients);
+	settings_http(config, &w->http);
 	wiring_set_access_rules(w, config);
 	wiring_accept_more(w);
 	if (another) {
@@ -164,6 +182,7 @@ static void take_limits(struct wiring *w, bool another)
 	cache_set(w->cache, &cache);
 	clients_set(w->clients, &clients);
 	token_minter_set(w->minter, &minter);
+	nexus_set(w->nexus, &nexus, clock_mono_ms());
 }
 
 static int take_config(struct reload *r, struct config *config, bool another)

@@ -39,13 +39,23 @@ struct cache_settings settings_cache(const struct config *c)
 	};
 }
 
-struct client_settings settings_clients(const struct config *c)
+void settings_http(const struct config *c, struct http_settings *http)
+{
+	http->max_line = c->listen.max_line;
+	http->max_pipeline = c->listen.max_pipeline;
+	http->origins = c->listen.http_origins;
+	http->nexus = c->upstream.nexus_url.host && c->upstream.api_key;
+}
+
+struct client_settings settings_clients(const struct config *c, const struct http_settings *http)
 {
 	return (struct client_settings){
 		.max_clients = c->listen.max_clients,
 		.max_line = c->listen.max_line,
 		.output_soft = c->listen.output_soft,
 		.output_hard = c->listen.output_hard,
+		.http = http,
+		.http_on_socket = c->listen.http,
 	};
 }
 
@@ -149,6 +159,22 @@ struct token_minter_settings settings_token_minter(const struct config *c)
 				   .max_bytes =
 					   (size_t)TOKEN_ASK_BYTES * c->listen.max_token_requests,
 				   .by_endpoint = c->upstream.token.url.text != NULL},
+	};
+}
+
+struct nexus_settings settings_nexus(const struct config *c)
+{
+	return (struct nexus_settings){
+		.client = {.host = c->upstream.nexus_url.host,
+			   .port = c->upstream.nexus_url.port,
+			   .tls = c->upstream.nexus_url.tls,
+			   .ca_file = c->upstream.ca_file,
+			   .proxy_host = c->upstream.nexus_proxy.host,
+			   .proxy_port = c->upstream.nexus_proxy.port,
+			   .proxy_login = c->upstream.proxy_login,
+			   .timeout_ms = REQUEST_TIMEOUT_MAX_MS + TOKEN_LATE_MS},
+		.path_prefix = c->upstream.nexus_url.path_prefix,
+		.api_key = c->upstream.api_key,
 	};
 }
 

@@ -12,6 +12,7 @@
 #include "clients/client.h"
 #include "clients/listener.h"
 #include "clients/socketpath.h"
+#include "daemon/tcp_doors.h"
 #include "requests/router.h"
 #include "service/notify.h"
 #include "subscriptions/subscriptions.h"
@@ -114,6 +115,8 @@ void shutdown_begin(struct shutdown *s, int signal_number)
 	log_notice("signal %d: stopping", signal_number);
 	notify_stopping(w->notify);
 	stop_listening(w);
+	tcp_doors_free(w->tcp_doors);
+	w->tcp_doors = NULL;
 	drain(s);
 }
 
@@ -136,6 +139,10 @@ static void on_answer(void *owner, bool ok, const char *why)
 	s->sockets[s->n_sockets++] =
 		(struct restart_socket){listener_hand_over(w->listener), "hpkvd"};
 	w->listener = NULL;
+	s->n_sockets += tcp_doors_hand_over(w->tcp_doors, s->sockets + s->n_sockets,
+					    RESTART_SOCKETS_MAX - s->n_sockets);
+	tcp_doors_free(w->tcp_doors);
+	w->tcp_doors = NULL;
 	drain(s);
 }
 

@@ -7,6 +7,7 @@
 #include <event2/util.h>
 
 #include "access/access.h"
+#include "access/nexus.h"
 #include "access/token_minter.h"
 #include "base/clock.h"
 #include "base/timer.h"
@@ -14,8 +15,10 @@
 #include "clients/client.h"
 #include "clients/dispatch.h"
 #include "clients/listener.h"
+#include "clients/tcpsocket.h"
 #include "daemon/descriptors.h"
 #include "daemon/settings.h"
+#include "daemon/tcp_doors.h"
 #include "requests/router.h"
 #include "service/activation.h"
 #include "service/metrics_page.h"
@@ -68,16 +71,19 @@ static void router_connection_idle(void *owner, uint32_t connection)
 		upstream_connection_idle(w->upstream, connection);
 }
 
+/* Answers to others are kept until their turn. */
 static void router_deferred_turn(void *owner, struct pending *p)
 {
 	struct wiring *w = owner;
-	if (p->op != OP_TOKEN) /* the router keeps the answer to a token request */
+	if (p->op == OP_SUBSCRIBE)
 		subscriptions_deferred_turn(w->subscriptions, p);
 }
 
 static const char *router_deferred_end(void *owner, struct pending *p)
 {
 	struct wiring *w = owner;
+	if (request_op_is_nexus(p->op))
+		return nexus_deferred_end(w->nexus, p);
 	return p->op == OP_TOKEN ? token_requests_deferred_end(token_minter_requests(w->minter), p)
 				 : subscriptions_deferred_end(w->subscriptions, p);
 }
@@ -158,6 +164,7 @@ static void client_joined(void *owner, struct peer *peer, const struct peer_iden
 	router_join(w->router, peer);
 	subscriptions_join(w->subscriptions, peer);
 	token_requests_join(peer);
+	nexus_join(peer);
 	access_admit(w->access, peer, who);
 }
 
@@ -195,8 +202,10 @@ static void client_has_room(void *owner, struct peer *peer)
 
 void wiring_accept_more(struct wiring *w)
 {
-	if (w->listener && clients_count(w->clients) < w->clients_possible)
-		listener_resume(w->listener);
+	if (!w->listener || clients_count(w->clients) >= w->clients_possible)
+		return;
+	listener_resume(w->listener);
+	tcp_doors_resume(w->tcp_doors);
 }
 
 static void client_closed(void *owner)
@@ -204,8 +213,24 @@ static void client_closed(void *owner)
 	wiring_accept_more(owner);
 }
 
+static bool client_knows(void *owner, const struct local_key *key)
+{
+	struct wiring *w = owner;
+
+	return access_knows(w->access, key);
+}
+
+static void client_admit(void *owner, struct peer *peer, const struct peer_identity *who)
+{
+	struct wiring *w = owner;
+
+	access_admit(w->access, peer, who);
+}
+
 static const struct client_ops client_ops = {
 	.joined = client_joined,
+	.knows = client_knows,
+	.admit = client_admit,
 	.line = client_line,
 	.too_long = client_too_long,
 	.may_read = client_may_read,
@@ -226,7 +251,7 @@ static void listener_accepted(void *owner, int fd)
 {
 	struct wiring *w = owner;
 
-	clients_adopt(w->clients, fd);
+	clients_adopt(w->clients, fd, false);
 }
 
 static const struct listener_ops listener_ops = {
@@ -234,12 +259,41 @@ static const struct listener_ops listener_ops = {
 	.accepted = listener_accepted,
 };
 
+static void tcp_accepted(void *owner, int fd)
+{
+	struct wiring *w = owner;
+
+	tcpsocket_prepare(fd);
+	clients_adopt(w->clients, fd, true);
+}
+
+static const struct listener_ops tcp_ops = {
+	.has_room = listener_has_room,
+	.accepted = tcp_accepted,
+};
+
+/* ---- for clients that speak HTTP ---- */
+
+static bool http_ready(void *owner)
+{
+	struct wiring *w = owner;
+
+	return w->upstream && upstream_state(w->upstream) == UPSTREAM_CONNECTED &&
+	       !router_is_stopping(w->router);
+}
+
+static const struct http_ops http_ops = {.ready = http_ready};
+
 /* ---- access rules ---- */
 
 static void judge_again(void *owner, struct peer *peer, const struct peer_identity *who)
 {
 	struct wiring *w = owner;
 
+	if (who->key && !access_knows(w->access, who->key)) {
+		clients_dismiss(w->clients, peer);
+		return;
+	}
 	access_admit(w->access, peer, who);
 	router_restrict(w->router, peer);
 	subscriptions_restrict(w->subscriptions, peer);
@@ -250,6 +304,7 @@ void wiring_set_access_rules(struct wiring *w, const struct config *config)
 {
 	access_set_keyless(w->access, !config->upstream.api_key);
 	access_set(w->access, config->access);
+	access_set_key(w->access, config->listen.has_local_key ? &config->listen.local_key : NULL);
 	clients_each(w->clients, judge_again);
 	router_pump(w->router, clock_mono_ms()); /* requests may have waited behind refused ones */
 }
@@ -387,7 +442,19 @@ static void dispatch_stats(void *owner, struct buf *out)
 	status_write_stats(&source, out);
 }
 
+static bool dispatch_nexus(void *owner, struct peer *peer, const struct request *request,
+			   int64_t now)
+{
+	struct wiring *w = owner;
+
+	if (!nexus_is_there(w->nexus))
+		return false;
+	nexus_ask(w->nexus, peer, request, now);
+	return true;
+}
+
 static const struct dispatch_ops dispatch_ops = {
+	.nexus = dispatch_nexus,
 	.status = dispatch_status,
 	.stats = dispatch_stats,
 };
@@ -416,6 +483,7 @@ static void start_core(struct wiring *w)
 	struct subscriptions_settings subscriptions = settings_subscriptions(w->config);
 	struct token_minter_settings minter = settings_token_minter(w->config);
 	struct cache_settings cache = settings_cache(w->config);
+	struct nexus_settings nexus = settings_nexus(w->config);
 	uint64_t seed;
 
 	evutil_secure_rng_get_bytes(&seed, sizeof(seed));
@@ -425,6 +493,7 @@ static void start_core(struct wiring *w)
 	w->cache = cache_new(&cache, &cache_ops, w, w->router, w->subscriptions, &w->stats, seed);
 	w->access = access_new(&w->stats);
 	w->minter = token_minter_new(w->base, &minter, w->router, w->access, &w->stats);
+	w->nexus = nexus_new(w->base, &nexus, w->router, w->access);
 	w->dispatch = (struct dispatch){.cache = w->cache,
 					.router = w->router,
 					.subscriptions = w->subscriptions,
@@ -473,31 +542,58 @@ static int inherit_listener(struct wiring *w, const struct listener_settings *se
 	return err;
 }
 
-/* The socket that the service manager has passed, or one of our own. */
-static int start_listener(struct wiring *w)
+static int take_passed_doors(struct wiring *w, const struct activation *passed)
+{
+	for (unsigned i = 0; i < passed->n_http; i++)
+		tcp_doors_adopt(w->tcp_doors, passed->http[i]);
+	for (unsigned i = 0; i < passed->n_own_http; i++)
+		tcp_doors_inherit(w->tcp_doors, passed->own_http[i]);
+	if (passed->n_http == 0 || config_has_local_keys(w->config))
+		return 0;
+	log_error("the service manager passes a socket for HTTP on TCP, but there is no local key, "
+		  "without which nobody may use it: set local_key_file");
+	return -EINVAL;
+}
+
+/* The sockets that the service manager has passed, or our own. */
+static int start_listeners(struct wiring *w)
 {
 	struct listener_settings settings = settings_listener(w->config);
-	int fd = activation_take();
+	struct activation passed;
+	int err = activation_take(&passed);
 
+	if (err < 0)
+		return err;
 	settings.may_wait = true;
-	if (fd == -ENOENT)
-		return wiring_new_listener(w, &settings, &w->listener);
-	if (fd < 0)
-		return fd;
 	char *own_path = activation_own_path();
-	if (own_path)
-		return inherit_listener(w, &settings, fd, own_path);
-	w->listener = listener_adopt(w->base, fd, &listener_ops, w, &w->stats);
-	return 0;
+	w->tcp_doors = tcp_doors_new(w->base, &tcp_ops, w, &w->stats);
+	if (passed.socket >= 0 && own_path)
+		err = inherit_listener(w, &settings, passed.socket, own_path);
+	else if (passed.socket >= 0)
+		w->listener = listener_adopt(w->base, passed.socket, &listener_ops, w, &w->stats);
+	else
+		err = wiring_new_listener(w, &settings, &w->listener);
+	if (err == 0)
+		err = take_passed_doors(w, &passed);
+	if (err == 0)
+		err = tcp_doors_prepare(w->tcp_doors, w->config);
+	if (err == 0)
+		tcp_doors_commit(w->tcp_doors);
+	return err;
 }
 
 static int start_local(struct wiring *w)
 {
-	struct client_settings clients = settings_clients(w->config);
+	struct client_settings clients;
 
+	settings_http(w->config, &w->http);
+	w->http.ops = &http_ops;
+	w->http.owner = w;
+	w->http.stats = &w->stats;
+	clients = settings_clients(w->config, &w->http);
 	w->clients = clients_new(w->base, &clients, &client_ops, w, &w->stats);
 	wiring_set_access_rules(w, w->config);
-	return start_listener(w);
+	return start_listeners(w);
 }
 
 int wiring_start_metrics(struct wiring *w, const struct config *config, bool may_wait)
@@ -532,6 +628,8 @@ void wiring_stop(struct wiring *w)
 	metrics_page_free(w->metrics_page);
 	listener_free(w->listener);
 	w->listener = NULL;
+	tcp_doors_free(w->tcp_doors);
+	w->tcp_doors = NULL;
 	if (w->clients)
 		clients_free(w->clients);
 	upstream_free(w->upstream);
@@ -539,6 +637,8 @@ void wiring_stop(struct wiring *w)
 	dispatch_fini(&w->dispatch);
 	if (w->minter)
 		token_minter_free(w->minter);
+	if (w->nexus)
+		nexus_free(w->nexus);
 	if (w->access)
 		access_free(w->access);
 	if (w->subscriptions)

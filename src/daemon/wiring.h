@@ -15,8 +15,10 @@
 #include "clients/dispatch.h"
 #include "codec/stats.h"
 #include "config/config.h"
+#include "gateway/http.h"
 
 struct listener_settings;
+struct tcp_doors;
 
 struct wiring {
 	/* Set before wiring_start(). */
@@ -37,9 +39,12 @@ struct wiring {
 	struct subscriptions *subscriptions;
 	struct access *access;
 	struct token_minter *minter;
+	struct nexus *nexus;
 	struct dispatch dispatch;
 	struct clients *clients;
-	struct listener *listener; /* NULL also while the daemon stops */
+	struct http_settings http;   /* of clients that speak HTTP */
+	struct tcp_doors *tcp_doors; /* NULL also while the daemon stops */
+	struct listener *listener;   /* NULL also while the daemon stops */
 	struct upstream *upstream;
 	struct metrics_page *metrics_page; /* NULL also when no page is served */
 	struct event *deadline;            /* router_expire() is due */

@@ -17,6 +17,7 @@
 #include "base/outq.h"
 
 struct access_view;
+struct local_key;
 struct conflation;
 
 TAILQ_HEAD(pending_list, pending);
@@ -29,6 +30,8 @@ struct peer_identity {
 	gid_t gid;  /* the same */
 	const gid_t *groups; /* the supplementary ones */
 	size_t n_groups;
+	bool by_key; /* of TCP, where the kernel records nobody; all others are unknown then */
+	const struct local_key *key; /* ... that was presented; NULL: none so far */
 };
 
 struct answers_peer {
@@ -94,6 +97,11 @@ struct token_requests_peer {
 	uint64_t round; /* of the last of them */
 };
 
+struct nexus_peer {
+	uint32_t n;    /* requests that wait or are under way */
+	uint32_t sent; /* ... that are under way */
+};
+
 struct peer {
 	uint64_t number; /* never used again for another client; 0: no client, but the daemon's
 			    own reads (router.c) */
@@ -111,6 +119,7 @@ struct peer {
 	struct fanout_peer fanout;
 	struct resync_peer resync;
 	struct token_requests_peer token_requests;
+	struct nexus_peer nexus;
 };
 
 /* Bytes for the client that it has not taken yet. */

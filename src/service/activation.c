@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "clients/tcpsocket.h"
 
 #ifdef HAVE_SYSTEMD
 #include <systemd/sd-daemon.h>
@@ -15,36 +16,67 @@
 static int refuse(const char *object)
 {
 	log_error("the service manager passes %s: hpkvd takes one listening Unix stream socket "
-		  "(one ListenStream= with a path)",
+		  "(one ListenStream= with a path), and with FileDescriptorName=http listening TCP "
+		  "sockets on loopback addresses",
 		  object);
 	return -EINVAL;
 }
 
-int activation_take(void)
+static int take(int fd, const char *name, struct activation *a)
 {
-	int n = sd_listen_fds(1);
+	if (strcmp(name, "http-own") == 0 && a->n_own_http < ACTIVATION_HTTP_MAX) {
+		a->own_http[a->n_own_http++] = fd;
+		return 0;
+	}
+	if (strcmp(name, "http") == 0) {
+		if (a->n_http == ACTIVATION_HTTP_MAX)
+			return refuse("more than 8 sockets for HTTP");
+		if (!tcpsocket_is_loopback(fd))
+			return refuse("something else by the name http");
+		a->http[a->n_http++] = fd;
+		return 0;
+	}
+	if (a->socket >= 0)
+		return refuse("more than one socket");
+	if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0)
+		return refuse("something else");
+	a->socket = fd;
+	return 0;
+}
+_Static_assert(ACTIVATION_HTTP_MAX == 8, "the sentence above says so");
 
+static void free_names(char **names, int n)
+{
+	for (int i = 0; names && i < n; i++)
+		free(names[i]);
+	free(names);
+}
+
+int activation_take(struct activation *out)
+{
+	char **names = NULL;
+	int n = sd_listen_fds_with_names(1, &names), err = 0;
+
+	*out = (struct activation){.socket = -1};
 	if (n < 0) {
 		log_error("the service manager's sockets can't be taken over: %s", strerror(-n));
 		return n;
 	}
-	if (n == 0)
-		return -ENOENT;
-	if (n > 1)
-		return refuse("more than one socket");
-	if (sd_is_socket_unix(SD_LISTEN_FDS_START, SOCK_STREAM, 1, NULL, 0) <= 0)
-		return refuse("something else");
-	return SD_LISTEN_FDS_START;
+	for (int i = 0; err == 0 && i < n; i++)
+		err = take(SD_LISTEN_FDS_START + i, names ? names[i] : "", out);
+	free_names(names, n);
+	return err;
 }
 
 #else
 
-int activation_take(void)
+int activation_take(struct activation *out)
 {
 	const char *pid = getenv("LISTEN_PID"), *n = getenv("LISTEN_FDS");
 
+	*out = (struct activation){.socket = -1};
 	if (!pid || !n || strtoll(pid, NULL, 10) != getpid() || strtoll(n, NULL, 10) <= 0)
-		return -ENOENT;
+		return 0;
 	log_error("the service manager passes a socket, but this hpkvd was built without "
 		  "libsystemd and can't take it over");
 	return -ENOTSUP;

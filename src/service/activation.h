@@ -1,13 +1,27 @@
-/* activation.h - the socket that the service manager has opened, and keeps open when the daemon
- * ends (socket activation: sd_listen_fds(3), systemd.socket(5)).
+/* activation.h - the sockets that the service manager has opened for us, and keeps when we end
+ * (socket activation: sd_listen_fds(3), systemd.socket(5)).
  *
- * Takes exactly one listening Unix stream socket. Anything else is an error, since the author of
- * the socket unit expects it to be served. Without libsystemd a passed socket is refused. */
+ * Takes one listening Unix stream socket at most, and listening TCP sockets on loopback addresses,
+ * each by the name "http" (FileDescriptorName=). Anything else that is passed is an error rather
+ * than something to ignore: whoever wrote the socket unit expects it to be served. Without
+ * libsystemd a passed socket is refused. */
 #pragma once
 
-/* Returns a descriptor, close-on-exec, which is the caller's; -ENOENT: none was passed; another
- * -errno, logged. Call it once: it takes the variables out of the environment. */
-int activation_take(void);
+enum { ACTIVATION_HTTP_MAX = 8 };
+
+struct activation {
+	int socket; /* -1: none was passed */
+	int http[ACTIVATION_HTTP_MAX];
+	unsigned n_http;
+	/* Those that a hpkvd in whose place we are has opened (restart.h), by the name "http-own".
+	 */
+	int own_http[ACTIVATION_HTTP_MAX];
+	unsigned n_own_http;
+};
+
+/* 0: the descriptors are close-on-exec and the caller's from now on. Else -errno, which it has
+ * logged. The environment forgets about them, so this answers once. */
+int activation_take(struct activation *out);
 
 /* The path of that socket, if a hpkvd in whose place we are has made it (restart.h): then it is not
  * the service manager's, but ours. To be freed; NULL: it is not. Answers once. */

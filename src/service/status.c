@@ -100,6 +100,19 @@ static void add_cache(cJSON *o, const struct status_source *s)
 	}
 }
 
+static void add_doors(cJSON *o, const struct status_source *s)
+{
+	cJSON *doors = cJSON_AddObjectToObject(o, "doors");
+	struct clients_sums sums = clients_sum_up(s->clients);
+
+	for (int i = 0; i < STATS_DOOR_N; i++) {
+		cJSON *door = cJSON_AddObjectToObject(doors, stats_door_name((enum stats_door)i));
+		add_number(door, "clients", sums.door[i]);
+		add_number(door, "requests", (double)s->stats->door_requests[i]);
+	}
+	add_number(o, "tcpClients", sums.tcp);
+}
+
 static void add_subscriptions(cJSON *o, const struct status_source *s)
 {
 	cJSON *subscriptions = cJSON_AddObjectToObject(o, "subscriptions");
@@ -147,6 +160,8 @@ static void add_top(cJSON *o, const struct status_source *s)
 		add_number(client, "id", (double)a->number);
 		add_number(client, "pid", a->pid);
 		add_number(client, "uid", a->uid);
+		add_text(client, "door", stats_door_name(a->door));
+		cJSON_AddBoolToObject(client, "tcp", a->tcp);
 		add_number(client, "requests", (double)a->requests);
 		add_number(client, "unanswered", a->unanswered);
 		add_number(client, "subscriptions", a->subscriptions);
@@ -177,6 +192,7 @@ void status_write(const struct status_source *s, struct buf *out)
 	add_number(o, "uptimeMs", (double)s->uptime_ms);
 	add_upstream(o, s);
 	add_number(o, "clients", clients_count(s->clients));
+	add_doors(o, s);
 	add_subscriptions(o, s);
 	add_cache(o, s);
 	add_limits(o, s->config);
@@ -223,6 +239,9 @@ static void measure_clients(const struct status_source *s, struct stats_gauges *
 
 	g->clients = clients_count(s->clients);
 	g->clients_max = s->config->listen.max_clients;
+	g->clients_tcp = sums.tcp;
+	for (int i = 0; i < STATS_DOOR_N; i++)
+		g->door_clients[i] = sums.door[i];
 	g->clients_held = sums.paused;
 	g->clients_lagging = sums.slow;
 	g->client_input_bytes = (double)sums.input_bytes;

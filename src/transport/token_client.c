@@ -62,6 +62,7 @@ struct token_client_request {
 	struct tunnel_talk talk; /* with the proxy, if there is one */
 	struct curl_slist *headers, *address;
 	char *body;
+	bool other; /* it is no request for a token */
 	struct buf answer;
 	size_t header_bytes;
 	char error[CURL_ERROR_SIZE];
@@ -153,12 +154,15 @@ static void finish(struct token_client_request *r, const struct token_client_ans
 	leave(c);
 }
 
+static bool was_sent(const struct token_client_request *r);
+
 static void fail(struct token_client_request *r, const char *why)
 {
 	char phrase[DIAL_WHY_MAX + 64];
 
-	snprintf(phrase, sizeof(phrase), "the token request failed: %s", why);
-	finish(r, &(struct token_client_answer){.retry_after_s = -1, .why = phrase});
+	snprintf(phrase, sizeof(phrase), "the %srequest failed: %s", r->other ? "" : "token ", why);
+	finish(r, &(struct token_client_answer){
+			  .retry_after_s = -1, .why = phrase, .sent = r->easy && was_sent(r)});
 }
 
 /* --- the answer --- */
@@ -227,7 +231,10 @@ static void finish_answered(struct token_client_request *r, int status)
 	struct token_client *c = r->client;
 	char phrase[80], *token = NULL;
 
-	if (status / 100 == 2) {
+	if (r->other) {
+		answer.body = buf_span(&r->answer);
+		answer.sent = true;
+	} else if (status / 100 == 2) {
 		token = read_answer(buf_span(&r->answer), &answer.expires_in_s);
 		answer.token = token;
 		if (!token)
@@ -237,7 +244,7 @@ static void finish_answered(struct token_client_request *r, int status)
 			 "the token request was answered with HTTP status %d", status);
 		answer.why = phrase;
 	}
-	if (token)
+	if (token || r->other)
 		dial_good(r->dial);
 	else
 		dial_bad(r->dial);
@@ -579,7 +586,8 @@ struct token_client_request *token_client_mint(struct token_client *c,
 		.owner = owner,
 		.deadline = clock_mono_ms() + c->timeout_ms,
 		.refusal = timer_new(c->base, on_refusal, r),
-		.body = make_body(wish),
+		.body = wish->body.p ? mem_strndup(wish->body.p, wish->body.n) : make_body(wish),
+		.other = wish->body.p != NULL,
 		.fd = -1,
 	};
 	LIST_INSERT_HEAD(&c->requests, r, entry);

@@ -42,6 +42,9 @@ struct token_client_params {
 	const char *api_key; /* NULL: none is sent */
 	/* JSON as text, two arrays of strings and a string; what is empty is not sent. */
 	struct span subscribe_keys, subscribe_patterns, access_pattern;
+	/* In their place: a request of another kind with this body, whose answer is not looked at.
+	 * p NULL: a token is minted. */
+	struct span body;
 };
 
 struct token_client_answer {
@@ -50,6 +53,8 @@ struct token_client_answer {
 	int expires_in_s;  /* 0: it does not say for how long the token is good */
 	int retry_after_s; /* -1: none given */
 	const char *why;   /* a phrase without secrets, when token is NULL */
+	struct span body;  /* of the answer to a request of another kind */
+	bool sent;         /* the request, if only in part */
 };
 
 /* The request has ended. The answer is valid during the call. */

@@ -147,8 +147,52 @@ static int redis_answer(struct talker *t, struct buf *in, struct answer *a)
 	return 1;
 }
 
+/* --- http: REST, on a connection that stays --- */
+
+static void http_request(struct talker *t, struct buf *out, uint64_t id)
+{
+	(void)id;
+	if (t->writes) {
+		static const char before[] = "{\"key\":\"",
+				  between[] = "\",\"value\":\"" BENCH_VALUE "\"}";
+		buf_addf(out,
+			 "POST /record HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
+			 "Content-Length: %zu\r\n\r\n%s%.*s%s",
+			 sizeof before + sizeof between - 2 + BENCH_KEY, before, BENCH_KEY, t->key,
+			 between);
+		return;
+	}
+	add(out, SPAN("GET /record/"));
+	buf_add(out, t->key, BENCH_KEY);
+	add(out, SPAN(" HTTP/1.1\r\nHost: h\r\n\r\n"));
+}
+
+static int http_answer(struct talker *t, struct buf *in, struct answer *a)
+{
+	static const char ok[] = "HTTP/1.1 200 ", length[] = "\r\nContent-Length: ";
+	struct span text = buf_span(in);
+	const char *end = memmem(text.p, text.n, "\r\n\r\n", 4);
+	const char *p =
+		end ? memmem(text.p, (size_t)(end - text.p), length, sizeof length - 1) : NULL;
+	size_t body = 0;
+
+	if (!end)
+		return 0;
+	if (!p)
+		return -1;
+	for (p += sizeof length - 1; *p >= '0' && *p <= '9'; p++)
+		body = body * 10 + (size_t)(*p - '0');
+	size_t whole = (size_t)(end + 4 - text.p) + body;
+	if (whole > text.n)
+		return 0;
+	*a = (struct answer){t->answered++, memcmp(text.p, ok, sizeof ok - 1) == 0};
+	buf_take(in, whole);
+	return 1;
+}
+
 static const struct speech table[] = {
 	{"lines", lines_connect, lines_request, lines_answer},
+	{"http", lines_connect, http_request, http_answer},
 	{"websocket", ws_connect, websocket_request, websocket_answer},
 	{"redis", lines_connect, redis_request, redis_answer},
 };

@@ -1,5 +1,5 @@
 /* speech.h - the languages that a benchmark client speaks, as a table: hpkvd's lines, HPKV's
- * WebSocket, redis's RESP.
+ * WebSocket, its REST over HTTP, redis's RESP.
  *
  * Every request reads one key of the talker's own; every answer carries the same 100 bytes. lines
  * is also what the bare echo and the bare pipe are asked in; of an echo the answer is the request.

@@ -739,7 +739,7 @@ class Daemons(Tour):
         for word in ("upstream      connected", "latency       waited here ", "queues        0 of ", "requests/s"):
             self.assertIn(word, pages[1])
         first = pages[0].partition("requests/s")[2].splitlines()[1].split()
-        self.assertEqual((str(os.getpid()), str(os.getuid()), "50"), (first[1], first[2], first[4]), first)
+        self.assertEqual((str(os.getpid()), str(os.getuid()), "50", "lines"), (first[1], first[2], first[4], first[8]), first)
 
     def test_top_on_a_terminal(self):
         with self.start("top", "--delay", "10ms", *PATIENT, tty=True, env={"TERM": "xterm"}) as run:

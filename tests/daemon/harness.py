@@ -318,7 +318,8 @@ class Sandbox:
 
 SECTION = dict.fromkeys(("socket", "mode", "group", "max_clients", "max_line", "max_pipeline", "output_soft",
                          "output_hard", "max_queued", "max_client_queued", "max_subscriptions", "max_client_subscriptions",
-                         "max_topics", "subscription_memory", "max_token_requests"), "listen") | dict.fromkeys(
+                         "max_topics", "subscription_memory", "max_token_requests", "http", "http_address", "http_origins",
+                         "local_key_file"), "listen") | dict.fromkeys(
                              ("keys", "mirror", "memory", "max_age", "max_stale", "notification_values"), "cache") | {
                                  "level": "log", "listen": "metrics"}
 

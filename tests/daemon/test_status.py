@@ -99,7 +99,7 @@ class Top(Case):
             busy.answers(51)
             service.next_requests(2)
             top = client.ask({"op": "status", "top": True, "messageId": 1})["top"]
-            self.assertEqual({"pid": os.getpid(), "uid": os.getuid(), "requests": 53, "unanswered": 2, "subscriptions": 0,
+            self.assertEqual({"pid": os.getpid(), "uid": os.getuid(), "door": "lines", "tcp": False, "requests": 53, "unanswered": 2, "subscriptions": 0,
                               "outputBytes": 0}, {name: top[0][name] for name in top[0] if name != "id"})
             self.assertEqual(4, top[1]["requests"])
             self.assertNotEqual(top[0]["id"], top[1]["id"])

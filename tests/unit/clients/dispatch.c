@@ -114,7 +114,19 @@ static void wants_stats(void *owner, struct buf *out)
 	buf_add(out, text, strlen(text));
 }
 
-static const struct dispatch_ops ops = {.status = wants_status, .stats = wants_stats};
+static bool no_nexus;
+
+static bool wants_nexus(void *owner, struct peer *who, const struct request *request, int64_t now)
+{
+	assert_ptr_equal(owner, told);
+	assert_int_equal(now, NOW);
+	if (!no_nexus)
+		handed("nexus", who, request);
+	return !no_nexus;
+}
+
+static const struct dispatch_ops ops = {
+	.status = wants_status, .stats = wants_stats, .nexus = wants_nexus};
 
 /* Addresses that nobody looks behind. */
 static char cache, router, subscriptions, token_requests, access;
@@ -126,6 +138,7 @@ static int begin(void **state)
 	stats = (struct stats){0};
 	peer = (struct peer){0};
 	forbidden = NULL;
+	no_nexus = false;
 	dispatch = (struct dispatch){
 		.cache = (struct cache *)(void *)&cache,
 		.router = (struct router *)(void *)&router,
@@ -211,6 +224,19 @@ static void each_op_has_its_room(void **state)
 	assert_int_equal(stats.requests_refused, 0);
 }
 
+/* Neither are these, with rules or without. */
+static void nexus_is_judged_always(void **state)
+{
+	(void)state;
+	line("{\"op\":\"search\",\"body\":{},\"messageId\":1}");
+	line("{\"op\":\"query\",\"body\":{}}");
+	expect("judged: search;nexus: search  1;judged: query;nexus: query  ;");
+	no_nexus = true;
+	line("{\"op\":\"query\",\"body\":{},\"messageId\":1}");
+	memmove(told, told + strlen("judged: query;"), strlen(told + strlen("judged: query;")) + 1);
+	expect_error(400, "unknown_op", "1");
+}
+
 /* Without rules nobody asks but of tokens, which they have to allow. */
 static void tokens_are_judged_always(void **state)
 {
@@ -291,9 +317,13 @@ static void a_line_that_is_too_long(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		CASE(each_op_has_its_room),     CASE(tokens_are_judged_always),
-		CASE(with_rules_all_is_judged), CASE(what_is_no_request_is_answered_here),
-		CASE(an_empty_line_is_nothing), CASE(a_line_that_is_too_long),
+		CASE(each_op_has_its_room),
+		CASE(tokens_are_judged_always),
+		CASE(nexus_is_judged_always),
+		CASE(with_rules_all_is_judged),
+		CASE(what_is_no_request_is_answered_here),
+		CASE(an_empty_line_is_nothing),
+		CASE(a_line_that_is_too_long),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

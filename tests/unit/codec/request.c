@@ -409,6 +409,8 @@ static void test_ops(void **state)
 		{OP_PING, "ping", false, false, false},
 		{OP_STATUS, "status", false, false, false},
 		{OP_STATS, "stats", false, false, false},
+		{OP_SEARCH, "search", false, false, false},
+		{OP_QUERY, "query", false, false, false},
 	};
 
 	(void)state;
