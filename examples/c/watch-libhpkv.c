@@ -14,7 +14,7 @@ static void on_event(void *arg, const struct hpkv_event *e)
 		printf("%s is now %s\n", e->key.p, e->value.p);
 	else if (e->type == HPKV_EVENT_CHANGE)
 		printf("%s was deleted\n", e->key.p);
-	else if (e->type == HPKV_EVENT_GAP || e->type == HPKV_EVENT_BACK)
+	else if (e->type == HPKV_EVENT_GAP)
 		printf("(changes may have been missed)\n");
 	else if (e->type == HPKV_EVENT_DROPPED)
 		printf("(the end: %s)\n", e->text);

@@ -83,6 +83,17 @@ static void forget_sockets(struct shutdown *s)
 		close(s->sockets[--s->n_sockets].fd);
 }
 
+/* Clients that have connected to a socket of ours are accepted first: their requests are refused. A
+ * socket of the service manager's keeps such clients for the next daemon. */
+static void stop_listening(struct wiring *w)
+{
+	if (w->listener && !listener_is_adopted(w->listener))
+		listener_retire(w->listener);
+	else
+		listener_free(w->listener);
+	w->listener = NULL;
+}
+
 void shutdown_begin(struct shutdown *s, int signal_number)
 {
 	struct wiring *w = s->rooms;
@@ -100,8 +111,7 @@ void shutdown_begin(struct shutdown *s, int signal_number)
 	}
 	log_notice("signal %d: stopping", signal_number);
 	notify_stopping(w->notify);
-	listener_free(w->listener);
-	w->listener = NULL;
+	stop_listening(w);
 	drain(s);
 }
 

@@ -1,6 +1,7 @@
 """SIGTERM and SIGINT: requests in flight are answered, others are refused, and the end is orderly."""
 
 import collections
+import contextlib
 import json
 import os
 import signal
@@ -134,6 +135,20 @@ class Shutdown(Case):
             for sender in (client, subscriber):
                 lines = b"".join(iter(lambda: sender.sock.recv(65536), b"")).splitlines() # no ECONNRESET: all was read
                 self.assertEqual(sent[sender], sum(b'"pong"' in line for line in lines))
+        self.end(daemon)
+
+    @scene()
+    def test_who_has_connected_and_was_not_accepted_is_answered(self, service, daemon, client):
+        daemon.process.signal(signal.SIGSTOP)
+        with contextlib.ExitStack() as stack:
+            late = [stack.enter_context(daemon.client()) for _ in range(100)] # more than are accepted in one turn of the loop
+            for i, one in enumerate(late):
+                one.send(put("k", "v", i))
+            daemon.process.signal(signal.SIGTERM)
+            daemon.process.signal(signal.SIGCONT)
+            for i, one in enumerate(late):
+                self.assert_error(one.answer(), 503, "shutting_down", "no", i)
+                self.assertTrue(one.at_end())
         self.end(daemon)
 
     @scene(service=WITHHELD)
