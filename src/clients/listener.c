@@ -242,7 +242,8 @@ void listener_retire(struct listener *l)
 		return;
 	socketpath_remove(&l->path);
 	/* Nobody else connects, but the number of accepts is limited all the same. */
-	shutdown(l->fd, SHUT_RD);
+	if (!l->adopted)
+		shutdown(l->fd, SHUT_RD);
 	for (int i = 0; more && i <= SOCKETPATH_BACKLOG && l->ops->has_room(l->owner); i++) {
 		int client = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (client >= 0)
