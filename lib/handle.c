@@ -68,15 +68,20 @@ static void tell_own_event(struct hpkv *h, enum hpkv_event_type type, const char
 	tell_event(h, &(struct hpkv_event){.type = type, .text = text, .line = {"", 0}});
 }
 
-/* Reports that the connection is lost, once. line: the daemon's last one, or empty. */
+/* Reports that the connection is lost, once. line: the daemon's last one, or empty. Without a
+ * reconnect it is the end of all subscriptions. */
 static void tell_lost(struct hpkv *h, struct hpkv_bytes line)
 {
 	char text[HANDLE_ERROR_MAX];
 
 	if (!h->topics.n_live || h->told_lost)
 		return;
-	h->told_lost = true;
+	h->told_lost = h->reconnect;
 	h->lost_at = h->live_at;
+	if (!h->reconnect) {
+		topics_clear(&h->topics);
+		h->told_upstream_lost = false;
+	}
 	snprintf(text, sizeof(text), "the connection to hpkvd is lost: %s", h->why);
 	tell_event(h, &(struct hpkv_event){.type = HPKV_EVENT_LOST,
 					   .timestamp = wall_ms(),
@@ -483,17 +488,18 @@ static enum hpkv_result away_result(const struct hpkv *h)
 }
 
 /* Takes requests that end with the connection out of the table: writes that may have been executed
- * and, if the handle does not reconnect, all others. The rest wait. */
+ * and, if the handle does not reconnect, all others of this connection. The rest wait. */
 static void take_ended(struct hpkv *h, struct pending_list *gone)
 {
 	struct pending *p, *next;
 
 	for (p = TAILQ_FIRST(&h->pendings); p; p = next) {
 		next = TAILQ_NEXT(p, link);
+		bool ends = p->sent && !h->reconnect;
 		/* In gone, sent means that it may have been executed. */
 		p->sent = has_left(h, p) && !p->repeatable && !h->door_closed;
 		p->delayed = true;
-		if (p->sent || !h->reconnect) {
+		if (p->sent || ends) {
 			unlink_pending(h, p);
 			TAILQ_INSERT_TAIL(gone, p, link);
 		}

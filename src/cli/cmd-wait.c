@@ -72,6 +72,8 @@ static void on_value(void *arg, const struct hpkv_answer *answer)
 {
 	struct waiting *w = arg;
 
+	if (answer->result == HPKV_CANCELLED) /* the command has ended, and w with it */
+		return;
 	w->asking = false;
 	if (w->met)
 		return;

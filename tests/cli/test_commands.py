@@ -567,6 +567,16 @@ class Restart(Case):
                 other("job", "done")
                 self.assertEqual((0, b"done\n"), (run.wait(), run.output))
 
+    def test_wait_ends_while_a_read_is_in_flight(self):
+        change = {"type": "notification", "key": "k", "value": "v", "timestamp": 1}
+        with FakeDaemon() as daemon, Run(daemon, "wait", "k") as run:
+            peer = daemon.accept()
+            peer.reply(peer.line())
+            peer.send(change)
+            self.assertEqual("get", peer.line()["op"])
+            peer.send(change | {"resync": True})
+            self.assertEqual((0, b"v\n"), (run.wait(), run.output))
+
     def test_many_keys_over_restarts(self):
         """Keys of one command are read, and written, over the end of one daemon and the beginning of the next."""
         with FakeDaemon() as daemon:

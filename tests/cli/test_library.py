@@ -838,8 +838,11 @@ class Healing(Case):
         self.assertEqual("lost", driver.event()["type"])
         self.assertEqual({"read": "no daemon", "write": "unknown"},
                          {name: answer["result"] for name, answer in (driver.answer() for _ in range(2))})
-        peer = connect(daemon, driver, "ping") # which is the only line: nothing is subscribed to again
+        peer = connect(daemon, driver, "ping")
+        driver.tell("send", "next", "status")
+        self.assertEqual("status", peer.line()["op"]) # nothing was subscribed to again
         daemon.stop()
+        self.assertEqual("no daemon", driver.answer()[1]["result"])
         self.assertEqual("no daemon", driver.do("ping")[0])
         self.assertEqual([], driver.kept["e"])
 
