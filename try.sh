@@ -189,7 +189,7 @@ main() {
 	if [ "$keep" = yes ]; then
 		trap - EXIT
 		say "Both are still running. Paste this, and go on by hand:"
-		say "export HPKVD_SOCKET=$socket PATH=$build:\$PATH"
+		say "export HPKVD_SOCKET=$socket PATH=$build:\$PATH PYTHONPATH=$source/bindings/python"
 		say "Their logs are beside the socket. To stop them:    kill $daemon $sandbox; rm -r $dir   (the sandbox alone: kill $sandbox)"
 	else
 		say "That was it; stopping both. (./try.sh --keep leaves them running.)"

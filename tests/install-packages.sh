@@ -7,8 +7,9 @@ set -eu
 build="gcc libc6-dev make autoconf automake libtool pkg-config:pkg-config libevent-dev libssl-dev libwebsockets-dev libcjson-dev
 	libcurl4-openssl-dev libc-ares-dev libinih-dev libsystemd-dev libncurses-dev"
 try="openssl socat"
-package="build-essential debhelper lintian libcmocka-dev python3 systemd"
-check="xz-utils git libcmocka-dev clang openssl socat python3 python3-wsproto ca-certificates node:nodejs npm:npm shellcheck mandoc zsh fish"
+package="build-essential debhelper dh-python lintian libcmocka-dev python3 systemd"
+check="xz-utils git libcmocka-dev clang openssl socat python3 python3-wsproto ca-certificates node:nodejs npm:npm shellcheck mandoc zsh fish
+	python3-pip python3-setuptools python3-wheel mypy"
 # Other versions of clang-format lay code out in other ways: tests/lint/format.test runs only with Debian 12's.
 if grep -q '^VERSION_CODENAME=bookworm' /etc/os-release 2>/dev/null; then
 	check="$check clang-format"

@@ -9,22 +9,9 @@
 //   read = app:public:* app:user:*
 //   token = own
 import http from 'node:http';
-import net from 'node:net';
+import { HPKVClientFactory } from 'hpkvd';
 
-const SOCKET = process.env.HPKVD_SOCKET ?? '/run/hpkvd/hpkvd.sock';
-
-/** One request, one answer, one connection: tokens are rare. */
-function ask(request) {
-  return new Promise((resolve, reject) => {
-    let received = '';
-    const socket = net.createConnection(SOCKET).setEncoding('utf8').setTimeout(30000);
-    socket.on('data', (chunk) => (received += chunk));
-    socket.on('end', () => (received.endsWith('\n') ? resolve(JSON.parse(received)) : reject(new Error('no answer'))));
-    socket.on('timeout', () => socket.destroy(new Error('hpkvd does not answer')));
-    socket.on('error', reject);
-    socket.end(JSON.stringify(request) + '\n');
-  });
-}
+const hpkv = HPKVClientFactory.createApiClient();
 
 /** Who is it? Here goes your login: a session cookie, say. The browser must not choose whose keys it may read. */
 function userOf(request) {
@@ -34,8 +21,7 @@ function userOf(request) {
 
 // [token]
 async function token(user) {
-  const answer = await ask({ op: 'token', subscribePatterns: [`app:user:${user}:*`, 'app:public:*'] });
-  if (answer.code !== 200) throw new Error(`${answer.code} ${answer.reason ?? ''}: ${answer.error}`);
+  const answer = await hpkv.request({ op: 'token', subscribePatterns: [`app:user:${user}:*`, 'app:public:*'] });
   return answer.token;
 }
 
@@ -48,7 +34,7 @@ const server = http.createServer(async (request, response) => {
   try {
     reply(200, { token: await token(user) });
   } catch (e) {
-    console.error(`no token for user ${user}: ${e.message}`);
+    console.error(`no token for user ${user}: ${e.code} ${e.reason ?? ''}: ${e.message}`);
     reply(503, { error: 'try again later' });
   }
 });

@@ -1053,7 +1053,7 @@ class Endings(Case):
                                (("get", "k", "--timeout"), "needs an argument"),
                                (("ping", "--socket", ""), "--socket needs a path"),
                                (("get", "k", "--timeout", "soon"), "'soon' is not a time"), (("top", "-d", "1h"), "'1h' is not a time of at most 10 minutes"),
-                               (("get", "k", "--timeout", "0"), "'0' is not a time"), (("export", "import", "exec", "mirror", "completion", "tcsh"), "not one of bash")):
+                               (("get", "k", "--timeout", "0"), "'0' is not a time"), (("completion", "tcsh"), "not one of bash")):
             self.assert_ends(2, hpkv("/nonexistent/sock", *words), pattern)
 
     def test_options_stand_before_or_behind_the_command(self):

@@ -21,7 +21,7 @@ DONE = "\x01" # ends what a shell reports
 
 
 def script(shell):
-    status, out, err = hpkv("/x", "export", "import", "exec", "mirror", "completion", shell)
+    status, out, err = hpkv("/x", "completion", shell)
     assert (status, err) == (0, b"")
     return out.decode()
 

@@ -10,6 +10,7 @@ Two kinds of fenced blocks are transcripts. All text in them is taken literally,
 ```hpkv      what a client sends (">") and receives ("<"). Several clients have names: "ada>", "ada<".
 ```console   what is typed behind "$ " into one shell, and what the terminal shows. "^C" ends a command. Where the path of the
              socket is needed, /run/hpkvd/hpkvd.sock stands for it; HPKVD_SOCKET is set. HTTP ports are replaced.
+             The packages of bindings/ are installed.
 
 In both, a line like "(the connection to the service is lost)" is something that happens: one of EVENTS below.
 
@@ -45,7 +46,8 @@ from stage import BUILDDIR, ROOT, Stage, me
 
 from harness import DEADLINE, Client, eventually, free_port
 
-PAGES = [os.path.join(ROOT, "README.md"), *sorted(glob.glob(os.path.join(ROOT, "doc", "*.md")))]
+PAGES = [os.path.join(ROOT, "README.md"), *sorted(glob.glob(os.path.join(ROOT, "doc", "*.md"))),
+         *sorted(glob.glob(os.path.join(ROOT, "bindings", "*", "README.md")))]
 FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.M | re.S)
 SAID = re.compile(r"(?P<who>\w*)(?P<way>[<>]) (?P<line>.*)")
 TIME = re.compile(r"\b\d\d:\d\d:\d\d\.\d{3}\b")
@@ -324,6 +326,8 @@ class Play:
     def run(self):
         with contextlib.ExitStack() as stack:
             self.folder = tempfile.mkdtemp(prefix="hpkvd-doc-")
+            os.mkdir(self.folder + "/node_modules") # what npm install leaves
+            os.symlink(os.path.join(ROOT, "bindings", "node"), self.folder + "/node_modules/hpkvd")
             stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
             self.stage = None
             self.clients = None
@@ -343,7 +347,8 @@ class Play:
                 nothing_more(self.blocks[-1], self.clients)
 
     def _open_shell(self):
-        env = {"PATH": f"{BUILDDIR}:{os.environ['PATH']}", "HOME": self.folder, "TERM": "dumb", "NO_COLOR": "1", "LANG": "C.UTF-8"}
+        env = {"PATH": f"{BUILDDIR}:{os.environ['PATH']}", "HOME": self.folder, "TERM": "dumb", "NO_COLOR": "1", "LANG": "C.UTF-8",
+               "PYTHONPATH": os.path.join(ROOT, "bindings", "python")}
         if self.stage:
             env["HPKVD_SOCKET"] = self.stage.daemon.socket
         self.shells.append(Shell(env, self.folder, self.replace))

@@ -145,6 +145,7 @@ class HPKVApiClient extends BaseWebSocketClient {
 
 const tokens = new Map(); // real ones -> what they are for
 const TOKENS_MOST = 1000;
+let warned = false;
 
 /** The keys and patterns that a token of generateToken() is for, or what a token of the service says itself. */
 function patternsOf(token) {
@@ -274,6 +275,10 @@ class WebsocketTokenManager {
     } catch (e) {
       if (!(e instanceof HPKVError) || e.code !== 403) throw e;
       topics(words); // what can't be subscribed to fails here
+      if (!warned) {
+        process.emitWarning('The access rules of hpkvd grant no token: this one serves createSubscriptionClient() of this package, and no browser');
+      }
+      warned = true;
       return LOCAL + Buffer.from(JSON.stringify(words)).toString('base64url');
     } finally {
       await this.client.disconnect();

@@ -102,6 +102,10 @@ class Mirror(Mapping[str, str]):
             self._thread.join(5)
         self._live = False
 
+    def join(self, timeout: Optional[float] = None) -> None:
+        """Waits until it has ended: it was closed, or there is an .error."""
+        self._thread.join(timeout)
+
     # ---- the thread ----
 
     def _run(self) -> None:
