@@ -149,6 +149,11 @@ static void write_page(struct export *e, const struct hpkv_answer *page)
 		if (!record_of(element.text, &r))
 			continue;
 		record_write(&text, &r);
+		if (e->c->terminal) { /* where it must not steer anything */
+			struct span line = buf_span(&text);
+			show_line(e->c, (struct hpkv_bytes){line.p, line.n - 1});
+			buf_take(&text, line.n);
+		}
 		e->records++;
 		buf_release(&e->key);
 		buf_add(&e->key, r.key.text.p, r.key.text.n);

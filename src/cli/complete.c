@@ -71,10 +71,23 @@ static void offer_commands(struct asked *a, const char *lead, const char *typed)
 		put_candidate(a, lead, cli_commands[i]->name, cli_commands[i]->summary);
 }
 
-static void put_options(const struct asked *a, const struct cli_option *o)
+static bool has_option(const struct command *command, const char *name)
 {
-	for (; o->name; o++)
-		put_candidate(a, "--", o->name, o->help);
+	for (const struct cli_option *o = command ? command->options : NULL; o && o->name; o++) {
+		if (strcmp(o->name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* All of these; without those whose names are options of another command. */
+static void put_options(const struct asked *a, const struct cli_option *o,
+			const struct command *other)
+{
+	for (; o->name; o++) {
+		if (!has_option(other, o->name))
+			put_candidate(a, "--", o->name, o->help);
+	}
 }
 
 static void offer_options(struct asked *a, const char *lead, const char *typed)
@@ -83,8 +96,8 @@ static void offer_options(struct asked *a, const char *lead, const char *typed)
 	(void)typed;
 	begin(a, true);
 	if (a->command)
-		put_options(a, a->command->options);
-	put_options(a, cli_options);
+		put_options(a, a->command->options, NULL);
+	put_options(a, cli_options, a->command);
 }
 
 static void offer_shells(struct asked *a, const char *lead, const char *typed)
@@ -238,7 +251,10 @@ static void offer_nothing(struct asked *a, const char *lead, const char *typed)
 
 static void offer_argument(struct asked *a, const struct cli_option *o, size_t lead)
 {
-	a->offer = strcmp(o->name, "socket") == 0 ? offer_sockets : offer_nothing;
+	a->offer = strcmp(o->name, "socket") == 0  ? offer_sockets
+		   : strcmp(o->arg, "KEY") == 0    ? offer_keys
+		   : strcmp(o->arg, "PREFIX") == 0 ? offer_keys
+						   : offer_nothing;
 	a->lead = lead;
 }
 
@@ -264,7 +280,7 @@ static void offer_operand(struct asked *a)
 /* Finds an option as getopt_long() does: by its name, or by a unique beginning of it. */
 static const struct cli_option *find_long(const struct asked *a, const char *name, size_t n)
 {
-	const struct cli_option *tables[] = {cli_options, a->command ? a->command->options : NULL};
+	const struct cli_option *tables[] = {a->command ? a->command->options : NULL, cli_options};
 	const struct cli_option *found = NULL;
 	unsigned alike = 0;
 
@@ -334,6 +350,7 @@ static void take_operand(struct asked *a, const struct shell_word *word)
 {
 	if (a->command) {
 		a->operands++;
+		a->ended |= a->command->verbatim;
 	} else if (!a->help && !a->astray) {
 		a->ended = false; /* -- ended the options before the command only */
 		a->command = cli_find(word->text);

@@ -5,7 +5,9 @@
  * values; invisible lists characters that a terminal does not show; batch sends one request for
  * each of many keys; field reads members of the daemon's answers; complete finds what may stand at
  * the cursor of a line that shell-line parses; signals handles termination; exec and child run
- * commands; top and top-screen build and show its pages; cmd-NAME are the commands. */
+ * commands; top and top-screen build and show its pages; pages reads ranges page by page; record,
+ * lines, resume and meter serve export and import; live keeps records in memory; environment and
+ * supervisor serve exec, tree and filename mirror; cmd-NAME are the commands. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>

@@ -19,6 +19,7 @@ from cli import BUILD, FakeDaemon # noqa: E402 (the path comes first)
 from harness import DEADLINE, ROOT, Case, Daemon, Sandbox
 
 PACKAGE = os.path.join(ROOT, "bindings", "node")
+WARNING = r"\A(\(node:\d+\) Warning: The access rules of hpkvd grant no token[^\n]*\n\(Use [^\n]*\n)?\Z"
 SCENARIOS = os.path.join(HERE, "node.mjs")
 
 
@@ -36,7 +37,8 @@ def play(case, socket, scenario, package=PACKAGE, **actions):
         errors = process.stderr.read()
         status = process.wait()
         timer.cancel()
-    case.assertEqual((0, ""), (status, errors))
+    case.assertEqual(0, status, errors)
+    case.assertRegex(errors, WARNING)
 
 
 @unittest.skipUnless(shutil.which("node"), "there is no node")

@@ -147,6 +147,14 @@ class Scripts(unittest.TestCase):
         run = subprocess.run(["shellcheck", "-s", "bash", "-"], input=script("bash"), capture_output=True, text=True)
         self.assertEqual((0, ""), (run.returncode, run.stdout))
 
+    def test_options_of_the_new_commands(self):
+        def offered(line):
+            return hpkv("/x", "completion", "bash", "--", line, "", "--")[1].decode().split("\0")[:-1]
+
+        self.assertEqual(1, offered("hpkv exec --").count("--json"))
+        self.assertIn("--folders", offered("hpkv mirror --"))
+        self.assertEqual([], offered("hpkv exec --prefix a: env --"))
+
     def test_every_command_is_offered_with_what_it_does(self):
         self.assertEqual((0, b"".join(c.encode() + b"\0" for c in COMMANDS), b""), hpkv("/x", "completion", "bash", "--", "hpkv ", "", ""))
         out = hpkv("/x", "completion", "zsh", "--", "hpkv get --", "", "")[1].decode().split("\0")

@@ -67,12 +67,12 @@ class Tour(Case):
         self.assertIn(line("z", "1"), hpkv(self.daemon, "export")[1])
 
     def test_lines_that_are_wrong_are_named_and_the_others_stored(self):
-        data = b'{"key":"b:1","value":"1"}\r\n\nbad\n{"value":"x"}\n{"key":"","value":"x"}\n{"key":"b:2"}\n{"key":"b:3","value":{"a": 1}}'
+        data = b'{"key":"b:1","value":"1"}\r\n\nbad\n{"value":"x"}\n{"key":"","value":"x"}\n{"key":"b:2"}\n{"key":"b:3","value":{"a": "\\" x" }}'
         status, out, err = hpkv(self.daemon, "import", stdin=data)
         self.assertEqual((3, b""), (status, out))
         self.assertRegex(err, rb'line 3: not a JSON object[^\n]+\n[^\n]*line 4: no "key"[^\n]+\n[^\n]*line 5: no "key"[^\n]+\n'
                               rb'[^\n]*line 6: no "value"\n[^\n]*: 2 records are stored, 4 are not\n\Z')
-        self.assertEqual(line("b:1", "1") + line("b:3", '{"a":1}'), hpkv(self.daemon, "export", "b:")[1])
+        self.assertEqual(line("b:1", "1") + line("b:3", '{"a":"\\" x"}'), hpkv(self.daemon, "export", "b:")[1])
 
     def test_a_value_that_the_service_does_not_take_is_named_with_its_size(self):
         data = line("c:1", "x" * 3073) + line("c:2", "x")
@@ -90,12 +90,13 @@ class Tour(Case):
 
     def test_what_would_change(self):
         hpkv(self.daemon, "import", stdin=line("e:1", "old") + line("e:2", "same"))
-        data = line("e:1", "new\n") + line("e:2", "same") + line("e:3", "more")
+        data = line("e:1", "new\n") + line("e:2", "same") + line("e:3", "more") + b'{"key":"e:4","value":{"a" : "\\" x" }}\n'
+        hpkv(self.daemon, "import", stdin=data.splitlines()[3])
         self.assertEqual((0, b"- e:1\told\n+ e:1\tnew\\n\n+ e:3\tmore\n", b"hpkv: import: 2 records would change, 0 lines are wrong\n"),
                          hpkv(self.daemon, "import", "--diff", stdin=data))
-        self.assertEqual((0, b"", b"hpkv: import: 3 records would be sent, 0 lines are wrong\n"),
+        self.assertEqual((0, b"", b"hpkv: import: 4 records would be sent, 0 lines are wrong\n"),
                          hpkv(self.daemon, "import", "--dry-run", stdin=data))
-        self.assertEqual(line("e:1", "old") + line("e:2", "same"), hpkv(self.daemon, "export", "e:")[1])
+        self.assertEqual(line("e:1", "old") + line("e:2", "same") + line("e:4", '{"a":"\\" x"}'), hpkv(self.daemon, "export", "e:")[1])
 
     def test_records_of_one_key_are_stored_in_their_order(self):
         data = b"".join(line("f", str(i)) for i in range(300))
@@ -111,6 +112,12 @@ class Tour(Case):
                 self.assertEqual(0, run.wait())
             self.assertRegex(run.terminal, rb"hpkv: \d+ records, \d+/s, \d+%, [^\n]+ left")
             self.assertIn(b"import: 200 records are stored, 0 are not", run.terminal)
+
+    def test_a_terminal_is_not_steered(self):
+        hpkv(self.daemon, "import", stdin=line("t\x9b", "\u202e"))
+        with Run(self.daemon, "export", "t\x9b", tty=True) as run:
+            self.assertEqual(0, run.wait())
+            self.assertIn(b'{"key":"t\\u009b","value":"\\u202e"}', run.output)
 
     def test_without_a_daemon(self):
         status, out, err = hpkv("/nowhere", "import", stdin=line("a", "b") * 300)

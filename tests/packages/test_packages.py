@@ -176,6 +176,13 @@ class Package(Case):
         self.dpkg("-P", "hpkv", "libhpkv-dev", "libhpkv0")
         self.assertFalse(self.exists("/usr/bin/hpkv") or self.exists("/usr/include/hpkv.h"))
 
+    def test_the_python_package(self):
+        self.install(deb("python3-hpkvd"))
+        code = "import hpkvd; print(hpkvd.__version__)"
+        self.assertRegex(self.machine.run("/usr/bin/python3", "-c", code), r"^\d")
+        self.dpkg("-P", "python3-hpkvd")
+        self.assertFalse(self.exists("/usr/lib/python3/dist-packages/hpkvd"))
+
     def test_the_sandbox_is_a_package_of_its_own(self):
         self.install(deb("hpkv-sandbox"))
         self.machine.run("hpkv-sandbox", "--version")
