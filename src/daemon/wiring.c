@@ -412,14 +412,12 @@ int wiring_new_listener(struct wiring *w, const struct listener_settings *settin
 /* The socket that the program in whose place we are has left. It may be configured to be elsewhere
  * now: then those who wait there are accepted yet. */
 static int inherit_listener(struct wiring *w, const struct listener_settings *settings, int fd,
-			    char *own_path)
+			    char *own)
 {
-	struct listener *former =
-		listener_inherit(w->base, fd, own_path, &listener_ops, w, &w->stats);
-	bool stays = former && strcmp(own_path, settings->path) == 0;
+	struct listener *former = listener_inherit(w->base, fd, own, &listener_ops, w, &w->stats);
 
-	free(own_path);
-	if (stays) {
+	free(own);
+	if (former && listener_is_at(former, settings->path)) {
 		w->listener = former;
 		return listener_set_access(former, settings);
 	}
@@ -439,9 +437,9 @@ static int start_listener(struct wiring *w)
 		return wiring_new_listener(w, &settings, &w->listener);
 	if (fd < 0)
 		return fd;
-	char *own_path = activation_own_path();
-	if (own_path)
-		return inherit_listener(w, &settings, fd, own_path);
+	char *own = activation_own_socket();
+	if (own)
+		return inherit_listener(w, &settings, fd, own);
 	w->listener = listener_adopt(w->base, fd, &listener_ops, w, &w->stats);
 	return 0;
 }

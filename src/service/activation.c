@@ -3,14 +3,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
-
-#ifdef HAVE_SYSTEMD
-#include <systemd/sd-daemon.h>
+#include "service/listen_fds.h"
 
 static int refuse(const char *object)
 {
@@ -22,7 +18,8 @@ static int refuse(const char *object)
 
 int activation_take(void)
 {
-	int n = sd_listen_fds(1);
+	struct listen_fds passed;
+	int n = listen_fds_take(&passed);
 
 	if (n < 0) {
 		log_error("the service manager's sockets can't be taken over: %s", strerror(-n));
@@ -32,30 +29,15 @@ int activation_take(void)
 		return -ENOENT;
 	if (n > 1)
 		return refuse("more than one socket");
-	if (sd_is_socket_unix(SD_LISTEN_FDS_START, SOCK_STREAM, 1, NULL, 0) <= 0)
+	if (!listen_fds_is_unix_listener(LISTEN_FDS_START))
 		return refuse("something else");
-	return SD_LISTEN_FDS_START;
+	return LISTEN_FDS_START;
 }
 
-#else
-
-int activation_take(void)
+char *activation_own_socket(void)
 {
-	const char *pid = getenv("LISTEN_PID"), *n = getenv("LISTEN_FDS");
-
-	if (!pid || !n || strtoll(pid, NULL, 10) != getpid() || strtoll(n, NULL, 10) <= 0)
-		return -ENOENT;
-	log_error("the service manager passes a socket, but this hpkvd was built without "
-		  "libsystemd and can't take it over");
-	return -ENOTSUP;
-}
-
-#endif
-
-char *activation_own_path(void)
-{
-	const char *path = getenv("HPKVD_OWN_SOCKET");
-	char *copy = path ? mem_strdup(path) : NULL;
+	const char *text = getenv("HPKVD_OWN_SOCKET");
+	char *copy = text ? mem_strdup(text) : NULL;
 
 	unsetenv("HPKVD_OWN_SOCKET");
 	return copy;
