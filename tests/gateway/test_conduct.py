@@ -5,7 +5,7 @@ import threading
 import time
 import unittest
 
-from gateway import DEADLINE, GatewayCase, eventually
+from gateway import DEADLINE, LOCAL_KEY, GatewayCase, eventually
 
 WITHHELD = {"answer": None}
 GET = "GET /record/{} HTTP/1.1\r\nHost: hpkv\r\n\r\n"
@@ -368,6 +368,22 @@ class Smuggling(Conduct):
                        "5\r\nhello\r\n0\r\nX: a\r\n b\r\n\r\n", "fffffffffffffffff\r\n"):
             with self.subTest(chunks=chunks):
                 self.refused(POST + "Transfer-Encoding: chunked\r\n\r\n" + chunks)
+
+
+class Many(GatewayCase):
+    def test_idle_connections_by_both_doors(self):
+        _, g = self.scene()
+        idle = [self.http(g) if n % 2 else self.tcp(g) for n in range(600)]
+        for n, c in enumerate(idle):
+            c.request("GET", f"/record/{n}", headers={"x-api-key": LOCAL_KEY}, host="localhost")
+        for n, c in enumerate(idle):
+            self.assertEqual(str(n), c.response().json["key"])
+        status = g.status()
+        self.assertEqual((600, 1, 300), (status["doors"]["http"]["clients"], status["doors"]["lines"]["clients"], status["tcpClients"]))
+        for c in idle[:500]:
+            c.close()
+        g.wait_status(lambda status: status["doors"]["http"]["clients"] == 100)
+        self.assertEqual("x", idle[599].ask("GET", "/record/x").json["key"])
 
 
 class Deadlines(GatewayCase):
