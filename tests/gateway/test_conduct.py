@@ -227,6 +227,12 @@ class Bodies(Conduct):
         self.assertEqual(200, c.ask("POST", "/record", body).status)
         self.assertEqual(413, c.ask("POST", "/record", body + " ").status)
 
+    def test_another_max_line_after_a_reload(self):
+        body = {"key": "a", "value": "x" * 2000}
+        self.assertEqual(200, self.c.ask("POST", "/record", body).status)
+        self.assertTrue(self.gateway.reload(max_line="1K"))
+        self.assertEqual(413, self.c.ask("POST", "/record", body).status)
+
     def test_the_refusal_of_a_long_body_arrives_although_it_is_still_being_sent(self):
         self.c.send(POST + "Content-Length: 300000\r\n\r\n" + "x" * 300000)
         self.assert_refused(self.c.response(), 413)
