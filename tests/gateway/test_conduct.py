@@ -99,6 +99,12 @@ class Connections(Conduct):
             self.assertEqual("too_many_clients", lines.answer()["reason"])
             return False
 
+    def test_an_upgrade_to_something_unknown_is_ignored(self):
+        upgrade = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQCAAAAAAIAAAAA"}
+        for _ in range(2):
+            self.assertEqual("a", self.c.ask("GET", "/record/a", headers=upgrade).json["key"])
+            self.assertEqual(200, self.c.ask("POST", "/record", BODY, headers=upgrade).status)
+
     def test_absolute_target(self):
         self.assertEqual("a", self.c.ask("GET", "http://hpkv/record/a").json["key"])
         self.assertEqual("a", self.c.ask("GET", "http://[::1]:7480/record/a?timeoutMs=1000").json["key"])
