@@ -192,7 +192,8 @@ static void report(const struct load *l)
 /* --- command line --- */
 
 static const char usage[] =
-	"usage: bench-load --speech lines|http|websocket|redis --to SOCKET|PORT [--ca FILE] [--clients "
+	"usage: bench-load --speech lines|http|websocket|redis --to SOCKET|PORT [--ca FILE] "
+	"[--clients "
 	"N]\n"
 	"       [--in-flight N] [--warmup MS] [--seconds N | --count N] [--set] [--cpu-of "
 	"NAME=PID]...";
