@@ -391,6 +391,8 @@ static void mark(const struct memberships *m, uint32_t id, bool *marked)
 void access_admit(struct access *a, struct peer *peer, const struct peer_identity *who)
 {
 	const struct access_rules *rules = a->rules;
+
+	peer->access.by_key = who->by_key;
 	bool marked[ACCESS_SECTIONS_MAX] = {false};
 	size_t n = 0;
 
@@ -497,8 +499,14 @@ static void log_refusal(struct access *a, struct peer *peer, int64_t now, const 
 		log_notice("access rules: %llu more refusals than are logged",
 			   (unsigned long long)a->unlogged);
 	a->unlogged = 0;
-	log_notice("client %llu (pid %ld, uid %ld): forbidden: %s",
-		   (unsigned long long)peer->number, (long)peer->pid, (long)peer->uid, what);
+	if (peer->access.by_key && peer->access.view && peer->access.view->n)
+		log_notice("client %llu (the local key of [access %s]): forbidden: %s",
+			   (unsigned long long)peer->number, peer->access.view->section[0]->name,
+			   what);
+	else
+		log_notice("client %llu (pid %ld, uid %ld): forbidden: %s",
+			   (unsigned long long)peer->number, (long)peer->pid, (long)peer->uid,
+			   what);
 }
 
 static const char *const rights[] = {"read", "write"};

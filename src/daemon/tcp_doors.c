@@ -182,8 +182,3 @@ void tcp_doors_names(const struct tcp_doors *t, struct buf *out)
 	TAILQ_FOREACH (d, &t->doors, entry)
 		buf_addf(out, " and %s", listener_path(d->listener));
 }
-
-bool tcp_doors_any(const struct tcp_doors *t)
-{
-	return !TAILQ_EMPTY(&t->doors);
-}

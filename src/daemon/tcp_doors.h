@@ -36,4 +36,3 @@ void tcp_doors_undo(struct tcp_doors *t);
 void tcp_doors_resume(struct tcp_doors *t);
 /* Appends " and ADDRESS" for each. */
 void tcp_doors_names(const struct tcp_doors *t, struct buf *out);
-bool tcp_doors_any(const struct tcp_doors *t);

@@ -715,6 +715,7 @@ static bool http_feed(struct speech *s, struct span bytes, int64_t now)
 	struct http *h = http_of(s);
 
 	h->now = now;
+	http_message_set(h->message, h->settings->max_line); /* it may be another by now */
 	return obey(h, http_message_feed(h->message, bytes));
 }
 

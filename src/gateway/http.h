@@ -1,22 +1,21 @@
 /* http.h - HTTP/1.1 on a client's connection: requests in, responses out, in their order.
  *
- * A request becomes a line of the local protocol (rest.h), and its answer a response. Each has an
- * exchange in a queue; a response leaves when it is ready and those before it have left. What is
- * known without the core (a path that does not exist, a key that is wrong) is an exchange as well.
+ * A request becomes a line of the local protocol (rest.h), and the line's answer a response. Each
+ * request has an exchange in a queue, also one that is answered without the core (an unknown path,
+ * a wrong key). The first exchange leaves the queue with its response:
  *
- *          head refused, or answered here          +--- READY: the response is there
- *   head ------------------------------------------+
- *     |   becomes a line                           +--- ASKED: its line is with the core
- *     +--------------------------------------------+
- *         a wrong key                              +--- DELAYED: READY in HTTP_DELAY_MS
- *         another key than the last one's          +--- held until no exchange is left
+ *     READY    at once: the response is there
+ *     ASKED    when the answer to its line is there
+ *     DELAYED  HTTP_DELAY_MS after the request: it had a wrong key
+ *     HELD     when it has become ASKED, which it does as soon as it is the first: it has another
+ *              local key than the request before it, or is an upgrade
  *
  * /hpkvd/watch turns the connection into a stream of events once its subscription is live, and an
  * upgrade makes it another speech's (struct http_offer). Both take no further HTTP request.
  *
- * Who may ask: on the Unix socket whoever may open it, as with lines. On TCP a local key decides,
- * for each request; one with another key than the last waits until that one's requests are
- * answered, so that a peer never has the rights of two. */
+ * On the Unix socket every client may ask, as with lines. On TCP each request needs a local key. A
+ * request with another key than the last one waits until all before it are answered, so a peer
+ * never has the rights of two keys. */
 #pragma once
 
 #include <stdint.h>

@@ -712,11 +712,6 @@ bool http_message_is_in_head(const struct http_message *m)
 	return m->part == PART_HEAD && !m->held && buf_len(&m->in);
 }
 
-bool http_message_is_amid(const struct http_message *m)
-{
-	return http_message_is_in_head(m) || (m->part != PART_HEAD && m->part != PART_STOPPED);
-}
-
 size_t http_message_kept(const struct http_message *m)
 {
 	return buf_len(&m->in) + buf_len(&m->head) + buf_len(&m->body);

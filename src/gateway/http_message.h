@@ -82,8 +82,7 @@ void http_message_set(struct http_message *m, size_t body_max); /* of bodies fro
 enum http_verdict http_message_feed(struct http_message *m, struct span bytes);
 enum http_verdict http_message_resume(struct http_message *m);
 
-/* Has a part of a request come, and not the rest? Of its head? */
-bool http_message_is_amid(const struct http_message *m);
+/* Has a part of a head come, and not the rest? */
 bool http_message_is_in_head(const struct http_message *m);
 size_t http_message_kept(const struct http_message *m);
 /* Nothing more is read, and what comes is dropped. Also from within ops. */

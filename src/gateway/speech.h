@@ -1,14 +1,13 @@
-/* speech.h - what is spoken on a client's connection, where it is not lines: HTTP, or WebSocket.
+/* speech.h - the protocol of a client that does not speak lines: HTTP or WebSocket.
  *
- * The room that owns the socket (client.h) gives a speech the client's bytes, and asks it for bytes
- * to write. The speech turns the former into lines of the local protocol, each of which the core
- * answers as it answers any other, and the answers, which the core puts into the peer's queue, into
- * bytes of its own protocol. So there is one path for requests and their outcomes. A speech has no
- * descriptor and no clock: its tests bring their own.
+ * The room that owns the socket (client.h) passes the client's bytes to a speech, which makes lines
+ * of the local protocol of them. The core answers these as any other lines, into the peer's queue.
+ * The speech makes bytes of its protocol of the answers. So requests and outcomes have one path. A
+ * speech has no descriptor and no clock.
  *
  * A speech is made by the host when a connection's first byte has come (http.h), or by an upgrade
  * (http.h, struct http_offer), and freed by the host when the connection is gone or another speech
- * has taken its place. It must bear it that the peer has left: then there is no peer to answer.
+ * has taken its place.
  *
  * A speech can rely on this:
  * - None of its functions is called from within one of them, and it is never freed from within.

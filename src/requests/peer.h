@@ -63,6 +63,7 @@ struct blame_record {
 };
 
 struct access_peer {
+	bool by_key;              /* it has come over TCP, and has shown a local key */
 	struct access_view *view; /* what the rules allow; NULL: there are no rules */
 	int64_t refusals_at;      /* token bucket of its refusals in the log */
 };

@@ -5,7 +5,7 @@ import threading
 import time
 import unittest
 
-from gateway import DEADLINE, GatewayCase, eventually
+from gateway import DEADLINE, LOCAL_KEY, GatewayCase, eventually
 
 WITHHELD = {"answer": None}
 GET = "GET /record/{} HTTP/1.1\r\nHost: hpkv\r\n\r\n"
@@ -98,6 +98,12 @@ class Connections(Conduct):
             self.assertEqual((503, "too_many_clients", "close"), (r.status, r.json["reason"], r.header("Connection")))
             self.assertEqual("too_many_clients", lines.answer()["reason"])
             return False
+
+    def test_an_upgrade_to_something_unknown_is_ignored(self):
+        upgrade = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQCAAAAAAIAAAAA"}
+        for _ in range(2):
+            self.assertEqual("a", self.c.ask("GET", "/record/a", headers=upgrade).json["key"])
+            self.assertEqual(200, self.c.ask("POST", "/record", BODY, headers=upgrade).status)
 
     def test_absolute_target(self):
         self.assertEqual("a", self.c.ask("GET", "http://hpkv/record/a").json["key"])
@@ -226,6 +232,12 @@ class Bodies(Conduct):
         self.assertEqual(1024, len(body))
         self.assertEqual(200, c.ask("POST", "/record", body).status)
         self.assertEqual(413, c.ask("POST", "/record", body + " ").status)
+
+    def test_another_max_line_after_a_reload(self):
+        body = {"key": "a", "value": "x" * 2000}
+        self.assertEqual(200, self.c.ask("POST", "/record", body).status)
+        self.assertTrue(self.gateway.reload(max_line="1K"))
+        self.assertEqual(413, self.c.ask("POST", "/record", body).status)
 
     def test_the_refusal_of_a_long_body_arrives_although_it_is_still_being_sent(self):
         self.c.send(POST + "Content-Length: 300000\r\n\r\n" + "x" * 300000)
@@ -368,6 +380,22 @@ class Smuggling(Conduct):
                        "5\r\nhello\r\n0\r\nX: a\r\n b\r\n\r\n", "fffffffffffffffff\r\n"):
             with self.subTest(chunks=chunks):
                 self.refused(POST + "Transfer-Encoding: chunked\r\n\r\n" + chunks)
+
+
+class Many(GatewayCase):
+    def test_idle_connections_by_both_doors(self):
+        _, g = self.scene()
+        idle = [self.http(g) if n % 2 else self.tcp(g) for n in range(600)]
+        for n, c in enumerate(idle):
+            c.request("GET", f"/record/{n}", headers={"x-api-key": LOCAL_KEY}, host="localhost")
+        for n, c in enumerate(idle):
+            self.assertEqual(str(n), c.response().json["key"])
+        status = g.status()
+        self.assertEqual((600, 1, 300), (status["doors"]["http"]["clients"], status["doors"]["lines"]["clients"], status["tcpClients"]))
+        for c in idle[:500]:
+            c.close()
+        g.wait_status(lambda status: status["doors"]["http"]["clients"] == 100)
+        self.assertEqual("x", idle[599].ask("GET", "/record/x").json["key"])
 
 
 class Deadlines(GatewayCase):

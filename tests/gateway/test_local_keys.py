@@ -159,6 +159,7 @@ class Sections(GatewayCase):
         self.assertEqual(403, self.status(OTHER_KEY, "GET", "/record/a:1"))
         self.assertEqual(403, self.status(OTHER_KEY, "POST", "/record", {"key": "b:1", "value": "x"}))
         self.assertEqual(200, self.status(LOCAL_KEY, "POST", "/record", {"key": "a:1", "value": "x"}))
+        self.assertIn(b"(the local key of [access b]): forbidden: get: no access rule lets this client read \"a:1\"", self.gateway.log())
 
     def test_two_keys_on_one_connection_never_mix(self):
         self.service.answer = None

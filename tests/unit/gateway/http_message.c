@@ -174,10 +174,10 @@ static void between_requests_it_owns_nothing(void **state)
 	for (int i = 0; i < 3; i++) {
 		feed(m, "GET / HTTP/1.1\r\nHost: h\r\n\r\n", 7);
 		assert_int_equal(http_message_kept(m), 0);
-		assert_false(http_message_is_amid(m));
+		assert_false(http_message_is_in_head(m));
 	}
 	feed(m, "G", 1);
-	assert_true(http_message_is_amid(m));
+	assert_true(http_message_is_in_head(m));
 	http_message_free(m);
 }
 
