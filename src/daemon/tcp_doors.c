@@ -92,8 +92,10 @@ size_t tcp_doors_hand_over(struct tcp_doors *t, struct restart_socket *out, size
 	size_t given = 0;
 
 	while (given < n && (d = TAILQ_FIRST(&t->doors))) {
-		out[given++] = (struct restart_socket){listener_hand_over(d->listener),
+		char *path = NULL; /* it has none */
+		out[given++] = (struct restart_socket){listener_hand_over(d->listener, &path),
 						       d->address ? "http-own" : "http"};
+		free(path);
 		TAILQ_REMOVE(&t->doors, d, entry);
 		free(d->address);
 		free(d);
