@@ -8,6 +8,7 @@ import stat
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 import urllib.parse
 
@@ -247,6 +248,7 @@ class States(Folder):
                         before = len(seen)
 
                         def look():
+                            self.assertTrue(not seen or os.path.lexists(self.path), "for a moment there was no directory")
                             try:
                                 tree = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
                             except FileNotFoundError:
@@ -340,6 +342,23 @@ class Notifications(Folder):
             self.assertEqual(("get", "a:1"), (request["op"], request["key"]))
             peer.reply(request, key="a:1", value='{"x":1,"y":2}')
             self.holds({"a:1": '{"x":1,"y":2}'})
+
+    def test_what_is_read_may_be_newer_than_what_was_told(self):
+        """a was changed twice, and b between; a reading of a that is ahead must not be seen beside the former b."""
+        command = 'cd "$HPKV_DIRECTORY" && echo $(cat a:a) $(cat a:b)'
+        with FakeDaemon() as daemon, Run(daemon, "mirror", "a:*", self.path, "--exec", command) as run:
+            peer = daemon.accept()
+            peer.reply(peer.line())
+            peer.reply(peer.line(), records=[{"key": "a:a", "value": "0"}, {"key": "a:b", "value": "0"}], count=2, truncated=False)
+            run.wait_output(rb"\A0 0\n")
+            for key, told, read in (("a:a", "1", "2"), ("a:b", "1", "1"), ("a:a", "2", "2")):
+                peer.send({"type": "notification", "key": key, "value": told, "timestamp": 1})
+                request = peer.line()
+                self.assertEqual(key, request["key"])
+                peer.reply(request, key=key, value=read)
+                time.sleep(0.2) # long enough for a tree that is wrong
+            run.wait_output(rb"\n2 1\n\Z")
+            self.assertNotIn(b"2 0", run.output)
 
     def test_a_change_while_it_is_read_at_first(self):
         """It is newer than the pages, whenever these come."""
