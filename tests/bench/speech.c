@@ -42,13 +42,28 @@ bool speech_last_id(struct span text, uint64_t *id)
 	       memcmp(p - (sizeof name - 1), name, sizeof name - 1) == 0;
 }
 
+/* One from memory has a member behind the messageId. */
+static struct span without_cached(struct span text)
+{
+	static const char last[] = ",\"cached\":true}";
+	static char plain[4096];
+	size_t n = text.n - (sizeof last - 1);
+
+	if (text.n <= sizeof last || text.n > sizeof plain ||
+	    memcmp(text.p + n, last, sizeof last - 1) != 0)
+		return text;
+	memcpy(plain, text.p, n);
+	plain[n] = '}';
+	return (struct span){plain, n + 1};
+}
+
 static int read_answer(struct span text, struct answer *a)
 {
 	static const char ok[] = "{\"code\":200,", echoed[] = "{\"op\":\"";
 
 	a->success = text.n > sizeof ok && (memcmp(text.p, ok, sizeof ok - 1) == 0 ||
 					    memcmp(text.p, echoed, sizeof echoed - 1) == 0);
-	return speech_last_id(text, &a->id) ? 1 : -1;
+	return speech_last_id(without_cached(text), &a->id) ? 1 : -1;
 }
 
 /* What follows op, to the end of the object. */
