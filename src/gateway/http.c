@@ -571,6 +571,7 @@ static void send_answer(struct http *h, struct exchange *x, const struct rest_an
 	x->close |= x->kind == REST_SOCKET;
 	struct http_response r = response_of(x, answer->status, body);
 	r.retry_after_ms = answer->retry_after_ms;
+	r.extra = answer->cache;
 	if (secret)
 		buf_room(&bytes, body.n + 2048 + (x->origin ? strlen(x->origin) : 0));
 	http_response_write(to, &r);

@@ -196,6 +196,8 @@ static const struct parameter parameters[] = {
 	{"startKey", "key", read_bound, false, REST_RANGE},
 	{"endKey", "endKey", read_bound, false, REST_RANGE},
 	{"limit", "limit", read_number, false, REST_RANGE},
+	{"fresh", "fresh", read_flag, false, REST_RANGE},
+	{"fresh", "fresh", read_flag, false, REST_GET},
 	{"key", "keys", read_name, true, REST_WATCH},
 	{"pattern", "patterns", read_name, true, REST_WATCH},
 	{"initial", "initial", read_flag, false, REST_WATCH},
@@ -410,13 +412,20 @@ bool rest_line(enum rest_kind kind, const struct http_request *r, struct buf *li
 
 /* ---- an answer ---- */
 
-enum { ANSWER_CODE, ANSWER_REASON, ANSWER_RETRY, ANSWER_VALUE, ANSWER_MEMBERS_N };
+enum {
+	ANSWER_CODE,
+	ANSWER_REASON,
+	ANSWER_RETRY,
+	ANSWER_VALUE,
+	ANSWER_CACHED,
+	ANSWER_STALE,
+	ANSWER_MEMBERS_N
+};
 
 static const struct span answer_names[] = {
-	[ANSWER_CODE] = SPAN("code"),
-	[ANSWER_REASON] = SPAN("reason"),
-	[ANSWER_RETRY] = SPAN("retryAfterMs"),
-	[ANSWER_VALUE] = SPAN("newValue"),
+	[ANSWER_CODE] = SPAN("code"),          [ANSWER_REASON] = SPAN("reason"),
+	[ANSWER_RETRY] = SPAN("retryAfterMs"), [ANSWER_VALUE] = SPAN("newValue"),
+	[ANSWER_CACHED] = SPAN("cached"),      [ANSWER_STALE] = SPAN("stale"),
 };
 _Static_assert(sizeof(answer_names) / sizeof(answer_names[0]) == ANSWER_MEMBERS_N,
 	       "a name for each member");
@@ -481,6 +490,10 @@ struct rest_answer rest_answer(enum rest_kind kind, struct span line, struct buf
 		buf_add(body, line.p, line.n);
 		return answer;
 	}
+	if (kind == REST_GET || kind == REST_RANGE)
+		answer.cache = found[ANSWER_STALE].text.p    ? SPAN("x-hpkvd-cache: stale\r\n")
+			       : found[ANSWER_CACHED].text.p ? SPAN("x-hpkvd-cache: hit\r\n")
+							     : SPAN("x-hpkvd-cache: miss\r\n");
 	copy_members(line, body);
 	if (kind == REST_INCREMENT && found[ANSWER_VALUE].text.p) {
 		body->tail--; /* its brace */

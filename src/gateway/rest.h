@@ -49,6 +49,7 @@ bool rest_line(enum rest_kind kind, const struct http_request *r, struct buf *li
 struct rest_answer {
 	int status;          /* of the response; 0: the line is no answer */
 	long retry_after_ms; /* -1: none */
+	struct span cache;   /* the header line that says whether it is from memory; or empty */
 };
 
 /* Reads an answer and appends the body that is made of it. */

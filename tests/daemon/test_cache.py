@@ -176,6 +176,36 @@ class Memory(Case):
             self.assertEqual(1, stats["cache_entries"])
 
 
+class Http(Case):
+    @staticmethod
+    def fetch(daemon, path):
+        """Status, the header about memory, and the body of one GET."""
+        with daemon.client() as c:
+            c.send_raw(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            data = b""
+            while more := c.sock.recv(65536):
+                data += more
+        head, _, body = data.partition(b"\r\n\r\n")
+        lines = head.decode().split("\r\n")
+        header = [line.split(": ")[1] for line in lines if line.lower().startswith("x-hpkvd-cache:")]
+        return int(lines[0].split()[1]), header, json.loads(body)
+
+    def test_a_header_tells_and_a_parameter_asks_the_service(self):
+        store = Store(**{"k:1": "a"})
+        with FakeService(answer=store) as store.service, Daemon(store.service, keys="k:*", max_stale="1h") as daemon:
+            live(daemon)
+            self.assertEqual((200, ["miss"], "a"), (lambda s, h, b: (s, h, b["value"]))(*self.fetch(daemon, "/record/k:1")))
+            self.assertEqual((200, ["hit"], True), (lambda s, h, b: (s, h, b["cached"]))(*self.fetch(daemon, "/record/k:1")))
+            self.assertEqual(["miss"], self.fetch(daemon, "/record/k:1?fresh=true")[1])
+            self.assertEqual((404, ["miss"]), self.fetch(daemon, "/record/k:2")[:2])
+            self.assertEqual((404, ["hit"]), self.fetch(daemon, "/record/k:2")[:2])
+            self.assertEqual(400, self.fetch(daemon, "/record/k:1?fresh=maybe")[0])
+            store.service.stop_listening()
+            store.service.hang_up()
+            daemon.wait_status(lambda s: s["upstream"]["state"] != "connected", "the loss")
+            self.assertEqual((200, ["stale"]), self.fetch(daemon, "/record/k:1")[:2])
+
+
 class OwnWrites(Case):
     """From its acceptance until its answer a write forbids the old value, and then only what was read later is served."""
 

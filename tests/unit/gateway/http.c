@@ -211,7 +211,8 @@ static void responses_leave_in_order(void **state)
 	assert_string_equal(statuses(), "200 404 ");
 	say("{\"code\":404,\"error\":\"Record not found\"}\n");
 	assert_string_equal(out(), "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\n"
-				   "Content-Length: 28\r\nCache-Control: no-store\r\n\r\n"
+				   "Content-Length: 28\r\nCache-Control: no-store\r\n"
+				   "x-hpkvd-cache: miss\r\n\r\n"
 				   "{\"error\":\"Record not found\"}");
 	end();
 }
