@@ -10,7 +10,7 @@
 #include "codec/json.h"
 #include "gateway/http_response.h"
 #include "gateway/rest.h"
-#include "gateway/uri.h"
+#include "codec/uri.h"
 
 enum { SHOWN_MAX = 80 /* bytes of a path in the log */ };
 

@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "codec/json.h"
-#include "gateway/uri.h"
+#include "codec/uri.h"
 
 /* ---- paths ---- */
 
