@@ -386,6 +386,8 @@ static struct peer_identity identity_of(struct clients *cs, const struct client 
 	socklen_t size = sizeof(who);
 	int fd = c->fd;
 
+	if (c->speech && c->speech->who)
+		return *c->speech->who;
 	if (c->tcp)
 		return (struct peer_identity){
 			.by_key = true,
@@ -418,6 +420,14 @@ static struct peer_identity without_nobody(struct clients *cs, struct peer_ident
 	}
 	who.n_groups = n;
 	return who;
+}
+
+struct peer_identity clients_identify(struct clients *cs, const struct peer *peer)
+{
+	const struct client *c =
+		(const struct client *)(const void *)((const char *)peer - offsetof(struct client, peer));
+
+	return without_nobody(cs, identity_of(cs, c));
 }
 
 void clients_each(struct clients *cs,
@@ -1044,6 +1054,18 @@ void clients_end_input(struct clients *cs)
 	cs->ending = true;
 	TAILQ_FOREACH (c, &cs->all, of_set)
 		shutdown(c->fd, SHUT_RD);
+}
+
+void clients_farewell(struct clients *cs)
+{
+	struct client *c;
+
+	TAILQ_FOREACH (c, &cs->all, of_set) {
+		if (!c->speech || c->state == CLIENT_LEAVING)
+			continue;
+		speak(c);
+		c->speech->ops->farewell(c->speech, REPLY_SHUTTING_DOWN);
+	}
 }
 
 bool clients_flush_all(struct clients *cs)

@@ -20,6 +20,11 @@ struct ws_reader {
 	bool failed;
 };
 
+size_t ws_reader_kept(const struct ws_reader *r)
+{
+	return buf_len(&r->message);
+}
+
 static ssize_t give(uint8_t *to, size_t n, int flags, void *user)
 {
 	struct ws_reader *r = user;
@@ -129,10 +134,12 @@ static enum ws_event take_data(struct ws_reader *r, const struct wslay_frame_ioc
 	bool last = f->fin && r->left == 0;
 
 	if (!r->too_long && buf_len(&r->message) + f->data_length + r->left > r->max) {
-		r->too_long = true;
-		buf_release(&r->message);
+		r->too_long = r->handed = true;
 		if (last)
 			r->opcode = 0;
+		*payload = buf_len(&r->message)
+				   ? buf_span(&r->message)
+				   : (struct span){(const char *)f->data, f->data_length};
 		return WS_TOO_LONG;
 	}
 	if (!r->too_long)

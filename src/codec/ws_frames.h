@@ -19,7 +19,8 @@ enum ws_event {
 	WS_NEED_MORE, /* all that was given has been read */
 	WS_TEXT,
 	WS_BINARY,
-	WS_TOO_LONG, /* a message is longer than the bound, and is being skipped */
+	WS_TOO_LONG, /* a message is longer than the bound, and is being skipped; payload is a part of
+			its beginning */
 	WS_PING,     /* wants a pong of the same payload */
 	WS_PONG,
 	WS_CLOSE, /* wants a close frame of the same code; there may be none (WS_NO_CODE) */
@@ -55,6 +56,8 @@ void ws_reader_free(struct ws_reader *r); /* NULL: nothing */
 
 /* A new bound, from the next message on. */
 void ws_reader_set_max(struct ws_reader *r, size_t max_message);
+
+size_t ws_reader_kept(const struct ws_reader *r); /* bytes of a message that is not whole */
 
 /* Reads on, taking from *in what it needs. payload, of a message, a ping, a pong or a close frame
  * (its reason), is valid until the next call; code is set of WS_CLOSE. */

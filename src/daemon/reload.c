@@ -172,8 +172,10 @@ static void take_limits(struct wiring *w, bool another)
 	settings_http(config, &w->http);
 	wiring_set_access_rules(w, config);
 	wiring_accept_more(w);
-	if (another)
+	if (another) {
 		router_forget_blame(w->router);
+		remembered_tokens_clear(w->tokens.remembered);
+	}
 	router_set(w->router, &router, clock_mono_ms());
 	subscriptions_set(w->subscriptions, &subscriptions);
 	clients_set(w->clients, &clients);
