@@ -673,8 +673,8 @@ static const char *mismatch(struct access *a, const struct peer *peer, enum requ
 			    (unsigned long long)peer->number);
 	int n = show(shown, text);
 	snprintf(a->why, sizeof(a->why),
-		 "%s: \"%.*s\" is not within the access pattern of the token",
-		 request_op_name(op), n, shown);
+		 "%s: \"%.*s\" is not within the access pattern of the token", request_op_name(op),
+		 n, shown);
 	return a->why;
 }
 
@@ -730,7 +730,8 @@ static const char *judge_by_pattern(struct access *a, const struct peer *peer,
 	return NULL;
 }
 
-static const char *judge_by_token(struct access *a, const struct peer *peer, const struct request *r)
+static const char *judge_by_token(struct access *a, const struct peer *peer,
+				  const struct request *r)
 {
 	if (r->op == OP_TOKEN)
 		return "token: a client that has come with a token may not have another";

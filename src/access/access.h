@@ -107,7 +107,8 @@ static inline const char *access_forbids(struct access *a, struct peer *peer,
 {
 	return peer->access.view || peer->access.by_token || r->op == OP_TOKEN ||
 			       request_op_is_nexus(r->op)
-		       ? access_judge(a, peer, r, now) : NULL;
+		       ? access_judge(a, peer, r, now)
+		       : NULL;
 }
 
 /* Logs that new rules have ended the client's subscription to this key or pattern, within the

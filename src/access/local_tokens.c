@@ -54,7 +54,8 @@ static void add_mac(const struct local_tokens *t, struct span text, struct buf *
 	base64url_encode((struct span){(const char *)mac, MAC}, out);
 }
 
-/* Stands for a local key in a token, whose reader could otherwise try out keys. No token begins as this does. */
+/* Stands for a local key in a token, whose reader could otherwise try out keys. No token begins as
+ * this does. */
 static void add_key_mark(const struct local_tokens *t, const struct local_key *key, struct buf *out)
 {
 	char text[4 + sizeof(key->hash)] = "key:";
@@ -234,7 +235,8 @@ static bool read_payload(struct opening *o, struct span payload, struct token_gr
 int local_tokens_open(const struct local_tokens *t, const struct access *access, struct span text,
 		      int64_t wall_ms, struct token_grant *g, int64_t *left_ms)
 {
-	struct opening o = {.t = t, .access = access, .holder = {.uid = (uid_t)-1, .gid = (gid_t)-1}};
+	struct opening o = {
+		.t = t, .access = access, .holder = {.uid = (uid_t)-1, .gid = (gid_t)-1}};
 	size_t n = strlen(LOCAL_TOKEN_PREFIX);
 	struct buf mac = {0}, payload = {0};
 

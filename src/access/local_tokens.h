@@ -1,5 +1,5 @@
-/* local_tokens.h - tokens that are good at this hpkvd only, for clients that may not have one of the
- * service.
+/* local_tokens.h - tokens that are good at this hpkvd only, for clients that may not have one of
+ * the service.
  *
  *   hpkvd1.PAYLOAD.MAC   the payload is a JSON object in base64url; the MAC is HMAC-SHA256, in
  *                        base64url, of all that stands before its dot
@@ -15,7 +15,7 @@
 #include "access/token_grant.h"
 
 enum {
-	LOCAL_TOKENS_SECRET = 32,             /* bytes */
+	LOCAL_TOKENS_SECRET = 32, /* bytes */
 	LOCAL_TOKENS_LIFE_MS = 2 * 3600 * 1000,
 	LOCAL_TOKEN_MAX = 12000, /* it travels in the head of a request (http_message.h) */
 };
@@ -28,8 +28,8 @@ struct local_tokens;
 struct local_tokens *local_tokens_new(const unsigned char secret[LOCAL_TOKENS_SECRET]);
 void local_tokens_free(struct local_tokens *t);
 
-/* Appends a token for a request that the rules allow (access.h). 0; or -EINVAL, and why says what is wrong
- * with the request. */
+/* Appends a token for a request that the rules allow (access.h). 0; or -EINVAL, and why says what
+ * is wrong with the request. */
 int local_tokens_make(const struct local_tokens *t, const struct request *r,
 		      const struct peer_identity *who, int64_t wall_ms, struct buf *token,
 		      char why[ACCESS_PATTERN_WHY_MAX]);

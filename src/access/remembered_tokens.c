@@ -140,7 +140,8 @@ static void write_line(const struct request *r, struct span access_pattern, stru
 
 static void make_room(struct remembered_tokens *t, size_t size)
 {
-	while (t->n && (t->n >= REMEMBERED_TOKENS_MAX || t->bytes + size > REMEMBERED_TOKENS_BYTES_MAX))
+	while (t->n &&
+	       (t->n >= REMEMBERED_TOKENS_MAX || t->bytes + size > REMEMBERED_TOKENS_BYTES_MAX))
 		forget(t, TAILQ_FIRST(&t->all));
 }
 

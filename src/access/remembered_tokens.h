@@ -17,8 +17,8 @@ struct remembered_tokens;
 struct remembered_tokens *remembered_tokens_new(void);
 void remembered_tokens_free(struct remembered_tokens *t);
 
-/* Remembers what the token of this request grants. access_pattern is the JSON string of the pattern that
- * it was made with; empty: it has none. boot_ms is of the clock that goes on while the machine
+/* Remembers what the token of this request grants. access_pattern is the JSON string of the pattern
+ * that it was made with; empty: it has none. boot_ms is of the clock that goes on while the machine
  * sleeps. */
 void remembered_tokens_add(struct remembered_tokens *t, struct span token, const struct request *r,
 			   struct span access_pattern, const struct peer_identity *who,

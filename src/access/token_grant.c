@@ -14,8 +14,8 @@ void token_holder_set(struct token_holder *h, const struct peer_identity *who)
 				   .gid = who->gid};
 	if (who->key)
 		h->key = *who->key;
-	h->n_groups = who->n_groups < TOKEN_HOLDER_GROUPS_MAX ? who->n_groups
-							      : TOKEN_HOLDER_GROUPS_MAX;
+	h->n_groups =
+		who->n_groups < TOKEN_HOLDER_GROUPS_MAX ? who->n_groups : TOKEN_HOLDER_GROUPS_MAX;
 	if (h->n_groups)
 		memcpy(h->groups, who->groups, h->n_groups * sizeof(*h->groups));
 }

@@ -2,7 +2,8 @@
  * the rights of the client that it was made for.
  *
  * The lists of a request for a token are sorted here: as at the service, both may hold keys and
- * globs, and what begins with ^ is a regular expression, which only the service can subscribe to. */
+ * globs, and what begins with ^ is a regular expression, which only the service can subscribe to.
+ */
 #pragma once
 
 #include <stdbool.h>

@@ -69,7 +69,7 @@ static void wake_requests_at(void *owner, int64_t at)
 }
 
 static void remember(void *owner, struct peer *peer, const struct request *request,
-			    struct span access_pattern, struct span token)
+		     struct span access_pattern, struct span token)
 {
 	struct token_minter *m = owner;
 
@@ -77,7 +77,7 @@ static void remember(void *owner, struct peer *peer, const struct request *reque
 }
 
 static int make_local(void *owner, struct peer *peer, const struct request *request,
-			      struct buf *token, char why[ACCESS_PATTERN_WHY_MAX])
+		      struct buf *token, char why[ACCESS_PATTERN_WHY_MAX])
 {
 	struct token_minter *m = owner;
 

@@ -425,7 +425,8 @@ static struct peer_identity without_nobody(struct clients *cs, struct peer_ident
 struct peer_identity clients_identify(struct clients *cs, const struct peer *peer)
 {
 	const struct client *c =
-		(const struct client *)(const void *)((const char *)peer - offsetof(struct client, peer));
+		(const struct client *)(const void *)((const char *)peer -
+						      offsetof(struct client, peer));
 
 	return without_nobody(cs, identity_of(cs, c));
 }

@@ -19,8 +19,8 @@ enum ws_event {
 	WS_NEED_MORE, /* all that was given has been read */
 	WS_TEXT,
 	WS_BINARY,
-	WS_TOO_LONG, /* a message is longer than the bound, and is being skipped; payload is a part of
-			its beginning */
+	WS_TOO_LONG, /* a message is longer than the bound, and is being skipped; payload is a part
+			of its beginning */
 	WS_PING,     /* wants a pong of the same payload */
 	WS_PONG,
 	WS_CLOSE, /* wants a close frame of the same code; there may be none (WS_NO_CODE) */

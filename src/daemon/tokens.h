@@ -1,5 +1,6 @@
 /* tokens.h - the tokens that open the WebSocket door: local ones, and those of the service that
- * clients have been given here. Joins the two rooms that know them with the rules and the clocks. */
+ * clients have been given here. Joins the two rooms that know them with the rules and the clocks.
+ */
 #pragma once
 
 #include <stdint.h>

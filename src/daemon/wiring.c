@@ -282,7 +282,7 @@ static const struct ws_door_ops ws_door_ops = {.open_token = ws_open_token, .adm
 /* ---- for the requests for tokens ---- */
 
 static int minter_makes_local(void *owner, struct peer *peer, const struct request *request,
-				struct buf *token, char why[ACCESS_PATTERN_WHY_MAX])
+			      struct buf *token, char why[ACCESS_PATTERN_WHY_MAX])
 {
 	struct wiring *w = owner;
 	struct peer_identity who = clients_identify(w->clients, peer);
@@ -291,7 +291,7 @@ static int minter_makes_local(void *owner, struct peer *peer, const struct reque
 }
 
 static void minter_has_made(void *owner, struct peer *peer, const struct request *request,
-			   struct span access_pattern, struct span token)
+			    struct span access_pattern, struct span token)
 {
 	struct wiring *w = owner;
 	struct peer_identity who = clients_identify(w->clients, peer);
@@ -501,8 +501,8 @@ static void start_core(struct wiring *w)
 					     &w->stats, seed);
 	w->access = access_new(&w->stats);
 	tokens_init(&w->tokens, w->access);
-	w->minter = token_minter_new(w->base, &minter, w->router, w->access, &minter_ops, w,
-				     &w->stats);
+	w->minter =
+		token_minter_new(w->base, &minter, w->router, w->access, &minter_ops, w, &w->stats);
 	w->nexus = nexus_new(w->base, &nexus, w->router, w->access);
 	w->dispatch = (struct dispatch){.router = w->router,
 					.subscriptions = w->subscriptions,

@@ -33,8 +33,8 @@ static void add_accept(struct span key, struct buf *headers)
 	buf_addf(headers, "Sec-WebSocket-Accept: %s\r\n", accept);
 }
 
-/* Is there a token in the query? Appends it, decoded; one that can't be decoded is cut short, and so none
- * of ours. To be wiped. */
+/* Is there a token in the query? Appends it, decoded; one that can't be decoded is cut short, and
+ * so none of ours. To be wiped. */
 static bool find_token(struct span query, struct buf *token)
 {
 	struct span name, value;
@@ -78,7 +78,8 @@ static bool check(const struct http_request *r, struct http_offer *offer)
 	struct span key = http_request_header(r, "Sec-WebSocket-Key", &keys);
 
 	if (r->verb != HTTP_VERB_GET || r->http_1_0 || r->has_body) {
-		refuse(offer, 400, "a WebSocket is opened by GET, with HTTP/1.1 and without a body");
+		refuse(offer, 400,
+		       "a WebSocket is opened by GET, with HTTP/1.1 and without a body");
 	} else if (versions != 1 || !span_equal(version, SPAN("13"))) {
 		refuse(offer, 426, "the header Sec-WebSocket-Version must be 13");
 		buf_addf(&offer->headers, "Sec-WebSocket-Version: 13\r\n");

@@ -18,7 +18,7 @@ struct ws_speech {
 	struct token_grant grant;
 	struct peer_identity who; /* of grant */
 	bool by_token, bound;
-	int64_t ends_at;  /* boot_ms: of the token */
+	int64_t ends_at; /* boot_ms: of the token */
 };
 
 static struct ws_speech *ws_of(struct speech *s)
@@ -104,7 +104,8 @@ static void take_text(struct ws_speech *w, struct span text, int64_t now)
 		w->speech.host->line(w->speech.owner, text, now);
 }
 
-static void take(struct ws_speech *w, enum ws_event event, struct span payload, int code, int64_t now)
+static void take(struct ws_speech *w, enum ws_event event, struct span payload, int code,
+		 int64_t now)
 {
 	switch (event) {
 	case WS_TEXT:

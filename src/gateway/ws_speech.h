@@ -25,7 +25,7 @@ struct ws_settings {
 	int64_t (*boot_ms)(void); /* the clock that goes on while the machine sleeps */
 };
 
-/* grant: of a client with a token, which ends in left_ms; it is moved, and zeroed. NULL: it has none.
- * settings stay where they are. */
+/* grant: of a client with a token, which ends in left_ms; it is moved, and zeroed. NULL: it has
+ * none. settings stay where they are. */
 struct speech *ws_speech_new(const struct ws_settings *settings, struct token_grant *grant,
 			     int64_t left_ms);

@@ -1,5 +1,5 @@
-/* Access patterns: what they match is what JavaScript's test() says, what JavaScript does not know is
- * refused, and no pattern costs more than its bounds. */
+/* Access patterns: what they match is what JavaScript's test() says, what JavaScript does not know
+ * is refused, and no pattern costs more than its bounds. */
 #include "../test.h"
 
 #include <stdio.h>
@@ -40,12 +40,15 @@ static void patterns_match_as_in_javascript(void **state)
 		{"user", SPAN("a user:1"), true},
 		{"^user", SPAN("a user:1"), false},
 		{"^user:\\d+$", SPAN("user:12"), true},
-		{"^user:\\d+$", SPAN("user:12\n"), false}, /* $ is the very end */
+		{"^user:\\d+$", SPAN("user:12\n"), false},     /* $ is the very end */
 		{"^user:\\d+$", SPAN("user:\xd9\xa1"), false}, /* \d is ASCII */
 		{"^a.c$", SPAN("a\nc"), false},
 		{"^a.c$", SPAN("a\rc"), false},
 		{"^a[\\s\\S]c$", SPAN("a\nc"), true},
-		{"^a.c$", SPAN("a\xc3\xa4" "c"), true},
+		{"^a.c$",
+		 SPAN("a\xc3\xa4"
+		      "c"),
+		 true},
 		{"^a[^]c$", SPAN("a\nc"), true},
 		{"a[]c", SPAN("ac"), false},
 		{"^(?:a|b:.*)$", SPAN("b:x"), true},
@@ -81,10 +84,14 @@ static void patterns_match_as_in_javascript(void **state)
 static void what_javascript_does_not_know_is_refused(void **state)
 {
 	static const char *const CASES[] = {
-		"(",	    "[",	"a)",	   "*a",      "a**",	   "a++",     "a*+",	 "a{2}+",
-		"(?i)a",    "(?>a)",	"(?R)",	   "(?#x)",   "(?|a|b)",   "(*UTF)a", "(*ACCEPT)", "(*LIMIT_MATCH=9)",
-		"\\Aa\\z",  "\\Qa\\E",	"\\ha",	   "a\\K",    "\\p{L}",	   "\\Ga",    "[[:alpha:]]", "[[.a.]]",
-		"\\",	    "(?<=a+)b", "a{2,1}",  "[b-a]",   "(?P<n>a)",
+		"(",        "[",        "a)",          "*a",
+		"a**",      "a++",      "a*+",         "a{2}+",
+		"(?i)a",    "(?>a)",    "(?R)",        "(?#x)",
+		"(?|a|b)",  "(*UTF)a",  "(*ACCEPT)",   "(*LIMIT_MATCH=9)",
+		"\\Aa\\z",  "\\Qa\\E",  "\\ha",        "a\\K",
+		"\\p{L}",   "\\Ga",     "[[:alpha:]]", "[[.a.]]",
+		"\\",       "(?<=a+)b", "a{2,1}",      "[b-a]",
+		"(?P<n>a)",
 	};
 	char why[ACCESS_PATTERN_WHY_MAX];
 

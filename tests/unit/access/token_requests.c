@@ -127,11 +127,8 @@ static int make_local(void *owner, struct peer *peer, const struct request *requ
 	return 0;
 }
 
-static const struct token_requests_ops token_requests_ops = {.make_local = make_local,
-							     .made = made,
-							     .mint = mint,
-							     .cancel = cancel,
-							     .wake_at = wake_at};
+static const struct token_requests_ops token_requests_ops = {
+	.make_local = make_local, .made = made, .mint = mint, .cancel = cancel, .wake_at = wake_at};
 
 /* ---- */
 

@@ -1,5 +1,5 @@
-/* Local tokens and remembered ones: what goes in comes out, until the end; what was altered, cut or made
- * elsewhere opens nothing; and no more is kept than the bounds say. */
+/* Local tokens and remembered ones: what goes in comes out, until the end; what was altered, cut or
+ * made elsewhere opens nothing; and no more is kept than the bounds say. */
 #include "../test.h"
 
 #include <errno.h>
@@ -84,8 +84,9 @@ static void assert_is_the_wish(const struct token_grant *g)
 	struct buf line = {0};
 
 	token_grant_subscribe(g, &line);
-	assert_span(buf_span(&line), "{\"op\":\"subscribe\",\"keys\":[\"a\",\"\\u0000\\ud800\",\"c\"],"
-				     "\"patterns\":[\"b:*\",\"*\"]}");
+	assert_span(buf_span(&line),
+		    "{\"op\":\"subscribe\",\"keys\":[\"a\",\"\\u0000\\ud800\",\"c\"],"
+		    "\"patterns\":[\"b:*\",\"*\"]}");
 	buf_release(&line);
 	assert_false(g->has_regex);
 	assert_int_equal(access_pattern_match(g->pattern, SPAN("b:1")), ACCESS_MATCH_YES);
@@ -145,7 +146,8 @@ static void a_local_token_ends(void **state)
 
 	(void)state;
 	make(w, WISH, &ADA, &token);
-	assert_int_equal(open_at(w, buf_span(&token), NOW + LOCAL_TOKENS_LIFE_MS - 1, &g, &left), 0);
+	assert_int_equal(open_at(w, buf_span(&token), NOW + LOCAL_TOKENS_LIFE_MS - 1, &g, &left),
+			 0);
 	assert_int_equal(left, 1);
 	token_grant_fini(&g);
 	assert_int_equal(open_at(w, buf_span(&token), NOW + LOCAL_TOKENS_LIFE_MS, &g, &left),
@@ -190,9 +192,8 @@ static void a_token_of_another_host_opens_nothing(void **state)
 
 	(void)state;
 	make(w, WISH, &ADA, &token);
-	assert_int_equal(
-		local_tokens_open(elsewhere, w->access, buf_span(&token), NOW, &g, &left),
-		-EACCES);
+	assert_int_equal(local_tokens_open(elsewhere, w->access, buf_span(&token), NOW, &g, &left),
+			 -EACCES);
 	local_tokens_free(elsewhere);
 	buf_release(&token);
 	world_free(w);
@@ -201,7 +202,8 @@ static void a_token_of_another_host_opens_nothing(void **state)
 static void a_token_goes_with_its_local_key(void **state)
 {
 	struct world *w = world_new();
-	struct peer_identity who = {.by_key = true, .key = &w->key, .uid = (uid_t)-1, .gid = (gid_t)-1};
+	struct peer_identity who = {
+		.by_key = true, .key = &w->key, .uid = (uid_t)-1, .gid = (gid_t)-1};
 	struct local_key other = local_key_of(SPAN("another local key"));
 	struct buf token = {0}, payload = {0};
 	struct token_grant g;
@@ -232,7 +234,8 @@ static void a_key_among_the_rules_is_found(void **state)
 	struct access_rules *rules = access_rules_new();
 	struct access_section *s = access_rules_add(rules, "app");
 	struct local_key other = local_key_of(SPAN("one that is somebody else's"));
-	struct peer_identity who = {.by_key = true, .key = &w->key, .uid = (uid_t)-1, .gid = (gid_t)-1};
+	struct peer_identity who = {
+		.by_key = true, .key = &w->key, .uid = (uid_t)-1, .gid = (gid_t)-1};
 	const char *where;
 	struct buf token = {0};
 	struct token_grant g;
@@ -353,7 +356,10 @@ static void its_own_end_may_come_sooner(void **state)
 	static const struct {
 		long long exp;
 		int64_t left; /* -1: it opens nothing */
-	} CASES[] = {{NOW / 1000 + 3, 3000}, {NOW / 1000 + 9, 5000}, {NOW / 1000 - 1, -1}, {1796044477639, 5000}};
+	} CASES[] = {{NOW / 1000 + 3, 3000},
+		     {NOW / 1000 + 9, 5000},
+		     {NOW / 1000 - 1, -1},
+		     {1796044477639, 5000}};
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(CASES); i++) {
@@ -363,7 +369,8 @@ static void its_own_end_may_come_sooner(void **state)
 		struct buf token = {0};
 		int64_t left;
 		add_jwt(t, CASES[i].exp, &token);
-		/* Its access pattern is none here, which is told apart from a token that is unknown. */
+		/* Its access pattern is none here, which is told apart from a token that is
+		 * unknown. */
 		assert_int_equal(remembered_tokens_open(t, span_of(token.p), 100, &g, &left, why),
 				 CASES[i].left < 0 ? -EACCES : -EINVAL);
 		if (CASES[i].left >= 0)
@@ -376,7 +383,8 @@ static void its_own_end_may_come_sooner(void **state)
 static void regular_expressions_are_noticed(void **state)
 {
 	struct remembered_tokens *t = remembered_tokens_new();
-	struct request r = request_of("{\"op\":\"token\",\"subscribePatterns\":[\"\\u005ea\",\"b\"]}");
+	struct request r =
+		request_of("{\"op\":\"token\",\"subscribePatterns\":[\"\\u005ea\",\"b\"]}");
 	struct token_grant g;
 	char why[ACCESS_PATTERN_WHY_MAX];
 	int64_t left;

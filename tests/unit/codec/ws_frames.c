@@ -1,5 +1,5 @@
-/* WebSocket frames of a client: messages, however they are cut and wherever the bytes are; control frames
- * between their fragments; what is against the protocol; and the bound of a message. */
+/* WebSocket frames of a client: messages, however they are cut and wherever the bytes are; control
+ * frames between their fragments; what is against the protocol; and the bound of a message. */
 #include "../test.h"
 
 #include <stdio.h>
@@ -31,7 +31,7 @@ static void add(struct buf *out, unsigned head, struct span payload)
 /* What a reader says of these bytes, given in pieces of this size. */
 static void read_all(struct span bytes, size_t piece, struct buf *told)
 {
-	static const char *const NAMES[] = {"",	    "text",  "binary", "too long",
+	static const char *const NAMES[] = {"",     "text", "binary", "too long",
 					    "ping", "pong", "close",  "fault"};
 	struct ws_reader *r = ws_reader_new(MAX);
 	struct span payload;
@@ -89,7 +89,9 @@ static void messages_come_whole(void **state)
 	add(&b, 0x8a, SPAN(""));
 	add(&b, 0x80, SPAN("o"));
 	add(&b, 0x82, SPAN("bytes"));
-	add(&b, 0x88, SPAN("\x03\xe9" "bye"));
+	add(&b, 0x88,
+	    SPAN("\x03\xe9"
+		 "bye"));
 	add(&b, 0x81, SPAN("behind the end"));
 	assert_told(buf_span(&b), "text [one]; text []; ping [there?]; pong []; text [two]; "
 				  "binary [bytes]; close 1001 [bye]; ");
@@ -102,16 +104,13 @@ static void close_frames(void **state)
 		struct span payload;
 		const char *want;
 	} CASES[] = {
-		{{"", 0}, "close 1005 []; "},
-		{{"\x03\xe8", 2}, "close 1000 []; "},
-		{{"\x0f\xa0", 2}, "close 4000 []; "},
-		{{"x", 1}, "fault; "},
-		{{"\x03\xed", 2}, "fault; "}, /* 1005 */
-		{{"\x03\xee", 2}, "fault; "}, /* 1006 */
-		{{"\x03\xec", 2}, "fault; "}, /* 1004 */
-		{{"\x00\x01", 2}, "fault; "},
-		{{"\x07\xd0", 2}, "fault; "}, /* 2000 */
-		{{"\x03\xe8\xff", 3}, "fault; "}, /* no UTF-8 */
+		{{"", 0}, "close 1005 []; "},         {{"\x03\xe8", 2}, "close 1000 []; "},
+		{{"\x0f\xa0", 2}, "close 4000 []; "}, {{"x", 1}, "fault; "},
+		{{"\x03\xed", 2}, "fault; "},                                       /* 1005 */
+		{{"\x03\xee", 2}, "fault; "},                                       /* 1006 */
+		{{"\x03\xec", 2}, "fault; "},                                       /* 1004 */
+		{{"\x00\x01", 2}, "fault; "},         {{"\x07\xd0", 2}, "fault; "}, /* 2000 */
+		{{"\x03\xe8\xff", 3}, "fault; "},                                   /* no UTF-8 */
 	};
 
 	(void)state;
@@ -126,17 +125,17 @@ static void close_frames(void **state)
 static void what_is_against_the_protocol(void **state)
 {
 	static const struct span CASES[] = {
-		{"\x81\x01x", 3},				  /* no mask */
-		{"\xc1\x81\0\0\0\0x", 7},			  /* compressed */
-		{"\x83\x81\0\0\0\0x", 7},			  /* a reserved opcode */
-		{"\x8b\x81\0\0\0\0x", 7},			  /* a reserved control frame */
-		{"\x80\x81\0\0\0\0x", 7},			  /* a fragment of nothing */
-		{"\x09\x81\0\0\0\0x", 7},			  /* a ping in fragments */
-		{"\x89\xfe\0\x7e\0\0\0\0", 8},			  /* a long ping */
-		{"\x81\xfe\0\x05\0\0\0\0hello", 13},		  /* a length in too many bytes */
+		{"\x81\x01x", 3},                    /* no mask */
+		{"\xc1\x81\0\0\0\0x", 7},            /* compressed */
+		{"\x83\x81\0\0\0\0x", 7},            /* a reserved opcode */
+		{"\x8b\x81\0\0\0\0x", 7},            /* a reserved control frame */
+		{"\x80\x81\0\0\0\0x", 7},            /* a fragment of nothing */
+		{"\x09\x81\0\0\0\0x", 7},            /* a ping in fragments */
+		{"\x89\xfe\0\x7e\0\0\0\0", 8},       /* a long ping */
+		{"\x81\xfe\0\x05\0\0\0\0hello", 13}, /* a length in too many bytes */
 		{"\x81\xff\0\0\0\0\0\0\0\x05\0\0\0\0hello", 19},
-		{"\x81\xff\x80\0\0\0\0\0\0\0\0\0\0\0", 14},	  /* of 2^63 */
-		{"\x01\x81\0\0\0\0x\x81\x81\0\0\0\0y", 14},	  /* a message within another */
+		{"\x81\xff\x80\0\0\0\0\0\0\0\0\0\0\0", 14}, /* of 2^63 */
+		{"\x01\x81\0\0\0\0x\x81\x81\0\0\0\0y", 14}, /* a message within another */
 	};
 
 	(void)state;
@@ -159,8 +158,9 @@ static void a_message_that_is_too_long_is_skipped(void **state)
 	add(&b, 0x89, SPAN("p"));
 	add(&b, 0x80, (struct span){text, sizeof(text)});
 	add(&b, 0x81, SPAN("last"));
-	assert_told(buf_span(&b), "text [xxxxxxxxxxxxxxxxxxxx...]; too long; text [next]; too long; "
-				  "ping [p]; text [last]; ");
+	assert_told(buf_span(&b),
+		    "text [xxxxxxxxxxxxxxxxxxxx...]; too long; text [next]; too long; "
+		    "ping [p]; text [last]; ");
 	buf_release(&b);
 }
 
