@@ -96,8 +96,8 @@ void token_secret_get(unsigned char secret[LOCAL_TOKENS_SECRET])
 		err = 0; /* nobody has asked for it to be kept */
 	}
 	if (err < 0)
-		log_warning("local tokens end with this process: " NAME
-			    " in $STATE_DIRECTORY can't be used: %s",
+		log_warning("local tokens end with this process: token-secret in $STATE_DIRECTORY "
+			    "can't be used: %s",
 			    why);
 	if (directory >= 0)
 		close(directory);

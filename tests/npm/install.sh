@@ -1,10 +1,11 @@
+# shellcheck shell=sh
 # Sourced by tests that run HPKV's clients from npm: installs them, at the exact versions in package-lock.json, below the build
 # directory, once for each lock file, and changes to where they are. Skips the test where that can't be done.
 for tool in node npm; do
 	command -v "$tool" >/dev/null || { echo "skipped: there is no $tool"; exit 77; }
 done
 mkdir -p "$BUILDDIR/tests/npm/clients"
-cd "$BUILDDIR/tests/npm/clients"
+cd "$BUILDDIR/tests/npm/clients" || exit 1
 exec 9>lock
 flock 9 # another test may be installing them
 if ! cmp -s "$SRCDIR/tests/npm/package-lock.json" node_modules/installed.json; then
