@@ -599,6 +599,13 @@ static void apply_verdict(struct client *c, enum line_verdict verdict)
 	client_read(c, !pause && c->state == CLIENT_OPEN);
 }
 
+/* The daemon ends: a speech says so, behind all that is for its client. */
+static void say_farewell(struct client *c)
+{
+	speak(c);
+	c->speech->ops->farewell(c->speech, REPLY_SHUTTING_DOWN);
+}
+
 static void end_of_input(struct client *c)
 {
 	client_set_state(c, CLIENT_HALF_CLOSED);
@@ -607,6 +614,9 @@ static void end_of_input(struct client *c)
 		c->speech->ops->finish(c->speech, c->set->now);
 	else
 		line_finish(&c->lines);
+	/* Who is subscribed to something is told later, with the end of that. */
+	if (c->speech && c->set->ending && !c->peer.topics.n)
+		say_farewell(c);
 	clients_changed(c->set, &c->peer); /* it may have got all its answers already */
 }
 
@@ -1062,10 +1072,8 @@ void clients_farewell(struct clients *cs)
 	struct client *c;
 
 	TAILQ_FOREACH (c, &cs->all, of_set) {
-		if (!c->speech || c->state == CLIENT_LEAVING)
-			continue;
-		speak(c);
-		c->speech->ops->farewell(c->speech, REPLY_SHUTTING_DOWN);
+		if (c->speech && c->state != CLIENT_LEAVING)
+			say_farewell(c);
 	}
 }
 
