@@ -150,6 +150,17 @@ static void a_pattern_that_runs_into_the_bounds_forbids(void **state)
 	}
 }
 
+/* A million steps, which PCRE2 would do of itself. */
+static void the_bound_of_steps_is_ours(void **state)
+{
+	struct access_pattern *p = pattern_of("^(?:a?){20}a{20}$");
+
+	(void)state;
+	assert_int_equal(access_pattern_match(p, SPAN("aaaaaaaaaaaaaaaaaaa!")),
+			 ACCESS_MATCH_BEYOND);
+	access_pattern_free(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -157,6 +168,7 @@ int main(void)
 		cmocka_unit_test(what_javascript_does_not_know_is_refused),
 		cmocka_unit_test(long_and_huge_patterns_are_refused),
 		cmocka_unit_test(a_pattern_that_runs_into_the_bounds_forbids),
+		cmocka_unit_test(the_bound_of_steps_is_ours),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
