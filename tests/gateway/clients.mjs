@@ -19,6 +19,7 @@ for (const name of ['setInterval', 'setTimeout']) {
 	};
 }
 
+let sandbox, hpkvd;
 const clients = [];
 function keep(client) {
 	client.on('reconnecting', () => { client.hasReconnected = true; });

@@ -99,5 +99,3 @@ level = warning
 		fs.rmSync(this.folder, { recursive: true });
 	}
 }
-
-let sandbox, hpkvd;
