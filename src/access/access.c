@@ -374,6 +374,25 @@ bool access_knows(const struct access *a, const struct local_key *key)
 	return a->has_open_key && local_key_same(&a->open_key, key);
 }
 
+bool access_find_key(const struct access *a,
+		     bool (*test)(const void *arg, const struct local_key *key), const void *arg,
+		     struct local_key *found)
+{
+	const struct local_keys *keys = a->rules ? &a->rules->keys : NULL;
+	bool any = false;
+
+	for (size_t i = 0; keys && i < keys->n; i++) {
+		if (!test(arg, &keys->entry[i].key))
+			continue;
+		*found = keys->entry[i].key;
+		any = true;
+	}
+	if (keys || !a->has_open_key || !test(arg, &a->open_key))
+		return any;
+	*found = a->open_key;
+	return true;
+}
+
 static void mark(const struct memberships *m, uint32_t id, bool *marked)
 {
 	const struct membership key = {.id = id},
@@ -590,6 +609,17 @@ static const char *has_regex(struct access *a, const struct json_value *list)
 	return NULL;
 }
 
+static bool may_read_something(const struct peer *peer)
+{
+	const struct access_view *v = peer->access.view;
+
+	for (size_t i = 0; v && i < v->n; i++) {
+		if (v->section[i]->globs[ACCESS_READ].n)
+			return true;
+	}
+	return !v;
+}
+
 /* A * is a wildcard in both lists: older services have one in subscribeKeys as well. */
 static const char *judge_token(struct access *a, const struct peer *peer, const struct request *r)
 {
@@ -597,10 +627,12 @@ static const char *judge_token(struct access *a, const struct peer *peer, const 
 
 	if (token == ACCESS_TOKEN_ANY)
 		return NULL;
-	if (token == ACCESS_TOKEN_NO)
+	if (token == ACCESS_TOKEN_NO && !r->local)
 		return a->keyless ? "token: this hpkvd has no API key"
 				  : "token: no access rule lets this client mint tokens";
-	if (r->access_pattern.text.p)
+	if (token == ACCESS_TOKEN_NO && !may_read_something(peer))
+		return "token: no access rule lets this client read anything";
+	if (token == ACCESS_TOKEN_OWN && r->access_pattern.text.p)
 		return "token: the access rules do not let this client choose the accessPattern: "
 		       "leave it out, and it is written for what the client may write";
 	const char *why = has_regex(a, &r->subscribe_keys);
@@ -616,6 +648,94 @@ static const char *judge_nexus(const struct peer *peer)
 	return peer->access.view && peer->access.view->nexus
 		       ? NULL
 		       : "no access rule lets this client use HPKV Nexus";
+}
+
+/* ---- clients with a token ---- */
+
+void access_bind(struct peer *peer, struct access_pattern *pattern)
+{
+	peer->access.by_token = true;
+	peer->access.pattern = pattern;
+}
+
+static const char *mismatch(struct access *a, const struct peer *peer, enum request_op op,
+			    const struct json_value *name)
+{
+	struct span text = json_string_text(name, &a->name);
+	struct access_pattern *pattern = peer->access.pattern;
+	char shown[SHOWN_MAX + 4];
+
+	if (access_pattern_match(pattern, text) == ACCESS_MATCH_YES)
+		return NULL;
+	if (access_pattern_tell(pattern))
+		log_warning("client %llu: the access pattern of its token takes too long to be "
+			    "matched: it forbids every key from now on",
+			    (unsigned long long)peer->number);
+	int n = show(shown, text);
+	snprintf(a->why, sizeof(a->why),
+		 "%s: \"%.*s\" is not within the access pattern of the token", request_op_name(op),
+		 n, shown);
+	return a->why;
+}
+
+static const char *mismatch_any(struct access *a, const struct peer *peer, enum request_op op,
+				const struct json_value *list)
+{
+	struct json_array_reader reader;
+	struct json_value name;
+	const char *why = NULL;
+
+	if (!list->text.p)
+		return NULL;
+	json_array_begin(&reader, list);
+	while (!why && json_array_next(&reader, &name))
+		why = mismatch(a, peer, op, &name);
+	return why;
+}
+
+static const char *judge_by_pattern(struct access *a, const struct peer *peer,
+				    const struct request *r)
+{
+	const char *why = NULL;
+
+	switch (r->op) {
+	case OP_RANGE:
+		why = mismatch(a, peer, r->op, &r->key);
+		return why ? why : mismatch(a, peer, r->op, &r->end_key);
+	case OP_GET:
+	case OP_SET:
+	case OP_PATCH:
+	case OP_DELETE:
+	case OP_INCREMENT:
+		return mismatch(a, peer, r->op, &r->key);
+	case OP_SUBSCRIBE:
+		if (r->pattern.text.p || r->patterns.text.p)
+			return "subscribe: a client with a token that has an access pattern may "
+			       "subscribe to single keys only";
+		if (r->key.text.p)
+			why = mismatch(a, peer, r->op, &r->key);
+		return why ? why : mismatch_any(a, peer, r->op, &r->keys);
+	case OP_SEARCH:
+	case OP_QUERY:
+		return "a client with a token that has an access pattern may not use HPKV Nexus, "
+		       "which heeds no pattern";
+	case OP_UNSUBSCRIBE:
+	case OP_TOKEN:
+	case OP_PING:
+	case OP_STATUS:
+	case OP_STATS:
+	case OP_N:
+		break;
+	}
+	return NULL;
+}
+
+static const char *judge_by_token(struct access *a, const struct peer *peer,
+				  const struct request *r)
+{
+	if (r->op == OP_TOKEN)
+		return "token: a client that has come with a token may not have another";
+	return peer->access.pattern ? judge_by_pattern(a, peer, r) : NULL;
 }
 
 static const char *judge(struct access *a, const struct peer *peer, const struct request *r)
@@ -649,8 +769,10 @@ static const char *judge(struct access *a, const struct peer *peer, const struct
 
 const char *access_judge(struct access *a, struct peer *peer, const struct request *r, int64_t now)
 {
-	const char *why = judge(a, peer, r);
+	const char *why = peer->access.by_token ? judge_by_token(a, peer, r) : NULL;
 
+	if (!why)
+		why = judge(a, peer, r);
 	if (why) {
 		a->stats->requests_forbidden++;
 		log_refusal(a, peer, now, why);

@@ -22,6 +22,7 @@
 #include <sys/types.h>
 
 #include "base/buf.h"
+#include "access/access_pattern.h"
 #include "access/local_keys.h"
 #include "requests/pending.h"
 #include "codec/request.h"
@@ -77,6 +78,10 @@ void access_free(struct access *a); /* after all peers have left */
 void access_set(struct access *a, const struct access_rules *rules);
 /* Where there are no rules, who presents this key may do what anybody may; NULL: there is none. */
 void access_set_key(struct access *a, const struct local_key *key);
+/* The local key that a test is true of, which is asked about every one. False: there is none. */
+bool access_find_key(const struct access *a,
+		     bool (*test)(const void *arg, const struct local_key *key), const void *arg,
+		     struct local_key *found);
 /* Is it one of the local keys? */
 bool access_knows(const struct access *a, const struct local_key *key);
 
@@ -87,6 +92,11 @@ void access_set_keyless(struct access *a, bool keyless);
 void access_admit(struct access *a, struct peer *peer, const struct peer_identity *who);
 void access_leave(struct peer *peer);
 
+/* The client has come with a token: from now on its operations also have to match the token's
+ * access pattern, if that has one; it may subscribe to no pattern then, and have no token. The
+ * pattern outlives the client. */
+void access_bind(struct peer *peer, struct access_pattern *pattern);
+
 /* Called by access_forbids(). */
 const char *access_judge(struct access *a, struct peer *peer, const struct request *r, int64_t now);
 
@@ -95,7 +105,8 @@ const char *access_judge(struct access *a, struct peer *peer, const struct reque
 static inline const char *access_forbids(struct access *a, struct peer *peer,
 					 const struct request *r, int64_t now)
 {
-	return peer->access.view || r->op == OP_TOKEN || request_op_is_nexus(r->op)
+	return peer->access.view || peer->access.by_token || r->op == OP_TOKEN ||
+			       request_op_is_nexus(r->op)
 		       ? access_judge(a, peer, r, now)
 		       : NULL;
 }

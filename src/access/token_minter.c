@@ -12,6 +12,8 @@ struct token_minter {
 	struct token_client *minter;
 	struct event *timer; /* for token_requests_wake() */
 	const char *api_key; /* secret; owned by the owner of the settings */
+	const struct token_minter_ops *ops;
+	void *owner;
 };
 
 /* A request being minted. */
@@ -66,7 +68,25 @@ static void wake_requests_at(void *owner, int64_t at)
 	timer_start(m->timer, at - clock_mono_ms());
 }
 
+static void remember(void *owner, struct peer *peer, const struct request *request,
+		     struct span access_pattern, struct span token)
+{
+	struct token_minter *m = owner;
+
+	m->ops->made(m->owner, peer, request, access_pattern, token);
+}
+
+static int make_local(void *owner, struct peer *peer, const struct request *request,
+		      struct buf *token, char why[ACCESS_PATTERN_WHY_MAX])
+{
+	struct token_minter *m = owner;
+
+	return m->ops->make_local(m->owner, peer, request, token, why);
+}
+
 static const struct token_requests_ops token_requests_ops = {
+	.make_local = make_local,
+	.made = remember,
 	.mint = start_minting,
 	.cancel = cancel_minting,
 	.wake_at = wake_requests_at,
@@ -84,6 +104,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 struct token_minter *token_minter_new(struct event_base *base,
 				      const struct token_minter_settings *settings,
 				      struct router *router, struct access *access,
+				      const struct token_minter_ops *ops, void *owner,
 				      struct stats *stats)
 {
 	struct token_minter *m = mem_zalloc(sizeof(*m));
@@ -95,6 +116,8 @@ struct token_minter *token_minter_new(struct event_base *base,
 		.minter = token_client_new(base, &settings->minter),
 		.timer = timer_new(base, on_timer, m),
 		.api_key = settings->api_key,
+		.ops = ops,
+		.owner = owner,
 	};
 	return m;
 }

@@ -18,9 +18,18 @@ struct token_minter_settings {
 	struct token_requests_settings token_requests;
 };
 
+/* As those of token_requests_ops. */
+struct token_minter_ops {
+	int (*make_local)(void *owner, struct peer *peer, const struct request *request,
+			  struct buf *token, char why[ACCESS_PATTERN_WHY_MAX]);
+	void (*made)(void *owner, struct peer *peer, const struct request *request,
+		     struct span access_pattern, struct span token);
+};
+
 struct token_minter *token_minter_new(struct event_base *base,
 				      const struct token_minter_settings *settings,
 				      struct router *router, struct access *access,
+				      const struct token_minter_ops *ops, void *owner,
 				      struct stats *stats);
 void token_minter_free(struct token_minter *m); /* after all peers have left */
 

@@ -138,25 +138,33 @@ static void free_ask(struct token_requests *t, struct ask *a)
 	free(a);
 }
 
+/* The access pattern that its token is made with; own is where one of the daemon's is written. */
+static struct span pattern_of(const struct ask *a, struct buf *own)
+{
+	struct buf pattern = {0};
+
+	if (access_token(a->peer) != ACCESS_TOKEN_OWN)
+		return a->request.access_pattern.text;
+	access_token_pattern(a->peer, &pattern);
+	json_add_string(own, buf_span(&pattern));
+	buf_release(&pattern);
+	return buf_span(own);
+}
+
 static void begin(struct token_requests *t, struct ask *a)
 {
 	struct token_requests_wish wish = {a->request.subscribe_keys.text,
 					   a->request.subscribe_patterns.text,
 					   a->request.access_pattern.text};
-	struct buf pattern = {0}, text = {0};
+	struct buf text = {0};
 
-	if (access_token(a->peer) == ACCESS_TOKEN_OWN) {
-		access_token_pattern(a->peer, &pattern);
-		json_add_string(&text, buf_span(&pattern));
-		wish.access_pattern = buf_span(&text);
-	}
+	wish.access_pattern = pattern_of(a, &text);
 	TAILQ_REMOVE(&t->waiting, a, of_all);
 	TAILQ_INSERT_TAIL(&t->minting, a, of_all);
 	t->n_minting++;
 	t->round = a->round;
 	a->pending->deferred.timeout_error = REPLY_TIMEOUT;
 	a->minting = t->ops->mint(t->owner, &wish, a);
-	buf_release(&pattern);
 	buf_release(&text);
 }
 
@@ -260,6 +268,35 @@ static void refuse_hopeless(struct token_requests *t, int64_t now)
 	}
 }
 
+/* Hands the token on. */
+static void settle(struct token_requests *t, struct pending *p, struct span token)
+{
+	struct buf object = {0};
+
+	buf_room(&object, 6 * token.n + sizeof("{\"code\":200,\"token\":\"\"}"));
+	buf_addf(&object, "{\"code\":200,\"token\":");
+	json_add_string(&object, token);
+	buf_addf(&object, "}");
+	router_settle_secret(t->router, p, buf_span(&object));
+	mem_wipe(object.p, object.size);
+	buf_release(&object);
+}
+
+/* The rules allow that, or it would not have come here. */
+static void make_local(struct token_requests *t, struct pending *p, struct peer *peer,
+		       const struct request *request)
+{
+	char why[ACCESS_PATTERN_WHY_MAX];
+	struct buf token = {0};
+
+	if (t->ops->make_local(t->owner, peer, request, &token, why) < 0)
+		router_refuse(t->router, p, REPLY_BAD_REQUEST, why, -1);
+	else
+		settle(t, p, buf_span(&token));
+	mem_wipe(token.p, token.size);
+	buf_release(&token);
+}
+
 void token_requests_ask(struct token_requests *t, struct peer *peer, const struct request *request,
 			int64_t now)
 {
@@ -267,6 +304,8 @@ void token_requests_ask(struct token_requests *t, struct peer *peer, const struc
 
 	if (router_is_stopping(t->router)) {
 		router_refuse(t->router, p, REPLY_SHUTTING_DOWN, NULL, ROUTER_RESTART_MS);
+	} else if (access_token(peer) == ACCESS_TOKEN_NO) {
+		make_local(t, p, peer, request);
 	} else if (is_full(t, peer)) {
 		t->stats->requests_queue_full++;
 		router_refuse(t->router, p, REPLY_QUEUE_FULL,
@@ -301,18 +340,15 @@ const char *token_requests_deferred_end(struct token_requests *t, struct pending
 static void hand_over(struct token_requests *t, struct ask *a, const char *token)
 {
 	struct pending *p = a->pending;
-	struct buf object = {0};
+	struct span text = {token, strlen(token)};
+	struct buf pattern = {0};
 
-	buf_room(&object, 6 * strlen(token) + sizeof("{\"code\":200,\"token\":\"\"}"));
-	buf_addf(&object, "{\"code\":200,\"token\":");
-	json_add_string(&object, (struct span){token, strlen(token)});
-	buf_addf(&object, "}");
 	t->stats->tokens_for_clients++;
+	t->ops->made(t->owner, a->peer, &a->request, pattern_of(a, &pattern), text);
+	buf_release(&pattern);
 	p->deferred.request = NULL;
 	free_ask(t, a);
-	router_settle_secret(t->router, p, buf_span(&object));
-	mem_wipe(object.p, object.size);
-	buf_release(&object);
+	settle(t, p, text);
 }
 
 static void set_late(struct token_requests *t, enum reply_error late, const char *why)

@@ -46,6 +46,14 @@ struct token_requests_answer {
 };
 
 struct token_requests_ops {
+	/* Appends a token that is good at this hpkvd only (local_tokens.h), for a client that may
+	 * have none of the service. 0; or -EINVAL: why says what is wrong with the request. */
+	int (*make_local)(void *owner, struct peer *peer, const struct request *request,
+			  struct buf *token, char why[ACCESS_PATTERN_WHY_MAX]);
+	/* The service has minted this token for the request, with this access pattern, a JSON
+	 * string (n 0: none). */
+	void (*made)(void *owner, struct peer *peer, const struct request *request,
+		     struct span access_pattern, struct span token);
 	/* Mints a token. Returns a handle for cancel(). token_requests_minted() follows unless it
 	 * was cancelled, never from within. */
 	void *(*mint)(void *owner, const struct token_requests_wish *wish, void *ask);

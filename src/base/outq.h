@@ -37,6 +37,13 @@ static inline size_t outq_len(const struct outq *q)
 /* How many bytes of the first line are left to write, or more, if n reaches that far. */
 size_t outq_first_line(const struct outq *q, size_t enough);
 
+/* Is the line that comes first a secret (shared_line.h)? */
+static inline bool outq_first_is_secret(const struct outq *q)
+{
+	return q->n && q->ring[q->head & (q->size - 1)].before == 0 &&
+	       q->ring[q->head & (q->size - 1)].shared->secret;
+}
+
 /* Fills up to max (at least 1) iovecs with the head of the queue; returns how many. */
 int outq_iov(const struct outq *q, struct iovec *iov, int max);
 void outq_take(struct outq *q, size_t n); /* n bytes were written */

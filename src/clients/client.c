@@ -386,6 +386,8 @@ static struct peer_identity identity_of(struct clients *cs, const struct client 
 	socklen_t size = sizeof(who);
 	int fd = c->fd;
 
+	if (c->speech && c->speech->who)
+		return *c->speech->who;
 	if (c->tcp)
 		return (struct peer_identity){
 			.by_key = true,
@@ -418,6 +420,15 @@ static struct peer_identity without_nobody(struct clients *cs, struct peer_ident
 	}
 	who.n_groups = n;
 	return who;
+}
+
+struct peer_identity clients_identify(struct clients *cs, const struct peer *peer)
+{
+	const struct client *c =
+		(const struct client *)(const void *)((const char *)peer -
+						      offsetof(struct client, peer));
+
+	return without_nobody(cs, identity_of(cs, c));
 }
 
 void clients_each(struct clients *cs,
@@ -588,6 +599,13 @@ static void apply_verdict(struct client *c, enum line_verdict verdict)
 	client_read(c, !pause && c->state == CLIENT_OPEN);
 }
 
+/* The daemon ends: a speech says so, behind all that is for its client. */
+static void say_farewell(struct client *c)
+{
+	speak(c);
+	c->speech->ops->farewell(c->speech, REPLY_SHUTTING_DOWN);
+}
+
 static void end_of_input(struct client *c)
 {
 	client_set_state(c, CLIENT_HALF_CLOSED);
@@ -596,6 +614,9 @@ static void end_of_input(struct client *c)
 		c->speech->ops->finish(c->speech, c->set->now);
 	else
 		line_finish(&c->lines);
+	/* Who is subscribed to something is told later, with the end of that. */
+	if (c->speech && c->set->ending && !c->peer.topics.n)
+		say_farewell(c);
 	clients_changed(c->set, &c->peer); /* it may have got all its answers already */
 }
 
@@ -1044,6 +1065,16 @@ void clients_end_input(struct clients *cs)
 	cs->ending = true;
 	TAILQ_FOREACH (c, &cs->all, of_set)
 		shutdown(c->fd, SHUT_RD);
+}
+
+void clients_farewell(struct clients *cs)
+{
+	struct client *c;
+
+	TAILQ_FOREACH (c, &cs->all, of_set) {
+		if (c->speech && c->state != CLIENT_LEAVING)
+			say_farewell(c);
+	}
 }
 
 bool clients_flush_all(struct clients *cs)

@@ -98,6 +98,13 @@ struct clients_sums clients_sum_up(const struct clients *cs);
 void clients_each(struct clients *cs,
 		  void (*each)(void *owner, struct peer *peer, const struct peer_identity *who));
 
+/* Whom a client is taken for; valid until the next call here. */
+struct peer_identity clients_identify(struct clients *cs, const struct peer *peer);
+
+/* The daemon ends: those who speak a protocol in which one says so are told, behind all that is for
+ * them. */
+void clients_farewell(struct clients *cs);
+
 /* The activity of a client, for a list of the busy ones. */
 struct client_activity {
 	uint64_t number;   /* never used again for another client */

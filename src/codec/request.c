@@ -20,6 +20,7 @@ enum member {
 	MEMBER_INITIAL,
 	MEMBER_TOP,
 	MEMBER_FRESH,
+	MEMBER_LOCAL,
 	MEMBER_SUBSCRIBE_KEYS,
 	MEMBER_SUBSCRIBE_PATTERNS,
 	MEMBER_ACCESS_PATTERN,
@@ -41,6 +42,7 @@ static const struct span member_names[] = {
 	[MEMBER_INITIAL] = SPAN("initial"),
 	[MEMBER_TOP] = SPAN("top"),
 	[MEMBER_FRESH] = SPAN("fresh"),
+	[MEMBER_LOCAL] = SPAN("local"),
 	[MEMBER_SUBSCRIBE_KEYS] = SPAN("subscribeKeys"),
 	[MEMBER_SUBSCRIBE_PATTERNS] = SPAN("subscribePatterns"),
 	[MEMBER_ACCESS_PATTERN] = SPAN("accessPattern"),
@@ -133,8 +135,9 @@ static const struct op {
 		      0,
 		      {{MEMBER_SUBSCRIBE_KEYS, WANT_STRINGS, false},
 		       {MEMBER_SUBSCRIBE_PATTERNS, WANT_STRINGS, false},
-		       {MEMBER_ACCESS_PATTERN, WANT_STRING, false}},
-		      3},
+		       {MEMBER_ACCESS_PATTERN, WANT_STRING, false},
+		       {MEMBER_LOCAL, WANT_BOOL, false}},
+		      4},
 	[OP_PING] = {"ping", 0, {{0}}, 0},
 	[OP_STATUS] = {"status", 0, {{MEMBER_TOP, WANT_BOOL, false}}, 1},
 	[OP_STATS] = {"stats", 0, {{0}}, 0},
@@ -379,6 +382,7 @@ static struct json_value *place(struct request *r, enum member member)
 	case MEMBER_INITIAL: /* are not kept as written */
 	case MEMBER_TOP:
 	case MEMBER_FRESH:
+	case MEMBER_LOCAL:
 	case MEMBER_OP:
 	case MEMBER_ID:
 	case MEMBER_TIMEOUT:
@@ -393,6 +397,8 @@ static void keep(struct request *r, enum member member, const struct json_value 
 {
 	if (member == MEMBER_INITIAL)
 		r->initial = v->type == JSON_TRUE;
+	else if (member == MEMBER_LOCAL)
+		r->local = v->type == JSON_TRUE;
 	else if (member == MEMBER_TOP)
 		r->top = v->type == JSON_TRUE;
 	else if (member == MEMBER_FRESH)

@@ -43,6 +43,7 @@ struct request {
 	bool top;               /* of status: with the busiest clients */
 	struct json_value body; /* of search and query: what Nexus gets */
 	struct json_value subscribe_keys, subscribe_patterns, access_pattern; /* of token */
+	bool local; /* token: one that is good here only will do */
 };
 
 /* Why a line was refused. id: the first messageId, if it can be echoed; of a line that is not JSON,

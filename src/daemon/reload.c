@@ -176,6 +176,7 @@ static void take_limits(struct wiring *w, bool another)
 	if (another) {
 		router_forget_blame(w->router);
 		cache_elsewhere(w->cache);
+		remembered_tokens_clear(w->tokens.remembered);
 	}
 	router_set(w->router, &router, clock_mono_ms());
 	subscriptions_set(w->subscriptions, &subscriptions);

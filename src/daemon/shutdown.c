@@ -41,6 +41,7 @@ static void on_step(evutil_socket_t fd, short what, void *arg)
 	} else if (s->phase == SHUTDOWN_REFUSE && (late || clients_flush_all(w->clients))) {
 		subscriptions_end(w->subscriptions);
 		upstream_stop(w->upstream);
+		clients_farewell(w->clients);
 		enter(s, SHUTDOWN_FAREWELL, FAREWELL_MS);
 	} else if (s->phase == SHUTDOWN_FAREWELL) {
 		bool flushed = clients_flush_all(w->clients);

@@ -282,7 +282,57 @@ static bool http_ready(void *owner)
 	       !router_is_stopping(w->router);
 }
 
-static const struct http_ops http_ops = {.ready = http_ready};
+static void http_upgrade(void *owner, const struct http_request *r, struct http_offer *offer)
+{
+	struct wiring *w = owner;
+
+	ws_door_upgrade(&w->ws_door, r, offer);
+}
+
+static const struct http_ops http_ops = {.ready = http_ready, .upgrade = http_upgrade};
+
+static int ws_open_token(void *owner, struct span token, struct token_grant *grant,
+			 int64_t *left_ms, const char **why)
+{
+	struct wiring *w = owner;
+
+	return tokens_open(&w->tokens, token, grant, left_ms, why);
+}
+
+static void ws_admit(void *owner, struct peer *peer, struct speech *next)
+{
+	struct wiring *w = owner;
+
+	access_admit(w->access, peer, next->who);
+}
+
+static const struct ws_door_ops ws_door_ops = {.open_token = ws_open_token, .admit = ws_admit};
+
+/* ---- for the requests for tokens ---- */
+
+static int minter_makes_local(void *owner, struct peer *peer, const struct request *request,
+			      struct buf *token, char why[ACCESS_PATTERN_WHY_MAX])
+{
+	struct wiring *w = owner;
+	struct peer_identity who = clients_identify(w->clients, peer);
+
+	return tokens_make_local(&w->tokens, request, &who, token, why);
+}
+
+static void minter_has_made(void *owner, struct peer *peer, const struct request *request,
+			    struct span access_pattern, struct span token)
+{
+	struct wiring *w = owner;
+	struct peer_identity who = clients_identify(w->clients, peer);
+
+	tokens_remember(&w->tokens, request, access_pattern, &who, token,
+			w->config->upstream.token_lifetime_ms);
+}
+
+static const struct token_minter_ops minter_ops = {
+	.make_local = minter_makes_local,
+	.made = minter_has_made,
+};
 
 /* ---- access rules ---- */
 
@@ -492,7 +542,9 @@ static void start_core(struct wiring *w)
 					     &w->stats, seed);
 	w->cache = cache_new(&cache, &cache_ops, w, w->router, w->subscriptions, &w->stats, seed);
 	w->access = access_new(&w->stats);
-	w->minter = token_minter_new(w->base, &minter, w->router, w->access, &w->stats);
+	tokens_init(&w->tokens, w->access);
+	w->minter =
+		token_minter_new(w->base, &minter, w->router, w->access, &minter_ops, w, &w->stats);
 	w->nexus = nexus_new(w->base, &nexus, w->router, w->access);
 	w->dispatch = (struct dispatch){.cache = w->cache,
 					.router = w->router,
@@ -588,6 +640,11 @@ static int start_local(struct wiring *w)
 	w->http.ops = &http_ops;
 	w->http.owner = w;
 	w->http.stats = &w->stats;
+	w->ws_door = (struct ws_door){.settings = {.max_line = &w->http.max_line,
+						   .stats = &w->stats,
+						   .boot_ms = clock_boot_ms},
+				      .ops = &ws_door_ops,
+				      .owner = w};
 	clients = settings_clients(w->config, &w->http);
 	w->clients = clients_new(w->base, &clients, &client_ops, w, &w->stats);
 	wiring_set_access_rules(w, w->config);
@@ -637,6 +694,7 @@ void wiring_stop(struct wiring *w)
 		token_minter_free(w->minter);
 	if (w->nexus)
 		nexus_free(w->nexus);
+	tokens_fini(&w->tokens);
 	if (w->access)
 		access_free(w->access);
 	if (w->subscriptions)

@@ -15,7 +15,9 @@
 #include "clients/dispatch.h"
 #include "codec/stats.h"
 #include "config/config.h"
+#include "daemon/tokens.h"
 #include "gateway/http.h"
+#include "gateway/ws_door.h"
 
 struct listener_settings;
 struct tcp_doors;
@@ -40,9 +42,11 @@ struct wiring {
 	struct access *access;
 	struct token_minter *minter;
 	struct nexus *nexus;
+	struct tokens tokens;
 	struct dispatch dispatch;
 	struct clients *clients;
 	struct http_settings http;   /* of clients that speak HTTP */
+	struct ws_door ws_door;      /* ... and of those that then speak WebSocket */
 	struct tcp_doors *tcp_doors; /* NULL also while the daemon stops */
 	struct listener *listener;   /* NULL also while the daemon stops */
 	struct upstream *upstream;

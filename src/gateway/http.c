@@ -10,7 +10,7 @@
 #include "codec/json.h"
 #include "gateway/http_response.h"
 #include "gateway/rest.h"
-#include "gateway/uri.h"
+#include "codec/uri.h"
 
 enum { SHOWN_MAX = 80 /* bytes of a path in the log */ };
 
@@ -39,6 +39,7 @@ struct exchange {
 	struct local_key key;    /* HELD: whose it is, ... */
 	bool has_key;            /* ... if it has one */
 	struct http_offer offer; /* of REST_SOCKET */
+	struct span extra;       /* header lines of its error; offer's */
 };
 
 TAILQ_HEAD(exchange_list, exchange);
@@ -125,6 +126,7 @@ static void make_error(struct http *h, struct exchange *x, int status, const cha
 	http_response_error(&body, status, text);
 	struct http_response r = response_of(x, status, buf_span(&body));
 	r.allow = allow;
+	r.extra = x->extra;
 	make_ready(h, x, &r);
 	buf_release(&body);
 	if (status != 401)
@@ -410,6 +412,7 @@ static void answer_upgrade(struct http *h, const struct http_request *r, struct 
 	settings->ops->upgrade(settings->owner, r, &x->offer);
 	if (x->offer.status != 101) {
 		x->close = true;
+		x->extra = buf_span(&x->offer.headers);
 		make_error(h, x, x->offer.status, x->offer.error, (struct span){0});
 		if (x->offer.status == 403)
 			x->state = EXCHANGE_DELAYED;

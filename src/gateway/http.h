@@ -35,8 +35,8 @@ enum {
 struct http_offer {
 	int status;        /* 101: it may be done. Else the status of the response, ... */
 	const char *error; /* ... and its sentence; static, or valid until the next upgrade() */
-	/* Header lines of the 101 beside Upgrade and Connection, each with its CR LF. Released by
-	 * http. */
+	/* Header lines of the 101 beside Upgrade and Connection, or of the error, each with its CR
+	 * LF. Released by http. */
 	struct buf headers;
 	/* A line of the local protocol without messageId: the 101 leaves when it was answered with
 	 * code 200; any other answer is the response, and the connection ends behind it. Empty:

@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "codec/json.h"
-#include "gateway/uri.h"
+#include "codec/uri.h"
 
 /* ---- paths ---- */
 
@@ -398,7 +398,8 @@ bool rest_line(enum rest_kind kind, const struct http_request *r, struct buf *li
 
 	bool proper = read_query(&m, r->query) && read_rest(&m, r);
 	if (proper) {
-		buf_addf(line, "{\"op\":\"%s\"", m.op);
+		buf_addf(line, "{\"op\":\"%s\"%s", m.op,
+			 kind == REST_TOKEN ? ",\"local\":true" : "");
 		buf_add(line, buf_span(&m.members).p, buf_len(&m.members));
 		buf_addf(line, "}");
 	}

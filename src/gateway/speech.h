@@ -88,6 +88,8 @@ struct speech {
 	bool tcp;             /* the kernel does not know whose the connection is */
 	bool has_key;         /* ... but the client has presented this local key */
 	struct local_key key; /* the last that it has presented */
+	const struct peer_identity *who; /* the client is taken for this one, whoever has opened
+					    the connection; NULL: it is not */
 };
 
 /* The line that is first in the queue, its line end included; empty: there is none. It stays until

@@ -62,10 +62,15 @@ struct blame_record {
 	int64_t at;       /* time of the last loss */
 };
 
+struct access_pattern;
+
 struct access_peer {
 	bool by_key;              /* it has come over TCP, and has shown a local key */
 	struct access_view *view; /* what the rules allow; NULL: there are no rules */
-	int64_t refusals_at;      /* token bucket of its refusals in the log */
+	bool by_token;            /* came with a token, which bounds it further */
+	struct access_pattern
+		*pattern;    /* ... to the keys that match; NULL: to none in particular */
+	int64_t refusals_at; /* token bucket of its refusals in the log */
 };
 
 struct topics_peer {

@@ -13,15 +13,17 @@
 enum { KEY_MAX = 512, VALUE_MAX = 3072, RANGE_DEFAULT = 100, RANGE_MAX = 1000 };
 
 struct outcome {
-	int code;        /* 200, or an error's */
-	bool changed;    /* the record of the command's key was written or deleted */
-	struct buf body; /* the answer's members without braces: "success":true,… or "error":"…" */
+	int code;     /* 200, or that of an error */
+	bool changed; /* the record of the command's key was written, or deleted */
+	struct buf body; /* the answer's members, without braces: "success":true,… or "error":"…" */
 };
 
-/* Runs a command. access restricts the keys; NULL: no restriction. The caller releases the
- * outcome's body. */
+/* access restricts the keys; NULL: it does not. The outcome's body is its caller's to release. */
 void ops_run(struct store *s, const struct pattern *access, const struct command *c,
 	     struct outcome *o);
 
-/* Sets an outcome that is an error. */
+/* The sum of an increment under REST's name as well. */
+void ops_add_rest_sum(struct outcome *o);
+
+/* An outcome that is an error. */
 void ops_fail(struct outcome *o, int code, const char *error);

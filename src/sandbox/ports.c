@@ -11,7 +11,7 @@ enum { TRIES = 50 };
 /* Binds a socket. Returns it, or a negative errno. *port is the bound port. */
 static int hold(struct sockaddr *address, socklen_t n, in_port_t *port)
 {
-	int yes = 1, fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int yes = 1, fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return -errno;

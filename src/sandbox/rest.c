@@ -3,8 +3,11 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "http.h"
+#include "base/timer.h"
 #include "codec/json.h"
+#include "codec/uri.h"
+#include "conn.h"
+#include "nexus.h"
 #include "text.h"
 
 enum { BODY_MAX = 64 * 1024, DRAIN_MAX = 1024 * 1024, TOKEN_MAX = 60 * 1024 };
@@ -60,11 +63,22 @@ static void write_response(struct buf *out, int status, bool close, struct span 
 	buf_addf(out, "}");
 }
 
-static void release(lws_sorted_usec_list_t *timer)
+/* What the request has named stays until the next one: a change is made known after its answer. */
+static void send_reply(struct rest *r)
 {
-	struct rest *r = lws_container_of(timer, struct rest, release);
+	conn_send(r->conn, buf_span(&r->reply));
+	buf_release(&r->reply);
+	if (r->close)
+		conn_finish(r->conn);
+	else
+		conn_next_request(r->conn);
+}
 
-	lws_callback_on_writable(r->wsi);
+static void on_release(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	send_reply(arg);
 }
 
 static void reply(struct rest *r, int status, struct span members)
@@ -72,11 +86,13 @@ static void reply(struct rest *r, int status, struct span members)
 	long delay = r->service->options->delay_ms;
 
 	write_response(&r->reply, status, r->close, members);
-	if (delay)
-		lws_sul_schedule(lws_get_context(r->wsi), 0, &r->release, release,
-				 delay * LWS_US_PER_MS);
-	else
-		lws_callback_on_writable(r->wsi);
+	r->answered = true;
+	if (!delay) {
+		send_reply(r);
+		return;
+	}
+	r->release = timer_new(r->conn->base, on_release, r);
+	timer_start(r->release, delay);
 }
 
 static void reply_outcome(struct rest *r, struct outcome *o)
@@ -96,7 +112,6 @@ static void reply_error(struct rest *r, int status, const char *error)
 static void reply_and_close(struct rest *r, int status)
 {
 	r->close = true;
-	r->awaits_body = false;
 	reply_error(r, status, status_text(status));
 }
 
@@ -104,15 +119,18 @@ static void reply_and_close(struct rest *r, int status)
 
 static void run(struct rest *r, const struct command *c)
 {
+	struct service *sv = r->service;
 	struct outcome o;
 
-	service_run(r->service, r->key, NULL, c, &o);
+	service_run(sv, r->key, NULL, c, &o);
+	if (c->op == OP_INCREMENT)
+		ops_add_rest_sum(&o);
 	bool changed = o.changed;
 	if (changed)
-		service_publish(r->service, c, true);
+		service_publish(sv, c, true);
 	reply_outcome(r, &o);
 	if (changed)
-		service_publish(r->service, c, false);
+		service_publish(sv, c, false);
 }
 
 /* Checks a key or bound from the URL, the only source of bytes that no JSON parser has checked. */
@@ -207,6 +225,27 @@ static void post_token(struct rest *r)
 	buf_release(&token);
 }
 
+static void run_nexus(struct rest *r, nexus_run *answer)
+{
+	struct outcome o = {0};
+
+	if (!service_may(r->key))
+		ops_fail(&o, 429, "Rate limit exceeded");
+	else
+		answer(r->service->store, buf_span(&r->body), &o);
+	reply_outcome(r, &o);
+}
+
+static void post_search(struct rest *r)
+{
+	run_nexus(r, nexus_search);
+}
+
+static void post_query(struct rest *r)
+{
+	run_nexus(r, nexus_query);
+}
+
 static const struct rest_route ROUTES[] = {
 	{METHOD_POST, {"/record", 7}, false, post_record},
 	{METHOD_POST, {"/record/atomic", 14}, false, post_atomic},
@@ -214,28 +253,28 @@ static const struct rest_route ROUTES[] = {
 	{METHOD_GET, {"/record/", 8}, true, get_record},
 	{METHOD_DELETE, {"/record/", 8}, true, delete_record},
 	{METHOD_POST, {"/token/websocket", 16}, false, post_token},
+	{METHOD_POST, {"/search", 7}, false, post_search},
+	{METHOD_POST, {"/query", 6}, false, post_query},
 };
 
 /* --- a request's life */
 
-static int method_of(struct lws *wsi)
+static int method_of(const struct http *h)
 {
-	return lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI)      ? (int)METHOD_GET
-	       : lws_hdr_total_length(wsi, WSI_TOKEN_POST_URI)   ? (int)METHOD_POST
-	       : lws_hdr_total_length(wsi, WSI_TOKEN_DELETE_URI) ? (int)METHOD_DELETE
-								 : -1;
+	return h->parser.method == HTTP_GET      ? (int)METHOD_GET
+	       : h->parser.method == HTTP_POST   ? (int)METHOD_POST
+	       : h->parser.method == HTTP_DELETE ? (int)METHOD_DELETE
+						 : -1;
 }
 
-/* Finds the route. NULL: *status is the reason. */
-static const struct rest_route *find_route(int method, const char *uri, int *status)
+/* The route; NULL: *status says why there is none. */
+static const struct rest_route *find_route(int method, struct span path, int *status)
 {
-	size_t n = strlen(uri);
-
-	*status = strcmp(uri, "/ws") == 0 ? 426 : 404;
+	*status = span_equal(path, SPAN("/ws")) ? 426 : 404;
 	for (size_t i = 0; i < sizeof(ROUTES) / sizeof(*ROUTES); i++) {
 		const struct rest_route *route = &ROUTES[i];
-		bool fits = route->names_key ? n > route->path.n : n == route->path.n;
-		if (!fits || memcmp(uri, route->path.p, route->path.n) != 0)
+		bool fits = route->names_key ? path.n > route->path.n : path.n == route->path.n;
+		if (!fits || memcmp(path.p, route->path.p, route->path.n) != 0)
 			continue;
 		if ((int)route->method == method)
 			return route;
@@ -244,41 +283,81 @@ static const struct rest_route *find_route(int method, const char *uri, int *sta
 	return NULL;
 }
 
-/* -1: no such header. */
-static long long content_length(struct lws *wsi)
+static struct api_key *find_key(const struct rest *r)
 {
-	char text[24];
+	const struct http *h = &r->conn->http;
 
-	if (lws_hdr_copy(wsi, text, sizeof(text), WSI_TOKEN_HTTP_CONTENT_LENGTH) <= 0)
-		return -1;
-	return atoll(text);
+	return h->has[HEADER_API_KEY]
+		       ? service_key(r->service, buf_span(&h->values[HEADER_API_KEY]))
+		       : NULL;
 }
 
-static struct api_key *find_key(struct rest *r)
+/* A range's bound, as HPKV's own client writes it: encoded, and encoded again. */
+static bool read_bound(const struct http *h, struct span name, struct buf *out)
 {
-	struct buf text = {0};
-	struct api_key *key =
-		http_api_key(r->wsi, &text) ? service_key(r->service, buf_span(&text)) : NULL;
+	struct buf once = {0};
+	bool good = http_parameter(h, name, &once);
 
-	buf_release(&text);
-	return key;
+	if (good && uri_is_encoded_again(buf_span(&once)))
+		uri_decode(buf_span(&once), out);
+	else if (good)
+		buf_add(out, buf_span(&once).p, buf_len(&once));
+	buf_release(&once);
+	return good;
 }
 
-static void read_address(struct rest *r, const char *uri)
+/* False: the address is not what it ought to be. */
+static bool read_address(struct rest *r)
 {
+	const struct http *h = &r->conn->http;
+	struct span path = http_path(h);
+	bool good = true;
+
 	if (r->route->names_key) {
-		size_t n = strlen(uri + r->route->path.n);
-		buf_add(&r->path, uri + r->route->path.n, n + 1); /* with its NUL, */
-		r->path.tail--;                                   /* which does not count */
+		size_t n = r->route->path.n;
+		good = uri_decode((struct span){path.p + n, path.n - n}, &r->path);
+		buf_add(&r->path, "", 1); /* a NUL behind it, */
+		r->path.tail--;           /* which does not count */
 	}
-	http_query(r->wsi, SPAN("startKey"), &r->start);
-	http_query(r->wsi, SPAN("endKey"), &r->end);
-	http_query(r->wsi, SPAN("limit"), &r->limit);
+	read_bound(h, SPAN("startKey"), &r->start);
+	read_bound(h, SPAN("endKey"), &r->end);
+	http_parameter(h, SPAN("limit"), &r->limit);
+	return good;
 }
 
-/* Runs a complete request. */
-static void finish(struct rest *r)
+/* A refusal waits for the body as well: whoever is still sending when the connection closes might
+ * never see the answer. Only what is far too long, or does not say how long it is, is cut off. */
+void rest_begin(struct rest *r, struct conn *conn)
 {
+	int method = method_of(&conn->http), status;
+	int64_t length = http_content_length(&conn->http);
+
+	rest_end(r);
+	r->conn = conn;
+	r->service = conn->service;
+	r->route = find_route(method, http_path(&conn->http), &status);
+	r->key = find_key(r);
+	r->close = !http_should_keep_alive(&conn->http.parser);
+	r->refusal = length > BODY_MAX ? 413 : !r->route ? status : !r->key ? 401 : 0;
+	if (!r->refusal && !read_address(r))
+		r->refusal = 400;
+	if (method == METHOD_POST && length < 0)
+		reply_and_close(r, 411);
+	else if (length > DRAIN_MAX)
+		reply_and_close(r, 413);
+}
+
+void rest_body(struct rest *r, struct span piece)
+{
+	if (r->conn && !r->refusal && !r->answered && buf_len(&r->body) + piece.n <= BODY_MAX)
+		buf_add(&r->body, piece.p, piece.n);
+}
+
+/* The whole request is here. */
+void rest_body_end(struct rest *r)
+{
+	if (!r->conn || r->answered)
+		return;
 	if (r->refusal)
 		reply_error(r, r->refusal,
 			    r->refusal == 401 ? "Invalid API key" : status_text(r->refusal));
@@ -286,72 +365,12 @@ static void finish(struct rest *r)
 		r->route->run(r);
 }
 
-/* A refusal waits for the body, too: a client that still sends when the connection closes may never
- * read the answer. Only bodies that are far too long, or of unknown length, are cut off. */
-int rest_begin(struct rest *r, struct service *sv, struct lws *wsi, const char *uri)
-{
-	int method = method_of(wsi), status;
-	long long length = content_length(wsi);
-
-	rest_end(r);
-	r->wsi = wsi;
-	r->service = sv;
-	r->route = find_route(method, uri, &status);
-	r->key = find_key(r);
-	r->refusal = length > BODY_MAX ? 413 : !r->route ? status : !r->key ? 401 : 0;
-	r->awaits_body = length > 0 || (method == METHOD_POST && length == 0);
-	if (method == METHOD_POST && length < 0)
-		reply_and_close(r, 411);
-	else if (length > DRAIN_MAX)
-		reply_and_close(r, 413);
-	else if (method < 0 && length < 0)
-		reply_and_close(r, r->refusal);
-	if (buf_len(&r->reply))
-		return 0;
-	if (!r->refusal)
-		read_address(r, uri);
-	if (!r->awaits_body)
-		finish(r);
-	return 0;
-}
-
-int rest_body(struct rest *r, struct span piece)
-{
-	if (r->refusal || !r->awaits_body)
-		return 0;
-	if (buf_len(&r->body) + piece.n > BODY_MAX)
-		return -1;
-	buf_add(&r->body, piece.p, piece.n);
-	return 0;
-}
-
-int rest_body_end(struct rest *r)
-{
-	if (r->awaits_body)
-		finish(r);
-	r->awaits_body = false;
-	return 0;
-}
-
-int rest_writable(struct rest *r)
-{
-	struct span out = buf_span(&r->reply);
-	bool close = r->close;
-
-	if (!out.n)
-		return 0;
-	if (lws_write(r->wsi, (unsigned char *)out.p, out.n, LWS_WRITE_HTTP) < 0)
-		return -1;
-	struct lws *wsi = r->wsi;
-	rest_end(r);
-	return lws_http_transaction_completed(wsi) || close ? -1 : 0;
-}
-
 void rest_end(struct rest *r)
 {
-	if (!r->wsi)
+	if (!r->conn)
 		return;
-	lws_sul_cancel(&r->release);
+	if (r->release)
+		event_free(r->release);
 	buf_release(&r->path);
 	buf_release(&r->start);
 	buf_release(&r->end);
@@ -361,16 +380,15 @@ void rest_end(struct rest *r)
 	*r = (struct rest){0};
 }
 
-int rest_refuse_upgrade(struct lws *wsi, int status)
+void rest_refuse(struct conn *conn, int status)
 {
 	struct outcome o = {0};
 	struct buf out = {0};
 
 	ops_fail(&o, status, status_text(status));
 	write_response(&out, status, true, buf_span(&o.body));
-	int written =
-		lws_write(wsi, (unsigned char *)buf_span(&out).p, buf_len(&out), LWS_WRITE_HTTP);
+	conn_send(conn, buf_span(&out));
+	conn_finish(conn);
 	buf_release(&o.body);
 	buf_release(&out);
-	return written < 0 ? -1 : 1;
 }

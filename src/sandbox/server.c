@@ -1,136 +1,167 @@
 #include "server.h"
 
-#include <libwebsockets.h>
+#include <event2/event.h>
+#include <event2/listener.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
 #include "base/mem.h"
+#include "base/timer.h"
+#include "conn.h"
 #include "ports.h"
-#include "rest.h"
-#include "ws.h"
 
-enum {
-	BUFFER = 64 * 1024,    /* read and written at a time */
-	HEAD_MAX = 65535 - 16, /* of a request: a token is in its first line, and may be long */
-	FILES = 8192, /* libwebsockets sizes its tables by the limit of open files, which may be
-			 huge */
-};
+enum { BACKLOG = 1024, ACCEPT_PAUSE_MS = 100 };
 
 struct server {
 	struct service *service;
-	struct lws_context *context;
+	struct event_base *base;
+	SSL_CTX *tls; /* NULL: plain HTTP */
 	struct ports ports;
-	volatile sig_atomic_t stopped;
+	struct evconnlistener *listeners[2];
+	struct event *signals[2];
+	struct event *accept_again;
+	struct conn_list conns;
+	bool stopped;
 };
 
-/* A connection is one or the other; libwebsockets knows which. */
-struct session {
-	struct ws ws;
-	struct rest rest;
-};
+/* --- accepting */
 
-static int confirm_upgrade(struct service *sv, struct lws *wsi, const char *protocol)
+static void on_accept(struct evconnlistener *l, evutil_socket_t fd, struct sockaddr *address,
+		      int length, void *arg)
 {
-	int refusal = strcasecmp(protocol, "websocket") == 0 ? ws_admit(sv, wsi)
-							     : HTTP_STATUS_BAD_REQUEST;
+	struct server *server = arg;
 
-	return refusal ? rest_refuse_upgrade(wsi, refusal) : 0;
+	(void)l;
+	(void)address;
+	(void)length;
+	conn_new(&server->conns, server->service, server->base, fd, server->tls);
 }
 
-static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
-		    size_t len)
+static void switch_accepting(struct server *server, int (*to)(struct evconnlistener *))
 {
-	struct server *server = lws_context_user(lws_get_context(wsi));
-	struct session *s = user;
-
-	switch ((int)reason) {
-	case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
-		return confirm_upgrade(server->service, wsi, in);
-	case LWS_CALLBACK_ESTABLISHED:
-		return ws_open(&s->ws, server->service, wsi);
-	case LWS_CALLBACK_RECEIVE:
-		return ws_receive(&s->ws, (struct span){in, len});
-	case LWS_CALLBACK_SERVER_WRITEABLE:
-		return ws_writable(&s->ws);
-	case LWS_CALLBACK_HTTP:
-		return rest_begin(&s->rest, server->service, wsi, in);
-	case LWS_CALLBACK_HTTP_BODY:
-		return rest_body(&s->rest, (struct span){in, len});
-	case LWS_CALLBACK_HTTP_BODY_COMPLETION:
-		return rest_body_end(&s->rest);
-	case LWS_CALLBACK_HTTP_WRITEABLE:
-		return rest_writable(&s->rest);
-	case LWS_CALLBACK_CLOSED:
-	case LWS_CALLBACK_CLOSED_HTTP:
-	case LWS_CALLBACK_HTTP_DROP_PROTOCOL:
-	case LWS_CALLBACK_WS_SERVER_DROP_PROTOCOL:
-		if (s) {
-			ws_close(&s->ws);
-			rest_end(&s->rest);
-		}
-		return 0;
+	for (int i = 0; i < 2; i++) {
+		if (server->listeners[i])
+			to(server->listeners[i]);
 	}
-	return 0;
 }
 
-static const struct lws_protocols PROTOCOLS[] = {
-	{.name = "hpkv",
-	 .callback = on_event,
-	 .per_session_data_size = sizeof(struct session),
-	 .rx_buffer_size = BUFFER},
-	{0},
-};
-
-static void log_lws(int level, const char *line)
+/* Mostly there are no descriptors left. */
+static void on_accept_error(struct evconnlistener *l, void *arg)
 {
-	(void)level;
-	fprintf(stderr, "hpkv-sandbox: %s", line);
+	struct server *server = arg;
+
+	(void)l;
+	switch_accepting(server, evconnlistener_disable);
+	timer_start(server->accept_again, ACCEPT_PAUSE_MS);
 }
 
-static bool listen_on(struct server *server, const char *name, const char *address,
-		      uint64_t options)
+static void on_accept_again(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	switch_accepting(arg, evconnlistener_enable);
+}
+
+static bool listen_on(struct server *server, int i, int *fd)
+{
+	if (*fd < 0)
+		return true;
+	server->listeners[i] =
+		evconnlistener_new(server->base, on_accept, server,
+				   LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, BACKLOG, *fd);
+	if (!server->listeners[i])
+		return false;
+	*fd = -1; /* the listener's now */
+	evconnlistener_set_error_cb(server->listeners[i], on_accept_error);
+	return true;
+}
+
+/* --- set-up */
+
+static void on_signal(evutil_socket_t number, short what, void *arg)
+{
+	struct server *server = arg;
+
+	(void)number;
+	(void)what;
+	server->stopped = true;
+	event_base_loopbreak(server->base);
+}
+
+static bool watch_signals(struct server *server)
+{
+	static const int SIGNALS[] = {SIGTERM, SIGINT};
+
+	signal(SIGPIPE, SIG_IGN);
+	for (int i = 0; i < 2; i++) {
+		/* While the server is being freed: whoever asks again is too late to be told. */
+		signal(SIGNALS[i], SIG_IGN);
+		server->signals[i] = watch_new(server->base, SIGNALS[i], EV_SIGNAL | EV_PERSIST,
+					       on_signal, server);
+		if (watch_start(server->signals[i]) < 0)
+			return false;
+	}
+	return true;
+}
+
+/* The SDK and the daemon speak nothing else. */
+static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *n,
+			   const unsigned char *in, unsigned in_n, void *arg)
+{
+	static const unsigned char HTTP_1_1[] = "\x08http/1.1";
+	unsigned char *chosen;
+
+	(void)ssl;
+	(void)arg;
+	if (SSL_select_next_proto(&chosen, n, HTTP_1_1, sizeof(HTTP_1_1) - 1, in, in_n) !=
+	    OPENSSL_NPN_NEGOTIATED)
+		return SSL_TLSEXT_ERR_NOACK;
+	*out = chosen;
+	return SSL_TLSEXT_ERR_OK;
+}
+
+static bool open_tls(struct server *server)
 {
 	const struct options *o = server->service->options;
-	struct lws_context_creation_info info = {
-		.vhost_name = name,
-		.iface = address,
-		.port = server->ports.port,
-		.protocols = PROTOCOLS,
-		.options = options | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
-		.ssl_cert_filepath = o->tls_cert,
-		.ssl_private_key_filepath = o->tls_key,
-		.alpn = "http/1.1", /* the SDK and the daemon use HTTP/1.1 only */
-		.timeout_secs = 30,
-		.keepalive_timeout = 60,
-	};
 
-	return lws_create_vhost(server->context, &info) != NULL;
+	if (!o->tls_cert)
+		return true;
+	server->tls = SSL_CTX_new(TLS_server_method());
+	if (server->tls && SSL_CTX_use_certificate_chain_file(server->tls, o->tls_cert) == 1 &&
+	    SSL_CTX_use_PrivateKey_file(server->tls, o->tls_key, SSL_FILETYPE_PEM) == 1 &&
+	    SSL_CTX_check_private_key(server->tls) == 1) {
+		SSL_CTX_set_alpn_select_cb(server->tls, choose_protocol, NULL);
+		return true;
+	}
+	fprintf(stderr, "hpkv-sandbox: the certificate or its key can't be used: %s\n",
+		ERR_reason_error_string(ERR_peek_last_error()));
+	return false;
 }
 
-static bool open_context(struct server *server)
+static void raise_file_limit(void)
 {
-	struct lws_context_creation_info info = {
-		.port = CONTEXT_PORT_NO_LISTEN,
-		.options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
-		.pt_serv_buf_size = BUFFER,
-		.max_http_header_data2 = HEAD_MAX,
-		.user = server,
-	};
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max < FILES ? limit.rlim_max : FILES;
+		limit.rlim_cur = limit.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &limit);
 	}
-	lws_set_log_level(LLL_ERR, log_lws);
-	server->context = lws_create_context(&info);
-	return server->context &&
-	       listen_on(server, "v4", "127.0.0.1", LWS_SERVER_OPTION_DISABLE_IPV6) &&
-	       (!server->ports.has_v6 || listen_on(server, "v6", "::1",
-						   LWS_SERVER_OPTION_IPV6_V6ONLY_MODIFY |
-							   LWS_SERVER_OPTION_IPV6_V6ONLY_VALUE));
+}
+
+static bool open_server(struct server *server)
+{
+	raise_file_limit();
+	server->base = event_base_new();
+	if (!server->base)
+		return false;
+	server->accept_again = timer_new(server->base, on_accept_again, server);
+	return open_tls(server) && watch_signals(server) &&
+	       listen_on(server, 0, &server->ports.v4_fd) &&
+	       listen_on(server, 1, &server->ports.v6_fd);
 }
 
 struct server *server_new(struct service *sv)
@@ -139,24 +170,33 @@ struct server *server_new(struct service *sv)
 	int result = ports_hold(&server->ports, sv->options->port);
 
 	server->service = sv;
-	if (result < 0) {
+	if (result < 0)
 		fprintf(stderr,
 			"hpkv-sandbox: port %d can't be had on the loopback addresses: %s\n",
 			sv->options->port, strerror(-result));
-	} else if (open_context(server)) {
-		ports_release(&server->ports);
+	else if (open_server(server))
 		return server;
-	} else {
+	else
 		fputs("hpkv-sandbox: the server could not be started\n", stderr);
-	}
 	server_free(server);
 	return NULL;
 }
 
 void server_free(struct server *server)
 {
-	if (server->context)
-		lws_context_destroy(server->context);
+	while (server->conns.first)
+		conn_free(server->conns.first);
+	for (int i = 0; i < 2; i++) {
+		if (server->listeners[i])
+			evconnlistener_free(server->listeners[i]);
+		if (server->signals[i])
+			event_free(server->signals[i]);
+	}
+	if (server->accept_again)
+		event_free(server->accept_again);
+	SSL_CTX_free(server->tls);
+	if (server->base)
+		event_base_free(server->base);
 	ports_release(&server->ports);
 	free(server);
 }
@@ -168,15 +208,6 @@ int server_port(const struct server *server)
 
 int server_run(struct server *server)
 {
-	int result = 0;
-
-	while (!server->stopped && result >= 0)
-		result = lws_service(server->context, 0);
+	event_base_dispatch(server->base);
 	return server->stopped ? 0 : -1;
-}
-
-void server_stop(struct server *server)
-{
-	server->stopped = 1;
-	lws_cancel_service(server->context);
 }

@@ -1,19 +1,16 @@
-/* server.h - listens on the loopback interface and passes each connection's events to ws.h and
- * rest.h.
- *
- * The event loop of libwebsockets runs everything in one thread. */
+/* server.h - listens on the loopback interface and gives each connection to conn.h: all in
+ * one thread, in a libevent loop. */
 #pragma once
 
 #include "service.h"
 
 struct server;
 
-/* Creates a server. NULL: it failed, and the reason was printed on stderr. */
+/* NULL, with the reason on stderr. */
 struct server *server_new(struct service *sv);
 void server_free(struct server *server);
 
 int server_port(const struct server *server);
 
-/* Serves until server_stop(), which a signal handler may call. */
+/* Serves until SIGTERM or SIGINT. -1: the loop has failed. */
 int server_run(struct server *server);
-void server_stop(struct server *server);

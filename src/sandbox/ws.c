@@ -1,14 +1,17 @@
 #include "ws.h"
 
+#include <openssl/evp.h>
+#include <openssl/sha.h>
+#include <strings.h>
+
 #include "base/clock.h"
-#include "http.h"
+#include "base/timer.h"
+#include "conn.h"
 
 enum {
-	BATCH = 16 * 1024,      /* fits in a TLS record */
-	OUT_SOFT = 1024 * 1024, /* unsent output above which requests are not read */
+	OUT_SOFT = 1024 * 1024, /* untaken output from which requests are not read further */
 	OUT_HARD = 32 * 1024 *
-		   1024, /* unsent output above which a notification drops the connection */
-	FRAME_HEADER_MAX = 10,
+		   1024, /* untaken output from which a notification drops the connection */
 };
 
 struct held {
@@ -18,87 +21,52 @@ struct held {
 
 /* --- output */
 
-static void add_header(struct buf *out, size_t n)
+static size_t unsent(const struct ws *ws)
 {
-	unsigned char header[FRAME_HEADER_MAX] = {0x80 |
-						  0x1}; /* the only frame of a text message */
-	unsigned bytes = n < 126 ? 0 : n < 65536 ? 2 : 8;
-
-	header[1] = (unsigned char)(bytes == 0 ? n : bytes == 2 ? 126 : 127);
-	for (unsigned i = 0; i < bytes; i++)
-		header[2 + i] = (unsigned char)((uint64_t)n >> (8 * (bytes - 1 - i)));
-	buf_add(out, header, 2 + bytes);
+	return conn_unsent(ws->conn) + buf_len(&ws->out);
 }
-
-/* The length of the first frame in out. */
-static size_t frame_length(struct span out)
-{
-	const unsigned char *p = (const unsigned char *)out.p;
-	unsigned bytes = p[1] == 127 ? 8 : p[1] == 126 ? 2 : 0;
-	uint64_t n = bytes ? 0 : p[1];
-
-	for (unsigned i = 0; i < bytes; i++)
-		n = n << 8 | p[2 + i];
-	return (size_t)n + 2 + bytes;
-}
-
-/* How many bytes to write at a time: whole frames, because libwebsockets sends its own PONG between
- * two writes; at least one frame, which may be of any length. */
-static size_t batch(struct span out)
-{
-	size_t n = frame_length(out);
-
-	while (n < out.n) {
-		size_t next = frame_length((struct span){out.p + n, out.n - n});
-		if (n + next > BATCH)
-			break;
-		n += next;
-	}
-	return n;
-}
-
-static void release(lws_sorted_usec_list_t *timer);
 
 static void schedule_release(struct ws *ws, int64_t until_ms)
 {
-	int64_t wait = until_ms - clock_mono_ms();
-
-	lws_sul_schedule(lws_get_context(ws->wsi), 0, &ws->release, release,
-			 (wait > 0 ? wait : 0) * LWS_US_PER_MS + 1);
+	timer_start(ws->release, until_ms - clock_mono_ms());
 }
 
-static void release(lws_sorted_usec_list_t *timer)
+static void on_release(evutil_socket_t fd, short what, void *arg)
 {
-	struct ws *ws = lws_container_of(timer, struct ws, release);
+	struct ws *ws = arg;
 	int64_t now = clock_mono_ms();
 	struct held held;
 
+	(void)fd;
+	(void)what;
 	while (buf_len(&ws->held)) {
 		memcpy(&held, buf_span(&ws->held).p, sizeof(held));
 		if (held.until_ms > now) {
 			schedule_release(ws, held.until_ms);
 			break;
 		}
-		ws->ready += held.n;
+		conn_send(ws->conn, (struct span){buf_span(&ws->out).p, held.n});
+		buf_take(&ws->out, held.n);
 		buf_take(&ws->held, sizeof(held));
 	}
-	lws_callback_on_writable(ws->wsi);
+	if (!buf_len(&ws->out))
+		buf_release(&ws->out);
 }
 
 static void send_text(struct ws *ws, struct span text)
 {
 	long delay = ws->service->options->delay_ms;
-	size_t before = buf_len(&ws->out);
+	char head[WS_HEAD_MAX];
+	size_t n = ws_head(head, WS_OPCODE_TEXT, text.n);
 
-	add_header(&ws->out, text.n);
-	buf_add(&ws->out, text.p, text.n);
-	size_t n = buf_len(&ws->out) - before;
 	if (delay == 0) {
-		ws->ready += n;
-		lws_callback_on_writable(ws->wsi);
+		conn_send(ws->conn, (struct span){head, n});
+		conn_send(ws->conn, text);
 		return;
 	}
-	struct held held = {clock_mono_ms() + delay, n};
+	struct held held = {clock_mono_ms() + delay, n + text.n};
+	buf_add(&ws->out, head, n);
+	buf_add(&ws->out, text.p, text.n);
 	if (!buf_len(&ws->held))
 		schedule_release(ws, held.until_ms);
 	buf_add(&ws->held, &held, sizeof(held));
@@ -108,48 +76,48 @@ static void notify(struct subscriber *s, struct span text)
 {
 	struct ws *ws = (struct ws *)s;
 
-	if (ws->doomed)
-		return;
-	if (buf_len(&ws->out) + text.n > OUT_HARD) {
-		ws->doomed = true;
-		lws_set_timeout(ws->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
-		return;
-	}
-	send_text(ws, text);
+	if (unsent(ws) + text.n > OUT_HARD)
+		conn_drop(ws->conn);
+	else
+		send_text(ws, text);
 }
 
 /* Reading stops above OUT_SOFT bytes of output and resumes below half of that. */
 static void control_reading(struct ws *ws)
 {
-	size_t n = buf_len(&ws->out);
-	bool pause = ws->paused ? n > OUT_SOFT / 2 : n > OUT_SOFT;
+	size_t n = unsent(ws);
+	bool pause = ws->paused ? n > WS_OUT_LOW : n > OUT_SOFT;
 
 	if (pause != ws->paused)
-		lws_rx_flow_control(ws->wsi, !pause);
+		conn_pause(ws->conn, pause);
 	ws->paused = pause;
 }
 
-int ws_writable(struct ws *ws)
+void ws_writable(struct ws *ws)
 {
-	if (ws->expired) {
-		lws_close_reason(ws->wsi, LWS_CLOSE_STATUS_POLICY_VIOLATION,
-				 (unsigned char *)"Token expired", 13);
-		return -1;
-	}
-	while (ws->ready && !lws_partial_buffered(ws->wsi)) {
-		struct span out = buf_span(&ws->out);
-		size_t n = batch((struct span){out.p, ws->ready});
-		if (lws_write(ws->wsi, (unsigned char *)out.p, n, LWS_WRITE_RAW) < 0)
-			return -1;
-		buf_take(&ws->out, n);
-		ws->ready -= n;
-	}
-	if (ws->ready)
-		lws_callback_on_writable(ws->wsi);
-	else if (!buf_len(&ws->out))
-		buf_release(&ws->out);
+	if (!ws->conn)
+		return;
 	control_reading(ws);
-	return 0;
+	ws_receive(ws, (struct span){0});
+}
+
+static void close_with(struct ws *ws, int code, struct span reason)
+{
+	struct buf out = {0};
+
+	ws_add_close(&out, code, reason);
+	conn_send(ws->conn, buf_span(&out));
+	buf_release(&out);
+	conn_finish(ws->conn);
+}
+
+static void send_pong(struct ws *ws, struct span payload)
+{
+	struct buf out = {0};
+
+	ws_add_pong(&out, payload);
+	conn_send(ws->conn, buf_span(&out));
+	buf_release(&out);
 }
 
 /* --- input */
@@ -189,107 +157,151 @@ static void serve(struct ws *ws, struct span text)
 	command_fini(&c);
 }
 
-int ws_receive(struct ws *ws, struct span piece)
+/* A binary message may hold a request as well. */
+static void take(struct ws *ws, enum ws_event event, struct span payload, int code)
 {
-	bool last = lws_is_final_fragment(ws->wsi) && lws_remaining_packet_payload(ws->wsi) == 0;
+	switch (event) {
+	case WS_TEXT:
+	case WS_BINARY:
+		serve(ws, payload);
+		break;
+	case WS_TOO_LONG:
+		close_with(ws, WS_MESSAGE_TOO_BIG, SPAN("Message too big"));
+		break;
+	case WS_PING:
+		send_pong(ws, payload);
+		break;
+	case WS_CLOSE:
+		close_with(ws, code, payload);
+		break;
+	case WS_FAULT:
+		close_with(ws, WS_PROTOCOL_ERROR, (struct span){0});
+		break;
+	case WS_PONG:
+	case WS_NEED_MORE:
+		break;
+	}
+}
 
-	if (buf_len(&ws->in) + piece.n > (size_t)ws->service->options->max_message) {
-		lws_close_reason(ws->wsi, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE,
-				 (unsigned char *)"Message too big", 15);
-		return -1;
+/* What the reader has taken and not handed out waits there while the connection is paused. */
+size_t ws_receive(struct ws *ws, struct span data)
+{
+	size_t n = data.n;
+	enum ws_event event = WS_PONG;
+
+	while (event != WS_NEED_MORE && !ws->paused && ws->conn->state == CONN_WEBSOCKET) {
+		struct span payload = {0};
+		int code = 0;
+		event = ws_next(ws->reader, &data, &payload, &code);
+		take(ws, event, payload, code);
+		control_reading(ws);
 	}
-	if (last && !buf_len(&ws->in)) {
-		serve(ws, piece);
-	} else {
-		buf_add(&ws->in, piece.p, piece.n);
-		if (last) {
-			serve(ws, buf_span(&ws->in));
-			buf_release(&ws->in);
-		}
-	}
-	control_reading(ws);
-	return 0;
+	return n - data.n;
 }
 
 /* --- coming and going */
 
-/* Identifies the client of an upgrade: its API key, and its grant if it has a token. NULL: *refusal
- * is the HTTP status. */
-static struct api_key *identify(struct service *sv, struct lws *wsi, struct grant **grant,
+/* Who asks for the upgrade: the key, and the grant if it is by a token. NULL: *refusal is the HTTP
+ * status. */
+static struct api_key *identify(struct service *sv, const struct http *http, struct grant **grant,
 				int *refusal)
 {
 	struct buf text = {0};
 	struct api_key *key;
 
 	*grant = NULL;
-	if (http_query(wsi, SPAN("token"), &text)) {
+	if (http_parameter(http, SPAN("token"), &text)) {
 		key = service_token(sv, buf_span(&text), grant);
-		*refusal = HTTP_STATUS_FORBIDDEN;
+		*refusal = 403;
 	} else {
-		http_query(wsi, SPAN("apiKey"), &text);
+		http_parameter(http, SPAN("apiKey"), &text);
 		key = service_key(sv, buf_span(&text));
-		*refusal = HTTP_STATUS_UNAUTHORIZED;
+		*refusal = 401;
 	}
 	buf_release(&text);
 	return key;
 }
 
-int ws_admit(struct service *sv, struct lws *wsi)
+static bool header_is(const struct http *http, enum http_header header, struct span value)
 {
-	char path[8];
+	struct span is = buf_span(&http->values[header]);
+
+	return is.n == value.n && strncasecmp(is.p, value.p, value.n) == 0;
+}
+
+static void send_101(struct ws *ws, struct span key)
+{
+	static const char GUID[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+	unsigned char digest[SHA_DIGEST_LENGTH], text[32];
+	struct buf out = {0};
+
+	buf_add(&out, key.p, key.n);
+	buf_addf(&out, "%s", GUID);
+	SHA1((const unsigned char *)buf_span(&out).p, buf_len(&out), digest);
+	EVP_EncodeBlock(text, digest, sizeof(digest));
+	buf_take(&out, buf_len(&out));
+	buf_addf(&out,
+		 "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n"
+		 "connection: upgrade\r\nsec-websocket-accept: %s\r\n\r\n",
+		 text);
+	conn_send(ws->conn, buf_span(&out));
+	buf_release(&out);
+}
+
+static void on_expiry(evutil_socket_t fd, short what, void *arg)
+{
+	struct ws *ws = arg;
+
+	(void)fd;
+	(void)what;
+	close_with(ws, WS_POLICY, SPAN("Token expired"));
+}
+
+static void join(struct ws *ws)
+{
+	int64_t left = ws->grant->expires_ms - clock_wall_ms();
+
+	ws->subscriber = (struct subscriber){.grant = ws->grant, .notify = notify};
+	service_join(ws->service, &ws->subscriber);
+	ws->expiry = timer_new(ws->conn->base, on_expiry, ws);
+	timer_start(ws->expiry, left > 0 ? left : 0);
+}
+
+int ws_open(struct ws *ws, struct conn *conn, const struct http *http)
+{
+	struct span key = buf_span(&http->values[HEADER_WS_KEY]);
 	struct grant *grant;
 	int refusal;
 
-	if (lws_hdr_copy(wsi, path, sizeof(path), WSI_TOKEN_GET_URI) < 0 ||
-	    strcmp(path, "/ws") != 0)
-		return HTTP_STATUS_NOT_FOUND;
-	if (!identify(sv, wsi, &grant, &refusal))
+	if (!span_equal(http_path(http), SPAN("/ws")))
+		return 404;
+	if (http->parser.method != HTTP_GET ||
+	    !header_is(http, HEADER_UPGRADE, SPAN("websocket")) ||
+	    !header_is(http, HEADER_WS_VERSION, SPAN("13")) || !key.n)
+		return 400;
+	struct api_key *who = identify(conn->service, http, &grant, &refusal);
+	if (!who)
 		return refusal;
-	grant_free(grant);
-	return 0;
-}
-
-static void expire(lws_sorted_usec_list_t *timer)
-{
-	struct ws *ws = lws_container_of(timer, struct ws, expiry);
-
-	ws->expired = true;
-	/* A client that does not read can't receive the close frame either. */
-	lws_set_timeout(ws->wsi, PENDING_TIMEOUT_CLOSE_SEND, 2);
-	lws_callback_on_writable(ws->wsi);
-}
-
-/* libwebsockets allocates new memory for an upgraded connection, so the client is identified again.
- */
-int ws_open(struct ws *ws, struct service *sv, struct lws *wsi)
-{
-	int refusal;
-
-	ws->wsi = wsi;
-	ws->service = sv;
-	ws->key = identify(sv, wsi, &ws->grant, &refusal);
-	if (!ws->key)
-		return -1;
-	if (!ws->grant)
-		return 0;
-	ws->subscriber = (struct subscriber){.grant = ws->grant, .notify = notify};
-	service_join(sv, &ws->subscriber);
-	int64_t left = ws->grant->expires_ms - clock_wall_ms();
-	lws_sul_schedule(lws_get_context(wsi), 0, &ws->expiry, expire,
-			 (left > 0 ? left : 0) * LWS_US_PER_MS + 1);
+	*ws = (struct ws){.conn = conn, .service = conn->service, .key = who, .grant = grant};
+	ws->reader = ws_reader_new((size_t)ws->service->options->max_message);
+	ws->release = timer_new(conn->base, on_release, ws);
+	send_101(ws, key);
+	if (grant)
+		join(ws);
 	return 0;
 }
 
 void ws_close(struct ws *ws)
 {
-	if (!ws->wsi)
+	if (!ws->conn)
 		return;
-	lws_sul_cancel(&ws->release);
-	lws_sul_cancel(&ws->expiry);
+	event_free(ws->release);
+	if (ws->expiry)
+		event_free(ws->expiry);
 	if (ws->grant)
 		service_leave(ws->service, &ws->subscriber);
 	grant_free(ws->grant);
-	buf_release(&ws->in);
+	ws_reader_free(ws->reader);
 	buf_release(&ws->out);
 	buf_release(&ws->held);
 	*ws = (struct ws){0};

@@ -1,38 +1,40 @@
-/* ws.h - WebSocket connections: requests, answers, and notifications to connections with a token.
+/* ws.h - the WebSocket connections: a message in, an answer out; notifications to those that came
+ * with a token.
  *
- * Output that is ready leaves in as few TLS records as possible. A connection with too much unsent
- * output is not read, and is dropped when notifications exceed a second bound. */
+ * A connection is not read while it has too much untaken output, and one that lets notifications
+ * pile up beyond a bound is dropped. */
 #pragma once
 
-#include <libwebsockets.h>
+#include <event2/event.h>
 
 #include "base/buf.h"
+#include "codec/ws_frames.h"
+#include "http.h"
 #include "service.h"
 
-/* Zeroed by libwebsockets before ws_open(). */
+enum { WS_OUT_LOW = 512 * 1024 }; /* untaken output from which on a connection is read again */
+
+struct conn;
+
+/* Zeroed before ws_open(). */
 struct ws {
-	struct subscriber subscriber; /* first; in the service's list if there is a grant */
-	struct lws *wsi;
+	struct subscriber subscriber; /* first; in the service's list if it has a grant */
+	struct conn *conn;            /* NULL: not open */
 	struct service *service;
 	struct api_key *key;
-	struct grant *grant; /* NULL: connected with an API key, no restrictions */
-	struct buf in;       /* the first fragments of a message */
-	struct buf out;      /* whole frames, unsent */
-	size_t ready;        /* bytes of out that may be sent; the rest is delayed (--delay-ms) */
-	struct buf held;     /* a struct held for each delayed frame */
-	bool paused;         /* not read, because out is full */
-	bool doomed;         /* too slow: about to be dropped */
-	bool expired;
-	lws_sorted_usec_list_t release, expiry;
+	struct grant *grant; /* NULL: came with an API key and may do everything */
+	struct ws_reader *reader;
+	struct buf out;  /* whole frames that are held back (--delay-ms) */
+	struct buf held; /* struct held of them */
+	struct event *release, *expiry;
+	bool paused; /* not read, for want of room */
 };
 
-/* 0: the upgrade is accepted. Else the HTTP status of the refusal. */
-int ws_admit(struct service *sv, struct lws *wsi);
+/* The upgrade that http's request asks for. 0: the 101 has been sent. Else the HTTP status to
+ * refuse it with. */
+int ws_open(struct ws *ws, struct conn *conn, const struct http *http);
 
-/* Events of a connection. They return the result of the libwebsockets callback: 0, or -1 to close.
- */
-int ws_open(struct ws *ws, struct service *sv, struct lws *wsi);
-int ws_receive(struct ws *ws, struct span piece);
-int ws_writable(struct ws *ws);
+size_t ws_receive(struct ws *ws, struct span data); /* how much of it it has taken */
+void ws_writable(struct ws *ws);
 
-void ws_close(struct ws *ws); /* frees what ws owns; may be called twice */
+void ws_close(struct ws *ws); /* frees what it has; may be called twice */

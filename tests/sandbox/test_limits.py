@@ -232,6 +232,14 @@ class Hostile(sandbox_case()):
                     except OSError:
                         pass
 
+    def test_requests_that_are_sent_ahead_wait(self):
+        with self.sandbox.connect() as sock:
+            sock.sendall(b"GET /record/none HTTP/1.1\r\nx-api-key: sandbox\r\n\r\n" * 500 + b"GET /record/none HTTP/1.0\r\n\r\n")
+            answers = b""
+            while data := sock.recv(65536):
+                answers += data
+        self.assertEqual((500, 1), (answers.count(b"HTTP/1.1 404 "), answers.count(b"HTTP/1.1 401 ")))
+
     def test_tls_that_is_none(self):
         with socket.create_connection(("127.0.0.1", self.sandbox.port)) as sock:
             sock.sendall(b"GET / HTTP/1.1\r\n\r\n")

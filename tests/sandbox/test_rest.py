@@ -3,6 +3,7 @@
 import http.client
 import json
 import unittest
+from urllib.parse import quote
 
 from sandbox import API_KEY, GET, trust, sandbox_case
 
@@ -20,13 +21,15 @@ class Records(sandbox_case()):
         for key, path in [
             ("a/b", "a%2Fb"), ("a/b", "a/b"), ("a b", "a%20b"), ("ä€😀", "%C3%A4%E2%82%AC%F0%9F%98%80"), ("?x=1&y", "%3Fx%3D1%26y"),
             ("100%", "100%25"), ("a+b", "a%2Bb"), ("\x01", "%01"), ('"', "%22"), ("a;b", "a%3Bb"), ("#", "%23"),
+            ("a+b", "a+b"), ("a//b", "a//b"), ("a//b", "a%2F%2Fb"), ("/", "%2F"), ("/", "/"), ("../x", "../x"), ("a/./b", "a/./b"), ("..", "%2E%2E"),
+            ("nul\0!", "nul%00!"), ("\0", "%00"), ("a%20b", "a%2520b"), ("a=b", "a=b"), ("a&b", "a&b"), ("a;b", "a;b"), ("atomic", "atomic"),
         ]:
             with self.subTest(path=path):
                 self.rest("POST", "/record", {"key": key, "value": path})
                 self.assertEqual((200, {"key": key, "value": path}), self.rest("GET", f"/record/{path}"))
 
     def test_an_address_that_is_not_utf8(self):
-        for path in "/record/%FF", "/record/%ED%A0%80", "/records?startKey=%80&endKey=a", "/records?startKey=a&endKey=%C3":
+        for path in "/record/%zz", "/record/a%2", "/record/%", "/record/%FF", "/record/%ED%A0%80", "/records?startKey=%80&endKey=a", "/records?startKey=a&endKey=%C3":
             self.assertEqual(400, self.rest("GET", path)[0], path)
 
     def test_partial_update(self):
@@ -39,7 +42,8 @@ class Records(sandbox_case()):
 
     def test_increment(self):
         self.assertEqual(4, self.rest("POST", "/record/atomic", {"key": "n", "increment": 4})[1]["newValue"])
-        self.assertEqual(1, self.rest("POST", "/record/atomic", {"key": "n", "increment": -3})[1]["newValue"])
+        answer = self.rest("POST", "/record/atomic", {"key": "n", "increment": -3})[1]
+        self.assertEqual((1, 1), (answer["newValue"], answer["result"]))
         self.assertEqual(400, self.rest("POST", "/record/atomic", {"key": "n"})[0])
 
     def test_ranges(self):
@@ -54,6 +58,20 @@ class Records(sandbox_case()):
                      "/records?startKey=a&endKey=b&limit=x", "/records?startKey=a&endKey=b&limit=-1"]:
             self.assertEqual(400, self.rest("GET", path)[0], path)
 
+    def test_the_bounds_of_a_range_may_be_encoded_twice(self):
+        for key in "q:a b", "q:a%20b", "q:a+b", "q:\0", "q:ä/!'()*~":
+            self.rest("POST", "/record", {"key": key, "value": "x"})
+        once, twice = (lambda key: quote(key, safe="")), (lambda key: quote(quote(key, safe="!'()*~"), safe=""))
+        for key, written in [("q:a b", once("q:a b")), ("q:a b", twice("q:a b")), ("q:a%20b", twice("q:a%20b")), ("q:a+b", "q:a+b"),
+                             ("q:a+b", once("q:a+b")), ("q:\0", once("q:\0")), ("q:\0", twice("q:\0")), ("q:ä/!'()*~", twice("q:ä/!'()*~")),
+                             ("q:a b", once("q%3Aa%20b"))]:
+            with self.subTest(written=written):
+                answer = self.rest("GET", f"/records?startKey={written}&endKey={written}")[1]
+                self.assertEqual([key], [record["key"] for record in answer["records"]])
+        # "q:a%20b" once encoded holds a colon, so it can't have been encoded before: it means itself.
+        answer = self.rest("GET", f"/records?startKey={once('q:a%20b')}&endKey={once('q:a%20b')}")[1]
+        self.assertEqual(["q:a%20b"], [record["key"] for record in answer["records"]])
+
     def test_both_doors_lead_to_the_same_records(self):
         self.rest("POST", "/record", {"key": "nul\0", "value": "\0"})
         self.assertEqual("\0", self.ws().ask(op=GET, key="nul\0")["value"])
@@ -61,6 +79,40 @@ class Records(sandbox_case()):
     def test_wrong_bodies(self):
         for body in ["", "x", "[]", '{"key":1,"value":"x"}', '{"value":"x"}', '{"key":"a"}', '{"key":"","value":"x"}', b"\xff\x00{"]:
             self.assertEqual(400, self.rest("POST", "/record", body)[0], body)
+
+
+class Nexus(sandbox_case()):
+    def setUp(self):
+        for key, value in [("article:1", "The quick brown fox"), ("article:2", "A lazy dog, and a QUICK one"), ("note", "nothing")]:
+            self.rest("POST", "/record", {"key": key, "value": value})
+
+    def search(self, **members):
+        status, answer = self.rest("POST", "/search", members)
+        self.assertEqual(200, status, answer)
+        return [(result["key"], result["score"]) for result in answer["results"]]
+
+    def test_records_with_the_words_of_a_query(self):
+        self.assertEqual([("article:1", 1), ("article:2", 1)], self.search(query="quick"))
+        self.assertEqual([("article:2", 1), ("article:1", 0.5)], self.search(query=" quick\tdog "))
+        self.assertEqual([("article:2", 1)], self.search(query="quick dog", topK=1))
+        self.assertEqual([("article:2", 1)], self.search(query="quick dog", minScore=0.6))
+        self.assertEqual([("note", 1)], self.search(query="note"))
+        self.assertEqual([], self.search(query="cat"))
+
+    def test_a_question(self):
+        answer = self.rest("POST", "/query", {"query": "brown fox", "topK": 3, "minScore": 0.1})
+        self.assertEqual((200, {"answer": "The quick brown fox", "sources": [{"key": "article:1", "score": 1}]}), answer)
+        status, answer = self.rest("POST", "/query", {"query": "cat"})
+        self.assertEqual((200, []), (status, answer["sources"]))
+        self.assertIsInstance(answer["answer"], str)
+
+    def test_wrong_searches(self):
+        for path in "/search", "/query":
+            for body in [{}, {"query": ""}, {"query": " "}, {"query": 1}, {"query": "x", "topK": 0}, {"query": "x", "topK": 21},
+                         {"query": "x", "minScore": 1.1}, {"query": "x", "minScore": "1"}, "[]", "{"]:
+                self.assertEqual(400, self.rest("POST", path, body)[0], body)
+            self.assertEqual(405, self.rest("GET", path)[0])
+            self.assertEqual(401, self.sandbox.request("POST", path, '{"query":"x"}', {}).status)
 
 
 class Refusals(sandbox_case()):

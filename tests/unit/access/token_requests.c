@@ -3,6 +3,7 @@
 #include "../test.h"
 #include "../router_ops.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 #include "access/token_requests.h"
@@ -26,7 +27,8 @@ struct world {
 	struct token_minter mint[MINTS];
 	size_t n, cancelled;
 	int64_t now, wake;
-	char told[8192];
+	char told[8192], made[256];
+	bool local_fails;
 };
 
 /* ---- what the router and the token requests ask for ---- */
@@ -97,8 +99,36 @@ static void wake_at(void *owner, int64_t at)
 	((struct world *)owner)->wake = at;
 }
 
+/* What is remembered of the last token that was made. */
+static void made(void *owner, struct peer *peer, const struct request *request,
+		 struct span access_pattern, struct span token)
+{
+	struct world *w = owner;
+
+	snprintf(w->made, sizeof(w->made), "%llu: %.*s/%.*s/%.*s: %.*s",
+		 (unsigned long long)peer->number, (int)request->subscribe_keys.text.n,
+		 request->subscribe_keys.text.p ? request->subscribe_keys.text.p : "",
+		 (int)request->subscribe_patterns.text.n,
+		 request->subscribe_patterns.text.p ? request->subscribe_patterns.text.p : "",
+		 (int)access_pattern.n, access_pattern.p ? access_pattern.p : "", (int)token.n,
+		 token.p);
+}
+
+static int make_local(void *owner, struct peer *peer, const struct request *request,
+		      struct buf *token, char why[ACCESS_PATTERN_WHY_MAX])
+{
+	struct world *w = owner;
+
+	assert_true(request->local);
+	snprintf(why, ACCESS_PATTERN_WHY_MAX, "there is something wrong");
+	if (w->local_fails)
+		return -EINVAL;
+	buf_addf(token, "local %llu", (unsigned long long)peer->number);
+	return 0;
+}
+
 static const struct token_requests_ops token_requests_ops = {
-	.mint = mint, .cancel = cancel, .wake_at = wake_at};
+	.make_local = make_local, .made = made, .mint = mint, .cancel = cancel, .wake_at = wake_at};
 
 /* ---- */
 
@@ -252,6 +282,31 @@ static void a_token_is_asked_for_and_handed_on(void **state)
 	answer(w, 0, "t\"0\\", 200, -1);
 	assert_told(w, 0, "{\"code\":200,\"token\":\"t\\\"0\\\\\",\"messageId\":\"x\"}\n");
 	assert_int_equal(w->stats.tokens_for_clients, 1);
+	assert_string_equal(w->made, "1: [\"a\"]/[\"b*\"]/\"^c\": t\"0\\");
+	world_free(w);
+}
+
+static void who_may_have_none_gets_a_local_one(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	set_rules(w, ACCESS_TOKEN_NO, "*", "");
+	ask(w, 0, "{\"op\":\"token\",\"local\":true,\"messageId\":7}");
+	assert_told(w, 0, "{\"code\":200,\"token\":\"local 1\",\"messageId\":7}\n");
+	w->local_fails = true;
+	ask(w, 0, "{\"op\":\"token\",\"local\":true}");
+	assert_told(w, 0,
+		    "{\"code\":400,\"error\":\"there is something wrong\",\"reason\":"
+		    "\"bad_request\",\"executed\":\"no\"}\n");
+	assert_int_equal(w->n, 0);
+	assert_string_equal(w->made, "");
+	/* Of the service, if the rules grant one. */
+	set_rules(w, ACCESS_TOKEN_OWN, "*", "");
+	ask(w, 0, "{\"op\":\"token\",\"local\":true}");
+	assert_int_equal(w->n, 1);
+	answer(w, 0, "t", 200, -1);
+	assert_string_equal(w->made, "1: //\"^(?:)$\": t");
 	world_free(w);
 }
 
@@ -606,6 +661,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_token_is_asked_for_and_handed_on),
+		cmocka_unit_test(who_may_have_none_gets_a_local_one),
 		cmocka_unit_test(what_is_not_given_is_not_sent),
 		cmocka_unit_test(answers_without_an_id_keep_their_order),
 		cmocka_unit_test(so_many_at_once_and_no_faster),

@@ -107,6 +107,11 @@ static void test_token(void **state)
 	assert_value(&r.subscribe_keys, "[\"a\" , \"b:*\"]");
 	assert_value(&r.subscribe_patterns, "[\"\"]");
 	assert_value(&r.access_pattern, "\"^a\\\\.\"");
+	assert_false(r.local);
+	assert_int_equal(request_parse(SPAN("{\"op\":\"token\",\"local\":true}"), &r, &fault), 0);
+	assert_true(r.local);
+	assert_int_equal(request_parse(SPAN("{\"op\":\"token\",\"local\":1}"), &r, &fault),
+			 -EBADMSG);
 }
 
 static const struct {

@@ -8,7 +8,7 @@
 #include "base/buf.h"
 #include "gateway/origin.h"
 #include "gateway/rest.h"
-#include "gateway/uri.h"
+#include "codec/uri.h"
 
 static void requests_become_lines(void **state)
 {

@@ -1,4 +1,4 @@
-#include "gateway/uri.h"
+#include "codec/uri.h"
 
 static int digit_of(char c)
 {

@@ -1,0 +1,101 @@
+// hpkvd in front of hpkv-sandbox, for the tests of the gateway in JavaScript. HPKVD and SANDBOX are the binaries.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import fs from 'node:fs';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+
+export const SERVICE_KEY = 'the-key-of-the-service', LOCAL_KEY = 'a-local-key-of-some-length';
+
+export class Sandbox {
+	async start(port = 0) {
+		this.process = spawn(process.env.SANDBOX, ['--port', port, '--api-key', SERVICE_KEY], { stdio: ['ignore', 'pipe', 'inherit'] });
+		const [line] = await once(createInterface(this.process.stdout), 'line');
+		this.url = line.replace('listening on ', '');
+		this.port = new URL(this.url).port;
+		return this;
+	}
+
+	async stop() {
+		const exited = once(this.process, 'exit');
+		this.process.kill('SIGKILL');
+		await exited;
+	}
+
+	// It starts anew, as empty as before, and holds this record at once.
+	async restart(key, value) {
+		await this.stop();
+		await this.start(this.port);
+		await this.put(key, value);
+	}
+
+	async put(key, value) {
+		const headers = { 'x-api-key': SERVICE_KEY, 'content-type': 'application/json' };
+		assert((await fetch(`${this.url}/record`, { method: 'POST', headers, body: JSON.stringify({ key, value }) })).ok);
+	}
+}
+
+export async function freePort() {
+	const server = net.createServer().listen(0, '127.0.0.1');
+	await once(server, 'listening');
+	const { port } = server.address();
+	server.close();
+	await once(server, 'close');
+	return port;
+}
+
+export class Hpkvd {
+	async start(sandbox, listen = '') {
+		const port = await freePort();
+		this.folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hpkvd-test-'));
+		this.socket = `${this.folder}/sock`;
+		this.url = `http://127.0.0.1:${port}`;
+		fs.writeFileSync(`${this.folder}/api-key`, SERVICE_KEY, { mode: 0o600 });
+		fs.writeFileSync(`${this.folder}/local-key`, LOCAL_KEY, { mode: 0o600 });
+		fs.writeFileSync(`${this.folder}/hpkvd.conf`, `
+[upstream]
+url = ${sandbox.url}
+nexus_url = ${sandbox.url}
+api_key_file = api-key
+backoff_min = 5ms
+backoff_max = 50ms
+request_timeout = 30s
+[listen]
+socket = ${this.socket}
+mode = 0600
+http_address = 127.0.0.1:${port}
+${listen}
+[access app]
+user = ${process.getuid()}
+local_key_file = local-key
+read = *
+write = *
+nexus = yes
+[log]
+level = warning
+`);
+		const env = { ...process.env, STATE_DIRECTORY: this.folder };
+		this.process = spawn(process.env.HPKVD, ['-c', `${this.folder}/hpkvd.conf`], { stdio: 'inherit', env });
+		await this.ready();
+		return this;
+	}
+
+	async ready() {
+		for (;;) {
+			const answer = await fetch(`${this.url}/hpkvd/ready`).catch(() => null);
+			if (answer?.ok)
+				return;
+			await new Promise((resolve) => { setTimeout(resolve, 20); });
+		}
+	}
+
+	async stop() {
+		const exited = once(this.process, 'exit');
+		this.process.kill('SIGTERM');
+		assert.equal((await exited)[0], 0);
+		fs.rmSync(this.folder, { recursive: true });
+	}
+}
