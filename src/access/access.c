@@ -119,6 +119,7 @@ struct access_section {
 	struct globs globs[ACCESS_RIGHT_N];
 	enum access_token token;
 	bool nexus;
+	struct budget_limits limits;
 	bool names_somebody;
 };
 
@@ -240,6 +241,16 @@ bool access_rules_have_keys(const struct access_rules *rules)
 	return rules && rules->keys.n > 0;
 }
 
+void access_section_limits(struct access_section *s, const struct budget_limits *limits)
+{
+	s->limits = *limits;
+}
+
+const struct budget_limits *access_section_limits_of(const struct access_section *s)
+{
+	return &s->limits;
+}
+
 bool access_section_is_idle(const struct access_section *s)
 {
 	return !s->names_somebody;
@@ -259,6 +270,7 @@ static bool globs_same(const struct globs *a, const struct globs *b)
 static bool sections_same(const struct access_section *a, const struct access_section *b)
 {
 	return strcmp(a->name, b->name) == 0 && a->token == b->token && a->nexus == b->nexus &&
+	       memcmp(&a->limits, &b->limits, sizeof(a->limits)) == 0 &&
 	       globs_same(&a->globs[ACCESS_READ], &b->globs[ACCESS_READ]) &&
 	       globs_same(&a->globs[ACCESS_WRITE], &b->globs[ACCESS_WRITE]);
 }
@@ -307,6 +319,8 @@ struct access {
 	const struct access_rules *rules; /* or NULL */
 	struct local_key open_key;        /* where there are none: everybody's who has no user */
 	bool has_open_key;
+	struct budget **budgets; /* one for each of their sections */
+	size_t n_budgets;
 	struct stats *stats;
 	int64_t refusals_at; /* the bucket for all clients */
 	bool keyless;
@@ -323,8 +337,16 @@ struct access *access_new(struct stats *stats)
 	return a;
 }
 
+static void free_budgets(struct budget **budgets, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		budget_unref(budgets[i]);
+	free(budgets);
+}
+
 void access_free(struct access *a)
 {
+	free_budgets(a->budgets, a->n_budgets);
 	buf_release(&a->name);
 	buf_release(&a->other);
 	free(a);
@@ -351,8 +373,38 @@ void access_set_keyless(struct access *a, bool keyless)
 	a->keyless = keyless;
 }
 
+static struct budget *find_budget(const struct access *a, const char *name)
+{
+	for (size_t i = 0; i < a->n_budgets; i++) {
+		if (strcmp(a->budgets[i]->name, name) == 0)
+			return budget_ref(a->budgets[i]);
+	}
+	return budget_new(name);
+}
+
+static void set_budgets(struct access *a, const struct access_rules *rules)
+{
+	size_t n = rules ? rules->n : 0;
+	struct budget **budgets = mem_alloc((n + 1) * sizeof(struct budget *));
+
+	for (size_t i = 0; i < n; i++) {
+		budgets[i] = find_budget(a, rules->section[i]->name);
+		budget_set(budgets[i], &rules->section[i]->limits);
+	}
+	free_budgets(a->budgets, a->n_budgets);
+	a->budgets = budgets;
+	a->n_budgets = n;
+}
+
+struct budget *const *access_budgets(const struct access *a, size_t *n)
+{
+	*n = a->n_budgets;
+	return a->budgets;
+}
+
 void access_set(struct access *a, const struct access_rules *rules)
 {
+	set_budgets(a, rules);
 	a->rules = rules;
 	for (uint32_t i = 0; rules && i < rules->n; i++)
 		warn_of_tokens(rules->section[i]);
@@ -407,18 +459,13 @@ static void mark(const struct memberships *m, uint32_t id, bool *marked)
 		marked[found->section] = true;
 }
 
-void access_admit(struct access *a, struct peer *peer, const struct peer_identity *who)
+/* Marks the sections that name it; returns their number. */
+static size_t mark_sections(const struct access_rules *rules, const struct peer_identity *who,
+			    bool *marked)
 {
-	const struct access_rules *rules = a->rules;
-
-	peer->access.by_key = who->by_key;
-	bool marked[ACCESS_SECTIONS_MAX] = {false};
 	size_t n = 0;
-
-	access_leave(peer);
-	if (!rules)
-		return;
 	uint32_t section;
+
 	if (who->key && local_keys_find(&rules->keys, who->key, &section))
 		marked[section] = true;
 	if (who->known) {
@@ -429,23 +476,64 @@ void access_admit(struct access *a, struct peer *peer, const struct peer_identit
 	}
 	for (uint32_t i = 0; i < rules->n; i++)
 		n += marked[i];
+	return n;
+}
+
+const struct budget *access_lacks_room(struct access *a, const struct peer_identity *who)
+{
+	bool marked[ACCESS_SECTIONS_MAX] = {false};
+
+	if (!a->rules)
+		return NULL;
+	mark_sections(a->rules, who, marked);
+	for (uint32_t i = 0; i < a->rules->n; i++) {
+		struct budget *b = a->budgets[i];
+		if (!marked[i] || !b->limits.max_clients || b->clients < b->limits.max_clients)
+			continue;
+		b->refused[BUDGET_TOO_MANY_CLIENTS]++;
+		return b;
+	}
+	return NULL;
+}
+
+static void free_view(struct peer *peer)
+{
+	free(peer->access.view);
+	peer->access.view = NULL;
+}
+
+void access_admit(struct access *a, struct peer *peer, const struct peer_identity *who)
+{
+	const struct access_rules *rules = a->rules;
+	bool marked[ACCESS_SECTIONS_MAX] = {false};
+
+	peer->access.by_key = who->by_key;
+	free_view(peer);
+	if (!rules) {
+		budget_admit(peer, NULL);
+		return;
+	}
+	size_t n = mark_sections(rules, who, marked);
+	struct budgets *budgets = budgets_new(n);
 	struct access_view *v = mem_alloc(sizeof(*v) + n * sizeof(v->section[0]));
 	*v = (struct access_view){.token = ACCESS_TOKEN_NO};
 	for (uint32_t i = 0; i < rules->n; i++) {
 		if (!marked[i])
 			continue;
+		budgets->budget[v->n] = budget_ref(a->budgets[i]);
 		v->section[v->n++] = rules->section[i];
 		v->nexus |= rules->section[i]->nexus;
 		if (rules->section[i]->token > v->token)
 			v->token = rules->section[i]->token;
 	}
 	peer->access.view = v;
+	budget_admit(peer, budgets);
 }
 
 void access_leave(struct peer *peer)
 {
-	free(peer->access.view);
-	peer->access.view = NULL;
+	free_view(peer);
+	budget_admit(peer, NULL);
 }
 
 static bool find(const struct peer *peer, enum access_right right, struct search *s)

@@ -11,6 +11,8 @@
  * keys begin with the common prefix of its ends, so the glob must match that prefix and end with *.
  * A range of one key is that key. Keys are compared decoded.
  *
+ * Each section has a budget (budget.h), which outlives a replacement of the rules under its name.
+ *
  * Refusals are counted. They are logged as far as two token buckets allow: one per client, so that
  * a client does not hide the others, and one for all, against clients that reconnect.
  *
@@ -24,6 +26,7 @@
 #include "base/buf.h"
 #include "access/access_pattern.h"
 #include "access/local_keys.h"
+#include "requests/budget.h"
 #include "requests/pending.h"
 #include "codec/request.h"
 #include "base/span.h"
@@ -58,6 +61,8 @@ void access_section_glob(struct access_section *s, enum access_right right, stru
 bool access_section_key(struct access_section *s, struct local_key key, const char **other);
 void access_section_nexus(struct access_section *s); /* lets it use HPKV Nexus */
 void access_section_token(struct access_section *s, enum access_token token);
+void access_section_limits(struct access_section *s, const struct budget_limits *limits);
+const struct budget_limits *access_section_limits_of(const struct access_section *s);
 /* Are two sets of rules equal, in the same order? NULL: no rules. */
 bool access_rules_same(const struct access_rules *a, const struct access_rules *b);
 /* Is there any key? */
@@ -88,7 +93,14 @@ bool access_knows(const struct access *a, const struct local_key *key);
 /* There is no API key that clients' tokens could be made with: an error says so. */
 void access_set_keyless(struct access *a, bool keyless);
 
-/* Makes or replaces the client's view. */
+/* The budget that has no room for another client with this identity; NULL: each has. Counts the
+ * refusal. */
+const struct budget *access_lacks_room(struct access *a, const struct peer_identity *who);
+
+/* The budgets of the rules in force, in their order; n of them. */
+struct budget *const *access_budgets(const struct access *a, size_t *n);
+
+/* Makes or replaces the client's view, and its budgets. */
 void access_admit(struct access *a, struct peer *peer, const struct peer_identity *who);
 void access_leave(struct peer *peer);
 

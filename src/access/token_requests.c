@@ -26,6 +26,7 @@ struct ask {
 	struct pending *pending;
 	struct peer *peer;
 	uint64_t round;
+	bool paid;               /* in the budgets of its client */
 	void *minting;           /* the owner's handle; NULL: it waits */
 	TAILQ_ENTRY(ask) of_all; /* token_requests::waiting or minting */
 	struct request request;  /* its spans point into text */
@@ -180,11 +181,52 @@ static int64_t next_turn(const struct token_requests *t)
 	return t->next_at > t->paused_until ? t->next_at : t->paused_until;
 }
 
-static void pump(struct token_requests *t, int64_t now)
+/* The first one that the budgets of its client have room for. *next: when another one may have it;
+ * -1: none waits for that. */
+static struct ask *first_with_budget(struct token_requests *t, int64_t now, int64_t *next)
 {
 	struct ask *a;
 
-	while ((a = TAILQ_FIRST(&t->waiting)) && has_place(t)) {
+	*next = -1;
+	TAILQ_FOREACH (a, &t->waiting, of_all) {
+		int64_t wait_ms = a->paid ? 0 : budget_rate_wait_ms(a->peer, now);
+		if (wait_ms == 0)
+			return a;
+		a->pending->deferred.timeout_error = REPLY_RATE_LIMITED;
+		if (*next < 0 || now + wait_ms < *next)
+			*next = now + wait_ms;
+	}
+	return NULL;
+}
+
+/* None has room in its client's budgets: refuses those whose time is up before they could have it.
+ */
+static void refuse_over_budget(struct token_requests *t, int64_t now)
+{
+	struct ask *next;
+
+	for (struct ask *a = TAILQ_FIRST(&t->waiting); a; a = next) {
+		int64_t wait_ms = budget_rate_wait_ms(a->peer, now);
+		next = TAILQ_NEXT(a, of_all);
+		if (now + wait_ms > a->pending->deadline.at)
+			router_refuse(t->router, a->pending, REPLY_RATE_LIMITED,
+				      "the rate of its access section does not allow a token "
+				      "within its time",
+				      (long)wait_ms);
+	}
+}
+
+static void pump(struct token_requests *t, int64_t now)
+{
+	struct ask *a;
+	int64_t next;
+
+	while (has_place(t) && !TAILQ_EMPTY(&t->waiting)) {
+		if (!(a = first_with_budget(t, now, &next))) {
+			t->ops->wake_at(t->owner, next);
+			refuse_over_budget(t, now);
+			return;
+		}
 		if (now < next_turn(t)) {
 			t->ops->wake_at(t->owner, next_turn(t));
 			return;
@@ -196,6 +238,9 @@ static void pump(struct token_requests *t, int64_t now)
 		}
 		t->next_at = now + t->settings.every_ms;
 		t->spent = false;
+		if (!a->paid)
+			budget_pay(a->peer, now);
+		a->paid = true;
 		begin(t, a);
 	}
 }

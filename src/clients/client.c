@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -31,7 +32,8 @@ enum {
 	BUSY_MS = 1000,         /* over which the busiest are found, at least */
 	HANGUP_CHECK_MS = 2000, /* how often half-closed clients are looked at */
 	GROUPS_MAX_BYTES = 65536 * sizeof(gid_t),
-	IOV_BATCH = 256, /* parts in one write */
+	IOV_BATCH = 256,       /* parts in one write */
+	REFUSED_WHY_MAX = 200, /* bytes of why a client is refused */
 };
 
 enum client_state {
@@ -80,6 +82,7 @@ struct refused {
 	int fd;
 	bool tcp, told;
 	int64_t until;
+	char why[REFUSED_WHY_MAX]; /* "": max_clients is reached */
 };
 
 struct clients {
@@ -293,7 +296,8 @@ static void tell_refused(struct clients *cs, struct refused *r)
 	if (speaks_http(cs, r))
 		http_refusal(&line, REPLY_TOO_MANY_CLIENTS);
 	else
-		reply_error(&line, REPLY_TOO_MANY_CLIENTS, (struct span){0}, NULL, -1);
+		reply_error(&line, REPLY_TOO_MANY_CLIENTS, (struct span){0},
+			    r->why[0] ? r->why : NULL, -1);
 	send(r->fd, buf_span(&line).p, buf_len(&line), MSG_NOSIGNAL | MSG_DONTWAIT);
 	buf_release(&line);
 	shutdown(r->fd, SHUT_WR);
@@ -345,15 +349,17 @@ static void on_refused_end(evutil_socket_t fd, short what, void *arg)
 	wait_for_refused(cs, now);
 }
 
-static void refuse(struct clients *cs, int fd, bool tcp)
+/* why NULL: max_clients is reached. */
+static void refuse(struct clients *cs, int fd, bool tcp, const char *why)
 {
 	int64_t now = clock_mono_ms();
 
 	cs->stats->clients_refused++;
 	if (cs->n_refused == CLIENTS_REFUSED_MAX)
 		close_refused(cs, 1);
-	cs->refused[cs->n_refused++] =
-		(struct refused){.fd = fd, .tcp = tcp, .until = now + FIRST_BYTE_MS + LAST_LINE_MS};
+	struct refused *r = &cs->refused[cs->n_refused++];
+	*r = (struct refused){.fd = fd, .tcp = tcp, .until = now + FIRST_BYTE_MS + LAST_LINE_MS};
+	snprintf(r->why, sizeof(r->why), "%s", why ? why : "");
 	wait_for_refused(cs, now);
 }
 
@@ -476,12 +482,12 @@ static bool host_knows(void *owner, const struct local_key *key)
 	return c->set->ops->knows(c->set->owner, key);
 }
 
-static void host_admit(void *owner)
+static const char *host_admit(void *owner)
 {
 	struct client *c = owner;
 	struct peer_identity who = identity_of(c->set, c);
 
-	c->set->ops->admit(c->set->owner, &c->peer, &who);
+	return c->set->ops->admit(c->set->owner, &c->peer, &who);
 }
 
 static const struct speech_host speech_host = {
@@ -510,7 +516,7 @@ static void begin_http(struct client *c)
 void clients_adopt(struct clients *cs, int fd, bool tcp)
 {
 	if (cs->n >= cs->settings.max_clients) {
-		refuse(cs, fd, tcp);
+		refuse(cs, fd, tcp, NULL);
 		return;
 	}
 	struct client *c = mem_zalloc(sizeof(*c));
@@ -522,6 +528,12 @@ void clients_adopt(struct clients *cs, int fd, bool tcp)
 	c->peer.pid = who.pid;
 	c->peer.uid = who.uid;
 	who = without_nobody(cs, who);
+	const char *no_room = cs->ops->lacks_room(cs->owner, &who);
+	if (no_room) {
+		free(c);
+		refuse(cs, fd, tcp, no_room);
+		return;
+	}
 	line_init(&c->lines, &line_ops, c, cs->settings.max_line);
 	event_assign(&c->read, cs->base, fd, EV_READ | EV_PERSIST, on_readable, c);
 	TAILQ_INSERT_TAIL(&cs->all, c, of_set);

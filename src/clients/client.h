@@ -44,11 +44,14 @@ struct client_settings {
 /* Called from the loop; joined() also from clients_adopt(), left() and closed() also from
  * clients_free(). */
 struct client_ops {
+	/* Why there is no room for another client with this identity: a sentence, valid until the
+	 * next call; NULL: there is. */
+	const char *(*lacks_room)(void *owner, const struct peer_identity *who);
 	void (*joined)(void *owner, struct peer *peer, const struct peer_identity *who);
 	/* On TCP, where the kernel does not know who has connected: is this a local key? The peer
-	 * is whose key it is, from now on. */
+	 * is whose key it is, from now on; or there is no room for it: why, as above. */
 	bool (*knows)(void *owner, const struct local_key *key);
-	void (*admit)(void *owner, struct peer *peer, const struct peer_identity *who);
+	const char *(*admit)(void *owner, struct peer *peer, const struct peer_identity *who);
 	void (*line)(void *owner, struct peer *peer, struct span line, int64_t now);
 	void (*too_long)(void *owner, struct peer *peer, struct span prefix);
 	bool (*may_read)(void *owner, struct peer *peer);
@@ -66,9 +69,9 @@ void clients_free(struct clients *cs); /* drops all clients */
 /* Replaces the settings. Present clients stay, even if they are too many. */
 void clients_set(struct clients *cs, const struct client_settings *settings);
 
-/* Takes over a connected, non-blocking socket. Beyond max_clients it gets a last line and is closed
- * after a second, or sooner when many others are refused. tcp:
- * it speaks HTTP, and shows keys. */
+/* Takes over a connected, non-blocking socket. Beyond max_clients, or without room, it gets a last
+ * line and is closed after a second, or sooner when many others are refused. tcp: it speaks HTTP,
+ * and shows keys. */
 void clients_adopt(struct clients *cs, int fd, bool tcp);
 
 /* Ends the client's connection once this turn ends, whatever is unanswered. */

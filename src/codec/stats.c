@@ -157,6 +157,41 @@ static void tell_doors(struct walk *w, const struct stats *s, const struct stats
 	}
 }
 
+#define STATS_TELL(name, type, suffix, help)                                                       \
+	static double section_##name(const struct stats_section *s)                                \
+	{                                                                                          \
+		return s->name;                                                                    \
+	}
+STATS_SECTION(STATS_TELL)
+#undef STATS_TELL
+
+static void tell_sections(struct walk *w, const struct stats_gauges *g, const char *name,
+			  enum stats_type type, const char *help,
+			  double (*value)(const struct stats_section *s))
+{
+	begin(w, name, type, help);
+	for (size_t i = 0; i < g->n_sections; i++) {
+		struct stats_label section = {"section", g->sections[i].name};
+		tell(w, "", &section, 1, value(&g->sections[i]));
+	}
+}
+
+static void tell_section_refusals(struct walk *w, const struct stats_gauges *g)
+{
+	static const enum reply_error reasons[STATS_REFUSALS] = {
+		REPLY_RATE_LIMITED, REPLY_QUEUE_FULL, REPLY_TOO_MANY_CLIENTS};
+
+	begin(w, "hpkvd_access_refused_total", STATS_COUNTER,
+	      "what was refused because of the budget of an access section");
+	for (size_t i = 0; i < g->n_sections; i++) {
+		for (size_t k = 0; k < STATS_REFUSALS; k++) {
+			struct stats_label labels[] = {{"section", g->sections[i].name},
+						       {"reason", reply_error_reason(reasons[k])}};
+			tell(w, "", labels, 2, g->sections[i].refused[k]);
+		}
+	}
+}
+
 void stats_walk(const struct stats *s, const struct stats_gauges *g,
 		const struct stats_visitor *visitor, void *owner)
 {
@@ -171,6 +206,11 @@ void stats_walk(const struct stats *s, const struct stats_gauges *g,
 #undef STATS_TELL
 	tell_doors(&w, s, g);
 	tell_ended(&w, s);
+#define STATS_TELL(name, type, suffix, help)                                                       \
+	tell_sections(&w, g, "hpkvd_access_" suffix, type, help, section_##name);
+	STATS_SECTION(STATS_TELL)
+#undef STATS_TELL
+	tell_section_refusals(&w, g);
 #define STATS_TELL(name, help) tell_histogram(&w, "hpkvd_" #name "_seconds", help, &s->name);
 	STATS_HISTOGRAMS(STATS_TELL)
 #undef STATS_TELL

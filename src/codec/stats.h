@@ -2,8 +2,8 @@
  *
  * The tables below are the only place that names a figure; the metrics page and the stats answer
  * walk them (metrics_text.h). Each room counts its own events. Gauges are collected from the rooms
- * when they are asked for (struct stats_gauges). Labels are enumerations, so their number is
- * fixed. */
+ * when they are asked for (struct stats_gauges). Labels are enumerations, and the names of access
+ * sections, so their number is bounded. */
 #pragma once
 
 #include <stddef.h>
@@ -175,6 +175,28 @@ static inline void stats_ended(struct stats *s, enum request_op op, enum request
 	s->ended[op][outcome]++;
 }
 
+enum { STATS_REFUSALS = 3 }; /* rate_limited, queue_full, too_many_clients */
+
+/* Figures of an access section: field, type, name behind hpkvd_access_, help. */
+#define STATS_SECTION(X)                                                                           \
+	X(clients, STATS_GAUGE, "clients", "local clients of an access section")                   \
+	X(clients_waiting, STATS_GAUGE, "clients_waiting",                                         \
+	  "clients whose requests wait for room in the budget of their access section")            \
+	X(requests_in_flight, STATS_GAUGE, "requests_in_flight",                                   \
+	  "requests of an access section that were sent and are not answered")                     \
+	X(subscriptions, STATS_GAUGE, "subscriptions",                                             \
+	  "subscriptions of an access section, those that wait included")                          \
+	X(requests, STATS_COUNTER, "requests_total",                                               \
+	  "requests and tokens that an access section has paid for")
+
+struct stats_section {
+	const char *name;
+#define STATS_FIELD(name, type, suffix, help) double name;
+	STATS_SECTION(STATS_FIELD)
+#undef STATS_FIELD
+	double refused[STATS_REFUSALS];
+};
+
 /* NAN: there is no value now. */
 struct stats_gauges {
 #define STATS_FIELD(name, type, help) double name;
@@ -184,6 +206,8 @@ struct stats_gauges {
 	double door_clients[STATS_DOOR_N];
 	const char *const *states; /* names of the upstream states; the present one */
 	size_t n_states, state;
+	struct stats_section *sections; /* of the access rules */
+	size_t n_sections;
 };
 
 struct stats_label {

@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <pwd.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,10 @@ enum rule_id {
 	RULE_TOKEN,
 	RULE_LOCAL_KEY_FILE,
 	RULE_NEXUS,
+	RULE_RATE,
+	RULE_MAX_IN_FLIGHT,
+	RULE_MAX_CLIENTS,
+	RULE_MAX_SUBSCRIPTIONS,
 	RULE_N
 };
 
@@ -204,6 +209,49 @@ static void set_nexus(const struct site *at, const char *word)
 		      at->s->name, shown_length(word, strlen(word)), word);
 }
 
+static bool parse_count(const char *word, unsigned max, unsigned *out)
+{
+	uint32_t n;
+
+	if (!parse_id(word, &n) || n < 1 || n > max)
+		return false;
+	*out = n;
+	return true;
+}
+
+static void set_limit(const struct site *at, const char *word, size_t place, unsigned max)
+{
+	struct budget_limits limits = *access_section_limits_of(at->s->access);
+
+	if (parse_count(word, max, (unsigned *)(void *)((char *)&limits + place)))
+		access_section_limits(at->s->access, &limits);
+	else
+		fault(at->r, at->line,
+		      "[access %s] %s: '%.*s' is not a whole number from 1 to %u; without the "
+		      "setting there is no limit",
+		      at->s->name, at->setting, shown_length(word, strlen(word)), word, max);
+}
+
+static void set_rate(const struct site *at, const char *word)
+{
+	set_limit(at, word, offsetof(struct budget_limits, rate), 1000000);
+}
+
+static void set_max_in_flight(const struct site *at, const char *word)
+{
+	set_limit(at, word, offsetof(struct budget_limits, max_in_flight), 65535);
+}
+
+static void set_max_clients(const struct site *at, const char *word)
+{
+	set_limit(at, word, offsetof(struct budget_limits, max_clients), 1000000);
+}
+
+static void set_max_subscriptions(const struct site *at, const char *word)
+{
+	set_limit(at, word, offsetof(struct budget_limits, max_subscriptions), 100000000);
+}
+
 static const struct rule {
 	const char *name;
 	void (*word)(const struct site *at, const char *word);
@@ -216,6 +264,10 @@ static const struct rule {
 	[RULE_TOKEN] = {"token", set_token, false},
 	[RULE_LOCAL_KEY_FILE] = {"local_key_file", set_local_key, false},
 	[RULE_NEXUS] = {"nexus", set_nexus, false},
+	[RULE_RATE] = {"rate", set_rate, false},
+	[RULE_MAX_IN_FLIGHT] = {"max_in_flight", set_max_in_flight, false},
+	[RULE_MAX_CLIENTS] = {"max_clients", set_max_clients, false},
+	[RULE_MAX_SUBSCRIPTIONS] = {"max_subscriptions", set_max_subscriptions, false},
 };
 _Static_assert(sizeof(rules) / sizeof(rules[0]) == RULE_N, "a row for each setting");
 
@@ -303,7 +355,8 @@ void rules_setting(struct rules_reader *r, unsigned line, const char *name, cons
 	if (id == RULE_N) {
 		fault(r, line,
 		      "[access %s] %.*s: there is no such setting; the section has: user group "
-		      "read write token local_key_file nexus",
+		      "read write token local_key_file nexus rate max_in_flight max_clients "
+		      "max_subscriptions",
 		      s->name, shown_length(name, strlen(name)), name);
 	} else if (s->given[id]) {
 		fault(r, line, "[access %s] %s: is set twice, first in line %u", s->name, name,

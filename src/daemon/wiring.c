@@ -158,6 +158,19 @@ static const struct cache_ops cache_ops = {
 
 /* ---- for clients and their socket ---- */
 
+static const char *client_lacks_room(void *owner, const struct peer_identity *who)
+{
+	struct wiring *w = owner;
+	const struct budget *b = access_lacks_room(w->access, who);
+
+	if (!b)
+		return NULL;
+	snprintf(w->no_room, sizeof(w->no_room),
+		 "too many clients of [access %s] (max_clients: %u)", b->name,
+		 b->limits.max_clients);
+	return w->no_room;
+}
+
 static void client_joined(void *owner, struct peer *peer, const struct peer_identity *who)
 {
 	struct wiring *w = owner;
@@ -220,14 +233,18 @@ static bool client_knows(void *owner, const struct local_key *key)
 	return access_knows(w->access, key);
 }
 
-static void client_admit(void *owner, struct peer *peer, const struct peer_identity *who)
+static const char *client_admit(void *owner, struct peer *peer, const struct peer_identity *who)
 {
 	struct wiring *w = owner;
+	const char *no_room = client_lacks_room(owner, who);
 
-	access_admit(w->access, peer, who);
+	if (!no_room)
+		access_admit(w->access, peer, who);
+	return no_room;
 }
 
 static const struct client_ops client_ops = {
+	.lacks_room = client_lacks_room,
 	.joined = client_joined,
 	.knows = client_knows,
 	.admit = client_admit,
@@ -456,6 +473,8 @@ static const struct upstream_ops upstream_ops = {
 static struct status_source status_source(const struct wiring *w, const struct peer *peer)
 {
 	int64_t now = clock_mono_ms();
+	size_t n_budgets;
+	struct budget *const *budgets = access_budgets(w->access, &n_budgets);
 
 	return (struct status_source){
 		.config = w->config,
@@ -465,6 +484,8 @@ static struct status_source status_source(const struct wiring *w, const struct p
 		.upstream = w->upstream,
 		.stats = &w->stats,
 		.clients = w->clients,
+		.budgets = budgets,
+		.n_budgets = n_budgets,
 		.peer = peer,
 		.now_ms = now,
 		.uptime_ms = now - w->started,

@@ -30,6 +30,7 @@ struct wiring {
 
 	struct stats stats;
 	int64_t started, started_wall;
+	char no_room[200];         /* why a client is refused */
 	bool misconfigured;        /* the last reload was refused */
 	unsigned clients_possible; /* within the limit of open files; may be below max_clients */
 

@@ -1,5 +1,6 @@
 #include "gateway/http.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -357,13 +358,23 @@ static bool has_same_key(const struct http *h, const struct exchange *x)
 	return !x->has_key || (s->has_key && memcmp(&s->key, &x->key, sizeof(x->key)) == 0);
 }
 
-static void admit(struct http *h, const struct exchange *x)
+/* False: there is no room for a client with this key, and that is the answer. */
+static bool admit(struct http *h, struct exchange *x)
 {
+	struct rest_fault fault = {.error = REPLY_TOO_MANY_CLIENTS};
+
 	if (has_same_key(h, x))
-		return;
+		return true;
 	h->speech.key = x->key;
 	h->speech.has_key = true;
-	h->speech.host->admit(h->speech.owner);
+	const char *no_room = h->speech.host->admit(h->speech.owner);
+	if (!no_room)
+		return true;
+	snprintf(fault.text, sizeof(fault.text), "%s", no_room);
+	h->speech.has_key = false; /* the next request is judged again */
+	x->close = true;
+	make_fault(h, x, &fault);
+	return false;
 }
 
 /* x is the last exchange, or the only one. */
@@ -382,7 +393,8 @@ static void send_upgrade(struct http *h, struct exchange *x);
 /* It has become the first: nothing of the client's is unanswered. */
 static void begin_held(struct http *h, struct exchange *x)
 {
-	admit(h, x);
+	if (!admit(h, x))
+		return;
 	if (x->kind == REST_SOCKET && x->offer.admit)
 		x->offer.admit(h->settings->owner, h->speech.peer, x->offer.next);
 	if (x->kind == REST_SOCKET && !buf_len(&x->offer.subscribe)) {
@@ -430,8 +442,8 @@ static void make_request(struct http *h, const struct http_request *r, struct ex
 		make_fault(h, x, &fault);
 		return;
 	}
-	if (h->n == 1)
-		admit(h, x);
+	if (h->n == 1 && !admit(h, x))
+		return;
 	if (has_same_key(h, x))
 		ask(h, x);
 	else

@@ -30,7 +30,7 @@ enum rest_kind {
 
 /* Why no line could be made. */
 struct rest_fault {
-	enum reply_error error; /* REPLY_BAD_JSON or REPLY_BAD_REQUEST */
+	enum reply_error error; /* of rest_line(): REPLY_BAD_JSON or REPLY_BAD_REQUEST */
 	char text[200];
 };
 

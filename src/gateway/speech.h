@@ -42,8 +42,8 @@ struct speech_host {
 	/* Is this one of the local keys? */
 	bool (*knows)(void *owner, const struct local_key *key);
 	/* The peer's rights are those of speech::key from now on. Only while nothing of the peer's
-	 * is unanswered. */
-	void (*admit)(void *owner);
+	 * is unanswered. Returns why there is no room for it, a sentence; NULL: there is. */
+	const char *(*admit)(void *owner);
 };
 
 struct speech_ops {

@@ -17,6 +17,8 @@
 #include "base/outq.h"
 
 struct access_view;
+struct budget;
+struct budgets;
 struct local_key;
 struct conflation;
 
@@ -48,9 +50,11 @@ struct sched_peer {
 	uint32_t n;                  /* length of waiting */
 	uint32_t bytes;              /* memory of these requests */
 	TAILQ_ENTRY(peer) turn;      /* the queue of sched that the peer is in, unless n is 0 */
-	bool blocked;                /* gets no turn */
-	bool last;                   /* gets a turn when no other peer has one */
-	bool on_trial;               /* takes its turns among the peers on trial */
+	struct budget *group;    /* whose clients it takes turns with; NULL: those of no section */
+	bool blocked;            /* gets no turn */
+	bool last;               /* gets a turn when no other peer has one */
+	bool on_trial;           /* takes its turns among the peers on trial */
+	struct budget *short_of; /* gets no turn until this has room; NULL: none */
 };
 
 /* The record of a client or user: see blame.h. */
@@ -63,6 +67,10 @@ struct blame_record {
 };
 
 struct access_pattern;
+struct budget_peer {
+	struct budgets *budgets; /* of the access sections that name it; NULL: there are no rules */
+	size_t subscriptions;    /* that it has or waits for */
+};
 
 struct access_peer {
 	bool by_key;              /* it has come over TCP, and has shown a local key */
@@ -119,6 +127,7 @@ struct peer {
 	struct answers_peer answers;
 	struct sched_peer sched;
 	struct blame_record blame;
+	struct budget_peer budget;
 	struct access_peer access;
 	struct topics_peer topics;
 	struct subscriptions_peer subscriptions;

@@ -80,6 +80,7 @@ struct pending {
 	bool sent_before : 1; /* on a connection that was lost, so it may have been executed */
 	bool in_doubt : 1;    /* the access rules have changed since it was sent: it is judged again
 				 before it is sent again */
+	bool paid : 1;        /* in the budgets of its client; budget writes it */
 	bool tried : 1;       /* it was sent while its client was on trial */
 	struct watch_pending watch;
 	struct combined *combined; /* combine's: while it may be combined, or is; or NULL */
@@ -90,7 +91,10 @@ struct pending {
 	union {
 		TAILQ_ENTRY(pending) waiting;  /* sched_peer::waiting; sched's */
 		TAILQ_ENTRY(pending) deferral; /* router::deferred */
-		uid_t uid;                     /* of a client that has left; its request was sent */
+		struct {                       /* of a request that was sent */
+			uid_t uid;             /* of its client, if that has left */
+			struct budgets *in;    /* in flight in these; NULL: in none */
+		};
 	};
 	union { /* a request is deferred or sent, never both */
 		struct deferred_pending deferred;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "requests/answers.h"
+#include "requests/budget.h"
 #include "requests/unsettled.h"
 #include "requests/inflight.h"
 #include "requests/key_order.h"
@@ -137,6 +138,7 @@ static void end_flight(struct router *r, struct pending *p, enum inflight_end en
 		inflight_pass(&r->inflight, p, heir);
 	discharge(r, p);
 	inflight_remove(&r->inflight, p, end);
+	budget_end(p);
 	if (p->inflight.wire_id == r->alone)
 		r->alone = 0;
 	if (p->inflight.connection != r->connection &&
@@ -365,6 +367,7 @@ static void go_along(struct router *r, struct pending *p, const struct pending *
 	sched_remove(&r->sched, p);
 	sched_charge(&r->sched, p);
 	p->charged = true;
+	p->in = NULL; /* only its leader is in flight */
 	histogram_add(&r->stats->request_wait, phase_end(p, now));
 	p->state = PENDING_SENT;
 	p->tried = false;
@@ -403,6 +406,7 @@ static void send_now(struct router *r, struct pending *p, int64_t now)
 	if (p->tried)
 		begin_trial(r, p, now);
 	rate_limiter_spend(&r->rate_limiter, now);
+	budget_begin(p, now);
 	size_t n = wire_head(head, p->inflight.wire_id);
 	r->ops->send(r->owner, (struct span){head, n}, body);
 	r->stats->requests_sent++;
@@ -498,11 +502,59 @@ static bool serve_from_memory(struct router *r, struct pending *p)
 	return true;
 }
 
+/* Gives turns to as many peers as their budgets have room for; false: to none. */
+static bool resume_peers(struct router *r, int64_t now)
+{
+	struct budget *next;
+	struct peer *peer;
+	bool any = false;
+
+	for (struct budget *b = TAILQ_FIRST(&r->sched.budgets); b; b = next) {
+		unsigned room = budget_room(b, now);
+		next = TAILQ_NEXT(b, of_sched);
+		budget_ref(b);
+		for (; room && (peer = TAILQ_FIRST(&b->waiting)); room--, any = true)
+			sched_set_short(&r->sched, peer, NULL);
+		budget_unref(b);
+	}
+	return any;
+}
+
+/* A budget with room needs no call: its peers have turns, as far as that goes. */
+static void wake_for_budgets(struct router *r, int64_t now)
+{
+	struct budget *b;
+
+	TAILQ_FOREACH (b, &r->sched.budgets, of_sched) {
+		int64_t next = budget_next(b);
+		if (next > now && !TAILQ_EMPTY(&b->waiting))
+			wake_at(r, next);
+	}
+}
+
+/* Does its client have no room for it in a budget? Then it gets no turn. */
+static bool exceeds_budget(struct router *r, struct pending *p, int64_t now)
+{
+	struct budget *b = budget_lacking(p->peer, false, p->paid, now);
+
+	if (b)
+		sched_set_short(&r->sched, p->peer, b);
+	return b != NULL;
+}
+
+static struct pending *next_with_budget(struct router *r, int64_t now)
+{
+	struct pending *p = next_to_send(r, now);
+
+	return p || !resume_peers(r, now) ? p : next_to_send(r, now);
+}
+
 void router_pump(struct router *r, int64_t now)
 {
 	struct pending *p;
 
-	while ((p = next_to_send(r, now))) {
+	resume_peers(r, now);
+	while ((p = next_with_budget(r, now))) {
 		if (serve_from_memory(r, p))
 			continue;
 		if (!can_send(r, now))
@@ -512,6 +564,8 @@ void router_pump(struct router *r, int64_t now)
 			sched_block(&r->sched, peer);
 			continue;
 		}
+		if (exceeds_budget(r, p, now))
+			continue;
 		if (refuse_long(r, p, now))
 			continue;
 		combine_drop(&r->combine, p);
@@ -520,6 +574,8 @@ void router_pump(struct router *r, int64_t now)
 		if (peer->number)
 			r->ops->changed(r->owner, peer);
 	}
+	if (r->up && !r->stopping)
+		wake_for_budgets(r, now);
 }
 
 /* Moves the client to the queue that its record asks for. */
@@ -569,6 +625,33 @@ static bool refuse_early(struct router *r, struct pending *p, int64_t timeout_ms
 	return true;
 }
 
+static void refuse_over_budget(struct router *r, struct pending *p, struct budget *b, long retry_ms)
+{
+	char text[200];
+
+	b->refused[BUDGET_RATE_LIMITED]++;
+	snprintf(text, sizeof(text),
+		 "its turn would come after its time is up: all clients of [access %s] together "
+		 "have %u requests/s",
+		 b->name, b->limits.rate);
+	answer_error(r, p, REPLY_RATE_LIMITED, text, retry_ms);
+}
+
+/* The same as refuse_early() for the rates of the client's budgets. */
+static bool refuse_early_over_budget(struct router *r, struct pending *p, int64_t timeout_ms,
+				     int64_t now)
+{
+	struct budget *slowest;
+	int64_t late_ms = budget_peer_wait_ms(p->peer, now, &slowest) - timeout_ms;
+
+	if (!r->up || !slowest || late_ms <= 1)
+		return false;
+	int64_t one_ms = budget_wait_ms(slowest, 1, now);
+	r->stats->requests_refused_early++;
+	refuse_over_budget(r, p, slowest, (long)(late_ms > one_ms ? late_ms : one_ms));
+	return true;
+}
+
 void router_request(struct router *r, struct peer *peer, const struct request *request, int64_t now)
 {
 	struct pending *p = remote_new(r, peer, request, request->id.n > 0);
@@ -595,18 +678,23 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 	if (blame_lapses(peer, now))
 		set_trial(r, peer, now);
 	bool trials = peer->sched.on_trial || sched_first_trial(&r->sched);
-	if (first && !blocked && !trials && !sched_first(&r->sched) && can_send(r, now)) {
+	struct budget *lacking = first ? budget_lacking(peer, true, false, now) : NULL;
+	if (first && !blocked && !trials && !lacking && !sched_first(&r->sched) &&
+	    can_send(r, now)) {
 		watch_request(r, p, request, now);
 		send_now(r, p, now);
 		return;
 	}
-	if (refuse_early(r, p, timeout_of(r, request), now))
+	if (refuse_early(r, p, timeout_of(r, request), now) ||
+	    refuse_early_over_budget(r, p, timeout_of(r, request), now))
 		return;
 	watch_request(r, p, request, now);
 	enqueue(r, p, now);
 	if (blocked)
 		sched_block(&r->sched, peer);
-	if (trials)
+	if (lacking)
+		sched_set_short(&r->sched, peer, lacking);
+	if (trials || lacking)
 		router_pump(r, now);
 }
 
@@ -982,13 +1070,31 @@ void router_forget_blame(struct router *r)
 
 /* ---- time ---- */
 
+/* The same of one whose client is short of this budget. */
+static void answer_over_budget(struct router *r, struct pending *p, struct budget *b, int64_t now)
+{
+	char text[200];
+
+	if (budget_next(b) >= 0) {
+		refuse_over_budget(r, p, b, (long)budget_wait_ms(b, b->n_waiting + 1, now));
+		return;
+	}
+	b->refused[BUDGET_QUEUE_FULL]++;
+	snprintf(text, sizeof(text),
+		 "not sent within its time: max_in_flight of [access %s] was reached (%u)", b->name,
+		 b->limits.max_in_flight);
+	answer_error(r, p, REPLY_QUEUE_FULL, text, -1);
+}
+
 /* Answers a request that was not sent before its deadline. full: max_in_flight was reached. */
-static void answer_unsent(struct router *r, struct pending *p, bool full)
+static void answer_unsent(struct router *r, struct pending *p, bool full, int64_t now)
 {
 	if (p->sent_before)
 		answer_error(r, p, REPLY_OUTCOME_UNKNOWN, NULL, -1);
 	else if (!r->up)
 		answer_error(r, p, REPLY_UPSTREAM_DOWN, NULL, r->ops->reconnect_ms(r->owner));
+	else if (p->peer->sched.short_of)
+		answer_over_budget(r, p, p->peer->sched.short_of, now);
 	else if (p->peer->sched.on_trial)
 		answer_error(r, p, REPLY_QUEUE_FULL,
 			     "not sent within its time: connections were lost over requests of "
@@ -1012,7 +1118,7 @@ static void answer_unsent(struct router *r, struct pending *p, bool full)
 			     -1);
 }
 
-static void expire(struct router *r, struct pending *p, bool full)
+static void expire(struct router *r, struct pending *p, bool full, int64_t now)
 {
 	if (p->state == PENDING_DEFERRED) {
 		*(p->deferred.timeout_error == REPLY_TIMEOUT ? &r->stats->requests_timeout
@@ -1031,7 +1137,7 @@ static void expire(struct router *r, struct pending *p, bool full)
 		return;
 	}
 	r->stats->requests_unsent++;
-	answer_unsent(r, p, full);
+	answer_unsent(r, p, full, now);
 }
 
 int64_t router_expire(struct router *r, int64_t now)
@@ -1040,7 +1146,7 @@ int64_t router_expire(struct router *r, int64_t now)
 	bool full = inflight_full(&r->inflight);
 
 	while ((first = heap_first(&r->deadlines)) && first->at <= now)
-		expire(r, of_deadline(first), full);
+		expire(r, of_deadline(first), full, now);
 	first = heap_first(&r->deadlines);
 	r->wake = first ? first->at : -1;
 	router_pump(r, now); /* slots are free again, or the rate allows more; may call wake_at() */
@@ -1115,6 +1221,8 @@ void router_restrict(struct router *r, struct peer *peer)
 {
 	struct pending **list = waiting_of(peer), *sent;
 
+	sched_set_short(&r->sched, peer, NULL); /* its budgets may be others now */
+	sched_regroup(&r->sched, peer);
 	for (struct pending **p = list; *p; p++) {
 		/* It may have been sent when another one was answered. */
 		const char *why = (*p)->state == PENDING_WAITING ? forbidden(r, *p) : NULL;
@@ -1168,6 +1276,7 @@ void router_stop(struct router *r)
 
 	r->stopping = true;
 	sched_unblock_all(&r->sched);
+	sched_clear_short(&r->sched);
 	while ((p = sched_take(&r->sched))) {
 		combine_drop(&r->combine, p);
 		p->state = PENDING_NEW; /* sched_take() has removed it */
@@ -1238,6 +1347,14 @@ size_t router_waiting_bytes(const struct router *r)
 double router_pace(const struct router *r, int64_t now)
 {
 	return rate_limiter_rate(&r->rate_limiter, now);
+}
+
+int64_t router_budget_wait_ms(const struct router *r, const struct peer *peer, int64_t now)
+{
+	struct budget *slowest;
+
+	(void)r;
+	return peer ? budget_peer_wait_ms(peer, now, &slowest) : 0;
 }
 
 int64_t router_spend(struct router *r, int64_t now)

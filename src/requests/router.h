@@ -192,6 +192,9 @@ void router_abandon(struct router *r);
 double router_pace(const struct router *r, int64_t now);
 int64_t router_pace_wait_ms(const struct router *r, const struct peer *peer, int64_t now);
 
+/* ... and because of the rates of its budgets (budget.h). */
+int64_t router_budget_wait_ms(const struct router *r, const struct peer *peer, int64_t now);
+
 unsigned router_in_flight(const struct router *r);
 size_t router_waiting(const struct router *r);
 size_t router_waiting_bytes(const struct router *r); /* memory of the waiting requests */

@@ -1,27 +1,28 @@
 /* sched.h - which request is sent next: requests wait in their client's queue, clients take turns.
  *
  * A turn is one request. Clients with waiting requests take turns round robin, so a client with a
- * thousand requests delays each other client by one. Within a client the order is first in, first
- * out. A peer marked last gets a turn when no other peer has one. Peers on trial (blame.h) take
- * turns among themselves; the router says when.
+ * thousand requests delays each other client by one. Access sections take turns as well, and within
+ * each turn of a section its clients: a section with a thousand clients delays others by one.
+ * Within a client the order is first in, first out. A peer marked last gets a turn when no other
+ * peer has one. Peers on trial (blame.h) take turns among themselves; the router says when. A peer
+ * may be short of a budget (budget.h): it gets no turn, and waits in the budget's own queue.
  *
  * Owns struct sched_peer, not the pendings. */
 #pragma once
 
+#include "requests/budget.h"
 #include "requests/pending.h"
-
-TAILQ_HEAD(peer_list, peer);
 
 struct sched {
 	/* Peers with waiting requests; the first of a list is next. */
-	struct peer_list turns;
-	struct peer_list blocked; /* get no turn */
-	struct peer_list last;    /* get a turn when turns is empty */
-	struct peer_list trial;   /* on trial */
-	size_t n;                 /* waiting requests */
-	size_t bytes;             /* their memory */
-	uint32_t *at_least;       /* [k]: the peers of turns with more than k waiting requests */
-	uint32_t levels;          /* length of at_least */
+	TAILQ_HEAD(, sched_group) groups; /* whose peers have turns */
+	struct sched_group common;        /* of the peers that no section names */
+	struct peer_list blocked;         /* get no turn */
+	struct peer_list last;            /* get a turn when no group has one */
+	struct peer_list trial;           /* on trial */
+	TAILQ_HEAD(, budget) budgets;     /* that peers are short of */
+	size_t n;                         /* waiting requests */
+	size_t bytes;                     /* their memory */
 };
 
 void sched_init(struct sched *s);
@@ -53,5 +54,11 @@ size_t sched_ahead(const struct sched *s, const struct peer *peer);
 void sched_block(struct sched *s, struct peer *peer);
 void sched_unblock(struct sched *s, struct peer *peer);
 void sched_unblock_all(struct sched *s);
+/* The peer is short of this budget; NULL: of none any more. Ends by itself when nothing of the peer
+ * waits. */
+void sched_set_short(struct sched *s, struct peer *peer, struct budget *b);
+/* Its sections may be others now. */
+void sched_regroup(struct sched *s, struct peer *peer);
+void sched_clear_short(struct sched *s); /* no peer is short of any */
 void sched_set_last(struct sched *s, struct peer *peer);
 void sched_set_trial(struct sched *s, struct peer *peer, bool on_trial);

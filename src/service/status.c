@@ -38,9 +38,12 @@ static long wait_ms(const struct status_source *s)
 {
 	if (upstream_state(s->upstream) != UPSTREAM_CONNECTED)
 		return upstream_retry_ms(s->upstream);
-	if (router_waiting(s->router) && router_pace(s->router, s->now_ms) == 0)
+	if (router_waiting(s->router) && !router_budget_wait_ms(s->router, s->peer, s->now_ms) &&
+	    router_pace(s->router, s->now_ms) == 0)
 		return -1;
-	return (long)router_pace_wait_ms(s->router, s->peer, s->now_ms);
+	int64_t pace = router_pace_wait_ms(s->router, s->peer, s->now_ms),
+		budget = router_budget_wait_ms(s->router, s->peer, s->now_ms);
+	return (long)(pace > budget ? pace : budget);
 }
 
 static void add_upstream(cJSON *o, const struct status_source *s)
@@ -265,12 +268,35 @@ static void measure_subscriptions(const struct status_source *s, struct stats_ga
 	g->rereads_waiting = (double)n.rereading;
 }
 
+static void measure_sections(const struct status_source *s, struct stats_gauges *g)
+{
+	struct stats_section *sections = mem_alloc((s->n_budgets + 1) * sizeof(*sections));
+
+	for (size_t i = 0; i < s->n_budgets; i++) {
+		const struct budget *b = s->budgets[i];
+		sections[i] = (struct stats_section){
+			.name = b->name,
+			.clients = b->clients,
+			.clients_waiting = b->n_waiting,
+			.requests_in_flight = b->in_flight,
+			.subscriptions = (double)b->subscriptions,
+			.requests = (double)b->requests,
+			.refused = {(double)b->refused[BUDGET_RATE_LIMITED],
+				    (double)b->refused[BUDGET_QUEUE_FULL],
+				    (double)b->refused[BUDGET_TOO_MANY_CLIENTS]},
+		};
+	}
+	g->sections = sections;
+	g->n_sections = s->n_budgets;
+}
+
 static void measure(const struct status_source *s, struct stats_gauges *g)
 {
 	measure_upstream(s, g);
 	measure_requests(s, g);
 	measure_clients(s, g);
 	measure_subscriptions(s, g);
+	measure_sections(s, g);
 	g->config_last_reload_successful = !s->misconfigured;
 	process_figures(s->started_wall_ms, g);
 }
@@ -283,6 +309,7 @@ void status_write_stats(const struct status_source *s, struct buf *out)
 	buf_addf(out, "{\"code\":200,\"stats\":");
 	metrics_text_write_json(s->stats, &gauges, out);
 	buf_addf(out, "}");
+	free(gauges.sections);
 }
 
 void status_write_page(const struct status_source *s, struct buf *out)
@@ -291,4 +318,5 @@ void status_write_page(const struct status_source *s, struct buf *out)
 
 	measure(s, &gauges);
 	metrics_text_write(s->stats, &gauges, out);
+	free(gauges.sections);
 }

@@ -12,6 +12,7 @@
 #include "clients/client.h"
 #include "config/config.h"
 #include "subscriptions/subscriptions.h"
+#include "requests/budget.h"
 #include "requests/router.h"
 #include "codec/stats.h"
 #include "upstream/upstream.h"
@@ -24,7 +25,9 @@ struct status_source {
 	const struct upstream *upstream;
 	const struct stats *stats;
 	const struct clients *clients;
-	const struct peer *peer; /* the client that asks; NULL: none */
+	const struct peer *peer;       /* the client that asks; NULL: none */
+	struct budget *const *budgets; /* of the access sections */
+	size_t n_budgets;
 	int64_t now_ms, uptime_ms;
 	int64_t started_wall_ms;
 	bool misconfigured;                /* the last reload was refused */

@@ -1,11 +1,13 @@
 #include "subscriptions/subscriptions.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "access/access.h"
 #include "base/buf.h"
 #include "codec/json.h"
 #include "base/mem.h"
+#include "requests/budget.h"
 #include "subscriptions/events.h"
 
 enum { STRAGGLER_MS = 60000 }; /* the gap's length when the timestamp of a straggler is no help */
@@ -15,6 +17,7 @@ struct join {
 	struct pending *pending; /* the router's */
 	struct peer *peer;
 	bool initial;
+	size_t charged;            /* subscriptions in the budgets of its client */
 	TAILQ_ENTRY(join) of_all;  /* subscriptions::joins */
 	TAILQ_ENTRY(join) of_peer; /* subscriptions_peer::joins */
 	size_t n;
@@ -145,6 +148,7 @@ void subscriptions_join(struct subscriptions *s, struct peer *peer)
 static void end_sub(struct subscriptions *s, struct sub *sub, bool leaves)
 {
 	resync_forget(s->resync, sub, leaves);
+	budget_remove_subscriptions(sub->peer, 1);
 	topics_remove_sub(&s->topics, sub, s->ops->boot_ms());
 	if (s->live && s->topics.left_out && !s->room) {
 		s->room = true;
@@ -238,6 +242,7 @@ static void free_join(struct subscriptions *s, struct join *j)
 	TAILQ_REMOVE(&s->joins, j, of_all);
 	TAILQ_REMOVE(&j->peer->subscriptions.joins, j, of_peer);
 	s->n_joins--;
+	budget_remove_subscriptions(j->peer, j->charged);
 	for (size_t i = 0; i < j->n; i++)
 		release_topic(s, j, j->topics[i]);
 	free(j);
@@ -297,8 +302,10 @@ static void make_live(struct subscriptions *s, struct peer *peer, struct topic *
 {
 	struct sub *sub = topics_find_sub(&s->topics, peer, t);
 
-	if (!sub)
+	if (!sub) {
 		sub = topics_add_sub(&s->topics, peer, t);
+		budget_add_subscriptions(peer, 1);
+	}
 	if (initial && t->kind == TOPIC_KEY)
 		resync_initial(s->resync, sub);
 }
@@ -374,6 +381,10 @@ static void gather(void *arg, enum topic_kind kind, struct span text)
 	struct gathering *g = arg;
 	struct topic *t = topics_get_topic(&g->subscriptions->topics, kind, text);
 
+	if (!topics_find_sub(&g->subscriptions->topics, g->join->peer, t)) {
+		g->join->charged++;
+		budget_add_subscriptions(g->join->peer, 1);
+	}
 	t->n_joins++;
 	g->join->peer->subscriptions.n++;
 	g->join->peer->subscriptions.n_globs += topic_is_glob(kind, text);
@@ -418,6 +429,18 @@ static const char *too_many(const struct subscriptions *s, const struct peer *pe
 	return NULL;
 }
 
+static void refuse_over_budget(struct subscriptions *s, struct pending *p, struct budget *lacking)
+{
+	char text[200];
+
+	s->stats->subscribes_refused++;
+	lacking->refused[BUDGET_QUEUE_FULL]++;
+	snprintf(text, sizeof(text),
+		 "too many subscriptions of all clients of [access %s] (max_subscriptions: %u)",
+		 lacking->name, lacking->limits.max_subscriptions);
+	router_refuse(s->router, p, REPLY_QUEUE_FULL, text, -1);
+}
+
 void subscriptions_subscribe(struct subscriptions *s, struct peer *peer,
 			     const struct request *request, int64_t now)
 {
@@ -426,11 +449,14 @@ void subscriptions_subscribe(struct subscriptions *s, struct peer *peer,
 	each_name(s, request, count_name, &count);
 	struct pending *p = router_defer(s->router, peer, request, now);
 	const char *no = too_many(s, peer, &count);
+	struct budget *lacking = budget_lacking_subscriptions(peer, count.more);
 	if (router_is_stopping(s->router)) {
 		router_refuse(s->router, p, REPLY_SHUTTING_DOWN, NULL, ROUTER_RESTART_MS);
 	} else if (no) {
 		s->stats->subscribes_refused++;
 		router_refuse(s->router, p, REPLY_QUEUE_FULL, no, -1);
+	} else if (lacking) {
+		refuse_over_budget(s, p, lacking);
 	} else {
 		struct join *j = make_join(s, p, request, count.n);
 		if (is_complete(s, j))

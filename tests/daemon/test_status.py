@@ -13,7 +13,7 @@ STATUS = {
     "upstream": {
         "state": str, "auth": str, "url": str, "sinceMs": int, "reconnects": int, "lastError": (str, NONE),
         "tokenExpiresInMs": (int, NONE), "inFlight": int, "queued": int, "pace": (int, float, NONE),
-        "waitMs": (int, NONE), "tokenError": (str, NONE),
+        "waitMs": (int, NONE), "handovers": int, "tokens": int, "nextHandoverMs": (int, NONE), "tokenError": (str, NONE),
     },
     "subscriptions": {
         "keys": int, "patterns": int, "total": int, "waiting": int, "leftOut": int, "rereading": int,
@@ -49,7 +49,7 @@ class Status(Case):
         self.assertLessEqual(upstream.pop("sinceMs"), status["uptimeMs"])
         self.assertEqual({"state": "connected", "auth": "apiKey", "url": service.url, "reconnects": 0, "lastError": None,
                           "tokenExpiresInMs": None, "tokenError": None, "inFlight": 0, "queued": 0, "pace": None,
-                          "waitMs": 0}, upstream)
+                          "waitMs": 0, "handovers": 0, "tokens": 0, "nextHandoverMs": None}, upstream)
         self.assertEqual({"keys": 0, "patterns": 0, "total": 0, "waiting": 0, "leftOut": 0, "rereading": 0,
                           "live": False}, status["subscriptions"])
 

@@ -459,11 +459,14 @@ class Token(Case):
         self.assertEqual(["a", "b", "p*"], sorted(service.token_requests[-1].list))
 
     @scene()
-    def test_what_was_ended_is_not_in_the_next_one(self, service, daemon, client):
+    def test_what_was_just_ended_is_in_the_next_one_but_not_told(self, service, daemon, client):
         client.subscribe(keys=["a", "b"])
         client.unsubscribe(key="a")
         client.subscribe(key="c")
-        self.assertEqual(["b", "c"], sorted(service.token_requests[-1].list))
+        self.assertEqual(["a", "b", "c"], sorted(service.token_requests[-1].list))
+        service.publish("a", "nobody's")
+        service.publish("b", "1")
+        self.assertEqual(("b", "1"), client.change())
 
     @scene(token_lifetime="4s")
     def test_without_subscriptions_the_next_renewal_goes_back_to_the_key(self, service, daemon, client):

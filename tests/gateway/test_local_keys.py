@@ -9,6 +9,7 @@ import time
 import unittest
 
 from gateway import KEY, LOCAL_KEY, FakeService, Gateway, GatewayCase, Http, free_port
+from harness import eventually
 
 OTHER_KEY = "another-local-key-0123456789"
 WITHHELD = {"answer": None}
@@ -205,6 +206,36 @@ class Sections(GatewayCase):
         kind, event = stream.event()
         self.assertEqual(("unsubscribed", "a:1", "forbidden"), (kind, event["key"], event["reason"]))
         self.assertTrue(stream.at_end())
+
+
+class Budgets(GatewayCase):
+    """A key's clients share the budget of its section."""
+
+    def test_the_rate_is_refused_with_a_time(self):
+        _, g = self.scene(access={"web": {"local_key_file": "local-key", "read": "*", "rate": 1}})
+        self.assertEqual(200, g.ask_tcp("GET", "/record/a").status)
+        r = g.ask_tcp("GET", "/record/a?timeoutMs=1")
+        self.assert_refused(r, 429, "rate_limited")
+        self.assertIn("[access web]", r.json["error"])
+        self.assertEqual("1", r.header("Retry-After"))
+
+    def test_no_more_clients_than_that(self):
+        _, g = self.scene(access={"web": {"local_key_file": "local-key", "read": "*", "max_clients": 1}})
+        first, second = self.tcp(g), self.tcp(g)
+        key = {"x-api-key": LOCAL_KEY}
+        self.assertEqual(200, first.ask("GET", "/record/a", headers=key, host="localhost").status)
+        r = second.ask("GET", "/record/a", headers=key, host="localhost")
+        self.assert_refused(r, 503, "too_many_clients")
+        self.assertIn("[access web]", r.json["error"])
+        self.assertTrue(second.at_end())
+        self.assertEqual(200, first.ask("GET", "/record/a", headers=key, host="localhost").status)
+        first.close()
+
+        def free():
+            with self.tcp(g) as c:
+                return c.ask("GET", "/record/a", headers=key, host="localhost").status == 200
+
+        eventually(free, "the place of the client that has left")
 
 
 class Browsers(GatewayCase):

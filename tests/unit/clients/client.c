@@ -125,7 +125,16 @@ static void on_closed(void *owner)
 	w.closed++;
 }
 
+static const char *no_room; /* for another client */
+
+static const char *asks_room(void *owner, const struct peer_identity *who)
+{
+	(void)owner, (void)who;
+	return no_room;
+}
+
 static const struct client_ops ops = {
+	.lacks_room = asks_room,
 	.joined = on_joined,
 	.line = on_line,
 	.too_long = on_too_long,

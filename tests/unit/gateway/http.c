@@ -59,7 +59,7 @@ static bool host_knows(void *owner, const struct local_key *key)
 	return false;
 }
 
-static void host_admit(void *owner)
+static const char *host_admit(void *owner)
 {
 	(void)owner;
 	for (size_t i = 0; i < COUNT(names); i++) {
@@ -67,6 +67,7 @@ static void host_admit(void *owner)
 		if (local_key_same(&one, &w.speech->key))
 			strcat(w.keys, i ? "2" : "1");
 	}
+	return NULL;
 }
 
 static const struct speech_host host = {

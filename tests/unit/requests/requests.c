@@ -1019,6 +1019,125 @@ static void another_limit_forgets_what_was_learnt(void **state)
 	assert_true(rate_limiter_allows(&p, 1000));
 }
 
+/* Two sections: the first three peers are of one, the last of the other. */
+struct sections {
+	struct sched sched;
+	struct budget *b[2];
+	struct peer peer[4];
+	struct pending *p[4][3]; /* wait, three of each peer */
+};
+
+static void admit(struct sections *s, int i, int section)
+{
+	struct budgets *budgets = budgets_new(1);
+
+	budgets->budget[0] = budget_ref(s->b[section]);
+	budget_admit(&s->peer[i], budgets);
+}
+
+static struct sections *sections_new(void)
+{
+	struct sections *s = mem_zalloc(sizeof(*s));
+
+	sched_init(&s->sched);
+	s->b[0] = budget_new("many");
+	s->b[1] = budget_new("one");
+	for (int i = 0; i < 4; i++) {
+		s->peer[i].number = (uint64_t)i + 1;
+		sched_join(&s->peer[i]);
+		admit(s, i, i == 3);
+		for (int k = 0; k < 3; k++)
+			sched_add(&s->sched, s->p[i][k] = pending_make(&s->peer[i], OP_GET, 0));
+	}
+	return s;
+}
+
+static void sections_free(struct sections *s)
+{
+	while (sched_take(&s->sched))
+		;
+	assert_int_equal(s->sched.n, 0);
+	assert_true(TAILQ_EMPTY(&s->sched.groups) && TAILQ_EMPTY(&s->sched.budgets));
+	for (int i = 0; i < 4; i++) {
+		assert_null(s->peer[i].sched.group);
+		assert_null(s->peer[i].sched.short_of);
+		budget_admit(&s->peer[i], NULL);
+		for (int k = 0; k < 3; k++)
+			free(s->p[i][k]);
+	}
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(s->b[i]->refs, 1);
+		assert_int_equal(s->b[i]->group.n, 0);
+		budget_unref(s->b[i]);
+	}
+	sched_fini(&s->sched);
+	free(s);
+}
+
+static void sections_take_turns_and_their_clients_within_each(void **state)
+{
+	static const int order[] = {0, 3, 1, 3, 2, 3, 0, 1, 2, 0, 1, 2};
+	struct sections *s = sections_new();
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++)
+		assert_ptr_equal(sched_take(&s->sched)->peer, &s->peer[order[i]]);
+	sections_free(s);
+}
+
+static void what_goes_before_is_that_of_the_own_section_and_as_many_turns_of_others(void **state)
+{
+	struct sections *s = sections_new();
+	struct peer nobodys = {.number = 9};
+
+	(void)state;
+	assert_int_equal(sched_ahead(&s->sched, &s->peer[3]), 3 + 3);
+	assert_int_equal(sched_ahead(&s->sched, &s->peer[0]), 9 + 3);
+	assert_int_equal(sched_ahead(&s->sched, &nobodys), 2);
+	assert_int_equal(sched_ahead(&s->sched, NULL), 2);
+	sections_free(s);
+}
+
+static void a_peer_that_is_short_waits_with_its_budget(void **state)
+{
+	struct sections *s = sections_new();
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		sched_set_short(&s->sched, &s->peer[i], s->b[0]);
+	assert_int_equal(s->b[0]->n_waiting, 3);
+	assert_int_equal(s->b[0]->group.n, 0);
+	assert_ptr_equal(sched_take(&s->sched), s->p[3][0]);
+	assert_ptr_equal(sched_take(&s->sched), s->p[3][1]);
+	assert_ptr_equal(TAILQ_FIRST(&s->b[0]->waiting), &s->peer[0]);
+	sched_block(&s->sched, &s->peer[0]);
+	assert_ptr_equal(TAILQ_FIRST(&s->b[0]->waiting), &s->peer[1]);
+	sched_set_short(&s->sched, &s->peer[1], NULL);
+	assert_ptr_equal(sched_take(&s->sched), s->p[3][2]);
+	assert_ptr_equal(sched_take(&s->sched), s->p[1][0]);
+	for (int k = 0; k < 3; k++) /* their time is up */
+		sched_remove(&s->sched, s->p[2][k]);
+	assert_int_equal(s->b[0]->n_waiting, 1);
+	sched_unblock(&s->sched, &s->peer[0]);
+	sched_clear_short(&s->sched);
+	sections_free(s);
+}
+
+static void a_peer_of_another_section_takes_its_turns_there(void **state)
+{
+	static const int order[] = {1, 3, 2, 0, 1, 3};
+	struct sections *s = sections_new();
+
+	(void)state;
+	admit(s, 0, 1);
+	sched_regroup(&s->sched, &s->peer[0]);
+	assert_int_equal(s->b[0]->group.n, 6);
+	assert_int_equal(s->b[1]->group.n, 6);
+	for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++)
+		assert_ptr_equal(sched_take(&s->sched)->peer, &s->peer[order[i]]);
+	sections_free(s);
+}
+
 static void a_reserved_place_is_waited_for_and_taken_from_requests(void **state)
 {
 	struct rate_limiter p;
@@ -1081,6 +1200,11 @@ int main(void)
 		cmocka_unit_test(a_refused_pace_halves_and_recovers),
 		cmocka_unit_test(a_limit_is_what_a_refused_pace_comes_back_to),
 		cmocka_unit_test(another_limit_forgets_what_was_learnt),
+		cmocka_unit_test(sections_take_turns_and_their_clients_within_each),
+		cmocka_unit_test(
+			what_goes_before_is_that_of_the_own_section_and_as_many_turns_of_others),
+		cmocka_unit_test(a_peer_that_is_short_waits_with_its_budget),
+		cmocka_unit_test(a_peer_of_another_section_takes_its_turns_there),
 		cmocka_unit_test(a_reserved_place_is_waited_for_and_taken_from_requests),
 	};
 
