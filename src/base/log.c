@@ -200,6 +200,18 @@ static ssize_t write_now(const char *line, size_t n)
 	return channel == CHANNEL_TERMINAL ? write_with_alarm(line, n) : write(out, line, n);
 }
 
+int log_stay_above(int number)
+{
+	if (channel != CHANNEL_OWN || out >= number)
+		return 0;
+	int fd = fcntl(out, F_DUPFD_CLOEXEC, number);
+	if (fd < 0)
+		return -errno;
+	close(out);
+	out = fd;
+	return 0;
+}
+
 /* ---- lines ---- */
 
 static struct {

@@ -29,6 +29,9 @@ enum log_level log_level(void);
 const char *log_level_name(enum log_level level);
 bool log_level_parse(const char *name, enum log_level *level);
 
+/* Moves the descriptor of the log's own, if it has one, to a number from this on. 0, or -errno. */
+int log_stay_above(int number);
+
 /* Logs a line, whatever the level; mostly called through log_at(). */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -182,14 +182,14 @@ struct listener *listener_adopt(struct event_base *base, int fd, const struct li
 	return l;
 }
 
-struct listener *listener_inherit(struct event_base *base, int fd, const char *at,
+struct listener *listener_inherit(struct event_base *base, int fd, const char *own,
 				  const struct listener_ops *ops, void *owner, struct stats *stats)
 {
 	struct socketpath path;
 
 	evutil_make_socket_nonblocking(fd);
 	evutil_make_socket_closeonexec(fd);
-	if (!socketpath_inherit(at, &path)) {
+	if (!socketpath_inherit(own, &path)) {
 		close(fd);
 		return NULL;
 	}
@@ -240,13 +240,13 @@ void listener_free(struct listener *l)
 	free(l);
 }
 
-int listener_hand_over(struct listener *l)
+int listener_hand_over(struct listener *l, char **own)
 {
 	int fd = l->fd;
 
 	event_free(l->readable);
 	event_free(l->retry);
-	socketpath_leave(&l->path);
+	*own = l->path.path ? socketpath_hand_over(&l->path) : NULL;
 	free(l->adopted);
 	free(l);
 	return fd;

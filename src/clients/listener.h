@@ -41,13 +41,15 @@ struct listener *listener_adopt(struct event_base *base, int fd, const struct li
 				void *owner, struct stats *stats);
 
 /* The same of one that the program in whose place we are has made: path, mode and group are ours to
- * change, and to remove. NULL: it is not at its path any more; the descriptor is closed. */
-struct listener *listener_inherit(struct event_base *base, int fd, const char *path,
+ * change, and to remove. own: the text that it left. NULL: the socket is not at its path any more;
+ * the descriptor is closed. */
+struct listener *listener_inherit(struct event_base *base, int fd, const char *own,
 				  const struct listener_ops *ops, void *owner, struct stats *stats);
 
 /* Accepts no more, but goes on listening, for the program that takes our place: the descriptor,
- * which is the caller's. The listener is gone. */
-int listener_hand_over(struct listener *l);
+ * which is the caller's. *own: the text for that program (socketpath.h), to be freed; NULL: the
+ * socket was adopted. The listener is gone. */
+int listener_hand_over(struct listener *l, char **own);
 
 /* Where clients find it, to show. */
 const char *listener_path(const struct listener *l);

@@ -246,19 +246,6 @@ int socketpath_open(const struct socketpath_settings *settings, struct socketpat
 	return fd;
 }
 
-bool socketpath_inherit(const char *path, struct socketpath *out)
-{
-	struct stat st;
-
-	if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode) || st.st_uid != geteuid())
-		return false;
-	*out = (struct socketpath){.path = mem_strdup(path),
-				   .dev = st.st_dev,
-				   .ino = st.st_ino,
-				   .own_group = getegid()};
-	return true;
-}
-
 static const char *place_of(const struct socketpath *s)
 {
 	return s->aside ? s->aside : s->path;
@@ -331,16 +318,45 @@ void socketpath_step_back(struct socketpath *s)
 	s->aside = NULL;
 }
 
-void socketpath_remove(struct socketpath *s)
-{
-	if (is_ours(s))
-		unlink(place_of(s));
-	socketpath_leave(s);
-}
-
-void socketpath_leave(struct socketpath *s)
+static void forget(struct socketpath *s)
 {
 	free(s->path);
 	free(s->aside);
 	s->path = s->aside = NULL;
+}
+
+void socketpath_remove(struct socketpath *s)
+{
+	if (is_ours(s))
+		unlink(place_of(s));
+	forget(s);
+}
+
+char *socketpath_hand_over(struct socketpath *s)
+{
+	char *text;
+
+	if (asprintf(&text, "%llu:%llu:%lu:%s", (unsigned long long)s->dev,
+		     (unsigned long long)s->ino, (unsigned long)s->own_group, place_of(s)) < 0)
+		abort();
+	forget(s);
+	return text;
+}
+
+bool socketpath_inherit(const char *text, struct socketpath *out)
+{
+	unsigned long long dev, ino;
+	unsigned long group;
+	int n = 0;
+
+	if (sscanf(text, "%llu:%llu:%lu:%n", &dev, &ino, &group, &n) < 3 || text[n] != '/')
+		return false;
+	*out = (struct socketpath){.path = mem_strdup(text + n),
+				   .dev = (dev_t)dev,
+				   .ino = (ino_t)ino,
+				   .own_group = (gid_t)group};
+	if (is_ours(out))
+		return true;
+	forget(out);
+	return false;
 }

@@ -34,9 +34,9 @@ struct socketpath {
  * and a remedy. *out is set on success. */
 int socketpath_open(const struct socketpath_settings *settings, struct socketpath *out);
 
-/* The socket at this path was made by the program in whose place we are (restart.h): it is ours
- * now. False: it is not there any more. */
-bool socketpath_inherit(const char *path, struct socketpath *out);
+/* The socket was made by the program in whose place we are (restart.h), which left this text of
+ * socketpath_hand_over(): it is ours now. False: it is not at its path any more. */
+bool socketpath_inherit(const char *text, struct socketpath *out);
 
 /* Is it this path, and still ours? Somebody may have removed it. */
 bool socketpath_is(const struct socketpath *s, const char *path);
@@ -53,5 +53,6 @@ void socketpath_step_back(struct socketpath *s); /* nothing if it has not steppe
 
 /* Removes the path. Call it before the descriptor is closed; a second call does nothing. */
 void socketpath_remove(struct socketpath *s);
-/* Leaves the path where it is, for the program that takes our place. */
-void socketpath_leave(struct socketpath *s);
+/* Leaves the path where it is, for the program that takes our place. Returns the text that names
+ * path, file and group to it; to be freed. */
+char *socketpath_hand_over(struct socketpath *s);

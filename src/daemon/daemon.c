@@ -216,12 +216,13 @@ static void finish(struct daemon *d)
 }
 
 /* Returns only when that fails. */
-static int restart(const struct daemon *d)
+static int restart(struct daemon *d)
 {
-	const struct shutdown *s = &d->shutdown;
-	int err = restart_now(&d->program, s->own_path, s->sockets, s->n_sockets);
+	struct shutdown *s = &d->shutdown;
+	int err = restart_now(&d->program, s->own_socket, s->sockets, s->n_sockets);
 
 	log_error("the restart has failed: %s", strerror(-err));
+	shutdown_close_sockets(s);
 	return err;
 }
 
@@ -260,7 +261,7 @@ int daemon_run(const struct daemon_options *options)
 	finish(d);
 	if (err >= 0 && shutdown_is_restart(&d->shutdown))
 		err = restart(d);
-	free(d->shutdown.own_path);
+	free(d->shutdown.own_socket);
 	free(d);
 	return err < 0 ? 1 : 0;
 }

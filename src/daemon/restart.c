@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,33 +35,54 @@ struct restart_question {
 	void *owner;
 };
 
+static const char self[] = "/proc/self/exe", deleted[] = " (deleted)";
+
+/* Do we run the file at this path? If that can't be known, we are told the truth. */
+static bool is_our_path(const char *path)
+{
+	struct stat a, b;
+
+	if (!path || path[0] != '/')
+		return false;
+	return stat(self, &b) < 0 ||
+	       (stat(path, &a) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino);
+}
+
+/* argv[0] may go through a symbolic link that an upgrade changes. */
 char *restart_path(const char *argv0)
 {
+	enum { DELETED = sizeof(deleted) - 1 };
 	char path[4096];
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
 
-	if (n > 0) {
-		path[n] = '\0';
-		return mem_strdup(path);
-	}
-	return argv0 && argv0[0] == '/' ? mem_strdup(argv0) : NULL;
+	if (is_our_path(argv0))
+		return mem_strdup(argv0);
+	ssize_t n = readlink(self, path, sizeof(path) - 1);
+	if (n <= 0 || path[0] != '/')
+		return NULL;
+	if (n > DELETED && memcmp(path + n - DELETED, deleted, DELETED) == 0)
+		n -= DELETED; /* it was replaced since we were started */
+	return mem_strndup(path, (size_t)n);
 }
 
 /* ---- what the program is given ---- */
 
-/* A pipe with the key in it, which fits whole; -1: there is none, or no pipe. */
+/* A pipe with the key in it, which fits whole. -ENOENT: there is no key; another -errno: no pipe.
+ */
 static int key_pipe(const struct config_environment *e)
 {
 	int ends[2];
 
-	if (!e || !e->api_key || pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
-		return -1;
+	if (!e || !e->api_key)
+		return -ENOENT;
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -errno;
 	ssize_t n = write(ends[1], e->api_key, strlen(e->api_key));
+	int err = n < 0 ? -errno : n < (ssize_t)strlen(e->api_key) ? -EAGAIN : 0;
 	close(ends[1]);
-	if (n == (ssize_t)strlen(e->api_key))
+	if (err == 0)
 		return ends[0];
 	close(ends[0]);
-	return -1;
+	return err;
 }
 
 /* The environment as we found it, but for the key. */
@@ -77,12 +99,14 @@ static void restore_environment(const struct config_environment *e, int key_fd)
 	fcntl(key_fd, F_SETFD, 0);
 }
 
-static void let_all_signals_come(void)
+static void block_only(const int *numbers, size_t n)
 {
-	sigset_t none;
+	sigset_t set;
 
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	sigemptyset(&set);
+	for (size_t i = 0; i < n; i++)
+		sigaddset(&set, numbers[i]);
+	sigprocmask(SIG_SETMASK, &set, NULL);
 }
 
 /* ---- would it start? ---- */
@@ -109,7 +133,7 @@ static void run_test(const struct restart_program *program, int words_fd)
 	fcntl(STDERR_FILENO, F_SETFL, 0);
 	restore_environment(program->environment, key_pipe(program->environment));
 	signal(SIGCHLD, SIG_DFL);
-	let_all_signals_come();
+	block_only(NULL, 0);
 	execv(program->path, test_arguments(program->argv));
 	dprintf(STDERR_FILENO, "%s: %s\n", program->path, strerror(errno));
 	_exit(EXIT_FAILURE);
@@ -289,18 +313,42 @@ static void name_sockets(const struct restart_socket *sockets, size_t n)
 	setenv("LISTEN_FDNAMES", names, 1);
 }
 
-int restart_now(const struct restart_program *program, const char *own_path,
+/* Those that the next program handles wait until it does: its default would be to die of them. */
+static void block_until_handled(void)
+{
+	static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2};
+
+	block_only(handled, sizeof(handled) / sizeof(handled[0]));
+}
+
+/* The program that would start a moment ago may be gone. Ours is still to be had. */
+static int run_either(const struct restart_program *program)
+{
+	execv(program->path, program->argv);
+	int err = -errno;
+	log_error("%s can't be run: %s: the former program starts again", program->path,
+		  strerror(-err));
+	execv(self, program->argv);
+	return err;
+}
+
+int restart_now(const struct restart_program *program, const char *own_socket,
 		const struct restart_socket *sockets, size_t n)
 {
 	if (!program->path || n > RESTART_SOCKETS_MAX)
 		return -EINVAL;
-	int key_fd = key_pipe(program->environment), err = place_sockets(sockets, n, &key_fd);
+	int key_fd = key_pipe(program->environment);
+	if (key_fd < 0 && key_fd != -ENOENT)
+		return key_fd;
+	int err = log_stay_above(FIRST_FD + (int)n);
+	if (err == 0)
+		err = place_sockets(sockets, n, &key_fd);
 	if (err < 0)
 		return err;
 	name_sockets(sockets, n);
-	if (own_path)
-		setenv("HPKVD_OWN_SOCKET", own_path, 1);
+	if (own_socket)
+		setenv("HPKVD_OWN_SOCKET", own_socket, 1);
 	restore_environment(program->environment, key_fd);
-	execv(program->path, program->argv);
-	return -errno;
+	block_until_handled();
+	return run_either(program);
 }

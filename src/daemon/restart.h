@@ -5,9 +5,9 @@
  * If it says no, or nothing within ten seconds, nothing has happened but some lines in the log.
  * Else the owner ends as at SIGTERM, but keeps its listening sockets, and calls restart_now().
  *
- * The sockets travel as sd_listen_fds(3) describes it (LISTEN_FDS). HPKVD_OWN_SOCKET beside it is
- * the path of the first one, if we have made it: the next program removes it in the end
- * (activation.h). Key and URL of the environment were wiped from there when we started. The URL is
+ * The sockets travel as sd_listen_fds(3) describes it (LISTEN_FDS). HPKVD_OWN_SOCKET beside it
+ * names the path of the first one, if we have made it (socketpath.h): the next program removes it
+ * in the end. Key and URL of the environment were wiped from there when we started. The URL is
  * put back; the key goes through a pipe, whose number is in HPKVD_KEY_FD: it is in no environment,
  * and no file.
  *
@@ -28,7 +28,8 @@ struct restart_program {
 	const struct config_environment *environment;
 };
 
-/* Finds the path: of /proc/self/exe, or argv[0] if that is absolute. To be freed; NULL: neither. */
+/* Finds the path: argv[0] if it is absolute and the program that runs, else that of /proc/self/exe.
+ * To be freed; NULL: neither. */
 char *restart_path(const char *argv0);
 
 /* The question whether the program would start. ok: it would; else why is a phrase. Never called
@@ -39,12 +40,13 @@ struct restart_question *restart_ask(struct event_base *base, const struct resta
 				     restart_answer *answer, void *owner);
 void restart_ask_free(struct restart_question *q); /* NULL will do; ends the other program */
 
-/* Becomes the program. own_path: of the first socket, or NULL. Returns only when that fails, with
- * -errno; the sockets are the caller's still. Each has a name for LISTEN_FDNAMES. All else that is
- * open is close-on-exec. */
+/* Becomes the program; if it can't be run, the one that runs already, anew. own_socket: of
+ * socketpath_hand_over() for the first socket, or NULL. Returns only when both fail, with -errno;
+ * the sockets are the caller's still. Each has a name for LISTEN_FDNAMES. All else that is open is
+ * close-on-exec. Signals that the program handles are blocked until it does. */
 struct restart_socket {
 	int fd;
 	const char *name;
 };
-int restart_now(const struct restart_program *program, const char *own_path,
+int restart_now(const struct restart_program *program, const char *own_socket,
 		const struct restart_socket *sockets, size_t n);

@@ -75,12 +75,11 @@ void shutdown_fini(struct shutdown *s)
 	s->step = NULL;
 }
 
-/* The end is for good, in place of a restart: the sockets go. */
-static void forget_sockets(struct shutdown *s)
+void shutdown_close_sockets(struct shutdown *s)
 {
 	struct socketpath path;
 
-	if (s->own_path && socketpath_inherit(s->own_path, &path))
+	if (s->own_socket && socketpath_inherit(s->own_socket, &path))
 		socketpath_remove(&path);
 	while (s->n_sockets)
 		close(s->sockets[--s->n_sockets].fd);
@@ -104,7 +103,7 @@ void shutdown_begin(struct shutdown *s, int signal_number)
 	if (shutdown_is_restart(s)) {
 		log_notice("signal %d: stopping, without a restart", signal_number);
 		notify_stopping(w->notify);
-		forget_sockets(s);
+		shutdown_close_sockets(s);
 		return;
 	}
 	if (s->phase != SHUTDOWN_NOT) {
@@ -113,6 +112,8 @@ void shutdown_begin(struct shutdown *s, int signal_number)
 		return;
 	}
 	log_notice("signal %d: stopping", signal_number);
+	restart_ask_free(s->question);
+	s->question = NULL;
 	notify_stopping(w->notify);
 	stop_listening(w);
 	tcp_doors_free(w->tcp_doors);
@@ -134,10 +135,8 @@ static void on_answer(void *owner, bool ok, const char *why)
 	}
 	log_notice("SIGUSR2: restarting");
 	notify_reloading(w->notify);
-	if (!listener_is_adopted(w->listener))
-		s->own_path = mem_strdup(listener_path(w->listener));
 	s->sockets[s->n_sockets++] =
-		(struct restart_socket){listener_hand_over(w->listener), "hpkvd"};
+		(struct restart_socket){listener_hand_over(w->listener, &s->own_socket), "hpkvd"};
 	w->listener = NULL;
 	s->n_sockets += tcp_doors_hand_over(w->tcp_doors, s->sockets + s->n_sockets,
 					    RESTART_SOCKETS_MAX - s->n_sockets);

@@ -36,7 +36,8 @@ struct shutdown {
 	/* Of a restart; for restart_now(). */
 	struct restart_socket sockets[RESTART_SOCKETS_MAX];
 	size_t n_sockets;
-	char *own_path; /* owned by whoever calls that */
+	char *own_socket; /* the text of socketpath_hand_over(); NULL: it was adopted. The daemon's
+			   */
 };
 
 /* rooms->base is there. */
@@ -50,3 +51,5 @@ void shutdown_begin(struct shutdown *s, int signal_number);
 void shutdown_restart(struct shutdown *s, const struct restart_program *program);
 /* The loop was left for a restart. */
 bool shutdown_is_restart(const struct shutdown *s);
+/* There is no restart after all: closes the sockets, and removes our own. */
+void shutdown_close_sockets(struct shutdown *s);

@@ -526,14 +526,12 @@ int wiring_new_listener(struct wiring *w, const struct listener_settings *settin
 /* The socket that the program in whose place we are has left. It may be configured to be elsewhere
  * now: then those who wait there are accepted yet. */
 static int inherit_listener(struct wiring *w, const struct listener_settings *settings, int fd,
-			    char *own_path)
+			    char *own)
 {
-	struct listener *former =
-		listener_inherit(w->base, fd, own_path, &listener_ops, w, &w->stats);
-	bool stays = former && strcmp(own_path, settings->path) == 0;
+	struct listener *former = listener_inherit(w->base, fd, own, &listener_ops, w, &w->stats);
 
-	free(own_path);
-	if (stays) {
+	free(own);
+	if (former && listener_is_at(former, settings->path)) {
 		w->listener = former;
 		return listener_set_access(former, settings);
 	}
@@ -565,10 +563,10 @@ static int start_listeners(struct wiring *w)
 	if (err < 0)
 		return err;
 	settings.may_wait = true;
-	char *own_path = activation_own_path();
+	char *own = activation_own_socket();
 	w->tcp_doors = tcp_doors_new(w->base, &tcp_ops, w, &w->stats);
-	if (passed.socket >= 0 && own_path)
-		err = inherit_listener(w, &settings, passed.socket, own_path);
+	if (passed.socket >= 0 && own)
+		err = inherit_listener(w, &settings, passed.socket, own);
 	else if (passed.socket >= 0)
 		w->listener = listener_adopt(w->base, passed.socket, &listener_ops, w, &w->stats);
 	else

@@ -3,15 +3,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "clients/tcpsocket.h"
-
-#ifdef HAVE_SYSTEMD
-#include <systemd/sd-daemon.h>
+#include "service/listen_fds.h"
 
 static int refuse(const char *object)
 {
@@ -38,24 +34,17 @@ static int take(int fd, const char *name, struct activation *a)
 	}
 	if (a->socket >= 0)
 		return refuse("more than one socket");
-	if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0)
+	if (!listen_fds_is_unix_listener(fd))
 		return refuse("something else");
 	a->socket = fd;
 	return 0;
 }
 _Static_assert(ACTIVATION_HTTP_MAX == 8, "the sentence above says so");
 
-static void free_names(char **names, int n)
-{
-	for (int i = 0; names && i < n; i++)
-		free(names[i]);
-	free(names);
-}
-
 int activation_take(struct activation *out)
 {
-	char **names = NULL;
-	int n = sd_listen_fds_with_names(1, &names), err = 0;
+	struct listen_fds passed;
+	int n = listen_fds_take(&passed), err = 0;
 
 	*out = (struct activation){.socket = -1};
 	if (n < 0) {
@@ -63,31 +52,14 @@ int activation_take(struct activation *out)
 		return n;
 	}
 	for (int i = 0; err == 0 && i < n; i++)
-		err = take(SD_LISTEN_FDS_START + i, names ? names[i] : "", out);
-	free_names(names, n);
+		err = take(LISTEN_FDS_START + i, passed.names[i], out);
 	return err;
 }
 
-#else
-
-int activation_take(struct activation *out)
+char *activation_own_socket(void)
 {
-	const char *pid = getenv("LISTEN_PID"), *n = getenv("LISTEN_FDS");
-
-	*out = (struct activation){.socket = -1};
-	if (!pid || !n || strtoll(pid, NULL, 10) != getpid() || strtoll(n, NULL, 10) <= 0)
-		return 0;
-	log_error("the service manager passes a socket, but this hpkvd was built without "
-		  "libsystemd and can't take it over");
-	return -ENOTSUP;
-}
-
-#endif
-
-char *activation_own_path(void)
-{
-	const char *path = getenv("HPKVD_OWN_SOCKET");
-	char *copy = path ? mem_strdup(path) : NULL;
+	const char *text = getenv("HPKVD_OWN_SOCKET");
+	char *copy = text ? mem_strdup(text) : NULL;
 
 	unsetenv("HPKVD_OWN_SOCKET");
 	return copy;

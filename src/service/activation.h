@@ -3,8 +3,7 @@
  *
  * Takes one listening Unix stream socket at most, and listening TCP sockets on loopback addresses,
  * each by the name "http" (FileDescriptorName=). Anything else that is passed is an error rather
- * than something to ignore: whoever wrote the socket unit expects it to be served. Without
- * libsystemd a passed socket is refused. */
+ * than something to ignore: whoever wrote the socket unit expects it to be served. */
 #pragma once
 
 enum { ACTIVATION_HTTP_MAX = 8 };
@@ -23,6 +22,6 @@ struct activation {
  * logged. The environment forgets about them, so this answers once. */
 int activation_take(struct activation *out);
 
-/* The path of that socket, if a hpkvd in whose place we are has made it (restart.h): then it is not
- * the service manager's, but ours. To be freed; NULL: it is not. Answers once. */
-char *activation_own_path(void);
+/* The text that names that socket, if a hpkvd in whose place we are has made it (socketpath.h):
+ * then it is not the service manager's, but ours. To be freed; NULL: it is not. Answers once. */
+char *activation_own_socket(void);

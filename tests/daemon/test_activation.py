@@ -43,8 +43,6 @@ class Passed(Daemon):
         return [sys.executable, "-c", MANAGER, self.kinds, self.passed, *argv]
 
 
-@unittest.skipUnless(b"libsystemd" in subprocess.run(["ldd", HPKVD], stdout=subprocess.PIPE, check=False).stdout,
-                     "built without libsystemd")
 class Activation(Case):
     def test_it_is_served_and_left_behind(self):
         with FakeService() as service, Passed(service, "unix") as daemon:

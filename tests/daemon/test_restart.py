@@ -6,9 +6,11 @@ import re
 import shutil
 import signal
 import stat
+import tempfile
 import unittest
 
-from harness import WITHHELD, Case, Client, Daemon, FakeService, eventually, get, put, scene
+from harness import WITHHELD, Case, Client, Daemon, FakeService, eventually, get, need_root, put, scene
+from test_activation import Passed
 
 
 class RestartCase(Case):
@@ -133,6 +135,88 @@ class Restart(RestartCase):
         self.assertFalse(os.path.exists(daemon.socket))
 
 
+    @scene()
+    def test_nothing_is_left_over(self, service, daemon, client):
+        """Neither descriptors nor blocked signals, nor variables that were for the next program alone."""
+        daemon.wait_state("connected")
+        self.restart(daemon)
+        daemon.wait_state("connected")
+        before = self.possessions(daemon)
+        self.assertEqual(0, before["SigBlk"])
+        self.restart(daemon, 3)
+        daemon.wait_state("connected")
+        self.assertEqual(before, eventually(lambda: (now := self.possessions(daemon)) == before and now, "the same as before"))
+
+    @staticmethod
+    def possessions(daemon):
+        with open(f"/proc/{daemon.pid}/status", encoding="ascii") as file:
+            signals = {name: int(mask, 16) for name, mask in re.findall(r"^(Sig(?:Blk|Ign|Cgt)):\s*(\w+)", file.read(), re.M)}
+        try:
+            descriptors = len(os.listdir(f"/proc/{daemon.pid}/fd"))
+        except PermissionError: # only root may look
+            descriptors = None
+        return signals | {"descriptors": descriptors}
+
+    @scene()
+    def test_a_socket_of_another_daemon_at_the_path_is_left_alone(self, service, daemon, client):
+        with FakeService() as other_service, FifoProgram(service) as daemon:
+            daemon.process.signal(signal.SIGUSR2)
+            daemon.wait_for_question()
+            os.unlink(daemon.socket)
+            with Daemon(other_service, folder=daemon.folder, key_from="environment", wait=True) as other:
+                daemon.answer_question()
+                daemon.process.wait_output(rb"another daemon is listening there")
+                self.assertEqual(1, daemon.process.wait_exit())
+                daemon.killed = True
+                self.assertEqual(200, other.status()["code"])
+
+    def test_the_group_of_the_folder_stays(self):
+        need_root()
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        os.chown(folder, -1, 30001)
+        os.chmod(folder, 0o2755)
+        with FakeService() as service, Daemon(service, socket=folder + "/sock") as daemon:
+            self.assertEqual(30001, os.stat(daemon.socket).st_gid)
+            self.restart(daemon)
+            self.assertEqual(30001, os.stat(daemon.socket).st_gid)
+
+    def test_a_passed_socket_is_passed_on(self):
+        with FakeService() as service, Passed(service, "unix") as daemon:
+            for _ in range(3):
+                self.restart(daemon)
+                with Client(daemon.passed) as client:
+                    self.assertEqual(200, client.ask(get("k"))["code"])
+            daemon.process.signal(signal.SIGTERM)
+            self.assertEqual(0, daemon.process.wait_exit())
+            self.assertTrue(os.path.exists(daemon.passed), "whoever made it removes it")
+
+    @scene(service=WITHHELD)
+    def test_sigterm_before_the_program_has_answered(self, service, daemon, client):
+        with FifoProgram(service) as daemon, daemon.client() as client:
+            client.send(put("k", "v", 1))
+            request = service.next_request()
+            daemon.process.signal(signal.SIGUSR2)
+            pid = daemon.wait_for_question()
+            daemon.process.signal(signal.SIGTERM)
+            daemon.process.wait_output(rb"signal 15: stopping")
+            eventually(lambda: not os.path.exists(f"/proc/{pid}"), "the end of the other program")
+            request.reply(success=True)
+            self.assertEqual(200, client.answer()["code"])
+            self.assertTrue(client.at_end())
+            self.assertEqual(0, daemon.process.wait_exit())
+            self.assertEqual(1, self.starts(daemon))
+
+    def test_a_program_behind_a_link(self):
+        """As with several versions beside each other, of which a link chooses one."""
+        with FakeService() as service, Linked(service) as daemon:
+            daemon.link_to("second")
+            self.restart(daemon)
+            self.assertTrue(daemon.runs().endswith("/second"))
+            daemon.link_to("hpkvd")
+            self.restart(daemon)
+            self.assertTrue(daemon.runs().endswith("/hpkvd"))
+
+
 class Refused(RestartCase):
     @scene()
     def test_wrong_settings(self, service, daemon, client):
@@ -146,6 +230,24 @@ class Refused(RestartCase):
             os.unlink(daemon.program)
             self.refused(daemon, b"No such file or directory")
             self.assertEqual(200, daemon.status()["code"])
+
+    @scene(service=WITHHELD)
+    def test_a_program_that_is_gone_when_its_turn_comes(self, service, daemon, client):
+        with Replaced(service) as daemon, daemon.client() as client:
+            client.send(put("k", "v", 1))
+            request = service.next_request()
+            before = os.stat(daemon.socket).st_ino
+            daemon.process.signal(signal.SIGUSR2)
+            daemon.process.wait_output(rb"SIGUSR2: restarting")
+            os.unlink(daemon.program)
+            request.reply(success=True)
+            daemon.process.wait_output(re.escape(daemon.program.encode()) + rb" can't be run: No such file or directory: the former")
+            eventually(lambda: self.starts(daemon) == 2, "the former program")
+            self.assertEqual(200, daemon.status()["code"])
+            self.assertEqual(before, os.stat(daemon.socket).st_ino)
+            shutil.copy2(daemon.original, daemon.program)
+            self.restart(daemon)
+            self.assertEqual(daemon.program, os.readlink(f"/proc/{daemon.pid}/exe"))
 
     def test_a_program_that_says_nothing_is_not_waited_for_long(self):
         with FakeService() as service, Replaced(service) as daemon:
@@ -182,6 +284,51 @@ class Replaced(Daemon):
             file.write(text)
         os.chmod(self.program + ".new", 0o755)
         os.replace(self.program + ".new", self.program)
+
+
+class FifoProgram(Replaced):
+    """The next program answers when it may."""
+
+    def start(self):
+        super().start()
+        os.mkfifo(self.folder + "/fifo")
+        self.fifo = os.open(self.folder + "/fifo", os.O_RDWR)
+        self.put_program(f'#!/bin/sh\necho $$ >{self.folder}/pid.new && mv {self.folder}/pid.new {self.folder}/pid\n'
+                         f'read line <{self.folder}/fifo\nexec {self.original} "$@"\n')
+
+    def wait_for_question(self):
+        eventually(lambda: os.path.exists(self.folder + "/pid"), "the other program")
+        with open(self.folder + "/pid", encoding="ascii") as file:
+            return int(file.read())
+
+    def answer_question(self):
+        os.write(self.fifo, b"yes\nyes\n")
+
+    def _clean_up(self, failed):
+        os.close(self.fifo)
+        super()._clean_up(failed)
+
+
+class Linked(Replaced):
+    """Started through a link."""
+
+    def start(self):
+        self.folder_of_versions = self.folder + "/versions"
+        os.mkdir(self.folder_of_versions)
+        for name in ("hpkvd", "second"):
+            shutil.copy2(os.path.realpath(os.environ["HPKVD"]), f"{self.folder_of_versions}/{name}")
+        self.link_to("hpkvd")
+        super().start()
+
+    def _with_etc(self, argv):
+        return [self.folder + "/link", *argv[1:]]
+
+    def link_to(self, name):
+        os.symlink(f"{self.folder_of_versions}/{name}", self.folder + "/link.new")
+        os.rename(self.folder + "/link.new", self.folder + "/link")
+
+    def runs(self):
+        return os.readlink(f"/proc/{self.pid}/exe")
 
 
 if __name__ == "__main__":
