@@ -56,10 +56,10 @@ def setUpModule():
     machine.run("systemctl", "daemon-reload")
 
 
-def configure(metrics="", more="", **settings):
+def configure(metrics="", more="", level="debug", **settings):
     upstream = {"url": service.url, "ca_file": "ca.pem", "backoff_min": "5ms", "backoff_max": "50ms"} | settings
     machine.write(config + "/hpkvd.conf", "[upstream]\n" + "".join(f"{n} = {v}\n" for n, v in upstream.items()) +
-                  f"[listen]\ngroup = hpkv\n[metrics]\nlisten = {metrics}\n[log]\nlevel = debug\n{more}")
+                  f"[listen]\ngroup = hpkv\n[metrics]\nlisten = {metrics}\n[log]\nlevel = {level}\n{more}")
 
 
 def show(name, unit="hpkvd.service"):
