@@ -206,6 +206,8 @@ class Restarts(Case):
         """Both units: the socket is gone for a while, which only clients that heal themselves survive."""
         with Run(self.path, "watch", "k", "--json") as watch, Driver(self.path) as driver:
             driver.tell("timeout", str(DEADLINE * 1000))
+            with client() as c:
+                eventually(lambda: c.ask({"op": "status"})["subscriptions"]["live"] == 1, "the watch is live")
             self.assertEqual("ok", driver.do("set", "k", "before")[0])
             watch.wait_output(rb"before")
             self.stop()
