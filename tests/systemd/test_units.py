@@ -345,7 +345,7 @@ class Privileges(Running):
     def test_its_log_has_the_journals_priorities(self):
         lines = eventually(lambda: [p for text, p in journal("MESSAGE", "PRIORITY") if "listens on" in str(text)], "its log")
         self.assertEqual({"5"}, set(lines))
-        eventually(lambda: [p for text, p in journal("MESSAGE", "PRIORITY") if "link to" in str(text) and p == "7"], "more of it")
+        eventually(lambda: [p for text, p in journal("MESSAGE", "PRIORITY") if "WebSocket to" in str(text) and p == "7"], "more of it")
         self.assertFalse([text for text, in journal("MESSAGE") if str(text).startswith(("hpkvd:", "<"))])
 
 
