@@ -230,7 +230,7 @@ class ChaosOfRestarts(Chaos):
 class Restarts(Case):
     def test_promises_are_kept(self):
         print(f"HPKVD_CHAOS_SEED={SEED} CHAOS_SECONDS={SECONDS:g}", file=sys.stderr, flush=True)
-        with Sandbox("--api-key", Observer.KEY) as sandbox, FaultProxy(sandbox, delay_ms=5, token_ttl_s=60) as proxy, \
+        with Sandbox("--api-key", Observer.KEY) as sandbox, FaultProxy(sandbox, delay_ms=20, token_ttl_s=60) as proxy, \
                 Daemon(proxy, level="info", request_timeout="20s", backoff_min="5ms", backoff_max="50ms", max_in_flight=64) as daemon:
             daemon.wait_state("connected")
             asyncio.run(ChaosOfRestarts(SEED, sandbox, proxy, daemon).play())
