@@ -66,20 +66,12 @@ const char *keyfile_login_fault(const char *login)
 /* One line without its end; a phrase if it is no header, or one that is hpkvd's own. */
 static const char *header_fault(struct span line)
 {
-	static const char *const own[] = {"Host",
-					  "Content-Length",
-					  "Content-Type",
-					  "Transfer-Encoding",
-					  "Connection",
-					  "Upgrade",
-					  "TE",
-					  "Trailer",
-					  "Expect",
-					  "Accept",
-					  "Range",
-					  "Content-Encoding",
-					  "Accept-Encoding",
-					  "x-api-key"};
+	/* clang-format off */
+	static const char *const own[] = {
+		"Host", "Content-Length", "Content-Type", "Content-Encoding", "Transfer-Encoding",
+		"Connection", "Upgrade", "TE", "Trailer", "Expect", "Range", "Accept",
+		"Accept-Encoding", "x-api-key"};
+	/* clang-format on */
 	const char *colon = line.n ? memchr(line.p, ':', line.n) : NULL;
 	size_t n = colon ? (size_t)(colon - line.p) : 0;
 

@@ -133,6 +133,8 @@ static void run_test(const struct restart_program *program, int words_fd)
 	fcntl(STDERR_FILENO, F_SETFL, 0);
 	restore_environment(program->environment, key_pipe(program->environment));
 	signal(SIGCHLD, SIG_DFL);
+	signal(SIGUSR2, SIG_IGN); /* who signals all processes of a service or of a name means us */
+	signal(SIGHUP, SIG_IGN);
 	block_only(NULL, 0);
 	execv(program->path, test_arguments(program->argv));
 	dprintf(STDERR_FILENO, "%s: %s\n", program->path, strerror(errno));
@@ -146,6 +148,13 @@ static void end_question(struct restart_question *q, bool ok, const char *why)
 
 	restart_ask_free(q);
 	answer(owner, ok, why);
+}
+
+static const char *why_not(pid_t ended, int status)
+{
+	if (ended > 0 && WIFSIGNALED(status))
+		return "the program that would take over was ended by a signal when asked";
+	return "the program that would take over does not accept its settings";
 }
 
 static void log_words(const struct restart_question *q)
@@ -174,8 +183,7 @@ static void on_step(evutil_socket_t fd, short what, void *arg)
 		bool ok = ended > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 		if (!ok)
 			log_words(q);
-		end_question(q, ok,
-			     "the program that would take over does not accept its settings");
+		end_question(q, ok, why_not(ended, status));
 		return;
 	}
 	q->waited_ms += WAIT_MS;

@@ -90,12 +90,11 @@ size_t tcp_doors_hand_over(struct tcp_doors *t, struct restart_socket *out, size
 {
 	struct door *d;
 	size_t given = 0;
+	char *own; /* NULL: a TCP socket has no path */
 
 	while (given < n && (d = TAILQ_FIRST(&t->doors))) {
-		char *path = NULL; /* it has none */
-		out[given++] = (struct restart_socket){listener_hand_over(d->listener, &path),
+		out[given++] = (struct restart_socket){listener_hand_over(d->listener, &own),
 						       d->address ? "http-own" : "http"};
-		free(path);
 		TAILQ_REMOVE(&t->doors, d, entry);
 		free(d->address);
 		free(d);

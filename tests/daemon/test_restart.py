@@ -206,6 +206,16 @@ class Restart(RestartCase):
             self.assertEqual(0, daemon.process.wait_exit())
             self.assertEqual(1, self.starts(daemon))
 
+    def test_signals_to_all_processes_of_the_service(self):
+        """As systemctl kill and pkill send them: the other program is not asked twice, nor ended."""
+        with FakeService() as service, FifoProgram(service) as daemon:
+            daemon.process.signal(signal.SIGUSR2)
+            pid = daemon.wait_for_question()
+            for number in (signal.SIGUSR2, signal.SIGHUP):
+                os.kill(pid, number)
+            daemon.answer_question()
+            eventually(lambda: self.starts(daemon) == 2, "the next program")
+
     def test_a_program_behind_a_link(self):
         """As with several versions beside each other, of which a link chooses one."""
         with FakeService() as service, Linked(service) as daemon:

@@ -151,7 +151,7 @@ class WrongConfigurations(Case):
         self.refused("headers does not exist", **url)
         for text, why in (("", "is empty"), ("no header\n", "not a header"), (": x\n", "not a header"), ("A B: x\n", "not a header"),
                           ("A: b\x01\n", "control character"), ("Host: x\n", "sends itself"), ("content-LENGTH: 1\n", "sends itself"),
-                          ("x-api-key: " + SECRET, "sends itself"), ("A: " + "b" * 5000, "longer than 4096 bytes")):
+                          ("x-api-key: " + SECRET, "sends itself"), ("accept-encoding: " + SECRET, "sends itself"), ("A: " + "b" * 5000, "longer than 4096 bytes")):
             self.refused(why, headers=text, **url)
         self.refused("can be used by others", headers="A: b\n", mode=0o644, **url)
 

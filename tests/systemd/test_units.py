@@ -56,10 +56,10 @@ def setUpModule():
     machine.run("systemctl", "daemon-reload")
 
 
-def configure(metrics="", more="", **settings):
+def configure(metrics="", more="", level="debug", **settings):
     upstream = {"url": service.url, "ca_file": "ca.pem", "backoff_min": "5ms", "backoff_max": "50ms"} | settings
     machine.write(config + "/hpkvd.conf", "[upstream]\n" + "".join(f"{n} = {v}\n" for n, v in upstream.items()) +
-                  f"[listen]\ngroup = hpkv\n[metrics]\nlisten = {metrics}\n[log]\nlevel = debug\n{more}")
+                  f"[listen]\ngroup = hpkv\n[metrics]\nlisten = {metrics}\n[log]\nlevel = {level}\n{more}")
 
 
 def show(name, unit="hpkvd.service"):
@@ -345,7 +345,7 @@ class Privileges(Running):
     def test_its_log_has_the_journals_priorities(self):
         lines = eventually(lambda: [p for text, p in journal("MESSAGE", "PRIORITY") if "listens on" in str(text)], "its log")
         self.assertEqual({"5"}, set(lines))
-        eventually(lambda: [p for text, p in journal("MESSAGE", "PRIORITY") if "link to" in str(text) and p == "7"], "more of it")
+        eventually(lambda: [p for text, p in journal("MESSAGE", "PRIORITY") if "WebSocket to" in str(text) and p == "7"], "more of it")
         self.assertFalse([text for text, in journal("MESSAGE") if str(text).startswith(("hpkvd:", "<"))])
 
 
