@@ -244,7 +244,7 @@ class Outcomes(GatewayCase):
         self.assertEqual(200, c.ask("GET", "/record/app:1").status)
         r = c.ask("GET", "/record/other")
         self.assertEqual((403, "forbidden"), (r.status, r.json["reason"]))
-        r = c.ask("POST", "/token/websocket", {"subscribeKeys": ["app:1"]})
+        r = c.ask("POST", "/token/websocket", {"subscribeKeys": ["other"]})
         self.assertEqual(403, r.status)
 
     def test_lines_and_http_are_one_queue(self):
