@@ -158,7 +158,8 @@ class Scripts(unittest.TestCase):
     def test_every_command_is_offered_with_what_it_does(self):
         self.assertEqual((0, b"".join(c.encode() + b"\0" for c in COMMANDS), b""), hpkv("/x", "completion", "bash", "--", "hpkv ", "", ""))
         out = hpkv("/x", "completion", "zsh", "--", "hpkv get --", "", "")[1].decode().split("\0")
-        self.assertEqual(("described", "--socket\tthe daemon's socket: a path or @name"), (out[0], out[1]))
+        self.assertEqual("described", out[0])
+        self.assertIn("--socket\tthe daemon's socket: a path or @name", out)
 
     def test_a_cut_character_is_no_beginning(self):
         with tempfile.TemporaryDirectory() as folder, KeyServer(folder + "/sock", "a", "ké"):

@@ -121,6 +121,7 @@ class TokenUrl(Case):
             daemon.key_from = "file"
             self.assertTrue(daemon.reload(token_url=None))
             eventually(lambda: daemon.status()["upstream"]["auth"] == "apiKey", "the key")
+            service.token_path = "/token/websocket" # where a subscriber's token is asked for from now on
             self.assertEqual(200, client.ask(get("k"))["code"])
 
 

@@ -13,6 +13,7 @@ which hpkvd was built; HPKVD_TEST_BOOT_S, how long booting may take.
 """
 
 import ctypes
+import fcntl
 import os
 import shutil
 import signal
@@ -53,6 +54,9 @@ class Machine:
         need(os.geteuid() == 0, "only root can")
         for program in ("unshare", "nsenter", "ip", "chroot", "systemctl", "systemd-analyze"):
             need(shutil.which(program), f"there is no {program}")
+        # Two of them would share the control groups below ours, and be in each other's way.
+        self.lock = os.open("/sys/fs/cgroup", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
         self.base = tempfile.mkdtemp(prefix="hpkvd-machine-")
         self.log = tempfile.TemporaryFile()
         self.init = None
@@ -82,6 +86,7 @@ class Machine:
                 pass
         self.outer.kill()
         self.outer.wait()
+        os.close(self.lock)
         self.log.close()
         shutil.rmtree(self.base, ignore_errors=True)
 
