@@ -217,7 +217,7 @@ class Budgets(GatewayCase):
         r = g.ask_tcp("GET", "/record/a?timeoutMs=1")
         self.assert_refused(r, 429, "rate_limited")
         self.assertIn("[access web]", r.json["error"])
-        self.assertEqual("1", r.header("Retry-After"))
+        self.assertIn(r.header("Retry-After"), ("1", "2"))
 
     def test_no_more_clients_than_that(self):
         _, g = self.scene(access={"web": {"local_key_file": "local-key", "read": "*", "max_clients": 1}})

@@ -439,7 +439,7 @@ class Transport(ResolverTest):
         self.assertEqual(self.answer(driver, "a.test", 20000), "10.0.0.1")
 
     def test_one_late_server_is_still_heard(self):
-        """What it says after the next one was asked counts as well."""
+        """Its answer counts after the next one was asked as well; c-ares from 1.34 on asks it once more."""
         slow = self.name_server({("a.test", A): ["10.0.0.1"], ("a.test", AAAA): []})
         slow.hold = {A, AAAA}
         mute = self.name_server({("a.test", A): None, ("a.test", AAAA): None})
@@ -447,6 +447,7 @@ class Transport(ResolverTest):
         driver.tell("ask q a.test 30000")
         driver.wait("asked")
         self.until_asked(mute, 2)
+        slow.hold = set()
         slow.release()
         self.assertEqual(driver.wait("done"), "q 10.0.0.1")
 

@@ -126,12 +126,12 @@ class BeforeItIsOpen(EndTest):
 
     def test_a_client_certificate_is_wanted(self):
         """With TLS 1.3 the refusal comes when the handshake is over for the client."""
-        for version, why in ((ssl.TLSVersion.TLSv1_2, "the TLS handshake failed: sslv3 alert handshake failure"),
-                             (ssl.TLSVersion.TLSv1_3, "the TLS connection broke: tlsv13 alert certificate required")):
+        for version, why in ((ssl.TLSVersion.TLSv1_2, r"the TLS handshake failed: (sslv3|ssl/tls) alert handshake failure"),
+                             (ssl.TLSVersion.TLSv1_3, r"the TLS connection broke: tlsv13 alert certificate required")):
             with self.subTest(version=version.name):
                 server = self.serve(stay, tls_version=version)
                 server.tls.verify_mode = ssl.CERT_REQUIRED
-                self.assertEqual(self.end_of(server)["why"], why)
+                self.assertRegex(self.end_of(server)["why"], rf"\A{why}\Z")
 
     def test_request_that_has_no_room(self):
         """The peer takes some of it, and then no more."""
