@@ -168,7 +168,7 @@ static void settle_failed(struct hpkv *h, struct pending *p, enum hpkv_result re
 
 /* ---- sending ---- */
 
-/* A request that has waited: its time began before the daemon gets it. What is left has no more
+/* A request that has waited: its time began before the daemon gets it. The rest of it has no more
  * digits than the whole; spaces follow. */
 static void shorten_limit(struct hpkv *h, struct pending *p)
 {

@@ -52,6 +52,55 @@ static void tell_stats(struct dispatch *d, struct peer *peer, struct span id)
 	say_object(d, peer, id, &object);
 }
 
+/* A request that is allowed, to its room. */
+static void hand_over(struct dispatch *d, struct peer *peer, const struct request *request,
+		      int64_t now)
+{
+	switch (request->op) {
+	case OP_GET:
+	case OP_RANGE:
+		if (d->cache && cache_answers(d->cache, peer, request, now))
+			break;
+		router_request(d->router, peer, request, now);
+		break;
+	case OP_SET:
+	case OP_PATCH:
+	case OP_DELETE:
+	case OP_INCREMENT:
+		router_request(d->router, peer, request, now);
+		break;
+	case OP_SUBSCRIBE:
+		subscriptions_subscribe(d->subscriptions, peer, request, now);
+		break;
+	case OP_UNSUBSCRIBE:
+		stats_ended(d->stats, d->op, OUTCOME_OK);
+		subscriptions_unsubscribe(d->subscriptions, peer, request);
+		break;
+	case OP_PING:
+		stats_ended(d->stats, d->op, OUTCOME_OK);
+		reply_pong(&d->scratch, request->id);
+		say(d, peer, request->id);
+		break;
+	case OP_STATUS:
+		tell_status(d, peer, request->id, request->top);
+		break;
+	case OP_STATS:
+		tell_stats(d, peer, request->id);
+		break;
+	case OP_SEARCH:
+	case OP_QUERY:
+		if (!d->ops->nexus(d->owner, peer, request, now))
+			refuse(d, peer, REPLY_UNKNOWN_OP, request->id,
+			       "there is no HPKV Nexus here: nexus_url is not set");
+		break;
+	case OP_TOKEN:
+		token_requests_ask(d->token_requests, peer, request, now);
+		break;
+	case OP_N:
+		break;
+	}
+}
+
 void dispatch_line(struct dispatch *d, struct peer *peer, struct span line, int64_t now)
 {
 	struct request request;
@@ -71,49 +120,7 @@ void dispatch_line(struct dispatch *d, struct peer *peer, struct span line, int6
 		refuse(d, peer, REPLY_FORBIDDEN, request.id, forbidden);
 		return;
 	}
-	switch (request.op) {
-	case OP_GET:
-	case OP_RANGE:
-		if (d->cache && cache_answers(d->cache, peer, &request, now))
-			break;
-		router_request(d->router, peer, &request, now);
-		break;
-	case OP_SET:
-	case OP_PATCH:
-	case OP_DELETE:
-	case OP_INCREMENT:
-		router_request(d->router, peer, &request, now);
-		break;
-	case OP_SUBSCRIBE:
-		subscriptions_subscribe(d->subscriptions, peer, &request, now);
-		break;
-	case OP_UNSUBSCRIBE:
-		stats_ended(d->stats, d->op, OUTCOME_OK);
-		subscriptions_unsubscribe(d->subscriptions, peer, &request);
-		break;
-	case OP_PING:
-		stats_ended(d->stats, d->op, OUTCOME_OK);
-		reply_pong(&d->scratch, request.id);
-		say(d, peer, request.id);
-		break;
-	case OP_STATUS:
-		tell_status(d, peer, request.id, request.top);
-		break;
-	case OP_STATS:
-		tell_stats(d, peer, request.id);
-		break;
-	case OP_SEARCH:
-	case OP_QUERY:
-		if (!d->ops->nexus(d->owner, peer, &request, now))
-			refuse(d, peer, REPLY_UNKNOWN_OP, request.id,
-			       "there is no HPKV Nexus here: nexus_url is not set");
-		break;
-	case OP_TOKEN:
-		token_requests_ask(d->token_requests, peer, &request, now);
-		break;
-	case OP_N:
-		break;
-	}
+	hand_over(d, peer, &request, now);
 }
 
 void dispatch_too_long(struct dispatch *d, struct peer *peer, struct span prefix, size_t max_line)
