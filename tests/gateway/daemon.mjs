@@ -1,6 +1,7 @@
 // hpkvd in front of hpkv-sandbox, for the tests of the gateway in JavaScript. HPKVD and SANDBOX are the binaries.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import net from 'node:net';
@@ -38,13 +39,19 @@ export class Sandbox {
 	}
 }
 
+// A port that nothing listens on. It is below those that the kernel gives to programs that ask for any port.
 export async function freePort() {
-	const server = net.createServer().listen(0, '127.0.0.1');
-	await once(server, 'listening');
-	const { port } = server.address();
-	server.close();
-	await once(server, 'close');
-	return port;
+	const first = Number(fs.readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8').split('\t')[0]);
+	for (;;) {
+		const server = net.createServer().listen(randomInt(Math.floor(first / 2), first), '127.0.0.1');
+		const taken = await once(server, 'listening').then(() => false, () => true);
+		if (taken)
+			continue;
+		const { port } = server.address();
+		server.close();
+		await once(server, 'close');
+		return port;
+	}
 }
 
 export class Hpkvd {
@@ -85,6 +92,7 @@ level = warning
 
 	async ready() {
 		for (;;) {
+			assert.equal(this.process.exitCode, null, 'hpkvd has ended');
 			const answer = await fetch(`${this.url}/hpkvd/ready`).catch(() => null);
 			if (answer?.ok)
 				return;
