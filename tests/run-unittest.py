@@ -1,8 +1,8 @@
 """run-unittest.py FILE - runs the unittest cases of one Python file and reports each as a line of TAP.
 
 "make check" calls it for every test that ends in .py, so that each case is counted and named by itself; by hand,
-"python3 run-unittest.py FILE Class.case ..." does as well. A run that hangs prints where, and ends. A case that
-needs what the machine lacks is skipped (need.py).
+"python3 run-unittest.py FILE Class.case ..." does as well. A case that hangs fails, with the place where it does; a run that hangs
+all the same prints where, and ends. A case that needs what the machine lacks is skipped (need.py).
 """
 
 import faulthandler
@@ -16,6 +16,21 @@ import unittest
 import need
 
 HANGS_AFTER_S = int(os.environ.get("HPKVD_TEST_HANGS_AFTER", "540"))
+CASE_HANGS_AFTER_S = HANGS_AFTER_S / 3
+AGAIN_S = 30 # until the same is said to what is done after a case that has failed
+
+
+class Hangs(Exception):
+    """The case takes so long that nothing will come of it."""
+
+
+def hangs(number, frame):
+    raise Hangs(f"the case takes longer than {CASE_HANGS_AFTER_S:.0f} s")
+
+
+def be_patient():
+    """From now on."""
+    signal.setitimer(signal.ITIMER_REAL, CASE_HANGS_AFTER_S, AGAIN_S)
 
 
 class TapResult(unittest.TestResult):
@@ -29,6 +44,11 @@ class TapResult(unittest.TestResult):
     def startTest(self, test):
         super().startTest(test)
         self.started = time.monotonic()
+        be_patient()
+
+    def stopTest(self, test):
+        be_patient() # with what is done for the whole class
+        super().stopTest(test)
 
     def say(self, verdict, name, directive="", detail=""):
         self.count += 1
@@ -100,6 +120,7 @@ def main():
     # hpkvd reads the system's certificates when it starts, and that would be most of the work in many a case.
     os.environ.update(SSL_CERT_FILE="/nonexistent", SSL_CERT_DIR="/nonexistent")
     faulthandler.dump_traceback_later(HANGS_AFTER_S, exit=True)
+    signal.signal(signal.SIGALRM, hangs)
     # What a case or a daemon writes to stdout must not break into the lines of TAP, so it goes to stderr.
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
     os.dup2(2, 1)
@@ -112,7 +133,9 @@ def main():
         print(f"1..0 # SKIP {reason}", file=stream, flush=True)
         return 0
     result = TapResult(stream)
+    be_patient()
     suite.run(result)
+    signal.setitimer(signal.ITIMER_REAL, 0)
     print(f"1..{result.count}", file=stream, flush=True)
     return 0 if result.wasSuccessful() else 1
 
