@@ -76,11 +76,30 @@ struct pipe_end {
 	char bytes[CHUNK];
 };
 
-/* timeout_ms bounds the wait for a daemon that is too busy to accept. */
+/* Waits for a daemon that is too busy to accept; for timeout_ms at most, if that is more than 0. A
+ * process that is stopped and continued meanwhile waits on. */
+static int connect_within(int fd, const struct sockaddr_un *address, socklen_t n, int timeout_ms)
+{
+	long long until = cli_now_ms() + timeout_ms;
+
+	for (;;) {
+		if (timeout_ms > 0) {
+			long long left = until - cli_now_ms();
+			struct timeval most = {left / 1000, left % 1000 * 1000};
+			if (left <= 0)
+				return -EAGAIN; /* as connect() reports it */
+			setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof(most));
+		}
+		if (connect(fd, (const struct sockaddr *)address, n) == 0)
+			return 0;
+		if (errno != EINTR)
+			return -errno;
+	}
+}
+
 static int open_socket(const char *path, int timeout_ms)
 {
 	struct sockaddr_un address;
-	struct timeval most = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
 	socklen_t n;
 
 	int error = hpkv_address_read(path, &address, &n);
@@ -89,14 +108,13 @@ static int open_socket(const char *path, int timeout_ms)
 		return -1;
 	}
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && timeout_ms > 0)
-		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof(most));
-	if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, n) == 0)
+	if (fd < 0)
+		return -1;
+	error = connect_within(fd, &address, n, timeout_ms);
+	if (!error)
 		return fd;
-	error = errno;
-	if (fd >= 0)
-		close(fd);
-	errno = error;
+	close(fd);
+	errno = -error;
 	return -1;
 }
 

@@ -847,6 +847,15 @@ class Descriptors(Tour):
             self.assertEqual((4, b""), (status, out))
             self.assertIn(b"it accepts none at the moment", err)
 
+    def test_raw_that_is_stopped_and_continued_waits_on_to_be_accepted(self):
+        with FakeDaemon() as daemon, daemon.full(), Run(daemon, "raw", "--timeout", "500ms") as run:
+            while run.process.poll() is None: # connect() is interrupted each time
+                run.process.send_signal(signal.SIGSTOP)
+                run.process.send_signal(signal.SIGCONT)
+                time.sleep(0.01)
+            self.assertEqual(4, run.wait())
+            self.assertIn(b"it accepts none at the moment", run.errors)
+
     def test_raw_has_time_while_stdin_goes_on(self):
         with FakeDaemon() as daemon, Run(daemon, "raw", "--timeout", "1ms", stdin=subprocess.PIPE) as run:
             peer = daemon.accept()
