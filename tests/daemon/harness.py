@@ -20,7 +20,6 @@ import itertools
 import json
 import os
 import queue
-import random
 import re
 import resource
 import select
@@ -100,18 +99,17 @@ def exact(text):
                       parse_float=lambda s: ("number", s))
 
 
-def free_port():
-    """A port that nothing listens on, and that stays so: it is none of those that the kernel gives to others meanwhile."""
-    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as f:
-        first = int(f.read().split()[0])
-    below = range(first // 2 + 1, first)
-    for port in random.SystemRandom().sample(below, min(100, len(below))):
-        with socket.socket() as s, contextlib.suppress(OSError):
-            s.bind(("127.0.0.1", port))
-            return port
-    with socket.socket() as s: # where it gives others all that we may have it is unkind at times
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+_ports = []
+
+
+def free_port(host="127.0.0.1"):
+    """A port on which nobody listens, and that no other program is given as long as this process lives: it is bound here. With
+    SO_REUSEADDR, which hpkvd and the sandbox set, others may listen on it all the same."""
+    s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    s.bind((host, 0))
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1) # after bind(): else the kernel could give it to two that do the same
+    _ports.append(s)
+    return s.getsockname()[1]
 
 
 class Pulse(threading.Thread):
@@ -507,6 +505,16 @@ class Daemon:
 
     def wait_status(self, probe, what="status"):
         return eventually(lambda: probe(s := self.status()) and s, what)
+
+    @contextlib.contextmanager
+    def still(self):
+        """It stands still, so all that comes meanwhile is there when it looks again."""
+        self.process.signal(signal.SIGSTOP)
+        try:
+            eventually(lambda: self.process.stat()[0] == "T", "the daemon standing still")
+            yield
+        finally:
+            self.process.signal(signal.SIGCONT)
 
     def is_pending(self, number):
         """Has a signal been sent to it that it has not taken yet?"""
