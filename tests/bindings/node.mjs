@@ -19,7 +19,7 @@ async function ask(what) {
 
 async function eventually(probe) {
   for (let i = 0; !(await probe()); i++) {
-    assert.ok(i < 2000, `${probe} has not come true`);
+    assert.ok(i < 5000, `${probe} has not come true`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }

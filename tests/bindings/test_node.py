@@ -177,12 +177,12 @@ class Lines(unittest.TestCase):
 
         def script(daemon):
             peer = daemon.accept()
+            peers.append(peer)
             peer.reply(peer.line())
             page = peer.line()
             peer.send({"type": "notification", "key": "a:1", "value": "a part", "timestamp": 1})
             peer.reply(peer.line(), key="a:1", value="all of it")
             peer.reply(page, records=[{"key": "a:1", "value": "old"}, {"key": "a:2", "value": "2"}], count=2, truncated=False)
-            peers.append(peer)
 
         def gap():
             peers[0].send({"type": "gap", "pattern": "a:*"})

@@ -235,11 +235,14 @@ class Quoting:
                     if re.search("[\0-\x1f\x7f\x85]", begun) or (style == "double" and "!" in begun and self.shell != "fish"):
                         continue
                     line = "hpkv get " + ("-- " if key[0] == "-" else "") + quote(begun, self.shell)
-                    after = self.terminal.complete(line)
-                    try:
-                        words = self.terminal.words(after)
-                    except AssertionError as e:
-                        words = [str(e)]
+                    for _ in range(5): # as completes() does
+                        after = self.terminal.complete(line)
+                        try:
+                            words = self.terminal.words(after)
+                        except AssertionError as e:
+                            words = [str(e)]
+                        if words[-1] == key:
+                            break
                     if words[-1] != key:
                         failed.append(f"{style}: {line!r} -> {after!r} = {words[-1]!r}, not {key!r}")
         self.assertEqual([], failed, "\n" + "\n".join(failed))
@@ -368,14 +371,16 @@ class Lines:
 
     def test_variables_in_the_word(self):
         self.terminal.run("set PRE user" if self.shell == "fish" else "PRE=user")
+        env = dict(self.terminal.env, PRE="user")
+        self.terminal.env, before = env, self.terminal.env
+        self.addCleanup(setattr, self.terminal, "env", before)
+        accepted = ("user:usual",) + (("user:", "user:us") if self.shell != "bash" else ())
         for line in ("hpkv get $PRE:", 'hpkv get "$PRE":us'):
-            after = self.terminal.complete(line)
-            env = dict(self.terminal.env, PRE="user")
-            self.terminal.env, before = env, self.terminal.env
-            try:
-                self.assertIn(self.terminal.words(after)[-1], ("user:usual",) + (("user:", "user:us") if self.shell != "bash" else ()), after)
-            finally:
-                self.terminal.env = before
+            for _ in range(3): # as completes() does
+                after = self.terminal.complete(line)
+                if self.terminal.words(after)[-1] in accepted:
+                    break
+            self.assertIn(self.terminal.words(after)[-1], accepted, after)
 
     def test_a_daemon_that_says_nothing_is_not_waited_for(self):
         self.check([("hpkv -s SILENT get user:", "")])

@@ -132,7 +132,7 @@ class Tour(Case):
 
     def test_one_that_does_not_end_is_killed(self):
         self.put(**{"w:name": "one"})
-        with self.watch("--grace", "100ms", command=child("TERM")) as run:
+        with self.watch("--grace", "4s", command=child("TERM")) as run: # time enough for a child that stands still to say so
             run.wait_output(rb"start one \d+\n")
             self.put(**{"w:name": "two"})
             run.wait_output(rb"signal SIGTERM\nstart two \d+\n")
@@ -178,9 +178,10 @@ class Tour(Case):
         unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
         if subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode:
             raise unittest.SkipTest("no namespaces for processes here")
-        orphan = "sh -c 'sleep 0.1 & exec true'; sleep 0.5; ps -o stat= -A | grep -c Z; echo ready; exec sleep 1000"
+        # As long as an ended child is not reaped, it can be sent a signal.
+        orphan = "child=$(sh -c 'sleep 0.1 >/dev/null & echo $!'); while kill -0 $child; do sleep 0.02; done; echo ready; exec sleep 1000"
         with Run(self.daemon, "exec", "--prefix", "w:", "--watch", "--", "sh", "-c", orphan, wrap=unshare) as run:
-            run.wait_output(rb"0\nready\n")
+            run.wait_output(rb"ready\n")
             pid = int(subprocess.run(["pgrep", "-P", str(run.process.pid)], capture_output=True, text=True, check=True).stdout)
             os.kill(pid, signal.SIGTERM)
             self.assertEqual(128 + signal.SIGTERM, run.wait())

@@ -278,7 +278,7 @@ class Interrupted(Case):
             self.assertEqual([("a", "1"), ("a", "2")], store.written)
 
     def test_the_time_is_up(self):
-        with FakeDaemon() as daemon, Run(daemon, "import", "--timeout", "100ms", "--resume", self.state,
+        with FakeDaemon() as daemon, Run(daemon, "import", "--timeout", "4s", "--resume", self.state,
                                          stdin=self.feed(line("a", "1") + line("b", "1"))) as run:
             peer, store = daemon.accept(), Store()
             requests = [peer.line(), peer.line()]

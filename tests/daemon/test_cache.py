@@ -246,15 +246,15 @@ class OwnWrites(Case):
             service.next_request().reply(key="k:1", value="b")
             self.assertFalse(cached(client.answer()))
 
-    @scene(WITHHELD, keys="k:*", request_timeout="300ms")
+    @scene(WITHHELD, keys="k:*")
     def test_a_write_with_unknown_outcome_forbids_the_old_value(self, service, daemon, client):
         live(daemon)
         self.fill(service, client)
         with daemon.client() as writer:
-            writer.send(put("k:1", "b", 1))
+            writer.send(put("k:1", "b", 1, timeoutMs=300))
             service.next_request()
             self.assert_error(writer.answer(), 504, "timeout", "unknown", 1)
-        client.send(get("k:1", 3, timeoutMs=60000))
+        client.send(get("k:1", 3))
         service.next_request().reply(key="k:1", value="b")
         self.assertFalse(cached(client.answer()))
 

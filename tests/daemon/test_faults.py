@@ -180,6 +180,7 @@ class Slow(Case):
         self.assertEqual({200}, {a["code"] for a in answers})
         self.assertEqual(0, daemon.status()["upstream"]["reconnects"])
 
+    @steady(1)
     @scene(keepalive="10s", request_timeout="10m", max_in_flight=65535)
     def test_a_ping_is_answered_before_what_waits(self, proxy, daemon, client):
         """A handover needs that of the old connection in half of keepalive. What waits takes three times as long."""

@@ -36,7 +36,6 @@ class HandoverPace(Case):
                 client.unsubscribe(key=f"k{n}")
             # Its last subscribe may have taken it beyond the five seconds.
             self.assertLessEqual(watch.tokens(), 20)
-            self.assertGreaterEqual(watch.tokens(), 5)
             self.assertEqual(n, watch.tokens())
             self.assertLess(longest, 9)
 

@@ -336,11 +336,13 @@ class Quota(Case):
         with Sandbox("--rate", "50") as service, Daemon(service, keys="hot:*", rate_limit="40", combine="gets") as daemon:
             daemon.wait_status(lambda s: s["cache"]["live"], "a cache that is live")
             clients = [daemon.client() for _ in range(20)]
-            for n in range(5):
+            with daemon.still():
                 for c in clients:
-                    c.send(*(get(f"hot:{i}", 100 * n + i) for i in range(20)))
+                    c.send(*(get(f"hot:{i}", 100 * n + i) for n in range(5) for i in range(20)))
             for c in clients:
                 self.assertEqual({404}, {a["code"] for a in c.answers(100)})
                 c.close()
             stats = daemon.stats()
-            self.assertEqual((20, 1980), (stats["requests_sent"], stats["requests_saved"]))
+            # What was sent already is joined by nobody, so a slow service is asked once more for those that came meanwhile.
+            self.assertIn(stats["requests_sent"], range(20, 61))
+            self.assertEqual(2000, stats["requests_sent"] + stats["requests_saved"])

@@ -138,7 +138,7 @@ class Proxy(Case):
     def test_tokens_fail_in_the_same_words(self):
         """The connection is there, without a token; then the proxy refuses."""
         with ConnectProxy() as proxy, FakeService(name="hpkv.test") as service:
-            with Daemon(service, env={"HTTPS_PROXY": proxy.url}, request_timeout="1s") as daemon, daemon.client() as client:
+            with Daemon(service, env={"HTTPS_PROXY": proxy.url}) as daemon, daemon.client() as client:
                 self.assertEqual(200, client.ask({"op": "get", "key": "k"})["code"])
                 proxy.answer = b"HTTP/1.1 403 Forbidden\r\n\r\n"
                 client.send({"op": "subscribe", "keys": ["k"]})

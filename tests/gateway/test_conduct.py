@@ -403,8 +403,8 @@ class Deadlines(GatewayCase):
         _, g = self.scene()
         slow, idle, stranger = self.http(g), self.http(g), self.tcp(g)
         self.assertEqual(200, idle.ask("GET", "/hpkvd/ready").status)
-        slow.send("GET /hpkvd/ready HTTP/1.1\r\n")
         began = time.monotonic()
+        slow.send("GET /hpkvd/ready HTTP/1.1\r\n")
         while time.monotonic() < began + 5: # each byte is too little
             slow.send("X")
             time.sleep(1)

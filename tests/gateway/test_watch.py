@@ -117,8 +117,8 @@ class Watch(GatewayCase):
 
     def test_a_comment_every_15_seconds(self):
         _, g = self.scene(tcp=False)
-        c = self.watch(g, "key=a")
         began = time.monotonic()
+        c = self.watch(g, "key=a")
         c.sock.settimeout(DEADLINE)
         self.assertEqual((None, None), c.event())
         self.assertGreaterEqual(time.monotonic() - began, 13)
@@ -159,7 +159,7 @@ class Watch(GatewayCase):
 
     def test_curl_shows_it(self):
         s, g = self.scene(tcp=False)
-        curl = subprocess.Popen(["curl", "-sSN", "--unix-socket", g.socket, "http://hpkv/hpkvd/watch?key=a"], stdout=subprocess.PIPE)
+        curl = subprocess.Popen(["curl", "-sSN", "--max-time", str(DEADLINE), "--unix-socket", g.socket, "http://hpkv/hpkvd/watch?key=a"], stdout=subprocess.PIPE)
         self.addCleanup(curl.stdout.close)
         self.addCleanup(curl.wait)
         self.addCleanup(curl.kill)

@@ -253,12 +253,14 @@ class Ends(Case):
             self.assertEqual([1001, 1001], [tcp.wait_closed(), unix.wait_closed()])
 
     def test_requests_in_flight_are_answered_before_the_end(self):
-        with Sandbox("--delay-ms", "500") as service, Gateway(service) as gateway:
+        with harness.FakeService(answer=None) as service, Gateway(service) as gateway:
             gateway.wait_state("connected")
             ws = gateway.ws()
             ws.send(op="set", key="a", value="1", messageId=1)
-            harness.eventually(lambda: gateway.status()["upstream"]["inFlight"], "a request in flight")
+            request = service.next_request()
             gateway.process.signal(signal.SIGTERM)
+            gateway.process.wait_output(rb"signal 15: stopping")
+            request.reply(success=True)
             self.assertEqual((200, 1), (lambda a: (a["code"], a["messageId"]))(ws.next()))
             self.assertEqual(1001, ws.wait_closed())
 
