@@ -8,10 +8,10 @@ import tempfile
 import time
 import unittest
 
-from transport import EdgeTest, certs, dead_port, read_request, stay, upgrade
+from transport import EdgeTest, certs, dead_port, port_everywhere, read_request, stay, upgrade
 
 LONG_MS = 60000  # the time of an address in tests that a wait for it would break
-SOON_S = 20      # ... and how soon they have to be over
+SOON_S = 40      # ... and how soon they have to be over
 
 
 class BlackHole:
@@ -57,12 +57,16 @@ class DialTest(EdgeTest):
                           os.path.join(self.folder, "hosts"), host, port)
 
     def black_hole(self, address, port=0):
-        hole = BlackHole(address, port)
+        hole = BlackHole(address, port or port_everywhere())
         self.addCleanup(hole.end)
         return hole
 
     def good(self, address, handler=stay, **options):
         return self.serve(handler, tls=False, address=address, **options)
+
+    def serve(self, handler, port=0, **options):
+        """At another address another one may listen on the same port."""
+        return super().serve(handler, port=port or port_everywhere(), **options)
 
 
 class Racing(DialTest):
@@ -299,7 +303,7 @@ class Proxies(DialTest):
         driver = self.dialer(4321, *options, "--proxy", "127.0.0.1", proxy.port, *(["--proxy-login", login] if login else []),
                              host="hpkv.test", **more)
         driver.tell("dial")
-        line = driver.lines.get(timeout=SOON_S)
+        line = driver.line("the end of the dialogue", SOON_S)
         self.assertNotIn("hush", line + "\n".join(driver.log))
         said = line.removeprefix(f"failed 127.0.0.1 port {proxy.port}: ")
         return "connected" if line.startswith("connected ") else said
@@ -479,7 +483,7 @@ class Users(DialTest):
 
         port = self.first(served("first", first))
         self.serve(served("second", second), address="::1", port=port)
-        driver = self.drive("token-client-driver", "--ca", certs("ca.pem"), "--timeout", 2000, "localhost", port)
+        driver = self.drive("token-client-driver", "--ca", certs("ca.pem"), "--timeout", 8000, "localhost", port)
         for name in ("a", "b"):
             driver.tell(f"mint {name} key - []")
             driver.wait("done")

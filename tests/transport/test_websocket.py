@@ -10,8 +10,8 @@ import threading
 import unittest
 
 import need
-from transport import (PATIENCE_S, EdgeTest, answer_101, certs, checksum, close_frame, dead_port, eventually, frame, read_frame, read_request, stay,
-                   upgrade)
+from transport import (PATIENCE_S, EdgeTest, answer_101, certs, checksum, close_frame, dead_port, eventually, frame, read_frame, read_request,
+                   recv_exactly, stay, upgrade)
 
 
 def echo(connection):
@@ -36,8 +36,9 @@ class LinkTest(EdgeTest):
     @staticmethod
     def wait_for(driver, event):
         """The rest of the next line of this event; others are passed over."""
-        while not (line := driver.lines.get(timeout=PATIENCE_S)).startswith(event + " ") and line != event:
+        while (line := driver.line(event)) is not None and line.split(" ", 1)[0] != event:
             pass
+        assert line is not None, f"the driver ended instead of {event}: " + "\n".join(driver.log)
         return line
 
     def opened(self, handler, *options, **more):
@@ -497,8 +498,7 @@ class Sending(LinkTest):
 
         def handler(connection):
             upgrade(connection)
-            for _ in range(2000):
-                seen.append(connection.recv(10))
+            seen.append(recv_exactly(connection, 20000))
             connection.sendall(frame("thanks"))
             stay(connection)
 

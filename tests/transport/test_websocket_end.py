@@ -33,9 +33,9 @@ class EndTest(EdgeTest):
         driver = self.drive("websocket-driver", *how, *[o for o in options if o != "--tls"], address or server.address,
                             port or server.port, host, path)
         driver.tell("connect")
-        line = driver.lines.get(timeout=30)
+        line = driver.line("the end")
         while line is not None and not line.startswith("closed"):
-            line = driver.lines.get(timeout=30)
+            line = driver.line("the end")
         self.assertIsNotNone(line)
         driver.ask("gap")  # and no second one
         driver.tell("free")
@@ -78,11 +78,11 @@ class BeforeItIsOpen(EndTest):
         self.assertGreaterEqual(time.monotonic() - started, 0.7)
 
     def test_upgrade_never_answered(self):
-        end = self.end_of(self.serve(lambda c: (read_request(c), stay(c))), "--timeout", "3000")
+        end = self.end_of(self.serve(lambda c: (read_request(c), stay(c))), "--timeout", "6000")
         self.assertEqual(end["why"], "timed out waiting for the upgrade to be answered")
 
     def test_half_an_answer(self):
-        end = self.end_of(self.serve(lambda c: (read_request(c), c.sendall(b"HTTP/1.1 101 Swi"), stay(c))), "--timeout", "3000")
+        end = self.end_of(self.serve(lambda c: (read_request(c), c.sendall(b"HTTP/1.1 101 Swi"), stay(c))), "--timeout", "6000")
         self.assertEqual(end["why"], "timed out waiting for the upgrade to be answered")
 
     def test_connection_that_never_stands(self):
@@ -198,7 +198,7 @@ class BeforeItIsOpen(EndTest):
                             (good.replace("Upgrade: websocket", "Upgrade: h2c").encode(), "an upgrade to something else"),
                             (b"HTTP/1.1 101 Yes\r\n" + b"X: " + b"y" * 100000 + b"\r\n\r\n", "upgrade")):
             with self.subTest(answer=answer[:60]):
-                end = self.end_of(self.serve(lambda c, a=answer: (read_request(c), c.sendall(a))), "--timeout", "3000")
+                end = self.end_of(self.serve(lambda c, a=answer: (read_request(c), c.sendall(a))), "--timeout", "20000")
                 self.assertRegex(end["why"], why)
                 self.assertEqual(end["open"], "0")
 

@@ -61,9 +61,16 @@ class Driver:
         self.process.stdin.write("".join(c + "\n" for c in commands))
         self.process.stdin.flush()
 
+    def line(self, what="a line", within=PATIENCE_S):
+        """The next one that it says; None: it has ended."""
+        try:
+            return self.lines.get(timeout=within)
+        except queue.Empty:
+            raise AssertionError(f"{what} has not come within {within} s:\n" + "\n".join(self.log[-60:])) from None
+
     def wait(self, event, within=PATIENCE_S):
         """The rest of the next line, which has to be this event. "drained" may come at any time and is passed over."""
-        while (line := self.lines.get(timeout=within)) is not None:
+        while (line := self.line(event, within)) is not None:
             name, _, rest = line.partition(" ")
             if name == event:
                 return rest.strip()
@@ -178,6 +185,18 @@ def dead_port():
     """A port on which nobody listens, nor will: it is ours as long as the tests run."""
     s = socket.socket()
     s.bind(("127.0.0.1", 0))
+    _held.append(s)
+    return s.getsockname()[1]
+
+
+def port_everywhere():
+    """A port that nothing is bound to at any address, and that no other program is given as long as the tests run. Servers with
+    SO_REUSEADDR can listen on it, at several addresses."""
+    s = socket.socket(socket.AF_INET6 if need.has_ipv6() else socket.AF_INET)
+    if need.has_ipv6():
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    s.bind(("", 0))
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     _held.append(s)
     return s.getsockname()[1]
 
