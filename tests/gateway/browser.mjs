@@ -6,8 +6,8 @@ import fs from 'node:fs';
 import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
-import { after, before, describe, test } from 'node:test';
 import { Hpkvd, LOCAL_KEY, Sandbox } from './daemon.mjs';
+import { after, before, describe, test } from './patient.mjs';
 
 const SDK = new URL('node_modules/@hpkv/websocket-client/dist/esm/index.js', import.meta.url);
 // What the SDK needs on Node.js and finds in a browser.

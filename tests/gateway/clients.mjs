@@ -1,12 +1,12 @@
 // HPKV's published clients against hpkvd in front of hpkv-sandbox, with nothing but the base URL changed, and across outages of
 // the sandbox. Run by clients.test: HPKVD and SANDBOX are the binaries.
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
 import { HPKVRestClient } from '@hpkv/rest-client';
 import { ConnectionError, HPKVApiClient, HPKVClientFactory, HPKVError, WebsocketTokenManager } from '@hpkv/websocket-client';
 import { LogLevel, multiplayer } from '@hpkv/zustand-multiplayer';
 import { createStore } from 'zustand/vanilla';
 import { Hpkvd, LOCAL_KEY, Sandbox } from './daemon.mjs';
+import { after, before, describe, test } from './patient.mjs';
 
 const FAST = { throttling: { enabled: false } };
 

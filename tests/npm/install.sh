@@ -21,3 +21,12 @@ if ! cmp -s "$SRCDIR/tests/npm/package-lock.json" node_modules/installed.json; t
 	cp package-lock.json node_modules/installed.json
 fi
 exec 9>&-
+
+# bring FILE... - copies them here, as Node.js looks for imports from the directory of a script. Each is replaced at once, since
+# another test may be reading the former copy.
+bring() {
+	for file in "$@"; do
+		cp "$file" "new.$$"
+		mv -f "new.$$" "${file##*/}"
+	done
+}
