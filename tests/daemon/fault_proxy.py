@@ -30,7 +30,7 @@ import urllib.parse
 
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
-from harness import DEADLINE, certs
+from harness import DEADLINE, certs, free_port
 
 QUEUE_MAX = 16 << 10 # bytes that wait in one direction, and in each buffer before; beyond, nothing is read
 BURST_S = 0.02 # a throttled direction lets go what it may in so long at once
@@ -390,7 +390,7 @@ class FaultProxy:
         self.token_ttl_s = token_ttl_s
         self.expiries = {} # of tokens
         self.refuse_upgrade = self.refuse_token = None
-        self.port = 0
+        self.port = free_port()
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(certs() + "/server.pem", certs() + "/server.key")
         self.lanes = [] # all there were with a WebSocket
@@ -487,7 +487,6 @@ class FaultProxy:
         if self.receive_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
         listener.bind(("127.0.0.1", self.port))
-        self.port = listener.getsockname()[1]
         listener.listen(64)
         listener.setblocking(False)
         self.listener = listener

@@ -42,6 +42,7 @@ from wsproto import events as ws_events
 from wsproto.frame_protocol import Opcode
 from wsproto.utilities import ProtocolError
 
+import need
 from need import certificates as certs
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -99,17 +100,25 @@ def exact(text):
                       parse_float=lambda s: ("number", s))
 
 
-_ports = []
-
-
-def free_port(host="127.0.0.1"):
-    """A port on which nobody listens, and that no other program is given as long as this process lives: it is bound here. With
-    SO_REUSEADDR, which hpkvd and the sandbox set, others may listen on it all the same."""
-    s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    s.bind((host, 0))
+def reserve():
+    """A socket that is bound to a port to which nothing else is at any address. As long as it is open, the kernel gives the port
+    to no other program, not even for an outgoing connection, while whoever sets SO_REUSEADDR, as hpkvd and the sandbox do, can
+    listen on it, and again after an outage."""
+    s = socket.socket(socket.AF_INET6 if need.has_ipv6() else socket.AF_INET)
+    if s.family == socket.AF_INET6:
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    s.bind(("", 0))
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1) # after bind(): else the kernel could give it to two that do the same
-    _ports.append(s)
-    return s.getsockname()[1]
+    return s
+
+
+_reserved = []
+
+
+def free_port():
+    """A port on which nobody listens, and that no other program is given as long as this process lives."""
+    _reserved.append(reserve())
+    return _reserved[-1].getsockname()[1]
 
 
 class Pulse(threading.Thread):
@@ -173,6 +182,7 @@ def black_hole(host, port=0):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket(family))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(0)
         port = listener.getsockname()[1]
@@ -285,7 +295,8 @@ class Sandbox:
     def __init__(self, *args, key=KEY):
         self.args = args
         self.key = key
-        self.port = 0
+        self.reserved = reserve()
+        self.port = self.reserved.getsockname()[1]
         self.process = None
 
     def __enter__(self):
@@ -297,12 +308,11 @@ class Sandbox:
                 "--tls-key", certs() + "/server.key", *self.args]
         self.process = Process(argv)
         try:
-            match = self.process.wait_output(rb"listening on (\S+?):(\d+)\S*\n")
+            self.process.wait_output(rb"listening on \S+\n")
         except AssertionError:
             self.process.close()
             self.process.show()
             raise
-        self.port = int(match[2])
         self.url = f"https://localhost:{self.port}"
 
     def kill(self):
@@ -310,6 +320,7 @@ class Sandbox:
 
     def __exit__(self, kind, value, trace):
         self.process.close()
+        self.reserved.close()
         if kind and not issubclass(kind, unittest.SkipTest):
             self.process.show()
 
@@ -1219,7 +1230,8 @@ class FakeService:
                  upgrade=None, raw_upgrade=None, silent=False, pong=True, greeting=b"", mint=None, prepare=None):
         self.answer, self.upgrade, self.raw_upgrade = answer, upgrade, raw_upgrade
         self.silent, self.pong, self.greeting = silent, pong, greeting
-        self.host, self.port, self.name, self.tls = host, port, name, tls
+        self.reserved = None if port else reserve()
+        self.host, self.port, self.name, self.tls = host, port or self.reserved.getsockname()[1], name, tls
         self.mint = mint or (lambda request: f"token-{request.number}")
         self.prepare = prepare
         self.token_path = "/token/websocket"
@@ -1249,6 +1261,8 @@ class FakeService:
         for connection in self.hang_up():
             connection.thread.join(DEADLINE)
             connection.sock.close()
+        if self.reserved:
+            self.reserved.close()
         if not kind:
             assert not self.faults, self.faults
 
@@ -1261,7 +1275,6 @@ class FakeService:
         self.listener = socket.socket(family)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind((self.host, self.port))
-        self.port = self.listener.getsockname()[1]
         self.listener.listen(64)
         self.thread = threading.Thread(target=self._accept, args=(self.listener,), daemon=True)
         self.thread.start()

@@ -435,7 +435,7 @@ class Addresses(Case):
         need_mounts()
         with FakeService(host="127.0.0.2", name="hpkv.test", silent=True) as mute, \
                 FakeService(host="127.0.0.1", port=mute.port, name="hpkv.test") as service, \
-                Daemon(service, hosts="127.0.0.2 hpkv.test\n127.0.0.1 hpkv.test\n", connect_timeout="2s") as daemon:
+                Daemon(service, hosts="127.0.0.2 hpkv.test\n127.0.0.1 hpkv.test\n", connect_timeout="8s") as daemon:
             daemon.wait_state("connected")
             self.assertEqual(1, mute.accepted)
 
@@ -445,7 +445,7 @@ class Addresses(Case):
         for dead, alive in (("127.0.0.2", "::1"), ("::1", "127.0.0.1")):
             with self.subTest(dead=dead), FakeService(host=alive, name="hpkv.test") as service, \
                     black_hole(dead, service.port), \
-                    Daemon(service, hosts=f"{dead} hpkv.test\n{alive} hpkv.test\n", connect_timeout="2s") as daemon:
+                    Daemon(service, hosts=f"{dead} hpkv.test\n{alive} hpkv.test\n", connect_timeout="8s") as daemon:
                 daemon.wait_state("connected")
                 self.assertEqual(0, daemon.stats()["upstream_connect_failures"])
 

@@ -7,7 +7,7 @@ import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import { Hpkvd, LOCAL_KEY, Sandbox } from './daemon.mjs';
-import { after, before, describe, test } from './patient.mjs';
+import { after, before, describe, test } from './support.mjs';
 
 const SDK = new URL('node_modules/@hpkv/websocket-client/dist/esm/index.js', import.meta.url);
 // What the SDK needs on Node.js and finds in a browser.

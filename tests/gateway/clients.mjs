@@ -6,7 +6,7 @@ import { ConnectionError, HPKVApiClient, HPKVClientFactory, HPKVError, Websocket
 import { LogLevel, multiplayer } from '@hpkv/zustand-multiplayer';
 import { createStore } from 'zustand/vanilla';
 import { Hpkvd, LOCAL_KEY, Sandbox } from './daemon.mjs';
-import { after, before, describe, test } from './patient.mjs';
+import { after, before, describe, test } from './support.mjs';
 
 const FAST = { throttling: { enabled: false } };
 

@@ -1,21 +1,19 @@
 // hpkvd in front of hpkv-sandbox, for the tests of the gateway in JavaScript. HPKVD and SANDBOX are the binaries.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import fs from 'node:fs';
-import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
+import { firstLine, freePort } from './support.mjs';
 
 export const SERVICE_KEY = 'the-key-of-the-service', LOCAL_KEY = 'a-local-key-of-some-length';
 
 export class Sandbox {
-	async start(port = 0) {
-		this.process = spawn(process.env.SANDBOX, ['--port', port, '--api-key', SERVICE_KEY], { stdio: ['ignore', 'pipe', 'inherit'] });
-		const [line] = await once(createInterface(this.process.stdout), 'line');
-		this.url = line.replace('listening on ', '');
+	async start(port) {
+		const args = ['--port', port ?? await freePort(), '--api-key', SERVICE_KEY];
+		this.process = spawn(process.env.SANDBOX, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+		this.url = (await firstLine(this.process)).replace('listening on ', '');
 		this.port = new URL(this.url).port;
 		return this;
 	}
@@ -36,21 +34,6 @@ export class Sandbox {
 	async put(key, value) {
 		const headers = { 'x-api-key': SERVICE_KEY, 'content-type': 'application/json' };
 		assert((await fetch(`${this.url}/record`, { method: 'POST', headers, body: JSON.stringify({ key, value }) })).ok);
-	}
-}
-
-// A port that nothing listens on. It is below those that the kernel gives to programs that ask for any port.
-export async function freePort() {
-	const first = Number(fs.readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8').split('\t')[0]);
-	for (;;) {
-		const server = net.createServer().listen(randomInt(Math.floor(first / 2), first), '127.0.0.1');
-		const taken = await once(server, 'listening').then(() => false, () => true);
-		if (taken)
-			continue;
-		const { port } = server.address();
-		server.close();
-		await once(server, 'close');
-		return port;
 	}
 }
 

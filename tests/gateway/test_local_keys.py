@@ -299,7 +299,7 @@ class Browsers(GatewayCase):
 class Addresses(GatewayCase):
     def test_both_families(self):
         need.ipv6()
-        ports = free_port(), free_port("::1")
+        ports = free_port(), free_port()
         _, g = self.scene(http_address=f"127.0.0.1:{ports[0]} [::1]:{ports[1]}")
         for where in (("127.0.0.1", ports[0]), ("::1", ports[1])):
             with Http(where) as c:

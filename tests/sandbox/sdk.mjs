@@ -4,12 +4,11 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import net from 'node:net';
-import { createInterface } from 'node:readline';
 import {
 	AuthenticationError, BaseWebSocketClient, ConnectionError, ConnectionState, HPKVApiClient, HPKVClientFactory, HPKVError,
 	HPKVOperation, HPKVSubscriptionClient, TimeoutError, WebsocketTokenManager, createWebSocket,
 } from '@hpkv/websocket-client';
-import { after, before, describe, test } from './patient.mjs';
+import { after, before, describe, firstLine, freePort, test } from './support.mjs';
 
 const KEY = 'sandbox';
 const FAST = { throttling: { enabled: false } };
@@ -17,13 +16,12 @@ const FAST = { throttling: { enabled: false } };
 const PATIENT = { ...FAST, initialDelayBetweenReconnects: 20, maxDelayBetweenReconnects: 100, maxReconnectAttempts: 10000 };
 
 class Sandbox {
-	// Starts hpkv-sandbox with these arguments; port 0 picks one.
-	static async start(args = [], port = 0) {
+	// Starts hpkv-sandbox with these arguments.
+	static async start(args = [], port = undefined) {
 		const sandbox = new Sandbox();
-		sandbox.process = spawn(process.env.SANDBOX, ['--port', port, '--tls-cert', `${process.env.CERTS}/server.pem`,
+		sandbox.process = spawn(process.env.SANDBOX, ['--port', port ?? await freePort(), '--tls-cert', `${process.env.CERTS}/server.pem`,
 			'--tls-key', `${process.env.CERTS}/server.key`, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
-		const [line] = await once(createInterface(sandbox.process.stdout), 'line');
-		sandbox.url = line.replace('listening on ', '');
+		sandbox.url = (await firstLine(sandbox.process)).replace('listening on ', '');
 		sandbox.port = new URL(sandbox.url).port;
 		return sandbox;
 	}

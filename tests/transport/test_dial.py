@@ -64,10 +64,6 @@ class DialTest(EdgeTest):
     def good(self, address, handler=stay, **options):
         return self.serve(handler, tls=False, address=address, **options)
 
-    def serve(self, handler, port=0, **options):
-        """At another address another one may listen on the same port."""
-        return super().serve(handler, port=port or port_everywhere(), **options)
-
 
 class Racing(DialTest):
     def connected(self, driver, address):

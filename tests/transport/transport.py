@@ -124,7 +124,7 @@ class Server:
             if tls_version:
                 self.tls.minimum_version = self.tls.maximum_version = tls_version
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self.listener = socket.create_server((address, port), family=family)
+        self.listener = socket.create_server((address, port or port_everywhere()), family=family)
         self.address, self.port = self.listener.getsockname()[:2]
         self.fault = None
         self.threads = []
