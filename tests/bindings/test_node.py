@@ -1,6 +1,7 @@
 """The Node package: node.mjs has the scenarios, with a real daemon or with one that does what a test says."""
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -210,6 +211,8 @@ class Package(Case):
         """Installed by npm at the versions of package-lock.json, once for each lock file."""
         work = os.path.join(BUILD, "tests", "bindings", "tsc")
         os.makedirs(work, exist_ok=True)
+        one_at_a_time = self.enterContext(open(work + "/lock", "w", encoding="ascii"))
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX) # another run may be installing it
         lock = os.path.join(HERE, "package-lock.json")
         with contextlib.suppress(OSError), open(work + "/installed.json", "rb") as installed, open(lock, "rb") as wanted:
             if installed.read() == wanted.read():

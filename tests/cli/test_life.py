@@ -61,7 +61,8 @@ class Watched(Case):
         return watching, int(re.search(rb"(\d+) is there", watching.output)[1])
 
     def assert_gone(self, pid):
-        self.assertIn(state(pid), (None, "Z"), f"process {pid} is left behind") # its parent may be slow to reap it
+        """It has been killed by now, and may be slow to die; its parent may be slow to reap it."""
+        eventually(lambda: state(pid) in (None, "Z"), f"the end of process {pid}, which was left behind,")
 
 
 # It prints not its own id, since the shell ends at once, but that of the process it waits for.

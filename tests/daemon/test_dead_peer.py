@@ -51,7 +51,7 @@ class Dead(Case):
         connection.pong = False
         began = daemon.status()["uptimeMs"]
         connection.wait_gone()
-        self.assertLess(daemon.status()["uptimeMs"] - began, 1500 + 4000)
+        self.assertLess(daemon.status()["uptimeMs"] - began, 1500 + DEADLINE * 250)
 
     @scene(keepalive="1s", request_timeout="10m")
     def test_while_more_waits_than_it_reads(self, service, daemon, client):

@@ -26,15 +26,15 @@ class Pace(Case):
     def test_what_does_not_get_its_turn_in_time_is_refused_unsent(self):
         with FakeService() as service, Daemon(service, rate_limit=1) as daemon, daemon.client() as client:
             daemon.wait_state("connected")
-            client.send(*({"op": "set", "key": "k", "value": "v", "timeoutMs": 300, "messageId": n} for n in range(5)))
-            answers = client.answers(5)
+            client.send(*({"op": "set", "key": "k", "value": "v", "timeoutMs": 300, "messageId": n} for n in range(30)))
+            answers = client.answers(30)
             refused = [a for a in answers if a["code"] == 429]
-            self.assertGreaterEqual(len(refused), 3)
+            self.assertGreaterEqual(len(refused), 15) # one a second is not; a machine may stand still meanwhile
             for answer in refused:
                 self.assertEqual("rate_limited", answer["reason"])
                 self.assertEqual("no", answer["executed"])
                 self.assertGreater(answer["retryAfterMs"], 0)
-            self.assertEqual(5 - len(refused), len(service.requests))
+            service.wait(lambda: len(service.requests) == 30 - len(refused), "those that were not refused")
 
     def test_what_could_not_get_its_turn_in_time_is_refused_at_once(self):
         with FakeService() as service, Daemon(service, rate_limit=1) as daemon, daemon.client() as client:

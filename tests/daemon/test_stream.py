@@ -83,7 +83,7 @@ class Unbroken(Case):
         still for some seconds. subscriptions: keys that change, and what one reader of each daemon is subscribed to."""
         settings = {"level": "info", "token_lifetime": "3s"}
         keys = sorted({key for heard, _ in subscriptions for key in heard})
-        with Sandbox("--token-ttl", "12") as sandbox, Daemon(sandbox, **settings) as busy, Daemon(sandbox, **settings) as calm, \
+        with Sandbox("--token-ttl", "18") as sandbox, Daemon(sandbox, **settings) as busy, Daemon(sandbox, **settings) as calm, \
                 Daemon(sandbox) as other:
             readers = [Reader(daemon, *s) for daemon in (busy, calm) for s in subscriptions]
             writer = Writer(other, keys, readers)
