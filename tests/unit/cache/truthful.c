@@ -265,7 +265,7 @@ static int64_t number_of(struct span text, const char *name)
 	struct json_value v = member(text, name);
 	int64_t n = -1;
 
-	if (v.text.p)
+	if (v.type == JSON_NUMBER)
 		json_number_integer(&v, 0, INT64_MAX, &n);
 	return n;
 }
