@@ -1064,7 +1064,8 @@ static void calm_down(void)
 	uint64_t hits = w.stats.cache_hits;
 	for (int i = 0; i < 100; i++)
 		step();
-	if (w.stats.cache_hits < hits + 20)
+	/* Refusals may have lowered the rate so far that values grow old unread. */
+	if (w.stats.cache_hits < hits + 20 && router_pace(w.router, w.now) == 0)
 		WRONG("few reads are answered from memory, though nothing goes wrong any more");
 }
 
