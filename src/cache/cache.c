@@ -21,6 +21,7 @@ enum {
 	CODE_NOT_FOUND = 404,
 	SWEEP = 5000,    /* entries of a step */
 	SWEEP_MS = 10,   /* between two steps */
+	SLEPT_MS = 1000, /* the machine has slept if the clocks differ by more */
 	RETRY_MS = 1000, /* until a subscription that was refused is tried again, doubling */
 	RETRY_MAX_MS = 300000,
 	SUBSCRIBE_MS = REQUEST_TIMEOUT_MAX_MS,
@@ -60,9 +61,11 @@ struct cache {
 	bool stale;     /* the connection was lost, and what is remembered may be served, marked */
 	bool stopped;
 	int64_t lost_at, heard_at; /* boot clock, if stale */
-	int64_t lost_mono;         /* the clock of `now`, likewise */
+	int64_t age_now, age_of;   /* the boot clock, and the clock of `now` at which it was read */
 	int64_t wake;              /* what wake_at was told last; -1: nothing */
 	int64_t read_at;           /* no key is read again before */
+	uint64_t patterns_at;      /* the tick at which they changed */
+	const char *taking;        /* text of the notification that arrives, if it may be taken */
 	uint64_t pages;            /* of mirrors, so far */
 	unsigned reads;            /* of keys that are read again, on their way */
 	unsigned failures;         /* of these, in a row */
@@ -81,6 +84,31 @@ static void wake_at(struct cache *c, int64_t at)
 static void wake(struct cache *c)
 {
 	wake_at(c, c->ops->mono_ms());
+}
+
+/* By this clock is judged how old things are: the boot clock, which goes on during sleep. It costs
+ * more than the clock of `now`, so it is read once for each value of that. */
+static int64_t age_clock_at(struct cache *c, int64_t now)
+{
+	if (now != c->age_of) {
+		int64_t boot = c->ops->boot_ms(), slept = boot - c->age_now - (now - c->age_of);
+		c->age_now = boot;
+		c->age_of = now;
+		if (slept > SLEPT_MS)
+			wake(c); /* timers have stood still */
+	}
+	return c->age_now;
+}
+
+static int64_t age_clock(struct cache *c)
+{
+	return age_clock_at(c, c->ops->mono_ms());
+}
+
+/* The time of `now` at which the clock of ages is so far. */
+static int64_t time_of_age(struct cache *c, int64_t age, int64_t now)
+{
+	return now + age - age_clock_at(c, now);
 }
 
 /* ---- keys, and whose they are ---- */
@@ -203,7 +231,7 @@ static void settle(struct cache *c, struct entry *e)
 
 	if (m && mirror_is_active(m)) {
 		if (e->state == ENTRY_MISSING) {
-			mirror_missing(m, e, c->ops->mono_ms());
+			mirror_missing(m, e, age_clock(c));
 		} else if (e->state == ENTRY_EMPTY) {
 			mirror_unknown(m, e);
 			wake(c);
@@ -259,7 +287,7 @@ static void begin_anew(struct cache *c)
 	forget(c);
 	for (size_t i = 0; i < c->n_mirrors && c->truth.live; i++) {
 		if (c->patterns[i].covered)
-			mirror_start(&c->mirrors[i], c->ops->mono_ms());
+			mirror_start(&c->mirrors[i], age_clock(c));
 	}
 }
 
@@ -345,6 +373,10 @@ static void believe(struct cache *c, struct entry *e, const struct wire_frame *f
 
 	if (!shape)
 		return;
+	if (!m && e->key_n + value.n + ENTRY_COUNTED + shape_own_size(shape) > c->settings.memory) {
+		shape_unref(&c->entries.shapes, shape); /* it would only end all others */
+		return;
+	}
 	if (m)
 		mirror_unlink(m, e);
 	entries_set(&c->entries, e, frame->code == CODE_OK ? ENTRY_FOUND : ENTRY_MISSING, shape,
@@ -354,27 +386,44 @@ static void believe(struct cache *c, struct entry *e, const struct wire_frame *f
 	keep_within(c, m);
 }
 
+/* Of a get that was sent before the patterns changed: its key may be ours now. */
+static struct entry *entry_since(struct cache *c, const struct pending *p)
+{
+	struct buf text = {0};
+	struct request request;
+	struct entry *e = NULL;
+
+	if (p->watch.seen < c->patterns_at && parse(p, &text, &request))
+		e = find_known(c, decoded(c, &request.key));
+	buf_release(&text);
+	return e;
+}
+
 static void get_answered(struct cache *c, struct pending *p, const struct wire_frame *frame,
 			 bool here)
 {
-	struct entry *e = entry_of(p);
+	struct entry *e = entry_of(p) ? entry_of(p) : entry_since(c, p);
 	bool found = frame->code == CODE_OK && frame->value.text.p;
 	uint64_t hash = found ? notification_value_hash(&frame->value, c->seed) : c->truth.nothing;
 
 	if (!e || (!found && frame->code != CODE_NOT_FOUND))
 		return;
 	entries_renew(&c->entries, e);
-	const struct mirror *m = mirror_of_entry(c, e);
-	bool usable = here && !c->elsewhere && (m ? mirror_is_active(m) : true) &&
+	struct mirror *mirror = mirror_of_entry(c, e);
+	bool usable = here && !c->elsewhere && (!mirror || mirror_is_active(mirror)) &&
 		      is_covered(c, entry_key(e));
 	bool was = e->state != ENTRY_EMPTY;
 	bool holds = truth_tell(&c->truth, &c->entries, e, p->watch.seen, hash);
 	c->stats->cache_invalidations += was && e->state == ENTRY_EMPTY;
-	e->answered = true;
+	truth_answered(e, age_clock(c));
 	if (usable && holds) {
-		e->read_at = c->ops->mono_ms();
+		e->read_at = age_clock(c);
 		if (e->state == ENTRY_EMPTY)
 			believe(c, e, frame);
+	}
+	if (!entry_of(p)) { /* sent before the barrier: it was not believed */
+		settle(c, e);
+		keep_within(c, mirror);
 	}
 }
 
@@ -388,7 +437,8 @@ static void range_tells(struct cache *c, struct entry *e, uint64_t seen, uint64_
 	if (was && e->state == ENTRY_EMPTY)
 		c->stats->cache_invalidations++;
 	else if (was && holds && here && !c->elsewhere)
-		e->read_at = c->ops->mono_ms();
+		e->read_at = age_clock(c);
+	truth_answered(e, age_clock(c));
 	settle(c, e);
 	keep_within(c, m);
 }
@@ -447,7 +497,10 @@ static void client_range_answered(struct cache *c, struct pending *p,
 	if (frame->code == CODE_OK && parse(p, &text, &request)) {
 		struct span key = decoded(c, &request.key);
 		buf_add(&from, key.p, key.n);
-		range_answered(c, p, buf_span(&from), decoded(c, &request.end_key), frame, here);
+		key = decoded(c, &request.end_key);
+		for (size_t i = 0; i < c->n_mirrors; i++)
+			mirror_answered(&c->mirrors[i], buf_span(&from), key, age_clock(c));
+		range_answered(c, p, buf_span(&from), key, frame, here);
 	}
 	buf_release(&from);
 	buf_release(&text);
@@ -457,7 +510,7 @@ static void page_answered(struct cache *c, struct pending *p, const struct wire_
 			  bool here)
 {
 	struct mirror *m = mirror_of_page(c, p);
-	int64_t now = c->ops->mono_ms();
+	int64_t now = age_clock(c);
 	char name[6 * NAME_MAX + 4];
 
 	if (!m)
@@ -473,6 +526,9 @@ static void page_answered(struct cache *c, struct pending *p, const struct wire_
 	else if (loading && m->pages && m->pages % PROGRESS == 0)
 		log_info("mirror \"%s\": loading, %zu keys so far",
 			 shown(&c->patterns[m - c->mirrors], name), c->entries.found_of[m->origin]);
+	else if (frame->code != CODE_OK && m->failures == 1)
+		log_warning("mirror \"%s\": a page was answered with %d; it is asked for again",
+			    shown(&c->patterns[m - c->mirrors], name), frame->code);
 	wake(c);
 }
 
@@ -523,7 +579,7 @@ static void on_over(void *owner, struct pending *p)
 
 	p->watch.entry = NULL;
 	if (m) {
-		mirror_no_page(m, c->ops->mono_ms());
+		mirror_no_page(m, age_clock(c));
 		wake(c);
 	}
 	if (is_own(c, p) && p->op == OP_GET)
@@ -536,8 +592,7 @@ static void on_over(void *owner, struct pending *p)
 		settle(c, e);
 	} else {
 		e->fences--;
-		e->answered = true;
-		e->read_at = c->ops->mono_ms();
+		truth_answered(e, age_clock(c));
 		doubt(c, e);
 	}
 }
@@ -578,12 +633,12 @@ static bool serves(struct cache *c)
 }
 
 /* By which ages are judged: they do not grow while the connection is down. */
-static int64_t time_of_ages(const struct cache *c, int64_t now)
+static int64_t time_of_ages(struct cache *c, int64_t now)
 {
-	return c->stale ? c->lost_mono : now;
+	return c->stale ? c->lost_at : age_clock_at(c, now);
 }
 
-/* What is known of the key: FOUND, MISSING or EMPTY. */
+/* What is known of the key: FOUND, MISSING or EMPTY. now: time_of_ages(). */
 static enum entry_state known(struct cache *c, const struct entry *e, struct span key, int64_t now)
 {
 	const struct mirror *m;
@@ -592,7 +647,7 @@ static enum entry_state known(struct cache *c, const struct entry *e, struct spa
 		return e->fences || now - e->read_at > c->settings.max_age_ms
 			       ? ENTRY_EMPTY
 			       : (enum entry_state)e->state;
-	m = mirror_of(c, key);
+	m = key.n > ENTRY_KEY_MAX ? NULL : mirror_of(c, key);
 	return m && mirror_is_sure(m, now) ? ENTRY_MISSING : ENTRY_EMPTY;
 }
 
@@ -640,7 +695,8 @@ static bool answers_get(struct cache *c, struct peer *peer, const struct request
 	struct span key = decoded(c, &request->key);
 	enum request_outcome outcome;
 
-	if ((peer->answers.unanswered &&
+	if (!serves(c) ||
+	    (peer->answers.unanswered &&
 	     waits_for_own(peer, key_order_hash(peer, request, c->seed), NULL)) ||
 	    !write_get(c, key, request->id, now, &c->line, &outcome)) {
 		c->stats->cache_misses += is_ours(c, key);
@@ -696,8 +752,8 @@ static bool answers_range(struct cache *c, struct peer *peer, const struct reque
 	if (!m || !read_limit(request, &limit))
 		return false;
 	buf_add(&from, key.p, key.n);
-	bool can = mirror_range(m, buf_span(&from), decoded(c, &request->end_key), limit,
-				time_of_ages(c, now), &c->line);
+	bool can = serves(c) && mirror_range(m, buf_span(&from), decoded(c, &request->end_key),
+					     limit, time_of_ages(c, now), &c->line);
 	buf_release(&from);
 	if (!can) {
 		c->stats->cache_misses++;
@@ -716,7 +772,7 @@ static bool answers_range(struct cache *c, struct peer *peer, const struct reque
 
 bool cache_answers(struct cache *c, struct peer *peer, const struct request *request, int64_t now)
 {
-	if (!c->n_patterns || request->fresh || !serves(c))
+	if (!c->n_patterns || request->fresh)
 		return false;
 	if (request->op == OP_GET)
 		return answers_get(c, peer, request, now);
@@ -864,7 +920,6 @@ void cache_lost(struct cache *c, int64_t heard_ms)
 	c->stale = true;
 	c->lost_at = c->ops->boot_ms();
 	c->heard_at = heard_ms;
-	c->lost_mono = c->ops->mono_ms();
 	wake(c);
 }
 
@@ -883,12 +938,26 @@ void cache_missed(struct cache *c)
 
 /* ---- notifications ---- */
 
+/* May the value of a notification that arrives take the place of what is known? An answer that came
+ * just before may be newer. e: not EMPTY; NULL: the key has no entry. */
+static bool may_take(struct cache *c, const struct entry *e, struct span key)
+{
+	int64_t now = age_clock(c), within = c->settings.request_timeout_ms;
+	const struct mirror *m = mirror_of(c, key);
+	bool answered = e ? truth_is_answered(e, now, within)
+			  : !m || !mirror_is_sure(m, now) || now - m->answered_at < within;
+
+	return c->truth.live && !answered && (!m || mirror_is_active(m)) && is_covered(c, key);
+}
+
 void cache_arrived(struct cache *c, const struct wire_frame *frame)
 {
+	c->taking = NULL;
 	if (!c->n_patterns)
 		return;
 	struct span key = decoded(c, &frame->key);
 	struct entry *e = c->settings.trust ? find(c, key) : NULL;
+	bool takes = c->settings.trust && (!e || e->state != ENTRY_EMPTY) && may_take(c, e, key);
 
 	if (!e || e->state == ENTRY_EMPTY) {
 		doubt_key(c, key);
@@ -898,19 +967,10 @@ void cache_arrived(struct cache *c, const struct wire_frame *frame)
 		/* It stays, for cache_change() may take the value. */
 		c->stats->cache_invalidations++;
 		truth_doubt(&c->truth, &c->entries, e);
-		if (e->origin != ORIGIN_KEYS)
+		if (e->origin != ORIGIN_KEYS || !takes)
 			settle(c, e);
 	}
-}
-
-/* Is what a notification says of the key the truth? An answer that came just before may be newer.
- */
-static bool may_take(const struct cache *c, const struct entry *e, int64_t now)
-{
-	bool answered = e->answered && now - e->read_at < c->settings.request_timeout_ms;
-
-	return c->truth.live && !e->fences && !answered && e->state == ENTRY_EMPTY &&
-	       is_covered(c, entry_key(e));
+	c->taking = takes ? frame->text.p : NULL;
 }
 
 static void take(struct cache *c, struct entry *e, const struct json_value *value, int64_t now)
@@ -925,7 +985,7 @@ static void take(struct cache *c, struct entry *e, const struct json_value *valu
 	entries_set(&c->entries, e, deleted ? ENTRY_MISSING : ENTRY_FOUND,
 		    shape_ref(deleted ? c->entries.shapes.missing : c->entries.shapes.found),
 		    deleted ? (struct span){0} : value->text);
-	e->told = notification_value_hash(value, c->seed);
+	truth_believed(&c->truth, e, notification_value_hash(value, c->seed));
 	if (m && !entry_is_busy(e))
 		settle(c, e);
 	keep_within(c, m);
@@ -937,13 +997,15 @@ void cache_change(struct cache *c, const struct wire_frame *frame,
 	bool usable = !frame->value.text.p || frame->value.type == JSON_NULL ||
 		      frame->value.type == JSON_STRING;
 
-	if (!c->n_patterns || !c->settings.trust || !usable)
+	/* One that was held back is taken no more: others may have arrived since. */
+	bool takes = usable && c->taking && c->taking == frame->text.p;
+	c->taking = NULL;
+	if (!takes)
 		return;
 	struct entry *e = entries_find(&c->entries, decoded(c, &frame->key), change->key_hash);
 	const struct mirror *m = e ? mirror_of_entry(c, e) : NULL;
-	int64_t now = c->ops->mono_ms();
-	if (e && (!m || mirror_is_active(m)) && may_take(c, e, now))
-		take(c, e, &frame->value, now);
+	if (e && e->state == ENTRY_EMPTY && !e->fences && (!m || mirror_is_active(m)))
+		take(c, e, &frame->value, age_clock(c));
 }
 
 /* ---- what the cache asks for ---- */
@@ -969,7 +1031,7 @@ static void ask_page(struct cache *c, struct mirror *m, int64_t now)
 	struct buf from = {0}, last = {0};
 	char id[24], limit[24];
 
-	mirror_asked(m, ++c->pages, now);
+	mirror_asked(m, ++c->pages, age_clock_at(c, now));
 	struct request request = {.op = OP_RANGE,
 				  .id = {id, (size_t)snprintf(id, sizeof(id), "%" PRIu64,
 							      m->page * CACHE_PATTERNS_MAX +
@@ -1015,10 +1077,10 @@ static void ask_mirrors(struct cache *c, int64_t now)
 {
 	for (size_t i = 0; i < c->n_mirrors && c->truth.live && !c->stopped; i++) {
 		struct mirror *m = &c->mirrors[i];
-		if (mirror_wants_page(m, now))
+		if (mirror_wants_page(m, age_clock_at(c, now)))
 			ask_page(c, m, now);
 		else if (mirror_is_active(m) && !m->asking)
-			wake_at(c, m->due);
+			wake_at(c, time_of_age(c, m->due, now));
 		ask_keys(c, m, now);
 	}
 }
@@ -1127,6 +1189,7 @@ static void change_patterns(struct cache *c, const struct cache_settings *s)
 		subscriptions_unsubscribe(c->subscriptions, &c->peer, &all);
 	c->truth.live = false;
 	forget(c);
+	c->patterns_at = truth_now(&c->truth);
 	free_patterns(c);
 	make_patterns(c, s);
 	/* Writes that are under way are fenced as well, if they concern what is remembered now. */
@@ -1134,9 +1197,26 @@ static void change_patterns(struct cache *c, const struct cache_settings *s)
 	wake(c);
 }
 
+/* Of those that have entries; NULL: none has. */
+static struct mirror *largest_mirror(struct cache *c)
+{
+	struct mirror *largest = NULL;
+	size_t most = 0;
+
+	for (size_t i = 0; i < c->n_mirrors; i++) {
+		struct mirror *m = &c->mirrors[i];
+		if (mirror_is_active(m) && c->entries.n_of[m->origin] > most) {
+			largest = m;
+			most = c->entries.n_of[m->origin];
+		}
+	}
+	return largest;
+}
+
 void cache_set(struct cache *c, const struct cache_settings *settings)
 {
 	bool given_up = false;
+	struct mirror *largest;
 
 	take_limits(c, settings);
 	if (!has_same_patterns(c, settings)) {
@@ -1149,9 +1229,9 @@ void cache_set(struct cache *c, const struct cache_settings *settings)
 	}
 	if (given_up)
 		begin_anew(c);
-	for (size_t i = 0; i < c->n_mirrors; i++)
-		keep_within(c, &c->mirrors[i]);
 	keep_within(c, NULL);
+	while (c->entries.bytes > c->settings.memory && (largest = largest_mirror(c)))
+		keep_within(c, largest);
 	wake(c);
 }
 

@@ -5,6 +5,8 @@
 
 #include "base/mem.h"
 
+enum { SWEEP = 100 }; /* entries of a step, while room is needed */
+
 static struct entry *of_order(const struct treap_node *node)
 {
 	return map_entry(node, struct entry, order);
@@ -178,9 +180,11 @@ struct entry *entries_behind(struct entries *es, struct span key)
 
 bool entries_shrink(struct entries *es, size_t bytes)
 {
-	struct entry *e = TAILQ_FIRST(&es->recent), *next;
+	struct entry *e, *next;
 
-	for (; e && es->bytes > bytes; e = next) {
+	while (es->bytes > bytes && entries_sweep(es, SWEEP))
+		;
+	for (e = TAILQ_FIRST(&es->recent); e && es->bytes > bytes; e = next) {
 		next = TAILQ_NEXT(e, link);
 		if (entry_is_busy(e))
 			entries_clear(es, e);

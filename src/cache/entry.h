@@ -22,7 +22,7 @@
 #include "base/treap.h"
 #include "cache/shape.h"
 
-enum { ENTRY_COUNTED = 48, ENTRY_KEY_MAX = 65535 };
+enum { ENTRY_COUNTED = 64, ENTRY_KEY_MAX = 65535 };
 
 enum entry_state {
 	ENTRY_EMPTY,   /* nothing is believed */
@@ -38,11 +38,13 @@ struct entry {
 	struct treap_node order; /* entries::order */
 	/* entries::recent, of ORIGIN_KEYS; else the mirror's, while linked */
 	TAILQ_ENTRY(entry) link;
-	struct shape *shape; /* unless EMPTY */
-	char *value;         /* JSON text of value_n bytes, if FOUND */
-	uint64_t changed;    /* truth: the tick of what made earlier answers doubtful */
-	uint64_t told;       /* truth: hash of the value that was told since; 0: none */
-	int64_t read_at;     /* truth: when it was read, or last confirmed */
+	struct shape *shape;  /* unless EMPTY */
+	char *value;          /* JSON text of value_n bytes, if FOUND */
+	uint64_t changed;     /* truth: the tick of what made earlier answers doubtful */
+	uint64_t told;        /* truth: hash of the value that was told since; 0: none */
+	int64_t read_at;      /* truth: when it was read, or last confirmed; ms of the boot clock */
+	uint32_t told_at;     /* truth: the tick at which `told` was brought last; low 32 bits */
+	uint32_t answered_at; /* truth: when an answer has last spoken of the key; the same of ms */
 	uint32_t value_n;
 	uint32_t fences;  /* own writes that are not over */
 	uint32_t readers; /* gets in flight */
@@ -51,7 +53,7 @@ struct entry {
 	uint8_t state; /* enum entry_state */
 	uint8_t origin;
 	bool linked;   /* of a mirror: stands in its queue */
-	bool answered; /* truth: read_at is of an answer, and not of a notification */
+	bool answered; /* truth: answered_at is set, and no notification was taken since */
 	char key[];
 };
 
@@ -114,8 +116,8 @@ void entries_clear(struct entries *es, struct entry *e); /* EMPTY from now on */
 void entries_drop(struct entries *es, struct entry *e);  /* not busy, nor linked: freed */
 void entries_touch(struct entries *es, struct entry *e); /* of ORIGIN_KEYS: it was used */
 
-/* Frees what was not used for longest, of ORIGIN_KEYS, until so much is counted at most. False:
- * more is still. */
+/* Frees what is forgotten, then what was not used for longest, of ORIGIN_KEYS, until so much is
+ * counted at most. False: more is still. */
 bool entries_shrink(struct entries *es, size_t bytes);
 
 void entries_forget(struct entries *es);

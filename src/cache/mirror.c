@@ -8,9 +8,14 @@
 #include "codec/notification.h"
 
 enum {
-	RETRY_MS = 1000,  /* until a page that got no usable answer is asked for again */
+	RETRY_MS =
+		1000, /* until a page that got no usable answer is asked for again, then doubling */
+	RETRY_MAX_MS = 60000,
 	REFUSALS_MAX = 5, /* of pages by the service, in a row, until the mirror is given up */
 	CODE_OK = 200,
+	CODE_REFUSED = 400, /* and up to: */
+	CODE_FAILED = 500,  /* such answers pass */
+	CODE_CONFLICT = 409,
 	PASSES = 2, /* in max_age */
 	SPARE = 5,  /* of a pass, the part that is left free for delays */
 };
@@ -114,7 +119,7 @@ void mirror_start(struct mirror *m, int64_t now)
 	mirror_stop(m);
 	m->state = MIRROR_LOADING;
 	m->due = now;
-	m->failures = 0;
+	m->failures = m->refusals = 0;
 	m->range_max = MIRROR_RANGE_MAX;
 	begin_pass(m, now);
 }
@@ -203,7 +208,7 @@ struct page {
 
 void mirror_missing(struct mirror *m, struct entry *e, int64_t now)
 {
-	bool recent = e->answered && now - e->read_at < m->limits->keep_missing_ms;
+	bool recent = truth_is_answered(e, now, m->limits->keep_missing_ms);
 
 	mirror_unlink(m, e);
 	if (!entry_is_busy(e) && !m->asking && !recent) {
@@ -212,7 +217,7 @@ void mirror_missing(struct mirror *m, struct entry *e, int64_t now)
 	}
 	entries_set(m->entries, e, ENTRY_MISSING, shape_ref(m->entries->shapes.missing),
 		    (struct span){0});
-	e->told = m->truth->nothing;
+	truth_believed(m->truth, e, m->truth->nothing);
 }
 
 static void page_missing(struct page *p, struct entry *e)
@@ -240,8 +245,7 @@ static void believe(struct mirror *m, struct entry *e, const struct json_value *
 	mirror_unlink(m, e);
 	entries_set(m->entries, e, ENTRY_FOUND, shape_ref(m->entries->shapes.found), value->text);
 	wire_flatten(e->value, e->value_n);
-	e->told = hash;
-	e->answered = true;
+	truth_believed(m->truth, e, hash);
 }
 
 static void page_found(struct page *p, struct entry *e, const struct json_value *value)
@@ -252,10 +256,10 @@ static void page_found(struct page *p, struct entry *e, const struct json_value 
 	switch (truth_page(m->truth, m->entries, e, p->seen, hash)) {
 	case TRUTH_PAGE_BELIEVE:
 		believe(m, e, value, hash);
-		e->read_at = p->now;
-		break;
+		/* fall through */
 	case TRUTH_PAGE_SAME:
 		e->read_at = p->now;
+		truth_answered(e, p->now);
 		break;
 	case TRUTH_PAGE_DOUBT:
 		mirror_unknown(m, e);
@@ -356,7 +360,8 @@ static void end_pass(struct mirror *m)
 static void go_on(struct mirror *m, const struct range_reader *r, int64_t now)
 {
 	m->pages++;
-	m->failures = 0;
+	m->failures = m->refusals = 0;
+	m->answered_at = now;
 	if (r->truncated && r->n < m->range_max)
 		m->range_max = r->n;
 	if (!r->truncated) {
@@ -391,6 +396,19 @@ static const char *take_page(struct mirror *m, const struct wire_frame *answer, 
 	return why;
 }
 
+/* The answer to a page is an error. */
+static const char *not_answered(struct mirror *m, int code, int64_t now)
+{
+	unsigned many = m->failures < REFUSALS_MAX ? 0 : m->failures - REFUSALS_MAX;
+	int64_t pause = (int64_t)RETRY_MS << (many < 10 ? many : 10);
+	bool refused = code >= CODE_REFUSED && code < CODE_FAILED && code != CODE_CONFLICT;
+
+	m->due = now + (pause < RETRY_MAX_MS ? pause : RETRY_MAX_MS);
+	m->failures++;
+	m->refusals = refused ? m->refusals + 1 : 0;
+	return m->refusals >= REFUSALS_MAX ? "the service refuses its pages" : NULL;
+}
+
 const char *mirror_page(struct mirror *m, const struct wire_frame *answer, uint64_t seen,
 			int64_t now)
 {
@@ -400,8 +418,7 @@ const char *mirror_page(struct mirror *m, const struct wire_frame *answer, uint6
 	if (!mirror_is_active(m))
 		return NULL;
 	if (answer->code != CODE_OK) {
-		m->due = now + RETRY_MS;
-		why = ++m->failures >= REFUSALS_MAX ? "the service refuses its pages" : NULL;
+		why = not_answered(m, answer->code, now);
 	} else if (!truth_stands(m->truth, seen)) {
 		m->due = now; /* it may have missed changes */
 	} else {
@@ -419,6 +436,13 @@ void mirror_no_page(struct mirror *m, int64_t now)
 }
 
 /* ---- answers ---- */
+
+void mirror_answered(struct mirror *m, struct span from, struct span to, int64_t now)
+{
+	if (treap_compare(from, buf_span(&m->last)) <= 0 &&
+	    treap_compare(to, buf_span(&m->first)) >= 0)
+		m->answered_at = now;
+}
 
 bool mirror_is_sure(const struct mirror *m, int64_t now)
 {

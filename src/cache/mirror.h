@@ -11,7 +11,8 @@
  * what of that is believed says truth.h. A whole mirror goes through its pages again and again, one
  * pass in half of max_age; what the last two passes have not confirmed is not served.
  *
- * Pure: the owner sends the requests and brings the answers. */
+ * Pure: the owner sends the requests and brings the answers. All times are of one clock, the
+ * owner's, which goes on during sleep. */
 #pragma once
 
 #include <stdbool.h>
@@ -46,6 +47,8 @@ struct mirror {
 	uint64_t page;                  /* the owner's number, not used again */
 	int64_t due;                    /* of the next page */
 	unsigned failures;              /* of pages, in a row */
+	unsigned refusals;              /* ... of which these are the service's last word */
+	int64_t answered_at;            /* when an answer has last spoken of keys without entries */
 	int64_t began;                  /* the present pass */
 	int64_t confirmed;              /* when the last whole pass began */
 	unsigned pages, pages_before;   /* of this pass, of the last whole one */
@@ -91,6 +94,9 @@ const char *mirror_page(struct mirror *m, const struct wire_frame *answer, uint6
 /* There was none. */
 void mirror_no_page(struct mirror *m, int64_t now);
 void mirror_give_up(struct mirror *m); /* its entries are of no use any more */
+
+/* A client was told of the keys in this range. */
+void mirror_answered(struct mirror *m, struct span from, struct span to, int64_t now);
 
 /* May a key that has no entry be said not to exist? */
 bool mirror_is_sure(const struct mirror *m, int64_t now);

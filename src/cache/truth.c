@@ -19,13 +19,14 @@ void truth_doubt(struct truth *t, struct entries *es, struct entry *e)
 bool truth_tell(struct truth *t, struct entries *es, struct entry *e, uint64_t seen, uint64_t hash)
 {
 	bool other = e->told && e->told != hash;
-	bool holds = truth_stands(t, seen) && e->changed < seen && !e->fences && !other;
+	bool newer = (int32_t)((uint32_t)seen - e->told_at) > 0;
+	bool holds = truth_stands(t, seen) && e->changed < seen && !e->fences && (!other || newer);
 
 	if (other) {
 		entries_clear(es, e);
-		e->changed = ++t->tick;
+		e->changed = holds ? seen - 1 : ++t->tick; /* what earlier reads bring is older */
 	}
-	e->told = hash;
+	truth_believed(t, e, hash);
 	return holds;
 }
 
@@ -34,8 +35,10 @@ enum truth_page truth_page(struct truth *t, struct entries *es, struct entry *e,
 {
 	if (!truth_stands(t, seen) || e->changed >= seen || e->fences)
 		return TRUTH_PAGE_OLD;
-	if (e->state != ENTRY_EMPTY && e->told == hash)
+	if (e->state != ENTRY_EMPTY && e->told == hash) {
+		truth_believed(t, e, hash);
 		return TRUTH_PAGE_SAME;
+	}
 	if (e->state == ENTRY_EMPTY && (!e->told || e->told == hash))
 		return TRUTH_PAGE_BELIEVE;
 	truth_doubt(t, es, e);

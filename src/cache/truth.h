@@ -3,7 +3,8 @@
  * All events are numbered by one counter, the tick. A read carries the tick at which it was sent.
  * Its answer is believed if nothing has happened since that it may not have seen: nothing that
  * concerns all keys (the barrier), no change or own write of its key (entry::changed), and no other
- * value told to any client (entry::told). doc/cache.md has the table of events and the argument.
+ * value told to any client (entry::told). A read that was sent after another value was told is
+ * newer than that, and takes its place. doc/cache.md has the table of events and the argument.
  *
  * Pure rules over entries; owns nothing. */
 #pragma once
@@ -46,6 +47,26 @@ static inline bool truth_stands(const struct truth *t, uint64_t seen)
 /* A client is told this value (its hash) by the answer to a read: may it be believed? Another one
  * that was believed is so no more. */
 bool truth_tell(struct truth *t, struct entries *es, struct entry *e, uint64_t seen, uint64_t hash);
+
+/* This value is believed from now on. */
+static inline void truth_believed(const struct truth *t, struct entry *e, uint64_t hash)
+{
+	e->told = hash;
+	e->told_at = (uint32_t)t->tick;
+}
+
+/* An answer speaks of the key. A notification that comes soon may be older: it is not taken. */
+static inline void truth_answered(struct entry *e, int64_t now)
+{
+	e->answered = true;
+	e->answered_at = (uint32_t)now;
+}
+
+/* Did an answer speak of it less than so long ago? */
+static inline bool truth_is_answered(const struct entry *e, int64_t now, int64_t within_ms)
+{
+	return e->answered && (uint32_t)now - e->answered_at < within_ms;
+}
 
 /* What a page of a mirror, of which no client is told, means for an entry. */
 enum truth_page {

@@ -120,6 +120,45 @@ class Memory(Case):
                 self.assert_error(client.ask(get("k:1", 5, fresh=wrong)), 400, "bad_request", "no", 5)
             self.assertTrue(all("fresh" not in r.obj for r in store.service.requests))
 
+    @scene(WITHHELD, keys="k:*")
+    def test_fresh_renews_what_is_remembered(self, service, daemon, client):
+        """Even if the service has forgotten to tell of the change."""
+        live(daemon)
+        OwnWrites.fill(self, service, client)
+        for value in ("b", "c"):
+            client.send(fresh("k:1", 1))
+            service.next_request().reply(key="k:1", value=value)
+            self.assertEqual({"code": 200, "messageId": 1, "key": "k:1", "value": value}, client.answer())
+            client.send(get("k:1", 2))
+            self.assertTrue(service.no_more_requests())
+            self.assertEqual((value, True), (lambda a: (a["value"], cached(a)))(client.answer()))
+
+    @scene(WITHHELD, keys="k:*")
+    def test_a_fresh_get_that_crosses_with_another_answer_renews_nothing(self, service, daemon, client):
+        """Which of the two is newer is not known."""
+        live(daemon)
+        with daemon.client() as other:
+            client.send(fresh("k:1", 1))
+            first = service.next_request()
+            other.send(fresh("k:1", 2))
+            service.next_request().reply(key="k:1", value="b")
+            self.assertEqual("b", other.answer()["value"])
+            first.reply(key="k:1", value="a")
+            self.assertEqual("a", client.answer()["value"])
+            client.send(get("k:1", 3))
+            service.next_request().reply(key="k:1", value="b")
+            self.assertFalse(cached(client.answer()))
+
+    def test_a_value_beyond_memory_is_not_remembered_and_ends_nothing(self):
+        store = Store(**{"k:1": "a", "k:big": "v" * 70000})
+        with FakeService(answer=store) as store.service, Daemon(store.service, keys="k:*", memory="64K") as daemon, \
+                daemon.client() as client:
+            live(daemon)
+            remember(client, "k:1")
+            for _ in range(2):
+                self.assertFalse(cached(client.ask(get("k:big"))))
+            self.assertTrue(cached(client.ask(get("k:1"))))
+
     def test_the_subscriptions_of_the_cache_are_not_among_those_of_clients(self):
         with FakeService() as service, Daemon(service, keys="k:* exact", mirror="m:*") as daemon, daemon.client() as client:
             status = live(daemon)
@@ -480,6 +519,25 @@ class Reload(Case):
             for _ in range(2):
                 self.assertFalse(cached(client.ask(get("l:1"))))
 
+    @scene(WITHHELD, keys="other:*")
+    def test_what_a_get_of_before_has_told_counts(self, service, daemon, client):
+        """The older answer to a later get, which the globs concern already, is not remembered."""
+        live(daemon)
+        client.send(get("k:1", 1))
+        before = service.next_request()
+        daemon.reload(keys="k:*")
+        live(daemon)
+        with daemon.client() as other:
+            other.send(get("k:1", 2))
+            later = service.next_request()
+            before.reply(key="k:1", value="b")
+            self.assertEqual("b", client.answer()["value"])
+            later.reply(key="k:1", value="a")
+            self.assertEqual("a", other.answer()["value"])
+            other.send(get("k:1", 3))
+            service.next_request().reply(key="k:1", value="b")
+            self.assertFalse(cached(other.answer()))
+
     def test_another_service_is_another_truth(self):
         old, new = Store(**{"k:1": "old"}), Store(**{"k:1": "new"})
         with FakeService(answer=old) as old.service, FakeService(answer=new) as new.service, \
@@ -546,3 +604,38 @@ class Trust(Case):
         service.publish("k:1", "a")
         service.all_told()
         self.assertTrue(cached(client.ask(get("k:1", 1))))
+
+    @scene(WITHHELD, keys="k:*", notification_values="trust")
+    def test_one_that_comes_while_the_key_is_read_is_not_taken(self, service, daemon, client):
+        """It may be older than what an answer has told that is forgotten."""
+        live(daemon)
+        OwnWrites.fill(self, service, client)
+        client.send({"op": "range", "key": "k:", "endKey": "k:~", "messageId": 1})
+        service.next_request().reply(records=[{"key": "k:1", "value": "b"}], count=1, truncated=False)
+        client.answer()
+        with daemon.client() as other:
+            other.send(get("k:1", 2))
+            read = service.next_request()
+            service.publish("k:1", "a") # of before b
+            service.all_told()
+            client.send(get("k:1", 3))
+            behind = service.next_request()
+            read.reply(key="k:1", value="b")
+            behind.reply(key="k:1", value="b")
+            self.assertEqual(["b", "b"], [other.answer()["value"], client.answer()["value"]])
+
+    @scene(WITHHELD, keys="k:*", notification_values="trust", request_timeout="10m")
+    def test_an_answer_that_is_not_remembered_still_counts(self, service, daemon, client):
+        """A get of before the notification has told another value than that, and later ones may be older."""
+        live(daemon)
+        client.send(get("k:1", 1))
+        read = service.next_request()
+        service.publish("k:1", "a")
+        service.all_told()
+        read.reply(key="k:1", value="b") # was executed behind the next change
+        self.assertEqual("b", client.answer()["value"])
+        service.publish("k:1", "between")
+        service.all_told()
+        client.send(get("k:1", 2))
+        service.next_request().reply(key="k:1", value="b")
+        self.assertFalse(cached(client.answer()))

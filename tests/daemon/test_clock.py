@@ -8,7 +8,7 @@ import socket
 import time
 import unittest
 
-from harness import DEADLINE, WITHHELD, Case, Daemon, FakeService, get, sanitized
+from harness import DEADLINE, WITHHELD, Case, Daemon, FakeService, eventually, get, sanitized
 
 SHIFT_CLOCK = os.path.join(os.environ["BUILDDIR"], "tests", "daemon", ".libs", "shift-clock.so")
 
@@ -207,6 +207,22 @@ class Sleep(ClockCase):
         self.lose()
         self.service.listen()
         self.assertTrue(0 <= self.gap() < DEADLINE * SECOND)
+
+    def test_what_is_remembered_grows_old(self):
+        self.begin(keepalive="1h", keys="k:*", mirror="m:*", max_age="10m",
+                   service={"answer": lambda r: r.reply(records=[], count=0, truncated=False) if r.op == 5 else
+                            r.reply(key=r.key, value="v")})
+        eventually(lambda: self.daemon.status()["cache"]["mirrors"][0]["state"] == "whole", "a whole mirror")
+        eventually(lambda: self.c.ask(get("k:1")).get("cached"), "a value to be remembered")
+        self.assertTrue(self.c.ask(get("m:1")).get("cached"))
+        connections = len(self.service.connections)
+        self.clock.sleep(HOUR)
+        asked = len(self.service.requests)
+        # Not with the first: this machine's sleep takes no time, and the boot clock is read once in a tick of another.
+        eventually(lambda: "cached" not in self.c.ask(get("k:1")), "the value to be read again")
+        self.service.wait(lambda: [r for r in self.service.requests[asked:] if r.op == 5], "the mirror to be read again")
+        self.assertTrue(eventually(lambda: self.c.ask(get("m:1")).get("cached"), "the mirror to be whole again"))
+        self.assertEqual(connections, len(self.service.connections))
 
     def test_a_pause_goes_on_meanwhile(self):
         self.begin(backoff_min="24h", backoff_max="24h", keepalive="1s")

@@ -1,6 +1,7 @@
 """Mirrors: loaded in pages, kept whole; gets, misses and ranges are answered from memory."""
 
 import threading
+import time
 
 from harness import WITHHELD, Case, Daemon, FakeService, Sandbox, echo, eventually, get, put, scene
 
@@ -221,6 +222,42 @@ class Whole(Case):
             records=[{"key": "m:2", "value": "a"}, {"key": "m:1", "value": "a"}], count=2, truncated=False))
         self.assertIn(b"out of its bounds", self.broken(records=[{"key": "z", "value": "a"}], count=1, truncated=False))
 
+    def test_pages_that_the_service_fails_to_answer_are_asked_for_again(self):
+        store, failures = Records({"m:1": "a"}), iter(range(6))
+
+        def answer(request):
+            if request.op == 5 and next(failures, None) is not None:
+                return request.reply(code=500, error="Internal error")
+            return store(request)
+
+        with FakeService(answer=answer) as store.service, Daemon(store.service, mirror="m:*") as daemon, \
+                daemon.client() as client:
+            eventually(lambda: b'mirror "m:*": a page was answered with 500' in daemon.log(), "a line in the log")
+            self.assertEqual("loading", state(daemon)["state"])
+            whole(daemon)
+            self.assertTrue(cached(client.ask(get("m:1"))))
+
+    def test_pages_that_the_service_refuses_end_the_mirror(self):
+        with FakeService(answer=lambda r: r.reply(code=403, error="no") if r.op == 5 else echo(r)) as service, \
+                Daemon(service, mirror="m:*") as daemon:
+            eventually(lambda: state(daemon)["state"] == "too big", "the mirror to be given up")
+            self.assertIn(b"the service refuses its pages", daemon.log())
+
+    def test_one_that_does_not_fit_takes_no_other_with_it(self):
+        store = Records({f"big:{i:03}": "v" * 1000 for i in range(200)} | {f"m:{i}": "a" for i in range(10)})
+        with FakeService(answer=store) as store.service, \
+                Daemon(store.service, mirror="m:* big:*", memory="1M") as daemon, daemon.client() as client:
+            whole(daemon, 0)
+            whole(daemon, 1)
+            daemon.reload(memory="100K") # the second is too big, and only that
+            self.assertEqual(["whole", "too big"], [state(daemon)["state"], state(daemon, 1)["state"]])
+            for i in range(10):
+                store.change(f"m:{i}", f"b{i}")
+            store.service.all_told()
+            for i in range(10):
+                self.assertEqual(f"b{i}", settled(client, get(f"m:{i}"))["value"])
+            self.assertEqual(["whole", "too big"], [state(daemon)["state"], state(daemon, 1)["state"]])
+
     def test_one_that_does_not_fit_says_so_asks_and_is_tried_again_after_a_reload(self):
         store = Records({f"m:{i:03}": "v" * 1000 for i in range(200)} | {"k:1": "a"})
         with FakeService(answer=store) as store.service, \
@@ -281,12 +318,33 @@ class Whole(Case):
 
     @mirrored({"m:1": "a"}, notification_values="trust", request_timeout="200ms")
     def test_with_trust_changes_are_taken_from_notifications(self, store, daemon, client):
-        store.asked.clear()
-        store.change("m:new", "b")
-        store.service.all_told()
-        answer = client.ask(get("m:new", 1))
-        self.assertEqual({"code": 200, "key": "m:new", "value": "b", "messageId": 1, "cached": True}, answer)
-        self.assertEqual(0, store.n())
+        for key in ("m:new", "m:1"):
+            def taken():
+                store.change(key, None if key != "m:1" else "a")
+                settled(client, get(key))
+                time.sleep(0.25) # behind what the answers have told
+                store.asked.clear()
+                store.change(key, "b")
+                store.service.all_told()
+                answer = client.ask(get(key, 1))
+                return answer if not store.n() else None
+
+            answer = eventually(taken, "a value from a notification")
+            self.assertEqual({"code": 200, "key": key, "value": "b", "messageId": 1, "cached": True}, answer)
+
+    @scene(WITHHELD, mirror="m:*", notification_values="trust", request_timeout="10m")
+    def test_with_trust_a_key_that_a_page_or_a_range_does_not_have_is_asked_for(self, service, daemon, client):
+        """A notification of it may be of before."""
+        service.next_request().reply(records=[], count=0, truncated=False)
+        whole(daemon)
+        for key in ("m:1", "m:2"):
+            self.assertEqual((404, True), (lambda a: (a["code"], cached(a)))(client.ask(get(key, 1))))
+            service.publish(key, "gone since")
+            service.all_told()
+            client.send(get(key, 2))
+            for request in service.next_requests(2): # one for the mirror
+                request.reply_raw('{"code":404,"error":"Record not found","messageId":<id>}')
+            self.assertEqual((404, False), (lambda a: (a["code"], cached(a)))(client.answer()))
 
 
 class AgainstTheSandbox(Case):

@@ -265,7 +265,7 @@ static int64_t number_of(struct span text, const char *name)
 	struct json_value v = member(text, name);
 	int64_t n = -1;
 
-	if (v.text.p)
+	if (v.type == JSON_NUMBER)
 		json_number_integer(&v, 0, INT64_MAX, &n);
 	return n;
 }
@@ -1064,7 +1064,8 @@ static void calm_down(void)
 	uint64_t hits = w.stats.cache_hits;
 	for (int i = 0; i < 100; i++)
 		step();
-	if (w.stats.cache_hits < hits + 20)
+	/* Refusals may have lowered the rate so far that values grow old unread. */
+	if (w.stats.cache_hits < hits + 20 && router_pace(w.router, w.now) == 0)
 		WRONG("few reads are answered from memory, though nothing goes wrong any more");
 }
 
