@@ -124,7 +124,8 @@ static int read_options(struct cli *c, struct supervisor_options *o)
 
 	o->environment = (struct environment_options){.prefix = c->opt[OPT_PREFIX],
 						      .object = c->opt[OPT_JSON],
-						      .upcase = c->opt[OPT_UPCASE] != NULL};
+						      .upcase = c->opt[OPT_UPCASE] != NULL,
+						      .argv = o->argv};
 	if (!o->environment.prefix && !o->environment.object)
 		return cli_usage(c, "--prefix or --json says which keys");
 	if (o->environment.prefix && strlen(o->environment.prefix) > HPKV_KEY_MAX)

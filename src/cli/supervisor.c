@@ -6,6 +6,7 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -85,13 +86,20 @@ static void stop(struct supervisor *s)
 	kill(s->pid, SIGCONT); /* one that is stopped does not see it otherwise */
 }
 
+/* hpkv ends by the command's signal, without a core file of its own. */
+static _Noreturn void end_as_command(int number)
+{
+	setrlimit(RLIMIT_CORE, &(struct rlimit){0});
+	signals_end(number);
+}
+
 static void ended(struct supervisor *s, int status)
 {
 	s->pid = 0;
 	if (s->stopping && !s->ending)
 		start(s);
 	else if (WIFSIGNALED(status))
-		signals_end(WTERMSIG(status));
+		end_as_command(WTERMSIG(status));
 	else
 		s->status = WEXITSTATUS(status);
 }
@@ -120,8 +128,10 @@ static void on_signal(struct supervisor *s, const struct signalfd_siginfo *info)
 	}
 	if (number == SIGTERM || number == SIGINT || number == SIGQUIT)
 		s->ending = true;
+	if (!s->pid && signals_is_ending(number))
+		signals_end(number); /* there is no command yet to pass it to */
 	if (!s->pid)
-		signals_end(number); /* there is nobody yet to pass it to */
+		return;
 	if (info->ssi_code != SI_KERNEL) {
 		kill(s->pid, number);
 		if (s->ending)
@@ -141,9 +151,8 @@ static bool begin_signals(struct supervisor *s)
 {
 	sigset_t awaited;
 
-	signals_ending(&awaited);
+	signals_passed(&awaited);
 	sigaddset(&awaited, SIGCHLD);
-	sigaddset(&awaited, SIGWINCH);
 	sigprocmask(SIG_BLOCK, &awaited, &s->before);
 	signal(SIGCHLD, SIG_DFL);
 	s->signals = signalfd(-1, &awaited, SFD_NONBLOCK | SFD_CLOEXEC);
