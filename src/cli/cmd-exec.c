@@ -11,7 +11,7 @@
 #include "base/mem.h"
 #include "environment.h"
 #include "pages.h"
-#include "show.h"
+#include "visible.h"
 #include "supervisor.h"
 
 enum { OPT_PREFIX, OPT_JSON, OPT_UPCASE, OPT_WATCH, OPT_SIGNAL, OPT_GRACE };
@@ -133,11 +133,11 @@ static int read_options(struct cli *c, struct supervisor_options *o)
 	if ((sent || grace) && !c->opt[OPT_WATCH])
 		return cli_usage(c, "--signal and --grace are about --watch");
 	if (sent && !(o->signal = signal_of(sent)))
-		return cli_usage(c, "'%s' is no signal", show_safe(hpkv_str(sent)));
+		return cli_usage(c, "'%s' is no signal", visible_name(hpkv_str(sent)));
 	o->grace_ms = GRACE_MS;
 	if (grace && !cli_time(grace, GRACE_MOST_MS, &o->grace_ms))
 		return cli_usage(c, "--grace '%s' is not a time like 5s",
-				 show_safe(hpkv_str(grace)));
+				 visible_name(hpkv_str(grace)));
 	return CLI_DONE;
 }
 

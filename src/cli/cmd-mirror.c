@@ -17,7 +17,7 @@
 #include "base/mem.h"
 #include "filename.h"
 #include "live.h"
-#include "show.h"
+#include "visible.h"
 #include "tree.h"
 
 enum { OPT_STRIP, OPT_FOLDERS, OPT_MODE, OPT_OWNER, OPT_EXEC, OPT_CHECK, OPT_ONCE };
@@ -64,7 +64,7 @@ static void leave_out(struct mirror *m, struct live_record *r, const char *why)
 	m->left_out++;
 	if (!r->told)
 		cli_say("mirror: %s is left out: %s",
-			show_sentence((struct hpkv_bytes){r->key, r->key_n}), why);
+			visible_sentence((struct hpkv_bytes){r->key, r->key_n}), why);
 	r->told = true;
 }
 
@@ -131,7 +131,7 @@ static bool write_tree(struct mirror *m, struct live_record **list, size_t n)
 		error = write_one(m, list[i], false);
 	if (error) {
 		cli_say("mirror: can't write a tree for %s: %s; it stays as it is",
-			show_sentence(hpkv_str(m->tree.path)), strerror(-error));
+			visible_sentence(hpkv_str(m->tree.path)), strerror(-error));
 		return false;
 	}
 	return tree_finish(&m->tree);
@@ -193,7 +193,7 @@ static bool is_good(struct mirror *m)
 	bool good = run_command("the check", command, m->tree.fresh_fd, path);
 	free(path);
 	if (!good)
-		cli_say("mirror: %s stays as it is", show_sentence(hpkv_str(m->tree.path)));
+		cli_say("mirror: %s stays as it is", visible_sentence(hpkv_str(m->tree.path)));
 	return good;
 }
 
@@ -252,7 +252,7 @@ static void look(struct mirror *m)
 	m->look_at = cli_now_ms() + LOOK_MS;
 	if (m->again_at < 0 && !tree_is_there(&m->tree)) {
 		cli_say("mirror: %s is gone: making it anew",
-			show_sentence(hpkv_str(m->tree.path)));
+			visible_sentence(hpkv_str(m->tree.path)));
 		m->fresh = false;
 	}
 }
@@ -342,10 +342,10 @@ static int read_options(struct mirror *m)
 		.owner = (uid_t)-1, .group = (gid_t)-1, .who = m->c->command->name};
 	if (!read_mode(mode, &m->options.mode))
 		return cli_usage(m->c, "--mode '%s' is no mode like 0640",
-				 show_safe(hpkv_str(mode)));
+				 visible_name(hpkv_str(mode)));
 	if (owner && !read_owner(owner, &m->options))
 		return cli_usage(m->c, "--owner '%s' names nobody that is known here",
-				 show_safe(hpkv_str(owner)));
+				 visible_name(hpkv_str(owner)));
 	return CLI_DONE;
 }
 

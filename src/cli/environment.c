@@ -7,7 +7,7 @@
 
 #include "base/mem.h"
 #include "codec/json.h"
-#include "show.h"
+#include "visible.h"
 
 enum {
 	VARIABLE_MAX = 128 << 10, /* the kernel's bound for one, its NUL included */
@@ -46,7 +46,7 @@ static char sanitised(char c, bool upcase)
 
 static bool fail(struct maker *m, struct hpkv_bytes from, const char *what)
 {
-	snprintf(m->why, ENVIRONMENT_WHY_MAX, "%s: %s", show_safe(from), what);
+	snprintf(m->why, ENVIRONMENT_WHY_MAX, "%s: %s", visible_name(from), what);
 	return false;
 }
 
@@ -175,8 +175,8 @@ static bool clashes(struct maker *m)
 		if (compare_names(m->entries[i - 1].text, name) != 0)
 			continue;
 		snprintf(m->why, ENVIRONMENT_WHY_MAX, "%s and %s would both be the variable %s",
-			 show_safe(m->entries[i - 1].from), show_safe(m->entries[i].from),
-			 show_safe((struct hpkv_bytes){name, name_length(name)}));
+			 visible_name(m->entries[i - 1].from), visible_name(m->entries[i].from),
+			 visible_name((struct hpkv_bytes){name, name_length(name)}));
 		return true;
 	}
 	return false;

@@ -13,7 +13,7 @@
 
 #include "base/backoff.h"
 #include "base/mem.h"
-#include "show.h"
+#include "visible.h"
 #include "signals.h"
 
 enum {
@@ -43,7 +43,7 @@ struct supervisor {
 
 int supervisor_not_started(const char *command, int error)
 {
-	cli_say("exec: %s: %s", show_safe(hpkv_str(command)), strerror(error));
+	cli_say("exec: %s: %s", visible_name(hpkv_str(command)), strerror(error));
 	return error == ENOENT ? 127 : 126;
 }
 
@@ -78,7 +78,8 @@ static void start(struct supervisor *s)
 
 static void stop(struct supervisor *s)
 {
-	cli_say("exec: values have changed: starting %s again", show_safe(hpkv_str(s->o->argv[0])));
+	cli_say("exec: values have changed: starting %s again",
+		visible_name(hpkv_str(s->o->argv[0])));
 	s->stopping = true;
 	s->restarts = cli_now_ms() - s->started < LONGEST_PAUSE_MS ? s->restarts + 1 : 0;
 	s->kill_at = cli_now_ms() + s->o->grace_ms;

@@ -16,7 +16,7 @@
 #include "base/mem.h"
 #include "base/output.h"
 #include "cli.h"
-#include "show.h"
+#include "visible.h"
 
 enum { BOX_MODE = 0711, TARGET_MAX = 1024 };
 
@@ -24,7 +24,7 @@ static const char link_name[] = "link", due_name[] = "due";
 
 static bool fail(const struct tree *t, const char *what, int error)
 {
-	cli_say("%s: %s %s: %s", t->o->who, what, show_sentence(hpkv_str(t->path)),
+	cli_say("%s: %s %s: %s", t->o->who, what, visible_sentence(hpkv_str(t->path)),
 		strerror(error < 0 ? -error : error));
 	return false;
 }
@@ -68,7 +68,7 @@ static int read_link(const struct tree *t, char target[TARGET_MAX])
 
 	if (found == -EINVAL)
 		cli_say("%s: %s is there, and is no link that %s has made: move it away", t->o->who,
-			show_sentence(hpkv_str(t->path)), t->o->who);
+			visible_sentence(hpkv_str(t->path)), t->o->who);
 	else if (found < 0)
 		fail(t, "can't read", found);
 	return found;
@@ -149,7 +149,7 @@ static bool split(struct tree *t)
 	if (*t->name && strcmp(t->name, ".") != 0 && strcmp(t->name, "..") != 0)
 		return true;
 	cli_say("%s: '%s' is no name that a directory can be given", t->o->who,
-		show_sentence(hpkv_str(t->path)));
+		visible_sentence(hpkv_str(t->path)));
 	return false;
 }
 
@@ -168,14 +168,14 @@ static bool open_box(struct tree *t)
 		return fail(t, "can't open the folder beside", errno);
 	if (st.st_uid != geteuid()) {
 		cli_say("%s: %s/%s belongs to somebody else", t->o->who,
-			show_sentence(hpkv_str(t->parent)), show_safe(hpkv_str(t->box)));
+			visible_sentence(hpkv_str(t->parent)), visible_name(hpkv_str(t->box)));
 		return false;
 	}
 	if (flock(t->box_fd, LOCK_EX | LOCK_NB)) {
 		if (errno != EWOULDBLOCK)
 			return fail(t, "can't lock", errno);
 		cli_say("%s: another one keeps %s already", t->o->who,
-			show_sentence(hpkv_str(t->path)));
+			visible_sentence(hpkv_str(t->path)));
 		return false;
 	}
 	if (fchmod(t->box_fd, BOX_MODE))
