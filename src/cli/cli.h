@@ -47,7 +47,14 @@ struct cli {
 };
 
 /* What the words of a command name, for completion. */
-enum cli_words { WORDS_NONE, WORDS_KEYS, WORDS_KEY, WORDS_SHELLS };
+enum cli_words {
+	WORDS_NONE,
+	WORDS_KEYS,
+	WORDS_KEY, /* the first; the others can't be completed */
+	WORDS_SHELLS,
+	WORDS_KEY_FOLDER, /* a key, then a directory */
+	WORDS_FILES
+};
 
 struct command {
 	const char *name;

@@ -176,5 +176,6 @@ const struct command cmd_exec = {
 	.min = 1,
 	.max = -1,
 	.verbatim = true,
+	.words = WORDS_FILES,
 	.exec = run,
 };

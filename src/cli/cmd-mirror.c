@@ -389,6 +389,6 @@ const struct command cmd_mirror = {
 		    [OPT_ONCE] = {"once", '1', NULL, "end once the directory is right"}},
 	.min = 2,
 	.max = 2,
-	.words = WORDS_KEY,
+	.words = WORDS_KEY_FOLDER,
 	.exec = run,
 };
