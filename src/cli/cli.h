@@ -11,6 +11,8 @@
 
 #include <hpkv.h>
 
+#include "say.h"
+
 /* Exit statuses, part of the interface. When several things fail, the highest counts. */
 enum cli_exit {
 	CLI_DONE = 0,
@@ -45,7 +47,14 @@ struct cli {
 };
 
 /* What the words of a command name, for completion. */
-enum cli_words { WORDS_NONE, WORDS_KEYS, WORDS_KEY, WORDS_SHELLS };
+enum cli_words {
+	WORDS_NONE,
+	WORDS_KEYS,
+	WORDS_KEY, /* the first; the others can't be completed */
+	WORDS_SHELLS,
+	WORDS_KEY_FOLDER, /* a key, then a directory */
+	WORDS_FILES
+};
 
 struct command {
 	const char *name;
@@ -66,9 +75,6 @@ extern const struct cli_option cli_options[]; /* common to all commands */
 
 /* The command of this name, or NULL. */
 const struct command *cli_find(const char *name);
-
-/* Prints "hpkv: ..." on stderr as one line; control characters are escaped. */
-void cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Prints a usage error that ends in "see hpkv COMMAND --help". Returns CLI_USAGE. */
 int cli_usage(const struct cli *c, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -8,7 +8,7 @@
 
 #include "commands.h"
 #include "complete.h"
-#include "show.h"
+#include "visible.h"
 
 static const char bash[] =
 	"# bash completion for hpkv: eval \"$(hpkv completion bash)\"\n"
@@ -122,7 +122,8 @@ static int run(struct cli *c, int argc, char **argv)
 		fputs(shells[i].script, stdout);
 		return CLI_DONE;
 	}
-	return cli_usage(c, "'%s' is not one of bash, zsh and fish", show_safe(hpkv_str(argv[0])));
+	return cli_usage(c, "'%s' is not one of bash, zsh and fish",
+			 visible_name(hpkv_str(argv[0])));
 }
 
 const struct command cmd_completion = {

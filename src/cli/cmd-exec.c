@@ -11,7 +11,7 @@
 #include "base/mem.h"
 #include "environment.h"
 #include "pages.h"
-#include "show.h"
+#include "visible.h"
 #include "supervisor.h"
 
 enum { OPT_PREFIX, OPT_JSON, OPT_UPCASE, OPT_WATCH, OPT_SIGNAL, OPT_GRACE };
@@ -124,7 +124,8 @@ static int read_options(struct cli *c, struct supervisor_options *o)
 
 	o->environment = (struct environment_options){.prefix = c->opt[OPT_PREFIX],
 						      .object = c->opt[OPT_JSON],
-						      .upcase = c->opt[OPT_UPCASE] != NULL};
+						      .upcase = c->opt[OPT_UPCASE] != NULL,
+						      .argv = o->argv};
 	if (!o->environment.prefix && !o->environment.object)
 		return cli_usage(c, "--prefix or --json says which keys");
 	if (o->environment.prefix && strlen(o->environment.prefix) > HPKV_KEY_MAX)
@@ -132,11 +133,11 @@ static int read_options(struct cli *c, struct supervisor_options *o)
 	if ((sent || grace) && !c->opt[OPT_WATCH])
 		return cli_usage(c, "--signal and --grace are about --watch");
 	if (sent && !(o->signal = signal_of(sent)))
-		return cli_usage(c, "'%s' is no signal", show_safe(hpkv_str(sent)));
+		return cli_usage(c, "'%s' is no signal", visible_name(hpkv_str(sent)));
 	o->grace_ms = GRACE_MS;
 	if (grace && !cli_time(grace, GRACE_MOST_MS, &o->grace_ms))
 		return cli_usage(c, "--grace '%s' is not a time like 5s",
-				 show_safe(hpkv_str(grace)));
+				 visible_name(hpkv_str(grace)));
 	return CLI_DONE;
 }
 
@@ -175,5 +176,6 @@ const struct command cmd_exec = {
 	.min = 1,
 	.max = -1,
 	.verbatim = true,
+	.words = WORDS_FILES,
 	.exec = run,
 };

@@ -17,6 +17,7 @@
 #include "record.h"
 #include "resume.h"
 #include "show.h"
+#include "visible.h"
 
 enum { OPT_RESUME };
 
@@ -34,7 +35,7 @@ struct export
 
 static int local_fault(const char *what, const char *path, int error)
 {
-	cli_say("export: %s %s: %s", what, show_sentence(hpkv_str(path)), strerror(-error));
+	cli_say("export: %s %s: %s", what, visible_sentence(hpkv_str(path)), strerror(-error));
 	return CLI_USAGE;
 }
 
@@ -121,7 +122,7 @@ static int resume(struct export *e)
 		status = save(e, false);
 	} else if (error == -EBADMSG || (!error && !is_of_prefix(e, buf_span(&text)))) {
 		cli_say("export: %s is no state of an export of this prefix",
-			show_sentence(hpkv_str(path)));
+			visible_sentence(hpkv_str(path)));
 		status = CLI_USAGE;
 	} else if (error) {
 		status = local_fault("can't read", path, error);
@@ -170,7 +171,7 @@ static int failed(struct export *e, const struct hpkv_answer *answer)
 	int status = cli_fail("export", e->prefix.n ? e->prefix : (struct hpkv_bytes){0}, answer);
 	if (!e->records)
 		return status;
-	cli_say("export: %ld records are written, the rest is missing", e->records);
+	cli_say("export: %s written, the rest is missing", say_count(e->records, "record"));
 	return CLI_REFUSED;
 }
 
@@ -186,7 +187,7 @@ static int export_pages(struct export *e)
 			status = save(e, e->pages.ended && !e->pages.stuck.result);
 		if (status)
 			return status;
-		meter_tell(&e->meter, e->records, -1);
+		meter_tell(&e->meter, e->records, -1, pages_at(&e->pages));
 	}
 	return more ? failed(e, page) : CLI_DONE;
 }
@@ -198,9 +199,13 @@ static int run(struct cli *c, int argc, char **argv)
 
 	e.regular = fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode);
 	pages_of_prefix(&e.pages, c->hpkv, e.prefix);
-	meter_begin(&e.meter, "records", !c->terminal);
+	meter_begin(&e.meter, "record", !c->terminal);
 	int status = resume(&e);
-	if (!status && !e.whole)
+	meter_skip(&e.meter, e.records, -1);
+	if (!status && e.whole)
+		cli_say("export: %s says that all is written already: remove it to begin anew",
+			visible_sentence(hpkv_str(c->opt[OPT_RESUME])));
+	else if (!status)
 		status = export_pages(&e);
 	/* The state said "to be continued" behind a last page that nothing can follow. */
 	if (!status && !e.whole)

@@ -22,6 +22,7 @@
 #include "record.h"
 #include "resume.h"
 #include "show.h"
+#include "visible.h"
 
 enum { OPT_RESUME, OPT_DRY_RUN, OPT_DIFF };
 enum {
@@ -95,7 +96,7 @@ static void worst(struct import *im, int status)
 
 static int local_fault(const char *what, const char *path, int error)
 {
-	cli_say("import: %s %s: %s", what, show_sentence(hpkv_str(path)), strerror(-error));
+	cli_say("import: %s %s: %s", what, visible_sentence(hpkv_str(path)), strerror(-error));
 	return CLI_USAGE;
 }
 
@@ -141,7 +142,7 @@ static int skip_done(struct import *im, struct span state)
 	    (lines > 0 && (!field_find(state, "hash", &hash) ||
 			   !json_string_is(&hash, (struct span){now, strlen(now)})))) {
 		cli_say("import: the input is not the one that %s is about",
-			show_sentence(hpkv_str(im->c->opt[OPT_RESUME])));
+			visible_sentence(hpkv_str(im->c->opt[OPT_RESUME])));
 		return CLI_USAGE;
 	}
 	im->done.line = im->lines.n;
@@ -175,7 +176,7 @@ static int resume(struct import *im)
 		status = save(im, 0);
 	} else if (error == -EBADMSG ||
 		   (!error && !field_find(buf_span(&text), "import", &version))) {
-		cli_say("import: %s is no state of an import", show_sentence(hpkv_str(path)));
+		cli_say("import: %s is no state of an import", visible_sentence(hpkv_str(path)));
 		status = CLI_USAGE;
 	} else if (error) {
 		status = local_fault("can't read", path, error);
@@ -191,7 +192,7 @@ static int resume(struct import *im)
 static const char *safe_key(const struct record *r)
 {
 	struct hpkv_bytes key = record_key(r);
-	const char *text = show_safe(key);
+	const char *text = visible_name(key);
 
 	free((char *)(size_t)key.p);
 	return text;
@@ -409,20 +410,27 @@ static void show_difference(const struct import *im, struct slot *s)
 	free((char *)(size_t)key.p);
 }
 
-static int tell_size(struct import *im, const struct record *r, long line)
+/* Names a record that the service is known to refuse. */
+static bool is_refused(struct import *im, const struct record *r, long line)
 {
+	struct hpkv_bytes key = record_key(r);
 	struct buf value = {0};
-	char why[160];
+	char why[160] = "";
 
 	record_stored(&value, &r->value);
-	size_t n = buf_len(&value);
+	if (key.n > HPKV_KEY_MAX)
+		snprintf(why, sizeof(why), "the key has %zu bytes, and the service takes %d", key.n,
+			 HPKV_KEY_MAX);
+	else if (buf_len(&value) > VALUE_MAX)
+		snprintf(why, sizeof(why), "the value has %zu bytes, and the service takes %d",
+			 buf_len(&value), VALUE_MAX);
+	else if (!buf_len(&value))
+		snprintf(why, sizeof(why), "the value is empty, which the service does not take");
 	buf_release(&value);
-	if (n <= VALUE_MAX)
-		return 0;
-	snprintf(why, sizeof(why), "the value has %zu bytes, and the service takes %d", n,
-		 VALUE_MAX);
-	reject(im, line, safe_key(r), why);
-	return 1;
+	free((char *)(size_t)key.p);
+	if (*why)
+		reject(im, line, safe_key(r), why);
+	return *why;
 }
 
 /* What is settled from the first on leaves. */
@@ -468,7 +476,7 @@ static void take_line(struct import *im, struct span line)
 	s->key = json_string_hash(&s->record.key, 0);
 	if (!is_dry(im) && !is_diff(im))
 		return;
-	if (tell_size(im, &s->record, s->line)) {
+	if (is_refused(im, &s->record, s->line)) {
 		worst(im, CLI_REFUSED);
 		settle(s, BAD);
 	} else if (is_dry(im)) {
@@ -528,6 +536,12 @@ static bool is_over(const struct import *im)
 	return im->lines.ended && im->first == im->next && !buf_len(&im->lines.bytes);
 }
 
+/* Of the input; -1: it has no known size. */
+static double share_done(const struct import *im)
+{
+	return im->size > 0 ? (double)im->done.bytes / (double)im->size : -1;
+}
+
 static int store_all(struct import *im)
 {
 	int status = CLI_DONE;
@@ -537,8 +551,8 @@ static int store_all(struct import *im)
 		bool begun = im->lines.ended || im->lines.n >= im->doubtful;
 		int ms = status || !begun ? -1 : send_due(im);
 		retire(im);
-		meter_tell(&im->meter, im->n[STORED] + im->n[SAME],
-			   im->size > 0 ? (double)im->done.bytes / (double)im->size : -1);
+		meter_tell(&im->meter, im->n[STORED] + im->n[SAME], share_done(im),
+			   (struct hpkv_bytes){0});
 		if (!status && show_flush())
 			status = CLI_USAGE;
 		if (!status && !is_over(im) && (im->first < im->next || !im->lines.ended))
@@ -566,11 +580,11 @@ static int sum_up(struct import *im)
 	}
 	worst(im, im->stopping);
 	long good = im->n[STORED] + (is_diff(im) ? 0 : im->n[SAME]), bad = im->n[BAD] + left;
-	if (im->status || people || is_dry(im) || is_diff(im))
-		cli_say(is_dry(im)    ? "import: %ld records would be sent, %ld lines are wrong"
-			: is_diff(im) ? "import: %ld records would change, %ld lines are wrong"
-				      : "import: %ld records are stored, %ld are not",
-			good, bad);
+	if (is_dry(im) || is_diff(im))
+		cli_say("import: %s would %s, %s", say_count(good, "record"),
+			is_dry(im) ? "be sent" : "change", say_count(bad, "wrong line"));
+	else if (im->status || people)
+		cli_say("import: %s stored, %ld not", say_count(good, "record"), bad);
 	return im->status && im->n[STORED] + im->n[SAME] ? CLI_REFUSED : im->status;
 }
 
@@ -589,9 +603,10 @@ static int run(struct cli *c, int argc, char **argv)
 	if (c->timeout_ms < 0)
 		hpkv_set_timeout(c->hpkv, TIMEOUT_MS);
 	im.size = lines_size();
-	meter_begin(&im.meter, "records", !(c->terminal && is_diff(&im)));
+	meter_begin(&im.meter, "record", !(c->terminal && is_diff(&im)));
 	int status = resume(&im);
 	if (!status) {
+		meter_skip(&im.meter, im.n[STORED] + im.n[SAME], share_done(&im));
 		status = store_all(&im);
 		retire(&im);
 		if (!status)

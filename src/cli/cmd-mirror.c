@@ -17,11 +17,16 @@
 #include "base/mem.h"
 #include "filename.h"
 #include "live.h"
-#include "show.h"
+#include "visible.h"
 #include "tree.h"
 
 enum { OPT_STRIP, OPT_FOLDERS, OPT_MODE, OPT_OWNER, OPT_EXEC, OPT_CHECK, OPT_ONCE };
-enum { AGAIN_MS = 10000, MODE_MOST = 0777, MODE_DEFAULT = 0644 };
+enum {
+	AGAIN_MS = 5000, /* after a failure */
+	LOOK_MS = 5000,  /* between looks whether the directory is still there */
+	MODE_MOST = 0777,
+	MODE_DEFAULT = 0644
+};
 
 static const char own_variable[] = "HPKV_DIRECTORY";
 
@@ -33,10 +38,12 @@ struct mirror {
 	size_t strip;       /* bytes of a key that its name is without */
 	bool looked;        /* at the tree that was there at the start */
 	bool fresh;         /* the version below is what DIRECTORY holds, or what was refused */
+	bool published;     /* DIRECTORY is a tree that this process has seen or made */
 	unsigned version;   /* of the live records */
 	long left_out;      /* keys that have no file */
 	long long again_at; /* ms: after a failure; -1 */
-	bool failed;        /* --once: it is over, and nothing was published */
+	long long look_at;  /* ms: when to look whether DIRECTORY is still there */
+	bool failed;        /* nothing was published, or --exec's command has failed */
 };
 
 /* ---- names ---- */
@@ -57,7 +64,7 @@ static void leave_out(struct mirror *m, struct live_record *r, const char *why)
 	m->left_out++;
 	if (!r->told)
 		cli_say("mirror: %s is left out: %s",
-			show_safe((struct hpkv_bytes){r->key, r->key_n}), why);
+			visible_sentence((struct hpkv_bytes){r->key, r->key_n}), why);
 	r->told = true;
 }
 
@@ -124,7 +131,7 @@ static bool write_tree(struct mirror *m, struct live_record **list, size_t n)
 		error = write_one(m, list[i], false);
 	if (error) {
 		cli_say("mirror: can't write a tree for %s: %s; it stays as it is",
-			show_sentence(hpkv_str(m->tree.path)), strerror(-error));
+			visible_sentence(hpkv_str(m->tree.path)), strerror(-error));
 		return false;
 	}
 	return tree_finish(&m->tree);
@@ -186,7 +193,7 @@ static bool is_good(struct mirror *m)
 	bool good = run_command("the check", command, m->tree.fresh_fd, path);
 	free(path);
 	if (!good)
-		cli_say("mirror: %s stays as it is", show_sentence(hpkv_str(m->tree.path)));
+		cli_say("mirror: %s stays as it is", visible_sentence(hpkv_str(m->tree.path)));
 	return good;
 }
 
@@ -197,6 +204,18 @@ static void put_off(struct mirror *m)
 	m->failed = true;
 	m->fresh = false;
 	m->again_at = cli_now_ms() + AGAIN_MS;
+}
+
+/* Runs --exec's command if it is due: the directory was exchanged, perhaps by a process that was
+ * killed before the command had ended. */
+static void tell(struct mirror *m)
+{
+	const char *command = m->c->opt[OPT_EXEC];
+
+	if (!command || !tree_is_due(&m->tree))
+		return;
+	m->failed = !run_command("the command", command, -1, m->tree.path);
+	tree_done(&m->tree);
 }
 
 /* The records as they are become the directory. */
@@ -210,23 +229,31 @@ static void publish(struct mirror *m)
 	m->version = m->live.version;
 	m->again_at = -1;
 	m->failed = false;
-	if (there) {
-		free(list);
-		return;
-	}
-	bool written = write_tree(m, list, n);
+	bool written = there || write_tree(m, list, n);
 	free(list);
 	if (!written) {
-		tree_discard(&m->tree);
 		put_off(m);
-	} else if (!is_good(m)) {
-		tree_discard(&m->tree);
+	} else if (!there && !is_good(m)) {
 		m->failed = true; /* until something changes */
-	} else if (!tree_exchange(&m->tree)) {
-		tree_discard(&m->tree);
+	} else if (!there && !tree_exchange(&m->tree, m->c->opt[OPT_EXEC] != NULL)) {
 		put_off(m);
-	} else if (m->c->opt[OPT_EXEC]) {
-		run_command("the command", m->c->opt[OPT_EXEC], -1, m->tree.path);
+	} else {
+		m->published = true;
+		tell(m);
+	}
+	tree_discard(&m->tree);
+}
+
+/* Somebody may have removed or replaced the directory, which no change of a key tells. */
+static void look(struct mirror *m)
+{
+	if (!m->published || cli_left_ms(m->look_at))
+		return;
+	m->look_at = cli_now_ms() + LOOK_MS;
+	if (m->again_at < 0 && !tree_is_there(&m->tree)) {
+		cli_say("mirror: %s is gone: making it anew",
+			visible_sentence(hpkv_str(m->tree.path)));
+		m->fresh = false;
 	}
 }
 
@@ -244,6 +271,7 @@ static int follow(struct mirror *m)
 		int ms = live_step(&m->live);
 		if (m->live.status)
 			return m->live.status;
+		look(m);
 		if (live_is_ready(&m->live) && is_due(m)) {
 			publish(m);
 			ms = 0;
@@ -252,8 +280,9 @@ static int follow(struct mirror *m)
 			if (once)
 				return m->left_out ? CLI_REFUSED : CLI_DONE;
 		}
-		if (m->again_at >= 0) {
-			int left = (int)cli_left_ms(m->again_at);
+		long long at = m->again_at >= 0 ? m->again_at : m->published ? m->look_at : -1;
+		if (at >= 0) {
+			int left = (int)cli_left_ms(at);
 			ms = ms < 0 || left < ms ? left : ms;
 		}
 		hpkv_wait(m->c->hpkv, ms);
@@ -313,10 +342,10 @@ static int read_options(struct mirror *m)
 		.owner = (uid_t)-1, .group = (gid_t)-1, .who = m->c->command->name};
 	if (!read_mode(mode, &m->options.mode))
 		return cli_usage(m->c, "--mode '%s' is no mode like 0640",
-				 show_safe(hpkv_str(mode)));
+				 visible_name(hpkv_str(mode)));
 	if (owner && !read_owner(owner, &m->options))
 		return cli_usage(m->c, "--owner '%s' names nobody that is known here",
-				 show_safe(hpkv_str(owner)));
+				 visible_name(hpkv_str(owner)));
 	return CLI_DONE;
 }
 
@@ -360,6 +389,6 @@ const struct command cmd_mirror = {
 		    [OPT_ONCE] = {"once", '1', NULL, "end once the directory is right"}},
 	.min = 2,
 	.max = 2,
-	.words = WORDS_KEY,
+	.words = WORDS_KEY_FOLDER,
 	.exec = run,
 };

@@ -10,6 +10,7 @@
 #include "meter.h"
 #include "pages.h"
 #include "show.h"
+#include "visible.h"
 
 enum { OPT_LIMIT, OPT_LONG, OPT_EXACT };
 enum { KEY_COLUMN_MAX = 48 };
@@ -32,7 +33,7 @@ static size_t key_column(const struct hpkv_answer *page)
 	size_t column = 0;
 
 	for (size_t i = 0; i < page->n_records; i++) {
-		size_t width = show_width(page->records[i].key);
+		size_t width = visible_width(page->records[i].key);
 		if (width > column && width <= KEY_COLUMN_MAX)
 			column = width;
 	}
@@ -122,7 +123,7 @@ static int walk_pages(struct walk *w)
 		show_page(w, page);
 		if (!w->pages.ended && show_flush()) /* the reader of the output has gone */
 			return CLI_USAGE;
-		meter_tell(&w->meter, w->shown, -1);
+		meter_tell(&w->meter, w->shown, -1, pages_at(&w->pages));
 	}
 	if (more >= 0)
 		return CLI_DONE;
@@ -137,10 +138,10 @@ static int walk(struct walk *w)
 	const char *limit = w->c->opt[OPT_LIMIT];
 
 	w->limit = -1;
-	meter_begin(&w->meter, "records", !w->c->terminal);
+	meter_begin(&w->meter, "record", !w->c->terminal);
 	int status = limit && !cli_count(limit, 1, 1000000000, &w->limit)
 			     ? cli_usage(w->c, "--limit '%s' is not a number of records",
-					 show_safe(hpkv_str(limit)))
+					 visible_name(hpkv_str(limit)))
 			     : walk_pages(w);
 	meter_clear(&w->meter);
 	pages_end(&w->pages);
@@ -157,7 +158,7 @@ static int run_range(struct cli *c, int argc, char **argv)
 	if (!status && !w.shown && !c->json && (strchr(argv[0], '*') || strchr(argv[1], '*')))
 		cli_say("range %s: no records; a * stands for itself here (hpkv ls -l 'GLOB' lists "
 			"records)",
-			show_safe(w.subject));
+			visible_name(w.subject));
 	return status;
 }
 

@@ -15,7 +15,7 @@
 #include "field.h"
 #include "base/mem.h"
 #include "base/output.h"
-#include "show.h"
+#include "visible.h"
 
 enum { CHUNK = 65536 };
 
@@ -215,7 +215,7 @@ static int run(struct cli *c, int argc, char **argv)
 	if (fd < 0) {
 		cli_say("raw: no connection to hpkvd at %s: %s; is hpkvd running? (--socket or "
 			"HPKVD_SOCKET names another socket)",
-			show_sentence(hpkv_str(path)), hpkv_address_fault(error));
+			visible_sentence(hpkv_str(path)), hpkv_address_fault(error));
 		return CLI_NO_DAEMON;
 	}
 	struct tally *counts = c->timeout_ms > 0 ? &tally : NULL;

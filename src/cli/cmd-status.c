@@ -11,6 +11,7 @@
 #include "field.h"
 #include "base/mem.h"
 #include "show.h"
+#include "visible.h"
 
 enum { LABEL_COLUMN = 15, READY_MIN_MS = 20, READY_MAX_MS = 500, ANSWER_MS = 1000 };
 
@@ -155,7 +156,7 @@ static int run_status(struct cli *c, int argc, char **argv)
 	printf("hpkvd %s, process %.0f, running for %s\n", field_text(line, "version"),
 	       field_number(line, "pid", 0), up);
 	label(c, "socket");
-	printf("%s\n", show_sentence(hpkv_str(hpkv_socket(c->hpkv))));
+	printf("%s\n", visible_sentence(hpkv_str(hpkv_socket(c->hpkv))));
 	return CLI_DONE;
 }
 
@@ -261,7 +262,7 @@ static int try_tokens(const struct readiness *r)
 	if (result == HPKV_REFUSED && strcmp(answer->reason, "forbidden") == 0) {
 		cli_say("ready: the access rules forbid to watch %s, which --tokens subscribes to; "
 			"name a key that may be watched: hpkv ready --tokens KEY",
-			show_safe(key));
+			visible_name(key));
 		return CLI_REFUSED;
 	}
 	if (result == HPKV_UNAVAILABLE || (result == HPKV_NO_DAEMON && r->c->timeout_ms > 0)) {

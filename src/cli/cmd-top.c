@@ -5,6 +5,7 @@
 
 #include "commands.h"
 #include "show.h"
+#include "visible.h"
 #include "top.h"
 
 enum { OPT_DELAY, OPT_COUNT };
@@ -82,10 +83,10 @@ static int run(struct cli *c, int argc, char **argv)
 	r = (struct run){.c = c, .delay_ms = DELAY_MS, .left = -1};
 	if (c->opt[OPT_DELAY] && !cli_time(c->opt[OPT_DELAY], DELAY_MAX_MS, &r.delay_ms))
 		return cli_usage(c, "--delay '%s' is not a time of at most 10 minutes, like 5s",
-				 show_safe(hpkv_str(c->opt[OPT_DELAY])));
+				 visible_name(hpkv_str(c->opt[OPT_DELAY])));
 	if (c->opt[OPT_COUNT] && !cli_count(c->opt[OPT_COUNT], 1, 1000000000, &r.left))
 		return cli_usage(c, "--count '%s' is not a number of pages",
-				 show_safe(hpkv_str(c->opt[OPT_COUNT])));
+				 visible_name(hpkv_str(c->opt[OPT_COUNT])));
 	const struct hpkv_answer *answer;
 	if (c->timeout_ms < 0)
 		hpkv_set_timeout(c->hpkv, ANSWER_MS);

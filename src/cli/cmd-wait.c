@@ -10,6 +10,7 @@
 #include "commands.h"
 #include "base/mem.h"
 #include "show.h"
+#include "visible.h"
 
 enum { OPT_EQUALS, OPT_CHANGES, OPT_EXISTS, OPT_NO_RECONNECT };
 enum { SUBSCRIBE_MS = 600000, LOOK_AGAIN_MS = 500 };
@@ -108,10 +109,10 @@ static void on_event(void *arg, const struct hpkv_event *e)
 	if (e->type == HPKV_EVENT_GAP) {
 		ask(w);
 	} else if (e->type == HPKV_EVENT_LOST && w->c->opt[OPT_NO_RECONNECT]) {
-		cli_say("wait %s: %s", show_safe(w->key), e->text);
+		cli_say("wait %s: %s", visible_name(w->key), e->text);
 		w->status = CLI_NO_DAEMON;
 	} else if (e->type == HPKV_EVENT_DROPPED) {
-		cli_say("wait %s: %s", show_safe(w->key), e->text);
+		cli_say("wait %s: %s", visible_name(w->key), e->text);
 		w->status = CLI_REFUSED;
 	} else if (e->type == HPKV_EVENT_CHANGE && e->flags) {
 		learn(w, e->value, e->line);
@@ -153,7 +154,7 @@ static void warn(struct waiting *w)
 	w->warned = true;
 	cli_say("wait %s: no such key yet; a * stands for itself here (hpkv watch 'GLOB' reports "
 		"all keys that match)",
-		show_safe(w->key));
+		visible_name(w->key));
 }
 
 static int wait_until(struct waiting *w, long long until)
@@ -162,7 +163,7 @@ static int wait_until(struct waiting *w, long long until)
 		warn(w);
 		long long left = cli_left_ms(until), look = cli_left_ms(w->look_at);
 		if (left == 0) {
-			cli_say("wait %s: the time is up", show_safe(w->key));
+			cli_say("wait %s: the time is up", visible_name(w->key));
 			return CLI_NOT_FOUND;
 		}
 		if (look == 0)

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "codec/json.h"
 #include "show.h"
+#include "visible.h"
 #include "words.h"
 
 enum { OPT_EXEC, OPT_INITIAL, OPT_COUNT, OPT_EXACT, OPT_STDIN, OPT_NO_RECONNECT };
@@ -66,7 +67,7 @@ static void show_change(const struct cli *c, const struct hpkv_event *e)
 		cli_say("watch: %s was not read fast enough: %llu changes before "
 			"this one are "
 			"skipped",
-			show_safe(e->key), (unsigned long long)e->skipped);
+			visible_name(e->key), (unsigned long long)e->skipped);
 }
 
 static void tell_gap(const struct hpkv_event *e)
@@ -74,12 +75,12 @@ static void tell_gap(const struct hpkv_event *e)
 	char since[CLOCK_TEXT_MAX], until[CLOCK_TEXT_MAX];
 
 	if (e->key.p) {
-		cli_say("watch: changes of %s may have been missed", show_safe(e->key));
+		cli_say("watch: changes of %s may have been missed", visible_name(e->key));
 	} else {
 		clock_text(since, e->since, 0);
 		clock_text(until, e->until, 0);
 		cli_say("watch: changes of %s from %s to %s may have been missed",
-			show_safe(e->pattern), since, until);
+			visible_name(e->pattern), since, until);
 	}
 }
 
@@ -195,7 +196,7 @@ static void on_event(void *arg, const struct hpkv_event *e)
 		break;
 	case HPKV_EVENT_DROPPED:
 		cli_say("watch: %s is not watched any more: %s",
-			show_safe(e->key.p ? e->key : e->pattern), e->text);
+			visible_name(e->key.p ? e->key : e->pattern), e->text);
 		w->status = CLI_REFUSED;
 		if (!words_remove(&w->words, e->pattern.p, e->key.p ? e->key : e->pattern))
 			w->left = 0;
@@ -233,7 +234,7 @@ static int run(struct cli *c, int argc, char **argv)
 
 	if (c->opt[OPT_COUNT] && !cli_count(c->opt[OPT_COUNT], 1, 1000000000, &w.left))
 		return cli_usage(c, "--count '%s' is not a number of changes",
-				 show_safe(hpkv_str(c->opt[OPT_COUNT])));
+				 visible_name(hpkv_str(c->opt[OPT_COUNT])));
 	if (c->opt[OPT_STDIN] && !c->opt[OPT_EXEC])
 		return cli_usage(c, "--stdin needs --exec");
 	hpkv_set_reconnect(c->hpkv, !c->opt[OPT_NO_RECONNECT]);

@@ -109,7 +109,9 @@ static void offer_shells(struct asked *a, const char *lead, const char *typed)
 	put_candidate(a, lead, "fish", NULL);
 }
 
-/* ---- sockets ---- */
+/* ---- files and sockets ---- */
+
+enum files { FILES_ALL, FILES_FOLDERS, FILES_SOCKETS };
 
 static void put_abstract(struct asked *a, const char *lead)
 {
@@ -130,26 +132,45 @@ static void put_abstract(struct asked *a, const char *lead)
 		fclose(in);
 }
 
-static void put_entry(struct asked *a, const char *lead, const char *folder, const char *name)
+static void put_entry(struct asked *a, const char *lead, const char *folder, const char *name,
+		      enum files wanted)
 {
 	char *path;
 	struct stat st;
 
 	if (asprintf(&path, "%s%s", folder, name) < 0)
 		abort(); /* out of memory */
-	if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+	bool there = stat(path, &st) == 0;
+	if (there && S_ISDIR(st.st_mode)) {
 		char *slash;
 		if (asprintf(&slash, "%s/", path) < 0)
 			abort();
 		put_candidate(a, lead, slash, NULL);
 		free(slash);
-	} else if (S_ISSOCK(st.st_mode)) {
+	} else if (wanted == FILES_ALL ||
+		   (there && wanted == FILES_SOCKETS && S_ISSOCK(st.st_mode))) {
 		put_candidate(a, lead, path, NULL);
 	}
 	free(path);
 }
 
-/* Offers directories, and sockets in them. */
+/* Offers directories, and what is wanted in them. */
+static void put_files(struct asked *a, const char *lead, const char *typed, enum files wanted)
+{
+	const char *slash = strrchr(typed, '/');
+	char *folder = mem_strndup(typed, slash ? (size_t)(slash - typed) + 1 : 0);
+	const char *last = slash ? slash + 1 : typed;
+	DIR *entries = opendir(*folder ? folder : ".");
+	struct dirent *entry;
+	while (entries && (entry = readdir(entries))) {
+		if (entry->d_name[0] != '.' || *last == '.')
+			put_entry(a, lead, folder, entry->d_name, wanted);
+	}
+	if (entries)
+		closedir(entries);
+	free(folder);
+}
+
 static void offer_sockets(struct asked *a, const char *lead, const char *typed)
 {
 	static const char scheme[] = "unix:";
@@ -164,19 +185,20 @@ static void offer_sockets(struct asked *a, const char *lead, const char *typed)
 	}
 	if (*typed == '@')
 		put_abstract(a, lead);
-	const char *slash = strrchr(typed, '/');
-	char *folder = mem_strndup(typed, slash ? (size_t)(slash - typed) + 1 : 0);
-	const char *last = slash ? slash + 1 : typed;
-	DIR *entries = opendir(*folder ? folder : ".");
-	struct dirent *entry;
-	while (entries && (entry = readdir(entries))) {
-		if (entry->d_name[0] != '.' || *last == '.')
-			put_entry(a, lead, folder, entry->d_name);
-	}
-	if (entries)
-		closedir(entries);
-	free(folder);
+	put_files(a, lead, typed, FILES_SOCKETS);
 	free(with_scheme);
+}
+
+static void offer_files(struct asked *a, const char *lead, const char *typed)
+{
+	begin(a, false);
+	put_files(a, lead, typed, FILES_ALL);
+}
+
+static void offer_folders(struct asked *a, const char *lead, const char *typed)
+{
+	begin(a, false);
+	put_files(a, lead, typed, FILES_FOLDERS);
 }
 
 /* ---- keys ---- */
@@ -254,6 +276,7 @@ static void offer_argument(struct asked *a, const struct cli_option *o, size_t l
 	a->offer = strcmp(o->name, "socket") == 0  ? offer_sockets
 		   : strcmp(o->arg, "KEY") == 0    ? offer_keys
 		   : strcmp(o->arg, "PREFIX") == 0 ? offer_keys
+		   : strcmp(o->arg, "FILE") == 0   ? offer_files
 						   : offer_nothing;
 	a->lead = lead;
 }
@@ -261,20 +284,22 @@ static void offer_argument(struct asked *a, const struct cli_option *o, size_t l
 static void offer_operand(struct asked *a)
 {
 	static void (*const offers[])(struct asked *, const char *, const char *) = {
-		[WORDS_NONE] = offer_nothing,
-		[WORDS_KEYS] = offer_keys,
-		[WORDS_KEY] = offer_keys,
-		[WORDS_SHELLS] = offer_shells,
+		[WORDS_NONE] = offer_nothing,    [WORDS_KEYS] = offer_keys,
+		[WORDS_KEY] = offer_keys,        [WORDS_SHELLS] = offer_shells,
+		[WORDS_KEY_FOLDER] = offer_keys, [WORDS_FILES] = offer_files,
 	};
+	bool first = a->operands == 0;
 
 	if (a->astray)
 		a->offer = offer_nothing;
 	else if (!a->command)
 		a->offer = offer_commands;
-	else if (a->operands > 0 && a->command->words != WORDS_KEYS)
-		a->offer = offer_nothing;
-	else
+	else if (a->operands == 1 && a->command->words == WORDS_KEY_FOLDER)
+		a->offer = offer_folders;
+	else if (first || a->command->words == WORDS_KEYS || a->command->words == WORDS_FILES)
 		a->offer = offers[a->command->words];
+	else
+		a->offer = offer_nothing;
 }
 
 /* Finds an option as getopt_long() does: by its name, or by a unique beginning of it. */

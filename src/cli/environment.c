@@ -7,7 +7,12 @@
 
 #include "base/mem.h"
 #include "codec/json.h"
-#include "show.h"
+#include "visible.h"
+
+enum {
+	VARIABLE_MAX = 128 << 10, /* the kernel's bound for one, its NUL included */
+	ROOM = 8192,              /* the program's path and what the kernel adds */
+};
 
 /* A variable on its way, and what it comes from. */
 struct entry {
@@ -41,7 +46,7 @@ static char sanitised(char c, bool upcase)
 
 static bool fail(struct maker *m, struct hpkv_bytes from, const char *what)
 {
-	snprintf(m->why, ENVIRONMENT_WHY_MAX, "%s: %s", show_safe(from), what);
+	snprintf(m->why, ENVIRONMENT_WHY_MAX, "%s: %s", visible_name(from), what);
 	return false;
 }
 
@@ -52,6 +57,8 @@ static bool add(struct maker *m, struct hpkv_bytes from, struct hpkv_bytes name,
 		return fail(m, from, "no name is left for a variable");
 	if (value.n && memchr(value.p, '\0', value.n))
 		return fail(m, from, "holds a NUL, which no variable can hold");
+	if (name.n + value.n + 3 > VARIABLE_MAX)
+		return fail(m, from, "is longer than 128 KiB, which no variable can hold");
 	char *text = mem_alloc(name.n + value.n + 3), *at = text;
 	if (is_digit(name.p[0]))
 		*at++ = '_';
@@ -135,6 +142,32 @@ static int by_name(const void *a, const void *b)
 	return compare_names(((const struct entry *)a)->text, ((const struct entry *)b)->text);
 }
 
+/* What the kernel counts for a list of strings. */
+static size_t weight(char *const *list)
+{
+	size_t n = 0;
+
+	for (; *list; list++)
+		n += strlen(*list) + 1 + sizeof(*list);
+	return n;
+}
+
+/* Does the kernel start a program with these? Variables of the same name count twice here. */
+static bool fits(struct maker *m)
+{
+	long most = sysconf(_SC_ARG_MAX);
+	size_t n = ROOM + weight(environ) + weight(m->options->argv);
+
+	for (size_t i = 0; i < m->n; i++)
+		n += strlen(m->entries[i].text) + 1 + sizeof(char *);
+	if (most < 0 || n <= (size_t)most)
+		return true;
+	snprintf(m->why, ENVIRONMENT_WHY_MAX,
+		 "%zu variables are together longer than a program may be started with (%ld bytes)",
+		 m->n, most);
+	return false;
+}
+
 static bool clashes(struct maker *m)
 {
 	for (size_t i = 1; i < m->n; i++) {
@@ -142,8 +175,8 @@ static bool clashes(struct maker *m)
 		if (compare_names(m->entries[i - 1].text, name) != 0)
 			continue;
 		snprintf(m->why, ENVIRONMENT_WHY_MAX, "%s and %s would both be the variable %s",
-			 show_safe(m->entries[i - 1].from), show_safe(m->entries[i].from),
-			 show_safe((struct hpkv_bytes){name, name_length(name)}));
+			 visible_name(m->entries[i - 1].from), visible_name(m->entries[i].from),
+			 visible_name((struct hpkv_bytes){name, name_length(name)}));
 		return true;
 	}
 	return false;
@@ -161,7 +194,7 @@ bool environment_make(struct environment *e, const struct environment_options *o
 		good = fail(&m, hpkv_str(options->object), "no such key");
 	if (good && m.n)
 		qsort(m.entries, m.n, sizeof(*m.entries), by_name);
-	good = good && !clashes(&m);
+	good = good && !clashes(&m) && fits(&m);
 	*e = (struct environment){.variables = mem_alloc((m.n + 1) * sizeof(char *))};
 	for (size_t i = 0; i < m.n; i++) {
 		if (good)

@@ -2,9 +2,9 @@
  *
  * A key's name without the prefix becomes the variable's: what is no letter, digit or _ is a _, and
  * a _ goes before a digit that it would begin with. Members of a JSON object become variables in
- * the same way: strings as their text, anything else as its JSON text. Two records with one name, a
- * name that is empty, and a value that holds a NUL are errors: a program must not start with half
- * of its configuration. */
+ * the same way: strings as their text, anything else as its JSON text. Errors: two records with one
+ * name, an empty name, a value that holds a NUL, and more than the kernel lets a program start
+ * with. A program must not start with half of its configuration. */
 #pragma once
 
 #include <stdbool.h>
@@ -20,6 +20,7 @@ struct environment_options {
 	const char *prefix; /* NULL: records are not wanted */
 	const char *object; /* the key of a JSON object, or NULL */
 	bool upcase;
+	char *const *argv; /* of the command, which shares the kernel's room with the variables */
 };
 
 enum { ENVIRONMENT_WHY_MAX = 400 };

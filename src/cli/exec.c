@@ -12,7 +12,7 @@
 #include "child.h"
 #include "base/mem.h"
 #include "base/output.h"
-#include "show.h"
+#include "visible.h"
 
 enum { VARIABLE_MAX = 100 << 10 }; /* the kernel takes 128 KiB, name included */
 
@@ -108,17 +108,17 @@ static int make_file(struct hpkv_bytes text, const char *end)
 
 static int not_run(const struct hpkv_event *e, const char *what, const char *why)
 {
-	cli_say("watch: the command for %s was not run: %s%s", show_safe(e->key), what, why);
+	cli_say("watch: the command for %s was not run: %s%s", visible_name(e->key), what, why);
 	return CLI_USAGE;
 }
 
 static void say_end(const struct hpkv_event *e, int status)
 {
 	if (WIFSIGNALED(status))
-		cli_say("watch: the command for %s was ended by signal %d", show_safe(e->key),
+		cli_say("watch: the command for %s was ended by signal %d", visible_name(e->key),
 			WTERMSIG(status));
 	else if (WEXITSTATUS(status))
-		cli_say("watch: the command for %s ended with status %d", show_safe(e->key),
+		cli_say("watch: the command for %s ended with status %d", visible_name(e->key),
 			WEXITSTATUS(status));
 }
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "show.h"
+#include "visible.h"
 
 static bool find_member(struct span object, struct span name, struct json_value *value)
 {
@@ -51,6 +51,6 @@ const char *field_text(struct span object, const char *path)
 	if (!field_find(object, path, &v) || v.type == JSON_NULL)
 		return "";
 	if (v.type != JSON_STRING || v.text.n > sizeof(decoded))
-		return show_sentence((struct hpkv_bytes){v.text.p, v.text.n});
-	return show_sentence((struct hpkv_bytes){decoded, json_string_decode(&v, decoded)});
+		return visible_sentence((struct hpkv_bytes){v.text.p, v.text.n});
+	return visible_sentence((struct hpkv_bytes){decoded, json_string_decode(&v, decoded)});
 }

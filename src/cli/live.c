@@ -7,7 +7,7 @@
 #include "base/glob.h"
 #include "base/mem.h"
 #include "codec/json.h"
-#include "show.h"
+#include "visible.h"
 
 enum {
 	AGAIN_MS = 500,     /* after a failure that passes */
@@ -190,7 +190,7 @@ static void on_change(struct live *l, const struct hpkv_event *e)
 static void on_dropped(struct live *l, const struct hpkv_event *e)
 {
 	cli_say("%s: %s is not told any more: %s", l->c->command->name,
-		show_safe(e->key.p ? e->key : e->pattern), e->text);
+		visible_name(e->key.p ? e->key : e->pattern), e->text);
 	l->status = CLI_REFUSED;
 }
 
@@ -249,7 +249,7 @@ static void failed(struct live *l, const struct hpkv_answer *a)
 		return;
 	}
 	if (!l->complained)
-		cli_say("%s: %s: %s; trying again", l->c->command->name, show_safe(subject(l)),
+		cli_say("%s: %s: %s; trying again", l->c->command->name, visible_name(subject(l)),
 			a->error);
 	l->complained = true;
 	l->due = cli_now_ms() + (a->retry_after_ms > AGAIN_MS ? a->retry_after_ms : AGAIN_MS);

@@ -2,12 +2,13 @@
  *
  * Each command is a file with one entry of the table below (cli.h); the library (lib/hpkv.h) talks
  * to the daemon. The rooms of this directory: main reads the command line; show prints keys and
- * values; invisible lists characters that a terminal does not show; batch sends one request for
- * each of many keys; field reads members of the daemon's answers; complete finds what may stand at
- * the cursor of a line that shell-line parses; signals handles termination; exec and child run
- * commands; top and top-screen build and show its pages; pages reads ranges page by page; record,
- * lines, resume and meter serve export and import; live keeps records in memory; environment and
- * supervisor serve exec, tree and filename mirror; cmd-NAME are the commands. */
+ * values; say prints messages; visible makes text harmless; invisible lists characters that a
+ * terminal does not show; batch sends one request for each of many keys; field reads members of the
+ * daemon's answers; complete finds what may stand at the cursor of a line that shell-line parses;
+ * signals handles termination; exec and child run commands; top and top-screen build and show its
+ * pages; pages reads ranges page by page; record, lines, resume and meter serve export and import;
+ * live keeps records in memory; environment and supervisor serve exec, tree and filename mirror;
+ * cmd-NAME are the commands. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -27,6 +28,7 @@
 #include "base/mem.h"
 #include "base/output.h"
 #include "show.h"
+#include "visible.h"
 #include "signals.h"
 
 const struct command *const cli_commands[] = {
@@ -64,20 +66,6 @@ const struct command *cli_find(const char *name)
 			return cli_commands[i];
 	}
 	return NULL;
-}
-
-void cli_say(const char *format, ...)
-{
-	char text[1200], shown[1600];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	/* Text from elsewhere must not add lines or steer the terminal. */
-	show_visible(shown, sizeof(shown), hpkv_str(text));
-	fflush(stdout); /* keeps both streams in order on a terminal */
-	fprintf(stderr, "hpkv: %s\n", shown);
 }
 
 int cli_usage(const struct cli *c, const char *format, ...)
@@ -164,7 +152,7 @@ int cli_fail(const char *what, struct hpkv_bytes subject, const struct hpkv_answ
 	/* Some sentences of the daemon begin with the same words. */
 	if (!subject.p && strncmp(why, what, n) == 0 && strncmp(why + n, ": ", 2) == 0)
 		why += n + 2;
-	cli_say("%s%s%s: %s%s", what, subject.p ? " " : "", subject.p ? show_safe(subject) : "",
+	cli_say("%s%s%s: %s%s", what, subject.p ? " " : "", subject.p ? visible_name(subject) : "",
 		why, advice(a));
 	return cli_exit_of(a->result);
 }
@@ -281,7 +269,7 @@ static int take_option(struct cli *c, int which, const char *argument)
 		if (cli_time(argument, INT_MAX, &c->timeout_ms))
 			return -1;
 		return cli_usage(c, "'%s' is not a time like 5s, 100ms or 2m",
-				 show_safe(hpkv_str(argument)));
+				 visible_name(hpkv_str(argument)));
 	case OPT_JSON:
 		c->json = true;
 		return -1;
@@ -305,7 +293,7 @@ static int wrong_option(const struct cli *c, char **argv, int got)
 	char letter[] = {'-', (char)optopt, '\0'};
 	/* A letter may be one of several in a word that getopt has not passed yet. */
 	bool is_letter = optopt && optopt < OURS;
-	const char *word = show_safe(hpkv_str(is_letter ? letter : argv[optind - 1]));
+	const char *word = visible_name(hpkv_str(is_letter ? letter : argv[optind - 1]));
 
 	if (got == ':')
 		return cli_usage(c, "option '%s' needs an argument", word);
@@ -433,7 +421,7 @@ static int show_help(struct cli *c, const char *name)
 {
 	c->command = name ? cli_find(name) : NULL;
 	if (name && !c->command)
-		return cli_usage(NULL, "there is no command '%s'", show_safe(hpkv_str(name)));
+		return cli_usage(NULL, "there is no command '%s'", visible_name(hpkv_str(name)));
 	help_print(c->command);
 	return show_flush();
 }
@@ -459,6 +447,6 @@ int main(int argc, char **argv)
 		return cli_usage(NULL, "a command is missing");
 	c.command = cli_find(argv[1]);
 	if (!c.command)
-		return cli_usage(NULL, "there is no command '%s'", show_safe(hpkv_str(argv[1])));
+		return cli_usage(NULL, "there is no command '%s'", visible_name(hpkv_str(argv[1])));
 	return run(&c, argc - 1, argv + 1);
 }

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "show.h"
+#include "visible.h"
 
 /* The service's names for "that is too long", or for anything that it does not take. */
 static bool is_too_long(const struct hpkv_answer *a)
@@ -127,7 +127,7 @@ static void find_next(struct pages *p, const struct hpkv_answer *page)
 	if (order(key, bytes_of(&p->from)) < 0) {
 		snprintf(why, sizeof(why),
 			 "the service returns %s again, which is before the requested start",
-			 show_safe(key));
+			 visible_name(key));
 		get_stuck(p, why);
 		return;
 	}

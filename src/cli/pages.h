@@ -53,4 +53,10 @@ bool pages_question(const struct pages *p, unsigned limit, struct hpkv_request *
  * had, the answer says why; it may be asked for once more. */
 int pages_answer(struct pages *p, const struct hpkv_answer *answer);
 
+/* The last key of the page before, for people; p NULL: there was none. */
+static inline struct hpkv_bytes pages_at(const struct pages *p)
+{
+	return (struct hpkv_bytes){p->last.p, p->last.n};
+}
+
 void pages_end(struct pages *p);

@@ -4,13 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <wchar.h>
-#include <wctype.h>
 
-#include "invisible.h"
 #include "base/output.h"
-
-enum { SAFE_MAX = 80, SENTENCE_MAX = 600, SAFE_BUFFERS = 5, ESCAPE_MAX = 12 };
+#include "visible.h"
 
 static const char *const paints[] = {
 	[SHOW_PLAIN] = "\033[0m", [SHOW_DIM] = "\033[2m",  [SHOW_KEY] = "\033[36m",
@@ -22,54 +18,6 @@ static bool withheld; /* something was not printed; the exit status says so */
 
 /* ---- characters ---- */
 
-/* The character at p: its bytes, its columns, and its escape unless it is shown as it is. */
-struct glyph {
-	size_t bytes;
-	size_t columns;
-	wchar_t wide; /* L'\0': a byte that is not part of a character, or ASCII */
-	char escape[ESCAPE_MAX];
-};
-
-static void escape_byte(struct glyph *g, unsigned char c)
-{
-	static const char letters[] = "abtnvfr"; /* 7 to 13 */
-
-	if (c >= 7 && c <= 13)
-		snprintf(g->escape, sizeof(g->escape), "\\%c", letters[c - 7]);
-	else if (c == 0)
-		snprintf(g->escape, sizeof(g->escape), "\\0");
-	else
-		snprintf(g->escape, sizeof(g->escape), "\\x%02x", c);
-	g->columns = strlen(g->escape);
-}
-
-static struct glyph glyph_at(const char *p, size_t n)
-{
-	struct glyph g = {.bytes = 1, .columns = 1};
-	unsigned char c = (unsigned char)*p;
-	mbstate_t state = {0};
-	wchar_t wide;
-
-	if (c >= 0x20 && c < 0x7f)
-		return g;
-	size_t length = c < 0x80 ? 1 : mbrtowc(&wide, p, n, &state);
-	if (c < 0x80 || length > n || length == 0) {
-		escape_byte(&g, c);
-		return g;
-	}
-	int columns = wcwidth(wide);
-	g.bytes = length;
-	g.wide = wide;
-	if (columns < 0 || !iswprint((wint_t)wide) || invisible((uint32_t)wide)) {
-		snprintf(g.escape, sizeof(g.escape), wide > 0xffff ? "\\U%08x" : "\\u%04x",
-			 (unsigned)wide);
-		g.columns = strlen(g.escape);
-	} else {
-		g.columns = (size_t)columns;
-	}
-	return g;
-}
-
 static void put_visible(struct hpkv_bytes bytes)
 {
 	for (size_t i = 0; i < bytes.n;) {
@@ -80,18 +28,6 @@ static void put_visible(struct hpkv_bytes bytes)
 			fwrite(bytes.p + i, 1, g.bytes, stdout);
 		i += g.bytes;
 	}
-}
-
-size_t show_width(struct hpkv_bytes bytes)
-{
-	size_t columns = 0;
-
-	for (size_t i = 0; i < bytes.n;) {
-		struct glyph g = glyph_at(bytes.p + i, bytes.n - i);
-		columns += g.columns;
-		i += g.bytes;
-	}
-	return columns;
 }
 
 /* Escapes only what would end a record or a field. */
@@ -116,42 +52,6 @@ static void put_bytes(struct hpkv_bytes bytes)
 {
 	if (bytes.n) /* p is NULL when there is nothing */
 		fwrite(bytes.p, 1, bytes.n, stdout);
-}
-
-const char *show_visible(char *out, size_t size, struct hpkv_bytes bytes)
-{
-	static const char cut[] = "...";
-	size_t n = 0, i = 0;
-
-	while (i < bytes.n) {
-		struct glyph g = glyph_at(bytes.p + i, bytes.n - i);
-		size_t length = *g.escape ? strlen(g.escape) : g.bytes;
-		if (length > size - sizeof(cut) - n)
-			break;
-		memcpy(out + n, *g.escape ? g.escape : bytes.p + i, length);
-		n += length;
-		i += g.bytes;
-	}
-	strcpy(out + n, i < bytes.n ? cut : "");
-	return out;
-}
-
-static const char *show_in_turn(struct hpkv_bytes bytes, size_t most)
-{
-	static char buffers[SAFE_BUFFERS][SENTENCE_MAX];
-	static unsigned next;
-
-	return show_visible(buffers[next++ % SAFE_BUFFERS], most, bytes);
-}
-
-const char *show_safe(struct hpkv_bytes bytes)
-{
-	return show_in_turn(bytes, SAFE_MAX + sizeof("..."));
-}
-
-const char *show_sentence(struct hpkv_bytes bytes)
-{
-	return show_in_turn(bytes, SENTENCE_MAX);
 }
 
 /* ---- output ---- */
@@ -188,7 +88,7 @@ static bool stands_alone(const struct cli *c, const char *what, struct hpkv_byte
 	if (!c->nul || !bytes.n || !memchr(bytes.p, '\0', bytes.n))
 		return true;
 	cli_say("%s: %s %s holds a NUL, which -0 can't print; --json can", c->command->name, what,
-		show_safe(bytes));
+		visible_name(bytes));
 	withheld = true;
 	return false;
 }
@@ -227,7 +127,7 @@ void show_record(const struct cli *c, struct hpkv_bytes key, struct hpkv_bytes v
 	}
 	show_part(c, key, SHOW_KEY);
 	if (value.p) {
-		size_t used = c->terminal ? show_width(key) : 0;
+		size_t used = c->terminal ? visible_width(key) : 0;
 		if (c->terminal)
 			show_pad((used < width ? width - used : 0) + 2);
 		else

@@ -28,19 +28,10 @@ void show_line(const struct cli *c, struct hpkv_bytes line);
 
 /* Prints a part of a line on a terminal, or of a record in a pipe: escaped, without a line end. */
 void show_part(const struct cli *c, struct hpkv_bytes bytes, enum show_colour colour);
-void show_pad(size_t n);                    /* prints n spaces */
-size_t show_width(struct hpkv_bytes bytes); /* the columns of show_part() on a terminal */
+void show_pad(size_t n); /* prints n spaces */
 
 /* On a terminal: sets the colour of what follows, until SHOW_PLAIN. */
 void show_paint(const struct cli *c, enum show_colour colour);
-
-/* Writes the bytes as printable text to out. Text that is cut to fit ends visibly. Returns out. */
-const char *show_visible(char *out, size_t size, struct hpkv_bytes bytes);
-
-/* The same for messages, in static memory that the next four calls do not reuse. show_safe() cuts a
- * key or value to a sensible length; show_sentence() has room for a sentence or a path. */
-const char *show_safe(struct hpkv_bytes bytes);
-const char *show_sentence(struct hpkv_bytes bytes);
 
 /* Writes buffered output. 0, or CLI_USAGE if that fails, with an error printed once (none if the
  * reader has gone). */

@@ -5,18 +5,40 @@
 #include "base/orphans.h"
 
 static const int ending[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+static const int others[] = {SIGWINCH, SIGALRM, SIGPWR, SIGIO};
 
-enum { N_ENDING = sizeof(ending) / sizeof(ending[0]) };
+enum {
+	N_ENDING = sizeof(ending) / sizeof(ending[0]),
+	N_OTHERS = sizeof(others) / sizeof(others[0])
+};
 
-void signals_ending(sigset_t *set)
+static void add(sigset_t *set, int number)
 {
 	struct sigaction now;
 
+	if (sigaction(number, NULL, &now) == 0 && now.sa_handler != SIG_IGN)
+		sigaddset(set, number);
+}
+
+void signals_ending(sigset_t *set)
+{
 	sigemptyset(set);
-	for (unsigned i = 0; i < N_ENDING; i++) {
-		if (sigaction(ending[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
-			sigaddset(set, ending[i]);
-	}
+	for (unsigned i = 0; i < N_ENDING; i++)
+		add(set, ending[i]);
+}
+
+void signals_passed(sigset_t *set)
+{
+	signals_ending(set);
+	for (unsigned i = 0; i < N_OTHERS; i++)
+		add(set, others[i]);
+	for (int number = SIGRTMIN; number <= SIGRTMAX; number++)
+		add(set, number);
+}
+
+bool signals_is_ending(int number)
+{
+	return number != SIGWINCH;
 }
 
 void signals_catch(void (*handler)(int number))

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <signal.h>
+#include <stdbool.h>
 
 /* Makes signals end hpkv also as process 1, and lets ended children leave no zombies. */
 void signals_begin(void);
@@ -13,7 +14,15 @@ void signals_begin(void);
 /* The signals that end a program by default, except those that hpkv inherited as ignored. */
 void signals_ending(sigset_t *set);
 
-/* Installs a handler for all of these. */
+/* The signals that a parent passes on to its command: these, and others that programs give a
+ * meaning of their own (SIGWINCH, SIGALRM, SIGPWR, SIGIO, those of real time). Not those that the
+ * kernel sends for what hpkv itself does, nor those that stop a job. */
+void signals_passed(sigset_t *set);
+
+/* Does the signal end a program by default? */
+bool signals_is_ending(int number);
+
+/* Installs a handler for the signals that end a program. */
 void signals_catch(void (*handler)(int number));
 
 /* Ends hpkv as if by this signal. Safe in a signal handler. */

@@ -6,13 +6,14 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/backoff.h"
 #include "base/mem.h"
-#include "show.h"
+#include "visible.h"
 #include "signals.h"
 
 enum {
@@ -42,7 +43,7 @@ struct supervisor {
 
 int supervisor_not_started(const char *command, int error)
 {
-	cli_say("exec: %s: %s", show_safe(hpkv_str(command)), strerror(error));
+	cli_say("exec: %s: %s", visible_name(hpkv_str(command)), strerror(error));
 	return error == ENOENT ? 127 : 126;
 }
 
@@ -77,12 +78,20 @@ static void start(struct supervisor *s)
 
 static void stop(struct supervisor *s)
 {
-	cli_say("exec: values have changed: starting %s again", show_safe(hpkv_str(s->o->argv[0])));
+	cli_say("exec: values have changed: starting %s again",
+		visible_name(hpkv_str(s->o->argv[0])));
 	s->stopping = true;
 	s->restarts = cli_now_ms() - s->started < LONGEST_PAUSE_MS ? s->restarts + 1 : 0;
 	s->kill_at = cli_now_ms() + s->o->grace_ms;
 	kill(s->pid, SIGTERM);
 	kill(s->pid, SIGCONT); /* one that is stopped does not see it otherwise */
+}
+
+/* hpkv ends by the command's signal, without a core file of its own. */
+static _Noreturn void end_as_command(int number)
+{
+	setrlimit(RLIMIT_CORE, &(struct rlimit){0});
+	signals_end(number);
 }
 
 static void ended(struct supervisor *s, int status)
@@ -91,7 +100,7 @@ static void ended(struct supervisor *s, int status)
 	if (s->stopping && !s->ending)
 		start(s);
 	else if (WIFSIGNALED(status))
-		signals_end(WTERMSIG(status));
+		end_as_command(WTERMSIG(status));
 	else
 		s->status = WEXITSTATUS(status);
 }
@@ -120,8 +129,10 @@ static void on_signal(struct supervisor *s, const struct signalfd_siginfo *info)
 	}
 	if (number == SIGTERM || number == SIGINT || number == SIGQUIT)
 		s->ending = true;
+	if (!s->pid && signals_is_ending(number))
+		signals_end(number); /* there is no command yet to pass it to */
 	if (!s->pid)
-		signals_end(number); /* there is nobody yet to pass it to */
+		return;
 	if (info->ssi_code != SI_KERNEL) {
 		kill(s->pid, number);
 		if (s->ending)
@@ -141,9 +152,8 @@ static bool begin_signals(struct supervisor *s)
 {
 	sigset_t awaited;
 
-	signals_ending(&awaited);
+	signals_passed(&awaited);
 	sigaddset(&awaited, SIGCHLD);
-	sigaddset(&awaited, SIGWINCH);
 	sigprocmask(SIG_BLOCK, &awaited, &s->before);
 	signal(SIGCHLD, SIG_DFL);
 	s->signals = signalfd(-1, &awaited, SFD_NONBLOCK | SFD_CLOEXEC);

@@ -7,6 +7,7 @@
 
 #include "clock-text.h"
 #include "field.h"
+#include "visible.h"
 
 /* The counters that are shown, by their names in the stats answer. A counter that the daemon does
  * not have is left out. */
@@ -267,7 +268,7 @@ static bool ask(struct cli *c, const struct hpkv_request *q, const struct hpkv_a
 {
 	if (hpkv_call(c->hpkv, q, answer) == HPKV_OK)
 		return true;
-	add(page, SHOW_BAD, "%s", show_sentence(hpkv_str((*answer)->error)));
+	add(page, SHOW_BAD, "%s", visible_sentence(hpkv_str((*answer)->error)));
 	return false;
 }
 

@@ -16,15 +16,15 @@
 #include "base/mem.h"
 #include "base/output.h"
 #include "cli.h"
-#include "show.h"
+#include "visible.h"
 
 enum { BOX_MODE = 0711, TARGET_MAX = 1024 };
 
-static const char link_name[] = "link";
+static const char link_name[] = "link", due_name[] = "due";
 
 static bool fail(const struct tree *t, const char *what, int error)
 {
-	cli_say("%s: %s %s: %s", t->o->who, what, show_sentence(hpkv_str(t->path)),
+	cli_say("%s: %s %s: %s", t->o->who, what, visible_sentence(hpkv_str(t->path)),
 		strerror(error < 0 ? -error : error));
 	return false;
 }
@@ -45,29 +45,33 @@ static char *join(const char *a, const char *between, const char *b)
 
 /* ---- the link ---- */
 
-/* The name of the present tree in the box. 1: it is there. 0: there is none. -1: something else has
- * this name, which is said. */
-static int read_link(const struct tree *t, char target[TARGET_MAX])
+/* The name of the present tree in the box. 1: there is a link. 0: there is none. -errno; -EINVAL:
+ * something else has this name. */
+static int find_link(const struct tree *t, char target[TARGET_MAX])
 {
 	size_t n = strlen(t->box);
 	ssize_t got = readlinkat(t->parent_fd, t->name, target, TARGET_MAX - 1);
 
-	if (got < 0 && errno == ENOENT)
-		return 0;
-	if (got < 0 && errno != EINVAL) {
-		fail(t, "can't read", errno);
-		return -1;
-	}
-	if (got > 0)
-		target[got] = '\0';
-	if (got <= 0 || strncmp(target, t->box, n) != 0 || target[n] != '/' ||
-	    strchr(target + n + 1, '/')) {
-		cli_say("%s: %s is there, and is no link that %s has made: move it away", t->o->who,
-			show_sentence(hpkv_str(t->path)), t->o->who);
-		return -1;
-	}
+	if (got < 0)
+		return errno == ENOENT ? 0 : -errno;
+	target[got] = '\0';
+	if (strncmp(target, t->box, n) != 0 || target[n] != '/' || strchr(target + n + 1, '/'))
+		return -EINVAL;
 	memmove(target, target + n + 1, strlen(target + n + 1) + 1);
 	return 1;
+}
+
+/* The same, with a message on failure. */
+static int read_link(const struct tree *t, char target[TARGET_MAX])
+{
+	int found = find_link(t, target);
+
+	if (found == -EINVAL)
+		cli_say("%s: %s is there, and is no link that %s has made: move it away", t->o->who,
+			visible_sentence(hpkv_str(t->path)), t->o->who);
+	else if (found < 0)
+		fail(t, "can't read", found);
+	return found;
 }
 
 /* ---- what goes ---- */
@@ -106,7 +110,7 @@ static void remove_tree(const struct tree *t, const char *name)
 	free(path);
 }
 
-/* All but the present tree. */
+/* Removes all but the present tree and the note. */
 static bool sweep(const struct tree *t)
 {
 	char present[TARGET_MAX] = "";
@@ -118,7 +122,8 @@ static bool sweep(const struct tree *t)
 	DIR *entries = fd < 0 ? NULL : fdopendir(fd);
 	while (entries && (entry = readdir(entries))) {
 		const char *name = entry->d_name;
-		if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && strcmp(name, present) != 0)
+		if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
+		    strcmp(name, present) != 0 && strcmp(name, due_name) != 0)
 			remove_tree(t, name);
 	}
 	if (entries)
@@ -144,7 +149,7 @@ static bool split(struct tree *t)
 	if (*t->name && strcmp(t->name, ".") != 0 && strcmp(t->name, "..") != 0)
 		return true;
 	cli_say("%s: '%s' is no name that a directory can be given", t->o->who,
-		show_sentence(hpkv_str(t->path)));
+		visible_sentence(hpkv_str(t->path)));
 	return false;
 }
 
@@ -163,14 +168,14 @@ static bool open_box(struct tree *t)
 		return fail(t, "can't open the folder beside", errno);
 	if (st.st_uid != geteuid()) {
 		cli_say("%s: %s/%s belongs to somebody else", t->o->who,
-			show_sentence(hpkv_str(t->parent)), show_safe(hpkv_str(t->box)));
+			visible_sentence(hpkv_str(t->parent)), visible_name(hpkv_str(t->box)));
 		return false;
 	}
 	if (flock(t->box_fd, LOCK_EX | LOCK_NB)) {
 		if (errno != EWOULDBLOCK)
 			return fail(t, "can't lock", errno);
 		cli_say("%s: another one keeps %s already", t->o->who,
-			show_sentence(hpkv_str(t->path)));
+			visible_sentence(hpkv_str(t->path)));
 		return false;
 	}
 	if (fchmod(t->box_fd, BOX_MODE))
@@ -186,12 +191,46 @@ bool tree_begin(struct tree *t, const char *path, const struct tree_options *o)
 
 /* ---- a new tree ---- */
 
+static void close_box(struct tree *t)
+{
+	if (t->box_fd >= 0)
+		close(t->box_fd);
+	if (t->parent_fd >= 0)
+		close(t->parent_fd);
+	t->box_fd = t->parent_fd = -1;
+}
+
+/* Is the open folder still the one of this name? */
+static bool has_box(const struct tree *t)
+{
+	char *path = path_in_box(t, ".");
+	struct stat open_one, named;
+
+	bool same = t->box_fd >= 0 && fstat(t->box_fd, &open_one) == 0 && stat(path, &named) == 0 &&
+		    open_one.st_dev == named.st_dev && open_one.st_ino == named.st_ino;
+	free(path);
+	return same;
+}
+
+/* The folder may have been removed, or the one that it is in. */
+static bool ensure_box(struct tree *t)
+{
+	char present[TARGET_MAX];
+
+	if (has_box(t))
+		return read_link(t, present) >= 0;
+	close_box(t);
+	return open_box(t) && sweep(t);
+}
+
 bool tree_make(struct tree *t)
 {
 	char now[32];
 	time_t seconds = time(NULL);
 	struct tm tm;
 
+	if (!ensure_box(t))
+		return false;
 	strftime(now, sizeof(now), "%Y%m%dT%H%M%SZ", gmtime_r(&seconds, &tm));
 	for (;;) {
 		if (asprintf(&t->fresh, "%s-%u", now, ++t->made) < 0)
@@ -297,7 +336,20 @@ static void forget_fresh(struct tree *t)
 	t->fresh = NULL;
 }
 
-bool tree_exchange(struct tree *t)
+/* The note is on the disk before the exchange is. */
+static int note_due(const struct tree *t)
+{
+	int fd = openat(t->box_fd, due_name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int error = fd < 0 ? -errno : 0;
+
+	if (fd >= 0)
+		close(fd);
+	if (!error && fsync(t->box_fd) && errno != EINVAL)
+		error = -errno;
+	return error;
+}
+
+bool tree_exchange(struct tree *t, bool due)
 {
 	char former[TARGET_MAX] = "", *target = join(t->box, "/", t->fresh);
 	int had = read_link(t, former);
@@ -307,7 +359,9 @@ bool tree_exchange(struct tree *t)
 		return false;
 	}
 	unlinkat(t->box_fd, link_name, 0);
-	int error = symlinkat(target, t->box_fd, link_name) ? -errno : 0;
+	int error = due ? note_due(t) : 0;
+	if (!error && symlinkat(target, t->box_fd, link_name))
+		error = -errno;
 	free(target);
 	if (!error && renameat(t->box_fd, link_name, t->parent_fd, t->name))
 		error = -errno;
@@ -330,6 +384,25 @@ void tree_discard(struct tree *t)
 }
 
 /* ---- the present tree ---- */
+
+bool tree_is_due(const struct tree *t)
+{
+	return faccessat(t->box_fd, due_name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+void tree_done(const struct tree *t)
+{
+	unlinkat(t->box_fd, due_name, 0);
+}
+
+bool tree_is_there(const struct tree *t)
+{
+	char present[TARGET_MAX];
+	struct stat st;
+
+	return has_box(t) && find_link(t, present) == 1 &&
+	       fstatat(t->box_fd, present, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+}
 
 static bool has_owner(const struct tree *t, const struct stat *st)
 {
@@ -388,10 +461,7 @@ long tree_count(const struct tree *t)
 void tree_end(struct tree *t)
 {
 	tree_discard(t);
-	if (t->box_fd >= 0)
-		close(t->box_fd);
-	if (t->parent_fd >= 0)
-		close(t->parent_fd);
+	close_box(t);
 	free(t->parent);
 	free(t->name);
 	free(t->box);

@@ -5,11 +5,16 @@
  *	DIRECTORY -> .DIRECTORY.hpkv/20261130T101500-1
  *
  * A new tree is written beside the present one, put on the disk, and then the link is exchanged by
- * rename(2). So whoever opens DIRECTORY sees one tree or the other, whenever this program or the
- *machine stops; what is left of a tree that was not finished goes at the next start. The folder is
- *locked: one process keeps a DIRECTORY.
+ * rename(2). So a program that opens DIRECTORY sees one tree or the other, whenever this program or
+ * the machine stops. An unfinished tree is removed at the next start. The folder is locked: one
+ * process keeps a DIRECTORY.
  *
- * Functions that fail have said why, but for tree_add(). */
+ * If somebody has removed or replaced the folder, the next tree makes a new one.
+ *
+ * The folder also notes that a command is due: tree_exchange() sets the note before the link is
+ * exchanged, tree_done() removes it. So a command that was interrupted is known at the next start.
+ *
+ * Functions that fail print the reason, except tree_add_folders() and tree_add(). */
 #pragma once
 
 #include <stdbool.h>
@@ -54,10 +59,18 @@ char *tree_path(const struct tree *t);
 /* The new tree is complete: gives it its modes and owner, and puts it on the disk. */
 bool tree_finish(struct tree *t);
 
-/* It becomes DIRECTORY; the former one goes. */
-bool tree_exchange(struct tree *t);
+/* It becomes DIRECTORY, and the former tree is removed. due: a command is due afterwards. */
+bool tree_exchange(struct tree *t, bool due);
 
-/* It is not wanted, or can't be finished. */
+/* Is a command due? It has run. */
+bool tree_is_due(const struct tree *t);
+void tree_done(const struct tree *t);
+
+/* Is the present tree where it was put? false: somebody has removed or replaced it. Prints nothing.
+ */
+bool tree_is_there(const struct tree *t);
+
+/* Removes the new tree, which is not wanted or can't be finished. */
 void tree_discard(struct tree *t);
 
 /* Does the present tree have this file? And how many files are there? -1: there is no tree. */

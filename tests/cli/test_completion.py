@@ -155,6 +155,27 @@ class Scripts(unittest.TestCase):
         self.assertIn("--folders", offered("hpkv mirror --"))
         self.assertEqual([], offered("hpkv exec --prefix a: env --"))
 
+    def test_file_names(self):
+        """Where an option takes a file, where a directory is named, and what exec runs."""
+        with tempfile.TemporaryDirectory(prefix="hpkv-files-") as folder:
+            os.mkdir(folder + "/sub")
+            for name in ("sand", "sub/s", ".hidden", "a b"):
+                with open(f"{folder}/{name}", "w", encoding="ascii"):
+                    pass
+            os.symlink("nowhere", folder + "/sl")
+
+            def offered(line, typed):
+                text = line + folder + "/" + typed
+                out = hpkv("/x", "completion", "fish", "--", text, "", "")[1].decode()
+                return sorted(name.removeprefix(folder + "/") for name in out.split("\0")[:-1])
+
+            for line in ("hpkv export a: --resume ", "hpkv import -R ", "hpkv exec -p a: ", "hpkv exec -p a: -- cat "):
+                self.assertEqual(["sand", "sl", "sub/"], offered(line, "s"), line)
+                self.assertEqual(["sub/s"], offered(line, "sub/"), line)
+                self.assertEqual(["../", "./", ".hidden"], offered(line, "."), line)
+            self.assertEqual(["sub/"], offered("hpkv mirror 'a:*' ", ""))
+            self.assertEqual([], offered("hpkv mirror 'a:*' x ", ""))
+
     def test_every_command_is_offered_with_what_it_does(self):
         self.assertEqual((0, b"".join(c.encode() + b"\0" for c in COMMANDS), b""), hpkv("/x", "completion", "bash", "--", "hpkv ", "", ""))
         out = hpkv("/x", "completion", "zsh", "--", "hpkv get --", "", "")[1].decode().split("\0")
@@ -368,6 +389,13 @@ class Lines:
         self.check([(f"hpkv -s {folder}/nam", "ed "), (f"hpkv --socket {folder}/nam", "ed "), (f"hpkv --socket={folder}/nam", "ed "),
                     (f"hpkv -s {folder[:-1]}", folder[-1] + "/"), (f"hpkv --socket={folder[:-1]}", folder[-1] + "/"),
                     (f"hpkv -s unix:{folder}/nam", "ed "), (f"hpkv get -s {folder}/nam", "ed ")])
+
+    def test_files(self):
+        with open(self.terminal.folder + "/st ate", "w", encoding="ascii"):
+            pass
+        os.mkdir(self.terminal.folder + "/folder")
+        self.check([("hpkv export -R st", "\\ ate "), ("hpkv import --resume 'st", " ate' "), ("hpkv mirror user:usual fol", "der/"),
+                    ("hpkv exec -p a: -- cat st", "\\ ate ")])
 
     def test_variables_in_the_word(self):
         self.terminal.run("set PRE user" if self.shell == "fish" else "PRE=user")

@@ -6,7 +6,7 @@ import subprocess
 import time
 import unittest
 
-from cli import Run, hpkv
+from cli import FakeDaemon, Run, hpkv
 from harness import DEADLINE, Case, Daemon, Sandbox
 
 # Prints each start, and each signal that it is told of.
@@ -162,6 +162,41 @@ class Tour(Case):
                 self.assertEqual(code, run.wait())
         with self.watch(command=["/no/such/command"]) as run:
             self.assertEqual(127, run.wait())
+
+    def test_all_signals_with_a_meaning_are_passed_on(self):
+        """A container's manager may stop a program with any of these."""
+        names = ("WINCH", "ALRM", "PWR", "IO", "RTMIN", "RTMAX")
+        with self.watch(command=child(*names)) as run:
+            run.wait_output(rb"start \S+ \d+\n")
+            for name in names:
+                run.process.send_signal(getattr(signal, "SIG" + name))
+                run.wait_output(rb"signal SIG" + signal.Signals(getattr(signal, "SIG" + name)).name[3:].encode() + rb"\n")
+
+    def test_a_terminal_that_is_resized_before_there_is_a_command(self):
+        with FakeDaemon() as daemon, Watching(daemon, "exec", "--prefix", "w:", "--watch", "--", "sh", "-c", "echo ran") as run:
+            peer = daemon.accept()
+            request = peer.line()
+            run.process.send_signal(signal.SIGWINCH)
+            peer.reply(request)
+            peer.reply(peer.line(), records=[], count=0, truncated=False)
+            self.assertEqual((0, b"ran\n"), (run.wait(), run.output))
+
+    def test_values_that_are_too_long_leave_the_command_as_it_is(self):
+        big, limit = "x" * 30000, ("prlimit", f"--stack={1 << 20}") # so 256 KiB are all
+        with FakeDaemon() as daemon, Watching(daemon, "exec", "--prefix", "w:", "--watch", "--", *child(), wrap=limit) as run:
+            peer = daemon.accept()
+            peer.reply(peer.line())
+            peer.reply(peer.line(), records=[{"key": "w:name", "value": "1"}], count=1, truncated=False)
+            run.wait_output(rb"start 1 \d+\n")
+            for key, value, said in (("w:a", big * 5, rb"w:a: is longer than 128 KiB, which no variable can hold"), ("w:a", None, b""),
+                                     *((f"w:{n}", big, rb"variables are together longer than" if n == 8 else b"") for n in range(9))):
+                peer.send({"type": "notification", "key": key, "value": value, "timestamp": 1})
+                if value is not None:
+                    request = peer.line()
+                    peer.reply(request, key=key, value=value)
+                if said:
+                    run.wait_errors(said + rb"[^\n]*; the command keeps its values\n")
+            self.assertEqual(1, run.output.count(b"start"))
 
     def test_a_wrong_value_leaves_the_command_as_it_is(self):
         self.put(**{"w:name": "one"})

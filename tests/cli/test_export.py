@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import signal
 import tempfile
+import time
 import unittest
 
 from cli import FakeDaemon, Run, hpkv
@@ -71,30 +73,37 @@ class Tour(Case):
         status, out, err = hpkv(self.daemon, "import", stdin=data)
         self.assertEqual((3, b""), (status, out))
         self.assertRegex(err, rb'line 3: not a JSON object[^\n]+\n[^\n]*line 4: no "key"[^\n]+\n[^\n]*line 5: no "key"[^\n]+\n'
-                              rb'[^\n]*line 6: no "value"\n[^\n]*: 2 records are stored, 4 are not\n\Z')
+                              rb'[^\n]*line 6: no "value"\n[^\n]*: 2 records stored, 4 not\n\Z')
         self.assertEqual(line("b:1", "1") + line("b:3", '{"a":"\\" x"}'), hpkv(self.daemon, "export", "b:")[1])
 
     def test_a_value_that_the_service_does_not_take_is_named_with_its_size(self):
         data = line("c:1", "x" * 3073) + line("c:2", "x")
         status, _, err = hpkv(self.daemon, "import", stdin=data)
         self.assertEqual(3, status)
-        self.assertRegex(err, rb"line 1: c:1: [^\n]+\(code 400; the value has 3073 bytes\)\n[^\n]*: 1 records are stored, 1 are not\n")
+        self.assertRegex(err, rb"line 1: c:1: [^\n]+\(code 400; the value has 3073 bytes\)\n[^\n]*: 1 record stored, 1 not\n")
         status, _, err = hpkv(self.daemon, "import", "--dry-run", stdin=data)
         self.assertEqual(3, status)
         self.assertIn(b"line 1: c:1: the value has 3073 bytes, and the service takes 3072\n", err)
 
+    def test_a_dry_run_names_all_that_the_service_is_known_to_refuse(self):
+        data = line("c" * 513, "x") + line("c:1", "") + line("c" * 512, "\u00e9" * 1536) + line("\u00e9" * 257, "x") + b'{"key":"c:2","value":0}\n'
+        status, _, err = hpkv(self.daemon, "import", "--dry-run", stdin=data)
+        self.assertEqual(3, status)
+        self.assertRegex(err, rb"(?s)\A[^\n]*line 1: c+[.]*: the key has 513 bytes, and the service takes 512\n[^\n]*line 2: c:1: the value is empty[^\n]*\n"
+                              rb"[^\n]*line 4: [^\n]*: the key has 514 bytes, and the service takes 512\n[^\n]*: 2 records would be sent, 3 wrong lines\n\Z")
+
     def test_nothing_of_it_is_stored(self):
         status, _, err = hpkv(self.daemon, "import", stdin=line("d", "x" * 3073))
         self.assertEqual(3, status)
-        self.assertIn(b": 0 records are stored, 1 are not\n", err)
+        self.assertIn(b": 0 records stored, 1 not\n", err)
 
     def test_what_would_change(self):
         hpkv(self.daemon, "import", stdin=line("e:1", "old") + line("e:2", "same"))
         data = line("e:1", "new\n") + line("e:2", "same") + line("e:3", "more") + b'{"key":"e:4","value":{"a" : "\\" x" }}\n'
         hpkv(self.daemon, "import", stdin=data.splitlines()[3])
-        self.assertEqual((0, b"- e:1\told\n+ e:1\tnew\\n\n+ e:3\tmore\n", b"hpkv: import: 2 records would change, 0 lines are wrong\n"),
+        self.assertEqual((0, b"- e:1\told\n+ e:1\tnew\\n\n+ e:3\tmore\n", b"hpkv: import: 2 records would change, 0 wrong lines\n"),
                          hpkv(self.daemon, "import", "--diff", stdin=data))
-        self.assertEqual((0, b"", b"hpkv: import: 4 records would be sent, 0 lines are wrong\n"),
+        self.assertEqual((0, b"", b"hpkv: import: 4 records would be sent, 0 wrong lines\n"),
                          hpkv(self.daemon, "import", "--dry-run", stdin=data))
         self.assertEqual(line("e:1", "old") + line("e:2", "same") + line("e:4", '{"a":"\\" x"}'), hpkv(self.daemon, "export", "e:")[1])
 
@@ -111,7 +120,43 @@ class Tour(Case):
             with Run(daemon, "import", stdin=file, stderr_tty=True) as run:
                 self.assertEqual(0, run.wait())
             self.assertRegex(run.terminal, rb"hpkv: \d+ records, \d+/s, \d+%, [^\n]+ left")
-            self.assertIn(b"import: 200 records are stored, 0 are not", run.terminal)
+            self.assertIn(b"import: 200 records stored, 0 not", run.terminal)
+
+    def test_progress_of_an_export(self):
+        """How many there are is not known before the end, but where it is."""
+        store = Store({f"a:{i}\x1b": "v" for i in range(9)})
+        with FakeDaemon() as daemon, tempfile.TemporaryFile() as out, Run(daemon, "export", "a:", stdout=out, stderr_tty=True) as run:
+            peer = daemon.accept()
+            for _ in range(3):
+                request = peer.line()
+                time.sleep(0.6) # it is shown after half a second
+                store.answer(peer, request)
+            self.assertEqual(0, run.wait())
+        self.assertRegex(run.terminal, rb"hpkv: 6 records, \d+/s, at a:5\\x1b")
+
+    def test_the_rate_is_that_of_this_run(self):
+        """What a former run has done took none of this one's time."""
+        data = b"".join(line(f"h:{i}", "x") for i in range(2000))
+        with FakeDaemon() as daemon, tempfile.TemporaryDirectory(prefix="hpkv-test-") as folder, open(folder + "/in", "wb+") as file:
+            file.write(data)
+            done = data[:len(line("h:0", "x")) * 10 + len(line("h:10", "x")) * 90 + len(line("h:100", "x")) * 900]
+            digest = 0xcbf29ce484222325
+            for byte in done:
+                digest = (digest ^ byte) * 0x100000001b3 % 2 ** 64
+            with open(folder + "/state", "w", encoding="ascii") as state:
+                state.write(f'{{"import":1,"lines":1000,"bytes":{len(done)},"hash":"{digest:016x}","sent":1000,"stored":1000,"same":0,"bad":0}}\n')
+            file.seek(0)
+            with Run(daemon, "import", "--resume", folder + "/state", stdin=file, stderr_tty=True) as run:
+                peer, store = daemon.accept(), Store()
+                requests = [peer.line() for _ in range(100)]
+                time.sleep(0.6)
+                for request in requests:
+                    store.answer(peer, request)
+                for _ in range(900):
+                    store.answer(peer, peer.line())
+                self.assertEqual(0, run.wait())
+        rates = [int(rate) for rate in re.findall(rb"records, (\d+)/s", run.terminal)]
+        self.assertTrue(rates and rates[0] < 1000, run.terminal)
 
     def test_a_terminal_is_not_steered(self):
         hpkv(self.daemon, "import", stdin=line("t\x9b", "\u202e"))
@@ -160,7 +205,9 @@ class Interrupted(Case):
                 self.assertEqual((0, b""), (run.wait(), run.errors))
             with open(self.out, "rb") as out:
                 self.assertEqual(b"".join(line(f"a:{i}", "v") for i in range(9)), out.read())
-            self.assertEqual((0, b""), self.export(daemon)) # all is there: nobody is asked
+            status, err = self.export(daemon) # all is there: nobody is asked
+            self.assertEqual(0, status)
+            self.assertRegex(err, rb"\Ahpkv: export: [^\n]*/state says that all is written already: remove it to begin anew\n\Z")
 
     def test_an_output_that_was_not_appended_to(self):
         store = Store({f"a:{i}": "v" for i in range(5)})
@@ -182,7 +229,7 @@ class Interrupted(Case):
             store.answer(peer, peer.line())
             peer.reply(peer.line(), code=503, reason="upstream_down", error="no connection", executed="no")
             self.assertEqual((3, 3), (run.wait(), run.output.count(b"\n")))
-            self.assertIn(b"3 records are written, the rest is missing", run.errors)
+            self.assertIn(b"3 records written, the rest is missing", run.errors)
 
     def feed(self, data):
         file = tempfile.TemporaryFile()
@@ -284,7 +331,7 @@ class Interrupted(Case):
             requests = [peer.line(), peer.line()]
             store.answer(peer, requests[1])
             self.assertEqual(3, run.wait()) # b is stored, and a is not
-            self.assertIn(b"1 records are stored, 1 are not", run.errors)
+            self.assertIn(b"1 record stored, 1 not", run.errors)
 
     def test_the_daemon_restarts_meanwhile(self):
         with Sandbox() as sandbox, Daemon(sandbox) as daemon:

@@ -172,6 +172,63 @@ class Tour(Folder):
             run.process.send_signal(signal.SIGTERM)
             self.assertEqual(-signal.SIGTERM, run.wait())
 
+    def test_the_exit_status_of_a_command(self):
+        put(self.daemon, {"xs:a": "1"})
+        self.once("xs:*", self.path, "--exec", "exit 3", status=2)
+        self.assertEqual({"xs:a": "1"}, files(self.path))
+        self.once("xs:*", self.path, "--exec", "exit 3") # nothing has changed, so it does not run
+
+    def test_a_command_that_was_interrupted(self):
+        """Killed after the exchange: the next one runs the command, once."""
+        put(self.daemon, {"xi:a": "1"})
+        with Run(self.daemon, "mirror", "xi:*", self.path, "--exec", "echo here; kill -9 $PPID") as run:
+            self.assertEqual(-signal.SIGKILL, run.wait())
+        self.assertEqual({"xi:a": "1"}, files(self.path))
+        for out in (b"1", b""):
+            self.assertEqual((0, out, b""), hpkv(self.daemon, "mirror", "xi:*", self.path, "--once", "--exec", "cat $HPKV_DIRECTORY/xi:a"))
+
+    def test_what_somebody_has_removed(self):
+        """The link, the trees, or all of it: it is noticed without a change of a key."""
+        for gone in (["conf"], [".conf.hpkv"], ["conf", ".conf.hpkv"]):
+            with self.subTest(gone), Run(self.daemon, "mirror", "v:*", self.path) as run:
+                put(self.daemon, {"v:a": " ".join(gone)})
+                self.holds({"v:a": " ".join(gone)})
+                for name in gone:
+                    path = f"{self.folder}/{name}"
+                    os.unlink(path) if os.path.islink(path) else shutil.rmtree(path)
+                run.wait_errors(rb"mirror: [^\n]*/conf is gone: making it anew\n")
+                self.holds({"v:a": " ".join(gone)})
+
+    def test_a_change_after_the_folder_was_moved_away(self):
+        put(self.daemon, {"u:a": "1"})
+        os.mkdir(self.folder + "/in")
+        self.path = self.folder + "/in/conf"
+        with Run(self.daemon, "mirror", "u:*", self.path):
+            self.holds({"u:a": "1"})
+            os.rename(self.folder + "/in", self.folder + "/out")
+            os.mkdir(self.folder + "/in")
+            put(self.daemon, {"u:a": "2"})
+            self.holds({"u:a": "2"})
+            self.assertEqual({"u:a": "1"}, files(self.folder + "/out/conf"))
+
+    def test_what_somebody_has_put_in_its_place(self):
+        put(self.daemon, {"w:a": "1"})
+        with Run(self.daemon, "mirror", "w:*", self.path) as run:
+            self.holds({"w:a": "1"})
+            os.unlink(self.path)
+            os.mkdir(self.path)
+            put(self.daemon, {"w:a": "2"})
+            run.wait_errors(rb"is there, and is no link that mirror has made: move it away\n")
+            self.assertEqual({}, files(self.path))
+            os.rmdir(self.path)
+            self.holds({"w:a": "2"})
+
+    def test_a_long_key_is_named_in_full(self):
+        put(self.daemon, {"lk:" + "x" * 300 + end: "1" for end in "ab"})
+        err = self.once("lk:*", self.path, status=3)
+        for end in "ab":
+            self.assertIn("mirror: lk:" + "x" * 300 + end + " is left out", err)
+
     def test_what_is_there_and_is_none_of_its_own(self):
         put(self.daemon, {"t:1": "1"})
         for make in (lambda: os.mkdir(self.path), lambda: os.symlink("/etc", self.path), lambda: os.symlink("x", self.path),
