@@ -19,11 +19,14 @@ from harness import Case, Daemon, Sandbox, eventually, steady
 def files(path):
     """Names, with folders, and what they hold."""
     found = {}
-    for folder, _, names in os.walk(path + "/"):
-        for name in names:
-            whole = os.path.join(folder, name)
-            with open(whole, "rb") as file:
-                found[os.path.relpath(whole, path + "/")] = file.read().decode()
+    try:
+        for folder, _, names in os.walk(path + "/"):
+            for name in names:
+                whole = os.path.join(folder, name)
+                with open(whole, "rb") as file:
+                    found[os.path.relpath(whole, path + "/")] = file.read().decode()
+    except FileNotFoundError: # it has been exchanged meanwhile
+        return files(path)
     return found
 
 

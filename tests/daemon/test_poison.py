@@ -5,7 +5,7 @@ import re
 import threading
 import time
 
-from harness import DEADLINE, Case, Daemon, FakeService, Sandbox, echo, get, put, scene
+from harness import DEADLINE, Case, Daemon, FakeService, Sandbox, echo, get, put, scene, steady
 
 GROWING = [""] * 20000 # 60 kB in a line, 100 kB in a frame: each quote is escaped there
 
@@ -193,6 +193,7 @@ class InALoop(Case):
             self.assertLess(max(pauses), 300 * 4 + 2000)
             return daemon.log()
 
+    @steady(0.5, attempts=3) # whom a loss is charged to, and for how long, depends on the times between
     def test_internal_error(self):
         log = self.loop(1011, put("poison", "v", 1))
         self.assertRegex(log, rb"client \d+ \(pid \d+, uid \d+\): the service closed the connection \(1011\) over its request, "
@@ -200,12 +201,15 @@ class InALoop(Case):
         self.assertRegex(log, rb"client \d+ \(pid \d+, uid \d+\): connections were lost with requests of it in flight: its "
                               rb"requests come last, one at a time")
 
+    @steady(0.5, attempts=3)
     def test_protocol_error_over_a_read(self):
         self.loop(1002, get("poison", 1))
 
+    @steady(0.5, attempts=3)
     def test_no_close_frame(self):
         self.loop(None, put("poison", "v", 1))
 
+    @steady(0.5, attempts=3)
     def test_from_connections_that_are_left_at_once(self):
         self.loop(1007, put("poison", "v", 1), once=True)
 

@@ -286,10 +286,11 @@ describe('HPKVApiClient: connections', () => {
 
 	test('a server that is stopped says goodbye', async () => {
 		const short = await Sandbox.start();
-		const client = await api(short, { ...FAST, maxReconnectAttempts: 1 });
-		const lost = event(client, 'disconnected');
+		const client = await api(short, { ...FAST, initialDelayBetweenReconnects: 1, maxReconnectAttempts: 1 });
+		const lost = event(client, 'disconnected'), failed = event(client, 'reconnectFailed');
 		assert.equal(await short.stop(), 0);
 		await lost;
+		await failed; // an attempt that nobody listens to any more would end Node.js
 		await endClients();
 	});
 

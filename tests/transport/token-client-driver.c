@@ -102,7 +102,7 @@ static char **options(char **arg, struct token_client_settings *config)
 int main(int argc, char **argv)
 {
 	struct token_client_settings config = {
-		.tls = true, .path = "/token/websocket", .timeout_ms = 5000};
+		.tls = true, .path = "/token/websocket", .timeout_ms = 40000};
 	struct event_base *base = driver_begin();
 	char **arg = options(argv + 1, &config);
 
