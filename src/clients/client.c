@@ -23,6 +23,7 @@
 #include "base/overflow_ids.h"
 #include "codec/reply.h"
 #include "base/timer.h"
+#include "base/turn.h"
 
 enum {
 	READ_MAX = 65536,       /* bytes of one client in one turn of the loop */
@@ -96,7 +97,7 @@ struct clients {
 			  one after it */
 	bool settling; /* on_turn_end() runs */
 	bool ending;   /* clients_end_input() was called */
-	struct event *turn_end; /* runs once all events of this turn have been handled */
+	struct turn_step turn_end;
 	struct event *hangups;  /* armed while there are quiet clients */
 	unsigned n;
 	struct refused refused[CLIENTS_REFUSED_MAX]; /* the oldest first */
@@ -117,7 +118,7 @@ struct clients {
 static const struct line_ops line_ops;
 static void on_readable(evutil_socket_t fd, short what, void *arg);
 static void on_writable(evutil_socket_t fd, short what, void *arg);
-static void on_turn_end(evutil_socket_t fd, short what, void *arg);
+static void on_turn_end(void *arg);
 static void on_hangup_check(evutil_socket_t fd, short what, void *arg);
 static void on_refused_end(evutil_socket_t fd, short what, void *arg);
 static void on_due(evutil_socket_t fd, short what, void *arg);
@@ -138,7 +139,7 @@ struct clients *clients_new(struct event_base *base, const struct client_setting
 	TAILQ_INIT(&cs->all);
 	TAILQ_INIT(&cs->changed);
 	TAILQ_INIT(&cs->quiet);
-	cs->turn_end = timer_new(base, on_turn_end, cs);
+	turn_step_init(&cs->turn_end, base, on_turn_end, cs);
 	cs->hangups = watch_new(base, -1, EV_PERSIST, on_hangup_check, cs);
 	cs->refused_end = timer_new(base, on_refused_end, cs);
 	cs->dues_timer = timer_new(base, on_due, cs);
@@ -691,7 +692,7 @@ void clients_changed(struct clients *cs, struct peer *peer)
 	c->changed = true;
 	c->turn = cs->turn;
 	if (TAILQ_EMPTY(&cs->changed) && !cs->settling)
-		timer_next_turn(cs->turn_end);
+		turn_step_want(&cs->turn_end);
 	TAILQ_INSERT_TAIL(&cs->changed, c, of_change);
 }
 
@@ -918,14 +919,12 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 		client_settle(c);
 }
 
-static void on_turn_end(evutil_socket_t fd, short what, void *arg)
+static void on_turn_end(void *arg)
 {
 	struct clients *cs = arg;
 	uint32_t turn = cs->turn++;
 	struct client *c;
 
-	(void)fd;
-	(void)what;
 	cs->settling = true;
 	while ((c = TAILQ_FIRST(&cs->changed)) && c->turn == turn) {
 		TAILQ_REMOVE(&cs->changed, c, of_change);
@@ -936,7 +935,7 @@ static void on_turn_end(evutil_socket_t fd, short what, void *arg)
 	/* Clients that changed meanwhile (one was read on, for example) are settled after the loop
 	 * has looked at other events. */
 	if (!TAILQ_EMPTY(&cs->changed))
-		timer_start(cs->turn_end, 0);
+		turn_step_later(&cs->turn_end);
 }
 
 static void on_due(evutil_socket_t fd, short what, void *arg)
@@ -1111,7 +1110,7 @@ void clients_free(struct clients *cs)
 
 	while ((c = TAILQ_FIRST(&cs->all)))
 		client_free(c);
-	event_free(cs->turn_end);
+	turn_step_fini(&cs->turn_end);
 	event_free(cs->hangups);
 	close_refused(cs, cs->n_refused);
 	event_free(cs->refused_end);
