@@ -26,7 +26,7 @@ void turn_step_init(struct turn_step *s, struct event_base *base, void (*run)(vo
 		    void *owner);
 void turn_step_fini(struct turn_step *s);
 
-void turn_step_want(struct turn_step *s); /* once, however often it is asked for */
+void turn_step_want(struct turn_step *s);  /* once, however often it is asked for */
 void turn_step_later(struct turn_step *s); /* the same, in the next turn at the earliest */
 void turn_step_forgo(struct turn_step *s);
 

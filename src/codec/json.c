@@ -61,7 +61,8 @@ static bool is_plain(unsigned char c)
 	return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
 }
 
-/* The compiler makes of it what the processor has. A comparison sets all bits of a byte, or none. */
+/* The compiler makes of it what the processor has. A comparison sets all bits of a byte, or none.
+ */
 typedef signed char sixteen __attribute__((vector_size(16)));
 
 /* The index of the first of sixteen bytes that is not plain; 16: all are. As a signed number a byte

@@ -17,8 +17,9 @@
 enum {
 	TRIAL_WAIT_MS = 1000, /* a trial waits so long until nothing else waits or is in flight */
 	TRIAL_DRAIN_MS = 250, /* ... then so long, while nothing else is sent */
-	OUTPUT_START = 4096,  /* bytes: first size of an output buffer, for a batch of answers */
-	ROOM_SHARE = 16,      /* a client may take this part of the free room */
+	OUTPUT_START =
+		4096,    /* bytes: largest first size of an output buffer, for a batch of answers */
+	ROOM_SHARE = 16, /* a client may take this part of the free room */
 	CODE_OK = 200,
 	CODE_RATE_LIMITED = 429, /* the only answer that is not passed on */
 };
@@ -724,12 +725,20 @@ void router_read_alone(struct router *r, void *reading, const struct json_value 
 
 /* ---- frames of the service ---- */
 
+/* For this answer, and as many as may come with it, if they are of this length. */
+static size_t room_for_all(const struct peer *peer, size_t most)
+{
+	size_t all = most * peer->answers.unanswered;
+
+	return most > OUTPUT_START ? most : all < OUTPUT_START ? all : OUTPUT_START;
+}
+
 static void write_answer(struct pending *p, const struct wire_frame *frame)
 {
 	struct span id = pending_id(p);
 	struct buf *out = answers_begin(p);
 	size_t most = wire_splice_max(frame, id);
-	char *room = buf_room(out, out->p || most > OUTPUT_START ? most : OUTPUT_START);
+	char *room = buf_room(out, out->p ? most : room_for_all(p->peer, most));
 
 	buf_grew(out, wire_splice(frame, id, room));
 }

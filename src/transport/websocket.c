@@ -90,9 +90,9 @@ struct websocket {
 
 	struct stream stream;
 	struct event *readable, *writable; /* of its socket */
-	struct turn_step kick; /* begins, or sends the queue */
-	struct event *more; /* runs in the next turn: reads on */
-	struct event *deadline; /* to be open, or to be closed */
+	struct turn_step kick;             /* begins, or sends the queue */
+	struct event *more;                /* runs in the next turn: reads on */
+	struct event *deadline;            /* to be open, or to be closed */
 
 	struct buf tx;      /* whole frames of messages */
 	struct buf control; /* whole control frames, made when they are sent */
@@ -568,7 +568,7 @@ static void read_on(struct websocket *w)
 	size_t share = 0;
 	ssize_t n = 1;
 
-	while (is_reading(w) && share < SHARE) {
+	while (n > 0 && is_reading(w) && share < SHARE) {
 		n = stream_read(&w->stream, receive_room(&w->rx, CHUNK), CHUNK);
 		if (n <= 0)
 			break;
@@ -578,6 +578,8 @@ static void read_on(struct websocket *w)
 			read_answer(w);
 		else
 			take_items(w);
+		if (is_reading(w) && !stream_holds_more(&w->stream))
+			n = -EAGAIN; /* epoll tells of more */
 	}
 	if (!is_reading(w))
 		return;
