@@ -98,7 +98,7 @@ struct clients {
 	bool settling; /* on_turn_end() runs */
 	bool ending;   /* clients_end_input() was called */
 	struct turn_step turn_end;
-	struct event *hangups;  /* armed while there are quiet clients */
+	struct event *hangups; /* armed while there are quiet clients */
 	unsigned n;
 	struct refused refused[CLIENTS_REFUSED_MAX]; /* the oldest first */
 	unsigned n_refused;
