@@ -26,6 +26,7 @@
 #include "base/turn.h"
 
 enum {
+	GATHER_MAX = 65536,     /* bytes of short lines that are one part of a write */
 	READ_MAX = 65536,       /* bytes of one client in one turn of the loop */
 	FIRST_BYTE_MS = 20,     /* for a client that is refused to say what it speaks */
 	LAST_LINE_MS = 1000,    /* for a client that is dropped or refused to take its last line */
@@ -108,11 +109,12 @@ struct clients {
 	int64_t now; /* when the lines that are handed on now were read */
 	uint64_t last_number;
 	struct overflow_ids nobody;
-	gid_t *groups;         /* scratch of groups_of() */
-	socklen_t groups_size; /* in bytes */
-	bool groups_failed;    /* the kernel does not tell them, and this was logged */
-	int64_t busy_since;    /* when requests_before was last set */
-	char input[READ_MAX];  /* shared by all clients; line_feed() copies what it keeps */
+	gid_t *groups;             /* scratch of groups_of() */
+	socklen_t groups_size;     /* in bytes */
+	bool groups_failed;        /* the kernel does not tell them, and this was logged */
+	int64_t busy_since;        /* when requests_before was last set */
+	char gathered[GATHER_MAX]; /* short lines while they are written */
+	char input[READ_MAX];      /* shared by all clients; line_feed() copies what it keeps */
 };
 
 static const struct line_ops line_ops;
@@ -718,11 +720,12 @@ static ssize_t send_parts(int fd, struct iovec *iov, int parts)
 static bool write_out(struct client *c)
 {
 	struct iovec iov[IOV_BATCH];
+	struct clients *cs = c->set;
 	struct outq *out = out_of(c);
 
 	while (outq_len(out)) {
 		size_t offered = 0;
-		int parts = outq_iov(out, iov, IOV_BATCH);
+		int parts = outq_gather(out, iov, IOV_BATCH, cs->gathered, sizeof(cs->gathered));
 		for (int i = 0; i < parts; i++)
 			offered += iov[i].iov_len;
 		ssize_t n = send_parts(c->fd, iov, parts);
@@ -730,7 +733,7 @@ static bool write_out(struct client *c)
 			continue;
 		if (n < 0)
 			return errno == EAGAIN;
-		c->set->stats->client_bytes_out += (uint64_t)n;
+		cs->stats->client_bytes_out += (uint64_t)n;
 		outq_take(out, (size_t)n);
 		if ((size_t)n < offered) /* the socket is full: asking again would only say so */
 			return true;
