@@ -59,7 +59,7 @@ void buf_addf(struct buf *b, const char *format, ...)
 	va_end(again);
 }
 
-void buf_release(struct buf *b)
+void buf_free(struct buf *b)
 {
 	free(b->p);
 	*b = (struct buf){0};

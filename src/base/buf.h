@@ -17,7 +17,14 @@ struct buf {
 char *buf_room(struct buf *b, size_t n); /* room for n bytes at the tail, not yet counted */
 void buf_add(struct buf *b, const void *p, size_t n);
 void buf_addf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void buf_release(struct buf *b); /* empties it and frees its memory */
+
+/* Empties it and frees its memory, if it has any. */
+void buf_free(struct buf *b);
+static inline void buf_release(struct buf *b)
+{
+	if (b->p)
+		buf_free(b);
+}
 
 static inline size_t buf_len(const struct buf *b)
 {

@@ -5,7 +5,10 @@
 
 #include "base/mem.h"
 
-enum { SMALLEST = 4 };
+enum {
+	SMALLEST = 4,
+	SHORT = 512, /* bytes: up to here a copy costs less than a part of its own */
+};
 
 static struct outq_slot *at(const struct outq *q, uint32_t i)
 {
@@ -55,33 +58,57 @@ size_t outq_first_line(const struct outq *q, size_t enough)
 	return q->n ? at(q, 0)->shared->n - q->written : 0;
 }
 
-static struct iovec vec(struct span s)
+/* The iovecs that are filled. */
+struct parts {
+	struct iovec *iov;
+	int n, max;
+	char *room; /* for copies */
+	size_t left;
+	bool grows; /* the last one is a copy: the next copy lies behind it */
+};
+
+/* False: there is no iovec left. */
+static bool add_part(struct parts *p, struct span s, bool may_copy)
 {
-	return (struct iovec){.iov_base = (void *)(uintptr_t)s.p, .iov_len = s.n};
+	bool copies = may_copy && s.n <= SHORT && s.n <= p->left;
+
+	if (!s.n)
+		return true;
+	if (p->n == p->max && !(copies && p->grows))
+		return false;
+	if (copies) {
+		s.p = memcpy(p->room, s.p, s.n);
+		p->room += s.n;
+		p->left -= s.n;
+	}
+	if (copies && p->grows)
+		p->iov[p->n - 1].iov_len += s.n;
+	else
+		p->iov[p->n++] = (struct iovec){.iov_base = (void *)(uintptr_t)s.p, .iov_len = s.n};
+	p->grows = copies;
+	return true;
 }
 
-int outq_iov(const struct outq *q, struct iovec *iov, int max)
+int outq_gather(const struct outq *q, struct iovec *iov, int max, char *room, size_t size)
 {
+	struct parts parts = {.iov = iov, .max = max, .room = room, .left = size};
 	struct span own = buf_span(&q->own);
 	size_t written = q->written;
-	int n = 0;
+	bool many = q->n > 1;
 
 	for (uint32_t i = 0; i < q->n; i++) {
 		const struct outq_slot *slot = at(q, i);
 		struct span line = shared_line_span(slot->shared);
-		if (slot->before && n < max)
-			iov[n++] = vec((struct span){own.p, slot->before});
-		if (n == max)
-			return n;
+		if (!add_part(&parts, (struct span){own.p, slot->before}, many))
+			return parts.n;
 		own = (struct span){own.p ? own.p + slot->before : NULL, own.n - slot->before};
-		iov[n++] = vec((struct span){line.p + written, line.n - written});
+		line = (struct span){line.p + written, line.n - written};
+		if (!add_part(&parts, line, many && !slot->shared->secret))
+			return parts.n;
 		written = 0;
-		if (n == max)
-			return n;
 	}
-	if (own.n)
-		iov[n++] = vec(own);
-	return n;
+	add_part(&parts, own, many);
+	return parts.n;
 }
 
 void outq_take(struct outq *q, size_t n)

@@ -1,9 +1,9 @@
 /* outq.h - the output that a client has not taken yet: its own lines, and shared lines.
  *
  * Own lines are bytes in a buf, to which answers are appended. Shared lines stand between them in
- * the order of pushing, each a reference (shared_line.h) and no copy. One writev() writes many of
- * both. An empty queue owns no memory after outq_trim(). It has no limit: callers check outq_len()
- * before they add. */
+ * the order of pushing, each a reference (shared_line.h) and no copy before it is written. One
+ * writev() writes many of both. An empty queue owns no memory after outq_trim(). It has no limit:
+ * callers check outq_len() before they add. */
 #pragma once
 
 #include <stdint.h>
@@ -44,8 +44,15 @@ static inline bool outq_first_is_secret(const struct outq *q)
 	       q->ring[q->head & (q->size - 1)].shared->secret;
 }
 
-/* Fills up to max (at least 1) iovecs with the head of the queue; returns how many. */
-int outq_iov(const struct outq *q, struct iovec *iov, int max);
+/* Fills up to max (at least 1) iovecs with the head of the queue; returns how many. Short lines,
+ * but no secrets, are copied into the room, as far as that goes: those that follow each other share
+ * an iovec, which costs the kernel less. The room is the caller's again once it has written. */
+int outq_gather(const struct outq *q, struct iovec *iov, int max, char *room, size_t size);
+/* The same without copies. */
+static inline int outq_iov(const struct outq *q, struct iovec *iov, int max)
+{
+	return outq_gather(q, iov, max, NULL, 0);
+}
 void outq_take(struct outq *q, size_t n); /* n bytes were written */
 
 void outq_trim(struct outq *q); /* frees the memory of an empty queue */

@@ -23,8 +23,10 @@
 #include "base/overflow_ids.h"
 #include "codec/reply.h"
 #include "base/timer.h"
+#include "base/turn.h"
 
 enum {
+	GATHER_MAX = 65536,     /* bytes of short lines that are one part of a write */
 	READ_MAX = 65536,       /* bytes of one client in one turn of the loop */
 	FIRST_BYTE_MS = 20,     /* for a client that is refused to say what it speaks */
 	LAST_LINE_MS = 1000,    /* for a client that is dropped or refused to take its last line */
@@ -96,8 +98,8 @@ struct clients {
 			  one after it */
 	bool settling; /* on_turn_end() runs */
 	bool ending;   /* clients_end_input() was called */
-	struct event *turn_end; /* runs once all events of this turn have been handled */
-	struct event *hangups;  /* armed while there are quiet clients */
+	struct turn_step turn_end;
+	struct event *hangups; /* armed while there are quiet clients */
 	unsigned n;
 	struct refused refused[CLIENTS_REFUSED_MAX]; /* the oldest first */
 	unsigned n_refused;
@@ -107,17 +109,18 @@ struct clients {
 	int64_t now; /* when the lines that are handed on now were read */
 	uint64_t last_number;
 	struct overflow_ids nobody;
-	gid_t *groups;         /* scratch of groups_of() */
-	socklen_t groups_size; /* in bytes */
-	bool groups_failed;    /* the kernel does not tell them, and this was logged */
-	int64_t busy_since;    /* when requests_before was last set */
-	char input[READ_MAX];  /* shared by all clients; line_feed() copies what it keeps */
+	gid_t *groups;             /* scratch of groups_of() */
+	socklen_t groups_size;     /* in bytes */
+	bool groups_failed;        /* the kernel does not tell them, and this was logged */
+	int64_t busy_since;        /* when requests_before was last set */
+	char gathered[GATHER_MAX]; /* short lines while they are written */
+	char input[READ_MAX];      /* shared by all clients; line_feed() copies what it keeps */
 };
 
 static const struct line_ops line_ops;
 static void on_readable(evutil_socket_t fd, short what, void *arg);
 static void on_writable(evutil_socket_t fd, short what, void *arg);
-static void on_turn_end(evutil_socket_t fd, short what, void *arg);
+static void on_turn_end(void *arg);
 static void on_hangup_check(evutil_socket_t fd, short what, void *arg);
 static void on_refused_end(evutil_socket_t fd, short what, void *arg);
 static void on_due(evutil_socket_t fd, short what, void *arg);
@@ -138,7 +141,7 @@ struct clients *clients_new(struct event_base *base, const struct client_setting
 	TAILQ_INIT(&cs->all);
 	TAILQ_INIT(&cs->changed);
 	TAILQ_INIT(&cs->quiet);
-	cs->turn_end = timer_new(base, on_turn_end, cs);
+	turn_step_init(&cs->turn_end, base, on_turn_end, cs);
 	cs->hangups = watch_new(base, -1, EV_PERSIST, on_hangup_check, cs);
 	cs->refused_end = timer_new(base, on_refused_end, cs);
 	cs->dues_timer = timer_new(base, on_due, cs);
@@ -691,7 +694,7 @@ void clients_changed(struct clients *cs, struct peer *peer)
 	c->changed = true;
 	c->turn = cs->turn;
 	if (TAILQ_EMPTY(&cs->changed) && !cs->settling)
-		timer_next_turn(cs->turn_end);
+		turn_step_want(&cs->turn_end);
 	TAILQ_INSERT_TAIL(&cs->changed, c, of_change);
 }
 
@@ -717,11 +720,12 @@ static ssize_t send_parts(int fd, struct iovec *iov, int parts)
 static bool write_out(struct client *c)
 {
 	struct iovec iov[IOV_BATCH];
+	struct clients *cs = c->set;
 	struct outq *out = out_of(c);
 
 	while (outq_len(out)) {
 		size_t offered = 0;
-		int parts = outq_iov(out, iov, IOV_BATCH);
+		int parts = outq_gather(out, iov, IOV_BATCH, cs->gathered, sizeof(cs->gathered));
 		for (int i = 0; i < parts; i++)
 			offered += iov[i].iov_len;
 		ssize_t n = send_parts(c->fd, iov, parts);
@@ -729,7 +733,7 @@ static bool write_out(struct client *c)
 			continue;
 		if (n < 0)
 			return errno == EAGAIN;
-		c->set->stats->client_bytes_out += (uint64_t)n;
+		cs->stats->client_bytes_out += (uint64_t)n;
 		outq_take(out, (size_t)n);
 		if ((size_t)n < offered) /* the socket is full: asking again would only say so */
 			return true;
@@ -918,14 +922,12 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 		client_settle(c);
 }
 
-static void on_turn_end(evutil_socket_t fd, short what, void *arg)
+static void on_turn_end(void *arg)
 {
 	struct clients *cs = arg;
 	uint32_t turn = cs->turn++;
 	struct client *c;
 
-	(void)fd;
-	(void)what;
 	cs->settling = true;
 	while ((c = TAILQ_FIRST(&cs->changed)) && c->turn == turn) {
 		TAILQ_REMOVE(&cs->changed, c, of_change);
@@ -936,7 +938,7 @@ static void on_turn_end(evutil_socket_t fd, short what, void *arg)
 	/* Clients that changed meanwhile (one was read on, for example) are settled after the loop
 	 * has looked at other events. */
 	if (!TAILQ_EMPTY(&cs->changed))
-		timer_start(cs->turn_end, 0);
+		turn_step_later(&cs->turn_end);
 }
 
 static void on_due(evutil_socket_t fd, short what, void *arg)
@@ -1111,7 +1113,7 @@ void clients_free(struct clients *cs)
 
 	while ((c = TAILQ_FIRST(&cs->all)))
 		client_free(c);
-	event_free(cs->turn_end);
+	turn_step_fini(&cs->turn_end);
 	event_free(cs->hangups);
 	close_refused(cs, cs->n_refused);
 	event_free(cs->refused_end);

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/orphans.h"
 #include "base/timer.h"
+#include "base/turn.h"
 #include "clients/listener.h"
 #include "daemon/descriptors.h"
 #include "daemon/reload.h"
@@ -253,7 +254,7 @@ int daemon_run(const struct daemon_options *options)
 		tell_start(&d->rooms);
 		notify_ready(w->notify);
 		wiring_tell_state(w);
-		err = event_base_dispatch(w->base);
+		err = turn_loop(w->base);
 		if (err < 0)
 			log_error("the event loop has failed: %s", strerror(errno));
 		log_notice("stopped");

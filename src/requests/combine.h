@@ -55,6 +55,11 @@ bool combine_has_other(const struct combine *c, const struct pending *p);
 struct pending **combine_find(struct combine *c, const struct pending *p,
 			      bool (*may_go)(void *owner, const struct pending *p), void *owner,
 			      size_t *n);
+/* False: there are none, as nothing waits at all. */
+static inline bool combine_has_any(const struct combine *c)
+{
+	return c->waiting.n > 0;
+}
 /* They go along with it. Increments: appends the body of the frame to *body, and returns true.
  * False, and none goes along: the sum is too large. */
 bool combine_join(struct pending *leader, struct pending *const *companions, size_t n,

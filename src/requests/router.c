@@ -17,8 +17,9 @@
 enum {
 	TRIAL_WAIT_MS = 1000, /* a trial waits so long until nothing else waits or is in flight */
 	TRIAL_DRAIN_MS = 250, /* ... then so long, while nothing else is sent */
-	OUTPUT_START = 4096,  /* bytes: first size of an output buffer, for a batch of answers */
-	ROOM_SHARE = 16,      /* a client may take this part of the free room */
+	OUTPUT_START =
+		4096,    /* bytes: largest first size of an output buffer, for a batch of answers */
+	ROOM_SHARE = 16, /* a client may take this part of the free room */
 	CODE_OK = 200,
 	CODE_RATE_LIMITED = 429, /* the only answer that is not passed on */
 };
@@ -132,7 +133,7 @@ static void discharge(struct router *r, struct pending *p)
 /* It is not in flight any more: frees its key, and its slot unless a companion needs that. */
 static void end_flight(struct router *r, struct pending *p, enum inflight_end end)
 {
-	struct pending *heir = combine_leave(p);
+	struct pending *heir = p->combined ? combine_leave(p) : NULL;
 
 	if (heir)
 		inflight_pass(&r->inflight, p, heir);
@@ -392,15 +393,19 @@ static void send_now(struct router *r, struct pending *p, int64_t now)
 {
 	char head[WIRE_HEAD_MAX];
 	struct buf sum = {0};
-	size_t n_companions;
-	struct pending **companions = combine_find(&r->combine, p, may_go_along, r, &n_companions);
+	size_t n_companions = 0;
+	struct pending **companions = NULL;
+
+	if (combine_has_any(&r->combine))
+		companions = combine_find(&r->combine, p, may_go_along, r, &n_companions);
 
 	if (r->watching && request_op_is_read(p->op))
 		r->watch->sent(r->watcher, p);
 	histogram_add(&r->stats->request_wait, phase_end(p, now));
 	p->state = PENDING_SENT;
 	inflight_add(&r->inflight, p, r->connection);
-	take_along(r, p, companions, n_companions, &sum, now);
+	if (companions)
+		take_along(r, p, companions, n_companions, &sum, now);
 	struct span body = buf_len(&sum) ? buf_span(&sum) : pending_body(p);
 	p->tried = p->peer->sched.on_trial;
 	if (p->tried)
@@ -503,7 +508,7 @@ static bool serve_from_memory(struct router *r, struct pending *p)
 }
 
 /* Gives turns to as many peers as their budgets have room for; false: to none. */
-static bool resume_peers(struct router *r, int64_t now)
+static bool resume_short_peers(struct router *r, int64_t now)
 {
 	struct budget *next;
 	struct peer *peer;
@@ -518,6 +523,11 @@ static bool resume_peers(struct router *r, int64_t now)
 		budget_unref(b);
 	}
 	return any;
+}
+
+static inline bool resume_peers(struct router *r, int64_t now)
+{
+	return !TAILQ_EMPTY(&r->sched.budgets) && resume_short_peers(r, now);
 }
 
 /* A budget with room needs no call: its peers have turns, as far as that goes. */
@@ -724,12 +734,20 @@ void router_read_alone(struct router *r, void *reading, const struct json_value 
 
 /* ---- frames of the service ---- */
 
+/* For this answer, and as many as may come with it, if they are of this length. */
+static size_t room_for_all(const struct peer *peer, size_t most)
+{
+	size_t all = most * peer->answers.unanswered;
+
+	return most > OUTPUT_START ? most : all < OUTPUT_START ? all : OUTPUT_START;
+}
+
 static void write_answer(struct pending *p, const struct wire_frame *frame)
 {
 	struct span id = pending_id(p);
 	struct buf *out = answers_begin(p);
 	size_t most = wire_splice_max(frame, id);
-	char *room = buf_room(out, out->p || most > OUTPUT_START ? most : OUTPUT_START);
+	char *room = buf_room(out, out->p ? most : room_for_all(p->peer, most));
 
 	buf_grew(out, wire_splice(frame, id, room));
 }
@@ -739,7 +757,7 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
 	struct wire_frame own;
 	struct buf text = {0};
 
-	bool shares = combine_shares_value(p);
+	bool shares = p->combined && combine_shares_value(p);
 	if (shares && !combine_answer(p, frame, &text, &own)) {
 		buf_release(&text);
 		answer_error(r, p, REPLY_BAD_UPSTREAM, NULL, -1);
@@ -836,8 +854,8 @@ static void end_with(struct router *r, struct pending *p, const struct wire_fram
 static void answered(struct router *r, struct pending *p, const struct wire_frame *frame,
 		     int64_t now)
 {
-	size_t n;
-	struct pending **companions = combine_disband(p, &n);
+	size_t n = 0;
+	struct pending **companions = p->combined ? combine_disband(p, &n) : NULL;
 	bool limited = frame->code == CODE_RATE_LIMITED;
 
 	histogram_add(&r->stats->request_service, phase_end(p, now));
@@ -853,7 +871,8 @@ static void answered(struct router *r, struct pending *p, const struct wire_fram
 	end_with(r, p, frame, limited, now);
 	for (size_t i = 0; i < n; i++)
 		end_with(r, companions[i], frame, limited, now);
-	free(companions);
+	if (companions)
+		free(companions);
 }
 
 /* The same of an answer that can't be used. */

@@ -297,10 +297,9 @@ void sched_take_this(struct sched *s, struct pending *p)
 /* Sets one of the marks that decide in which queue the peer is. */
 static void set_mark(struct sched *s, struct peer *peer, bool *mark, bool on)
 {
-	bool counted = counts(peer);
-
 	if (*mark == on)
 		return;
+	bool counted = counts(peer);
 	if (!TAILQ_EMPTY(&peer->sched.waiting))
 		leave_place(s, peer);
 	*mark = on;
@@ -347,7 +346,7 @@ void sched_block(struct sched *s, struct peer *peer)
 	set_mark(s, peer, &peer->sched.blocked, true);
 }
 
-void sched_unblock(struct sched *s, struct peer *peer)
+void sched_give_turns(struct sched *s, struct peer *peer)
 {
 	set_mark(s, peer, &peer->sched.blocked, false);
 }

@@ -52,7 +52,12 @@ size_t sched_ahead(const struct sched *s, const struct peer *peer);
 
 /* A blocked peer gets no turn; its requests wait. */
 void sched_block(struct sched *s, struct peer *peer);
-void sched_unblock(struct sched *s, struct peer *peer);
+void sched_give_turns(struct sched *s, struct peer *peer);
+static inline void sched_unblock(struct sched *s, struct peer *peer)
+{
+	if (peer->sched.blocked)
+		sched_give_turns(s, peer);
+}
 void sched_unblock_all(struct sched *s);
 /* The peer is short of this budget; NULL: of none any more. Ends by itself when nothing of the peer
  * waits. */

@@ -51,12 +51,20 @@ static int fault_of(struct stream *s, int ret)
 	}
 }
 
+/* SSL_get_error() looks at the errors of the thread. There are hardly ever any, and to clear an
+ * empty list costs much more than to look at it. */
+static void forget_errors(void)
+{
+	if (ERR_peek_error())
+		ERR_clear_error();
+	errno = 0;
+}
+
 int stream_shake(struct stream *s)
 {
 	if (!s->ssl)
 		return 1;
-	ERR_clear_error();
-	errno = 0;
+	forget_errors();
 	int ret = SSL_do_handshake(s->ssl);
 	s->wants_write = ret != 1 && SSL_want_write(s->ssl);
 	return ret == 1 ? 1 : fault_of(s, ret);
@@ -75,8 +83,7 @@ ssize_t stream_read(struct stream *s, char *p, size_t n)
 
 	if (!s->ssl)
 		return or_errno(recv(s->fd, p, n, MSG_DONTWAIT));
-	ERR_clear_error();
-	errno = 0;
+	forget_errors();
 	int ret = SSL_read_ex(s->ssl, p, n, &done);
 	s->wants_write = !ret && SSL_want_write(s->ssl);
 	return ret ? (ssize_t)done : fault_of(s, ret);
@@ -88,8 +95,7 @@ ssize_t stream_write(struct stream *s, const char *p, size_t n)
 
 	if (!s->ssl)
 		return or_errno(send(s->fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL));
-	ERR_clear_error();
-	errno = 0;
+	forget_errors();
 	int ret = SSL_write_ex(s->ssl, p, n, &done);
 	if (ret)
 		return (ssize_t)done;
@@ -100,4 +106,9 @@ ssize_t stream_write(struct stream *s, const char *p, size_t n)
 uint64_t stream_received(const struct stream *s)
 {
 	return s->ssl ? BIO_number_read(SSL_get_rbio(s->ssl)) : 0;
+}
+
+bool stream_holds_more(const struct stream *s)
+{
+	return !s->ssl || SSL_has_pending(s->ssl);
 }

@@ -30,7 +30,10 @@ int stream_shake(struct stream *s);
 
 /* How many bytes; 0: the peer has closed; -EAGAIN: later; -EPROTO: TLS broke; or another -errno. */
 ssize_t stream_read(struct stream *s, char *p, size_t n);
-/* As above. After -EAGAIN the same bytes must be passed again, and as many of them. */
+/* After a read that returned bytes: may another one return more at once? If not, epoll will tell.
+ */
+bool stream_holds_more(const struct stream *s);
+/* As stream_read(). After -EAGAIN the same bytes must be passed again, and as many of them. */
 ssize_t stream_write(struct stream *s, const char *p, size_t n);
 
 /* How many bytes have come through TLS so far, in whole records or not. */

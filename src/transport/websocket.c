@@ -32,6 +32,7 @@
 #include "base/secret.h"
 #include "transport/stream.h"
 #include "base/timer.h"
+#include "base/turn.h"
 #include "transport/tls.h"
 #include "transport/upgrade.h"
 
@@ -89,15 +90,15 @@ struct websocket {
 
 	struct stream stream;
 	struct event *readable, *writable; /* of its socket */
-	struct event *kick; /* runs behind the events of this turn: begins, or sends the queue */
-	struct event *more; /* runs in the next turn: reads on */
-	struct event *deadline; /* to be open, or to be closed */
+	struct turn_step kick;             /* begins, or sends the queue */
+	struct event *more;                /* runs in the next turn: reads on */
+	struct event *deadline;            /* to be open, or to be closed */
 
 	struct buf tx;      /* whole frames of messages */
 	struct buf control; /* whole control frames, made when they are sent */
 	struct buf *queue;  /* the one that holds the present batch, at its head */
 	size_t batch;       /* bytes of it that were not written yet */
-	bool kicked, ping_wanted, pong_wanted;
+	bool ping_wanted, pong_wanted;
 	uint32_t ping_number; /* of the ping to send */
 	char pong[FRAME_CONTROL_MAX];
 	size_t pong_size;
@@ -130,10 +131,9 @@ static void unwatch(struct websocket *w)
 {
 	event_del(w->readable);
 	event_del(w->writable);
-	event_del(w->kick);
+	turn_step_forgo(&w->kick);
 	event_del(w->more);
 	event_del(w->deadline);
-	w->kicked = false;
 }
 
 /* The WebSocket is down, for the reason in why. settle() closes its socket. */
@@ -171,7 +171,7 @@ static void destroy(struct websocket *w)
 	LIST_REMOVE(w, entry);
 	event_free(w->readable);
 	event_free(w->writable);
-	event_free(w->kick);
+	turn_step_fini(&w->kick);
 	event_free(w->more);
 	event_free(w->deadline);
 	buf_release(&w->tx);
@@ -223,10 +223,8 @@ static void leave(struct websocket_context *ctx)
 /* The WebSocket runs once more behind the events of this turn. */
 static void kick(struct websocket *w)
 {
-	if (w->kicked || w->freed)
-		return;
-	w->kicked = true;
-	timer_next_turn(w->kick);
+	if (!w->freed)
+		turn_step_want(&w->kick);
 }
 
 static bool has_control(const struct websocket *w)
@@ -570,7 +568,7 @@ static void read_on(struct websocket *w)
 	size_t share = 0;
 	ssize_t n = 1;
 
-	while (is_reading(w) && share < SHARE) {
+	while (n > 0 && is_reading(w) && share < SHARE) {
 		n = stream_read(&w->stream, receive_room(&w->rx, CHUNK), CHUNK);
 		if (n <= 0)
 			break;
@@ -580,6 +578,8 @@ static void read_on(struct websocket *w)
 			read_answer(w);
 		else
 			take_items(w);
+		if (is_reading(w) && !stream_holds_more(&w->stream))
+			n = -EAGAIN; /* epoll tells of more */
 	}
 	if (!is_reading(w))
 		return;
@@ -720,14 +720,12 @@ static void begin(struct websocket *w)
 		shake(w);
 }
 
-static void on_kick(evutil_socket_t fd, short what, void *user)
+static void on_kick(void *user)
 {
 	struct websocket *w = user;
 	struct websocket_context *ctx = w->ctx;
 
-	(void)fd, (void)what;
 	enter(ctx);
-	w->kicked = false;
 	if (w->close_wanted && w->state < WEBSOCKET_OPEN)
 		go_down(w, "closed as asked before it was open");
 	else if (w->state == WEBSOCKET_STARTING)
@@ -816,7 +814,7 @@ static char *make_request(const struct websocket_target *target, char key[UPGRAD
 	return request;
 }
 
-/* Begins in the next turn of the loop, since the owner must not be called from within. */
+/* Begins when this turn of the loop ends, since the owner must not be called from within. */
 struct websocket *websocket_connect(struct websocket_context *ctx, int fd,
 				    const struct websocket_target *target,
 				    const struct websocket_ops *ops, void *owner, const char **why)
@@ -835,10 +833,10 @@ struct websocket *websocket_connect(struct websocket_context *ctx, int fd,
 		.stream = stream,
 		.readable = watch_new(ctx->base, fd, EV_READ | EV_PERSIST, on_io, w),
 		.writable = watch_new(ctx->base, fd, EV_WRITE, on_io, w),
-		.kick = timer_new(ctx->base, on_kick, w),
 		.more = timer_new(ctx->base, on_more, w),
 		.deadline = timer_new(ctx->base, on_deadline, w),
 	};
+	turn_step_init(&w->kick, ctx->base, on_kick, w);
 	w->request = make_request(target, w->key);
 	error_text_remember(&w->secret, target->path);
 	receive_init(&w->rx, target->max_message);

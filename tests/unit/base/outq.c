@@ -4,7 +4,9 @@
 #include "../test.h"
 #include "../random.h"
 
-enum { TEXT_MAX = 4096, IOV_MAX_HERE = 64 };
+enum { TEXT_MAX = 4096, IOV_MAX_HERE = 64, ROOM = 40 };
+
+static size_t room_size; /* for copies of short lines */
 
 static struct shared_line *line_of(const char *text)
 {
@@ -27,9 +29,10 @@ static void push(struct outq *q, const char *text)
 static const char *shown(const struct outq *q, int max)
 {
 	static char text[TEXT_MAX];
+	static char room[ROOM];
 	struct iovec iov[IOV_MAX_HERE];
 	size_t at = 0;
-	int n = outq_iov(q, iov, max);
+	int n = room_size ? outq_gather(q, iov, max, room, room_size) : outq_iov(q, iov, max);
 
 	assert_in_range(n, 0, max);
 	for (int i = 0; i < n; i++) {
@@ -101,6 +104,44 @@ static void a_shared_line_is_freed_when_its_last_byte_is_out(void **state)
 	outq_fini(&q);
 	assert_int_equal(shared->refs, 1);
 	shared_line_unref(shared);
+}
+
+static void lines_that_are_gathered_share_an_iovec(void **state)
+{
+	static char long_text[600], room[ROOM];
+	struct iovec iov[8];
+	struct outq q = {.n = 0};
+
+	(void)state;
+	memset(long_text, 'L', sizeof(long_text) - 1);
+	push(&q, "one;");
+	assert_int_equal(outq_gather(&q, iov, 8, room, ROOM), 1);
+	assert_true((char *)iov[0].iov_base != room); /* one line alone is not copied */
+	buf_add(&q.own, "two;", 4);
+	push(&q, "three;");
+	push(&q, long_text);
+	push(&q, "four;");
+	q.ring[3].shared->secret = true;
+	push(&q, "five;");
+	push(&q, "six;");
+	assert_int_equal(outq_gather(&q, iov, 8, room, ROOM), 4);
+	assert_memory_equal(room, "one;two;three;five;six;", 23);
+	assert_int_equal(iov[0].iov_len, 14);
+	assert_int_equal(iov[1].iov_len, sizeof(long_text) - 1);
+	assert_memory_equal(iov[2].iov_base, "four;", 5);
+	assert_true((char *)iov[2].iov_base < room || (char *)iov[2].iov_base >= room + ROOM);
+	assert_int_equal(iov[3].iov_len, 9);
+	/* A part that has room left in its iovec takes no other, and what finds no room is shown
+	 * where it is. */
+	assert_int_equal(outq_gather(&q, iov, 1, room, ROOM), 1);
+	assert_int_equal(iov[0].iov_len, 14);
+	assert_int_equal(outq_gather(&q, iov, 8, room, 9), 6);
+	assert_int_equal(iov[0].iov_len, 8);
+	outq_take(&q, 6); /* within the second */
+	assert_int_equal(outq_gather(&q, iov, 1, room, ROOM), 1);
+	assert_int_equal(iov[0].iov_len, 8);
+	assert_memory_equal(iov[0].iov_base, "o;three;", 8);
+	outq_fini(&q);
 }
 
 static void what_is_left_of_the_first_line_is_told(void **state)
@@ -186,6 +227,7 @@ static void take(struct model *m, size_t n)
 
 static void check(struct model *m, uint32_t seed)
 {
+	room_size = pick(m, 2) ? pick(m, ROOM) : 0;
 	int max = 1 + (int)pick(m, 6);
 
 	if (outq_len(&m->q) != m->n || strcmp(shown(&m->q, IOV_MAX_HERE), m->text) != 0)
@@ -243,6 +285,7 @@ int main(void)
 		cmocka_unit_test(own_and_shared_lines_come_out_in_the_order_of_their_coming),
 		cmocka_unit_test(no_more_iovecs_are_filled_than_there_are),
 		cmocka_unit_test(a_shared_line_is_freed_when_its_last_byte_is_out),
+		cmocka_unit_test(lines_that_are_gathered_share_an_iovec),
 		cmocka_unit_test(what_is_left_of_the_first_line_is_told),
 		cmocka_unit_test(an_empty_queue_owns_no_memory_once_trimmed),
 		cmocka_unit_test(whatever_is_taken_the_rest_stays_in_order),
