@@ -10,6 +10,7 @@
 #define json_bytes_hash hpkv_json_bytes_hash
 #define json_escapable hpkv_json_escapable
 #define json_escape hpkv_json_escape
+#define json_is_utf8 hpkv_json_is_utf8
 #define json_number_integer hpkv_json_number_integer
 #define json_object_begin hpkv_json_object_begin
 #define json_object_next hpkv_json_object_next

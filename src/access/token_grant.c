@@ -80,7 +80,7 @@ void token_grant_fini(struct token_grant *g)
 	*g = (struct token_grant){0};
 }
 
-void token_grant_subscribe(const struct token_grant *g, struct buf *line)
+void token_grant_subscribe(const struct token_grant *g, struct span members, struct buf *line)
 {
 	if (!buf_len(&g->keys) && !buf_len(&g->globs))
 		return;
@@ -88,5 +88,7 @@ void token_grant_subscribe(const struct token_grant *g, struct buf *line)
 	buf_add(line, buf_span(&g->keys).p, buf_len(&g->keys));
 	buf_addf(line, "],\"patterns\":[");
 	buf_add(line, buf_span(&g->globs).p, buf_len(&g->globs));
-	buf_addf(line, "]}");
+	buf_addf(line, "]");
+	buf_add(line, members.p, members.n);
+	buf_addf(line, "}");
 }

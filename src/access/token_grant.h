@@ -47,5 +47,6 @@ int token_grant_read(struct token_grant *g, const struct request *r,
 		     char why[ACCESS_PATTERN_WHY_MAX]);
 void token_grant_fini(struct token_grant *g);
 
-/* Appends the line that subscribes to all of it; nothing if there is nothing to subscribe to. */
-void token_grant_subscribe(const struct token_grant *g, struct buf *line);
+/* Appends the line that subscribes to all of it; nothing if there is nothing to subscribe to.
+ * members: further ones of the line, each with a comma before it. */
+void token_grant_subscribe(const struct token_grant *g, struct span members, struct buf *line);

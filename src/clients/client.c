@@ -291,16 +291,16 @@ static bool speaks_http(const struct clients *cs, const struct refused *r)
 /* What it sends is not read. It sees the end behind its last line at once. */
 static void tell_refused(struct clients *cs, struct refused *r)
 {
+	const char *why = r->why[0] ? r->why : NULL;
 	struct buf line = {0};
 
 	if (r->told)
 		return;
 	r->told = true;
 	if (speaks_http(cs, r))
-		http_refusal(&line, REPLY_TOO_MANY_CLIENTS);
+		http_refusal(&line, REPLY_TOO_MANY_CLIENTS, why, clock_wall_ms());
 	else
-		reply_error(&line, REPLY_TOO_MANY_CLIENTS, (struct span){0},
-			    r->why[0] ? r->why : NULL, -1);
+		reply_error(&line, REPLY_TOO_MANY_CLIENTS, (struct span){0}, why, -1);
 	send(r->fd, buf_span(&line).p, buf_len(&line), MSG_NOSIGNAL | MSG_DONTWAIT);
 	buf_release(&line);
 	shutdown(r->fd, SHUT_WR);
@@ -625,10 +625,10 @@ static void end_of_input(struct client *c)
 {
 	client_set_state(c, CLIENT_HALF_CLOSED);
 	client_read(c, false);
-	if (c->speech)
-		c->speech->ops->finish(c->speech, c->set->now);
-	else
+	if (!c->speech)
 		line_finish(&c->lines);
+	else if (!c->set->ending) /* else it is the daemon that hears nothing more */
+		c->speech->ops->finish(c->speech, c->set->now);
 	/* Who is subscribed to something is told later, with the end of that. */
 	if (c->speech && c->set->ending && !c->peer.topics.n)
 		say_farewell(c);
@@ -828,7 +828,7 @@ static void take_over(struct client *c)
 	speech_free(former);
 	c->speaking = true;
 	bool more = next->ops->feed(next, buf_span(&rest), clock_mono_ms());
-	if (c->state == CLIENT_HALF_CLOSED && more)
+	if (c->state == CLIENT_HALF_CLOSED && more && !c->set->ending)
 		next->ops->finish(next, clock_mono_ms());
 	c->speaking = false;
 	buf_release(&rest);

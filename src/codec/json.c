@@ -571,19 +571,29 @@ static size_t write_special(const char *p, size_t n, char *out, size_t *taken)
 	return 3;
 }
 
-size_t json_escapable(struct span text)
+static size_t valid(struct span text, bool surrogates)
 {
 	const char *at = text.n ? text.p : "", *end = at + text.n;
 
 	while ((at = skip_plain(at, end)) < end) {
 		size_t left = (size_t)(end - at), n = 1;
 		if ((unsigned char)*at >= 0x80)
-			n = is_surrogate(at, left) ? 3 : utf8_length(at, left);
+			n = surrogates && is_surrogate(at, left) ? 3 : utf8_length(at, left);
 		if (n == 0)
 			break;
 		at += n;
 	}
 	return text.n - (size_t)(end - at);
+}
+
+size_t json_escapable(struct span text)
+{
+	return valid(text, true);
+}
+
+bool json_is_utf8(struct span text)
+{
+	return valid(text, false) == text.n;
 }
 
 size_t json_escape(struct span text, char *out)

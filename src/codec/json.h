@@ -100,5 +100,8 @@ size_t json_escape(struct span text, char *out);
  * that is not UTF-8. */
 size_t json_escapable(struct span text);
 
+/* Is all of it UTF-8 (RFC 3629)? Lone surrogates are not. */
+bool json_is_utf8(struct span text);
+
 /* Appends plain bytes as a whole JSON string, quotes included. */
 void json_add_string(struct buf *out, struct span plain);

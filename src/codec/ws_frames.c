@@ -6,9 +6,12 @@
 #include "base/mem.h"
 #include "codec/json.h"
 
+enum { MASK = 4 /* bytes, in the head of each frame of a client */ };
+
 struct ws_reader {
-	wslay_frame_context_ptr frames;
-	struct span *in; /* of the present ws_next() */
+	wslay_frame_context_ptr frames; /* 4 KiB; NULL between frames, after ws_reader_rest() */
+	struct span *in;                /* of the present ws_next() */
+	uint64_t given, used;           /* bytes: to wslay, and by it for frames */
 	size_t max;
 	struct buf message; /* the parts of a message that have come */
 	struct buf control; /* the same of a control frame */
@@ -36,17 +39,30 @@ static ssize_t give(uint8_t *to, size_t n, int flags, void *user)
 		return -1;
 	memcpy(to, r->in->p, n);
 	*r->in = (struct span){r->in->p + n, r->in->n - n};
+	r->given += n;
 	return (ssize_t)n;
+}
+
+static void open_frames(struct ws_reader *r)
+{
+	static const struct wslay_frame_callbacks CALLBACKS = {.recv_callback = give};
+
+	if (!r->frames && wslay_frame_context_init(&r->frames, &CALLBACKS, r) != 0)
+		mem_refused(sizeof(*r));
+}
+
+static void close_frames(struct ws_reader *r)
+{
+	if (r->frames)
+		wslay_frame_context_free(r->frames);
+	r->frames = NULL;
 }
 
 struct ws_reader *ws_reader_new(size_t max_message)
 {
-	static const struct wslay_frame_callbacks CALLBACKS = {.recv_callback = give};
 	struct ws_reader *r = mem_zalloc(sizeof(*r));
 
 	r->max = max_message;
-	if (wslay_frame_context_init(&r->frames, &CALLBACKS, r) != 0)
-		mem_refused(sizeof(*r));
 	return r;
 }
 
@@ -54,7 +70,7 @@ void ws_reader_free(struct ws_reader *r)
 {
 	if (!r)
 		return;
-	wslay_frame_context_free(r->frames);
+	close_frames(r);
 	buf_release(&r->message);
 	buf_release(&r->control);
 	free(r);
@@ -65,9 +81,23 @@ void ws_reader_set_max(struct ws_reader *r, size_t max_message)
 	r->max = max_message;
 }
 
+void ws_reader_rest(struct ws_reader *r)
+{
+	if (r->in_frame || r->given != r->used)
+		return;
+	close_frames(r);
+	buf_release(&r->control);
+}
+
 static bool is_control(uint8_t opcode)
 {
 	return opcode & 8;
+}
+
+/* Of a frame with n bytes of payload, without a mask. */
+static size_t head_length(uint64_t n)
+{
+	return n < 126 ? 2 : n < 65536 ? 4 : 10;
 }
 
 /* Is this frame allowed here? wslay has checked the lengths, and that control frames are whole. */
@@ -77,6 +107,7 @@ static bool begin_frame(struct ws_reader *r, const struct wslay_frame_iocb *f)
 		return false;
 	r->in_frame = true;
 	r->left = f->payload_length;
+	r->used += head_length(r->left) + MASK;
 	switch (f->opcode) {
 	case WSLAY_CONNECTION_CLOSE:
 	case WSLAY_PING:
@@ -114,7 +145,7 @@ static enum ws_event end_close(struct ws_reader *r, struct span *payload, int *c
 		return WS_FAULT;
 	*code = (unsigned char)all.p[0] << 8 | (unsigned char)all.p[1];
 	*payload = (struct span){all.p + 2, all.n - 2};
-	return is_valid_code(*code) && json_escapable(*payload) == payload->n ? WS_CLOSE : WS_FAULT;
+	return is_valid_code(*code) && json_is_utf8(*payload) ? WS_CLOSE : WS_FAULT;
 }
 
 /* A control frame has come whole. */
@@ -161,6 +192,7 @@ static enum ws_event take(struct ws_reader *r, const struct wslay_frame_iocb *f,
 	if (!r->in_frame && !begin_frame(r, f))
 		return WS_FAULT;
 	r->left -= f->data_length;
+	r->used += f->data_length;
 	r->in_frame = r->left > 0;
 	if (!is_control(f->opcode))
 		return take_data(r, f, payload);
@@ -184,7 +216,9 @@ enum ws_event ws_next(struct ws_reader *r, struct span *in, struct span *payload
 
 	forget(r);
 	r->in = in;
-	while (!r->failed && event == WS_NEED_MORE) {
+	if (in->n)
+		open_frames(r);
+	while (r->frames && !r->failed && event == WS_NEED_MORE) {
 		struct wslay_frame_iocb f = {0};
 		ssize_t n = wslay_frame_recv(r->frames, &f);
 		if (n == WSLAY_ERR_WANT_READ)
@@ -198,7 +232,7 @@ enum ws_event ws_next(struct ws_reader *r, struct span *in, struct span *payload
 
 size_t ws_head(char head[WS_HEAD_MAX], enum ws_opcode opcode, size_t n)
 {
-	unsigned bytes = n < 126 ? 0 : n < 65536 ? 2 : 8;
+	unsigned bytes = (unsigned)head_length(n) - 2;
 
 	head[0] = (char)(0x80 | opcode);
 	head[1] = (char)(bytes == 0 ? n : bytes == 2 ? 126 : 127);

@@ -53,6 +53,8 @@ struct ws_reader;
 
 struct ws_reader *ws_reader_new(size_t max_message);
 void ws_reader_free(struct ws_reader *r); /* NULL: nothing */
+/* Between two frames, frees what only the next one needs. Ends what was handed out. */
+void ws_reader_rest(struct ws_reader *r);
 
 /* A new bound, from the next message on. */
 void ws_reader_set_max(struct ws_reader *r, size_t max_message);

@@ -50,6 +50,10 @@ int tokens_open(struct tokens *t, struct span text, struct token_grant *grant, i
 			  : remembered_tokens_open(t->remembered, text, clock_boot_ms(), grant,
 						   left_ms, wrong);
 
+	if (err == 0 && grant->holder.has_key && !access_knows(t->access, &grant->holder.key)) {
+		token_grant_fini(grant);
+		err = -EACCES;
+	}
 	*why = err == -EINVAL ? "this hpkvd can't use the access pattern of the token"
 			      : "the token was not made here, has been altered, or has expired";
 	if (err < 0 || !grant->has_regex)

@@ -316,11 +316,19 @@ static int ws_open_token(void *owner, struct span token, struct token_grant *gra
 	return tokens_open(&w->tokens, token, grant, left_ms, why);
 }
 
-static void ws_admit(void *owner, struct peer *peer, struct speech *next)
+/* The client may hold a place in the same section already, which is free then. */
+static int ws_admit(void *owner, struct peer *peer, struct speech *next, const char **why)
 {
 	struct wiring *w = owner;
+	struct peer_identity before = clients_identify(w->clients, peer);
 
-	access_admit(w->access, peer, next->who);
+	*why = "the local key that the token was made for has been revoked";
+	if (next->who->key && !access_knows(w->access, next->who->key))
+		return 403;
+	access_leave(peer);
+	*why = client_lacks_room(w, next->who);
+	access_admit(w->access, peer, *why ? &before : next->who);
+	return *why ? 503 : 0;
 }
 
 static const struct ws_door_ops ws_door_ops = {.open_token = ws_open_token, .admit = ws_admit};
@@ -660,6 +668,7 @@ static int start_local(struct wiring *w)
 	settings_http(w->config, &w->http);
 	w->http.ops = &http_ops;
 	w->http.owner = w;
+	w->http.wall_ms = clock_wall_ms;
 	w->http.stats = &w->stats;
 	w->ws_door = (struct ws_door){.settings = {.max_line = &w->http.max_line,
 						   .stats = &w->stats,

@@ -43,6 +43,9 @@ struct exchange {
 	struct span extra;       /* header lines of its error; offer's */
 };
 
+/* What a client keeps us waiting for. */
+enum wait { WAIT_NONE, WAIT_HEAD, WAIT_BODY, WAIT_STRANGER, WAIT_N };
+
 TAILQ_HEAD(exchange_list, exchange);
 
 struct http {
@@ -53,10 +56,12 @@ struct http {
 	unsigned n;
 	size_t ready_bytes; /* of all responses that wait */
 	int64_t now;        /* during a call */
-	int64_t head_since; /* when the head that is not whole began; 0: there is none */
+	enum wait wait;     /* what the client keeps us waiting for, ... */
+	int64_t since;      /* ... and since when */
 	int64_t comment_at; /* of a stream: the next comment */
-	bool begun;         /* a whole request has come */
+	bool known;         /* it has shown a local key */
 	bool blocked;       /* no further request until the first exchange has left */
+	bool finished;      /* the client will send nothing more */
 	bool last;          /* no further request at all: ends once all exchanges have left */
 	bool leave_due;     /* the client waits for leave to send a body */
 	bool streaming;     /* events, until the end */
@@ -89,16 +94,20 @@ static void exchange_free(struct http *h, struct exchange *x)
 	buf_release(&x->line);
 	buf_release(&x->offer.headers);
 	buf_release(&x->offer.subscribe);
+	if (x->offer.next && h->speech.who == x->offer.next->who)
+		h->speech.who = NULL;
 	speech_free(x->offer.next);
 	free(x->origin);
 	free(x->shown);
 	free(x);
 }
 
-static struct http_response response_of(const struct exchange *x, int status, struct span body)
+static struct http_response response_of(const struct http *h, const struct exchange *x, int status,
+					struct span body)
 {
 	return (struct http_response){
 		.status = status,
+		.wall_ms = h->settings->wall_ms(),
 		.body = body,
 		.no_body = x->head_only,
 		.close = x->close,
@@ -125,7 +134,7 @@ static void make_error(struct http *h, struct exchange *x, int status, const cha
 	struct buf body = {0};
 
 	http_response_error(&body, status, text);
-	struct http_response r = response_of(x, status, buf_span(&body));
+	struct http_response r = response_of(h, x, status, buf_span(&body));
 	r.allow = allow;
 	r.extra = x->extra;
 	make_ready(h, x, &r);
@@ -142,7 +151,7 @@ static void make_fault(struct http *h, struct exchange *x, const struct rest_fau
 
 	reply_error(&body, fault->error, (struct span){0}, fault->text, -1);
 	body.tail--; /* its line end */
-	struct http_response r = response_of(x, reply_error_code(fault->error), buf_span(&body));
+	struct http_response r = response_of(h, x, reply_error_code(fault->error), buf_span(&body));
 	make_ready(h, x, &r);
 	buf_release(&body);
 }
@@ -153,15 +162,16 @@ static void make_fault(struct http *h, struct exchange *x, const struct rest_fau
 static bool presented_key(const struct http_request *r, struct buf *key)
 {
 	static const char bearer[] = "Bearer ";
-	size_t n;
+	size_t n, skip = strlen(bearer);
 	struct span value = http_request_header(r, "x-api-key", &n);
 
 	if (n == 0) {
 		value = http_request_header(r, "Authorization", &n);
-		n = n && value.n > strlen(bearer) &&
-		    strncasecmp(value.p, bearer, strlen(bearer)) == 0;
+		n = n && value.n > skip && strncasecmp(value.p, bearer, skip) == 0;
+		while (n && value.p[skip] == ' ') /* there may be more; none is at the end */
+			skip++;
 		if (n)
-			value = (struct span){value.p + strlen(bearer), value.n - strlen(bearer)};
+			value = (struct span){value.p + skip, value.n - skip};
 	}
 	buf_room(key, r->query.n + value.n); /* so that it is never moved */
 	if (n == 0)
@@ -191,7 +201,9 @@ static bool is_known(struct http *h, const struct http_request *r, struct exchan
 		x->key = local_key_of(buf_span(&key));
 	mem_wipe(key.p, key.size);
 	buf_release(&key);
-	return x->has_key && h->speech.host->knows(h->speech.owner, &x->key);
+	bool known = x->has_key && h->speech.host->knows(h->speech.owner, &x->key);
+	h->known |= known;
+	return known;
 }
 
 static bool is_preflight(const struct http_request *r)
@@ -316,7 +328,7 @@ static int judge_head(struct http *h, const struct http_request *r, struct excha
 static void answer_options(struct http *h, const struct http_request *r, struct exchange *x)
 {
 	struct buf allow = {0};
-	struct http_response response = response_of(x, 204, (struct span){0});
+	struct http_response response = response_of(h, x, 204, (struct span){0});
 	size_t n;
 
 	rest_allow(r->path, &allow);
@@ -344,7 +356,7 @@ static void answer_ready(struct http *h, struct exchange *x)
 			    "there is no connection to the service", -1);
 	struct span text = buf_span(&body);
 	text.n -= !ready; /* the line end */
-	struct http_response response = response_of(x, ready ? 200 : 503, text);
+	struct http_response response = response_of(h, x, ready ? 200 : 503, text);
 	make_ready(h, x, &response);
 	buf_release(&body);
 }
@@ -365,6 +377,11 @@ static bool admit(struct http *h, struct exchange *x)
 
 	if (has_same_key(h, x))
 		return true;
+	if (!h->speech.host->knows(h->speech.owner, &x->key)) {
+		x->close |= x->kind == REST_SOCKET;
+		make_error(h, x, 401, "the local key has been revoked", (struct span){0});
+		return false;
+	}
 	h->speech.key = x->key;
 	h->speech.has_key = true;
 	const char *no_room = h->speech.host->admit(h->speech.owner);
@@ -374,6 +391,30 @@ static bool admit(struct http *h, struct exchange *x)
 	h->speech.has_key = false; /* the next request is judged again */
 	x->close = true;
 	make_fault(h, x, &fault);
+	return false;
+}
+
+/* The same for an upgrade by token, whose connection is its holder's from now on: also while its
+ * subscriptions are waited for. */
+static bool admit_holder(struct http *h, struct exchange *x)
+{
+	struct rest_fault fault = {.error = REPLY_TOO_MANY_CLIENTS};
+	const char *why;
+
+	if (!x->offer.admit)
+		return true;
+	int status = x->offer.admit(h->settings->owner, h->speech.peer, x->offer.next, &why);
+	if (!status) {
+		h->speech.who = x->offer.next->who;
+		return true;
+	}
+	x->close = true;
+	if (status == 503) {
+		snprintf(fault.text, sizeof(fault.text), "%s", why);
+		make_fault(h, x, &fault);
+	} else {
+		make_error(h, x, status, why, (struct span){0});
+	}
 	return false;
 }
 
@@ -393,10 +434,8 @@ static void send_upgrade(struct http *h, struct exchange *x);
 /* It has become the first: nothing of the client's is unanswered. */
 static void begin_held(struct http *h, struct exchange *x)
 {
-	if (!admit(h, x))
+	if (!admit(h, x) || !admit_holder(h, x))
 		return;
-	if (x->kind == REST_SOCKET && x->offer.admit)
-		x->offer.admit(h->settings->owner, h->speech.peer, x->offer.next);
 	if (x->kind == REST_SOCKET && !buf_len(&x->offer.subscribe)) {
 		send_upgrade(h, x);
 		return;
@@ -431,6 +470,7 @@ static void answer_upgrade(struct http *h, const struct http_request *r, struct 
 		x->ready_at = h->now + HTTP_DELAY_MS;
 		return;
 	}
+	x->close = false; /* the connection stays, as another */
 	x->state = EXCHANGE_HELD;
 }
 
@@ -475,8 +515,8 @@ static enum http_verdict on_head(void *owner, const struct http_request *r)
 	struct http *h = owner;
 	struct exchange *x = exchange_new(h);
 
+	h->wait = WAIT_NONE;
 	if (judge_head(h, r, x)) {
-		h->begun = true;
 		h->settings->stats->door_requests[STATS_DOOR_HTTP]++;
 		end_input(h);
 		return HTTP_STOP;
@@ -492,7 +532,7 @@ static enum http_verdict on_request(void *owner, const struct http_request *r)
 	struct http *h = owner;
 	struct exchange *x = exchange_new(h);
 
-	h->begun = true;
+	h->wait = WAIT_NONE; /* the bytes behind it are another head */
 	h->leave_due = false;
 	h->settings->stats->door_requests[STATS_DOOR_HTTP]++;
 	if (!judge_head(h, r, x))
@@ -516,7 +556,6 @@ static void on_fault(void *owner, int status, const char *why)
 	struct http *h = owner;
 	struct exchange *x = exchange_new(h);
 
-	h->begun = true;
 	h->settings->stats->door_requests[STATS_DOOR_HTTP]++;
 	x->close = true;
 	make_error(h, x, status, why, (struct span){0});
@@ -554,7 +593,7 @@ static void leave(struct http *h, struct exchange *x, int status)
 
 static void send_upgrade(struct http *h, struct exchange *x)
 {
-	struct http_response r = response_of(x, 101, (struct span){0});
+	struct http_response r = response_of(h, x, 101, (struct span){0});
 
 	r.extra = buf_span(&x->offer.headers);
 	http_response_write(&h->speech.out.own, &r);
@@ -564,16 +603,23 @@ static void send_upgrade(struct http *h, struct exchange *x)
 	leave(h, x, 101);
 }
 
+/* Nobody tells whether a TCP client that has shut its writing side is still there: only what is
+ * sent to it. */
+static int64_t comment_ms(const struct http *h)
+{
+	return h->finished && h->speech.tcp ? HTTP_LOOK_MS : HTTP_COMMENT_MS;
+}
+
 static void begin_stream(struct http *h, struct exchange *x)
 {
-	struct http_response r = response_of(x, 200, (struct span){0});
+	struct http_response r = response_of(h, x, 200, (struct span){0});
 
 	r.type = "text/event-stream";
 	r.stream = true;
 	http_response_write(&h->speech.out.own, &r);
 	http_message_stop(h->message);
 	h->streaming = true;
-	h->comment_at = h->now + HTTP_COMMENT_MS;
+	h->comment_at = h->now + comment_ms(h);
 	leave(h, x, 200);
 }
 
@@ -584,7 +630,7 @@ static void send_answer(struct http *h, struct exchange *x, const struct rest_an
 	struct buf bytes = {0}, *to = secret ? &bytes : &h->speech.out.own;
 
 	x->close |= x->kind == REST_SOCKET;
-	struct http_response r = response_of(x, answer->status, body);
+	struct http_response r = response_of(h, x, answer->status, body);
 	r.retry_after_ms = answer->retry_after_ms;
 	r.extra = answer->cache;
 	if (secret)
@@ -688,35 +734,53 @@ static int64_t sooner(int64_t a, int64_t b)
 	return !a || (b && b < a) ? b : a;
 }
 
+static const struct {
+	int64_t ms;
+	const char *late; /* what is said then; NULL: nothing */
+} waits[] = {
+	[WAIT_HEAD] = {HTTP_HEAD_MS, "the head of the request did not come within 10 seconds"},
+	[WAIT_BODY] = {HTTP_BODY_MS, "the body of the request did not come within 30 seconds"},
+	[WAIT_STRANGER] = {HTTP_HEAD_MS, NULL},
+};
+_Static_assert(sizeof(waits) / sizeof(waits[0]) == WAIT_N, "a row for each");
+_Static_assert(HTTP_HEAD_MS == 10000 && HTTP_BODY_MS == 30000, "the sentences above say so");
+
+/* A client that has no leave yet to send a body keeps nobody waiting. */
+static enum wait wait_of(const struct http *h)
+{
+	if (h->last)
+		return WAIT_NONE;
+	if (http_message_is_in_body(h->message))
+		return h->leave_due ? WAIT_NONE : WAIT_BODY;
+	if (http_message_is_in_head(h->message))
+		return WAIT_HEAD;
+	return h->speech.tcp && !h->known && !h->n && !h->speech.next ? WAIT_STRANGER : WAIT_NONE;
+}
+
 static void set_wake(struct http *h)
 {
 	const struct exchange *x = TAILQ_FIRST(&h->exchanges);
-	bool waits = http_message_is_in_head(h->message) || (h->speech.tcp && !h->begun);
+	enum wait wait = wait_of(h);
 
-	if (!waits || h->last)
-		h->head_since = 0;
-	else if (!h->head_since)
-		h->head_since = h->now;
-	h->speech.wake_at = h->head_since ? h->head_since + HTTP_HEAD_MS : 0;
+	if (wait != h->wait)
+		h->since = h->now;
+	h->wait = wait;
+	h->speech.wake_at = wait ? h->since + waits[wait].ms : 0;
 	if (x && x->state == EXCHANGE_DELAYED)
 		h->speech.wake_at = sooner(h->speech.wake_at, x->ready_at);
 	if (h->streaming)
 		h->speech.wake_at = sooner(h->speech.wake_at, h->comment_at);
 }
 
-/* A head that does not come. Of a connection on which nothing has come, nobody asks anything. */
-static void give_up_head(struct http *h)
+static void give_up(struct http *h, enum wait wait)
 {
-	h->head_since = 0;
-	h->begun = true;
-	if (http_message_is_in_head(h->message)) {
+	if (waits[wait].late) {
 		http_message_stop(h->message);
-		on_fault(h, 408, "the head of the request did not come within 10 seconds");
+		on_fault(h, 408, waits[wait].late);
 	} else {
 		end_input(h);
 	}
 }
-_Static_assert(HTTP_HEAD_MS == 10000, "the sentence above says so");
 
 /* ---- as a speech ---- */
 
@@ -750,7 +814,10 @@ static void http_finish(struct speech *s, int64_t now)
 	struct http *h = http_of(s);
 
 	h->now = now;
+	h->finished = true;
 	end_input(h);
+	if (h->streaming)
+		h->comment_at = now + comment_ms(h);
 	set_wake(h);
 }
 
@@ -773,10 +840,10 @@ static void http_wake(struct speech *s, int64_t now)
 	h->now = now;
 	if (h->streaming && now >= h->comment_at) {
 		h->comment_due = true;
-		h->comment_at = now + HTTP_COMMENT_MS;
+		h->comment_at = now + comment_ms(h);
 	}
-	if (h->head_since && now >= h->head_since + HTTP_HEAD_MS)
-		give_up_head(h);
+	if (h->wait && now >= h->since + waits[h->wait].ms)
+		give_up(h, h->wait);
 	set_wake(h);
 }
 
@@ -845,13 +912,14 @@ struct speech *http_new(const struct http_settings *settings, bool tcp, int64_t 
 	return &h->speech;
 }
 
-void http_refusal(struct buf *out, enum reply_error why)
+void http_refusal(struct buf *out, enum reply_error error, const char *why, int64_t wall_ms)
 {
 	struct buf body = {0};
 
-	reply_error(&body, why, (struct span){0}, NULL, -1);
+	reply_error(&body, error, (struct span){0}, why, -1);
 	body.tail--; /* its line end */
-	struct http_response r = {.status = reply_error_code(why),
+	struct http_response r = {.status = reply_error_code(error),
+				  .wall_ms = wall_ms,
 				  .body = buf_span(&body),
 				  .close = true,
 				  .retry_after_ms = -1};

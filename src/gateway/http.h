@@ -26,9 +26,12 @@
 #include "gateway/speech.h"
 
 enum {
-	HTTP_HEAD_MS = 10000,    /* for a head to come, from its first byte */
+	HTTP_HEAD_MS = 10000,    /* for a head to come, from its first byte; on TCP, for a client
+				    that has shown no local key to ask for something */
+	HTTP_BODY_MS = 30000,    /* for a body to come, once there is leave to send it */
 	HTTP_DELAY_MS = 100,     /* until a wrong key is told so */
-	HTTP_COMMENT_MS = 15000, /* between comments in a stream of events */
+	HTTP_COMMENT_MS = 15000, /* between comments in a stream of events ... */
+	HTTP_LOOK_MS = 1000,     /* ... on TCP, once the client has shut its writing side */
 };
 
 /* What becomes of a request for an upgrade to WebSocket. */
@@ -46,8 +49,9 @@ struct http_offer {
 	 * the request. Freed by http (speech_free()) if it does not come to that. */
 	struct speech *next;
 	/* Called when this request is the only one of the connection that is unanswered, before the
-	 * line: sets whose rights the peer has from now on. NULL: they stay. */
-	void (*admit)(void *owner, struct peer *peer, struct speech *next);
+	 * line: the peer has the rights of next->who from now on. 0; or the status of the response
+	 * with *why, a sentence, and the connection ends. NULL: its rights stay. */
+	int (*admit)(void *owner, struct peer *peer, struct speech *next, const char **why);
 };
 
 struct http_ops {
@@ -66,6 +70,7 @@ struct http_settings {
 	bool nexus;                    /* /search and /query exist */
 	const struct http_ops *ops;
 	void *owner;
+	int64_t (*wall_ms)(void); /* the clock on the wall, for the Date of responses */
 	struct stats *stats;
 };
 
@@ -75,8 +80,9 @@ static inline bool http_begins(char first)
 	return first >= 'A' && first <= 'Z';
 }
 
-/* Appends a response to a connection whose request is not read, after which it is closed. */
-void http_refusal(struct buf *out, enum reply_error why);
+/* Appends a response to a connection whose request is not read, after which it is closed. why: a
+ * sentence; NULL: the usual one. */
+void http_refusal(struct buf *out, enum reply_error error, const char *why, int64_t wall_ms);
 
 /* settings stay where they are; they may change between calls. */
 struct speech *http_new(const struct http_settings *settings, bool tcp, int64_t now);

@@ -36,7 +36,8 @@ struct line_scan {
 struct http_message {
 	const struct http_message_ops *ops;
 	void *owner;
-	size_t body_max;
+	size_t body_max; /* of the next body ... */
+	size_t limit;    /* ... and of the present one */
 	enum part part;
 	bool held;       /* behind a request: no further one for now */
 	bool dropping;   /* PART_STOPPED, and nobody wants what comes */
@@ -396,7 +397,7 @@ static int on_body(http_parser *p, const char *at, size_t n)
 {
 	struct http_message *m = message_of(p);
 
-	if (buf_len(&m->body) + n > m->body_max)
+	if (buf_len(&m->body) + n > m->limit)
 		return -1;
 	buf_add(&m->body, at, n);
 	return 0;
@@ -450,11 +451,15 @@ static void fill_in(struct http_message *m)
 
 	for (size_t i = 0; i < r->n_headers; i++)
 		r->headers[i].value = trimmed(r->headers[i].value);
-	r->keep_alive = http_should_keep_alive(&m->parser);
+	/* The library takes Proxy-Connection for Connection, and in HTTP/1.0 heeds no close. */
+	r->keep_alive = http_should_keep_alive(&m->parser) &&
+			!http_request_lists(r, "Connection", "close") &&
+			(!r->http_1_0 || http_request_lists(r, "Connection", "keep-alive"));
 	r->has_body = !m->whole;
 	r->expects_100 =
 		r->has_body && !r->http_1_0 && http_request_lists(r, "Expect", "100-continue");
-	r->upgrade = m->parser.upgrade && !r->http_1_0;
+	r->upgrade =
+		m->parser.upgrade && !r->http_1_0 && http_request_lists(r, "Connection", "upgrade");
 }
 
 static void begin_part(struct http_message *m, enum part part)
@@ -495,7 +500,8 @@ static enum http_verdict begin_body(struct http_message *m)
 {
 	bool chunked = m->parser.flags & F_CHUNKED;
 
-	if (!chunked && m->parser.content_length > m->body_max)
+	m->limit = m->body_max;
+	if (!chunked && m->parser.content_length > m->limit)
 		return fail(m, 413, "the body is longer than max_line");
 	begin_part(m, chunked ? PART_CHUNK_SIZE : PART_BODY);
 	enum http_verdict verdict = m->ops->head(m->owner, m->request);
@@ -609,7 +615,7 @@ static enum http_verdict gather_chunk_size(struct http_message *m)
 			       : HTTP_GO_ON;
 	if (!take(m, m->scanned))
 		return fail(m, 400, parser_fault(m));
-	if (m->chunk_left > m->body_max - buf_len(&m->body))
+	if (m->chunk_left > m->limit - buf_len(&m->body))
 		return fail(m, 413, "the body is longer than max_line");
 	begin_part(m, m->chunk_left ? PART_CHUNK_DATA : PART_TRAILERS);
 	return HTTP_GO_ON;
@@ -710,6 +716,11 @@ enum http_verdict http_message_resume(struct http_message *m)
 bool http_message_is_in_head(const struct http_message *m)
 {
 	return m->part == PART_HEAD && !m->held && buf_len(&m->in);
+}
+
+bool http_message_is_in_body(const struct http_message *m)
+{
+	return m->part > PART_HEAD && m->part < PART_STOPPED;
 }
 
 size_t http_message_kept(const struct http_message *m)

@@ -76,7 +76,8 @@ struct http_message_ops {
 struct http_message *http_message_new(const struct http_message_ops *ops, void *owner,
 				      size_t body_max);
 void http_message_free(struct http_message *m);
-void http_message_set(struct http_message *m, size_t body_max); /* of bodies from now on */
+/* Of bodies from now on; one that has begun keeps its bound. */
+void http_message_set(struct http_message *m, size_t body_max);
 
 /* As the verdict of the last call into ops says; HTTP_GO_ON if there was none. */
 enum http_verdict http_message_feed(struct http_message *m, struct span bytes);
@@ -84,6 +85,8 @@ enum http_verdict http_message_resume(struct http_message *m);
 
 /* Has a part of a head come, and not the rest? */
 bool http_message_is_in_head(const struct http_message *m);
+/* Has a head come, and not all of the body behind it? */
+bool http_message_is_in_body(const struct http_message *m);
 size_t http_message_kept(const struct http_message *m);
 /* Nothing more is read, and what comes is dropped. Also from within ops. */
 void http_message_stop(struct http_message *m);

@@ -1,5 +1,7 @@
 #include "gateway/http_response.h"
 
+#include <time.h>
+
 #include "codec/json.h"
 
 static const struct {
@@ -55,7 +57,7 @@ static void write_cors(struct buf *out, const struct http_response *r)
 		return;
 	buf_addf(out,
 		 "Access-Control-Allow-Origin: %s\r\nVary: Origin\r\n"
-		 "Access-Control-Expose-Headers: Retry-After\r\n",
+		 "Access-Control-Expose-Headers: Retry-After, x-hpkvd-cache\r\n",
 		 r->origin);
 	if (r->preflight)
 		buf_addf(out, "Access-Control-Allow-Methods: GET, HEAD, POST, DELETE\r\n"
@@ -63,6 +65,21 @@ static void write_cors(struct buf *out, const struct http_response *r)
 			      "content-type\r\nAccess-Control-Max-Age: 600\r\n");
 	if (r->preflight && r->private_network)
 		buf_addf(out, "Access-Control-Allow-Private-Network: true\r\n");
+}
+
+/* As RFC 9110 wants it (5.6.7), in English whatever the locale. */
+static void write_date(struct buf *out, int64_t wall_ms)
+{
+	static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+	static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+					   "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+	time_t now = (time_t)(wall_ms / 1000);
+	struct tm t;
+
+	if (wall_ms <= 0 || !gmtime_r(&now, &t))
+		return;
+	buf_addf(out, "Date: %s, %02d %s %04d %02d:%02d:%02d GMT\r\n", days[t.tm_wday], t.tm_mday,
+		 months[t.tm_mon], t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec);
 }
 
 /* A second at least: 0 would ask for a storm. */
@@ -90,6 +107,8 @@ void http_response_write(struct buf *out, const struct http_response *r)
 	bool has_body = r->status >= 200 && r->status != 204;
 
 	buf_addf(out, "HTTP/1.1 %d %s\r\n", r->status, phrase_of(r->status));
+	if (r->status >= 200)
+		write_date(out, r->wall_ms);
 	if (has_body)
 		buf_addf(out, "Content-Type: %s\r\n", r->type ? r->type : "application/json");
 	if (has_body && !r->stream)

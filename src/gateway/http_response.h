@@ -2,12 +2,14 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 #include "base/span.h"
 
 struct http_response {
 	int status;
+	int64_t wall_ms;  /* now, for Date; 0: there is none */
 	const char *type; /* of the body; NULL: JSON */
 	struct span body;
 	bool no_body;        /* the client has asked for the head alone: body says how long it is */

@@ -411,6 +411,19 @@ bool rest_line(enum rest_kind kind, const struct http_request *r, struct buf *li
 	return proper;
 }
 
+bool rest_timeout(struct span query, struct buf *member, struct rest_fault *fault)
+{
+	struct making m = {.kind = REST_SOCKET, .fault = fault};
+	bool proper = read_query(&m, query);
+
+	if (proper)
+		buf_add(member, buf_span(&m.members).p, buf_len(&m.members));
+	buf_release(&m.members);
+	buf_release(&m.name);
+	buf_release(&m.value);
+	return proper;
+}
+
 /* ---- an answer ---- */
 
 enum {

@@ -46,6 +46,10 @@ bool rest_has_body(enum rest_kind kind);
 bool rest_line(enum rest_kind kind, const struct http_request *r, struct buf *line,
 	       struct rest_fault *fault);
 
+/* Appends timeoutMs of a query as a member of a line, with a comma before it; nothing if there is
+ * none. As rest_line(). */
+bool rest_timeout(struct span query, struct buf *member, struct rest_fault *fault);
+
 struct rest_answer {
 	int status;          /* of the response; 0: the line is no answer */
 	long retry_after_ms; /* -1: none */

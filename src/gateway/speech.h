@@ -52,7 +52,8 @@ struct speech_ops {
 	bool (*feed)(struct speech *s, struct span bytes, int64_t now);
 	/* There may be room for more requests. As feed(). */
 	bool (*resume)(struct speech *s, int64_t now);
-	/* The client will send nothing more. Not while feed() or resume() has returned false. */
+	/* The client will send nothing more. Not while feed() or resume() has returned false, and
+	 * not because the daemon ends. */
 	void (*finish)(struct speech *s, int64_t now);
 	/* Turns lines of the peer's queue into bytes in speech::out, until that holds
 	 * SPEECH_FILL_MAX: what is left in the queue counts as unread, and is conflated. */

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "codec/uri.h"
+#include "gateway/rest.h"
 
 enum { KEY_TEXT = 24, KEY = 16 };
 
@@ -55,7 +56,9 @@ static void refuse(struct http_offer *offer, int status, const char *error)
 	offer->error = error;
 }
 
-static void open_by_token(const struct ws_door *door, struct span token, struct http_offer *offer)
+/* members: of the line that subscribes, beside its lists. */
+static void open_by_token(const struct ws_door *door, struct span token, struct span members,
+			  struct http_offer *offer)
 {
 	struct token_grant grant = {0};
 	int64_t left_ms;
@@ -66,16 +69,18 @@ static void open_by_token(const struct ws_door *door, struct span token, struct 
 		return;
 	}
 	offer->status = 101;
-	token_grant_subscribe(&grant, &offer->subscribe);
+	token_grant_subscribe(&grant, members, &offer->subscribe);
 	offer->next = ws_speech_new(&door->settings, &grant, left_ms);
 	offer->admit = door->ops->admit;
 }
 
-static bool check(const struct http_request *r, struct http_offer *offer)
+/* members: as above. */
+static bool check(const struct http_request *r, struct buf *members, struct http_offer *offer)
 {
 	size_t versions, keys;
 	struct span version = http_request_header(r, "Sec-WebSocket-Version", &versions);
 	struct span key = http_request_header(r, "Sec-WebSocket-Key", &keys);
+	struct rest_fault fault;
 
 	if (r->verb != HTTP_VERB_GET || r->http_1_0 || r->has_body) {
 		refuse(offer, 400,
@@ -85,26 +90,40 @@ static bool check(const struct http_request *r, struct http_offer *offer)
 		buf_addf(&offer->headers, "Sec-WebSocket-Version: 13\r\n");
 	} else if (keys != 1 || !is_key(key)) {
 		refuse(offer, 400, "the header Sec-WebSocket-Key must be 16 bytes in base64");
+	} else if (!rest_timeout(r->query, members, &fault)) {
+		refuse(offer, 400,
+		       "the query is not percent-encoded properly, or its timeoutMs is no whole "
+		       "number or there twice");
 	} else {
-		add_accept(key, &offer->headers);
 		return true;
 	}
 	return false;
 }
 
-void ws_door_upgrade(const struct ws_door *door, const struct http_request *r,
-		     struct http_offer *offer)
+static void open_door(const struct ws_door *door, const struct http_request *r, struct span members,
+		      struct http_offer *offer)
 {
 	struct buf token = {0};
 
-	if (!check(r, offer))
-		return;
 	if (find_token(r->query, &token)) {
-		open_by_token(door, buf_span(&token), offer);
+		open_by_token(door, buf_span(&token), members, offer);
 	} else {
 		offer->status = 101;
 		offer->next = ws_speech_new(&door->settings, NULL, 0);
 	}
 	mem_wipe(token.p, token.size);
 	buf_release(&token);
+}
+
+void ws_door_upgrade(const struct ws_door *door, const struct http_request *r,
+		     struct http_offer *offer)
+{
+	struct buf members = {0};
+	size_t n;
+
+	if (check(r, &members, offer))
+		open_door(door, r, buf_span(&members), offer);
+	if (offer->status == 101)
+		add_accept(http_request_header(r, "Sec-WebSocket-Key", &n), &offer->headers);
+	buf_release(&members);
 }

@@ -18,6 +18,7 @@ struct ws_speech {
 	struct token_grant grant;
 	struct peer_identity who; /* of grant */
 	bool by_token, bound;
+	bool finished;   /* the client will send nothing more */
 	int64_t ends_at; /* boot_ms: of the token */
 };
 
@@ -87,8 +88,10 @@ static void ws_fill(struct speech *s, int64_t now)
 	(void)now;
 	while (!s->over && outq_len(&s->out) < SPEECH_FILL_MAX && say_next(w))
 		;
-	if (!outq_len(&s->peer->out))
-		outq_trim(&s->peer->out);
+	if (outq_len(&s->peer->out))
+		return;
+	outq_trim(&s->peer->out);
+	s->over |= w->finished && !s->peer->answers.unanswered;
 }
 
 /* ---- in ---- */
@@ -96,7 +99,7 @@ static void ws_fill(struct speech *s, int64_t now)
 static void take_text(struct ws_speech *w, struct span text, int64_t now)
 {
 	w->settings->stats->door_requests[STATS_DOOR_WEBSOCKET]++;
-	if (json_escapable(text) < text.n)
+	if (!json_is_utf8(text))
 		end(w, WS_NOT_UTF8, SPAN("the message is not UTF-8"));
 	else if (text.n == 0) /* an empty line would be ignored, and every message is answered */
 		w->speech.host->line(w->speech.owner, SPAN(" "), now);
@@ -147,6 +150,8 @@ static bool read_on(struct ws_speech *w, struct span *bytes, int64_t now)
 		take(w, event, payload, code, now);
 		may = w->speech.host->may_read(w->speech.owner);
 	}
+	if (event == WS_NEED_MORE)
+		ws_reader_rest(w->reader);
 	return w->speech.over || event == WS_NEED_MORE;
 }
 
@@ -192,11 +197,12 @@ static bool ws_feed(struct speech *s, struct span bytes, int64_t now)
 	return false;
 }
 
-/* As with lines: what is unanswered is answered, and a subscriber stays until it is gone whole. */
+/* An end without a close frame: what is unanswered is answered. A subscriber is not waited for, as
+ * one of lines is: of a TCP connection nobody tells whether the other end is still there. */
 static void ws_finish(struct speech *s, int64_t now)
 {
-	(void)s;
 	(void)now;
+	ws_of(s)->finished = true;
 }
 
 /* ---- ends ---- */

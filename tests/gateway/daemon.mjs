@@ -10,6 +10,8 @@ import { firstLine, freePort } from './support.mjs';
 export const SERVICE_KEY = 'the-key-of-the-service', LOCAL_KEY = 'a-local-key-of-some-length';
 
 export class Sandbox {
+	key = SERVICE_KEY;
+
 	async start(port) {
 		const args = ['--port', port ?? await freePort(), '--api-key', SERVICE_KEY];
 		this.process = spawn(process.env.SANDBOX, args, { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -38,7 +40,8 @@ export class Sandbox {
 }
 
 export class Hpkvd {
-	async start(sandbox, listen = '') {
+	// upstream: settings in the place of quick ones.
+	async start(sandbox, listen = '', upstream = { backoff_min: '5ms', backoff_max: '50ms', request_timeout: '30s' }) {
 		const port = await freePort();
 		this.folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hpkvd-test-'));
 		this.socket = `${this.folder}/sock`;
@@ -50,9 +53,7 @@ export class Hpkvd {
 url = ${sandbox.url}
 nexus_url = ${sandbox.url}
 api_key_file = api-key
-backoff_min = 5ms
-backoff_max = 50ms
-request_timeout = 30s
+${Object.entries(upstream).map(([name, value]) => `${name} = ${value}`).join('\n')}
 [listen]
 socket = ${this.socket}
 mode = 0600

@@ -1,6 +1,7 @@
 """HTTP/1.1 as it has to be: connections that stay, requests sent ahead, bodies in chunks, limits, and input that must not be
 taken for something else."""
 
+import email.utils
 import threading
 import time
 import unittest
@@ -36,6 +37,25 @@ class Connections(Conduct):
         r = self.c.ask("GET", "/record/a", host=None, version="HTTP/1.0")
         self.assertEqual((200, "close"), (r.status, r.header("Connection")))
         self.assertTrue(self.c.at_end())
+
+    def test_close_counts_whatever_else_is_asked_for(self):
+        for version, headers in (("HTTP/1.0", {"Connection": "keep-alive, close"}), ("HTTP/1.0", {"Proxy-Connection": "keep-alive"}),
+                                 ("HTTP/1.1", {"Connection": "keep-alive, Close"})):
+            with self.subTest(version=version, headers=headers):
+                c = self.http(self.gateway)
+                r = c.ask("GET", "/record/a", version=version, headers=headers)
+                self.assertEqual((200, "close"), (r.status, r.header("Connection")))
+                self.assertTrue(c.at_end())
+
+    def test_every_response_has_a_date(self):
+        for method, target, status in (("GET", "/record/a", 200), ("HEAD", "/record/a", 200), ("GET", "/none", 404), ("OPTIONS", "*", 204),
+                                       ("GET", "/hpkvd/ready", 200), ("GET", "/records", 400), ("BREW", "/", 501)):
+            with self.subTest(target=target):
+                r = self.c.ask(method, target)
+                self.assertEqual(status, r.status)
+                self.assertRegex(r.header("Date"), r"^[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT$")
+                told = email.utils.parsedate_to_datetime(r.header("Date")).timestamp()
+                self.assertLess(abs(told - time.time()), 60)
 
     def test_requests_sent_ahead_are_answered_in_order(self):
         self.c.send("".join(GET.format(n) for n in range(300)))
@@ -96,6 +116,7 @@ class Connections(Conduct):
             third.send(GET.format("a"))
             r = third.response()
             self.assertEqual((503, "too_many_clients", "close"), (r.status, r.json["reason"], r.header("Connection")))
+            self.assertIsNotNone(r.header("Date"))
             self.assertEqual("too_many_clients", lines.answer()["reason"])
             return False
 
@@ -401,8 +422,10 @@ class Many(GatewayCase):
 class Deadlines(GatewayCase):
     def test_a_head_that_does_not_come(self):
         _, g = self.scene()
-        slow, idle, stranger = self.http(g), self.http(g), self.tcp(g)
+        slow, idle, stranger, probe, known = self.http(g), self.http(g), self.tcp(g), self.tcp(g), self.tcp(g)
         self.assertEqual(200, idle.ask("GET", "/hpkvd/ready").status)
+        self.assertEqual(200, probe.ask("GET", "/hpkvd/ready", host="localhost").status)
+        self.assertEqual(404, known.ask("GET", "/none", headers={"x-api-key": LOCAL_KEY}, host="localhost").status)
         began = time.monotonic()
         slow.send("GET /hpkvd/ready HTTP/1.1\r\n")
         while time.monotonic() < began + 5: # each byte is too little
@@ -412,7 +435,35 @@ class Deadlines(GatewayCase):
         self.assertGreaterEqual(time.monotonic() - began, 8)
         self.assertTrue(slow.at_end())
         self.assertTrue(stranger.at_end()) # nobody who has shown no key stays without asking
+        self.assertTrue(probe.at_end())
         self.assertEqual(200, idle.ask("GET", "/hpkvd/ready").status) # between requests there is time
+        self.assertEqual(200, known.ask("GET", "/hpkvd/ready", host="localhost").status)
+
+    def test_a_body_that_does_not_come(self):
+        _, g = self.scene(tcp=False)
+        rows = {"Content-Length: 100\r\n\r\n": b"x", "Transfer-Encoding: chunked\r\n\r\n": b"1\r\nx\r\n", "Transfer-Encoding: chunked\r\n\r\n0\r\nX: ": b"y"}
+        slow = {self.http(g): drop for drop in rows.values()}
+        for c, head in zip(slow, rows):
+            c.send(POST + head)
+        began = time.monotonic()
+        while time.monotonic() < began + 25: # each byte is too little
+            for c, drop in slow.items():
+                c.send(drop)
+            time.sleep(1)
+        for c in slow:
+            self.assert_refused(c.response(), 408)
+            self.assertGreaterEqual(time.monotonic() - began, 28)
+            self.assertTrue(c.at_end())
+
+    def test_requests_that_never_pause_are_no_slow_head(self):
+        _, g = self.scene(tcp=False)
+        c = self.http(g)
+        began, data = time.monotonic(), GET.format("a").encode()
+        c.send(data[:10])
+        while time.monotonic() < began + 12: # there is always a part of a head
+            c.send(data[10:] + data[:10])
+            self.assertEqual(200, c.response().status)
+            time.sleep(0.2)
 
 
 if __name__ == "__main__":

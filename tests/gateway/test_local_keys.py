@@ -23,7 +23,7 @@ class Keys(GatewayCase):
 
     def test_where_a_key_may_stand(self):
         for headers, query in (({"x-api-key": LOCAL_KEY}, ""), ({"X-API-KEY": LOCAL_KEY}, ""), ({"Authorization": "Bearer " + LOCAL_KEY}, ""),
-                               ({"authorization": "bearer " + LOCAL_KEY}, ""), ({}, "?apiKey=" + LOCAL_KEY), ({}, "?x=y&apiKey=%61" + LOCAL_KEY[1:])):
+                               ({"authorization": "bearer " + LOCAL_KEY}, ""), ({"Authorization": "Bearer   " + LOCAL_KEY}, ""), ({}, "?apiKey=" + LOCAL_KEY), ({}, "?x=y&apiKey=%61" + LOCAL_KEY[1:])):
             with self.subTest(headers=headers, query=query):
                 self.assertEqual(200, self.gateway.ask_tcp("GET", "/record/a" + query, headers=headers, key=None).status)
 

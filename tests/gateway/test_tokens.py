@@ -7,7 +7,7 @@ import tempfile
 import time
 import unittest
 
-from websocket import LOCAL_KEY, Case, Gateway, Refused, Sandbox, harness
+from websocket import LOCAL_KEY, TEXT, Case, Gateway, Refused, Sandbox, eventually, frame, harness
 
 APP_KEY = "the-local-key-of-an-application"
 OWN_KEY = "the-local-key-of-a-web-backend"
@@ -35,6 +35,7 @@ class TokenCase(Case):
             self.by_token(gateway, token, **options)
         self.assertEqual(status, caught.exception.status, caught.exception.body)
         self.assertNotIn(token[8:] or "never", str(caught.exception.body))
+        self.assertNotIn("sec-websocket-accept", caught.exception.headers)
         return caught.exception.body
 
 
@@ -207,6 +208,79 @@ class End(TokenCase):
             self.assertEqual(1008, ws.wait_closed())
             self.assert_refused(403, gateway, token)
             self.assertEqual("pong", other.ask(op="ping")["message"])
+            token = gateway.token(key=OWN_KEY) # of the service; it would need no right here
+            gateway.keys["own"] = "a-new-local-key-of-the-web-backend"
+            self.assertTrue(gateway.reload())
+            self.assertEqual(1008, other.wait_closed())
+            self.assert_refused(403, gateway, token)
+
+    def pending(self, gateway, service, token):
+        """An upgrade whose subscription waits for the service; the connection, which says nothing yet."""
+        service.kill()
+        gateway.wait_status(lambda status: status["upstream"]["state"] != "connected", "a lost connection")
+        sock = gateway.tcp()
+        self.addCleanup(sock.close)
+        sock.sendall(f"GET /ws?token={token} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode())
+        gateway.wait_status(lambda status: status["doors"]["http"]["clients"] == 1, "the connection")
+        return sock
+
+    def test_a_key_that_goes_while_an_upgrade_waits(self):
+        for name, key in (("app", APP_KEY), ("own", OWN_KEY)):
+            with Sandbox() as service, Gateway(service, access=SECTIONS, keys=KEYS, request_timeout="60s") as gateway:
+                gateway.wait_state("connected")
+                sock = self.pending(gateway, service, gateway.token(key=key, subscribeKeys=["app:1"]))
+                gateway.keys[name] = "a-new-local-key-of-the-application"
+                self.assertTrue(gateway.reload())
+                self.assertEqual(b"", sock.recv(1000))
+
+    def test_rights_that_change_while_an_upgrade_waits(self):
+        with Sandbox() as service, Gateway(service, access=SECTIONS, keys=KEYS, request_timeout="60s") as gateway:
+            gateway.wait_state("connected")
+            sock = self.pending(gateway, service, gateway.token(key=APP_KEY, subscribeKeys=["app:1"]))
+            self.assertTrue(gateway.reload(access=SECTIONS | {"app": {"local_key_file": "app", "read": "app:* shared new", "write": "app:*"}}))
+            service.start()
+            self.assertTrue(sock.recv(1000).startswith(b"HTTP/1.1 101 "))
+            sock.sendall(frame(TEXT, b'{"op":"set","key":"app:1","value":"x"}') + frame(TEXT, b'{"op":"get","key":"new"}'))
+            got = b""
+            while b'"notification"' not in got or b"Record not found" not in got:
+                self.assertTrue(more := sock.recv(1000), got)
+                got += more
+
+    def test_the_places_of_a_section_are_for_its_tokens_too(self):
+        sections = {"app": {"local_key_file": "app", "read": "app:*", "max_clients": 2}, "own": SECTIONS["own"] | {"max_clients": 1}}
+        with Sandbox() as service, Gateway(service, access=sections, keys=KEYS) as gateway:
+            gateway.wait_state("connected")
+            for key, room in ((APP_KEY, 2), (OWN_KEY, 1)):
+                token = gateway.token(key=key, subscribeKeys=["app:1"])
+                held = [self.by_token(gateway, token) for _ in range(room)]
+                self.assertEqual("too_many_clients", self.assert_refused(503, gateway, token)["reason"])
+                held.pop().close()
+                eventually(lambda: self.gets_in(gateway, token))
+
+    def gets_in(self, gateway, token):
+        try:
+            self.by_token(gateway, token).close()
+            return True
+        except Refused:
+            return False
+
+    def test_a_token_of_who_holds_the_last_place(self):
+        sections = {"root": {"user": os.geteuid(), "read": "*", "write": "*", "max_clients": 2}}
+        with Sandbox() as service, Gateway(service, access=sections | {"app": SECTIONS["app"]}, keys=KEYS) as gateway, gateway.client() as c:
+            token = c.ask({"op": "token", "local": True, "subscribeKeys": ["a"]})["token"]
+            ws = self.by_token(gateway, token, unix=True) # its own connection has the second one
+            self.assertEqual("pong", ws.ask(op="ping")["message"])
+
+    def test_timeoutMs_is_the_time_of_its_subscriptions(self):
+        with Sandbox() as service, Gateway(service, request_timeout="60s") as gateway:
+            gateway.wait_state("connected")
+            token = gateway.token(subscribeKeys=["a"])
+            service.kill()
+            began = time.monotonic()
+            self.assertEqual("upstream_down", self.assert_refused(503, gateway, f"{token}&timeoutMs=300")["reason"])
+            self.assertLess(time.monotonic() - began, 50)
+            self.assertIn("timeoutMs", self.assert_refused(400, gateway, f"{token}&timeoutMs=0")["error"])
 
     def test_rights_that_are_gone_are_gone_for_its_tokens(self):
         with Sandbox() as service, Gateway(service, access=SECTIONS, keys=KEYS) as gateway:

@@ -4,7 +4,7 @@ import subprocess
 import time
 import unittest
 
-from gateway import DEADLINE, GatewayCase, eventually
+from gateway import DEADLINE, LOCAL_KEY, GatewayCase, eventually
 
 WITHHELD = {"answer": None}
 
@@ -114,6 +114,18 @@ class Watch(GatewayCase):
         self.assertEqual("1", c.event()[1]["value"])
         c.close()
         g.wait_status(lambda status: status["subscriptions"]["keys"] == 0)
+
+    def test_of_a_tcp_client_that_is_gone_it_ends_soon(self):
+        _, g = self.scene()
+        c = self.tcp(g)
+        c.request("GET", "/hpkvd/watch?key=a", headers={"x-api-key": LOCAL_KEY}, host="localhost")
+        self.assertEqual(200, c.head()[0])
+        began = time.monotonic()
+        c.half_close()
+        self.assertEqual((None, None), c.event()) # a sign of life, which finds out whether there still is one
+        c.close()
+        g.wait_status(lambda status: status["subscriptions"]["keys"] == 0)
+        self.assertLess(time.monotonic() - began, 14)
 
     def test_a_comment_every_15_seconds(self):
         _, g = self.scene(tcp=False)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import time
 import unittest
 
@@ -170,7 +171,7 @@ class Frames(Door):
         self.closed_with(frame(BINARY, b"{", final=False) + frame(CONTINUATION, b"}"), 1003)
 
     def test_text_that_is_no_utf8_closes_with_1007(self):
-        for payload in b"\xff", b'{"op":"get","key":"\xc3"}', b"\xed\xa0\x80\xff", b"\xf4\x90\x80\x80":
+        for payload in b"\xff", b'{"op":"get","key":"\xc3"}', b"\xed\xa0\x80\xff", b'{"op":"get","key":"\xed\xa0\x80"}', b"\xf4\x90\x80\x80":
             self.closed_with(frame(TEXT, payload), 1007)
 
     def test_what_is_against_the_protocol_closes_with_1002(self):
@@ -229,12 +230,22 @@ class Upgrades(Door):
         for headers, status in [({"Sec-WebSocket-Key": None}, 400), ({"Sec-WebSocket-Key": "c2hvcnQ="}, 400),
                                 ({"Sec-WebSocket-Key": "!" * 22 + "=="}, 400), ({"Sec-WebSocket-Version": None}, 426),
                                 ({"Sec-WebSocket-Version": "8"}, 426), ({"Upgrade": "h2c"}, 426), ({"Upgrade": None}, 426),
-                                ({"Connection": "keep-alive"}, 426), ({"Host": "evil.example"}, 403), ({"Origin": "https://evil.example"}, 403)]:
+                                ({"Connection": "keep-alive"}, 426), ({"Connection": None, "Proxy-Connection": "Upgrade"}, 426), ({"Host": "evil.example"}, 403), ({"Origin": "https://evil.example"}, 403)]:
             with self.subTest(headers=headers):
                 refusal = self.refused(headers=headers)
                 self.assertEqual(status, refusal.status)
                 self.assertIn("error", refusal.body)
+                self.assertNotIn("sec-websocket-accept", refusal.headers)
         self.assertEqual("13", self.refused(headers={"Sec-WebSocket-Version": "8"}).headers["sec-websocket-version"])
+
+    def test_connection_close_is_about_http(self):
+        ws = self.ws(headers={"Connection": "Upgrade, close"}, behind=frame(TEXT, b'{"op":"ping"}'))
+        self.assertEqual("pong", ws.next()["message"])
+
+    def test_timeoutMs_is_checked(self):
+        for query in "timeoutMs=x", "timeoutMs=", "timeoutMs=1&timeoutMs=2", "timeoutMs=%":
+            self.assertEqual(400, self.refused(f"/ws?{query}&apiKey={LOCAL_KEY}").status, query)
+        self.assertEqual("pong", self.ws(f"/ws?timeoutMs=5&apiKey={LOCAL_KEY}").ask(op="ping")["message"])
 
     def test_other_paths(self):
         for path in "/ws/", "/wss", "/", "/record/a":
@@ -289,6 +300,25 @@ class Ends(Case):
             self.assertTrue(gateway.reload())
             self.assertEqual(1008, ws.wait_closed())
             self.assertEqual("pong", unix.ask(op="ping")["message"])
+
+    def test_a_client_that_is_gone_without_a_goodbye(self):
+        with Sandbox() as service, Gateway(service) as gateway:
+            gateway.wait_state("connected")
+            for unix in False, True:
+                ws = gateway.ws(unix=unix)
+                self.assertEqual(200, ws.ask(op="subscribe", key="x")["code"])
+                ws.sock.close()
+                gateway.wait_status(lambda status: status["subscriptions"]["keys"] == 0, "no subscription of a client that is gone")
+
+    def test_after_the_end_of_input_all_is_answered(self):
+        with Sandbox("--delay-ms", "300") as service, Gateway(service) as gateway:
+            gateway.wait_state("connected")
+            ws = gateway.ws()
+            self.assertEqual(200, ws.ask(op="subscribe", key="y")["code"])
+            ws.send_raw(b"".join(frame(TEXT, json.dumps({"op": "set", "key": "x", "value": f"{i}"}).encode()) for i in range(5)))
+            ws.sock.shutdown(socket.SHUT_WR)
+            self.assertEqual([200] * 5, [ws.next()["code"] for _ in range(5)])
+            self.assertEqual(b"", ws.sock.recv(1))
 
     def test_subscriptions_outlive_an_outage(self):
         with Sandbox() as service, Gateway(service) as gateway:

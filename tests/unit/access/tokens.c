@@ -83,7 +83,7 @@ static void assert_is_the_wish(const struct token_grant *g)
 {
 	struct buf line = {0};
 
-	token_grant_subscribe(g, &line);
+	token_grant_subscribe(g, (struct span){0}, &line);
 	assert_span(buf_span(&line),
 		    "{\"op\":\"subscribe\",\"keys\":[\"a\",\"\\u0000\\ud800\",\"c\"],"
 		    "\"patterns\":[\"b:*\",\"*\"]}");
@@ -128,7 +128,7 @@ static void a_local_token_may_be_for_nothing(void **state)
 	(void)state;
 	make(w, "{\"op\":\"token\"}", &SOMEBODY, &token);
 	assert_int_equal(open_at(w, buf_span(&token), NOW, &g, &left), 0);
-	token_grant_subscribe(&g, &line);
+	token_grant_subscribe(&g, (struct span){0}, &line);
 	assert_int_equal(buf_len(&line), 0);
 	assert_null(g.pattern);
 	assert_false(g.holder.known || g.holder.by_key);

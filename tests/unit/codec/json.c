@@ -597,6 +597,34 @@ static void test_escape(void **state)
 	assert_int_equal(json_escapable((struct span){0}), 0);
 }
 
+static void utf8_is_that_of_rfc_3629(void **state)
+{
+	static const struct {
+		const char *text;
+		bool good;
+	} cases[] = {
+		{"", true},
+		{"a\"\\\n\x7f", true},
+		{"\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80", true},
+		{"\xed\x9f\xbf\xee\x80\x80", true},
+		{"\xed\xa0\x80", false}, /* a lone surrogate, and the last one */
+		{"\xed\xbf\xbf", false},
+		{"\xc0\x80", false},
+		{"\xe0\x9f\xbf", false},
+		{"\xf4\x90\x80\x80", false},
+		{"a\xff", false},
+		{"\xc3", false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct span copy = copy_of((struct span){cases[i].text, strlen(cases[i].text)});
+		assert_int_equal(json_is_utf8(copy), cases[i].good);
+		free_copy(copy);
+	}
+	assert_true(json_is_utf8((struct span){0}));
+}
+
 /* Decodes a string, escapes what came out, and decodes that: both mean the same. */
 static void assert_round_trip(struct span text)
 {
@@ -807,6 +835,7 @@ int main(void)
 		cmocka_unit_test(test_integer),
 		cmocka_unit_test(test_integer_of_400_digits),
 		cmocka_unit_test(test_integer_range),
+		cmocka_unit_test(utf8_is_that_of_rfc_3629),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

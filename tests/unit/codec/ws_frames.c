@@ -55,8 +55,10 @@ static void read_all(struct span bytes, size_t piece, struct buf *told)
 					 payload.p ? payload.p : "", payload.n > 20 ? "..." : "");
 			buf_addf(told, "; ");
 		} while (event != WS_FAULT && event != WS_CLOSE);
-		if (event == WS_NEED_MORE)
+		if (event == WS_NEED_MORE) {
 			assert_int_equal(left.n, 0);
+			ws_reader_rest(r); /* wherever the bytes were cut */
+		}
 		assert_true(ws_reader_kept(r) <= MAX);
 		free_copy(copy);
 	}

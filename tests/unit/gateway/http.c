@@ -18,6 +18,8 @@ static struct {
 	char lines[2048]; /* that the core got */
 	char keys[200];   /* whose the peer became */
 	struct speech *next;
+	int refuses;  /* the status of the next upgrade by token */
+	bool revoked; /* no key counts any more */
 } w;
 
 static struct span bytes_of(const char *text)
@@ -51,7 +53,7 @@ static const char *const names[] = {"key-one", "key-two"};
 static bool host_knows(void *owner, const struct local_key *key)
 {
 	(void)owner;
-	for (size_t i = 0; i < COUNT(names); i++) {
+	for (size_t i = 0; i < COUNT(names) && !w.revoked; i++) {
 		struct local_key one = local_key_of(bytes_of(names[i]));
 		if (local_key_same(&one, key))
 			return true;
@@ -93,13 +95,18 @@ static void next_free(struct speech *s)
 
 static const struct speech_ops next_ops = {.free = next_free, .name = "next"};
 
-static void asks_admit(void *owner, struct peer *peer, struct speech *next)
+static int asks_admit(void *owner, struct peer *peer, struct speech *next, const char **why)
 {
 	(void)owner;
 	assert_ptr_equal(peer, &w.peer);
 	assert_ptr_equal(next, w.next);
+	assert_null(w.speech->who);
 	strcat(w.keys, "T");
+	*why = "no";
+	return w.refuses;
 }
+
+static const struct peer_identity holder = {.uid = 7};
 
 static void asks_upgrade(void *owner, const struct http_request *r, struct http_offer *offer)
 {
@@ -112,12 +119,18 @@ static void asks_upgrade(void *owner, const struct http_request *r, struct http_
 		return;
 	}
 	next->ops = &next_ops;
+	next->who = &holder;
 	offer->next = w.next = next;
 	offer->status = 101;
 	offer->admit = asks_admit;
 	buf_addf(&offer->headers, "Sec-WebSocket-Accept: x\r\n");
 	if (memmem(r->query.p, r->query.n, "subscribe", 9))
 		buf_addf(&offer->subscribe, "{\"op\":\"subscribe\"}");
+}
+
+static int64_t wall_ms(void)
+{
+	return 784111777000;
 }
 
 static const struct http_ops http_ops = {.ready = asks_ready, .upgrade = asks_upgrade};
@@ -129,7 +142,12 @@ static void begin(bool tcp)
 	memset(&w, 0, sizeof(w));
 	w.now = 1000;
 	w.settings = (struct http_settings){
-		.max_line = 1000, .max_pipeline = 4, .ops = &http_ops, .stats = &w.stats};
+		.max_line = 1000,
+		.max_pipeline = 4,
+		.ops = &http_ops,
+		.wall_ms = wall_ms,
+		.stats = &w.stats,
+	};
 	w.speech = http_new(&w.settings, tcp, w.now);
 	w.speech->host = &host;
 	w.speech->peer = &w.peer;
@@ -211,8 +229,10 @@ static void responses_leave_in_order(void **state)
 	say("{\"code\":200,\"key\":\"a\",\"value\":\"1\"}\n");
 	assert_string_equal(statuses(), "200 404 ");
 	say("{\"code\":404,\"error\":\"Record not found\"}\n");
-	assert_string_equal(out(), "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\n"
-				   "Content-Length: 28\r\nCache-Control: no-store\r\n"
+	assert_string_equal(out(), "HTTP/1.1 404 Not Found\r\n"
+				   "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+				   "Content-Type: application/json\r\nContent-Length: "
+				   "28\r\nCache-Control: no-store\r\n"
 				   "x-hpkvd-cache: miss\r\n\r\n"
 				   "{\"error\":\"Record not found\"}");
 	end();
@@ -303,6 +323,131 @@ static void who_asks_nothing_in_time_goes(void **state)
 	end();
 }
 
+static void each_head_has_its_time(void **state)
+{
+	(void)state;
+	begin(false);
+	feed("GET");
+	/* There is never a moment without a part of a head. */
+	for (int i = 0; i < 5; i++) {
+		w.now += HTTP_HEAD_MS / 2;
+		feed(" /hpkvd/ready HTTP/1.1\r\nHost: localhost\r\n\r\nGET");
+		assert_string_equal(statuses(), "503 ");
+		assert_int_equal(w.speech->wake_at, w.now + HTTP_HEAD_MS);
+	}
+	end();
+	begin(true);
+	w.now += HTTP_HEAD_MS - 1;
+	feed("GET");
+	assert_int_equal(w.speech->wake_at, w.now + HTTP_HEAD_MS);
+	end();
+}
+
+static void a_client_without_a_key_is_not_waited_for(void **state)
+{
+	(void)state;
+	begin(true);
+	feed(GET("/hpkvd/ready") "\r\n");
+	assert_string_equal(statuses(), "503 ");
+	assert_int_equal(w.speech->wake_at, w.now + HTTP_HEAD_MS);
+	w.now += HTTP_HEAD_MS - 1;
+	feed(GET("/record/a") "x-api-key: wrong\r\n\r\n");
+	assert_int_equal(w.speech->wake_at, w.now + HTTP_DELAY_MS);
+	wake(w.now + HTTP_DELAY_MS);
+	assert_string_equal(statuses(), "401 ");
+	wake(w.now + HTTP_HEAD_MS);
+	assert_true(w.speech->over);
+	end();
+	begin(true);
+	feed(GET("/none") KEY1);
+	assert_string_equal(statuses(), "404 ");
+	assert_int_equal(w.speech->wake_at, 0);
+	end();
+}
+
+#define POST(headers) "POST /record HTTP/1.1\r\nHost: localhost\r\n" headers "\r\n"
+
+static void a_body_has_its_time(void **state)
+{
+	static const char *const heads[] = {
+		POST("Content-Length: 100\r\n"),
+		POST("Transfer-Encoding: chunked\r\n"),
+		POST("Transfer-Encoding: chunked\r\n") "3\r\n",
+		POST("Transfer-Encoding: chunked\r\n") "0\r\n",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(heads); i++) {
+		begin(false);
+		feed(heads[i]);
+		int64_t until = w.now + HTTP_BODY_MS;
+		assert_int_equal(w.speech->wake_at, until);
+		w.now += HTTP_BODY_MS - 1;
+		feed("1");
+		assert_int_equal(w.speech->wake_at, until);
+		wake(until);
+		assert_string_equal(statuses(), "408 ");
+		assert_true(w.speech->over);
+		assert_string_equal(w.lines, "");
+		end();
+	}
+}
+
+static void a_body_without_leave_is_waited_for(void **state)
+{
+	(void)state;
+	begin(false);
+	feed(GET("/record/a") "\r\n" POST("Expect: 100-continue\r\nContent-Length: 2\r\n"));
+	assert_int_equal(w.speech->wake_at, 0);
+	w.now += 2 * HTTP_BODY_MS;
+	say("{\"code\":200}\n");
+	assert_string_equal(statuses(), "200 100 ");
+	assert_int_equal(w.speech->wake_at, w.now + HTTP_BODY_MS);
+	feed("{}");
+	assert_int_equal(w.speech->wake_at, 0);
+	end();
+}
+
+static void a_key_that_is_revoked_meanwhile_is_refused(void **state)
+{
+	(void)state;
+	begin(true);
+	feed(GET("/record/a") KEY1 GET("/record/b") KEY2);
+	w.revoked = true;
+	say("{\"code\":200}\n");
+	assert_string_equal(statuses(), "200 ");
+	wake(w.now + HTTP_DELAY_MS);
+	assert_string_equal(statuses(), "401 ");
+	assert_string_equal(w.keys, "1");
+	assert_null(strstr(w.lines, "\"b\""));
+	end();
+}
+
+static void a_holder_is_whom_the_connection_belongs_to(void **state)
+{
+	static const int statuses_of[] = {403, 503};
+
+	(void)state;
+	begin(true);
+	feed(GET("/ws?token=x&subscribe") UPGRADE);
+	assert_ptr_equal(w.speech->who, &holder); /* while it waits */
+	say("{\"code\":503}\n");
+	assert_null(w.speech->who);
+	end();
+	for (size_t i = 0; i < COUNT(statuses_of); i++) {
+		char want[8];
+		begin(true);
+		w.refuses = statuses_of[i];
+		feed(GET("/ws?token=x&subscribe") UPGRADE);
+		snprintf(want, sizeof(want), "%d ", statuses_of[i]);
+		assert_string_equal(statuses(), want);
+		assert_null(w.speech->who);
+		assert_string_equal(w.lines, "");
+		assert_true(w.speech->over);
+		end();
+	}
+}
+
 static void a_stream_begins_with_its_answer(void **state)
 {
 	(void)state;
@@ -313,7 +458,7 @@ static void a_stream_begins_with_its_answer(void **state)
 	w.peer.topics.n = 2;
 	say("{\"code\":200}\n{\"type\":\"notification\",\"key\":\"a\",\"value\":\"1\"}\n");
 	const char *text = out();
-	assert_non_null(strstr(text, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"));
+	assert_non_null(strstr(text, " GMT\r\nContent-Type: text/event-stream\r\n"));
 	assert_non_null(strstr(text,
 			       "\r\n\r\nevent: notification\ndata: {\"type\":\"notification\","
 			       "\"key\":\"a\",\"value\":\"1\"}\n\n"));
@@ -419,6 +564,12 @@ int main(void)
 		cmocka_unit_test(a_wrong_key_is_told_late),
 		cmocka_unit_test(another_key_waits_until_nothing_is_unanswered),
 		cmocka_unit_test(who_asks_nothing_in_time_goes),
+		cmocka_unit_test(each_head_has_its_time),
+		cmocka_unit_test(a_client_without_a_key_is_not_waited_for),
+		cmocka_unit_test(a_body_has_its_time),
+		cmocka_unit_test(a_body_without_leave_is_waited_for),
+		cmocka_unit_test(a_key_that_is_revoked_meanwhile_is_refused),
+		cmocka_unit_test(a_holder_is_whom_the_connection_belongs_to),
 		cmocka_unit_test(a_stream_begins_with_its_answer),
 		cmocka_unit_test(a_stream_leaves_much_in_the_queue),
 		cmocka_unit_test(an_upgrade_waits_and_hands_over),
