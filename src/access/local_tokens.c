@@ -13,7 +13,7 @@
 #include "base/secret.h"
 #include "codec/json.h"
 
-enum { MAC = 32, MAC_TEXT = 43 };
+enum { MAC = 32, MAC_TEXT = LOCAL_TOKENS_MAC_TEXT };
 
 struct local_tokens {
 	char *secret; /* secret.h */
@@ -54,9 +54,14 @@ static void add_mac(const struct local_tokens *t, struct span text, struct buf *
 	base64url_encode((struct span){(const char *)mac, MAC}, out);
 }
 
-/* Stands for a local key in a token, whose reader could otherwise try out keys. No token begins as
- * this does. */
-static void add_key_mark(const struct local_tokens *t, const struct local_key *key, struct buf *out)
+void local_tokens_add_mac(const struct local_tokens *t, struct span text, struct buf *out)
+{
+	add_mac(t, text, out);
+}
+
+/* No token begins as this does. */
+void local_tokens_add_mark(const struct local_tokens *t, const struct local_key *key,
+			   struct buf *out)
 {
 	char text[4 + sizeof(key->hash)] = "key:";
 
@@ -66,11 +71,12 @@ static void add_key_mark(const struct local_tokens *t, const struct local_key *k
 
 /* ---- making ---- */
 
-static void add_who(const struct local_tokens *t, const struct token_holder *h, struct buf *out)
+void local_tokens_add_holder(const struct local_tokens *t, const struct token_holder *h,
+			     struct buf *out)
 {
 	if (h->by_key && h->has_key) {
 		buf_addf(out, ",\"localKey\":\"");
-		add_key_mark(t, &h->key, out);
+		local_tokens_add_mark(t, &h->key, out);
 		buf_addf(out, "\"");
 	} else if (h->known) {
 		buf_addf(out, ",\"ids\":[%lld,%lld", (long long)h->uid, (long long)h->gid);
@@ -85,7 +91,7 @@ static void add_payload(const struct local_tokens *t, const struct token_grant *
 			const struct request *r, int64_t expires, struct buf *out)
 {
 	buf_addf(out, "{\"op\":\"token\",\"exp\":%lld", (long long)expires);
-	add_who(t, &g->holder, out);
+	local_tokens_add_holder(t, &g->holder, out);
 	buf_addf(out, ",\"subscribeKeys\":[");
 	buf_add(out, buf_span(&g->keys).p, buf_len(&g->keys));
 	buf_addf(out, "],\"subscribePatterns\":[");
@@ -158,7 +164,7 @@ static bool has_mark(const void *arg, const struct local_key *key)
 	const struct search *s = arg;
 	struct buf mark = {0};
 
-	add_key_mark(s->t, key, &mark);
+	local_tokens_add_mark(s->t, key, &mark);
 	bool same = buf_len(&mark) == s->mark.n &&
 		    CRYPTO_memcmp(buf_span(&mark).p, s->mark.p, s->mark.n) == 0;
 	buf_release(&mark);
@@ -212,21 +218,41 @@ static bool read_member(struct opening *o, const struct json_member *m)
 	return o->holder.has_key;
 }
 
-static bool read_payload(struct opening *o, struct span payload, struct token_grant *g)
+static bool read_members(struct opening *o, struct span object)
 {
 	struct json_object_reader reader;
 	struct json_member m;
-	struct request request;
-	struct request_fault fault;
-	char why[ACCESS_PATTERN_WHY_MAX];
 	int more = 0;
 
-	json_object_begin(&reader, payload);
+	json_object_begin(&reader, object);
 	while ((more = json_object_next(&reader, &m)) > 0) {
 		if (!read_member(o, &m))
 			return false;
 	}
-	if (more < 0 || request_parse(payload, &request, &fault) < 0 || request.op != OP_TOKEN)
+	return more == 0;
+}
+
+bool local_tokens_read_holder(const struct local_tokens *t, const struct access *access,
+			      struct span object, struct token_holder *holder, int64_t *expires)
+{
+	struct opening o = {
+		.t = t, .access = access, .holder = {.uid = (uid_t)-1, .gid = (gid_t)-1}};
+
+	if (!read_members(&o, object))
+		return false;
+	*holder = o.holder;
+	*expires = o.expires;
+	return true;
+}
+
+static bool read_payload(struct opening *o, struct span payload, struct token_grant *g)
+{
+	struct request request;
+	struct request_fault fault;
+	char why[ACCESS_PATTERN_WHY_MAX];
+
+	if (!read_members(o, payload) || request_parse(payload, &request, &fault) < 0 ||
+	    request.op != OP_TOKEN)
 		return false;
 	g->holder = o->holder;
 	return token_grant_read(g, &request, why) == 0;

@@ -41,3 +41,17 @@ bool local_token_is(struct span text);
  * altered, has expired, or the local key that it was made for is gone. */
 int local_tokens_open(const struct local_tokens *t, const struct access *access, struct span text,
 		      int64_t wall_ms, struct token_grant *g, int64_t *left_ms);
+
+/* For what is kept beside tokens (remembered_tokens.h): the same secret proves that it was written
+ * here. */
+enum { LOCAL_TOKENS_MAC_TEXT = 43 };
+void local_tokens_add_mac(const struct local_tokens *t, struct span text, struct buf *out);
+/* What stands for a key where others may read: they can't try out keys with it. */
+void local_tokens_add_mark(const struct local_tokens *t, const struct local_key *key,
+			   struct buf *out);
+/* Members of an object, each with a comma before it, that say who the holder is. */
+void local_tokens_add_holder(const struct local_tokens *t, const struct token_holder *h,
+			     struct buf *out);
+/* Reads these, and exp: when it ends. False: they are wrong, or the holder's local key is gone. */
+bool local_tokens_read_holder(const struct local_tokens *t, const struct access *access,
+			      struct span object, struct token_holder *holder, int64_t *expires);

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include <openssl/crypto.h>
+
 #include "access/base64url.h"
 #include "base/map.h"
 #include "base/mem.h"
@@ -145,32 +147,42 @@ static void make_room(struct remembered_tokens *t, size_t size)
 		forget(t, TAILQ_FIRST(&t->all));
 }
 
+static void insert(struct remembered_tokens *t, const struct local_key *token,
+		   const struct token_holder *holder, int64_t until, const struct request *r,
+		   struct span access_pattern)
+{
+	struct entry *e = find(t, token);
+	struct buf line = {0};
+
+	if (e)
+		forget(t, e);
+	write_line(r, access_pattern, &line);
+	e = mem_zalloc(sizeof(*e) + buf_len(&line));
+	e->token = *token;
+	e->holder = *holder;
+	e->until = until;
+	e->n = buf_len(&line);
+	memcpy(e->text, buf_span(&line).p, e->n);
+	buf_release(&line);
+	make_room(t, size_of(e));
+	TAILQ_INSERT_TAIL(&t->all, e, by_age);
+	map_add(&t->by_token, &e->node, chain_of(token));
+	t->n++;
+	t->bytes += size_of(e);
+}
+
 void remembered_tokens_add(struct remembered_tokens *t, struct span token, const struct request *r,
 			   struct span access_pattern, const struct peer_identity *who,
 			   int64_t lifetime_ms, int64_t boot_ms, int64_t wall_ms)
 {
 	struct local_key hash = local_key_of(token);
-	struct entry *e = find(t, &hash);
 	int64_t end = end_of(token), left = lifetime_ms;
-	struct buf line = {0};
+	struct token_holder holder;
 
 	if (end != INT64_MAX && end - wall_ms < left)
 		left = end - wall_ms;
-	if (e)
-		forget(t, e);
-	write_line(r, access_pattern, &line);
-	e = mem_zalloc(sizeof(*e) + buf_len(&line));
-	e->token = hash;
-	e->until = boot_ms + left;
-	e->n = buf_len(&line);
-	memcpy(e->text, buf_span(&line).p, e->n);
-	buf_release(&line);
-	token_holder_set(&e->holder, who);
-	make_room(t, size_of(e));
-	TAILQ_INSERT_TAIL(&t->all, e, by_age);
-	map_add(&t->by_token, &e->node, chain_of(&hash));
-	t->n++;
-	t->bytes += size_of(e);
+	token_holder_set(&holder, who);
+	insert(t, &hash, &holder, boot_ms + left, r, access_pattern);
 }
 
 int remembered_tokens_open(struct remembered_tokens *t, struct span token, int64_t boot_ms,
@@ -195,4 +207,114 @@ int remembered_tokens_open(struct remembered_tokens *t, struct span token, int64
 	if (result < 0)
 		token_grant_fini(g);
 	return result;
+}
+
+/* ---- across a restart ----
+ *
+ *   hpkvd tokens 1 MARK       MARK: of the service that they are of
+ *   {"op":"token", ...}       one of each, its request, with further members: its hash, when it
+ * ends, and its holder MAC                       of all before it */
+
+static const char title[] = "hpkvd tokens 1 ";
+
+static void add_title(const struct local_tokens *seal, const struct local_key *service,
+		      struct buf *out)
+{
+	buf_addf(out, "%s", title);
+	local_tokens_add_mark(seal, service, out);
+	buf_addf(out, "\n");
+}
+
+void remembered_tokens_write(const struct remembered_tokens *t, const struct local_tokens *seal,
+			     const struct local_key *service, int64_t boot_ms, int64_t wall_ms,
+			     struct buf *out)
+{
+	const struct entry *e;
+	struct buf mac = {0};
+
+	add_title(seal, service, out);
+	TAILQ_FOREACH (e, &t->all, by_age) {
+		buf_add(out, e->text, e->n - 1); /* its brace */
+		buf_addf(out, ",\"exp\":%lld,\"hash\":\"",
+			 (long long)(wall_ms + e->until - boot_ms));
+		base64url_encode((struct span){(const char *)e->token.hash, sizeof(e->token.hash)},
+				 out);
+		buf_addf(out, "\"");
+		local_tokens_add_holder(seal, &e->holder, out);
+		buf_addf(out, "}\n");
+	}
+	local_tokens_add_mac(seal, buf_span(out), &mac);
+	buf_add(out, buf_span(&mac).p, buf_len(&mac));
+	buf_release(&mac);
+}
+
+static bool read_hash(struct span line, struct local_key *token)
+{
+	struct json_object_reader reader;
+	struct json_member m;
+	struct buf bytes = {0};
+
+	json_object_begin(&reader, line);
+	while (json_object_next(&reader, &m) > 0) {
+		if (m.value.type == JSON_STRING && json_string_is(&m.name, SPAN("hash")))
+			base64url_decode(json_string_raw(&m.value), &bytes);
+	}
+	bool whole = buf_len(&bytes) == sizeof(token->hash);
+	if (whole)
+		memcpy(token->hash, buf_span(&bytes).p, sizeof(token->hash));
+	buf_release(&bytes);
+	return whole;
+}
+
+/* One that has ended meanwhile, or whose local key is gone, is left out. */
+static void read_entry(struct remembered_tokens *t, const struct local_tokens *seal,
+		       const struct access *access, struct span line, int64_t boot_ms,
+		       int64_t wall_ms)
+{
+	struct local_key token;
+	struct token_holder holder;
+	struct request request;
+	struct request_fault fault;
+	int64_t expires;
+
+	if (read_hash(line, &token) &&
+	    local_tokens_read_holder(seal, access, line, &holder, &expires) && expires > wall_ms &&
+	    request_parse(line, &request, &fault) == 0)
+		insert(t, &token, &holder, boot_ms + (expires - wall_ms), &request,
+		       request.access_pattern.text);
+}
+
+static bool is_sealed(const struct local_tokens *seal, struct span *text)
+{
+	struct buf mac = {0};
+
+	if (text->n < LOCAL_TOKENS_MAC_TEXT)
+		return false;
+	text->n -= LOCAL_TOKENS_MAC_TEXT;
+	local_tokens_add_mac(seal, *text, &mac);
+	bool same = CRYPTO_memcmp(buf_span(&mac).p, text->p + text->n, LOCAL_TOKENS_MAC_TEXT) == 0;
+	buf_release(&mac);
+	return same;
+}
+
+bool remembered_tokens_read(struct remembered_tokens *t, const struct local_tokens *seal,
+			    const struct access *access, const struct local_key *service,
+			    struct span text, int64_t boot_ms, int64_t wall_ms)
+{
+	struct buf own = {0};
+	const char *end;
+
+	if (!is_sealed(seal, &text))
+		return false;
+	add_title(seal, service, &own);
+	size_t n = buf_len(&own);
+	bool ours = text.n >= n && memcmp(text.p, buf_span(&own).p, n) == 0;
+	buf_release(&own);
+	text = (struct span){text.p + n, ours ? text.n - n : 0};
+	while (text.n && (end = memchr(text.p, '\n', text.n))) {
+		struct span line = {text.p, (size_t)(end - text.p)};
+		read_entry(t, seal, access, line, boot_ms, wall_ms);
+		text = (struct span){end + 1, text.n - line.n - 1};
+	}
+	return true;
 }

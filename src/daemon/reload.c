@@ -177,6 +177,7 @@ static void take_limits(struct wiring *w, bool another)
 		router_forget_blame(w->router);
 		cache_elsewhere(w->cache);
 		remembered_tokens_clear(w->tokens.remembered);
+		tokens_set_service(&w->tokens, config);
 	}
 	router_set(w->router, &router, clock_mono_ms());
 	subscriptions_set(w->subscriptions, &subscriptions);

@@ -2,9 +2,17 @@
 
 #include <errno.h>
 
+#include <string.h>
+
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "daemon/state_file.h"
 #include "daemon/token_secret.h"
+
+#define NAME "remembered-tokens"
+
+enum { FILE_MAX = 4 * REMEMBERED_TOKENS_BYTES_MAX /* with what is written beside each */ };
 
 void tokens_init(struct tokens *t, const struct access *access)
 {
@@ -23,6 +31,69 @@ void tokens_fini(struct tokens *t)
 	if (t->remembered)
 		remembered_tokens_free(t->remembered);
 	*t = (struct tokens){0};
+}
+
+static struct local_key service_of(const struct config *config)
+{
+	const char *key = config->upstream.api_key;
+	struct buf text = {0};
+
+	buf_room(&text, 256 + (key ? strlen(key) : 0)); /* so that it is not moved with the key */
+	buf_addf(&text, "%.200s ", config->upstream.url.text ? config->upstream.url.text : "");
+	if (key)
+		buf_add(&text, key, strlen(key));
+	struct local_key service = local_key_of(buf_span(&text));
+	mem_wipe(text.p, text.size);
+	buf_release(&text);
+	return service;
+}
+
+void tokens_set_service(struct tokens *t, const struct config *config)
+{
+	struct local_key service = service_of(config);
+
+	if (!local_key_same(&service, &t->service))
+		remembered_tokens_clear(t->remembered);
+	t->service = service;
+}
+
+void tokens_load(struct tokens *t)
+{
+	struct buf text = {0};
+	const char *why;
+	int err = state_file_read(NAME, FILE_MAX, &text, &why);
+
+	t->loaded = true;
+	if (err == 0 &&
+	    !remembered_tokens_read(t->remembered, t->local, t->access, &t->service,
+				    buf_span(&text), clock_boot_ms(), clock_wall_ms())) {
+		err = -EINVAL;
+		why = "was not written with this token-secret";
+	}
+	buf_release(&text);
+	if (err < 0 && err != -ENOENT)
+		log_warning("tokens of HPKV that were made before this start are forgotten: "
+			    "remembered-tokens in $STATE_DIRECTORY can't be used: %s",
+			    why);
+}
+
+void tokens_save(const struct tokens *t)
+{
+	struct buf text = {0};
+	int err = 0;
+
+	if (remembered_tokens_count(t->remembered)) {
+		remembered_tokens_write(t->remembered, t->local, &t->service, clock_boot_ms(),
+					clock_wall_ms(), &text);
+		err = state_file_write(NAME, buf_span(&text));
+	}
+	if (buf_len(&text) == 0 || err < 0) /* a former one says too much */
+		state_file_remove(NAME);
+	buf_release(&text);
+	if (err < 0 && err != -ENOENT)
+		log_warning("tokens of HPKV that were made are forgotten: remembered-tokens in "
+			    "$STATE_DIRECTORY can't be written: %s",
+			    strerror(-err));
 }
 
 int tokens_make_local(const struct tokens *t, const struct request *r,

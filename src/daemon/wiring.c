@@ -678,6 +678,8 @@ static int start_local(struct wiring *w)
 	clients = settings_clients(w->config, &w->http);
 	w->clients = clients_new(w->base, &clients, &client_ops, w, &w->stats);
 	wiring_set_access_rules(w, w->config);
+	tokens_set_service(&w->tokens, w->config);
+	tokens_load(&w->tokens);
 	return start_listeners(w);
 }
 
@@ -724,6 +726,8 @@ void wiring_stop(struct wiring *w)
 		token_minter_free(w->minter);
 	if (w->nexus)
 		nexus_free(w->nexus);
+	if (w->tokens.loaded)
+		tokens_save(&w->tokens);
 	tokens_fini(&w->tokens);
 	if (w->access)
 		access_free(w->access);

@@ -1,7 +1,9 @@
 """Tokens at the WebSocket door: local ones, and those of the service that hpkvd remembers; what they let do, and when they end."""
 
 import contextlib
+import hashlib
 import os
+import signal
 import stat
 import tempfile
 import time
@@ -365,6 +367,85 @@ class Secret(TokenCase):
         os.symlink("/dev/zero", f"{folder}/token-secret")
         self.assertFalse(self.restarted(folder)[0])
         self.assertFalse(self.restarted("/nonexistent/at/all")[0])
+
+
+class Restarts(TokenCase):
+    """Tokens of the service go on to the next process."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="hpkvd-test-")
+        self.addCleanup(folder.cleanup)
+        self.env = {"STATE_DIRECTORY": folder.name}
+        self.file = f"{folder.name}/remembered-tokens"
+        self.service = Sandbox().__enter__()
+        self.addCleanup(self.service.__exit__, None, None, None)
+
+    def start(self, service=None, *, keys=KEYS, env=None):
+        gateway = Gateway(service or self.service, access=SECTIONS, keys=keys, env=self.env if env is None else env)
+        gateway.__enter__()
+        self.addCleanup(gateway.__exit__, None, None, None)
+        gateway.wait_state("connected")
+        return gateway
+
+    def end(self, gateway):
+        gateway.process.signal(signal.SIGTERM)
+        self.assertEqual(0, gateway.process.wait_exit())
+
+    def first(self, **options):
+        """A token of a gateway that has ended."""
+        gateway = self.start(**options)
+        token = gateway.token(key=OWN_KEY, subscribeKeys=["app:1"], subscribePatterns=["app:p*"])
+        self.end(gateway)
+        return token
+
+    def test_it_opens_the_door_of_the_next_one(self):
+        token = self.first()
+        for _ in range(3): # and of the one behind it
+            gateway = self.start()
+            ws = self.by_token(gateway, token)
+            self.assertEqual(200, ws.ask(op="set", key="app:1", value="x")["code"])
+            self.assertEqual(("app:1", "x"), ws.notification())
+            self.assertEqual(403, ws.ask(op="set", key="x", value="1")["code"])
+            self.end(gateway)
+            self.assertEqual(0o600, stat.S_IMODE(os.stat(self.file).st_mode))
+            with open(self.file, "rb") as f:
+                text = f.read()
+            for secret in token, OWN_KEY, self.service.key, hashlib.sha256(OWN_KEY.encode()).hexdigest():
+                self.assertNotIn(secret.encode(), text)
+
+    def test_a_restart_in_place_keeps_it(self):
+        gateway = self.start()
+        token = gateway.token(key=OWN_KEY, subscribeKeys=["app:1"])
+        gateway.process.signal(signal.SIGUSR2)
+        eventually(lambda: os.path.exists(self.file))
+        self.assertEqual("pong", self.by_token(gateway, token).ask(op="ping")["message"])
+
+    def test_not_without_its_key_or_its_service(self):
+        token = self.first()
+        gateway = self.start(keys=KEYS | {"own": "a-new-local-key-of-the-web-backend"})
+        self.assert_refused(403, gateway, token)
+        self.end(gateway)
+        token = self.first()
+        with Sandbox() as other:
+            self.assert_refused(403, self.start(other), token)
+
+    def test_not_without_a_state_directory(self):
+        token = self.first(env={})
+        self.assert_refused(403, self.start(env={}), token)
+
+    def test_a_file_that_was_altered_is_not_used(self):
+        for alter in (lambda text: text.replace(b"app:1", b"app:2"), lambda text: text[:-1], lambda text: b""):
+            token = self.first()
+            with open(self.file, "r+b") as f:
+                text = alter(f.read())
+                f.seek(0)
+                f.write(text)
+                f.truncate()
+            gateway = self.start()
+            self.assert_refused(403, gateway, token)
+            self.assertIn(b"remembered-tokens in $STATE_DIRECTORY can't be used: was not written with this token-secret", gateway.log())
+            self.end(gateway)
+            self.assertFalse(os.path.exists(self.file))
 
 
 if __name__ == "__main__":
