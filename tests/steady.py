@@ -1,5 +1,6 @@
 """steady.py - for cases whose subject is a time: what fails while the machine stands still says nothing, and is tried again."""
 
+import contextlib
 import functools
 import sys
 import threading
@@ -34,6 +35,16 @@ class Pulse(threading.Thread):
         self.join()
 
 
+@contextlib.contextmanager
+def whole(*message, **parameters):
+    """In the place of subTest(), which would keep a failure to itself: the case is tried again as a whole."""
+    try:
+        yield
+    except Exception:
+        print("# in the part", *message, parameters, file=sys.stderr, flush=True)
+        raise
+
+
 def steady(limit_s, attempts=5):
     """For a case whose subject is a time so short that a busy machine breaks it. What fails while this process stood still for
     longer than limit_s says nothing of the daemon, and is tried again; where that happens each time, the case is skipped."""
@@ -41,6 +52,7 @@ def steady(limit_s, attempts=5):
     def decorate(test):
         @functools.wraps(test)
         def run(self):
+            self.subTest = whole
             for _ in range(attempts):
                 with Pulse() as pulse:
                     try:
