@@ -608,7 +608,7 @@ class Client:
         # Python's time limit would make it a socket that doesn't wait, and that is refused at once while the backlog is full.
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", DEADLINE, 0))
         with acting_as(*who) if who else contextlib.nullcontext():
-            self.sock.connect(path)
+            self._connect(path)
         self.sock.settimeout(DEADLINE)
         self.received = bytearray()
         self.barriers = 0
@@ -621,6 +621,14 @@ class Client:
 
     def close(self):
         self.sock.close()
+
+    def _connect(self, path):
+        """A stop interrupts a connect() with a time limit, which Python takes for success."""
+        while True:
+            self.sock.connect(path)
+            with contextlib.suppress(OSError):
+                self.sock.getpeername()
+                return
 
     # -- out
 
