@@ -289,12 +289,12 @@ class Restarts(Case):
                 restart(daemon, lambda: eventually(lambda: mirror.stale))
                 h.delete("m:1")
                 h.set("m:3", "3")
-                eventually(lambda: dict(mirror) == {"m:2": "2", "m:3": "3"} and not mirror.stale, mirror)
+                eventually(lambda: mirror.copy() == {"m:2": "2", "m:3": "3"} and not mirror.stale, mirror)
                 sandbox.kill()
                 eventually(lambda: mirror.stale)
                 self.assertEqual("3", mirror["m:3"])
                 sandbox.start() # empty
-                eventually(lambda: dict(mirror) == {} and not mirror.stale, mirror)
+                eventually(lambda: mirror.copy() == {} and not mirror.stale, mirror)
 
 
 class Lines(unittest.TestCase):
@@ -480,7 +480,7 @@ class Lines(unittest.TestCase):
                 self.assertEqual("range", page["op"])
                 self.assertTrue(mirror.stale)
                 peers[0].reply(page, records=[{"key": "a:2", "value": "3"}], count=1, truncated=False)
-                eventually(lambda: dict(mirror) == {"a:2": "3"} and not mirror.stale)
+                eventually(lambda: mirror.copy() == {"a:2": "3"} and not mirror.stale)
                 peers[0].send({"type": "unsubscribed", "pattern": "a:*", "reason": "forbidden"})
                 eventually(lambda: mirror.error)
                 self.assertEqual((403, True), (mirror.error.code, mirror.stale))

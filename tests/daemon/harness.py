@@ -44,6 +44,7 @@ from wsproto.utilities import ProtocolError
 
 import need
 from need import certificates as certs
+from steady import Pulse, steady  # noqa: F401 (for those who import this)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.environ.get("SRCDIR") or os.path.dirname(os.path.dirname(HERE))
@@ -119,58 +120,6 @@ def free_port():
     """A port on which nobody listens, and that no other program is given as long as this process lives."""
     _reserved.append(reserve())
     return _reserved[-1].getsockname()[1]
-
-
-class Pulse(threading.Thread):
-    """Notices how long this process, and with it whatever service it plays, stands still."""
-
-    BEAT_S = 0.005
-
-    def __init__(self):
-        super().__init__(daemon=True)
-        self.longest_s = 0
-        self.stop = threading.Event()
-
-    def run(self):
-        before = time.monotonic()
-        while not self.stop.wait(self.BEAT_S):
-            now = time.monotonic()
-            self.longest_s = max(self.longest_s, now - before)
-            before = now
-        self.longest_s = max(self.longest_s, time.monotonic() - before)
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *ignored):
-        self.stop.set()
-        self.join()
-
-
-def steady(limit_s, attempts=5):
-    """For a case whose subject is a time so short that a busy machine breaks it. What fails while this process stood still for
-    longer than limit_s says nothing of the daemon, and is tried again; where that happens each time, the case is skipped."""
-
-    def decorate(test):
-        @functools.wraps(test)
-        def run(self):
-            for _ in range(attempts):
-                with Pulse() as pulse:
-                    try:
-                        return test(self)
-                    except unittest.SkipTest:
-                        raise
-                    except Exception: # whatever a case meets with when an answer is another one
-                        pulse.__exit__()
-                        if pulse.longest_s < limit_s:
-                            raise
-                        print(f"# stood still for {pulse.longest_s:.3f} s: once more", file=sys.stderr, flush=True)
-            raise unittest.SkipTest(f"this machine stands still for {limit_s} s again and again")
-
-        return run
-
-    return decorate
 
 
 # ---- processes ----
@@ -659,7 +608,7 @@ class Client:
         # Python's time limit would make it a socket that doesn't wait, and that is refused at once while the backlog is full.
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", DEADLINE, 0))
         with acting_as(*who) if who else contextlib.nullcontext():
-            self.sock.connect(path)
+            self._connect(path)
         self.sock.settimeout(DEADLINE)
         self.received = bytearray()
         self.barriers = 0
@@ -672,6 +621,14 @@ class Client:
 
     def close(self):
         self.sock.close()
+
+    def _connect(self, path):
+        """A stop interrupts a connect() with a time limit, which Python takes for success."""
+        while True:
+            self.sock.connect(path)
+            with contextlib.suppress(OSError):
+                self.sock.getpeername()
+                return
 
     # -- out
 

@@ -616,7 +616,7 @@ class Renewal(Case):
 
     def test_well_before_its_end(self):
         """The service ends the first one meanwhile, but not so soon that it matters if the machine stands still for some seconds."""
-        with Sandbox("--token-ttl", "8") as sandbox, Daemon(sandbox, token_lifetime="3s") as daemon, \
+        with Sandbox("--token-ttl", "10") as sandbox, Daemon(sandbox, token_lifetime="3s") as daemon, \
                 daemon.client() as client, daemon.client() as writer:
             client.subscribe(key="s")
             listener = Listener(client)

@@ -127,6 +127,7 @@ class Restart(RestartCase):
         eventually(lambda: self.starts(daemon) > 1, "the next program")
         self.assertEqual(200, daemon.status()["code"])
         self.assertEqual(2, self.starts(daemon))
+        self.assertEqual(1, daemon.log().count(b"asking the program"))
 
     @scene(service=WITHHELD)
     def test_sigterm_during_a_restart_ends_it(self, service, daemon, client):

@@ -12,7 +12,7 @@ SOCAT = shutil.which("socat")
 
 def socat(daemon, text, *options):
     """What echo TEXT | socat - UNIX-CONNECT:... prints."""
-    run = subprocess.run([SOCAT, *options, "-", f"UNIX-CONNECT:{daemon.socket}"], input=text.encode(),
+    run = subprocess.run([SOCAT, f"-t{DEADLINE}", *options, "-", f"UNIX-CONNECT:{daemon.socket}"], input=text.encode(),
                          capture_output=True, timeout=DEADLINE, check=True)
     assert run.stderr == b"", run.stderr
     return [json.loads(line) for line in run.stdout.splitlines()]

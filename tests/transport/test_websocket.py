@@ -10,6 +10,7 @@ import threading
 import unittest
 
 import need
+from steady import steady
 from transport import (PATIENCE_S, EdgeTest, answer_101, certs, checksum, close_frame, dead_port, eventually, frame, read_frame, read_request,
                    recv_exactly, stay, upgrade)
 
@@ -587,6 +588,7 @@ class Sending(LinkTest):
         threading.Event().wait(0.3)  # to take all that it ever takes
         self.assertLess(400 * 65536 - int(driver.ask("unsent")), 1 << 20)
 
+    @steady(0.5)  # it has two seconds to go out
     def test_close_after_what_is_queued(self):
         frames, handler = self.collect(31)
         driver = self.opened(handler)

@@ -13,6 +13,7 @@ import unittest
 from email.utils import formatdate
 
 import need
+from steady import steady
 from transport import (PATIENCE_S, EdgeTest, answer_101, certs, close_frame, dead_port, eventually, frame, read_frame, read_request, stay,
                    upgrade)
 
@@ -273,41 +274,46 @@ class AfterItWasOpen(EndTest):
             with self.subTest(more=more[:10]):
                 self.assertEqual(self.closed_by(struct.pack("!H", 1001), more)[0]["code"], "1001")
 
-    def test_close_frame_while_nothing_can_be_sent(self):
+    def close_while_nothing_can_be_sent(self, reads_on):
         """The kernel takes no more, in the middle of a long frame: that has to go out first. It ends when the peer reads on, or after a
         while, with the code all the same."""
-        for reads_on in (True, False):
-            with self.subTest(reads_on=reads_on):
-                stuck, frames = threading.Event(), []
+        stuck, frames = threading.Event(), []
 
-                def handler(connection, stuck=stuck, frames=frames, reads_on=reads_on):
-                    upgrade(connection)
-                    stuck.wait()
-                    connection.sendall(frame(struct.pack("!H", 1012) + b"bye", opcode=8))
-                    if not reads_on:
-                        time.sleep(0.2)
-                        connection.sendall(frame("late"))
-                        time.sleep(4)  # longer than the answer is waited for
-                    while not frames or frames[-1][0] != 8:
-                        frames.append(read_frame(connection))
+        def handler(connection, stuck=stuck, frames=frames):
+            upgrade(connection)
+            stuck.wait()
+            connection.sendall(frame(struct.pack("!H", 1012) + b"bye", opcode=8))
+            if not reads_on:
+                time.sleep(0.2)
+                connection.sendall(frame("late"))
+                time.sleep(4)  # longer than the answer is waited for
+            while not frames or frames[-1][0] != 8:
+                frames.append(read_frame(connection))
 
-                server = self.serve(handler)
-                self.addCleanup(stuck.set)
-                driver = self.drive("websocket-driver", "--ca", certs("ca.pem"), server.address, server.port, "localhost", "/ws")
-                driver.tell("connect")
-                driver.wait("open")
-                driver.tell("fill 1 30000000", "fill 100 65536")
-                self.assertTrue(eventually(lambda: int(driver.ask("unsent")) < 30000000 + 100 * 65536))
-                cpu = driver.cpu_s()
-                stuck.set()
-                self.assertIn("code=1012 why=the service closed the connection (1012: service restart): bye", driver.wait("closed"))
-                if not reads_on:
-                    self.assertLess(driver.cpu_s() - cpu, 0.7)  # it waits for 2 s, and does not spin
-                else:
-                    for thread in server.threads[1:]:
-                        thread.join()
-                    self.assertEqual([(opcode, len(text)) for opcode, text in frames], [(1, 30000000), (8, 2)])
-                    self.assertEqual(frames[-1], (8, b"\x03\xf4"))
+        server = self.serve(handler)
+        self.addCleanup(stuck.set)
+        driver = self.drive("websocket-driver", "--ca", certs("ca.pem"), server.address, server.port, "localhost", "/ws")
+        driver.tell("connect")
+        driver.wait("open")
+        driver.tell("fill 1 16000000", "fill 100 65536")
+        self.assertTrue(eventually(lambda: int(driver.ask("unsent")) < 16000000 + 100 * 65536))
+        cpu = driver.cpu_s()
+        stuck.set()
+        self.assertIn("code=1012 why=the service closed the connection (1012: service restart): bye", driver.wait("closed"))
+        if not reads_on:
+            self.assertLess(driver.cpu_s() - cpu, 0.7)  # it waits for 2 s, and does not spin
+        else:
+            for thread in server.threads[1:]:
+                thread.join()
+            self.assertEqual([(opcode, len(text)) for opcode, text in frames], [(1, 16000000), (8, 2)])
+            self.assertEqual(frames[-1], (8, b"\x03\xf4"))
+
+    @steady(0.5)  # it has two seconds to go out
+    def test_close_frame_while_nothing_can_be_sent(self):
+        self.close_while_nothing_can_be_sent(reads_on=True)
+
+    def test_close_frame_while_nothing_can_ever_be_sent(self):
+        self.close_while_nothing_can_be_sent(reads_on=False)
 
     def test_close_frame_before_a_reset(self):
         """Writing fails while the reason is still to be read."""
