@@ -645,6 +645,7 @@ class Lines(unittest.TestCase):
             thread.start()
             h = AsyncClient(daemon.path)
             self.assertEqual(["1", "2"], [play(ask(h)), play(ask(h))])
+            play(h.close())
             thread.join()
 
             async def from_another():

@@ -101,6 +101,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Ends the connection. What is under way fails; the next request makes another connection."""
+        self._enter()
         if self._connecting:
             self._connecting.cancel()
             self._connecting = None
