@@ -12,19 +12,23 @@ export declare enum ConnectionState {
 export declare enum HPKVOperation { GET = 1, SET = 2, PATCH = 3, DELETE = 4, RANGE = 5, ATOMIC = 6 }
 
 /** The SDK's options may stand here, and are ignored: hpkvd reconnects and paces. */
-export interface ConnectionConfig {
+export interface ConnectionConfig extends RetryConfig {
   /** The daemon's socket: a path, or @name. Else $HPKVD_SOCKET, $XDG_RUNTIME_DIR/hpkvd.sock, /run/hpkvd/hpkvd.sock */
   socket?: string;
   /** How long a request may take in all; 10000 */
   timeoutMs?: number;
   /** What a subscription client is told of: keys, and patterns (with a *). Else what its token is for */
   subscribePatterns?: string[];
+  throttling?: ThrottlingConfig;
+  connectionTimeout?: number;
+}
+
+/** Ignored */
+export interface RetryConfig {
   maxReconnectAttempts?: number;
   initialDelayBetweenReconnects?: number;
   maxDelayBetweenReconnects?: number;
   jitterMs?: number;
-  throttling?: ThrottlingConfig;
-  connectionTimeout?: number;
 }
 
 export interface ThrottlingConfig { enabled: boolean; rateLimit?: number }
@@ -45,6 +49,13 @@ export interface HPKVPatchResponse extends HPKVBaseResponse { success: boolean }
 export interface HPKVDeleteResponse extends HPKVBaseResponse { success: boolean }
 export interface HPKVRangeResponse extends HPKVBaseResponse { records: Array<{ key: string; value: string }>; count: number; truncated: boolean }
 export interface HPKVAtomicResponse extends HPKVBaseResponse { success: boolean; key?: string; newValue: number }
+
+export interface HPKVErrorResponse extends HPKVBaseResponse { error: string }
+export type HPKVResponse = HPKVGetResponse | HPKVSetResponse | HPKVPatchResponse | HPKVDeleteResponse | HPKVRangeResponse
+  | HPKVAtomicResponse | HPKVNotificationResponse | HPKVErrorResponse;
+export interface HPKVRequestMessage {
+  op: HPKVOperation; key: string; value?: string | number; messageId?: number; endKey?: string; limit?: number;
+}
 
 export interface HPKVNotificationResponse {
   type: 'notification';
@@ -106,7 +117,8 @@ export declare abstract class BaseWebSocketClient {
   status(): Promise<Record<string, unknown>>;
   stats(): Promise<Record<string, number>>;
   connect(): Promise<void>;
-  disconnect(): Promise<void>;
+  /** false: what is under way is waited for */
+  disconnect(cancelPendingRequests?: boolean): Promise<void>;
   destroy(): void;
   getConnectionState(): ConnectionState;
   getConnectionStats(): ConnectionStats;

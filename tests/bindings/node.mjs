@@ -244,6 +244,62 @@ const scenarios = {
     events.close();
   },
 
+  async listeners() {
+    // One that throws ends the program, unless that is caught, and nothing else is lost.
+    const caught = [];
+    process.on('uncaughtException', (e) => caught.push(e.message));
+    const client = api();
+    client.on('connected', () => { throw new Error('connected'); });
+    assert.equal((await client.get('k')).value, 'v');
+    client.destroy();
+    const mirror = new Mirror('a:*');
+    mirror.on('change', (key) => { throw new Error(key); });
+    await mirror.ready;
+    assert.deepEqual([...mirror.keys()], ['a:1', 'a:2']);
+    await eventually(() => caught.length === 3);
+    assert.deepEqual(caught, ['connected', 'a:1', 'a:2']);
+    mirror.close();
+  },
+
+  async clock() {
+    const client = api();
+    const answer = client.get('k', 1e12); // longer than a timer can be
+    const { now } = Date;
+    Date.now = () => now() + 1e9; // a wall clock that jumps has no say
+    assert.equal((await answer).value, 'v');
+    assert.equal((await client.request({ op: 'ping', messageId: 'mine' })).message, 'pong'); // the number is the package's
+    client.destroy();
+  },
+
+  async patient() {
+    const client = api();
+    const set = client.set('k', 'v');
+    await Promise.all([client.disconnect(false), set]);
+    assert.equal(client.getConnectionState(), 'DISCONNECTED');
+    const cut = client.set('k', 'v');
+    await ask('read');
+    await Promise.all([client.disconnect(), fails(cut, ConnectionError, 0, 'closed', 'unknown')]);
+  },
+
+  async left() {
+    for await (const event of api().watch('a:*')) {
+      assert.equal(event.key, 'a:1');
+      break;
+    }
+    await ask('gone');
+  },
+
+  async unauthorized() {
+    const events = api().watch('a:*');
+    await events.ready;
+    await ask('restart');
+    const seen = [];
+    do seen.push((await events.next()).value); while (seen.at(-1).type !== 'gap');
+    assert.deepEqual(seen.map((e) => e.state), ['disconnected', 'connected', undefined]);
+    events.close();
+    await fails(api().watch('a:*').next(), AuthenticationError, 401, undefined, 'no');
+  },
+
   async ended() {
     const events = new Subscription({ keys: ['k'] });
     const seen = [];

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
 import re
@@ -17,7 +18,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "cli"))
 
 from cli import BUILD, FakeDaemon # noqa: E402 (the path comes first)
-from harness import DEADLINE, ROOT, Case, Daemon, Sandbox
+from harness import DEADLINE, ROOT, Case, Daemon, Sandbox, eventually
 
 PACKAGE = os.path.join(ROOT, "bindings", "node")
 WARNING = r"\A(\(node:\d+\) Warning: The access rules of hpkvd grant no token[^\n]*\n\(Use [^\n]*\n)?\Z"
@@ -165,6 +166,74 @@ class Lines(unittest.TestCase):
 
         self.fake("slow", script, flood=flood)
 
+    def test_listeners_that_throw(self):
+        def script(daemon):
+            peer = daemon.accept()
+            peer.reply(peer.line(), key="k", value="v")
+            peer = daemon.accept()
+            peer.reply(peer.line())
+            peer.reply(peer.line(), records=[{"key": "a:1", "value": "1"}, {"key": "a:2", "value": "2"}], count=2, truncated=False)
+            peer.at_end()
+
+        self.fake("listeners", script)
+
+    def test_clocks_and_numbers(self):
+        def script(daemon):
+            peer = daemon.accept()
+            peer.reply(peer.line(), code=503, reason="shutting_down", executed="no", error="bye", retryAfterMs=1)
+            peer.close()
+            peer = daemon.accept()
+            request = peer.line()
+            self.assertEqual(600000, request["timeoutMs"])
+            peer.reply(request, key="k", value="v")
+            peer.reply(peer.line(), message="pong")
+
+        self.fake("clock", script)
+
+    def test_disconnect_may_wait(self):
+        peers = []
+
+        def script(daemon):
+            peer = daemon.accept()
+            request = peer.line()
+            peer.sock.setblocking(False)
+            with self.assertRaises(BlockingIOError):
+                peer.sock.recv(1) # it has not hung up
+            peer.sock.settimeout(DEADLINE)
+            peer.reply(request, success=True)
+            self.assertTrue(peer.at_end())
+            peers.append(daemon.accept())
+
+        def read():
+            eventually(lambda: peers)
+            peers[0].line()
+
+        self.fake("patient", script, read=read)
+
+    def test_a_loop_that_is_left_early_unsubscribes(self):
+        peers = []
+
+        def script(daemon):
+            peer = daemon.accept()
+            peers.append(peer)
+            peer.send({"code": 200, "messageId": peer.line()["messageId"]}, {"type": "notification", "key": "a:1", "value": "v", "timestamp": 1})
+
+        self.fake("left", script, gone=lambda: self.assertTrue(peers[0].at_end()))
+
+    def test_a_key_that_is_wrong_for_a_while(self):
+        """It does not end a subscription that there was; it does one that never was."""
+        peers, step = [], threading.Event()
+
+        def script(daemon):
+            for i, code in enumerate((200, 401, 200, 401)):
+                peer = daemon.accept()
+                peer.reply(peer.line(), **({"code": code} | ({"error": "wrong key"} if code == 401 else {})))
+                if i == 0:
+                    step.wait(DEADLINE)
+                    peer.close()
+
+        self.fake("unauthorized", script, restart=step.set)
+
     def test_the_rules_end_a_subscription(self):
         def script(daemon):
             peer = daemon.accept()
@@ -207,7 +276,7 @@ class Package(Case):
             for scenario in ("requests", "commonjs"):
                 play(self, daemon.socket, scenario, installed)
 
-    def compiler(self):
+    def judges(self):
         """Installed by npm at the versions of package-lock.json, once for each lock file."""
         work = os.path.join(BUILD, "tests", "bindings", "tsc")
         os.makedirs(work, exist_ok=True)
@@ -222,14 +291,14 @@ class Package(Case):
         out = subprocess.run(["npm", "ci", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=work,
                              capture_output=True, text=True, check=False)
         if re.search("code (EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ECONNRESET|ENETUNREACH|EHOSTUNREACH|ETIMEDOUT)", out.stderr):
-            raise unittest.SkipTest("there is no tsc: npm can't reach its registry")
+            raise unittest.SkipTest("there is no tsc and no eslint: npm can't reach its registry")
         self.assertEqual(0, out.returncode, out.stderr)
         shutil.copyfile(lock, work + "/installed.json")
         return work
 
     @unittest.skipUnless(shutil.which("npm"), "there is no tsc, and no npm")
     def test_types(self):
-        work = self.compiler()
+        work = self.judges()
         with tempfile.TemporaryDirectory(prefix="hpkv-test-") as folder:
             shutil.copytree(PACKAGE, folder + "/node_modules/hpkvd")
             os.symlink(work + "/node_modules/@types", folder + "/node_modules/@types")
@@ -239,6 +308,25 @@ class Package(Case):
             out = subprocess.run([work + "/node_modules/.bin/tsc", "--noEmit", "--strict", "--target", "es2020", "--module", "node16",
                                   "--moduleResolution", "node16", "use.mts", "use.cts"], cwd=folder, capture_output=True, text=True, check=False)
             self.assertEqual((0, ""), (out.returncode, out.stdout))
+
+    @unittest.skipUnless(shutil.which("npm"), "there is no eslint, and no npm")
+    def test_all_javascript_passes_the_linter(self):
+        work = self.judges()
+        with tempfile.TemporaryDirectory(prefix="hpkv-test-") as folder: # the linter passes over what is outside its folder
+            shutil.copyfile(os.path.join(HERE, "eslint.config.mjs"), folder + "/eslint.config.mjs")
+            found = [path for kind in ("mjs", "cjs") for part in ("bindings/node", "examples", "tests")
+                     for path in glob.glob(f"{part}/**/*.{kind}", root_dir=ROOT, recursive=True) if "node_modules" not in path]
+            self.assertIn("bindings/node/lib/wire.cjs", found)
+            for path in found:
+                os.makedirs(os.path.dirname(f"{folder}/{path}"), exist_ok=True)
+                shutil.copyfile(os.path.join(ROOT, path), f"{folder}/{path}")
+            run = [work + "/node_modules/.bin/eslint", "--max-warnings=0", "."]
+            out = subprocess.run(run, cwd=folder, env={**os.environ, "LINTER": work}, capture_output=True, text=True, check=False)
+            self.assertEqual((0, ""), (out.returncode, out.stdout + out.stderr))
+            with open(folder + "/bindings/node/lib/wrong.cjs", "w", encoding="ascii") as file:
+                file.write("undefinedName();\n")
+            out = subprocess.run(run, cwd=folder, env={**os.environ, "LINTER": work}, capture_output=True, text=True, check=False)
+            self.assertIn("no-undef", out.stdout)
 
 
 if __name__ == "__main__":

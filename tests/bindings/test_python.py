@@ -1,9 +1,11 @@
 """The Python package: requests, subscriptions and mirrors, through restarts, losses and slow readers."""
 
 import asyncio
+import contextlib
 import glob
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -12,6 +14,7 @@ import tempfile
 import threading
 import time
 import unittest
+import warnings
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "cli"))
@@ -279,6 +282,26 @@ class Restarts(Case):
                 h.set("s:k", "2")
                 self.assertEqual([("s:k", "2")] * 2, [next(e)[:2] for e in (pattern, key)])
 
+    def test_a_mirror_in_a_fork_is_true_as_well(self):
+        with Sandbox() as sandbox, Daemon(sandbox) as daemon:
+            daemon.wait_state("connected")
+            h = Client(daemon.socket)
+            h.set("m:1", "1")
+            with Mirror("m:*", daemon.socket) as mirror:
+                pid = os.fork()
+                if not pid:
+                    status = 1
+                    try:
+                        Client(daemon.socket).set("m:2", "2")
+                        eventually(lambda: dict(mirror) == {"m:1": "1", "m:2": "2"} and not mirror.stale)
+                        status = 0
+                    finally:
+                        os._exit(status)
+                self.assertEqual(0, os.waitpid(pid, 0)[1])
+                eventually(lambda: dict(mirror) == {"m:1": "1", "m:2": "2"} and not mirror.stale)
+                h.set("m:3", "3")
+                eventually(lambda: mirror.get("m:3") == "3")
+
     def test_mirrors_are_true_again(self):
         with Sandbox() as sandbox, Daemon(sandbox) as daemon:
             daemon.wait_state("connected")
@@ -484,6 +507,197 @@ class Lines(unittest.TestCase):
                 peers[0].send({"type": "unsubscribed", "pattern": "a:*", "reason": "forbidden"})
                 eventually(lambda: mirror.error)
                 self.assertEqual((403, True), (mirror.error.code, mirror.stale))
+
+
+    def test_a_client_is_closed_by_another_thread(self):
+        """Requests that are under way or wait for their turn end at once; the next one makes another connection."""
+        with FakeDaemon() as daemon:
+            h, failed = Client(daemon.path), []
+
+            def work(op):
+                try:
+                    h.request({"op": op, "key": "k"})
+                except HpkvError as e:
+                    failed.append((op, e.reason, e.executed))
+
+            threads = [threading.Thread(target=work, args=("set",))]
+            threads[0].start()
+            peer = daemon.accept()
+            peer.line()
+            threads.append(threading.Thread(target=work, args=("get",)))
+            threads[1].start()
+            eventually(lambda: threads[1].is_alive() and h._lock.locked())
+            time.sleep(0.1) # the second waits for its turn; if it does not yet, the test sees less
+            h.close()
+            for thread in threads:
+                thread.join(DEADLINE)
+            self.assertIn(("set", "closed", "unknown"), failed)
+            self.assertLessEqual(set(failed), {("set", "closed", "unknown"), ("get", "closed", "no")})
+            h.close()
+
+    def in_a_fork(self, run):
+        """What it returns, as JSON."""
+        read, write = os.pipe()
+        pid = os.fork()
+        if not pid:
+            try:
+                os.write(write, json.dumps(run()).encode())
+            finally:
+                os._exit(0)
+        os.close(write)
+        with os.fdopen(read, "rb") as file:
+            said = file.read()
+        os.waitpid(pid, 0)
+        return json.loads(said or "null")
+
+    def test_a_fork_while_a_thread_is_in_a_request(self):
+        with FakeDaemon() as daemon, Client(daemon.path) as h:
+            thread = threading.Thread(target=lambda: h.get("parent", None), daemon=True)
+            thread.start()
+            peer = daemon.accept()
+            request = peer.line()
+
+            def answer():
+                other = daemon.accept()
+                other.reply(other.line(), key="child", value="v")
+
+            answering = threading.Thread(target=answer, daemon=True)
+            answering.start()
+            signal.alarm(DEADLINE)
+            self.assertEqual("v", self.in_a_fork(lambda: h.get("child")))
+            signal.alarm(0)
+            peer.reply(request, key="parent", value="v")
+            thread.join(DEADLINE)
+            self.assertFalse(thread.is_alive())
+            answering.join(DEADLINE)
+
+    def test_a_subscription_in_a_fork_is_another_one(self):
+        def accepted(daemon):
+            peer = daemon.accept()
+            peer.send({"code": 200, "messageId": peer.line()["messageId"]})
+            return peer
+
+        with FakeDaemon() as daemon:
+            peers = []
+            thread = threading.Thread(target=lambda: peers.append(accepted(daemon)))
+            thread.start()
+            events = Client(daemon.path).subscribe("a:*")
+            thread.join()
+            thread = threading.Thread(target=lambda: peers.append(accepted(daemon)))
+            thread.start()
+
+            def child():
+                seen = [type(next(events)).__name__ for _ in range(3)]
+                events.close()
+                return seen
+
+            self.assertEqual(["Connection", "Connection", "Gap"], self.in_a_fork(child))
+            thread.join()
+            peers[0].send({"type": "notification", "key": "a:1", "value": "v", "timestamp": 1})
+            self.assertEqual(Change("a:1", "v", 1), next(events))
+            events.close()
+
+    def test_a_loop_that_is_left_early_unsubscribes(self):
+        def script(daemon, peers):
+            peer = daemon.accept()
+            peer.send({"code": 200, "messageId": peer.line()["messageId"]}, {"type": "notification", "key": "a", "value": "v", "timestamp": 1})
+            peers.append(peer)
+
+        def plain(path):
+            for _ in Client(path).subscribe("a"):
+                break
+
+        async def run(path, gone):
+            async for _ in await AsyncClient(path).subscribe("a"):
+                break
+            await asyncio.get_running_loop().run_in_executor(None, gone.wait, DEADLINE)
+
+        for kind in ("plain", "asyncio"):
+            with self.subTest(kind), FakeDaemon() as daemon, warnings.catch_warnings():
+                warnings.simplefilter("error")
+                peers, gone = [], threading.Event()
+                thread = threading.Thread(target=script, args=(daemon, peers))
+                thread.start()
+                if kind == "plain":
+                    plain(daemon.path)
+                    thread.join()
+                    self.assertTrue(peers[0].at_end())
+                else:
+                    looping = threading.Thread(target=play, args=(run(daemon.path, gone),))
+                    looping.start()
+                    thread.join()
+                    ended = peers[0].at_end() # while the event loop still runs
+                    gone.set()
+                    looping.join()
+                    self.assertTrue(ended)
+
+    def test_one_event_loop_after_another(self):
+        async def ask(h):
+            return await h.get("k")
+
+        def script(daemon):
+            for value in ("1", "2"):
+                peer = daemon.accept()
+                peer.reply(peer.line(), key="k", value=value)
+
+        with FakeDaemon() as daemon:
+            thread = threading.Thread(target=script, args=(daemon,))
+            thread.start()
+            h = AsyncClient(daemon.path)
+            self.assertEqual(["1", "2"], [play(ask(h)), play(ask(h))])
+            play(h.close())
+            thread.join()
+
+            async def from_another():
+                with self.assertRaises(RuntimeError):
+                    await asyncio.get_running_loop().run_in_executor(None, lambda: asyncio.run(ask(other)))
+
+            other = AsyncClient(daemon.path)
+
+            async def two():
+                task = asyncio.ensure_future(ask(other))
+                await asyncio.sleep(0)
+                await from_another()
+                task.cancel()
+
+            play(two())
+
+    def test_a_read_that_is_never_answered_was_not_executed(self):
+        def script(daemon):
+            with contextlib.suppress(OSError, AssertionError):
+                while True:
+                    peer = daemon.accept()
+                    peer.line()
+                    peer.close()
+
+        with FakeDaemon() as daemon:
+            threading.Thread(target=script, args=(daemon,), daemon=True).start()
+            with self.assertRaises(HpkvError) as caught:
+                Client(daemon.path, timeout=0.5).get("k")
+            self.assertEqual((504, "connection_lost", "no"), (caught.exception.code, caught.exception.reason, caught.exception.executed))
+
+    def test_a_mirror_of_lines_that_are_none_of_the_daemon(self):
+        with FakeDaemon() as daemon:
+            def script():
+                peer = daemon.accept()
+                peer.reply(peer.line())
+                peer.reply(peer.line(), records=[{"key": "a:1", "value": "1"}], count=1, truncated=False)
+                peers.append(peer)
+            peers = []
+            thread = threading.Thread(target=script)
+            thread.start()
+            with Mirror("a:*", daemon.path) as mirror:
+                thread.join()
+                self.assertFalse(mirror.stale)
+                peers[0].send({"type": "notification"})
+                eventually(lambda: mirror.stale and mirror.error)
+                self.assertEqual((502, {"a:1": "1"}), (mirror.error.code, dict(mirror)))
+
+    def test_errors_pass_between_processes(self):
+        error = HpkvError("words", 504, "timeout", "unknown", 1.5)
+        other = pickle.loads(pickle.dumps(error))
+        self.assertEqual((str(error), 504, "timeout", "unknown", 1.5),
+                         (str(other), other.code, other.reason, other.executed, other.retry_after))
 
 
 class Package(unittest.TestCase):

@@ -1,7 +1,11 @@
 // A program that uses each type once; it is compiled, and never run.
 import {
-  ConnectionState, HPKVApiClient, HPKVClientFactory, HPKVError, HPKVEvent, HPKVNotificationResponse, Mirror, WebsocketTokenManager,
+  ConnectionConfig, ConnectionState, HPKVApiClient, HPKVClientFactory, HPKVError, HPKVErrorResponse, HPKVEvent, HPKVNotificationResponse,
+  HPKVRequestMessage, HPKVResponse, Mirror, RetryConfig, WebsocketTokenManager,
 } from 'hpkvd';
+
+// Types that the SDK exports as well.
+export type Names = [ConnectionConfig, HPKVErrorResponse, HPKVRequestMessage, HPKVResponse, RetryConfig];
 
 export async function use(): Promise<void> {
   const client: HPKVApiClient = HPKVClientFactory.createApiClient('key', 'url', { socket: '/run/hpkvd/hpkvd.sock', timeoutMs: 5000 });
@@ -22,6 +26,7 @@ export async function use(): Promise<void> {
   if (client.getConnectionState() === ConnectionState.CONNECTED) console.log(text, [...mirror.keys()]);
   try {
     await client.set('a', 1);
+    await client.disconnect(false);
   } catch (e) {
     if (e instanceof HPKVError && e.executed === 'unknown') console.log(e.code, e.reason, e.retryAfterMs);
   }

@@ -1,7 +1,6 @@
 'use strict';
 // The names and shapes of @hpkv/websocket-client. Keys and URLs are hpkvd's business: what is given here is ignored.
-const { EventEmitter } = require('node:events');
-const { AuthenticationError, DEFAULT_TIMEOUT, HPKVError, PAGE, failure, lastKey } = require('./wire.cjs');
+const { AuthenticationError, DEFAULT_TIMEOUT, Emitter, HPKVError, PAGE, failure, lastKey } = require('./wire.cjs');
 const { Requests } = require('./requests.cjs');
 const { Subscription } = require('./subscription.cjs');
 
@@ -29,7 +28,7 @@ function textOf(value) {
 class BaseWebSocketClient {
   constructor(config = {}) {
     this.config = config ?? {};
-    this.emitter = new EventEmitter();
+    this.emitter = new Emitter();
     this.emitter.on('error', () => {}); // one that nobody listens for ends no program
     this.requests = new Requests(this.config.socket, (event, argument) => this.emitter.emit(event, argument));
   }
@@ -98,7 +97,9 @@ class BaseWebSocketClient {
     return this.requests.opened();
   }
 
-  async disconnect() {
+  /** false: what is under way is waited for. */
+  async disconnect(cancelPendingRequests = true) {
+    if (!cancelPendingRequests) await this.requests.idle();
     if (this.requests.close()) this.emitter.emit('disconnected', { code: 1000, reason: 'closed by the program' });
   }
 
@@ -131,7 +132,7 @@ class BaseWebSocketClient {
 
   /** hpkvd paces the requests of all programs together: status() tells how. */
   getThrottlingStatus() {
-    return { enabled: false, config: { enabled: false }, metrics: { currentRate: 0, queueLength: this.requests.waiting.length } };
+    return { enabled: false, config: { enabled: false }, metrics: { currentRate: 0, queueLength: this.requests.waiting.size } };
   }
 
   updateThrottlingConfig() {}
@@ -232,7 +233,8 @@ class HPKVSubscriptionClient extends BaseWebSocketClient {
     return { ...super.getConnectionStats(), connectionState, isConnected: connectionState === ConnectionState.CONNECTED };
   }
 
-  async disconnect() {
+  async disconnect(cancelPendingRequests = true) {
+    if (!cancelPendingRequests) await this.requests.idle();
     const had = this.subscription && !this.subscription.closed;
     this.subscription?.close();
     const closed = this.requests.close();

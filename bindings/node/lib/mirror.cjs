@@ -1,10 +1,10 @@
 'use strict';
-const { EventEmitter } = require('node:events');
-const { MOST_TIMEOUT, PAGE, Pause, addressOf, connect, errorOf, failure, lastKey, matcher, noDaemon } = require('./wire.cjs');
+const {
+  Emitter, MOST_TIMEOUT, PAGE, Pause, addressOf, connect, errorOf, failure, isFinal, lastKey, matcher, noDaemon,
+} = require('./wire.cjs');
 
 const AT_ONCE = 100;
 const AGAIN = 500; // ms after a failure
-const FINAL = new Set([400, 401, 403, 413]);
 
 /**
  * The keys that match a pattern, and their values, as they are now: a Map that is kept true.
@@ -16,7 +16,7 @@ const FINAL = new Set([400, 401, 403, 413]);
  * A notification says which key has changed; the key is read then, so a value never goes back, and is never a part of one. When changes
  * may have been missed all is read again. While the connection is lost the last values stay, and .stale is true.
  */
-class Mirror extends EventEmitter {
+class Mirror extends Emitter {
   constructor(pattern, { socket } = {}) {
     super();
     this.pattern = pattern;
@@ -155,7 +155,7 @@ class Mirror extends EventEmitter {
   }
 
   subscribed(error) {
-    if (error && FINAL.has(error.code)) this.end(error);
+    if (error && isFinal(error, this.wasThere)) this.end(error);
     else if (error) this.socket.destroy(); // and again
     else {
       this.wasThere = true;
@@ -223,12 +223,12 @@ class Mirror extends EventEmitter {
 
   takePage(answer) {
     const error = errorOf(answer);
-    if (error && FINAL.has(error.code)) this.end(error);
+    if (error && isFinal(error, true)) this.end(error);
     if (error) {
       if (!this.closed) this.retry = setTimeout(() => this.readAll(), Math.max(AGAIN, error.retryAfterMs ?? 0));
       return;
     }
-    const { records, truncated } = answer;
+    const { records = [], truncated } = answer;
     for (const { key, value } of records) {
       if (!this.matches(key)) continue;
       this.seen.add(key);

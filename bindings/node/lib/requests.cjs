@@ -1,6 +1,9 @@
 'use strict';
 // Requests over one connection, which is made when it is first needed, and again when it has to be.
-const { DEFAULT_TIMEOUT, GRACE, Pause, addressOf, connect, errorOf, failure, limitTimeout, noDaemon, passes } = require('./wire.cjs');
+const { performance } = require('node:perf_hooks');
+const {
+  DEFAULT_TIMEOUT, GRACE, Pause, addressOf, connect, errorOf, failure, limitTimeout, noDaemon, passes, timer,
+} = require('./wire.cjs');
 
 // Of these, one that was sent may be sent again: they change nothing.
 const REPEATABLE = new Set(['get', 'range', 'subscribe', 'unsubscribe', 'token', 'ping', 'status', 'stats', 1, 5]);
@@ -11,7 +14,7 @@ class Requests {
     this.tell = tell; // (event, argument): connected, disconnected, reconnecting
     this.state = 'DISCONNECTED';
     this.pending = new Map(); // by number, in the order in which they were begun
-    this.waiting = []; // of these, to be sent
+    this.waiting = new Map(); // of these, to be sent, in this order
     this.lastId = 0;
     this.wasThere = false;
     this.attempts = 0;
@@ -22,12 +25,13 @@ class Requests {
 
   send(request, timeoutMs = DEFAULT_TIMEOUT) {
     return new Promise((resolve, reject) => {
-      const entry = { request, resolve, reject, number: ++this.lastId, until: Date.now() + timeoutMs, sent: false };
-      entry.text = JSON.stringify(request); // what is no request fails here
-      entry.repeatable = REPEATABLE.has(request.op);
-      entry.timer = setTimeout(() => this.late(entry), timeoutMs + GRACE);
+      const { messageId, ...rest } = request; // the number is ours
+      const entry = { request: rest, resolve, reject, number: ++this.lastId, until: performance.now() + timeoutMs, sent: false };
+      entry.text = JSON.stringify(rest); // what is no request fails here
+      entry.repeatable = REPEATABLE.has(rest.op);
+      entry.timer = timer(() => this.late(entry), timeoutMs + GRACE);
       this.pending.set(entry.number, entry);
-      this.waiting.push(entry);
+      this.waiting.set(entry.number, entry);
       this.pump();
     });
   }
@@ -35,6 +39,7 @@ class Requests {
   settle(entry) {
     clearTimeout(entry.timer);
     this.pending.delete(entry.number);
+    this.waiting.delete(entry.number);
   }
 
   fail(entry, error) {
@@ -43,7 +48,6 @@ class Requests {
   }
 
   late(entry) {
-    this.waiting = this.waiting.filter((other) => other !== entry);
     if (entry.sent) {
       this.fail(entry, failure('hpkvd has not answered in time', 504, 'timeout', entry.repeatable ? 'no' : 'unknown'));
     } else {
@@ -54,18 +58,18 @@ class Requests {
   /** Sends what waits, as long as the connection takes it: so what was not sent is known. */
   pump() {
     if (!this.socket) {
-      if (this.waiting.length) this.connect();
+      if (this.waiting.size) this.connect();
       return;
     }
-    while (this.waiting.length && this.socket.writableLength === 0 && !this.socket.destroyed) {
-      const entry = this.waiting.shift();
-      if (!this.pending.has(entry.number)) continue;
+    for (const entry of this.waiting.values()) {
+      if (this.socket.writableLength || this.socket.destroyed) break;
+      this.waiting.delete(entry.number);
       entry.sent = true;
       const rest = entry.text === '{}' ? '' : `,${entry.text.slice(1, -1)}`;
-      const timeout = 'timeoutMs' in entry.request ? '' : `,"timeoutMs":${limitTimeout(entry.until - Date.now())}`;
+      const timeout = 'timeoutMs' in entry.request ? '' : `,"timeoutMs":${limitTimeout(entry.until - performance.now())}`;
       this.socket.write(`{"messageId":${entry.number}${timeout}${rest}}\n`);
     }
-    if (this.waiting.length && !this.draining && !this.socket.destroyed) {
+    if (this.waiting.size && !this.draining && !this.socket.destroyed) {
       this.draining = true;
       this.socket.write('', () => {
         this.draining = false;
@@ -112,17 +116,17 @@ class Requests {
     this.why = cause.message;
     if (!this.wasThere || cause instanceof TypeError) {
       this.state = 'DISCONNECTED';
-      for (const entry of this.waiting.splice(0)) this.fail(entry, error);
+      for (const entry of [...this.waiting.values()]) this.fail(entry, error);
       return;
     }
     this.attempts++;
     const ms = this.pause.next();
     this.tell('reconnecting', { attempt: this.attempts, maxAttempts: Infinity, delay: ms });
-    const timer = setTimeout(() => {
+    const again = setTimeout(() => {
       this.attempt = null;
-      if (this.waiting.length) this.connect();
+      if (this.waiting.size) this.connect();
     }, ms);
-    this.attempt = { destroy: () => clearTimeout(timer) };
+    this.attempt = { destroy: () => clearTimeout(again) };
   }
 
   take(message) {
@@ -132,9 +136,9 @@ class Requests {
     }
     const entry = this.pending.get(message.messageId);
     if (!entry || !entry.sent) return; // too late: it was told that there was no answer
-    if (passes(message) && Date.now() < entry.until) {
+    if (passes(message) && performance.now() < entry.until) {
       entry.sent = false; // it goes to the daemon's successor
-      this.waiting.push(entry);
+      this.waiting.set(entry.number, entry);
       return;
     }
     this.settle(entry);
@@ -150,17 +154,29 @@ class Requests {
     this.state = 'DISCONNECTED';
     this.why = this.farewell ?? why;
     this.farewell = undefined;
-    this.waiting = [];
+    this.waiting.clear();
     for (const entry of [...this.pending.values()]) {
       if (entry.sent && !entry.repeatable) {
         this.fail(entry, failure(`sent, but the connection to hpkvd was lost before the answer came: ${this.why}`, 504, 'connection_lost', 'unknown'));
       } else {
         entry.sent = false;
-        this.waiting.push(entry);
+        this.waiting.set(entry.number, entry);
       }
     }
     this.tell('disconnected', { code: 1006, reason: this.why });
-    if (this.waiting.length) this.connect();
+    if (this.waiting.size) this.connect();
+  }
+
+  /** Resolves once all that is under way has ended, in whatever way. */
+  async idle() {
+    while (this.pending.size) {
+      await new Promise((resolve) => {
+        const [entry] = this.pending.values();
+        const { resolve: good, reject: bad } = entry;
+        entry.resolve = (answer) => resolve(good(answer));
+        entry.reject = (error) => resolve(bad(error));
+      });
+    }
   }
 
   close() {
@@ -171,7 +187,6 @@ class Requests {
     this.attempt = null;
     if (socket) socket.destroy();
     this.state = 'DISCONNECTED';
-    this.waiting = [];
     for (const entry of [...this.pending.values()]) {
       this.fail(entry, failure('the client was closed', 0, 'closed', entry.sent && !entry.repeatable ? 'unknown' : 'no'));
     }

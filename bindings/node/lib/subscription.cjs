@@ -1,8 +1,7 @@
 'use strict';
-const { GRACE, MOST_TIMEOUT, Pause, addressOf, connect, errorOf, failure, limitTimeout, noDaemon } = require('./wire.cjs');
+const { GRACE, MOST_TIMEOUT, Pause, addressOf, connect, errorOf, failure, isFinal, limitTimeout, noDaemon, timer } = require('./wire.cjs');
 
 const QUEUE_MOST = 100; // events that nobody has asked for yet; then the socket is not read further
-const FINAL = new Set([400, 401, 403, 413]);
 
 /**
  * What happens to keys and patterns, for "for await": the service's notifications, gaps, and connections that come and go.
@@ -53,7 +52,10 @@ class Subscription {
     const timeoutMs = limitTimeout(this.wasLive ? MOST_TIMEOUT : this.timeoutMs);
     const { keys, patterns } = this;
     this.socket.write(`${JSON.stringify({ op: 'subscribe', keys, patterns, initial: this.initial || this.wasLive, messageId: 0, timeoutMs })}\n`);
-    this.timer = setTimeout(() => this.socket.destroy(), timeoutMs + GRACE);
+    this.timer = timer(() => {
+      if (this.wasLive) this.socket.destroy(); // and again
+      else this.end(failure('hpkvd has not answered in time', 503, 'timeout', 'no'));
+    }, timeoutMs + GRACE);
   }
 
   again() {
@@ -78,7 +80,7 @@ class Subscription {
   answered(message) {
     clearTimeout(this.timer);
     const error = errorOf(message);
-    if (error && this.wasLive && !FINAL.has(error.code)) {
+    if (error && this.wasLive && !isFinal(error, true)) {
       this.socket.destroy(); // and again
       return;
     }

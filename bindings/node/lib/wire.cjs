@@ -1,5 +1,6 @@
 'use strict';
 // What clients, subscriptions and mirrors share: addresses, lines, errors, pauses.
+const { EventEmitter } = require('node:events');
 const fs = require('node:fs');
 const net = require('node:net');
 const path = require('node:path');
@@ -8,6 +9,7 @@ const KEY_MAX = 512; // bytes: the longest key that the service is known to take
 const PAGE = 1000; // records: the service's most
 const DEFAULT_TIMEOUT = 10000; // ms
 const MOST_TIMEOUT = 600000;
+const TIMER_MOST = 2 ** 31 - 1; // ms: a longer timer would end at once
 const GRACE = 2000; // the daemon tells best why something took too long, so it may be a bit late
 
 /** A request failed. executed: 'no', or 'unknown': a write that was sent, and whose answer never came. */
@@ -102,6 +104,25 @@ class Lines {
   }
 }
 
+/** A listener that throws ends the program, as ever, but takes nothing away from whoever emits: it throws a moment later. */
+class Emitter extends EventEmitter {
+  emit(...words) {
+    try {
+      return super.emit(...words);
+    } catch (e) {
+      process.nextTick(() => {
+        throw e;
+      });
+      return true;
+    }
+  }
+}
+
+/** Does a failure end a subscription? Another key of the daemon's may cure a 401, so that ends only one that never was. */
+const isFinal = (error, wasThere) => error.code === 400 || error.code === 403 || error.code === 413 || (error.code === 401 && !wasThere);
+
+const timer = (call, ms) => setTimeout(call, Math.min(ms, TIMER_MOST));
+
 /** A connection. opened(error), then take(message) for each line, then lost(why). */
 function connect(address, { opened, take, lost }) {
   let socket;
@@ -161,6 +182,6 @@ function matcher(glob) {
 const limitTimeout = (ms) => Math.max(1, Math.min(Math.floor(ms), MOST_TIMEOUT));
 
 module.exports = {
-  AuthenticationError, ConnectionError, DEFAULT_TIMEOUT, GRACE, HPKVError, MOST_TIMEOUT, PAGE, Pause, TimeoutError, addressOf, connect,
-  errorOf, failure, lastKey, limitTimeout, matcher, noDaemon, passes,
+  AuthenticationError, ConnectionError, DEFAULT_TIMEOUT, Emitter, GRACE, HPKVError, MOST_TIMEOUT, PAGE, Pause, TimeoutError, addressOf,
+  connect, errorOf, failure, isFinal, lastKey, limitTimeout, matcher, noDaemon, passes, timer,
 };

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import collections
-import time
 from types import TracebackType
-from typing import Any, AsyncIterator, Deque, Dict, Iterable, List, Optional, Type, Union, overload
+from typing import Any, AsyncIterator, Dict, Iterable, Optional, Type, Union, overload
 
 from . import _wire
-from ._wire import Connection, Ended, Event, Gap, HpkvError, Json, Page, Record
+from ._wire import Event, HpkvError, Json, Page, Record
 
 _MISSING: Any = object()
 
@@ -34,8 +32,7 @@ class _Wire(asyncio.Protocol):
         self.client = client
         self.transport: Optional[asyncio.Transport] = None
         self.free = True
-        self.received = bytearray()
-        self.searched = 0
+        self.lines = _wire.Lines()
         self.why = "hpkvd has closed the connection"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -51,16 +48,11 @@ class _Wire(asyncio.Protocol):
         self.client._pump()
 
     def data_received(self, data: bytes) -> None:
-        self.received += data
-        begin = 0
-        while True:
-            end = self.received.find(b"\n", max(begin, self.searched))
-            if end < 0:
-                break
-            self.client._take(self, bytes(self.received[begin:end]))
-            begin = end + 1
-        del self.received[:begin]
-        self.searched = len(self.received)
+        self.lines.feed(data)
+        line = self.lines.next()
+        while line is not None:
+            self.client._take(self, line)
+            line = self.lines.next()
 
     def connection_lost(self, error: Optional[BaseException]) -> None:
         if error:
@@ -72,18 +64,31 @@ class AsyncClient:
     """A connection to hpkvd for asyncio, made when it is first needed, and again when it has to be.
 
     Any number of requests may be under way; requests for one key take effect in the order in which they were begun. It
-    belongs to one event loop.
+    belongs to the event loop that it is first used in, and to another one once that is closed.
     """
 
     def __init__(self, socket: Optional[str] = None, timeout: float = _wire.DEFAULT_TIMEOUT) -> None:
         self._given = socket
         self._timeout = timeout
-        self._wire: Optional[_Wire] = None
-        self._connecting: Optional["asyncio.Task[None]"] = None
-        self._waiting: Deque[_Pending] = collections.deque()  # to be sent
-        self._pending: Dict[int, _Pending] = {}  # all
         self._last_id = 0
         self._was_there = False
+        self._begin(None)
+
+    def _begin(self, loop: Optional[asyncio.AbstractEventLoop]) -> None:
+        self._loop = loop
+        self._wire: Optional[_Wire] = None
+        self._connecting: Optional["asyncio.Task[None]"] = None
+        self._waiting: Dict[int, _Pending] = {}  # to be sent, in this order
+        self._pending: Dict[int, _Pending] = {}  # all, in the order in which they were begun
+        self._why: Optional[HpkvError] = None  # there is no connection
+
+    def _enter(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop and not self._loop.is_closed():
+                raise RuntimeError("this AsyncClient belongs to another event loop, which is still there")
+            self._begin(loop)
+        return loop
 
     # ---- the connection ----
 
@@ -96,6 +101,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Ends the connection. What is under way fails; the next request makes another connection."""
+        self._enter()
         if self._connecting:
             self._connecting.cancel()
             self._connecting = None
@@ -103,8 +109,7 @@ class AsyncClient:
         if wire and wire.transport:
             wire.transport.abort()
         for pending in list(self._pending.values()):
-            self._fail(pending, HpkvError("the client was closed", 0, "closed", "unknown" if pending.sent and not pending.repeatable else "no"))
-        self._waiting.clear()
+            self._fail(pending, _wire.closed("unknown" if pending.sent and not pending.repeatable else "no"))
 
     def _connect(self) -> None:
         if not self._wire and not self._connecting and self._waiting:
@@ -135,8 +140,8 @@ class AsyncClient:
         self._pump()
 
     def _fail_waiting(self, error: HpkvError) -> None:
-        while self._waiting:
-            self._fail(self._waiting.popleft(), error)
+        for pending in list(self._waiting.values()):
+            self._fail(pending, error)
 
     def _fail(self, pending: _Pending, error: HpkvError) -> None:
         self._settle(pending)
@@ -145,6 +150,7 @@ class AsyncClient:
 
     def _settle(self, pending: _Pending) -> None:
         self._pending.pop(pending.number, None)
+        self._waiting.pop(pending.number, None)
         if pending.timer:
             pending.timer.cancel()
 
@@ -156,9 +162,7 @@ class AsyncClient:
             return
         now = asyncio.get_running_loop().time()
         while self._waiting and wire.free and wire.transport and not wire.transport.is_closing():
-            pending = self._waiting.popleft()
-            if pending.future.done():
-                continue
+            pending = self._waiting.pop(next(iter(self._waiting)))
             pending.sent = True
             left = _wire.milliseconds(pending.until - now)
             wire.transport.write(_wire.encode({"messageId": pending.number, "timeoutMs": left, **pending.request,
@@ -178,7 +182,7 @@ class AsyncClient:
             return  # too late: it was told that there was no answer
         if _wire.passes(answer) and asyncio.get_running_loop().time() < pending.until:
             pending.sent = False  # it goes to the daemon's successor
-            self._waiting.append(pending)
+            self._waiting[pending.number] = pending
             return
         self._settle(pending)
         if not pending.future.done():
@@ -189,34 +193,27 @@ class AsyncClient:
             self._wire = None
         elif self._wire:
             return
-        again = []
         for pending in list(self._pending.values()):
             if pending.sent and not pending.repeatable:
-                self._fail(pending, _wire.lost(wire.why))
-            else:
-                pending.sent = False
-                again.append(pending)
-        self._waiting = collections.deque(again)  # in the order in which they were begun
+                self._fail(pending, _wire.lost(wire.why, False))
+            pending.sent = False
+        self._waiting = dict(self._pending)
         self._connect()
 
     def _late(self, pending: _Pending) -> None:
-        if pending in self._waiting:
-            self._waiting.remove(pending)
-        if self._wire or pending.sent:
-            self._fail(pending, _wire.late(pending.sent, pending.repeatable))
-        else:
-            self._fail(pending, getattr(self, "_why", None) or _wire.late(False, pending.repeatable))
+        no_daemon = None if self._wire or pending.sent else self._why
+        self._fail(pending, no_daemon or _wire.late(pending.sent, pending.repeatable))
 
     async def request(self, request: Dict[str, Any], timeout: Optional[float] = None) -> Dict[str, Any]:
         """Any request of the protocol; returns its answer if that is a good one, else HpkvError."""
-        loop = asyncio.get_running_loop()
+        loop = self._enter()
         seconds = self._timeout if timeout is None else timeout
         self._last_id += 1
         pending = _Pending(self._last_id, request, loop.time() + seconds, loop.create_future())
         _wire.encode(request)  # what is no request fails here, and not where others would be concerned
         pending.timer = loop.call_later(seconds + _wire.GRACE, self._late, pending)
         self._pending[pending.number] = pending
-        self._waiting.append(pending)
+        self._waiting[pending.number] = pending
         self._pump()
         try:
             return _wire.check(await pending.future)
@@ -310,13 +307,12 @@ class AsyncSubscription:
 
     def __init__(self, given: Optional[str], topics: _wire.Topics) -> None:
         self._given = given
-        self._topics = topics
-        self._ready: List[Event] = []
+        self._following = _wire.Following(topics)
         self._closed = False
-        self._since = 0
-        self._received = bytearray()
+        self._lines = _wire.Lines()
         self._reader: Optional[asyncio.StreamReader] = None
         self._writer: Optional[asyncio.StreamWriter] = None
+        self._loop = asyncio.get_running_loop()
 
     async def __aenter__(self) -> "AsyncSubscription":
         return self
@@ -324,6 +320,11 @@ class AsyncSubscription:
     async def __aexit__(self, kind: Optional[Type[BaseException]], value: Optional[BaseException],
                         trace: Optional[TracebackType]) -> None:
         await self.close()
+
+    def __del__(self) -> None:  # a loop was left early, perhaps in another thread
+        writer, loop = getattr(self, "_writer", None), getattr(self, "_loop", None)
+        if writer and loop and not loop.is_closed():
+            loop.call_soon_threadsafe(_abort, writer, self._reader)
 
     async def close(self) -> None:
         """Ends it, and an iteration that is under way."""
@@ -336,37 +337,30 @@ class AsyncSubscription:
         self._reader = self._writer = None
 
     async def _line(self) -> bytes:
-        searched = 0
         while True:
-            end = self._received.find(b"\n", searched)
-            if end >= 0:
-                line = bytes(self._received[:end])
-                del self._received[:end + 1]
+            line = self._lines.next()
+            if line is not None:
                 return line
-            searched = len(self._received)
             chunk = await self._reader.read(65536) if self._reader else b""
             if not chunk:
                 raise ConnectionResetError("hpkvd has closed the connection")
-            self._received += chunk
+            self._lines.feed(chunk)
 
     async def _ask(self, again: bool, timeout: float) -> Dict[str, Any]:
-        self._received.clear()
+        self._lines = _wire.Lines()
         self._reader, self._writer = await asyncio.open_unix_connection(_wire.socket_address(self._given))
-        self._writer.write(_wire.encode({**self._topics.request(again), "messageId": 0, "timeoutMs": _wire.milliseconds(timeout)}))
-        while True:
-            message = _wire.decode(await self._line())
-            if message.get("messageId") == 0:
-                return message
-            if "type" not in message:
-                raise ConnectionError(message.get("error"))
-            self._take(message)
+        self._writer.write(self._following.request(again, timeout))
+        answer: Optional[Dict[str, Any]] = None
+        while answer is None:
+            answer = self._following.take(await self._line())
+        return answer
 
     async def _subscribe(self, again: bool, timeout: float) -> None:
         try:
             _wire.check(await asyncio.wait_for(self._ask(again, timeout), timeout + _wire.GRACE))
         except (OSError, ValueError, asyncio.TimeoutError) as e:
             self._forget()
-            raise _wire.no_daemon(_wire.socket_address(self._given), e or "hpkvd is silent") from None
+            raise _wire.no_daemon(_wire.socket_address(self._given), str(e) or "hpkvd is silent") from None
         except BaseException:
             self._forget()
             raise
@@ -378,42 +372,34 @@ class AsyncSubscription:
             try:
                 await self._subscribe(True, _wire.MOST_TIMEOUT)
             except HpkvError as e:
-                if e.code in (400, 403, 413):
+                if e.code in _wire.FINAL:
                     raise
                 continue
-            until = int(time.time() * 1000)
-            events: List[Event] = [Connection(True, "daemon")]
-            events += [Gap(pattern=p, since=self._since, until=until) for p in self._topics.patterns]
-            self._ready = events + self._ready
+            self._following.back()
             return
-
-    def _take(self, message: Dict[str, Any]) -> None:
-        event = _wire.event_of(message)
-        if isinstance(event, Ended):
-            self._topics = self._topics.without(event)
-        if event is not None:
-            self._ready.append(event)
 
     def __aiter__(self) -> "AsyncSubscription":
         return self
 
     async def __anext__(self) -> Event:
-        while not self._ready:
-            if self._closed or not (self._topics.keys or self._topics.patterns):
+        following = self._following
+        while not following.ready:
+            if self._closed or following.is_over:
                 await self.close()
                 raise StopAsyncIteration
             if not self._reader:
                 await self._heal()
                 continue
             try:
-                message = _wire.decode(await self._line())
-                if "type" not in message:
-                    raise ConnectionError(message.get("error"))
-                self._take(message)
+                following.take(await self._line())
             except (OSError, ValueError):
                 if self._closed:
                     continue
-                self._since = int(time.time() * 1000)
+                following.lost()
                 self._forget()
-                self._ready.append(Connection(False, "daemon"))
-        return self._ready.pop(0)
+        return following.ready.popleft()
+
+
+def _abort(writer: asyncio.StreamWriter, reader: Optional[asyncio.StreamReader]) -> None:
+    """Keeps the reader until then: one that goes before its connection is complained of."""
+    writer.transport.abort()

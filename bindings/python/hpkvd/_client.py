@@ -6,11 +6,12 @@ import os
 import socket
 import threading
 import time
+import weakref
 from types import TracebackType
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Type, Union, overload
+from typing import Any, Dict, Iterable, Iterator, Optional, Type, Union, overload
 
 from . import _wire
-from ._wire import Connection, Ended, Event, Gap, HpkvError, Json, Page, Record
+from ._wire import Event, HpkvError, Json, Page, Record
 
 _MISSING: Any = object()
 
@@ -20,7 +21,8 @@ class Line:
 
     def __init__(self, path: str, timeout: Optional[float]) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.received = bytearray()
+        self.pid = os.getpid()
+        self.lines = _wire.Lines()
         self.left = 0  # bytes of the last line that have not been sent
         try:
             self.socket.settimeout(timeout)
@@ -38,22 +40,37 @@ class Line:
 
     def receive(self, timeout: Optional[float]) -> bytes:
         """The next line. ConnectionError: there is none any more; socket.timeout."""
-        searched = 0
         while True:
-            end = self.received.find(b"\n", searched)
-            if end >= 0:
-                line = bytes(self.received[:end])
-                del self.received[:end + 1]
+            line = self.lines.next()
+            if line is not None:
                 return line
-            searched = len(self.received)
             self.socket.settimeout(timeout)
             chunk = self.socket.recv(262144)
             if not chunk:
                 raise ConnectionResetError("hpkvd has closed the connection")
-            self.received += chunk
+            self.lines.feed(chunk)
+
+    def interrupt(self) -> None:
+        """Ends a call that another thread is in. After a fork the connection is the parent's, and is left alone."""
+        if self.pid == os.getpid():
+            try:
+                self.socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
     def close(self) -> None:
         self.socket.close()
+
+
+_clients: "weakref.WeakSet[Client]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for client in list(_clients):
+        client._lock = threading.Lock()  # a thread that is not in this process may hold the old one
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Client:
@@ -70,10 +87,11 @@ class Client:
         self._given = socket
         self._timeout = timeout
         self._line: Optional[Line] = None
-        self._pid = 0
         self._last_id = 0
         self._was_there = False
         self._lock = threading.Lock()
+        self._closings = 0
+        _clients.add(self)
 
     # ---- the connection ----
 
@@ -84,7 +102,11 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection; the next request makes another."""
+        """Ends the connection, and requests of other threads; the next request makes another."""
+        self._closings += 1
+        line = self._line
+        if line:
+            line.interrupt()
         with self._lock:
             self._drop()
 
@@ -95,9 +117,8 @@ class Client:
 
     def _connect(self, until: float, pause: _wire.Pause) -> Line:
         """One that was there before is waited for, within the time."""
-        if self._pid != os.getpid():
+        if self._line and self._line.pid != os.getpid():
             self._drop()
-            self._pid = os.getpid()
         while not self._line:
             path = _wire.socket_address(self._given)
             try:
@@ -112,18 +133,23 @@ class Client:
 
     def request(self, request: Dict[str, Any], timeout: Optional[float] = None) -> Dict[str, Any]:
         """Any request of the protocol; returns its answer if that is a good one, else HpkvError."""
+        closings = self._closings
         with self._lock:
-            return _wire.check(self._answer(request, timeout))
+            return _wire.check(self._answer(request, timeout, closings))
 
-    def _answer(self, request: Dict[str, Any], timeout: Optional[float]) -> Dict[str, Any]:
+    def _answer(self, request: Dict[str, Any], timeout: Optional[float], closings: int) -> Dict[str, Any]:
         until = time.monotonic() + (self._timeout if timeout is None else timeout)
         repeatable = request.get("op") in _wire.REPEATABLE
         pause = _wire.Pause()
         while True:
+            if self._closings != closings:
+                raise _wire.closed("no")
             line = self._connect(until, pause)
             try:
                 answer = self._exchange(line, request, until, repeatable)
             except HpkvError as e:
+                if self._closings != closings:
+                    raise _wire.closed(e.executed) from None
                 if e.reason != "connection_lost" or not (repeatable or e.executed == "no"):
                     raise
                 self._wait(pause.next(), until, e)
@@ -153,9 +179,8 @@ class Client:
             line.send(data, max(0.001, left))
         except OSError as e:
             self._drop()
-            error = _wire.lost(e) if not isinstance(e, socket.timeout) else _wire.late(False, repeatable)
-            error.executed = "no" if line.left > 1 else "unknown"
-            raise error from None
+            unsent = repeatable or line.left > 1
+            raise (_wire.late(False, unsent) if isinstance(e, socket.timeout) else _wire.lost(e, unsent)) from None
         try:
             while True:
                 answer = _wire.decode(line.receive(max(0.001, until + _wire.GRACE - time.monotonic())))
@@ -168,7 +193,7 @@ class Client:
             raise _wire.late(True, repeatable) from None
         except (OSError, ValueError) as e:
             self._drop()
-            raise _wire.lost(e) from None
+            raise _wire.lost(e, repeatable) from None
 
     # ---- requests ----
 
@@ -259,11 +284,9 @@ class Subscription:
 
     def __init__(self, given: Optional[str], topics: _wire.Topics, timeout: float) -> None:
         self._given = given
-        self._topics = topics
-        self._ready: List[Event] = []
+        self._following = _wire.Following(topics)
         self._closed = False
         self._line: Optional[Line] = None
-        self._since = 0  # ms since 1970: when the connection was lost
         self._subscribe(again=False, timeout=timeout)
 
     def __enter__(self) -> "Subscription":
@@ -272,38 +295,34 @@ class Subscription:
     def __exit__(self, kind: Optional[Type[BaseException]], value: Optional[BaseException], trace: Optional[TracebackType]) -> None:
         self.close()
 
+    def __del__(self) -> None:  # a loop was left early
+        line = getattr(self, "_line", None)
+        if line:
+            line.close()
+
     def close(self) -> None:
         """Ends it; may be called by another thread, whose iteration ends then."""
         self._closed = True
         line = self._line
         if line:
-            try:
-                line.socket.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+            line.interrupt()
             line.close()
 
     def _subscribe(self, again: bool, timeout: float) -> None:
         path = _wire.socket_address(self._given)
+        answer: Optional[Dict[str, Any]] = None
         try:
             self._line = Line(path, timeout)
-            request = {**self._topics.request(again), "messageId": 0, "timeoutMs": _wire.milliseconds(timeout)}
-            self._line.send(_wire.encode(request), timeout)
-            while True:
-                message = _wire.decode(self._line.receive(timeout + _wire.GRACE))
-                if message.get("messageId") == 0:
-                    break
-                if "type" not in message:
-                    raise ConnectionError(message.get("error"))
-                self._take(message)
-        except (OSError, ValueError) as e:
-            self._forget()
-            raise _wire.no_daemon(path, e) from None
-        try:
-            _wire.check(message)
+            self._line.send(self._following.request(again, timeout), timeout)
+            while answer is None:
+                answer = self._following.take(self._line.receive(timeout + _wire.GRACE))
+            _wire.check(answer)
         except HpkvError:
             self._forget()
             raise
+        except (OSError, ValueError) as e:
+            self._forget()
+            raise _wire.no_daemon(path, e) from None
 
     def _forget(self) -> None:
         if self._line:
@@ -318,42 +337,31 @@ class Subscription:
             try:
                 self._subscribe(again=True, timeout=_wire.MOST_TIMEOUT)
             except HpkvError as e:
-                if e.code in (400, 403, 413):
+                if e.code in _wire.FINAL:
                     raise
                 continue
-            until = int(time.time() * 1000)
-            events: List[Event] = [Connection(True, "daemon")]
-            events += [Gap(pattern=p, since=self._since, until=until) for p in self._topics.patterns]
-            self._ready = events + self._ready
+            self._following.back()
             return
-
-    def _take(self, message: Dict[str, Any]) -> None:
-        event = _wire.event_of(message)
-        if isinstance(event, Ended):
-            self._topics = self._topics.without(event)
-        if event is not None:
-            self._ready.append(event)
 
     def __iter__(self) -> "Subscription":
         return self
 
     def __next__(self) -> Event:
-        while not self._ready:
-            if self._closed or not (self._topics.keys or self._topics.patterns):
+        following = self._following
+        while not following.ready:
+            if self._closed or following.is_over:
                 self.close()
                 raise StopIteration
             if not self._line:
                 self._heal()
                 continue
             try:
-                message = _wire.decode(self._line.receive(None))
-                if "type" not in message:
-                    raise ConnectionError(message.get("error"))
-                self._take(message)
+                if self._line.pid != os.getpid():
+                    raise ConnectionError("it is the parent's")
+                following.take(self._line.receive(None))
             except (OSError, ValueError):
                 if self._closed:
                     continue
-                self._since = int(time.time() * 1000)
+                following.lost()
                 self._forget()
-                self._ready.append(Connection(False, "daemon"))
-        return self._ready.pop(0)
+        return following.ready.popleft()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import os
 import re
 import socket
 import sys
 import threading
 import time
+import weakref
 from types import TracebackType
 from typing import Any, Callable, Deque, Dict, Iterator, Mapping, Optional, Set, Type
 
@@ -21,6 +23,17 @@ AGAIN = 0.5  # seconds after a failure
 OnChange = Callable[[str, Optional[str]], None]
 
 
+_mirrors: "weakref.WeakValueDictionary[int, Mirror]" = weakref.WeakValueDictionary()  # a mapping has no hash
+
+
+def _after_fork() -> None:
+    for mirror in list(_mirrors.values()):
+        mirror._go_on()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 class Mirror(Mapping[str, str]):
     """The keys that match a pattern, and their values, as they are now.
 
@@ -29,7 +42,8 @@ class Mirror(Mapping[str, str]):
 
     Reads never wait: they are of memory, which a thread keeps true. A notification says which key has changed; the
     key is read then, so a value never goes back, and is never a part of one. When changes may have been missed all is
-    read again. While the connection is lost the last values stay, and .stale is true.
+    read again. While the connection is lost the last values stay, and .stale is true. After a fork both processes have
+    one, which is stale in the new process until its own thread has read all.
 
     on_change   called in that thread with a key and its value (None: it is gone), after the dict has it
     wait        seconds to wait for the first values; HpkvError if they do not come
@@ -48,12 +62,29 @@ class Mirror(Mapping[str, str]):
         self._error: Optional[HpkvError] = None
         self._closed = False
         self._line: Optional[Line] = None
-        self._thread = threading.Thread(target=self._run, name=f"hpkvd mirror of {pattern}", daemon=True)
-        self._thread.start()
+        self._why: Optional[HpkvError] = None  # the last failure
+        self._start()
+        _mirrors[id(self)] = self
         if not self._whole.wait(wait) or self._error:
-            error = self._error or HpkvError(f"{pattern} could not be read in time", 503, "timeout", "no")
+            error = self._error or self._why or HpkvError(f"{pattern} could not be read in time", 503, "timeout", "no")
             self.close()
             raise error
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name=f"hpkvd mirror of {self.pattern}", daemon=True)
+        self._thread.start()
+
+    def _go_on(self) -> None:
+        """In the new process after a fork, which has none of the threads."""
+        self._live = False
+        whole, self._whole = self._whole, threading.Event()
+        if whole.is_set():
+            self._whole.set()
+        if self._line:
+            self._line.close()
+        self._line = None
+        if not self._closed and not self._error:
+            self._start()
 
     # ---- a mapping ----
 
@@ -94,10 +125,7 @@ class Mirror(Mapping[str, str]):
         self._closed = True
         line = self._line
         if line:
-            try:
-                line.socket.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+            line.interrupt()
         if threading.current_thread() is not self._thread:
             self._thread.join(5)
         self._live = False
@@ -114,11 +142,15 @@ class Mirror(Mapping[str, str]):
             try:
                 self._follow(pause)
             except HpkvError as e:
-                if e.code in (400, 403, 413):
+                self._why = e
+                if e.code in _wire.FINAL:
                     self._error = e
             except (OSError, ValueError) as e:
+                self._why = _wire.no_daemon(_wire.socket_address(self._given), e)
                 if not self._whole.is_set() and isinstance(e, (FileNotFoundError, ConnectionRefusedError, PermissionError)):
-                    self._error = _wire.no_daemon(_wire.socket_address(self._given), e)
+                    self._error = self._why
+            except Exception as e:  # a line that is none of hpkvd's: the mirror must not pass for a true one
+                self._error = HpkvError(f"hpkvd has sent what can't be understood: {e!r}", 502, "bad_upstream", "no")
             self._live = False
             if self._line:
                 self._line.close()
@@ -240,7 +272,8 @@ class Mirror(Mapping[str, str]):
         try:
             page = _wire.page_of(_wire.check(answer))
         except HpkvError as e:
-            if e.code in (400, 403, 413):
+            self._why = e
+            if e.code in _wire.FINAL:
                 raise
             self._retry = time.monotonic() + max(AGAIN, e.retry_after or 0)
             return

@@ -1,14 +1,16 @@
-"""What both clients share: lines, answers, errors, events. No sockets here.
+"""What both clients share: lines, answers, errors, events, the state of a subscription. No sockets here.
 
 A request is a JSON object on a line, and so is its answer (doc/protocol.md of hpkvd).
 """
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import random
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Union
+import time
+from typing import Any, Deque, Dict, Iterable, List, NamedTuple, Optional, Tuple, Type, Union
 
 Json = Union[None, bool, int, float, str, List[Any], Dict[str, Any]]
 
@@ -17,6 +19,8 @@ PAGE = 1000  # records: the service's most
 DEFAULT_TIMEOUT = 10.0
 MOST_TIMEOUT = 600.0
 GRACE = 2.0  # the daemon tells best why something took too long, so it may be a bit late
+
+FINAL = frozenset((400, 403, 413))  # a subscription that is refused with these is not tried again
 
 # Of these, one that was sent may be sent again: they change nothing.
 REPEATABLE = frozenset(("get", "range", "subscribe", "unsubscribe", "token", "ping", "status", "stats", 1, 5))
@@ -27,7 +31,7 @@ class HpkvError(Exception):
 
     code         as the service or the daemon says: 404, 403, 503 ...
     reason       of the daemon's own errors: "forbidden", "upstream_down" ...; of this library's: "no_daemon",
-                 "connection_lost", "timeout"; else None
+                 "connection_lost", "timeout", "closed"; else None
     executed     "no", or "unknown": a write that was sent, and whose answer never came. Look before you repeat it
     retry_after  seconds after which to try again, or None where nobody can tell
     """
@@ -39,6 +43,9 @@ class HpkvError(Exception):
         self.reason = reason
         self.executed = executed
         self.retry_after = retry_after
+
+    def __reduce__(self) -> "Tuple[Type[HpkvError], Tuple[Any, ...]]":  # for pickle: multiprocessing passes errors on
+        return type(self), (self.args[0], self.code, self.reason, self.executed, self.retry_after)
 
     def __str__(self) -> str:
         unsure = "; it may have been executed or not" if self.executed == "unknown" else ""
@@ -154,8 +161,13 @@ def no_daemon(path: str, why: object) -> HpkvError:
     return HpkvError(f"no connection to hpkvd at {path.replace(chr(0), '@', 1)}: {why}", 503, "no_daemon", "no")
 
 
-def lost(why: object) -> HpkvError:
-    return HpkvError(f"sent, but the connection to hpkvd was lost before the answer came: {why}", 504, "connection_lost", "unknown")
+def lost(why: object, repeatable: bool) -> HpkvError:
+    return HpkvError(f"sent, but the connection to hpkvd was lost before the answer came: {why}", 504, "connection_lost",
+                     "no" if repeatable else "unknown")
+
+
+def closed(executed: str) -> HpkvError:
+    return HpkvError("the client was closed", 0, "closed", executed)
 
 
 def late(sent: bool, repeatable: bool) -> HpkvError:
@@ -212,6 +224,68 @@ def topics(words: Iterable[str], keys: Iterable[str], patterns: Iterable[str], i
     if not found.keys and not found.patterns:
         raise ValueError("nothing to subscribe to")
     return found
+
+
+class Lines:
+    """Bytes into lines."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self._searched = 0
+
+    def feed(self, data: bytes) -> None:
+        self._bytes += data
+
+    def next(self) -> Optional[bytes]:
+        """None: the rest of it has not come yet."""
+        end = self._bytes.find(b"\n", self._searched)
+        if end < 0:
+            self._searched = len(self._bytes)
+            return None
+        line = bytes(self._bytes[:end])
+        del self._bytes[:end + 1]
+        self._searched = 0
+        return line
+
+
+class Following:
+    """A subscription apart from its connection: what is wanted, and the events that nobody has taken yet."""
+
+    def __init__(self, wanted: Topics) -> None:
+        self._wanted = wanted
+        self._since = 0  # ms since 1970: when the connection was lost
+        self.ready: Deque[Event] = collections.deque()
+
+    @property
+    def is_over(self) -> bool:
+        return not self._wanted.keys and not self._wanted.patterns
+
+    def request(self, again: bool, timeout: float) -> bytes:
+        return encode({**self._wanted.request(again), "messageId": 0, "timeoutMs": milliseconds(timeout)})
+
+    def take(self, line: bytes) -> Optional[Dict[str, Any]]:
+        """Keeps an event; returns the answer to the request. ConnectionError: the daemon says why it closes."""
+        message = decode(line)
+        if message.get("messageId") == 0:
+            return message
+        if "type" not in message:
+            raise ConnectionError(message.get("error"))
+        event = event_of(message)
+        if isinstance(event, Ended):
+            self._wanted = self._wanted.without(event)
+        if event is not None:
+            self.ready.append(event)
+        return None
+
+    def lost(self) -> None:
+        self._since = int(time.time() * 1000)
+        self.ready.append(Connection(False, "daemon"))
+
+    def back(self) -> None:
+        """What came with the new connection follows."""
+        until = int(time.time() * 1000)
+        gaps = [Gap(pattern=p, since=self._since, until=until) for p in self._wanted.patterns]
+        self.ready.extendleft(reversed([Connection(True, "daemon"), *gaps]))
 
 
 class Pause:
