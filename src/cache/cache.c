@@ -506,6 +506,23 @@ static void client_range_answered(struct cache *c, struct pending *p,
 	buf_release(&text);
 }
 
+/* A page has got no records, once more or for the first time. code: its answer's; 0: it had none.
+ */
+static void tell_failure(const struct cache *c, const struct mirror *m, int code)
+{
+	const struct pattern *p = &c->patterns[m - c->mirrors];
+	char name[6 * NAME_MAX + 4];
+
+	if (m->failures != 1)
+		return;
+	if (code)
+		log_warning("mirror \"%s\": a page was answered with %d; it is asked for again",
+			    shown(p, name), code);
+	else
+		log_warning("mirror \"%s\": a page got no usable answer; it is asked for again",
+			    shown(p, name));
+}
+
 static void page_answered(struct cache *c, struct pending *p, const struct wire_frame *frame,
 			  bool here)
 {
@@ -526,9 +543,8 @@ static void page_answered(struct cache *c, struct pending *p, const struct wire_
 	else if (loading && m->pages && m->pages % PROGRESS == 0)
 		log_info("mirror \"%s\": loading, %zu keys so far",
 			 shown(&c->patterns[m - c->mirrors], name), c->entries.found_of[m->origin]);
-	else if (frame->code != CODE_OK && m->failures == 1)
-		log_warning("mirror \"%s\": a page was answered with %d; it is asked for again",
-			    shown(&c->patterns[m - c->mirrors], name), frame->code);
+	else if (frame->code != CODE_OK)
+		tell_failure(c, m, frame->code);
 	wake(c);
 }
 
@@ -579,7 +595,8 @@ static void on_over(void *owner, struct pending *p)
 
 	p->watch.entry = NULL;
 	if (m) {
-		mirror_no_page(m, age_clock(c));
+		mirror_no_page(m, p->watch.seen > 0, age_clock(c));
+		tell_failure(c, m, 0);
 		wake(c);
 	}
 	if (is_own(c, p) && p->op == OP_GET)
@@ -1032,16 +1049,16 @@ static void ask_page(struct cache *c, struct mirror *m, int64_t now)
 	char id[24], limit[24];
 
 	mirror_asked(m, ++c->pages, age_clock_at(c, now));
-	struct request request = {.op = OP_RANGE,
-				  .id = {id, (size_t)snprintf(id, sizeof(id), "%" PRIu64,
-							      m->page * CACHE_PATTERNS_MAX +
-								      (uint64_t)(m - c->mirrors))},
-				  .timeout_ms = patience_ms(c),
-				  .key = string_of(&from, buf_span(&m->from)),
-				  .end_key = string_of(&last, buf_span(&m->last)),
-				  .limit = {.text = {limit, (size_t)snprintf(limit, sizeof(limit),
-									     "%d", MIRROR_PAGE)},
-					    .type = JSON_NUMBER}};
+	struct request request = {
+		.op = OP_RANGE,
+		.id = {id,
+		       (size_t)snprintf(id, sizeof(id), "%" PRIu64,
+					m->page * CACHE_PATTERNS_MAX + (uint64_t)(m - c->mirrors))},
+		.timeout_ms = patience_ms(c),
+		.key = string_of(&from, buf_span(&m->from)),
+		.end_key = string_of(&last, buf_span(&m->last)),
+		.limit = {.text = {limit, (size_t)snprintf(limit, sizeof(limit), "%u", m->limit)},
+			  .type = JSON_NUMBER}};
 	router_request(c->router, &c->peer, &request, now);
 	buf_release(&from);
 	buf_release(&last);

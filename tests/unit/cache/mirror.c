@@ -332,9 +332,35 @@ static void without_an_answer_it_is_asked_for_again(void **state)
 	(void)state;
 	mirror_start(&m, 0);
 	ask(0);
-	mirror_no_page(&m, 5);
+	mirror_no_page(&m, false, 5);
 	assert_false(mirror_wants_page(&m, 1004));
 	ask(1005);
+	assert_int_equal(MIRROR_PAGE, m.limit); /* it was not even sent */
+	for (int limit = MIRROR_PAGE / 2; limit > MIRROR_PAGE_MIN; limit /= 2) {
+		mirror_no_page(&m, true, m.due);
+		assert_int_equal(limit, m.limit);
+		ask(m.due);
+	}
+	mirror_no_page(&m, true, m.due);
+	ask(m.due);
+	mirror_no_page(&m, true, m.due);
+	assert_int_equal(MIRROR_PAGE_MIN, m.limit);
+}
+
+/* A page that has as many records as it was asked for is no measure of the service's maximum. */
+static void smaller_pages_do_not_lower_the_maximum(void **state)
+{
+	(void)state;
+	mirror_start(&m, 0);
+	m.limit = 2;
+	ask(0);
+	assert_null(answer(PAGE(RECORD("m:1", "a") "," RECORD("m:2", "b"), true), 0));
+	assert_int_equal(MIRROR_RANGE_MAX, m.range_max);
+	ask(0); /* without the member, a full page may not be the last */
+	assert_null(answer("{\"code\":200,\"records\":[" RECORD("m:3", "a") "," RECORD(
+				   "m:4", "b") "],\"messageId\":1}",
+			   0));
+	assert_int_equal(MIRROR_LOADING, m.state);
 }
 
 static void what_does_not_fit_ends_it(void **state)
@@ -496,6 +522,7 @@ int main(void)
 		CASE(a_page_from_behind_its_beginning_has_nothing_before_that),
 		CASE(refusals_end_it_and_failures_do_not),
 		CASE(without_an_answer_it_is_asked_for_again),
+		CASE(smaller_pages_do_not_lower_the_maximum),
 		CASE(what_does_not_fit_ends_it),
 		CASE(keys_give_way_to_it),
 		CASE(a_mirror_that_has_stopped_takes_no_page),
