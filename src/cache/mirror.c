@@ -363,7 +363,7 @@ static void go_on(struct mirror *m, const struct range_reader *r, int64_t now)
 	m->pages++;
 	m->failures = m->refusals = 0;
 	m->answered_at = now;
-	if (r->truncated && r->n < m->limit && r->n < m->range_max)
+	if (r->has_truncated && r->truncated && r->n < m->limit && r->n < m->range_max)
 		m->range_max = r->n;
 	if (!r->truncated) {
 		end_pass(m);
@@ -386,7 +386,7 @@ static const char *take_page(struct mirror *m, const struct wire_frame *answer, 
 
 	if (range_begin(&r, answer->text)) {
 		why = page_records(&p, &r);
-		r.truncated |= !r.has_truncated && r.n >= m->limit;
+		r.truncated |= !r.has_truncated && r.n; /* then an empty page is the last */
 	}
 	if (!why) {
 		page_skip(&p, r.truncated ? buf_span(&r.key) : buf_span(&m->last), true);

@@ -356,11 +356,20 @@ static void smaller_pages_do_not_lower_the_maximum(void **state)
 	ask(0);
 	assert_null(answer(PAGE(RECORD("m:1", "a") "," RECORD("m:2", "b"), true), 0));
 	assert_int_equal(MIRROR_RANGE_MAX, m.range_max);
-	ask(0); /* without the member, a full page may not be the last */
+	ask(0); /* without the member only an empty page is certainly the last */
 	assert_null(answer("{\"code\":200,\"records\":[" RECORD("m:3", "a") "," RECORD(
 				   "m:4", "b") "],\"messageId\":1}",
 			   0));
 	assert_int_equal(MIRROR_LOADING, m.state);
+	ask(0);
+	assert_null(
+		answer("{\"code\":200,\"records\":[" RECORD("m:5", "a") "],\"messageId\":1}", 0));
+	assert_int_equal(MIRROR_LOADING, m.state);
+	assert_int_equal(MIRROR_RANGE_MAX, m.range_max);
+	ask(0);
+	assert_null(answer("{\"code\":200,\"records\":[],\"messageId\":1}", 0));
+	assert_int_equal(MIRROR_WHOLE, m.state);
+	assert_int_equal(5, es.n);
 }
 
 static void what_does_not_fit_ends_it(void **state)
