@@ -21,7 +21,7 @@ enum {
 	CODE_NOT_FOUND = 404,
 	SWEEP = 5000,    /* entries of a step */
 	SWEEP_MS = 10,   /* between two steps */
-	SLEPT_MS = 1000, /* the machine has slept if the clocks differ by more */
+	SLEPT_MS = 100,  /* the machine has slept if the clocks differ by more */
 	RETRY_MS = 1000, /* until a subscription that was refused is tried again, doubling */
 	RETRY_MAX_MS = 300000,
 	SUBSCRIBE_MS = REQUEST_TIMEOUT_MAX_MS,
@@ -61,6 +61,7 @@ struct cache {
 	bool stale;     /* the connection was lost, and what is remembered may be served, marked */
 	bool stopped;
 	int64_t lost_at, heard_at; /* boot clock, if stale */
+	int64_t awake_at;          /* when the machine has last woken up; boot clock */
 	int64_t age_now, age_of;   /* the boot clock, and the clock of `now` at which it was read */
 	int64_t wake;              /* what wake_at was told last; -1: nothing */
 	int64_t read_at;           /* no key is read again before */
@@ -94,8 +95,10 @@ static int64_t age_clock_at(struct cache *c, int64_t now)
 		int64_t boot = c->ops->boot_ms(), slept = boot - c->age_now - (now - c->age_of);
 		c->age_now = boot;
 		c->age_of = now;
-		if (slept > SLEPT_MS)
+		if (slept > SLEPT_MS) {
+			c->awake_at = boot;
 			wake(c); /* timers have stood still */
+		}
 	}
 	return c->age_now;
 }
@@ -964,6 +967,7 @@ static bool may_take(struct cache *c, const struct entry *e, struct span key)
 	bool answered = e ? truth_is_answered(e, now, within)
 			  : !m || !mirror_is_sure(m, now) || now - m->answered_at < within;
 
+	answered |= now - c->awake_at < within; /* sleep delays notifications */
 	return c->truth.live && !answered && (!m || mirror_is_active(m)) && is_covered(c, key);
 }
 
@@ -1265,6 +1269,8 @@ struct cache *cache_new(const struct cache_settings *settings, const struct cach
 	c->stats = stats;
 	c->seed = seed;
 	c->wake = -1;
+	c->age_now = ops->boot_ms();
+	c->age_of = ops->mono_ms();
 	c->peer.number = UINT64_MAX;
 	c->peer.uid = (uid_t)-1;
 	c->peer.silent = true;
