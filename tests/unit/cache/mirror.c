@@ -436,6 +436,10 @@ static void ranges(void **state)
 	assert_null(range("m:", "m;", 100, 0));
 	assert_null(range("m:3", "m:1", 100, 0));
 	assert_null(range("m:1", "m:3", 100, MAX_AGE_MS + 1));
+	m.confirmed = 1; /* the mirror is young enough, and one of its values is not */
+	find("m:3")->read_at = 1;
+	assert_null(range("m:1", "m:3", 100, MAX_AGE_MS + 1));
+	assert_non_null(range("m:2", "m:3", 100, MAX_AGE_MS + 1));
 }
 
 static void a_key_that_is_not_known_spoils_ranges_over_it_only(void **state)

@@ -114,10 +114,11 @@ static void the_read_behind_another_answer_is_newer(void **state)
 	(void)state;
 	assert_true(tell(truth_now(&t), A));
 	believe();
-	uint64_t later = truth_now(&t);
+	uint64_t later = truth_now(&t), companion = truth_now(&t);
 	assert_true(tell(later, B));
 	assert_int_equal(ENTRY_EMPTY, e->state); /* the former value is gone */
 	believe();
+	assert_true(tell(companion, B)); /* sent behind it, and answered likewise */
 	assert_false(tell(before, A)); /* one that was sent before is older than it */
 	assert_false(tell(again, B));
 }
@@ -174,6 +175,9 @@ static void pages(void **state)
 	assert_int_equal(ENTRY_FOUND, e->state);
 	assert_int_equal(TRUTH_PAGE_DOUBT, truth_page(&t, &es, e, seen, B));
 	assert_int_equal(ENTRY_EMPTY, e->state);
+	tell(truth_now(&t), A);
+	truth_doubt(&t, &es, e); /* what was told before the change is told no more */
+	assert_int_equal(TRUTH_PAGE_BELIEVE, truth_page(&t, &es, e, truth_now(&t), B));
 	truth_bar(&t);
 	assert_int_equal(TRUTH_PAGE_OLD, truth_page(&t, &es, e, seen, A));
 }
