@@ -207,7 +207,9 @@ static void pages_of_a_pass_are_spread_over_it(void **state)
 	assert_null(answer(PAGE(RECORD("m:1", "a"), true), now));
 	int64_t next = now + (MAX_AGE_MS / 2 - MAX_AGE_MS / 10) / 4;
 	assert_false(mirror_wants_page(&m, next - 1));
-	assert_true(mirror_wants_page(&m, next));
+	ask(next);
+	assert_null(answer(PAGE(RECORD("m:2", "b"), false), next));
+	assert_int_equal(now, m.confirmed); /* the first page's time, not the last one's */
 }
 
 static void a_page_that_may_have_missed_changes_is_asked_for_again(void **state)
