@@ -21,7 +21,7 @@ enum {
 	CODE_NOT_FOUND = 404,
 	SWEEP = 5000,    /* entries of a step */
 	SWEEP_MS = 10,   /* between two steps */
-	SLEPT_MS = 1000, /* the machine has slept if the clocks differ by more */
+	SLEPT_MS = 100,  /* the machine has slept if the clocks differ by more */
 	RETRY_MS = 1000, /* until a subscription that was refused is tried again, doubling */
 	RETRY_MAX_MS = 300000,
 	SUBSCRIBE_MS = REQUEST_TIMEOUT_MAX_MS,
@@ -61,6 +61,7 @@ struct cache {
 	bool stale;     /* the connection was lost, and what is remembered may be served, marked */
 	bool stopped;
 	int64_t lost_at, heard_at; /* boot clock, if stale */
+	int64_t awake_at;          /* when the machine has last woken up; boot clock */
 	int64_t age_now, age_of;   /* the boot clock, and the clock of `now` at which it was read */
 	int64_t wake;              /* what wake_at was told last; -1: nothing */
 	int64_t read_at;           /* no key is read again before */
@@ -94,8 +95,10 @@ static int64_t age_clock_at(struct cache *c, int64_t now)
 		int64_t boot = c->ops->boot_ms(), slept = boot - c->age_now - (now - c->age_of);
 		c->age_now = boot;
 		c->age_of = now;
-		if (slept > SLEPT_MS)
+		if (slept > SLEPT_MS) {
+			c->awake_at = boot;
 			wake(c); /* timers have stood still */
+		}
 	}
 	return c->age_now;
 }
@@ -506,6 +509,23 @@ static void client_range_answered(struct cache *c, struct pending *p,
 	buf_release(&text);
 }
 
+/* A page has got no records, once more or for the first time. code: its answer's; 0: it had none.
+ */
+static void tell_failure(const struct cache *c, const struct mirror *m, int code)
+{
+	const struct pattern *p = &c->patterns[m - c->mirrors];
+	char name[6 * NAME_MAX + 4];
+
+	if (m->failures != 1)
+		return;
+	if (code)
+		log_warning("mirror \"%s\": a page was answered with %d; it is asked for again",
+			    shown(p, name), code);
+	else
+		log_warning("mirror \"%s\": a page got no usable answer; it is asked for again",
+			    shown(p, name));
+}
+
 static void page_answered(struct cache *c, struct pending *p, const struct wire_frame *frame,
 			  bool here)
 {
@@ -526,9 +546,8 @@ static void page_answered(struct cache *c, struct pending *p, const struct wire_
 	else if (loading && m->pages && m->pages % PROGRESS == 0)
 		log_info("mirror \"%s\": loading, %zu keys so far",
 			 shown(&c->patterns[m - c->mirrors], name), c->entries.found_of[m->origin]);
-	else if (frame->code != CODE_OK && m->failures == 1)
-		log_warning("mirror \"%s\": a page was answered with %d; it is asked for again",
-			    shown(&c->patterns[m - c->mirrors], name), frame->code);
+	else if (frame->code != CODE_OK)
+		tell_failure(c, m, frame->code);
 	wake(c);
 }
 
@@ -579,7 +598,8 @@ static void on_over(void *owner, struct pending *p)
 
 	p->watch.entry = NULL;
 	if (m) {
-		mirror_no_page(m, age_clock(c));
+		mirror_no_page(m, p->watch.seen > 0, age_clock(c));
+		tell_failure(c, m, 0);
 		wake(c);
 	}
 	if (is_own(c, p) && p->op == OP_GET)
@@ -947,6 +967,7 @@ static bool may_take(struct cache *c, const struct entry *e, struct span key)
 	bool answered = e ? truth_is_answered(e, now, within)
 			  : !m || !mirror_is_sure(m, now) || now - m->answered_at < within;
 
+	answered |= now - c->awake_at < within; /* sleep delays notifications */
 	return c->truth.live && !answered && (!m || mirror_is_active(m)) && is_covered(c, key);
 }
 
@@ -1032,16 +1053,16 @@ static void ask_page(struct cache *c, struct mirror *m, int64_t now)
 	char id[24], limit[24];
 
 	mirror_asked(m, ++c->pages, age_clock_at(c, now));
-	struct request request = {.op = OP_RANGE,
-				  .id = {id, (size_t)snprintf(id, sizeof(id), "%" PRIu64,
-							      m->page * CACHE_PATTERNS_MAX +
-								      (uint64_t)(m - c->mirrors))},
-				  .timeout_ms = patience_ms(c),
-				  .key = string_of(&from, buf_span(&m->from)),
-				  .end_key = string_of(&last, buf_span(&m->last)),
-				  .limit = {.text = {limit, (size_t)snprintf(limit, sizeof(limit),
-									     "%d", MIRROR_PAGE)},
-					    .type = JSON_NUMBER}};
+	struct request request = {
+		.op = OP_RANGE,
+		.id = {id,
+		       (size_t)snprintf(id, sizeof(id), "%" PRIu64,
+					m->page * CACHE_PATTERNS_MAX + (uint64_t)(m - c->mirrors))},
+		.timeout_ms = patience_ms(c),
+		.key = string_of(&from, buf_span(&m->from)),
+		.end_key = string_of(&last, buf_span(&m->last)),
+		.limit = {.text = {limit, (size_t)snprintf(limit, sizeof(limit), "%u", m->limit)},
+			  .type = JSON_NUMBER}};
 	router_request(c->router, &c->peer, &request, now);
 	buf_release(&from);
 	buf_release(&last);
@@ -1248,6 +1269,8 @@ struct cache *cache_new(const struct cache_settings *settings, const struct cach
 	c->stats = stats;
 	c->seed = seed;
 	c->wake = -1;
+	c->age_now = ops->boot_ms();
+	c->age_of = ops->mono_ms();
 	c->peer.number = UINT64_MAX;
 	c->peer.uid = (uid_t)-1;
 	c->peer.silent = true;

@@ -121,6 +121,7 @@ void mirror_start(struct mirror *m, int64_t now)
 	m->due = now;
 	m->failures = m->refusals = 0;
 	m->range_max = MIRROR_RANGE_MAX;
+	m->limit = MIRROR_PAGE;
 	begin_pass(m, now);
 }
 
@@ -362,7 +363,7 @@ static void go_on(struct mirror *m, const struct range_reader *r, int64_t now)
 	m->pages++;
 	m->failures = m->refusals = 0;
 	m->answered_at = now;
-	if (r->truncated && r->n < m->range_max)
+	if (r->has_truncated && r->truncated && r->n < m->limit && r->n < m->range_max)
 		m->range_max = r->n;
 	if (!r->truncated) {
 		end_pass(m);
@@ -384,8 +385,8 @@ static const char *take_page(struct mirror *m, const struct wire_frame *answer, 
 	const char *why = "an answer has no records";
 
 	if (range_begin(&r, answer->text)) {
-		r.truncated |= !r.has_truncated && r.n >= MIRROR_PAGE;
 		why = page_records(&p, &r);
+		r.truncated |= !r.has_truncated && r.n; /* then an empty page is the last */
 	}
 	if (!why) {
 		page_skip(&p, r.truncated ? buf_span(&r.key) : buf_span(&m->last), true);
@@ -396,15 +397,21 @@ static const char *take_page(struct mirror *m, const struct wire_frame *answer, 
 	return why;
 }
 
+static void pause(struct mirror *m, int64_t now)
+{
+	unsigned many = m->failures < REFUSALS_MAX ? 0 : m->failures - REFUSALS_MAX;
+	int64_t ms = (int64_t)RETRY_MS << (many < 10 ? many : 10);
+
+	m->due = now + (ms < RETRY_MAX_MS ? ms : RETRY_MAX_MS);
+	m->failures++;
+}
+
 /* The answer to a page is an error. */
 static const char *not_answered(struct mirror *m, int code, int64_t now)
 {
-	unsigned many = m->failures < REFUSALS_MAX ? 0 : m->failures - REFUSALS_MAX;
-	int64_t pause = (int64_t)RETRY_MS << (many < 10 ? many : 10);
 	bool refused = code >= CODE_REFUSED && code < CODE_FAILED && code != CODE_CONFLICT;
 
-	m->due = now + (pause < RETRY_MAX_MS ? pause : RETRY_MAX_MS);
-	m->failures++;
+	pause(m, now);
 	m->refusals = refused ? m->refusals + 1 : 0;
 	return m->refusals >= REFUSALS_MAX ? "the service refuses its pages" : NULL;
 }
@@ -429,10 +436,12 @@ const char *mirror_page(struct mirror *m, const struct wire_frame *answer, uint6
 	return why;
 }
 
-void mirror_no_page(struct mirror *m, int64_t now)
+void mirror_no_page(struct mirror *m, bool sent, int64_t now)
 {
 	m->asking = false;
-	m->due = now + RETRY_MS;
+	pause(m, now);
+	if (sent)
+		m->limit = m->limit / 2 > MIRROR_PAGE_MIN ? m->limit / 2 : MIRROR_PAGE_MIN;
 }
 
 /* ---- answers ---- */

@@ -24,7 +24,7 @@
 #include "cache/truth.h"
 #include "codec/wire.h"
 
-enum { MIRROR_PAGE = 1000, MIRROR_RANGE = 100, MIRROR_RANGE_MAX = 1000 };
+enum { MIRROR_PAGE = 1000, MIRROR_PAGE_MIN = 50, MIRROR_RANGE = 100, MIRROR_RANGE_MAX = 1000 };
 
 enum mirror_state { MIRROR_OUT, MIRROR_LOADING, MIRROR_WHOLE, MIRROR_GIVEN_UP, MIRROR_STATE_N };
 
@@ -52,6 +52,7 @@ struct mirror {
 	int64_t began;                  /* the present pass */
 	int64_t confirmed;              /* when the last whole pass began */
 	unsigned pages, pages_before;   /* of this pass, of the last whole one */
+	unsigned limit;                 /* records that a page is asked for */
 	size_t range_max;               /* records in an answer */
 	struct entry_list unknown;
 };
@@ -84,15 +85,18 @@ void mirror_missing(struct mirror *m, struct entry *e, int64_t now);
 /* The first that waits and is not fenced, not unlinked; NULL: none. */
 struct entry *mirror_next_unknown(const struct mirror *m);
 
-/* Is a page to be asked for now? Then mirror_asked(), and from m->from to m->last. */
+/* Is a page to be asked for now? Then mirror_asked(), and from m->from to m->last, m->limit of
+ * them.
+ */
 bool mirror_wants_page(const struct mirror *m, int64_t now);
 void mirror_asked(struct mirror *m, uint64_t page, int64_t now);
 
 /* The answer to the page that was sent at `seen`. NULL, or why the mirror has given up. */
 const char *mirror_page(struct mirror *m, const struct wire_frame *answer, uint64_t seen,
 			int64_t now);
-/* There was none. */
-void mirror_no_page(struct mirror *m, int64_t now);
+/* There was none. sent: it was asked for, and may have been too much for the connection's limits or
+ * the time that there was: smaller ones are asked for from now on. */
+void mirror_no_page(struct mirror *m, bool sent, int64_t now);
 void mirror_give_up(struct mirror *m); /* its entries are of no use any more */
 
 /* A client was told of the keys in this range. */

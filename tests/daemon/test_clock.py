@@ -224,6 +224,16 @@ class Sleep(ClockCase):
         self.assertTrue(eventually(lambda: self.c.ask(get("m:1")).get("cached"), "the mirror to be whole again"))
         self.assertEqual(connections, len(self.service.connections))
 
+    def test_a_notification_that_sleep_has_delayed_is_not_taken(self):
+        """With trust: it may be older than what was told before."""
+        self.begin(keepalive="1h", keys="k:*", notification_values="trust", service={"answer": lambda r: r.reply(key=r.key, value="b")})
+        eventually(lambda: self.c.ask(get("k:1")).get("cached"), "a value to be remembered")
+        self.clock.sleep(HOUR)
+        time.sleep(0.05) # the boot clock is read once in a tick of another
+        self.service.publish("k:1", "a")
+        self.service.all_told()
+        self.assertEqual({"code": 200, "key": "k:1", "value": "b"}, self.c.ask(get("k:1")))
+
     def test_a_pause_goes_on_meanwhile(self):
         self.begin(backoff_min="24h", backoff_max="24h", keepalive="1s")
         self.service.stop_listening()

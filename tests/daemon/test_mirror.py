@@ -237,6 +237,28 @@ class Whole(Case):
             whole(daemon)
             self.assertTrue(cached(client.ask(get("m:1"))))
 
+    def test_a_page_that_does_not_say_whether_more_come_is_not_the_last(self):
+        records = Records({f"m:{i:04}": f"{i}" for i in range(1500)})
+
+        def answer(request):
+            if request.op != 5:
+                return records(request)
+            inside = [k for k in sorted(records.records) if request.key <= k <= request.obj["endKey"]][:400]
+            return request.reply(records=[{"key": k, "value": records.records[k]} for k in inside], count=len(inside))
+
+        with FakeService(answer=answer) as records.service, Daemon(records.service, mirror="m:*") as daemon, \
+                daemon.client() as client:
+            self.assertEqual(1500, whole(daemon)["keys"])
+            self.assertEqual("1400", client.ask(get("m:1400"))["value"])
+
+    def test_pages_that_are_too_long_become_shorter(self):
+        store = Records({f"m:{i:04}": "v" * 200 for i in range(900)})
+        with FakeService(answer=store) as store.service, Daemon(store.service, mirror="m:*", max_message="64K") as daemon, \
+                daemon.client() as client:
+            self.assertEqual(900, whole(daemon)["keys"])
+            self.assertIn(b'mirror "m:*": a page got no usable answer; it is asked for again', daemon.log())
+            self.assertEqual(200, client.ask(fetch("m:", "m:~", limit=200))["count"])
+
     def test_pages_that_the_service_refuses_end_the_mirror(self):
         with FakeService(answer=lambda r: r.reply(code=403, error="no") if r.op == 5 else echo(r)) as service, \
                 Daemon(service, mirror="m:*") as daemon:

@@ -1,0 +1,553 @@
+/* Mirrors by themselves: their bounds, how pages make them whole, and local ranges. */
+#include "../test.h"
+
+#include <stdio.h>
+
+#include "cache/mirror.h"
+#include "codec/notification.h"
+
+enum { MAX_AGE_MS = 10000 };
+
+static struct entries es;
+static struct truth t;
+static struct mirror m;
+static struct mirror_limits limits;
+static uint64_t asked; /* the tick of the page that is on its way */
+
+static uint8_t origin_of(void *owner, struct span key)
+{
+	(void)owner;
+	return mirror_has(&m, key) ? ORIGIN_MIRROR : ORIGIN_KEYS;
+}
+
+static void begin(const char *prefix)
+{
+	entries_init(&es, origin_of, NULL);
+	truth_init(&t, 1);
+	t.live = true;
+	limits = (struct mirror_limits){.memory = 1 << 20, .max_age_ms = MAX_AGE_MS};
+	mirror_init(&m, &es, &t, &limits, ORIGIN_MIRROR, span_of(prefix));
+}
+
+static void end(void)
+{
+	mirror_fini(&m);
+	entries_fini(&es);
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	begin("m:");
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	end();
+	return 0;
+}
+
+static struct entry *find(const char *key)
+{
+	return entries_find(&es, span_of(key), notification_bytes_hash(span_of(key), 1));
+}
+
+static struct entry *make(const char *key)
+{
+	return entries_make(&es, span_of(key), notification_bytes_hash(span_of(key), 1),
+			    ORIGIN_MIRROR);
+}
+
+/* The next page is asked for ... */
+static void ask(int64_t now)
+{
+	assert_true(mirror_wants_page(&m, now));
+	mirror_asked(&m, 1, now);
+	asked = truth_now(&t);
+	assert_false(mirror_wants_page(&m, now));
+}
+
+/* ... and answered. */
+static const char *answer(const char *text, int64_t now)
+{
+	struct wire_frame frame;
+	struct span copy = copy_of(span_of(text));
+
+	wire_parse(copy, &frame);
+	assert_int_equal(WIRE_ANSWER, frame.kind);
+	const char *why = mirror_page(&m, &frame, asked, now);
+	free_copy(copy);
+	return why;
+}
+
+#define PAGE(records, truncated)                                                                   \
+	"{\"code\":200,\"records\":[" records "],\"truncated\":" #truncated ",\"messageId\":1}"
+#define RECORD(key, value) "{\"key\":\"" key "\",\"value\":\"" value "\"}"
+
+static void load(int64_t now)
+{
+	mirror_start(&m, now);
+	ask(now);
+	assert_null(answer(PAGE(RECORD("m:1", "a") "," RECORD("m:3", "c"), false), now));
+	assert_int_equal(MIRROR_WHOLE, m.state);
+}
+
+static const char *range(const char *from, const char *to, size_t limit, int64_t now)
+{
+	static struct buf out;
+	bool can;
+
+	buf_take(&out, buf_len(&out));
+	can = mirror_range(&m, span_of(from), span_of(to), limit, now, &out);
+	assert_true(can || !buf_len(&out));
+	buf_add(&out, "", 1);
+	const char *text = can ? buf_span(&out).p : NULL;
+	static char kept[600];
+	snprintf(kept, sizeof(kept), "%s", text ? text : "");
+	buf_release(&out);
+	return can ? kept : NULL;
+}
+
+/* ---- bounds ---- */
+
+static void the_bounds_of(const char *prefix, const char *first, const char *last)
+{
+	begin(prefix);
+	assert_true(span_equal(buf_span(&m.last), span_of(last)));
+	if (first)
+		assert_true(span_equal(buf_span(&m.first), span_of(first)));
+	else
+		assert_true(span_equal(buf_span(&m.first), (struct span){"", 1}));
+	assert_int_equal(!prefix[0], mirror_has(&m, SPAN("a")));
+	end();
+}
+
+static void its_end_is_behind_all_keys_with_the_prefix(void **state)
+{
+	(void)state;
+	the_bounds_of("m:", "m:", "m;");
+	the_bounds_of("m\x7f", "m\x7f", "m\xc2\x80");
+	the_bounds_of("m\xdf\xbf", "m\xdf\xbf", "m\xe0\xa0\x80");
+	the_bounds_of("m\xed\x9f\xbf", "m\xed\x9f\xbf", "m\xee\x80\x80"); /* no surrogates */
+	the_bounds_of("m\xef\xbf\xbf", "m\xef\xbf\xbf", "m\xf0\x90\x80\x80");
+	the_bounds_of("m\xf4\x8f\xbf\xbf", "m\xf4\x8f\xbf\xbf", "n"); /* the greatest character */
+	the_bounds_of("\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf");
+	the_bounds_of("", NULL, "\xf4\x8f\xbf\xbf");
+}
+
+static void keys_with_the_prefix_belong_to_it(void **state)
+{
+	static const char *const in[] = {"m:", "m:x", "m:\xf4\x8f\xbf\xbf"}, *const out[] = {
+										     "m", "m;",
+										     "n", "l",
+										     "",  "M:"};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(in); i++)
+		assert_true(mirror_has(&m, span_of(in[i])));
+	for (size_t i = 0; i < COUNT(out); i++)
+		assert_false(mirror_has(&m, span_of(out[i])));
+}
+
+/* ---- pages ---- */
+
+static void the_last_page_makes_it_whole(void **state)
+{
+	(void)state;
+	mirror_start(&m, 0);
+	assert_true(span_equal(buf_span(&m.from), SPAN("m:")));
+	ask(0);
+	assert_null(answer(PAGE(RECORD("m:1", "a"), true), 0));
+	assert_int_equal(MIRROR_LOADING, m.state);
+	assert_false(mirror_is_sure(&m, 0));
+	assert_true(span_equal(buf_span(&m.from), (struct span){"m:1", 4}));
+	ask(0); /* at once */
+	assert_null(answer(PAGE("", false), 0));
+	assert_int_equal(MIRROR_WHOLE, m.state);
+	assert_true(mirror_is_sure(&m, 0));
+	assert_int_equal(ENTRY_FOUND, find("m:1")->state);
+	assert_false(mirror_wants_page(&m, 0));
+}
+
+static void it_is_read_again_in_half_of_max_age_and_believed_for_all_of_it(void **state)
+{
+	(void)state;
+	load(0);
+	assert_false(mirror_wants_page(&m, MAX_AGE_MS / 2 - 1));
+	ask(MAX_AGE_MS / 2);
+	assert_true(mirror_is_sure(&m, MAX_AGE_MS));
+	assert_false(mirror_is_sure(&m, MAX_AGE_MS + 1));
+	assert_null(answer(PAGE(RECORD("m:1", "a"), false), MAX_AGE_MS / 2 + 100));
+	/* From the beginning of the pass on, which is older than its end. */
+	assert_true(mirror_is_sure(&m, MAX_AGE_MS / 2 + MAX_AGE_MS));
+	assert_false(mirror_is_sure(&m, MAX_AGE_MS / 2 + MAX_AGE_MS + 1));
+	assert_int_equal(MAX_AGE_MS / 2 + 100, find("m:1")->read_at);
+	/* m:3 is gone, without any word; nobody was told, but it may have been. */
+	assert_int_equal(ENTRY_EMPTY, find("m:3")->state);
+	assert_ptr_equal(find("m:3"), mirror_next_unknown(&m));
+}
+
+static void pages_of_a_pass_are_spread_over_it(void **state)
+{
+	int64_t now = 0;
+
+	(void)state;
+	mirror_start(&m, 0);
+	for (int i = 0; i < 3; i++) {
+		ask(0);
+		assert_null(answer(i == 0   ? PAGE(RECORD("m:1", "a"), true)
+				   : i == 1 ? PAGE(RECORD("m:2", "b"), true)
+					    : PAGE("", false),
+				   0));
+	}
+	now = MAX_AGE_MS / 2;
+	ask(now);
+	assert_null(answer(PAGE(RECORD("m:1", "a"), true), now));
+	int64_t next = now + (MAX_AGE_MS / 2 - MAX_AGE_MS / 10) / 4;
+	assert_false(mirror_wants_page(&m, next - 1));
+	ask(next);
+	assert_null(answer(PAGE(RECORD("m:2", "b"), false), next));
+	assert_int_equal(now, m.confirmed); /* the first page's time, not the last one's */
+}
+
+static void a_page_that_may_have_missed_changes_is_asked_for_again(void **state)
+{
+	(void)state;
+	mirror_start(&m, 0);
+	ask(0);
+	truth_bar(&t);
+	assert_null(answer(PAGE(RECORD("m:1", "a"), false), 0));
+	assert_int_equal(MIRROR_LOADING, m.state);
+	assert_null(find("m:1"));
+	ask(0);
+}
+
+static void a_key_that_has_changed_meanwhile_is_not_believed(void **state)
+{
+	struct entry *e;
+
+	(void)state;
+	mirror_start(&m, 0);
+	ask(0);
+	e = make("m:1");
+	truth_doubt(&t, &es, e); /* its notification */
+	mirror_unknown(&m, e);
+	truth_doubt(&t, &es, make("m:2")); /* that of one that the page does not have */
+	assert_null(answer(PAGE(RECORD("m:1", "a"), false), 0));
+	assert_int_equal(MIRROR_WHOLE, m.state);
+	assert_int_equal(ENTRY_EMPTY, find("m:1")->state);
+	assert_int_equal(ENTRY_EMPTY, find("m:2")->state);
+	assert_null(range("m:1", "m:1", 10, 0));
+	assert_ptr_equal(e, mirror_next_unknown(&m));
+	e->fences = 1; /* an own write: read again when it is over */
+	assert_null(mirror_next_unknown(&m));
+	e->fences = 0;
+}
+
+static void what_no_page_can_be_ends_it(void **state)
+{
+	static const struct {
+		const char *page, *why;
+	} bad[] = {
+		{PAGE(RECORD("m:2", "a") "," RECORD("m:1", "a"), false),
+		 "records are not in the order of their keys"},
+		{PAGE(RECORD("m:2", "a") "," RECORD("m:2", "a"), false),
+		 "records are not in the order of their keys"},
+		{PAGE(RECORD("l", "a"), false), "a record is out of its bounds"},
+		{PAGE(RECORD("m;1", "a"), false), "a record is out of its bounds"},
+		{PAGE("", true), "a page is truncated and has no record"},
+		{PAGE("5", false), "records are not in the order of their keys"},
+		{"{\"code\":200,\"messageId\":1}", "an answer has no records"},
+		{"{\"code\":200,\"records\":7,\"messageId\":1}", "an answer has no records"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(bad); i++) {
+		mirror_try_again(&m);
+		mirror_start(&m, 0);
+		ask(0);
+		const char *why = answer(bad[i].page, 0);
+		assert_non_null(why);
+		assert_string_equal(bad[i].why, why);
+		assert_int_equal(MIRROR_GIVEN_UP, m.state);
+		mirror_start(&m, 0); /* not before mirror_try_again() */
+		assert_int_equal(MIRROR_GIVEN_UP, m.state);
+	}
+}
+
+/* The end of the page is a key that may exist without belonging to it. */
+static void the_key_at_its_end_is_passed_over(void **state)
+{
+	(void)state;
+	mirror_start(&m, 0);
+	ask(0);
+	assert_null(answer(PAGE(RECORD("m:1", "a") "," RECORD("m;", "z"), false), 0));
+	assert_null(find("m;"));
+	assert_int_equal(1, es.n);
+}
+
+static void a_page_from_behind_its_beginning_has_nothing_before_that(void **state)
+{
+	(void)state;
+	mirror_start(&m, 0);
+	ask(0);
+	assert_null(answer(PAGE(RECORD("m:5", "a"), true), 0));
+	ask(0);
+	assert_non_null(answer(PAGE(RECORD("m:5", "a"), false), 0));
+}
+
+static void refusals_end_it_and_failures_do_not(void **state)
+{
+	int64_t now = 0, pause = 0;
+
+	(void)state;
+	mirror_start(&m, now);
+	for (int i = 0; i < 30; i++) {
+		ask(now);
+		assert_null(answer("{\"code\":503,\"error\":\"busy\",\"messageId\":1}", now));
+		assert_int_equal(MIRROR_LOADING, m.state);
+		assert_true(m.due - now >= pause && m.due - now >= 1000 && m.due - now <= 60000);
+		pause = m.due - now;
+		now = m.due;
+	}
+	assert_int_equal(60000, pause);
+	for (int i = 1; i <= 4; i++, now = m.due) {
+		ask(now);
+		assert_null(answer("{\"code\":403,\"error\":\"no\",\"messageId\":1}", now));
+	}
+	ask(now);
+	assert_null(answer("{\"code\":500,\"error\":\"oops\",\"messageId\":1}",
+			   now)); /* not in a row */
+	for (int i = 1; i <= 5; i++) {
+		now = m.due;
+		ask(now);
+		const char *why = answer("{\"code\":403,\"error\":\"no\",\"messageId\":1}", now);
+		assert_int_equal(i == 5, why != NULL);
+	}
+	assert_int_equal(MIRROR_GIVEN_UP, m.state);
+}
+
+static void without_an_answer_it_is_asked_for_again(void **state)
+{
+	(void)state;
+	mirror_start(&m, 0);
+	ask(0);
+	mirror_no_page(&m, false, 5);
+	assert_false(mirror_wants_page(&m, 1004));
+	ask(1005);
+	assert_int_equal(MIRROR_PAGE, m.limit); /* it was not even sent */
+	for (int limit = MIRROR_PAGE / 2; limit > MIRROR_PAGE_MIN; limit /= 2) {
+		mirror_no_page(&m, true, m.due);
+		assert_int_equal(limit, m.limit);
+		ask(m.due);
+	}
+	mirror_no_page(&m, true, m.due);
+	ask(m.due);
+	mirror_no_page(&m, true, m.due);
+	assert_int_equal(MIRROR_PAGE_MIN, m.limit);
+}
+
+/* A page that has as many records as it was asked for is no measure of the service's maximum. */
+static void smaller_pages_do_not_lower_the_maximum(void **state)
+{
+	(void)state;
+	mirror_start(&m, 0);
+	m.limit = 2;
+	ask(0);
+	assert_null(answer(PAGE(RECORD("m:1", "a") "," RECORD("m:2", "b"), true), 0));
+	assert_int_equal(MIRROR_RANGE_MAX, m.range_max);
+	ask(0); /* without the member only an empty page is certainly the last */
+	assert_null(answer("{\"code\":200,\"records\":[" RECORD("m:3", "a") "," RECORD(
+				   "m:4", "b") "],\"messageId\":1}",
+			   0));
+	assert_int_equal(MIRROR_LOADING, m.state);
+	ask(0);
+	assert_null(
+		answer("{\"code\":200,\"records\":[" RECORD("m:5", "a") "],\"messageId\":1}", 0));
+	assert_int_equal(MIRROR_LOADING, m.state);
+	assert_int_equal(MIRROR_RANGE_MAX, m.range_max);
+	ask(0);
+	assert_null(answer("{\"code\":200,\"records\":[],\"messageId\":1}", 0));
+	assert_int_equal(MIRROR_WHOLE, m.state);
+	assert_int_equal(5, es.n);
+}
+
+static void what_does_not_fit_ends_it(void **state)
+{
+	(void)state;
+	limits.memory = 2 * (ENTRY_COUNTED + 3 + 3) - 1;
+	mirror_start(&m, 0);
+	ask(0);
+	const char *why = answer(PAGE(RECORD("m:1", "a") "," RECORD("m:2", "b"), false), 0);
+	assert_non_null(why);
+	assert_string_equal("too big for [cache] memory", why);
+	assert_true(es.bytes <= limits.memory);
+}
+
+static void keys_give_way_to_it(void **state)
+{
+	(void)state;
+	entries_set(
+		&es,
+		entries_make(&es, SPAN("k"), notification_bytes_hash(SPAN("k"), 1), ORIGIN_KEYS),
+		ENTRY_FOUND, shape_ref(es.shapes.found), SPAN("\"v\""));
+	limits.memory = 2 * (ENTRY_COUNTED + 3 + 3);
+	load(0);
+	assert_null(find("k"));
+	assert_int_equal(limits.memory, es.bytes);
+}
+
+static void a_mirror_that_has_stopped_takes_no_page(void **state)
+{
+	(void)state;
+	mirror_start(&m, 0);
+	ask(0);
+	mirror_stop(&m);
+	assert_null(answer(PAGE(RECORD("m:1", "a"), false), 0));
+	assert_int_equal(MIRROR_OUT, m.state);
+	assert_null(find("m:1"));
+	assert_false(mirror_wants_page(&m, 100000));
+}
+
+/* ---- answers ---- */
+
+static void ranges(void **state)
+{
+	(void)state;
+	load(0);
+	assert_string_equal("{\"code\":200,\"records\":[" RECORD("m:1", "a") "," RECORD(
+				    "m:3", "c") "],"
+						"\"count\":2,\"truncated\":false",
+			    range("m:", "m:\x7f", 100, 0));
+	assert_string_equal(
+		"{\"code\":200,\"records\":[" RECORD("m:1", "a") "],\"count\":1,\"truncated\":true",
+		range("m:", "m:\x7f", 1, 0));
+	assert_string_equal(
+		"{\"code\":200,\"records\":[" RECORD("m:1", "a") "," RECORD(
+			"m:3", "c") "],"
+				    "\"count\":2,\"truncated\":false",
+		range("m:", "m:\x7f", 2, 0)); /* as many as there are: no more to come */
+	assert_string_equal("{\"code\":200,\"records\":[" RECORD(
+				    "m:1", "a") "],\"count\":1,\"truncated\":false",
+			    range("m:1", "m:1", 100, 0)); /* both ends belong to it */
+	assert_string_equal("{\"code\":200,\"records\":[],\"count\":0,\"truncated\":false",
+			    range("m:2", "m:22", 100, 0));
+	assert_null(range("m", "m:3", 100, 0));
+	assert_null(range("m:", "m;", 100, 0));
+	assert_null(range("m:3", "m:1", 100, 0));
+	assert_null(range("m:1", "m:3", 100, MAX_AGE_MS + 1));
+	m.confirmed = 1; /* the mirror is young enough, and one of its values is not */
+	find("m:3")->read_at = 1;
+	assert_null(range("m:1", "m:3", 100, MAX_AGE_MS + 1));
+	assert_non_null(range("m:2", "m:3", 100, MAX_AGE_MS + 1));
+}
+
+static void a_key_that_is_not_known_spoils_ranges_over_it_only(void **state)
+{
+	struct entry *e;
+
+	(void)state;
+	load(0);
+	e = make("m:2");
+	truth_doubt(&t, &es, e);
+	mirror_unknown(&m, e);
+	assert_null(range("m:1", "m:3", 100, 0));
+	assert_null(range("m:1", "m:2", 100, 0));
+	assert_non_null(range("m:3", "m:4", 100, 0));
+	assert_non_null(range("m:1", "m:11", 100, 0));
+	/* Behind the last record it is needed to tell whether more come. */
+	assert_null(range("m:1", "m:3", 1, 0));
+	mirror_missing(&m, e, 0);
+	assert_null(find("m:2"));
+	assert_non_null(range("m:1", "m:3", 100, 0));
+}
+
+static void a_write_that_is_not_over_spoils_them_too(void **state)
+{
+	(void)state;
+	load(0);
+	find("m:1")->fences = 1;
+	assert_null(range("m:1", "m:3", 100, 0));
+	assert_non_null(range("m:2", "m:3", 100, 0));
+	find("m:1")->fences = 0;
+}
+
+static void a_missing_key_is_no_record(void **state)
+{
+	struct entry *e;
+
+	(void)state;
+	load(0);
+	e = find("m:1");
+	e->readers = 1; /* so it stays */
+	mirror_missing(&m, e, 0);
+	assert_ptr_equal(e, find("m:1"));
+	assert_string_equal("{\"code\":200,\"records\":[" RECORD(
+				    "m:3", "c") "],\"count\":1,\"truncated\":false",
+			    range("m:1", "m:3", 1, 0));
+	e->readers = 0;
+}
+
+static void a_page_with_fewer_records_lowers_the_maximum(void **state)
+{
+	(void)state;
+	mirror_start(&m, 0);
+	ask(0);
+	assert_null(answer(PAGE(RECORD("m:1", "a") "," RECORD("m:2", "b"), true), 0));
+	ask(0);
+	assert_null(answer(PAGE(RECORD("m:3", "c"), false), 0)); /* the last one is no measure */
+	assert_string_equal("{\"code\":200,\"records\":[" RECORD("m:1", "a") "," RECORD(
+				    "m:2", "b") "],"
+						"\"count\":2,\"truncated\":true",
+			    range("m:", "m:\x7f", 100, 0));
+	load(0); /* measured anew */
+	assert_int_equal(MIRROR_RANGE_MAX, m.range_max);
+}
+
+static void answers_over_it_are_noted(void **state)
+{
+	(void)state;
+	load(5);
+	assert_int_equal(5, m.answered_at);
+	mirror_answered(&m, SPAN("a"), SPAN("l"), 6);
+	mirror_answered(&m, SPAN("n"), SPAN("z"), 6);
+	assert_int_equal(5, m.answered_at);
+	mirror_answered(&m, SPAN("a"), SPAN("z"), 7);
+	assert_int_equal(7, m.answered_at);
+	mirror_answered(&m, SPAN("m:4"), SPAN("m:4"), 8);
+	assert_int_equal(8, m.answered_at);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(its_end_is_behind_all_keys_with_the_prefix),
+		CASE(keys_with_the_prefix_belong_to_it),
+		CASE(the_last_page_makes_it_whole),
+		CASE(it_is_read_again_in_half_of_max_age_and_believed_for_all_of_it),
+		CASE(pages_of_a_pass_are_spread_over_it),
+		CASE(a_page_that_may_have_missed_changes_is_asked_for_again),
+		CASE(a_key_that_has_changed_meanwhile_is_not_believed),
+		CASE(what_no_page_can_be_ends_it),
+		CASE(the_key_at_its_end_is_passed_over),
+		CASE(a_page_from_behind_its_beginning_has_nothing_before_that),
+		CASE(refusals_end_it_and_failures_do_not),
+		CASE(without_an_answer_it_is_asked_for_again),
+		CASE(smaller_pages_do_not_lower_the_maximum),
+		CASE(what_does_not_fit_ends_it),
+		CASE(keys_give_way_to_it),
+		CASE(a_mirror_that_has_stopped_takes_no_page),
+		CASE(ranges),
+		CASE(a_key_that_is_not_known_spoils_ranges_over_it_only),
+		CASE(a_write_that_is_not_over_spoils_them_too),
+		CASE(a_missing_key_is_no_record),
+		CASE(a_page_with_fewer_records_lowers_the_maximum),
+		CASE(answers_over_it_are_noted),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,363 @@
+/* Which requests go as one, who leads them, and what each is told. */
+#include "../test.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "codec/request.h"
+#include "requests/combine.h"
+#include "requests/key_order.h"
+
+enum { PEERS = 4, PENDINGS = 32 };
+
+static struct combine c;
+static struct peer peers[PEERS];
+static struct pending *made[PENDINGS];
+static size_t n_made;
+
+static int set_up(void **state)
+{
+	(void)state;
+	c = (struct combine){.kinds = COMBINE_GETS | COMBINE_INCREMENTS};
+	n_made = 0;
+	for (int i = 0; i < PEERS; i++) {
+		peers[i] = (struct peer){.number = (uint64_t)i + 1};
+		TAILQ_INIT(&peers[i].sched.waiting);
+	}
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < n_made; i++) {
+		combine_drop(&c, made[i]);
+		free(made[i]);
+	}
+	assert_int_equal(0, c.keys);
+	assert_int_equal(0, c.waiting.n);
+	combine_fini(&c);
+	return 0;
+}
+
+/* A request of the client that waits. */
+static struct pending *waits(int peer, const char *line)
+{
+	struct request request;
+	struct request_fault fault;
+
+	assert_int_equal(0, request_parse(span_of(line), &request, &fault));
+	struct pending *p = mem_zalloc(sizeof(*p) + wire_body_max(&request));
+	p->op = request.op;
+	p->peer = &peers[peer];
+	p->key_hash = key_order_hash(p->peer, &request, 3);
+	p->answers.order = (uint32_t)n_made;
+	p->body_len = (uint32_t)wire_body(&request, p->text);
+	assert_true(n_made < PENDINGS);
+	made[n_made++] = p;
+	TAILQ_INSERT_TAIL(&p->peer->sched.waiting, p, waiting);
+	combine_add(&c, p);
+	return p;
+}
+
+/* As the router does: it waits no more. */
+static void takes_turn(struct pending *p)
+{
+	combine_drop(&c, p);
+	TAILQ_REMOVE(&p->peer->sched.waiting, p, waiting);
+}
+
+static const struct pending *held_back;
+
+static bool may_go(void *owner, const struct pending *p)
+{
+	(void)owner;
+	return p != held_back;
+}
+
+/* Sends p with all that can go along; returns how many. *sum: the frame's body, if it changes. */
+static size_t sends(struct pending *p, struct pending ***companions, struct buf *sum)
+{
+	size_t n;
+
+	takes_turn(p);
+	*companions = combine_find(&c, p, may_go, NULL, &n);
+	if (n && !combine_join(p, *companions, n, sum)) {
+		free(*companions);
+		*companions = NULL;
+		return 0;
+	}
+	for (size_t i = 0; i < n; i++) {
+		combine_unindex(&c, (*companions)[i]);
+		TAILQ_REMOVE(&(*companions)[i]->peer->sched.waiting, (*companions)[i], waiting);
+	}
+	return n;
+}
+
+static size_t sends_with(struct pending *p)
+{
+	struct buf sum = {0};
+	struct pending **companions;
+	size_t n = sends(p, &companions, &sum);
+
+	free(companions);
+	buf_release(&sum);
+	return n;
+}
+
+#define GET(key) "{\"op\":\"get\",\"key\":\"" key "\"}"
+#define INCREMENT(key, by) "{\"op\":\"increment\",\"key\":\"" key "\",\"value\":" by "}"
+
+static void gets_of_a_key_go_as_one_whoever_asks(void **state)
+{
+	struct pending **companions, *lead = waits(1, GET("k"));
+	struct buf sum = {0};
+
+	(void)state;
+	struct pending *third = waits(2, GET("k")), *second = waits(0, GET("k"));
+	struct pending *fourth = waits(2, GET("k"));
+	waits(0, GET("other"));
+	assert_int_equal(3, combine_spared(&c));
+	assert_int_equal(3, sends(lead, &companions, &sum));
+	assert_ptr_equal(second, companions[0]); /* by client, and in its order */
+	assert_ptr_equal(third, companions[1]);
+	assert_ptr_equal(fourth, companions[2]);
+	assert_int_equal(0, buf_len(&sum)); /* the leader's own frame goes */
+	assert_int_equal(0, combine_spared(&c));
+	free(companions);
+}
+
+static void only_what_is_the_same_goes_along(void **state)
+{
+	(void)state;
+	struct pending *get = waits(0, GET("k"));
+	waits(1, GET("K"));
+	waits(1, GET("kk"));
+	waits(1, INCREMENT("k", "1"));
+	waits(2, "{\"op\":\"set\",\"key\":\"k\",\"value\":\"v\"}");
+	waits(2, "{\"op\":\"range\",\"key\":\"k\",\"endKey\":\"l\"}");
+	assert_false(combine_has_other(&c, get));
+	assert_int_equal(0, sends_with(get));
+}
+
+static void a_quote_or_backslash_in_the_key_is_part_of_it(void **state)
+{
+	(void)state;
+	struct pending *p = waits(0, GET("k\\\"x"));
+	waits(1, GET("k\\\"x"));
+	waits(1, GET("k\\\"y"));
+	waits(1, GET("k\\\\"));
+	assert_int_equal(1, sends_with(p));
+}
+
+static void one_behind_another_kind_of_its_client_stays(void **state)
+{
+	(void)state;
+	struct pending *p = waits(0, GET("k"));
+	waits(1, "{\"op\":\"set\",\"key\":\"k\",\"value\":\"v\"}");
+	waits(1, GET("k"));
+	waits(2, "{\"op\":\"set\",\"key\":\"other\",\"value\":\"v\"}");
+	struct pending *free_one = waits(2, GET("k"));
+	struct pending **companions;
+	struct buf sum = {0};
+	assert_int_equal(1, sends(p, &companions, &sum));
+	assert_ptr_equal(free_one, companions[0]);
+	free(companions);
+}
+
+static void one_that_order_holds_back_stays(void **state)
+{
+	(void)state;
+	struct pending *p = waits(0, GET("k"));
+	held_back = waits(1, GET("k"));
+	assert_int_equal(0, sends_with(p));
+	held_back = NULL;
+}
+
+static void clients_on_trial_go_alone(void **state)
+{
+	(void)state;
+	struct pending *p = waits(0, GET("k"));
+	struct pending *suspect = waits(1, GET("k"));
+	peers[1].sched.on_trial = true;
+	assert_false(combine_has_other(&c, p));
+	assert_int_equal(0, sends_with(p));
+	waits(2, GET("k"));
+	assert_int_equal(0, sends_with(suspect));
+}
+
+static void kinds_are_switched_on(void **state)
+{
+	(void)state;
+	c.kinds = COMBINE_GETS;
+	struct pending *p = waits(0, INCREMENT("k", "1"));
+	waits(1, INCREMENT("k", "1"));
+	assert_int_equal(0, c.waiting.n);
+	assert_int_equal(0, sends_with(p));
+	c.kinds = COMBINE_INCREMENTS;
+	p = waits(0, GET("k"));
+	waits(1, GET("k"));
+	assert_int_equal(0, c.waiting.n);
+	assert_int_equal(0, sends_with(p));
+}
+
+static void increments_add_up(void **state)
+{
+	struct pending **companions, *lead;
+	struct buf sum = {0};
+
+	(void)state;
+	lead = waits(0, INCREMENT("k", "5"));
+	waits(1, "{\"op\":\"increment\",\"key\":\"k\"}"); /* by 1 */
+	waits(1, INCREMENT("k", "-10"));
+	waits(2, INCREMENT("k", "0.5")); /* not a whole number */
+	waits(2, INCREMENT("k", "1e3"));
+	assert_int_equal(3, sends(lead, &companions, &sum));
+	assert_true(span_equal(buf_span(&sum), SPAN("\"op\":6,\"key\":\"k\",\"value\":996}")));
+	assert_true(combine_shares_value(lead));
+	free(companions);
+	buf_release(&sum);
+}
+
+static void a_sum_that_is_too_large_goes_one_by_one(void **state)
+{
+	(void)state;
+	struct pending *p = waits(0, INCREMENT("k", "4000000000000000000"));
+	waits(1, INCREMENT("k", "4000000000000000000"));
+	waits(2, INCREMENT("k", "4000000000000000000"));
+	assert_int_equal(0, sends_with(p));
+	assert_false(combine_shares_value(p));
+	p = waits(0, INCREMENT("k", "9000000000000000000")); /* which is not reckoned with at all */
+	assert_false(p->combined);
+}
+
+/* The service's newValue and what each is told, in the order of effect. */
+static void are_told(const char *value, const char *const *told)
+{
+	struct pending **companions, *all[3];
+	struct buf sum = {0};
+	char text[120];
+	struct wire_frame frame;
+
+	all[0] = waits(0, INCREMENT("k", "1"));
+	all[1] = waits(1, INCREMENT("k", "20"));
+	all[2] = waits(2, INCREMENT("k", "-300"));
+	assert_int_equal(2, sends(all[0], &companions, &sum));
+	free(companions);
+	buf_release(&sum);
+	snprintf(text, sizeof(text), "{\"code\":200,\"newValue\":%s,\"messageId\":4}", value);
+	struct span copy = copy_of(span_of(text));
+	wire_parse(copy, &frame);
+	for (int i = 0; i < 3; i++) {
+		struct buf out = {0};
+		struct wire_frame own;
+		char expected[120];
+		bool can = combine_answer(all[i], &frame, &out, &own);
+		assert_int_equal(told[i] != NULL, can);
+		snprintf(expected, sizeof(expected),
+			 "{\"code\":200,\"newValue\":%s,\"messageId\":4}", told[i] ? told[i] : "");
+		if (can) {
+			assert_true(span_equal(own.text, span_of(expected)));
+			assert_int_equal(4, own.id);
+		}
+		buf_release(&out);
+	}
+	free_copy(copy);
+	for (int i = 2; i >= 0; i--)
+		combine_leave(all[i]);
+}
+
+static void each_is_told_the_value_as_if_they_had_gone_one_by_one(void **state)
+{
+	(void)state;
+	are_told("-279", (const char *[]){"1", "21", "-279"});
+	are_told("0", (const char *[]){"280", "300", "0"});
+	are_told("-300", (const char *[]){"-20", "0", "-300"});
+	are_told("0.25", (const char *[]){"280.25", "300.25", "0.25"});
+	are_told("-280.5", (const char *[]){"-0.5", "19.5", "-280.5"});
+	are_told("999999999999999999",
+		 (const char *[]){"1000000000000000279", "1000000000000000299",
+				  "999999999999999999"});
+	are_told("1e21", (const char *[]){NULL, NULL, "1e21"}); /* can't be told */
+	are_told("9999999999999999999", (const char *[]){NULL, NULL, "9999999999999999999"});
+	are_told("\"5\"", (const char *[]){NULL, NULL, "\"5\""});
+}
+
+static void an_error_is_everybodys(void **state)
+{
+	struct wire_frame frame, own;
+	struct buf out = {0};
+
+	(void)state;
+	struct pending *p = waits(0, INCREMENT("k", "1"));
+	waits(1, INCREMENT("k", "2"));
+	assert_int_equal(1, sends_with(p));
+	wire_parse(SPAN("{\"code\":500,\"error\":\"oops\",\"messageId\":1}"), &frame);
+	assert_true(combine_answer(p, &frame, &out, &own));
+	assert_true(span_equal(own.text, frame.text));
+	combine_leave(made[1]);
+}
+
+static void the_first_companion_inherits(void **state)
+{
+	struct pending *a = waits(0, GET("k")), *b = waits(1, GET("k")), *d = waits(2, GET("k"));
+	struct pending *e = waits(3, GET("k"));
+	size_t n;
+
+	(void)state;
+	assert_int_equal(3, sends_with(a));
+	assert_null(combine_leave(d)); /* a companion: no change of the leader */
+	struct pending *heir = combine_leave(a);
+	assert_true(heir == b || heir == e);
+	struct pending *other = heir == b ? e : b;
+	struct pending **all = combine_disband(heir, &n);
+	assert_int_equal(1, n);
+	assert_ptr_equal(other, all[0]);
+	free(all);
+	assert_null(combine_leave(heir));
+	assert_null(combine_leave(other));
+	assert_null(combine_leave(other)); /* it is nothing any more */
+}
+
+static void disbanded_they_are_in_the_order_of_effect(void **state)
+{
+	struct pending *lead = waits(3, GET("k"));
+	size_t n;
+
+	(void)state;
+	for (int i = 0; i < 9; i++)
+		waits((9 - i) % 3, GET("k"));
+	assert_int_equal(9, sends_with(lead));
+	struct pending **all = combine_disband(lead, &n);
+	assert_int_equal(9, n);
+	for (size_t i = 1; i < n; i++)
+		assert_true(all[i - 1]->peer->number < all[i]->peer->number ||
+			    (all[i - 1]->peer == all[i]->peer &&
+			     pending_is_before(all[i - 1], all[i])));
+	free(all);
+	assert_null(combine_leave(lead));
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(gets_of_a_key_go_as_one_whoever_asks),
+		CASE(only_what_is_the_same_goes_along),
+		CASE(a_quote_or_backslash_in_the_key_is_part_of_it),
+		CASE(one_behind_another_kind_of_its_client_stays),
+		CASE(one_that_order_holds_back_stays),
+		CASE(clients_on_trial_go_alone),
+		CASE(kinds_are_switched_on),
+		CASE(increments_add_up),
+		CASE(a_sum_that_is_too_large_goes_one_by_one),
+		CASE(each_is_told_the_value_as_if_they_had_gone_one_by_one),
+		CASE(an_error_is_everybodys),
+		CASE(the_first_companion_inherits),
+		CASE(disbanded_they_are_in_the_order_of_effect),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
