@@ -26,6 +26,7 @@ static void the_first_one_waits_for_its_batch_only(void **state)
 	(void)state;
 	assert_int_equal(handover_pace_wait_ms(&p, BATCH, 0), BATCH);
 	assert_int_equal(handover_pace_wait_ms(&p, 0, 1000), 0);
+	assert_int_equal(handover_pace_wait_ms(&p, 0, 1), 0); /* of a clock that has just begun */
 	assert_int_equal(handover_pace_wait_ms(&p, 10000, 1000), 10000);
 }
 
@@ -104,6 +105,8 @@ static void the_distances_are_those_that_are_promised(void **state)
 		assert_int_equal(handover_pace_wait_ms(&p, BATCH, NOW), want[i]);
 		assert_int_equal(handover_pace_wait_ms(&p, 0, NOW), want[i]);
 		assert_int_equal(handover_pace_wait_ms(&p, 0, NOW + 1), want[i] - 1);
+		if (i == 0) /* a longer batch is where they begin */
+			assert_int_equal(handover_pace_wait_ms(&p, 100, NOW), 150);
 	}
 	assert_int_equal(handover_pace_wait_ms(&p, 5000, NOW), 5000);
 	assert_int_equal(handover_pace_wait_ms(&p, 1900, NOW), 2000);
