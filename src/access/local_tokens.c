@@ -171,12 +171,15 @@ static bool has_mark(const void *arg, const struct local_key *key)
 	return same;
 }
 
+/* Once: a second list would be added to the first. */
 static bool read_ids(struct token_holder *h, const struct json_value *list)
 {
 	struct json_array_reader reader;
 	struct json_value number;
 	size_t n = 0;
 
+	if (h->known)
+		return false;
 	json_array_begin(&reader, list);
 	while (json_array_next(&reader, &number) > 0) {
 		int64_t id;

@@ -589,15 +589,15 @@ static enum http_verdict gather_body(struct http_message *m)
 	return m->whole ? tell_request(m) : HTTP_GO_ON;
 }
 
-/* Looks at what has come and was not looked at; stops behind a line, or behind all lines up to an
- * empty one. True: it has come to that. */
-static bool scan_in(struct http_message *m, bool one_line, const char **why)
+/* Looks at what has come and was not looked at, up to max bytes; stops behind a line, or behind all
+ * lines up to an empty one. True: it has come to that. */
+static bool scan_in(struct http_message *m, bool one_line, size_t max, const char **why)
 {
 	struct span in = buf_span(&m->in);
 	bool there = false;
 
 	*why = NULL;
-	while (!there && !*why && m->scanned < in.n) {
+	while (!there && !*why && m->scanned < in.n && m->scanned < max) {
 		*why = scan_byte(&m->scan, in.p[m->scanned++]);
 		there = one_line ? m->scan.at_start && !m->scan.first : m->scan.ended;
 	}
@@ -608,9 +608,9 @@ static enum http_verdict gather_chunk_size(struct http_message *m)
 {
 	const char *why;
 
-	if (!scan_in(m, true, &why))
+	if (!scan_in(m, true, CHUNK_LINE_MAX, &why))
 		return why ? fail(m, 400, why)
-		       : m->scanned > CHUNK_LINE_MAX
+		       : m->scanned == CHUNK_LINE_MAX
 			       ? fail(m, 400, "the line before a chunk is longer than 256 bytes")
 			       : HTTP_GO_ON;
 	if (!take(m, m->scanned))
@@ -651,9 +651,9 @@ static enum http_verdict gather_trailers(struct http_message *m)
 {
 	const char *why;
 
-	if (!scan_in(m, false, &why))
+	if (!scan_in(m, false, HTTP_HEAD_MAX, &why))
 		return why ? fail(m, 400, why)
-		       : m->scanned > HTTP_HEAD_MAX
+		       : m->scanned == HTTP_HEAD_MAX
 			       ? fail(m, 431, "the trailers are longer than 16 KiB")
 			       : HTTP_GO_ON;
 	if (!take(m, m->scanned) || !m->whole)

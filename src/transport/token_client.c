@@ -5,7 +5,6 @@
 #include "transport/token_client.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,12 +18,12 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "transport/dial.h"
-#include "codec/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "transport/curl_loop.h"
 #include "base/secret.h"
 #include "base/timer.h"
+#include "transport/token_answer.h"
 #include "transport/trust.h"
 #include "transport/tunnel.h"
 
@@ -167,17 +166,6 @@ static void fail(struct token_client_request *r, const char *why)
 
 /* --- the answer --- */
 
-/* The token goes into a request line: it must not contain a byte that ends the line, or the word.
- */
-static bool printable(const char *s)
-{
-	for (; *s; s++) {
-		if ((unsigned char)*s <= ' ' || (unsigned char)*s >= 0x7f)
-			return false;
-	}
-	return true;
-}
-
 static int retry_after(CURL *easy)
 {
 	curl_off_t seconds = 0;
@@ -186,42 +174,6 @@ static int retry_after(CURL *easy)
 	if (seconds <= 0)
 		return -1;
 	return seconds > RETRY_AFTER_MAX ? RETRY_AFTER_MAX : (int)seconds;
-}
-
-/* Freed by secret_free(); NULL: it can't be used. A NUL would end it before its end. */
-static char *token_of(const struct json_value *value)
-{
-	char *token = secret_alloc(value->text.n); /* its quotes are room for more than the NUL */
-	size_t n = json_string_decode(value, token);
-
-	if (!n || strlen(token) != n || !printable(token))
-		secret_free(&token);
-	return token;
-}
-
-/* The first token of the answer, as above; expires_in_s stays as it is when it has no such member
- * that is a number from 1 on. */
-static char *read_answer(struct span text, int *expires_in_s)
-{
-	struct json_object_reader reader;
-	struct json_member member;
-	char *token = NULL;
-	bool seen = false;
-	int64_t seconds;
-
-	json_object_begin(&reader, text);
-	while (json_object_next(&reader, &member) > 0) {
-		if (!seen && member.value.type == JSON_STRING &&
-		    json_string_is(&member.name, SPAN("token"))) {
-			seen = true;
-			token = token_of(&member.value);
-		} else if (member.value.type == JSON_NUMBER &&
-			   json_string_is(&member.name, SPAN("expiresIn")) &&
-			   json_number_integer(&member.value, 1, INT_MAX, &seconds)) {
-			*expires_in_s = (int)seconds;
-		}
-	}
-	return token;
 }
 
 static void finish_answered(struct token_client_request *r, int status)
@@ -235,7 +187,7 @@ static void finish_answered(struct token_client_request *r, int status)
 		answer.body = buf_span(&r->answer);
 		answer.sent = true;
 	} else if (status / 100 == 2) {
-		token = read_answer(buf_span(&r->answer), &answer.expires_in_s);
+		token = token_answer_read(buf_span(&r->answer), &answer.expires_in_s);
 		answer.token = token;
 		if (!token)
 			answer.why = "the answer to the token request contains no usable token";
@@ -569,7 +521,7 @@ static const char *objection(const struct token_client *c, const struct token_cl
 {
 	if (c->tls && c->trust_fault)
 		return c->trust_fault;
-	if (wish->api_key && (!*wish->api_key || !printable(wish->api_key)))
+	if (wish->api_key && (!*wish->api_key || !token_answer_is_plain(wish->api_key)))
 		return "the API key contains characters that can't be sent";
 	return r->body && r->headers ? NULL : "no memory";
 }

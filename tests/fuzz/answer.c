@@ -15,6 +15,11 @@ const struct span fuzz_seeds[] = {
 	SPAN("{\"type\":\"notification\",\"key\":\"a\",\"value\":null,\"timestamp\":1,\"skipped\":"
 	     "2}"),
 	SPAN("{\"type\":\"gap\",\"pattern\":\"a*\",\"since\":1,\"until\":2}"),
+	SPAN("{\"code\":503,\"error\":\"e\",\"reason\":\"shutting_down\",\"executed\":\"no\","
+	     "\"retryAfterMs\":50,\"messageId\":4}"),
+	SPAN("{\"type\":\"connection\",\"state\":\"disconnected\",\"reason\":\"shutting_down\"}"),
+	SPAN("{\"code\":200,\"token\":\"a.b\",\"cached\":true,\"stale\":5,\"newValue\":-1e3,"
+	     "\"messageId\":18446744073709551615}"),
 	SPAN("{\"op\":\"subscribe\",\"keys\":[\"a\",\"\",\"a\",3],\"key\":\"b\",\"pattern\":\"*"
 	     "\"}"),
 };
@@ -57,6 +62,15 @@ static void check_answer(struct decode_store *s, const struct decoded *d, struct
 	check_object(s->answer.line);
 }
 
+/* What the library concludes from a line does not contradict itself. */
+static void check_conclusions(const struct decoded *d)
+{
+	if (decode_is_farewell(d))
+		must(decode_id(d) == 0);
+	if (decode_is_outcome_unknown(d))
+		must(!decode_is_shutting_down(d));
+}
+
 static void check_topics(struct span line)
 {
 	struct topics t = {.all = TAILQ_HEAD_INITIALIZER(t.all)};
@@ -84,6 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!decode_line(text, &d))
 		return 0;
+	check_conclusions(&d);
 	check_answer(&store, &d, (struct span){0});
 	check_answer(&store, &d, SPAN("\"mine\""));
 	must(decode_event(&store, &d));

@@ -1,9 +1,12 @@
 /* fuzz.h - what the fuzz targets share with whoever runs them.
  *
  * Each target reads one text and checks what must hold for every text there is, beyond not
- * crashing. The fuzzer runs it on texts that it invents (configure --enable-fuzzers, clang);
- * replay.c runs it on the target's own seeds and on what is near them in any build, so that a
- * target never rots. */
+ * crashing. The fuzzer runs it on texts that it invents (configure --enable-fuzzers, clang;
+ * tests/fuzz/run); replay.c runs it on the target's own seeds, on what is near them and on its
+ * corpus in any build, so that a target never rots.
+ *
+ * A new target is a source here with its rules in Makefile.am (a fuzzer and a replay), and a
+ * dictionary where tokens help. */
 #pragma once
 
 #include <stddef.h>

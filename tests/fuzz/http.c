@@ -7,12 +7,16 @@
 #include "gateway/http_message.h"
 #include "gateway/rest.h"
 
+#define FIFTY "a chunk's extension, which nobody sends in earnest"
+
 const struct span fuzz_seeds[] = {
 	SPAN("\x01GET /record/a%2Fb?timeoutMs=5 HTTP/1.1\r\nHost: h\r\n\r\n"),
 	SPAN("\x07POST /record HTTP/1.1\r\nHost: h\r\nContent-Length: 23\r\n\r\n"
 	     "{\"key\":\"a\",\"value\":\"b\"}GET / HTTP/1.0\r\n\r\n"),
 	SPAN("\x03POST /record/atomic HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 	     "1b;x=y\r\n{\"key\":\"a\",\"increment\":12}\r\n0\r\nT: x\r\n\r\n"),
+	SPAN("\x03POST /record/atomic HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+	     "2;" FIFTY FIFTY FIFTY FIFTY FIFTY FIFTY "\r\n{}\r\n0\r\n\r\n"),
 	SPAN("\x05GET /records?startKey=a%2520b&endKey=%zz&limit=1 HTTP/1.1\r\nHost: h\r\n\r\n"),
 	SPAN("\x02GET /hpkvd/watch?key=a&pattern=b*&initial=true HTTP/1.1\r\nHost: h\r\n\r\n"),
 	SPAN("\x02GET http://u@h/x HTTP/1.1\nHost: h\r\n folded\r\n\r\n"),

@@ -101,6 +101,7 @@ static void wants_status(void *owner, const struct peer *who, bool top, struct b
 
 	assert_ptr_equal(owner, told);
 	assert_ptr_equal(who, &peer);
+	assert_true(stats.ended[OP_STATUS][OUTCOME_OK] > 0); /* this one counts */
 	tell("status%s;", top ? " with top" : "");
 	buf_add(out, text, strlen(text));
 }
@@ -110,6 +111,7 @@ static void wants_stats(void *owner, struct buf *out)
 	static const char text[] = "{\"n\":2}";
 
 	assert_ptr_equal(owner, told);
+	assert_true(stats.ended[OP_STATS][OUTCOME_OK] > 0); /* this one counts */
 	tell("stats;");
 	buf_add(out, text, strlen(text));
 }
@@ -312,6 +314,54 @@ static void a_line_that_is_too_long(void **state)
 	assert_int_equal(stats.requests_refused, 2);
 }
 
+static unsigned ended(void)
+{
+	unsigned n = 0;
+
+	for (size_t op = 0; op < OP_N; op++) {
+		for (size_t outcome = 0; outcome < OUTCOME_N; outcome++)
+			n += (unsigned)stats.ended[op][outcome];
+	}
+	return n;
+}
+
+/* Once; what is handed to a room is counted there. */
+static void what_is_answered_here_is_counted_with_its_outcome(void **state)
+{
+	static const struct {
+		const char *line;
+		enum request_op op;
+		int outcome; /* -1: it has not ended */
+	} rows[] = {
+		{"{\"op\":\"ping\"}", OP_PING, OUTCOME_OK},
+		{"{\"op\":\"status\"}", OP_STATUS, OUTCOME_OK},
+		{"{\"op\":\"stats\"}", OP_STATS, OUTCOME_OK},
+		{"{\"op\":\"unsubscribe\",\"key\":\"k\"}", OP_UNSUBSCRIBE, OUTCOME_OK},
+		{"{\"op\":\"get\"}", OP_GET, OUTCOME_ERROR + REPLY_BAD_REQUEST},
+		{"{\"op\":\"nonsense\"}", 0, OUTCOME_ERROR + REPLY_UNKNOWN_OP},
+		{"nonsense", 0, OUTCOME_ERROR + REPLY_BAD_JSON},
+		{"{\"op\":\"get\",\"key\":\"k\"}", OP_GET, -1},
+		{"{\"op\":\"get\",\"key\":\"remembered\"}", OP_GET, -1},
+		{"{\"op\":\"subscribe\",\"key\":\"k\"}", OP_SUBSCRIBE, -1},
+		{"{\"op\":\"token\"}", OP_TOKEN, -1},
+	};
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		unsigned before = ended();
+		line(rows[i].line);
+		if (rows[i].outcome >= OUTCOME_ERROR)
+			assert_null(strstr(told, "router: ")); /* which has not heard of it */
+		told[0] = '\0';
+		if (ended() != before + (rows[i].outcome >= 0))
+			fail_msg("%u of %s", ended() - before, rows[i].line);
+		if (rows[i].outcome >= 0 && !stats.ended[rows[i].op][rows[i].outcome])
+			fail_msg("another outcome of %s", rows[i].line);
+	}
+	forbidden = "no";
+	line("{\"op\":\"token\"}");
+	assert_int_equal(stats.ended[OP_TOKEN][OUTCOME_ERROR + REPLY_FORBIDDEN], 1);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -324,6 +374,7 @@ int main(void)
 		CASE(what_is_no_request_is_answered_here),
 		CASE(an_empty_line_is_nothing),
 		CASE(a_line_that_is_too_long),
+		CASE(what_is_answered_here_is_counted_with_its_outcome),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

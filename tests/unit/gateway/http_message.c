@@ -113,6 +113,51 @@ static void same_however_cut(void **state)
 	}
 }
 
+/* A body whose chunk has a line of this many bytes before it, and trailers of that many behind. */
+static char *chunked(size_t line, size_t trailers)
+{
+	static const char head[] =
+		"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+	size_t size = sizeof(head) + line + trailers + 32;
+	char *text = malloc(size), *at = text;
+
+	assert_non_null(text);
+	at += sprintf(at, "%s1;", head);
+	at = (char *)memset(at, 'x', line - 4) + line - 4;
+	at += sprintf(at, "\r\na\r\n0\r\nX:");
+	at = (char *)memset(at, 'y', trailers - 6) + trailers - 6;
+	sprintf(at, "\r\n\r\n");
+	return text;
+}
+
+static void bounds_of_lines_are_the_same_however_cut(void **state)
+{
+	static const struct {
+		size_t line, trailers;
+		const char *told;
+	} rows[] = {
+		{256, 100, "head;2 /? stays x=0: a;"},
+		{257, 100, "head;fault 400;"},
+		{5000, 100, "head;fault 400;"},
+		{10, HTTP_HEAD_MAX, "head;2 /? stays x=0: a;"},
+		{10, HTTP_HEAD_MAX + 1, "head;fault 431;"},
+	};
+	static const size_t pieces[] = {1, 7, 255, 256, 257, 20000};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		char *text = chunked(rows[i].line, rows[i].trailers);
+		for (size_t j = 0; j < COUNT(pieces); j++) {
+			struct http_message *m = begin();
+			feed(m, text, pieces[j]);
+			if (strcmp(w.told, rows[i].told) != 0)
+				fail_msg("row %zu in pieces of %zu: %s", i, pieces[j], w.told);
+			http_message_free(m);
+		}
+		free(text);
+	}
+}
+
 static void held_it_keeps_what_comes(void **state)
 {
 	struct http_message *m = begin();
@@ -185,6 +230,7 @@ int main(void)
 {
 	const struct CMUnitTest cases[] = {
 		cmocka_unit_test(same_however_cut),
+		cmocka_unit_test(bounds_of_lines_are_the_same_however_cut),
 		cmocka_unit_test(held_it_keeps_what_comes),
 		cmocka_unit_test(what_follows_an_upgrade_is_the_callers),
 		cmocka_unit_test(stopped_it_keeps_nothing),

@@ -84,6 +84,10 @@ static void gaps_and_connections_are_lines_of_their_own(void **state)
 	events_add_connection(&b, "disconnected", NULL, 6); /* behind what is there */
 	check(&b, "{\"type\":\"connection\",\"state\":\"connected\",\"timestamp\":5}\n"
 		  "{\"type\":\"connection\",\"state\":\"disconnected\",\"timestamp\":6}\n");
+	events_add_connection(&b, "disconnected", "shutting_down", 6);
+	check(&b,
+	      "{\"type\":\"connection\",\"state\":\"disconnected\",\"reason\":\"shutting_down\","
+	      "\"timestamp\":6}\n");
 	events_add_unsubscribed(&b, false, SPAN("a\""), 7);
 	check(&b, "{\"type\":\"unsubscribed\",\"key\":\"a\\\"\",\"reason\":\"forbidden\","
 		  "\"timestamp\":7}\n");
