@@ -832,12 +832,20 @@ static void take_over(struct client *c)
 	clients_changed(c->set, &c->peer);
 }
 
+/* A subscriber that has half-closed stays until it is gone whole. The kernel does not tell that on
+ * TCP: comments among events find out, but a WebSocket ends with its stream, as no close frame can
+ * come any more. */
+static bool stays_subscribed(const struct client *c)
+{
+	return c->peer.topics.n && !(c->tcp && door_of(c) == STATS_DOOR_WEBSOCKET);
+}
+
 /* Has it got all that it is ever going to get? */
 static bool is_done(const struct client *c)
 {
 	return c->state == CLIENT_LEAVING || (c->speech && c->speech->over) ||
 	       (c->state == CLIENT_HALF_CLOSED && !c->peer.answers.unanswered &&
-		!c->peer.topics.n && !(c->speech && c->speech->ops->is_busy(c->speech)));
+		!stays_subscribed(c) && !(c->speech && c->speech->ops->is_busy(c->speech)));
 }
 
 /* The client has got all. To close a socket that has unread input destroys what is on its way: so

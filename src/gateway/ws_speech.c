@@ -192,7 +192,8 @@ static bool ws_feed(struct speech *s, struct span bytes, int64_t now)
 	return false;
 }
 
-/* As with lines: what is unanswered is answered, and a subscriber stays until it is gone whole. */
+/* As with lines: what is unanswered is answered, and on the Unix socket a subscriber stays until it
+ * is gone whole. */
 static void ws_finish(struct speech *s, int64_t now)
 {
 	(void)s;
