@@ -49,12 +49,23 @@ class Door(Daemon):
 # ---- clients of the other doors ----
 
 
+async def read_all(talker):
+    """To the end of its connection, which is not to come before it leaves."""
+    faults = talker.chaos.history.faults
+    try:
+        await talker._read()
+    except Exception as error: # whatever a line is that is none
+        faults.append(f"{talker.name}: {error!r}")
+    if not talker.left and talker.watched:
+        faults.append(f"{talker.name}: the connection was closed")
+
+
 class HttpTalker(Talker):
     """Asks by REST over TCP, and sends ahead: responses come in the order of the requests."""
 
     async def open(self):
         self.reader, self.writer = await self.chaos.daemon.http()
-        self.task = asyncio.ensure_future(self._read())
+        self.task = asyncio.ensure_future(read_all(self))
         return self
 
     def ask(self, op, key=None, value=None, with_id=True, **more):
@@ -109,13 +120,12 @@ class WebSocketLines:
     def __init__(self, reader, writer):
         self.reader, self.writer, self.transport = reader, writer, writer.transport
         self.protocol = FrameProtocol(client=True, extensions=[])
-        self.lines = []
+        self.lines, self.text = [], ""
 
     def write(self, line):
         self.writer.write(self.protocol.send_data(line.decode().rstrip("\n")))
 
     async def readline(self):
-        text = ""
         while not self.lines:
             if not (data := await self.reader.read(1 << 16)):
                 return b""
@@ -124,10 +134,10 @@ class WebSocketLines:
                 if frame.opcode == Opcode.PING:
                     self.writer.write(self.protocol.pong(bytes(frame.payload)))
                 elif frame.opcode == Opcode.TEXT:
-                    text += frame.payload
+                    self.text += frame.payload
                     if frame.frame_finished and frame.message_finished:
-                        self.lines.append(text.encode())
-                        text = ""
+                        self.lines.append(self.text.encode())
+                        self.text = ""
         return self.lines.pop(0)
 
 
@@ -139,7 +149,7 @@ async def open_websocket(talker):
     head = await reader.readuntil(b"\r\n\r\n")
     assert b" 101 " in head, head
     talker.reader = talker.writer = WebSocketLines(reader, writer)
-    talker.task = asyncio.ensure_future(talker._read())
+    talker.task = asyncio.ensure_future(read_all(talker))
     return talker
 
 
@@ -166,7 +176,7 @@ class EventSubscriber(Subscriber):
         head = await self.reader.readuntil(b"\r\n\r\n")
         assert b" 200 " in head, head
         self.watched.lines.append({"type": "live", "patterns": names, "at": time.monotonic()})
-        self.task = asyncio.ensure_future(self._read())
+        self.task = asyncio.ensure_future(read_all(self))
 
     async def _read(self):
         with contextlib.suppress(OSError):
@@ -183,7 +193,7 @@ class SlowSubscriber(Subscriber):
 
     async def open(self):
         self.reader, self.writer = await asyncio.open_unix_connection(self.chaos.daemon.socket, limit=1 << 12)
-        self.task = asyncio.ensure_future(self._read())
+        self.task = asyncio.ensure_future(read_all(self))
         return self
 
     async def _read(self):
