@@ -27,9 +27,12 @@
 enum combine_kinds { COMBINE_GETS = 1, COMBINE_INCREMENTS = 2 };
 
 struct combine {
-	unsigned kinds; /* of enum combine_kinds */
-	struct map waiting;
-	size_t keys; /* different ones, of those that wait */
+	unsigned kinds;  /* of enum combine_kinds */
+	struct map keys; /* that requests wait for */
+	size_t waiting;  /* requests */
+	/* Steps that may be taken at `at` to find companions. */
+	unsigned steps;
+	int64_t at;
 };
 
 void combine_fini(struct combine *c);
@@ -44,17 +47,17 @@ void combine_drop(struct combine *c, struct pending *p);
 /* How many of those that wait need no turn of their own? */
 static inline size_t combine_spared(const struct combine *c)
 {
-	return c->waiting.n - c->keys;
+	return c->waiting - c->keys.n;
 }
 
 /* Does another request wait that p, which does not, could go along with? */
 bool combine_has_other(const struct combine *c, const struct pending *p);
 /* Those that can go along with p, which was just removed: an array that the caller frees, in the
  * order in which they take effect; *n is their number. may_go: says no of one that its client's
- * order holds back. */
+ * order holds back. Looks at as many as there are steps for: the others wait for another turn. */
 struct pending **combine_find(struct combine *c, const struct pending *p,
 			      bool (*may_go)(void *owner, const struct pending *p), void *owner,
-			      size_t *n);
+			      int64_t now, size_t *n);
 /* They go along with it. Increments: appends the body of the frame to *body, and returns true.
  * False, and none goes along: the sum is too large. */
 bool combine_join(struct pending *leader, struct pending *const *companions, size_t n,

@@ -393,7 +393,8 @@ static void send_now(struct router *r, struct pending *p, int64_t now)
 	char head[WIRE_HEAD_MAX];
 	struct buf sum = {0};
 	size_t n_companions;
-	struct pending **companions = combine_find(&r->combine, p, may_go_along, r, &n_companions);
+	struct pending **companions =
+		combine_find(&r->combine, p, may_go_along, r, now, &n_companions);
 
 	if (r->watching && request_op_is_read(p->op))
 		r->watch->sent(r->watcher, p);
