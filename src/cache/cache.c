@@ -25,6 +25,7 @@ enum {
 	RETRY_MS = 1000, /* until a subscription that was refused is tried again, doubling */
 	RETRY_MAX_MS = 300000,
 	SUBSCRIBE_MS = REQUEST_TIMEOUT_MAX_MS,
+	LOOK_MAX = 256, /* unanswered requests of a client, for one of the same key */
 	PATIENCE = 4,   /* times request_timeout: what a read of the cache's own may take */
 	NAME_MAX = 64,  /* bytes of a pattern in a log line */
 	PROGRESS = 100, /* pages of a mirror from one log line to the next */
@@ -620,15 +621,17 @@ static void on_over(void *owner, struct pending *p)
 /* ---- answers from memory ---- */
 
 /* An earlier request of the client for the key that is not answered may be answered with a newer
- * value. p: the request, if it is a pending itself. */
+ * value. p: the request, if it is a pending itself. Among very many unanswered ones there may be
+ * one: the service is asked. */
 static bool waits_for_own(const struct peer *peer, uint64_t key_hash, const struct pending *p)
 {
 	const struct pending *q;
+	unsigned looks = 0;
 
 	TAILQ_FOREACH (q, &peer->answers.pendings, answers.of_peer) {
 		if (q == p)
 			return false;
-		if (q->key_hash == key_hash)
+		if (q->key_hash == key_hash || ++looks > LOOK_MAX)
 			return true;
 	}
 	return false;

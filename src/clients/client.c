@@ -26,8 +26,10 @@
 #include "base/turn.h"
 
 enum {
-	GATHER_MAX = 65536,     /* bytes of short lines that are one part of a write */
-	READ_MAX = 65536,       /* bytes of one client in one turn of the loop */
+	GATHER_MAX = 65536, /* bytes of short lines that are one part of a write */
+	/* Bytes of all clients in one turn of the loop: each has its share, but never less. */
+	READ_MAX = 65536,
+	READ_MIN = 2048,
 	FIRST_BYTE_MS = 20,     /* for a client that is refused to say what it speaks */
 	LAST_LINE_MS = 1000,    /* for a client that is dropped or refused to take its last line */
 	LINGER_MS = 1000,       /* for a client to take what is out before its socket is closed */
@@ -63,6 +65,7 @@ struct client {
 	bool broken;   /* its socket can't be watched: freed when the turn ends */
 	uint32_t turn; /* clients::turn when it was added to clients::changed */
 	int fd;
+	uint32_t read_at;                   /* clients::reads when it was read last */
 	uint64_t requests, requests_before; /* lines read: in all, and until clients::busy_since */
 	struct line_reader lines;
 	struct speech *speech; /* in the place of lines; or NULL */
@@ -106,7 +109,8 @@ struct clients {
 	struct event *refused_end; /* when the oldest is closed */
 	struct heap dues;
 	struct event *dues_timer;
-	int64_t now; /* when the lines that are handed on now were read */
+	uint32_t reads; /* of all clients; counts on from UINT32_MAX with 0 */
+	int64_t now;    /* when the lines that are handed on now were read */
 	uint64_t last_number;
 	struct overflow_ids nobody;
 	gid_t *groups;             /* scratch of groups_of() */
@@ -659,11 +663,23 @@ static void feed(struct client *c, struct span bytes)
 		apply_verdict(c, line_feed(&c->lines, bytes));
 }
 
+/* How much is read of it now: the more others were read since its last turn, the less. So the turns
+ * of many clients who send all they can are short, and nobody waits long for the next. */
+static size_t share_of(struct client *c)
+{
+	uint32_t readers = c->set->reads - c->read_at;
+
+	c->read_at = c->set->reads++;
+	if (readers <= 1)
+		return READ_MAX;
+	return readers < READ_MAX / READ_MIN ? READ_MAX / readers : READ_MIN;
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct client *c = arg;
 	struct clients *cs = c->set;
-	ssize_t n = recv(fd, cs->input, sizeof(cs->input), 0);
+	ssize_t n = recv(fd, cs->input, share_of(c), 0);
 
 	(void)what;
 	cs->now = clock_mono_ms();

@@ -12,16 +12,24 @@
 #include "requests/peer.h"
 
 enum {
-	STEPS_MAX = 20000, /* along clients' queues, for one leader: beyond, the rest waits for the
-			      next */
-	DIGITS_MAX = 18,   /* of a number that is reckoned with */
+	/* Requests that are looked at to find companions, at once and more each millisecond. */
+	STEPS_MAX = 20000,
+	STEPS_PER_MS = 200,
+	LOOK_MAX = 100,  /* at waiting requests, to see whether a new one could go along */
+	DIGITS_MAX = 18, /* of a number that is reckoned with */
 	CODE_OK = 200,
 };
 
+/* Those with one hash of the key, in the order in which they began to wait. */
+struct combine_key {
+	struct map_node node; /* combine::keys */
+	TAILQ_HEAD(, combined) waiting;
+};
+
 struct combined {
-	struct map_node of_key; /* combine::waiting, while indexed */
+	TAILQ_ENTRY(combined) of_key; /* combine_key::waiting */
+	struct combine_key *key;      /* NULL: it is not indexed */
 	struct pending *pending;
-	bool indexed;
 	bool shares_value;      /* an increment that was sent with others */
 	uint32_t place;         /* among its leader's companions, in the order of effect */
 	struct pending *leader; /* whose companion it is; or NULL */
@@ -32,7 +40,7 @@ struct combined {
 
 void combine_fini(struct combine *c)
 {
-	map_fini(&c->waiting);
+	map_fini(&c->keys); /* which is empty: no request waits any more */
 }
 
 /* ---- the index ---- */
@@ -70,6 +78,13 @@ static struct combined *make(struct pending *p)
 	return p->combined;
 }
 
+static struct combine_key *key_of(const struct combine *c, const struct pending *p)
+{
+	struct map_node *node = map_first(&c->keys, key_order_hash_of_key(p->peer, p->key_hash));
+
+	return node ? map_entry(node, struct combine_key, node) : NULL;
+}
+
 void combine_add(struct combine *c, struct pending *p)
 {
 	int64_t step = 0;
@@ -77,24 +92,33 @@ void combine_add(struct combine *c, struct pending *p)
 	if (p->reading || !p->key_hash || !is_combined(c, p) ||
 	    (p->op == OP_INCREMENT && !read_step(p, &step)))
 		return;
-	uint64_t hash = key_order_hash_of_key(p->peer, p->key_hash);
+	struct combine_key *key = key_of(c, p);
 	struct combined *e = make(p);
-	e->indexed = true;
+	if (!key) {
+		key = mem_zalloc(sizeof(*key));
+		TAILQ_INIT(&key->waiting);
+		map_add(&c->keys, &key->node, key_order_hash_of_key(p->peer, p->key_hash));
+	}
+	e->key = key;
 	e->step = step;
-	c->keys += !map_first(&c->waiting, hash);
-	map_add(&c->waiting, &e->of_key, hash);
+	TAILQ_INSERT_TAIL(&key->waiting, e, of_key);
+	c->waiting++;
 }
 
 void combine_unindex(struct combine *c, struct pending *p)
 {
 	struct combined *e = p->combined;
 
-	if (!e || !e->indexed)
+	if (!e || !e->key)
 		return;
-	uint64_t hash = e->of_key.hash;
-	e->indexed = false;
-	map_remove(&c->waiting, &e->of_key);
-	c->keys -= !map_first(&c->waiting, hash);
+	struct combine_key *key = e->key;
+	e->key = NULL;
+	TAILQ_REMOVE(&key->waiting, e, of_key);
+	c->waiting--;
+	if (!TAILQ_EMPTY(&key->waiting))
+		return;
+	map_remove(&c->keys, &key->node);
+	free(key);
 }
 
 void combine_drop(struct combine *c, struct pending *p)
@@ -122,41 +146,62 @@ static bool is_alike(const struct pending *p, const struct pending *q)
 	return p->op == q->op && span_equal(kind_and_key(p), kind_and_key(q));
 }
 
-static struct pending *next_alike(const struct pending *p, struct map_node *node)
+/* Could q, which waits, go along with p? */
+static bool is_companion(const struct pending *p, const struct pending *q)
 {
-	for (; node; node = map_next(node)) {
-		struct pending *q = map_entry(node, struct combined, of_key)->pending;
-		if (q != p && is_alike(p, q) && !q->peer->sched.on_trial)
-			return q;
-	}
-	return NULL;
-}
-
-static struct map_node *first_of_key(const struct combine *c, const struct pending *p)
-{
-	return map_first(&c->waiting, key_order_hash_of_key(p->peer, p->key_hash));
+	return q != p && is_alike(p, q) && !q->peer->sched.on_trial;
 }
 
 bool combine_has_other(const struct combine *c, const struct pending *p)
 {
-	return is_combined(c, p) && p->key_hash && !p->peer->sched.on_trial &&
-	       next_alike(p, first_of_key(c, p));
+	const struct combined *e;
+	unsigned looks = 0;
+
+	if (!is_combined(c, p) || !p->key_hash || p->peer->sched.on_trial)
+		return false;
+	const struct combine_key *key = key_of(c, p);
+	if (!key)
+		return false;
+	TAILQ_FOREACH (e, &key->waiting, of_key) {
+		if (is_companion(p, e->pending))
+			return true;
+		if (++looks == LOOK_MAX)
+			return false;
+	}
+	return false;
 }
 
-/* Does an earlier request of another kind of its client wait for the key? */
-static bool is_behind_another(const struct pending *q, unsigned *steps)
+static bool spend(struct combine *c)
+{
+	if (!c->steps)
+		return false;
+	c->steps--;
+	return true;
+}
+
+/* Does an earlier request of another kind of its client wait for the key? Yes, if there are no
+ * steps left to find out. */
+static bool is_behind_another(struct combine *c, const struct pending *q)
 {
 	const struct pending *other;
 
 	TAILQ_FOREACH (other, &q->peer->sched.waiting, waiting) {
 		if (other == q)
 			return false;
-		if (other->key_hash == q->key_hash && other->op != q->op)
-			return true;
-		if (++*steps > STEPS_MAX)
+		if ((other->key_hash == q->key_hash && other->op != q->op) || !spend(c))
 			return true;
 	}
 	return true;
+}
+
+static void refill(struct combine *c, int64_t now)
+{
+	int64_t more = (now - c->at) * STEPS_PER_MS;
+
+	if (more > 0)
+		c->steps = more < STEPS_MAX - (int64_t)c->steps ? c->steps + (unsigned)more
+								: STEPS_MAX;
+	c->at = now;
 }
 
 static int by_client_and_order(const void *a, const void *b)
@@ -170,17 +215,21 @@ static int by_client_and_order(const void *a, const void *b)
 
 struct pending **combine_find(struct combine *c, const struct pending *p,
 			      bool (*may_go)(void *owner, const struct pending *p), void *owner,
-			      size_t *n)
+			      int64_t now, size_t *n)
 {
-	struct pending **found = NULL, *q;
-	unsigned steps = 0;
+	struct pending **found = NULL;
+	struct combined *e;
 
 	*n = 0;
-	if (!c->waiting.n || p->reading || p->peer->sched.on_trial || !is_combined(c, p))
+	if (!c->waiting || p->reading || !p->key_hash || p->peer->sched.on_trial ||
+	    !is_combined(c, p))
 		return NULL;
-	for (struct map_node *node = first_of_key(c, p); (q = next_alike(p, node));
-	     node = map_next(&q->combined->of_key)) {
-		if (steps > STEPS_MAX || is_behind_another(q, &steps) || !may_go(owner, q))
+	refill(c, now);
+	struct combine_key *key = key_of(c, p);
+	for (e = key ? TAILQ_FIRST(&key->waiting) : NULL; e && spend(c);
+	     e = TAILQ_NEXT(e, of_key)) {
+		struct pending *q = e->pending;
+		if (!is_companion(p, q) || is_behind_another(c, q) || !may_go(owner, q))
 			continue;
 		if ((*n & (*n - 1)) == 0) /* grows at each power of two */
 			found = mem_resize(found, (*n ? 2 * *n : 1) * sizeof(struct pending *));

@@ -5,10 +5,9 @@
  * executed one after another. A request that was sent already is never joined: its answer may be
  * older than the question.
  *
- *     leader     the one whose turn it is: its frame is sent
- *     companions go along with it: in flight, without a frame or a slot of their own. One whose
- * time is up, or whose client leaves, leaves the others; if it is the leader, another takes its
- *                place
+ * The leader is the one whose turn it is: its frame is sent. Its companions go along with it: they
+ * are in flight without a frame or a slot of their own. A request whose time is up, or whose client
+ * leaves, leaves the others; if it is the leader, another one takes its place.
  *
  * Not combined: requests of clients on trial (blame.h), and one behind an earlier request of its
  * client for the key that is of another kind and still waits: it would overtake that.
@@ -27,9 +26,12 @@
 enum combine_kinds { COMBINE_GETS = 1, COMBINE_INCREMENTS = 2 };
 
 struct combine {
-	unsigned kinds; /* of enum combine_kinds */
-	struct map waiting;
-	size_t keys; /* different ones, of those that wait */
+	unsigned kinds;  /* of enum combine_kinds */
+	struct map keys; /* that requests wait for */
+	size_t waiting;  /* requests */
+	/* Steps that may be taken at `at` to find companions. */
+	unsigned steps;
+	int64_t at;
 };
 
 void combine_fini(struct combine *c);
@@ -44,21 +46,21 @@ void combine_drop(struct combine *c, struct pending *p);
 /* How many of those that wait need no turn of their own? */
 static inline size_t combine_spared(const struct combine *c)
 {
-	return c->waiting.n - c->keys;
+	return c->waiting - c->keys.n;
 }
 
 /* Does another request wait that p, which does not, could go along with? */
 bool combine_has_other(const struct combine *c, const struct pending *p);
 /* Those that can go along with p, which was just removed: an array that the caller frees, in the
  * order in which they take effect; *n is their number. may_go: says no of one that its client's
- * order holds back. */
+ * order holds back. Looks at as many as there are steps for: the others wait for another turn. */
 struct pending **combine_find(struct combine *c, const struct pending *p,
 			      bool (*may_go)(void *owner, const struct pending *p), void *owner,
-			      size_t *n);
+			      int64_t now, size_t *n);
 /* False: there are none, as nothing waits at all. */
 static inline bool combine_has_any(const struct combine *c)
 {
-	return c->waiting.n > 0;
+	return c->waiting > 0;
 }
 /* They go along with it. Increments: appends the body of the frame to *body, and returns true.
  * False, and none goes along: the sum is too large. */

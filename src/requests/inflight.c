@@ -9,24 +9,51 @@ enum { SLOT_BITS = 16 };
 /* An id repeats after 2^37 requests, long after the first use has ended. */
 #define GENERATION_MASK ((UINT64_C(1) << (53 - SLOT_BITS)) - 1)
 
-/* Grows the tables. Existing chains are dropped: the caller fills them again. */
-static void make_room(struct inflight *f, uint32_t n_slots)
+static struct pending_list *chain(const struct inflight *f, uint64_t key_hash)
 {
-	size_t chains = 64;
+	return &f->keys[key_hash & f->keys_mask];
+}
 
-	while (chains < 2 * (size_t)n_slots)
-		chains *= 2;
-	f->slots = mem_resize(f->slots, n_slots * sizeof(*f->slots));
-	f->free = mem_resize(f->free, n_slots * sizeof(*f->free));
-	f->keys = mem_resize(f->keys, chains * sizeof(*f->keys));
+/* Makes that many chains, a power of two, of those that there are. */
+static void make_chains(struct inflight *f, size_t chains)
+{
+	struct pending_list *former = f->keys;
+	size_t n = former ? f->keys_mask + 1 : 0;
+	struct pending *p;
+
+	f->keys = mem_alloc(chains * sizeof(*f->keys));
 	f->keys_mask = chains - 1;
 	for (size_t i = 0; i < chains; i++)
 		TAILQ_INIT(&f->keys[i]);
+	for (size_t i = 0; i < n; i++) {
+		while ((p = TAILQ_FIRST(&former[i]))) {
+			TAILQ_REMOVE(&former[i], p, inflight.of_key);
+			TAILQ_INSERT_TAIL(chain(f, p->key_hash), p, inflight.of_key);
+		}
+	}
+	free(former);
+}
+
+static void make_slots(struct inflight *f, uint32_t n_slots)
+{
+	f->slots = mem_resize(f->slots, n_slots * sizeof(*f->slots));
+	f->free = mem_resize(f->free, n_slots * sizeof(*f->free));
 	for (uint32_t i = n_slots; i-- > f->n_slots;) {
 		f->slots[i] = NULL;
 		f->free[f->n_free++] = i;
 	}
 	f->n_slots = f->limit = n_slots;
+}
+
+static void make_room(struct inflight *f, uint32_t n_slots)
+{
+	size_t chains = f->keys ? f->keys_mask + 1 : 64;
+
+	while (chains < 2 * (size_t)n_slots)
+		chains *= 2;
+	make_slots(f, n_slots);
+	if (!f->keys || chains > f->keys_mask + 1)
+		make_chains(f, chains);
 }
 
 void inflight_init(struct inflight *f, unsigned n_slots)
@@ -44,29 +71,11 @@ void inflight_fini(struct inflight *f)
 	*f = (struct inflight){0};
 }
 
-static struct pending_list *chain(const struct inflight *f, uint64_t key_hash)
-{
-	return &f->keys[key_hash & f->keys_mask];
-}
-
 void inflight_set(struct inflight *f, unsigned n_slots)
 {
-	struct pending_list *former = f->keys;
-	size_t chains = f->keys_mask + 1;
-	struct pending *p;
-
 	f->limit = n_slots;
-	if (n_slots <= f->n_slots)
-		return;
-	f->keys = NULL;
-	make_room(f, n_slots);
-	for (size_t i = 0; i < chains; i++) { /* companions have no slots, but they are in chains */
-		while ((p = TAILQ_FIRST(&former[i]))) {
-			TAILQ_REMOVE(&former[i], p, inflight.of_key);
-			TAILQ_INSERT_TAIL(chain(f, p->key_hash), p, inflight.of_key);
-		}
-	}
-	free(former);
+	if (n_slots > f->n_slots)
+		make_room(f, n_slots);
 }
 
 /* The last request with this key_hash, from `from` backwards. A 64-bit keyed hash stands for client
@@ -161,6 +170,8 @@ static void enter_chain(struct inflight *f, struct pending *p)
 	p->inflight.overtaken = p->inflight.followed = p->inflight.follows = false;
 	if (!p->key_hash)
 		return;
+	if (f->n_keys++ > f->keys_mask)
+		make_chains(f, 2 * (f->keys_mask + 1));
 	struct pending *before = inflight_last_of_key(f, p->key_hash);
 	p->inflight.follows = before != NULL;
 	if (!request_op_is_read(p->op))
@@ -218,6 +229,7 @@ void inflight_remove(struct inflight *f, struct pending *p, enum inflight_end en
 		if (p->inflight.follows && inflight_has_effect(p, end))
 			follow(TAILQ_PREV(p, pending_list, inflight.of_key), p->key_hash);
 		TAILQ_REMOVE(chain(f, p->key_hash), p, inflight.of_key);
+		f->n_keys--;
 	}
 	if (p->inflight.companion)
 		return;

@@ -31,7 +31,8 @@ struct inflight {
 	struct connection_load *connections; /* with requests in flight */
 	size_t n_connections;
 	struct pending_list *keys; /* requests with a key: chains by key_hash, the latest last */
-	size_t keys_mask;
+	size_t keys_mask;          /* never fewer chains than requests, companions included */
+	size_t n_keys;             /* requests in chains */
 };
 
 void inflight_init(struct inflight *f, unsigned limit); /* 1 … INFLIGHT_MAX */

@@ -42,11 +42,13 @@ struct key_order_effect key_order_effect_of(const struct pending *p, enum inflig
 	return (struct key_order_effect){p->peer, p->key_hash, p->answers.order};
 }
 
-/* Requests that the rate limit refused are at the head of the queue. */
+/* Requests that the rate limit refused are at the head of the queue; mostly there are none. */
 struct pending *key_order_find_superseded(const struct key_order_effect *e)
 {
 	struct pending *p;
 
+	if (!e->peer->sched.refused)
+		return NULL;
 	TAILQ_FOREACH (p, &e->peer->sched.waiting, waiting) {
 		if ((int32_t)(p->answers.order - e->order) >= 0)
 			break;

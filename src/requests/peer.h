@@ -51,6 +51,7 @@ struct sched_peer {
 	uint32_t bytes;              /* memory of these requests */
 	TAILQ_ENTRY(peer) turn;      /* the queue of sched that the peer is in, unless n is 0 */
 	struct budget *group;    /* whose clients it takes turns with; NULL: those of no section */
+	uint32_t refused;        /* of these requests, those that the rate limit has refused */
 	bool blocked;            /* gets no turn */
 	bool last;               /* gets a turn when no other peer has one */
 	bool on_trial;           /* takes its turns among the peers on trial */

@@ -397,7 +397,7 @@ static void send_now(struct router *r, struct pending *p, int64_t now)
 	struct pending **companions = NULL;
 
 	if (combine_has_any(&r->combine))
-		companions = combine_find(&r->combine, p, may_go_along, r, &n_companions);
+		companions = combine_find(&r->combine, p, may_go_along, r, now, &n_companions);
 
 	if (r->watching && request_op_is_read(p->op))
 		r->watch->sent(r->watcher, p);

@@ -195,6 +195,7 @@ static void count_in(struct sched *s, struct pending *p)
 		enter_place(s, p->peer);
 	}
 	one_more(s, p->peer);
+	p->peer->sched.refused += p->refused;
 	p->peer->sched.bytes += p->answers.size;
 	s->bytes += p->answers.size;
 	s->n++;
@@ -227,6 +228,7 @@ void sched_remove(struct sched *s, struct pending *p)
 	if (TAILQ_EMPTY(&p->peer->sched.waiting))
 		leave_place(s, p->peer);
 	one_less(s, p->peer);
+	p->peer->sched.refused -= p->refused;
 	p->peer->sched.bytes -= p->answers.size;
 	s->bytes -= p->answers.size;
 	s->n--;

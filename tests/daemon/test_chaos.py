@@ -214,6 +214,8 @@ class Talker:
 class Worker:
     """A client that asks for everything but subscriptions; leaves, and comes again under another name."""
 
+    TALKER = Talker
+
     def __init__(self, chaos, number):
         self.chaos, self.name = chaos, f"{chaos.round}w{number}"
         self.pair = f"{chaos.round}{number // 2}"
@@ -223,7 +225,7 @@ class Worker:
     async def run(self):
         while self.chaos.storming:
             self.life += 1
-            self.talker = await Talker(self.chaos, f"{self.name}.{self.life}").open()
+            self.talker = await self.TALKER(self.chaos, f"{self.name}.{self.life}").open()
             for _ in range(self.dice.choice((5, 30, 200))):
                 if not self.chaos.storming:
                     break
@@ -419,6 +421,9 @@ class Chaos:
 
         return meddle
 
+    def workers(self):
+        return [Worker(self, n) for n in range(WORKERS)]
+
     @staticmethod
     def refused(request):
         if request and hasattr(request, "arrival"):
@@ -431,7 +436,7 @@ class Chaos:
         self.proxy.meddle = self.meddler(manners)
         self.storming, self.greed, end = True, greed, time.monotonic() + seconds
         fickle = [Fickle(self, n) for n in range(3)]
-        clients = [*(Worker(self, n) for n in range(WORKERS)), *fickle, Other(self), Administrator(self)]
+        clients = [*self.workers(), *fickle, Other(self), Administrator(self)]
         running = [asyncio.ensure_future(client.run()) for client in clients]
         lag = asyncio.ensure_future(self.watch_lag())
         loops = [asyncio.run_coroutine_threadsafe(faults.run(end), self.proxy.loop) for faults in (network, manners)]

@@ -1,16 +1,26 @@
-"""The API key appears nowhere but in the request that needs it, even if the service says it aloud."""
+"""Secrets appear nowhere but in the requests that need them, even if the service says them aloud.
 
+Secrets, Memory   the API key, wherever it could leak
+Hunt              every kind of secret, each with a value of its own, through all doors, errors, a reload, a restart and an abort"""
+
+import base64
+import contextlib
 import glob
+import json
 import os
 import re
 import resource
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import unittest
 
-from harness import KEY, Case, Daemon, FakeService, Sandbox, eventually, get, sanitized, scene
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "gateway"))
+from gateway import Gateway, Http # noqa: E402 (the path comes first)
+from harness import KEY, Case, Daemon, FakeService, Sandbox, eventually, get, put, sanitized, scene # noqa: E402
+from test_proxy import ConnectProxy # noqa: E402
 
 SECRET = KEY.encode()
 
@@ -261,3 +271,259 @@ class Cores(Case):
             daemon.wait_state("connected")
             daemon.killed = True
             self.assertFalse(self.dumps_core(daemon.pid))
+
+
+UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+ME = {"user": os.geteuid(), "read": "*", "write": "*"}
+ECHO = "said-by-the-service"
+SEEN_BY_ALL = ("cmdline", "environ", "comm", "status", "maps")
+
+
+class Hunt(Case):
+    """Each secret has a value that is found wherever it is, also in base64, in which Basic sends credentials."""
+
+    def setUp(self):
+        self.secrets = {} # by value: what it is
+        self.told = [] # answers and pages that clients have got
+
+    def secret(self, name):
+        value = f"{name}-n0b0dy-may-see-{len(self.secrets)}"
+        self.secrets[value] = name
+        return value
+
+    def forms(self):
+        for value, name in list(self.secrets.items()):
+            yield name, value.encode()
+            for shift in range(3): # where it may stand within what is encoded
+                yield name + " in base64", base64.b64encode(b"." * shift + value.encode())[4:-4]
+
+    def assert_none(self, where, data):
+        self.assertEqual([], [name for name, form in self.forms() if form in data], f"found in {where}")
+
+    def mint(self, request):
+        return self.secret("token-of-the-service")
+
+    @contextlib.contextmanager
+    def scene(self, make=Gateway, env=(), **settings):
+        self.login = login = "proxyuser:" + self.secret("proxy-password")
+        with ConnectProxy(login) as proxy, tempfile.TemporaryDirectory() as state, FakeService(mint=self.mint, name="hpkv.test") as service:
+            daemon = make(service, env={"HTTPS_PROXY": proxy.url, "STATE_DIRECTORY": state} | dict(env), args=("--log-level", "debug"),
+                          proxy_credentials_file="login", keepalive="200ms", http_origins="http://localhost:3000", **settings)
+            daemon.settings["listen"] = daemon.folder + "/metrics"
+            daemon.state, daemon.proxy = state, proxy
+            daemon._write_file("login", login + "\n")
+            with daemon:
+                daemon.wait_state("connected")
+                self.assertTrue(proxy.asked)
+                yield service, daemon
+
+    def http(self, daemon, target, *, method="GET", headers=(), tcp=True, body=None):
+        """A request, right or wrong; what has come."""
+        with daemon.tcp() if tcp else daemon.http() as c:
+            with contextlib.suppress(AssertionError, OSError):
+                c.request(method, target, body, headers, host="localhost")
+                response = c.response()
+                self.told.append(repr(response).encode())
+                return response
+
+    def knock(self, daemon, key):
+        """On all doors, with this key, in right and in wrong ways."""
+        for target in ("/record/a", "/record/%zz", "/nothing", "/hpkvd/status", "/record/" + "x" * 20000, "/records?startKey=b&endKey=a"):
+            sign = "&" if "?" in target else "?"
+            self.http(daemon, f"{target}{sign}apiKey={key}")
+            self.http(daemon, target, headers={"x-api-key": key})
+            self.http(daemon, target, headers={"Authorization": "Bearer " + key})
+            self.http(daemon, f"{target}{sign}apiKey={key}", headers={"x-api-key": key, "Origin": "http://evil.example"})
+            self.http(daemon, f"{target}{sign}token={key}", tcp=False, method="DELETE")
+        self.http(daemon, f"/ws?apiKey={key}", headers=UPGRADE)
+        self.http(daemon, f"/ws?token={key}", headers=UPGRADE)
+        self.http(daemon, f"/ws?token={key}", headers=UPGRADE | {"Sec-WebSocket-Version": "8"})
+        for raw in (f"GET /x?apiKey={key} HTTP/9.9\r\n\r\n", f"GET /x HTTP/1.1\r\nx-api-key {key}\r\n\r\n", f"FLY {key} HTTP/1.1\r\n\r\n",
+                    f"GET /x HTTP/1.1\r\nHost: a\r\nHost: {key}\r\n\r\n", f"GET /x HTTP/1.1\r\nHost: a\r\nx-api-key: {key}\r\n {key}\r\n\r\n",
+                    f"POST /record HTTP/1.1\r\nHost: a\r\nx-api-key: {key}\r\nTransfer-Encoding: {key}\r\n\r\n", f"{key}\r\n\r\n",
+                    f"GET http://{key}@localhost/ws HTTP/1.1\r\nHost: {key}\r\n\r\n", f"GET /x HTTP/1.1\r\nx-api-key: {key}"):
+            for connect in (daemon.tcp, daemon.http):
+                with connect() as c, contextlib.suppress(OSError, AssertionError):
+                    c.send(raw)
+                    c.half_close()
+                    while c._more():
+                        pass
+                    self.told.append(bytes(c.received))
+
+    def ask(self, daemon, *requests):
+        with daemon.client() as client:
+            for request in requests:
+                self.told.append(json.dumps(client.ask(request)).encode())
+
+    def token(self, daemon, **headers):
+        """A token for a client, by HTTP; it is a secret from then on."""
+        with daemon.tcp() as c:
+            response = c.ask("POST", "/token/websocket", {"subscribeKeys": ["a"]}, headers, host="localhost")
+        self.assertEqual(200, response.status, response)
+        token = response.json["token"]
+        self.secrets.setdefault(token, "token-for-a-client")
+        return token
+
+    def metrics(self, daemon):
+        with Http(daemon.settings["listen"]) as page:
+            page.send("GET /metrics HTTP/1.0\r\n\r\n")
+            while page._more():
+                pass
+            self.told.append(bytes(page.received))
+
+    def fall(self, service):
+        """Errors of the service, which says what it should not. What it says may stay in OpenSSL's buffer, so it is none of the secrets
+        that are looked for in memory (Secrets has the key for this)."""
+        for connection in service.connections[:]:
+            connection.send_text('{"error":"' + self.secret(ECHO))
+            connection.close(4001, self.secret(ECHO))
+
+    def assert_silent(self, daemon):
+        self.ask(daemon, {"op": "status", "top": True}, {"op": "stats"}, {"op": "fly"})
+        self.metrics(daemon)
+        self.assert_none("the log", daemon.log())
+        for told in self.told:
+            self.assert_none("an answer", told)
+        for name in SEEN_BY_ALL:
+            with contextlib.suppress(PermissionError), open(f"/proc/{daemon.pid}/{name}", "rb") as f:
+                self.assert_none(f"/proc/PID/{name}", f.read())
+        for folder in (daemon.state, daemon.folder):
+            for path in glob.glob(folder + "/**", recursive=True):
+                if os.path.isfile(path) and os.path.basename(path) not in ("api-key", "login", "headers", "key-own", "key-some"):
+                    with open(path, "rb") as f:
+                        self.assert_none(path, f.read())
+
+    def assert_forgotten(self, daemon, *values):
+        """They are nowhere in its memory."""
+        if os.geteuid() == 0 and not sanitized():
+            for value in values:
+                eventually(lambda value=value: not places(daemon.pid, value.encode()), f"that {self.secrets[value]} is forgotten")
+
+    def assert_kept(self, daemon, *values):
+        """Where they are, they are locked and left out of dumps."""
+        if os.geteuid() == 0 and not sanitized():
+            for value in values:
+                if self.secrets[value] == ECHO:
+                    continue
+                where = lambda value=value: [m.line for m in places(daemon.pid, value.encode()) if not m.safe()]
+                eventually(lambda where=where: not where(), f"that no copy of {self.secrets[value]} is left in memory that may be dumped")
+
+    def restart(self, daemon):
+        before = daemon.log().count(b"listens on")
+        daemon.process.signal(signal.SIGUSR2)
+        watched = []
+        while daemon.log().count(b"listens on") == before: # arguments and environment of the one that checks the settings, too
+            for pid in filter(str.isdigit, os.listdir("/proc")):
+                with contextlib.suppress(OSError):
+                    with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
+                        if f.read().rpartition(")")[2].split()[1] != str(daemon.pid):
+                            continue
+                    for name in ("cmdline", "environ"):
+                        with open(f"/proc/{pid}/{name}", "rb") as f:
+                            watched.append(f.read())
+        for data in watched:
+            self.assert_none("a child's arguments or environment", data)
+        daemon.wait_state("connected")
+
+    def abort(self, daemon):
+        """SIGABRT, as a failed assertion would send it: does the kernel write a core?"""
+        resource.prlimit(daemon.pid, resource.RLIMIT_CORE, (1 << 20, resource.prlimit(daemon.pid, resource.RLIMIT_CORE)[1]))
+        daemon.killed = True
+        daemon.process.signal(signal.SIGABRT)
+        status = os.waitpid(daemon.pid, 0)[1]
+        self.assertEqual(signal.SIGABRT, os.WTERMSIG(status))
+        if not sanitized():
+            self.assertFalse(os.WCOREDUMP(status))
+        self.assert_none("the log", daemon.log())
+
+    def test_a_host_with_the_key(self):
+        access = {"own": ME | {"local_key_file": "key-own", "token": "own"},
+                  "some": {"local_key_file": "key-some", "read": "a b c*"}}
+        own, some, wrong, api_key = (self.secret(name) for name in ("key-own", "key-some", "wrong-key", "api-key"))
+        make = lambda service, **options: Gateway(service, access=access, key=api_key, **options)
+
+        def keyed(service, **options):
+            daemon = make(service, **options)
+            daemon.write_key("key-own", own)
+            daemon.write_key("key-some", some)
+            return daemon
+
+        with self.scene(keyed) as (service, daemon):
+            service_token, local_token = self.token(daemon, **{"x-api-key": own}), self.token(daemon, Authorization="Bearer " + some)
+            self.assertEqual("hpkvd1.", local_token[:7])
+            with daemon.client() as client:
+                client.subscribe(key="a")
+                for key in (own, some, wrong, api_key, local_token, service_token, local_token[:-2]):
+                    self.knock(daemon, key)
+                self.ask(daemon, get("a"), put("a", "b"), {"op": "token", "subscribeKeys": "wrong"})
+                self.assert_silent(daemon)
+                self.fall(service)
+                daemon.wait_status(lambda s: s["upstream"]["reconnects"] > 0, "a new connection")
+                daemon.wait_state("connected")
+                self.assert_silent(daemon)
+                self.assert_forgotten(daemon, own, some, wrong, service_token, local_token)
+                self.assert_kept(daemon, *self.secrets)
+            self.replace(service, daemon, api_key)
+            self.restart(daemon)
+            self.knock(daemon, next(value for value, name in self.secrets.items() if name == "next-key-own"))
+            self.assert_silent(daemon)
+            self.abort(daemon)
+
+    def replace(self, service, daemon, api_key):
+        """All secrets that a reload reads again. A wrong file first, which must not be shown."""
+        daemon._write_file("key-own", self.secret("two") + "\n" + self.secret("lines") + "\n")
+        daemon._write_file("login", self.secret("a-login-without-a-colon") + "\n")
+        self.assertFalse(daemon.hang_up())
+        password = self.secret("next-proxy-password")
+        daemon.proxy.login = "proxyuser:" + password
+        daemon._write_file("login", daemon.proxy.login + "\n")
+        for name in ("key-own", "key-some"):
+            daemon.write_key(name, self.secret("next-" + name))
+        lanes = len(service.connections)
+        self.assertTrue(daemon.reload(key=self.secret("next-api-key")))
+        service.connection(lanes + 1)
+        daemon.wait_state("connected")
+        self.assert_silent(daemon)
+        old = [value for value, name in self.secrets.items() if name in ("api-key", "key-own", "key-some", "proxy-password", "two", "lines")]
+        self.assertIn(api_key, old)
+        self.assert_forgotten(daemon, *old)
+        self.assert_kept(daemon, *self.secrets)
+
+    def test_a_host_without_the_key(self):
+        header = self.secret("header")
+
+        def make(service, **options):
+            service.token_path = "/app/token"
+            credentials = tempfile.mkdtemp()
+            self.addCleanup(shutil.rmtree, credentials)
+            for name, text in (("headers", f"Authorization: Bearer {header}\n"), ("login", self.login), ("local-key", local)):
+                with open(os.open(f"{credentials}/{name}", os.O_CREAT | os.O_WRONLY, 0o400), "w", encoding="ascii") as f:
+                    f.write(text)
+            options["env"] = dict(options["env"]) | {"CREDENTIALS_DIRECTORY": credentials}
+            return Gateway(service, key_from=None, token_url=service.url + "/app/token", token_header_file="headers", **options)
+
+        local = self.secret("local-key")
+        with self.scene(make) as (service, daemon):
+            self.assertEqual("Bearer " + header, service.token_requests[0].headers["authorization"])
+            for key in (local, header):
+                self.knock(daemon, key)
+            with daemon.client() as client:
+                client.subscribe(key="a")
+                self.assert_silent(daemon)
+                echo = self.secret(ECHO)
+                refusal = json.dumps({"error": echo, "token": None}).encode()
+                service.mint = lambda request: (403, {"X": echo}, refusal)
+                client.send({"op": "subscribe", "key": "b", "timeoutMs": 200})
+                client.answer()
+                service.mint = lambda request: (302, {"Location": "/app?" + echo}, echo.encode())
+                self.fall(service)
+                daemon.wait_status(lambda s: s["upstream"]["state"] != "connected", "no token")
+                self.assert_silent(daemon)
+            service.mint = self.mint
+            daemon.wait_state("connected")
+            self.assert_kept(daemon, *self.secrets)
+            self.assert_forgotten(daemon, header, local)
+            self.restart(daemon)
+            self.knock(daemon, local)
+            self.assert_silent(daemon)
+            self.abort(daemon)
