@@ -1330,11 +1330,11 @@ static void a_reading_with_too_much_held_back_begins_anew(void **state)
 		strcpy(text + n + BIG, "'}");
 		change(w, text);
 	}
-	assert_int_equal(w->peer[0].out.n, 4); /* in order, and the last with them */
+	assert_int_equal(w->peer[0].out.ring->n, 4); /* in order, and the last with them */
 	for (uint32_t i = 0; i < 4; i++)
-		assert_int_equal(w->peer[0].out.ring[i].shared->text[value], '0' + (int)i);
+		assert_int_equal(w->peer[0].out.ring->slot[i].shared->text[value], '0' + (int)i);
 	change(w, CHANGE("a", "'5'"));
-	assert_int_equal(w->peer[0].out.n, 5);
+	assert_int_equal(w->peer[0].out.ring->n, 5);
 	outq_take(&w->peer[0].out, outq_len(&w->peer[0].out));
 	answer(w, "a", "'code':200,'value':'old'");
 	assert_told(w, 0, "");
