@@ -10,33 +10,40 @@ enum {
 	SHORT = 512, /* bytes: up to here a copy costs less than a part of its own */
 };
 
-static struct outq_slot *at(const struct outq *q, uint32_t i)
+static struct outq_slot *at(struct outq_ring *r, uint32_t i)
 {
-	return &q->ring[(q->head + i) & (q->size - 1)];
+	return &r->slot[(r->head + i) & (r->size - 1)];
+}
+
+static bool has_shared(const struct outq *q)
+{
+	return q->ring && q->ring->n;
 }
 
 static void grow(struct outq *q)
 {
-	uint32_t size = q->size ? 2 * q->size : SMALLEST;
-	struct outq_slot *ring = mem_alloc(size * sizeof(*ring));
+	struct outq_ring *former = q->ring;
+	uint32_t size = former ? 2 * former->size : SMALLEST;
+	struct outq_ring *r = mem_alloc(sizeof(*r) + size * sizeof(r->slot[0]));
 
-	for (uint32_t i = 0; i < q->n; i++)
-		ring[i] = *at(q, i);
-	free(q->ring);
-	q->ring = ring;
-	q->size = size;
-	q->head = 0;
+	*r = former ? *former : (struct outq_ring){.n = 0};
+	r->size = size;
+	r->head = 0;
+	for (uint32_t i = 0; i < r->n; i++)
+		r->slot[i] = *at(former, i);
+	free(former);
+	q->ring = r;
 }
 
 void outq_push(struct outq *q, struct shared_line *shared)
 {
-	size_t before = buf_len(&q->own) - q->before;
-
-	if (q->n == q->size)
+	if (!q->ring || q->ring->n == q->ring->size)
 		grow(q);
-	*at(q, q->n++) = (struct outq_slot){shared_line_ref(shared), before};
-	q->before += before;
-	q->shared_bytes += shared->n;
+	struct outq_ring *r = q->ring;
+	size_t before = buf_len(&q->own) - r->before;
+	*at(r, r->n++) = (struct outq_slot){shared_line_ref(shared), before};
+	r->before += before;
+	r->bytes += shared->n;
 }
 
 static size_t least(size_t a, size_t b)
@@ -49,13 +56,13 @@ size_t outq_first_line(const struct outq *q, size_t enough)
 {
 	struct span own = buf_span(&q->own);
 
-	if (q->n)
-		own.n = at(q, 0)->before;
+	if (has_shared(q))
+		own.n = at(q->ring, 0)->before;
 	if (own.n) {
 		const char *end = memchr(own.p, '\n', least(own.n, enough));
 		return end ? (size_t)(end - own.p) + 1 : enough;
 	}
-	return q->n ? at(q, 0)->shared->n - q->written : 0;
+	return has_shared(q) ? at(q->ring, 0)->shared->n - q->ring->written : 0;
 }
 
 /* The iovecs that are filled. */
@@ -93,11 +100,13 @@ int outq_gather(const struct outq *q, struct iovec *iov, int max, char *room, si
 {
 	struct parts parts = {.iov = iov, .max = max, .room = room, .left = size};
 	struct span own = buf_span(&q->own);
-	size_t written = q->written;
-	bool many = q->n > 1;
+	struct outq_ring *r = q->ring;
+	uint32_t n = r ? r->n : 0;
+	size_t written = r ? r->written : 0;
+	bool many = n > 1;
 
-	for (uint32_t i = 0; i < q->n; i++) {
-		const struct outq_slot *slot = at(q, i);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct outq_slot *slot = at(r, i);
 		struct span line = shared_line_span(slot->shared);
 		if (!add_part(&parts, (struct span){own.p, slot->before}, many))
 			return parts.n;
@@ -113,23 +122,25 @@ int outq_gather(const struct outq *q, struct iovec *iov, int max, char *room, si
 
 void outq_take(struct outq *q, size_t n)
 {
-	while (n && q->n) {
-		struct outq_slot *first = at(q, 0);
+	struct outq_ring *r = q->ring;
+
+	while (n && has_shared(q)) {
+		struct outq_slot *first = at(r, 0);
 		size_t own = least(n, first->before);
 		first->before -= own;
-		q->before -= own;
+		r->before -= own;
 		buf_take(&q->own, own);
 		n -= own;
-		size_t line = least(n, first->shared->n - q->written);
-		q->written += (uint32_t)line;
-		q->shared_bytes -= line;
+		size_t line = least(n, first->shared->n - r->written);
+		r->written += (uint32_t)line;
+		r->bytes -= line;
 		n -= line;
-		if (q->written < first->shared->n)
+		if (r->written < first->shared->n)
 			return;
 		shared_line_unref(first->shared);
-		q->written = 0;
-		q->head++;
-		q->n--;
+		r->written = 0;
+		r->head++;
+		r->n--;
 	}
 	buf_take(&q->own, n);
 }
@@ -138,12 +149,12 @@ void outq_trim(struct outq *q)
 {
 	buf_release(&q->own);
 	free(q->ring);
-	*q = (struct outq){.n = 0};
+	q->ring = NULL;
 }
 
 void outq_fini(struct outq *q)
 {
-	for (uint32_t i = 0; i < q->n; i++)
-		shared_line_unref(at(q, i)->shared);
+	for (uint32_t i = 0; has_shared(q) && i < q->ring->n; i++)
+		shared_line_unref(at(q->ring, i)->shared);
 	outq_trim(q);
 }

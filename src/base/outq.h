@@ -17,13 +17,18 @@ struct outq_slot {
 	size_t before; /* own bytes between the previous shared line and this one */
 };
 
+/* The shared lines of a queue that has any, or has had them since it was trimmed. */
+struct outq_ring {
+	uint32_t head, n, size; /* size of the slots, a power of two; n in use from head on */
+	uint32_t written;       /* bytes of the first shared line that are written */
+	size_t bytes;           /* of all shared lines, less what is written */
+	size_t before;          /* the sum of all outq_slot::before */
+	struct outq_slot slot[];
+};
+
 struct outq {
 	struct buf own;
-	struct outq_slot *ring; /* size of them, a power of two; n in use from head on */
-	uint32_t head, n, size;
-	uint32_t written;    /* bytes of the first shared line that are written */
-	size_t shared_bytes; /* of all shared lines, less what is written */
-	size_t before;       /* the sum of all outq_slot::before */
+	struct outq_ring *ring; /* or NULL */
 };
 
 /* Takes a reference of its own. */
@@ -31,7 +36,7 @@ void outq_push(struct outq *q, struct shared_line *shared);
 
 static inline size_t outq_len(const struct outq *q)
 {
-	return buf_len(&q->own) + q->shared_bytes;
+	return buf_len(&q->own) + (q->ring ? q->ring->bytes : 0);
 }
 
 /* How many bytes of the first line are left to write, or more, if n reaches that far. */
@@ -40,8 +45,12 @@ size_t outq_first_line(const struct outq *q, size_t enough);
 /* Is the line that comes first a secret (shared_line.h)? */
 static inline bool outq_first_is_secret(const struct outq *q)
 {
-	return q->n && q->ring[q->head & (q->size - 1)].before == 0 &&
-	       q->ring[q->head & (q->size - 1)].shared->secret;
+	const struct outq_ring *r = q->ring;
+
+	if (!r || !r->n)
+		return false;
+	const struct outq_slot *first = &r->slot[r->head & (r->size - 1)];
+	return first->before == 0 && first->shared->secret;
 }
 
 /* Fills up to max (at least 1) iovecs with the head of the queue; returns how many. Short lines,

@@ -2,7 +2,8 @@
 
 #include "base/timer.h"
 
-/* The steps of the turn that the loop is in. The process has one loop. */
+/* The steps of the turn that the loop is in. An event_base, which is all that rooms know of the
+ * loop, has no place for them; a process runs one loop at a time. */
 static TAILQ_HEAD(, turn_step) steps = TAILQ_HEAD_INITIALIZER(steps);
 static bool in_events; /* the loop handles events: steps follow */
 

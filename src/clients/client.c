@@ -54,28 +54,27 @@ _Static_assert(sizeof(state_names) / sizeof(state_names[0]) == CLIENT_STATE_N,
 struct client {
 	struct peer peer;
 	struct clients *set;
-	enum client_state state;
+	enum client_state state : 8;
 	bool tcp;      /* the kernel does not know whose it is */
 	bool decided;  /* its first byte has come: it speaks lines, or has a speech */
 	bool speaking; /* a function of its speech is being called */
 	bool lingers;  /* has left, and got all; what still comes is dropped */
 	bool paused;   /* not read further until there is room */
-	bool quiet;    /* not read, for whatever reason: in clients::quiet */
+	bool quiet;    /* not read, for whatever reason: counted in clients::n_quiet */
 	bool changed;  /* in clients::changed */
 	bool broken;   /* its socket can't be watched: freed when the turn ends */
 	uint32_t turn; /* clients::turn when it was added to clients::changed */
 	int fd;
-	uint32_t read_at;                   /* clients::reads when it was read last */
-	uint64_t requests, requests_before; /* lines read: in all, and until clients::busy_since */
+	uint32_t read_at;         /* clients::reads when it was read last */
+	uint32_t requests_before; /* low 32 bits of requests at clients::busy_since */
+	uint64_t requests;        /* lines read */
 	struct line_reader lines;
 	struct speech *speech; /* in the place of lines; or NULL */
-	struct heap_node due;  /* clients::dues: speech::wake_at; the end of lingering */
 	struct event read;
 	struct event *write;           /* only while the socket is full */
 	int64_t gone_at;               /* when CLIENT_LEAVING ends */
 	TAILQ_ENTRY(client) of_set;    /* clients::all */
 	TAILQ_ENTRY(client) of_change; /* clients::changed */
-	TAILQ_ENTRY(client) of_quiet;  /* clients::quiet */
 };
 
 TAILQ_HEAD(client_list, client);
@@ -96,7 +95,8 @@ struct clients {
 	const struct client_ops *ops;
 	void *owner;
 	struct stats *stats;
-	struct client_list all, changed, quiet;
+	struct client_list all, changed;
+	unsigned n_quiet; /* of all, those that are not read */
 	uint32_t turn; /* the turn that ends next; clients that change while it ends belong to the
 			  one after it */
 	bool settling; /* on_turn_end() runs */
@@ -144,7 +144,6 @@ struct clients *clients_new(struct event_base *base, const struct client_setting
 	cs->nobody = overflow_ids_ids();
 	TAILQ_INIT(&cs->all);
 	TAILQ_INIT(&cs->changed);
-	TAILQ_INIT(&cs->quiet);
 	turn_step_init(&cs->turn_end, base, on_turn_end, cs);
 	cs->hangups = watch_new(base, -1, EV_PERSIST, on_hangup_check, cs);
 	cs->refused_end = timer_new(base, on_refused_end, cs);
@@ -194,10 +193,10 @@ static void client_read(struct client *c, bool on)
 	if (on) {
 		if (!client_watch(c, &c->read))
 			return;
-		TAILQ_REMOVE(&cs->quiet, c, of_quiet);
+		cs->n_quiet--;
 	} else {
 		event_del(&c->read);
-		TAILQ_INSERT_TAIL(&cs->quiet, c, of_quiet);
+		cs->n_quiet++;
 		if (!event_pending(cs->hangups, EV_TIMEOUT, NULL))
 			timer_start(cs->hangups, HANGUP_CHECK_MS);
 	}
@@ -234,16 +233,18 @@ static size_t unread(const struct client *c)
 	return peer_unread(&c->peer) + (s ? outq_len(&s->out) + s->ops->kept_out(s) : 0);
 }
 
+/* Of one with a speech: when that is to be woken, or the end of lingering. */
 static void set_due(struct client *c, int64_t at)
 {
 	struct heap *dues = &c->set->dues;
+	struct heap_node *due = &c->speech->due;
 
-	if (c->due.index ? c->due.at == at : at == 0)
+	if (due->index ? due->at == at : at == 0)
 		return;
-	heap_remove(dues, &c->due);
+	heap_remove(dues, due);
 	if (at)
-		heap_add(dues, &c->due, at);
-	if (heap_first(dues) == &c->due)
+		heap_add(dues, due, at);
+	if (heap_first(dues) == due)
 		timer_start(c->set->dues_timer, at - clock_mono_ms());
 }
 
@@ -263,11 +264,12 @@ static void client_free(struct client *c)
 
 	client_leave(c);
 	client_read(c, false);
-	set_due(c, 0);
+	if (c->speech)
+		set_due(c, 0);
 	client_log(LOG_LEVEL_DEBUG, c, "closed");
 	if (c->changed)
 		TAILQ_REMOVE(&cs->changed, c, of_change);
-	TAILQ_REMOVE(&cs->quiet, c, of_quiet);
+	cs->n_quiet--;
 	TAILQ_REMOVE(&cs->all, c, of_set);
 	cs->n--;
 	if (c->write)
@@ -549,7 +551,7 @@ void clients_adopt(struct clients *cs, int fd, bool tcp)
 	cs->ops->joined(cs->owner, &c->peer, &who);
 	client_log(LOG_LEVEL_DEBUG, c, "connected");
 	c->quiet = true;
-	TAILQ_INSERT_TAIL(&cs->quiet, c, of_quiet);
+	cs->n_quiet++;
 	if (tcp)
 		begin_http(c);
 	client_read(c, true);
@@ -840,6 +842,7 @@ static void take_over(struct client *c)
 		next->has_key = true;
 	}
 	next->tcp = former->tcp;
+	set_due(c, 0);
 	give_speech(c, next);
 	speech_free(former);
 	c->speaking = true;
@@ -966,7 +969,9 @@ static void on_due(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	while ((first = heap_first(&cs->dues)) && first->at <= now) {
-		struct client *c = (void *)((char *)first - offsetof(struct client, due));
+		struct client *c =
+			((struct speech *)(void *)((char *)first - offsetof(struct speech, due)))
+				->owner;
 		heap_remove(&cs->dues, first);
 		if (c->lingers) {
 			client_free(c);
@@ -1003,13 +1008,13 @@ static void on_hangup_check(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	for (struct client *c = TAILQ_FIRST(&cs->quiet); c; c = next) {
-		next = TAILQ_NEXT(c, of_quiet);
+	for (struct client *c = TAILQ_FIRST(&cs->all); c; c = next) {
+		next = TAILQ_NEXT(c, of_set);
 		struct pollfd p = {.fd = c->fd};
-		if (poll(&p, 1, 0) == 1 && p.revents & (POLLHUP | POLLERR))
+		if (c->quiet && poll(&p, 1, 0) == 1 && p.revents & (POLLHUP | POLLERR))
 			client_free(c);
 	}
-	if (TAILQ_EMPTY(&cs->quiet))
+	if (!cs->n_quiet)
 		event_del(cs->hangups);
 }
 
@@ -1031,8 +1036,8 @@ void clients_set(struct clients *cs, const struct client_settings *settings)
 
 static bool is_busier(const struct client *a, const struct client *b)
 {
-	uint64_t recent_a = a->requests - a->requests_before;
-	uint64_t recent_b = b->requests - b->requests_before;
+	uint32_t recent_a = (uint32_t)a->requests - a->requests_before;
+	uint32_t recent_b = (uint32_t)b->requests - b->requests_before;
 
 	return recent_a != recent_b ? recent_a > recent_b : a->requests > b->requests;
 }
@@ -1082,7 +1087,7 @@ unsigned clients_busiest(struct clients *cs, struct client_activity top[CLIENTS_
 		return n;
 	cs->busy_since = now;
 	TAILQ_FOREACH (c, &cs->all, of_set)
-		c->requests_before = c->requests;
+		c->requests_before = (uint32_t)c->requests;
 	return n;
 }
 

@@ -80,7 +80,7 @@ static enum line_verdict walk_kept(struct line_reader *r)
 	buf_take(&r->kept, before - rest.n);
 	if (!line_kept(r))
 		buf_release(&r->kept);
-	r->searched = verdict == LINE_MORE ? rest.n : 0;
+	r->searched = verdict == LINE_MORE ? (uint32_t)rest.n : 0;
 	return verdict;
 }
 
@@ -94,7 +94,7 @@ static void complete_kept(struct line_reader *r, struct span *bytes)
 	bytes->p += n;
 	bytes->n -= n;
 	if (!lf)
-		r->searched = line_kept(r);
+		r->searched = (uint32_t)line_kept(r);
 }
 
 enum line_verdict line_feed(struct line_reader *r, struct span bytes)
@@ -113,7 +113,7 @@ enum line_verdict line_feed(struct line_reader *r, struct span bytes)
 		return verdict;
 	if (bytes.n) {
 		buf_add(&r->kept, bytes.p, bytes.n);
-		r->searched = verdict == LINE_MORE ? bytes.n : r->searched;
+		r->searched = verdict == LINE_MORE ? (uint32_t)bytes.n : r->searched;
 	}
 	return verdict;
 }

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 #include "base/span.h"
@@ -28,11 +29,11 @@ struct line_ops {
 struct line_reader {
 	const struct line_ops *ops;
 	void *owner;
-	size_t limit;    /* bytes of a line without its end; may change between calls */
-	struct buf kept; /* bytes received and not passed on */
-	size_t searched; /* length of the beginning of kept that holds no LF */
-	bool skipping;   /* within a line that was too long */
-	bool paused;     /* by LINE_PAUSE; line_feed() only keeps its input */
+	size_t limit;      /* bytes of a line without its end; may change between calls */
+	struct buf kept;   /* bytes received and not passed on */
+	uint32_t searched; /* length of the beginning of kept that holds no LF */
+	bool skipping;     /* within a line that was too long */
+	bool paused;       /* by LINE_PAUSE; line_feed() only keeps its input */
 };
 
 void line_init(struct line_reader *r, const struct line_ops *ops, void *owner, size_t limit);

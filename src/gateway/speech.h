@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "access/local_keys.h"
+#include "base/heap.h"
 #include "base/outq.h"
 #include "base/span.h"
 #include "codec/reply.h"
@@ -83,6 +84,7 @@ struct speech {
 	struct peer *peer;    /* set by the host */
 	struct outq out;      /* bytes for the socket; goes on to the next speech */
 	int64_t wake_at;      /* when the host is to call wake(); 0: never */
+	struct heap_node due; /* the host's */
 	bool over;            /* nothing more is read; the connection ends once out is empty */
 	struct speech *next;  /* takes the connection over now; the host frees this one. Owned. */
 	struct buf rest;      /* ... and what it is fed with first. Owned. */

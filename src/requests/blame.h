@@ -70,7 +70,7 @@ struct blame {
 	size_t answered;       /* length of the longest frame that the service answered */
 	size_t refused;        /* frames of this length or more are not sent; 0: no limit */
 	int64_t refused_until; /* unless refused is 0 */
-	uint64_t round;        /* counts the losses that were charged */
+	uint32_t round;        /* counts the losses that were charged */
 	int64_t next_trial;    /* no trial before this time */
 	int64_t paused_at;     /* when next_trial was set */
 	unsigned pauses;       /* in a row */

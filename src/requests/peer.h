@@ -63,7 +63,7 @@ struct blame_record {
 	uint8_t weight;   /* of the connections lost, perhaps over one of its requests */
 	uint8_t repeated; /* of its reads, those sent again after the last of these losses */
 	uint16_t trial;   /* answers until it is off trial; 0: it is not on trial */
-	uint64_t round;   /* blame::round of the last loss */
+	uint32_t round;   /* blame::round of the last loss */
 	int64_t at;       /* time of the last loss */
 };
 
@@ -74,8 +74,8 @@ struct budget_peer {
 };
 
 struct access_peer {
-	bool by_key;              /* it has come over TCP, and has shown a local key */
 	struct access_view *view; /* what the rules allow; NULL: there are no rules */
+	bool by_key;              /* it has come over TCP, and has shown a local key */
 	bool by_token;            /* came with a token, which bounds it further */
 	struct access_pattern
 		*pattern;    /* ... to the keys that match; NULL: to none in particular */
@@ -96,8 +96,7 @@ struct subscriptions_peer {
 };
 
 struct fanout_peer {
-	LIST_ENTRY(peer) of_audience;
-	bool in_audience;
+	LIST_ENTRY(peer) of_audience;  /* le_prev NULL: it is not of the audience */
 	uint64_t change;               /* number of the last change that was delivered to it */
 	struct conflation *conflation; /* for a slow reader, what it is told later; or NULL */
 	size_t conflated_bytes;        /* ... and how long that is */
@@ -123,6 +122,7 @@ struct peer {
 	pid_t pid;       /* for the log; 0: unknown */
 	uid_t uid;       /* ... -1: unknown */
 	bool silent;     /* the cache's own: it is told of nothing that it has not asked for */
+	struct resync_peer resync;
 	struct outq out; /* lines for the client: every room appends here */
 
 	struct answers_peer answers;
@@ -133,7 +133,6 @@ struct peer {
 	struct topics_peer topics;
 	struct subscriptions_peer subscriptions;
 	struct fanout_peer fanout;
-	struct resync_peer resync;
 	struct token_requests_peer token_requests;
 	struct nexus_peer nexus;
 };

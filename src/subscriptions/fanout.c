@@ -40,7 +40,7 @@ void fanout_free(struct fanout *f)
 
 void fanout_join(struct peer *peer)
 {
-	peer->fanout = (struct fanout_peer){.in_audience = false};
+	peer->fanout = (struct fanout_peer){.conflation = NULL};
 }
 
 static void drop_conflated(struct peer *peer)
@@ -51,24 +51,33 @@ static void drop_conflated(struct peer *peer)
 	peer->fanout.conflated_bytes = 0;
 }
 
+static bool is_in_audience(const struct peer *peer)
+{
+	return peer->fanout.of_audience.le_prev != NULL;
+}
+
+static void leave_audience(struct peer *peer)
+{
+	LIST_REMOVE(peer, fanout.of_audience);
+	peer->fanout.of_audience.le_prev = NULL;
+}
+
 void fanout_update_audience(struct fanout *f, struct peer *peer)
 {
 	bool listens = peer->topics.n > 0;
 
-	if (listens == peer->fanout.in_audience)
+	if (listens == is_in_audience(peer))
 		return;
-	peer->fanout.in_audience = listens;
 	if (listens)
 		LIST_INSERT_HEAD(&f->audience, peer, fanout.of_audience);
 	else
-		LIST_REMOVE(peer, fanout.of_audience);
+		leave_audience(peer);
 }
 
 void fanout_leave(struct peer *peer)
 {
-	if (peer->fanout.in_audience)
-		LIST_REMOVE(peer, fanout.of_audience);
-	peer->fanout.in_audience = false;
+	if (is_in_audience(peer))
+		leave_audience(peer);
 	drop_conflated(peer);
 }
 

@@ -35,10 +35,11 @@ struct receiver {
 
 struct topic {
 	struct map_node by_text; /* topics::topics of its kind */
-	enum topic_kind kind;
-	bool missed; /* has receivers, was covered for them, and is not any more */
+	enum topic_kind kind : 8;
 	/* How the lists of the present token and of the next one cover it. */
-	enum token_scope_how current, next;
+	enum token_scope_how current : 8, next : 8;
+	bool missed;       /* has receivers, was covered for them, and is not any more */
+	uint32_t n_joins;  /* subscriptions: those that wait for it */
 	uint64_t sequence; /* counts topics */
 	uint32_t n, size;  /* receivers */
 	struct receiver *receivers;
@@ -47,8 +48,7 @@ struct topic {
 	int64_t left_at;              /* when its last subscriber has left */
 
 	/* subscriptions */
-	uint32_t n_joins;  /* that wait for it */
-	uint64_t batch;    /* the last list that such joins were tried with */
+	uint64_t batch;    /* the last list that joins were tried with */
 	uint64_t ending;   /* the last unsubscribe that named it */
 	int64_t gap_since; /* while it is not covered: the begin of the gap, boot clock */
 

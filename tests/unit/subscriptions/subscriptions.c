@@ -574,7 +574,7 @@ static void a_subscribe_of_nothing_is_answered_and_ends(void **state)
 	subscribe(w, 0, "'keys':[],'patterns':[]");
 	assert_told(w, 0, OK("1"));
 	assert_false(subscriptions_wants(w->subscriptions));
-	assert_false(w->peer[0].fanout.in_audience);
+	assert_null(w->peer[0].fanout.of_audience.le_prev);
 	world_free(w);
 }
 
@@ -821,7 +821,7 @@ static void unsubscribe_without_names_ends_all(void **state)
 	change(w, CHANGE("p", "'1'"));
 	assert_told(w, 0, OK("2"));
 	assert_told(w, 1, TOLD("a", "'1'"));
-	assert_false(w->peer[0].fanout.in_audience);
+	assert_null(w->peer[0].fanout.of_audience.le_prev);
 	unsubscribe(w, 0, "'key':'never'");
 	assert_told(w, 0, OK("2"));
 	world_free(w);
@@ -1330,11 +1330,11 @@ static void a_reading_with_too_much_held_back_begins_anew(void **state)
 		strcpy(text + n + BIG, "'}");
 		change(w, text);
 	}
-	assert_int_equal(w->peer[0].out.n, 4); /* in order, and the last with them */
+	assert_int_equal(w->peer[0].out.ring->n, 4); /* in order, and the last with them */
 	for (uint32_t i = 0; i < 4; i++)
-		assert_int_equal(w->peer[0].out.ring[i].shared->text[value], '0' + (int)i);
+		assert_int_equal(w->peer[0].out.ring->slot[i].shared->text[value], '0' + (int)i);
 	change(w, CHANGE("a", "'5'"));
-	assert_int_equal(w->peer[0].out.n, 5);
+	assert_int_equal(w->peer[0].out.ring->n, 5);
 	outq_take(&w->peer[0].out, outq_len(&w->peer[0].out));
 	answer(w, "a", "'code':200,'value':'old'");
 	assert_told(w, 0, "");
@@ -3035,7 +3035,7 @@ static void what_may_not_be_read_any_more_ends_with_a_word(void **state)
 	change(w, CHANGE("b", "'3'"));
 	assert_told(w, 0, "");
 	assert_int_equal(w->peer[0].topics.n, 0);
-	assert_false(w->peer[0].fanout.in_audience);
+	assert_null(w->peer[0].fanout.of_audience.le_prev);
 	assert_int_equal(w->stats.subscriptions_forbidden, 3);
 	assert_int_equal(w->forbidden, 3);
 	lose(w);
