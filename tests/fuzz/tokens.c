@@ -56,7 +56,7 @@ static void check_grant(const struct token_grant *g)
 	struct request_fault fault;
 
 	must(g->holder.n_groups <= TOKEN_HOLDER_GROUPS_MAX);
-	token_grant_subscribe(g, &line);
+	token_grant_subscribe(g, (struct span){0}, &line);
 	if (buf_len(&line)) {
 		must(request_parse(buf_span(&line), &r, &fault) == 0);
 		must(r.op == OP_SUBSCRIBE);
