@@ -9,7 +9,7 @@
 #include "requests/combine.h"
 #include "requests/key_order.h"
 
-enum { PEERS = 4, PENDINGS = 32 };
+enum { PEERS = 4, PENDINGS = 32, NOW = 1000 };
 
 static struct combine c;
 static struct peer peers[PEERS];
@@ -82,7 +82,7 @@ static size_t sends(struct pending *p, struct pending ***companions, struct buf 
 	size_t n;
 
 	takes_turn(p);
-	*companions = combine_find(&c, p, may_go, NULL, 0, &n);
+	*companions = combine_find(&c, p, may_go, NULL, NOW, &n);
 	if (n && !combine_join(p, *companions, n, sum)) {
 		free(*companions);
 		*companions = NULL;
