@@ -399,7 +399,7 @@ class Notifications(Folder):
 
     def test_a_notification_that_is_a_patch(self):
         store = {"a:1": '{"x":1}'}
-        with FakeDaemon() as daemon, Run(daemon, "mirror", "a:*", self.path) as run:
+        with FakeDaemon() as daemon, Run(daemon, "mirror", "a:*", self.path):
             peer = daemon.accept()
             peer.reply(peer.line())
             request = peer.line()
@@ -431,7 +431,7 @@ class Notifications(Folder):
 
     def test_a_change_while_it_is_read_at_first(self):
         """It is newer than the pages, whenever these come."""
-        with FakeDaemon() as daemon, Run(daemon, "mirror", "a:*", self.path) as run:
+        with FakeDaemon() as daemon, Run(daemon, "mirror", "a:*", self.path):
             peer = daemon.accept()
             peer.reply(peer.line())
             request = peer.line()
@@ -444,7 +444,7 @@ class Notifications(Folder):
 
     def test_a_gap(self):
         """All is read again; what is gone goes."""
-        with FakeDaemon() as daemon, Run(daemon, "mirror", "a:*", self.path) as run:
+        with FakeDaemon() as daemon, Run(daemon, "mirror", "a:*", self.path):
             peer = daemon.accept()
             peer.reply(peer.line())
             peer.reply(peer.line(), records=[{"key": "a:1", "value": "1"}, {"key": "a:2", "value": "2"}], count=2, truncated=False)
