@@ -9,7 +9,7 @@ build="gcc libc6-dev make autoconf automake libtool pkg-config:pkg-config libeve
 try="openssl socat curl"
 package="build-essential debhelper dh-python lintian libcmocka-dev python3 systemd"
 check="xz-utils git libcmocka-dev clang openssl socat curl python3 python3-wsproto ca-certificates node:nodejs npm:npm shellcheck mandoc zsh fish
-	python3-pip python3-setuptools python3-wheel mypy"
+	python3-pip python3-setuptools python3-wheel mypy pyflakes3"
 # Other versions of clang-format lay code out in other ways: tests/lint/format.test runs only with Debian 12's.
 if grep -q '^VERSION_CODENAME=bookworm' /etc/os-release 2>/dev/null; then
 	check="$check clang-format"

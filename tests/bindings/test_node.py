@@ -222,7 +222,7 @@ class Lines(unittest.TestCase):
 
     def test_a_key_that_is_wrong_for_a_while(self):
         """It does not end a subscription that there was; it does one that never was."""
-        peers, step = [], threading.Event()
+        step = threading.Event()
 
         def script(daemon):
             for i, code in enumerate((200, 401, 200, 401)):

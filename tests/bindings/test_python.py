@@ -730,6 +730,15 @@ class Package(unittest.TestCase):
                              capture_output=True, text=True, check=False)
         self.assertEqual(0, out.returncode, out.stdout)
 
+    def test_the_linter(self):
+        if not shutil.which("pyflakes3"):
+            raise unittest.SkipTest("there is no pyflakes3")
+        files = [path for part in ("bindings/python", "examples", "tests/bindings", "tests/cli")
+                 for path in glob.glob(f"{ROOT}/{part}/**/*.py", recursive=True)]
+        self.assertIn(PACKAGE + "/hpkvd/_wire.py", files)
+        out = subprocess.run(["pyflakes3", *files], capture_output=True, text=True, check=False)
+        self.assertEqual((0, ""), (out.returncode, out.stdout + out.stderr))
+
     def test_every_public_name_has_a_word(self):
         missing = [name for name in hpkvd.__all__ if name != "Event" and name != "Json" and not getattr(hpkvd, name).__doc__]
         self.assertEqual([], missing)

@@ -14,7 +14,7 @@ import time
 import unittest
 
 from cli import BUILD, DEADLINE, DRIVER, ROOT, Driver, FakeDaemon, environment, quote
-from harness import WITHHELD, Case, Daemon, Sandbox, eventually, scene
+from harness import WITHHELD, Case, Daemon, Sandbox, scene
 
 
 def sandbox_scene(test):
@@ -781,7 +781,7 @@ class Healing(Case):
         self.assertTrue(peer.at_end())
         for _ in range(2): # nothing of it is told twice
             peer = daemon.accept()
-            request = peer.line()
+            peer.line()
             peer.send(LAST_LINE | {"reason": None}, LAST_LINE | {"state": "connected", "reason": None},
                       LAST_LINE | {"reason": None})
             peer.close()

@@ -393,10 +393,6 @@ class Certificates(Case):
         with FakeService(name="127.0.0.1", cert="expired") as service, Daemon(service) as daemon:
             self.never_connects(service, daemon, "expired")
 
-    def test_for_another_address(self):
-        with FakeService(host="127.0.0.2", name="127.0.0.2") as service, Daemon(service) as daemon:
-            self.never_connects(service, daemon, "address", "host", "name")
-
     def test_right_for_an_address(self):
         with FakeService(name="127.0.0.1") as service, Daemon(service) as daemon:
             daemon.wait_state("connected")

@@ -164,9 +164,7 @@ class AsyncClient:
         while self._waiting and wire.free and wire.transport and not wire.transport.is_closing():
             pending = self._waiting.pop(next(iter(self._waiting)))
             pending.sent = True
-            left = _wire.milliseconds(pending.until - now)
-            wire.transport.write(_wire.encode({"messageId": pending.number, "timeoutMs": left, **pending.request,
-                                               "messageId": pending.number}))
+            wire.transport.write(_wire.encode_numbered(pending.request, pending.number, pending.until - now))
 
     def _take(self, wire: _Wire, line: bytes) -> None:
         try:

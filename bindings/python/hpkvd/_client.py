@@ -174,7 +174,7 @@ class Client:
     def _exchange(self, line: Line, request: Dict[str, Any], until: float, repeatable: bool) -> Dict[str, Any]:
         self._last_id += 1
         left = until - time.monotonic()
-        data = _wire.encode({"messageId": self._last_id, "timeoutMs": _wire.milliseconds(left), **request, "messageId": self._last_id})
+        data = _wire.encode_numbered(request, self._last_id, left)
         try:
             line.send(data, max(0.001, left))
         except OSError as e:

@@ -117,6 +117,13 @@ def encode(request: Dict[str, Any]) -> bytes:
     return json.dumps(request, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
 
 
+def encode_numbered(request: Dict[str, Any], number: int, left: float) -> bytes:
+    """With the number of ours, and the time that is left unless the request has one of its own."""
+    whole = {"messageId": number, "timeoutMs": milliseconds(left), **request}
+    whole["messageId"] = number
+    return encode(whole)
+
+
 def decode(line: bytes) -> Dict[str, Any]:
     answer = json.loads(line)
     if not isinstance(answer, dict):
