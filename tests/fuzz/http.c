@@ -19,6 +19,9 @@ const struct span fuzz_seeds[] = {
 	     "2;" FIFTY FIFTY FIFTY FIFTY FIFTY FIFTY "\r\n{}\r\n0\r\n\r\n"),
 	SPAN("\x05GET /records?startKey=a%2520b&endKey=%zz&limit=1 HTTP/1.1\r\nHost: h\r\n\r\n"),
 	SPAN("\x02GET /hpkvd/watch?key=a&pattern=b*&initial=true HTTP/1.1\r\nHost: h\r\n\r\n"),
+	SPAN("\x03GET /ws?timeoutMs=5&token=x HTTP/1.1\r\nHost: h\r\nProxy-Connection: upgrade\r\n"
+	     "Upgrade: websocket\r\nAuthorization: Bearer   x\r\n\r\n"),
+	SPAN("\x04GET /record/%ED%A0%80 HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\nGET "),
 	SPAN("\x02GET http://u@h/x HTTP/1.1\nHost: h\r\n folded\r\n\r\n"),
 	SPAN("\x02POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: "
 	     "chunked\r\n\r\n"),

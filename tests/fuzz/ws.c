@@ -50,6 +50,7 @@ static void read_all(struct span bytes, size_t piece, struct buf *told)
 				buf_add(told, payload.p, payload.n);
 		} while (event != WS_NEED_MORE && event != WS_FAULT && event != WS_CLOSE);
 		must(event != WS_NEED_MORE || left.n == 0);
+		ws_reader_rest(r); /* wherever the bytes are cut, nothing is lost */
 		free(copy);
 	}
 	ws_reader_free(r);

@@ -109,11 +109,14 @@ class Connections(Conduct):
 
     def two_of(self, g):
         """False once two were there, and more were refused."""
-        with g.http() as first, g.http() as second, g.http() as third, g.client() as lines:
+        with g.http() as first, g.http() as second:
             for c in (first, second):
                 if c.ask("GET", "/hpkvd/ready").status != 200:
                     return True
+            third, lines = g.http(), g.client()
             third.send(GET.format("a"))
+            self.addCleanup(third.close)
+            self.addCleanup(lines.close)
             r = third.response()
             self.assertEqual((503, "too_many_clients", "close"), (r.status, r.json["reason"], r.header("Connection")))
             self.assertIsNotNone(r.header("Date"))
