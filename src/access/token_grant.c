@@ -50,7 +50,9 @@ static void read_list(struct token_grant *g, const struct json_value *list)
 	while (json_array_next(&reader, &name) > 0) {
 		char *room = buf_room(&plain, name.text.n);
 		size_t n = json_string_decode(&name, room);
-		if (n && room[0] == '^')
+		if (n == 0)
+			continue; /* the service has no empty key, and a subscribe none either */
+		if (room[0] == '^')
 			g->has_regex = true;
 		else
 			add(memchr(room, '*', n) ? &g->globs : &g->keys, name.text);

@@ -3,7 +3,7 @@
  *
  * The lists of a request for a token are sorted here: as at the service, both may hold keys and
  * globs, and what begins with ^ is a regular expression, which only the service can subscribe to.
- */
+ * Empty names are left out: a subscribe request with one would be refused as a whole. */
 #pragma once
 
 #include <stdbool.h>

@@ -34,6 +34,7 @@ const struct span fuzz_seeds[] = {
 	SPAN("s{\"op\":\"token\",\"exp\":9000,\"ids\":[" THIRTY "1],\"ids\":[" THIRTY THIRTY "1]}"),
 	SPAN("s{\"op\":\"token\",\"exp\":1e300,\"ids\":[1]}"),
 	SPAN("m{\"op\":\"token\"," LISTS ",\"accessPattern\":\"[a-z]{1,3}$\"}"),
+	SPAN("m{\"op\":\"token\",\"subscribeKeys\":[\"\",\"b*\"],\"subscribePatterns\":[\"\"]}"),
 	SPAN("j{\"exp\":2000000000}\n{\"op\":\"token\"," LISTS "}"),
 	SPAN("j{\"exp\":1}\n{\"op\":\"token\",\"accessPattern\":\"(\"}"),
 	SPAN("a{\"token\":\"a.b.c\",\"expiresIn\":7200}"),

@@ -137,6 +137,27 @@ static void a_local_token_may_be_for_nothing(void **state)
 	world_free(w);
 }
 
+/* The service has no empty key. A subscribe request with one would be refused, and the others with
+ * it. */
+static void an_empty_name_is_left_out(void **state)
+{
+	struct world *w = world_new();
+	struct buf token = {0}, line = {0};
+	struct token_grant g;
+	int64_t left;
+
+	(void)state;
+	make(w, "{\"op\":\"token\",\"subscribeKeys\":[\"\",\"a\"],\"subscribePatterns\":[\"\"]}",
+	     &ADA, &token);
+	assert_int_equal(open_at(w, buf_span(&token), NOW, &g, &left), 0);
+	token_grant_subscribe(&g, &line);
+	assert_span(buf_span(&line), "{\"op\":\"subscribe\",\"keys\":[\"a\"],\"patterns\":[]}");
+	token_grant_fini(&g);
+	buf_release(&line);
+	buf_release(&token);
+	world_free(w);
+}
+
 static void a_local_token_ends(void **state)
 {
 	struct world *w = world_new();
@@ -436,6 +457,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_local_token_grants_what_was_asked_for),
 		cmocka_unit_test(a_local_token_may_be_for_nothing),
+		cmocka_unit_test(an_empty_name_is_left_out),
 		cmocka_unit_test(a_local_token_ends),
 		cmocka_unit_test(an_altered_or_cut_token_opens_nothing),
 		cmocka_unit_test(a_token_of_another_host_opens_nothing),

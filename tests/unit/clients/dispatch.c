@@ -310,8 +310,14 @@ static void a_line_that_is_too_long(void **state)
 	dispatch_too_long(&dispatch, &peer, span_of("{\"op\":\"set\",\"key\":\"xxx"), MAX_LINE);
 	memmove(told, told + strlen("in turn: "), strlen(told + strlen("in turn: ")) + 1);
 	expect_error(413, "too_large", "");
-	assert_int_equal(stats.requests, 2);
-	assert_int_equal(stats.requests_refused, 2);
+	/* A whole request, and white space without end. */
+	dispatch_too_long(&dispatch, &peer,
+			  span_of("{\"op\":\"get\",\"key\":\"k\",\"messageId\":4}   "), MAX_LINE);
+	expect_error(413, "too_large", "4");
+	assert_int_equal(stats.requests, 3);
+	assert_int_equal(stats.requests_refused, 3);
+	assert_int_equal(stats.ended[0][OUTCOME_ERROR + REPLY_TOO_LARGE], 2); /* not known */
+	assert_int_equal(stats.ended[OP_GET][OUTCOME_ERROR + REPLY_TOO_LARGE], 1);
 }
 
 static unsigned ended(void)
@@ -360,6 +366,7 @@ static void what_is_answered_here_is_counted_with_its_outcome(void **state)
 	forbidden = "no";
 	line("{\"op\":\"token\"}");
 	assert_int_equal(stats.ended[OP_TOKEN][OUTCOME_ERROR + REPLY_FORBIDDEN], 1);
+	assert_null(strstr(told, "tokens: "));
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, begin, end)

@@ -94,6 +94,50 @@ static void test_accepted(void **state)
 	}
 }
 
+static void test_fresh(void **state)
+{
+	static const struct {
+		const char *line;
+		bool fresh;
+	} rows[] = {
+		{"{\"op\":\"get\",\"key\":\"a\"}", false},
+		{"{\"op\":\"get\",\"key\":\"a\",\"fresh\":true}", true},
+		{"{\"op\":\"get\",\"key\":\"a\",\"fresh\":false}", false},
+		{"{\"op\":\"range\",\"key\":\"a\",\"endKey\":\"b\",\"fresh\":true}", true},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct request r;
+		struct request_fault fault;
+		assert_int_equal(request_parse(span_of(rows[i].line), &r, &fault), 0);
+		assert_int_equal(r.fresh, rows[i].fresh);
+	}
+}
+
+/* Its length is told only of what could be one. */
+static void test_long_ids(void **state)
+{
+	char line[400], id[200];
+	struct request r;
+	struct request_fault fault;
+
+	(void)state;
+	memset(id, '1', sizeof(id) - 1);
+	id[sizeof(id) - 1] = '\0';
+	snprintf(line, sizeof(line), "{\"op\":\"ping\",\"messageId\":%.128s}", id);
+	assert_int_equal(request_parse(span_of(line), &r, &fault), 0);
+	snprintf(line, sizeof(line), "{\"op\":\"ping\",\"messageId\":%.129s}", id);
+	assert_int_equal(request_parse(span_of(line), &r, &fault), -EBADMSG);
+	assert_non_null(strstr(fault.text, "longer than 128 bytes"));
+	snprintf(line, sizeof(line), "{\"op\":\"ping\",\"messageId\":[%.150s]}", id);
+	assert_int_equal(request_parse(span_of(line), &r, &fault), -EBADMSG);
+	assert_non_null(strstr(fault.text, "must be a string or a number"));
+	assert_int_equal(request_parse(SPAN("{\"op\":\"ping\",\"messageId\":true}"), &r, &fault),
+			 -EBADMSG);
+	assert_non_null(strstr(fault.text, "must be a string or a number"));
+}
+
 static void test_token(void **state)
 {
 	static const char line[] = "{\"op\":\"token\",\"subscribeKeys\":[\"a\" , \"b:*\"],"
@@ -432,6 +476,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_accepted),     cmocka_unit_test(test_token),
+		cmocka_unit_test(test_fresh),        cmocka_unit_test(test_long_ids),
 		cmocka_unit_test(test_names),        cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_length_of_id), cmocka_unit_test(test_quoted_op_fits),
 		cmocka_unit_test(test_ops),

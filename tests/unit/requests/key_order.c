@@ -190,6 +190,9 @@ static void several_of_one_frame_are_settled_together(void **state)
 	}
 	assert_true(unsettled_answered(&u, ID));
 	assert_int_equal(u.n, 0);
+	assert_false(unsettled_is_on(&u, CONNECTION));
+	fill(&u, &peer[0], 2);
+	assert_true(unsettled_is_on(&u, CONNECTION + 1)); /* the second one is */
 }
 
 int main(void)

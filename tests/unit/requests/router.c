@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "requests/answers.h"
 #include "requests/router.h"
 
 enum { PEERS = 3, FRAMES = 64, MAIN = 1, NEXT = 2, READS = 4, IDLES = 8 };
@@ -2390,17 +2391,22 @@ static void a_secret_answer_keeps_to_the_order_and_out_of_the_buffer(void **stat
 	(void)state;
 	struct pending *a = hold(w, 0, token), *b = hold(w, 0, token),
 		       *c = hold(w, 0, "{\"op\":\"token\",\"messageId\":\"x\"}");
-	router_say(w->router, &w->peer[0], SPAN("{\"d\":4}\n"), false);
+	router_say(w->router, &w->peer[0], SPAN("{\"d\":444}\n"), false);
+	assert_int_equal(answers_first_kept(&w->peer[0]), strlen("{\"d\":444}\n"));
 	router_settle_secret(w->router, b, SPAN("{\"b\":2}"));
+	assert_int_equal(answers_first_kept(&w->peer[0]), strlen("{\"b\":2}\n"));
 	assert_int_equal(outq_len(&w->peer[0].out), 0);
 	router_settle_secret(w->router, c, SPAN("{\"c\":3}"));
 	router_settle_secret(w->router, a, SPAN("{\"a\":1}"));
 	assert_span(buf_span(&w->peer[0].out.own),
-		    "{\"d\":4}\n"); /* the others are lines of their own */
+		    "{\"d\":444}\n");    /* the others are lines of their own */
+	for (uint32_t i = 0; i < 3; i++) /* which are wiped once they are written */
+		assert_true(w->peer[0].out.ring[w->peer[0].out.head + i].shared->secret);
 	assert_string_equal(all_told(w, 0), "{\"c\":3,\"messageId\":\"x\"}\n{\"a\":1}\n{\"b\":2}\n"
-					    "{\"d\":4}\n");
+					    "{\"d\":444}\n");
 	assert_int_equal(w->peer[0].answers.unanswered, 0);
 	assert_int_equal(w->peer[0].answers.kept_bytes, 0);
+	assert_int_equal(answers_first_kept(&w->peer[0]), 0);
 	world_free(w);
 }
 
