@@ -960,6 +960,13 @@ static void on_turn_end(void *arg)
 		turn_step_later(&cs->turn_end);
 }
 
+static struct client *of_due(struct heap_node *due)
+{
+	struct speech *s = (void *)((char *)due - offsetof(struct speech, due));
+
+	return s->owner;
+}
+
 static void on_due(evutil_socket_t fd, short what, void *arg)
 {
 	struct clients *cs = arg;
@@ -969,9 +976,7 @@ static void on_due(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	while ((first = heap_first(&cs->dues)) && first->at <= now) {
-		struct client *c =
-			((struct speech *)(void *)((char *)first - offsetof(struct speech, due)))
-				->owner;
+		struct client *c = of_due(first);
 		heap_remove(&cs->dues, first);
 		if (c->lingers) {
 			client_free(c);
