@@ -410,6 +410,8 @@ static void a_mirror_that_has_stopped_takes_no_page(void **state)
 	assert_null(find("m:1"));
 	assert_false(mirror_wants_page(&m, 100000));
 	mirror_start(&m, 0);
+	ask(0);
+	mirror_start(&m, 0); /* which does not wait for the page of before */
 	assert_true(mirror_wants_page(&m, 0));
 }
 
