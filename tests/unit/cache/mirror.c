@@ -409,6 +409,41 @@ static void a_mirror_that_has_stopped_takes_no_page(void **state)
 	assert_int_equal(MIRROR_OUT, m.state);
 	assert_null(find("m:1"));
 	assert_false(mirror_wants_page(&m, 100000));
+	mirror_start(&m, 0);
+	ask(0);
+	mirror_start(&m, 0); /* which does not wait for the page of before */
+	assert_true(mirror_wants_page(&m, 0));
+}
+
+/* Someone was told that it is missing; the page on its way may be older. */
+static void a_missing_key_stays_while_a_page_is_on_its_way(void **state)
+{
+	struct entry *e;
+
+	(void)state;
+	mirror_start(&m, 0);
+	ask(0);
+	e = make("m:1");
+	assert_true(truth_tell(&t, &es, e, truth_now(&t), t.nothing));
+	mirror_missing(&m, e, 0);
+	assert_ptr_equal(e, find("m:1"));
+	assert_null(answer(PAGE(RECORD("m:1", "a"), false), 0));
+	assert_int_equal(ENTRY_EMPTY, find("m:1")->state);
+}
+
+static void a_missing_key_stays_for_as_long_as_notifications_may_be_older(void **state)
+{
+	struct entry *e;
+
+	(void)state;
+	limits.keep_missing_ms = 100;
+	load(0);
+	e = make("m:2");
+	truth_answered(e, 5);
+	mirror_missing(&m, e, 104);
+	assert_ptr_equal(e, find("m:2"));
+	mirror_missing(&m, e, 105);
+	assert_null(find("m:2"));
 }
 
 /* ---- answers ---- */
@@ -541,6 +576,8 @@ int main(void)
 		CASE(what_does_not_fit_ends_it),
 		CASE(keys_give_way_to_it),
 		CASE(a_mirror_that_has_stopped_takes_no_page),
+		CASE(a_missing_key_stays_while_a_page_is_on_its_way),
+		CASE(a_missing_key_stays_for_as_long_as_notifications_may_be_older),
 		CASE(ranges),
 		CASE(a_key_that_is_not_known_spoils_ranges_over_it_only),
 		CASE(a_write_that_is_not_over_spoils_them_too),
