@@ -1,10 +1,12 @@
 #include "clients/client.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -53,15 +55,16 @@ struct client {
 	struct peer peer;
 	struct clients *set;
 	enum client_state state;
-	bool tcp;      /* the kernel does not know whose it is */
-	bool decided;  /* its first byte has come: it speaks lines, or has a speech */
-	bool speaking; /* a function of its speech is being called */
-	bool lingers;  /* has left, and got all; what still comes is dropped */
-	bool paused;   /* not read further until there is room */
-	bool quiet;    /* not read, for whatever reason: in clients::quiet */
-	bool changed;  /* in clients::changed */
-	bool broken;   /* its socket can't be watched: freed when the turn ends */
-	uint32_t turn; /* clients::turn when it was added to clients::changed */
+	bool tcp;         /* the kernel does not know whose it is */
+	bool decided;     /* its first byte has come: it speaks lines, or has a speech */
+	bool speaking;    /* a function of its speech is being called */
+	bool lingers;     /* has left, and got all; what still comes is dropped */
+	bool paused;      /* not read further until there is room */
+	bool quiet;       /* not read, for whatever reason: in clients::quiet */
+	bool changed;     /* in clients::changed */
+	bool broken;      /* its socket can't be watched: freed when the turn ends */
+	bool input_ended; /* by clients_end_input() */
+	uint32_t turn;    /* clients::turn when it was added to clients::changed */
 	int fd;
 	uint64_t requests, requests_before; /* lines read: in all, and until clients::busy_since */
 	struct line_reader lines;
@@ -1072,13 +1075,27 @@ unsigned clients_busiest(struct clients *cs, struct client_activity top[CLIENTS_
 
 /* ---- the end ---- */
 
-void clients_end_input(struct clients *cs)
+/* Has it yet to read something, or something yet to be read? A client whose socket is full does not
+ * read. */
+static bool is_talking(struct client *c)
+{
+	int unread = 0, unheard = 0;
+
+	return outq_len(out_of(c)) == 0 && ((ioctl(c->fd, SIOCOUTQ, &unread) == 0 && unread > 0) ||
+					    (ioctl(c->fd, FIONREAD, &unheard) == 0 && unheard > 0));
+}
+
+void clients_end_input(struct clients *cs, bool all)
 {
 	struct client *c;
 
 	cs->ending = true;
-	TAILQ_FOREACH (c, &cs->all, of_set)
+	TAILQ_FOREACH (c, &cs->all, of_set) {
+		if (c->input_ended || (!all && is_talking(c)))
+			continue;
+		c->input_ended = true;
 		shutdown(c->fd, SHUT_RD);
+	}
 }
 
 void clients_farewell(struct clients *cs)

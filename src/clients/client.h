@@ -130,8 +130,11 @@ unsigned clients_busiest(struct clients *cs, struct client_activity top[CLIENTS_
 
 /* The daemon ends: a client can send nothing more, which fails on its side. What it has sent before
  * is still read and handed on. So a client knows of every request whether the daemon has read it.
- */
-void clients_end_input(struct clients *cs);
+ *
+ * Many programs close their socket as soon as sending fails, and lose the answers in it that they
+ * have not read. So a client that has yet to read something that is in its socket is left out. To
+ * be called again for those; all: leaves none out. */
+void clients_end_input(struct clients *cs, bool all);
 
 /* Writes out what is there now, as far as the sockets take it. True when nothing is left to write
  * or, after clients_end_input(), to read. */
