@@ -36,6 +36,7 @@ enum {
 	BUSY_MS = 1000,         /* over which the busiest are found, at least */
 	HANGUP_CHECK_MS = 2000, /* how often half-closed clients are looked at */
 	GROUPS_MAX_BYTES = 65536 * sizeof(gid_t),
+	LAST_READS = 16,       /* of READ_MAX, when a WebSocket's input ends */
 	IOV_BATCH = 256,       /* parts in one write */
 	REFUSED_WHY_MAX = 200, /* bytes of why a client is refused */
 };
@@ -851,7 +852,10 @@ static bool is_done(const struct client *c)
  * who may still be sending is waited for. */
 static void client_end(struct client *c)
 {
-	if (!c->speech || c->state != CLIENT_OPEN || shutdown(c->fd, SHUT_WR) < 0) {
+	bool may_send =
+		c->state == CLIENT_OPEN || (c->input_ended && door_of(c) == STATS_DOOR_WEBSOCKET);
+
+	if (!c->speech || !may_send || shutdown(c->fd, SHUT_WR) < 0) {
 		client_free(c);
 		return;
 	}
@@ -1085,16 +1089,40 @@ static bool is_talking(struct client *c)
 					    (ioctl(c->fd, FIONREAD, &unheard) == 0 && unheard > 0));
 }
 
+/* What has come by now is handed on; what comes later is dropped, and not executed, which the last
+ * words of the protocol tell the client. Its socket stays readable: the client may send until it
+ * has read these, and to refuse that would destroy them. */
+static void hear_the_last(struct client *c)
+{
+	struct clients *cs = c->set;
+	ssize_t n = 1;
+
+	cs->now = clock_mono_ms();
+	for (int i = 0; i < LAST_READS && n > 0 && !c->paused; i++) {
+		n = recv(c->fd, cs->input, sizeof(cs->input), 0);
+		if (n > 0)
+			feed(c, (struct span){cs->input, (size_t)n});
+	}
+	end_of_input(c);
+}
+
+static void end_input(struct client *c)
+{
+	c->input_ended = true;
+	if (door_of(c) != STATS_DOOR_WEBSOCKET)
+		shutdown(c->fd, SHUT_RD);
+	else if (c->state == CLIENT_OPEN)
+		hear_the_last(c);
+}
+
 void clients_end_input(struct clients *cs, bool all)
 {
 	struct client *c;
 
 	cs->ending = true;
 	TAILQ_FOREACH (c, &cs->all, of_set) {
-		if (c->input_ended || (!all && is_talking(c)))
-			continue;
-		c->input_ended = true;
-		shutdown(c->fd, SHUT_RD);
+		if (!c->input_ended && (all || !is_talking(c)))
+			end_input(c);
 	}
 }
 
@@ -1118,7 +1146,8 @@ bool clients_flush_all(struct clients *cs)
 		speak(c);
 		if (!write_out(c))
 			client_free(c);
-		else if (outq_len(out_of(c)) || (cs->ending && c->state == CLIENT_OPEN))
+		else if (outq_len(out_of(c)) || (cs->ending && c->state == CLIENT_OPEN) ||
+			 (c->lingers && c->input_ended))
 			all = false;
 	}
 	return all;

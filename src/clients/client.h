@@ -137,5 +137,5 @@ unsigned clients_busiest(struct clients *cs, struct client_activity top[CLIENTS_
 void clients_end_input(struct clients *cs, bool all);
 
 /* Writes out what is there now, as far as the sockets take it. True when nothing is left to write
- * or, after clients_end_input(), to read. */
+ * or, after clients_end_input(), to read, and each WebSocket that got its last words is closed. */
 bool clients_flush_all(struct clients *cs);
