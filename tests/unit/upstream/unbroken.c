@@ -192,10 +192,10 @@ static void __attribute__((format(printf, 1, 2), noreturn)) complain(const char 
 	abort();
 }
 
-struct websocket_context *websocket_context_new(struct event_base *base, const char *ca_file,
+struct websocket_context *websocket_context_new(struct event_base *base, struct trust *trust,
 						const char **why)
 {
-	(void)base, (void)ca_file, (void)why;
+	(void)base, (void)trust, (void)why;
 	return mem_alloc(1);
 }
 
