@@ -64,6 +64,7 @@ struct client {
 	bool quiet;       /* not read, for whatever reason: in clients::quiet */
 	bool changed;     /* in clients::changed */
 	bool broken;      /* its socket can't be watched: freed when the turn ends */
+	bool asking;      /* has an answer to read, since clients_will_end() */
 	bool input_ended; /* by clients_end_input() */
 	uint32_t turn;    /* clients::turn when it was added to clients::changed */
 	int fd;
@@ -101,6 +102,7 @@ struct clients {
 	uint32_t turn; /* the turn that ends next; clients that change while it ends belong to the
 			  one after it */
 	bool settling; /* on_turn_end() runs */
+	bool stopping; /* clients_will_end() was called */
 	bool ending;   /* clients_end_input() was called */
 	struct turn_step turn_end;
 	struct event *hangups; /* armed while there are quiet clients */
@@ -464,6 +466,7 @@ static void host_line(void *owner, struct span line, int64_t now)
 	struct client *c = owner;
 
 	c->requests++;
+	c->asking |= c->set->stopping;
 	c->set->ops->line(c->set->owner, &c->peer, line, now);
 }
 
@@ -472,6 +475,7 @@ static void host_too_long(void *owner, struct span prefix)
 	struct client *c = owner;
 
 	c->requests++;
+	c->asking |= c->set->stopping;
 	c->set->ops->too_long(c->set->owner, &c->peer, prefix);
 }
 
@@ -590,6 +594,7 @@ static enum line_verdict on_line(void *owner, struct span line)
 	struct client *c = owner;
 
 	c->requests += line.n > 0;
+	c->asking |= c->set->stopping;
 	c->set->stats->door_requests[STATS_DOOR_LINES] += line.n > 0;
 	c->set->ops->line(c->set->owner, &c->peer, line, c->set->now);
 	return may_read(c) ? LINE_MORE : LINE_PAUSE;
@@ -600,6 +605,7 @@ static enum line_verdict on_too_long(void *owner, struct span prefix)
 	struct client *c = owner;
 
 	c->requests++;
+	c->asking |= c->set->stopping;
 	c->set->ops->too_long(c->set->owner, &c->peer, prefix);
 	return may_read(c) ? LINE_MORE : LINE_PAUSE;
 }
@@ -1079,13 +1085,30 @@ unsigned clients_busiest(struct clients *cs, struct client_activity top[CLIENTS_
 
 /* ---- the end ---- */
 
-/* Has it yet to read something, or something yet to be read? A client whose socket is full does not
- * read. */
+/* Bytes that it has not read of what its socket has taken. */
+static bool has_unread(const struct client *c)
+{
+	int n = 0;
+
+	return ioctl(c->fd, SIOCOUTQ, &n) == 0 && n > 0;
+}
+
+void clients_will_end(struct clients *cs)
+{
+	struct client *c;
+
+	cs->stopping = true;
+	TAILQ_FOREACH (c, &cs->all, of_set)
+		c->asking = c->peer.answers.unanswered || (!c->peer.topics.n && has_unread(c));
+}
+
+/* Has it yet to read an answer, or has sent what is yet to be read? A client whose socket is full
+ * does not read. */
 static bool is_talking(struct client *c)
 {
-	int unread = 0, unheard = 0;
+	int unheard = 0;
 
-	return outq_len(out_of(c)) == 0 && ((ioctl(c->fd, SIOCOUTQ, &unread) == 0 && unread > 0) ||
+	return outq_len(out_of(c)) == 0 && ((c->asking && has_unread(c)) ||
 					    (ioctl(c->fd, FIONREAD, &unheard) == 0 && unheard > 0));
 }
 

@@ -21,7 +21,7 @@
 enum {
 	DRAIN_MS = 5000,
 	REFUSE_MS = 1000,
-	READ_MS = 300, /* of these, for clients to read their answers before their input ends */
+	READ_MS = 700, /* of these, for clients to read their answers before their input ends */
 	FAREWELL_MS = 1000,
 	STEP_MS = 10,
 };
@@ -70,6 +70,7 @@ static void drain(struct shutdown *s)
 	struct wiring *w = s->rooms;
 
 	enter(s, SHUTDOWN_DRAIN, DRAIN_MS);
+	clients_will_end(w->clients);
 	subscriptions_stop(w->subscriptions);
 	cache_stop(w->cache);
 	router_stop(w->router);

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -356,6 +357,26 @@ class Lines(unittest.TestCase):
             peer.reply(peer.line(), success=True)
 
         self.both(script, lambda ask: ask({"op": "set", "key": "k", "value": "v"}))
+
+    def test_answers_are_read_though_sending_has_failed(self):
+        """A daemon that ends reads no more, but has answered what it had read; what could not be sent goes to its successor."""
+        async def run(daemon):
+            loop = asyncio.get_running_loop()
+            async with AsyncClient(daemon.path, timeout=DEADLINE) as h:
+                first = asyncio.ensure_future(h.increment("k"))
+                peer = await loop.run_in_executor(None, daemon.accept)
+                request = await loop.run_in_executor(None, peer.line)
+                second = asyncio.ensure_future(h.increment("k"))
+                peer.reply(request, newValue=1)
+                peer.sock.shutdown(socket.SHUT_RD)
+                self.assertEqual(1, await first)
+                peer.close()
+                peer = await loop.run_in_executor(None, daemon.accept)
+                peer.reply(await loop.run_in_executor(None, peer.line), newValue=2)
+                self.assertEqual(2, await second)
+
+        with FakeDaemon() as daemon:
+            play(run(daemon))
 
     def test_no_answer_in_time(self):
         def script(daemon):

@@ -57,15 +57,20 @@ class Requests {
       if (this.waiting.length) this.connect();
       return;
     }
-    while (this.waiting.length && this.socket.writableLength === 0 && !this.socket.destroyed) {
+    while (this.waiting.length && this.socket.writableLength === 0 && !this.ending && !this.socket.destroyed) {
       const entry = this.waiting.shift();
       if (!this.pending.has(entry.number)) continue;
       entry.sent = true;
       const rest = entry.text === '{}' ? '' : `,${entry.text.slice(1, -1)}`;
       const timeout = 'timeoutMs' in entry.request ? '' : `,"timeoutMs":${limitTimeout(entry.until - Date.now())}`;
       this.socket.write(`{"messageId":${entry.number}${timeout}${rest}}\n`);
+      if (this.socket.errored) { // nothing of it could be sent
+        entry.sent = false;
+        this.waiting.unshift(entry);
+        return;
+      }
     }
-    if (this.waiting.length && !this.draining && !this.socket.destroyed) {
+    if (this.waiting.length && !this.draining && !this.ending && !this.socket.destroyed) {
       this.draining = true;
       this.socket.write('', () => {
         this.draining = false;
@@ -99,6 +104,7 @@ class Requests {
 
   isOpen(socket) {
     this.socket = socket;
+    this.ending = false; // hpkvd refuses everything, since it ends
     this.state = 'CONNECTED';
     this.wasThere = true;
     this.attempts = 0;
@@ -134,6 +140,7 @@ class Requests {
     if (!entry || !entry.sent) return; // too late: it was told that there was no answer
     if (passes(message) && Date.now() < entry.until) {
       entry.sent = false; // it goes to the daemon's successor
+      this.ending = true;
       this.waiting.push(entry);
       return;
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import os
+import socket
 import time
 from types import TracebackType
 from typing import Any, AsyncIterator, Deque, Dict, Iterable, List, Optional, Type, Union, overload
@@ -37,9 +39,13 @@ class _Wire(asyncio.Protocol):
         self.received = bytearray()
         self.searched = 0
         self.why = "hpkvd has closed the connection"
+        self.ending = False  # hpkvd refuses everything, since it ends
+        self.rest = False  # writing has failed, and what hpkvd has said before is being read
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
+        if self.rest:
+            return
         transport.set_write_buffer_limits(high=0)
         self.transport = transport
 
@@ -65,7 +71,27 @@ class _Wire(asyncio.Protocol):
     def connection_lost(self, error: Optional[BaseException]) -> None:
         if error:
             self.why = str(error)
+        if isinstance(error, BrokenPipeError) and not self.rest and self._read_rest():
+            return
         self.client._lost(self)
+
+    def _read_rest(self) -> bool:
+        """asyncio closes a socket when writing fails, whatever answers are still in it. They are read from a copy."""
+        assert self.transport
+        try:
+            copy = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
+        except OSError:
+            return False
+        self.rest = True
+        self.reading = asyncio.get_running_loop().create_task(self._read_copy(copy))
+        return True
+
+    async def _read_copy(self, copy: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: self, copy)
+        except OSError:
+            copy.close()
+            self.client._lost(self)
 
 
 class AsyncClient:
@@ -155,7 +181,7 @@ class AsyncClient:
             self._connect()
             return
         now = asyncio.get_running_loop().time()
-        while self._waiting and wire.free and wire.transport and not wire.transport.is_closing():
+        while self._waiting and wire.free and not wire.ending and wire.transport and not wire.transport.is_closing():
             pending = self._waiting.popleft()
             if pending.future.done():
                 continue
@@ -163,6 +189,9 @@ class AsyncClient:
             left = _wire.milliseconds(pending.until - now)
             wire.transport.write(_wire.encode({"messageId": pending.number, "timeoutMs": left, **pending.request,
                                                "messageId": pending.number}))
+            if wire.transport.is_closing():  # nothing of it could be sent
+                pending.sent = False
+                self._waiting.appendleft(pending)
 
     def _take(self, wire: _Wire, line: bytes) -> None:
         try:
@@ -178,6 +207,7 @@ class AsyncClient:
             return  # too late: it was told that there was no answer
         if _wire.passes(answer) and asyncio.get_running_loop().time() < pending.until:
             pending.sent = False  # it goes to the daemon's successor
+            wire.ending = True
             self._waiting.append(pending)
             return
         self._settle(pending)
