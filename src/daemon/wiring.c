@@ -438,6 +438,7 @@ static const struct upstream_ops upstream_ops = {
 	.moved = router_move,
 	.down = router_lost,
 	.spend = router_spend,
+	.spend_refused = router_spend_refused,
 	.drained = router_pump,
 	.frame = router_frame,
 	.change = subscriptions_change,

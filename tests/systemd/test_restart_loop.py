@@ -9,7 +9,7 @@ and what was told, written and counted fits together.
 
 Environment: HPKVD_TEST_LOOP_S, how many seconds it takes (20). By hand, five minutes:
 
-    make check TESTS=tests/systemd/test_restart_loop.py HPKVD_TEST_LOOP_S=300 VERBOSE=1
+    HPKVD_TEST_LOOP_S=300 HPKVD_TEST_HANGS_AFTER=1200 make check TESTS=tests/systemd/test_restart_loop.py
 """
 
 import asyncio
