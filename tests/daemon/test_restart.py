@@ -9,7 +9,7 @@ import stat
 import tempfile
 import unittest
 
-from harness import WITHHELD, Case, Client, Daemon, FakeService, eventually, get, need_root, put, scene
+from harness import WITHHELD, Case, Client, Daemon, FakeService, eventually, free_port, get, need_root, put, scene
 from test_activation import Passed
 
 
@@ -229,6 +229,28 @@ class Restart(RestartCase):
             daemon.answer_question()
             eventually(lambda: self.starts(daemon) == 2, "the next program")
 
+    def test_nothing_else_is_open_in_the_next_program(self):
+        """Neither when it is asked nor when it takes over: no client, no connection to the service, no event queue."""
+        with FakeService() as service, Replaced(service, key_from="environment", http_address=f"127.0.0.1:{free_port()}",
+                                                local_key_file="local-key", listen=f"127.0.0.1:{free_port()}") as daemon:
+            daemon.wait_state("connected")
+            daemon.put_program(f'#!/bin/sh\nls -l /proc/self/fd >{daemon.folder}/fds.new\necho "listen $LISTEN_FDS" >>{daemon.folder}/fds.new\n'
+                               f'cat {daemon.folder}/fds.new >>{daemon.folder}/fds\nexec {daemon.original} "$@"\n')
+            with daemon.client() as client, daemon.client() as subscriber:
+                self.assertEqual(200, client.ask(get("k"))["code"])
+                subscriber.subscribe(key="k")
+                self.restart(daemon)
+            with open(daemon.folder + "/fds", encoding="ascii") as file:
+                asked, taken = re.findall(r"((?:.* -> .*\n)+)listen (\d*)\n", file.read())
+            for (text, passed), sockets in ((asked, 0), (taken, 2)):
+                files = dict(re.findall(r" (\d+) -> (.+)\n", text))
+                others = [name for n, name in files.items() if int(n) > 2 and not name.startswith("/proc/")] # ls itself
+                self.assertEqual(sockets, int(passed or 0))
+                self.assertEqual(sockets, sum(name.startswith("socket:") for name in others), files)
+                self.assertEqual(1, sum(name.startswith("pipe:") for name in others), files) # the key
+                self.assertEqual(sockets + 1, len(others), files)
+            daemon.wait_state("connected") # with the key
+
     def test_a_program_behind_a_link(self):
         """As with several versions beside each other, of which a link chooses one."""
         with FakeService() as service, Linked(service) as daemon:
@@ -301,6 +323,10 @@ class Replaced(Daemon):
 
     def _with_etc(self, argv):
         return [self.program, *argv[1:]]
+
+    def _write_files(self):
+        self._write_file("local-key", "a-local-key-of-some-length\n")
+        return super()._write_files()
 
     def put_program(self, text):
         with open(self.program + ".new", "w", encoding="ascii") as file:

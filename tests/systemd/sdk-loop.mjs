@@ -7,15 +7,30 @@ import { ConnectionState, HPKVClientFactory, WebsocketTokenManager } from '@hpkv
 const [url, key] = process.argv.slice(2);
 const FAST = { throttling: { enabled: false } };
 const LANES = 4, PAUSE = 10;
+const started = Date.now();
 const seen = { counted: 0, repeated: 0, reconnects: 0, told: 0, longest: 0, faults: [] };
+
+function end() {
+	process.stdout.write(`${JSON.stringify(seen)}\n`, () => process.exit(0));
+}
+
+// Nothing that comes after it would say more.
+function fault(text) {
+	seen.faults.push(text);
+	end();
+}
 
 function pause(ms) {
 	return new Promise((resolve) => { setTimeout(resolve, ms); });
 }
 
+// The client gives up after three attempts that failed in a row.
 function watch(client, name) {
+	const why = [];
+	client.on('error', (e) => { why.push(`${((Date.now() - started) / 1000).toFixed(1)} s: ${e.message}`); });
+	client.on('connected', () => { why.length = 0; });
 	client.on('reconnecting', () => { seen.reconnects++; });
-	client.on('reconnectFailed', (e) => { seen.faults.push(`${name} gives up: ${e.message}`); });
+	client.on('reconnectFailed', (e) => { fault(`${name} gives up: ${e.message}: ${why.join('; ')}`); });
 	return client;
 }
 
@@ -50,7 +65,7 @@ let last = 0;
 subscriber.subscribe(({ value }) => {
 	seen.told++;
 	if (Number(value) <= last)
-		seen.faults.push(`was told ${value} behind ${last}`);
+		fault(`was told ${value} behind ${last}`);
 	last = Number(value);
 });
 await subscriber.connect();
@@ -62,7 +77,7 @@ async function lane() {
 			await sure(api, () => api.atomicIncrement('sdk', 1));
 			seen.counted++;
 		} catch (e) {
-			seen.faults.push(`${e.name}: ${e.message}`);
+			fault(`${e.name}: ${e.message}`);
 		}
 		await pause(PAUSE);
 	}
@@ -83,5 +98,4 @@ for (let count = 0; last < count || !count; await pause(PAUSE)) {
 		seen.counted++;
 	}
 }
-process.stdout.write(`${JSON.stringify(seen)}\n`);
-process.exit(0);
+end();

@@ -172,6 +172,9 @@ class SdkProgram:
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline() == "connected\n"
 
+    def has_ended(self):
+        return self.process is not None and self.process.poll() is not None
+
     def end(self):
         """What it has seen; None: it was left out."""
         if not self.process:
@@ -257,7 +260,7 @@ level = notice
                 part.start()
             self.sdk.start()
             watch.wait_output(rb'"notification"')
-            restarts = self.restart_again_and_again(parts)
+            restarts = self.restart_again_and_again(parts, self.sdk)
             writer.end()
             reader.last = str(writer.done)
             counter.end()
@@ -274,12 +277,12 @@ level = notice
         self.assertGreater(restarts, 0)
 
     @staticmethod
-    def restart_again_and_again(parts):
+    def restart_again_and_again(parts, sdk):
         """Until the time is over, or somebody has seen a fault; returns how often."""
         machine, end = test_units.machine, time.monotonic() + SECONDS
         machine.write(GOES_ON, "")
         loop = machine.start("sh", "-c", LOOP)
-        while time.monotonic() < end and not any(part.faults for part in parts):
+        while time.monotonic() < end and not any(part.faults for part in parts) and not sdk.has_ended():
             time.sleep(0.1)
         os.unlink(machine.path(GOES_ON))
         said, _ = loop.communicate(timeout=DEADLINE)
