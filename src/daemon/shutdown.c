@@ -12,6 +12,7 @@
 #include "clients/client.h"
 #include "clients/listener.h"
 #include "clients/socketpath.h"
+#include "daemon/learned_pace.h"
 #include "daemon/tcp_doors.h"
 #include "requests/router.h"
 #include "service/notify.h"
@@ -71,6 +72,7 @@ static void drain(struct shutdown *s)
 
 	enter(s, SHUTDOWN_DRAIN, DRAIN_MS);
 	clients_will_end(w->clients);
+	learned_pace_keep(w->router);
 	subscriptions_stop(w->subscriptions);
 	cache_stop(w->cache);
 	router_stop(w->router);

@@ -1388,6 +1388,18 @@ void router_spend_refused(struct router *r, int64_t now)
 	rate_limiter_refused(&r->rate_limiter, now, r->spent, r->inflight.sequence);
 }
 
+bool router_learned_pace(const struct router *r, int64_t now, double *rate, double *goal)
+{
+	*rate = rate_limiter_rate(&r->rate_limiter, now);
+	*goal = r->rate_limiter.goal;
+	return rate_limiter_is_lowered(&r->rate_limiter) && *rate > 0 && *rate < *goal;
+}
+
+void router_restore_pace(struct router *r, int64_t now, double rate, double goal)
+{
+	rate_limiter_restore(&r->rate_limiter, now, rate, goal);
+}
+
 int64_t router_pace_wait_ms(const struct router *r, const struct peer *peer, int64_t now)
 {
 	size_t ahead = sched_ahead(&r->sched, peer),

@@ -7,6 +7,7 @@ import shutil
 import signal
 import stat
 import tempfile
+import time
 import unittest
 
 from harness import WITHHELD, Case, Client, Daemon, FakeService, eventually, free_port, get, need_root, put, scene
@@ -250,6 +251,45 @@ class Restart(RestartCase):
                 self.assertEqual(1, sum(name.startswith("pipe:") for name in others), files) # the key
                 self.assertEqual(sockets + 1, len(others), files)
             daemon.wait_state("connected") # with the key
+
+    def test_the_learned_pace_stays(self):
+        """In the state directory, for a minute: later it says nothing of the service's limit."""
+        refuse = [True]
+
+        def answer(request):
+            if refuse.pop() if refuse else False:
+                return request.reply_raw('{"code":429,"error":"Rate limit exceeded","messageId":%d}' % request.id)
+            return request.reply()
+
+        with tempfile.TemporaryDirectory() as state, FakeService(answer=answer) as service, \
+                Daemon(service, env={"STATE_DIRECTORY": state}) as daemon:
+            pace = lambda: daemon.status()["upstream"]["pace"] # noqa: E731
+            daemon.wait_state("connected")
+            self.assertIsNone(pace())
+            with daemon.client() as client:
+                self.assertEqual(200, client.ask(get("k"))["code"])
+            self.assertLess(0, pace())
+            self.restart(daemon)
+            self.assertLess(0, pace())
+            self.assertEqual([], [name for name in os.listdir(state) if "pace" in name])
+            for text, age_s, kept in (("1 5000 50000\n", 0, True), ("1 5000 50000\n", 70, False), ("1 5000 50000\n", -70, False),
+                                      ("2 5000 50000\n", 0, False), ("1 5000", 0, False), ("1 500 50000\n", 0, False),
+                                      ("1 5000 4000\n", 0, False), ("1 5000 50000 1\n", 0, False), ("", 0, False)):
+                with self.subTest(text=text, age=age_s):
+                    self.end(daemon)
+                    with open(state + "/pace", "w", encoding="ascii") as file:
+                        file.write(text)
+                    at = time.time() - age_s
+                    os.utime(state + "/pace", (at, at))
+                    daemon.start()
+                    self.assertEqual(kept, (pace() or 0) >= 5)
+                    self.assertEqual(kept, pace() is not None)
+
+    @staticmethod
+    def end(daemon):
+        daemon.process.signal(signal.SIGTERM)
+        daemon.process.wait_exit()
+        daemon.process.close()
 
     def test_a_program_behind_a_link(self):
         """As with several versions beside each other, of which a link chooses one."""
