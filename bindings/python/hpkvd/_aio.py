@@ -88,7 +88,7 @@ class _Wire(asyncio.Protocol):
 
     async def _read_copy(self, copy: socket.socket) -> None:
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: self, copy)
+            await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=copy)
         except OSError:
             copy.close()
             self.client._lost(self)
