@@ -378,6 +378,29 @@ class Lines(unittest.TestCase):
         with FakeDaemon() as daemon:
             play(run(daemon))
 
+    def test_a_daemon_that_ends_is_sent_nothing_more(self):
+        """What comes behind a refusal might be lost with the connection."""
+        async def run(daemon):
+            loop = asyncio.get_running_loop()
+            async with AsyncClient(daemon.path, timeout=DEADLINE) as h:
+                first = asyncio.ensure_future(h.increment("k"))
+                peer = await loop.run_in_executor(None, daemon.accept)
+                request = await loop.run_in_executor(None, peer.line)
+                peer.reply(request, code=503, reason="shutting_down", executed="no", error="bye", retryAfterMs=1)
+                while not h._waiting:
+                    await asyncio.sleep(0.001)
+                second = asyncio.ensure_future(h.increment("k"))
+                while len(h._waiting) < 2 and not second.done():
+                    await asyncio.sleep(0.001)
+                peer.close()
+                peer = await loop.run_in_executor(None, daemon.accept)
+                for number in 1, 2:
+                    peer.reply(await loop.run_in_executor(None, peer.line), newValue=number)
+                self.assertEqual([1, 2], await asyncio.gather(first, second))
+
+        with FakeDaemon() as daemon:
+            play(run(daemon))
+
     def test_no_answer_in_time(self):
         def script(daemon):
             peer = daemon.accept()
