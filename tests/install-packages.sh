@@ -5,7 +5,7 @@ set -eu
 
 # COMMAND:PACKAGE is a package that is wanted only where there is no such command.
 build="gcc libc6-dev make autoconf automake libtool pkg-config:pkg-config libevent-dev libssl-dev libcjson-dev
-	libcurl4-openssl-dev libc-ares-dev libhttp-parser-dev libinih-dev libpcre2-dev libsystemd-dev libncurses-dev libwslay-dev"
+	libcurl4-openssl-dev libc-ares-dev libhttp-parser-dev libinih-dev libpcre2-dev libncurses-dev libwslay-dev"
 try="openssl socat curl"
 package="build-essential debhelper dh-python lintian libcmocka-dev python3 systemd"
 check="xz-utils git libcmocka-dev clang openssl socat curl python3 python3-wsproto ca-certificates node:nodejs npm:npm shellcheck mandoc zsh fish

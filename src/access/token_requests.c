@@ -415,6 +415,8 @@ static void make_pause(struct token_requests *t, const struct token_requests_ans
 		refused ? backoff_doubled(REFUSAL_PAUSE_MS, t->failures, REFUSAL_PAUSE_MAX_MS)
 			: backoff_doubled(FAILURE_PAUSE_MS, t->failures, FAILURE_PAUSE_MAX_MS);
 
+	if (answer->http_status == HTTP_TOO_MANY && !t->settings.by_endpoint)
+		router_spend_refused(t->router, now);
 	t->failures++;
 	t->asked = answer->retry_after_s >= 0 || answer->http_status == HTTP_TOO_MANY;
 	t->paused_until =

@@ -1,10 +1,12 @@
 #include "clients/client.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -36,6 +38,7 @@ enum {
 	BUSY_MS = 1000,         /* over which the busiest are found, at least */
 	HANGUP_CHECK_MS = 2000, /* how often half-closed clients are looked at */
 	GROUPS_MAX_BYTES = 65536 * sizeof(gid_t),
+	LAST_READS = 16,       /* of READ_MAX, when a WebSocket's input ends */
 	IOV_BATCH = 256,       /* parts in one write */
 	REFUSED_WHY_MAX = 200, /* bytes of why a client is refused */
 };
@@ -55,15 +58,17 @@ struct client {
 	struct peer peer;
 	struct clients *set;
 	enum client_state state : 8;
-	bool tcp;      /* the kernel does not know whose it is */
-	bool decided;  /* its first byte has come: it speaks lines, or has a speech */
-	bool speaking; /* a function of its speech is being called */
-	bool lingers;  /* has left, and got all; what still comes is dropped */
-	bool paused;   /* not read further until there is room */
-	bool quiet;    /* not read, for whatever reason: counted in clients::n_quiet */
-	bool changed;  /* in clients::changed */
-	bool broken;   /* its socket can't be watched: freed when the turn ends */
-	uint32_t turn; /* clients::turn when it was added to clients::changed */
+	bool tcp;         /* the kernel does not know whose it is */
+	bool decided;     /* its first byte has come: it speaks lines, or has a speech */
+	bool speaking;    /* a function of its speech is being called */
+	bool lingers;     /* has left, and got all; what still comes is dropped */
+	bool paused;      /* not read further until there is room */
+	bool quiet;       /* not read, for whatever reason: counted in clients::n_quiet */
+	bool changed;     /* in clients::changed */
+	bool broken;      /* its socket can't be watched: freed when the turn ends */
+	bool asking;      /* has an answer to read, since clients_will_end() */
+	bool input_ended; /* by clients_end_input() */
+	uint32_t turn;    /* clients::turn when it was added to clients::changed */
 	int fd;
 	uint32_t read_at;         /* clients::reads when it was read last */
 	uint32_t requests_before; /* low 32 bits of requests at clients::busy_since */
@@ -100,6 +105,7 @@ struct clients {
 	uint32_t turn; /* the turn that ends next; clients that change while it ends belong to the
 			  one after it */
 	bool settling; /* on_turn_end() runs */
+	bool stopping; /* clients_will_end() was called */
 	bool ending;   /* clients_end_input() was called */
 	struct turn_step turn_end;
 	struct event *hangups; /* armed while there are quiet clients */
@@ -466,6 +472,7 @@ static void host_line(void *owner, struct span line, int64_t now)
 	struct client *c = owner;
 
 	c->requests++;
+	c->asking |= c->set->stopping;
 	c->set->ops->line(c->set->owner, &c->peer, line, now);
 }
 
@@ -474,6 +481,7 @@ static void host_too_long(void *owner, struct span prefix)
 	struct client *c = owner;
 
 	c->requests++;
+	c->asking |= c->set->stopping;
 	c->set->ops->too_long(c->set->owner, &c->peer, prefix);
 }
 
@@ -592,6 +600,7 @@ static enum line_verdict on_line(void *owner, struct span line)
 	struct client *c = owner;
 
 	c->requests += line.n > 0;
+	c->asking |= c->set->stopping;
 	c->set->stats->door_requests[STATS_DOOR_LINES] += line.n > 0;
 	c->set->ops->line(c->set->owner, &c->peer, line, c->set->now);
 	return may_read(c) ? LINE_MORE : LINE_PAUSE;
@@ -602,6 +611,7 @@ static enum line_verdict on_too_long(void *owner, struct span prefix)
 	struct client *c = owner;
 
 	c->requests++;
+	c->asking |= c->set->stopping;
 	c->set->ops->too_long(c->set->owner, &c->peer, prefix);
 	return may_read(c) ? LINE_MORE : LINE_PAUSE;
 }
@@ -867,7 +877,10 @@ static bool is_done(const struct client *c)
  * who may still be sending is waited for. */
 static void client_end(struct client *c)
 {
-	if (!c->speech || c->state != CLIENT_OPEN || shutdown(c->fd, SHUT_WR) < 0) {
+	bool may_send =
+		c->state == CLIENT_OPEN || (c->input_ended && door_of(c) == STATS_DOOR_WEBSOCKET);
+
+	if (!c->speech || !may_send || shutdown(c->fd, SHUT_WR) < 0) {
 		client_free(c);
 		return;
 	}
@@ -1098,13 +1111,68 @@ unsigned clients_busiest(struct clients *cs, struct client_activity top[CLIENTS_
 
 /* ---- the end ---- */
 
-void clients_end_input(struct clients *cs)
+/* Bytes that it has not read of what its socket has taken. */
+static bool has_unread(const struct client *c)
+{
+	int n = 0;
+
+	return ioctl(c->fd, SIOCOUTQ, &n) == 0 && n > 0;
+}
+
+void clients_will_end(struct clients *cs)
+{
+	struct client *c;
+
+	cs->stopping = true;
+	TAILQ_FOREACH (c, &cs->all, of_set)
+		c->asking = c->peer.answers.unanswered || (!c->peer.topics.n && has_unread(c));
+}
+
+/* Has it yet to read an answer, or has sent what is yet to be read? A client whose socket is full
+ * does not read. */
+static bool is_talking(struct client *c)
+{
+	int unheard = 0;
+
+	return outq_len(out_of(c)) == 0 && ((c->asking && has_unread(c)) ||
+					    (ioctl(c->fd, FIONREAD, &unheard) == 0 && unheard > 0));
+}
+
+/* What has come by now is handed on; what comes later is dropped, and not executed, which the last
+ * words of the protocol tell the client. Its socket stays readable: the client may send until it
+ * has read these, and to refuse that would destroy them. */
+static void hear_the_last(struct client *c)
+{
+	struct clients *cs = c->set;
+	ssize_t n = 1;
+
+	cs->now = clock_mono_ms();
+	for (int i = 0; i < LAST_READS && n > 0 && !c->paused; i++) {
+		n = recv(c->fd, cs->input, sizeof(cs->input), 0);
+		if (n > 0)
+			feed(c, (struct span){cs->input, (size_t)n});
+	}
+	end_of_input(c);
+}
+
+static void end_input(struct client *c)
+{
+	c->input_ended = true;
+	if (door_of(c) != STATS_DOOR_WEBSOCKET)
+		shutdown(c->fd, SHUT_RD);
+	else if (c->state == CLIENT_OPEN)
+		hear_the_last(c);
+}
+
+void clients_end_input(struct clients *cs, bool all)
 {
 	struct client *c;
 
 	cs->ending = true;
-	TAILQ_FOREACH (c, &cs->all, of_set)
-		shutdown(c->fd, SHUT_RD);
+	TAILQ_FOREACH (c, &cs->all, of_set) {
+		if (!c->input_ended && (all || !is_talking(c)))
+			end_input(c);
+	}
 }
 
 void clients_farewell(struct clients *cs)
@@ -1127,7 +1195,8 @@ bool clients_flush_all(struct clients *cs)
 		speak(c);
 		if (!write_out(c))
 			client_free(c);
-		else if (outq_len(out_of(c)) || (cs->ending && c->state == CLIENT_OPEN))
+		else if (outq_len(out_of(c)) || (cs->ending && c->state == CLIENT_OPEN) ||
+			 (c->lingers && c->input_ended))
 			all = false;
 	}
 	return all;

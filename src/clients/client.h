@@ -128,11 +128,17 @@ enum { CLIENTS_BUSIEST_MAX = 10 };
  * a request. */
 unsigned clients_busiest(struct clients *cs, struct client_activity top[CLIENTS_BUSIEST_MAX]);
 
+/* The daemon is going to end: from now on it is watched who has an answer to read. */
+void clients_will_end(struct clients *cs);
+
 /* The daemon ends: a client can send nothing more, which fails on its side. What it has sent before
  * is still read and handed on. So a client knows of every request whether the daemon has read it.
- */
-void clients_end_input(struct clients *cs);
+ *
+ * Many programs close their socket as soon as sending fails, and lose the answers in it that they
+ * have not read. So a client that has yet to read an answer in its socket is left out. To
+ * be called again for those; all: leaves none out. */
+void clients_end_input(struct clients *cs, bool all);
 
 /* Writes out what is there now, as far as the sockets take it. True when nothing is left to write
- * or, after clients_end_input(), to read. */
+ * or, after clients_end_input(), to read, and each WebSocket that got its last words is closed. */
 bool clients_flush_all(struct clients *cs);

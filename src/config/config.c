@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "base/secret.h"
+#include "transport/trust.h"
 
 enum { FAULTS_MAX = 50 };
 
@@ -55,6 +56,7 @@ void config_free(struct config *config)
 	secret_free(&config->upstream.api_key);
 	free(config->upstream.api_key_source);
 	free(config->upstream.ca_file);
+	trust_unref(config->upstream.trust);
 	free(config->upstream.access_pattern);
 	free(config->listen.socket);
 	free(config->cache.keys_text);
@@ -87,4 +89,13 @@ void config_share_key(struct config *config, const struct config *before)
 		return;
 	secret_free(key);
 	*key = secret_share(before->upstream.api_key);
+}
+
+void config_keep_trust(struct config *config, const struct config *former)
+{
+	if (memcmp(config->upstream.ca_digest, former->upstream.ca_digest,
+		   sizeof(config->upstream.ca_digest)) != 0)
+		return;
+	trust_unref(config->upstream.trust);
+	config->upstream.trust = trust_ref(former->upstream.trust);
 }

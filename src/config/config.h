@@ -31,6 +31,8 @@ enum config_exposed {
 
 /* Faults, each a text without a line end: "/etc/hpkvd/hpkvd.conf:12: [log] level: 'loud' is not …".
  * Zero it before use, free it afterwards. */
+struct trust;
+
 struct config_report {
 	char **text;
 	size_t n;
@@ -70,6 +72,7 @@ struct config {
 		char *api_key_source; /* where it is from: a file's path, or HPKV_API_KEY */
 		char *ca_file;        /* NULL: the system's trust anchors alone */
 		unsigned char ca_digest[32]; /* SHA-256 of its content */
+		struct trust *trust;         /* the system's and those of ca_file */
 		char *access_pattern;        /* a regex as text; "": none is sent */
 		unsigned subscribe_fields;   /* of enum token_client_fields */
 		unsigned rate_limit;         /* requests/s; 0: as the service allows */
@@ -133,6 +136,8 @@ struct config {
 };
 
 void config_free(struct config *config);
+/* If ca_file holds the same as before, its certificates and the system's are not read again. */
+void config_keep_trust(struct config *config, const struct config *former);
 /* Is there a local key, of whatever section or of none? */
 bool config_has_local_keys(const struct config *config); /* NULL: nothing */
 

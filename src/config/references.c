@@ -264,6 +264,7 @@ static void resolve_ca_file(struct draft *d)
 			close(fd);
 		buf_release(&b);
 	}
+	d->values->config.upstream.trust = trust_new(*place);
 	free(path);
 }
 

@@ -191,6 +191,8 @@ static int take_config(struct reload *r, struct config *config, bool another)
 {
 	struct wiring *w = r->rooms;
 	struct config *before = w->config;
+
+	config_keep_trust(config, before);
 	int err = take_places(w, config, another);
 
 	if (err < 0)

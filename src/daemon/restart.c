@@ -133,6 +133,8 @@ static void run_test(const struct restart_program *program, int words_fd)
 	fcntl(STDERR_FILENO, F_SETFL, 0);
 	restore_environment(program->environment, key_pipe(program->environment));
 	signal(SIGCHLD, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
 	signal(SIGUSR2, SIG_IGN); /* who signals all processes of a service or of a name means us */
 	signal(SIGHUP, SIG_IGN);
 	block_only(NULL, 0);
@@ -225,9 +227,15 @@ static pid_t start_test(const struct restart_program *program, int ends[2])
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -1;
 	signal(SIGCHLD, SIG_DFL); /* we ask how this one ends */
+	/* A signal to the child before its exec would be handled as one to us: both share the pipe
+	 * into which our handlers write. */
+	sigset_t all, before;
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
 	pid = fork();
 	if (pid == 0)
 		run_test(program, ends[1]);
+	sigprocmask(SIG_SETMASK, &before, NULL);
 	close(ends[1]);
 	if (pid < 0)
 		close(ends[0]);

@@ -12,18 +12,35 @@
 #include "clients/client.h"
 #include "clients/listener.h"
 #include "clients/socketpath.h"
+#include "daemon/learned_pace.h"
 #include "daemon/tcp_doors.h"
 #include "requests/router.h"
 #include "service/notify.h"
 #include "subscriptions/subscriptions.h"
 #include "upstream/upstream.h"
 
-enum { DRAIN_MS = 5000, REFUSE_MS = 1000, FAREWELL_MS = 1000, STEP_MS = 10 };
+enum {
+	DRAIN_MS = 5000,
+	REFUSE_MS = 1000,
+	READ_MS = 700, /* of these, for clients to read their answers before their input ends */
+	FAREWELL_MS = 1000,
+	STEP_MS = 10,
+};
 
 static void enter(struct shutdown *s, enum shutdown_phase phase, int64_t ms)
 {
 	s->phase = phase;
 	s->until = clock_mono_ms() + ms;
+}
+
+/* True when the phase is over. */
+static bool refuse(struct shutdown *s)
+{
+	struct wiring *w = s->rooms;
+	int64_t left = s->until - clock_mono_ms();
+
+	clients_end_input(w->clients, left <= REFUSE_MS - READ_MS);
+	return left <= 0 || clients_flush_all(w->clients);
 }
 
 static void on_step(evutil_socket_t fd, short what, void *arg)
@@ -36,9 +53,8 @@ static void on_step(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (s->phase == SHUTDOWN_DRAIN && (late || router_in_flight(w->router) == 0)) {
 		router_abandon(w->router);
-		clients_end_input(w->clients);
 		enter(s, SHUTDOWN_REFUSE, REFUSE_MS);
-	} else if (s->phase == SHUTDOWN_REFUSE && (late || clients_flush_all(w->clients))) {
+	} else if (s->phase == SHUTDOWN_REFUSE && refuse(s)) {
 		subscriptions_end(w->subscriptions);
 		upstream_stop(w->upstream);
 		clients_farewell(w->clients);
@@ -55,6 +71,8 @@ static void drain(struct shutdown *s)
 	struct wiring *w = s->rooms;
 
 	enter(s, SHUTDOWN_DRAIN, DRAIN_MS);
+	clients_will_end(w->clients);
+	learned_pace_keep(w->router);
 	subscriptions_stop(w->subscriptions);
 	cache_stop(w->cache);
 	router_stop(w->router);

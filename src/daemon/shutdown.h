@@ -1,10 +1,10 @@
 /* shutdown.h - the orderly end, in three phases.
  *
  * Drain: no client is accepted and no request is sent any more; requests in flight have five
- * seconds to be answered. Refuse: clients can send nothing more; requests that they have sent
- * before are read and refused. Farewell: clients with subscriptions get a last line, all take their
- * last bytes, and the service gets a close frame. The last two have a second each. Then the loop is
- * left.
+ * seconds to be answered. Refuse: clients can send nothing more, each from when it has read its
+ * answers; requests that they have sent before are read and refused. Farewell: clients with
+ * subscriptions get a last line, all take their last bytes, and the service gets a close frame. The
+ * last two have a second each. Then the loop is left.
  *
  * So a client knows of each request whether it was read: it was answered, or it could not be sent.
  *

@@ -87,7 +87,7 @@ int state_file_read(const char *name, size_t max, struct buf *out, const char **
 	return err;
 }
 
-static int write_all(int fd, struct span bytes)
+static int write_all(int fd, struct span bytes, bool durable)
 {
 	while (bytes.n) {
 		ssize_t n = write(fd, bytes.p, bytes.n);
@@ -97,11 +97,11 @@ static int write_all(int fd, struct span bytes)
 			return n < 0 ? -errno : -EIO;
 		bytes = (struct span){bytes.p + n, bytes.n - (size_t)n};
 	}
-	return fsync(fd) < 0 ? -errno : 0;
+	return durable && fsync(fd) < 0 ? -errno : 0;
 }
 
 /* Under another name first. */
-static int write_file(int directory, const char *name, struct span bytes)
+static int write_file(int directory, const char *name, struct span bytes, bool durable)
 {
 	char new_name[64];
 
@@ -110,7 +110,7 @@ static int write_file(int directory, const char *name, struct span bytes)
 	int fd = openat(directory, new_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	int err = write_all(fd, bytes);
+	int err = write_all(fd, bytes, durable);
 	close(fd);
 	if (!err && renameat(directory, new_name, directory, name) < 0)
 		err = -errno;
@@ -119,13 +119,13 @@ static int write_file(int directory, const char *name, struct span bytes)
 	return err;
 }
 
-int state_file_write(const char *name, struct span bytes)
+int state_file_write(const char *name, struct span bytes, bool durable)
 {
 	int directory = open_directory();
 
 	if (directory < 0)
 		return directory;
-	int err = write_file(directory, name, bytes);
+	int err = write_file(directory, name, bytes, durable);
 	close(directory);
 	return err;
 }

@@ -3,12 +3,14 @@
  * A file that others may read or write is not trusted. One is written whole or not at all. */
 #pragma once
 
+#include <stdbool.h>
+
 #include "base/buf.h"
 #include "base/span.h"
 
 /* Appends the file's bytes. 0; -ENOENT: there is no directory, or no file; another -errno with
  * *why, a phrase. -EFBIG: it has more than max bytes. */
 int state_file_read(const char *name, size_t max, struct buf *out, const char **why);
-/* 0; -ENOENT: there is no directory; another -errno. */
-int state_file_write(const char *name, struct span bytes);
+/* 0; -ENOENT: there is no directory; another -errno. durable: waits until the disk has it. */
+int state_file_write(const char *name, struct span bytes, bool durable);
 void state_file_remove(const char *name);

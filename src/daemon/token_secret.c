@@ -36,8 +36,8 @@ void token_secret_get(unsigned char secret[LOCAL_TOKENS_SECRET])
 	if (err < 0)
 		evutil_secure_rng_get_bytes(secret, LOCAL_TOKENS_SECRET);
 	if (err == -ENOENT) {
-		err = state_file_write(NAME,
-				       (struct span){(const char *)secret, LOCAL_TOKENS_SECRET});
+		err = state_file_write(
+			NAME, (struct span){(const char *)secret, LOCAL_TOKENS_SECRET}, true);
 		why = strerror(-err);
 	}
 	if (err < 0 && err != -ENOENT) /* else nobody has asked for it to be kept */

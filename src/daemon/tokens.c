@@ -85,7 +85,7 @@ void tokens_save(const struct tokens *t)
 	if (remembered_tokens_count(t->remembered)) {
 		remembered_tokens_write(t->remembered, t->local, &t->service, clock_boot_ms(),
 					clock_wall_ms(), &text);
-		err = state_file_write(NAME, buf_span(&text));
+		err = state_file_write(NAME, buf_span(&text), false);
 	}
 	if (buf_len(&text) == 0 || err < 0) /* a former one says too much */
 		state_file_remove(NAME);

@@ -17,6 +17,7 @@
 #include "clients/listener.h"
 #include "clients/tcpsocket.h"
 #include "daemon/descriptors.h"
+#include "daemon/learned_pace.h"
 #include "daemon/settings.h"
 #include "daemon/tcp_doors.h"
 #include "requests/router.h"
@@ -446,6 +447,7 @@ static const struct upstream_ops upstream_ops = {
 	.moved = router_move,
 	.down = router_lost,
 	.spend = router_spend,
+	.spend_refused = router_spend_refused,
 	.drained = router_pump,
 	.frame = router_frame,
 	.change = subscriptions_change,
@@ -567,6 +569,7 @@ static void start_core(struct wiring *w)
 
 	evutil_secure_rng_get_bytes(&seed, sizeof(seed));
 	w->router = router_new(&router, &router_ops, w, &w->stats, seed);
+	learned_pace_take(w->router);
 	w->subscriptions = subscriptions_new(&subscriptions, &subscriptions_ops, w, w->router,
 					     &w->stats, seed);
 	w->cache = cache_new(&cache, &cache_ops, w, w->router, w->subscriptions, &w->stats, seed);

@@ -81,6 +81,18 @@ void rate_limiter_refused(struct rate_limiter *p, int64_t now, uint64_t sequence
 	p->at = now;
 }
 
+/* A lowered rate is half of the rate before. */
+void rate_limiter_restore(struct rate_limiter *p, int64_t now, double rate, double goal)
+{
+	if (p->limit > 0 && rate >= p->limit)
+		return;
+	p->rate = rate;
+	p->goal = p->limit > 0 ? p->limit : goal;
+	p->step = more(1, 2 * rate / steps);
+	p->tokens = 0;
+	p->at = now;
+}
+
 double rate_limiter_rate(const struct rate_limiter *p, int64_t now)
 {
 	struct rate_limiter then = *p;

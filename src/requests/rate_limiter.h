@@ -44,6 +44,10 @@ int64_t rate_limiter_reserve(struct rate_limiter *p, int64_t now);
 /* The request with this sequence was refused; latest is the sequence of the last one sent. */
 void rate_limiter_refused(struct rate_limiter *p, int64_t now, uint64_t sequence, uint64_t latest);
 
+/* The rate was lowered before, in another process: it grows from here to the goal. Nothing above
+ * the configured limit. */
+void rate_limiter_restore(struct rate_limiter *p, int64_t now, double rate, double goal);
+
 /* Is the rate still lowered after a refusal? */
 bool rate_limiter_is_lowered(const struct rate_limiter *p);
 

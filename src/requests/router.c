@@ -42,6 +42,7 @@ struct router {
 	struct inflight inflight;
 	struct combine combine;
 	struct rate_limiter rate_limiter;
+	uint64_t spent; /* sequence of the last router_spend() */
 	struct heap deadlines;
 	int64_t wake; /* the time last passed to wake_at(); -1: none */
 	bool up, stopping;
@@ -1378,7 +1379,25 @@ int64_t router_budget_wait_ms(const struct router *r, const struct peer *peer, i
 
 int64_t router_spend(struct router *r, int64_t now)
 {
+	r->spent = ++r->inflight.sequence;
 	return rate_limiter_reserve(&r->rate_limiter, now);
+}
+
+void router_spend_refused(struct router *r, int64_t now)
+{
+	rate_limiter_refused(&r->rate_limiter, now, r->spent, r->inflight.sequence);
+}
+
+bool router_learned_pace(const struct router *r, int64_t now, double *rate, double *goal)
+{
+	*rate = rate_limiter_rate(&r->rate_limiter, now);
+	*goal = r->rate_limiter.goal;
+	return rate_limiter_is_lowered(&r->rate_limiter) && *rate > 0 && *rate < *goal;
+}
+
+void router_restore_pace(struct router *r, int64_t now, double rate, double goal)
+{
+	rate_limiter_restore(&r->rate_limiter, now, rate, goal);
 }
 
 int64_t router_pace_wait_ms(const struct router *r, const struct peer *peer, int64_t now)

@@ -174,6 +174,12 @@ void router_pump(struct router *r, int64_t now);
 /* Something else than a request of the router's, a token, is asked of the service: counts it
  * against the rate limit. Returns after how many ms it may be asked for. */
 int64_t router_spend(struct router *r, int64_t now);
+/* The service's rate limit has refused what was counted last: the rate is lowered, as by the
+ * refusal of a request. */
+void router_spend_refused(struct router *r, int64_t now);
+/* The rate, if refusals have lowered it, and the rate to which it grows; both in requests/s. */
+bool router_learned_pace(const struct router *r, int64_t now, double *rate, double *goal);
+void router_restore_pace(struct router *r, int64_t now, double rate, double goal);
 /* A frame of the service. */
 void router_frame(struct router *r, const struct wire_frame *frame, int64_t now);
 

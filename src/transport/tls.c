@@ -7,11 +7,10 @@
 #include <openssl/x509v3.h>
 
 #include "transport/target.h"
-#include "transport/trust.h"
 
 enum { READ_AHEAD = 65536 }; /* bytes that OpenSSL asks the kernel for at once */
 
-SSL_CTX *tls_context(const char *ca_file, const char **why)
+SSL_CTX *tls_context(struct trust *trust, const char **why)
 {
 	static const unsigned char http[] = "\x08http/1.1";
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
@@ -22,10 +21,12 @@ SSL_CTX *tls_context(const char *ca_file, const char **why)
 		SSL_CTX_free(ctx);
 		return NULL;
 	}
-	if (trust_fill(SSL_CTX_get_cert_store(ctx), ca_file, why) < 0) {
+	X509_STORE *store = trust_store(trust, why);
+	if (!store) {
 		SSL_CTX_free(ctx);
 		return NULL;
 	}
+	SSL_CTX_set1_cert_store(ctx, store);
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
 	/* A long write is reported record by record. */
 	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);

@@ -7,9 +7,11 @@
 
 #include <openssl/ssl.h>
 
-/* ca_file: an extra trust anchor (PEM) or NULL. NULL with *why set (a sentence, static) when the
- * file can't be used; else to be freed with SSL_CTX_free(). */
-SSL_CTX *tls_context(const char *ca_file, const char **why);
+#include "transport/trust.h"
+
+/* NULL with *why set (a sentence, static) when the authorities can't be read; else to be freed with
+ * SSL_CTX_free(). */
+SSL_CTX *tls_context(struct trust *trust, const char **why);
 
 /* A connection to host, a name or an address as inet_pton() takes it. A name is sent to the peer
  * (SNI). NULL: no memory; else to be freed with SSL_free(). */

@@ -33,8 +33,7 @@ struct token_client {
 	struct event_base *base;
 	struct curl_loop *curl_loop; /* only while there are requests */
 	LIST_HEAD(, token_client_request) requests;
-	X509_STORE *trust;
-	const char *trust_fault;                     /* why ca_file can't be used; NULL: it can */
+	struct trust *trust;
 	char *host, *proxy_host, *url, *proxy_login; /* the last one: secret */
 	int (*read_headers)(const char *file, char **lines, const char **why);
 	char *headers_file;
@@ -109,7 +108,7 @@ static void destroy_client(struct token_client *c)
 		destroy_request(r);
 	if (c->curl_loop)
 		curl_loop_free(c->curl_loop);
-	X509_STORE_free(c->trust);
+	trust_unref(c->trust);
 	free(c->host);
 	free(c->proxy_host);
 	secret_free(&c->proxy_login);
@@ -308,9 +307,10 @@ static size_t on_header(char *p, size_t one, size_t n, void *user)
 static CURLcode on_tls_context(CURL *easy, void *tls, void *user)
 {
 	struct token_client *c = user;
+	const char *why;
 
 	(void)easy;
-	SSL_CTX_set1_cert_store(tls, c->trust);
+	SSL_CTX_set1_cert_store(tls, trust_store(c->trust, &why)); /* objection() has asked */
 #ifdef SSL_OP_CLEANSE_PLAINTEXT
 	SSL_CTX_set_options(tls, SSL_OP_CLEANSE_PLAINTEXT); /* it contains a token */
 #endif
@@ -519,8 +519,10 @@ static const char *add_headers_of_file(struct token_client_request *r)
 static const char *objection(const struct token_client *c, const struct token_client_params *wish,
 			     const struct token_client_request *r)
 {
-	if (c->tls && c->trust_fault)
-		return c->trust_fault;
+	const char *why = NULL;
+
+	if (c->tls && !trust_store(c->trust, &why))
+		return why;
 	if (wish->api_key && (!*wish->api_key || !token_answer_is_plain(wish->api_key)))
 		return "the API key contains characters that can't be sent";
 	return r->body && r->headers ? NULL : "no memory";
@@ -591,7 +593,7 @@ struct token_client *token_client_new(struct event_base *base,
 
 	*c = (struct token_client){
 		.base = base,
-		.trust = X509_STORE_new(),
+		.trust = trust_ref(config->trust),
 		.host = mem_strdup(config->host),
 		.proxy_host = config->proxy_host ? mem_strdup(config->proxy_host) : NULL,
 		.url = make_url(config->tls ? "https" : "http", config->host, config->port,
@@ -605,11 +607,6 @@ struct token_client *token_client_new(struct event_base *base,
 		.timeout_ms = config->timeout_ms,
 	};
 	LIST_INIT(&c->requests);
-	if (!c->trust) {
-		log_error("out of memory: OpenSSL could not be initialised");
-		abort();
-	}
-	trust_fill(c->trust, config->ca_file, &c->trust_fault);
 	return c;
 }
 

@@ -16,6 +16,8 @@
 
 #include "base/span.h"
 
+struct trust;
+
 struct token_client; /* where and how to ask; any number of requests at a time */
 
 struct token_client_settings {
@@ -23,7 +25,7 @@ struct token_client_settings {
 	uint16_t port;
 	bool tls;
 	const char *path;       /* "/token/websocket", mostly */
-	const char *ca_file;    /* extra trust anchor, or NULL */
+	struct trust *trust;    /* it is referred to */
 	const char *proxy_host; /* a name or an address: an HTTP proxy to go through; NULL: none */
 	uint16_t proxy_port;
 	const char *proxy_login; /* "user:password", secret; or NULL */

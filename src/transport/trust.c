@@ -2,9 +2,19 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
+
+#include "base/mem.h"
+
+struct trust {
+	unsigned users;
+	char *ca_file;     /* or NULL */
+	X509_STORE *store; /* NULL: not read yet, or it can't be */
+	const char *fault; /* why it can't be read; NULL: it was not tried, or could be */
+};
 
 /* A certificate that the store has already is no failure: the file may repeat the system's. */
 static int add(X509_STORE *store, X509 *certificate)
@@ -41,7 +51,7 @@ int trust_read(BIO *pem, X509_STORE *store)
 	return err ? err : found;
 }
 
-/* As trust_fill(). */
+/* 0, or -errno with *why as trust_store() has it. */
 static int add_file(X509_STORE *store, FILE *f, const char **why)
 {
 	BIO *pem = BIO_new_fp(f, BIO_NOCLOSE);
@@ -76,7 +86,8 @@ static int on_verified(int ok, X509_STORE_CTX *ctx)
 	return ok;
 }
 
-int trust_fill(X509_STORE *store, const char *ca_file, const char **why)
+/* The system's store, as OpenSSL was told where it is, and then the file's. */
+static int fill(X509_STORE *store, const char *ca_file, const char **why)
 {
 	/* A machine without any authorities of its own is fine when ca_file is all that is to be
 	 * trusted; without ca_file every check will fail, with a message. */
@@ -95,4 +106,44 @@ int trust_fill(X509_STORE *store, const char *ca_file, const char **why)
 	int err = add_file(store, f, why);
 	fclose(f);
 	return err;
+}
+
+struct trust *trust_new(const char *ca_file)
+{
+	struct trust *t = mem_zalloc(sizeof(*t));
+
+	t->users = 1;
+	t->ca_file = ca_file ? mem_strdup(ca_file) : NULL;
+	return t;
+}
+
+struct trust *trust_ref(struct trust *t)
+{
+	t->users++;
+	return t;
+}
+
+void trust_unref(struct trust *t)
+{
+	if (!t || --t->users)
+		return;
+	X509_STORE_free(t->store);
+	free(t->ca_file);
+	free(t);
+}
+
+X509_STORE *trust_store(struct trust *t, const char **why)
+{
+	if (!t->store && !t->fault) {
+		t->store = X509_STORE_new();
+		if (!t->store) {
+			t->fault = "out of memory: OpenSSL could not be initialised";
+		} else if (fill(t->store, t->ca_file, &t->fault) < 0) {
+			X509_STORE_free(t->store);
+			t->store = NULL;
+		}
+	}
+	if (!t->store)
+		*why = t->fault;
+	return t->store;
 }

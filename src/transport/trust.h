@@ -1,16 +1,23 @@
 /* trust.h - the certificate authorities that the daemon trusts: the system's and those of one PEM
  * file.
  *
- * The WebSocket and the token requests use different TLS stacks above OpenSSL; both fill their
- * stores here, so that they always agree. There is no way to switch checks off. */
+ * The WebSocket and the token requests use different TLS stacks above OpenSSL; both use the store
+ * of this room, so that they always agree. There is no way to switch checks off. */
 #pragma once
 
 #include <openssl/bio.h>
 #include <openssl/x509_vfy.h>
 
-/* Adds the system's store and, if ca_file is not NULL, every certificate of that file. 0, or a
- * negative errno with *why set to a phrase that names the problem (static). */
-int trust_fill(X509_STORE *store, const char *ca_file, const char **why);
+/* The system's store and, if ca_file is not NULL, every certificate of that file. They are read
+ * when they are first asked for, since reading the system's takes tens of milliseconds and some
+ * hundred KiB; so all who use TLS share them. Never changes after that. */
+struct trust;
+struct trust *trust_new(const char *ca_file); /* to be released with trust_unref() */
+struct trust *trust_ref(struct trust *t);
+void trust_unref(struct trust *t); /* NULL will do */
+/* NULL with *why set to a phrase that names the problem (static): the file can't be used. The
+ * caller takes a reference of its own (X509_STORE_up_ref(), SSL_CTX_set1_cert_store()). */
+X509_STORE *trust_store(struct trust *t, const char **why);
 
 /* Reads certificates in PEM form and adds them to the store; NULL: only checks them. Returns their
  * number, or a negative errno: one of them is damaged, or memory is short. */

@@ -759,14 +759,14 @@ static void on_deadline(evutil_socket_t fd, short what, void *user)
 
 /* --- the context --- */
 
-struct websocket_context *websocket_context_new(struct event_base *base, const char *ca_file,
+struct websocket_context *websocket_context_new(struct event_base *base, struct trust *trust,
 						const char **why)
 {
 	struct websocket_context *ctx = mem_zalloc(sizeof(*ctx));
 
 	ctx->base = base;
 	LIST_INIT(&ctx->websockets);
-	ctx->tls = tls_context(ca_file, why);
+	ctx->tls = tls_context(trust, why);
 	if (!ctx->tls) {
 		free(ctx);
 		return NULL;

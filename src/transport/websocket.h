@@ -19,12 +19,13 @@
 #include "base/span.h"
 #include "transport/target.h"
 
+struct trust;
 struct websocket_context; /* TLS settings; outlives its WebSockets */
 struct websocket;
 
-/* ca_file: an extra trust anchor (PEM) or NULL. When the file can't be used: NULL with *why set (a
- * sentence, static or valid until the next call). */
-struct websocket_context *websocket_context_new(struct event_base *base, const char *ca_file,
+/* When the authorities can't be read: NULL with *why set (a sentence, static or valid until the
+ * next call). */
+struct websocket_context *websocket_context_new(struct event_base *base, struct trust *trust,
 						const char **why);
 void websocket_context_free(struct websocket_context *ctx); /* no WebSocket of it may be alive */
 

@@ -363,7 +363,8 @@ static void another_list(struct attempts *a)
 static void nothing_listed(struct attempts *a)
 {
 	static const struct credentials_answer no_room = {
-		CREDENTIALS_FAILED, "a token has no room for anything that is subscribed to", -1};
+		CREDENTIALS_FAILED, "a token has no room for anything that is subscribed to", -1,
+		false};
 
 	if (is_stale(a)) {
 		list_failed(a);
@@ -401,6 +402,8 @@ static void on_answer(void *owner, const struct credentials_answer *answer)
 		break;
 	case CREDENTIALS_UNAUTHORIZED:
 	case CREDENTIALS_FAILED:
+		if (answer->limited && !a->keyless) /* the limit of an endpoint is another one */
+			a->context.spend_refused(a->context.owner);
 		no_token(a, answer);
 		break;
 	case CREDENTIALS_VERDICT_N:
@@ -461,7 +464,8 @@ static bool is_refusal(int http_status)
  * as for one that was too long. For a new token the key is not at fault. */
 static void token_refused(struct attempts *a, const struct conn_end *end)
 {
-	struct credentials_answer answer = {CREDENTIALS_FAILED, end->why, end->retry_after_s};
+	struct credentials_answer answer = {CREDENTIALS_FAILED, end->why, end->retry_after_s,
+					    false};
 	bool too_long = credentials_was_refused(a->credentials, end->http_status);
 
 	if (a->attempt.means == ATTEMPTS_LAST_TOKEN && is_refusal(end->http_status)) {

@@ -85,6 +85,7 @@ struct attempts_context {
 	void (*phase_changed)(void *owner, enum attempts_phase phase, const char *cause);
 	/* A token will be asked for: counts it against the rate limit. ms until it may be. */
 	int64_t (*spend)(void *owner);
+	void (*spend_refused)(void *owner); /* by the service's rate limit */
 	void *owner;
 	struct stats *stats;
 };

@@ -24,6 +24,7 @@ enum {
 	HTTP_TOO_LARGE = 413,
 	HTTP_URI_TOO_LONG = 414,
 	HTTP_UNPROCESSABLE = 422,
+	HTTP_TOO_MANY = 429,
 	HTTP_HEADER_TOO_LARGE = 431,
 };
 
@@ -202,7 +203,7 @@ bool credentials_was_refused(struct credentials *c, int http_status)
 static void tell(struct credentials *c, enum credentials_verdict verdict, const char *why,
 		 int retry_after_s)
 {
-	struct credentials_answer answer = {verdict, why, retry_after_s};
+	struct credentials_answer answer = {verdict, why, retry_after_s, false};
 
 	c->ops->answer(c->owner, &answer);
 }
@@ -263,7 +264,9 @@ static void on_token(void *owner, const struct token_client_answer *answer)
 		tell(c, CREDENTIALS_TOO_LONG, answer->why, -1);
 		return;
 	}
-	tell(c, verdict_of(answer), answer->why, answer->retry_after_s);
+	struct credentials_answer failure = {verdict_of(answer), answer->why, answer->retry_after_s,
+					     answer->http_status == HTTP_TOO_MANY};
+	c->ops->answer(c->owner, &failure);
 }
 
 static void on_nothing(evutil_socket_t fd, short what, void *arg)

@@ -46,6 +46,7 @@ struct credentials_answer {
 	enum credentials_verdict verdict;
 	const char *why;   /* a sentence without secrets, valid during the call */
 	int retry_after_s; /* -1: none given */
+	bool limited;      /* refused by a rate limit */
 };
 
 struct credentials_ops {

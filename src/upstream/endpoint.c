@@ -34,7 +34,7 @@ static struct anchors *anchors_get(struct endpoints *all, const struct endpoint_
 
 	if (!a || memcmp(a->digest, s->ca_digest, sizeof(a->digest)) != 0) {
 		struct websocket_context *websockets =
-			websocket_context_new(all->base, s->ca_file, why);
+			websocket_context_new(all->base, s->trust, why);
 		if (!websockets)
 			return NULL;
 		a = mem_zalloc(sizeof(*a));

@@ -18,11 +18,13 @@
 
 enum { CA_DIGEST_SIZE = 32 };
 
+struct trust;
+
 struct endpoint_settings {
 	const char *shown; /* the URL for logs and status; strings are copied */
 	struct conn_settings conn;
-	const char *ca_file;            /* or NULL */
-	const unsigned char *ca_digest; /* CA_DIGEST_SIZE bytes: what the file holds */
+	struct trust *trust;
+	const unsigned char *ca_digest; /* CA_DIGEST_SIZE bytes: what the file in it holds */
 };
 
 struct anchors;

@@ -87,6 +87,13 @@ static int64_t on_spend(void *owner)
 	return u->ops->spend(u->users.router, clock_mono_ms());
 }
 
+static void on_spend_refused(void *owner)
+{
+	struct upstream *u = owner;
+
+	u->ops->spend_refused(u->users.router, clock_mono_ms());
+}
+
 /* ---- sleep ---- */
 
 /* The connections may be dead. */
@@ -332,6 +339,7 @@ static int make_parts(struct upstream *u, struct event_base *base,
 						 .subscriptions = u->users.subscriptions,
 						 .phase_changed = on_phase,
 						 .spend = on_spend,
+						 .spend_refused = on_spend_refused,
 						 .owner = u,
 						 .stats = u->stats};
 	const char *why = NULL;

@@ -91,6 +91,8 @@ struct upstream_ops {
 		     int64_t now);
 	/* A token will be asked for: ms until it may be. */
 	int64_t (*spend)(struct router *r, int64_t now);
+	/* The service's rate limit has refused it. */
+	void (*spend_refused)(struct router *r, int64_t now);
 	void (*drained)(struct router *r, int64_t now); /* upstream_sendable() is true again */
 	void (*frame)(struct router *r, const struct wire_frame *frame,
 		      int64_t now); /* no notification */

@@ -229,6 +229,19 @@ const scenarios = {
     client.destroy();
   },
 
+  async ending() {
+    const client = api();
+    const first = client.set('k', '1'); // is refused by a daemon that ends
+    await ask('refused');
+    await eventually(() => client.requests.waiting.length);
+    const second = client.set('k', '2');
+    await ask('close');
+    await Promise.all([first, second]);
+    await ask('deaf');
+    await client.set('k', '3'); // can't be sent, so it goes to the successor
+    client.destroy();
+  },
+
   async pieces() {
     const client = api();
     assert.equal((await client.get('k')).value, 'é'.repeat(1000000));

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -131,6 +132,23 @@ class Lines(unittest.TestCase):
             peer.line()
 
         self.fake("lost", script)
+
+    def test_a_daemon_that_ends_is_sent_nothing_more(self):
+        """What comes behind a refusal might be lost with the connection. What can't be sent was not executed."""
+        peers, refused = [], threading.Event()
+
+        def script(daemon):
+            peers.append(daemon.accept())
+            peers[0].reply(peers[0].line(), code=503, reason="shutting_down", executed="no", error="bye", retryAfterMs=1)
+            refused.set()
+            peers.append(daemon.accept())
+            for _ in range(2):
+                peers[1].reply(peers[1].line(), success=True)
+            peers.append(daemon.accept())
+            peers[2].reply(peers[2].line(), success=True)
+
+        self.fake("ending", script, refused=lambda: refused.wait(DEADLINE), close=lambda: peers[0].close(),
+                  deaf=lambda: peers[1].sock.shutdown(socket.SHUT_RD))
 
     def test_lines_in_pieces_and_answers_in_any_order(self):
         def script(daemon):

@@ -8,6 +8,7 @@ import os
 import pickle
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -379,6 +380,49 @@ class Lines(unittest.TestCase):
             peer.reply(peer.line(), success=True)
 
         self.both(script, lambda ask: ask({"op": "set", "key": "k", "value": "v"}))
+
+    def test_answers_are_read_though_sending_has_failed(self):
+        """A daemon that ends reads no more, but has answered what it had read; what could not be sent goes to its successor."""
+        async def run(daemon):
+            loop = asyncio.get_running_loop()
+            async with AsyncClient(daemon.path, timeout=DEADLINE) as h:
+                first = asyncio.ensure_future(h.increment("k"))
+                peer = await loop.run_in_executor(None, daemon.accept)
+                request = await loop.run_in_executor(None, peer.line)
+                second = asyncio.ensure_future(h.increment("k"))
+                peer.reply(request, newValue=1)
+                peer.sock.shutdown(socket.SHUT_RD)
+                self.assertEqual(1, await first)
+                peer.close()
+                peer = await loop.run_in_executor(None, daemon.accept)
+                peer.reply(await loop.run_in_executor(None, peer.line), newValue=2)
+                self.assertEqual(2, await second)
+
+        with FakeDaemon() as daemon:
+            play(run(daemon))
+
+    def test_a_daemon_that_ends_is_sent_nothing_more(self):
+        """What comes behind a refusal might be lost with the connection."""
+        async def run(daemon):
+            loop = asyncio.get_running_loop()
+            async with AsyncClient(daemon.path, timeout=DEADLINE) as h:
+                first = asyncio.ensure_future(h.increment("k"))
+                peer = await loop.run_in_executor(None, daemon.accept)
+                request = await loop.run_in_executor(None, peer.line)
+                peer.reply(request, code=503, reason="shutting_down", executed="no", error="bye", retryAfterMs=1)
+                while not h._waiting:
+                    await asyncio.sleep(0.001)
+                second = asyncio.ensure_future(h.increment("k"))
+                while len(h._waiting) < 2 and not second.done():
+                    await asyncio.sleep(0.001)
+                peer.close()
+                peer = await loop.run_in_executor(None, daemon.accept)
+                for number in 1, 2:
+                    peer.reply(await loop.run_in_executor(None, peer.line), newValue=number)
+                self.assertEqual([1, 2], await asyncio.gather(first, second))
+
+        with FakeDaemon() as daemon:
+            play(run(daemon))
 
     def test_no_answer_in_time(self):
         def script(daemon):

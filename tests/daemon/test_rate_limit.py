@@ -2,7 +2,8 @@
 
 import collections
 
-from harness import Case, Daemon, FakeService, Sandbox
+from harness import Case, Daemon, FakeService, Sandbox, eventually
+from test_access import ME
 
 
 class Refusals:
@@ -39,6 +40,18 @@ class Refused(Case):
             self.assert_error(answer, 429, "rate_limited", "no", 1)
             self.assertGreater(answer["retryAfterMs"], 0)
             self.assertGreater(daemon.status()["upstream"]["pace"], 0)
+
+    def test_a_refused_token_lowers_the_pace_of_requests(self):
+        """Tokens count against the same limit, be they the daemon's or its clients'."""
+        ask = {"subscription": {"op": "subscribe", "key": "k"}, "token": {"op": "token", "subscribeKeys": ["k"]}}
+        for what, request in ask.items():
+            with self.subTest(what), FakeService(mint=lambda request: (429, {"Retry-After": "100"}, b"")) as service, \
+                    Daemon(service, access={"all": ME | {"read": "*", "token": "any"}}) as daemon, daemon.client() as client:
+                daemon.wait_state("connected")
+                self.assertIsNone(daemon.status()["upstream"]["pace"])
+                client.send(request)
+                eventually(lambda: daemon.status()["upstream"]["pace"], "a pace") # noqa: B023
+                self.assertEqual(1, len(service.token_requests))
 
     def test_a_later_write_of_the_same_key_is_not_overtaken_by_the_repetition(self):
         """The service refuses the first of two writes and takes the second: the first must not come after it."""

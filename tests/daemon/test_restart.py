@@ -7,9 +7,10 @@ import shutil
 import signal
 import stat
 import tempfile
+import time
 import unittest
 
-from harness import WITHHELD, Case, Client, Daemon, FakeService, eventually, get, need_root, put, scene
+from harness import WITHHELD, Case, Client, Daemon, FakeService, eventually, free_port, get, need_root, put, scene
 from test_activation import Passed
 
 
@@ -230,6 +231,66 @@ class Restart(RestartCase):
             daemon.answer_question()
             eventually(lambda: self.starts(daemon) == 2, "the next program")
 
+    def test_nothing_else_is_open_in_the_next_program(self):
+        """Neither when it is asked nor when it takes over: no client, no connection to the service, no event queue."""
+        with FakeService() as service, Replaced(service, key_from="environment", http_address=f"127.0.0.1:{free_port()}",
+                                                local_key_file="local-key", listen=f"127.0.0.1:{free_port()}") as daemon:
+            daemon.wait_state("connected")
+            daemon.put_program(f'#!/bin/sh\nls -l /proc/self/fd >{daemon.folder}/fds.new\necho "listen $LISTEN_FDS" >>{daemon.folder}/fds.new\n'
+                               f'cat {daemon.folder}/fds.new >>{daemon.folder}/fds\nexec {daemon.original} "$@"\n')
+            with daemon.client() as client, daemon.client() as subscriber:
+                self.assertEqual(200, client.ask(get("k"))["code"])
+                subscriber.subscribe(key="k")
+                self.restart(daemon)
+            with open(daemon.folder + "/fds", encoding="ascii") as file:
+                asked, taken = re.findall(r"((?:.* -> .*\n)+)listen (\d*)\n", file.read())
+            for (text, passed), sockets in ((asked, 0), (taken, 2)):
+                files = dict(re.findall(r" (\d+) -> (.+)\n", text))
+                others = [name for n, name in files.items() if int(n) > 2 and not name.startswith("/proc/")] # ls itself
+                self.assertEqual(sockets, int(passed or 0))
+                self.assertEqual(sockets, sum(name.startswith("socket:") for name in others), files)
+                self.assertEqual(1, sum(name.startswith("pipe:") for name in others), files) # the key
+                self.assertEqual(sockets + 1, len(others), files)
+            daemon.wait_state("connected") # with the key
+
+    def test_the_learned_pace_stays(self):
+        """In the state directory, for a minute: later it says nothing of the service's limit."""
+        refuse = [True]
+
+        def answer(request):
+            if refuse.pop() if refuse else False:
+                return request.reply_raw('{"code":429,"error":"Rate limit exceeded","messageId":%d}' % request.id)
+            return request.reply()
+
+        with tempfile.TemporaryDirectory() as state, FakeService(answer=answer) as service, \
+                Daemon(service, env={"STATE_DIRECTORY": state}) as daemon:
+            pace = lambda: daemon.status()["upstream"]["pace"] # noqa: E731
+            daemon.wait_state("connected")
+            self.assertIsNone(pace())
+            with daemon.client() as client:
+                self.assertEqual(200, client.ask(get("k"))["code"])
+            self.assertIsNotNone(pace())
+            self.restart(daemon)
+            self.assertIsNotNone(pace())
+            self.assertEqual([], [name for name in os.listdir(state) if "pace" in name])
+            for text, age_s, kept in (("1 5000 50000 {}\n", 0, True), ("1 5000 50000 {}\n", 70, False), ("1 5000 50000 {}\n", -70, False),
+                                      ("2 5000 50000 {}\n", 0, False), ("1 5000", 0, False), ("1 500 50000 {}\n", 0, False),
+                                      ("1 5000 4000 {}\n", 0, False), ("1 5000 50000 {} 1\n", 0, False), ("1 5000 50000\n", 0, False),
+                                      ("1 5000 50000 {}\n" + 80 * "1", 0, False), ("", 0, False)):
+                with self.subTest(text=text, age=age_s):
+                    self.end(daemon)
+                    with open(state + "/pace", "w", encoding="ascii", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+                        file.write(text.format(int((time.time() - age_s) * 1000)))
+                    daemon.start()
+                    self.assertEqual(kept, (pace() or 0) >= 5)
+                    self.assertEqual(kept, pace() is not None)
+
+    @staticmethod
+    def end(daemon):
+        daemon.process.signal(signal.SIGTERM)
+        daemon.process.wait_exit()
+        daemon.process.close()
+
     def test_a_program_behind_a_link(self):
         """As with several versions beside each other, of which a link chooses one."""
         with FakeService() as service, Linked(service) as daemon:
@@ -302,6 +363,10 @@ class Replaced(Daemon):
 
     def _with_etc(self, argv):
         return [self.program, *argv[1:]]
+
+    def _write_files(self):
+        self._write_file("local-key", "a-local-key-of-some-length\n")
+        return super()._write_files()
 
     def put_program(self, text):
         with open(self.program + ".new", "w", encoding="ascii") as file:

@@ -3,12 +3,14 @@
 import collections
 import contextlib
 import json
+import operator
 import os
+import select
 import signal
 import socket
 import time
 
-from harness import DEADLINE, SANITIZER, WITHHELD, Awaited, Case, Client, Daemon, FakeService, eventually, get, put, scene
+from harness import DEADLINE, SANITIZER, WITHHELD, Awaited, Case, Client, Daemon, FakeService, eventually, get, put, scene, steady
 
 
 class Shutdown(Case):
@@ -115,6 +117,22 @@ class Shutdown(Case):
         line = client.answer()
         self.assertEqual(("connection", "disconnected", "shutting_down"), (line["type"], line["state"], line["reason"]))
         self.assertIsInstance(line["timestamp"], int)
+        self.assertTrue(client.at_end())
+        self.end(daemon)
+
+    @steady(0.15)
+    @scene(service=WITHHELD)
+    def test_answers_are_read_before_sending_fails(self, service, daemon, client):
+        """Many programs close their socket once sending fails, and with it go the answers in it."""
+        client.send(put("k", "v", 1))
+        request = service.next_request()
+        self.begin(daemon)
+        request.reply(success=True)
+        select.select([client.sock], [], [])
+        time.sleep(0.1) # it does something else
+        client.send(put("k", "late", 2))
+        self.assertEqual((200, 1), operator.itemgetter("code", "messageId")(client.answer()))
+        self.assert_error(client.answer(), 503, "shutting_down", "no", 2)
         self.assertTrue(client.at_end())
         self.end(daemon)
 

@@ -91,6 +91,11 @@ class TokenUrl(Case):
             for words in (b"HTTP status 500", b"HTTP status 302", b"no usable token"):
                 self.assertIn(words, log)
 
+    def test_its_rate_limit_is_another_than_the_services(self):
+        with self.scene(service={"mint": lambda request: (429, {"Retry-After": "0"}, b"")}) as (service, daemon):
+            eventually(lambda: len(service.token_requests) > 1, "tried again")
+            self.assertIsNone(daemon.status()["upstream"]["pace"])
+
     def test_what_the_answer_says_of_its_life(self):
         with self.scene(service={"mint": lambda request: (200, {}, json.dumps({"token": f"t{request.number}", "expiresIn": 1}).encode())}) as (service, daemon):
             daemon.wait_state("connected")

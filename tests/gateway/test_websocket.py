@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import time
@@ -274,6 +275,21 @@ class Ends(Case):
             request.reply(success=True)
             self.assertEqual((200, 1), (lambda a: (a["code"], a["messageId"]))(ws.next()))
             self.assertEqual(1001, ws.wait_closed())
+
+    @harness.steady(0.3)
+    def test_a_client_that_sends_on_reads_the_end(self):
+        """What comes behind the last request that was heard is dropped; that it comes destroys nothing."""
+        for unix in False, True:
+            with self.subTest(unix=unix), Sandbox() as service, Gateway(service) as gateway:
+                gateway.wait_state("connected")
+                ws = gateway.ws(unix=unix)
+                gateway.process.signal(signal.SIGTERM)
+                self.assertTrue(select.select([ws.sock], [], [], harness.DEADLINE)[0])
+                for n in range(20):
+                    ws.send(op="set", key="late", value=str(n), messageId=n)
+                    time.sleep(0.01)
+                self.assertEqual(1001, ws.wait_closed())
+                self.assertEqual(0, gateway.process.wait_exit())
 
     def test_a_slow_client_is_told_the_latest_and_dropped(self):
         with Sandbox() as service, Gateway(service, output_soft="16K", output_hard="64K") as gateway:

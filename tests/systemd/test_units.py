@@ -32,7 +32,7 @@ def setUpModule():
     """One machine for all: hpkvd is installed in it, and the service it connects to runs on its loopback."""
     global machine, service, config
     if not os.path.exists(UNITS):
-        raise unittest.SkipTest("built without libsystemd: there are no units")
+        raise unittest.SkipTest("configured --without-systemd: there are no units")
     if sanitized():
         raise unittest.SkipTest("the sanitizers need what the units forbid")
     machine = Machine()

@@ -12,6 +12,7 @@
 #include "driver.h"
 #include "base/mem.h"
 #include "transport/token_client.h"
+#include "transport/trust.h"
 
 enum { REQUESTS = 16 };
 
@@ -86,7 +87,7 @@ static char **options(char **arg, struct token_client_settings *config)
 		if (strcmp(*arg, "--plain") == 0)
 			config->tls = false;
 		else if (strcmp(*arg, "--ca") == 0)
-			config->ca_file = *++arg;
+			config->trust = trust_new(*++arg);
 		else if (strcmp(*arg, "--timeout") == 0)
 			config->timeout_ms = atoi(*++arg);
 		else if (strcmp(*arg, "--proxy") == 0) {
@@ -110,7 +111,10 @@ int main(int argc, char **argv)
 		return 2;
 	config.host = arg[0];
 	config.port = (uint16_t)atoi(arg[1]);
+	if (!config.trust)
+		config.trust = trust_new(NULL);
 	client = token_client_new(base, &config);
+	trust_unref(config.trust);
 	driver_run(commands);
 	if (client)
 		token_client_free(client);

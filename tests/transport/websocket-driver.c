@@ -15,6 +15,7 @@
 #include "transport/dial.h"
 #include "driver.h"
 #include "transport/websocket.h"
+#include "transport/trust.h"
 #include "base/mem.h"
 
 static struct event_base *base;
@@ -219,7 +220,9 @@ int main(int argc, char **argv)
 	dial_to.host = dial_to.proxy_host ? arg[2] : arg[0];
 	target.host = arg[2];
 	target.path = arg[3];
-	context = websocket_context_new(base, ca, &why);
+	struct trust *trust = trust_new(ca);
+	context = websocket_context_new(base, trust, &why);
+	trust_unref(trust);
 	if (!context) {
 		printf("refused %s\n", why);
 		driver_end();

@@ -62,14 +62,15 @@ class Requests {
       return;
     }
     for (const entry of this.waiting.values()) {
-      if (this.socket.writableLength || this.socket.destroyed) break;
-      this.waiting.delete(entry.number);
-      entry.sent = true;
+      if (this.socket.writableLength || this.ending || this.socket.destroyed) break;
       const rest = entry.text === '{}' ? '' : `,${entry.text.slice(1, -1)}`;
       const timeout = 'timeoutMs' in entry.request ? '' : `,"timeoutMs":${limitTimeout(entry.until - performance.now())}`;
       this.socket.write(`{"messageId":${entry.number}${timeout}${rest}}\n`);
+      if (this.socket.errored) return; // nothing of it could be sent: it waits on
+      entry.sent = true;
+      this.waiting.delete(entry.number);
     }
-    if (this.waiting.size && !this.draining && !this.socket.destroyed) {
+    if (this.waiting.size && !this.draining && !this.ending && !this.socket.destroyed) {
       this.draining = true;
       this.socket.write('', () => {
         this.draining = false;
@@ -103,6 +104,7 @@ class Requests {
 
   isOpen(socket) {
     this.socket = socket;
+    this.ending = false; // hpkvd refuses everything, since it ends
     this.state = 'CONNECTED';
     this.wasThere = true;
     this.attempts = 0;
@@ -138,6 +140,7 @@ class Requests {
     if (!entry || !entry.sent) return; // too late: it was told that there was no answer
     if (passes(message) && performance.now() < entry.until) {
       entry.sent = false; // it goes to the daemon's successor
+      this.ending = true;
       this.waiting.set(entry.number, entry);
       return;
     }

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import time
 from types import TracebackType
 from typing import Any, AsyncIterator, Dict, Iterable, Optional, Type, Union, overload
 
@@ -34,9 +37,13 @@ class _Wire(asyncio.Protocol):
         self.free = True
         self.lines = _wire.Lines()
         self.why = "hpkvd has closed the connection"
+        self.ending = False  # hpkvd refuses everything, since it ends
+        self.rest = False  # writing has failed, and what hpkvd has said before is being read
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
+        if self.rest:
+            return
         transport.set_write_buffer_limits(high=0)
         self.transport = transport
 
@@ -57,7 +64,27 @@ class _Wire(asyncio.Protocol):
     def connection_lost(self, error: Optional[BaseException]) -> None:
         if error:
             self.why = str(error)
+        if isinstance(error, BrokenPipeError) and not self.rest and self._read_rest():
+            return
         self.client._lost(self)
+
+    def _read_rest(self) -> bool:
+        """asyncio closes a socket when writing fails, whatever answers are still in it. They are read from a copy."""
+        assert self.transport
+        try:
+            copy = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
+        except OSError:
+            return False
+        self.rest = True
+        self.reading = asyncio.get_running_loop().create_task(self._read_copy(copy))
+        return True
+
+    async def _read_copy(self, copy: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=copy)
+        except OSError:
+            copy.close()
+            self.client._lost(self)
 
 
 class AsyncClient:
@@ -161,10 +188,13 @@ class AsyncClient:
             self._connect()
             return
         now = asyncio.get_running_loop().time()
-        while self._waiting and wire.free and wire.transport and not wire.transport.is_closing():
-            pending = self._waiting.pop(next(iter(self._waiting)))
+        while self._waiting and wire.free and not wire.ending and wire.transport and not wire.transport.is_closing():
+            number, pending = next(iter(self._waiting.items()))
+            wire.transport.write(_wire.encode_numbered(pending.request, number, pending.until - now))
+            if wire.transport.is_closing():  # nothing of it could be sent: it waits on
+                break
+            del self._waiting[number]
             pending.sent = True
-            wire.transport.write(_wire.encode_numbered(pending.request, pending.number, pending.until - now))
 
     def _take(self, wire: _Wire, line: bytes) -> None:
         try:
@@ -180,6 +210,7 @@ class AsyncClient:
             return  # too late: it was told that there was no answer
         if _wire.passes(answer) and asyncio.get_running_loop().time() < pending.until:
             pending.sent = False  # it goes to the daemon's successor
+            wire.ending = True
             self._waiting[pending.number] = pending
             return
         self._settle(pending)

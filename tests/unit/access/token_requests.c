@@ -632,7 +632,7 @@ static void a_review_forgets_what_was_learnt(void **state)
 	ask(w, 0, "{\"op\":\"token\",\"timeoutMs\":600000}");
 	answer(w, 0, NULL, 429, 300);
 	token_requests_interrupt(w->token_requests);
-	later(w, EVERY);
+	later(w, 2000); /* the refusal has lowered the rate of all requests to 1/s */
 	token_requests_review(w->token_requests, w->now);
 	assert_int_equal(w->n, 2);
 	world_free(w);

@@ -291,6 +291,7 @@ static void verdicts(void **state)
 		expect(cases[i].verdict);
 		assert_int_equal(told.retry_after_s,
 				 cases[i].verdict == CREDENTIALS_TOO_LONG ? -1 : 7);
+		assert_int_equal(told.limited, cases[i].status == 429);
 		assert_string_equal(told.why, "no");
 	}
 	assert_int_equal(stats.token_failures, COUNT(cases));

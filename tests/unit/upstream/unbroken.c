@@ -192,10 +192,10 @@ static void __attribute__((format(printf, 1, 2), noreturn)) complain(const char 
 	abort();
 }
 
-struct websocket_context *websocket_context_new(struct event_base *base, const char *ca_file,
+struct websocket_context *websocket_context_new(struct event_base *base, struct trust *trust,
 						const char **why)
 {
-	(void)base, (void)ca_file, (void)why;
+	(void)base, (void)trust, (void)why;
 	return mem_alloc(1);
 }
 
@@ -530,7 +530,8 @@ static void on_minted(evutil_socket_t fd, short what, void *arg)
 	static const enum credentials_verdict failures[] = {
 		CREDENTIALS_FAILED, CREDENTIALS_FAILED, CREDENTIALS_REFUSED,
 		CREDENTIALS_UNAUTHORIZED, CREDENTIALS_TOO_LONG};
-	struct credentials_answer answer = {CREDENTIALS_READY, "no token today", (int)lot(3) - 1};
+	struct credentials_answer answer = {CREDENTIALS_READY, "no token today", (int)lot(3) - 1,
+					    false};
 
 	(void)fd, (void)what;
 	if (!c->new_path[0]) {
@@ -833,6 +834,7 @@ static const struct upstream_ops upstream_ops = {
 	.moved = has_moved,
 	.down = is_down,
 	.spend = router_spend,
+	.spend_refused = router_spend_refused,
 	.drained = router_pump,
 	.frame = router_frame,
 	.change = notifies,

@@ -134,7 +134,7 @@ int64_t credentials_expires_at(const struct credentials *c)
 
 static void answer(enum credentials_verdict verdict, const char *why, int retry_after_s)
 {
-	struct credentials_answer a = {verdict, why, retry_after_s};
+	struct credentials_answer a = {verdict, why, retry_after_s, false};
 
 	assert_true(credentials->asked);
 	credentials->asked = false;
@@ -217,6 +217,12 @@ static int64_t spends(struct router *r, int64_t now)
 	(void)r, (void)now;
 	wait_for_rate = 0;
 	return wait;
+}
+
+static void spend_was_refused(struct router *r, int64_t now)
+{
+	(void)r, (void)now;
+	tell("pace lowered;");
 }
 
 static void has_room(struct router *r, int64_t now)
@@ -339,6 +345,7 @@ static const struct upstream_ops ops = {
 	.moved = has_moved,
 	.down = is_down,
 	.spend = spends,
+	.spend_refused = spend_was_refused,
 	.drained = has_room,
 	.frame = brings,
 	.change = notifies,
@@ -1246,7 +1253,7 @@ static void settings_that_cannot_be_used(void **state)
 
 	(void)state;
 	connect_with_token();
-	s.endpoint.ca_file = "bad";
+	s.endpoint.trust = (struct trust *)&s; /* conns.c: it can't be read */
 	s.endpoint.ca_digest = digest;
 	assert_int_equal(upstream_reload(upstream, &s, true), -EINVAL);
 	loop_pass(1000);
