@@ -51,6 +51,10 @@ static void name_client(const struct pending *p, char out[96])
 
 	if (p->reading)
 		snprintf(out, 96, "a subscribed key");
+	else if (peer && peer->silent)
+		snprintf(out, 96, "the cache");
+	else if (peer && peer->uid == (uid_t)-1)
+		snprintf(out, 96, "client %llu (by TCP)", (unsigned long long)peer->number);
 	else if (peer)
 		snprintf(out, 96, "client %llu (pid %ld, uid %ld)",
 			 (unsigned long long)peer->number, (long)peer->pid, (long)peer->uid);

@@ -21,7 +21,8 @@ BOUNDS = [
     ("refused clients", (DAEMON, "many_clients", "test_who_is_refused_does_not_stay")),
     ("clients not accepted yet", (DAEMON, "many_clients", "test_accepting_pauses_and_goes_on")),
     ("input of a client", (DAEMON, "framing", "test_a_line_of_one_byte_more"), (DAEMON, "hostile", "test_lines_that_never_end_hold")),
-    ("unanswered requests of a client", (DAEMON, "backpressure", "test_ten_thousand_requests_are_read_as_far_as_max_pipeline")),
+    ("bytes that are read of a client", (UNIT, "clients/client", "the_more_are_read_the_less_of_each")),
+    ("unanswered requests of a client, subscribes", (DAEMON, "backpressure", "test_ten_thousand_requests_are_read_as_far_as_max_pipeline")),
     ("unsent requests of a client", (DAEMON, "limits", "test_that_wait_of_a_client"), (UNIT, "requests/router", "nobody_takes_all_the_room")),
     ("unsent requests of all", (DAEMON, "limits", "test_that_wait_of_all_clients")),
     ("requests in flight", (DAEMON, "backpressure", "test_max_in_flight_is_never_exceeded")),
@@ -62,6 +63,7 @@ BOUNDS = [
     ("changes compared during a handover", (UNIT, "upstream/handover", "bounds"), (UNIT, "upstream/handover", "crowds"),
      (DAEMON, "limits", "test_what_is_held_while_a_connection_is_replaced")),
     ("what is remembered", (DAEMON, "cache", "test_what_was_used_last_is_kept"), (DAEMON, "mirror", "test_one_that_does_not_fit")),
+    ("unanswered requests of a client that may change", (DAEMON, "bounds", "test_a_read_behind_very_many_of_its_client")),
     ("keys of mirrors read again", (DAEMON, "bounds", "test_keys_of_mirrors_read_again_at_once")),
     ("patterns of `[cache]`", (DAEMON, "bounds", "test_patterns_of_the_cache")),
     ("companions of a request", (UNIT, "requests/combine", "searches_of_one_moment_share_their_steps"), (DAEMON, "bounds", "test_companions_count_as_if_they_waited")),
@@ -145,6 +147,25 @@ class Requests(Case):
             for request in service.requests[before:]:
                 store(request)
             eventually(lambda: client.ask(get("m:99")).get("value") == "w", "all are read in the end")
+
+    def test_a_read_behind_very_many_of_its_client(self):
+        """Is answered from memory behind up to 256 unanswered ones of other keys; behind more it is asked of the service, which is always right."""
+        store = Records({"m:1": "v"})
+        with FakeService(answer=store) as store.service, Daemon(store.service, mirror="m:*") as daemon, daemon.client() as client:
+            whole(daemon)
+            service = store.service
+            service.answer = None
+            begun = len(service.requests)
+            for n, cached in ((256, True), (1, False)):
+                client.send(*(put(f"other:{begun}:{i}", "v", f"other {n} {i}") for i in range(n)), get("m:1", f"read {n}"))
+                if cached:
+                    self.assertEqual({"code": 200, "messageId": "read 256", "key": "m:1", "value": "v", "cached": True}, client.answer())
+                service.wait(lambda: len(service.requests) >= begun + 256, "256 requests")
+            service.answer = store
+            for request in service.requests[begun:]:
+                store(request)
+            answers = {a["messageId"]: a for a in client.answers(258)}
+            self.assertEqual((200, "v", None), tuple(answers["read 1"].get(name) for name in ("code", "value", "cached")))
 
     def test_companions_count_as_if_they_waited(self):
         """Those that go along with a get that was sent are charged to max_queued."""

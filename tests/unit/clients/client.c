@@ -397,6 +397,44 @@ static void one_may_go_while_others_are_settled(void **state)
 	assert_int_equal(clients_count(w.clients), PEERS / 2);
 }
 
+/* Seven clients send without end. In one turn of the loop each has a seventh of what one alone has;
+ * who was not read for a while, the least. */
+static void the_more_are_read_the_less_of_each(void **state)
+{
+	enum { ALONE = 65536, LEAST = 2048 };
+	static char text[1 << 17];
+	struct other *o[PEERS - 1], *late = come();
+	unsigned before[PEERS - 1];
+
+	(void)state;
+	memset(text, '\n', sizeof(text));
+	for (size_t i = 0; i < sizeof(text); i += 2)
+		text[i] = 'x';
+	for (int i = 0; i < PEERS - 1; i++) {
+		o[i] = come();
+		int size = sizeof(text) * 2;
+		setsockopt(o[i]->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	}
+	assert_true(write(o[0]->fd, text, sizeof(text)) > ALONE);
+	event_base_loop(w.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	assert_int_equal(o[0]->lines, ALONE / 2);
+	turn();
+	for (int i = 0; i < PEERS - 1; i++)
+		assert_true(write(o[i]->fd, text, sizeof(text)) > ALONE);
+	event_base_loop(w.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	for (int i = 0; i < PEERS - 1; i++)
+		before[i] = o[i]->lines;
+	event_base_loop(w.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	for (int i = 0; i < PEERS - 1; i++)
+		assert_in_range(o[i]->lines - before[i], ALONE / PEERS / 2,
+				ALONE / (PEERS - 2) / 2);
+	turn();
+	turn();
+	assert_true(write(late->fd, text, LEAST * 4) == LEAST * 4);
+	event_base_loop(w.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	assert_int_equal(late->lines, LEAST / 2);
+}
+
 /* As at the end of the daemon: in whatever state they are. */
 static void all_go_at_once(void **state)
 {
@@ -486,6 +524,7 @@ int main(void)
 		CASE(all_go_at_once),
 		CASE(one_too_many_gets_a_last_line),
 		CASE(one_that_can_not_be_watched_goes),
+		CASE(the_more_are_read_the_less_of_each),
 		CASE(the_kernel_says_who_it_is),
 	};
 
