@@ -622,7 +622,7 @@ static void on_over(void *owner, struct pending *p)
 
 /* An earlier request of the client for the key that is not answered may be answered with a newer
  * value. p: the request, if it is a pending itself. Among very many unanswered ones there may be
- * one: the service is asked. */
+ * one: the request waits for its turn. */
 static bool waits_for_own(const struct peer *peer, uint64_t key_hash, const struct pending *p)
 {
 	const struct pending *q;

@@ -70,7 +70,6 @@ struct client {
 	bool input_ended; /* by clients_end_input() */
 	uint32_t turn;    /* clients::turn when it was added to clients::changed */
 	int fd;
-	uint32_t read_at;         /* clients::reads when it was read last */
 	uint32_t requests_before; /* low 32 bits of requests at clients::busy_since */
 	uint64_t requests;        /* lines read */
 	struct line_reader lines;
@@ -115,8 +114,9 @@ struct clients {
 	struct event *refused_end; /* when the oldest is closed */
 	struct heap dues;
 	struct event *dues_timer;
-	uint32_t reads; /* of all clients; counts on from UINT32_MAX with 0 */
-	int64_t now;    /* when the lines that are handed on now were read */
+	unsigned reads, reads_before; /* of clients, in this turn and in the one before */
+	uint32_t reads_turn;          /* clients::turn of these reads */
+	int64_t now;                  /* when the lines that are handed on now were read */
 	uint64_t last_number;
 	struct overflow_ids nobody;
 	gid_t *groups;             /* scratch of groups_of() */
@@ -675,15 +675,18 @@ static void feed(struct client *c, struct span bytes)
 		apply_verdict(c, line_feed(&c->lines, bytes));
 }
 
-/* How much is read of it now: the more others were read since its last turn, the less. So the turns
- * of many clients who send all they can are short, and nobody waits long for the next. */
-static size_t share_of(struct client *c)
+/* How much is read of a client now: the more were read in the last turn, or in this one, the less.
+ * So the turns of many clients who send all they can are short, and nobody waits long for the next.
+ */
+static size_t read_share(struct clients *cs)
 {
-	uint32_t readers = c->set->reads - c->read_at;
-
-	c->read_at = c->set->reads++;
-	if (readers <= 1)
-		return READ_MAX;
+	if (cs->reads_turn != cs->turn) {
+		cs->reads_turn = cs->turn;
+		cs->reads_before = cs->reads;
+		cs->reads = 0;
+	}
+	cs->reads++;
+	size_t readers = cs->reads > cs->reads_before ? cs->reads : cs->reads_before;
 	return readers < READ_MAX / READ_MIN ? READ_MAX / readers : READ_MIN;
 }
 
@@ -691,7 +694,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct client *c = arg;
 	struct clients *cs = c->set;
-	ssize_t n = recv(fd, cs->input, share_of(c), 0);
+	ssize_t n = recv(fd, cs->input, read_share(cs), 0);
 
 	(void)what;
 	cs->now = clock_mono_ms();

@@ -22,7 +22,7 @@ enum stats_type { STATS_COUNTER, STATS_GAUGE, STATS_HISTOGRAM, STATS_TYPE_N };
 	X(clients_accepted, "local connections accepted")                                          \
 	X(clients_refused, "local connections refused because of max_clients")                     \
 	X(clients_dropped_slow, "local clients dropped at output_hard")                            \
-	X(accept_pauses, "times accepting paused because no file descriptor was left")                    \
+	X(accept_pauses, "times accepting paused because no file descriptor was left")             \
 	X(client_bytes_in, "bytes read from local clients")                                        \
 	X(client_bytes_out, "bytes written to local clients")                                      \
 	X(client_reads_held, "times a client was not read further (max_pipeline, output, queue)")  \
