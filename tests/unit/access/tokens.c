@@ -150,7 +150,7 @@ static void an_empty_name_is_left_out(void **state)
 	make(w, "{\"op\":\"token\",\"subscribeKeys\":[\"\",\"a\"],\"subscribePatterns\":[\"\"]}",
 	     &ADA, &token);
 	assert_int_equal(open_at(w, buf_span(&token), NOW, &g, &left), 0);
-	token_grant_subscribe(&g, &line);
+	token_grant_subscribe(&g, (struct span){0}, &line);
 	assert_span(buf_span(&line), "{\"op\":\"subscribe\",\"keys\":[\"a\"],\"patterns\":[]}");
 	token_grant_fini(&g);
 	buf_release(&line);
