@@ -119,7 +119,7 @@ static void the_read_behind_another_answer_is_newer(void **state)
 	assert_int_equal(ENTRY_EMPTY, e->state); /* the former value is gone */
 	believe();
 	assert_true(tell(companion, B)); /* sent behind it, and answered likewise */
-	assert_false(tell(before, A)); /* one that was sent before is older than it */
+	assert_false(tell(before, A));   /* one that was sent before is older than it */
 	assert_false(tell(again, B));
 }
 
