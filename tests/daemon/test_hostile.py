@@ -145,37 +145,6 @@ class Dripping(GatewayCase):
             self.assertLess(daemon.process.resident_bytes() - before, n * 2 * line + mebibytes(4))
 
 
-class Flood(Case):
-    """The work that one client's requests make grows with their number, not with its square. It is counted in the daemon's own time, which a busy machine does
-    not change, and compared with itself."""
-
-    CLIENTS, KEYS = 40, 250
-
-    def work(self, daemon):
-        with open(f"/proc/{daemon.pid}/schedstat", encoding="ascii") as f:
-            return int(f.read().split()[0])
-
-    def flood(self, n):
-        """Nanoseconds for each of the requests of clients that each send n at once, of few keys, and wait for the answers."""
-        with Sandbox("--delay-ms", "20") as sandbox, Daemon(sandbox, level="notice", combine="gets", request_timeout="10m") as daemon:
-            daemon.wait_state("connected")
-            clients = [daemon.client() for _ in range(self.CLIENTS)]
-            requests = [get(f"key {i * 7 % self.KEYS}", i) for i in range(n)]
-            before = self.work(daemon)
-            for client in clients:
-                client.send(*requests)
-            for client in clients:
-                self.assertEqual(n, len(client.lines(n)))
-                client.close()
-            return (self.work(daemon) - before) / self.CLIENTS / n
-
-    @unittest.skipIf(sanitized(), "a sanitizer's time says nothing")
-    def test_it_is_no_more_for_each_of_many(self):
-        few, many = min(self.flood(100) for _ in range(2)), min(self.flood(1000) for _ in range(2))
-        print(f"DBG {few:.0f} {many:.0f}", file=sys.stderr)
-        self.assertLess(many, 3 * few + 3000, f"{few:.0f} ns for each of 100, {many:.0f} ns for each of 1000")
-
-
 class Passing(Case):
     """What would be dear if it were done at once is done in steps, between which others are served."""
 
