@@ -8,6 +8,7 @@ but for writes with an unknown outcome after a crash.
 Environment: CHAOS_SECONDS and HPKVD_CHAOS_SEED, as test_chaos.py has them."""
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -38,7 +39,7 @@ class Wire:
     def __init__(self, sock):
         self.sock, self.loop = sock, asyncio.get_running_loop()
         self.transport = self # Talker's name for it
-        self.unsent, self.received = b"", b""
+        self.unsent, self.received, self.ended = b"", b"", False
 
     @classmethod
     async def open(cls, path):
@@ -59,6 +60,8 @@ class Wire:
             self.unsent += data
 
     def _flush(self):
+        if self.ended:
+            return
         try:
             self.unsent = self.unsent[self.sock.send(self.unsent):]
         except BlockingIOError:
@@ -78,6 +81,9 @@ class Wire:
             except ConnectionResetError:
                 chunk = b""
             if not chunk:
+                self.loop.remove_writer(self.sock)
+                self.sock.close()
+                self.ended = True
                 line, self.received = self.received, b""
                 return line
             self.received += chunk
@@ -85,8 +91,10 @@ class Wire:
         return line + b"\n"
 
     def abort(self):
-        self.loop.remove_writer(self.sock)
-        self.sock.close()
+        """readline() closes the socket: while it waits for it the loop knows its number, which another one must not get."""
+        if not self.ended:
+            with contextlib.suppress(OSError): # the daemon has closed it
+                self.sock.shutdown(socket.SHUT_RDWR)
 
 
 class RawTalker(Talker):
