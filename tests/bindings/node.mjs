@@ -233,7 +233,7 @@ const scenarios = {
     const client = api();
     const first = client.set('k', '1'); // is refused by a daemon that ends
     await ask('refused');
-    await eventually(() => client.requests.waiting.length);
+    await eventually(() => client.requests.waiting.size);
     const second = client.set('k', '2');
     await ask('close');
     await Promise.all([first, second]);

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
 from types import TracebackType
 from typing import Any, AsyncIterator, Dict, Iterable, Optional, Type, Union, overload
 
