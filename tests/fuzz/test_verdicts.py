@@ -2,7 +2,8 @@
 
 Three differences are meant:
 - Python reads the words NaN, Infinity and -Infinity, which are no JSON. hpkvd refuses them.
-- Python refuses arrays and objects more than about 1000 deep in each other (its recursion limit). hpkvd's bound is 1024.
+- Python's bound for arrays and objects in each other depends on its version: about 1000 before 3.12. hpkvd's is 1024, so
+  texts that may go beyond 900 are not compared.
 - Python (3.11 and later) refuses an integer of more than 4300 digits, whose value it would have to compute. hpkvd
   passes numbers on as they are written.
 
@@ -19,6 +20,7 @@ from pathlib import Path
 CORPUS = Path(os.environ["SRCDIR"], "tests/fuzz/corpus")
 VERDICTS = os.path.join(os.environ["BUILDDIR"], "tests/fuzz/verdicts")
 OBJECT = "object"
+DEEP = 900
 
 # Each with what differs between readers of JSON.
 TEXTS = [
@@ -64,12 +66,12 @@ def constant(word):
 
 def pythons(text):
     """ "object"; why not; or, in brackets, a difference that is meant."""
+    if text.count(b"{") + text.count(b"[") > DEEP:
+        return "(too deep)"
     try:
         value = json.loads(text.decode(), parse_constant=constant)
     except Constant as word:
         return f"(not read: {word})"
-    except RecursionError:
-        return "(too deep)"
     except ValueError as why:
         return "(too many digits)" if "string conversion" in str(why) else str(why)
     return OBJECT if isinstance(value, dict) else "no object"
@@ -89,6 +91,7 @@ class Verdicts(unittest.TestCase):
             (b'{"a":NaN}', "(not read: NaN)", False),
             (b'{"a":[-Infinity]}', "(not read: -Infinity)", False),
             (b'{"a":' * 1024 + b"1" + b"}" * 1024, "(too deep)", True),
+            (b'{"a":' * 1025 + b"1" + b"}" * 1025, "(too deep)", False),
             (b'{"a":' + b"1" * 5000 + b"}", "(too many digits)", True),
         ]:
             said = ours([text])[text]
