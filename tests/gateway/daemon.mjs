@@ -40,19 +40,21 @@ export class Sandbox {
 }
 
 export class Hpkvd {
-	// upstream: settings in the place of quick ones.
-	async start(sandbox, listen = '', upstream = { backoff_min: '5ms', backoff_max: '50ms', request_timeout: '30s' }) {
+	// upstream: settings in the place of quick ones; with token_url there is no API key. files: more of them beside the configuration.
+	async start(sandbox, listen = '', upstream = { backoff_min: '5ms', backoff_max: '50ms', request_timeout: '30s' }, files = {}) {
 		const port = await freePort();
 		this.folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hpkvd-test-'));
 		this.socket = `${this.folder}/sock`;
 		this.url = `http://127.0.0.1:${port}`;
-		fs.writeFileSync(`${this.folder}/api-key`, SERVICE_KEY, { mode: 0o600 });
-		fs.writeFileSync(`${this.folder}/local-key`, LOCAL_KEY, { mode: 0o600 });
+		const all = { 'api-key': SERVICE_KEY, 'local-key': LOCAL_KEY, ...files };
+		if (upstream.token_url)
+			delete all['api-key'];
+		for (const [name, text] of Object.entries(all))
+			fs.writeFileSync(`${this.folder}/${name}`, text, { mode: 0o600 });
 		fs.writeFileSync(`${this.folder}/hpkvd.conf`, `
 [upstream]
 url = ${sandbox.url}
-nexus_url = ${sandbox.url}
-api_key_file = api-key
+${upstream.token_url ? '' : `nexus_url = ${sandbox.url}\napi_key_file = api-key`}
 ${Object.entries(upstream).map(([name, value]) => `${name} = ${value}`).join('\n')}
 [listen]
 socket = ${this.socket}
@@ -64,7 +66,7 @@ user = ${process.getuid()}
 local_key_file = local-key
 read = *
 write = *
-nexus = yes
+${upstream.token_url ? '' : 'nexus = yes'}
 [log]
 level = warning
 `);
