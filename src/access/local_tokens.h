@@ -46,7 +46,7 @@ int local_tokens_open(const struct local_tokens *t, const struct access *access,
  * here. */
 enum { LOCAL_TOKENS_MAC_TEXT = 43 };
 void local_tokens_add_mac(const struct local_tokens *t, struct span text, struct buf *out);
-/* What stands for a key where others may read: they can't try out keys with it. */
+/* The mark of a key, which stands for it where others may read: no key can be tried out with it. */
 void local_tokens_add_mark(const struct local_tokens *t, const struct local_key *key,
 			   struct buf *out);
 /* Members of an object, each with a comma before it, that say who the holder is. */

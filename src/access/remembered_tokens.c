@@ -211,9 +211,9 @@ int remembered_tokens_open(struct remembered_tokens *t, struct span token, int64
 
 /* ---- across a restart ----
  *
- *   hpkvd tokens 1 MARK       MARK: of the service that they are of
- *   {"op":"token", ...}       one of each, its request, with further members: its hash, when it
- * ends, and its holder MAC                       of all before it */
+ * The first line is a title with the mark of the service. Each further line is the request of a
+ * token, with more members: the token's hash, its end, and its holder. A MAC of all this follows.
+ */
 
 static const char title[] = "hpkvd tokens 1 ";
 

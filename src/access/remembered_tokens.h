@@ -5,8 +5,8 @@
  * of the JWT kind do, and for no longer than its lifetime. There is a bound: the oldest are
  * forgotten first, and then open the service's door alone.
  *
- * They can be written down for the next process, sealed with the secret of local tokens. What is
- * written opens nothing: it has hashes of tokens, and of local keys only marks. */
+ * The tokens can be written down for the next process, sealed with the secret of local tokens. The
+ * text opens nothing: it has hashes of tokens, and of local keys only marks. */
 #pragma once
 
 #include <stdint.h>

@@ -19,7 +19,7 @@ void treap_add(struct treap *t, struct treap_node *node)
 	while ((n = *place) && t->priority(n) >= priority)
 		place = treap_compare(key, t->key(n)) < 0 ? &n->left : &n->right;
 	*place = node;
-	/* What was there is split into what comes before the node, and what behind. */
+	/* The former subtree is split into the nodes before the new one and those behind it. */
 	while (n) {
 		if (treap_compare(t->key(n), key) < 0) {
 			*left = n;

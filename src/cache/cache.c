@@ -219,7 +219,7 @@ static void give_up(struct cache *c, struct mirror *m, const char *why)
 	wake(c);
 }
 
-/* What was just made or set of the mirror's (NULL: of `keys`) has to fit. May free any. */
+/* Makes the entries of the mirror (NULL: of `keys`) fit after a change. May free any. */
 static void keep_within(struct cache *c, struct mirror *m)
 {
 	if (c->entries.bytes > c->settings.memory &&
