@@ -8,7 +8,7 @@ import threading
 from harness import DEADLINE, Case, Daemon, Listener, Sandbox, get, put
 
 AHEAD = 100 # changes that may be on their way
-HANDOVERS = 50 # of the daemon that is bothered most
+HANDOVERS = 24 # of the daemon that is bothered most; the last are 2 s apart
 RENEWALS = 10 # of the other one's token
 
 
