@@ -6,16 +6,17 @@
 #                                           quick: the unit tests, lint and the main tests of the daemon, with gcc
 #                                           packages: builds and tries the Debian packages
 #
-# Everything is built in build-check/, each step while the tests of the one before run. A test that fails is shown at once.
-# The last line says "N passed, N failed" over all steps; the status is 0 when none failed.
+# Everything is built in build-check/, one step after the other; the tests of two steps run at the same time. A test that fails is
+# shown at once. The last line says "N passed, N failed" over all steps; the status is 0 when none failed.
 #
-# CHECK_JOBS=N runs N tests at once. The default is four for each processor, as tests mostly wait, and sixteen at most.
+# CHECK_JOBS=N runs N tests of each step at once. The default is four for each processor, as tests mostly wait, and sixteen at
+# most.
 set -u
 cd "$(dirname "$0")" || exit 1
 build=$(pwd)/build-check
 cores=$(nproc)
 jobs=${CHECK_JOBS:-$((cores < 4 ? cores * 4 : 16))}
-job='' builder=''
+job='' builder='' testers=''
 
 # On a terminal, the line that tells the progress is written over by the next.
 over=
@@ -27,9 +28,11 @@ say() {
 	printf '%s%s\n' "$over" "$*"
 }
 
-# progress TEXT - on a terminal only.
+# progress STEP TEXT - shows how far this step is, beside those that run at the same time; on a terminal only.
 progress() {
-	[ -z "$over" ] || printf '%s%s' "$over" "$*"
+	[ -n "$over" ] || return 0
+	printf '%s; ' "$2" >"$build/progress/$1"
+	printf '%s%s' "$over" "$(cat "$build"/progress/*)"
 }
 
 now() {
@@ -73,6 +76,8 @@ run() {
 stop() {
 	[ -z "$job" ] || kill -s TERM -- "-$job"
 	[ -z "$builder" ] || [ -e "$build/built/all" ] || kill "$builder"
+	# shellcheck disable=SC2086 # process IDs
+	[ -z "$testers" ] || kill $testers
 	exit 1
 } 2>/dev/null
 
@@ -148,7 +153,6 @@ build_steps() {
 
 # is_built STEP - waits until it is, or can't be.
 is_built() {
-	[ -e "$build/built/$1" ] || say "$1: is being built"
 	while [ ! -e "$build/built/$1" ]; do
 		kill -0 "$builder" 2>/dev/null || [ -e "$build/built/$1" ] || {
 			say "$1: what builds it was ended"
@@ -202,7 +206,7 @@ watch_tests() {
 		done <"$2/ended-tests"
 		[ -z "$end" ] || break
 		list_ended "$2"
-		progress "$1: $count of $3 tests, $bad failed"
+		progress "$1" "$1: $count of $3 tests, $bad failed"
 		if [ -z "$over" ] && [ $(($(now) - told)) -ge 10 ]; then
 			say "$1: $count of $3 tests, $bad failed"
 			told=$(now)
@@ -225,6 +229,7 @@ run_tests() {
 	ended=$?
 	: >"$dir/ended"
 	wait "$watcher"
+	rm -f "$build/progress/$step"
 	p=$(sum "$dir/check.log" PASS: XFAIL:) f=$(sum "$dir/check.log" FAIL: XPASS: ERROR:) s=$(sum "$dir/check.log" SKIP:)
 	result "$step" "$p" "$f" "$s"
 	say "$step: $p passed, $f failed$([ "$s" -eq 0 ] || echo ", $s skipped") in $(($(now) - began)) s"
@@ -276,6 +281,20 @@ test_packages() {
 	unset DEBS
 }
 
+# test_step STEP N - when it is built, and no more than one of the N steps before it has not ended.
+test_step() {
+	trap stop TERM
+	testers=
+	while [ "$(find "$build/results" -type f | wc -l)" -lt $(($2 - 1)) ]; do
+		sleep 1
+	done
+	if is_built "$1"; then
+		"test_$1"
+	else
+		broken "$1"
+	fi
+}
+
 # --- all of it
 
 usage() {
@@ -298,21 +317,22 @@ main() {
 	done
 	# shellcheck disable=SC2086 # the groups are words
 	[ "$install" = no ] || tests/install-packages.sh $groups || exit 1
-	rm -rf "$build/results" "$build/built" "$build/failed"
-	mkdir -p "$build/results" "$build/built"
+	rm -rf "$build/results" "$build/built" "$build/progress" "$build/failed"
+	mkdir -p "$build/results" "$build/built" "$build/progress"
 	trap stop INT TERM HUP
 	# What npm fetches is kept here, so that the next run needs no network; HOME may be read-only.
 	export npm_config_cache="$build/npm-cache"
 	if run "$build/autoreconf.log" autoreconf -i; then
 		build_steps "$@" &
 		builder=$!
+		say "$1: is being built"
+		before=0
 		for step in "$@"; do
-			if is_built "$step"; then
-				"test_$step"
-			else
-				broken "$step"
-			fi
+			test_step "$step" "$before" &
+			testers="$testers $!" before=$((before + 1))
 		done
+		# shellcheck disable=SC2086 # process IDs
+		wait $testers
 	else
 		broken autoreconf
 	fi
