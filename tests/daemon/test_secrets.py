@@ -4,6 +4,7 @@ Secrets, Memory   the API key, wherever it could leak
 Hunt              every kind of secret, each with a value of its own, through all doors, errors, a reload, a restart and an abort"""
 
 import base64
+import collections
 import contextlib
 import glob
 import json
@@ -12,6 +13,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from gateway import Gateway, Http # noqa: E402 (the path comes first)
 from harness import KEY, Case, Daemon, FakeService, Sandbox, eventually, get, put, sanitized, scene # noqa: E402
 from test_proxy import ConnectProxy # noqa: E402
+from websocket import WebSocket # noqa: E402
 
 SECRET = KEY.encode()
 
@@ -239,6 +242,15 @@ class Memory(Case):
         self.assertEqual((True, 0), (b"hpkvd" in data, data.count(SECRET)))
 
 
+def descriptors(pid):
+    """What it has open: so many of each kind, and files by their names."""
+    found = collections.Counter()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError): # of the listing itself, or closed meanwhile
+            found[re.sub(r":\[\d+\]", "", os.readlink(f"/proc/{pid}/fd/{fd}"))] += 1
+    return found
+
+
 class Descriptors(Case):
     @unittest.skipIf(os.geteuid() != 0, "only root can look at the descriptors of a daemon that wants to be left alone")
     def test_what_is_closed_at_the_start_is_nobodys_socket(self):
@@ -276,15 +288,18 @@ class Cores(Case):
 UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
 ME = {"user": os.geteuid(), "read": "*", "write": "*"}
 ECHO = "said-by-the-service"
+SECRET_FILES = ("api-key", "login", "headers", "key-own", "key-some", "local-key", "token-secret")
 SEEN_BY_ALL = ("cmdline", "environ", "comm", "status", "maps")
 
 
 class Hunt(Case):
-    """Each secret has a value that is found wherever it is, also in base64, in which Basic sends credentials."""
+    """Each secret has a value that is found wherever it is, also in base64, in which Basic sends credentials, and in hexadecimal digits.
+    The secret that signs local tokens is one of them; its bytes stand for themselves as latin-1."""
 
     def setUp(self):
         self.secrets = {} # by value: what it is
-        self.told = [] # answers and pages that clients have got
+        self.told = [b""] # answers and pages that clients have got, and what the service manager was told
+        self.restarts = 1 # times that a daemon has begun
 
     def secret(self, name):
         value = f"{name}-n0b0dy-may-see-{len(self.secrets)}"
@@ -292,10 +307,13 @@ class Hunt(Case):
         return value
 
     def forms(self):
-        for value, name in list(self.secrets.items()):
-            yield name, value.encode()
+        for text, name in list(self.secrets.items()):
+            value = text.encode("latin-1")
+            yield name, value
+            yield name + " in hexadecimal digits", value.hex().encode()
             for shift in range(3): # where it may stand within what is encoded
-                yield name + " in base64", base64.b64encode(b"." * shift + value.encode())[4:-4]
+                yield name + " in base64", base64.b64encode(b"." * shift + value)[4:-4]
+                yield name + " in base64url", base64.urlsafe_b64encode(b"." * shift + value)[4:-4]
 
     def assert_none(self, where, data):
         self.assertEqual([], [name for name, form in self.forms() if form in data], f"found in {where}")
@@ -306,8 +324,10 @@ class Hunt(Case):
     @contextlib.contextmanager
     def scene(self, make=Gateway, env=(), **settings):
         self.login = login = "proxyuser:" + self.secret("proxy-password")
-        with ConnectProxy(login) as proxy, tempfile.TemporaryDirectory() as state, FakeService(mint=self.mint, name="hpkv.test") as service:
-            daemon = make(service, env={"HTTPS_PROXY": proxy.url, "STATE_DIRECTORY": state} | dict(env), args=("--log-level", "debug"),
+        with ConnectProxy(login) as proxy, tempfile.TemporaryDirectory() as state, self.service_manager() as manager, \
+                FakeService(mint=self.mint, name="hpkv.test") as service:
+            env = {"HTTPS_PROXY": proxy.url, "STATE_DIRECTORY": state, "NOTIFY_SOCKET": manager} | dict(env)
+            daemon = make(service, env=env, args=("--log-level", "debug"),
                           proxy_credentials_file="login", keepalive="200ms", http_origins="http://localhost:3000", **settings)
             daemon.settings["listen"] = daemon.folder + "/metrics"
             daemon.state, daemon.proxy = state, proxy
@@ -315,7 +335,24 @@ class Hunt(Case):
             with daemon:
                 daemon.wait_state("connected")
                 self.assertTrue(proxy.asked)
+                with open(state + "/token-secret", "rb") as f:
+                    self.secrets[f.read().decode("latin-1")] = "signing-secret"
+                self.opened = descriptors(daemon.pid) if os.geteuid() == 0 else None
                 yield service, daemon
+
+    @contextlib.contextmanager
+    def service_manager(self):
+        """The address of one; assert_silent() reads what it is told."""
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as self.manager:
+            self.manager.bind(folder + "/notify")
+            self.manager.setblocking(False)
+            yield folder + "/notify"
+
+    def hear(self, client):
+        """All lines that this client has been told, asked for or not."""
+        client.send({"op": "ping", "messageId": "heard"})
+        while b'"heard"' not in self.told[-1]:
+            self.told.append(client.line())
 
     def http(self, daemon, target, *, method="GET", headers=(), tcp=True, body=None):
         """A request, right or wrong; what has come."""
@@ -364,6 +401,29 @@ class Hunt(Case):
         self.secrets.setdefault(token, "token-for-a-client")
         return token
 
+    def tokens(self, daemon, service, own, some):
+        """Tokens of both kinds, by each way that answers go: HTTP, lines with a messageId and without, also behind an answer
+        that is late, and WebSocket."""
+        found = [self.token(daemon, **{"x-api-key": own}), self.token(daemon, Authorization="Bearer " + some)]
+        wish, late = {"op": "token", "subscribeKeys": ["a"]}, []
+        with daemon.client() as client:
+            found.append(client.ask(wish | {"messageId": 1})["token"])
+            found.append(client.ask(wish)["token"])
+            service.answer, answer = late.append, service.answer
+            made = len(service.token_requests)
+            client.send(get("a"), wish)
+            service.wait(lambda: late and len(service.token_requests) > made, "both requests")
+            service.answer = answer
+            answer(late[0])
+            self.assertEqual(200, client.answer()["code"])
+            found.append(client.answer()["token"])
+        with socket.create_connection(("127.0.0.1", daemon.port)) as sock:
+            ws = WebSocket(sock, "/ws?apiKey=" + own)
+            found += ws.ask(**wish)["token"], ws.ask(**wish, messageId=1)["token"]
+        for token in found:
+            self.secrets.setdefault(token, "token-for-a-client")
+        return found
+
     def metrics(self, daemon):
         with Http(daemon.settings["listen"]) as page:
             page.send("GET /metrics HTTP/1.0\r\n\r\n")
@@ -381,6 +441,9 @@ class Hunt(Case):
     def assert_silent(self, daemon):
         self.ask(daemon, {"op": "status", "top": True}, {"op": "stats"}, {"op": "fly"})
         self.metrics(daemon)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.told.append(self.manager.recv(65536))
         self.assert_none("the log", daemon.log())
         for told in self.told:
             self.assert_none("an answer", told)
@@ -389,15 +452,17 @@ class Hunt(Case):
                 self.assert_none(f"/proc/PID/{name}", f.read())
         for folder in (daemon.state, daemon.folder):
             for path in glob.glob(folder + "/**", recursive=True):
-                if os.path.isfile(path) and os.path.basename(path) not in ("api-key", "login", "headers", "key-own", "key-some"):
+                if os.path.isfile(path) and os.path.basename(path) not in SECRET_FILES:
                     with open(path, "rb") as f:
                         self.assert_none(path, f.read())
+        for path in glob.glob(daemon.state + "/**", recursive=True):
+            self.assertEqual(0, os.stat(path).st_mode & 0o077, path)
 
     def assert_forgotten(self, daemon, *values):
         """They are nowhere in its memory."""
         if os.geteuid() == 0 and not sanitized():
             for value in values:
-                eventually(lambda value=value: not places(daemon.pid, value.encode()), f"that {self.secrets[value]} is forgotten")
+                eventually(lambda value=value: not places(daemon.pid, value.encode("latin-1")), f"that {self.secrets[value]} is forgotten")
 
     def assert_kept(self, daemon, *values):
         """Where they are, they are locked and left out of dumps."""
@@ -405,25 +470,39 @@ class Hunt(Case):
             for value in values:
                 if self.secrets[value] == ECHO:
                     continue
-                where = lambda value=value: [m.line for m in places(daemon.pid, value.encode()) if not m.safe()]
+                where = lambda value=value: [m.line for m in places(daemon.pid, value.encode("latin-1")) if not m.safe()]
                 eventually(lambda where=where: not where(), f"that no copy of {self.secrets[value]} is left in memory that may be dumped")
 
+    def children(self, pid):
+        try:
+            with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+                return f.read().split()
+        except OSError: # a kernel without it
+            return []
+
     def restart(self, daemon):
-        before = daemon.log().count(b"listens on")
-        daemon.process.signal(signal.SIGUSR2)
-        watched = []
-        while daemon.log().count(b"listens on") == before: # arguments and environment of the one that checks the settings, too
-            for pid in filter(str.isdigit, os.listdir("/proc")):
-                with contextlib.suppress(OSError):
-                    with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
-                        if f.read().rpartition(")")[2].split()[1] != str(daemon.pid):
-                            continue
+        """Again until the program that checks the settings was seen: what has it in its arguments, its environment and its pipes?"""
+        watched, asked = [], 0
+        while not any(b"\0-t\0" in data for data in watched) and asked < 100:
+            asked += 1
+            daemon.process.signal(signal.SIGUSR2)
+            while daemon.log().count(b"listens on") <= self.restarts:
+                for pid in self.children(daemon.pid):
                     for name in ("cmdline", "environ"):
-                        with open(f"/proc/{pid}/{name}", "rb") as f:
+                        with contextlib.suppress(OSError), open(f"/proc/{pid}/{name}", "rb") as f:
                             watched.append(f.read())
+            self.restarts += 1
+            daemon.wait_state("connected")
         for data in watched:
             self.assert_none("a child's arguments or environment", data)
-        daemon.wait_state("connected")
+        self.assert_nothing_open(daemon)
+
+    def assert_nothing_open(self, daemon):
+        """No pipe, socket, or file more than after the first start, and no file that holds a secret."""
+        if self.opened is not None:
+            self.assertEqual([], [name for name in descriptors(daemon.pid) if os.path.basename(name) in SECRET_FILES])
+            eventually(lambda: not descriptors(daemon.pid) - self.opened,
+                       "that only what a daemon has from its start is open")
 
     def abort(self, daemon):
         """SIGABRT, as a failed assertion would send it: does the kernel write a core?"""
@@ -449,7 +528,8 @@ class Hunt(Case):
             return daemon
 
         with self.scene(keyed) as (service, daemon):
-            service_token, local_token = self.token(daemon, **{"x-api-key": own}), self.token(daemon, Authorization="Bearer " + some)
+            made = self.tokens(daemon, service, own, some)
+            service_token, local_token = made[:2]
             self.assertEqual("hpkvd1.", local_token[:7])
             with daemon.client() as client:
                 client.subscribe(key="a")
@@ -460,13 +540,38 @@ class Hunt(Case):
                 self.fall(service)
                 daemon.wait_status(lambda s: s["upstream"]["reconnects"] > 0, "a new connection")
                 daemon.wait_state("connected")
+                self.hear(client)
                 self.assert_silent(daemon)
-                self.assert_forgotten(daemon, own, some, wrong, service_token, local_token)
+                self.assert_forgotten(daemon, own, some, wrong, *made)
                 self.assert_kept(daemon, *self.secrets)
             self.replace(service, daemon, api_key)
-            self.restart(daemon)
+            with daemon.client() as client:
+                client.subscribe(key="a")
+                self.restart(daemon)
+                with contextlib.suppress(OSError):
+                    while client._receive():
+                        pass
+                self.told += bytes(client.received), b""
             self.knock(daemon, next(value for value, name in self.secrets.items() if name == "next-key-own"))
             self.assert_silent(daemon)
+            self.abort(daemon)
+
+    def test_a_host_with_the_key_in_its_environment(self):
+        api_key, local = self.secret("api-key"), self.secret("local-key")
+
+        def make(service, **options):
+            daemon = Gateway(service, key=api_key, key_from="environment", **options)
+            daemon.write_key("local-key", local)
+            return daemon
+
+        with self.scene(make) as (service, daemon):
+            self.assert_silent(daemon)
+            for _ in range(2):
+                self.restart(daemon)
+                self.assert_silent(daemon)
+            self.assertTrue(daemon.hang_up())
+            self.assert_silent(daemon)
+            self.assert_kept(daemon, *self.secrets)
             self.abort(daemon)
 
     def replace(self, service, daemon, api_key):
