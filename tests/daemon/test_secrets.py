@@ -7,6 +7,7 @@ import base64
 import collections
 import contextlib
 import glob
+import hashlib
 import json
 import os
 import re
@@ -141,9 +142,15 @@ def mappings(pid):
     return found
 
 
+def tail(secret):
+    """What is looked for: malloc() writes over the first 16 bytes of what is freed."""
+    return secret[-24:] if len(secret) >= 40 else secret[-16:]
+
+
 def places(pid, secret):
-    """The mappings that hold it, once for each time that they do."""
+    """The mappings that hold it, or the end of it, once for each time that they do."""
     found = []
+    secret = tail(secret)
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         for mapping in mappings(pid):
             if mapping.end == 0 or "[v" in mapping.line:
@@ -302,13 +309,13 @@ class Hunt(Case):
         self.restarts = 1 # times that a daemon has begun
 
     def secret(self, name):
-        value = f"{name}-n0b0dy-may-see-{len(self.secrets)}"
+        value = f"{name}-n0b0dy-may-see-" + hashlib.sha256(f"{name} {len(self.secrets)}".encode()).hexdigest()[:24]
         self.secrets[value] = name
         return value
 
     def forms(self):
         for text, name in list(self.secrets.items()):
-            value = text.encode("latin-1")
+            value = tail(text.encode("latin-1"))
             yield name, value
             yield name + " in hexadecimal digits", value.hex().encode()
             for shift in range(3): # where it may stand within what is encoded
