@@ -309,7 +309,7 @@ class Hunt(Case):
         self.restarts = 1 # times that a daemon has begun
 
     def secret(self, name):
-        value = f"{name}-n0b0dy-may-see-" + hashlib.sha256(f"{name} {len(self.secrets)}".encode()).hexdigest()[:24]
+        value = f"{name}-n0b0dy-may-see-" + hashlib.sha512(f"{name} {len(self.secrets)}".encode()).hexdigest() # longer than what is written over it
         self.secrets[value] = name
         return value
 
@@ -544,6 +544,8 @@ class Hunt(Case):
                     self.knock(daemon, key)
                 self.ask(daemon, get("a"), put("a", "b"), {"op": "token", "subscribeKeys": "wrong"})
                 self.assert_silent(daemon)
+                self.assert_forgotten(daemon, own, some, wrong, *made) # before another connection takes the memory
+                self.assert_kept(daemon, *self.secrets)
                 self.fall(service)
                 daemon.wait_status(lambda s: s["upstream"]["reconnects"] > 0, "a new connection")
                 daemon.wait_state("connected")
@@ -622,6 +624,7 @@ class Hunt(Case):
             with daemon.client() as client:
                 client.subscribe(key="a")
                 self.assert_silent(daemon)
+                self.assert_kept(daemon, *self.secrets)
                 echo = self.secret(ECHO)
                 refusal = json.dumps({"error": echo, "token": None}).encode()
                 service.mint = lambda request: (403, {"X": echo}, refusal)
