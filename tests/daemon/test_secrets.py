@@ -6,6 +6,7 @@ Hunt              every kind of secret, each with a value of its own, through al
 import base64
 import collections
 import contextlib
+import functools
 import glob
 import hashlib
 import json
@@ -27,6 +28,15 @@ from test_proxy import ConnectProxy # noqa: E402
 from websocket import WebSocket # noqa: E402
 
 SECRET = KEY.encode()
+KEEP_FREED = os.path.join(os.environ.get("BUILDDIR", "."), "tests/daemon/.libs/keep-freed.so")
+
+
+def nothing_freed():
+    """The environment of a daemon whose freed memory stays as it is (keep-freed.c): so each copy that is not overwritten is found."""
+    return {"LD_PRELOAD": KEEP_FREED} if not sanitized() and os.path.exists(KEEP_FREED) else {}
+
+
+unfreed_scene = functools.partial(scene, env=nothing_freed())
 
 
 def shout(event):
@@ -179,12 +189,12 @@ class Memory(Case):
         self.assert_kept(daemon, KEY)
         eventually(lambda: len(places(daemon.pid, SECRET)) == 1, "the key is in one place")
 
-    @scene()
+    @unfreed_scene()
     def test_the_key_after_connecting(self, service, daemon, client):
         self.assertEqual(200, client.ask(get("k"))["code"])
         self.assert_held_once(daemon)
 
-    @scene()
+    @unfreed_scene()
     def test_the_key_after_it_was_read_again(self, service, daemon, client):
         self.assertTrue(daemon.reload(keepalive="19s"))
         self.assert_held_once(daemon)
@@ -194,17 +204,17 @@ class Memory(Case):
         self.assert_held_once(daemon)
 
     def test_the_key_from_the_environment(self):
-        with FakeService() as service, Daemon(service, key_from="environment") as daemon:
+        with FakeService() as service, Daemon(service, key_from="environment", env=nothing_freed()) as daemon:
             daemon.wait_state("connected")
             self.assert_held_once(daemon)
             self.assertTrue(daemon.reload(keepalive="19s"))
             self.assert_held_once(daemon)
 
-    @scene(service={"tls": False})
+    @unfreed_scene(service={"tls": False})
     def test_over_plain_http(self, service, daemon, client):
         self.assert_kept(daemon, KEY)
 
-    @scene()
+    @unfreed_scene()
     def test_the_token(self, service, daemon, client):
         client.subscribe(key="k")
         token = service.wait_token_requests(1).token
@@ -212,7 +222,7 @@ class Memory(Case):
         self.assert_kept(daemon, token)
         self.assert_held_once(daemon)
 
-    @scene()
+    @unfreed_scene()
     def test_a_key_and_a_token_that_were_replaced_are_gone(self, service, daemon, client):
         client.subscribe(key="k")
         token = service.wait_token_requests(1).token
@@ -224,14 +234,14 @@ class Memory(Case):
         eventually(lambda: not places(daemon.pid, token.encode()), "the old token is gone")
         self.assert_kept(daemon, daemon.key)
 
-    @scene(connected=False, connect_timeout="1m", service={"upgrade": lambda event: "never", "tls": False})
+    @unfreed_scene(connected=False, connect_timeout="1m", service={"upgrade": lambda event: "never", "tls": False})
     def test_while_the_service_does_not_answer(self, service, daemon, client):
         """The request has gone out, and nothing has come to be written over it."""
         service.wait(lambda: service.upgrades, "an upgrade")
         client.barrier()
         eventually(lambda: all(mapping.safe() for mapping in places(daemon.pid, SECRET)), "no copy of it is left behind")
 
-    @scene(connected=False, service={"upgrade": lambda event: (403, {}, b"")})
+    @unfreed_scene(connected=False, service={"upgrade": lambda event: (403, {}, b"")})
     def test_a_key_that_is_refused(self, service, daemon, client):
         daemon.wait_state("unauthorized")
         self.assert_kept(daemon, KEY)
@@ -333,7 +343,7 @@ class Hunt(Case):
         self.login = login = "proxyuser:" + self.secret("proxy-password")
         with ConnectProxy(login) as proxy, tempfile.TemporaryDirectory() as state, self.service_manager() as manager, \
                 FakeService(mint=self.mint, name="hpkv.test") as service:
-            env = {"HTTPS_PROXY": proxy.url, "STATE_DIRECTORY": state, "NOTIFY_SOCKET": manager} | dict(env)
+            env = {"HTTPS_PROXY": proxy.url, "STATE_DIRECTORY": state, "NOTIFY_SOCKET": manager} | nothing_freed() | dict(env)
             daemon = make(service, env=env, args=("--log-level", "debug"),
                           proxy_credentials_file="login", keepalive="200ms", http_origins="http://localhost:3000", **settings)
             daemon.settings["listen"] = daemon.folder + "/metrics"
