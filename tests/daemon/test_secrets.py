@@ -223,6 +223,14 @@ class Memory(Case):
         self.assert_held_once(daemon)
 
     @unfreed_scene()
+    def test_a_token_that_another_has_replaced_is_gone(self, service, daemon, client):
+        client.subscribe(key="k")
+        token = service.wait_token_requests(1).token
+        client.subscribe(key="another")
+        self.assert_kept(daemon, service.wait_token_requests(2).token)
+        eventually(lambda: not places(daemon.pid, token.encode()), "the former token is gone")
+
+    @unfreed_scene()
     def test_a_key_and_a_token_that_were_replaced_are_gone(self, service, daemon, client):
         client.subscribe(key="k")
         token = service.wait_token_requests(1).token
