@@ -412,6 +412,13 @@ class Hunt(Case):
                         pass
                     self.told.append(bytes(c.received))
 
+        for connect in (daemon.tcp, daemon.http):
+            with connect() as c, contextlib.suppress(OSError, AssertionError):
+                c.send(f"GET /x HTTP/1.1\r\nHost: localhost\r\nx-api-key: {key}\r\n")
+                daemon.status() # and what has been read of the head has to be moved
+                c.send("X: " + "y" * 5000 + "\r\n\r\n")
+                self.told.append(repr(c.response()).encode())
+
     def ask(self, daemon, *requests):
         with daemon.client() as client:
             for request in requests:
@@ -436,12 +443,12 @@ class Hunt(Case):
             found.append(client.ask(wish)["token"])
             service.answer, answer = late.append, service.answer
             made = len(service.token_requests)
-            client.send(get("a"), wish)
-            service.wait(lambda: late and len(service.token_requests) > made, "both requests")
+            client.send(get("a"), wish, wish)
+            service.wait(lambda: late and len(service.token_requests) >= made + 2, "the requests")
             service.answer = answer
             answer(late[0])
             self.assertEqual(200, client.answer()["code"])
-            found.append(client.answer()["token"])
+            found += client.answer()["token"], client.answer()["token"]
         with socket.create_connection(("127.0.0.1", daemon.port)) as sock:
             ws = WebSocket(sock, "/ws?apiKey=" + own)
             found += ws.ask(**wish)["token"], ws.ask(**wish, messageId=1)["token"]
