@@ -30,7 +30,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "..", "bindings", "python"))
 from cli import Driver, Run # noqa: E402 (the path comes first)
 import hpkvd # noqa: E402
 import test_units # noqa: E402
-from harness import DEADLINE, ROOT, Sandbox, eventually, free_port # noqa: E402
+from harness import DEADLINE, ROOT, Sandbox, free_port # noqa: E402
 from test_units import BUILD, SOCKET, MachineCase, client, setUpModule, show # noqa: E402,F401 (setUpModule is run by unittest)
 
 SECONDS = float(os.environ.get("HPKVD_TEST_LOOP_S", 20))

@@ -17,7 +17,7 @@ sys.path.insert(0, HERE)
 sys.path.insert(0, os.path.join(HERE, "..", "cli"))
 from cli import Driver, Run # noqa: E402 (the path comes first)
 import test_units # noqa: E402
-from harness import DEADLINE, KEY, Client, Sandbox, certs, eventually # noqa: E402
+from harness import DEADLINE, Client, Sandbox, eventually # noqa: E402
 from test_units import SOCKET, MachineCase, client, journal, main_pid, setUpModule, show # noqa: E402,F401 (setUpModule is run by unittest)
 
 TIMES = int(os.environ.get("HPKVD_TEST_RESTARTS", 3))
