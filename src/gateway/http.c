@@ -59,7 +59,6 @@ struct http {
 	enum wait wait;     /* what the client keeps us waiting for, ... */
 	int64_t since;      /* ... and since when */
 	int64_t comment_at; /* of a stream: the next comment */
-	bool known;         /* it has shown a local key */
 	bool blocked;       /* no further request until the first exchange has left */
 	bool finished;      /* the client will send nothing more */
 	bool last;          /* no further request at all: ends once all exchanges have left */
@@ -202,7 +201,7 @@ static bool is_known(struct http *h, const struct http_request *r, struct exchan
 	mem_wipe(key.p, key.size);
 	buf_release(&key);
 	bool known = x->has_key && h->speech.host->knows(h->speech.owner, &x->key);
-	h->known |= known;
+	h->speech.known |= known;
 	return known;
 }
 
@@ -470,6 +469,7 @@ static void answer_upgrade(struct http *h, const struct http_request *r, struct 
 		x->ready_at = h->now + HTTP_DELAY_MS;
 		return;
 	}
+	h->speech.known = true;
 	x->close = false; /* the connection stays, as another */
 	x->state = EXCHANGE_HELD;
 }
@@ -754,7 +754,7 @@ static enum wait wait_of(const struct http *h)
 		return h->leave_due ? WAIT_NONE : WAIT_BODY;
 	if (http_message_is_in_head(h->message))
 		return WAIT_HEAD;
-	return h->speech.tcp && !h->known && !h->n && !h->speech.next ? WAIT_STRANGER : WAIT_NONE;
+	return h->speech.tcp && !h->speech.known && !h->n ? WAIT_STRANGER : WAIT_NONE;
 }
 
 static void set_wake(struct http *h)
