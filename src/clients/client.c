@@ -546,7 +546,7 @@ static void begin_http(struct client *c)
 	set_due(c, c->speech->wake_at);
 }
 
-/* Nobody who has shown no key keeps others out, however many connections he opens. */
+/* Clients without a key keep nobody else out, however many there are. */
 static void add_stranger(struct client *c)
 {
 	struct clients *cs = c->set;
