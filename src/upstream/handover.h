@@ -22,13 +22,14 @@
  *
  * After the move the record shows the doubles of both connections. A change that only the former
  * connection has brought is delivered while the main one has brought nothing of its key. Else it is
- * a straggler, and held: it is either newer, and the main connection will bring it, or older and
- * was overtaken by the pong. It is delivered when the main connection brings it. If that does not
- * happen between two calls of handover_expire(), or before handover_forget(), it is too late:
- * ops->straggler() makes its key a gap.
+ * a straggler, and waits: it is either newer, and the main connection will bring it, or older and
+ * was overtaken by the pong. If the main connection has not brought it between two calls of
+ * handover_expire(), or before handover_forget(), it is too late: ops->straggler() makes its key a
+ * gap.
  *
- * A change stays on record until each connection that may bring it has brought it, or a later
- * change of the key.
+ * A record is either told or pending. A pending one that the next connection has brought is a held
+ * change; any other is a straggler. A told one stays until each connection that may bring the
+ * change again has brought it, or a later change of the key.
  *
  * Limits:
  * - A change without a timestamp is identified by its value alone. Before the move it may be taken
@@ -53,7 +54,8 @@
 #include "base/map.h"
 #include "codec/wire.h"
 
-enum handover_from { HANDOVER_MAIN, HANDOVER_NEXT, HANDOVER_FORMER, HANDOVER_FROM_N };
+/* In this order: each takes the place of the one before it. */
+enum handover_from { HANDOVER_FORMER, HANDOVER_MAIN, HANDOVER_NEXT };
 
 struct handover_ops {
 	/* A change, once and in order. The frame is valid during the call. Must not call back. */
@@ -70,13 +72,6 @@ struct handover_limits {
 	size_t text_bytes; /* of held changes and stragglers */
 };
 
-enum record_state {
-	RECORD_DELIVERED,
-	RECORD_HELD,      /* the next connection has brought it, the main one has not */
-	RECORD_STRAGGLER, /* only a former connection has brought it, perhaps too late */
-	RECORD_STATE_N
-};
-
 struct record;
 TAILQ_HEAD(records, record);
 
@@ -85,15 +80,15 @@ struct handover {
 	void *owner;
 	uint64_t seed; /* of notification.h's hashes */
 	struct handover_limits limits;
-	bool next;        /* the next connection is compared with the main one */
-	bool former;      /* the former one is compared with the main one */
-	bool former_gone; /* ... and has ended */
-	struct records records[RECORD_STATE_N]; /* in the order of entering the state */
-	struct map changes;                     /* the same records, by key, value and timestamp */
-	struct map keys;                        /* of the records, by hash */
-	uint64_t made;                          /* records so far */
-	size_t n, text_bytes;                   /* bounded by limits */
-	uint64_t doubles;                       /* changes that came again, so far */
+	unsigned awaited;       /* 1 << enum handover_from of each connection that is compared with
+				   another: there       is a next one; there was a move; the former one has not
+				   ended */
+	struct records pending; /* in the order of arrival */
+	struct map changes;     /* all records, by key, value and timestamp */
+	struct map keys;        /* of the records, by hash */
+	uint64_t made;          /* records so far */
+	size_t n, text_bytes;   /* bounded by limits */
+	uint64_t doubles;       /* changes that came again, so far */
 };
 
 /* Nothing is compared at first: notifications are delivered as they come. */
