@@ -174,18 +174,13 @@ void attempts_slept(struct attempts *a, int64_t slept_ms)
 
 /* ---- an attempt begins, and is given up ---- */
 
-static void drop_attempt(struct attempts *a)
-{
-	event_del(a->ask);
-	credentials_cancel(a->credentials);
-	connections_drop_next(a->context.connections);
-}
-
 void attempts_give_up(struct attempts *a)
 {
 	if (!is_busy(a))
 		return;
-	drop_attempt(a);
+	event_del(a->ask);
+	credentials_cancel(a->credentials);
+	connections_drop_next(a->context.connections);
 	credentials_reject(a->credentials);
 	list_failed(a);
 }
@@ -482,11 +477,8 @@ static void token_refused(struct attempts *a, const struct conn_end *end)
 	}
 }
 
-void attempts_next_ended(struct attempts *a, const struct conn_end *end)
+void attempts_next_ended(struct attempts *a, bool token, const struct conn_end *end)
 {
-	bool token = a->context.connections->next->token;
-
-	drop_attempt(a);
 	keep_reason(a, end->why);
 	if (token && end->http_status) {
 		token_refused(a, end);
@@ -520,10 +512,8 @@ static void count_loss(struct attempts *a, int64_t lasted_ms, bool excused)
 void attempts_after_loss(struct attempts *a, int64_t lasted_ms, bool excused)
 {
 	count_loss(a, lasted_ms, excused);
-	if (a->context.connections->stage == CONNECTIONS_CATCHING) {
-		connections_take_over(a->context.connections);
+	if (a->context.connections->stage == CONNECTIONS_CATCHING)
 		return;
-	}
 	event_del(a->turn);
 	event_del(a->batch);
 	if (is_busy(a))

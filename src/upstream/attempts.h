@@ -188,8 +188,9 @@ long attempts_handover_ms(const struct attempts *a);
 void attempts_succeeded(struct attempts *a);
 /* ... and there was no main one before: after attempts_succeeded(), as the last act. */
 void attempts_after_first(struct attempts *a);
-void attempts_next_ended(struct attempts *a, const struct conn_end *end);
-/* The main connection has ended: before it is dropped and told to others. */
+/* The next connection has ended. token: it had one. */
+void attempts_next_ended(struct attempts *a, bool token, const struct conn_end *end);
+/* The main connection has ended: before others are told of it. */
 void attempts_main_ended(struct attempts *a, const char *why);
 /* ... and after that: a proven next connection takes over, or the present attempt goes on, or a
  * pause begins. lasted_ms: how long the connection was there. excused: the loss says nothing of the

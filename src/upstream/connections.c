@@ -41,24 +41,12 @@ static void connection_free(struct connection *c)
 	free(c);
 }
 
-static bool is_replaced(const struct connection *c)
-{
-	return c != c->connections->main && c != c->connections->next;
-}
-
 bool connections_is_outdated(const struct connections *cs, const struct connection *c)
 {
 	return c->endpoint != cs->endpoints->present;
 }
 
 /* ---- replaced connections ---- */
-
-static void close_connection(struct connection *c)
-{
-	if (!c->closing)
-		conn_close(c->conn, CLOSE_NORMAL);
-	c->closing = true;
-}
 
 /* Closes replaced connections that are not needed any more. */
 static void close_idle(struct connections *cs)
@@ -67,8 +55,9 @@ static void close_idle(struct connections *cs)
 	struct connection *c;
 
 	TAILQ_FOREACH (c, &cs->all, of_all) {
-		if (is_replaced(c) && !c->busy && !(c == cs->former && lingers))
-			close_connection(c);
+		bool needed = c == cs->main || c == cs->next || c->busy;
+		if (!needed && !(c == cs->former && lingers))
+			conn_close(c->conn, CLOSE_NORMAL);
 	}
 }
 
@@ -110,7 +99,7 @@ bool connections_too_many(const struct connections *cs)
 	unsigned n = 0;
 
 	TAILQ_FOREACH (c, &cs->all, of_all)
-		n += is_replaced(c) && !c->closing;
+		n += c->busy;
 	return n >= REPLACED_MAX;
 }
 
@@ -130,7 +119,6 @@ void connections_drop_next(struct connections *cs)
 {
 	struct connection *c = cs->next;
 
-	event_del(cs->grace);
 	cs->next = NULL;
 	cs->stage = CONNECTIONS_NONE;
 	handover_abort(&cs->handover);
@@ -138,22 +126,15 @@ void connections_drop_next(struct connections *cs)
 		connection_free(c);
 }
 
-static void next_ended(struct connections *cs, const char *why)
+static void next_ended(struct connections *cs, const struct conn_end *end)
 {
-	const struct conn_end end = {.why = why, .retry_after_s = -1};
+	bool token = cs->next->token;
 
-	cs->ops->next_ended(cs->owner, &end);
+	connections_drop_next(cs);
+	cs->ops->next_ended(cs->owner, token, end);
 }
 
 /* ---- taking over ---- */
-
-/* The former connection may be late from now on, or the main one. */
-static void watch_late(struct connections *cs)
-{
-	cs->late_steps = 0;
-	if (!event_pending(cs->late, EV_TIMEOUT, NULL))
-		timer_start(cs->late, LATE_STEP_MS);
-}
 
 static void on_late(evutil_socket_t fd, short what, void *arg)
 {
@@ -169,74 +150,56 @@ static void on_late(evutil_socket_t fd, short what, void *arg)
 	timer_start(cs->late, LATE_STEP_MS);
 }
 
-void connections_take_over(struct connections *cs)
+/* It stays until connections_idle(), and lingers if it brings notifications again (both), or has
+ * late writes. */
+static void replace(struct connections *cs, struct connection *old, bool both)
+{
+	cs->stats->upstream_handovers++;
+	cs->former = old;
+	old->busy = true;
+	timer_start(cs->linger, LINGER_MS);
+	if (!cs->ops->moved(cs->owner) && !both)
+		event_del(cs->linger);
+}
+
+static void take_over(struct connections *cs)
 {
 	struct connection *old = cs->main;
 	bool both = old && old->token && cs->next->token;
 
-	event_del(cs->grace);
 	cs->main = cs->next;
 	cs->next = NULL;
 	cs->stage = CONNECTIONS_NONE;
-	if (old) {
-		cs->former = old;
-		old->busy = true; /* until connections_idle() */
-		timer_start(cs->linger, LINGER_MS);
-		cs->stats->upstream_handovers++;
-		if (both) /* new subscriptions become live after the held changes */
-			handover_move(&cs->handover);
-		if (!cs->ops->moved(cs->owner) && !both)
-			event_del(cs->linger);
-	} else {
+	if (both) /* new subscriptions become live after the held changes */
+		handover_move(&cs->handover);
+	if (old)
+		replace(cs, old, both);
+	else
 		cs->ops->first(cs->owner);
-	}
 	if (!both) /* subscribers learn first that there is a connection */
 		handover_move(&cs->handover);
 	if (!old)
 		handover_former_gone(&cs->handover);
-	watch_late(cs);
+	cs->late_steps = 0;
+	if (!event_pending(cs->late, EV_TIMEOUT, NULL))
+		timer_start(cs->late, LATE_STEP_MS);
 	close_idle(cs);
 }
 
-void connections_drop_main(struct connections *cs)
+/* A next connection that is not open yet may be subscribed already, and bring changes again that
+ * this one has brought: they are compared until that one has failed. A proven one takes over. */
+static void main_ended(struct connections *cs, const struct conn_end *end)
 {
+	uint32_t number = cs->main->number;
+	bool token = cs->main->token;
 	struct connection *c = cs->main;
 
 	cs->main = NULL;                /* nothing is sent on it any more */
 	handover_forget(&cs->handover); /* stragglers are told before the loss is */
 	connection_free(c);
-	/* A next connection that is not open yet may be subscribed already, and bring changes again
-	 * that this one has brought: they are compared until that one has failed. */
-}
-
-static void main_is_silent(struct connections *cs)
-{
-	const struct conn_end end = {.was_open = true,
-				     .why = "the connection was lost: no answer to a ping",
-				     .retry_after_s = -1,
-				     .heard_ms = conn_heard_ms(cs->main->conn)};
-
-	cs->ops->main_ended(cs->owner, &end);
-}
-
-/* The next connection has not answered its ping, or the main one has not. A silent main connection
- * may have had more to bring: that is a loss. */
-static void on_grace(evutil_socket_t fd, short what, void *arg)
-{
-	struct connections *cs = arg;
-
-	(void)fd;
-	(void)what;
-	if (cs->stage == CONNECTIONS_PROVING)
-		next_ended(cs, "no answer to a ping");
-	else if (cs->stage == CONNECTIONS_CATCHING)
-		main_is_silent(cs);
-}
-
-/* The time for the answer to a ping. */
-static void start_grace(struct connections *cs)
-{
-	timer_start(cs->grace, cs->endpoints->present->shared.settings.keepalive_ms / 2);
+	cs->ops->main_ended(cs->owner, number, token, end);
+	if (cs->stage == CONNECTIONS_CATCHING)
+		take_over(cs);
 }
 
 static void begin_stage(struct connections *cs, enum connections_stage stage,
@@ -244,7 +207,6 @@ static void begin_stage(struct connections *cs, enum connections_stage stage,
 {
 	cs->stage = stage;
 	cs->ping = conn_ping(pinged->conn);
-	start_grace(cs);
 }
 
 /* ---- events of connections ---- */
@@ -256,7 +218,7 @@ static void on_open(void *owner)
 
 	cs->stats->upstream_connects++;
 	if (!cs->main && !c->token) /* it brings no notifications */
-		connections_take_over(cs);
+		take_over(cs);
 	else
 		begin_stage(cs, CONNECTIONS_PROVING, c);
 }
@@ -269,7 +231,7 @@ static void on_pong(void *owner, uint32_t number)
 	bool caught_up = cs->stage == CONNECTIONS_CATCHING && c == cs->main && number >= cs->ping;
 
 	if (caught_up || (proven && !cs->main))
-		connections_take_over(cs);
+		take_over(cs);
 	else if (proven)
 		begin_stage(cs, CONNECTIONS_CATCHING, cs->main);
 }
@@ -278,6 +240,10 @@ static void on_pong(void *owner, uint32_t number)
 static void notified(struct connections *cs, const struct connection *c,
 		     const struct wire_frame *frame)
 {
+	static const struct conn_end too_many = {
+		.was_open = true,
+		.why = "too many notifications during the handover",
+		.retry_after_s = -1};
 	bool fits = true;
 
 	cs->stats->upstream_notifications++;
@@ -291,7 +257,7 @@ static void notified(struct connections *cs, const struct connection *c,
 		fits = handover_brings(&cs->handover, HANDOVER_FORMER, frame);
 	cs->stats->upstream_doubles = cs->handover.doubles;
 	if (!fits)
-		next_ended(cs, "too many notifications during the handover");
+		next_ended(cs, &too_many);
 }
 
 static void on_message(void *owner, struct span text, unsigned flags)
@@ -327,13 +293,12 @@ static void on_ended(void *owner, const struct conn_end *end)
 	struct connection *c = owner;
 	struct connections *cs = c->connections;
 
-	if (c == cs->main) {
-		cs->ops->main_ended(cs->owner, end);
-	} else if (c == cs->next) {
-		cs->ops->next_ended(cs->owner, end);
-	} else {
+	if (c == cs->main)
+		main_ended(cs, end);
+	else if (c == cs->next)
+		next_ended(cs, end);
+	else
 		replaced_ended(cs, c, end);
-	}
 }
 
 static const struct conn_ops conn_ops = {
@@ -363,8 +328,6 @@ void connections_set_times(struct connections *cs, const struct conn_settings *s
 		endpoint_set_times(c->endpoint, settings);
 		conn_retime(c->conn);
 	}
-	if (cs->stage == CONNECTIONS_PROVING || cs->stage == CONNECTIONS_CATCHING)
-		start_grace(cs);
 }
 
 void connections_init(struct connections *cs, struct event_base *base, struct endpoints *endpoints,
@@ -375,7 +338,6 @@ void connections_init(struct connections *cs, struct event_base *base, struct en
 		.ops = ops, .owner = owner, .stats = stats, .endpoints = endpoints};
 	TAILQ_INIT(&cs->all);
 	handover_init(&cs->handover, seed, &ops->stream, owner);
-	cs->grace = timer_new(base, on_grace, cs);
 	cs->linger = timer_new(base, on_linger, cs);
 	cs->late = timer_new(base, on_late, cs);
 }
@@ -390,7 +352,7 @@ void connections_stop(struct connections *cs)
 	handover_fini(&cs->handover);
 	cs->main = cs->former = NULL;
 	TAILQ_FOREACH (c, &cs->all, of_all)
-		close_connection(c);
+		conn_close(c->conn, CLOSE_NORMAL);
 }
 
 bool connections_are_gone(const struct connections *cs)
@@ -402,7 +364,6 @@ void connections_fini(struct connections *cs)
 {
 	while (!TAILQ_EMPTY(&cs->all))
 		connection_free(TAILQ_FIRST(&cs->all));
-	event_free(cs->grace);
 	event_free(cs->linger);
 	event_free(cs->late);
 }

@@ -53,7 +53,6 @@ struct connection {
 	uint32_t number; /* never used again */
 	bool token;      /* opened with a token */
 	bool busy;       /* replaced, with unanswered requests */
-	bool closing;
 };
 
 struct connections_ops {
@@ -62,11 +61,10 @@ struct connections_ops {
 	 * within. True: writes that were given up there may take effect yet. */
 	void (*first)(void *owner);
 	bool (*moved)(void *owner);
-	/* The main connection has ended, or is given up: call connections_drop_main() from within.
-	 */
-	void (*main_ended)(void *owner, const struct conn_end *end);
-	/* The next one has ended: call connections_drop_next() from within. */
-	void (*next_ended)(void *owner, const struct conn_end *end);
+	/* The main connection, or the next one, has ended and is freed. token: it had one. If a
+	 * proven next one is left, first() follows. */
+	void (*main_ended)(void *owner, uint32_t number, bool token, const struct conn_end *end);
+	void (*next_ended)(void *owner, bool token, const struct conn_end *end);
 	/* A replaced one has ended. */
 	void (*replaced_ended)(void *owner, uint32_t number, const struct conn_end *end);
 
@@ -91,7 +89,6 @@ struct connections {
 	uint32_t last_number;
 
 	uint32_t ping;        /* the ping that PROVING or CATCHING waits for */
-	struct event *grace;  /* the time for its answer is up */
 	struct event *linger; /* pending: the former one stays even if it is idle */
 
 	struct handover handover; /* the stream */
@@ -108,11 +105,6 @@ void connections_fini(struct connections *cs); /* after connections_stop() */
 /* Makes the next connection, to the present endpoint; there is none. token: path contains one. */
 void connections_connect(struct connections *cs, const char *path, bool token);
 void connections_drop_next(struct connections *cs); /* does nothing if there is none */
-/* Frees the main connection, which has ended. The next one goes on to be made. */
-void connections_drop_main(struct connections *cs);
-/* The main connection is gone and the next one is CONNECTIONS_CATCHING: it takes over at once. */
-void connections_take_over(struct connections *cs);
-
 /* Does it lead to a former endpoint? */
 bool connections_is_outdated(const struct connections *cs, const struct connection *c);
 /* Are there so many replaced ones that the next one has to wait? */

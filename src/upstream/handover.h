@@ -81,8 +81,8 @@ struct handover {
 	uint64_t seed; /* of notification.h's hashes */
 	struct handover_limits limits;
 	unsigned awaited;       /* 1 << enum handover_from of each connection that is compared with
-				   another: there       is a next one; there was a move; the former one has not
-				   ended */
+				   another: there       is a next one; there was a move; the former one
+				   has not       ended */
 	struct records pending; /* in the order of arrival */
 	struct map changes;     /* all records, by key, value and timestamp */
 	struct map keys;        /* of the records, by hash */

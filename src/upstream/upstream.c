@@ -250,36 +250,26 @@ static void on_arrived(void *owner, const struct wire_frame *frame)
 		u->ops->cache.arrived(u->users.cache, frame);
 }
 
-/* In-flight requests are lost, and perhaps changes that it has not brought yet. Returns whether one
- * request was at fault. */
-static bool lose_main(struct upstream *u, const struct conn_end *end)
-{
-	uint32_t number = u->connections.main->number;
-	bool token = u->connections.main->token;
-
-	connections_drop_main(&u->connections);
-	if (token) /* first: the router must not read for subscribers that do not know of the loss
-		    */
-		tell_lost(u, end->heard_ms);
-	return tell_down(u, number, end);
-}
-
-static void on_main_ended(void *owner, const struct conn_end *end)
+/* In-flight requests are lost, and perhaps changes that it has not brought yet. */
+static void on_main_ended(void *owner, uint32_t number, bool token, const struct conn_end *end)
 {
 	struct upstream *u = owner;
 	int64_t lasted_ms = clock_mono_ms() - u->since;
 
 	u->stats->upstream_disconnects++;
 	attempts_main_ended(&u->attempts, end->why);
-	bool excused = lose_main(u, end);
+	if (token) /* first: the router must not read for subscribers that do not know of the loss
+		    */
+		tell_lost(u, end->heard_ms);
+	bool excused = tell_down(u, number, end);
 	attempts_after_loss(&u->attempts, lasted_ms, excused);
 }
 
-static void on_next_ended(void *owner, const struct conn_end *end)
+static void on_next_ended(void *owner, bool token, const struct conn_end *end)
 {
 	struct upstream *u = owner;
 
-	attempts_next_ended(&u->attempts, end);
+	attempts_next_ended(&u->attempts, token, end);
 }
 
 /* Requests that were in flight there are lost. */

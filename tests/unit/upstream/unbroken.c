@@ -79,6 +79,7 @@ struct conn {
 	int64_t heard_at;
 	bool told[KEYS]; /* the service sends it changes of the key */
 	uint32_t pings;
+	int64_t asked_at; /* when the last one was sent; NEVER: it was answered */
 };
 
 struct credentials {
@@ -380,7 +381,7 @@ static void end(struct conn *c)
 	if (!c->dead)
 		cut(c, true);
 	c->open = false;
-	c->ends_at = NEVER;
+	c->ends_at = c->asked_at = NEVER;
 	c->ops->ended(c->owner, &e);
 }
 
@@ -397,6 +398,8 @@ static void arrive_down(struct conn *c)
 		c->ops->open(c->owner);
 	} else if (i.ping) {
 		shared("connection %u pong %u", c->number, i.ping);
+		if (i.ping == c->pings)
+			c->asked_at = NEVER;
 		if (i.ping <= c->pings)
 			c->ops->pong(c->owner, i.ping);
 	} else if (i.text) {
@@ -424,6 +427,7 @@ struct conn *conn_new(const struct conn_shared *endpoint, const char *path,
 			   .owner = owner,
 			   .number = w->connections,
 			   .ends_at = NEVER,
+			   .asked_at = NEVER,
 			   .expires_at = NEVER};
 	STAILQ_INIT(&c->up.items);
 	STAILQ_INIT(&c->down.items);
@@ -503,6 +507,7 @@ size_t conn_unsent(const struct conn *c)
 uint32_t conn_ping(struct conn *c)
 {
 	c->pings++;
+	c->asked_at = loop_now;
 	shared("connection %u ping %u", c->number, c->pings);
 	if (!c->dead && !c->closing)
 		put_last(&c->up)->ping = c->pings;
@@ -1241,6 +1246,9 @@ static bool go_on(int64_t until)
 		}
 		if (c && c->ends_at < at) {
 			connection = c, what = END, at = c->ends_at;
+		}
+		if (c && c->asked_at < at - KEEPALIVE / 2) {
+			connection = c, what = END, at = c->asked_at + KEEPALIVE / 2;
 		}
 	}
 	if (at > until)

@@ -501,7 +501,7 @@ static void a_silent_one_does_not_count(void **state)
 	loop_turn();
 	mint();
 	conns_open(1);
-	loop_pass(KEEPALIVE / 2);
+	conns_end(1, 0, -1);
 	assert_null(conns_get(1));
 	expect_state(UPSTREAM_BACKOFF);
 	expect("failed;backoff;");
@@ -1170,7 +1170,7 @@ static void a_silent_old_one_is_a_loss(void **state)
 	want_more();
 	conns_open(2);
 	conns_pong(2);
-	loop_pass(KEEPALIVE / 2);
+	conns_end(1, 0, -1);
 	expect("lost since 1000;down 1;up 2;live;");
 }
 
