@@ -29,11 +29,10 @@ static bool has_main(const struct attempts *a)
 	return a->context.connections->main != NULL;
 }
 
+/* Does it lead to a former endpoint? */
 static bool main_is_outdated(const struct attempts *a)
 {
-	const struct connections *connections = a->context.connections;
-
-	return connections_is_outdated(connections, connections->main);
+	return a->context.connections->main->endpoint != a->context.endpoints->present;
 }
 
 static bool is_wanted(const struct attempts *a)

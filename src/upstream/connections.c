@@ -41,11 +41,6 @@ static void connection_free(struct connection *c)
 	free(c);
 }
 
-bool connections_is_outdated(const struct connections *cs, const struct connection *c)
-{
-	return c->endpoint != cs->endpoints->present;
-}
-
 /* ---- replaced connections ---- */
 
 /* Closes replaced connections that are not needed any more. */

@@ -105,8 +105,6 @@ void connections_fini(struct connections *cs); /* after connections_stop() */
 /* Makes the next connection, to the present endpoint; there is none. token: path contains one. */
 void connections_connect(struct connections *cs, const char *path, bool token);
 void connections_drop_next(struct connections *cs); /* does nothing if there is none */
-/* Does it lead to a former endpoint? */
-bool connections_is_outdated(const struct connections *cs, const struct connection *c);
 /* Are there so many replaced ones that the next one has to wait? */
 bool connections_too_many(const struct connections *cs);
 /* No request is in flight any more on this replaced connection. */

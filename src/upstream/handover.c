@@ -13,23 +13,12 @@ enum {
 	NEXT = 1 << HANDOVER_NEXT,
 };
 
-struct key {
-	struct map_node node; /* handover::keys */
-	struct records told;  /* in the order of telling */
-	struct records pending;
-	unsigned spoken; /* bit() of each connection that has brought any change of it */
-};
-
 struct record {
 	struct map_node node;       /* handover::changes, by identity() */
-	TAILQ_ENTRY(record) of_all; /* handover::pending */
-	TAILQ_ENTRY(record) of_key; /* key::told, or key::pending */
-	struct key *key;
-	unsigned brought; /* bit() of each connection that has brought it, or, if it was told, a
-			     later change of the key */
-	uint64_t number;  /* in order of arrival */
-	bool old;         /* it was a straggler at the last handover_expire() */
-	struct notification change; /* its text is NULL, or the one below */
+	TAILQ_ENTRY(record) of_all; /* handover::told, or ::pending */
+	unsigned brought;           /* bit() of each connection that has brought it */
+	unsigned age; /* calls of handover_expire() since it is told, or a straggler */
+	struct notification change; /* its text is the one below */
 	char *text;                 /* owned, while pending; NULL: it was told */
 };
 
@@ -59,54 +48,46 @@ static bool may_bring(const struct handover *h, enum handover_from from, const s
 	       (known || from != HANDOVER_MAIN || !(h->awaited & MAIN));
 }
 
-/* The earliest such record; NULL: none. *same: how many records have this id. */
+/* Such a record; NULL: none. *same: how many others have this id. */
 static struct record *find(const struct handover *h, enum handover_from from, uint64_t id,
 			   unsigned *same)
 {
 	struct map_node *node = map_first(&h->changes, id);
-	struct record *first = NULL;
 
 	for (*same = 0; node; node = map_next(node), ++*same) {
 		struct record *r = map_entry(node, struct record, node);
-		if (may_bring(h, from, r) && (!first || r->number < first->number))
-			first = r;
+		if (may_bring(h, from, r))
+			return r;
 	}
-	return first;
+	return NULL;
 }
 
-static struct key *find_key(const struct handover *h, uint64_t hash)
+/* Has this connection brought any change of the key? If not, the answer may be wrong. */
+static bool has_spoken(const struct handover *h, enum handover_from from, uint64_t key_hash)
 {
-	struct map_node *node = map_first(&h->keys, hash);
+	size_t place = key_hash % HANDOVER_SPOKEN_BITS;
 
-	return node ? map_entry(node, struct key, node) : NULL;
+	return h->spoken[from][place / 8] >> (place % 8) & 1;
+}
+
+static void note_spoken(struct handover *h, enum handover_from from, uint64_t key_hash)
+{
+	size_t place = key_hash % HANDOVER_SPOKEN_BITS;
+
+	h->spoken[from][place / 8] |= (uint8_t)(1U << (place % 8));
 }
 
 /* ---- records ---- */
 
-/* For a change, its key, and text to keep. */
 static bool has_room(const struct handover *h, size_t text_bytes)
 {
-	return h->n + 2 <= h->limits.records && h->text_bytes + text_bytes <= h->limits.text_bytes;
-}
-
-static struct key *make_key(struct handover *h, uint64_t hash)
-{
-	struct key *key = find_key(h, hash);
-
-	if (key)
-		return key;
-	key = mem_zalloc(sizeof(*key));
-	TAILQ_INIT(&key->told);
-	TAILQ_INIT(&key->pending);
-	map_add(&h->keys, &key->node, hash);
-	h->n++;
-	return key;
+	return h->changes.n < h->limits.records &&
+	       h->text_bytes + text_bytes <= h->limits.text_bytes;
 }
 
 static void end_pending(struct handover *h, struct record *r)
 {
 	TAILQ_REMOVE(&h->pending, r, of_all);
-	TAILQ_REMOVE(&r->key->pending, r, of_key);
 	h->text_bytes -= r->change.text.n;
 	free(r->text);
 	r->text = NULL;
@@ -118,34 +99,24 @@ static void free_record(struct handover *h, struct record *r)
 	if (r->text)
 		end_pending(h, r);
 	else
-		TAILQ_REMOVE(&r->key->told, r, of_key);
+		TAILQ_REMOVE(&h->told, r, of_all);
 	map_remove(&h->changes, &r->node);
 	free(r);
-	h->n--;
 }
 
-/* These connections bring none of the key's told changes up to r any more. Frees the records that
- * no connection is to bring any more. */
-static void pass(struct handover *h, unsigned who, struct record *r)
+/* Frees a record of a told change that no connection is to bring any more. */
+static void check_told(struct handover *h, struct record *r)
 {
-	struct record *earlier;
-
-	for (; r && (who & ~r->brought); r = earlier) {
-		earlier = TAILQ_PREV(r, records, of_key);
-		r->brought |= who;
-		if (!(h->awaited & ~r->brought))
-			free_record(h, r);
-	}
+	if (!(h->awaited & ~r->brought))
+		free_record(h, r);
 }
 
-/* For a change that was told, or is about to be. May free r. */
+/* For a change that was told. May free r. */
 static void add_told(struct handover *h, struct record *r)
 {
-	unsigned who = r->brought;
-
-	TAILQ_INSERT_TAIL(&r->key->told, r, of_key);
-	r->brought = 0;
-	pass(h, who, r);
+	r->age = 0;
+	TAILQ_INSERT_TAIL(&h->told, r, of_all);
+	check_told(h, r);
 }
 
 static void add_pending(struct handover *h, struct record *r)
@@ -154,9 +125,6 @@ static void add_pending(struct handover *h, struct record *r)
 	r->change.text.p = r->text;
 	h->text_bytes += r->change.text.n;
 	TAILQ_INSERT_TAIL(&h->pending, r, of_all);
-	TAILQ_INSERT_TAIL(&r->key->pending, r, of_key);
-	if (r->brought & NEXT) /* all told ones are earlier */
-		pass(h, NEXT, TAILQ_LAST(&r->key->told, records));
 }
 
 /* Needs room. */
@@ -165,13 +133,9 @@ static void make_record(struct handover *h, enum handover_from from,
 {
 	struct record *r = mem_zalloc(sizeof(*r));
 
-	*r = (struct record){.key = make_key(h, change->key_hash),
-			     .brought = bit(from),
-			     .number = h->made++,
-			     .change = *change};
-	r->key->spoken |= bit(from);
+	r->brought = bit(from);
+	r->change = *change;
 	map_add(&h->changes, &r->node, id);
-	h->n++;
 	if (told)
 		add_told(h, r);
 	else
@@ -201,55 +165,47 @@ static void deliver(struct handover *h, struct record *r)
  * be late. */
 static void deliver_up_to(struct handover *h, struct record *r)
 {
-	struct record *first = r->brought & NEXT ? TAILQ_FIRST(&r->key->pending) : r, *next;
+	struct record *first = r->brought & NEXT ? TAILQ_FIRST(&h->pending) : r, *next;
 
 	for (; first != r; first = next) {
-		next = TAILQ_NEXT(first, of_key);
-		if (first->brought & NEXT)
+		next = TAILQ_NEXT(first, of_all);
+		if (first->brought & NEXT && first->change.key_hash == r->change.key_hash)
 			deliver(h, first);
 	}
 	deliver(h, r);
 }
 
-/* Those that were there at the last handover_expire(), or all. */
-static void lose_stragglers(struct handover *h, bool all)
+/* Those of at least this age. */
+static void lose_stragglers(struct handover *h, unsigned age)
 {
 	struct record *r, *next;
 
 	for (r = TAILQ_FIRST(&h->pending); r; r = next) {
 		next = TAILQ_NEXT(r, of_all);
-		if (r->brought & NEXT)
+		if (r->brought & NEXT || r->age < age)
 			continue;
-		if (r->old || all) {
-			tell(h, r, h->ops->straggler);
-			free_record(h, r);
-		} else {
-			r->old = true;
-		}
+		tell(h, r, h->ops->straggler);
+		free_record(h, r);
 	}
 }
 
 /* ---- notifications ---- */
 
 /* Are changes of the key that this connection brings first told at once? */
-static bool leads(enum handover_from from, const struct key *key)
+static bool leads(const struct handover *h, enum handover_from from, uint64_t key_hash)
 {
-	return from == HANDOVER_MAIN || (from == HANDOVER_FORMER && !(key && key->spoken & MAIN));
+	return from == HANDOVER_MAIN ||
+	       (from == HANDOVER_FORMER && !has_spoken(h, HANDOVER_MAIN, key_hash));
 }
 
 /* Another connection has brought this change before. */
 static void bring_again(struct handover *h, enum handover_from from, struct record *r)
 {
-	bool leading = leads(from, r->key);
-
 	h->doubles++;
-	r->key->spoken |= bit(from);
-	if (!r->text) {
-		pass(h, bit(from), r);
-		return;
-	}
 	r->brought |= bit(from);
-	if (leading)
+	if (!r->text)
+		check_told(h, r);
+	else if (leads(h, from, r->change.key_hash))
 		deliver_up_to(h, r);
 }
 
@@ -273,7 +229,7 @@ static bool bring_first(struct handover *h, enum handover_from from, const struc
 {
 	bool fits = true;
 
-	if (leads(from, find_key(h, change->key_hash))) {
+	if (leads(h, from, change->key_hash)) {
 		fits = has_room(h, 0) || make_room(h);
 		h->ops->change(h->owner, frame, change);
 		if (!crowded && (h->awaited & ~bit(from)))
@@ -301,10 +257,13 @@ bool handover_brings(struct handover *h, enum handover_from from, const struct w
 	}
 	uint64_t id = identity(h, &change);
 	struct record *r = find(h, from, id, &same);
-	if (!r)
-		return bring_first(h, from, frame, &change, id, same >= SAME_MAX);
-	bring_again(h, from, r);
-	return true;
+	bool fits = true;
+	if (r)
+		bring_again(h, from, r);
+	else
+		fits = bring_first(h, from, frame, &change, id, same >= SAME_MAX);
+	note_spoken(h, from, change.key_hash);
+	return fits;
 }
 
 /* ---- connections ---- */
@@ -312,6 +271,7 @@ bool handover_brings(struct handover *h, enum handover_from from, const struct w
 void handover_init(struct handover *h, uint64_t seed, const struct handover_ops *ops, void *owner)
 {
 	*h = (struct handover){.ops = ops, .owner = owner, .seed = seed};
+	TAILQ_INIT(&h->told);
 	TAILQ_INIT(&h->pending);
 }
 
@@ -320,42 +280,26 @@ void handover_limit(struct handover *h, const struct handover_limits *limits)
 	h->limits = *limits;
 }
 
-/* The key has no records, and its spoken bits do not matter. */
-static bool is_idle(const struct handover *h, const struct key *key)
-{
-	unsigned matters = (h->awaited & NEXT) | (h->awaited & FORMER ? MAIN : 0);
-
-	return TAILQ_EMPTY(&key->told) && TAILQ_EMPTY(&key->pending) && !(key->spoken & matters);
-}
-
-/* These connections are compared from now on, and this one is not. moved: each connection has
- * taken the place of the one before it since the bits were set. */
+/* These connections are compared from now on, and this one is not. moved: each has taken the place
+ * of the one before it. */
 static void compare(struct handover *h, unsigned awaited, unsigned gone, bool moved)
 {
-	struct map_walk of_changes = {0}, of_keys = {0};
-	struct map_node *node;
+	struct record *r, *next;
 
 	h->awaited = awaited;
-	while ((node = map_walk(&h->changes, &of_changes))) {
-		struct record *r = map_entry(node, struct record, node);
+	TAILQ_FOREACH (r, &h->pending, of_all)
 		r->brought = (r->brought & ~gone) >> moved;
-		if (!r->text && !(awaited & ~r->brought))
-			free_record(h, r);
-	}
-	while ((node = map_walk(&h->keys, &of_keys))) {
-		struct key *key = map_entry(node, struct key, node);
-		key->spoken = (key->spoken & ~gone) >> moved;
-		if (is_idle(h, key)) {
-			map_remove(&h->keys, &key->node);
-			free(key);
-			h->n--;
-		}
+	for (r = TAILQ_FIRST(&h->told); r; r = next) {
+		next = TAILQ_NEXT(r, of_all);
+		r->brought = (r->brought & ~gone) >> moved;
+		check_told(h, r);
 	}
 }
 
 void handover_begin(struct handover *h)
 {
 	h->awaited |= NEXT;
+	memset(h->spoken[HANDOVER_NEXT], 0, sizeof(h->spoken[0]));
 }
 
 /* Held changes are dropped: the main connection will bring them. */
@@ -380,6 +324,7 @@ void handover_move(struct handover *h)
 		return;
 	}
 	compare(h, MAIN | FORMER, 0, true);
+	memmove(h->spoken[HANDOVER_FORMER], h->spoken[HANDOVER_MAIN], 2 * sizeof(h->spoken[0]));
 	for (r = TAILQ_FIRST(&h->pending); r; r = next) {
 		next = TAILQ_NEXT(r, of_all);
 		if (r->brought & MAIN)
@@ -394,12 +339,21 @@ void handover_former_gone(struct handover *h)
 
 void handover_expire(struct handover *h)
 {
-	lose_stragglers(h, false);
+	struct record *r, *next;
+
+	lose_stragglers(h, 1);
+	TAILQ_FOREACH (r, &h->pending, of_all)
+		r->age += !(r->brought & NEXT);
+	for (r = TAILQ_FIRST(&h->told); r; r = next) {
+		next = TAILQ_NEXT(r, of_all);
+		if (++r->age == HANDOVER_STEPS)
+			free_record(h, r);
+	}
 }
 
 void handover_forget(struct handover *h)
 {
-	lose_stragglers(h, true);
+	lose_stragglers(h, 0);
 	compare(h, h->awaited & NEXT, FORMER, false);
 }
 

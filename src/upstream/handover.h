@@ -29,7 +29,7 @@
  *
  * A record is either told or pending. A pending one that the next connection has brought is a held
  * change; any other is a straggler. A told one stays until each connection that may bring the
- * change again has brought it, or a later change of the key.
+ * change again has brought it, or for HANDOVER_STEPS calls of handover_expire().
  *
  * Limits:
  * - A change without a timestamp is identified by its value alone. Before the move it may be taken
@@ -68,8 +68,13 @@ struct handover_ops {
 };
 
 struct handover_limits {
-	size_t records;    /* of changes and keys */
+	size_t records;    /* of changes */
 	size_t text_bytes; /* of held changes and stragglers */
+};
+
+enum {
+	HANDOVER_STEPS = 7, /* calls of handover_expire() */
+	HANDOVER_SPOKEN_BITS = 1 << 17,
 };
 
 struct record;
@@ -83,12 +88,14 @@ struct handover {
 	unsigned awaited;       /* 1 << enum handover_from of each connection that is compared with
 				   another: there       is a next one; there was a move; the former one
 				   has not       ended */
+	struct records told;    /* in the order of telling */
 	struct records pending; /* in the order of arrival */
 	struct map changes;     /* all records, by key, value and timestamp */
-	struct map keys;        /* of the records, by hash */
-	uint64_t made;          /* records so far */
-	size_t n, text_bytes;   /* bounded by limits */
-	uint64_t doubles;       /* changes that came again, so far */
+	size_t text_bytes;      /* of pending ones */
+	/* A bit for the hash of each key of which a connection has brought a change. Keys that
+	 * share a bit are taken for one: then a change may wait as a straggler in vain. */
+	uint8_t spoken[HANDOVER_NEXT + 1][HANDOVER_SPOKEN_BITS / 8];
+	uint64_t doubles; /* changes that came again, so far */
 };
 
 /* Nothing is compared at first: notifications are delivered as they come. */
