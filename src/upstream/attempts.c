@@ -511,7 +511,7 @@ static void count_loss(struct attempts *a, int64_t lasted_ms, bool excused)
 void attempts_after_loss(struct attempts *a, int64_t lasted_ms, bool excused)
 {
 	count_loss(a, lasted_ms, excused);
-	if (a->context.connections->stage == CONNECTIONS_CATCHING)
+	if (a->context.connections->proven)
 		return;
 	event_del(a->turn);
 	event_del(a->batch);

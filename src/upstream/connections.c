@@ -7,9 +7,8 @@
 #include "base/timer.h"
 
 enum {
-	LINGER_MS = 5000, /* the former connection may be late by so much */
-	LATE_STEP_MS = 5000,
-	LATE_STEPS = 6,    /* the main one by so many of these steps */
+	TICK_MS = 2500,    /* while connections are compared, or one lingers */
+	LINGER_TICKS = 3,  /* so it lingers for at least 5 s */
 	REPLACED_MAX = 16, /* more replaced connections, and the next takeover waits */
 	CLOSE_NORMAL = 1000,
 };
@@ -46,21 +45,26 @@ static void connection_free(struct connection *c)
 /* Closes replaced connections that are not needed any more. */
 static void close_idle(struct connections *cs)
 {
-	bool lingers = event_pending(cs->linger, EV_TIMEOUT, NULL);
 	struct connection *c;
 
 	TAILQ_FOREACH (c, &cs->all, of_all) {
 		bool needed = c == cs->main || c == cs->next || c->busy;
-		if (!needed && !(c == cs->former && lingers))
+		if (!needed && !(c == cs->former && cs->lingers))
 			conn_close(c->conn, CLOSE_NORMAL);
 	}
 }
 
-static void on_linger(evutil_socket_t fd, short what, void *arg)
+static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
+	struct connections *cs = arg;
+	bool compared = handover_expire(&cs->handover);
+
 	(void)fd;
 	(void)what;
-	close_idle(arg);
+	cs->lingers -= cs->lingers > 0;
+	close_idle(cs);
+	if (compared || cs->former)
+		timer_start(cs->tick, TICK_MS);
 }
 
 void connections_idle(struct connections *cs, uint32_t number)
@@ -80,7 +84,6 @@ static void replaced_ended(struct connections *cs, struct connection *c, const s
 
 	if (c == cs->former) {
 		cs->former = NULL;
-		event_del(cs->linger);
 		handover_former_gone(&cs->handover);
 	}
 	connection_free(c);
@@ -102,7 +105,6 @@ bool connections_too_many(const struct connections *cs)
 
 void connections_connect(struct connections *cs, const char *path, bool token)
 {
-	cs->stage = CONNECTIONS_CONNECTING;
 	cs->next = connection_new(cs, path, token);
 	/* Already now: the service may subscribe the new connection before we know that it is open.
 	 */
@@ -115,7 +117,8 @@ void connections_drop_next(struct connections *cs)
 	struct connection *c = cs->next;
 
 	cs->next = NULL;
-	cs->stage = CONNECTIONS_NONE;
+	cs->ping = 0;
+	cs->proven = false;
 	handover_abort(&cs->handover);
 	if (c)
 		connection_free(c);
@@ -131,20 +134,6 @@ static void next_ended(struct connections *cs, const struct conn_end *end)
 
 /* ---- taking over ---- */
 
-static void on_late(evutil_socket_t fd, short what, void *arg)
-{
-	struct connections *cs = arg;
-
-	(void)fd;
-	(void)what;
-	if (++cs->late_steps == LATE_STEPS) {
-		handover_forget(&cs->handover);
-		return;
-	}
-	handover_expire(&cs->handover);
-	timer_start(cs->late, LATE_STEP_MS);
-}
-
 /* It stays until connections_idle(), and lingers if it brings notifications again (both), or has
  * late writes. */
 static void replace(struct connections *cs, struct connection *old, bool both)
@@ -152,9 +141,9 @@ static void replace(struct connections *cs, struct connection *old, bool both)
 	cs->stats->upstream_handovers++;
 	cs->former = old;
 	old->busy = true;
-	timer_start(cs->linger, LINGER_MS);
+	cs->lingers = LINGER_TICKS; /* already within moved() */
 	if (!cs->ops->moved(cs->owner) && !both)
-		event_del(cs->linger);
+		cs->lingers = 0;
 }
 
 static void take_over(struct connections *cs)
@@ -164,7 +153,8 @@ static void take_over(struct connections *cs)
 
 	cs->main = cs->next;
 	cs->next = NULL;
-	cs->stage = CONNECTIONS_NONE;
+	cs->ping = 0;
+	cs->proven = false;
 	if (both) /* new subscriptions become live after the held changes */
 		handover_move(&cs->handover);
 	if (old)
@@ -175,9 +165,8 @@ static void take_over(struct connections *cs)
 		handover_move(&cs->handover);
 	if (!old)
 		handover_former_gone(&cs->handover);
-	cs->late_steps = 0;
-	if (!event_pending(cs->late, EV_TIMEOUT, NULL))
-		timer_start(cs->late, LATE_STEP_MS);
+	if (!event_pending(cs->tick, EV_TIMEOUT, NULL))
+		timer_start(cs->tick, TICK_MS);
 	close_idle(cs);
 }
 
@@ -193,15 +182,8 @@ static void main_ended(struct connections *cs, const struct conn_end *end)
 	handover_forget(&cs->handover); /* stragglers are told before the loss is */
 	connection_free(c);
 	cs->ops->main_ended(cs->owner, number, token, end);
-	if (cs->stage == CONNECTIONS_CATCHING)
+	if (cs->proven)
 		take_over(cs);
-}
-
-static void begin_stage(struct connections *cs, enum connections_stage stage,
-			struct connection *pinged)
-{
-	cs->stage = stage;
-	cs->ping = conn_ping(pinged->conn);
 }
 
 /* ---- events of connections ---- */
@@ -215,20 +197,22 @@ static void on_open(void *owner)
 	if (!cs->main && !c->token) /* it brings no notifications */
 		take_over(cs);
 	else
-		begin_stage(cs, CONNECTIONS_PROVING, c);
+		cs->ping = conn_ping(c->conn);
 }
 
 static void on_pong(void *owner, uint32_t number)
 {
 	struct connection *c = owner;
 	struct connections *cs = c->connections;
-	bool proven = cs->stage == CONNECTIONS_PROVING && c == cs->next && number >= cs->ping;
-	bool caught_up = cs->stage == CONNECTIONS_CATCHING && c == cs->main && number >= cs->ping;
 
-	if (caught_up || (proven && !cs->main))
+	if (!cs->ping || number < cs->ping || c != (cs->proven ? cs->main : cs->next))
+		return;
+	if (cs->proven || !cs->main) {
 		take_over(cs);
-	else if (proven)
-		begin_stage(cs, CONNECTIONS_CATCHING, cs->main);
+		return;
+	}
+	cs->proven = true;
+	cs->ping = conn_ping(cs->main->conn);
 }
 
 /* Connections replaced before the former one have brought everything they could. */
@@ -333,16 +317,14 @@ void connections_init(struct connections *cs, struct event_base *base, struct en
 		.ops = ops, .owner = owner, .stats = stats, .endpoints = endpoints};
 	TAILQ_INIT(&cs->all);
 	handover_init(&cs->handover, seed, &ops->stream, owner);
-	cs->linger = timer_new(base, on_linger, cs);
-	cs->late = timer_new(base, on_late, cs);
+	cs->tick = timer_new(base, on_tick, cs);
 }
 
 void connections_stop(struct connections *cs)
 {
 	struct connection *c;
 
-	event_del(cs->linger);
-	event_del(cs->late);
+	event_del(cs->tick);
 	connections_drop_next(cs);
 	handover_fini(&cs->handover);
 	cs->main = cs->former = NULL;
@@ -359,6 +341,5 @@ void connections_fini(struct connections *cs)
 {
 	while (!TAILQ_EMPTY(&cs->all))
 		connection_free(TAILQ_FIRST(&cs->all));
-	event_free(cs->linger);
-	event_free(cs->late);
+	event_free(cs->tick);
 }

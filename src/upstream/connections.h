@@ -13,9 +13,9 @@
  *                        the next connection answers a ping: it is subscribed
  *
  * The main connection is then a replaced one, which stays until its requests are answered. The one
- * replaced last is the former connection. It also stays for LINGER_MS if it and the main one bring
- * notifications, since its pong may have overtaken some, or if writes that were given up there may
- * take effect yet.
+ * replaced last is the former connection. It also stays for some seconds if it and the main one
+ * bring notifications, since its pong may have overtaken some, or if writes that were given up
+ * there may take effect yet.
  *
  * The notifications of all connections become one stream, each change once (handover.h).
  *
@@ -33,15 +33,6 @@
 #include "upstream/endpoint.h"
 #include "codec/stats.h"
 #include "codec/wire.h"
-
-/* The stage of the next connection. */
-enum connections_stage {
-	CONNECTIONS_NONE, /* no next connection */
-	CONNECTIONS_CONNECTING,
-	CONNECTIONS_PROVING,  /* open, and was sent a ping */
-	CONNECTIONS_CATCHING, /* ... and has answered it; the main one was sent a ping */
-	CONNECTIONS_STAGE_N
-};
 
 struct connections;
 
@@ -85,15 +76,14 @@ struct connections {
 	struct connection *main;   /* NULL: none */
 	struct connection *next;   /* being made; NULL: none */
 	struct connection *former; /* the one replaced last; NULL: none, or it has ended */
-	enum connections_stage stage;
 	uint32_t last_number;
 
-	uint32_t ping;        /* the ping that PROVING or CATCHING waits for */
-	struct event *linger; /* pending: the former one stays even if it is idle */
-
+	bool proven;      /* the next one has answered its ping */
+	uint32_t ping;    /* that the next one is to answer, or, once it is proven, the main one; 0:
+			     the next one is not open yet */
+	unsigned lingers; /* ticks for which the former one stays even if it is idle */
+	struct event *tick;
 	struct handover handover; /* the stream */
-	struct event *late;       /* LATE_STEP_MS are over */
-	unsigned late_steps;      /* since a connection became the main one */
 };
 
 /* There is no connection at first. The endpoints outlive them. */

@@ -7,7 +7,9 @@
 #include "base/mem.h"
 
 enum {
-	SAME_MAX = 64, /* records of the same key, value and timestamp */
+	SAME_MAX = 64,       /* records of the same key, value and timestamp */
+	STRAGGLER_STEPS = 2, /* calls of handover_expire() that one may see, and stay */
+	TOLD_STEPS = 13,
 	FORMER = 1 << HANDOVER_FORMER,
 	MAIN = 1 << HANDOVER_MAIN,
 	NEXT = 1 << HANDOVER_NEXT,
@@ -337,18 +339,21 @@ void handover_former_gone(struct handover *h)
 	compare(h, h->awaited & (MAIN | NEXT), 0, false);
 }
 
-void handover_expire(struct handover *h)
+bool handover_expire(struct handover *h)
 {
 	struct record *r, *next;
 
-	lose_stragglers(h, 1);
+	lose_stragglers(h, STRAGGLER_STEPS);
 	TAILQ_FOREACH (r, &h->pending, of_all)
 		r->age += !(r->brought & NEXT);
 	for (r = TAILQ_FIRST(&h->told); r; r = next) {
 		next = TAILQ_NEXT(r, of_all);
-		if (++r->age == HANDOVER_STEPS)
+		if (++r->age == TOLD_STEPS)
 			free_record(h, r);
 	}
+	if (!h->changes.n && !(h->awaited & FORMER))
+		h->awaited &= NEXT;
+	return h->awaited & MAIN;
 }
 
 void handover_forget(struct handover *h)

@@ -6,7 +6,7 @@
  * (notification.h). Each connection brings the changes of a key in the service's order, and all of
  * them from its subscription on.
  *
- *                begin                      move                          forget
+ *                begin                      move                          former ends
  *     main  ───────┼── delivered ─────────────┼── former: see below ────────┼──
  *     next         └── held, or a double ─────┴── main: delivered, ─────────┴── delivered
  *                                                 or a double
@@ -23,13 +23,13 @@
  * After the move the record shows the doubles of both connections. A change that only the former
  * connection has brought is delivered while the main one has brought nothing of its key. Else it is
  * a straggler, and waits: it is either newer, and the main connection will bring it, or older and
- * was overtaken by the pong. If the main connection has not brought it between two calls of
+ * was overtaken by the pong. If the main connection has not brought it after some calls of
  * handover_expire(), or before handover_forget(), it is too late: ops->straggler() makes its key a
  * gap.
  *
  * A record is either told or pending. A pending one that the next connection has brought is a held
  * change; any other is a straggler. A told one stays until each connection that may bring the
- * change again has brought it, or for HANDOVER_STEPS calls of handover_expire().
+ * change again has brought it, or for some more of these calls.
  *
  * Limits:
  * - A change without a timestamp is identified by its value alone. Before the move it may be taken
@@ -72,10 +72,7 @@ struct handover_limits {
 	size_t text_bytes; /* of held changes and stragglers */
 };
 
-enum {
-	HANDOVER_STEPS = 7, /* calls of handover_expire() */
-	HANDOVER_SPOKEN_BITS = 1 << 17,
-};
+enum { HANDOVER_SPOKEN_BITS = 1 << 17 };
 
 struct record;
 TAILQ_HEAD(records, record);
@@ -85,15 +82,13 @@ struct handover {
 	void *owner;
 	uint64_t seed; /* of notification.h's hashes */
 	struct handover_limits limits;
-	unsigned awaited;       /* 1 << enum handover_from of each connection that is compared with
-				   another: there       is a next one; there was a move; the former one
-				   has not       ended */
+	unsigned awaited;       /* a bit for each connection that is compared with another */
 	struct records told;    /* in the order of telling */
 	struct records pending; /* in the order of arrival */
 	struct map changes;     /* all records, by key, value and timestamp */
 	size_t text_bytes;      /* of pending ones */
-	/* A bit for the hash of each key of which a connection has brought a change. Keys that
-	 * share a bit are taken for one: then a change may wait as a straggler in vain. */
+	/* A bit for the hash of each key of which a connection has brought a change. A key that
+	 * shares its bit with another may have a straggler that is none. */
 	uint8_t spoken[HANDOVER_NEXT + 1][HANDOVER_SPOKEN_BITS / 8];
 	uint64_t doubles; /* changes that came again, so far */
 };
@@ -113,8 +108,9 @@ void handover_abort(struct handover *h);
 void handover_move(struct handover *h);
 /* The former connection has ended. */
 void handover_former_gone(struct handover *h);
-/* Stragglers that were there at the last call are too late. */
-void handover_expire(struct handover *h);
+/* To be called at equal intervals after a move, until it returns false: then no former connection
+ * is compared any more. */
+bool handover_expire(struct handover *h);
 /* The comparison with the former connection ends. */
 void handover_forget(struct handover *h);
 

@@ -402,7 +402,7 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 			return err;
 	} else if (conn->connect_timeout_ms <
 			   u->endpoints.present->shared.settings.connect_timeout_ms &&
-		   u->connections.stage <= CONNECTIONS_CONNECTING) {
+		   !u->connections.ping) {
 		attempts_give_up(&u->attempts); /* it would last as long as before */
 	}
 	handover_limit(&u->connections.handover, &settings->held);

@@ -90,15 +90,20 @@ static void bring(struct scene *s, enum handover_from from, char key, int value,
 	memset(copy, 0, sizeof(copy)); /* it was valid during the call only */
 }
 
+static void expire(struct handover *h)
+{
+	handover_expire(h);
+}
+
 static void step(struct scene *s, const char *word)
 {
 	static const struct {
 		const char *name;
 		void (*step)(struct handover *h);
 	} steps[] = {
-		{"begin", handover_begin},   {"abort", handover_abort},
-		{"move", handover_move},     {"gone", handover_former_gone},
-		{"expire", handover_expire}, {"forget", handover_forget},
+		{"begin", handover_begin}, {"abort", handover_abort},
+		{"move", handover_move},   {"gone", handover_former_gone},
+		{"expire", expire},        {"forget", handover_forget},
 	};
 
 	for (size_t i = 0; i < COUNT(steps); i++) {
@@ -179,17 +184,17 @@ static void after_the_move(void **state)
 static void stragglers(void **state)
 {
 	(void)state;
-	check("begin nay2 move fax1 expire", "ay2");
-	check("begin nay2 move fax1 expire max1 expire", "ay2 ax1"); /* it came in time */
-	check("begin nay2 move fax1 expire expire", "ay2 lost:ax1");
+	check("begin nay2 move fax1 expire expire", "ay2");
+	check("begin nay2 move fax1 expire expire max1 expire", "ay2 ax1"); /* it came in time */
+	check("begin nay2 move fax1 expire expire expire", "ay2 lost:ax1");
 	check("begin nay2 move fax1 forget", "ay2 lost:ax1");
 	check("begin nay2 move fax1 gone forget", "ay2 lost:ax1");
 	/* The order of a change that an earlier former connection has brought is not known. */
 	check("begin nay2 move fax1 begin naz3 move fax1 forget", "ay2 az3 lost:ax1");
 	check("begin nay2 move fax1 begin move fax1", "ay2 ax1"); /* it does: it was ahead */
 	/* Two changes of a key are independent of each other. */
-	check("begin nay2 move fax1 faz3 maz3 expire expire", "ay2 az3 lost:ax1");
-	check("begin nay2 move fax1 faz3 max1 maz3 expire expire", "ay2 ax1 az3");
+	check("begin nay2 move fax1 faz3 maz3 expire expire expire", "ay2 az3 lost:ax1");
+	check("begin nay2 move fax1 faz3 max1 maz3 expire expire expire", "ay2 ax1 az3");
 	/* Another key is not affected. */
 	check("begin nay2 nbv2 move fax1 fbz3 mbz3", "ay2 bv2 bz3");
 }
@@ -226,7 +231,7 @@ static void aborted(void **state)
 	      "ax1 ax1"); /* nothing is left of the first */
 	check("begin move begin max1 nax1 abort begin move fay2",
 	      "ax1 ay2"); /* no connection has brought any change of it */
-	check("begin nax1 move begin nay2 fay2 forget abort expire expire", "ax1");
+	check("begin nax1 move begin nay2 fay2 forget abort expire expire expire", "ax1");
 	check("begin nax1 move fay2 move max1", "ax1 lost:ay2 ax1"); /* nothing is compared */
 	check("abort", "");
 	check("move max1", "ax1"); /* there was no main connection */
@@ -343,14 +348,16 @@ static void records_go(void **state)
 	assert_int_equal(3, s.h.changes.n);
 	play(&s, "gone");
 	assert_int_equal(2, s.h.changes.n);
-	play(&s, "begin max8 expire expire expire expire expire expire max9");
+	play(&s, "begin max8");
+	for (int i = 0; i < 12; i++)
+		assert_true(handover_expire(&s.h));
+	play(&s, "max9");
 	assert_int_equal(4, s.h.changes.n);
-	play(&s, "expire");
-	assert_int_equal(1, s.h.changes.n);
-	play(&s, "forget");
+	assert_true(handover_expire(&s.h)); /* there is a record */
 	assert_int_equal(1, s.h.changes.n);
 	play(&s, "nax9");
 	assert_int_equal(0, s.h.changes.n);
+	assert_false(handover_expire(&s.h));
 	close_scene(&s);
 }
 
@@ -376,8 +383,7 @@ enum {
 	STEPS = 1500,
 	ITEMS = 2500, /* of a connection */
 	BLIND_MS = 10000,
-	EXPIRE_MS = 5000,
-	EXPIRES = 6, /* until handover_forget() */
+	EXPIRE_MS = 2500,
 };
 
 struct item {
@@ -400,16 +406,15 @@ enum fate { UNTOLD, TOLD, LOST, EXCUSED };
 struct sim {
 	struct handover h;
 	uint32_t seed;
-	bool tight;           /* there is little room */
-	int64_t blind_until;  /* changes may come twice */
-	bool overtaken;       /* pongs overtake changes */
-	struct line *of[3];   /* by enum handover_from; or NULL */
-	bool begun;           /* next is compared with a main connection */
-	int ping;             /* that it waits for */
-	bool catching;        /* it has answered its ping */
-	int64_t expire_at;    /* or -1 */
-	int64_t linger_until; /* the former one may end */
-	unsigned expires;
+	bool tight;              /* there is little room */
+	int64_t blind_until;     /* changes may come twice */
+	bool overtaken;          /* pongs overtake changes */
+	struct line *of[3];      /* by enum handover_from; or NULL */
+	bool begun;              /* next is compared with a main connection */
+	int ping;                /* that it waits for */
+	bool catching;           /* it has answered its ping */
+	int64_t expire_at;       /* or -1 */
+	int64_t linger_until;    /* the former one may end */
 	int n[KEYS], last[KEYS]; /* changes, from 1 on; the one that was told last */
 	unsigned char fate[KEYS][CHANGES + 1];
 	unsigned char value[KEYS][CHANGES + 1];
@@ -626,7 +631,6 @@ static void take_over(struct sim *s)
 	excuse_rest(s, loss);
 	s->moves++;
 	s->linger_until = loop_now + 5000;
-	s->expires = 0;
 	if (s->expire_at < 0)
 		s->expire_at = loop_now + EXPIRE_MS;
 }
@@ -727,13 +731,8 @@ static bool go_on(struct sim *s, int64_t until)
 	if (at > until)
 		return false;
 	loop_now = at > loop_now ? at : loop_now;
-	if (expires && ++s->expires < EXPIRES) {
-		handover_expire(&s->h);
-		s->expire_at = loop_now + EXPIRE_MS;
-	} else if (expires) {
-		shared(s, "FORGET", 0, 0);
-		handover_forget(&s->h);
-		s->expire_at = -1;
+	if (expires) {
+		s->expire_at = handover_expire(&s->h) ? loop_now + EXPIRE_MS : -1;
 	} else if (opens) {
 		ping(s, next);
 	} else {

@@ -18,7 +18,7 @@ enum {
 	BATCH = 10,
 	KEEPALIVE = 2000,
 	LIFETIME = 100000,
-	LINGER = 5000, /* connections.c: of a replaced connection */
+	LINGER = 7500, /* connections.c: of a replaced connection */
 };
 
 /* ---- tokens that do what a case says ---- */
