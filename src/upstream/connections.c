@@ -134,18 +134,7 @@ static void next_ended(struct connections *cs, const struct conn_end *end)
 
 /* ---- taking over ---- */
 
-/* It stays until connections_idle(), and lingers if it brings notifications again (both), or has
- * late writes. */
-static void replace(struct connections *cs, struct connection *old, bool both)
-{
-	cs->stats->upstream_handovers++;
-	cs->former = old;
-	old->busy = true;
-	cs->lingers = LINGER_TICKS; /* already within moved() */
-	if (!cs->ops->moved(cs->owner) && !both)
-		cs->lingers = 0;
-}
-
+/* The former connection lingers if both bring notifications, or if it has late writes. */
 static void take_over(struct connections *cs)
 {
 	struct connection *old = cs->main;
@@ -155,12 +144,18 @@ static void take_over(struct connections *cs)
 	cs->next = NULL;
 	cs->ping = 0;
 	cs->proven = false;
+	cs->lingers = LINGER_TICKS;
 	if (both) /* new subscriptions become live after the held changes */
 		handover_move(&cs->handover);
-	if (old)
-		replace(cs, old, both);
-	else
+	if (old) {
+		cs->stats->upstream_handovers++;
+		cs->former = old;
+		old->busy = true; /* until connections_idle() */
+		if (!cs->ops->moved(cs->owner) && !both)
+			cs->lingers = 0;
+	} else {
 		cs->ops->first(cs->owner);
+	}
 	if (!both) /* subscribers learn first that there is a connection */
 		handover_move(&cs->handover);
 	if (!old)
@@ -226,8 +221,7 @@ static void notified(struct connections *cs, const struct connection *c,
 	bool fits = true;
 
 	cs->stats->upstream_notifications++;
-	if (cs->ops->arrived)
-		cs->ops->arrived(cs->owner, frame);
+	cs->ops->arrived(cs->owner, frame);
 	if (c == cs->main)
 		fits = handover_brings(&cs->handover, HANDOVER_MAIN, frame);
 	else if (c == cs->next)
@@ -330,11 +324,6 @@ void connections_stop(struct connections *cs)
 	cs->main = cs->former = NULL;
 	TAILQ_FOREACH (c, &cs->all, of_all)
 		conn_close(c->conn, CLOSE_NORMAL);
-}
-
-bool connections_are_gone(const struct connections *cs)
-{
-	return TAILQ_EMPTY(&cs->all);
 }
 
 void connections_fini(struct connections *cs)

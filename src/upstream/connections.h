@@ -4,13 +4,12 @@
  * The main connection carries new requests, and its notifications are delivered. Another one, the
  * next, may be made beside it. If there is no main connection, the next one takes its place once it
  * has answered a ping, or, without a token, once it is open (then it brings no notifications). Else
- * it takes over in stages:
+ * it takes over in steps:
  *
- *     connecting -> proving -> catching -> moved()
- *                        |         |
- *                        |         the main connection answers a ping: it has brought every change
- *                        |         that the next one can't bring
- *                        the next connection answers a ping: it is subscribed
+ *     open     the next connection is sent a ping; the answer shows that it is subscribed
+ *     proven   the main one is sent a ping; the answer shows that it has brought every change that
+ *              the next one can't bring
+ *     moved()
  *
  * The main connection is then a replaced one, which stays until its requests are answered. The one
  * replaced last is the former connection. It also stays for some seconds if it and the main one
@@ -61,7 +60,7 @@ struct connections_ops {
 
 	void (*drained)(void *owner); /* the main connection takes more again */
 	void (*frame)(void *owner, const struct wire_frame *frame); /* no notification */
-	/* A notification, of any connection, before the stream has it; may be NULL. */
+	/* A notification, of any connection, before the stream has it. */
 	void (*arrived)(void *owner, const struct wire_frame *frame);
 	struct handover_ops stream; /* notifications */
 };
@@ -105,4 +104,3 @@ void connections_check(struct connections *cs); /* Is each still there? See conn
 
 /* Sends close frames on all and drops the next one; there is no main connection any more. */
 void connections_stop(struct connections *cs);
-bool connections_are_gone(const struct connections *cs);

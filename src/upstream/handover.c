@@ -83,14 +83,13 @@ static void note_spoken(struct handover *h, enum handover_from from, uint64_t ke
 
 static bool has_room(const struct handover *h, size_t text_bytes)
 {
-	return h->changes.n < h->limits.records &&
-	       h->text_bytes + text_bytes <= h->limits.text_bytes;
+	return h->bytes + HANDOVER_RECORD_BYTES + text_bytes <= h->max_bytes;
 }
 
 static void end_pending(struct handover *h, struct record *r)
 {
 	TAILQ_REMOVE(&h->pending, r, of_all);
-	h->text_bytes -= r->change.text.n;
+	h->bytes -= r->change.text.n;
 	free(r->text);
 	r->text = NULL;
 	r->change.text = (struct span){0};
@@ -103,6 +102,7 @@ static void free_record(struct handover *h, struct record *r)
 	else
 		TAILQ_REMOVE(&h->told, r, of_all);
 	map_remove(&h->changes, &r->node);
+	h->bytes -= HANDOVER_RECORD_BYTES;
 	free(r);
 }
 
@@ -125,7 +125,7 @@ static void add_pending(struct handover *h, struct record *r)
 {
 	r->text = mem_strndup(r->change.text.p, r->change.text.n);
 	r->change.text.p = r->text;
-	h->text_bytes += r->change.text.n;
+	h->bytes += r->change.text.n;
 	TAILQ_INSERT_TAIL(&h->pending, r, of_all);
 }
 
@@ -138,6 +138,7 @@ static void make_record(struct handover *h, enum handover_from from,
 	r->brought = bit(from);
 	r->change = *change;
 	map_add(&h->changes, &r->node, id);
+	h->bytes += HANDOVER_RECORD_BYTES;
 	if (told)
 		add_told(h, r);
 	else
@@ -277,9 +278,9 @@ void handover_init(struct handover *h, uint64_t seed, const struct handover_ops 
 	TAILQ_INIT(&h->pending);
 }
 
-void handover_limit(struct handover *h, const struct handover_limits *limits)
+void handover_limit(struct handover *h, size_t max_bytes)
 {
-	h->limits = *limits;
+	h->max_bytes = max_bytes;
 }
 
 /* These connections are compared from now on, and this one is not. moved: each has taken the place

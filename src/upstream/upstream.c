@@ -369,7 +369,7 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 	}
 	connections_init(&u->connections, base, &u->endpoints, settings->seed, &connections_ops, u,
 			 stats);
-	handover_limit(&u->connections.handover, &settings->held);
+	handover_limit(&u->connections.handover, settings->compared_bytes);
 	u->unusable.missed = timer_new(base, on_missed, u);
 	suspend_every(u->suspend, u->endpoints.present->shared.settings.keepalive_ms);
 	attempts_begin(&u->attempts);
@@ -405,7 +405,7 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 		   !u->connections.ping) {
 		attempts_give_up(&u->attempts); /* it would last as long as before */
 	}
-	handover_limit(&u->connections.handover, &settings->held);
+	handover_limit(&u->connections.handover, settings->compared_bytes);
 	attempts_set_times(&u->attempts, &settings->attempts, conn->connect_timeout_ms);
 	connections_set_times(&u->connections, conn);
 	suspend_every(u->suspend, u->endpoints.present->shared.settings.keepalive_ms);
@@ -425,7 +425,7 @@ void upstream_stop(struct upstream *u)
 
 bool upstream_closed(const struct upstream *u)
 {
-	return connections_are_gone(&u->connections);
+	return TAILQ_EMPTY(&u->connections.all);
 }
 
 void upstream_free(struct upstream *u)

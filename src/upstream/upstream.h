@@ -42,8 +42,8 @@ struct upstream;
 struct upstream_settings {
 	struct endpoint_settings endpoint;
 	struct attempts_settings attempts;
-	struct handover_limits held; /* of notifications during a handover */
-	uint64_t seed;               /* of notification.h's hashes */
+	size_t compared_bytes; /* of notifications during a handover */
+	uint64_t seed;         /* of notification.h's hashes */
 };
 
 struct cache;

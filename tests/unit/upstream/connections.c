@@ -107,6 +107,12 @@ static void change_came(void *owner, const struct wire_frame *frame,
 		 value.p);
 }
 
+static void arrived(void *owner, const struct wire_frame *frame)
+{
+	(void)owner;
+	assert_int_equal(frame->kind, WIRE_NOTIFICATION);
+}
+
 static void strays(void *owner, const struct wire_frame *frame, const struct notification *change)
 {
 	(void)change;
@@ -123,6 +129,7 @@ static const struct connections_ops ops = {
 	.replaced_ended = replaced_ended,
 	.drained = drained,
 	.frame = frame_came,
+	.arrived = arrived,
 	.stream = {.change = change_came, .straggler = strays},
 };
 
@@ -134,7 +141,6 @@ static const struct endpoint_settings here = {
 
 static int begin(void **state)
 {
-	static const struct handover_limits limits = {.records = 4, .text_bytes = 1000};
 	const char *why = NULL;
 
 	(void)state;
@@ -147,7 +153,7 @@ static int begin(void **state)
 	endpoints_init(&endpoints, NULL, &stats);
 	endpoints_set(&endpoints, endpoint_new(&endpoints, &here, &why));
 	connections_init(&connections, NULL, &endpoints, 42, &ops, NULL, &stats);
-	handover_limit(&connections.handover, &limits);
+	handover_limit(&connections.handover, 4 * HANDOVER_RECORD_BYTES);
 	return 0;
 }
 
@@ -209,7 +215,7 @@ static void with_one_it_has_to_answer(void **state)
 	conns_end(1, 0, -1);
 	expect("next ended: it was lost;");
 	assert_true(!connections.next && !connections.ping && !connections.proven);
-	assert_true(connections_are_gone(&connections));
+	assert_true(TAILQ_EMPTY(&connections.all));
 }
 
 static void an_answer_to_another_ping_is_none(void **state)
@@ -714,9 +720,9 @@ static void all_say_goodbye(void **state)
 	assert_int_equal(conns_get(1)->closing, 1000);
 	assert_int_equal(conns_get(2)->closing, 1000);
 	conns_end(2, 0, -1);
-	assert_false(connections_are_gone(&connections));
+	assert_false(TAILQ_EMPTY(&connections.all));
 	conns_end(1, 0, -1);
-	assert_true(connections_are_gone(&connections));
+	assert_true(TAILQ_EMPTY(&connections.all));
 	expect("left 2 ended;left 1 ended;");
 }
 
@@ -726,7 +732,7 @@ static void or_go_without(void **state)
 	first_is_there();
 	next_takes_over();
 	connections_stop(&connections);
-	assert_false(connections_are_gone(&connections));
+	assert_false(TAILQ_EMPTY(&connections.all));
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, begin, end)

@@ -48,20 +48,21 @@ static void on_straggler(void *owner, const struct wire_frame *frame,
 
 static const struct handover_ops ops = {.change = on_change, .straggler = on_straggler};
 
-static void open_scene(struct scene *s, size_t records, size_t text_bytes)
-{
-	const struct handover_limits limits = {records, text_bytes};
+/* Bytes of a record of a told change, and of a pending one, as the scenes have them. */
+enum { OF_TOLD = HANDOVER_RECORD_BYTES, OF_PENDING = HANDOVER_RECORD_BYTES + 60, MUCH = 1 << 20 };
 
+static void open_scene(struct scene *s, size_t max_bytes)
+{
 	*s = (struct scene){.fits = true};
 	handover_init(&s->h, 42, &ops, s);
-	handover_limit(&s->h, &limits);
+	handover_limit(&s->h, max_bytes);
 }
 
 static void close_scene(struct scene *s)
 {
 	handover_fini(&s->h);
 	assert_int_equal(0, s->h.changes.n);
-	assert_int_equal(0, s->h.text_bytes);
+	assert_int_equal(0, s->h.bytes);
 }
 
 static enum handover_from from_of(char letter)
@@ -128,7 +129,7 @@ static void check(const char *text, const char *told)
 {
 	struct scene s;
 
-	open_scene(&s, 1000, 10000);
+	open_scene(&s, MUCH);
 	play(&s, text);
 	if (strcmp(told, s.told) != 0)
 		fail_msg("%s\n told: %s\n not:  %s", text, s.told, told);
@@ -140,7 +141,7 @@ static void one_connection(void **state)
 	struct scene s;
 
 	(void)state;
-	open_scene(&s, 0, 0);
+	open_scene(&s, 0);
 	play(&s, "max1 may2 max1 nbz3 fbz3"); /* of connections that are not compared */
 	assert_string_equal("ax1 ay2 ax1", s.told);
 	assert_int_equal(0, s.h.changes.n);
@@ -255,7 +256,7 @@ static void bounds(void **state)
 	struct scene s;
 
 	(void)state;
-	open_scene(&s, 2, 1000);
+	open_scene(&s, 2 * OF_TOLD);
 	play(&s, "begin max1 mbx1");
 	assert_true(s.fits);
 	play(&s, "mcx1");
@@ -265,13 +266,13 @@ static void bounds(void **state)
 	assert_int_equal(0, s.h.changes.n);
 	close_scene(&s);
 
-	open_scene(&s, 2, 1000);
+	open_scene(&s, 2 * OF_TOLD);
 	play(&s, "begin max1 max2 mbx1");
 	assert_false(s.fits);
 	assert_int_equal(s.h.changes.n, 0); /* the comparison has ended by itself */
 	close_scene(&s);
 
-	open_scene(&s, 2, 1000);
+	open_scene(&s, 2 * OF_PENDING);
 	play(&s, "begin nax1 nbx1");
 	assert_true(s.fits);
 	play(&s, "ncx1");
@@ -279,7 +280,7 @@ static void bounds(void **state)
 	close_scene(&s);
 
 	/* Giving up the next connection is enough: the former one is still compared. */
-	open_scene(&s, 4, 1000);
+	open_scene(&s, 3 * OF_PENDING + OF_TOLD);
 	play(&s, "begin move begin nax1 nbx1 ncx1 mdx1");
 	assert_true(s.fits);
 	play(&s, "mex1");
@@ -288,7 +289,7 @@ static void bounds(void **state)
 	assert_string_equal("dx1 ex1 ax1", s.told);
 	close_scene(&s);
 
-	open_scene(&s, 1000, 60); /* one text */
+	open_scene(&s, OF_PENDING);
 	play(&s, "begin nax1");
 	assert_true(s.fits);
 	play(&s, "nbx1");
@@ -296,7 +297,7 @@ static void bounds(void **state)
 	close_scene(&s);
 
 	/* After the move nothing can be given up: the comparison ends. */
-	open_scene(&s, 2, 1000);
+	open_scene(&s, 2 * OF_TOLD);
 	play(&s, "begin move max1 mbx1 mcx1 mdx1 fax1");
 	assert_true(s.fits);
 	assert_string_equal("ax1 bx1 lost:**0 cx1 dx1", s.told);
@@ -309,7 +310,7 @@ static void crowds(void **state)
 	struct scene s;
 
 	(void)state;
-	open_scene(&s, 1000, 100000);
+	open_scene(&s, MUCH);
 	play(&s, "begin");
 	for (int i = 0; i < 70; i++)
 		play(&s, "max0");
@@ -325,7 +326,7 @@ static void crowds(void **state)
 	assert_false(s.fits);
 	close_scene(&s);
 
-	open_scene(&s, 1000, 100000);
+	open_scene(&s, MUCH);
 	play(&s, "begin nax1 move");
 	for (int i = 0; i < 65; i++)
 		play(&s, "fay2"); /* a straggler; the last one is lost at once */
@@ -339,7 +340,7 @@ static void records_go(void **state)
 	struct scene s;
 
 	(void)state;
-	open_scene(&s, 1000, 10000);
+	open_scene(&s, MUCH);
 	play(&s, "begin max1 may2 maz3 naz3");
 	assert_int_equal(2, s.h.changes.n);
 	play(&s, "nax4 max4 move fax5 max5 max6 fax6");
@@ -384,6 +385,8 @@ enum {
 	ITEMS = 2500, /* of a connection */
 	BLIND_MS = 10000,
 	EXPIRE_MS = 2500,
+	LITTLE = 10 * OF_PENDING,
+	PLENTY = 1 << 24,
 };
 
 struct item {
@@ -787,13 +790,12 @@ static void check_fates(const struct sim *s)
 
 static void sim_run(uint32_t seed, bool overtaken, bool tight)
 {
-	const struct handover_limits wide = {100000, 1 << 24}, little = {14, 500};
 	struct sim *s = &sim;
 
 	*s = (struct sim){.seed = seed, .overtaken = overtaken, .tight = tight, .expire_at = -1};
 	loop_begin(1000, seed);
 	handover_init(&s->h, 42, &sim_ops, s);
-	handover_limit(&s->h, tight ? &little : &wide);
+	handover_limit(&s->h, tight ? LITTLE : PLENTY);
 	for (int i = 0; i < STEPS; i++)
 		sim_step(s);
 	if (!s->of[HANDOVER_MAIN] && !s->of[HANDOVER_NEXT])
@@ -802,7 +804,7 @@ static void sim_run(uint32_t seed, bool overtaken, bool tight)
 	check_fates(s);
 	abort_next(s);
 	assert_int_equal(s->h.changes.n, 0);
-	assert_int_equal(s->h.text_bytes, 0);
+	assert_int_equal(s->h.bytes, 0);
 	handover_fini(&s->h);
 	for (int i = 0; i < 3; i++)
 		free(s->of[i]);

@@ -1300,7 +1300,7 @@ static struct upstream_settings settings_of(void)
 			     .access_pattern = "",
 			     .token_lifetime_ms = TOKEN_TTL,
 			     .subscribe_batch_ms = 5},
-		.held = {.records = 10000, .text_bytes = 1 << 20},
+		.compared_bytes = 2 << 20,
 		.seed = 42,
 	};
 }

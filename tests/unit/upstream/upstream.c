@@ -387,7 +387,7 @@ static struct upstream_settings settings(void)
 			     .access_pattern = "",
 			     .token_lifetime_ms = LIFETIME,
 			     .subscribe_batch_ms = BATCH},
-		.held = {.records = 8, .text_bytes = 1000},
+		.compared_bytes = 4 * HANDOVER_RECORD_BYTES,
 		.seed = 42,
 	};
 }
