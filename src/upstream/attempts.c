@@ -248,7 +248,7 @@ static void on_ask(evutil_socket_t fd, short what, void *arg)
 
 static void ask_in_turn(struct attempts *a)
 {
-	int64_t wait_ms = a->context.spend(a->context.owner);
+	int64_t wait_ms = a->context.spend(a->context.router, clock_mono_ms());
 
 	a->attempt.means = ATTEMPTS_NEW_TOKEN;
 	if (wait_ms > 0)
@@ -397,7 +397,7 @@ static void on_answer(void *owner, const struct credentials_answer *answer)
 	case CREDENTIALS_UNAUTHORIZED:
 	case CREDENTIALS_FAILED:
 		if (answer->limited && !a->keyless) /* the limit of an endpoint is another one */
-			a->context.spend_refused(a->context.owner);
+			a->context.spend_refused(a->context.router, clock_mono_ms());
 		no_token(a, answer);
 		break;
 	case CREDENTIALS_VERDICT_N:

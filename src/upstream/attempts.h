@@ -44,6 +44,7 @@
 #include "upstream/endpoint.h"
 #include "upstream/handover_pace.h"
 
+struct router;
 struct subscriptions;
 
 /* The list of what is subscribed to, as subscriptions.h has it. Each list that was made ends with
@@ -83,10 +84,11 @@ struct attempts_context {
 	const struct token_list_ops *list;
 	struct subscriptions *subscriptions;
 	void (*phase_changed)(void *owner, enum attempts_phase phase, const char *cause);
-	/* A token will be asked for: counts it against the rate limit. ms until it may be. */
-	int64_t (*spend)(void *owner);
-	void (*spend_refused)(void *owner); /* by the service's rate limit */
 	void *owner;
+	/* As in struct upstream_ops. */
+	struct router *router;
+	int64_t (*spend)(struct router *r, int64_t now);
+	void (*spend_refused)(struct router *r, int64_t now);
 	struct stats *stats;
 };
 

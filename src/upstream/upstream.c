@@ -80,20 +80,6 @@ static void on_phase(void *owner, enum attempts_phase phase, const char *cause)
 	set_state(owner, states[phase], cause);
 }
 
-static int64_t on_spend(void *owner)
-{
-	struct upstream *u = owner;
-
-	return u->ops->spend(u->users.router, clock_mono_ms());
-}
-
-static void on_spend_refused(void *owner)
-{
-	struct upstream *u = owner;
-
-	u->ops->spend_refused(u->users.router, clock_mono_ms());
-}
-
 /* ---- sleep ---- */
 
 /* The connections may be dead. */
@@ -112,8 +98,7 @@ static void on_resume(void *owner, int64_t slept_ms)
 static void settle_list(struct upstream *u)
 {
 	attempts_succeeded(&u->attempts);
-	if (u->users.cache)
-		u->ops->cache.live(u->users.cache, u->connections.main->token);
+	u->ops->cache.live(u->users.cache, u->connections.main->token);
 }
 
 static void on_first(void *owner)
@@ -122,8 +107,7 @@ static void on_first(void *owner)
 
 	u->opened++;
 	set_state(u, UPSTREAM_CONNECTED, u->connections.main->endpoint->host);
-	if (u->users.cache)
-		u->ops->cache.up(u->users.cache);
+	u->ops->cache.up(u->users.cache);
 	u->ops->up(u->users.router, u->connections.main->number, clock_mono_ms());
 	settle_list(u);
 	attempts_after_first(&u->attempts);
@@ -134,8 +118,7 @@ static bool on_moved(void *owner)
 	struct upstream *u = owner;
 
 	log_info("upstream: a new connection has taken over");
-	if (u->users.cache)
-		u->ops->cache.up(u->users.cache);
+	u->ops->cache.up(u->users.cache);
 	bool late_writes =
 		u->ops->moved(u->users.router, u->connections.main->number, clock_mono_ms());
 	settle_list(u);
@@ -177,8 +160,7 @@ static void note_missed(struct upstream *u, int64_t since)
 		u->unusable.missed_since = since > 1 ? since : 1;
 	if (!event_pending(u->unusable.missed, EV_TIMEOUT, NULL))
 		timer_start(u->unusable.missed, 0);
-	if (u->users.cache)
-		u->ops->cache.missed(u->users.cache);
+	u->ops->cache.missed(u->users.cache);
 	u->ops->unreadable(u->users.subscriptions);
 }
 
@@ -190,7 +172,7 @@ static void on_frame(void *owner, const struct wire_frame *frame)
 		complain(u, frame);
 	if (frame->notifies)
 		note_missed(u, clock_boot_ms());
-	else if (frame->kind == WIRE_UNUSABLE && !frame->has_id && u->users.cache)
+	else if (frame->kind == WIRE_UNUSABLE && !frame->has_id)
 		u->ops->cache.missed(u->users.cache); /* it may have been a notification */
 	u->ops->frame(u->users.router, frame, clock_mono_coarse_ms());
 }
@@ -200,8 +182,7 @@ static void on_change(void *owner, const struct wire_frame *frame,
 {
 	struct upstream *u = owner;
 
-	if (u->users.cache)
-		u->ops->cache.change(u->users.cache, frame, change);
+	u->ops->cache.change(u->users.cache, frame, change);
 	u->ops->change(u->users.subscriptions, frame, change);
 }
 
@@ -211,12 +192,12 @@ static void on_straggler(void *owner, const struct wire_frame *frame,
 {
 	struct upstream *u = owner;
 
-	if (frame && u->users.cache)
+	if (frame) {
 		u->ops->cache.arrived(u->users.cache, frame);
-	if (frame)
 		u->ops->straggler(u->users.subscriptions, frame, change);
-	else
+	} else {
 		note_missed(u, clock_boot_ms() - LATE_MAX_MS);
+	}
 }
 
 static void on_drained(void *owner)
@@ -237,8 +218,7 @@ static bool tell_down(struct upstream *u, uint32_t number, const struct conn_end
 
 static void tell_lost(struct upstream *u, int64_t heard_ms)
 {
-	if (u->users.cache)
-		u->ops->cache.lost(u->users.cache, heard_ms);
+	u->ops->cache.lost(u->users.cache, heard_ms);
 	u->ops->list.lost(u->users.subscriptions, heard_ms);
 }
 
@@ -246,8 +226,7 @@ static void on_arrived(void *owner, const struct wire_frame *frame)
 {
 	struct upstream *u = owner;
 
-	if (u->users.cache)
-		u->ops->cache.arrived(u->users.cache, frame);
+	u->ops->cache.arrived(u->users.cache, frame);
 }
 
 /* In-flight requests are lost, and perhaps changes that it has not brought yet. */
@@ -328,8 +307,9 @@ static int make_parts(struct upstream *u, struct event_base *base,
 						 .list = &u->ops->list,
 						 .subscriptions = u->users.subscriptions,
 						 .phase_changed = on_phase,
-						 .spend = on_spend,
-						 .spend_refused = on_spend_refused,
+						 .router = u->users.router,
+						 .spend = u->ops->spend,
+						 .spend_refused = u->ops->spend_refused,
 						 .owner = u,
 						 .stats = u->stats};
 	const char *why = NULL;

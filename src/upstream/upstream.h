@@ -55,7 +55,7 @@ struct subscriptions;
 struct upstream_users {
 	struct router *router;
 	struct subscriptions *subscriptions;
-	struct cache *cache; /* NULL: none */
+	struct cache *cache;
 	void *owner;
 };
 

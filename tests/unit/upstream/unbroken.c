@@ -14,6 +14,7 @@
  * HPKVD_UNBROKEN_SEED: one run, with a trace of everything. */
 #include "../test.h"
 #include "../router_ops.h"
+#include "no_cache.h"
 
 #include <stdio.h>
 
@@ -858,6 +859,7 @@ static const struct upstream_ops upstream_ops = {
 			.refuse_all = subscriptions_refuse_all,
 			.lost = subscriptions_lost,
 		},
+	.cache = NO_CACHE,
 };
 
 /* ---- what clients are told ---- */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "conns.h"
+#include "no_cache.h"
 #include "../loop.h"
 #include "base/mem.h"
 #include "base/secret.h"
@@ -364,6 +365,7 @@ static const struct upstream_ops ops = {
 			.refuse_all = refuses_all,
 			.lost = was_lost,
 		},
+	.cache = NO_CACHE,
 };
 
 static struct stats stats;
