@@ -69,8 +69,7 @@ static void drop_dial(struct conn *c)
 static void end(struct conn *c, const struct websocket_end *websocket_end)
 {
 	char why[DIAL_WHY_MAX]; /* the owner may free the connection and then log why */
-	struct conn_end e = {
-		.was_open = c->open, .why = why, .retry_after_s = -1, .heard_ms = conn_heard_ms(c)};
+	struct conn_end e = {.why = why, .retry_after_s = -1, .heard_ms = conn_heard_ms(c)};
 
 	memcpy(why, c->why, sizeof(why));
 	if (websocket_end) {

@@ -45,7 +45,6 @@ struct conn_shared {
 struct conn;
 
 struct conn_end {
-	bool was_open;
 	const char *why;   /* a sentence without secrets, valid during the call, even if the
 			      connection is freed within */
 	int http_status;   /* of a refused upgrade; 0: none came */

@@ -204,10 +204,10 @@ static void on_pong(void *owner, uint32_t number)
 		return;
 	if (cs->proven || !cs->main) {
 		take_over(cs);
-		return;
+	} else {
+		cs->proven = true;
+		cs->ping = conn_ping(cs->main->conn);
 	}
-	cs->proven = true;
-	cs->ping = conn_ping(cs->main->conn);
 }
 
 /* Connections replaced before the former one have brought everything they could. */
@@ -215,9 +215,7 @@ static void notified(struct connections *cs, const struct connection *c,
 		     const struct wire_frame *frame)
 {
 	static const struct conn_end too_many = {
-		.was_open = true,
-		.why = "too many notifications during the handover",
-		.retry_after_s = -1};
+		.why = "too many notifications during the handover", .retry_after_s = -1};
 	bool fits = true;
 
 	cs->stats->upstream_notifications++;

@@ -309,7 +309,6 @@ static void no_address_is_the_end(void **state)
 	owner.frees = true;
 	dial->ops->failed(dial->owner, "127.0.0.1 port 443: Connection refused");
 	assert_int_equal(owner.ended, 1);
-	assert_false(owner.end.was_open);
 	assert_int_equal(owner.end.http_status, 0);
 	assert_int_equal(owner.end.retry_after_s, -1);
 	assert_string_equal(owner.why, "127.0.0.1 port 443: Connection refused");
@@ -358,7 +357,6 @@ static void an_open_one_ends_at_once(void **state)
 	open_it();
 	link_ends("Connection reset by peer", 0, 0);
 	assert_int_equal(owner.ended, 1);
-	assert_true(owner.end.was_open);
 	assert_non_null(strstr(owner.why, "Connection reset by peer"));
 }
 
@@ -389,7 +387,6 @@ static void silence_brings_a_ping_and_then_the_end(void **state)
 	now += 1;
 	turn();
 	assert_int_equal(owner.ended, 1);
-	assert_true(owner.end.was_open);
 	assert_non_null(strstr(owner.why, "no answer to a ping for 10 ms"));
 }
 

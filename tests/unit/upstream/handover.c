@@ -200,6 +200,38 @@ static void stragglers(void **state)
 	check("begin nay2 nbv2 move fax1 fbz3 mbz3", "ay2 bv2 bz3");
 }
 
+/* Its key shares a bit with one of which the main connection has brought a change: it is never told
+ * behind a later change, but waits. */
+static void keys_that_share_a_bit(void **state)
+{
+	uint64_t hash = notification_bytes_hash(SPAN("a"), 42);
+	char key[16], text[100];
+	struct wire_frame frame;
+	struct scene s;
+
+	(void)state;
+	for (unsigned i = 0;; i++) {
+		int n = snprintf(key, sizeof(key), "b%u", i);
+		uint64_t other = notification_bytes_hash((struct span){key, (size_t)n}, 42);
+		if (other % HANDOVER_SPOKEN_BITS == hash % HANDOVER_SPOKEN_BITS)
+			break;
+	}
+	snprintf(text, sizeof(text),
+		 "{\"type\":\"notification\",\"key\":\"%s\",\"value\":\"x\",\"timestamp\":2}", key);
+	wire_parse(span_of(text), &frame);
+	for (int in_time = 0; in_time < 2; in_time++) {
+		open_scene(&s, MUCH);
+		play(&s, "begin nax1 move");
+		handover_brings(&s.h, HANDOVER_FORMER, &frame);
+		assert_string_equal("ax1", s.told);
+		if (in_time)
+			handover_brings(&s.h, HANDOVER_MAIN, &frame);
+		play(&s, "expire expire expire");
+		assert_string_equal(in_time ? "ax1 bx2" : "ax1 lost:bx2", s.told);
+		close_scene(&s);
+	}
+}
+
 static void three_connections(void **state)
 {
 	(void)state;
@@ -855,6 +887,7 @@ int main(void)
 		cmocka_unit_test(until_the_move),
 		cmocka_unit_test(after_the_move),
 		cmocka_unit_test(stragglers),
+		cmocka_unit_test(keys_that_share_a_bit),
 		cmocka_unit_test(three_connections),
 		cmocka_unit_test(aborted),
 		cmocka_unit_test(without_timestamps),

@@ -371,10 +371,8 @@ static void cut(struct conn *c, bool at_once)
 static void end(struct conn *c)
 {
 	static const int refusals[] = {0, 0, 0, 401, 403, 431, 431, 503};
-	struct conn_end e = {.was_open = c->open,
-			     .why = "it has ended",
-			     .retry_after_s = (int)lot(3) - 1,
-			     .heard_ms = c->heard_at};
+	struct conn_end e = {
+		.why = "it has ended", .retry_after_s = (int)lot(3) - 1, .heard_ms = c->heard_at};
 
 	if (!c->open && !w->calm)
 		e.http_status = refusals[lot(COUNT(refusals))];
