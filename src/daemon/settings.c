@@ -18,7 +18,6 @@ enum {
 	CACHE_READS = 16,     /* of changed keys of mirrors, at once */
 	READS_SHARE = 4,      /* the part of max_in_flight for reads of the daemon's own */
 	READ_HELD_SHARE = 8,  /* the part of max_held for changes held back during each of them */
-	HELD_CHANGE_BYTES = 128, /* memory of a change that a handover remembers */
 };
 
 struct cache_settings settings_cache(const struct config *c)
@@ -204,8 +203,7 @@ struct upstream_settings settings_upstream(const struct config *c, uint64_t seed
 			     .access_pattern = c->upstream.access_pattern,
 			     .token_lifetime_ms = c->upstream.token_lifetime_ms,
 			     .subscribe_batch_ms = c->upstream.subscribe_batch_ms},
-		.held = {.records = c->upstream.max_held / HELD_CHANGE_BYTES,
-			 .text_bytes = c->upstream.max_held},
+		.compared_bytes = 2 * c->upstream.max_held, /* texts, and records */
 		.seed = seed,
 	};
 }

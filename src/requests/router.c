@@ -862,7 +862,7 @@ static void answered(struct router *r, struct pending *p, const struct wire_fram
 	histogram_add(&r->stats->request_service, phase_end(p, now));
 	if (blame_answered(&r->blame, p))
 		set_trial(r, p->peer, now);
-	if (p->inflight.inherited && unsettled_answered(&r->unsettled, p->inflight.wire_id))
+	if (p->inflight.inherited && unsettled_over(&r->unsettled, p->inflight.wire_id, 0))
 		sched_unblock_all(&r->sched);
 	if (limited) {
 		r->stats->upstream_refused++;
@@ -891,7 +891,7 @@ static void answered_unusably(struct router *r, struct pending *p)
 /* An answer, usable or not, to a request that is not in flight. */
 static void late(struct router *r, const struct wire_frame *frame, int64_t now)
 {
-	if (!frame->id || !unsettled_answered(&r->unsettled, frame->id))
+	if (!frame->id || !unsettled_over(&r->unsettled, frame->id, 0))
 		return;
 	sched_unblock_all(&r->sched);
 	router_pump(r, now);
@@ -1072,7 +1072,7 @@ bool router_lost(struct router *r, uint32_t connection, int close_code, bool dro
 			lost(r, sent[i]);
 	}
 	free(sent);
-	if (unsettled_connection_lost(&r->unsettled, connection))
+	if (unsettled_over(&r->unsettled, 0, connection))
 		sched_unblock_all(&r->sched);
 	router_pump(r, now);
 	return known;

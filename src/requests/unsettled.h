@@ -26,9 +26,9 @@ struct unsettled { /* starts zeroed */
 
 /* p was sent and has timed out. True: an older write was forgotten for it. */
 bool unsettled_give_up(struct unsettled *u, const struct pending *p);
-/* A write was answered; a connection is gone. True: requests that waited for a write may go on. */
-bool unsettled_answered(struct unsettled *u, uint64_t wire_id);
-bool unsettled_connection_lost(struct unsettled *u, uint32_t connection);
+/* The write of this id was answered (several were, if they were combined; 0: none), or this
+ * connection is gone (0: none). True: requests that waited for a write may go on. */
+bool unsettled_over(struct unsettled *u, uint64_t wire_id, uint32_t connection);
 
 /* Is there a write on this connection? */
 bool unsettled_is_on(const struct unsettled *u, uint32_t connection);

@@ -31,6 +31,8 @@ struct conn {
 	int64_t whole_at; /* the last whole message, or pong */
 	int64_t ping_at;  /* when the unanswered keepalive ping was sent; 0: there is none */
 	uint32_t pings;   /* sent so far */
+	uint32_t asked;   /* the last ping of the owner */
+	int64_t asked_at; /* when it was sent; 0: it was answered, or there was none */
 
 	/* How long the machine had slept (clock_slept_ms()) when it last received something is not
 	 * read on each message. By then it was at least its value at our last check: */
@@ -67,8 +69,7 @@ static void drop_dial(struct conn *c)
 static void end(struct conn *c, const struct websocket_end *websocket_end)
 {
 	char why[DIAL_WHY_MAX]; /* the owner may free the connection and then log why */
-	struct conn_end e = {
-		.was_open = c->open, .why = why, .retry_after_s = -1, .heard_ms = conn_heard_ms(c)};
+	struct conn_end e = {.why = why, .retry_after_s = -1, .heard_ms = conn_heard_ms(c)};
 
 	memcpy(why, c->why, sizeof(why));
 	if (websocket_end) {
@@ -144,6 +145,12 @@ static void heard_part(struct conn *c)
 	c->ping_at = 0;
 }
 
+static void send_ping(struct conn *c)
+{
+	c->shared->stats->upstream_pings++;
+	websocket_ping(c->websocket, ++c->pings);
+}
+
 static void look(struct conn *c, int64_t now)
 {
 	if (c->heard_at > c->looked_at)
@@ -158,7 +165,7 @@ void conn_check(struct conn *c)
 		return;
 	c->ping_at = clock_mono_coarse_ms();
 	look(c, c->ping_at);
-	conn_ping(c);
+	send_ping(c);
 	timer_start(c->keepalive, c->shared->settings.keepalive_ms / 2);
 }
 
@@ -167,23 +174,26 @@ static void on_keepalive(evutil_socket_t fd, short what, void *arg)
 	struct conn *c = arg;
 	int64_t now = clock_mono_coarse_ms(), limit = c->shared->settings.keepalive_ms,
 		patience = limit / 2;
+	int64_t since = c->ping_at && now - c->ping_at >= patience ? c->ping_at : c->asked_at;
 
 	(void)fd;
 	(void)what;
 	look(c, now);
-	if (c->ping_at && now - c->ping_at >= patience) {
+	if (since && now - since >= patience) {
 		snprintf(c->why, sizeof(c->why),
 			 "the connection was lost: no answer to a ping for %" PRId64 " ms",
-			 now - c->ping_at);
+			 now - since);
 		end(c, NULL);
 		return;
 	}
 	if (!c->ping_at && now - c->heard_at >= limit) {
 		c->ping_at = now;
-		conn_ping(c);
+		send_ping(c);
 	}
-	timer_start(c->keepalive,
-		    c->ping_at ? c->ping_at + patience - now : c->heard_at + limit - now);
+	int64_t at = c->ping_at ? c->ping_at + patience : c->heard_at + limit;
+	if (c->asked_at && c->asked_at + patience < at)
+		at = c->asked_at + patience;
+	timer_start(c->keepalive, at - now);
 }
 
 /* ---- what the WebSocket reports ---- */
@@ -221,8 +231,11 @@ static void on_pong(void *owner, uint32_t number)
 	struct conn *c = owner;
 
 	heard(c);
-	if (number && number <= c->pings)
-		c->ops->pong(c->owner, number);
+	if (!number || number > c->pings)
+		return;
+	if (number >= c->asked)
+		c->asked_at = 0;
+	c->ops->pong(c->owner, number);
 }
 
 static void on_drained(void *owner)
@@ -321,8 +334,10 @@ size_t conn_unsent(const struct conn *c)
 
 uint32_t conn_ping(struct conn *c)
 {
-	c->shared->stats->upstream_pings++;
-	websocket_ping(c->websocket, ++c->pings);
+	send_ping(c);
+	c->asked = c->pings;
+	c->asked_at = clock_mono_coarse_ms();
+	timer_start(c->keepalive, 0);
 	return c->pings;
 }
 

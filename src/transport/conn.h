@@ -45,7 +45,6 @@ struct conn_shared {
 struct conn;
 
 struct conn_end {
-	bool was_open;
 	const char *why;   /* a sentence without secrets, valid during the call, even if the
 			      connection is freed within */
 	int http_status;   /* of a refused upgrade; 0: none came */
@@ -83,6 +82,8 @@ void conn_send(struct conn *c, struct span head, struct span body);
 /* Is there room for more? Else drained() follows. */
 bool conn_sendable(struct conn *c);
 size_t conn_unsent(const struct conn *c); /* bytes not taken by the kernel yet */
-uint32_t conn_ping(struct conn *c);       /* returns its number, for pong(); numbers grow */
+/* Returns the ping's number, for pong(); numbers grow. Without an answer in half of keepalive_ms
+ * the connection ends, whatever else it brings. */
+uint32_t conn_ping(struct conn *c);
 /* Sends a close frame behind the queue; ended() follows. Only while open. */
 void conn_close(struct conn *c, int code);

@@ -29,11 +29,10 @@ static bool has_main(const struct attempts *a)
 	return a->context.connections->main != NULL;
 }
 
+/* Does it lead to a former endpoint? */
 static bool main_is_outdated(const struct attempts *a)
 {
-	const struct connections *connections = a->context.connections;
-
-	return connections_is_outdated(connections, connections->main);
+	return a->context.connections->main->endpoint != a->context.endpoints->present;
 }
 
 static bool is_wanted(const struct attempts *a)
@@ -174,18 +173,13 @@ void attempts_slept(struct attempts *a, int64_t slept_ms)
 
 /* ---- an attempt begins, and is given up ---- */
 
-static void drop_attempt(struct attempts *a)
-{
-	event_del(a->ask);
-	credentials_cancel(a->credentials);
-	connections_drop_next(a->context.connections);
-}
-
 void attempts_give_up(struct attempts *a)
 {
 	if (!is_busy(a))
 		return;
-	drop_attempt(a);
+	event_del(a->ask);
+	credentials_cancel(a->credentials);
+	connections_drop_next(a->context.connections);
 	credentials_reject(a->credentials);
 	list_failed(a);
 }
@@ -254,7 +248,7 @@ static void on_ask(evutil_socket_t fd, short what, void *arg)
 
 static void ask_in_turn(struct attempts *a)
 {
-	int64_t wait_ms = a->context.spend(a->context.owner);
+	int64_t wait_ms = a->context.spend(a->context.router, clock_mono_ms());
 
 	a->attempt.means = ATTEMPTS_NEW_TOKEN;
 	if (wait_ms > 0)
@@ -403,7 +397,7 @@ static void on_answer(void *owner, const struct credentials_answer *answer)
 	case CREDENTIALS_UNAUTHORIZED:
 	case CREDENTIALS_FAILED:
 		if (answer->limited && !a->keyless) /* the limit of an endpoint is another one */
-			a->context.spend_refused(a->context.owner);
+			a->context.spend_refused(a->context.router, clock_mono_ms());
 		no_token(a, answer);
 		break;
 	case CREDENTIALS_VERDICT_N:
@@ -482,11 +476,8 @@ static void token_refused(struct attempts *a, const struct conn_end *end)
 	}
 }
 
-void attempts_next_ended(struct attempts *a, const struct conn_end *end)
+void attempts_next_ended(struct attempts *a, bool token, const struct conn_end *end)
 {
-	bool token = a->context.connections->next->token;
-
-	drop_attempt(a);
 	keep_reason(a, end->why);
 	if (token && end->http_status) {
 		token_refused(a, end);
@@ -520,10 +511,8 @@ static void count_loss(struct attempts *a, int64_t lasted_ms, bool excused)
 void attempts_after_loss(struct attempts *a, int64_t lasted_ms, bool excused)
 {
 	count_loss(a, lasted_ms, excused);
-	if (a->context.connections->stage == CONNECTIONS_CATCHING) {
-		connections_take_over(a->context.connections);
+	if (a->context.connections->proven)
 		return;
-	}
 	event_del(a->turn);
 	event_del(a->batch);
 	if (is_busy(a))

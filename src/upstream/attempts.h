@@ -44,6 +44,7 @@
 #include "upstream/endpoint.h"
 #include "upstream/handover_pace.h"
 
+struct router;
 struct subscriptions;
 
 /* The list of what is subscribed to, as subscriptions.h has it. Each list that was made ends with
@@ -83,10 +84,11 @@ struct attempts_context {
 	const struct token_list_ops *list;
 	struct subscriptions *subscriptions;
 	void (*phase_changed)(void *owner, enum attempts_phase phase, const char *cause);
-	/* A token will be asked for: counts it against the rate limit. ms until it may be. */
-	int64_t (*spend)(void *owner);
-	void (*spend_refused)(void *owner); /* by the service's rate limit */
 	void *owner;
+	/* As in struct upstream_ops. */
+	struct router *router;
+	int64_t (*spend)(struct router *r, int64_t now);
+	void (*spend_refused)(struct router *r, int64_t now);
 	struct stats *stats;
 };
 
@@ -188,8 +190,9 @@ long attempts_handover_ms(const struct attempts *a);
 void attempts_succeeded(struct attempts *a);
 /* ... and there was no main one before: after attempts_succeeded(), as the last act. */
 void attempts_after_first(struct attempts *a);
-void attempts_next_ended(struct attempts *a, const struct conn_end *end);
-/* The main connection has ended: before it is dropped and told to others. */
+/* The next connection has ended. token: it had one. */
+void attempts_next_ended(struct attempts *a, bool token, const struct conn_end *end);
+/* The main connection has ended: before others are told of it. */
 void attempts_main_ended(struct attempts *a, const char *why);
 /* ... and after that: a proven next connection takes over, or the present attempt goes on, or a
  * pause begins. lasted_ms: how long the connection was there. excused: the loss says nothing of the

@@ -7,9 +7,8 @@
 #include "base/timer.h"
 
 enum {
-	LINGER_MS = 5000, /* the former connection may be late by so much */
-	LATE_STEP_MS = 5000,
-	LATE_STEPS = 6,    /* the main one by so many of these steps */
+	TICK_MS = 2500,    /* while connections are compared, or one lingers */
+	LINGER_TICKS = 3,  /* so it lingers for at least 5 s */
 	REPLACED_MAX = 16, /* more replaced connections, and the next takeover waits */
 	CLOSE_NORMAL = 1000,
 };
@@ -41,42 +40,31 @@ static void connection_free(struct connection *c)
 	free(c);
 }
 
-static bool is_replaced(const struct connection *c)
-{
-	return c != c->connections->main && c != c->connections->next;
-}
-
-bool connections_is_outdated(const struct connections *cs, const struct connection *c)
-{
-	return c->endpoint != cs->endpoints->present;
-}
-
 /* ---- replaced connections ---- */
-
-static void close_connection(struct connection *c)
-{
-	if (!c->closing)
-		conn_close(c->conn, CLOSE_NORMAL);
-	c->closing = true;
-}
 
 /* Closes replaced connections that are not needed any more. */
 static void close_idle(struct connections *cs)
 {
-	bool lingers = event_pending(cs->linger, EV_TIMEOUT, NULL);
 	struct connection *c;
 
 	TAILQ_FOREACH (c, &cs->all, of_all) {
-		if (is_replaced(c) && !c->busy && !(c == cs->former && lingers))
-			close_connection(c);
+		bool needed = c == cs->main || c == cs->next || c->busy;
+		if (!needed && !(c == cs->former && cs->lingers))
+			conn_close(c->conn, CLOSE_NORMAL);
 	}
 }
 
-static void on_linger(evutil_socket_t fd, short what, void *arg)
+static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
+	struct connections *cs = arg;
+	bool compared = handover_expire(&cs->handover);
+
 	(void)fd;
 	(void)what;
-	close_idle(arg);
+	cs->lingers -= cs->lingers > 0;
+	close_idle(cs);
+	if (compared || cs->former)
+		timer_start(cs->tick, TICK_MS);
 }
 
 void connections_idle(struct connections *cs, uint32_t number)
@@ -96,7 +84,6 @@ static void replaced_ended(struct connections *cs, struct connection *c, const s
 
 	if (c == cs->former) {
 		cs->former = NULL;
-		event_del(cs->linger);
 		handover_former_gone(&cs->handover);
 	}
 	connection_free(c);
@@ -110,7 +97,7 @@ bool connections_too_many(const struct connections *cs)
 	unsigned n = 0;
 
 	TAILQ_FOREACH (c, &cs->all, of_all)
-		n += is_replaced(c) && !c->closing;
+		n += c->busy;
 	return n >= REPLACED_MAX;
 }
 
@@ -118,7 +105,6 @@ bool connections_too_many(const struct connections *cs)
 
 void connections_connect(struct connections *cs, const char *path, bool token)
 {
-	cs->stage = CONNECTIONS_CONNECTING;
 	cs->next = connection_new(cs, path, token);
 	/* Already now: the service may subscribe the new connection before we know that it is open.
 	 */
@@ -130,63 +116,43 @@ void connections_drop_next(struct connections *cs)
 {
 	struct connection *c = cs->next;
 
-	event_del(cs->grace);
 	cs->next = NULL;
-	cs->stage = CONNECTIONS_NONE;
+	cs->ping = 0;
+	cs->proven = false;
 	handover_abort(&cs->handover);
 	if (c)
 		connection_free(c);
 }
 
-static void next_ended(struct connections *cs, const char *why)
+static void next_ended(struct connections *cs, const struct conn_end *end)
 {
-	const struct conn_end end = {.why = why, .retry_after_s = -1};
+	bool token = cs->next->token;
 
-	cs->ops->next_ended(cs->owner, &end);
+	connections_drop_next(cs);
+	cs->ops->next_ended(cs->owner, token, end);
 }
 
 /* ---- taking over ---- */
 
-/* The former connection may be late from now on, or the main one. */
-static void watch_late(struct connections *cs)
-{
-	cs->late_steps = 0;
-	if (!event_pending(cs->late, EV_TIMEOUT, NULL))
-		timer_start(cs->late, LATE_STEP_MS);
-}
-
-static void on_late(evutil_socket_t fd, short what, void *arg)
-{
-	struct connections *cs = arg;
-
-	(void)fd;
-	(void)what;
-	if (++cs->late_steps == LATE_STEPS) {
-		handover_forget(&cs->handover);
-		return;
-	}
-	handover_expire(&cs->handover);
-	timer_start(cs->late, LATE_STEP_MS);
-}
-
-void connections_take_over(struct connections *cs)
+/* The former connection lingers if both bring notifications, or if it has late writes. */
+static void take_over(struct connections *cs)
 {
 	struct connection *old = cs->main;
 	bool both = old && old->token && cs->next->token;
 
-	event_del(cs->grace);
 	cs->main = cs->next;
 	cs->next = NULL;
-	cs->stage = CONNECTIONS_NONE;
+	cs->ping = 0;
+	cs->proven = false;
+	cs->lingers = LINGER_TICKS;
+	if (both) /* new subscriptions become live after the held changes */
+		handover_move(&cs->handover);
 	if (old) {
+		cs->stats->upstream_handovers++;
 		cs->former = old;
 		old->busy = true; /* until connections_idle() */
-		timer_start(cs->linger, LINGER_MS);
-		cs->stats->upstream_handovers++;
-		if (both) /* new subscriptions become live after the held changes */
-			handover_move(&cs->handover);
 		if (!cs->ops->moved(cs->owner) && !both)
-			event_del(cs->linger);
+			cs->lingers = 0;
 	} else {
 		cs->ops->first(cs->owner);
 	}
@@ -194,57 +160,25 @@ void connections_take_over(struct connections *cs)
 		handover_move(&cs->handover);
 	if (!old)
 		handover_former_gone(&cs->handover);
-	watch_late(cs);
+	if (!event_pending(cs->tick, EV_TIMEOUT, NULL))
+		timer_start(cs->tick, TICK_MS);
 	close_idle(cs);
 }
 
-void connections_drop_main(struct connections *cs)
+/* A next connection that is not open yet may be subscribed already, and bring changes again that
+ * this one has brought: they are compared until that one has failed. A proven one takes over. */
+static void main_ended(struct connections *cs, const struct conn_end *end)
 {
+	uint32_t number = cs->main->number;
+	bool token = cs->main->token;
 	struct connection *c = cs->main;
 
 	cs->main = NULL;                /* nothing is sent on it any more */
 	handover_forget(&cs->handover); /* stragglers are told before the loss is */
 	connection_free(c);
-	/* A next connection that is not open yet may be subscribed already, and bring changes again
-	 * that this one has brought: they are compared until that one has failed. */
-}
-
-static void main_is_silent(struct connections *cs)
-{
-	const struct conn_end end = {.was_open = true,
-				     .why = "the connection was lost: no answer to a ping",
-				     .retry_after_s = -1,
-				     .heard_ms = conn_heard_ms(cs->main->conn)};
-
-	cs->ops->main_ended(cs->owner, &end);
-}
-
-/* The next connection has not answered its ping, or the main one has not. A silent main connection
- * may have had more to bring: that is a loss. */
-static void on_grace(evutil_socket_t fd, short what, void *arg)
-{
-	struct connections *cs = arg;
-
-	(void)fd;
-	(void)what;
-	if (cs->stage == CONNECTIONS_PROVING)
-		next_ended(cs, "no answer to a ping");
-	else if (cs->stage == CONNECTIONS_CATCHING)
-		main_is_silent(cs);
-}
-
-/* The time for the answer to a ping. */
-static void start_grace(struct connections *cs)
-{
-	timer_start(cs->grace, cs->endpoints->present->shared.settings.keepalive_ms / 2);
-}
-
-static void begin_stage(struct connections *cs, enum connections_stage stage,
-			struct connection *pinged)
-{
-	cs->stage = stage;
-	cs->ping = conn_ping(pinged->conn);
-	start_grace(cs);
+	cs->ops->main_ended(cs->owner, number, token, end);
+	if (cs->proven)
+		take_over(cs);
 }
 
 /* ---- events of connections ---- */
@@ -256,33 +190,36 @@ static void on_open(void *owner)
 
 	cs->stats->upstream_connects++;
 	if (!cs->main && !c->token) /* it brings no notifications */
-		connections_take_over(cs);
+		take_over(cs);
 	else
-		begin_stage(cs, CONNECTIONS_PROVING, c);
+		cs->ping = conn_ping(c->conn);
 }
 
 static void on_pong(void *owner, uint32_t number)
 {
 	struct connection *c = owner;
 	struct connections *cs = c->connections;
-	bool proven = cs->stage == CONNECTIONS_PROVING && c == cs->next && number >= cs->ping;
-	bool caught_up = cs->stage == CONNECTIONS_CATCHING && c == cs->main && number >= cs->ping;
 
-	if (caught_up || (proven && !cs->main))
-		connections_take_over(cs);
-	else if (proven)
-		begin_stage(cs, CONNECTIONS_CATCHING, cs->main);
+	if (!cs->ping || number < cs->ping || c != (cs->proven ? cs->main : cs->next))
+		return;
+	if (cs->proven || !cs->main) {
+		take_over(cs);
+	} else {
+		cs->proven = true;
+		cs->ping = conn_ping(cs->main->conn);
+	}
 }
 
 /* Connections replaced before the former one have brought everything they could. */
 static void notified(struct connections *cs, const struct connection *c,
 		     const struct wire_frame *frame)
 {
+	static const struct conn_end too_many = {
+		.why = "too many notifications during the handover", .retry_after_s = -1};
 	bool fits = true;
 
 	cs->stats->upstream_notifications++;
-	if (cs->ops->arrived)
-		cs->ops->arrived(cs->owner, frame);
+	cs->ops->arrived(cs->owner, frame);
 	if (c == cs->main)
 		fits = handover_brings(&cs->handover, HANDOVER_MAIN, frame);
 	else if (c == cs->next)
@@ -291,7 +228,7 @@ static void notified(struct connections *cs, const struct connection *c,
 		fits = handover_brings(&cs->handover, HANDOVER_FORMER, frame);
 	cs->stats->upstream_doubles = cs->handover.doubles;
 	if (!fits)
-		next_ended(cs, "too many notifications during the handover");
+		next_ended(cs, &too_many);
 }
 
 static void on_message(void *owner, struct span text, unsigned flags)
@@ -327,13 +264,12 @@ static void on_ended(void *owner, const struct conn_end *end)
 	struct connection *c = owner;
 	struct connections *cs = c->connections;
 
-	if (c == cs->main) {
-		cs->ops->main_ended(cs->owner, end);
-	} else if (c == cs->next) {
-		cs->ops->next_ended(cs->owner, end);
-	} else {
+	if (c == cs->main)
+		main_ended(cs, end);
+	else if (c == cs->next)
+		next_ended(cs, end);
+	else
 		replaced_ended(cs, c, end);
-	}
 }
 
 static const struct conn_ops conn_ops = {
@@ -363,8 +299,6 @@ void connections_set_times(struct connections *cs, const struct conn_settings *s
 		endpoint_set_times(c->endpoint, settings);
 		conn_retime(c->conn);
 	}
-	if (cs->stage == CONNECTIONS_PROVING || cs->stage == CONNECTIONS_CATCHING)
-		start_grace(cs);
 }
 
 void connections_init(struct connections *cs, struct event_base *base, struct endpoints *endpoints,
@@ -375,34 +309,24 @@ void connections_init(struct connections *cs, struct event_base *base, struct en
 		.ops = ops, .owner = owner, .stats = stats, .endpoints = endpoints};
 	TAILQ_INIT(&cs->all);
 	handover_init(&cs->handover, seed, &ops->stream, owner);
-	cs->grace = timer_new(base, on_grace, cs);
-	cs->linger = timer_new(base, on_linger, cs);
-	cs->late = timer_new(base, on_late, cs);
+	cs->tick = timer_new(base, on_tick, cs);
 }
 
 void connections_stop(struct connections *cs)
 {
 	struct connection *c;
 
-	event_del(cs->linger);
-	event_del(cs->late);
+	event_del(cs->tick);
 	connections_drop_next(cs);
 	handover_fini(&cs->handover);
 	cs->main = cs->former = NULL;
 	TAILQ_FOREACH (c, &cs->all, of_all)
-		close_connection(c);
-}
-
-bool connections_are_gone(const struct connections *cs)
-{
-	return TAILQ_EMPTY(&cs->all);
+		conn_close(c->conn, CLOSE_NORMAL);
 }
 
 void connections_fini(struct connections *cs)
 {
 	while (!TAILQ_EMPTY(&cs->all))
 		connection_free(TAILQ_FIRST(&cs->all));
-	event_free(cs->grace);
-	event_free(cs->linger);
-	event_free(cs->late);
+	event_free(cs->tick);
 }

@@ -4,18 +4,17 @@
  * The main connection carries new requests, and its notifications are delivered. Another one, the
  * next, may be made beside it. If there is no main connection, the next one takes its place once it
  * has answered a ping, or, without a token, once it is open (then it brings no notifications). Else
- * it takes over in stages:
+ * it takes over in steps:
  *
- *     connecting -> proving -> catching -> moved()
- *                        |         |
- *                        |         the main connection answers a ping: it has brought every change
- *                        |         that the next one can't bring
- *                        the next connection answers a ping: it is subscribed
+ *     open     the next connection is sent a ping; the answer shows that it is subscribed
+ *     proven   the main one is sent a ping; the answer shows that it has brought every change that
+ *              the next one can't bring
+ *     moved()
  *
  * The main connection is then a replaced one, which stays until its requests are answered. The one
- * replaced last is the former connection. It also stays for LINGER_MS if it and the main one bring
- * notifications, since its pong may have overtaken some, or if writes that were given up there may
- * take effect yet.
+ * replaced last is the former connection. It also stays for some seconds if it and the main one
+ * bring notifications, since its pong may have overtaken some, or if writes that were given up
+ * there may take effect yet.
  *
  * The notifications of all connections become one stream, each change once (handover.h).
  *
@@ -34,15 +33,6 @@
 #include "codec/stats.h"
 #include "codec/wire.h"
 
-/* The stage of the next connection. */
-enum connections_stage {
-	CONNECTIONS_NONE, /* no next connection */
-	CONNECTIONS_CONNECTING,
-	CONNECTIONS_PROVING,  /* open, and was sent a ping */
-	CONNECTIONS_CATCHING, /* ... and has answered it; the main one was sent a ping */
-	CONNECTIONS_STAGE_N
-};
-
 struct connections;
 
 struct connection {
@@ -53,7 +43,6 @@ struct connection {
 	uint32_t number; /* never used again */
 	bool token;      /* opened with a token */
 	bool busy;       /* replaced, with unanswered requests */
-	bool closing;
 };
 
 struct connections_ops {
@@ -62,17 +51,16 @@ struct connections_ops {
 	 * within. True: writes that were given up there may take effect yet. */
 	void (*first)(void *owner);
 	bool (*moved)(void *owner);
-	/* The main connection has ended, or is given up: call connections_drop_main() from within.
-	 */
-	void (*main_ended)(void *owner, const struct conn_end *end);
-	/* The next one has ended: call connections_drop_next() from within. */
-	void (*next_ended)(void *owner, const struct conn_end *end);
+	/* The main connection, or the next one, has ended and is freed. token: it had one. If a
+	 * proven next one is left, first() follows. */
+	void (*main_ended)(void *owner, uint32_t number, bool token, const struct conn_end *end);
+	void (*next_ended)(void *owner, bool token, const struct conn_end *end);
 	/* A replaced one has ended. */
 	void (*replaced_ended)(void *owner, uint32_t number, const struct conn_end *end);
 
 	void (*drained)(void *owner); /* the main connection takes more again */
 	void (*frame)(void *owner, const struct wire_frame *frame); /* no notification */
-	/* A notification, of any connection, before the stream has it; may be NULL. */
+	/* A notification, of any connection, before the stream has it. */
 	void (*arrived)(void *owner, const struct wire_frame *frame);
 	struct handover_ops stream; /* notifications */
 };
@@ -87,16 +75,14 @@ struct connections {
 	struct connection *main;   /* NULL: none */
 	struct connection *next;   /* being made; NULL: none */
 	struct connection *former; /* the one replaced last; NULL: none, or it has ended */
-	enum connections_stage stage;
 	uint32_t last_number;
 
-	uint32_t ping;        /* the ping that PROVING or CATCHING waits for */
-	struct event *grace;  /* the time for its answer is up */
-	struct event *linger; /* pending: the former one stays even if it is idle */
-
+	bool proven;      /* the next one has answered its ping */
+	uint32_t ping;    /* that the next one is to answer, or, once it is proven, the main one; 0:
+			     the next one is not open yet */
+	unsigned lingers; /* ticks for which the former one stays even if it is idle */
+	struct event *tick;
 	struct handover handover; /* the stream */
-	struct event *late;       /* LATE_STEP_MS are over */
-	unsigned late_steps;      /* since a connection became the main one */
 };
 
 /* There is no connection at first. The endpoints outlive them. */
@@ -108,13 +94,6 @@ void connections_fini(struct connections *cs); /* after connections_stop() */
 /* Makes the next connection, to the present endpoint; there is none. token: path contains one. */
 void connections_connect(struct connections *cs, const char *path, bool token);
 void connections_drop_next(struct connections *cs); /* does nothing if there is none */
-/* Frees the main connection, which has ended. The next one goes on to be made. */
-void connections_drop_main(struct connections *cs);
-/* The main connection is gone and the next one is CONNECTIONS_CATCHING: it takes over at once. */
-void connections_take_over(struct connections *cs);
-
-/* Does it lead to a former endpoint? */
-bool connections_is_outdated(const struct connections *cs, const struct connection *c);
 /* Are there so many replaced ones that the next one has to wait? */
 bool connections_too_many(const struct connections *cs);
 /* No request is in flight any more on this replaced connection. */
@@ -125,4 +104,3 @@ void connections_check(struct connections *cs); /* Is each still there? See conn
 
 /* Sends close frames on all and drops the next one; there is no main connection any more. */
 void connections_stop(struct connections *cs);
-bool connections_are_gone(const struct connections *cs);

@@ -6,26 +6,22 @@
 #include "codec/json.h"
 #include "base/mem.h"
 
-enum { SAME_MAX = 64 }; /* records of the same key, value and timestamp */
-
-struct key {
-	struct map_node node;                   /* handover::keys */
-	struct records records[RECORD_STATE_N]; /* as in struct handover */
-	unsigned spoken; /* bit() of each connection that has brought any change of it */
+enum {
+	SAME_MAX = 64,       /* records of the same key, value and timestamp */
+	STRAGGLER_STEPS = 2, /* calls of handover_expire() that one may see, and stay */
+	TOLD_STEPS = 13,
+	FORMER = 1 << HANDOVER_FORMER,
+	MAIN = 1 << HANDOVER_MAIN,
+	NEXT = 1 << HANDOVER_NEXT,
 };
 
 struct record {
 	struct map_node node;       /* handover::changes, by identity() */
-	TAILQ_ENTRY(record) of_all; /* handover::records */
-	TAILQ_ENTRY(record) of_key; /* key::records */
-	struct key *key;
-	enum record_state state;
-	unsigned brought; /* bit() of each connection that has brought it, or a later change of the
-			     key */
-	uint64_t number;  /* in order of arrival */
-	bool old;         /* a straggler that was there at the last handover_expire() */
-	struct notification change; /* with its text, unless delivered */
-	char *text;                 /* of the change, owned; NULL: none */
+	TAILQ_ENTRY(record) of_all; /* handover::told, or ::pending */
+	unsigned brought;           /* bit() of each connection that has brought it */
+	unsigned age; /* calls of handover_expire() since it is told, or a straggler */
+	struct notification change; /* its text is the one below */
+	char *text;                 /* owned, while pending; NULL: it was told */
 };
 
 static unsigned bit(enum handover_from from)
@@ -48,144 +44,105 @@ static uint64_t identity(const struct handover *h, const struct notification *ch
  */
 static bool may_bring(const struct handover *h, enum handover_from from, const struct record *r)
 {
-	bool known = r->change.timestamp || r->state != RECORD_DELIVERED;
+	bool known = r->change.timestamp || r->text;
 
-	return !(r->brought & bit(from)) && (known || from != HANDOVER_MAIN || !h->former);
+	return !(r->brought & bit(from)) &&
+	       (known || from != HANDOVER_MAIN || !(h->awaited & MAIN));
 }
 
-/* The earliest such record; NULL: none. *same: how many records have this id. */
+/* Such a record; NULL: none. *same: how many others have this id. */
 static struct record *find(const struct handover *h, enum handover_from from, uint64_t id,
 			   unsigned *same)
 {
 	struct map_node *node = map_first(&h->changes, id);
-	struct record *first = NULL;
 
 	for (*same = 0; node; node = map_next(node), ++*same) {
 		struct record *r = map_entry(node, struct record, node);
-		if (may_bring(h, from, r) && (!first || r->number < first->number))
-			first = r;
+		if (may_bring(h, from, r))
+			return r;
 	}
-	return first;
+	return NULL;
 }
 
-static struct key *find_key(const struct handover *h, uint64_t hash)
+/* Has this connection brought any change of the key? If not, the answer may be wrong. */
+static bool has_spoken(const struct handover *h, enum handover_from from, uint64_t key_hash)
 {
-	struct map_node *node = map_first(&h->keys, hash);
+	size_t place = key_hash % HANDOVER_SPOKEN_BITS;
 
-	return node ? map_entry(node, struct key, node) : NULL;
+	return h->spoken[from][place / 8] >> (place % 8) & 1;
+}
+
+static void note_spoken(struct handover *h, enum handover_from from, uint64_t key_hash)
+{
+	size_t place = key_hash % HANDOVER_SPOKEN_BITS;
+
+	h->spoken[from][place / 8] |= (uint8_t)(1U << (place % 8));
 }
 
 /* ---- records ---- */
 
-/* For a change, its key, and text to keep. */
 static bool has_room(const struct handover *h, size_t text_bytes)
 {
-	return h->n + 2 <= h->limits.records && h->text_bytes + text_bytes <= h->limits.text_bytes;
+	return h->bytes + HANDOVER_RECORD_BYTES + text_bytes <= h->max_bytes;
 }
 
-static struct key *make_key(struct handover *h, uint64_t hash)
+static void end_pending(struct handover *h, struct record *r)
 {
-	struct key *key = find_key(h, hash);
-
-	if (key)
-		return key;
-	key = mem_zalloc(sizeof(*key));
-	for (int i = 0; i < RECORD_STATE_N; i++)
-		TAILQ_INIT(&key->records[i]);
-	map_add(&h->keys, &key->node, hash);
-	h->n++;
-	return key;
-}
-
-static void leave_state(struct handover *h, struct record *r)
-{
-	TAILQ_REMOVE(&h->records[r->state], r, of_all);
-	TAILQ_REMOVE(&r->key->records[r->state], r, of_key);
-}
-
-static void drop_text(struct handover *h, struct record *r)
-{
-	h->text_bytes -= r->change.text.n;
-	r->change.text = (struct span){0};
+	TAILQ_REMOVE(&h->pending, r, of_all);
+	h->bytes -= r->change.text.n;
 	free(r->text);
 	r->text = NULL;
+	r->change.text = (struct span){0};
 }
 
 static void free_record(struct handover *h, struct record *r)
 {
-	leave_state(h, r);
-	drop_text(h, r);
+	if (r->text)
+		end_pending(h, r);
+	else
+		TAILQ_REMOVE(&h->told, r, of_all);
 	map_remove(&h->changes, &r->node);
+	h->bytes -= HANDOVER_RECORD_BYTES;
 	free(r);
-	h->n--;
 }
 
-static bool has_former(const struct handover *h)
+/* Frees a record of a told change that no connection is to bring any more. */
+static void check_told(struct handover *h, struct record *r)
 {
-	return h->former && !h->former_gone;
+	if (!(h->awaited & ~r->brought))
+		free_record(h, r);
 }
 
-/* bit() of each connection that may bring again what another has brought. */
-static unsigned awaited(const struct handover *h)
+/* For a change that was told. May free r. */
+static void add_told(struct handover *h, struct record *r)
 {
-	return (h->next ? bit(HANDOVER_NEXT) : 0) | (h->former ? bit(HANDOVER_MAIN) : 0) |
-	       (has_former(h) ? bit(HANDOVER_FORMER) : 0);
+	r->age = 0;
+	TAILQ_INSERT_TAIL(&h->told, r, of_all);
+	check_told(h, r);
 }
 
-/* These connections bring none of the key's delivered changes up to r any more. Frees the records
- * that no connection is to bring any more. */
-static void pass(struct handover *h, unsigned who, struct record *r)
+static void add_pending(struct handover *h, struct record *r)
 {
-	struct record *earlier;
-
-	for (; r && (who & ~r->brought); r = earlier) {
-		earlier = TAILQ_PREV(r, records, of_key);
-		r->brought |= who;
-		if (!(awaited(h) & ~r->brought))
-			free_record(h, r);
-	}
-}
-
-static void enter_state(struct handover *h, struct record *r, enum record_state state)
-{
-	r->state = state;
-	TAILQ_INSERT_TAIL(&h->records[state], r, of_all);
-	TAILQ_INSERT_TAIL(&r->key->records[state], r, of_key);
-}
-
-/* For a change that was told, or is about to be. May free r. */
-static void enter_delivered(struct handover *h, struct record *r)
-{
-	unsigned who = r->brought;
-
-	enter_state(h, r, RECORD_DELIVERED);
-	r->brought = 0;
-	pass(h, who, r);
+	r->text = mem_strndup(r->change.text.p, r->change.text.n);
+	r->change.text.p = r->text;
+	h->bytes += r->change.text.n;
+	TAILQ_INSERT_TAIL(&h->pending, r, of_all);
 }
 
 /* Needs room. */
 static void make_record(struct handover *h, enum handover_from from,
-			const struct notification *change, uint64_t id, enum record_state state)
+			const struct notification *change, uint64_t id, bool told)
 {
 	struct record *r = mem_zalloc(sizeof(*r));
-	struct key *key = make_key(h, change->key_hash);
 
-	*r = (struct record){
-		.key = key, .brought = bit(from), .number = h->made++, .change = *change};
-	r->change.text = (struct span){0};
-	key->spoken |= bit(from);
+	r->brought = bit(from);
+	r->change = *change;
 	map_add(&h->changes, &r->node, id);
-	h->n++;
-	if (state == RECORD_DELIVERED) {
-		enter_delivered(h, r);
-		return;
-	}
-	r->text = mem_strndup(change->text.p, change->text.n);
-	r->change.text = (struct span){r->text, change->text.n};
-	h->text_bytes += change->text.n;
-	enter_state(h, r, state);
-	if (state == RECORD_HELD) /* all delivered ones are earlier */
-		pass(h, bit(from), TAILQ_LAST(&key->records[RECORD_DELIVERED], records));
+	h->bytes += HANDOVER_RECORD_BYTES;
+	if (told)
+		add_told(h, r);
+	else
+		add_pending(h, r);
 }
 
 /* ---- telling ---- */
@@ -203,99 +160,91 @@ static void tell(struct handover *h, const struct record *r,
 static void deliver(struct handover *h, struct record *r)
 {
 	tell(h, r, h->ops->change);
-	leave_state(h, r);
-	drop_text(h, r);
-	enter_delivered(h, r);
+	end_pending(h, r);
+	add_told(h, r);
 }
 
-static void lose(struct handover *h, struct record *straggler)
-{
-	tell(h, straggler, h->ops->straggler);
-	free_record(h, straggler);
-}
-
-/* Held changes of the key that came before r are told first: behind it they would be late. */
+/* Held changes of the key that came before r, if it was held, are told first: behind it they would
+ * be late. */
 static void deliver_up_to(struct handover *h, struct record *r)
 {
-	struct records *held = &r->key->records[RECORD_HELD];
-	struct record *first;
+	struct record *first = r->brought & NEXT ? TAILQ_FIRST(&h->pending) : r, *next;
 
-	while (r->state == RECORD_HELD && (first = TAILQ_FIRST(held)) != r)
-		deliver(h, first);
+	for (; first != r; first = next) {
+		next = TAILQ_NEXT(first, of_all);
+		if (first->brought & NEXT && first->change.key_hash == r->change.key_hash)
+			deliver(h, first);
+	}
 	deliver(h, r);
+}
+
+/* Those of at least this age. */
+static void lose_stragglers(struct handover *h, unsigned age)
+{
+	struct record *r, *next;
+
+	for (r = TAILQ_FIRST(&h->pending); r; r = next) {
+		next = TAILQ_NEXT(r, of_all);
+		if (r->brought & NEXT || r->age < age)
+			continue;
+		tell(h, r, h->ops->straggler);
+		free_record(h, r);
+	}
 }
 
 /* ---- notifications ---- */
 
 /* Are changes of the key that this connection brings first told at once? */
-static bool leads(enum handover_from from, const struct key *key)
+static bool leads(const struct handover *h, enum handover_from from, uint64_t key_hash)
 {
 	return from == HANDOVER_MAIN ||
-	       (from == HANDOVER_FORMER && !(key && key->spoken & bit(HANDOVER_MAIN)));
+	       (from == HANDOVER_FORMER && !has_spoken(h, HANDOVER_MAIN, key_hash));
 }
 
 /* Another connection has brought this change before. */
 static void bring_again(struct handover *h, enum handover_from from, struct record *r)
 {
-	bool leading = leads(from, r->key);
-
 	h->doubles++;
-	r->key->spoken |= bit(from);
-	if (r->state == RECORD_DELIVERED) {
-		pass(h, bit(from), r);
-		return;
-	}
 	r->brought |= bit(from);
-	if (leading) {
+	if (!r->text)
+		check_told(h, r);
+	else if (leads(h, from, r->change.key_hash))
 		deliver_up_to(h, r);
-	} else if (r->state == RECORD_STRAGGLER && from == HANDOVER_NEXT) {
-		leave_state(h, r);
-		enter_state(h, r, RECORD_HELD);
-	}
 }
 
 /* The record is full. Gives up the next connection; if there is none, or that is not enough, the
  * comparison with the former one ends. */
 static bool make_room(struct handover *h)
 {
-	bool fits = !h->next;
+	bool fits = !(h->awaited & NEXT);
 
 	handover_abort(h);
-	if (h->former && !has_room(h, 0)) {
+	if (h->awaited && !has_room(h, 0)) {
 		h->ops->straggler(h->owner, NULL, NULL);
 		handover_forget(h);
 	}
 	return fits;
 }
 
-/* Told at once, and recorded if another connection may bring it, too. */
-static bool bring_now(struct handover *h, enum handover_from from, const struct wire_frame *frame,
-		      const struct notification *change, uint64_t id, bool crowded)
-{
-	bool fits = has_room(h, 0) || make_room(h);
-
-	h->ops->change(h->owner, frame, change);
-	if (!crowded && (awaited(h) & ~bit(from)))
-		make_record(h, from, change, id, RECORD_DELIVERED);
-	return fits;
-}
-
-/* No connection has brought this change before. */
+/* No connection has brought this change before. It is told at once, held, or a straggler. */
 static bool bring_first(struct handover *h, enum handover_from from, const struct wire_frame *frame,
 			const struct notification *change, uint64_t id, bool crowded)
 {
-	bool room = !crowded && has_room(h, change->text.n);
+	bool fits = true;
 
-	if (from != HANDOVER_NEXT && leads(from, find_key(h, change->key_hash)))
-		return bring_now(h, from, frame, change, id, crowded);
-	if (room)
-		make_record(h, from, change, id,
-			    from == HANDOVER_NEXT ? RECORD_HELD : RECORD_STRAGGLER);
-	else if (from == HANDOVER_NEXT)
-		return make_room(h);
-	else
+	if (leads(h, from, change->key_hash)) {
+		fits = has_room(h, 0) || make_room(h);
+		h->ops->change(h->owner, frame, change);
+		if (!crowded && (h->awaited & ~bit(from)))
+			make_record(h, from, change, id, true);
+	} else if (!crowded && has_room(h, change->text.n)) {
+		make_record(h, from, change, id, false);
+	} else if (from == HANDOVER_NEXT) {
+		fits = make_room(h);
+	} else {
 		h->ops->straggler(h->owner, frame, change);
-	return true;
+	}
+	return fits;
 }
 
 bool handover_brings(struct handover *h, enum handover_from from, const struct wire_frame *frame)
@@ -303,18 +252,21 @@ bool handover_brings(struct handover *h, enum handover_from from, const struct w
 	struct notification change = notification_of(frame, h->seed);
 	unsigned same;
 
-	if ((from == HANDOVER_NEXT && !h->next) || (from == HANDOVER_FORMER && !has_former(h)))
+	if (from != HANDOVER_MAIN && !(h->awaited & bit(from)))
 		return true;
-	if (!h->next && !h->former) {
+	if (!h->awaited) {
 		h->ops->change(h->owner, frame, &change);
 		return true;
 	}
 	uint64_t id = identity(h, &change);
 	struct record *r = find(h, from, id, &same);
-	if (!r)
-		return bring_first(h, from, frame, &change, id, same >= SAME_MAX);
-	bring_again(h, from, r);
-	return true;
+	bool fits = true;
+	if (r)
+		bring_again(h, from, r);
+	else
+		fits = bring_first(h, from, frame, &change, id, same >= SAME_MAX);
+	note_spoken(h, from, change.key_hash);
+	return fits;
 }
 
 /* ---- connections ---- */
@@ -322,138 +274,98 @@ bool handover_brings(struct handover *h, enum handover_from from, const struct w
 void handover_init(struct handover *h, uint64_t seed, const struct handover_ops *ops, void *owner)
 {
 	*h = (struct handover){.ops = ops, .owner = owner, .seed = seed};
-	for (int i = 0; i < RECORD_STATE_N; i++)
-		TAILQ_INIT(&h->records[i]);
+	TAILQ_INIT(&h->told);
+	TAILQ_INIT(&h->pending);
 }
 
-void handover_limit(struct handover *h, const struct handover_limits *limits)
+void handover_limit(struct handover *h, size_t max_bytes)
 {
-	h->limits = *limits;
+	h->max_bytes = max_bytes;
 }
 
-/* The key has no records, and its spoken bits do not matter. */
-static bool is_idle(const struct handover *h, const struct key *key)
+/* These connections are compared from now on, and this one is not. moved: each has taken the place
+ * of the one before it. */
+static void compare(struct handover *h, unsigned awaited, unsigned gone, bool moved)
 {
-	unsigned matters =
-		(h->next ? bit(HANDOVER_NEXT) : 0) | (has_former(h) ? bit(HANDOVER_MAIN) : 0);
+	struct record *r, *next;
 
-	for (int i = 0; i < RECORD_STATE_N; i++) {
-		if (!TAILQ_EMPTY(&key->records[i]))
-			return false;
-	}
-	return !(key->spoken & matters);
-}
-
-static void free_key(struct handover *h, struct key *key)
-{
-	map_remove(&h->keys, &key->node);
-	free(key);
-	h->n--;
-}
-
-/* The bits of who, after a move or an abort. */
-static unsigned recast(const struct handover *h, unsigned who, bool moved)
-{
-	if (moved)
-		return (who & bit(HANDOVER_NEXT) ? bit(HANDOVER_MAIN) : 0) |
-		       (who & bit(HANDOVER_MAIN) ? bit(HANDOVER_FORMER) : 0);
-	return h->next ? who : who & ~bit(HANDOVER_NEXT);
-}
-
-/* Other connections are compared from now on. */
-static void tidy(struct handover *h, bool moved)
-{
-	struct map_walk of_changes = {0}, of_keys = {0};
-	struct map_node *node;
-
-	while ((node = map_walk(&h->changes, &of_changes))) {
-		struct record *r = map_entry(node, struct record, node);
-		r->brought = recast(h, r->brought, moved);
-		if (r->state == RECORD_DELIVERED && !(awaited(h) & ~r->brought))
-			free_record(h, r);
-	}
-	while ((node = map_walk(&h->keys, &of_keys))) {
-		struct key *key = map_entry(node, struct key, node);
-		key->spoken = recast(h, key->spoken, moved);
-		if (is_idle(h, key))
-			free_key(h, key);
+	h->awaited = awaited;
+	TAILQ_FOREACH (r, &h->pending, of_all)
+		r->brought = (r->brought & ~gone) >> moved;
+	for (r = TAILQ_FIRST(&h->told); r; r = next) {
+		next = TAILQ_NEXT(r, of_all);
+		r->brought = (r->brought & ~gone) >> moved;
+		check_told(h, r);
 	}
 }
 
 void handover_begin(struct handover *h)
 {
-	h->next = true;
+	h->awaited |= NEXT;
+	memset(h->spoken[HANDOVER_NEXT], 0, sizeof(h->spoken[0]));
 }
 
-/* The connection that was to make it due is gone. Perhaps the former one has brought it as well. */
-static void drop_held(struct handover *h, struct record *r)
-{
-	if (!h->former || !(r->brought & bit(HANDOVER_FORMER))) {
-		free_record(h, r);
-		return;
-	}
-	leave_state(h, r);
-	enter_state(h, r, RECORD_STRAGGLER);
-}
-
+/* Held changes are dropped: the main connection will bring them. */
 void handover_abort(struct handover *h)
 {
-	struct record *r;
+	struct record *r, *next;
 
-	while ((r = TAILQ_FIRST(&h->records[RECORD_HELD])))
-		drop_held(h, r);
-	h->next = false;
-	tidy(h, false);
+	for (r = TAILQ_FIRST(&h->pending); r; r = next) {
+		next = TAILQ_NEXT(r, of_all);
+		if (r->brought == NEXT)
+			free_record(h, r);
+	}
+	compare(h, h->awaited & (FORMER | MAIN), NEXT, false);
 }
 
 void handover_move(struct handover *h)
 {
-	struct record *r;
+	struct record *r, *next;
 
-	if (!h->next) {
+	if (!(h->awaited & NEXT)) {
 		handover_forget(h);
 		return;
 	}
-	h->next = false;
-	h->former = true;
-	h->former_gone = false;
-	tidy(h, true);
-	while ((r = TAILQ_FIRST(&h->records[RECORD_HELD])))
-		deliver(h, r);
+	compare(h, MAIN | FORMER, 0, true);
+	memmove(h->spoken[HANDOVER_FORMER], h->spoken[HANDOVER_MAIN], 2 * sizeof(h->spoken[0]));
+	for (r = TAILQ_FIRST(&h->pending); r; r = next) {
+		next = TAILQ_NEXT(r, of_all);
+		if (r->brought & MAIN)
+			deliver(h, r);
+	}
 }
 
 void handover_former_gone(struct handover *h)
 {
-	h->former_gone = true;
-	tidy(h, false);
+	compare(h, h->awaited & (MAIN | NEXT), 0, false);
 }
 
-void handover_expire(struct handover *h)
+bool handover_expire(struct handover *h)
 {
-	struct record *r;
+	struct record *r, *next;
 
-	while ((r = TAILQ_FIRST(&h->records[RECORD_STRAGGLER])) && r->old)
-		lose(h, r);
-	TAILQ_FOREACH (r, &h->records[RECORD_STRAGGLER], of_all)
-		r->old = true;
+	lose_stragglers(h, STRAGGLER_STEPS);
+	TAILQ_FOREACH (r, &h->pending, of_all)
+		r->age += !(r->brought & NEXT);
+	for (r = TAILQ_FIRST(&h->told); r; r = next) {
+		next = TAILQ_NEXT(r, of_all);
+		if (++r->age == TOLD_STEPS)
+			free_record(h, r);
+	}
+	if (!h->changes.n && !(h->awaited & FORMER))
+		h->awaited &= NEXT;
+	return h->awaited & MAIN;
 }
 
 void handover_forget(struct handover *h)
 {
-	struct record *r;
-
-	while ((r = TAILQ_FIRST(&h->records[RECORD_STRAGGLER])))
-		lose(h, r);
-	h->former = false;
-	tidy(h, false);
+	lose_stragglers(h, 0);
+	compare(h, h->awaited & NEXT, FORMER, false);
 }
 
 void handover_fini(struct handover *h)
 {
-	for (int i = 0; i < RECORD_STATE_N; i++) {
-		while (!TAILQ_EMPTY(&h->records[i]))
-			free_record(h, TAILQ_FIRST(&h->records[i]));
-	}
-	h->next = h->former = false;
-	tidy(h, false);
+	while (!TAILQ_EMPTY(&h->pending))
+		free_record(h, TAILQ_FIRST(&h->pending));
+	compare(h, 0, 0, false);
 }

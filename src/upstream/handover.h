@@ -1,47 +1,37 @@
 /* handover.h - merges the notifications of several connections into one stream while one takes over
  * from another: each change once, the changes of a key in the service's order.
  *
- * The service numbers no notification and repeats none, and each connection may lag behind another
- * by seconds. Two notifications are the same change if key, value and timestamp are the same
- * (notification.h). Each connection brings the changes of a key in the service's order, and all of
- * them from its subscription on.
+ * Each connection brings the changes of a key in the service's order, and all of them from its
+ * subscription on, but may lag behind another by seconds. Two notifications are the same change if
+ * key, value and timestamp are the same (notification.h).
  *
- *                begin                      move                          forget
- *     main  ───────┼── delivered ─────────────┼── former: see below ────────┼──
- *     next         └── held, or a double ─────┴── main: delivered, ─────────┴── delivered
- *                                                 or a double
+ *                begin                      move                          former ends
+ *     main  ───────┼── told ──────────────────┼── former: see below ────────┼──
+ *     next         └── held, or a double ─────┴── main: told, or a double ──┴── told
  *
- * From handover_begin() on, changes of the main connection are delivered and recorded. A change of
- * the next connection that is on record is a double. Any other is held until the main connection
- * brings it, too.
+ * Changes are recorded until each compared connection has brought them, or for half a minute after
+ * a move. One that is on record is a double. Any other is told if the main connection brings it.
+ * The next connection's are held until the main one brings them, too, or until handover_move()
+ * (connections.h says when), which tells them in order.
  *
- * handover_move() delivers the held changes in order. The next connection becomes the main one, the
- * main one the former. The caller moves after a ping on the next connection and then one on the
- * main connection were answered. The first answer shows that the next one is subscribed. The second
- * shows that the main one has brought all earlier changes, unless its pong overtook some.
- *
- * After the move the record shows the doubles of both connections. A change that only the former
- * connection has brought is delivered while the main one has brought nothing of its key. Else it is
- * a straggler, and held: it is either newer, and the main connection will bring it, or older and
- * was overtaken by the pong. It is delivered when the main connection brings it. If that does not
- * happen between two calls of handover_expire(), or before handover_forget(), it is too late:
- * ops->straggler() makes its key a gap.
- *
- * A change stays on record until each connection that may bring it has brought it, or a later
- * change of the key.
+ * The pong of the former connection may have overtaken changes. One that only the former connection
+ * has brought is told while the main one has brought nothing of its key. Else it is a straggler,
+ * and waits: it is either newer, and the main connection will bring it, or older. If the main one
+ * does not bring it within some calls of handover_expire(), or until handover_forget(), it is too
+ * late: ops->straggler() makes its key a gap.
  *
  * Limits:
  * - A change without a timestamp is identified by its value alone. Before the move it may be taken
  *   for an earlier one that the main connection has brought since handover_begin(), and be lost if
- *   only the next connection brings it. After the move the main connection's are always delivered,
+ *   only the next connection brings it. After the move the main connection's are always told,
  *   perhaps twice.
- * - Changes of a key with the same value in the same millisecond are only counted; with more than
- *   SAME_MAX of them on record some may come twice.
+ * - Of changes with the same key, value and timestamp up to SAME_MAX are told apart; beyond that
+ *   some may come twice.
  * - A service that stamped one change differently on each connection, which is not known of HPKV,
  *   would cause doubles and gaps.
  * - Connections replaced before the former one are not compared.
  *
- * No clock and no descriptors. The average time of a call is bounded. */
+ * No clock and no descriptors. */
 #pragma once
 
 #include <stdbool.h>
@@ -53,7 +43,8 @@
 #include "base/map.h"
 #include "codec/wire.h"
 
-enum handover_from { HANDOVER_MAIN, HANDOVER_NEXT, HANDOVER_FORMER, HANDOVER_FROM_N };
+/* In this order: each takes the place of the one before it. */
+enum handover_from { HANDOVER_FORMER, HANDOVER_MAIN, HANDOVER_NEXT };
 
 struct handover_ops {
 	/* A change, once and in order. The frame is valid during the call. Must not call back. */
@@ -65,16 +56,9 @@ struct handover_ops {
 			  const struct notification *change);
 };
 
-struct handover_limits {
-	size_t records;    /* of changes and keys */
-	size_t text_bytes; /* of held changes and stragglers */
-};
-
-enum record_state {
-	RECORD_DELIVERED,
-	RECORD_HELD,      /* the next connection has brought it, the main one has not */
-	RECORD_STRAGGLER, /* only a former connection has brought it, perhaps too late */
-	RECORD_STATE_N
+enum {
+	HANDOVER_RECORD_BYTES = 128, /* of a record, without text */
+	HANDOVER_SPOKEN_BITS = 1 << 17,
 };
 
 struct record;
@@ -83,24 +67,23 @@ TAILQ_HEAD(records, record);
 struct handover {
 	const struct handover_ops *ops;
 	void *owner;
-	uint64_t seed; /* of notification.h's hashes */
-	struct handover_limits limits;
-	bool next;        /* the next connection is compared with the main one */
-	bool former;      /* the former one is compared with the main one */
-	bool former_gone; /* ... and has ended */
-	struct records records[RECORD_STATE_N]; /* in the order of entering the state */
-	struct map changes;                     /* the same records, by key, value and timestamp */
-	struct map keys;                        /* of the records, by hash */
-	uint64_t made;                          /* records so far */
-	size_t n, text_bytes;                   /* bounded by limits */
-	uint64_t doubles;                       /* changes that came again, so far */
+	uint64_t seed;           /* of notification.h's hashes */
+	unsigned awaited;        /* a bit for each connection that is compared with another */
+	struct records told;     /* in the order of telling */
+	struct records pending;  /* in the order of arrival */
+	struct map changes;      /* all records, by key, value and timestamp */
+	size_t bytes, max_bytes; /* of records, and text of pending ones */
+	/* A bit for the hash of each key of which a connection has brought a change. A key that
+	 * shares its bit with another may have a straggler that is none. */
+	uint8_t spoken[HANDOVER_NEXT + 1][HANDOVER_SPOKEN_BITS / 8];
+	uint64_t doubles; /* changes that came again, so far */
 };
 
 /* Nothing is compared at first: notifications are delivered as they come. */
 void handover_init(struct handover *h, uint64_t seed, const struct handover_ops *ops, void *owner);
 void handover_fini(struct handover *h); /* tells nothing */
 /* From now on. Needed before the first connection. */
-void handover_limit(struct handover *h, const struct handover_limits *limits);
+void handover_limit(struct handover *h, size_t max_bytes);
 
 /* A next connection is about to be made. Must be called before the service can subscribe it. */
 void handover_begin(struct handover *h);
@@ -111,8 +94,9 @@ void handover_abort(struct handover *h);
 void handover_move(struct handover *h);
 /* The former connection has ended. */
 void handover_former_gone(struct handover *h);
-/* Stragglers that were there at the last call are too late. */
-void handover_expire(struct handover *h);
+/* To be called at equal intervals after a move, until it returns false: then no former connection
+ * is compared any more. */
+bool handover_expire(struct handover *h);
 /* The comparison with the former connection ends. */
 void handover_forget(struct handover *h);
 

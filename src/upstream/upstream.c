@@ -80,20 +80,6 @@ static void on_phase(void *owner, enum attempts_phase phase, const char *cause)
 	set_state(owner, states[phase], cause);
 }
 
-static int64_t on_spend(void *owner)
-{
-	struct upstream *u = owner;
-
-	return u->ops->spend(u->users.router, clock_mono_ms());
-}
-
-static void on_spend_refused(void *owner)
-{
-	struct upstream *u = owner;
-
-	u->ops->spend_refused(u->users.router, clock_mono_ms());
-}
-
 /* ---- sleep ---- */
 
 /* The connections may be dead. */
@@ -112,8 +98,7 @@ static void on_resume(void *owner, int64_t slept_ms)
 static void settle_list(struct upstream *u)
 {
 	attempts_succeeded(&u->attempts);
-	if (u->users.cache)
-		u->ops->cache.live(u->users.cache, u->connections.main->token);
+	u->ops->cache.live(u->users.cache, u->connections.main->token);
 }
 
 static void on_first(void *owner)
@@ -122,8 +107,7 @@ static void on_first(void *owner)
 
 	u->opened++;
 	set_state(u, UPSTREAM_CONNECTED, u->connections.main->endpoint->host);
-	if (u->users.cache)
-		u->ops->cache.up(u->users.cache);
+	u->ops->cache.up(u->users.cache);
 	u->ops->up(u->users.router, u->connections.main->number, clock_mono_ms());
 	settle_list(u);
 	attempts_after_first(&u->attempts);
@@ -134,8 +118,7 @@ static bool on_moved(void *owner)
 	struct upstream *u = owner;
 
 	log_info("upstream: a new connection has taken over");
-	if (u->users.cache)
-		u->ops->cache.up(u->users.cache);
+	u->ops->cache.up(u->users.cache);
 	bool late_writes =
 		u->ops->moved(u->users.router, u->connections.main->number, clock_mono_ms());
 	settle_list(u);
@@ -177,8 +160,7 @@ static void note_missed(struct upstream *u, int64_t since)
 		u->unusable.missed_since = since > 1 ? since : 1;
 	if (!event_pending(u->unusable.missed, EV_TIMEOUT, NULL))
 		timer_start(u->unusable.missed, 0);
-	if (u->users.cache)
-		u->ops->cache.missed(u->users.cache);
+	u->ops->cache.missed(u->users.cache);
 	u->ops->unreadable(u->users.subscriptions);
 }
 
@@ -190,7 +172,7 @@ static void on_frame(void *owner, const struct wire_frame *frame)
 		complain(u, frame);
 	if (frame->notifies)
 		note_missed(u, clock_boot_ms());
-	else if (frame->kind == WIRE_UNUSABLE && !frame->has_id && u->users.cache)
+	else if (frame->kind == WIRE_UNUSABLE && !frame->has_id)
 		u->ops->cache.missed(u->users.cache); /* it may have been a notification */
 	u->ops->frame(u->users.router, frame, clock_mono_coarse_ms());
 }
@@ -200,8 +182,7 @@ static void on_change(void *owner, const struct wire_frame *frame,
 {
 	struct upstream *u = owner;
 
-	if (u->users.cache)
-		u->ops->cache.change(u->users.cache, frame, change);
+	u->ops->cache.change(u->users.cache, frame, change);
 	u->ops->change(u->users.subscriptions, frame, change);
 }
 
@@ -211,12 +192,12 @@ static void on_straggler(void *owner, const struct wire_frame *frame,
 {
 	struct upstream *u = owner;
 
-	if (frame && u->users.cache)
+	if (frame) {
 		u->ops->cache.arrived(u->users.cache, frame);
-	if (frame)
 		u->ops->straggler(u->users.subscriptions, frame, change);
-	else
+	} else {
 		note_missed(u, clock_boot_ms() - LATE_MAX_MS);
+	}
 }
 
 static void on_drained(void *owner)
@@ -237,8 +218,7 @@ static bool tell_down(struct upstream *u, uint32_t number, const struct conn_end
 
 static void tell_lost(struct upstream *u, int64_t heard_ms)
 {
-	if (u->users.cache)
-		u->ops->cache.lost(u->users.cache, heard_ms);
+	u->ops->cache.lost(u->users.cache, heard_ms);
 	u->ops->list.lost(u->users.subscriptions, heard_ms);
 }
 
@@ -246,40 +226,29 @@ static void on_arrived(void *owner, const struct wire_frame *frame)
 {
 	struct upstream *u = owner;
 
-	if (u->users.cache)
-		u->ops->cache.arrived(u->users.cache, frame);
+	u->ops->cache.arrived(u->users.cache, frame);
 }
 
-/* In-flight requests are lost, and perhaps changes that it has not brought yet. Returns whether one
- * request was at fault. */
-static bool lose_main(struct upstream *u, const struct conn_end *end)
-{
-	uint32_t number = u->connections.main->number;
-	bool token = u->connections.main->token;
-
-	connections_drop_main(&u->connections);
-	if (token) /* first: the router must not read for subscribers that do not know of the loss
-		    */
-		tell_lost(u, end->heard_ms);
-	return tell_down(u, number, end);
-}
-
-static void on_main_ended(void *owner, const struct conn_end *end)
+/* In-flight requests are lost, and perhaps changes that it has not brought yet. */
+static void on_main_ended(void *owner, uint32_t number, bool token, const struct conn_end *end)
 {
 	struct upstream *u = owner;
 	int64_t lasted_ms = clock_mono_ms() - u->since;
 
 	u->stats->upstream_disconnects++;
 	attempts_main_ended(&u->attempts, end->why);
-	bool excused = lose_main(u, end);
+	if (token) /* first: the router must not read for subscribers that do not know of the loss
+		    */
+		tell_lost(u, end->heard_ms);
+	bool excused = tell_down(u, number, end);
 	attempts_after_loss(&u->attempts, lasted_ms, excused);
 }
 
-static void on_next_ended(void *owner, const struct conn_end *end)
+static void on_next_ended(void *owner, bool token, const struct conn_end *end)
 {
 	struct upstream *u = owner;
 
-	attempts_next_ended(&u->attempts, end);
+	attempts_next_ended(&u->attempts, token, end);
 }
 
 /* Requests that were in flight there are lost. */
@@ -338,8 +307,9 @@ static int make_parts(struct upstream *u, struct event_base *base,
 						 .list = &u->ops->list,
 						 .subscriptions = u->users.subscriptions,
 						 .phase_changed = on_phase,
-						 .spend = on_spend,
-						 .spend_refused = on_spend_refused,
+						 .router = u->users.router,
+						 .spend = u->ops->spend,
+						 .spend_refused = u->ops->spend_refused,
 						 .owner = u,
 						 .stats = u->stats};
 	const char *why = NULL;
@@ -379,7 +349,7 @@ struct upstream *upstream_new(struct event_base *base, const struct upstream_set
 	}
 	connections_init(&u->connections, base, &u->endpoints, settings->seed, &connections_ops, u,
 			 stats);
-	handover_limit(&u->connections.handover, &settings->held);
+	handover_limit(&u->connections.handover, settings->compared_bytes);
 	u->unusable.missed = timer_new(base, on_missed, u);
 	suspend_every(u->suspend, u->endpoints.present->shared.settings.keepalive_ms);
 	attempts_begin(&u->attempts);
@@ -412,10 +382,10 @@ int upstream_reload(struct upstream *u, const struct upstream_settings *settings
 			return err;
 	} else if (conn->connect_timeout_ms <
 			   u->endpoints.present->shared.settings.connect_timeout_ms &&
-		   u->connections.stage <= CONNECTIONS_CONNECTING) {
+		   !u->connections.ping) {
 		attempts_give_up(&u->attempts); /* it would last as long as before */
 	}
-	handover_limit(&u->connections.handover, &settings->held);
+	handover_limit(&u->connections.handover, settings->compared_bytes);
 	attempts_set_times(&u->attempts, &settings->attempts, conn->connect_timeout_ms);
 	connections_set_times(&u->connections, conn);
 	suspend_every(u->suspend, u->endpoints.present->shared.settings.keepalive_ms);
@@ -435,7 +405,7 @@ void upstream_stop(struct upstream *u)
 
 bool upstream_closed(const struct upstream *u)
 {
-	return connections_are_gone(&u->connections);
+	return TAILQ_EMPTY(&u->connections.all);
 }
 
 void upstream_free(struct upstream *u)

@@ -42,8 +42,8 @@ struct upstream;
 struct upstream_settings {
 	struct endpoint_settings endpoint;
 	struct attempts_settings attempts;
-	struct handover_limits held; /* of notifications during a handover */
-	uint64_t seed;               /* of notification.h's hashes */
+	size_t compared_bytes; /* of notifications during a handover */
+	uint64_t seed;         /* of notification.h's hashes */
 };
 
 struct cache;
@@ -55,7 +55,7 @@ struct subscriptions;
 struct upstream_users {
 	struct router *router;
 	struct subscriptions *subscriptions;
-	struct cache *cache; /* NULL: none */
+	struct cache *cache;
 	void *owner;
 };
 

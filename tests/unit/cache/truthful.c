@@ -1013,7 +1013,7 @@ static void begin(uint32_t seed)
 	w.subscriptions = subscriptions_new(&subscriptions, &subscriptions_ops, NULL, w.router,
 					    &w.stats, seed);
 	handover_init(&w.handover, seed, &handover_ops, NULL);
-	handover_limit(&w.handover, &(struct handover_limits){1000, 1 << 16});
+	handover_limit(&w.handover, 1 << 18);
 	settings(&cache, false);
 	w.cache = cache_new(&cache, &cache_ops, NULL, w.router, w.subscriptions, &w.stats, seed);
 	for (int i = 0; i < PEERS; i++) {

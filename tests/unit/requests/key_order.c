@@ -140,8 +140,8 @@ static void one_that_is_settled_leaves_all_others(void **state)
 	(void)state;
 	for (size_t at = 0; at < COUNT(removed); at++) {
 		fill(&u, &peer, UNSETTLED_MAX);
-		assert_true(unsettled_answered(&u, ID + removed[at]));
-		assert_false(unsettled_answered(&u, ID + removed[at]));
+		assert_true(unsettled_over(&u, ID + removed[at], 0));
+		assert_false(unsettled_over(&u, ID + removed[at], 0));
 		assert_int_equal(u.n, UNSETTLED_MAX - 1);
 		for (unsigned i = 0; i < UNSETTLED_MAX; i++)
 			assert_int_equal(unsettled_has(&u, KEY + i, 0), i != removed[at]);
@@ -170,8 +170,8 @@ static void a_lost_connection_takes_its_writes_along(void **state)
 
 	(void)state;
 	fill(&u, &peer, 5);
-	assert_false(unsettled_connection_lost(&u, CONNECTION + 2));
-	assert_true(unsettled_connection_lost(&u, CONNECTION));
+	assert_false(unsettled_over(&u, 0, CONNECTION + 2));
+	assert_true(unsettled_over(&u, 0, CONNECTION));
 	assert_false(unsettled_is_on(&u, CONNECTION));
 	assert_int_equal(u.n, 2);
 	assert_true(unsettled_has(&u, KEY + 1, 0) && unsettled_has(&u, KEY + 3, 0));
@@ -188,7 +188,7 @@ static void several_of_one_frame_are_settled_together(void **state)
 		struct pending p = sent(OP_INCREMENT, &peer[i], KEY + i, ID, CONNECTION);
 		unsettled_give_up(&u, &p);
 	}
-	assert_true(unsettled_answered(&u, ID));
+	assert_true(unsettled_over(&u, ID, 0));
 	assert_int_equal(u.n, 0);
 	assert_false(unsettled_is_on(&u, CONNECTION));
 	fill(&u, &peer[0], 2);

@@ -79,8 +79,7 @@ void conns_take_over(unsigned number, unsigned old)
 void conns_end(unsigned number, int http_status, int retry_after_s)
 {
 	struct conn *c = there(number);
-	struct conn_end end = {.was_open = c->open,
-			       .why = c->open ? "it was lost" : "it was refused",
+	struct conn_end end = {.why = c->open ? "it was lost" : "it was refused",
 			       .http_status = http_status,
 			       .retry_after_s = retry_after_s,
 			       .heard_ms = c->heard_at};

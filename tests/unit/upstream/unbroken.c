@@ -14,6 +14,7 @@
  * HPKVD_UNBROKEN_SEED: one run, with a trace of everything. */
 #include "../test.h"
 #include "../router_ops.h"
+#include "no_cache.h"
 
 #include <stdio.h>
 
@@ -79,6 +80,7 @@ struct conn {
 	int64_t heard_at;
 	bool told[KEYS]; /* the service sends it changes of the key */
 	uint32_t pings;
+	int64_t asked_at; /* when the last one was sent; NEVER: it was answered */
 };
 
 struct credentials {
@@ -369,10 +371,8 @@ static void cut(struct conn *c, bool at_once)
 static void end(struct conn *c)
 {
 	static const int refusals[] = {0, 0, 0, 401, 403, 431, 431, 503};
-	struct conn_end e = {.was_open = c->open,
-			     .why = "it has ended",
-			     .retry_after_s = (int)lot(3) - 1,
-			     .heard_ms = c->heard_at};
+	struct conn_end e = {
+		.why = "it has ended", .retry_after_s = (int)lot(3) - 1, .heard_ms = c->heard_at};
 
 	if (!c->open && !w->calm)
 		e.http_status = refusals[lot(COUNT(refusals))];
@@ -380,7 +380,7 @@ static void end(struct conn *c)
 	if (!c->dead)
 		cut(c, true);
 	c->open = false;
-	c->ends_at = NEVER;
+	c->ends_at = c->asked_at = NEVER;
 	c->ops->ended(c->owner, &e);
 }
 
@@ -397,6 +397,8 @@ static void arrive_down(struct conn *c)
 		c->ops->open(c->owner);
 	} else if (i.ping) {
 		shared("connection %u pong %u", c->number, i.ping);
+		if (i.ping == c->pings)
+			c->asked_at = NEVER;
 		if (i.ping <= c->pings)
 			c->ops->pong(c->owner, i.ping);
 	} else if (i.text) {
@@ -424,6 +426,7 @@ struct conn *conn_new(const struct conn_shared *endpoint, const char *path,
 			   .owner = owner,
 			   .number = w->connections,
 			   .ends_at = NEVER,
+			   .asked_at = NEVER,
 			   .expires_at = NEVER};
 	STAILQ_INIT(&c->up.items);
 	STAILQ_INIT(&c->down.items);
@@ -503,6 +506,7 @@ size_t conn_unsent(const struct conn *c)
 uint32_t conn_ping(struct conn *c)
 {
 	c->pings++;
+	c->asked_at = loop_now;
 	shared("connection %u ping %u", c->number, c->pings);
 	if (!c->dead && !c->closing)
 		put_last(&c->up)->ping = c->pings;
@@ -853,6 +857,7 @@ static const struct upstream_ops upstream_ops = {
 			.refuse_all = subscriptions_refuse_all,
 			.lost = subscriptions_lost,
 		},
+	.cache = NO_CACHE,
 };
 
 /* ---- what clients are told ---- */
@@ -1242,6 +1247,9 @@ static bool go_on(int64_t until)
 		if (c && c->ends_at < at) {
 			connection = c, what = END, at = c->ends_at;
 		}
+		if (c && c->asked_at < at - KEEPALIVE / 2) {
+			connection = c, what = END, at = c->asked_at + KEEPALIVE / 2;
+		}
 	}
 	if (at > until)
 		return false;
@@ -1292,7 +1300,7 @@ static struct upstream_settings settings_of(void)
 			     .access_pattern = "",
 			     .token_lifetime_ms = TOKEN_TTL,
 			     .subscribe_batch_ms = 5},
-		.held = {.records = 10000, .text_bytes = 1 << 20},
+		.compared_bytes = 2 << 20,
 		.seed = 42,
 	};
 }

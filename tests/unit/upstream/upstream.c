@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "conns.h"
+#include "no_cache.h"
 #include "../loop.h"
 #include "base/mem.h"
 #include "base/secret.h"
@@ -18,7 +19,7 @@ enum {
 	BATCH = 10,
 	KEEPALIVE = 2000,
 	LIFETIME = 100000,
-	LINGER = 5000, /* connections.c: of a replaced connection */
+	LINGER = 7500, /* connections.c: of a replaced connection */
 };
 
 /* ---- tokens that do what a case says ---- */
@@ -364,6 +365,7 @@ static const struct upstream_ops ops = {
 			.refuse_all = refuses_all,
 			.lost = was_lost,
 		},
+	.cache = NO_CACHE,
 };
 
 static struct stats stats;
@@ -387,7 +389,7 @@ static struct upstream_settings settings(void)
 			     .access_pattern = "",
 			     .token_lifetime_ms = LIFETIME,
 			     .subscribe_batch_ms = BATCH},
-		.held = {.records = 8, .text_bytes = 1000},
+		.compared_bytes = 4 * HANDOVER_RECORD_BYTES,
 		.seed = 42,
 	};
 }
@@ -501,7 +503,7 @@ static void a_silent_one_does_not_count(void **state)
 	loop_turn();
 	mint();
 	conns_open(1);
-	loop_pass(KEEPALIVE / 2);
+	conns_end(1, 0, -1);
 	assert_null(conns_get(1));
 	expect_state(UPSTREAM_BACKOFF);
 	expect("failed;backoff;");
@@ -1170,7 +1172,7 @@ static void a_silent_old_one_is_a_loss(void **state)
 	want_more();
 	conns_open(2);
 	conns_pong(2);
-	loop_pass(KEEPALIVE / 2);
+	conns_end(1, 0, -1);
 	expect("lost since 1000;down 1;up 2;live;");
 }
 
