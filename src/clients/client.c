@@ -41,6 +41,8 @@ enum {
 	LAST_READS = 16,       /* of READ_MAX, when a WebSocket's input ends */
 	IOV_BATCH = 256,       /* parts in one write */
 	REFUSED_WHY_MAX = 200, /* bytes of why a client is refused */
+	CHANGED_FEWEST = 16,   /* places in clients::changed */
+	CHANGED_KEPT = 1024,   /* ... more are freed once it is empty */
 };
 
 enum client_state {
@@ -57,28 +59,27 @@ _Static_assert(sizeof(state_names) / sizeof(state_names[0]) == CLIENT_STATE_N,
 struct client {
 	struct peer peer;
 	struct clients *set;
-	enum client_state state : 8;
-	bool tcp;         /* the kernel does not know whose it is */
-	bool decided;     /* its first byte has come: it speaks lines, or has a speech */
-	bool speaking;    /* a function of its speech is being called */
-	bool lingers;     /* has left, and got all; what still comes is dropped */
-	bool paused;      /* not read further until there is room */
-	bool quiet;       /* not read, for whatever reason: counted in clients::n_quiet */
-	bool changed;     /* in clients::changed */
-	bool broken;      /* its socket can't be watched: freed when the turn ends */
-	bool asking;      /* has an answer to read, since clients_will_end() */
-	bool input_ended; /* by clients_end_input() */
-	uint32_t turn;    /* clients::turn when it was added to clients::changed */
-	int fd;
-	uint32_t requests_before; /* low 32 bits of requests at clients::busy_since */
-	uint64_t requests;        /* lines read */
 	struct line_reader lines;
 	struct speech *speech; /* in the place of lines; or NULL */
 	struct event read;
-	struct event *write;           /* only while the socket is full */
-	int64_t gone_at;               /* when CLIENT_LEAVING ends */
-	TAILQ_ENTRY(client) of_set;    /* clients::all */
-	TAILQ_ENTRY(client) of_change; /* clients::changed */
+	struct event *write;        /* once the socket was full */
+	TAILQ_ENTRY(client) of_set; /* clients::all */
+	uint64_t requests;          /* lines read */
+	uint32_t requests_before;   /* low 32 bits of requests at clients::busy_since */
+	uint32_t gone_at;           /* when CLIENT_LEAVING ends: low 32 bits of ms */
+	uint32_t change;            /* its place in clients::changed, if it is changed */
+	int fd;
+	enum client_state state : 8;
+	bool tcp : 1;         /* the kernel does not know whose it is */
+	bool decided : 1;     /* its first byte has come: it speaks lines, or has a speech */
+	bool speaking : 1;    /* a function of its speech is being called */
+	bool lingers : 1;     /* has left, and got all; what still comes is dropped */
+	bool paused : 1;      /* not read further until there is room */
+	bool quiet : 1;       /* not read, for whatever reason: counted in clients::n_quiet */
+	bool changed : 1;     /* in clients::changed */
+	bool broken : 1;      /* its socket can't be watched: freed when the turn ends */
+	bool asking : 1;      /* has an answer to read, since clients_will_end() */
+	bool input_ended : 1; /* by clients_end_input() */
 };
 
 TAILQ_HEAD(client_list, client);
@@ -99,10 +100,13 @@ struct clients {
 	const struct client_ops *ops;
 	void *owner;
 	struct stats *stats;
-	struct client_list all, changed;
+	struct client_list all;
+	/* Clients that are settled when the turn ends, in this order; NULL: freed since. */
+	struct client **changed;
+	uint32_t n_changed, changed_size;
+	struct line_receiver lines;
 	unsigned n_quiet; /* of all, those that are not read */
-	uint32_t turn; /* the turn that ends next; clients that change while it ends belong to the
-			  one after it */
+	uint32_t turn;    /* counts turns */
 	bool settling; /* on_turn_end() runs */
 	bool stopping; /* clients_will_end() was called */
 	bool ending;   /* clients_end_input() was called */
@@ -127,7 +131,8 @@ struct clients {
 	char input[READ_MAX];      /* shared by all clients; line_feed() copies what it keeps */
 };
 
-static const struct line_ops line_ops;
+static enum line_verdict on_line(struct line_reader *lines, struct span line);
+static enum line_verdict on_too_long(struct line_reader *lines, struct span prefix);
 static void on_readable(evutil_socket_t fd, short what, void *arg);
 static void on_writable(evutil_socket_t fd, short what, void *arg);
 static void on_turn_end(void *arg);
@@ -148,8 +153,8 @@ struct clients *clients_new(struct event_base *base, const struct client_setting
 	cs->owner = owner;
 	cs->stats = stats;
 	cs->nobody = overflow_ids_ids();
+	cs->lines = (struct line_receiver){on_line, on_too_long, settings->max_line};
 	TAILQ_INIT(&cs->all);
-	TAILQ_INIT(&cs->changed);
 	turn_step_init(&cs->turn_end, base, on_turn_end, cs);
 	cs->hangups = watch_new(base, -1, EV_PERSIST, on_hangup_check, cs);
 	cs->refused_end = timer_new(base, on_refused_end, cs);
@@ -274,7 +279,7 @@ static void client_free(struct client *c)
 		set_due(c, 0);
 	client_log(LOG_LEVEL_DEBUG, c, "closed");
 	if (c->changed)
-		TAILQ_REMOVE(&cs->changed, c, of_change);
+		cs->changed[c->change] = NULL;
 	cs->n_quiet--;
 	TAILQ_REMOVE(&cs->all, c, of_set);
 	cs->n--;
@@ -551,7 +556,7 @@ void clients_adopt(struct clients *cs, int fd, bool tcp)
 		refuse(cs, fd, tcp, no_room);
 		return;
 	}
-	line_init(&c->lines, &line_ops, c, cs->settings.max_line);
+	line_init(&c->lines, &cs->lines);
 	event_assign(&c->read, cs->base, fd, EV_READ | EV_PERSIST, on_readable, c);
 	TAILQ_INSERT_TAIL(&cs->all, c, of_set);
 	cs->n++;
@@ -595,9 +600,14 @@ static bool may_read(struct client *c)
 	       c->set->ops->may_read(c->set->owner, &c->peer);
 }
 
-static enum line_verdict on_line(void *owner, struct span line)
+static struct client *of_lines(struct line_reader *lines)
 {
-	struct client *c = owner;
+	return (struct client *)(void *)((char *)lines - offsetof(struct client, lines));
+}
+
+static enum line_verdict on_line(struct line_reader *lines, struct span line)
+{
+	struct client *c = of_lines(lines);
 
 	c->requests += line.n > 0;
 	c->asking |= c->set->stopping;
@@ -606,17 +616,15 @@ static enum line_verdict on_line(void *owner, struct span line)
 	return may_read(c) ? LINE_MORE : LINE_PAUSE;
 }
 
-static enum line_verdict on_too_long(void *owner, struct span prefix)
+static enum line_verdict on_too_long(struct line_reader *lines, struct span prefix)
 {
-	struct client *c = owner;
+	struct client *c = of_lines(lines);
 
 	c->requests++;
 	c->asking |= c->set->stopping;
 	c->set->ops->too_long(c->set->owner, &c->peer, prefix);
 	return may_read(c) ? LINE_MORE : LINE_PAUSE;
 }
-
-static const struct line_ops line_ops = {.line = on_line, .too_long = on_too_long};
 
 /* Pauses or resumes reading. */
 static void apply_verdict(struct client *c, enum line_verdict verdict)
@@ -722,11 +730,16 @@ void clients_changed(struct clients *cs, struct peer *peer)
 	if (c->changed || (!peer_unread(peer) && !c->paused && !c->broken && !c->speech &&
 			   c->state == CLIENT_OPEN))
 		return;
-	c->changed = true;
-	c->turn = cs->turn;
-	if (TAILQ_EMPTY(&cs->changed) && !cs->settling)
+	if (!cs->n_changed && !cs->settling)
 		turn_step_want(&cs->turn_end);
-	TAILQ_INSERT_TAIL(&cs->changed, c, of_change);
+	if (cs->n_changed == cs->changed_size) {
+		cs->changed_size = cs->changed_size ? 2 * cs->changed_size : CHANGED_FEWEST;
+		cs->changed =
+			mem_resize(cs->changed, cs->changed_size * sizeof(cs->changed[0]));
+	}
+	c->changed = true;
+	c->change = cs->n_changed;
+	cs->changed[cs->n_changed++] = c;
 }
 
 static void wait_writable(struct client *c)
@@ -734,7 +747,7 @@ static void wait_writable(struct client *c)
 	if (!c->write)
 		c->write = watch_new(c->set->base, c->fd, EV_WRITE, on_writable, c);
 	if (client_watch(c, c->write) && c->state == CLIENT_LEAVING)
-		timer_start(c->write, c->gone_at - clock_mono_ms());
+		timer_start(c->write, (int32_t)(c->gone_at - (uint32_t)clock_mono_ms()));
 }
 
 /* send() is cheaper than sendmsg(), and most writes have one part. */
@@ -782,7 +795,7 @@ static void drop_slow(struct client *c)
 		c->speech->ops->farewell(c->speech, REPLY_SLOW_CLIENT);
 	else
 		reply_error(&c->peer.out.own, REPLY_SLOW_CLIENT, (struct span){0}, NULL, -1);
-	c->gone_at = clock_mono_ms() + LAST_LINE_MS;
+	c->gone_at = (uint32_t)clock_mono_ms() + LAST_LINE_MS;
 }
 
 /* A single line is never too much, however long. Only the bytes behind the first line count, be it
@@ -957,22 +970,41 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 		client_settle(c);
 }
 
+/* The first n of clients::changed are settled. */
+static void forget_settled(struct clients *cs, uint32_t n)
+{
+	cs->n_changed -= n;
+	for (uint32_t i = 0; i < cs->n_changed; i++) {
+		cs->changed[i] = cs->changed[n + i];
+		if (cs->changed[i])
+			cs->changed[i]->change = i;
+	}
+	if (!cs->n_changed && cs->changed_size > CHANGED_KEPT) {
+		free(cs->changed);
+		cs->changed = NULL;
+		cs->changed_size = 0;
+	}
+}
+
 static void on_turn_end(void *arg)
 {
 	struct clients *cs = arg;
-	uint32_t turn = cs->turn++;
-	struct client *c;
+	uint32_t n = cs->n_changed;
 
+	cs->turn++;
 	cs->settling = true;
-	while ((c = TAILQ_FIRST(&cs->changed)) && c->turn == turn) {
-		TAILQ_REMOVE(&cs->changed, c, of_change);
+	for (uint32_t i = 0; i < n; i++) {
+		struct client *c = cs->changed[i];
+		if (!c)
+			continue;
 		c->changed = false;
 		client_settle(c);
 	}
 	cs->settling = false;
 	/* Clients that changed meanwhile (one was read on, for example) are settled after the loop
 	 * has looked at other events. */
-	if (!TAILQ_EMPTY(&cs->changed))
+	forget_settled(cs, n);
+	if (cs->n_changed)
 		turn_step_later(&cs->turn_end);
 }
 
@@ -1014,7 +1046,7 @@ void clients_dismiss(struct clients *cs, struct peer *peer)
 	client_leave(c);
 	if (c->speech)
 		c->speech->ops->farewell(c->speech, REPLY_FORBIDDEN);
-	c->gone_at = clock_mono_ms() + LAST_LINE_MS;
+	c->gone_at = (uint32_t)clock_mono_ms() + LAST_LINE_MS;
 	clients_changed(cs, peer);
 }
 
@@ -1047,10 +1079,9 @@ void clients_set(struct clients *cs, const struct client_settings *settings)
 
 	cs->settings = *settings;
 	cs->nobody = overflow_ids_ids();
-	TAILQ_FOREACH (c, &cs->all, of_set) {
-		c->lines.limit = settings->max_line;
+	cs->lines.limit = settings->max_line;
+	TAILQ_FOREACH (c, &cs->all, of_set)
 		clients_changed(cs, &c->peer); /* it may have room now, or none */
-	}
 }
 
 /* ---- who is busy ---- */
@@ -1218,5 +1249,6 @@ void clients_free(struct clients *cs)
 	event_free(cs->dues_timer);
 	heap_fini(&cs->dues);
 	free(cs->groups);
+	free(cs->changed);
 	free(cs);
 }

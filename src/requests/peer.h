@@ -39,10 +39,10 @@ struct peer_identity {
 struct answers_peer {
 	struct pending_list pendings; /* unanswered requests, the oldest first */
 	struct pending_list ordered;  /* those without a messageId, answered in this order */
-	uint32_t unanswered;          /* length of pendings */
+	uint32_t unanswered : 31;     /* length of pendings */
+	bool flushing : 1;            /* kept answers are being put out */
 	uint32_t asked;               /* requests so far, low 32 bits */
 	size_t kept_bytes;            /* of answers that wait for those before them */
-	bool flushing;                /* kept answers are being put out */
 };
 
 struct sched_peer {
@@ -91,8 +91,8 @@ struct topics_peer {
 struct subscriptions_peer {
 	TAILQ_HEAD(, join) joins; /* subscribes that are not live yet */
 	uint32_t n;               /* keys and patterns in joins */
-	uint32_t n_globs;         /* patterns in joins that topic_is_glob() */
-	bool suspect;             /* the service has refused a name that this client asked for */
+	uint32_t n_globs : 31;    /* patterns in joins that topic_is_glob() */
+	bool suspect : 1;         /* the service has refused a name that this client asked for */
 };
 
 struct fanout_peer {
@@ -112,8 +112,8 @@ struct token_requests_peer {
 };
 
 struct nexus_peer {
-	uint32_t n;    /* requests that wait or are under way */
-	uint32_t sent; /* ... that are under way */
+	uint8_t n;    /* requests that wait or are under way: NEXUS_PEER_MAX at most */
+	uint8_t sent; /* ... that are under way */
 };
 
 struct peer {
@@ -122,6 +122,7 @@ struct peer {
 	pid_t pid;       /* for the log; 0: unknown */
 	uid_t uid;       /* ... -1: unknown */
 	bool silent;     /* the cache's own: it is told of nothing that it has not asked for */
+	struct nexus_peer nexus;
 	struct resync_peer resync;
 	struct outq out; /* lines for the client: every room appends here */
 
@@ -134,7 +135,6 @@ struct peer {
 	struct subscriptions_peer subscriptions;
 	struct fanout_peer fanout;
 	struct token_requests_peer token_requests;
-	struct nexus_peer nexus;
 };
 
 /* Bytes for the client that it has not taken yet. */

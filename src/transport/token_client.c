@@ -94,9 +94,7 @@ static void destroy_request(struct token_client_request *r)
 	curl_slist_free_all(r->headers);
 	curl_slist_free_all(r->address);
 	free(r->body);
-	if (r->answer.p)
-		mem_wipe(r->answer.p, r->answer.size);
-	buf_release(&r->answer);
+	buf_wipe(&r->answer);
 	free(r);
 }
 
@@ -326,8 +324,7 @@ static void add_header(struct token_client_request *r, const char *name, const c
 	struct curl_slist *list = curl_slist_append(r->headers, buf_span(&line).p);
 	if (list)
 		r->headers = list;
-	mem_wipe(line.p, line.size);
-	buf_release(&line);
+	buf_wipe(&line);
 }
 
 static void add_text(cJSON *object, const char *name, struct span text)
