@@ -61,14 +61,13 @@ struct client {
 	struct clients *set;
 	struct line_reader lines;
 	struct speech *speech; /* in the place of lines; or NULL */
-	struct event read;
+	struct event read;          /* of its socket */
 	struct event *write;        /* once the socket was full */
 	TAILQ_ENTRY(client) of_set; /* clients::all */
 	uint64_t requests;          /* lines read */
 	uint32_t requests_before;   /* low 32 bits of requests at clients::busy_since */
 	uint32_t gone_at;           /* when CLIENT_LEAVING ends: low 32 bits of ms */
 	uint32_t change;            /* its place in clients::changed, if it is changed */
-	int fd;
 	enum client_state state : 8;
 	bool tcp : 1;         /* the kernel does not know whose it is */
 	bool decided : 1;     /* its first byte has come: it speaks lines, or has a speech */
@@ -165,6 +164,11 @@ struct clients *clients_new(struct event_base *base, const struct client_setting
 static struct client *client_of(struct peer *peer)
 {
 	return (struct client *)(void *)((char *)peer - offsetof(struct client, peer));
+}
+
+static int fd_of(const struct client *c)
+{
+	return event_get_fd(&c->read);
 }
 
 static void client_log(enum log_level level, const struct client *c, const char *text)
@@ -285,7 +289,7 @@ static void client_free(struct client *c)
 	cs->n--;
 	if (c->write)
 		event_free(c->write);
-	close(c->fd);
+	close(fd_of(c));
 	line_fini(&c->lines);
 	speech_free(c->speech);
 	outq_fini(&c->peer.out);
@@ -410,7 +414,7 @@ static struct peer_identity identity_of(struct clients *cs, const struct client 
 {
 	struct ucred who;
 	socklen_t size = sizeof(who);
-	int fd = c->fd;
+	int fd = fd_of(c);
 
 	if (c->speech && c->speech->who)
 		return *c->speech->who;
@@ -543,7 +547,7 @@ void clients_adopt(struct clients *cs, int fd, bool tcp)
 	}
 	struct client *c = mem_zalloc(sizeof(*c));
 	c->set = cs;
-	c->fd = fd;
+	event_assign(&c->read, cs->base, fd, EV_READ | EV_PERSIST, on_readable, c);
 	c->tcp = tcp;
 	c->peer.number = ++cs->last_number;
 	struct peer_identity who = identity_of(cs, c);
@@ -557,7 +561,6 @@ void clients_adopt(struct clients *cs, int fd, bool tcp)
 		return;
 	}
 	line_init(&c->lines, &cs->lines);
-	event_assign(&c->read, cs->base, fd, EV_READ | EV_PERSIST, on_readable, c);
 	TAILQ_INSERT_TAIL(&cs->all, c, of_set);
 	cs->n++;
 	cs->stats->clients_accepted++;
@@ -745,7 +748,7 @@ void clients_changed(struct clients *cs, struct peer *peer)
 static void wait_writable(struct client *c)
 {
 	if (!c->write)
-		c->write = watch_new(c->set->base, c->fd, EV_WRITE, on_writable, c);
+		c->write = watch_new(c->set->base, fd_of(c), EV_WRITE, on_writable, c);
 	if (client_watch(c, c->write) && c->state == CLIENT_LEAVING)
 		timer_start(c->write, (int32_t)(c->gone_at - (uint32_t)clock_mono_ms()));
 }
@@ -772,7 +775,7 @@ static bool write_out(struct client *c)
 		int parts = outq_gather(out, iov, IOV_BATCH, cs->gathered, sizeof(cs->gathered));
 		for (int i = 0; i < parts; i++)
 			offered += iov[i].iov_len;
-		ssize_t n = send_parts(c->fd, iov, parts);
+		ssize_t n = send_parts(fd_of(c), iov, parts);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -896,7 +899,7 @@ static void client_end(struct client *c)
 	bool may_send =
 		c->state == CLIENT_OPEN || (c->input_ended && door_of(c) == STATS_DOOR_WEBSOCKET);
 
-	if (!c->speech || !may_send || shutdown(c->fd, SHUT_WR) < 0) {
+	if (!c->speech || !may_send || shutdown(fd_of(c), SHUT_WR) < 0) {
 		client_free(c);
 		return;
 	}
@@ -1063,7 +1066,7 @@ static void on_hangup_check(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	for (struct client *c = TAILQ_FIRST(&cs->all); c; c = next) {
 		next = TAILQ_NEXT(c, of_set);
-		struct pollfd p = {.fd = c->fd};
+		struct pollfd p = {.fd = fd_of(c)};
 		if (c->quiet && poll(&p, 1, 0) == 1 && p.revents & (POLLHUP | POLLERR))
 			client_free(c);
 	}
@@ -1150,7 +1153,7 @@ static bool has_unread(const struct client *c)
 {
 	int n = 0;
 
-	return ioctl(c->fd, SIOCOUTQ, &n) == 0 && n > 0;
+	return ioctl(fd_of(c), SIOCOUTQ, &n) == 0 && n > 0;
 }
 
 void clients_will_end(struct clients *cs)
@@ -1169,7 +1172,7 @@ static bool is_talking(struct client *c)
 	int unheard = 0;
 
 	return outq_len(out_of(c)) == 0 && ((c->asking && has_unread(c)) ||
-					    (ioctl(c->fd, FIONREAD, &unheard) == 0 && unheard > 0));
+					    (ioctl(fd_of(c), FIONREAD, &unheard) == 0 && unheard > 0));
 }
 
 /* What has come by now is handed on; what comes later is dropped, and not executed, which the last
@@ -1182,7 +1185,7 @@ static void hear_the_last(struct client *c)
 
 	cs->now = clock_mono_ms();
 	for (int i = 0; i < LAST_READS && n > 0 && !c->paused; i++) {
-		n = recv(c->fd, cs->input, sizeof(cs->input), 0);
+		n = recv(fd_of(c), cs->input, sizeof(cs->input), 0);
 		if (n > 0)
 			feed(c, (struct span){cs->input, (size_t)n});
 	}
@@ -1193,7 +1196,7 @@ static void end_input(struct client *c)
 {
 	c->input_ended = true;
 	if (door_of(c) != STATS_DOOR_WEBSOCKET)
-		shutdown(c->fd, SHUT_RD);
+		shutdown(fd_of(c), SHUT_RD);
 	else if (c->state == CLIENT_OPEN)
 		hear_the_last(c);
 }

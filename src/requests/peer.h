@@ -14,13 +14,13 @@
 #include <sys/queue.h>
 #include <sys/types.h>
 
+#include "base/map.h"
 #include "base/outq.h"
 
 struct access_view;
 struct budget;
 struct budgets;
 struct local_key;
-struct conflation;
 
 TAILQ_HEAD(pending_list, pending);
 
@@ -95,11 +95,17 @@ struct subscriptions_peer {
 	bool suspect : 1;         /* the service has refused a name that this client asked for */
 };
 
+/* What a slow reader is told later: see conflation.h. */
+struct conflation {
+	struct map keys;
+	TAILQ_HEAD(, conflation_entry) order;
+	size_t bytes; /* of all waiting lines */
+};
+
 struct fanout_peer {
 	LIST_ENTRY(peer) of_audience;  /* le_prev NULL: it is not of the audience */
 	uint64_t change;               /* number of the last change that was delivered to it */
-	struct conflation *conflation; /* for a slow reader, what it is told later; or NULL */
-	size_t conflated_bytes;        /* ... and how long that is */
+	struct conflation *conflation; /* of a slow reader; or NULL */
 };
 
 struct resync_peer {
@@ -140,5 +146,7 @@ struct peer {
 /* Bytes for the client that it has not taken yet. */
 static inline size_t peer_unread(const struct peer *peer)
 {
-	return outq_len(&peer->out) + peer->answers.kept_bytes + peer->fanout.conflated_bytes;
+	const struct conflation *later = peer->fanout.conflation;
+
+	return outq_len(&peer->out) + peer->answers.kept_bytes + (later ? later->bytes : 0);
 }
