@@ -7,8 +7,7 @@
 
 #include "base/mem.h"
 
-/* Such that a small one is a chunk of 512 bytes. */
-enum { SMALLEST = 512 - sizeof(struct buf_memory) - sizeof(size_t) };
+enum { SMALLEST = 512 };
 
 /* Memory for at least len and n bytes. */
 static struct buf_memory *grown(const struct buf *b, size_t len, size_t n)

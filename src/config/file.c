@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <unistd.h>
 
 int file_open(const char *path, enum file_kind kind, struct stat *st)
@@ -24,7 +25,7 @@ int file_open(const char *path, enum file_kind kind, struct stat *st)
 	return error;
 }
 
-int file_read(int fd, size_t max, struct buf *b)
+static int read_into(int fd, size_t max, struct buf *b)
 {
 	char *room = buf_room(b, max + 1);
 	size_t n = 0;
@@ -41,4 +42,27 @@ int file_read(int fd, size_t max, struct buf *b)
 	}
 	buf_grew(b, n);
 	return n > max ? -EFBIG : 0;
+}
+
+/* Room for what the file has now. A large block that is freed makes malloc() keep as much free
+ * memory from then on, so room for the most there may be is taken only where that is not known. */
+static size_t likely_size(int fd, size_t max)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size <= 0 ||
+	    (uint64_t)st.st_size >= max)
+		return max;
+	return (size_t)st.st_size;
+}
+
+int file_read(int fd, size_t max, struct buf *b)
+{
+	size_t likely = likely_size(fd, max);
+	int error = read_into(fd, likely, b);
+
+	if (error != -EFBIG || likely == max)
+		return error;
+	buf_wipe(b); /* it has grown meanwhile */
+	return lseek(fd, 0, SEEK_SET) < 0 ? -errno : read_into(fd, max, b);
 }

@@ -308,7 +308,7 @@ static CURLcode on_tls_context(CURL *easy, void *tls, void *user)
 	const char *why;
 
 	(void)easy;
-	SSL_CTX_set1_cert_store(tls, trust_store(c->trust, &why)); /* objection() has asked */
+	trust_use(tls, trust_store(c->trust, &why)); /* objection() has asked */
 #ifdef SSL_OP_CLEANSE_PLAINTEXT
 	SSL_CTX_set_options(tls, SSL_OP_CLEANSE_PLAINTEXT); /* it contains a token */
 #endif
