@@ -60,7 +60,7 @@ struct client {
 	struct peer peer;
 	struct clients *set;
 	struct line_reader lines;
-	struct speech *speech; /* in the place of lines; or NULL */
+	struct speech *speech;      /* in the place of lines; or NULL */
 	struct event read;          /* of its socket */
 	struct event *write;        /* once the socket was full */
 	TAILQ_ENTRY(client) of_set; /* clients::all */
@@ -106,9 +106,9 @@ struct clients {
 	struct line_receiver lines;
 	unsigned n_quiet; /* of all, those that are not read */
 	uint32_t turn;    /* counts turns */
-	bool settling; /* on_turn_end() runs */
-	bool stopping; /* clients_will_end() was called */
-	bool ending;   /* clients_end_input() was called */
+	bool settling;    /* on_turn_end() runs */
+	bool stopping;    /* clients_will_end() was called */
+	bool ending;      /* clients_end_input() was called */
 	struct turn_step turn_end;
 	struct event *hangups; /* armed while there are quiet clients */
 	unsigned n;
@@ -737,8 +737,7 @@ void clients_changed(struct clients *cs, struct peer *peer)
 		turn_step_want(&cs->turn_end);
 	if (cs->n_changed == cs->changed_size) {
 		cs->changed_size = cs->changed_size ? 2 * cs->changed_size : CHANGED_FEWEST;
-		cs->changed =
-			mem_resize(cs->changed, cs->changed_size * sizeof(cs->changed[0]));
+		cs->changed = mem_resize(cs->changed, cs->changed_size * sizeof(cs->changed[0]));
 	}
 	c->changed = true;
 	c->change = cs->n_changed;
@@ -1171,8 +1170,9 @@ static bool is_talking(struct client *c)
 {
 	int unheard = 0;
 
-	return outq_len(out_of(c)) == 0 && ((c->asking && has_unread(c)) ||
-					    (ioctl(fd_of(c), FIONREAD, &unheard) == 0 && unheard > 0));
+	return outq_len(out_of(c)) == 0 &&
+	       ((c->asking && has_unread(c)) ||
+		(ioctl(fd_of(c), FIONREAD, &unheard) == 0 && unheard > 0));
 }
 
 /* What has come by now is handed on; what comes later is dropped, and not executed, which the last

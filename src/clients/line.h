@@ -33,17 +33,17 @@ struct line_receiver {
 /* A part of its owner's structure, and small: each client has one. */
 struct line_reader {
 	const struct line_receiver *to; /* must outlive the reader */
-	struct buf kept;   /* bytes received and not passed on */
-	uint32_t searched; /* length of the beginning of kept that holds no LF */
-	bool skipping;     /* within a line that was too long */
-	bool paused;       /* by LINE_PAUSE; line_feed() only keeps its input */
+	struct buf kept;                /* bytes received and not passed on */
+	uint32_t searched;              /* length of the beginning of kept that holds no LF */
+	bool skipping;                  /* within a line that was too long */
+	bool paused;                    /* by LINE_PAUSE; line_feed() only keeps its input */
 };
 
 void line_init(struct line_reader *r, const struct line_receiver *to);
 void line_fini(struct line_reader *r);
 
-/* Both return the verdict of the last call of the receiver; LINE_MORE if there was none, LINE_PAUSE while
- * paused. The input of a paused reader is kept without a limit, so stop reading soon. */
+/* Both return the verdict of the last call of the receiver; LINE_MORE if there was none, LINE_PAUSE
+ * while paused. The input of a paused reader is kept without a limit, so stop reading soon. */
 enum line_verdict line_feed(struct line_reader *r, struct span bytes);
 enum line_verdict line_resume(struct line_reader *r);
 

@@ -2,8 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdint.h>
 #include <unistd.h>
+
+enum { FIRST = 4096 }; /* bytes to read at first */
 
 int file_open(const char *path, enum file_kind kind, struct stat *st)
 {
@@ -25,44 +26,33 @@ int file_open(const char *path, enum file_kind kind, struct stat *st)
 	return error;
 }
 
-static int read_into(int fd, size_t max, struct buf *b)
+/* The bytes lie in b only: it may be a secret. */
+static void double_room(struct buf *b)
 {
-	char *room = buf_room(b, max + 1);
-	size_t n = 0;
+	struct buf larger = {0};
 
-	while (n <= max) {
-		ssize_t got = read(fd, room + n, max + 1 - n);
+	buf_room(&larger, 2 * buf_size(b));
+	buf_add(&larger, buf_start(b), buf_len(b));
+	buf_wipe(b);
+	*b = larger;
+}
+
+/* Room for the most there may be would be simpler. But once a block of megabytes was freed,
+ * malloc() keeps as much free memory ever after. */
+int file_read(int fd, size_t max, struct buf *b)
+{
+	buf_room(b, FIRST);
+	while (buf_len(b) <= max) {
+		if (!buf_has_room(b, 1))
+			double_room(b);
+		ssize_t got = read(fd, buf_room(b, 1), buf_size(b) - buf_len(b));
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)
 			return -errno;
 		if (got == 0)
-			break;
-		n += (size_t)got;
+			return 0;
+		buf_grew(b, (size_t)got);
 	}
-	buf_grew(b, n);
-	return n > max ? -EFBIG : 0;
-}
-
-/* Room for what the file has now. A large block that is freed makes malloc() keep as much free
- * memory from then on, so room for the most there may be is taken only where that is not known. */
-static size_t likely_size(int fd, size_t max)
-{
-	struct stat st;
-
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size <= 0 ||
-	    (uint64_t)st.st_size >= max)
-		return max;
-	return (size_t)st.st_size;
-}
-
-int file_read(int fd, size_t max, struct buf *b)
-{
-	size_t likely = likely_size(fd, max);
-	int error = read_into(fd, likely, b);
-
-	if (error != -EFBIG || likely == max)
-		return error;
-	buf_wipe(b); /* it has grown meanwhile */
-	return lseek(fd, 0, SEEK_SET) < 0 ? -errno : read_into(fd, max, b);
+	return -EFBIG;
 }

@@ -121,14 +121,13 @@ static void use_all(X509_STORE *store)
 static bool is_enough(X509_STORE_CTX *ctx)
 {
 	X509_STORE_CTX *trial = X509_STORE_CTX_new();
-	bool enough =
-		trial &&
-		X509_STORE_CTX_init(trial, X509_STORE_CTX_get0_store(ctx),
-				    X509_STORE_CTX_get0_cert(ctx),
-				    X509_STORE_CTX_get0_untrusted(ctx)) == 1 &&
-		X509_VERIFY_PARAM_set1(X509_STORE_CTX_get0_param(trial),
-				       X509_STORE_CTX_get0_param(ctx)) == 1 &&
-		X509_verify_cert(trial) == 1;
+	bool enough = trial &&
+		      X509_STORE_CTX_init(trial, X509_STORE_CTX_get0_store(ctx),
+					  X509_STORE_CTX_get0_cert(ctx),
+					  X509_STORE_CTX_get0_untrusted(ctx)) == 1 &&
+		      X509_VERIFY_PARAM_set1(X509_STORE_CTX_get0_param(trial),
+					     X509_STORE_CTX_get0_param(ctx)) == 1 &&
+		      X509_verify_cert(trial) == 1;
 
 	X509_STORE_CTX_free(trial);
 	ERR_clear_error();

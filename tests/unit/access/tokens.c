@@ -192,7 +192,8 @@ static void an_altered_or_cut_token_opens_nothing(void **state)
 		buf_start(&token)[i] = before == 'A' ? 'B' : 'A';
 		assert_int_equal(open_at(w, buf_span(&token), NOW, &g, &left), -EACCES);
 		buf_start(&token)[i] = before;
-		assert_int_equal(open_at(w, (struct span){buf_start(&token), i}, NOW, &g, &left), -EACCES);
+		assert_int_equal(open_at(w, (struct span){buf_start(&token), i}, NOW, &g, &left),
+				 -EACCES);
 	}
 	buf_add(&token, "A", 1);
 	assert_int_equal(open_at(w, buf_span(&token), NOW, &g, &left), -EACCES);
@@ -243,7 +244,8 @@ static void a_token_goes_with_its_local_key(void **state)
 	/* The token tells nobody the key's hash. */
 	struct span middle = {buf_start(&token) + 7, buf_len(&token) - 7 - 44};
 	assert_true(base64url_decode(middle, &payload));
-	assert_null(memmem(buf_start(&payload), buf_len(&payload), w->key.hash, sizeof(w->key.hash)));
+	assert_null(
+		memmem(buf_start(&payload), buf_len(&payload), w->key.hash, sizeof(w->key.hash)));
 	buf_release(&token);
 	buf_release(&payload);
 	world_free(w);
@@ -392,8 +394,9 @@ static void its_own_end_may_come_sooner(void **state)
 		add_jwt(t, CASES[i].exp, &token);
 		/* Its access pattern is none here, which is told apart from a token that is
 		 * unknown. */
-		assert_int_equal(remembered_tokens_open(t, span_of(buf_start(&token)), 100, &g, &left, why),
-				 CASES[i].left < 0 ? -EACCES : -EINVAL);
+		assert_int_equal(
+			remembered_tokens_open(t, span_of(buf_start(&token)), 100, &g, &left, why),
+			CASES[i].left < 0 ? -EACCES : -EINVAL);
 		if (CASES[i].left >= 0)
 			assert_int_equal(left, CASES[i].left);
 		buf_release(&token);

@@ -59,8 +59,8 @@ static enum line_verdict on_too_long(struct line_reader *r, struct span prefix)
 
 static void begin(struct line_reader *r, struct receiver *v, size_t limit)
 {
-	*v = (struct receiver){
-		.to = {.line = on_line, .too_long = on_too_long, .limit = limit}, .reader = r};
+	*v = (struct receiver){.to = {.line = on_line, .too_long = on_too_long, .limit = limit},
+			       .reader = r};
 	line_init(r, &v->to);
 }
 
