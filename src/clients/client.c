@@ -58,8 +58,7 @@ _Static_assert(sizeof(state_names) / sizeof(state_names[0]) == CLIENT_STATE_N,
 
 struct client {
 	struct peer peer;
-	struct clients *set;
-	struct line_reader lines;
+	struct line_reader lines;   /* to clients::lines of its set */
 	struct speech *speech;      /* in the place of lines; or NULL */
 	struct event read;          /* of its socket */
 	struct event *write;        /* once the socket was full */
@@ -166,6 +165,11 @@ static struct client *client_of(struct peer *peer)
 	return (struct client *)(void *)((char *)peer - offsetof(struct client, peer));
 }
 
+static struct clients *set_of(const struct client *c)
+{
+	return (struct clients *)(void *)((uintptr_t)c->lines.to - offsetof(struct clients, lines));
+}
+
 static int fd_of(const struct client *c)
 {
 	return event_get_fd(&c->read);
@@ -193,7 +197,7 @@ static bool client_watch(struct client *c, struct event *e)
 			(unsigned long long)c->peer.number, (long)c->peer.pid, (long)c->peer.uid,
 			strerror(-err));
 	c->broken = true;
-	clients_changed(c->set, &c->peer);
+	clients_changed(set_of(c), &c->peer);
 	return false;
 }
 
@@ -201,7 +205,7 @@ static bool client_watch(struct client *c, struct event *e)
  * on_hangup_check() looks. */
 static void client_read(struct client *c, bool on)
 {
-	struct clients *cs = c->set;
+	struct clients *cs = set_of(c);
 
 	if (c->quiet != on)
 		return;
@@ -251,7 +255,7 @@ static size_t unread(const struct client *c)
 /* Of one with a speech: when that is to be woken, or the end of lingering. */
 static void set_due(struct client *c, int64_t at)
 {
-	struct heap *dues = &c->set->dues;
+	struct heap *dues = &set_of(c)->dues;
 	struct heap_node *due = &c->speech->due;
 
 	if (due->index ? due->at == at : at == 0)
@@ -260,7 +264,7 @@ static void set_due(struct client *c, int64_t at)
 	if (at)
 		heap_add(dues, due, at);
 	if (heap_first(dues) == due)
-		timer_start(c->set->dues_timer, at - clock_mono_ms());
+		timer_start(set_of(c)->dues_timer, at - clock_mono_ms());
 }
 
 /* Leaves the core: no answer will reach it any more. */
@@ -268,14 +272,14 @@ static void client_leave(struct client *c)
 {
 	if (c->state == CLIENT_LEAVING)
 		return;
-	c->set->ops->left(c->set->owner, &c->peer);
+	set_of(c)->ops->left(set_of(c)->owner, &c->peer);
 	client_set_state(c, CLIENT_LEAVING);
 	client_read(c, false);
 }
 
 static void client_free(struct client *c)
 {
-	struct clients *cs = c->set;
+	struct clients *cs = set_of(c);
 
 	client_leave(c);
 	client_read(c, false);
@@ -481,8 +485,8 @@ static void host_line(void *owner, struct span line, int64_t now)
 	struct client *c = owner;
 
 	c->requests++;
-	c->asking |= c->set->stopping;
-	c->set->ops->line(c->set->owner, &c->peer, line, now);
+	c->asking |= set_of(c)->stopping;
+	set_of(c)->ops->line(set_of(c)->owner, &c->peer, line, now);
 }
 
 static void host_too_long(void *owner, struct span prefix)
@@ -490,8 +494,8 @@ static void host_too_long(void *owner, struct span prefix)
 	struct client *c = owner;
 
 	c->requests++;
-	c->asking |= c->set->stopping;
-	c->set->ops->too_long(c->set->owner, &c->peer, prefix);
+	c->asking |= set_of(c)->stopping;
+	set_of(c)->ops->too_long(set_of(c)->owner, &c->peer, prefix);
 }
 
 static bool may_read(struct client *c);
@@ -505,15 +509,15 @@ static bool host_knows(void *owner, const struct local_key *key)
 {
 	struct client *c = owner;
 
-	return c->set->ops->knows(c->set->owner, key);
+	return set_of(c)->ops->knows(set_of(c)->owner, key);
 }
 
 static const char *host_admit(void *owner)
 {
 	struct client *c = owner;
-	struct peer_identity who = identity_of(c->set, c);
+	struct peer_identity who = identity_of(set_of(c), c);
 
-	return c->set->ops->admit(c->set->owner, &c->peer, &who);
+	return set_of(c)->ops->admit(set_of(c)->owner, &c->peer, &who);
 }
 
 static const struct speech_host speech_host = {
@@ -535,7 +539,7 @@ static void give_speech(struct client *c, struct speech *speech)
 static void begin_http(struct client *c)
 {
 	c->decided = true;
-	give_speech(c, http_new(c->set->settings.http, c->tcp, clock_mono_ms()));
+	give_speech(c, http_new(set_of(c)->settings.http, c->tcp, clock_mono_ms()));
 	set_due(c, c->speech->wake_at);
 }
 
@@ -546,7 +550,7 @@ void clients_adopt(struct clients *cs, int fd, bool tcp)
 		return;
 	}
 	struct client *c = mem_zalloc(sizeof(*c));
-	c->set = cs;
+	line_init(&c->lines, &cs->lines);
 	event_assign(&c->read, cs->base, fd, EV_READ | EV_PERSIST, on_readable, c);
 	c->tcp = tcp;
 	c->peer.number = ++cs->last_number;
@@ -560,7 +564,6 @@ void clients_adopt(struct clients *cs, int fd, bool tcp)
 		refuse(cs, fd, tcp, no_room);
 		return;
 	}
-	line_init(&c->lines, &cs->lines);
 	TAILQ_INSERT_TAIL(&cs->all, c, of_set);
 	cs->n++;
 	cs->stats->clients_accepted++;
@@ -599,8 +602,8 @@ struct clients_sums clients_sum_up(const struct clients *cs)
 
 static bool may_read(struct client *c)
 {
-	return unread(c) < c->set->settings.output_soft &&
-	       c->set->ops->may_read(c->set->owner, &c->peer);
+	return unread(c) < set_of(c)->settings.output_soft &&
+	       set_of(c)->ops->may_read(set_of(c)->owner, &c->peer);
 }
 
 static struct client *of_lines(struct line_reader *lines)
@@ -613,9 +616,9 @@ static enum line_verdict on_line(struct line_reader *lines, struct span line)
 	struct client *c = of_lines(lines);
 
 	c->requests += line.n > 0;
-	c->asking |= c->set->stopping;
-	c->set->stats->door_requests[STATS_DOOR_LINES] += line.n > 0;
-	c->set->ops->line(c->set->owner, &c->peer, line, c->set->now);
+	c->asking |= set_of(c)->stopping;
+	set_of(c)->stats->door_requests[STATS_DOOR_LINES] += line.n > 0;
+	set_of(c)->ops->line(set_of(c)->owner, &c->peer, line, set_of(c)->now);
 	return may_read(c) ? LINE_MORE : LINE_PAUSE;
 }
 
@@ -624,8 +627,8 @@ static enum line_verdict on_too_long(struct line_reader *lines, struct span pref
 	struct client *c = of_lines(lines);
 
 	c->requests++;
-	c->asking |= c->set->stopping;
-	c->set->ops->too_long(c->set->owner, &c->peer, prefix);
+	c->asking |= set_of(c)->stopping;
+	set_of(c)->ops->too_long(set_of(c)->owner, &c->peer, prefix);
 	return may_read(c) ? LINE_MORE : LINE_PAUSE;
 }
 
@@ -637,7 +640,7 @@ static void apply_verdict(struct client *c, enum line_verdict verdict)
 	if (pause == c->paused)
 		return;
 	c->paused = pause;
-	c->set->stats->client_reads_held += pause;
+	set_of(c)->stats->client_reads_held += pause;
 	client_read(c, !pause && c->state == CLIENT_OPEN);
 }
 
@@ -654,18 +657,18 @@ static void end_of_input(struct client *c)
 	client_read(c, false);
 	if (!c->speech)
 		line_finish(&c->lines);
-	else if (!c->set->ending) /* else it is the daemon that hears nothing more */
-		c->speech->ops->finish(c->speech, c->set->now);
+	else if (!set_of(c)->ending) /* else it is the daemon that hears nothing more */
+		c->speech->ops->finish(c->speech, set_of(c)->now);
 	/* Who is subscribed to something is told later, with the end of that. */
-	if (c->speech && c->set->ending && !c->peer.topics.n)
+	if (c->speech && set_of(c)->ending && !c->peer.topics.n)
 		say_farewell(c);
-	clients_changed(c->set, &c->peer); /* it may have got all its answers already */
+	clients_changed(set_of(c), &c->peer); /* it may have got all its answers already */
 }
 
 /* There may be a key or a token in it, of which no copy is to stay here. */
 static void feed_speech(struct client *c, struct span bytes)
 {
-	struct clients *cs = c->set;
+	struct clients *cs = set_of(c);
 
 	c->speaking = true;
 	bool more = c->speech->ops->feed(c->speech, bytes, cs->now);
@@ -677,7 +680,7 @@ static void feed_speech(struct client *c, struct span bytes)
 
 static void feed(struct client *c, struct span bytes)
 {
-	if (!c->decided && c->set->settings.http_on_socket && http_begins(bytes.p[0]))
+	if (!c->decided && set_of(c)->settings.http_on_socket && http_begins(bytes.p[0]))
 		begin_http(c);
 	c->decided = true;
 	if (c->speech)
@@ -704,7 +707,7 @@ static size_t read_share(struct clients *cs)
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct client *c = arg;
-	struct clients *cs = c->set;
+	struct clients *cs = set_of(c);
 	ssize_t n = recv(fd, cs->input, read_share(cs), 0);
 
 	(void)what;
@@ -747,7 +750,7 @@ void clients_changed(struct clients *cs, struct peer *peer)
 static void wait_writable(struct client *c)
 {
 	if (!c->write)
-		c->write = watch_new(c->set->base, fd_of(c), EV_WRITE, on_writable, c);
+		c->write = watch_new(set_of(c)->base, fd_of(c), EV_WRITE, on_writable, c);
 	if (client_watch(c, c->write) && c->state == CLIENT_LEAVING)
 		timer_start(c->write, (int32_t)(c->gone_at - (uint32_t)clock_mono_ms()));
 }
@@ -766,7 +769,7 @@ static ssize_t send_parts(int fd, struct iovec *iov, int parts)
 static bool write_out(struct client *c)
 {
 	struct iovec iov[IOV_BATCH];
-	struct clients *cs = c->set;
+	struct clients *cs = set_of(c);
 	struct outq *out = out_of(c);
 
 	while (outq_len(out)) {
@@ -791,7 +794,7 @@ static bool write_out(struct client *c)
 static void drop_slow(struct client *c)
 {
 	client_log(LOG_LEVEL_NOTICE, c, "dropped: it does not read what it is sent (output_hard)");
-	c->set->stats->clients_dropped_slow++;
+	set_of(c)->stats->clients_dropped_slow++;
 	client_leave(c);
 	if (c->speech)
 		c->speech->ops->farewell(c->speech, REPLY_SLOW_CLIENT);
@@ -804,7 +807,7 @@ static void drop_slow(struct client *c)
  * in the output or the first kept answer. */
 static bool has_too_much(const struct client *c)
 {
-	size_t all = unread(c), hard = c->set->settings.output_hard;
+	size_t all = unread(c), hard = set_of(c)->settings.output_hard;
 
 	/* A response is a line's, and what a speech has made bytes of it has bounds of its own. */
 	if (c->speech)
@@ -827,9 +830,9 @@ static bool write_all(struct client *c)
 		if (!full && speak(c))
 			continue;
 		size_t left = outq_len(&c->peer.out);
-		if (!c->peer.fanout.conflation || left >= c->set->settings.output_soft)
+		if (!c->peer.fanout.conflation || left >= set_of(c)->settings.output_soft)
 			return true;
-		c->set->ops->has_room(c->set->owner, &c->peer);
+		set_of(c)->ops->has_room(set_of(c)->owner, &c->peer);
 		if (full || outq_len(&c->peer.out) == left)
 			return true;
 	}
@@ -875,12 +878,12 @@ static void take_over(struct client *c)
 	speech_free(former);
 	c->speaking = true;
 	bool more = next->ops->feed(next, buf_span(&rest), clock_mono_ms());
-	if (c->state == CLIENT_HALF_CLOSED && more && !c->set->ending)
+	if (c->state == CLIENT_HALF_CLOSED && more && !set_of(c)->ending)
 		next->ops->finish(next, clock_mono_ms());
 	c->speaking = false;
 	buf_release(&rest);
 	apply_verdict(c, more ? LINE_MORE : LINE_PAUSE);
-	clients_changed(c->set, &c->peer);
+	clients_changed(set_of(c), &c->peer);
 }
 
 /* Has it got all that it is ever going to get? */
@@ -911,18 +914,18 @@ static void client_end(struct client *c)
 
 static void resume(struct client *c)
 {
-	c->set->now = clock_mono_ms();
+	set_of(c)->now = clock_mono_ms();
 	if (!c->speech) {
 		apply_verdict(c, line_resume(&c->lines));
 		return;
 	}
 	c->speaking = true;
-	bool more = c->speech->ops->resume(c->speech, c->set->now);
+	bool more = c->speech->ops->resume(c->speech, set_of(c)->now);
 	c->speaking = false;
 	apply_verdict(c, more ? LINE_MORE : LINE_PAUSE);
 	set_due(c, c->speech->wake_at);
 	if (more)
-		clients_changed(c->set, &c->peer);
+		clients_changed(set_of(c), &c->peer);
 }
 
 /* After its output or its requests have changed: writes, resumes reading, or closes. */
@@ -1180,7 +1183,7 @@ static bool is_talking(struct client *c)
  * has read these, and to refuse that would destroy them. */
 static void hear_the_last(struct client *c)
 {
-	struct clients *cs = c->set;
+	struct clients *cs = set_of(c);
 	ssize_t n = 1;
 
 	cs->now = clock_mono_ms();

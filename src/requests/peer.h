@@ -73,12 +73,16 @@ struct budget_peer {
 	size_t subscriptions;    /* that it has or waits for */
 };
 
+/* How it has come. Access's, and beside the other part to leave no gap in struct peer. */
+struct access_arrival {
+	bool by_key : 1;   /* over TCP, and has shown a local key */
+	bool by_token : 1; /* with a token, which bounds it further */
+};
+
 struct access_peer {
 	struct access_view *view; /* what the rules allow; NULL: there are no rules */
-	bool by_key;              /* it has come over TCP, and has shown a local key */
-	bool by_token;            /* came with a token, which bounds it further */
 	struct access_pattern
-		*pattern;    /* ... to the keys that match; NULL: to none in particular */
+		*pattern;    /* that its token bounds it to; NULL: to none in particular */
 	int64_t refusals_at; /* token bucket of its refusals in the log */
 };
 
@@ -128,6 +132,7 @@ struct peer {
 	pid_t pid;       /* for the log; 0: unknown */
 	uid_t uid;       /* ... -1: unknown */
 	bool silent;     /* the cache's own: it is told of nothing that it has not asked for */
+	struct access_arrival arrival;
 	struct nexus_peer nexus;
 	struct resync_peer resync;
 	struct outq out; /* lines for the client: every room appends here */

@@ -1,9 +1,11 @@
 #include "transport/trust.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -108,10 +110,25 @@ static bool has_all(const X509_STORE *store)
 	return X509_STORE_get_ex_data(store, 0) != NULL;
 }
 
+/* There is a bundle, but no memory or descriptor to read it with: at another time there may be. */
+static bool is_out_of_reach(void)
+{
+	const char *path = secure_getenv(X509_get_default_cert_file_env());
+	int fd =
+		open(path ? path : X509_get_default_cert_file(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == EINTR;
+	close(fd);
+	return false;
+}
+
 /* A machine without any authorities of its own is fine when ca_file is all that is to be trusted;
  * without ca_file every check will fail, with a message. */
 static void use_all(X509_STORE *store)
 {
+	if (is_out_of_reach())
+		return;
 	if (X509_STORE_set_default_paths(store) != 1)
 		ERR_clear_error();
 	X509_STORE_set_ex_data(store, 0, store);
