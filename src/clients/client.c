@@ -172,7 +172,7 @@ static struct clients *set_of(const struct client *c)
 
 static int fd_of(const struct client *c)
 {
-	return event_get_fd(&c->read);
+	return c->read.ev_fd;
 }
 
 static void client_log(enum log_level level, const struct client *c, const char *text)
