@@ -37,8 +37,7 @@ static void double_room(struct buf *b)
 	*b = larger;
 }
 
-/* Room for the most there may be would be simpler. But once a block of megabytes was freed,
- * malloc() keeps as much free memory ever after. */
+/* Most files are much smaller than they may be. */
 int file_read(int fd, size_t max, struct buf *b)
 {
 	buf_room(b, FIRST);
