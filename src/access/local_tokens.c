@@ -52,6 +52,14 @@ static void add_mac(const struct local_tokens *t, struct span text, struct buf *
 
 	mac_of(t, text, mac);
 	base64url_encode((struct span){(const char *)mac, MAC}, out);
+	mem_wipe(mac, sizeof(mac));
+}
+
+/* A text and its MAC are a token: neither it nor one that was wrong leaves its MAC in memory. */
+static void wipe(struct buf *mac)
+{
+	mem_wipe(mac->p, mac->size);
+	buf_release(mac);
 }
 
 void local_tokens_add_mac(const struct local_tokens *t, struct span text, struct buf *out)
@@ -122,7 +130,7 @@ static int make(const struct local_tokens *t, const struct request *r, const str
 		result = -EINVAL;
 	}
 	buf_release(&payload);
-	buf_release(&mac);
+	wipe(&mac);
 	return result;
 }
 
@@ -279,7 +287,7 @@ int local_tokens_open(const struct local_tokens *t, const struct access *access,
 		    base64url_decode((struct span){text.p + n, signed_text.n - n}, &payload) &&
 		    read_payload(&o, buf_span(&payload), g) && o.expires > wall_ms;
 	*left_ms = o.expires - wall_ms;
-	buf_release(&mac);
+	wipe(&mac);
 	buf_release(&payload);
 	if (good)
 		return 0;

@@ -81,6 +81,7 @@ struct client {
 };
 
 TAILQ_HEAD(client_list, client);
+TAILQ_HEAD(stranger_list, speech);
 
 /* A connection beyond max_clients. It is told so once its first byte has had time to come, which
  * says whether it speaks HTTP, and kept for a moment: most peers write before they read, and to
@@ -99,6 +100,8 @@ struct clients {
 	void *owner;
 	struct stats *stats;
 	struct client_list all;
+	struct stranger_list strangers; /* the first to come is first */
+	unsigned n_strangers;
 	/* Clients that are settled when the turn ends, in this order; NULL: freed since. */
 	struct client **changed;
 	uint32_t n_changed, changed_size;
@@ -153,6 +156,7 @@ struct clients *clients_new(struct event_base *base, const struct client_setting
 	cs->nobody = overflow_ids_ids();
 	cs->lines = (struct line_receiver){on_line, on_too_long, settings->max_line};
 	TAILQ_INIT(&cs->all);
+	TAILQ_INIT(&cs->strangers);
 	turn_step_init(&cs->turn_end, base, on_turn_end, cs);
 	cs->hangups = watch_new(base, -1, EV_PERSIST, on_hangup_check, cs);
 	cs->refused_end = timer_new(base, on_refused_end, cs);
@@ -267,11 +271,23 @@ static void set_due(struct client *c, int64_t at)
 		timer_start(set_of(c)->dues_timer, at - clock_mono_ms());
 }
 
+static void no_stranger(struct client *c)
+{
+	struct clients *cs = set_of(c);
+
+	if (!c->speech || !c->speech->stranger)
+		return;
+	TAILQ_REMOVE(&cs->strangers, c->speech, of_strangers);
+	c->speech->stranger = false;
+	cs->n_strangers--;
+}
+
 /* Leaves the core: no answer will reach it any more. */
 static void client_leave(struct client *c)
 {
 	if (c->state == CLIENT_LEAVING)
 		return;
+	no_stranger(c);
 	set_of(c)->ops->left(set_of(c)->owner, &c->peer);
 	client_set_state(c, CLIENT_LEAVING);
 	client_read(c, false);
@@ -543,6 +559,23 @@ static void begin_http(struct client *c)
 	set_due(c, c->speech->wake_at);
 }
 
+/* Clients without a key keep nobody else out, however many there are. */
+static void add_stranger(struct client *c)
+{
+	struct clients *cs = set_of(c);
+	unsigned max = cs->settings.max_clients / CLIENTS_STRANGERS_PART;
+
+	if (max < CLIENTS_STRANGERS_MIN)
+		max = CLIENTS_STRANGERS_MIN;
+	while (cs->n_strangers >= max) {
+		cs->stats->clients_refused++;
+		clients_dismiss(cs, TAILQ_FIRST(&cs->strangers)->peer);
+	}
+	TAILQ_INSERT_TAIL(&cs->strangers, c->speech, of_strangers);
+	c->speech->stranger = true;
+	cs->n_strangers++;
+}
+
 void clients_adopt(struct clients *cs, int fd, bool tcp)
 {
 	if (cs->n >= cs->settings.max_clients) {
@@ -571,8 +604,10 @@ void clients_adopt(struct clients *cs, int fd, bool tcp)
 	client_log(LOG_LEVEL_DEBUG, c, "connected");
 	c->quiet = true;
 	cs->n_quiet++;
-	if (tcp)
+	if (tcp) {
 		begin_http(c);
+		add_stranger(c);
+	}
 	client_read(c, true);
 }
 
@@ -673,6 +708,8 @@ static void feed_speech(struct client *c, struct span bytes)
 	c->speaking = true;
 	bool more = c->speech->ops->feed(c->speech, bytes, cs->now);
 	c->speaking = false;
+	if (c->speech->known)
+		no_stranger(c);
 	mem_wipe(cs->input, bytes.n);
 	apply_verdict(c, more ? LINE_MORE : LINE_PAUSE);
 	clients_changed(cs, &c->peer);
@@ -874,6 +911,7 @@ static void take_over(struct client *c)
 	}
 	next->tcp = former->tcp;
 	set_due(c, 0);
+	no_stranger(c);
 	give_speech(c, next);
 	speech_free(former);
 	c->speaking = true;
@@ -922,6 +960,8 @@ static void resume(struct client *c)
 	c->speaking = true;
 	bool more = c->speech->ops->resume(c->speech, set_of(c)->now);
 	c->speaking = false;
+	if (c->speech->known)
+		no_stranger(c);
 	apply_verdict(c, more ? LINE_MORE : LINE_PAUSE);
 	set_due(c, c->speech->wake_at);
 	if (more)

@@ -31,6 +31,11 @@ struct clients;
 
 enum {
 	CLIENTS_REFUSED_MAX = 16, /* refused connections that stay for their last line */
+	/* Strangers, who have come over TCP and shown neither a key nor a token yet: the larger of
+	 * these two. A listener accepts 64 in a turn of the loop, and their keys are read in the
+	 * next, so none of many who come at once is taken for one who shows no key. */
+	CLIENTS_STRANGERS_MIN = 256,
+	CLIENTS_STRANGERS_PART = 4, /* one in so many of max_clients */
 };
 
 struct client_settings {
@@ -71,7 +76,7 @@ void clients_set(struct clients *cs, const struct client_settings *settings);
 
 /* Takes over a connected, non-blocking socket. Beyond max_clients, or without room, it gets a last
  * line and is closed after a second, or sooner when many others are refused. tcp: it speaks HTTP,
- * and shows keys. */
+ * and shows keys; beyond the bound for strangers the one that has come first is dropped. */
 void clients_adopt(struct clients *cs, int fd, bool tcp);
 
 /* Ends the client's connection once this turn ends, whatever is unanswered. */

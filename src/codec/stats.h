@@ -20,7 +20,8 @@ enum stats_type { STATS_COUNTER, STATS_GAUGE, STATS_HISTOGRAM, STATS_TYPE_N };
 /* Counters: field, help. The name is hpkvd_FIELD_total. */
 #define STATS_TABLE(X)                                                                             \
 	X(clients_accepted, "local connections accepted")                                          \
-	X(clients_refused, "local connections refused because of max_clients")                     \
+	X(clients_refused,                                                                         \
+	  "local connections refused, or closed without a key, because of max_clients")            \
 	X(clients_dropped_slow, "local clients dropped at output_hard")                            \
 	X(accept_pauses, "times accepting paused because no file descriptor was left")             \
 	X(client_bytes_in, "bytes read from local clients")                                        \

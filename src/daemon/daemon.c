@@ -166,6 +166,7 @@ static int start(struct daemon *d)
 	struct wiring *w = &d->rooms;
 
 	warnings_of_swap();
+	warnings_of_state();
 	warnings_of_settings(w->config, NULL);
 	w->descriptors_before = descriptors_open();
 	if (!wiring_reserve_descriptors(w, w->config->listen.max_clients))

@@ -25,6 +25,21 @@ static int open_directory(void)
 	return fd < 0 ? -errno : fd;
 }
 
+int state_file_check(void)
+{
+	const char *list = getenv("STATE_DIRECTORY");
+	int directory = list && *list ? open_directory() : -1, err = 0;
+
+	if (!list || !*list)
+		return 0;
+	if (directory < 0)
+		return directory;
+	if (faccessat(directory, ".", W_OK | X_OK, AT_EACCESS) < 0)
+		err = -errno;
+	close(directory);
+	return err;
+}
+
 /* NULL, or why this file can't be trusted. */
 static const char *fault_of(int fd, size_t *size)
 {

@@ -8,6 +8,8 @@
 #include "base/buf.h"
 #include "base/span.h"
 
+/* 0: files can be kept, or no directory is named, so none is wanted; else -errno. */
+int state_file_check(void);
 /* Appends the file's bytes. 0; -ENOENT: there is no directory, or no file; another -errno with
  * *why, a phrase. -EFBIG: it has more than max bytes. */
 int state_file_read(const char *name, size_t max, struct buf *out, const char **why);

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/secret.h"
+#include "daemon/state_file.h"
 
 void warnings_of_settings(const struct config *config, const struct config *before)
 {
@@ -52,4 +53,14 @@ void warnings_of_swap(void)
 		log_notice("memory can't be locked (%s), so the key may be swapped out: raise "
 			   "LimitMEMLOCK= or ulimit -l",
 			   strerror(-err));
+}
+
+void warnings_of_state(void)
+{
+	int err = state_file_check();
+
+	if (err < 0)
+		log_warning("nothing outlives this process, neither tokens nor the learned pace: "
+			    "$STATE_DIRECTORY can't be used: %s",
+			    strerror(-err));
 }

@@ -9,3 +9,5 @@ void warnings_of_settings(const struct config *config, const struct config *befo
 void warnings_of_socket(const char *socket, const struct config *config);
 /* The key's memory could not be locked. */
 void warnings_of_swap(void);
+/* $STATE_DIRECTORY names a directory that can't be used. */
+void warnings_of_state(void);

@@ -59,7 +59,6 @@ struct http {
 	enum wait wait;     /* what the client keeps us waiting for, ... */
 	int64_t since;      /* ... and since when */
 	int64_t comment_at; /* of a stream: the next comment */
-	bool known;         /* it has shown a local key */
 	bool blocked;       /* no further request until the first exchange has left */
 	bool finished;      /* the client will send nothing more */
 	bool last;          /* no further request at all: ends once all exchanges have left */
@@ -201,7 +200,7 @@ static bool is_known(struct http *h, const struct http_request *r, struct exchan
 		x->key = local_key_of(buf_span(&key));
 	buf_wipe(&key);
 	bool known = x->has_key && h->speech.host->knows(h->speech.owner, &x->key);
-	h->known |= known;
+	h->speech.known |= known;
 	return known;
 }
 
@@ -469,6 +468,7 @@ static void answer_upgrade(struct http *h, const struct http_request *r, struct 
 		x->ready_at = h->now + HTTP_DELAY_MS;
 		return;
 	}
+	h->speech.known = true;
 	x->close = false; /* the connection stays, as another */
 	x->state = EXCHANGE_HELD;
 }
@@ -751,7 +751,7 @@ static enum wait wait_of(const struct http *h)
 		return h->leave_due ? WAIT_NONE : WAIT_BODY;
 	if (http_message_is_in_head(h->message))
 		return WAIT_HEAD;
-	return h->speech.tcp && !h->known && !h->n && !h->speech.next ? WAIT_STRANGER : WAIT_NONE;
+	return h->speech.tcp && !h->speech.known && !h->n ? WAIT_STRANGER : WAIT_NONE;
 }
 
 static void set_wake(struct http *h)

@@ -20,6 +20,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "access/local_keys.h"
 #include "base/heap.h"
@@ -88,11 +89,14 @@ struct speech {
 	bool over;            /* nothing more is read; the connection ends once out is empty */
 	struct speech *next;  /* takes the connection over now; the host frees this one. Owned. */
 	struct buf rest;      /* ... and what it is fed with first. Owned. */
-	bool tcp;             /* the kernel does not know whose the connection is */
-	bool has_key;         /* ... but the client has presented this local key */
-	struct local_key key; /* the last that it has presented */
-	const struct peer_identity *who; /* the client is taken for this one, whoever has opened
-					    the connection; NULL: it is not */
+	bool tcp;             /* the kernel does not know whose the connection is, ... */
+	bool known;    /* ... but the client has shown a local key, or a token that is good */
+	bool stranger; /* of_strangers is linked; the host's */
+	TAILQ_ENTRY(speech) of_strangers; /* the host's */
+	bool has_key;                     /* ... but the client has presented this local key */
+	struct local_key key;             /* the last that it has presented */
+	const struct peer_identity *who;  /* the client is taken for this one, whoever has opened
+					     the connection; NULL: it is not */
 };
 
 /* The line that is first in the queue, its line end included; empty: there is none. It stays until

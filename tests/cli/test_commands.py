@@ -608,6 +608,21 @@ class Restart(Case):
                 run.wait_errors(rb"hpkv: watch: changes of a\* from [\d:.]+ to [\d:.]+ may have been missed\n")
 
 
+class Remembered(Case):
+    def test_fresh_asks_the_service_and_not_the_daemons_memory(self):
+        with FakeService() as service, Daemon(service, keys="*") as daemon:
+            daemon.wait_state("connected")
+
+            def answered(*options):
+                """The value; did the daemon ask for it?"""
+                before = len(service.requests)
+                self.assertEqual((0, b"value of k\n", b""), hpkv(daemon, "get", "k", *options))
+                return len(service.requests) > before
+
+            eventually(lambda: not answered(), "an answer from memory")
+            self.assertTrue(answered("--fresh"))
+
+
 class sandbox_client:
     """Writes to the sandbox through a daemon of its own."""
 

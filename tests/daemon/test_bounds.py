@@ -81,6 +81,7 @@ BOUNDS = [
     ("responses made ahead", (UNIT, "gateway/http", "a_stream_leaves_much_in_the_queue"), (GATEWAY, "conduct", "test_slow_reader")),
     ("a TCP connection that has shown no local key", (UNIT, "gateway/http", "a_client_without_a_key_is_not_waited_for"),
      (GATEWAY, "conduct", "test_a_head_that_does_not_come")),
+    ("TCP connections that have shown none", (GATEWAY, "local_keys", "test_who_shows_no_key_keeps_nobody_out")),
     ("an HTTP connection that has got all", (DAEMON, "bounds", "test_an_http_connection_that_has_got_all")),
     ("addresses of `http_address`", (GATEWAY, "gateway_config", "test_addresses")),
     ("requests to HPKV Nexus", (GATEWAY, "nexus", "test_order_and_bounds")),

@@ -1,5 +1,7 @@
 """Requests for one key that wait for their turn go as one: each client is told what it would have been told alone."""
 
+import contextlib
+
 from harness import WITHHELD, Case, Daemon, FakeService, eventually, get, put, scene
 
 
@@ -20,6 +22,18 @@ def busy(service, client, key="busy"):
 
 def waiting(daemon, n):
     return daemon.wait_status(lambda s: s["upstream"]["queued"] == n, f"{n} requests that wait")
+
+
+@contextlib.contextmanager
+def two_gets(service, daemon, client):
+    """The clients of two gets of a key, which have waited for their turn and have it now."""
+    first = busy(service, client)
+    with daemon.client() as a, daemon.client() as b:
+        a.send(get("k", 1))
+        b.send(get("k", 2))
+        waiting(daemon, 2)
+        first.reply(key="busy", value="b")
+        yield a, b
 
 
 class Gets(Case):
@@ -117,24 +131,14 @@ class Gets(Case):
 
     @scene(WITHHELD, **ONE)
     def test_refused_by_the_rate_limit_they_wait_again(self, service, daemon, client):
-        first = busy(service, client)
-        with daemon.client() as a, daemon.client() as b:
-            a.send(get("k", 1))
-            b.send(get("k", 2))
-            waiting(daemon, 2)
-            first.reply(key="busy", value="b")
+        with two_gets(service, daemon, client) as (a, b):
             service.next_request().reply(code=429, error="slow down")
             service.next_request().reply(key="k", value="v")
             self.assertEqual(["v", "v"], [a.answer()["value"], b.answer()["value"]])
 
     @scene(WITHHELD, **ONE)
     def test_after_a_loss_they_are_sent_again(self, service, daemon, client):
-        first = busy(service, client)
-        with daemon.client() as a, daemon.client() as b:
-            a.send(get("k", 1))
-            b.send(get("k", 2))
-            waiting(daemon, 2)
-            first.reply(key="busy", value="b")
+        with two_gets(service, daemon, client) as (a, b):
             service.next_request()
             service.answer = lambda request: request.reply(key="k", value="v")
             service.hang_up()

@@ -4,14 +4,18 @@ Secrets, Memory   the API key, wherever it could leak
 Hunt              every kind of secret, each with a value of its own, through all doors, errors, a reload, a restart and an abort"""
 
 import base64
+import collections
 import contextlib
+import functools
 import glob
+import hashlib
 import json
 import os
 import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,8 +25,18 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from gateway import Gateway, Http # noqa: E402 (the path comes first)
 from harness import KEY, Case, Daemon, FakeService, Sandbox, eventually, get, put, sanitized, scene # noqa: E402
 from test_proxy import ConnectProxy # noqa: E402
+from websocket import WebSocket # noqa: E402
 
 SECRET = KEY.encode()
+KEEP_FREED = os.path.join(os.environ.get("BUILDDIR", "."), "tests/daemon/.libs/keep-freed.so")
+
+
+def nothing_freed():
+    """The environment of a daemon whose freed memory stays as it is (keep-freed.c): so each copy that is not overwritten is found."""
+    return {"LD_PRELOAD": KEEP_FREED} if not sanitized() and os.path.exists(KEEP_FREED) else {}
+
+
+unfreed_scene = functools.partial(scene, env=nothing_freed())
 
 
 def shout(event):
@@ -138,9 +152,15 @@ def mappings(pid):
     return found
 
 
+def tail(secret):
+    """What is looked for: malloc() writes over the first 16 bytes of what is freed."""
+    return secret[-24:] if len(secret) >= 40 else secret[-16:]
+
+
 def places(pid, secret):
-    """The mappings that hold it, once for each time that they do."""
+    """The mappings that hold it, or the end of it, once for each time that they do."""
     found = []
+    secret = tail(secret)
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         for mapping in mappings(pid):
             if mapping.end == 0 or "[v" in mapping.line:
@@ -169,12 +189,12 @@ class Memory(Case):
         self.assert_kept(daemon, KEY)
         eventually(lambda: len(places(daemon.pid, SECRET)) == 1, "the key is in one place")
 
-    @scene()
+    @unfreed_scene()
     def test_the_key_after_connecting(self, service, daemon, client):
         self.assertEqual(200, client.ask(get("k"))["code"])
         self.assert_held_once(daemon)
 
-    @scene()
+    @unfreed_scene()
     def test_the_key_after_it_was_read_again(self, service, daemon, client):
         self.assertTrue(daemon.reload(keepalive="19s"))
         self.assert_held_once(daemon)
@@ -184,17 +204,17 @@ class Memory(Case):
         self.assert_held_once(daemon)
 
     def test_the_key_from_the_environment(self):
-        with FakeService() as service, Daemon(service, key_from="environment") as daemon:
+        with FakeService() as service, Daemon(service, key_from="environment", env=nothing_freed()) as daemon:
             daemon.wait_state("connected")
             self.assert_held_once(daemon)
             self.assertTrue(daemon.reload(keepalive="19s"))
             self.assert_held_once(daemon)
 
-    @scene(service={"tls": False})
+    @unfreed_scene(service={"tls": False})
     def test_over_plain_http(self, service, daemon, client):
         self.assert_kept(daemon, KEY)
 
-    @scene()
+    @unfreed_scene()
     def test_the_token(self, service, daemon, client):
         client.subscribe(key="k")
         token = service.wait_token_requests(1).token
@@ -202,7 +222,15 @@ class Memory(Case):
         self.assert_kept(daemon, token)
         self.assert_held_once(daemon)
 
-    @scene()
+    @unfreed_scene()
+    def test_a_token_that_another_has_replaced_is_gone(self, service, daemon, client):
+        client.subscribe(key="k")
+        token = service.wait_token_requests(1).token
+        client.subscribe(key="another")
+        self.assert_kept(daemon, service.wait_token_requests(2).token)
+        eventually(lambda: not places(daemon.pid, token.encode()), "the former token is gone")
+
+    @unfreed_scene()
     def test_a_key_and_a_token_that_were_replaced_are_gone(self, service, daemon, client):
         client.subscribe(key="k")
         token = service.wait_token_requests(1).token
@@ -214,14 +242,14 @@ class Memory(Case):
         eventually(lambda: not places(daemon.pid, token.encode()), "the old token is gone")
         self.assert_kept(daemon, daemon.key)
 
-    @scene(connected=False, connect_timeout="1m", service={"upgrade": lambda event: "never", "tls": False})
+    @unfreed_scene(connected=False, connect_timeout="1m", service={"upgrade": lambda event: "never", "tls": False})
     def test_while_the_service_does_not_answer(self, service, daemon, client):
         """The request has gone out, and nothing has come to be written over it."""
         service.wait(lambda: service.upgrades, "an upgrade")
         client.barrier()
         eventually(lambda: all(mapping.safe() for mapping in places(daemon.pid, SECRET)), "no copy of it is left behind")
 
-    @scene(connected=False, service={"upgrade": lambda event: (403, {}, b"")})
+    @unfreed_scene(connected=False, service={"upgrade": lambda event: (403, {}, b"")})
     def test_a_key_that_is_refused(self, service, daemon, client):
         daemon.wait_state("unauthorized")
         self.assert_kept(daemon, KEY)
@@ -237,6 +265,15 @@ class Memory(Case):
         with open(f"{core}.{daemon.pid}", "rb") as f:
             data = f.read()
         self.assertEqual((True, 0), (b"hpkvd" in data, data.count(SECRET)))
+
+
+def descriptors(pid):
+    """What it has open: so many of each kind, and files by their names."""
+    found = collections.Counter()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError): # of the listing itself, or closed meanwhile
+            found[re.sub(r":\[\d+\]", "", os.readlink(f"/proc/{pid}/fd/{fd}"))] += 1
+    return found
 
 
 class Descriptors(Case):
@@ -276,26 +313,32 @@ class Cores(Case):
 UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
 ME = {"user": os.geteuid(), "read": "*", "write": "*"}
 ECHO = "said-by-the-service"
+SECRET_FILES = ("api-key", "login", "headers", "key-own", "key-some", "local-key", "token-secret")
 SEEN_BY_ALL = ("cmdline", "environ", "comm", "status", "maps")
 
 
 class Hunt(Case):
-    """Each secret has a value that is found wherever it is, also in base64, in which Basic sends credentials."""
+    """Each secret has a value that is found wherever it is, also in base64, in which Basic sends credentials, and in hexadecimal digits.
+    The secret that signs local tokens is one of them; its bytes stand for themselves as latin-1."""
 
     def setUp(self):
         self.secrets = {} # by value: what it is
-        self.told = [] # answers and pages that clients have got
+        self.told = [b""] # answers and pages that clients have got, and what the service manager was told
+        self.restarts = 1 # times that a daemon has begun
 
     def secret(self, name):
-        value = f"{name}-n0b0dy-may-see-{len(self.secrets)}"
+        value = f"{name}-n0b0dy-may-see-" + hashlib.sha512(f"{name} {len(self.secrets)}".encode()).hexdigest() # longer than what is written over it
         self.secrets[value] = name
         return value
 
     def forms(self):
-        for value, name in list(self.secrets.items()):
-            yield name, value.encode()
+        for text, name in list(self.secrets.items()):
+            value = tail(text.encode("latin-1"))
+            yield name, value
+            yield name + " in hexadecimal digits", value.hex().encode()
             for shift in range(3): # where it may stand within what is encoded
-                yield name + " in base64", base64.b64encode(b"." * shift + value.encode())[4:-4]
+                yield name + " in base64", base64.b64encode(b"." * shift + value)[4:-4]
+                yield name + " in base64url", base64.urlsafe_b64encode(b"." * shift + value)[4:-4]
 
     def assert_none(self, where, data):
         self.assertEqual([], [name for name, form in self.forms() if form in data], f"found in {where}")
@@ -306,8 +349,10 @@ class Hunt(Case):
     @contextlib.contextmanager
     def scene(self, make=Gateway, env=(), **settings):
         self.login = login = "proxyuser:" + self.secret("proxy-password")
-        with ConnectProxy(login) as proxy, tempfile.TemporaryDirectory() as state, FakeService(mint=self.mint, name="hpkv.test") as service:
-            daemon = make(service, env={"HTTPS_PROXY": proxy.url, "STATE_DIRECTORY": state} | dict(env), args=("--log-level", "debug"),
+        with ConnectProxy(login) as proxy, tempfile.TemporaryDirectory() as state, self.service_manager() as manager, \
+                FakeService(mint=self.mint, name="hpkv.test") as service:
+            env = {"HTTPS_PROXY": proxy.url, "STATE_DIRECTORY": state, "NOTIFY_SOCKET": manager} | nothing_freed() | dict(env)
+            daemon = make(service, env=env, args=("--log-level", "debug"),
                           proxy_credentials_file="login", keepalive="200ms", http_origins="http://localhost:3000", **settings)
             daemon.settings["listen"] = daemon.folder + "/metrics"
             daemon.state, daemon.proxy = state, proxy
@@ -315,7 +360,24 @@ class Hunt(Case):
             with daemon:
                 daemon.wait_state("connected")
                 self.assertTrue(proxy.asked)
+                with open(state + "/token-secret", "rb") as f:
+                    self.secrets[f.read().decode("latin-1")] = "signing-secret"
+                self.opened = descriptors(daemon.pid) if os.geteuid() == 0 else None
                 yield service, daemon
+
+    @contextlib.contextmanager
+    def service_manager(self):
+        """The address of one; assert_silent() reads what it is told."""
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as self.manager:
+            self.manager.bind(folder + "/notify")
+            self.manager.setblocking(False)
+            yield folder + "/notify"
+
+    def hear(self, client):
+        """All lines that this client has been told, asked for or not."""
+        client.send({"op": "ping", "messageId": "heard"})
+        while b'"heard"' not in self.told[-1]:
+            self.told.append(client.line())
 
     def http(self, daemon, target, *, method="GET", headers=(), tcp=True, body=None):
         """A request, right or wrong; what has come."""
@@ -350,6 +412,13 @@ class Hunt(Case):
                         pass
                     self.told.append(bytes(c.received))
 
+        for connect in (daemon.tcp, daemon.http):
+            with connect() as c, contextlib.suppress(OSError, AssertionError):
+                c.send(f"GET /x HTTP/1.1\r\nHost: localhost\r\nx-api-key: {key}\r\n")
+                daemon.status() # and what has been read of the head has to be moved
+                c.send("X: " + "y" * 5000 + "\r\n\r\n")
+                self.told.append(repr(c.response()).encode())
+
     def ask(self, daemon, *requests):
         with daemon.client() as client:
             for request in requests:
@@ -363,6 +432,29 @@ class Hunt(Case):
         token = response.json["token"]
         self.secrets.setdefault(token, "token-for-a-client")
         return token
+
+    def tokens(self, daemon, service, own, some):
+        """Tokens of both kinds, by each way that answers go: HTTP, lines with a messageId and without, also behind an answer
+        that is late, and WebSocket."""
+        found = [self.token(daemon, **{"x-api-key": own}), self.token(daemon, Authorization="Bearer " + some)]
+        wish, late = {"op": "token", "subscribeKeys": ["a"]}, []
+        with daemon.client() as client:
+            found.append(client.ask(wish | {"messageId": 1})["token"])
+            found.append(client.ask(wish)["token"])
+            service.answer, answer = late.append, service.answer
+            made = len(service.token_requests)
+            client.send(get("a"), wish, wish)
+            service.wait(lambda: late and len(service.token_requests) >= made + 2, "the requests")
+            service.answer = answer
+            answer(late[0])
+            self.assertEqual(200, client.answer()["code"])
+            found += client.answer()["token"], client.answer()["token"]
+        with socket.create_connection(("127.0.0.1", daemon.port)) as sock:
+            ws = WebSocket(sock, "/ws?apiKey=" + own)
+            found += ws.ask(**wish)["token"], ws.ask(**wish, messageId=1)["token"]
+        for token in found:
+            self.secrets.setdefault(token, "token-for-a-client")
+        return found
 
     def metrics(self, daemon):
         with Http(daemon.settings["listen"]) as page:
@@ -381,6 +473,9 @@ class Hunt(Case):
     def assert_silent(self, daemon):
         self.ask(daemon, {"op": "status", "top": True}, {"op": "stats"}, {"op": "fly"})
         self.metrics(daemon)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.told.append(self.manager.recv(65536))
         self.assert_none("the log", daemon.log())
         for told in self.told:
             self.assert_none("an answer", told)
@@ -389,15 +484,17 @@ class Hunt(Case):
                 self.assert_none(f"/proc/PID/{name}", f.read())
         for folder in (daemon.state, daemon.folder):
             for path in glob.glob(folder + "/**", recursive=True):
-                if os.path.isfile(path) and os.path.basename(path) not in ("api-key", "login", "headers", "key-own", "key-some"):
+                if os.path.isfile(path) and os.path.basename(path) not in SECRET_FILES:
                     with open(path, "rb") as f:
                         self.assert_none(path, f.read())
+        for path in glob.glob(daemon.state + "/**", recursive=True):
+            self.assertEqual(0, os.stat(path).st_mode & 0o077, path)
 
     def assert_forgotten(self, daemon, *values):
         """They are nowhere in its memory."""
         if os.geteuid() == 0 and not sanitized():
             for value in values:
-                eventually(lambda value=value: not places(daemon.pid, value.encode()), f"that {self.secrets[value]} is forgotten")
+                eventually(lambda value=value: not places(daemon.pid, value.encode("latin-1")), f"that {self.secrets[value]} is forgotten")
 
     def assert_kept(self, daemon, *values):
         """Where they are, they are locked and left out of dumps."""
@@ -405,35 +502,49 @@ class Hunt(Case):
             for value in values:
                 if self.secrets[value] == ECHO:
                     continue
-                where = lambda value=value: [m.line for m in places(daemon.pid, value.encode()) if not m.safe()]
+                where = lambda value=value: [m.line for m in places(daemon.pid, value.encode("latin-1")) if not m.safe()]
                 eventually(lambda where=where: not where(), f"that no copy of {self.secrets[value]} is left in memory that may be dumped")
 
+    def children(self, pid):
+        try:
+            with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+                return f.read().split()
+        except OSError: # a kernel without it
+            return []
+
     def restart(self, daemon):
-        before = daemon.log().count(b"listens on")
-        daemon.process.signal(signal.SIGUSR2)
-        watched = []
-        while daemon.log().count(b"listens on") == before: # arguments and environment of the one that checks the settings, too
-            for pid in filter(str.isdigit, os.listdir("/proc")):
-                with contextlib.suppress(OSError):
-                    with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
-                        if f.read().rpartition(")")[2].split()[1] != str(daemon.pid):
-                            continue
+        """Again until the program that checks the settings was seen: what has it in its arguments, its environment and its pipes?"""
+        watched, asked = [], 0
+        while not any(b"\0-t\0" in data for data in watched) and asked < 100:
+            asked += 1
+            daemon.process.signal(signal.SIGUSR2)
+            while daemon.log().count(b"listens on") <= self.restarts:
+                for pid in self.children(daemon.pid):
                     for name in ("cmdline", "environ"):
-                        with open(f"/proc/{pid}/{name}", "rb") as f:
+                        with contextlib.suppress(OSError), open(f"/proc/{pid}/{name}", "rb") as f:
                             watched.append(f.read())
+            self.restarts += 1
+            daemon.wait_state("connected")
         for data in watched:
             self.assert_none("a child's arguments or environment", data)
-        daemon.wait_state("connected")
+        self.assert_nothing_open(daemon)
+
+    def assert_nothing_open(self, daemon):
+        """No pipe, socket, or file more than after the first start, and no file that holds a secret."""
+        if self.opened is not None:
+            self.assertEqual([], [name for name in descriptors(daemon.pid) if os.path.basename(name) in SECRET_FILES])
+            eventually(lambda: not descriptors(daemon.pid) - self.opened,
+                       "that only what a daemon has from its start is open")
 
     def abort(self, daemon):
         """SIGABRT, as a failed assertion would send it: does the kernel write a core?"""
-        resource.prlimit(daemon.pid, resource.RLIMIT_CORE, (1 << 20, resource.prlimit(daemon.pid, resource.RLIMIT_CORE)[1]))
+        size = 0 if sanitized() else 1 << 20 # a sanitizer needs what is switched off
+        resource.prlimit(daemon.pid, resource.RLIMIT_CORE, (size, resource.prlimit(daemon.pid, resource.RLIMIT_CORE)[1]))
         daemon.killed = True
         daemon.process.signal(signal.SIGABRT)
         status = os.waitpid(daemon.pid, 0)[1]
         self.assertEqual(signal.SIGABRT, os.WTERMSIG(status))
-        if not sanitized():
-            self.assertFalse(os.WCOREDUMP(status))
+        self.assertFalse(os.WCOREDUMP(status))
         self.assert_none("the log", daemon.log())
 
     def test_a_host_with_the_key(self):
@@ -449,7 +560,8 @@ class Hunt(Case):
             return daemon
 
         with self.scene(keyed) as (service, daemon):
-            service_token, local_token = self.token(daemon, **{"x-api-key": own}), self.token(daemon, Authorization="Bearer " + some)
+            made = self.tokens(daemon, service, own, some)
+            service_token, local_token = made[:2]
             self.assertEqual("hpkvd1.", local_token[:7])
             with daemon.client() as client:
                 client.subscribe(key="a")
@@ -457,16 +569,43 @@ class Hunt(Case):
                     self.knock(daemon, key)
                 self.ask(daemon, get("a"), put("a", "b"), {"op": "token", "subscribeKeys": "wrong"})
                 self.assert_silent(daemon)
+                self.assert_forgotten(daemon, own, some, wrong, *made) # before another connection takes the memory
+                self.assert_kept(daemon, *self.secrets)
                 self.fall(service)
                 daemon.wait_status(lambda s: s["upstream"]["reconnects"] > 0, "a new connection")
                 daemon.wait_state("connected")
+                self.hear(client)
                 self.assert_silent(daemon)
-                self.assert_forgotten(daemon, own, some, wrong, service_token, local_token)
+                self.assert_forgotten(daemon, own, some, wrong, *made)
                 self.assert_kept(daemon, *self.secrets)
             self.replace(service, daemon, api_key)
-            self.restart(daemon)
+            with daemon.client() as client:
+                client.subscribe(key="a")
+                self.restart(daemon)
+                with contextlib.suppress(OSError):
+                    while client._receive():
+                        pass
+                self.told += bytes(client.received), b""
             self.knock(daemon, next(value for value, name in self.secrets.items() if name == "next-key-own"))
             self.assert_silent(daemon)
+            self.abort(daemon)
+
+    def test_a_host_with_the_key_in_its_environment(self):
+        api_key, local = self.secret("api-key"), self.secret("local-key")
+
+        def make(service, **options):
+            daemon = Gateway(service, key=api_key, key_from="environment", **options)
+            daemon.write_key("local-key", local)
+            return daemon
+
+        with self.scene(make) as (service, daemon):
+            self.assert_silent(daemon)
+            for _ in range(2):
+                self.restart(daemon)
+                self.assert_silent(daemon)
+            self.assertTrue(daemon.hang_up())
+            self.assert_silent(daemon)
+            self.assert_kept(daemon, *self.secrets)
             self.abort(daemon)
 
     def replace(self, service, daemon, api_key):
@@ -510,6 +649,7 @@ class Hunt(Case):
             with daemon.client() as client:
                 client.subscribe(key="a")
                 self.assert_silent(daemon)
+                self.assert_kept(daemon, *self.secrets)
                 echo = self.secret(ECHO)
                 refusal = json.dumps({"error": echo, "token": None}).encode()
                 service.mint = lambda request: (403, {"X": echo}, refusal)

@@ -11,7 +11,8 @@ import unittest
 
 import need
 from gateway import KEY, LOCAL_KEY, FakeService, Gateway, GatewayCase, Http, free_port
-from harness import eventually
+from harness import eventually, raise_descriptor_limit
+from websocket import WebSocket
 
 OTHER_KEY = "another-local-key-0123456789"
 WITHHELD = {"answer": None}
@@ -111,6 +112,27 @@ class Keys(GatewayCase):
             c.ask("GET", "/record/a?apiKey=" + key, host="localhost")
         found = memory_has(self.gateway.pid, LOCAL_KEY.encode()) + memory_has(self.gateway.pid, wrong.encode())
         self.assertEqual([], found)
+
+
+class Strangers(GatewayCase):
+    def test_who_shows_no_key_keeps_nobody_out(self):
+        """However many connections he has, and however often he asks what needs no key."""
+        raise_descriptor_limit(1000)
+        _, g = self.scene(max_clients=400)
+        known = self.tcp(g)
+        token = known.ask("POST", "/token/websocket", {"subscribeKeys": ["a"]}, {"x-api-key": LOCAL_KEY}, host="localhost").json["token"]
+        with self.tcp(g).sock as sock:
+            by_token = WebSocket(sock, "/ws?token=" + token)
+            strangers = [self.tcp(g) for _ in range(600)]
+            for c in strangers[:344]: # all but 256
+                self.assertTrue(c.at_end())
+            self.assertEqual(200, strangers[-1].ask("GET", "/hpkvd/ready", host="localhost").status)
+            with g.client() as client:
+                client.barrier()
+            self.assertEqual(200, g.ask_tcp("GET", "/record/a").status)
+            self.assertEqual(200, known.ask("GET", "/hpkvd/ready", host="localhost").status)
+            self.assertEqual("pong", by_token.ask(op="ping")["message"])
+        self.assertGreater(g.stats()["clients_refused"], 0)
 
 
 def memory_has(pid, text):

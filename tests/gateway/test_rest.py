@@ -201,7 +201,8 @@ class Outcomes(GatewayCase):
                 if code >= 300:
                     self.assertEqual({"error": "no"}, r.json)
         s.answer = lambda request: request.reply(code=429, error="no")
-        r = c.ask("GET", "/record/a?timeoutMs=3000") # is tried again until its time is up
+        r = eventually(lambda: (r := c.ask("GET", "/record/a?timeoutMs=3000")).status != 504 and r, # is tried again until its time is up
+                       "a request whose last refusal is in time")
         self.assertEqual((429, "rate_limited"), (r.status, r.json["reason"]))
 
     def test_no_connection(self):

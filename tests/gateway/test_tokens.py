@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import stat
 import tempfile
@@ -318,6 +319,15 @@ class End(TokenCase):
             self.assertEqual("pong", self.by_token(gateway, token).ask(op="ping")["message"])
 
 
+class ReadOnly(Gateway):
+    """One that may write only where its user may, though that is root."""
+
+    def _with_etc(self, argv):
+        if os.geteuid() == 0 and not shutil.which("setpriv"):
+            raise unittest.SkipTest("there is no setpriv")
+        return ["setpriv", "--bounding-set=-dac_override", *argv] if os.geteuid() == 0 else argv
+
+
 class Secret(TokenCase):
     """Where tokens are signed with what."""
 
@@ -366,7 +376,18 @@ class Secret(TokenCase):
         folder = self.folder()
         os.symlink("/dev/zero", f"{folder}/token-secret")
         self.assertFalse(self.restarted(folder)[0])
-        self.assertFalse(self.restarted("/nonexistent/at/all")[0])
+
+    def test_a_directory_that_can_not_be_used_is_told(self):
+        told = b"warning: nothing outlives this process, neither tokens nor the learned pace: $STATE_DIRECTORY can't be used: "
+        for name, why in (("/nonexistent/at/all", b"No such file or directory"), ("/dev/null", b"Not a directory"), ("/" + "x" * 5000, b"File name too long")):
+            good, log = self.restarted(name)
+            self.assertFalse(good)
+            self.assertEqual(1, log.count(told + why), name)
+        folder = self.folder()
+        os.chmod(folder, 0o500)
+        with Sandbox() as service, ReadOnly(service, env={"STATE_DIRECTORY": folder}) as gateway:
+            self.assertEqual(1, gateway.log().count(told + b"Permission denied"))
+        self.assertNotIn(told, self.restarted(self.folder())[1] + self.restarted()[1])
 
 
 class Restarts(TokenCase):

@@ -30,8 +30,8 @@ sys.path.insert(0, os.path.join(HERE, "..", "..", "bindings", "python"))
 from cli import Driver, Run # noqa: E402 (the path comes first)
 import hpkvd # noqa: E402
 import test_units # noqa: E402
-from harness import DEADLINE, ROOT, Case, Sandbox, eventually, free_port # noqa: E402
-from test_units import BUILD, SOCKET, client, setUpModule, show # noqa: E402,F401 (setUpModule is run by unittest)
+from harness import DEADLINE, ROOT, Sandbox, free_port # noqa: E402
+from test_units import BUILD, SOCKET, MachineCase, client, setUpModule, show # noqa: E402,F401 (setUpModule is run by unittest)
 
 SECONDS = float(os.environ.get("HPKVD_TEST_LOOP_S", 20))
 RATE = 200
@@ -198,7 +198,7 @@ def run(*words):
     return test_units.machine.run(*words)
 
 
-class RestartLoop(Case):
+class RestartLoop(MachineCase):
     def setUp(self):
         machine = test_units.machine
         self.sandbox = self.enterContext(Sandbox())
@@ -228,7 +228,7 @@ level = notice
         run("systemctl", "start", "hpkvd.socket", "hpkvd-http.socket")
         self.path = machine.path(SOCKET)
         with client() as c:
-            eventually(lambda: c.ask({"op": "status"})["upstream"]["state"] == "connected", "connected")
+            self.assert_connected(c)
             c.ask({"op": "set", "key": "writer", "value": "0"})
 
     def stop(self):
@@ -241,17 +241,6 @@ level = notice
         shutil.rmtree(os.path.dirname(self.restore[1]), ignore_errors=True)
         run("systemctl", "daemon-reload")
         test_units.configure()
-
-    def run(self, result=None):
-        failed = len(result.failures) + len(result.errors)
-        super().run(result)
-        if len(result.failures) + len(result.errors) > failed:
-            test_units.machine.show()
-
-    def number_of(self, key):
-        with client() as c:
-            eventually(lambda: c.ask({"op": "status"})["upstream"]["state"] == "connected", "connected")
-            return int(c.ask({"op": "get", "key": key}).get("value", 0))
 
     def test_nobody_sees_an_error(self):
         parts = writer, reader, counter = Writer(self.path), Reader(self.path), Counter(self.path)

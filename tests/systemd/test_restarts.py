@@ -17,8 +17,8 @@ sys.path.insert(0, HERE)
 sys.path.insert(0, os.path.join(HERE, "..", "cli"))
 from cli import Driver, Run # noqa: E402 (the path comes first)
 import test_units # noqa: E402
-from harness import DEADLINE, KEY, Case, Client, Sandbox, certs, eventually # noqa: E402
-from test_units import SOCKET, client, journal, main_pid, setUpModule, show # noqa: E402,F401 (setUpModule is run by unittest)
+from harness import DEADLINE, Client, Sandbox, eventually # noqa: E402
+from test_units import SOCKET, MachineCase, client, journal, main_pid, setUpModule, show # noqa: E402,F401 (setUpModule is run by unittest)
 
 TIMES = int(os.environ.get("HPKVD_TEST_RESTARTS", 3))
 EVERY_S = 0.005 # a write of the library's
@@ -78,7 +78,7 @@ class Loop:
         self.thread.join(DEADLINE)
 
 
-class Restarts(Case):
+class Restarts(MachineCase):
     def setUp(self):
         self.sandbox = self.enterContext(Sandbox())
         test_units.configure(url=self.sandbox.url, level="notice")
@@ -89,24 +89,13 @@ class Restarts(Case):
         self.addCleanup(self.stop)
         self.path = test_units.machine.path(SOCKET)
         with client() as c:
-            eventually(lambda: c.ask({"op": "status"})["upstream"]["state"] == "connected", "connected")
+            self.assert_connected(c)
             for key in ("loop", "writer"):
                 c.ask({"op": "delete", "key": key})
 
     @staticmethod
     def stop():
         run("systemctl", "stop", "hpkvd.service", "hpkvd.socket")
-
-    def run(self, result=None):
-        failed = len(result.failures) + len(result.errors)
-        super().run(result)
-        if len(result.failures) + len(result.errors) > failed:
-            test_units.machine.show()
-
-    def number_of(self, key):
-        with client() as c:
-            eventually(lambda: c.ask({"op": "status"})["upstream"]["state"] == "connected", "connected")
-            return int(c.ask({"op": "get", "key": key}).get("value", 0))
 
     def through(self, restart, *, crash=False, times=TIMES):
         """All clients, while it is restarted so many times; each sees the end of it."""

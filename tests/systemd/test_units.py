@@ -86,14 +86,8 @@ def journal(*fields):
     return [tuple(line.get(field) for field in fields) for line in lines]
 
 
-class Running(Case):
-    """Each case begins with the socket alone."""
-
-    def setUp(self):
-        service.handler = None
-        machine.run("systemctl", "stop", "hpkvd.service", "hpkvd.socket")
-        machine.status("systemctl", "reset-failed", "hpkvd.service", "hpkvd.socket")
-        machine.run("systemctl", "start", "hpkvd.socket")
+class MachineCase(Case):
+    """Shows the machine's journal when a case fails."""
 
     def run(self, result=None):
         failed = len(result.failures) + len(result.errors)
@@ -103,6 +97,21 @@ class Running(Case):
 
     def assert_connected(self, c):
         eventually(lambda: c.ask({"op": "status"})["upstream"]["state"] == "connected", "connected")
+
+    def number_of(self, key):
+        with client() as c:
+            self.assert_connected(c)
+            return int(c.ask({"op": "get", "key": key}).get("value", 0))
+
+
+class Running(MachineCase):
+    """Each case begins with the socket alone."""
+
+    def setUp(self):
+        service.handler = None
+        machine.run("systemctl", "stop", "hpkvd.service", "hpkvd.socket")
+        machine.status("systemctl", "reset-failed", "hpkvd.service", "hpkvd.socket")
+        machine.run("systemctl", "start", "hpkvd.socket")
 
 
 class Life(Running):

@@ -16,9 +16,8 @@ struct driver_command {
 /* Makes the loop. */
 struct event_base *driver_begin(void);
 
-/* Runs commands (their list ends with an empty one) until "exit" or the end of stdin. "gap" is
- * known to all drivers: it says the longest time in ms between two beats of a timer of 5 ms, and
- * begins anew. */
+/* Runs commands (their list ends with an empty one) until "exit" or the end of stdin. "beats" is
+ * known to all drivers: it says how often a timer of 5 ms has beaten since it was last asked. */
 void driver_run(const struct driver_command *commands);
 
 /* Does one command now, or, for driver_when(), once driver_react() names its event; each is done

@@ -254,8 +254,8 @@ class Ending(DialTest):
         hole = self.black_hole("127.0.0.2")
         server = self.serve(stay, tls=False, address="127.0.0.3", port=hole.port)
         driver = self.dialer(server.port)
-        driver.tell("dial\nfree", "dial\ngap\nfree")
-        for event in ("freed", "gap", "freed"):
+        driver.tell("dial\nfree", "dial\nbeats\nfree")
+        for event in ("freed", "beats", "freed"):
             driver.wait(event)
         driver.tell("when connected free", "dial")
         driver.wait("connected")
@@ -266,7 +266,7 @@ class Ending(DialTest):
         driver.wait("failed")
         driver.wait("freed")
         self.assertEqual([name for name in driver.descriptors() if "TCP" in name], [])
-        driver.ask("gap")
+        driver.ask("beats")
 
     def test_no_descriptor_is_left(self):
         self.addresses("127.0.0.2", "127.0.0.4", "127.0.0.3")
@@ -424,7 +424,7 @@ class Proxies(DialTest):
             time.sleep(0.01)
         driver.tell("free")
         driver.wait("freed")
-        driver.ask("gap")
+        driver.ask("beats")
         self.assertEqual([name for name in driver.descriptors() if "TCP" in name], [])
 
 

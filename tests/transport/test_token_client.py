@@ -96,7 +96,7 @@ class Asking(TokenTest):
     def test_no_thread(self):
         driver = self.client(self.replying(b""), "--ca", certs("ca.pem"))
         driver.tell("mint a key - []")
-        driver.ask("gap")
+        driver.ask("beats")
         self.assertEqual(len(os.listdir(f"/proc/{driver.process.pid}/task")), 1)
 
 
@@ -190,7 +190,7 @@ class Failures(TokenTest):
                 driver.tell("mint a key - []")
                 self.assertRegex(driver.wait("done"), "why=the token request failed: .*timed out")
 
-            self.assert_no_gap(driver, mint)
+            self.assert_turns(driver, mint)
 
     def test_key_that_is_none(self):
         driver = self.client(self.replying(answer()), "--ca", certs("ca.pem"))
@@ -216,7 +216,7 @@ class Ending(TokenTest):
         driver = self.client(self.silent()[0], "--ca", certs("ca.pem"))
         driver.tell("mint a key - []\ncancel a")
         driver.wait("cancelled")
-        driver.ask("gap")
+        driver.ask("beats")
 
     def test_cancel_under_way(self):
         server, reached = self.silent()
@@ -225,7 +225,7 @@ class Ending(TokenTest):
         reached.acquire(timeout=30)
         driver.tell("cancel a")
         driver.wait("cancelled")
-        driver.ask("gap")
+        driver.ask("beats")
 
     def test_cancel_from_within(self):
         driver = self.client(self.replying(answer()), "--ca", certs("ca.pem"))
@@ -242,14 +242,14 @@ class Ending(TokenTest):
         reached.acquire(timeout=30)
         driver.tell("mint c key - []\nforget")
         driver.wait("forgotten")
-        driver.ask("gap")
+        driver.ask("beats")
 
     def test_forget_from_within(self):
         driver = self.client(self.replying(answer()), "--ca", certs("ca.pem"))
         driver.tell("when done forget", "mint a key - []\nmint b key - []")
         driver.wait("done")
         driver.wait("forgotten")
-        driver.ask("gap")
+        driver.ask("beats")
 
     def test_no_descriptor_is_left(self):
         driver = self.client(self.replying(answer()), "--ca", certs("ca.pem"))

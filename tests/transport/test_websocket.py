@@ -386,8 +386,8 @@ class Receiving(LinkTest):
         self.addCleanup(stop.set)
         driver.wait("open")
         self.assertTrue(answered.wait(PATIENCE_S))
-        driver.tell("gap")
-        self.wait_for(driver, "gap")
+        driver.tell("beats")
+        self.wait_for(driver, "beats")
         driver.tell("free")
         self.wait_for(driver, "freed")
 
@@ -426,7 +426,7 @@ class Receiving(LinkTest):
 
         driver = self.opened(handler)
         self.addCleanup(stopped.set)
-        driver.ask("gap")
+        driver.ask("beats")
         driver.process.send_signal(signal.SIGSTOP)
         self.addCleanup(driver.process.send_signal, signal.SIGCONT)
         stopped.set()
@@ -460,8 +460,8 @@ class Receiving(LinkTest):
 
         self.addCleanup(stop.set)
         driver = self.opened(handler, "--max", "1")
-        driver.tell("gap")
-        self.wait_for(driver, "gap")  # answered although it never ends
+        driver.tell("beats")
+        self.wait_for(driver, "beats")  # answered although it never ends
         driver.tell("free")
         self.wait_for(driver, "freed")
 
@@ -613,7 +613,7 @@ class Freeing(LinkTest):
                 driver.tell(f"when {event} free", cause)
                 driver.wait(event)
                 driver.wait("freed")
-                self.assertRegex(driver.ask("gap"), r"\d+")
+                self.assertRegex(driver.ask("beats"), r"\d+")
 
     def test_from_within_drained(self):
         go_on = threading.Event()
@@ -624,7 +624,7 @@ class Freeing(LinkTest):
         go_on.set()
         driver.wait("drained")
         driver.wait("freed")
-        driver.ask("gap")
+        driver.ask("beats")
 
     def test_from_within_closed(self):
         driver = self.opened(lambda c: (upgrade(c), read_frame(c), c.sendall(close_frame(1001))))
@@ -638,7 +638,7 @@ class Freeing(LinkTest):
         driver.wait("open")
         driver.wait("message")
         driver.wait("freed")
-        driver.ask("gap")
+        driver.ask("beats")
 
     def test_another_from_within(self):
         driver = self.opened(echo)
@@ -660,7 +660,7 @@ class Freeing(LinkTest):
         driver = self.opened(echo)
         driver.tell("fill 10 100000\nclose 1000\nfree")
         driver.wait("freed")
-        driver.ask("gap")
+        driver.ask("beats")
 
     def test_with_unsent(self):
         driver = self.opened(lambda c: (upgrade(c), threading.Event().wait(0.2), stay(c)))
@@ -668,19 +668,19 @@ class Freeing(LinkTest):
         driver.ask("unsent")
         driver.tell("free")
         driver.wait("freed")
-        driver.ask("gap")
+        driver.ask("beats")
 
     def test_at_once(self):
         driver = self.websocket(self.serve(echo), at_once=["free"])
         driver.wait("freed")
-        driver.ask("gap")
+        driver.ask("beats")
 
     def test_while_connecting(self):
         driver = self.websocket(self.serve(echo))
         driver.tell("free", "connect\nfree\nconnect\nfree")
         for _ in range(3):
             driver.wait("freed")
-        driver.ask("gap")
+        driver.ask("beats")
 
     def test_in_the_handshakes(self):
         reached = threading.Event()
@@ -704,7 +704,7 @@ class Freeing(LinkTest):
                 reached.wait(30)
                 driver.tell("free")
                 driver.wait("freed")
-                driver.ask("gap")
+                driver.ask("beats")
 
     def test_close_before_open(self):
         driver = self.websocket(self.serve(stay, tls=False), at_once=["close 1000"])
@@ -745,7 +745,7 @@ class Heard(LinkTest):
         driver = self.opened(handler)
         driver.tell("ping")
         driver.wait("pong")
-        driver.tell("when heard gap", "use 1")
+        driver.tell("when heard beats", "use 1")
         for _ in range(3):
             driver.tell("connect")
             self.assertIn("open=0", driver.wait("closed"))
@@ -753,23 +753,26 @@ class Heard(LinkTest):
             driver.wait("freed")
         driver.tell("use 0", "send a word")
         driver.wait("message")
-        driver.wait("gap")
+        driver.wait("beats")
 
 
 class Idle(LinkTest):
     @unittest.skipUnless(os.path.exists("/proc/self/status"), "needs /proc")
     def test_an_open_websocket_does_not_wake_us(self):
         driver = self.opened(echo, env={"DRIVER_NO_BEAT": "1"})
-        driver.ask("gap")
+        driver.ask("beats")
 
         def switches():
             with open(f"/proc/{driver.process.pid}/status", encoding="ascii") as file:
                 return sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)
 
-        before, cpu = switches(), driver.cpu_s()
-        threading.Event().wait(3)
-        self.assertLessEqual(switches() - before, 6)
-        self.assertLess(driver.cpu_s() - cpu, 0.1)
+        def woken():
+            """In three seconds, in which the process may have been stopped and have gone on."""
+            before, cpu = switches(), driver.cpu_s()
+            threading.Event().wait(3)
+            return switches() - before > 6 or driver.cpu_s() - cpu >= 0.1
+
+        self.assertFalse(all(woken() for _ in range(5)))
 
 
 class Proxy(LinkTest):

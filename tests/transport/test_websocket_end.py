@@ -38,7 +38,7 @@ class EndTest(EdgeTest):
         while line is not None and not line.startswith("closed"):
             line = driver.line("the end")
         self.assertIsNotNone(line)
-        driver.ask("gap")  # and no second one
+        driver.ask("beats")  # and no second one
         driver.tell("free")
         driver.wait("freed")
         self.assertNotIn("hush", line + "\n".join(driver.log))

@@ -142,15 +142,20 @@ static void what_a_link_leads_to_is_not_opened_up(void **state)
 	assert_true(S_ISLNK(looks(path).st_mode));
 }
 
-static void nor_is_a_socket_that_a_link_leads_to(void **state)
+static void assert_other_socket_stays(void (*put)(void))
 {
 	int fd = make_socket(other);
 
-	(void)state;
-	behind_bind = put_a_link;
+	behind_bind = put;
 	assert_refused();
 	assert_int_equal(looks(other).st_mode, S_IFSOCK | 0600);
 	close(fd);
+}
+
+static void nor_is_a_socket_that_a_link_leads_to(void **state)
+{
+	(void)state;
+	assert_other_socket_stays(put_a_link);
 }
 
 static void nor_is_a_file_that_has_got_the_name_as_well(void **state)
@@ -164,13 +169,8 @@ static void nor_is_a_file_that_has_got_the_name_as_well(void **state)
 
 static void nor_is_another_socket(void **state)
 {
-	int fd = make_socket(other);
-
 	(void)state;
-	behind_bind = put_another_name;
-	assert_refused();
-	assert_int_equal(looks(other).st_mode, S_IFSOCK | 0600);
-	close(fd);
+	assert_other_socket_stays(put_another_name);
 }
 
 static void one_that_is_removed_at_once_is_not_served(void **state)
