@@ -2,6 +2,7 @@
 # make-certs.sh DIR - makes a certificate authority for tests in DIR, and what it signed:
 #   ca.pem                     the authority; other-ca.pem: one that signed nothing
 #   server.pem, server.key     for localhost, hpkv.test, 127.0.0.1 and ::1
+#   chain.pem, chain.key       the same, signed by an authority between, whose certificate is in chain.pem as well
 #   wrong.pem, wrong.key       for another host name
 #   self.pem, self.key         for the right names, signed by itself
 #   expired.pem, expired.key   for the right names, until yesterday
@@ -32,6 +33,12 @@ certificate expired "$names"
 for name in server wrong; do
 	openssl x509 -req -in "$name.csr" -CA ca.pem -CAkey ca.key -days 30 -copy_extensions copy -out "$name.pem" 2>/dev/null
 done
+openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj '/CN=hpkvd test between' -addext basicConstraints=critical,CA:TRUE \
+	-addext keyUsage=critical,keyCertSign -keyout between.key -out between.csr 2>/dev/null
+openssl x509 -req -in between.csr -CA ca.pem -CAkey ca.key -days 30 -copy_extensions copy -out between.pem 2>/dev/null
+certificate chain "$names"
+openssl x509 -req -in chain.csr -CA between.pem -CAkey between.key -days 30 -copy_extensions copy -out chain.pem 2>/dev/null
+cat between.pem >>chain.pem
 # "openssl ca" is the tool that takes both dates (of OpenSSL 3.0's tools).
 : >index
 echo 01 >serial

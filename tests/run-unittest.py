@@ -117,7 +117,7 @@ def default_signals():
 
 def main():
     default_signals()
-    # hpkvd reads the system's certificates when it starts, and that would be most of the work in many a case.
+    # hpkvd reads the certificates of the system that it needs, and that would be most of the work in many a case.
     os.environ.update(SSL_CERT_FILE="/nonexistent", SSL_CERT_DIR="/nonexistent")
     faulthandler.dump_traceback_later(HANGS_AFTER_S, exit=True)
     signal.signal(signal.SIGALRM, hangs)

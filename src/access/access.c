@@ -507,7 +507,7 @@ void access_admit(struct access *a, struct peer *peer, const struct peer_identit
 	const struct access_rules *rules = a->rules;
 	bool marked[ACCESS_SECTIONS_MAX] = {false};
 
-	peer->access.by_key = who->by_key;
+	peer->arrival.by_key = who->by_key;
 	free_view(peer);
 	if (!rules) {
 		budget_admit(peer, NULL);
@@ -606,7 +606,7 @@ static void log_refusal(struct access *a, struct peer *peer, int64_t now, const 
 		log_notice("access rules: %llu more refusals than are logged",
 			   (unsigned long long)a->unlogged);
 	a->unlogged = 0;
-	if (peer->access.by_key && peer->access.view && peer->access.view->n)
+	if (peer->arrival.by_key && peer->access.view && peer->access.view->n)
 		log_notice("client %llu (the local key of [access %s]): forbidden: %s",
 			   (unsigned long long)peer->number, peer->access.view->section[0]->name,
 			   what);
@@ -742,7 +742,7 @@ static const char *judge_nexus(const struct peer *peer)
 
 void access_bind(struct peer *peer, struct access_pattern *pattern)
 {
-	peer->access.by_token = true;
+	peer->arrival.by_token = true;
 	peer->access.pattern = pattern;
 }
 
@@ -857,7 +857,7 @@ static const char *judge(struct access *a, const struct peer *peer, const struct
 
 const char *access_judge(struct access *a, struct peer *peer, const struct request *r, int64_t now)
 {
-	const char *why = peer->access.by_token ? judge_by_token(a, peer, r) : NULL;
+	const char *why = peer->arrival.by_token ? judge_by_token(a, peer, r) : NULL;
 
 	if (!why)
 		why = judge(a, peer, r);

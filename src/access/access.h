@@ -117,7 +117,7 @@ const char *access_judge(struct access *a, struct peer *peer, const struct reque
 static inline const char *access_forbids(struct access *a, struct peer *peer,
 					 const struct request *r, int64_t now)
 {
-	return peer->access.view || peer->access.by_token || r->op == OP_TOKEN ||
+	return peer->access.view || peer->arrival.by_token || r->op == OP_TOKEN ||
 			       request_op_is_nexus(r->op)
 		       ? access_judge(a, peer, r, now)
 		       : NULL;

@@ -31,9 +31,8 @@ bool base64url_decode(struct span text, struct buf *out)
 		return false;
 	buf_add(&padded, text.p, text.n);
 	buf_add(&padded, "==", padding);
-	char *p = padded.p;
-	if (p)
-		swap(p, text.n, "-_", "+/");
+	if (text.n)
+		swap(buf_start(&padded), text.n, "-_", "+/");
 	size_t n = buf_len(&padded);
 	int got = EVP_DecodeBlock((unsigned char *)buf_room(out, n + 1),
 				  (const unsigned char *)buf_span(&padded).p, (int)n);

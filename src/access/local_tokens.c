@@ -55,13 +55,6 @@ static void add_mac(const struct local_tokens *t, struct span text, struct buf *
 	mem_wipe(mac, sizeof(mac));
 }
 
-/* A text and its MAC are a token: neither it nor one that was wrong leaves its MAC in memory. */
-static void wipe(struct buf *mac)
-{
-	mem_wipe(mac->p, mac->size);
-	buf_release(mac);
-}
-
 void local_tokens_add_mac(const struct local_tokens *t, struct span text, struct buf *out)
 {
 	add_mac(t, text, out);
@@ -130,7 +123,7 @@ static int make(const struct local_tokens *t, const struct request *r, const str
 		result = -EINVAL;
 	}
 	buf_release(&payload);
-	wipe(&mac);
+	buf_wipe(&mac); /* with its text it is a token, also one that was wrong */
 	return result;
 }
 
@@ -287,7 +280,7 @@ int local_tokens_open(const struct local_tokens *t, const struct access *access,
 		    base64url_decode((struct span){text.p + n, signed_text.n - n}, &payload) &&
 		    read_payload(&o, buf_span(&payload), g) && o.expires > wall_ms;
 	*left_ms = o.expires - wall_ms;
-	wipe(&mac);
+	buf_wipe(&mac);
 	buf_release(&payload);
 	if (good)
 		return 0;

@@ -228,7 +228,7 @@ static bool write_answer(struct span text, int status, int retry_after_s, struct
 	if (retry_after_s >= 0)
 		buf_addf(out, ",\"retryAfterMs\":%lld", 1000LL * retry_after_s);
 	buf_addf(out, "}");
-	wire_flatten(out->p + out->head, buf_len(out));
+	wire_flatten(buf_start(out), buf_len(out));
 	return more == 0;
 }
 

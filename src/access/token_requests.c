@@ -323,8 +323,7 @@ static void settle(struct token_requests *t, struct pending *p, struct span toke
 	json_add_string(&object, token);
 	buf_addf(&object, "}");
 	router_settle_secret(t->router, p, buf_span(&object));
-	mem_wipe(object.p, object.size);
-	buf_release(&object);
+	buf_wipe(&object);
 }
 
 /* The rules allow that, or it would not have come here. */
@@ -338,8 +337,7 @@ static void make_local(struct token_requests *t, struct pending *p, struct peer 
 		router_refuse(t->router, p, REPLY_BAD_REQUEST, why, -1);
 	else
 		settle(t, p, buf_span(&token));
-	mem_wipe(token.p, token.size);
-	buf_release(&token);
+	buf_wipe(&token);
 }
 
 void token_requests_ask(struct token_requests *t, struct peer *peer, const struct request *request,

@@ -899,8 +899,8 @@ void cache_heard(struct cache *c)
 		refused(c, line);
 		buf_take(&c->peer.out.own, line.n + 1);
 	}
-	buf_take(&c->peer.out.own, buf_len(&c->peer.out.own));
-	if (c->peer.out.own.size > UNUSED_LINES_MAX)
+	buf_clear(&c->peer.out.own);
+	if (buf_size(&c->peer.out.own) > UNUSED_LINES_MAX)
 		buf_release(&c->peer.out.own);
 	if (!c->stale)
 		review(c);

@@ -57,7 +57,7 @@ static int save(struct export *e, bool whole)
 		buf_addf(&text, ",\"size\":%lld", (long long)lseek(STDOUT_FILENO, 0, SEEK_END));
 	if (buf_len(&e->key)) {
 		buf_addf(&text, ",\"last\":");
-		buf_add(&text, e->key.p + e->key.head, buf_len(&e->key));
+		buf_add(&text, buf_start(&e->key), buf_len(&e->key));
 	}
 	buf_addf(&text, "}\n");
 	int error = resume_write(path, buf_span(&text));

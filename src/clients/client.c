@@ -41,6 +41,8 @@ enum {
 	LAST_READS = 16,       /* of READ_MAX, when a WebSocket's input ends */
 	IOV_BATCH = 256,       /* parts in one write */
 	REFUSED_WHY_MAX = 200, /* bytes of why a client is refused */
+	CHANGED_FEWEST = 16,   /* places in clients::changed */
+	CHANGED_KEPT = 1024,   /* ... more are freed once it is empty */
 };
 
 enum client_state {
@@ -56,29 +58,26 @@ _Static_assert(sizeof(state_names) / sizeof(state_names[0]) == CLIENT_STATE_N,
 
 struct client {
 	struct peer peer;
-	struct clients *set;
+	struct line_reader lines;   /* to clients::lines of its set */
+	struct speech *speech;      /* in the place of lines; or NULL */
+	struct event read;          /* of its socket */
+	struct event *write;        /* once the socket was full */
+	TAILQ_ENTRY(client) of_set; /* clients::all */
+	uint64_t requests;          /* lines read */
+	uint32_t requests_before;   /* low 32 bits of requests at clients::busy_since */
+	uint32_t gone_at;           /* when CLIENT_LEAVING ends: low 32 bits of ms */
+	uint32_t change;            /* its place in clients::changed, if it is changed */
 	enum client_state state : 8;
-	bool tcp;         /* the kernel does not know whose it is */
-	bool decided;     /* its first byte has come: it speaks lines, or has a speech */
-	bool speaking;    /* a function of its speech is being called */
-	bool lingers;     /* has left, and got all; what still comes is dropped */
-	bool paused;      /* not read further until there is room */
-	bool quiet;       /* not read, for whatever reason: counted in clients::n_quiet */
-	bool changed;     /* in clients::changed */
-	bool broken;      /* its socket can't be watched: freed when the turn ends */
-	bool asking;      /* has an answer to read, since clients_will_end() */
-	bool input_ended; /* by clients_end_input() */
-	uint32_t turn;    /* clients::turn when it was added to clients::changed */
-	int fd;
-	uint32_t requests_before; /* low 32 bits of requests at clients::busy_since */
-	uint64_t requests;        /* lines read */
-	struct line_reader lines;
-	struct speech *speech; /* in the place of lines; or NULL */
-	struct event read;
-	struct event *write;           /* only while the socket is full */
-	int64_t gone_at;               /* when CLIENT_LEAVING ends */
-	TAILQ_ENTRY(client) of_set;    /* clients::all */
-	TAILQ_ENTRY(client) of_change; /* clients::changed */
+	bool tcp : 1;         /* the kernel does not know whose it is */
+	bool decided : 1;     /* its first byte has come: it speaks lines, or has a speech */
+	bool speaking : 1;    /* a function of its speech is being called */
+	bool lingers : 1;     /* has left, and got all; what still comes is dropped */
+	bool paused : 1;      /* not read further until there is room */
+	bool quiet : 1;       /* not read, for whatever reason: counted in clients::n_quiet */
+	bool changed : 1;     /* in clients::changed */
+	bool broken : 1;      /* its socket can't be watched: freed when the turn ends */
+	bool asking : 1;      /* has an answer to read, since clients_will_end() */
+	bool input_ended : 1; /* by clients_end_input() */
 };
 
 TAILQ_HEAD(client_list, client);
@@ -100,15 +99,18 @@ struct clients {
 	const struct client_ops *ops;
 	void *owner;
 	struct stats *stats;
-	struct client_list all, changed;
+	struct client_list all;
 	struct stranger_list strangers; /* the first to come is first */
 	unsigned n_strangers;
+	/* Clients that are settled when the turn ends, in this order; NULL: freed since. */
+	struct client **changed;
+	uint32_t n_changed, changed_size;
+	struct line_receiver lines;
 	unsigned n_quiet; /* of all, those that are not read */
-	uint32_t turn; /* the turn that ends next; clients that change while it ends belong to the
-			  one after it */
-	bool settling; /* on_turn_end() runs */
-	bool stopping; /* clients_will_end() was called */
-	bool ending;   /* clients_end_input() was called */
+	uint32_t turn;    /* counts turns */
+	bool settling;    /* on_turn_end() runs */
+	bool stopping;    /* clients_will_end() was called */
+	bool ending;      /* clients_end_input() was called */
 	struct turn_step turn_end;
 	struct event *hangups; /* armed while there are quiet clients */
 	unsigned n;
@@ -130,7 +132,8 @@ struct clients {
 	char input[READ_MAX];      /* shared by all clients; line_feed() copies what it keeps */
 };
 
-static const struct line_ops line_ops;
+static enum line_verdict on_line(struct line_reader *lines, struct span line);
+static enum line_verdict on_too_long(struct line_reader *lines, struct span prefix);
 static void on_readable(evutil_socket_t fd, short what, void *arg);
 static void on_writable(evutil_socket_t fd, short what, void *arg);
 static void on_turn_end(void *arg);
@@ -151,8 +154,8 @@ struct clients *clients_new(struct event_base *base, const struct client_setting
 	cs->owner = owner;
 	cs->stats = stats;
 	cs->nobody = overflow_ids_ids();
+	cs->lines = (struct line_receiver){on_line, on_too_long, settings->max_line};
 	TAILQ_INIT(&cs->all);
-	TAILQ_INIT(&cs->changed);
 	TAILQ_INIT(&cs->strangers);
 	turn_step_init(&cs->turn_end, base, on_turn_end, cs);
 	cs->hangups = watch_new(base, -1, EV_PERSIST, on_hangup_check, cs);
@@ -164,6 +167,16 @@ struct clients *clients_new(struct event_base *base, const struct client_setting
 static struct client *client_of(struct peer *peer)
 {
 	return (struct client *)(void *)((char *)peer - offsetof(struct client, peer));
+}
+
+static struct clients *set_of(const struct client *c)
+{
+	return (struct clients *)(void *)((uintptr_t)c->lines.to - offsetof(struct clients, lines));
+}
+
+static int fd_of(const struct client *c)
+{
+	return c->read.ev_fd;
 }
 
 static void client_log(enum log_level level, const struct client *c, const char *text)
@@ -188,7 +201,7 @@ static bool client_watch(struct client *c, struct event *e)
 			(unsigned long long)c->peer.number, (long)c->peer.pid, (long)c->peer.uid,
 			strerror(-err));
 	c->broken = true;
-	clients_changed(c->set, &c->peer);
+	clients_changed(set_of(c), &c->peer);
 	return false;
 }
 
@@ -196,7 +209,7 @@ static bool client_watch(struct client *c, struct event *e)
  * on_hangup_check() looks. */
 static void client_read(struct client *c, bool on)
 {
-	struct clients *cs = c->set;
+	struct clients *cs = set_of(c);
 
 	if (c->quiet != on)
 		return;
@@ -246,7 +259,7 @@ static size_t unread(const struct client *c)
 /* Of one with a speech: when that is to be woken, or the end of lingering. */
 static void set_due(struct client *c, int64_t at)
 {
-	struct heap *dues = &c->set->dues;
+	struct heap *dues = &set_of(c)->dues;
 	struct heap_node *due = &c->speech->due;
 
 	if (due->index ? due->at == at : at == 0)
@@ -255,12 +268,12 @@ static void set_due(struct client *c, int64_t at)
 	if (at)
 		heap_add(dues, due, at);
 	if (heap_first(dues) == due)
-		timer_start(c->set->dues_timer, at - clock_mono_ms());
+		timer_start(set_of(c)->dues_timer, at - clock_mono_ms());
 }
 
 static void no_stranger(struct client *c)
 {
-	struct clients *cs = c->set;
+	struct clients *cs = set_of(c);
 
 	if (!c->speech || !c->speech->stranger)
 		return;
@@ -275,14 +288,14 @@ static void client_leave(struct client *c)
 	if (c->state == CLIENT_LEAVING)
 		return;
 	no_stranger(c);
-	c->set->ops->left(c->set->owner, &c->peer);
+	set_of(c)->ops->left(set_of(c)->owner, &c->peer);
 	client_set_state(c, CLIENT_LEAVING);
 	client_read(c, false);
 }
 
 static void client_free(struct client *c)
 {
-	struct clients *cs = c->set;
+	struct clients *cs = set_of(c);
 
 	client_leave(c);
 	client_read(c, false);
@@ -290,13 +303,13 @@ static void client_free(struct client *c)
 		set_due(c, 0);
 	client_log(LOG_LEVEL_DEBUG, c, "closed");
 	if (c->changed)
-		TAILQ_REMOVE(&cs->changed, c, of_change);
+		cs->changed[c->change] = NULL;
 	cs->n_quiet--;
 	TAILQ_REMOVE(&cs->all, c, of_set);
 	cs->n--;
 	if (c->write)
 		event_free(c->write);
-	close(c->fd);
+	close(fd_of(c));
 	line_fini(&c->lines);
 	speech_free(c->speech);
 	outq_fini(&c->peer.out);
@@ -421,7 +434,7 @@ static struct peer_identity identity_of(struct clients *cs, const struct client 
 {
 	struct ucred who;
 	socklen_t size = sizeof(who);
-	int fd = c->fd;
+	int fd = fd_of(c);
 
 	if (c->speech && c->speech->who)
 		return *c->speech->who;
@@ -488,8 +501,8 @@ static void host_line(void *owner, struct span line, int64_t now)
 	struct client *c = owner;
 
 	c->requests++;
-	c->asking |= c->set->stopping;
-	c->set->ops->line(c->set->owner, &c->peer, line, now);
+	c->asking |= set_of(c)->stopping;
+	set_of(c)->ops->line(set_of(c)->owner, &c->peer, line, now);
 }
 
 static void host_too_long(void *owner, struct span prefix)
@@ -497,8 +510,8 @@ static void host_too_long(void *owner, struct span prefix)
 	struct client *c = owner;
 
 	c->requests++;
-	c->asking |= c->set->stopping;
-	c->set->ops->too_long(c->set->owner, &c->peer, prefix);
+	c->asking |= set_of(c)->stopping;
+	set_of(c)->ops->too_long(set_of(c)->owner, &c->peer, prefix);
 }
 
 static bool may_read(struct client *c);
@@ -512,15 +525,15 @@ static bool host_knows(void *owner, const struct local_key *key)
 {
 	struct client *c = owner;
 
-	return c->set->ops->knows(c->set->owner, key);
+	return set_of(c)->ops->knows(set_of(c)->owner, key);
 }
 
 static const char *host_admit(void *owner)
 {
 	struct client *c = owner;
-	struct peer_identity who = identity_of(c->set, c);
+	struct peer_identity who = identity_of(set_of(c), c);
 
-	return c->set->ops->admit(c->set->owner, &c->peer, &who);
+	return set_of(c)->ops->admit(set_of(c)->owner, &c->peer, &who);
 }
 
 static const struct speech_host speech_host = {
@@ -542,14 +555,14 @@ static void give_speech(struct client *c, struct speech *speech)
 static void begin_http(struct client *c)
 {
 	c->decided = true;
-	give_speech(c, http_new(c->set->settings.http, c->tcp, clock_mono_ms()));
+	give_speech(c, http_new(set_of(c)->settings.http, c->tcp, clock_mono_ms()));
 	set_due(c, c->speech->wake_at);
 }
 
 /* Clients without a key keep nobody else out, however many there are. */
 static void add_stranger(struct client *c)
 {
-	struct clients *cs = c->set;
+	struct clients *cs = set_of(c);
 	unsigned max = cs->settings.max_clients / CLIENTS_STRANGERS_PART;
 
 	if (max < CLIENTS_STRANGERS_MIN)
@@ -570,8 +583,8 @@ void clients_adopt(struct clients *cs, int fd, bool tcp)
 		return;
 	}
 	struct client *c = mem_zalloc(sizeof(*c));
-	c->set = cs;
-	c->fd = fd;
+	line_init(&c->lines, &cs->lines);
+	event_assign(&c->read, cs->base, fd, EV_READ | EV_PERSIST, on_readable, c);
 	c->tcp = tcp;
 	c->peer.number = ++cs->last_number;
 	struct peer_identity who = identity_of(cs, c);
@@ -584,8 +597,6 @@ void clients_adopt(struct clients *cs, int fd, bool tcp)
 		refuse(cs, fd, tcp, no_room);
 		return;
 	}
-	line_init(&c->lines, &line_ops, c, cs->settings.max_line);
-	event_assign(&c->read, cs->base, fd, EV_READ | EV_PERSIST, on_readable, c);
 	TAILQ_INSERT_TAIL(&cs->all, c, of_set);
 	cs->n++;
 	cs->stats->clients_accepted++;
@@ -626,32 +637,35 @@ struct clients_sums clients_sum_up(const struct clients *cs)
 
 static bool may_read(struct client *c)
 {
-	return unread(c) < c->set->settings.output_soft &&
-	       c->set->ops->may_read(c->set->owner, &c->peer);
+	return unread(c) < set_of(c)->settings.output_soft &&
+	       set_of(c)->ops->may_read(set_of(c)->owner, &c->peer);
 }
 
-static enum line_verdict on_line(void *owner, struct span line)
+static struct client *of_lines(struct line_reader *lines)
 {
-	struct client *c = owner;
+	return (struct client *)(void *)((char *)lines - offsetof(struct client, lines));
+}
+
+static enum line_verdict on_line(struct line_reader *lines, struct span line)
+{
+	struct client *c = of_lines(lines);
 
 	c->requests += line.n > 0;
-	c->asking |= c->set->stopping;
-	c->set->stats->door_requests[STATS_DOOR_LINES] += line.n > 0;
-	c->set->ops->line(c->set->owner, &c->peer, line, c->set->now);
+	c->asking |= set_of(c)->stopping;
+	set_of(c)->stats->door_requests[STATS_DOOR_LINES] += line.n > 0;
+	set_of(c)->ops->line(set_of(c)->owner, &c->peer, line, set_of(c)->now);
 	return may_read(c) ? LINE_MORE : LINE_PAUSE;
 }
 
-static enum line_verdict on_too_long(void *owner, struct span prefix)
+static enum line_verdict on_too_long(struct line_reader *lines, struct span prefix)
 {
-	struct client *c = owner;
+	struct client *c = of_lines(lines);
 
 	c->requests++;
-	c->asking |= c->set->stopping;
-	c->set->ops->too_long(c->set->owner, &c->peer, prefix);
+	c->asking |= set_of(c)->stopping;
+	set_of(c)->ops->too_long(set_of(c)->owner, &c->peer, prefix);
 	return may_read(c) ? LINE_MORE : LINE_PAUSE;
 }
-
-static const struct line_ops line_ops = {.line = on_line, .too_long = on_too_long};
 
 /* Pauses or resumes reading. */
 static void apply_verdict(struct client *c, enum line_verdict verdict)
@@ -661,7 +675,7 @@ static void apply_verdict(struct client *c, enum line_verdict verdict)
 	if (pause == c->paused)
 		return;
 	c->paused = pause;
-	c->set->stats->client_reads_held += pause;
+	set_of(c)->stats->client_reads_held += pause;
 	client_read(c, !pause && c->state == CLIENT_OPEN);
 }
 
@@ -678,18 +692,18 @@ static void end_of_input(struct client *c)
 	client_read(c, false);
 	if (!c->speech)
 		line_finish(&c->lines);
-	else if (!c->set->ending) /* else it is the daemon that hears nothing more */
-		c->speech->ops->finish(c->speech, c->set->now);
+	else if (!set_of(c)->ending) /* else it is the daemon that hears nothing more */
+		c->speech->ops->finish(c->speech, set_of(c)->now);
 	/* Who is subscribed to something is told later, with the end of that. */
-	if (c->speech && c->set->ending && !c->peer.topics.n)
+	if (c->speech && set_of(c)->ending && !c->peer.topics.n)
 		say_farewell(c);
-	clients_changed(c->set, &c->peer); /* it may have got all its answers already */
+	clients_changed(set_of(c), &c->peer); /* it may have got all its answers already */
 }
 
 /* There may be a key or a token in it, of which no copy is to stay here. */
 static void feed_speech(struct client *c, struct span bytes)
 {
-	struct clients *cs = c->set;
+	struct clients *cs = set_of(c);
 
 	c->speaking = true;
 	bool more = c->speech->ops->feed(c->speech, bytes, cs->now);
@@ -703,7 +717,7 @@ static void feed_speech(struct client *c, struct span bytes)
 
 static void feed(struct client *c, struct span bytes)
 {
-	if (!c->decided && c->set->settings.http_on_socket && http_begins(bytes.p[0]))
+	if (!c->decided && set_of(c)->settings.http_on_socket && http_begins(bytes.p[0]))
 		begin_http(c);
 	c->decided = true;
 	if (c->speech)
@@ -730,7 +744,7 @@ static size_t read_share(struct clients *cs)
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct client *c = arg;
-	struct clients *cs = c->set;
+	struct clients *cs = set_of(c);
 	ssize_t n = recv(fd, cs->input, read_share(cs), 0);
 
 	(void)what;
@@ -759,19 +773,23 @@ void clients_changed(struct clients *cs, struct peer *peer)
 	if (c->changed || (!peer_unread(peer) && !c->paused && !c->broken && !c->speech &&
 			   c->state == CLIENT_OPEN))
 		return;
-	c->changed = true;
-	c->turn = cs->turn;
-	if (TAILQ_EMPTY(&cs->changed) && !cs->settling)
+	if (!cs->n_changed && !cs->settling)
 		turn_step_want(&cs->turn_end);
-	TAILQ_INSERT_TAIL(&cs->changed, c, of_change);
+	if (cs->n_changed == cs->changed_size) {
+		cs->changed_size = cs->changed_size ? 2 * cs->changed_size : CHANGED_FEWEST;
+		cs->changed = mem_resize(cs->changed, cs->changed_size * sizeof(cs->changed[0]));
+	}
+	c->changed = true;
+	c->change = cs->n_changed;
+	cs->changed[cs->n_changed++] = c;
 }
 
 static void wait_writable(struct client *c)
 {
 	if (!c->write)
-		c->write = watch_new(c->set->base, c->fd, EV_WRITE, on_writable, c);
+		c->write = watch_new(set_of(c)->base, fd_of(c), EV_WRITE, on_writable, c);
 	if (client_watch(c, c->write) && c->state == CLIENT_LEAVING)
-		timer_start(c->write, c->gone_at - clock_mono_ms());
+		timer_start(c->write, (int32_t)(c->gone_at - (uint32_t)clock_mono_ms()));
 }
 
 /* send() is cheaper than sendmsg(), and most writes have one part. */
@@ -788,7 +806,7 @@ static ssize_t send_parts(int fd, struct iovec *iov, int parts)
 static bool write_out(struct client *c)
 {
 	struct iovec iov[IOV_BATCH];
-	struct clients *cs = c->set;
+	struct clients *cs = set_of(c);
 	struct outq *out = out_of(c);
 
 	while (outq_len(out)) {
@@ -796,7 +814,7 @@ static bool write_out(struct client *c)
 		int parts = outq_gather(out, iov, IOV_BATCH, cs->gathered, sizeof(cs->gathered));
 		for (int i = 0; i < parts; i++)
 			offered += iov[i].iov_len;
-		ssize_t n = send_parts(c->fd, iov, parts);
+		ssize_t n = send_parts(fd_of(c), iov, parts);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -813,20 +831,20 @@ static bool write_out(struct client *c)
 static void drop_slow(struct client *c)
 {
 	client_log(LOG_LEVEL_NOTICE, c, "dropped: it does not read what it is sent (output_hard)");
-	c->set->stats->clients_dropped_slow++;
+	set_of(c)->stats->clients_dropped_slow++;
 	client_leave(c);
 	if (c->speech)
 		c->speech->ops->farewell(c->speech, REPLY_SLOW_CLIENT);
 	else
 		reply_error(&c->peer.out.own, REPLY_SLOW_CLIENT, (struct span){0}, NULL, -1);
-	c->gone_at = clock_mono_ms() + LAST_LINE_MS;
+	c->gone_at = (uint32_t)clock_mono_ms() + LAST_LINE_MS;
 }
 
 /* A single line is never too much, however long. Only the bytes behind the first line count, be it
  * in the output or the first kept answer. */
 static bool has_too_much(const struct client *c)
 {
-	size_t all = unread(c), hard = c->set->settings.output_hard;
+	size_t all = unread(c), hard = set_of(c)->settings.output_hard;
 
 	/* A response is a line's, and what a speech has made bytes of it has bounds of its own. */
 	if (c->speech)
@@ -849,9 +867,9 @@ static bool write_all(struct client *c)
 		if (!full && speak(c))
 			continue;
 		size_t left = outq_len(&c->peer.out);
-		if (!c->peer.fanout.conflation || left >= c->set->settings.output_soft)
+		if (!c->peer.fanout.conflation || left >= set_of(c)->settings.output_soft)
 			return true;
-		c->set->ops->has_room(c->set->owner, &c->peer);
+		set_of(c)->ops->has_room(set_of(c)->owner, &c->peer);
 		if (full || outq_len(&c->peer.out) == left)
 			return true;
 	}
@@ -898,12 +916,12 @@ static void take_over(struct client *c)
 	speech_free(former);
 	c->speaking = true;
 	bool more = next->ops->feed(next, buf_span(&rest), clock_mono_ms());
-	if (c->state == CLIENT_HALF_CLOSED && more && !c->set->ending)
+	if (c->state == CLIENT_HALF_CLOSED && more && !set_of(c)->ending)
 		next->ops->finish(next, clock_mono_ms());
 	c->speaking = false;
 	buf_release(&rest);
 	apply_verdict(c, more ? LINE_MORE : LINE_PAUSE);
-	clients_changed(c->set, &c->peer);
+	clients_changed(set_of(c), &c->peer);
 }
 
 /* Has it got all that it is ever going to get? */
@@ -921,7 +939,7 @@ static void client_end(struct client *c)
 	bool may_send =
 		c->state == CLIENT_OPEN || (c->input_ended && door_of(c) == STATS_DOOR_WEBSOCKET);
 
-	if (!c->speech || !may_send || shutdown(c->fd, SHUT_WR) < 0) {
+	if (!c->speech || !may_send || shutdown(fd_of(c), SHUT_WR) < 0) {
 		client_free(c);
 		return;
 	}
@@ -934,20 +952,20 @@ static void client_end(struct client *c)
 
 static void resume(struct client *c)
 {
-	c->set->now = clock_mono_ms();
+	set_of(c)->now = clock_mono_ms();
 	if (!c->speech) {
 		apply_verdict(c, line_resume(&c->lines));
 		return;
 	}
 	c->speaking = true;
-	bool more = c->speech->ops->resume(c->speech, c->set->now);
+	bool more = c->speech->ops->resume(c->speech, set_of(c)->now);
 	c->speaking = false;
 	if (c->speech->known)
 		no_stranger(c);
 	apply_verdict(c, more ? LINE_MORE : LINE_PAUSE);
 	set_due(c, c->speech->wake_at);
 	if (more)
-		clients_changed(c->set, &c->peer);
+		clients_changed(set_of(c), &c->peer);
 }
 
 /* After its output or its requests have changed: writes, resumes reading, or closes. */
@@ -997,22 +1015,41 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 		client_settle(c);
 }
 
+/* The first n of clients::changed are settled. */
+static void forget_settled(struct clients *cs, uint32_t n)
+{
+	cs->n_changed -= n;
+	for (uint32_t i = 0; i < cs->n_changed; i++) {
+		cs->changed[i] = cs->changed[n + i];
+		if (cs->changed[i])
+			cs->changed[i]->change = i;
+	}
+	if (!cs->n_changed && cs->changed_size > CHANGED_KEPT) {
+		free(cs->changed);
+		cs->changed = NULL;
+		cs->changed_size = 0;
+	}
+}
+
 static void on_turn_end(void *arg)
 {
 	struct clients *cs = arg;
-	uint32_t turn = cs->turn++;
-	struct client *c;
+	uint32_t n = cs->n_changed;
 
+	cs->turn++;
 	cs->settling = true;
-	while ((c = TAILQ_FIRST(&cs->changed)) && c->turn == turn) {
-		TAILQ_REMOVE(&cs->changed, c, of_change);
+	for (uint32_t i = 0; i < n; i++) {
+		struct client *c = cs->changed[i];
+		if (!c)
+			continue;
 		c->changed = false;
 		client_settle(c);
 	}
 	cs->settling = false;
 	/* Clients that changed meanwhile (one was read on, for example) are settled after the loop
 	 * has looked at other events. */
-	if (!TAILQ_EMPTY(&cs->changed))
+	forget_settled(cs, n);
+	if (cs->n_changed)
 		turn_step_later(&cs->turn_end);
 }
 
@@ -1054,7 +1091,7 @@ void clients_dismiss(struct clients *cs, struct peer *peer)
 	client_leave(c);
 	if (c->speech)
 		c->speech->ops->farewell(c->speech, REPLY_FORBIDDEN);
-	c->gone_at = clock_mono_ms() + LAST_LINE_MS;
+	c->gone_at = (uint32_t)clock_mono_ms() + LAST_LINE_MS;
 	clients_changed(cs, peer);
 }
 
@@ -1071,7 +1108,7 @@ static void on_hangup_check(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	for (struct client *c = TAILQ_FIRST(&cs->all); c; c = next) {
 		next = TAILQ_NEXT(c, of_set);
-		struct pollfd p = {.fd = c->fd};
+		struct pollfd p = {.fd = fd_of(c)};
 		if (c->quiet && poll(&p, 1, 0) == 1 && p.revents & (POLLHUP | POLLERR))
 			client_free(c);
 	}
@@ -1087,10 +1124,9 @@ void clients_set(struct clients *cs, const struct client_settings *settings)
 
 	cs->settings = *settings;
 	cs->nobody = overflow_ids_ids();
-	TAILQ_FOREACH (c, &cs->all, of_set) {
-		c->lines.limit = settings->max_line;
+	cs->lines.limit = settings->max_line;
+	TAILQ_FOREACH (c, &cs->all, of_set)
 		clients_changed(cs, &c->peer); /* it may have room now, or none */
-	}
 }
 
 /* ---- who is busy ---- */
@@ -1159,7 +1195,7 @@ static bool has_unread(const struct client *c)
 {
 	int n = 0;
 
-	return ioctl(c->fd, SIOCOUTQ, &n) == 0 && n > 0;
+	return ioctl(fd_of(c), SIOCOUTQ, &n) == 0 && n > 0;
 }
 
 void clients_will_end(struct clients *cs)
@@ -1177,8 +1213,9 @@ static bool is_talking(struct client *c)
 {
 	int unheard = 0;
 
-	return outq_len(out_of(c)) == 0 && ((c->asking && has_unread(c)) ||
-					    (ioctl(c->fd, FIONREAD, &unheard) == 0 && unheard > 0));
+	return outq_len(out_of(c)) == 0 &&
+	       ((c->asking && has_unread(c)) ||
+		(ioctl(fd_of(c), FIONREAD, &unheard) == 0 && unheard > 0));
 }
 
 /* What has come by now is handed on; what comes later is dropped, and not executed, which the last
@@ -1186,12 +1223,12 @@ static bool is_talking(struct client *c)
  * has read these, and to refuse that would destroy them. */
 static void hear_the_last(struct client *c)
 {
-	struct clients *cs = c->set;
+	struct clients *cs = set_of(c);
 	ssize_t n = 1;
 
 	cs->now = clock_mono_ms();
 	for (int i = 0; i < LAST_READS && n > 0 && !c->paused; i++) {
-		n = recv(c->fd, cs->input, sizeof(cs->input), 0);
+		n = recv(fd_of(c), cs->input, sizeof(cs->input), 0);
 		if (n > 0)
 			feed(c, (struct span){cs->input, (size_t)n});
 	}
@@ -1202,7 +1239,7 @@ static void end_input(struct client *c)
 {
 	c->input_ended = true;
 	if (door_of(c) != STATS_DOOR_WEBSOCKET)
-		shutdown(c->fd, SHUT_RD);
+		shutdown(fd_of(c), SHUT_RD);
 	else if (c->state == CLIENT_OPEN)
 		hear_the_last(c);
 }
@@ -1258,5 +1295,6 @@ void clients_free(struct clients *cs)
 	event_free(cs->dues_timer);
 	heap_fini(&cs->dues);
 	free(cs->groups);
+	free(cs->changed);
 	free(cs);
 }

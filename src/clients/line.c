@@ -4,9 +4,9 @@
  * holds the beginning of one line without an LF. A line in a thousand pieces is therefore searched
  * once, and kept never exceeds the limit and one input. */
 
-void line_init(struct line_reader *r, const struct line_ops *ops, void *owner, size_t limit)
+void line_init(struct line_reader *r, const struct line_receiver *to)
 {
-	*r = (struct line_reader){.ops = ops, .owner = owner, .limit = limit};
+	*r = (struct line_reader){.to = to};
 }
 
 void line_fini(struct line_reader *r)
@@ -27,7 +27,7 @@ static enum line_verdict hand_on(struct line_reader *r, struct span line)
 {
 	line = without_cr(line);
 	enum line_verdict verdict =
-		line.n > r->limit ? r->ops->too_long(r->owner, line) : r->ops->line(r->owner, line);
+		line.n > r->to->limit ? r->to->too_long(r, line) : r->to->line(r, line);
 	if (verdict == LINE_PAUSE)
 		r->paused = true;
 	return verdict;
@@ -38,7 +38,7 @@ static enum line_verdict unfinished(struct line_reader *r, struct span *rest)
 {
 	struct span line = *rest;
 
-	if (!r->skipping && without_cr(line).n <= r->limit)
+	if (!r->skipping && without_cr(line).n <= r->to->limit)
 		return LINE_MORE;
 	rest->n = 0;
 	if (r->skipping)

@@ -17,30 +17,33 @@
 
 enum line_verdict { LINE_MORE, LINE_PAUSE, LINE_GONE };
 
-struct line_ops {
+struct line_reader;
+
+/* Who gets the lines; many readers may have the same. */
+struct line_receiver {
 	/* A line, valid until this returns or the reader is freed. LINE_PAUSE: this line is taken;
 	 * pass on no further one before line_resume(). LINE_GONE: the reader was freed. */
-	enum line_verdict (*line)(void *owner, struct span line);
+	enum line_verdict (*line)(struct line_reader *r, struct span line);
 	/* A line is longer than the limit; prefix is its beginning, at least as long as the
 	 * limit. */
-	enum line_verdict (*too_long)(void *owner, struct span prefix);
+	enum line_verdict (*too_long)(struct line_reader *r, struct span prefix);
+	size_t limit; /* bytes of a line without its end; may change between calls */
 };
 
+/* A part of its owner's structure, and small: each client has one. */
 struct line_reader {
-	const struct line_ops *ops;
-	void *owner;
-	size_t limit;      /* bytes of a line without its end; may change between calls */
-	struct buf kept;   /* bytes received and not passed on */
-	uint32_t searched; /* length of the beginning of kept that holds no LF */
-	bool skipping;     /* within a line that was too long */
-	bool paused;       /* by LINE_PAUSE; line_feed() only keeps its input */
+	const struct line_receiver *to; /* must outlive the reader */
+	struct buf kept;                /* bytes received and not passed on */
+	uint32_t searched;              /* length of the beginning of kept that holds no LF */
+	bool skipping;                  /* within a line that was too long */
+	bool paused;                    /* by LINE_PAUSE; line_feed() only keeps its input */
 };
 
-void line_init(struct line_reader *r, const struct line_ops *ops, void *owner, size_t limit);
+void line_init(struct line_reader *r, const struct line_receiver *to);
 void line_fini(struct line_reader *r);
 
-/* Both return the verdict of the last call into ops; LINE_MORE if there was none, LINE_PAUSE while
- * paused. The input of a paused reader is kept without a limit, so stop reading soon. */
+/* Both return the verdict of the last call of the receiver; LINE_MORE if there was none, LINE_PAUSE
+ * while paused. The input of a paused reader is kept without a limit, so stop reading soon. */
 enum line_verdict line_feed(struct line_reader *r, struct span bytes);
 enum line_verdict line_resume(struct line_reader *r);
 

@@ -207,7 +207,7 @@ static void forget(struct ws_reader *r)
 		buf_release(&r->message);
 	r->handed = false;
 	if (!r->in_frame)
-		r->control.head = r->control.tail = 0;
+		buf_clear(&r->control);
 }
 
 enum ws_event ws_next(struct ws_reader *r, struct span *in, struct span *payload, int *code)

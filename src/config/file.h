@@ -18,7 +18,6 @@ enum file_kind {
 /* A descriptor, or -errno. Directories are -EISDIR. */
 int file_open(const char *path, enum file_kind kind, struct stat *st);
 
-/* Appends up to max bytes to b. 0, or -EFBIG when there are more, or another -errno. The bytes
- * lie in b only, and b does not move while they come: a reader of a secret has one place to wipe.
- */
+/* Reads up to max bytes into b, which is empty. 0, or -EFBIG when there are more, or another
+ * -errno. The bytes lie in b only: a reader of a secret has one place to wipe. */
 int file_read(int fd, size_t max, struct buf *b);

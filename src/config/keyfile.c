@@ -187,8 +187,7 @@ int keyfile_read(const char *path, keyfile_check *check, char **key, const char 
 	else
 		error = extract(&b, check, key, why);
 out:
-	mem_wipe(b.p, b.size);
-	buf_release(&b);
+	buf_wipe(&b);
 	close(fd);
 	return error;
 }

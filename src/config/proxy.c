@@ -47,8 +47,7 @@ int proxy_parse(const char *text, struct proxy *out, const char **why)
 	buf_addf(&whole, "%s%s", strstr(text, "://") ? "" : "http://", text);
 	buf_add(&whole, "", 1);
 	struct evhttp_uri *uri = evhttp_uri_parse(buf_span(&whole).p);
-	mem_wipe(whole.p, whole.size); /* it may have held a password */
-	buf_release(&whole);
+	buf_wipe(&whole); /* it may have held a password */
 	*why = uri ? convert(uri, &proxy)
 		   : "is not the address of a proxy (e.g. http://proxy.example:3128)";
 	if (uri)

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -90,6 +91,17 @@ static void keep_memory_private(void)
 #ifndef SANITIZED
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		log_warning("cannot switch core files off: %s", strerror(errno));
+#endif
+}
+
+/* glibc raises both as large blocks are freed, and then keeps many megabytes of free memory. With
+ * its first values, 128 KiB, a busy daemon would give back memory and take it again all the time.
+ */
+static void bound_free_memory(void)
+{
+#ifdef __GLIBC__
+	mallopt(M_TRIM_THRESHOLD, 512 * 1024);
+	mallopt(M_MMAP_THRESHOLD, 1024 * 1024);
 #endif
 }
 
@@ -238,6 +250,7 @@ int main(int argc, char **argv)
 	output_keep_all(&stdout);
 	output_keep_all(&stderr);
 	keep_memory_private();
+	bound_free_memory();
 	struct config_environment *environment = config_environment_take();
 	int status = parse_command_line(argc, argv, &line);
 	if (status < 0 && !line.test)

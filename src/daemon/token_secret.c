@@ -23,8 +23,7 @@ static int read_secret(unsigned char secret[LOCAL_TOKENS_SECRET], const char **w
 	}
 	if (err == 0)
 		memcpy(secret, buf_span(&bytes).p, LOCAL_TOKENS_SECRET);
-	mem_wipe(bytes.p, bytes.size);
-	buf_release(&bytes);
+	buf_wipe(&bytes);
 	return err;
 }
 

@@ -43,8 +43,7 @@ static struct local_key service_of(const struct config *config)
 	if (key)
 		buf_add(&text, key, strlen(key));
 	struct local_key service = local_key_of(buf_span(&text));
-	mem_wipe(text.p, text.size);
-	buf_release(&text);
+	buf_wipe(&text);
 	return service;
 }
 

@@ -149,7 +149,7 @@ static void make_fault(struct http *h, struct exchange *x, const struct rest_fau
 	struct buf body = {0};
 
 	reply_error(&body, fault->error, (struct span){0}, fault->text, -1);
-	body.tail--; /* its line end */
+	buf_cut(&body, buf_len(&body) - 1); /* its line end */
 	struct http_response r = response_of(h, x, reply_error_code(fault->error), buf_span(&body));
 	make_ready(h, x, &r);
 	buf_release(&body);
@@ -198,8 +198,7 @@ static bool is_known(struct http *h, const struct http_request *r, struct exchan
 	x->has_key = presented_key(r, &key);
 	if (x->has_key)
 		x->key = local_key_of(buf_span(&key));
-	mem_wipe(key.p, key.size);
-	buf_release(&key);
+	buf_wipe(&key);
 	bool known = x->has_key && h->speech.host->knows(h->speech.owner, &x->key);
 	h->speech.known |= known;
 	return known;
@@ -638,9 +637,7 @@ static void send_answer(struct http *h, struct exchange *x, const struct rest_an
 	http_response_write(to, &r);
 	if (secret)
 		put(h, buf_span(&bytes), true);
-	if (bytes.p)
-		mem_wipe(bytes.p, bytes.size);
-	buf_release(&bytes);
+	buf_wipe(&bytes);
 	leave(h, x, answer->status);
 }
 
@@ -663,7 +660,7 @@ static bool take_answer(struct http *h, struct exchange *x)
 	else if (answer.status)
 		send_answer(h, x, &answer, buf_span(&body));
 	if (secret)
-		mem_wipe(body.p, body.size);
+		buf_wipe(&body);
 	buf_release(&body);
 	return true;
 }
@@ -917,7 +914,7 @@ void http_refusal(struct buf *out, enum reply_error error, const char *why, int6
 	struct buf body = {0};
 
 	reply_error(&body, error, (struct span){0}, why, -1);
-	body.tail--; /* its line end */
+	buf_cut(&body, buf_len(&body) - 1); /* its line end */
 	struct http_response r = {.status = reply_error_code(error),
 				  .wall_ms = wall_ms,
 				  .body = buf_span(&body),

@@ -82,22 +82,15 @@ struct http_message *http_message_new(const struct http_message_ops *ops, void *
 
 /* A head and a body may hold keys and tokens: they leave no copies, neither here nor where a buffer
  * has grown. */
-static void wipe(struct buf *b)
-{
-	if (b->p)
-		mem_wipe(b->p, b->size);
-	buf_release(b);
-}
-
 static void add(struct buf *b, struct span bytes)
 {
 	struct span before = buf_span(b);
 	struct buf grown = {0};
 
-	if (b->size - b->tail < bytes.n) {
+	if (!buf_has_room(b, bytes.n)) {
 		buf_room(&grown, 2 * before.n + bytes.n);
 		buf_add(&grown, before.p, before.n);
-		wipe(b);
+		buf_wipe(b);
 		*b = grown;
 	}
 	buf_add(b, bytes.p, bytes.n);
@@ -105,8 +98,8 @@ static void add(struct buf *b, struct span bytes)
 
 static void end_request(struct http_message *m)
 {
-	wipe(&m->head);
-	wipe(&m->body);
+	buf_wipe(&m->head);
+	buf_wipe(&m->body);
 	free(m->request);
 	m->request = NULL;
 }
@@ -114,7 +107,7 @@ static void end_request(struct http_message *m)
 void http_message_free(struct http_message *m)
 {
 	end_request(m);
-	wipe(&m->in);
+	buf_wipe(&m->in);
 	free(m);
 }
 
@@ -129,7 +122,7 @@ static void drop_all(struct http_message *m)
 	m->part = PART_STOPPED;
 	m->dropping = true;
 	end_request(m);
-	wipe(&m->in);
+	buf_wipe(&m->in);
 }
 
 static enum http_verdict fail(struct http_message *m, int status, const char *why)
@@ -693,7 +686,7 @@ static enum http_verdict go_on(struct http_message *m)
 	} while (verdict == HTTP_GO_ON && buf_len(&m->in) &&
 		 (buf_len(&m->in) != before || m->part != part));
 	if (!buf_len(&m->in))
-		wipe(&m->in);
+		buf_wipe(&m->in);
 	return verdict;
 }
 

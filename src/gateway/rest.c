@@ -510,7 +510,7 @@ struct rest_answer rest_answer(enum rest_kind kind, struct span line, struct buf
 							     : SPAN("x-hpkvd-cache: miss\r\n");
 	copy_members(line, body);
 	if (kind == REST_INCREMENT && found[ANSWER_VALUE].text.p) {
-		body->tail--; /* its brace */
+		buf_cut(body, buf_len(body) - 1); /* its brace */
 		buf_addf(body, ",\"result\":%.*s}", (int)found[ANSWER_VALUE].text.n,
 			 found[ANSWER_VALUE].text.p);
 	}

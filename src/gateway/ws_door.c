@@ -111,8 +111,7 @@ static void open_door(const struct ws_door *door, const struct http_request *r, 
 		offer->status = 101;
 		offer->next = ws_speech_new(&door->settings, NULL, 0);
 	}
-	mem_wipe(token.p, token.size);
-	buf_release(&token);
+	buf_wipe(&token);
 }
 
 void ws_door_upgrade(const struct ws_door *door, const struct http_request *r,

@@ -165,8 +165,7 @@ static bool ws_resume(struct speech *s, int64_t now)
 	bool all = read_on(w, &bytes, now);
 	if (!all)
 		buf_add(&w->rest, bytes.p, bytes.n);
-	mem_wipe(rest.p, rest.size);
-	buf_release(&rest);
+	buf_wipe(&rest);
 	return all;
 }
 

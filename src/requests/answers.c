@@ -45,8 +45,8 @@ struct pending *answers_new(struct answers *a, struct peer *peer, size_t text_ma
 
 void answers_drop(struct answers *a, struct pending *p)
 {
-	if (p->answers.secret && p->answers.line.p)
-		mem_wipe(p->answers.line.p, p->answers.line.size);
+	if (p->answers.secret)
+		buf_wipe(&p->answers.line);
 	buf_release(&p->answers.line);
 	pool_put(&a->pool, p, p->answers.size);
 }
@@ -171,8 +171,7 @@ void answers_put_secret(struct pending *p, struct span object)
 		buf_room(&line, n);
 		reply_object(&line, object, pending_id(p));
 		put_secret(&p->peer->out, buf_span(&line));
-		mem_wipe(line.p, line.size);
-		buf_release(&line);
+		buf_wipe(&line);
 	}
 }
 

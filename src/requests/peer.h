@@ -14,13 +14,13 @@
 #include <sys/queue.h>
 #include <sys/types.h>
 
+#include "base/map.h"
 #include "base/outq.h"
 
 struct access_view;
 struct budget;
 struct budgets;
 struct local_key;
-struct conflation;
 
 TAILQ_HEAD(pending_list, pending);
 
@@ -39,10 +39,10 @@ struct peer_identity {
 struct answers_peer {
 	struct pending_list pendings; /* unanswered requests, the oldest first */
 	struct pending_list ordered;  /* those without a messageId, answered in this order */
-	uint32_t unanswered;          /* length of pendings */
+	uint32_t unanswered : 31;     /* length of pendings */
+	bool flushing : 1;            /* kept answers are being put out */
 	uint32_t asked;               /* requests so far, low 32 bits */
 	size_t kept_bytes;            /* of answers that wait for those before them */
-	bool flushing;                /* kept answers are being put out */
 };
 
 struct sched_peer {
@@ -73,12 +73,16 @@ struct budget_peer {
 	size_t subscriptions;    /* that it has or waits for */
 };
 
+/* How it has come. Access's, and beside the other part to leave no gap in struct peer. */
+struct access_arrival {
+	bool by_key : 1;   /* over TCP, and has shown a local key */
+	bool by_token : 1; /* with a token, which bounds it further */
+};
+
 struct access_peer {
 	struct access_view *view; /* what the rules allow; NULL: there are no rules */
-	bool by_key;              /* it has come over TCP, and has shown a local key */
-	bool by_token;            /* came with a token, which bounds it further */
 	struct access_pattern
-		*pattern;    /* ... to the keys that match; NULL: to none in particular */
+		*pattern;    /* that its token bounds it to; NULL: to none in particular */
 	int64_t refusals_at; /* token bucket of its refusals in the log */
 };
 
@@ -91,15 +95,21 @@ struct topics_peer {
 struct subscriptions_peer {
 	TAILQ_HEAD(, join) joins; /* subscribes that are not live yet */
 	uint32_t n;               /* keys and patterns in joins */
-	uint32_t n_globs;         /* patterns in joins that topic_is_glob() */
-	bool suspect;             /* the service has refused a name that this client asked for */
+	uint32_t n_globs : 31;    /* patterns in joins that topic_is_glob() */
+	bool suspect : 1;         /* the service has refused a name that this client asked for */
+};
+
+/* What a slow reader is told later: see conflation.h. */
+struct conflation {
+	struct map keys;
+	TAILQ_HEAD(, conflation_entry) order;
+	size_t bytes; /* of all waiting lines */
 };
 
 struct fanout_peer {
 	LIST_ENTRY(peer) of_audience;  /* le_prev NULL: it is not of the audience */
 	uint64_t change;               /* number of the last change that was delivered to it */
-	struct conflation *conflation; /* for a slow reader, what it is told later; or NULL */
-	size_t conflated_bytes;        /* ... and how long that is */
+	struct conflation *conflation; /* of a slow reader; or NULL */
 };
 
 struct resync_peer {
@@ -112,8 +122,8 @@ struct token_requests_peer {
 };
 
 struct nexus_peer {
-	uint32_t n;    /* requests that wait or are under way */
-	uint32_t sent; /* ... that are under way */
+	uint8_t n;    /* requests that wait or are under way: NEXUS_PEER_MAX at most */
+	uint8_t sent; /* ... that are under way */
 };
 
 struct peer {
@@ -122,6 +132,8 @@ struct peer {
 	pid_t pid;       /* for the log; 0: unknown */
 	uid_t uid;       /* ... -1: unknown */
 	bool silent;     /* the cache's own: it is told of nothing that it has not asked for */
+	struct access_arrival arrival;
+	struct nexus_peer nexus;
 	struct resync_peer resync;
 	struct outq out; /* lines for the client: every room appends here */
 
@@ -134,11 +146,12 @@ struct peer {
 	struct subscriptions_peer subscriptions;
 	struct fanout_peer fanout;
 	struct token_requests_peer token_requests;
-	struct nexus_peer nexus;
 };
 
 /* Bytes for the client that it has not taken yet. */
 static inline size_t peer_unread(const struct peer *peer)
 {
-	return outq_len(&peer->out) + peer->answers.kept_bytes + peer->fanout.conflated_bytes;
+	const struct conflation *later = peer->fanout.conflation;
+
+	return outq_len(&peer->out) + peer->answers.kept_bytes + (later ? later->bytes : 0);
 }

@@ -748,7 +748,7 @@ static void write_answer(struct pending *p, const struct wire_frame *frame)
 	struct span id = pending_id(p);
 	struct buf *out = answers_begin(p);
 	size_t most = wire_splice_max(frame, id);
-	char *room = buf_room(out, out->p ? most : room_for_all(p->peer, most));
+	char *room = buf_room(out, out->memory ? most : room_for_all(p->peer, most));
 
 	buf_grew(out, wire_splice(frame, id, room));
 }

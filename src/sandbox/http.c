@@ -13,10 +13,10 @@ static int on_begin(http_parser *p)
 {
 	struct http *h = of(p);
 
-	h->target.head = h->target.tail = 0;
-	h->name.head = h->name.tail = 0;
+	buf_clear(&h->target);
+	buf_clear(&h->name);
 	for (int i = 0; i < HEADER_N; i++) {
-		h->values[i].head = h->values[i].tail = 0;
+		buf_clear(&h->values[i]);
 		h->has[i] = false;
 	}
 	h->in_value = false;
@@ -34,7 +34,7 @@ static int on_field(http_parser *p, const char *at, size_t n)
 	struct http *h = of(p);
 
 	if (h->in_value)
-		h->name.head = h->name.tail = 0;
+		buf_clear(&h->name);
 	h->in_value = false;
 	buf_add(&h->name, at, n);
 	return 0;

@@ -18,7 +18,7 @@ struct op_call {
 void ops_fail(struct outcome *o, int code, const char *error)
 {
 	o->code = code;
-	o->body.head = o->body.tail = 0;
+	buf_clear(&o->body);
 	buf_addf(&o->body, "\"error\":");
 	json_add_string(&o->body, (struct span){error, strlen(error)});
 }

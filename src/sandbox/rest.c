@@ -316,8 +316,7 @@ static bool read_address(struct rest *r)
 	if (r->route->names_key) {
 		size_t n = r->route->path.n;
 		good = uri_decode((struct span){path.p + n, path.n - n}, &r->path);
-		buf_add(&r->path, "", 1); /* a NUL behind it, */
-		r->path.tail--;           /* which does not count */
+		buf_room(&r->path, 1)[0] = '\0'; /* behind it, and not counted */
 	}
 	read_bound(h, SPAN("startKey"), &r->start);
 	read_bound(h, SPAN("endKey"), &r->end);

@@ -12,6 +12,7 @@
 
 #include "base/map.h"
 #include "base/shared_line.h"
+#include "requests/peer.h"
 
 struct conflation_entry {
 	struct map_node by_key; /* conflation::keys, if it is replaceable */
@@ -19,12 +20,6 @@ struct conflation_entry {
 	TAILQ_ENTRY(conflation_entry) order;
 	struct shared_line *shared;
 	uint64_t skipped; /* changes that this one has replaced */
-};
-
-struct conflation {
-	struct map keys;
-	TAILQ_HEAD(, conflation_entry) order;
-	size_t bytes; /* of all waiting lines */
 };
 
 struct conflation *conflation_new(void);

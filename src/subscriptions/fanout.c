@@ -48,7 +48,6 @@ static void drop_conflated(struct peer *peer)
 	if (peer->fanout.conflation)
 		conflation_free(peer->fanout.conflation);
 	peer->fanout.conflation = NULL;
-	peer->fanout.conflated_bytes = 0;
 }
 
 static bool is_in_audience(const struct peer *peer)
@@ -88,7 +87,6 @@ static void conflate(struct fanout *f, struct peer *peer, struct shared_line *sh
 	if (!peer->fanout.conflation)
 		peer->fanout.conflation = conflation_new();
 	f->stats->notifications_conflated += conflation_put(peer->fanout.conflation, shared);
-	peer->fanout.conflated_bytes = peer->fanout.conflation->bytes;
 }
 
 /* Is its unread output too much, even after a flush? Kept answers do not count: the client could
@@ -136,7 +134,6 @@ void fanout_catch_up(struct fanout *f, struct peer *peer)
 		}
 		push_conflated(f, peer, shared, skipped);
 		shared_line_unref(shared);
-		peer->fanout.conflated_bytes = peer->fanout.conflation->bytes;
 	}
 }
 
@@ -179,7 +176,6 @@ void fanout_drop_unwanted(const struct topics *topics, struct peer *peer)
 		return;
 	}
 	conflation_keep(peer->fanout.conflation, still_listens, &search);
-	peer->fanout.conflated_bytes = peer->fanout.conflation->bytes;
 }
 
 /* ---- one line to many ---- */

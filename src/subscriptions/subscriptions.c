@@ -769,7 +769,7 @@ static void send_line(struct subscriptions *s, const struct topic *t_or_all)
 /* After a gap the client may know any value of the key, by reading it. */
 static void forget_told(const struct topic *t)
 {
-	for (uint32_t i = 0; i < t->n; i++) {
+	for (uint32_t i = 0; t->kind == TOPIC_KEY && i < t->n; i++) {
 		t->receivers[i].sub->told = 0;
 		t->receivers[i].sub->told_at = t->changes;
 	}

@@ -85,6 +85,11 @@ static struct topic_list *globs_like(struct topics *s, const struct topic *t)
 	return *place;
 }
 
+static size_t size_of(size_t text_n)
+{
+	return offsetof(struct topic, text) + text_n;
+}
+
 struct topic *topics_get_topic(struct topics *s, enum topic_kind kind, struct span text)
 {
 	uint64_t hash = topics_hash(s, text);
@@ -92,16 +97,14 @@ struct topic *topics_get_topic(struct topics *s, enum topic_kind kind, struct sp
 
 	if (t)
 		return t;
-	t = mem_alloc(sizeof(*t) + text.n);
-	*t = (struct topic){
-		.kind = kind,
-		.current = by_glob(&s->current, kind, text),
-		.next = by_glob(&s->next, kind, text),
-		.sequence = ++s->sequence,
-		.text_n = (uint32_t)text.n,
-	};
+	t = mem_zalloc(size_of(text.n));
+	t->kind = kind;
+	t->current = by_glob(&s->current, kind, text);
+	t->next = by_glob(&s->next, kind, text);
+	t->sequence = ++s->sequence;
+	t->text_n = (uint32_t)text.n;
 	memcpy(t->text, text.p, text.n);
-	s->bytes += sizeof(*t) + text.n;
+	s->bytes += size_of(text.n);
 	map_add(&s->topics[kind], &t->by_text, hash);
 	if (kind == TOPIC_PATTERN)
 		LIST_INSERT_HEAD(globs_like(s, t), t, of_literal);
@@ -143,7 +146,7 @@ static void free_topic(struct topics *s, struct topic *t)
 			free(like);
 		}
 	}
-	s->bytes -= sizeof(*t) + t->text_n + t->size * sizeof(*t->receivers);
+	s->bytes -= size_of(t->text_n) + t->size * sizeof(*t->receivers);
 	free(t->receivers);
 	free(t);
 }
@@ -212,7 +215,9 @@ struct sub *topics_add_sub(struct topics *s, struct peer *peer, struct topic *t)
 
 	if (t->n == t->size)
 		resize_receivers(s, t, t->size ? 2 * t->size : RECEIVERS_START);
-	*sub = (struct sub){.topic = t, .peer = peer, .receiver = t->n, .told_at = t->changes};
+	*sub = (struct sub){.topic = t, .peer = peer, .receiver = t->n};
+	if (t->kind == TOPIC_KEY)
+		sub->told_at = t->changes;
 	t->receivers[t->n++] = (struct receiver){peer, sub};
 	map_add(&s->pairs, &sub->by_pair, pair_hash(s, peer, t));
 	LIST_INSERT_HEAD(&peer->topics.subs, sub, of_peer);

@@ -43,19 +43,21 @@ struct topic {
 	uint64_t sequence; /* counts topics */
 	uint32_t n, size;  /* receivers */
 	struct receiver *receivers;
-	LIST_ENTRY(topic) of_literal; /* patterns with the same literal prefix */
-	TAILQ_ENTRY(topic) of_left;   /* topics::left, while left_at is not 0 */
-	int64_t left_at;              /* when its last subscriber has left */
+	TAILQ_ENTRY(topic) of_left; /* topics::left, while left_at is not 0 */
+	int64_t left_at;            /* when its last subscriber has left */
 
 	/* subscriptions */
 	uint64_t batch;    /* the last list that joins were tried with */
 	uint64_t ending;   /* the last unsubscribe that named it */
 	int64_t gap_since; /* while it is not covered: the begin of the gap, boot clock */
 
-	/* fanout; of a key */
-	uint64_t changes;    /* delivered */
-	uint64_t last_value; /* value hash of the last of them; 0: none */
-
+	union {
+		LIST_ENTRY(topic) of_literal; /* of a pattern: those with the same literal prefix */
+		struct {                      /* of a key; fanout */
+			uint64_t changes;     /* delivered */
+			uint64_t last_value;  /* value hash of the last of them; 0: none */
+		};
+	};
 	struct reading *reading; /* resync; of a key; NULL: it is not being read */
 
 	uint32_t text_n;

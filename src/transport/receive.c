@@ -22,7 +22,7 @@ void receive_release(struct receive *r)
 
 static void shrink(struct buf *b)
 {
-	if (!buf_len(b) && b->size > KEEP)
+	if (!buf_len(b) && buf_size(b) > KEEP)
 		buf_release(b);
 }
 

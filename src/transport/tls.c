@@ -26,7 +26,7 @@ SSL_CTX *tls_context(struct trust *trust, const char **why)
 		SSL_CTX_free(ctx);
 		return NULL;
 	}
-	SSL_CTX_set1_cert_store(ctx, store);
+	trust_use(ctx, store);
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
 	/* A long write is reported record by record. */
 	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);

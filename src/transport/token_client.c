@@ -94,9 +94,7 @@ static void destroy_request(struct token_client_request *r)
 	curl_slist_free_all(r->headers);
 	curl_slist_free_all(r->address);
 	free(r->body);
-	if (r->answer.p)
-		mem_wipe(r->answer.p, r->answer.size);
-	buf_release(&r->answer);
+	buf_wipe(&r->answer);
 	free(r);
 }
 
@@ -310,7 +308,7 @@ static CURLcode on_tls_context(CURL *easy, void *tls, void *user)
 	const char *why;
 
 	(void)easy;
-	SSL_CTX_set1_cert_store(tls, trust_store(c->trust, &why)); /* objection() has asked */
+	trust_use(tls, trust_store(c->trust, &why)); /* objection() has asked */
 #ifdef SSL_OP_CLEANSE_PLAINTEXT
 	SSL_CTX_set_options(tls, SSL_OP_CLEANSE_PLAINTEXT); /* it contains a token */
 #endif
@@ -326,8 +324,7 @@ static void add_header(struct token_client_request *r, const char *name, const c
 	struct curl_slist *list = curl_slist_append(r->headers, buf_span(&line).p);
 	if (list)
 		r->headers = list;
-	mem_wipe(line.p, line.size);
-	buf_release(&line);
+	buf_wipe(&line);
 }
 
 static void add_text(cJSON *object, const char *name, struct span text)

@@ -1,8 +1,11 @@
 #include "transport/trust.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -86,13 +89,89 @@ static int on_verified(int ok, X509_STORE_CTX *ctx)
 	return ok;
 }
 
+/* ---- the system's store ---- */
+
+/* Most systems have it twice: in a directory, where a certificate is found by its subject, and in a
+ * bundle. The directory is asked first. The bundle takes megabytes, so it is read only when a
+ * server is not trusted without it. It can't be a lookup method of the store: OpenSSL looks for the
+ * issuer of each certificate in the store first, also of those that the server has sent, so it
+ * would ask for the bundle in nearly every handshake. */
+static void use_directory(X509_STORE *store)
+{
+	X509_LOOKUP *directory = X509_STORE_add_lookup(store, X509_LOOKUP_hash_dir());
+
+	if (!directory || X509_LOOKUP_add_dir(directory, NULL, X509_FILETYPE_DEFAULT) != 1)
+		ERR_clear_error();
+}
+
+/* OpenSSL keeps the first place of a store's data for its user. */
+static bool has_all(const X509_STORE *store)
+{
+	return X509_STORE_get_ex_data(store, 0) != NULL;
+}
+
+/* There is a bundle, but no memory or descriptor to read it with: at another time there may be. */
+static bool is_out_of_reach(void)
+{
+	const char *path = secure_getenv(X509_get_default_cert_file_env());
+	int fd =
+		open(path ? path : X509_get_default_cert_file(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == EINTR;
+	close(fd);
+	return false;
+}
+
+/* A machine without any authorities of its own is fine when ca_file is all that is to be trusted;
+ * without ca_file every check will fail, with a message. */
+static void use_all(X509_STORE *store)
+{
+	if (is_out_of_reach())
+		return;
+	if (X509_STORE_set_default_paths(store) != 1)
+		ERR_clear_error();
+	X509_STORE_set_ex_data(store, 0, store);
+}
+
+/* Is the server trusted with the certificates that are there? */
+static bool is_enough(X509_STORE_CTX *ctx)
+{
+	X509_STORE_CTX *trial = X509_STORE_CTX_new();
+	bool enough = trial &&
+		      X509_STORE_CTX_init(trial, X509_STORE_CTX_get0_store(ctx),
+					  X509_STORE_CTX_get0_cert(ctx),
+					  X509_STORE_CTX_get0_untrusted(ctx)) == 1 &&
+		      X509_VERIFY_PARAM_set1(X509_STORE_CTX_get0_param(trial),
+					     X509_STORE_CTX_get0_param(ctx)) == 1 &&
+		      X509_verify_cert(trial) == 1;
+
+	X509_STORE_CTX_free(trial);
+	ERR_clear_error();
+	return enough;
+}
+
+/* In place of X509_verify_cert(), which works only once on each context. */
+static int verify(X509_STORE_CTX *ctx, void *arg)
+{
+	X509_STORE *store = X509_STORE_CTX_get0_store(ctx);
+
+	(void)arg;
+	if (!has_all(store) && !is_enough(ctx))
+		use_all(store);
+	return X509_verify_cert(ctx);
+}
+
+void trust_use(SSL_CTX *tls, X509_STORE *store)
+{
+	SSL_CTX_set1_cert_store(tls, store);
+	SSL_CTX_set_cert_verify_callback(tls, verify, NULL);
+}
+
 /* The system's store, as OpenSSL was told where it is, and then the file's. */
 static int fill(X509_STORE *store, const char *ca_file, const char **why)
 {
-	/* A machine without any authorities of its own is fine when ca_file is all that is to be
-	 * trusted; without ca_file every check will fail, with a message. */
-	if (X509_STORE_set_default_paths(store) != 1)
-		ERR_clear_error();
+	use_directory(store);
 	X509_STORE_set_verify_cb(store, on_verified);
 	if (!ca_file)
 		return 0;

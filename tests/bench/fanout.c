@@ -85,7 +85,7 @@ static void subscriber_turn(struct fan *f, struct subscriber *s)
 	struct heard h;
 	int got = 0;
 
-	if (!in->p)
+	if (!in->memory)
 		swap(in, &f->spare);
 	if (!conn_fill(&s->conn))
 		bench_die("the peer has closed a subscriber's connection");

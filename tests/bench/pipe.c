@@ -113,8 +113,7 @@ static void service_turn(struct pipe *p)
 
 	if (!conn_fill(c))
 		bench_die("the service has closed the connection");
-	while (buf_len(&c->in) &&
-	       (got = ws_frame_at(c->in.p + c->in.head, buf_len(&c->in), &f)) > 0) {
+	while (buf_len(&c->in) && (got = ws_frame_at(buf_start(&c->in), buf_len(&c->in), &f)) > 0) {
 		take_answer(p, &f);
 		buf_take(&c->in, f.whole);
 	}

@@ -254,7 +254,7 @@ static bool serve_frames(struct service *v, struct session *s)
 	int got;
 
 	while (buf_len(&s->conn.in)) {
-		char *p = s->conn.in.p + s->conn.in.head;
+		char *p = buf_start(&s->conn.in);
 		got = ws_frame_at(p, buf_len(&s->conn.in), &f);
 		if (got < 0 || (got > 0 && !serve_frame(v, s, &f)))
 			return false;

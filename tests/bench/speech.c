@@ -110,9 +110,9 @@ static int lines_answer(struct talker *t, struct buf *in, struct answer *a)
 
 static void websocket_request(struct talker *t, struct buf *out, uint64_t id)
 {
-	char text[256]; /* more than is ever needed: this buf does not grow */
-	struct buf b = {text, 0, 0, sizeof text};
+	static struct buf b;
 
+	buf_clear(&b);
 	add(&b, t->writes ? SPAN("{\"op\":2") : SPAN("{\"op\":1"));
 	add_members(t, &b, id);
 	ws_append(out, WS_TEXT, true, buf_span(&b), SPAN(""));
@@ -121,7 +121,7 @@ static void websocket_request(struct talker *t, struct buf *out, uint64_t id)
 static int websocket_answer(struct talker *t, struct buf *in, struct answer *a)
 {
 	struct ws_frame f;
-	int got = ws_frame_at(in->p + in->head, buf_len(in), &f);
+	int got = ws_frame_at(buf_start(in), buf_len(in), &f);
 
 	(void)t;
 	if (got <= 0)

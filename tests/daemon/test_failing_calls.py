@@ -15,7 +15,7 @@ import tempfile
 import time
 import unittest
 
-from harness import DEADLINE, SANITIZER, Case, Daemon, FakeService, eventually, free_port, get, put, sanitized
+from harness import DEADLINE, SANITIZER, Case, Daemon, FakeService, certs, eventually, free_port, get, put, sanitized
 
 FAIL_CALLS = os.path.join(os.environ.get("BUILDDIR", "."), "tests/daemon/.libs/fail-calls.so")
 
@@ -61,8 +61,8 @@ NOT_TRIED = {("read/other", errno.EIO)}
 class Failing(Daemon):
     """A daemon one of whose calls fails, in as many words as fail-calls.c wants."""
 
-    def __init__(self, service, plan, *, count=None, **options):
-        env = {"LD_PRELOAD": FAIL_CALLS, "FAIL_CALLS": plan} | ({"FAIL_CALLS_COUNT": count} if count else {})
+    def __init__(self, service, plan, *, count=None, env=None, **options):
+        env = (env or {}) | {"LD_PRELOAD": FAIL_CALLS, "FAIL_CALLS": plan} | ({"FAIL_CALLS_COUNT": count} if count else {})
         if sanitized(): # which wants to be the first library
             env["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
         super().__init__(service, env=env, wait=False, **options)
@@ -218,6 +218,10 @@ class Walk(Case):
         """A life without a failure."""
         path = os.path.join(self.folder(), "count")
         Life("", path).run()
+        return self.counted(path)
+
+    @staticmethod
+    def counted(path):
         with open(path, encoding="ascii") as f:
             return {name: int(n) for name, n in (line.split() for line in f)}
 
@@ -240,6 +244,20 @@ class Walk(Case):
             daemon.process.wait_output(rb"listens on")
             with daemon.client() as client:
                 client.barrier()
+
+    def test_a_bundle_of_authorities_that_can_not_be_opened_for_a_moment_is_read_later(self):
+        options = {"ca_file": "", "env": {"SSL_CERT_DIR": "/nonexistent", "SSL_CERT_FILE": certs() + "/ca.pem"}}
+        path = os.path.join(self.folder(), "count")
+        with FakeService() as service, Failing(service, "", count=path, **options) as daemon:
+            daemon.process.wait_output(rb"listens on")
+            daemon.wait_state("connected")
+        last = self.counted(path)["open"]  # what is opened last is the bundle
+        for code in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            with self.subTest(errno.errorcode[code]), FakeService() as service, \
+                    Failing(service, f"open:{last}:{code}", **options) as daemon:
+                daemon.process.wait_output(rb"listens on")
+                daemon.wait_state("connected")
+                self.assertGreater(service.accepted, 1)
 
     def test_without_its_signals_it_does_not_start(self):
         for plan in (f"epoll_ctl:1:{errno.ENOSPC}", f"epoll_ctl:1-:{errno.ENOMEM}"):

@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 
-from harness import Case, Daemon, FakeService, Listener, Sandbox, eventually, get, raise_descriptor_limit, scene
+from harness import Case, Daemon, FakeService, Listener, Sandbox, eventually, get, raise_descriptor_limit, sanitized, scene
 
 
 class Many(Case):
@@ -16,6 +16,9 @@ class Many(Case):
             daemon.wait_state("connected")
             before = daemon.process.resident_bytes()
             clients = [daemon.client() for _ in range(9999)]
+            clients[-1].barrier()  # all others were accepted before
+            if not sanitized():
+                self.assertLess((daemon.process.resident_bytes() - before) / 9999, 640, "bytes an idle client")
             for client in clients:
                 client.send({"op": "ping"})
             for client in clients:

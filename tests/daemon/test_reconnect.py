@@ -4,7 +4,10 @@ import collections
 import os
 import random
 import re
+import shutil
 import ssl
+import subprocess
+import tempfile
 import threading
 import time
 
@@ -385,6 +388,40 @@ class Certificates(Case):
             daemon.wait_state("connected")
             with daemon.client() as client:
                 client.subscribe(key="k")
+
+    def authorities(self, *names):
+        """A folder in which OpenSSL finds these certificates by their hashes."""
+        folder = tempfile.mkdtemp(prefix="hpkvd-test-")
+        self.addCleanup(shutil.rmtree, folder)
+        for name in names:
+            shutil.copy(f"{certs()}/{name}.pem", folder)
+        subprocess.run(["openssl", "rehash", folder], check=True)
+        return folder
+
+    def assert_trusted(self, cert, env):
+        """For the connection by the key, and for a token and the connection by it."""
+        with FakeService(cert=cert) as service, Daemon(service, ca_file="", env=env) as daemon:
+            daemon.wait_state("connected")
+            with daemon.client() as client:
+                client.subscribe(key="k")
+
+    def test_the_systems_folder_of_authorities_is_enough_and_its_bundle_not_read_then(self):
+        bundle = os.path.join(self.authorities(), "bundle")
+        os.mkfifo(bundle)  # to read it would take for ever
+        for cert in ("server", "chain"):
+            with self.subTest(cert=cert):
+                self.assert_trusted(cert, {"SSL_CERT_DIR": self.authorities("ca", "other-ca"), "SSL_CERT_FILE": bundle})
+
+    def test_an_authority_in_the_systems_bundle_alone_is_trusted(self):
+        for cert in ("server", "chain"):
+            for folder in (self.authorities("other-ca"), self.authorities(), "/nonexistent"):
+                with self.subTest(cert=cert, folder=folder):
+                    self.assert_trusted(cert, {"SSL_CERT_DIR": folder, "SSL_CERT_FILE": certs() + "/ca.pem"})
+
+    def test_an_authority_in_neither_is_not_trusted(self):
+        env = {"SSL_CERT_DIR": self.authorities("other-ca"), "SSL_CERT_FILE": certs() + "/other-ca.pem"}
+        with FakeService(name="127.0.0.1", cert="chain") as service, Daemon(service, ca_file="", env=env) as daemon:
+            self.never_connects(service, daemon, "certificate", "issuer")
 
     def test_for_another_name(self):
         with FakeService(cert="wrong") as service, Daemon(service) as daemon:

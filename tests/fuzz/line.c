@@ -19,6 +19,7 @@ const size_t fuzz_n_seeds = sizeof(fuzz_seeds) / sizeof(fuzz_seeds[0]);
 
 /* What was seen: each line and a newline, or "!" and a newline. */
 struct receiver {
+	struct line_receiver to;
 	struct buf seen;
 	unsigned calls, hold_every;
 };
@@ -28,25 +29,28 @@ static enum line_verdict answer(struct receiver *v)
 	return v->hold_every && ++v->calls % v->hold_every == 0 ? LINE_PAUSE : LINE_MORE;
 }
 
-static enum line_verdict on_line(void *owner, struct span line)
+static struct receiver *receiver_of(const struct line_reader *r)
 {
-	struct receiver *v = owner;
+	return (struct receiver *)(void *)((const char *)r->to - offsetof(struct receiver, to));
+}
+
+static enum line_verdict on_line(struct line_reader *r, struct span line)
+{
+	struct receiver *v = receiver_of(r);
 
 	buf_add(&v->seen, line.p, line.n);
 	buf_add(&v->seen, "\n", 1);
 	return answer(v);
 }
 
-static enum line_verdict on_too_long(void *owner, struct span prefix)
+static enum line_verdict on_too_long(struct line_reader *r, struct span prefix)
 {
-	struct receiver *v = owner;
+	struct receiver *v = receiver_of(r);
 
 	(void)prefix;
 	buf_add(&v->seen, "!\n", 2);
 	return answer(v);
 }
-
-static const struct line_ops ops = {.line = on_line, .too_long = on_too_long};
 
 /* The same, by looking at the whole stream. */
 static void expect(struct span stream, size_t limit, struct buf *out)
@@ -75,7 +79,7 @@ static void feed_piece(struct line_reader *r, struct span bytes, size_t limit)
 	while (verdict == LINE_PAUSE)
 		verdict = line_resume(r);
 	must(line_kept(r) <= limit + 1);
-	must(line_kept(r) || !r->kept.p);
+	must(line_kept(r) || !r->kept.memory);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -83,12 +87,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 3)
 		return 0;
 	size_t limit = data[0], piece = data[1] % 32 + 1u;
-	struct receiver v = {.hold_every = data[2] % 4};
+	struct receiver v = {.to = {.line = on_line, .too_long = on_too_long, .limit = limit},
+			     .hold_every = data[2] % 4};
 	struct span stream = {(const char *)data + 3, size - 3};
 	struct line_reader r;
 	struct buf want = {0};
 
-	line_init(&r, &ops, &v, limit);
+	line_init(&r, &v.to);
 	for (size_t at = 0; at < stream.n; at += piece) {
 		size_t n = stream.n - at < piece ? stream.n - at : piece;
 		feed_piece(&r, (struct span){stream.p + at, n}, limit);

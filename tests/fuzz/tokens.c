@@ -75,7 +75,7 @@ static int open_local(const struct local_tokens *t, struct span text, struct tok
 	int result = local_tokens_open(t, access, text, NOW, g, &left);
 
 	must(result == -EACCES || (result == 0 && left > 0));
-	must(result == 0 || (!g->pattern && !g->keys.p && !g->globs.p));
+	must(result == 0 || (!g->pattern && !g->keys.memory && !g->globs.memory));
 	access_free(access);
 	return result;
 }

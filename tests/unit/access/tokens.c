@@ -188,15 +188,16 @@ static void an_altered_or_cut_token_opens_nothing(void **state)
 	make(w, WISH, &ADA, &token);
 	size_t n = buf_len(&token);
 	for (size_t i = 0; i < n; i++) {
-		char before = token.p[i];
-		token.p[i] = before == 'A' ? 'B' : 'A';
+		char before = buf_start(&token)[i];
+		buf_start(&token)[i] = before == 'A' ? 'B' : 'A';
 		assert_int_equal(open_at(w, buf_span(&token), NOW, &g, &left), -EACCES);
-		token.p[i] = before;
-		assert_int_equal(open_at(w, (struct span){token.p, i}, NOW, &g, &left), -EACCES);
+		buf_start(&token)[i] = before;
+		assert_int_equal(open_at(w, (struct span){buf_start(&token), i}, NOW, &g, &left),
+				 -EACCES);
 	}
 	buf_add(&token, "A", 1);
 	assert_int_equal(open_at(w, buf_span(&token), NOW, &g, &left), -EACCES);
-	assert_int_equal(open_at(w, (struct span){token.p, n}, NOW, &g, &left), 0);
+	assert_int_equal(open_at(w, (struct span){buf_start(&token), n}, NOW, &g, &left), 0);
 	token_grant_fini(&g);
 	buf_release(&token);
 	world_free(w);
@@ -241,9 +242,10 @@ static void a_token_goes_with_its_local_key(void **state)
 	access_set_key(w->access, NULL);
 	assert_int_equal(open_at(w, buf_span(&token), NOW, &g, &left), -EACCES);
 	/* The token tells nobody the key's hash. */
-	struct span middle = {token.p + 7, buf_len(&token) - 7 - 44};
+	struct span middle = {buf_start(&token) + 7, buf_len(&token) - 7 - 44};
 	assert_true(base64url_decode(middle, &payload));
-	assert_null(memmem(payload.p, buf_len(&payload), w->key.hash, sizeof(w->key.hash)));
+	assert_null(
+		memmem(buf_start(&payload), buf_len(&payload), w->key.hash, sizeof(w->key.hash)));
 	buf_release(&token);
 	buf_release(&payload);
 	world_free(w);
@@ -292,7 +294,7 @@ static void what_can_not_be_in_a_token_is_named(void **state)
 		buf_addf(&wish, ",\"a longer key %d\"", i);
 	buf_addf(&wish, "]}");
 	buf_add(&wish, "", 1);
-	r = request_of(wish.p);
+	r = request_of(buf_start(&wish));
 	assert_int_equal(local_tokens_make(w->local, &r, &ADA, NOW, &token, why), -EINVAL);
 	assert_non_null(strstr(why, "too many"));
 	buf_release(&token);
@@ -310,7 +312,7 @@ static void base64url_is_its_own_reverse(void **state)
 		for (size_t i = 0; i < n; i++)
 			bytes[i] = (char)(i * 251 + n);
 		base64url_encode((struct span){bytes, n}, &text);
-		assert_null(buf_len(&text) ? memchr(text.p, '=', buf_len(&text)) : NULL);
+		assert_null(buf_len(&text) ? memchr(buf_start(&text), '=', buf_len(&text)) : NULL);
 		assert_true(base64url_decode(buf_span(&text), &back));
 		assert_true(span_equal(buf_span(&back), (struct span){bytes, n}));
 		buf_release(&text);
@@ -392,8 +394,9 @@ static void its_own_end_may_come_sooner(void **state)
 		add_jwt(t, CASES[i].exp, &token);
 		/* Its access pattern is none here, which is told apart from a token that is
 		 * unknown. */
-		assert_int_equal(remembered_tokens_open(t, span_of(token.p), 100, &g, &left, why),
-				 CASES[i].left < 0 ? -EACCES : -EINVAL);
+		assert_int_equal(
+			remembered_tokens_open(t, span_of(buf_start(&token)), 100, &g, &left, why),
+			CASES[i].left < 0 ? -EACCES : -EINVAL);
 		if (CASES[i].left >= 0)
 			assert_int_equal(left, CASES[i].left);
 		buf_release(&token);
@@ -441,7 +444,7 @@ static void the_oldest_are_forgotten(void **state)
 	struct buf long_wish = {0};
 	buf_addf(&long_wish, "{\"op\":\"token\",\"subscribeKeys\":[\"%0*d\"]}", 60000, 0);
 	buf_add(&long_wish, "", 1);
-	r = request_of(long_wish.p);
+	r = request_of(buf_start(&long_wish));
 	for (int i = 0; i < 100; i++) {
 		snprintf(token, sizeof(token), "long %d", i);
 		remembered_tokens_add(t, span_of(token), &r, (struct span){0}, &ADA, 5000, 0, NOW);

@@ -17,9 +17,9 @@ static void test_add_and_take(void **state)
 	buf_take(&b, 5);
 	assert_int_equal(buf_len(&b), 0);
 	/* Emptied, it begins at its front again. */
-	assert_int_equal(b.tail, 0);
+	assert_int_equal(b.memory->tail, 0);
 	buf_release(&b);
-	assert_null(b.p);
+	assert_null(b.memory);
 	buf_release(&b);
 }
 
@@ -31,7 +31,7 @@ static void test_add_nothing(void **state)
 	(void)state;
 	buf_add(&b, NULL, 0);
 	buf_take(&b, 0);
-	assert_null(b.p);
+	assert_null(b.memory);
 	assert_non_null(buf_room(&b, 0));
 	buf_grew(&b, 0);
 	assert_int_equal(buf_len(&b), 0);
@@ -65,7 +65,7 @@ static void test_room_is_writable_to_its_end(void **state)
 		buf_grew(&b, sizes[i]);
 		assert_int_equal(buf_len(&b), 2 + sizes[i]);
 		assert_memory_equal(buf_span(&b).p, "bcx", 3);
-		assert_true(b.size <= 2 * (sizes[i] + 512));
+		assert_true(buf_size(&b) <= 2 * (sizes[i] + 512));
 		buf_release(&b);
 	}
 }
@@ -93,7 +93,7 @@ static void test_order(void **state)
 		}
 	}
 	assert_int_equal(in - out, buf_len(&b));
-	assert_true(b.size <= 32768);
+	assert_true(buf_size(&b) <= 32768);
 	buf_release(&b);
 }
 
@@ -109,13 +109,13 @@ static void test_moves_are_rare(void **state)
 	memset(buf_room(&b, LONG), 'x', LONG);
 	buf_grew(&b, LONG);
 	for (int i = 0; i < STEPS; i++) {
-		size_t head = b.head;
+		size_t head = b.memory->head;
 		buf_add(&b, "y", 1);
-		moved += b.head < head ? buf_len(&b) : 0;
+		moved += b.memory->head < head ? buf_len(&b) : 0;
 		buf_take(&b, 1);
 	}
 	assert_true(moved <= 4 * STEPS);
-	assert_true(b.size <= 4 * LONG + 1024);
+	assert_true(buf_size(&b) <= 4 * LONG + 1024);
 	buf_release(&b);
 }
 

@@ -178,7 +178,7 @@ static void an_empty_queue_owns_no_memory_once_trimmed(void **state)
 	buf_add(&q.own, "own", 3);
 	outq_take(&q, 7);
 	outq_trim(&q);
-	assert_null(q.own.p);
+	assert_null(q.own.memory);
 	assert_null(q.ring);
 	buf_add(&q.own, "x", 1); /* and is used again */
 	push(&q, "y");

@@ -5,6 +5,7 @@
 /* A receiver that writes down what it is told, as "line|line|!prefix's length|", and answers from a
  * script. */
 struct receiver {
+	struct line_receiver to;
 	struct line_reader *reader;
 	char seen[4096];
 	size_t n, calls;
@@ -36,27 +37,31 @@ static enum line_verdict verdict(struct receiver *v)
 	return v->hold_every && v->calls % v->hold_every == 0 ? LINE_PAUSE : LINE_MORE;
 }
 
-static enum line_verdict on_line(void *owner, struct span line)
+static struct receiver *receiver_of(const struct line_reader *r)
 {
-	write_down(owner, line, false);
-	return verdict(owner);
+	return (struct receiver *)(void *)((const char *)r->to - offsetof(struct receiver, to));
 }
 
-static enum line_verdict on_too_long(void *owner, struct span prefix)
+static enum line_verdict on_line(struct line_reader *r, struct span line)
 {
-	struct receiver *v = owner;
+	write_down(receiver_of(r), line, false);
+	return verdict(receiver_of(r));
+}
+
+static enum line_verdict on_too_long(struct line_reader *r, struct span prefix)
+{
+	struct receiver *v = receiver_of(r);
 
 	v->prefix = prefix.n;
 	write_down(v, prefix, true);
 	return verdict(v);
 }
 
-static const struct line_ops ops = {.line = on_line, .too_long = on_too_long};
-
 static void begin(struct line_reader *r, struct receiver *v, size_t limit)
 {
-	*v = (struct receiver){.reader = r};
-	line_init(r, &ops, v, limit);
+	*v = (struct receiver){.to = {.line = on_line, .too_long = on_too_long, .limit = limit},
+			       .reader = r};
+	line_init(r, &v->to);
 }
 
 static enum line_verdict feed(struct line_reader *r, struct span bytes)
@@ -298,23 +303,23 @@ static void test_memory(void **state)
 	begin(&r, &v, LIMIT);
 	/* Whole lines in place cost nothing. */
 	feed(&r, SPAN("a\nb\n"));
-	assert_null(r.kept.p);
+	assert_null(r.kept.memory);
 	/* A line that never ends costs its limit and a feed at most, then nothing. */
 	for (size_t i = 0; i < 4 * (LIMIT / FEED); i++) {
 		line_feed(&r, (struct span){bytes, sizeof(bytes)});
 		assert_true(line_kept(&r) <= LIMIT);
-		assert_true(r.kept.size <= 2 * (LIMIT + FEED));
+		assert_true(buf_size(&r.kept) <= 2 * (LIMIT + FEED));
 	}
-	assert_null(r.kept.p);
+	assert_null(r.kept.memory);
 	/* Nor does a line that was completed. */
 	feed(&r, SPAN("\nab"));
-	assert_non_null(r.kept.p);
+	assert_non_null(r.kept.memory);
 	feed(&r, SPAN("cd\n"));
-	assert_null(r.kept.p);
+	assert_null(r.kept.memory);
 	assert_string_equal(v.seen, "a|b|!|abcd|");
 	feed(&r, SPAN("e"));
 	line_finish(&r);
-	assert_null(r.kept.p);
+	assert_null(r.kept.memory);
 }
 
 /* Bytes that were searched are not searched again, whether the line grows byte by byte or is

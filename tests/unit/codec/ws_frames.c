@@ -72,7 +72,7 @@ static void assert_told(struct span bytes, const char *want)
 		read_all(bytes, piece, &told);
 		if (!span_equal(buf_span(&told), span_of(want)))
 			fail_msg("in pieces of %zu: %.*s instead of %s", piece, (int)buf_len(&told),
-				 told.p, want);
+				 buf_start(&told), want);
 		buf_release(&told);
 	}
 }
