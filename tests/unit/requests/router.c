@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "requests/answers.h"
+#include "requests/budget.h"
 #include "requests/router.h"
 
 enum { PEERS = 3, FRAMES = 64, MAIN = 1, NEXT = 2, READS = 4, IDLES = 8 };
@@ -2683,6 +2684,696 @@ static void what_is_forbidden_by_now_is_not_sent_again(void **state)
 	world_free(w);
 }
 
+/* ---- requests that go as one ---- */
+
+static struct world *world_combining(unsigned in_flight)
+{
+	struct router_settings settings = usual;
+
+	settings.max_in_flight = in_flight;
+	settings.combine = COMBINE_GETS | COMBINE_INCREMENTS;
+	return world_with(&settings);
+}
+
+/* Each peer asks for the key a; the ids are 1 … PEERS. With the connection one frame is sent. */
+static struct world *world_sharing(const char *op, unsigned timeout_ms)
+{
+	struct world *w = world_combining(1);
+	char line[100];
+
+	for (int i = 0; i < PEERS; i++) {
+		snprintf(line, sizeof(line),
+			 "{\"op\":\"%s\",\"key\":\"a\",\"messageId\":%d,\"timeoutMs\":%u}", op,
+			 i + 1, i ? 10000 : timeout_ms);
+		ask(w, i, line, 0);
+	}
+	assert_true(router_waiting_bytes(w->router) > PEERS * sizeof(struct pending));
+	router_up(w->router, MAIN, 5);
+	assert_int_equal(w->n_sent, 1);
+	assert_int_equal(router_in_flight(w->router), 1);
+	assert_int_equal(router_waiting(w->router), 0);
+	return w;
+}
+
+static void gets_for_a_key_go_as_one_and_each_client_is_answered(void **state)
+{
+	struct world *w = world_sharing("get", 10000);
+
+	(void)state;
+	assert_int_equal(w->stats.requests_sent, 1);
+	assert_int_equal(w->stats.combined, 2);
+	assert_int_equal(w->stats.requests_saved, 2);
+	assert_int_equal(w->stats.request_wait.sum_ms, 15);
+	/* Companions have no slots: their memory counts as waiting. */
+	assert_true(router_waiting_bytes(w->router) > 2 * sizeof(struct pending));
+	assert_int_equal(w->peer[0].sched.bytes, 0);
+	answer(w, 0, "v");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"v\",\"messageId\":1}\n");
+	assert_string_equal(told(w, 1), "{\"code\":200,\"value\":\"v\",\"messageId\":2}\n");
+	assert_string_equal(told(w, 2), "{\"code\":200,\"value\":\"v\",\"messageId\":3}\n");
+	assert_int_equal(router_waiting_bytes(w->router), 0);
+	assert_int_equal(router_in_flight(w->router), 0);
+	assert_int_equal(w->peer[1].sched.bytes, 0);
+	assert_int_equal(w->stats.requests_answered, 3);
+	router_down(w->router, MAIN, 10);
+	assert_string_equal(told(w, 0), "");
+	world_free(w);
+}
+
+static void increments_for_a_key_go_as_their_sum(void **state)
+{
+	struct world *w = world_sharing("increment", 10000);
+	char text[100];
+
+	(void)state;
+	assert_non_null(strstr(w->sent[0], ",\"op\":6,\"key\":\"a\",\"value\":3}"));
+	assert_int_equal(w->stats.upstream_bytes_out, strlen(w->sent[0]));
+	snprintf(text, sizeof(text), "{\"code\":200,\"newValue\":13,\"messageId\":%llu}",
+		 sent_id(w, 0));
+	service_says(w, text, 6);
+	assert_string_equal(told(w, 0), "{\"code\":200,\"newValue\":11,\"messageId\":1}\n");
+	assert_string_equal(told(w, 1), "{\"code\":200,\"newValue\":12,\"messageId\":2}\n");
+	assert_string_equal(told(w, 2), "{\"code\":200,\"newValue\":13,\"messageId\":3}\n");
+	world_free(w);
+}
+
+static void one_that_cannot_be_told_its_share_of_a_sum_is_told_so(void **state)
+{
+	struct world *w = world_sharing("increment", 10000);
+
+	(void)state;
+	answer(w, 0, "no newValue");
+	assert_error(w, 0, "bad_upstream", "unknown", "1");
+	assert_error(w, 1, "bad_upstream", "unknown", "2");
+	/* The last one's share is the whole, which is passed on as it is. */
+	assert_non_null(strstr(told(w, 2), "\"code\":200,\"value\":\"no newValue\""));
+	assert_int_equal(router_in_flight(w->router), 0);
+	world_free(w);
+}
+
+static void an_unusable_answer_fails_all_that_went_as_one(void **state)
+{
+	struct world *w = world_sharing("get", 10000);
+
+	(void)state;
+	garble(w, 0, 6);
+	assert_error(w, 0, "bad_upstream", "unknown", "1");
+	assert_error(w, 1, "bad_upstream", "unknown", "2");
+	assert_error(w, 2, "bad_upstream", "unknown", "3");
+	assert_int_equal(router_in_flight(w->router), 0);
+	assert_int_equal(router_waiting_bytes(w->router), 0);
+	world_free(w);
+}
+
+static void a_companion_leads_when_the_leaders_time_is_up(void **state)
+{
+	struct world *w = world_sharing("get", 50);
+
+	(void)state;
+	router_expire(w->router, 50);
+	assert_error(w, 0, "timeout", "unknown", "1");
+	assert_int_equal(router_in_flight(w->router), 1);
+	/* The heir has the slot and counts no more as waiting. */
+	assert_true(router_waiting_bytes(w->router) > sizeof(struct pending));
+	router_leave(w->router, &w->peer[2], 60);
+	router_join(w->router, &w->peer[2]);
+	answer(w, 0, "v");
+	assert_string_equal(told(w, 0), "");
+	assert_string_equal(told(w, 1), "{\"code\":200,\"value\":\"v\",\"messageId\":2}\n");
+	assert_string_equal(told(w, 2), "");
+	assert_int_equal(w->stats.upstream_late, 0);
+	assert_int_equal(router_waiting_bytes(w->router), 0);
+	assert_int_equal(router_in_flight(w->router), 0);
+	world_free(w);
+}
+
+/* The leader's increment was given up on the former connection. The answer that its heir is given
+ * settles it. */
+static void an_answer_to_the_heir_settles_the_leaders_write(void **state)
+{
+	struct world *w = world_sharing("increment", 50);
+	char text[100];
+
+	(void)state;
+	router_expire(w->router, 50);
+	assert_error(w, 0, "timeout", "unknown", "1");
+	assert_true(router_move(w->router, NEXT, 60));
+	ask(w, 0, "{\"op\":\"delete\",\"key\":\"a\",\"messageId\":4}", 60);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":5}", 60);
+	assert_int_equal(w->n_sent, 1);
+	snprintf(text, sizeof(text), "{\"code\":200,\"newValue\":13,\"messageId\":%llu}",
+		 sent_id(w, 0));
+	service_says(w, text, 70);
+	assert_int_equal(w->n_sent, 2);
+	assert_non_null(strstr(w->sent[1], "\"op\":4"));
+	world_free(w);
+}
+
+static void those_that_went_as_one_are_repeated_together(void **state)
+{
+	struct world *w = world_sharing("get", 10000);
+
+	(void)state;
+	router_down(w->router, MAIN, 10);
+	assert_int_equal(router_waiting(w->router), 3);
+	assert_int_equal(w->stats.requests_resent, 3);
+	size_t bytes = router_waiting_bytes(w->router);
+	assert_true(bytes > 3 * sizeof(struct pending) && bytes < 6 * sizeof(struct pending));
+	router_up(w->router, NEXT, 20);
+	assert_int_equal(w->n_sent, 2);
+	answer(w, 1, "v");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"v\",\"messageId\":1}\n");
+	assert_string_equal(told(w, 1), "{\"code\":200,\"value\":\"v\",\"messageId\":2}\n");
+	assert_string_equal(told(w, 2), "{\"code\":200,\"value\":\"v\",\"messageId\":3}\n");
+	world_free(w);
+}
+
+static void increments_that_went_as_one_are_not_repeated(void **state)
+{
+	struct world *w = world_sharing("increment", 10000);
+
+	(void)state;
+	router_down(w->router, MAIN, 10);
+	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	assert_error(w, 1, "outcome_unknown", "unknown", "2");
+	assert_error(w, 2, "outcome_unknown", "unknown", "3");
+	assert_int_equal(w->stats.requests_outcome_unknown, 3);
+	assert_int_equal(router_waiting_bytes(w->router), 0);
+	world_free(w);
+}
+
+static void those_that_went_as_one_are_refused_as_one(void **state)
+{
+	struct world *w = world_sharing("get", 10000);
+
+	(void)state;
+	refuse(w, 0, 10);
+	assert_int_equal(router_waiting(w->router), 3);
+	assert_int_equal(w->stats.upstream_refused, 1);
+	let_pass(w, 11, 3000);
+	assert_int_equal(w->n_sent, 2);
+	answer(w, 1, "v");
+	for (int i = 0; i < PEERS; i++)
+		assert_non_null(strstr(told(w, i), "\"value\":\"v\""));
+	world_free(w);
+}
+
+/* The second client's get has to wait for one on the former connection. */
+static void one_that_its_order_holds_back_does_not_go_along(void **state)
+{
+	struct world *w = world_combining(8);
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	router_move(w->router, NEXT, 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
+	assert_int_equal(w->n_sent, 2);
+	answer(w, 1, "v");
+	assert_string_equal(told(w, 1), "");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"v\",\"messageId\":3}\n");
+	answer(w, 0, "u");
+	assert_int_equal(w->n_sent, 3);
+	world_free(w);
+}
+
+static void what_is_combined_may_change(void **state)
+{
+	struct router_settings settings = usual;
+	struct world *w = world_combining(8);
+
+	(void)state;
+	router_set(w->router, &settings, 100);
+	get_a(w, 0, 1, 1000, 100);
+	get_a(w, 1, 2, 1000, 100);
+	router_up(w->router, MAIN, 100);
+	assert_int_equal(w->n_sent, 2);
+	answer(w, 0, "v");
+	answer(w, 1, "v");
+	router_down(w->router, MAIN, 100);
+	assert_int_equal(w->stats.combined, 0);
+	settings.combine = COMBINE_GETS;
+	router_set(w->router, &settings, 100);
+	get_a(w, 0, 3, 1000, 100);
+	get_a(w, 1, 4, 1000, 100);
+	router_up(w->router, NEXT, 100);
+	assert_int_equal(w->stats.combined, 1);
+	world_free(w);
+}
+
+/* ---- somebody who watches ---- */
+
+/* What a watcher was told, one letter each: t: taken, s: sent, a: answered here, e: answered
+ * elsewhere, o: over, m: was asked for it. The digit behind it is the last of the messageId. */
+struct watcher {
+	char log[200];
+	bool knows; /* it serves what it is asked for */
+};
+
+static void noted(struct watcher *v, char what, const struct pending *p)
+{
+	size_t n = strlen(v->log);
+	struct span id = pending_id(p);
+
+	assert_true(n + 3 < sizeof(v->log));
+	v->log[n] = what;
+	v->log[n + 1] = id.n ? id.p[id.n - 1] : '-';
+	v->log[n + 2] = '\0';
+}
+
+static void watch_taken(void *owner, struct pending *p)
+{
+	p->watched = true;
+	noted(owner, 't', p);
+}
+
+static bool watch_serve(void *owner, struct pending *p, struct buf *out,
+			enum request_outcome *outcome)
+{
+	struct watcher *v = owner;
+
+	noted(v, 'm', p);
+	if (!v->knows)
+		return false;
+	reply_ok(out, pending_id(p));
+	*outcome = OUTCOME_OK;
+	return true;
+}
+
+static void watch_sent(void *owner, struct pending *p)
+{
+	noted(owner, 's', p);
+}
+
+static void watch_answered(void *owner, struct pending *p, const struct wire_frame *frame,
+			   bool here)
+{
+	(void)frame;
+	noted(owner, here ? 'a' : 'e', p);
+}
+
+static void watch_over(void *owner, struct pending *p)
+{
+	assert_false(p->watched);
+	noted(owner, 'o', p);
+}
+
+static const struct router_watch watch = {
+	.taken = watch_taken,
+	.serve = watch_serve,
+	.sent = watch_sent,
+	.answered = watch_answered,
+	.over = watch_over,
+};
+
+static void assert_noted(struct watcher *v, const char *want)
+{
+	assert_string_equal(v->log, want);
+	v->log[0] = '\0';
+}
+
+static void a_watcher_hears_of_each_request_and_of_reads_what_becomes_of_them(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	struct watcher v = {.log = ""};
+
+	(void)state;
+	router_watch(w->router, &watch, &v);
+	router_up(w->router, MAIN, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"\",\"messageId\":2}", 0);
+	ask(w, 2, "{\"op\":\"range\",\"key\":\"c\",\"endKey\":\"d\",\"messageId\":3}", 0);
+	assert_noted(&v, "t1s1t2t3s3");
+	answer(w, 0, "1");
+	assert_noted(&v, "a1o1");
+	answer(w, 1, "2");
+	assert_noted(&v, "o2");
+	router_move(w->router, NEXT, 0);
+	answer(w, 2, "3");
+	assert_noted(&v, "e3o3");
+	router_stop(w->router);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":4}", 0);
+	assert_noted(&v, "t4o4");
+	world_free(w);
+}
+
+static void a_watcher_may_know_what_a_get_waits_for(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	struct watcher v = {.log = ""};
+
+	(void)state;
+	router_watch(w->router, &watch, &v);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2,\"fresh\":true}", 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"\",\"messageId\":3}", 0);
+	read_key(w, 0, "\"a\"", true);
+	v.log[0] = '\0';
+	router_pump(w->router, 0);
+	assert_noted(&v, "m1");
+	assert_int_equal(router_waiting(w->router), 4);
+	v.knows = true;
+	router_pump(w->router, 0); /* there is no connection yet */
+	assert_noted(&v, "m1o1");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"messageId\":1}\n");
+	assert_int_equal(w->stats.ended[OP_GET][OUTCOME_OK], 1);
+	router_up(w->router, MAIN, 0);
+	assert_noted(&v, "s2s-");
+	assert_int_equal(w->n_sent, 3);
+	world_free(w);
+}
+
+static void a_new_watcher_hears_of_the_writes_under_way(void **state)
+{
+	struct world *w = world_new(2, 1 << 20);
+	struct watcher v = {.log = ""};
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"a\",\"value\":\"\",\"messageId\":1}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2}", 0);
+	hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":3}");
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"\",\"messageId\":4}", 0);
+	router_watch(w->router, &watch, &v);
+	assert_true(!strcmp(v.log, "t1t4") || !strcmp(v.log, "t4t1"));
+	v.log[0] = '\0';
+	router_watch(w->router, NULL, NULL);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"c\",\"messageId\":5}", 0);
+	assert_noted(&v, "");
+	answer(w, 0, "x");
+	assert_noted(&v, "o1"); /* as it was watched already */
+	answer(w, 1, "x");
+	assert_noted(&v, "");
+	router_watch(w->router, &watch, &v);
+	v.log[0] = '\0';
+	world_free(w);
+}
+
+static void a_watcher_hears_of_companions_too(void **state)
+{
+	struct world *w = world_combining(8);
+	struct watcher v = {.log = ""};
+
+	(void)state;
+	router_watch(w->router, &watch, &v);
+	get_a(w, 0, 1, 1000, 0);
+	get_a(w, 1, 2, 1000, 0);
+	ask(w, 0, "{\"op\":\"increment\",\"key\":\"b\",\"messageId\":3}", 0);
+	ask(w, 1, "{\"op\":\"increment\",\"key\":\"b\",\"messageId\":4}", 0);
+	v.log[0] = '\0';
+	router_up(w->router, MAIN, 5);
+	assert_int_equal(w->stats.combined, 2);
+	assert_noted(&v, "m1s1s2");
+	answer(w, 0, "v");
+	assert_noted(&v, "a1o1a2o2");
+	world_free(w);
+}
+
+/* ---- budgets ---- */
+
+static struct budget *share_budget(struct world *w, struct budget_limits limits, int peers)
+{
+	struct budget *b = budget_new("web");
+
+	budget_set(b, &limits);
+	for (int i = 0; i < peers; i++) {
+		struct budgets *s = budgets_new(1);
+		s->budget[0] = budget_ref(b);
+		budget_admit(&w->peer[i], s);
+	}
+	return b;
+}
+
+static void free_budget(struct world *w, struct budget *b)
+{
+	for (int i = 0; i < PEERS; i++)
+		router_leave(w->router, &w->peer[i], 0);
+	router_abandon(w->router);
+	assert_int_equal(b->in_flight, 0);
+	assert_int_equal(b->n_waiting, 0);
+	for (int i = 0; i < PEERS; i++) {
+		budget_admit(&w->peer[i], NULL);
+		router_join(w->router, &w->peer[i]);
+	}
+	assert_int_equal(b->refs, 1);
+	budget_unref(b);
+	world_free(w);
+}
+
+static void clients_of_a_section_share_its_rate(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	struct budget *b = share_budget(w, (struct budget_limits){.rate = 2}, 2);
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	assert_int_equal(router_budget_wait_ms(w->router, NULL, 0), 0);
+	assert_int_equal(router_budget_wait_ms(w->router, &w->peer[0], 0), 0);
+	get_a(w, 0, 1, 5000, 0);
+	get_a(w, 1, 2, 5000, 0);
+	assert_int_equal(w->n_sent, 2);
+	assert_in_range(router_budget_wait_ms(w->router, &w->peer[0], 0), 500, 501);
+	get_a(w, 0, 3, 5000, 0);
+	get_a(w, 1, 4, 5000, 0);
+	get_a(w, 2, 5, 5000, 0); /* of no section */
+	assert_int_equal(w->n_sent, 3);
+	assert_in_range(w->wake, 500, 501);
+	router_expire(w->router, 499);
+	assert_int_equal(w->n_sent, 3);
+	assert_in_range(router_expire(w->router, 501), 1000, 1001);
+	assert_int_equal(w->n_sent, 4);
+	assert_non_null(strstr(w->sent[3], "\"op\":1"));
+	router_expire(w->router, 1001);
+	assert_int_equal(w->n_sent, 5);
+	answer(w, 3, "v"); /* they took turns */
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"v\",\"messageId\":3}\n");
+	free_budget(w, b);
+}
+
+static void a_budget_wakes_nobody_without_a_connection(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	struct budget *b = share_budget(w, (struct budget_limits){.rate = 1}, 1);
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	get_a(w, 0, 1, 5000, 0);
+	get_a(w, 0, 2, 5000, 0);
+	router_down(w->router, MAIN, 10);
+	assert_int_equal(router_expire(w->router, 20), 5000);
+	router_up(w->router, NEXT, 30);
+	assert_in_range(w->wake, 1000, 1001);
+	assert_int_equal(w->n_sent, 1);
+	router_expire(w->router, 1001); /* the first one again, which is paid for */
+	assert_int_equal(w->n_sent, 3);
+	router_stop(w->router);
+	free_budget(w, b);
+}
+
+static void one_that_its_budget_would_not_let_go_in_time_is_refused_at_once(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	struct budget *b = share_budget(w, (struct budget_limits){.rate = 2}, 1);
+
+	(void)state;
+	get_a(w, 0, 1, 1000, 0);
+	get_a(w, 0, 2, 1000, 0);
+	get_a(w, 0, 3, 1000, 0);
+	get_a(w, 0, 4, 100, 0); /* without a connection it is not known */
+	assert_string_equal(told(w, 0), "");
+	router_expire(w->router, 100);
+	assert_error(w, 0, "upstream_down", "no", "4");
+	router_up(w->router, MAIN, 100);
+	assert_int_equal(w->n_sent, 2);
+	get_a(w, 0, 5, 998, 100); /* after 1000 ms */
+	const char *text = assert_error(w, 0, "rate_limited", "no", "5");
+	assert_non_null(strstr(text, "[access web] together have 2 requests/s"));
+	assert_non_null(strstr(text, "\"retryAfterMs\":50"));
+	assert_int_equal(w->stats.requests_refused_early, 1);
+	assert_int_equal(b->refused[BUDGET_RATE_LIMITED], 1);
+	get_a(w, 0, 6, 1000, 100); /* a millisecond more may be a matter of rounding */
+	get_a(w, 0, 7, 100, 100);
+	text = assert_error(w, 0, "rate_limited", "no", "7");
+	assert_non_null(strstr(text, "\"retryAfterMs\":140")); /* 1500 less its own time */
+	free_budget(w, b);
+}
+
+static void clients_of_a_section_share_its_places(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	struct budget *b = share_budget(w, (struct budget_limits){.max_in_flight = 1}, 2);
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	get_a(w, 0, 1, 5000, 0);
+	get_a(w, 1, 2, 100, 0);
+	get_a(w, 0, 3, 5000, 0);
+	get_a(w, 2, 4, 5000, 0);
+	assert_int_equal(w->n_sent, 2);
+	assert_int_equal(router_expire(w->router, 100), 5000);
+	const char *text = assert_error(w, 1, "queue_full", "no", "2");
+	assert_non_null(strstr(text, "max_in_flight of [access web] was reached (1)"));
+	assert_null(strstr(text, "retryAfterMs"));
+	assert_int_equal(b->refused[BUDGET_QUEUE_FULL], 1);
+	answer(w, 0, "v");
+	assert_int_equal(w->n_sent, 3);
+	answer(w, 2, "v");
+	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"v\",\"messageId\":1}\n"
+					"{\"code\":200,\"value\":\"v\",\"messageId\":3}\n");
+	free_budget(w, b);
+}
+
+/* When it came, its turn was in time; then its budget got a lower rate. */
+static void one_whose_budget_has_become_slower_ends_as_rate_limited(void **state)
+{
+	struct world *w = world_new(16, 1 << 20);
+	struct budget *b = share_budget(w, (struct budget_limits){.rate = 10}, 1);
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	for (int i = 0; i < 10; i++)
+		get_a(w, 0, i, 60000, 0);
+	get_a(w, 0, 11, 300, 0);
+	budget_set(b, &(struct budget_limits){.rate = 1});
+	router_expire(w->router, 300);
+	const char *text = assert_error(w, 0, "rate_limited", "no", "11");
+	/* The client has left the budget's queue with its last request, but counts here: 2 s. */
+	assert_non_null(strstr(text, "\"retryAfterMs\":"));
+	assert_int_equal(strtol(strstr(text, "retryAfterMs\":") + 14, NULL, 10), 1701);
+	assert_int_equal(b->refused[BUDGET_RATE_LIMITED], 1);
+	free_budget(w, b);
+}
+
+/* ---- the pace that was learnt ---- */
+
+static void what_was_learnt_goes_on_in_another_router(void **state)
+{
+	struct world *w = world_new(8, 1 << 20), *next = world_new(8, 1 << 20);
+	double rate, goal;
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	assert_false(router_learned_pace(w->router, 0, &rate, &goal));
+	get_a(w, 0, 1, 60000, 0);
+	refuse(w, 0, 10);
+	assert_true(router_learned_pace(w->router, 10, &rate, &goal));
+	assert_true(rate == 1 && goal == 50);
+	assert_false(router_learned_pace(w->router, 100000, &rate, &goal)); /* it has recovered */
+	router_restore_pace(next->router, 500, 3, 50);
+	assert_true(router_pace(next->router, 500) == 3);
+	assert_true(router_learned_pace(next->router, 500, &rate, &goal));
+	assert_true(rate == 3 && goal == 50);
+	world_free(w);
+	world_free(next);
+}
+
+static void a_token_counts_against_the_rate(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.rate_limit = 10;
+	struct world *w = world_with(&settings);
+	router_up(w->router, MAIN, 0);
+	assert_int_equal(router_spend(w->router, 0), 0);
+	get_a(w, 0, 1, 5000, 0);
+	assert_int_equal(w->n_sent, 0);
+	assert_in_range(w->wake, 100, 101);
+	router_expire(w->router, 101);
+	assert_int_equal(w->n_sent, 1);
+	router_spend_refused(w->router, 101);
+	assert_true(router_pace(w->router, 101) == 5);
+	router_spend_refused(w->router, 101); /* once for each */
+	assert_true(router_pace(w->router, 101) == 5);
+	world_free(w);
+}
+
+/* ---- suspect keys ---- */
+
+static void read_suspect(struct world *w, int reading, int64_t now)
+{
+	static const struct json_value key = {.text = SPAN("\"doubted\""), .type = JSON_STRING};
+
+	router_read_alone(w->router, &w->reading[reading], &key, now);
+}
+
+static void a_suspect_key_is_read_with_nothing_else_in_flight(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	get_a(w, 0, 1, 60000, 0);
+	read_suspect(w, 0, 100);
+	assert_int_equal(w->n_sent, 1);
+	get_a(w, 1, 2, 60000, 100);
+	assert_int_equal(w->n_sent, 2);
+	garble(w, 0, 100);
+	assert_int_equal(w->reading[0].sent, 0);
+	garble(w, 1, 100);
+	assert_int_equal(w->reading[0].sent, 1);
+	get_a(w, 0, 3, 60000, 100); /* waits for it, but not for long */
+	assert_int_equal(w->n_sent, 3);
+	router_expire(w->router, 349);
+	assert_int_equal(w->n_sent, 3);
+	router_expire(w->router, 350);
+	assert_int_equal(w->n_sent, 4);
+	router_lost(w->router, MAIN, 1011, false, 400);
+	assert_ended(w, 0, 1, ROUTER_READ_BLAMED);
+	world_free(w);
+}
+
+static void a_suspect_key_has_its_turn_though_others_go_on(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.request_timeout_ms = 5000;
+	struct world *w = world_with(&settings);
+	router_up(w->router, MAIN, 0);
+	get_a(w, 0, 1, 60000, 0);
+	read_suspect(w, 0, 100);
+	assert_int_equal(w->wake, 1100);
+	router_expire(w->router, 1099);
+	get_a(w, 1, 2, 60000, 1099);
+	assert_int_equal(w->n_sent, 2);
+	router_expire(w->router, 1100); /* after a second nothing else is sent */
+	get_a(w, 1, 3, 60000, 1100);
+	assert_int_equal(w->n_sent, 2);
+	assert_int_equal(w->wake, 1350);
+	router_expire(w->router, 1349);
+	assert_int_equal(w->reading[0].sent, 0);
+	router_expire(w->router, 1350);
+	assert_int_equal(w->reading[0].sent, 1);
+	assert_int_equal(w->n_sent, 3);
+	router_expire(w->router, 1600);
+	assert_int_equal(w->n_sent, 4);
+	world_free(w);
+}
+
+static void a_key_that_is_too_long_is_not_read(void **state)
+{
+	static const struct json_value key = {.text = SPAN("\"0123456789\""), .type = JSON_STRING},
+				       short_key = {.text = SPAN("\"0\""), .type = JSON_STRING};
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.max_frame = wire_length(strlen("\"op\":1,\"key\":\"0123456789\"}")) - 1;
+	struct world *w = world_with(&settings);
+	router_up(w->router, MAIN, 0);
+	router_read(w->router, &w->reading[0], &key, true, 0);
+	assert_ended(w, 0, 0, ROUTER_READ_TOO_LONG);
+	assert_int_equal(w->stats.requests_too_long, 1);
+	assert_true(router_takes_key(w->router, &short_key, 0));
+	assert_false(router_takes_key(w->router, &key, 0));
+	settings.max_frame++;
+	router_set(w->router, &settings, 0);
+	router_read(w->router, &w->reading[1], &key, true, 0);
+	assert_int_equal(w->reading[1].sent, 1);
+	world_free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -2801,6 +3492,31 @@ int main(void)
 		cmocka_unit_test(what_waits_behind_a_forbidden_one_goes),
 		cmocka_unit_test(what_is_forbidden_by_now_is_not_sent_again),
 		cmocka_unit_test(what_is_forbidden_by_now_had_no_effect_on_those_before_it),
+		cmocka_unit_test(gets_for_a_key_go_as_one_and_each_client_is_answered),
+		cmocka_unit_test(increments_for_a_key_go_as_their_sum),
+		cmocka_unit_test(one_that_cannot_be_told_its_share_of_a_sum_is_told_so),
+		cmocka_unit_test(an_unusable_answer_fails_all_that_went_as_one),
+		cmocka_unit_test(a_companion_leads_when_the_leaders_time_is_up),
+		cmocka_unit_test(an_answer_to_the_heir_settles_the_leaders_write),
+		cmocka_unit_test(those_that_went_as_one_are_repeated_together),
+		cmocka_unit_test(increments_that_went_as_one_are_not_repeated),
+		cmocka_unit_test(those_that_went_as_one_are_refused_as_one),
+		cmocka_unit_test(one_that_its_order_holds_back_does_not_go_along),
+		cmocka_unit_test(what_is_combined_may_change),
+		cmocka_unit_test(a_watcher_hears_of_each_request_and_of_reads_what_becomes_of_them),
+		cmocka_unit_test(a_watcher_may_know_what_a_get_waits_for),
+		cmocka_unit_test(a_new_watcher_hears_of_the_writes_under_way),
+		cmocka_unit_test(a_watcher_hears_of_companions_too),
+		cmocka_unit_test(clients_of_a_section_share_its_rate),
+		cmocka_unit_test(a_budget_wakes_nobody_without_a_connection),
+		cmocka_unit_test(one_that_its_budget_would_not_let_go_in_time_is_refused_at_once),
+		cmocka_unit_test(clients_of_a_section_share_its_places),
+		cmocka_unit_test(one_whose_budget_has_become_slower_ends_as_rate_limited),
+		cmocka_unit_test(what_was_learnt_goes_on_in_another_router),
+		cmocka_unit_test(a_token_counts_against_the_rate),
+		cmocka_unit_test(a_suspect_key_is_read_with_nothing_else_in_flight),
+		cmocka_unit_test(a_suspect_key_has_its_turn_though_others_go_on),
+		cmocka_unit_test(a_key_that_is_too_long_is_not_read),
 	};
 
 	return cmocka_run_group_tests_name("router", tests, NULL, NULL);
