@@ -1551,6 +1551,90 @@ static void a_write_marks_no_reads_before_another_write(void **state)
 	inflight_fini(&f);
 }
 
+static void one_with_a_single_request_changes_its_section_too(void **state)
+{
+	struct sections *s = sections_new();
+
+	(void)state;
+	sched_remove(&s->sched, s->p[0][1]);
+	sched_remove(&s->sched, s->p[0][2]);
+	admit(s, 0, 1);
+	sched_regroup(&s->sched, &s->peer[0]);
+	assert_ptr_equal(s->peer[0].sched.group, s->b[1]);
+	assert_int_equal(s->b[1]->group.n, 4);
+	sections_free(s);
+}
+
+static void a_long_queue_changes_its_section_while_it_has_no_turn(void **state)
+{
+	enum { N = 40 };
+	struct sections *s = sections_new();
+	struct budget *b = budget_new("third");
+	struct budgets *budgets = budgets_new(1);
+	struct pending *more[N];
+
+	(void)state;
+	for (int i = 0; i < N; i++)
+		sched_add(&s->sched, more[i] = pending_make(&s->peer[0], OP_GET, 0));
+	sched_block(&s->sched, &s->peer[0]);
+	budgets->budget[0] = budget_ref(b);
+	budget_admit(&s->peer[0], budgets);
+	sched_regroup(&s->sched, &s->peer[0]);
+	sched_unblock_all(&s->sched);
+	assert_int_equal(b->group.n, N + 3);
+	assert_int_equal(b->group.at_least[N + 2], 1);
+	for (int i = 0; i < N; i++) {
+		sched_remove(&s->sched, more[i]);
+		free(more[i]);
+	}
+	assert_int_equal(b->group.n, 3);
+	sections_free(s);
+	assert_int_equal(b->refs, 1);
+	budget_unref(b);
+}
+
+/* A section that the rules name no more lives until the last of its requests has had its turn. */
+static void a_section_that_is_gone_ends_with_its_last_request(void **state)
+{
+	struct budget *b = budget_new("gone");
+	struct budgets *budgets = budgets_new(1);
+	struct peer peer = {.number = 1};
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	sched_join(&peer);
+	budgets->budget[0] = b;
+	budget_admit(&peer, budgets);
+	struct pending *p = pending_make(&peer, OP_GET, 0);
+	sched_add(&s, p);
+	budget_admit(&peer, NULL);
+	assert_int_equal(b->refs, 1);
+	assert_ptr_equal(sched_take(&s), p);
+	assert_null(peer.sched.group);
+	assert_true(TAILQ_EMPTY(&s.groups));
+	free(p);
+	sched_fini(&s);
+}
+
+static void a_mark_that_changes_nothing_costs_no_turn(void **state)
+{
+	struct sections *s = sections_new();
+
+	(void)state;
+	sched_set_trial(&s->sched, &s->peer[0], false);
+	sched_give_turns(&s->sched, &s->peer[0]);
+	sched_set_short(&s->sched, &s->peer[0], NULL);
+	assert_ptr_equal(sched_first(&s->sched), s->p[0][0]);
+	for (int i = 0; i < 3; i++)
+		sched_set_short(&s->sched, &s->peer[i], s->b[0]);
+	sched_set_short(&s->sched, &s->peer[0], s->b[0]);
+	assert_ptr_equal(TAILQ_FIRST(&s->b[0]->waiting), &s->peer[0]);
+	assert_int_equal(s->b[0]->n_waiting, 3);
+	sched_clear_short(&s->sched);
+	sections_free(s);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -1616,6 +1700,10 @@ int main(void)
 		cmocka_unit_test(a_companion_takes_over_the_slot),
 		cmocka_unit_test(requests_are_counted_by_connection),
 		cmocka_unit_test(a_write_marks_no_reads_before_another_write),
+		cmocka_unit_test(one_with_a_single_request_changes_its_section_too),
+		cmocka_unit_test(a_long_queue_changes_its_section_while_it_has_no_turn),
+		cmocka_unit_test(a_section_that_is_gone_ends_with_its_last_request),
+		cmocka_unit_test(a_mark_that_changes_nothing_costs_no_turn),
 	};
 
 	return cmocka_run_group_tests_name("core", tests, NULL, NULL);
