@@ -1635,6 +1635,95 @@ static void a_mark_that_changes_nothing_costs_no_turn(void **state)
 	sections_free(s);
 }
 
+static void chains_grow_and_lose_nothing(void **state)
+{
+	enum { N = 700 };
+	struct pending *leader = pending_make(NULL, OP_GET, 1), *all[N];
+	struct inflight f;
+
+	(void)state;
+	inflight_init(&f, 4);
+	inflight_add(&f, leader, CONNECTION);
+	for (uint64_t i = 0; i < N; i++) {
+		inflight_add_companion(&f, all[i] = pending_make(NULL, OP_GET, i + 2), leader);
+		assert_int_equal(f.keys_mask & (f.keys_mask + 1), 0);
+		assert_true(f.n_keys <= f.keys_mask + 1);
+		for (uint64_t k = 0; k <= i; k += 1 + i / 8)
+			assert_ptr_equal(inflight_last_of_key(&f, k + 2), all[k]);
+	}
+	inflight_set(&f, 3000);
+	assert_int_equal(f.keys_mask + 1, 8192);
+	for (uint64_t i = 0; i < N; i++) {
+		assert_ptr_equal(inflight_last_of_key(&f, i + 2), all[i]);
+		inflight_remove(&f, all[i], INFLIGHT_ANSWERED);
+		free(all[i]);
+	}
+	inflight_remove(&f, leader, INFLIGHT_ANSWERED);
+	free(leader);
+	inflight_fini(&f);
+}
+
+static void a_companion_of_the_second_slot_takes_that_over(void **state)
+{
+	struct pending *first = pending_make(NULL, OP_GET, 1),
+		       *leader = pending_make(NULL, OP_GET, 2),
+		       *companion = pending_make(NULL, OP_GET, 3);
+	struct inflight f;
+
+	(void)state;
+	inflight_init(&f, 4);
+	inflight_add(&f, first, CONNECTION);
+	inflight_add(&f, leader, CONNECTION);
+	companion->inflight.inherited = true; /* the last time that it was sent */
+	inflight_add_companion(&f, companion, leader);
+	assert_int_equal(companion->inflight.wire_id, leader->inflight.wire_id);
+	assert_false(companion->inflight.inherited);
+	inflight_pass(&f, leader, companion);
+	inflight_remove(&f, leader, INFLIGHT_SILENT);
+	inflight_remove(&f, companion, INFLIGHT_ANSWERED);
+	assert_ptr_equal(inflight_find(&f, first->inflight.wire_id), first);
+	inflight_remove(&f, first, INFLIGHT_ANSWERED);
+	assert_int_equal(inflight_count(&f), 0);
+	free(first);
+	free(leader);
+	free(companion);
+	inflight_fini(&f);
+}
+
+static void a_rate_of_one_a_second_is_a_rate(void **state)
+{
+	struct rate_limiter p;
+
+	(void)state;
+	rate_limiter_init(&p, 1, 0);
+	assert_int_equal(rate_limiter_reserve(&p, 0), 0);
+	assert_in_range(rate_limiter_next(&p), 1000, 1001);
+	assert_in_range(rate_limiter_reserve(&p, 500), 500, 501);
+	for (int i = 0; i < 5; i++)
+		rate_limiter_spend(&p, 500);
+	rate_limiter_refused(&p, 500, 1, 1);
+	assert_true(p.rate == 1 && p.goal == 1);
+	rate_limiter_init(&p, 1, 0);
+	rate_limiter_restore(&p, 0, 1, 90);
+	assert_false(rate_limiter_is_lowered(&p));
+	rate_limiter_restore(&p, 0, 0.5, 90);
+	assert_true(p.goal == 1);
+}
+
+static void waits_are_those_of_the_seconds_that_they_take(void **state)
+{
+	struct rate_limiter p;
+
+	(void)state;
+	rate_limiter_init(&p, 0, 0);
+	rate_limiter_restore(&p, 0, 40, 90); /* 42 in the first second */
+	assert_int_equal(rate_limiter_wait_ms(&p, 0, 42), 955);
+	assert_int_equal(rate_limiter_wait_ms(&p, 0, 50), 1167);
+	rate_limiter_init(&p, 20, 0);
+	rate_limiter_restore(&p, 0, 10, 99);
+	assert_int_equal(rate_limiter_wait_ms(&p, 0, 150 + 40), 12001);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -1704,6 +1793,10 @@ int main(void)
 		cmocka_unit_test(a_long_queue_changes_its_section_while_it_has_no_turn),
 		cmocka_unit_test(a_section_that_is_gone_ends_with_its_last_request),
 		cmocka_unit_test(a_mark_that_changes_nothing_costs_no_turn),
+		cmocka_unit_test(chains_grow_and_lose_nothing),
+		cmocka_unit_test(a_companion_of_the_second_slot_takes_that_over),
+		cmocka_unit_test(a_rate_of_one_a_second_is_a_rate),
+		cmocka_unit_test(waits_are_those_of_the_seconds_that_they_take),
 	};
 
 	return cmocka_run_group_tests_name("core", tests, NULL, NULL);

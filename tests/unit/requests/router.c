@@ -1033,7 +1033,7 @@ static void too_much_waiting_is_refused(void **state)
 	    "{\"op\":\"set\",\"key\":\"a\",\"value\":\"012345678901234567890123456789\","
 	    "\"messageId\":8}",
 	    0);
-	assert_error(w, 0, "queue_full", "no", "8");
+	assert_null(strstr(assert_error(w, 0, "queue_full", "no", "8"), "retryAfterMs"));
 	world_free(w);
 }
 
@@ -3435,6 +3435,258 @@ static void a_key_that_is_too_long_is_not_read(void **state)
 	world_free(w);
 }
 
+/* ---- at the edges ---- */
+
+static void one_that_is_too_long_is_told_how_long_it_is(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.max_frame = wire_length(strlen("\"op\":1,\"key\":\"long\"}")) - 1;
+	struct world *w = world_with(&settings);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"long\",\"messageId\":1}", 0);
+	const char *text = assert_error(w, 0, "too_large", "no", "1");
+	char want[100];
+	snprintf(want, sizeof(want), "has %zu bytes as it would be sent, and max_frame is %zu",
+		 settings.max_frame + 1, settings.max_frame);
+	assert_non_null(strstr(text, want));
+	assert_null(strstr(text, "retryAfterMs"));
+	settings.max_frame++;
+	router_set(w->router, &settings, 0);
+	router_up(w->router, MAIN, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"long\",\"messageId\":2}", 0);
+	router_down(w->router, MAIN, 0);
+	settings.max_frame--;
+	router_set(w->router, &settings, 0);
+	router_up(w->router, NEXT, 0); /* by now it is too long, but it was sent before */
+	assert_error(w, 0, "outcome_unknown", "unknown", "2");
+	assert_int_equal(w->stats.requests_too_long, 2);
+	world_free(w);
+}
+
+static void one_that_is_as_long_as_one_that_ended_a_connection_is_told_so(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	char line[BLAME_SHORT + 200];
+
+	(void)state;
+	snprintf(line, sizeof(line),
+		 "{\"op\":\"set\",\"key\":\"k\",\"value\":\"%0*d\",\"messageId\":1}", BLAME_SHORT,
+		 0);
+	router_up(w->router, MAIN, 0);
+	ask(w, 0, line, 0);
+	size_t sent = wire_length(strlen(strstr(w->sent[0], "\"op\"")));
+	assert_true(router_lost(w->router, MAIN, 1009, false, 10));
+	told(w, 0);
+	ask(w, 1, line, 20);
+	const char *text = assert_error(w, 1, "too_large", "no", "1");
+	char want[100];
+	snprintf(want, sizeof(want), "over a message of %zu bytes, and this one has %zu", sent,
+		 sent);
+	assert_non_null(strstr(text, want));
+	world_free(w);
+}
+
+static void suspect_keys_have_their_turns_a_second_apart_under_load(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.request_timeout_ms = 50000;
+	struct world *w = world_with(&settings);
+	router_up(w->router, MAIN, 0);
+	get_a(w, 0, 1, 60000, 0); /* is never answered */
+	read_suspect(w, 0, 100);
+	router_expire(w->router, 600);
+	read_suspect(w, 1, 600); /* the first waits since 100 all the same */
+	router_expire(w->router, 1100);
+	router_expire(w->router, 1350);
+	assert_int_equal(w->reading[0].sent, 1);
+	garble(w, 1, 1400);
+	assert_int_equal(w->reading[0].ended, 1);
+	assert_int_equal(w->wake, 2350); /* a second after the first was sent */
+	router_expire(w->router, 2350);
+	router_expire(w->router, 2599);
+	assert_int_equal(w->reading[1].sent, 0);
+	router_expire(w->router, 2600);
+	assert_int_equal(w->reading[1].sent, 1);
+	world_free(w);
+}
+
+static void what_waits_when_its_client_goes_on_trial_waits_a_second(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	set_x(w, 0, 1, 5000);
+	get_a(w, 0, 2, 60000, 5000);
+	get_a(w, 1, 3, 60000, 5000);
+	router_lost(w->router, MAIN, 1011, false, 5000); /* it was alone in flight */
+	assert_true(w->peer[0].sched.on_trial);
+	router_up(w->router, NEXT, 5000);
+	assert_int_equal(w->n_sent, 2); /* the other client's */
+	router_expire(w->router, 5999);
+	assert_int_equal(w->n_sent, 2);
+	assert_int_equal(w->wake, 6000);
+	garble(w, 1, 5999);
+	assert_int_equal(w->n_sent, 3); /* nothing else waits or is in flight */
+	world_free(w);
+}
+
+static void one_that_could_go_along_is_not_refused_early(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.rate_limit = 10;
+	settings.combine = COMBINE_GETS;
+	struct world *w = world_with(&settings);
+	router_up(w->router, MAIN, 1000);
+	ask(w, 2, "{\"op\":\"get\",\"key\":\"z\",\"messageId\":1}", 1000);
+	get_a(w, 0, 2, 60000, 1000);
+	get_a(w, 1, 3, 10, 1000);
+	assert_string_equal(told(w, 1), "");
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":4,\"timeoutMs\":10}", 1000);
+	assert_error(w, 1, "rate_limited", "no", "4");
+	world_free(w);
+}
+
+static void a_millisecond_too_little_may_be_enough(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.rate_limit = 10;
+	struct world *w = world_with(&settings);
+	router_up(w->router, MAIN, 1000);
+	get_a(w, 0, 1, 1000, 1000);
+	get_a(w, 1, 2, 99, 1000); /* would be sent after 101 */
+	assert_non_null(strstr(assert_error(w, 1, "rate_limited", "no", "2"),
+			       "\"retryAfterMs\":101")); /* another one then, not 2 */
+	get_a(w, 1, 3, 100, 1000);
+	assert_string_equal(told(w, 1), "");
+	get_a(w, 2, 4, 10, 1000); /* after two */
+	assert_non_null(
+		strstr(assert_error(w, 2, "rate_limited", "no", "4"), "\"retryAfterMs\":191"));
+	world_free(w);
+}
+
+static void room_in_a_budget_that_one_has_no_use_for_is_the_next_ones(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	struct world *w = world_with(&settings);
+	struct budget *b = share_budget(w, (struct budget_limits){.rate = 1}, 2);
+	router_up(w->router, MAIN, 0);
+	get_a(w, 0, 1, 60000, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a long key\",\"messageId\":2,\"timeoutMs\":5000}", 0);
+	get_a(w, 1, 3, 60000, 0);
+	settings.max_frame = wire_length(strlen("\"op\":1,\"key\":\"a\"}"));
+	router_set(w->router, &settings, 0);
+	assert_int_equal(w->n_sent, 1);
+	router_expire(w->router, 1001);
+	assert_error(w, 0, "too_large", "no", "2");
+	assert_int_equal(w->n_sent, 2);
+	free_budget(w, b);
+}
+
+/* ... even if there is always somebody else who could be sent. */
+static void one_whose_budget_has_room_again_takes_its_turn_among_the_others(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+	struct budget *b = share_budget(w, (struct budget_limits){.rate = 1}, 1);
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	get_a(w, 0, 1, 60000, 0);
+	garble(w, 0, 1);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"short\",\"messageId\":2,\"timeoutMs\":60000}", 1);
+	for (int i = 3; i < 7; i++)
+		get_a(w, 2, i, 60000, 1);
+	garble(w, 1, 900);
+	assert_null(strstr(w->sent[2], "short"));
+	garble(w, 2, 1001);
+	garble(w, 3, 1002);
+	assert_int_equal(w->n_sent, 5);
+	assert_true(strstr(w->sent[3], "short") || strstr(w->sent[4], "short"));
+	free_budget(w, b);
+}
+
+static void a_newcomer_takes_no_room_that_others_wait_for(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	struct budget *b = share_budget(w, (struct budget_limits){.rate = 2}, 2);
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	get_a(w, 0, 1, 60000, 0);
+	get_a(w, 0, 2, 60000, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"first\",\"messageId\":3}", 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"second\",\"messageId\":4}", 501);
+	assert_int_equal(w->n_sent, 3);
+	assert_non_null(strstr(w->sent[2], "first"));
+	free_budget(w, b);
+}
+
+static void one_without_room_in_its_budget_waits_with_it_though_nothing_can_be_sent(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	struct budget *b = share_budget(w, (struct budget_limits){.max_in_flight = 1}, 2);
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	get_a(w, 0, 1, 60000, 0);
+	w->sendable = false;
+	get_a(w, 1, 2, 1000, 0);
+	assert_ptr_equal(w->peer[1].sched.short_of, b);
+	get_a(w, 2, 3, 1000, 0);
+	assert_null(w->peer[2].sched.short_of);
+	free_budget(w, b);
+}
+
+static void the_wait_of_a_read_is_counted(void **state)
+{
+	static const struct json_value key = {.text = SPAN("\"k\""), .type = JSON_STRING};
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_read(w->router, &w->reading[0], &key, true, 1000);
+	router_up(w->router, MAIN, 1300);
+	assert_int_equal(w->stats.request_wait.sum_ms, 300);
+	garble(w, 0, 1310);
+	world_free(w);
+}
+
+/* It was tried before, but this time it went along with another. */
+static void a_companion_is_not_on_trial(void **state)
+{
+	struct world *w = world_combining(8);
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	set_x(w, 0, 1, 100);
+	router_lost(w->router, MAIN, 1011, false, 100);
+	told(w, 0);
+	router_up(w->router, NEXT, 100);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2,\"timeoutMs\":60000}", 100);
+	assert_int_equal(w->n_sent, 2); /* alone, as there is nothing else */
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3,\"timeoutMs\":5000}", 100);
+	refuse(w, 1, 110); /* which is an answer: the trial is over */
+	assert_false(w->peer[0].sched.on_trial);
+	router_expire(w->router, 3000);
+	assert_int_equal(w->n_sent, 3);
+	assert_int_equal(w->stats.combined, 1);
+	router_expire(w->router, 5100); /* the leader's time is up */
+	assert_error(w, 1, "timeout", "unknown", "3");
+	/* It was alone, but is not certain to be the culprit. */
+	assert_false(router_lost(w->router, NEXT, 1011, false, 5200));
+	assert_int_equal(w->stats.upstream_blamed, 2);
+	assert_int_equal(w->peer[0].blame.weight, 12);
+	world_free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -3581,6 +3833,19 @@ int main(void)
 		cmocka_unit_test(others_go_on_as_soon_as_a_suspect_key_was_answered),
 		cmocka_unit_test(a_suspect_key_has_its_turn_though_others_go_on),
 		cmocka_unit_test(a_key_that_is_too_long_is_not_read),
+		cmocka_unit_test(one_that_is_too_long_is_told_how_long_it_is),
+		cmocka_unit_test(one_that_is_as_long_as_one_that_ended_a_connection_is_told_so),
+		cmocka_unit_test(suspect_keys_have_their_turns_a_second_apart_under_load),
+		cmocka_unit_test(what_waits_when_its_client_goes_on_trial_waits_a_second),
+		cmocka_unit_test(one_that_could_go_along_is_not_refused_early),
+		cmocka_unit_test(a_millisecond_too_little_may_be_enough),
+		cmocka_unit_test(room_in_a_budget_that_one_has_no_use_for_is_the_next_ones),
+		cmocka_unit_test(one_whose_budget_has_room_again_takes_its_turn_among_the_others),
+		cmocka_unit_test(a_newcomer_takes_no_room_that_others_wait_for),
+		cmocka_unit_test(
+			one_without_room_in_its_budget_waits_with_it_though_nothing_can_be_sent),
+		cmocka_unit_test(the_wait_of_a_read_is_counted),
+		cmocka_unit_test(a_companion_is_not_on_trial),
 	};
 
 	return cmocka_run_group_tests_name("router", tests, NULL, NULL);
