@@ -36,6 +36,7 @@ struct world {
 	size_t n_idle;
 	unsigned turns, over; /* calls of deferred_turn() and deferred_end() */
 	bool settles;         /* deferred_turn() answers the request at once */
+	bool reads;           /* ... and reads a key */
 	const char *why;      /* what deferred_end() says */
 	struct reading reading[READS];
 };
@@ -80,12 +81,15 @@ static void world_connection_idle(void *owner, uint32_t connection)
 
 static void world_deferred_turn(void *owner, struct pending *p)
 {
+	static const struct json_value key = {.text = SPAN("\"first\""), .type = JSON_STRING};
 	struct world *w = owner;
 
 	w->turns++;
 	assert_true(router_may_settle(w->router, p));
 	if (w->settles)
 		router_settle(w->router, p);
+	if (w->reads)
+		router_read(w->router, &w->reading[0], &key, true, 0);
 }
 
 static const char *world_deferred_end(void *owner, struct pending *p)
@@ -262,8 +266,10 @@ static const char *assert_error(struct world *w, int peer, const char *reason, c
 	assert_non_null(strstr(text, want));
 	snprintf(want, sizeof(want), "\"executed\":\"%s\"", executed);
 	assert_non_null(strstr(text, want));
-	if (!strcmp(executed, "unknown")) /* nobody may just repeat it */
+	if (!strcmp(executed, "unknown") || !strcmp(reason, "queue_full")) /* nobody knows when */
 		assert_null(strstr(text, "retryAfterMs"));
+	if (!strcmp(reason, "shutting_down"))
+		assert_non_null(strstr(text, "\"retryAfterMs\":100"));
 	snprintf(want, sizeof(want), "\"messageId\":%s}", id);
 	assert_non_null(strstr(text, want));
 	return text;
@@ -1900,8 +1906,8 @@ static void a_refused_one_says_what_it_is_told_to(void **state)
 	w->why = "held back";
 	struct pending *a = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":1}"),
 		       *b = hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":2}");
-	router_refuse(w->router, a, REPLY_QUEUE_FULL, "no room", 5);
-	const char *text = assert_error(w, 0, "queue_full", "no", "1");
+	router_refuse(w->router, a, REPLY_RATE_LIMITED, "no room", 5);
+	const char *text = assert_error(w, 0, "rate_limited", "no", "1");
 	assert_non_null(strstr(text, "\"error\":\"no room\""));
 	assert_non_null(strstr(text, "\"retryAfterMs\":5"));
 	router_refuse(w->router, b, REPLY_UPSTREAM_DOWN, NULL, -1);
@@ -2282,22 +2288,25 @@ static void one_that_waits_for_its_key_on_the_old_connection_does_not_blame_the_
 	router_move(w->router, NEXT, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"x\",\"messageId\":2}", 0);
 	router_expire(w->router, 1000);
-	const char *text = told(w, 0);
-	if (strstr(text, "max_in_flight"))
-		fail_msg("two of eight places are taken: %s", text);
+	const char *text = assert_error(w, 0, "queue_full", "no", "2");
+	assert_non_null(strstr(text, "an earlier request of its client for the same key"));
 	world_free(w);
 }
 
 static void a_read_comes_back_when_the_router_ends(void **state)
 {
+	static const struct json_value key = {.text = SPAN("\"b\""), .type = JSON_STRING};
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
 	read_key(w, 0, "\"a\"", true); /* there is no connection */
+	read_key(w, 1, "\"a\"", false);
+	router_read_alone(w->router, &w->reading[2], &key, 0);
 	for (int i = 0; i < PEERS; i++)
 		router_leave(w->router, &w->peer[i], 0);
 	router_free(w->router);
-	assert_int_equal(w->reading[0].ended, 1);
+	for (int i = 0; i < 3; i++)
+		assert_ended(w, i, 0, ROUTER_READ_LATE);
 	free(w);
 }
 
@@ -3687,6 +3696,245 @@ static void a_companion_is_not_on_trial(void **state)
 	world_free(w);
 }
 
+static void other_settings_count_at_once(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.max_in_flight = 1;
+	struct world *w = world_with(&settings);
+	router_up(w->router, MAIN, 1000);
+	get_a(w, 0, 1, 60000, 1000);
+	get_a(w, 1, 2, 60000, 1000);
+	assert_int_equal(w->n_sent, 1);
+	settings.max_in_flight = 8;
+	router_set(w->router, &settings, 1000);
+	assert_int_equal(w->n_sent, 2);
+	refuse(w, 0, 1000);
+	double rate = router_pace(w->router, 1000);
+	assert_true(rate > 0);
+	router_set(w->router, &settings, 1000); /* the same: what was learnt stays */
+	assert_true(router_pace(w->router, 1000) == rate);
+	settings.rate_limit = 7;
+	router_set(w->router, &settings, 1000);
+	assert_true(router_pace(w->router, 1000) == 7);
+	refuse(w, 1, 1000); /* was sent before */
+	assert_true(router_pace(w->router, 1000) == 7);
+	world_free(w);
+}
+
+static void a_sudden_end_is_held_against_requests_of_a_young_connection_alone(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, MAIN, 20000);
+	get_a(w, 0, 1, 60000, 20000);
+	router_read_alone(w->router, &w->reading[1],
+			  &(struct json_value){.text = SPAN("\"k\""), .type = JSON_STRING}, 20000);
+	router_move(w->router, NEXT, 20000);
+	assert_false(router_lost(w->router, MAIN, 0, true, 20010)); /* as it was left */
+	assert_int_equal(w->stats.upstream_blamed, 0);
+	router_lost(w->router, NEXT, 0, true, 20020);
+	assert_int_equal(w->stats.upstream_blamed, 1);
+	router_up(w->router, NEXT + 1, 20030);
+	router_expire(w->router, 20030 + BLAME_YOUNG_MS - 1);
+	router_lost(w->router, NEXT + 1, 0, true, 20030 + BLAME_YOUNG_MS);
+	assert_int_equal(w->stats.upstream_blamed, 1);
+	world_free(w);
+}
+
+static void a_read_that_the_network_may_have_lost_comes_back_doubted(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	read_key(w, 0, "\"a\"", true);
+	router_lost(w->router, MAIN, 0, true, 10);
+	assert_ended(w, 0, 1, ROUTER_READ_DOUBTED);
+	world_free(w);
+}
+
+/* Each loss counts for the companions too: after three they are given up. */
+static void companions_share_the_blame(void **state)
+{
+	struct world *w = world_sharing("get", 10000);
+
+	(void)state;
+	router_lost(w->router, MAIN, 1011, false, 10);
+	router_up(w->router, NEXT, 20); /* the leader is on trial */
+	assert_int_equal(w->n_sent, 2);
+	router_lost(w->router, NEXT, 1011, false, 30);
+	router_up(w->router, NEXT + 1, 40);
+	assert_int_equal(w->n_sent, 3);
+	for (int i = 0; i < PEERS; i++)
+		assert_string_equal(told(w, i), "");
+	router_lost(w->router, NEXT + 1, 1011, false, 50);
+	unsigned unknown = 0;
+	for (int i = 0; i < PEERS; i++)
+		unknown += strstr(told(w, i), "outcome_unknown") != NULL;
+	assert_int_equal(unknown, 1);
+	world_free(w);
+}
+
+static void the_wait_of_one_that_is_sent_again_begins_with_the_loss(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	router_up(w->router, MAIN, 100);
+	get_a(w, 0, 1, 60000, 100);
+	router_down(w->router, MAIN, 1000);
+	router_up(w->router, NEXT, 1300);
+	assert_int_equal(w->stats.request_wait.sum_ms, 300);
+	world_free(w);
+}
+
+static void one_that_waits_for_a_rate_of_one_a_second_is_told_of_that(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.rate_limit = 1;
+	struct world *w = world_with(&settings);
+	get_a(w, 0, 1, 60000, 1000);
+	get_a(w, 0, 2, 500, 1000); /* without a connection it is not known to be too late */
+	router_up(w->router, MAIN, 1000);
+	router_expire(w->router, 1500);
+	assert_error(w, 0, "rate_limited", "no", "2");
+	world_free(w);
+}
+
+static void other_sections_count_at_once(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	struct budget *b = share_budget(w, (struct budget_limits){.rate = 1}, 1),
+		      *next = budget_new("next");
+	struct budgets *budgets = budgets_new(1);
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	get_a(w, 0, 1, 60000, 0);
+	get_a(w, 0, 2, 60000, 0);
+	assert_ptr_equal(w->peer[0].sched.short_of, b);
+	budgets->budget[0] = budget_ref(next);
+	budget_admit(&w->peer[0], budgets);
+	w->sendable = false;
+	router_restrict(w->router, &w->peer[0]);
+	assert_null(w->peer[0].sched.short_of);
+	assert_ptr_equal(w->peer[0].sched.group, next);
+	w->sendable = true;
+	router_pump(w->router, 0);
+	assert_int_equal(w->n_sent, 2);
+	free_budget(w, b);
+	assert_int_equal(next->refs, 1);
+	budget_unref(next);
+}
+
+/* Refusing the first lets a subscribe be answered, which reads a key, so that what waits is sent
+ * meanwhile. It is not said to be unexecuted. */
+static void what_is_sent_while_others_are_forbidden_is_not_refused(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	w->settles = w->reads = true;
+	router_up(w->router, MAIN, 0);
+	w->sendable = false;
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"x1\"}", 0);
+	hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\"}");
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"x2\"}", 0);
+	w->sendable = true;
+	router_restrict(w->router, &w->peer[0]);
+	assert_int_equal(w->turns, 1);
+	assert_int_equal(w->n_sent, 2); /* one of them is the reading */
+	const char *text = told(w, 0);
+	assert_non_null(strstr(text, "\"reason\":\"forbidden\""));
+	assert_null(strstr(strstr(text, "forbidden") + 1, "forbidden"));
+	world_free(w);
+}
+
+static void a_client_may_have_its_part_of_the_free_room(void **state)
+{
+	struct router_settings settings = usual;
+	struct world *w = world_with(&settings);
+
+	(void)state;
+	get_a(w, 0, 1, 60000, 0);
+	uint32_t bytes = w->peer[0].sched.bytes;
+	settings.max_waiting_bytes = 17 * bytes + 16;
+	router_set(w->router, &settings, 0);
+	assert_true(router_may_read(w->router, &w->peer[0]));
+	settings.max_waiting_bytes = 17 * bytes;
+	router_set(w->router, &settings, 0);
+	assert_false(router_may_read(w->router, &w->peer[0]));
+	settings.max_waiting_bytes = bytes - 1; /* less than waits already */
+	router_set(w->router, &settings, 0);
+	assert_false(router_may_read(w->router, &w->peer[0]));
+	assert_true(router_may_read(w->router, &w->peer[1]));
+	world_free(w);
+}
+
+static void stopping_refuses_those_that_wait_for_their_budget(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	struct budget *b = share_budget(w, (struct budget_limits){.max_in_flight = 1}, 2);
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	get_a(w, 0, 1, 60000, 0);
+	get_a(w, 1, 2, 60000, 0);
+	router_stop(w->router);
+	assert_error(w, 1, "shutting_down", "no", "2");
+	assert_int_equal(router_waiting(w->router), 0);
+	free_budget(w, b);
+}
+
+static void requests_that_go_as_one_take_one_turn_of_the_rate(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.max_pipeline = 100;
+	settings.rate_limit = 10;
+	settings.combine = COMBINE_GETS;
+	struct world *w = world_with(&settings);
+	router_up(w->router, MAIN, 1000);
+	ask(w, 2, "{\"op\":\"get\",\"key\":\"z\",\"messageId\":1}", 1000);
+	for (int i = 2; i < 6; i++)
+		get_a(w, 0, i, 60000, 1000);
+	assert_int_equal(router_pace_wait_ms(w->router, &w->peer[0], 1000), 201);
+	assert_int_equal(router_pace_wait_ms(w->router, &w->peer[1], 1000), 201);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":7}", 1000);
+	assert_int_equal(router_pace_wait_ms(w->router, &w->peer[0], 1000), 301);
+	world_free(w);
+}
+
+static void a_notification_settles_nothing(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	char text[150];
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"x\",\"value\":\"1\",\"messageId\":1,\"timeoutMs\":50}",
+	    0);
+	router_expire(w->router, 51);
+	told(w, 0);
+	router_move(w->router, NEXT, 60);
+	set_x(w, 0, 2, 60);
+	snprintf(text, sizeof(text),
+		 "{\"type\":\"notification\",\"key\":\"x\",\"value\":\"1\",\"timestamp\":1,"
+		 "\"messageId\":%llu}",
+		 sent_id(w, 0));
+	service_says(w, text, 70);
+	assert_int_equal(w->n_sent, 1);
+	answer(w, 0, "late");
+	assert_int_equal(w->n_sent, 2);
+	world_free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -3846,6 +4094,18 @@ int main(void)
 			one_without_room_in_its_budget_waits_with_it_though_nothing_can_be_sent),
 		cmocka_unit_test(the_wait_of_a_read_is_counted),
 		cmocka_unit_test(a_companion_is_not_on_trial),
+		cmocka_unit_test(other_settings_count_at_once),
+		cmocka_unit_test(a_sudden_end_is_held_against_requests_of_a_young_connection_alone),
+		cmocka_unit_test(a_read_that_the_network_may_have_lost_comes_back_doubted),
+		cmocka_unit_test(companions_share_the_blame),
+		cmocka_unit_test(the_wait_of_one_that_is_sent_again_begins_with_the_loss),
+		cmocka_unit_test(one_that_waits_for_a_rate_of_one_a_second_is_told_of_that),
+		cmocka_unit_test(other_sections_count_at_once),
+		cmocka_unit_test(what_is_sent_while_others_are_forbidden_is_not_refused),
+		cmocka_unit_test(a_client_may_have_its_part_of_the_free_room),
+		cmocka_unit_test(stopping_refuses_those_that_wait_for_their_budget),
+		cmocka_unit_test(requests_that_go_as_one_take_one_turn_of_the_rate),
+		cmocka_unit_test(a_notification_settles_nothing),
 	};
 
 	return cmocka_run_group_tests_name("router", tests, NULL, NULL);

@@ -494,6 +494,71 @@ static void so_many_suspects_are_logged_and_no_more(void **state)
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+static void a_long_request_is_no_reason_for_another_close(void **state)
+{
+	struct world *w = *state;
+
+	w->p[0].body_len = 9000;
+	assert_int_equal(lose(w, 2, 1011, NOW), BLAME_SOMEBODY);
+	assert_int_equal(w->peer[1].blame.weight, 3);
+	assert_false(blame_is_too_long(&w->b, 1000000, NOW));
+}
+
+static void of_equally_long_ones_the_first_is_charged(void **state)
+{
+	struct world *w = *state;
+
+	w->p[0].body_len = w->p[1].body_len = 9000;
+	w->sent[2] = NULL; /* not looked at */
+	assert_int_equal(lose(w, 2, 1009, NOW), BLAME_ONE);
+	assert_int_equal(w->peer[0].blame.weight, 3);
+	assert_int_equal(w->peer[1].blame.weight, 0);
+}
+
+static void the_first_user_may_be_the_oldest(void **state)
+{
+	struct world *w = *state;
+	struct peer peer = {.number = 50, .uid = 5000};
+
+	for (uid_t i = 0; i <= BLAME_USERS_MAX; i++) {
+		w->p[0].peer = NULL;
+		w->p[0].uid = 5000 + i;
+		lose(w, 1, 1011, NOW + i);
+	}
+	blame_join(&w->b, &peer);
+	assert_int_equal(peer.blame.weight, 0);
+	peer.uid = 5001;
+	blame_join(&w->b, &peer);
+	assert_int_equal(peer.blame.weight, 6);
+}
+
+static void who_comes_again_begins_the_trial_again(void **state)
+{
+	struct world *w = *state;
+
+	for (int i = 0; i < 3; i++)
+		lose(w, 2, 1011, NOW);
+	w->p[0].tried = true;
+	assert_false(blame_answered(&w->b, &w->p[0]));
+	assert_int_equal(w->peer[0].blame.trial, 1);
+	blame_leave(&w->b, &w->peer[0], NOW);
+	blame_join(&w->b, &w->peer[0]);
+	assert_int_equal(w->peer[0].blame.trial, 2);
+}
+
+static void another_service_has_no_pauses(void **state)
+{
+	struct world *w = *state;
+
+	w->p[0].tried = true;
+	lose(w, 1, 1011, NOW);
+	lose(w, 1, 1011, NOW);
+	blame_forget(&w->b);
+	assert_int_equal(w->b.next_trial, 0);
+	lose(w, 1, 1011, NOW);
+	assert_int_equal(w->b.next_trial, NOW + 250);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -520,6 +585,11 @@ int main(void)
 		CASE(reads_of_the_daemons_own_charge_nobody),
 		CASE(suspects_are_named),
 		CASE(so_many_suspects_are_logged_and_no_more),
+		CASE(a_long_request_is_no_reason_for_another_close),
+		CASE(of_equally_long_ones_the_first_is_charged),
+		CASE(the_first_user_may_be_the_oldest),
+		CASE(who_comes_again_begins_the_trial_again),
+		CASE(another_service_has_no_pauses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
