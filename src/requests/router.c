@@ -853,8 +853,8 @@ static void end_with(struct router *r, struct pending *p, const struct wire_fram
 static void answered(struct router *r, struct pending *p, const struct wire_frame *frame,
 		     int64_t now)
 {
-	size_t n = 0;
-	struct pending **companions = p->combined ? combine_disband(p, &n) : NULL;
+	size_t n;
+	struct pending **companions = combine_disband(p, &n);
 	bool limited = frame->code == CODE_RATE_LIMITED;
 
 	histogram_add(&r->stats->request_service, phase_end(p, now));
@@ -870,8 +870,7 @@ static void answered(struct router *r, struct pending *p, const struct wire_fram
 	end_with(r, p, frame, limited, now);
 	for (size_t i = 0; i < n; i++)
 		end_with(r, companions[i], frame, limited, now);
-	if (companions)
-		free(companions);
+	free(companions);
 }
 
 /* The same of an answer that can't be used. */
@@ -1165,7 +1164,6 @@ int64_t router_expire(struct router *r, int64_t now)
 
 	while ((first = heap_first(&r->deadlines)) && first->at <= now)
 		expire(r, of_deadline(first), full, now);
-	first = heap_first(&r->deadlines);
 	r->wake = first ? first->at : -1;
 	router_pump(r, now); /* slots are free again, or the rate allows more; may call wake_at() */
 	return r->wake;
@@ -1293,7 +1291,6 @@ void router_stop(struct router *r)
 	struct pending *p;
 
 	r->stopping = true;
-	sched_unblock_all(&r->sched);
 	sched_clear_short(&r->sched);
 	while ((p = sched_take(&r->sched))) {
 		combine_drop(&r->combine, p);
