@@ -359,6 +359,26 @@ static void keys_that_share_a_hash_do_not_go_along(void **state)
 	assert_int_equal(1, n);
 	assert_ptr_equal(same, all[0]);
 	free(all);
+	lead = waits(0, GET("\\\"a"));
+	waits(1, GET("\\\"b"));
+	assert_int_equal(0, sends_with(lead));
+}
+
+static void companions_of_an_heir_may_leave_it(void **state)
+{
+	struct pending *lead = waits(0, GET("k")), *p[3];
+	size_t n;
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		p[i] = waits(i + 1, GET("k"));
+	assert_int_equal(3, sends_with(lead));
+	assert_ptr_equal(combine_leave(lead), p[0]);
+	assert_null(combine_leave(p[1]));
+	struct pending **all = combine_disband(p[0], &n);
+	assert_int_equal(1, n);
+	assert_ptr_equal(p[2], all[0]);
+	free(all);
 }
 
 static void others_that_wait_are_known(void **state)
@@ -517,7 +537,7 @@ static void a_value_with_too_many_places_cannot_be_told(void **state)
 				  "-999999999999999998"});
 }
 
-static void a_value_that_would_be_too_small_cannot_be_told(void **state)
+static void a_value_that_is_beyond_64_bits_cannot_be_told(void **state)
 {
 	struct pending *all[3];
 	struct wire_frame frame, own;
@@ -530,6 +550,9 @@ static void a_value_that_would_be_too_small_cannot_be_told(void **state)
 	assert_int_equal(2, sends_with(all[0]));
 	wire_parse(SPAN("{\"code\":200,\"newValue\":-999999999999999999,\"messageId\":4}"), &frame);
 	assert_false(combine_answer(all[0], &frame, &out, &own));
+	buf_release(&out);
+	wire_parse(SPAN("{\"code\":200,\"newValue\":0.0000000000000001,\"messageId\":4}"), &frame);
+	assert_false(combine_answer(all[0], &frame, &out, &own)); /* too many places for that */
 	buf_release(&out);
 	for (int i = 2; i >= 0; i--)
 		combine_leave(all[i]);
@@ -559,7 +582,8 @@ int main(void)
 		CASE(increments_take_effect_in_the_order_of_their_client),
 		CASE(large_increments_add_up_as_far_as_they_can),
 		CASE(a_value_with_too_many_places_cannot_be_told),
-		CASE(a_value_that_would_be_too_small_cannot_be_told),
+		CASE(a_value_that_is_beyond_64_bits_cannot_be_told),
+		CASE(companions_of_an_heir_may_leave_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
