@@ -1929,6 +1929,11 @@ static void a_held_one_with_a_short_id_waits_for_nobody(void **state)
 	router_settle(w->router, p);
 	assert_string_equal(told(w, 0), "{\"code\":200,\"messageId\":1}\n");
 	assert_int_equal(w->stats.ended[OP_SUBSCRIBE][OUTCOME_OK], 1);
+	p = hold(w, 1, "{\"op\":\"subscribe\",\"key\":\"a\",\"messageId\":1}");
+	router_say(w->router, &w->peer[1], SPAN("local\n"), false); /* nor does anybody for it */
+	assert_string_equal(told(w, 1), "local\n");
+	router_settle(w->router, p);
+	assert_string_equal(told(w, 1), "{\"code\":200,\"messageId\":1}\n");
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 0);
 	answer(w, 1, "v");
 	assert_string_equal(told(w, 0), "{\"code\":200,\"value\":\"v\",\"messageId\":2}\n");
@@ -3746,6 +3751,10 @@ static void a_sudden_end_is_held_against_requests_of_a_young_connection_alone(vo
 	router_expire(w->router, 20030 + BLAME_YOUNG_MS - 1);
 	router_lost(w->router, NEXT + 1, 0, true, 20030 + BLAME_YOUNG_MS);
 	assert_int_equal(w->stats.upstream_blamed, 1);
+	router_up(w->router, NEXT + 2, 50000);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":2}", 50000);
+	router_lost(w->router, NEXT + 2, 0, true, 50010);
+	assert_int_equal(w->stats.upstream_blamed, 2);
 	world_free(w);
 }
 
