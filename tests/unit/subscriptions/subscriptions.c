@@ -3113,6 +3113,293 @@ static void a_value_that_is_being_read_is_told_to_nobody(void **state)
 	world_free(w);
 }
 
+/* ---- the order and the record of readings ---- */
+
+static const struct subscriptions_settings one_at_a_time = {
+	.output_soft = SOFT,
+	.reads_at_once = 1,
+	.held_bytes = 4 << 20,
+	.max_subs = 1000,
+	.max_peer_subs = 100,
+	.max_peer_globs = 100,
+	.max_topics = 100000,
+	.max_bytes = 1 << 20,
+};
+
+static void the_record_of_lost_readings_is_kept_by_key(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b','c']");
+	lose_all(w);
+	come_up(w);
+	assert_told(w, 0, LOST BACK);
+	lose_over_it(w); /* all three were in flight */
+	for (int i = 0; i < 20 && !unanswered(w, "b"); i++) {
+		if (unanswered(w, "a"))
+			answer(w, "a", "'code':200,'value':'1'");
+		if (unanswered(w, "c"))
+			answer(w, "c", "'code':200,'value':'1'");
+		pass(w, 500);
+	}
+	assert_reading(w, "b");
+	assert_null(unanswered(w, "a"));
+	told(w, 0);
+	lose_over_it(w);
+	for (int i = 0; i < 20 && !unanswered(w, "b"); i++) {
+		if (unanswered(w, "a"))
+			answer(w, "a", "'code':200,'value':'1'");
+		if (unanswered(w, "c"))
+			answer(w, "c", "'code':200,'value':'1'");
+		pass(w, 500);
+	}
+	told(w, 0);
+	lose_over_it(w);
+	for (int i = 0; i < 20; i++) {
+		if (unanswered(w, "a"))
+			answer(w, "a", "'code':200,'value':'1'");
+		if (unanswered(w, "c"))
+			answer(w, "c", "'code':200,'value':'1'");
+		pass(w, 500);
+	}
+	assert_non_null(strstr(told(w, 0), "\"type\":\"gap\",\"key\":\"b\""));
+	lose_all(w);
+	come_up(w);
+	assert_reading(w, "a"); /* these two are under no suspicion: at once */
+	assert_reading(w, "c");
+	assert_null(unanswered(w, "b"));
+	assert_told(w, 0, LOST BACK KEY_GAP("b"));
+	world_free(w);
+}
+
+static void lose_suddenly(struct world *w)
+{
+	subscriptions_lost(w->subscriptions, BOOT - 100);
+	router_lost(w->router, w->connection, 0, true, world_now);
+	forget_frames(w);
+	come_up(w);
+}
+
+static void sudden_losses_weigh_a_third(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b']");
+	lose_all(w);
+	come_up(w);
+	for (int i = 0; i < 2; i++) {
+		assert_reading(w, "a");
+		assert_reading(w, "b");
+		lose_suddenly(w);
+	}
+	assert_reading(w, "a");
+	assert_reading(w, "b");
+	lose_suddenly(w);
+	pass(w, 100);
+	assert_true(!unanswered(w, "a") != !unanswered(w, "b")); /* alone */
+	world_free(w);
+}
+
+static void other_settings_of_subscriptions_count_at_once(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b']");
+	subscriptions_set(w->subscriptions, &one_at_a_time);
+	lose_all(w);
+	come_up(w);
+	assert_true(!unanswered(w, "a") != !unanswered(w, "b"));
+	struct subscriptions_settings few = usual;
+	few.max_peer_subs = 2;
+	few.output_soft = 10;
+	subscriptions_set(w->subscriptions, &few);
+	told(w, 0);
+	subscribe(w, 0, "'key':'c'");
+	assert_refused(w, 0, "queue_full", "1", "");
+	unsigned flushed = w->flushed;
+	change(w, CHANGE("a", "'1'"));
+	change(w, CHANGE("a", "'2'"));
+	assert_int_equal(w->flushed, flushed + 1); /* is slow by now */
+	world_free(w);
+}
+
+static void a_newcomer_is_not_behind_the_rounds_of_one_that_was_there_before(void **state)
+{
+	struct world *w = world_with(&one_at_a_time);
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b','c']");
+	leave(w, 1);
+	w->away[1] = false;
+	w->peer[1].resync.round = 1000;
+	router_join(w->router, &w->peer[1]);
+	subscriptions_join(w->subscriptions, &w->peer[1]);
+	subscribe(w, 0, "'keys':['a','b'],'initial':true");
+	subscribe(w, 1, "'key':'c','initial':true");
+	assert_reading(w, "a");
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_reading(w, "c"); /* the second one's first comes before the first one's second */
+	answer(w, "c", "'code':200,'value':'1'");
+	assert_reading(w, "b");
+	world_free(w);
+}
+
+static void a_reading_that_somebody_waits_for_is_hurried(void **state)
+{
+	struct world *w = world_with(&one_at_a_time);
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b','c']");
+	lose_all(w);
+	come_up(w);
+	const char *first = unanswered(w, "a") ? "a" : unanswered(w, "b") ? "b" : "c";
+	const char *last = strcmp(first, "a") ? "a" : "b", *middle = "c";
+	if (!strcmp(first, "c"))
+		middle = "b";
+	char members[60];
+	snprintf(members, sizeof(members), "'key':'%s','initial':true", last);
+	subscribe(w, 1, members);
+	snprintf(members, sizeof(members), "'key':'%s','initial':true", middle);
+	subscribe(w, 2, members);
+	answer(w, first, "'code':200,'value':'1'");
+	assert_reading(w, last);
+	answer(w, last, "'code':200,'value':'1'");
+	assert_reading(w, middle);
+	answer(w, middle, "'code':200,'value':'1'");
+	assert_int_equal(subscriptions_counts(w->subscriptions).waiting, 0);
+	for (size_t i = 0; i < w->n_sent; i++)
+		assert_true(w->sent[i].answered);
+	world_free(w);
+}
+
+static void a_reading_that_is_not_sent_yet_may_be_unwanted(void **state)
+{
+	static const struct router_settings slow = {
+		.max_in_flight = IN_FLIGHT,
+		.max_pipeline = 100,
+		.request_timeout_ms = TIMEOUT,
+		.max_waiting_bytes = 1 << 20,
+		.max_peer_waiting_bytes = 1 << 20,
+		.rate_limit = 1,
+	};
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b']");
+	lose_all(w);
+	router_set(w->router, &slow, world_now);
+	come_up(w);
+	const char *waits = unanswered(w, "a") ? "b" : "a";
+	assert_null(unanswered(w, waits));
+	unsubscribe(w, 0, "");
+	pass(w, 1001);
+	if (unanswered(w, waits))
+		answer(w, waits, "'code':200,'value':'1'");
+	live_with(w, 1, "'key':'a'");
+	world_free(w);
+}
+
+/* Behind a gap the client may have read any value, so it is told the next one in any case. */
+static void a_value_behind_a_gap_is_told_though_it_is_that_of_the_last_change(void **state)
+{
+	static const struct router_settings short_frames = {
+		.max_in_flight = IN_FLIGHT,
+		.max_pipeline = 100,
+		.max_frame = 20,
+		.request_timeout_ms = TIMEOUT,
+		.max_waiting_bytes = 1 << 20,
+		.max_peer_waiting_bytes = 1 << 20,
+	};
+	struct router_settings usual_frames = short_frames;
+	struct world *w = world_new();
+
+	(void)state;
+	usual_frames.max_frame = 0;
+	live_with(w, 0, "'key':'a'");
+	change(w, CHANGE("a", "'1'"));
+	assert_told(w, 0, TOLD("a", "'1'"));
+	router_set(w->router, &short_frames, world_now);
+	lose_all(w);
+	come_up(w);
+	assert_told(w, 0, LOST BACK KEY_GAP("a"));
+	router_set(w->router, &usual_frames, world_now);
+	lose_all(w);
+	come_up(w);
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_told(w, 0, LOST BACK RESYNC("a", "'1'"));
+	world_free(w);
+}
+
+/* The cache's own. */
+static void nobody_reads_for_a_silent_subscriber_alone(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b']");
+	live_with(w, 1, "'key':'b'");
+	w->peer[0].silent = true;
+	lose_all(w);
+	come_up(w);
+	assert_null(unanswered(w, "a"));
+	assert_reading(w, "b");
+	answer(w, "b", "'code':200,'value':'1'");
+	assert_told(w, 1, LOST BACK RESYNC("b", "'1'"));
+	assert_told(w, 0, "");
+	world_free(w);
+}
+
+static void what_is_held_back_is_told_before_another_reading_for_an_initial_value(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	lose_all(w);
+	come_up(w);
+	change(w, CHANGE("a", "'5'"));
+	assert_told(w, 0, LOST BACK);
+	subscribe(w, 0, "'key':'a','initial':true");
+	assert_told(w, 0, TOLD("a", "'5'") OK("1"));
+	answer(w, "a", "'code':200,'value':'5'");
+	assert_told(w, 0, "");
+	answer(w, "a", "'code':200,'value':'6'");
+	assert_told(w, 0, INITIAL("a", "'6'"));
+	world_free(w);
+}
+
+static void a_reading_that_becomes_too_long_while_it_waits_is_a_gap(void **state)
+{
+	struct router_settings settings = {
+		.max_in_flight = IN_FLIGHT,
+		.max_pipeline = 100,
+		.request_timeout_ms = 10 * TIMEOUT,
+		.max_waiting_bytes = 1 << 20,
+		.max_peer_waiting_bytes = 1 << 20,
+		.rate_limit = 1,
+	};
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b']");
+	lose_all(w);
+	router_set(w->router, &settings, world_now);
+	come_up(w);
+	const char *waits = unanswered(w, "a") ? "b" : "a";
+	assert_null(unanswered(w, waits));
+	assert_told(w, 0, LOST BACK);
+	settings.max_frame = 20;
+	router_set(w->router, &settings, world_now);
+	pass(w, 1001);
+	const char *text = told(w, 0);
+	assert_non_null(strstr(text, "\"type\":\"gap\""));
+	assert_null(unanswered(w, waits));
+	world_free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -3217,6 +3504,17 @@ int main(void)
 		cmocka_unit_test(subscriptions_that_still_wait_are_refused),
 		cmocka_unit_test(a_slow_client_is_told_nothing_of_what_has_ended),
 		cmocka_unit_test(a_value_that_is_being_read_is_told_to_nobody),
+		cmocka_unit_test(the_record_of_lost_readings_is_kept_by_key),
+		cmocka_unit_test(sudden_losses_weigh_a_third),
+		cmocka_unit_test(other_settings_of_subscriptions_count_at_once),
+		cmocka_unit_test(a_newcomer_is_not_behind_the_rounds_of_one_that_was_there_before),
+		cmocka_unit_test(a_reading_that_somebody_waits_for_is_hurried),
+		cmocka_unit_test(a_reading_that_is_not_sent_yet_may_be_unwanted),
+		cmocka_unit_test(a_value_behind_a_gap_is_told_though_it_is_that_of_the_last_change),
+		cmocka_unit_test(nobody_reads_for_a_silent_subscriber_alone),
+		cmocka_unit_test(
+			what_is_held_back_is_told_before_another_reading_for_an_initial_value),
+		cmocka_unit_test(a_reading_that_becomes_too_long_while_it_waits_is_a_gap),
 	};
 
 	return cmocka_run_group_tests_name("subscriptions", tests, NULL, NULL);
