@@ -317,6 +317,8 @@ static void assert_refused(struct world *w, size_t peer, const char *reason, con
 	snprintf(want, sizeof(want), "\"messageId\":%s}\n", id);
 	if (!strstr(seen, want))
 		fail_msg("not %s's: %s", id, seen);
+	if (!strcmp(reason, "queue_full") && strstr(seen, "retryAfterMs"))
+		fail_msg("nobody knows when: %s", seen);
 }
 
 /* ---- what clients and the service do ---- */
@@ -3400,6 +3402,166 @@ static void a_reading_that_becomes_too_long_while_it_waits_is_a_gap(void **state
 	world_free(w);
 }
 
+/* ---- what clients of a section share, and what is told of all ---- */
+
+static void clients_of_a_section_share_their_subscriptions(void **state)
+{
+	struct world *w = world_new();
+	struct budget *b = budget_new("web");
+
+	(void)state;
+	budget_set(b, &(struct budget_limits){.max_subscriptions = 3});
+	for (size_t i = 0; i < 2; i++) {
+		struct budgets *s = budgets_new(1);
+		s->budget[0] = budget_ref(b);
+		budget_admit(&w->peer[i], s);
+	}
+	subscribe(w, 0, "'keys':['a','b']");
+	assert_int_equal(b->subscriptions, 2); /* those that wait count, too */
+	subscribe(w, 1, "'keys':['c','d']");
+	assert_refused(w, 1, "queue_full", "1",
+		       "of all clients of [access web] (max_subscriptions: 3)");
+	assert_int_equal(w->stats.subscribes_refused, 1);
+	assert_int_equal(b->refused[BUDGET_QUEUE_FULL], 1);
+	make_list(w);
+	come_up(w);
+	assert_told(w, 0, OK("1"));
+	assert_int_equal(b->subscriptions, 2);
+	subscribe(w, 0, "'keys':['a','b','c']"); /* one of which is new */
+	assert_int_equal(b->subscriptions, 3);
+	subscribe(w, 1, "'key':'a'");
+	assert_refused(w, 1, "queue_full", "1", "max_subscriptions");
+	pass(w, TIMEOUT);
+	assert_refused(w, 0, "upstream_down", "1", "the moon is full");
+	assert_int_equal(b->subscriptions, 2);
+	unsubscribe(w, 0, "'key':'a'");
+	assert_int_equal(b->subscriptions, 1);
+	subscribe(w, 1, "'key':'x'");
+	assert_int_equal(b->subscriptions, 2);
+	leave(w, 1);
+	assert_int_equal(b->subscriptions, 1);
+	leave(w, 0);
+	assert_int_equal(b->subscriptions, 0);
+	for (size_t i = 0; i < 2; i++)
+		budget_admit(&w->peer[i], NULL);
+	assert_int_equal(b->refs, 1);
+	budget_unref(b);
+	world_free(w);
+}
+
+static void different_names_are_bounded(void **state)
+{
+	struct subscriptions_settings settings = usual;
+
+	(void)state;
+	settings.max_topics = 2;
+	struct world *w = world_with(&settings);
+	live_with(w, 0, "'key':'a'");
+	subscribe(w, 1, "'keys':['a','b','c']");
+	assert_refused(w, 1, "queue_full", "1", "too many different keys and patterns");
+	subscribe(w, 1, "'keys':['a','b']");
+	assert_told(w, 1, "");
+	make_list(w);
+	take_over(w);
+	assert_told(w, 1, OK("1"));
+	subscribe(w, 0, "'keys':['a','b']"); /* nothing new */
+	assert_told(w, 0, OK("1"));
+	world_free(w);
+}
+
+static void the_end_of_the_daemon_is_told_to_those_that_listen(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	subscriptions_stop(w->subscriptions);
+	subscriptions_end(w->subscriptions);
+	assert_told(w, 0,
+		    "{'type':'connection','state':'disconnected','reason':'shutting_down',"
+		    "'timestamp':1000}\n");
+	assert_told(w, 1, "");
+	lose(w); /* is no news any more */
+	assert_told(w, 0, "");
+	world_free(w);
+}
+
+static void what_belongs_to_one_client_alone_is_taken_out_of_the_counts(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b'],'patterns':['p*','q*']");
+	live_with(w, 1, "'key':'a','pattern':'q*'");
+	subscribe(w, 0, "'key':'c'");
+	struct subscriptions_counts n = subscriptions_counts(w->subscriptions);
+	assert_int_equal(n.subscriptions, 6);
+	assert_int_equal(n.waiting, 1);
+	subscriptions_discount(&n, &w->peer[0]);
+	assert_int_equal(n.keys, 1);
+	assert_int_equal(n.patterns, 1);
+	assert_int_equal(n.subscriptions, 2);
+	assert_int_equal(n.waiting, 0);
+	world_free(w);
+}
+
+static void a_name_is_covered_for_its_subscriber_while_the_token_is_live(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a','pattern':'p*'");
+	assert_true(subscriptions_covers(w->subscriptions, &w->peer[0], false, SPAN("a")));
+	assert_true(subscriptions_covers(w->subscriptions, &w->peer[0], true, SPAN("p*")));
+	assert_false(subscriptions_covers(w->subscriptions, &w->peer[0], true, SPAN("a")));
+	assert_false(subscriptions_covers(w->subscriptions, &w->peer[1], false, SPAN("a")));
+	assert_false(subscriptions_covers(w->subscriptions, &w->peer[0], false, SPAN("b")));
+	subscribe(w, 1, "'key':'a'");
+	assert_true(subscriptions_covers(w->subscriptions, &w->peer[1], false, SPAN("a")));
+	lose_all(w);
+	assert_false(subscriptions_covers(w->subscriptions, &w->peer[0], false, SPAN("a")));
+	come_up(w);
+	assert_true(subscriptions_covers(w->subscriptions, &w->peer[0], false, SPAN("a")));
+	world_free(w);
+}
+
+static void a_client_that_comes_begins_with_nothing(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	leave(w, 1);
+	w->peer[1].topics.n = w->peer[1].topics.n_globs = 90;
+	w->peer[1].subscriptions.n = w->peer[1].subscriptions.n_globs = 90;
+	w->peer[1].fanout.conflated_bytes = 9;
+	w->away[1] = false;
+	router_join(w->router, &w->peer[1]);
+	subscriptions_join(w->subscriptions, &w->peer[1]);
+	assert_int_equal(w->peer[1].fanout.conflated_bytes, 0);
+	assert_int_equal(w->peer[1].topics.n_globs, 0);
+	assert_int_equal(w->peer[1].subscriptions.n_globs, 0);
+	live_with(w, 1, "'key':'a'");
+	assert_int_equal(w->peer[1].topics.n, 1);
+	assert_int_equal(w->peer[1].subscriptions.n, 0);
+	world_free(w);
+}
+
+static void patterns_that_wait_count_among_those_that_cost_time(void **state)
+{
+	struct subscriptions_settings settings = usual;
+
+	(void)state;
+	settings.max_peer_globs = 2;
+	struct world *w = world_with(&settings);
+	live_with(w, 0, "'pattern':'a*b'");
+	subscribe(w, 0, "'pattern':'c*d'");
+	subscribe(w, 0, "'pattern':'e*f'");
+	assert_refused(w, 0, "queue_full", "1", "go on behind a *");
+	subscribe(w, 0, "'pattern':'e*'");
+	assert_told(w, 0, "");
+	world_free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -3515,6 +3677,13 @@ int main(void)
 		cmocka_unit_test(
 			what_is_held_back_is_told_before_another_reading_for_an_initial_value),
 		cmocka_unit_test(a_reading_that_becomes_too_long_while_it_waits_is_a_gap),
+		cmocka_unit_test(clients_of_a_section_share_their_subscriptions),
+		cmocka_unit_test(different_names_are_bounded),
+		cmocka_unit_test(the_end_of_the_daemon_is_told_to_those_that_listen),
+		cmocka_unit_test(what_belongs_to_one_client_alone_is_taken_out_of_the_counts),
+		cmocka_unit_test(a_name_is_covered_for_its_subscriber_while_the_token_is_live),
+		cmocka_unit_test(a_client_that_comes_begins_with_nothing),
+		cmocka_unit_test(patterns_that_wait_count_among_those_that_cost_time),
 	};
 
 	return cmocka_run_group_tests_name("subscriptions", tests, NULL, NULL);
