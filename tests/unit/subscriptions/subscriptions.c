@@ -3562,6 +3562,51 @@ static void patterns_that_wait_count_among_those_that_cost_time(void **state)
 	world_free(w);
 }
 
+static void changes_are_held_back_up_to_their_bound(void **state)
+{
+	struct subscriptions_settings settings = usual;
+
+	(void)state;
+	settings.held_bytes = strlen(TOLD("a", "'1'"));
+	for (int less = 0; less < 2; less++) {
+		settings.held_bytes -= (size_t)less;
+		struct world *w = world_with(&settings);
+		live_with(w, 0, "'key':'a'");
+		lose_all(w);
+		come_up(w);
+		assert_told(w, 0, LOST BACK);
+		change(w, CHANGE("a", "'1'"));
+		assert_told(w, 0, less ? TOLD("a", "'1'") : "");
+		change(w, CHANGE("a", "'2'"));
+		assert_told(w, 0, less ? TOLD("a", "'2'") : TOLD("a", "'1'") TOLD("a", "'2'"));
+		world_free(w);
+	}
+}
+
+static void a_reading_that_is_always_answered_elsewhere_is_believed_at_last(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	lose_all(w);
+	come_up(w);
+	assert_told(w, 0, LOST BACK);
+	for (int i = 0; i < 10; i++) {
+		make_list(w);
+		take_over(w);
+		answer(w, "a", "'code':200,'value':'1'");
+		assert_told(w, 0, "");
+		assert_reading(w, "a");
+	}
+	make_list(w);
+	take_over(w);
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_told(w, 0, RESYNC("a", "'1'"));
+	assert_null(unanswered(w, "a"));
+	world_free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -3684,6 +3729,8 @@ int main(void)
 		cmocka_unit_test(a_name_is_covered_for_its_subscriber_while_the_token_is_live),
 		cmocka_unit_test(a_client_that_comes_begins_with_nothing),
 		cmocka_unit_test(patterns_that_wait_count_among_those_that_cost_time),
+		cmocka_unit_test(changes_are_held_back_up_to_their_bound),
+		cmocka_unit_test(a_reading_that_is_always_answered_elsewhere_is_believed_at_last),
 	};
 
 	return cmocka_run_group_tests_name("subscriptions", tests, NULL, NULL);
