@@ -3607,6 +3607,104 @@ static void a_reading_that_is_always_answered_elsewhere_is_believed_at_last(void
 	world_free(w);
 }
 
+/* ---- gaps, to the millisecond ---- */
+
+static void a_straggler_tells_a_gap_since_its_own_time(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'pattern':'p*'");
+	straggler(w, "{'type':'notification','key':'p','value':'1','timestamp':1000}");
+	assert_told(w, 0, PATTERN_GAP("p*", "1000"));
+	straggler(w, "{'type':'notification','key':'p','value':'1','timestamp':999}");
+	assert_told(w, 0, PATTERN_GAP("p*", "999"));
+	/* A time that is not to be believed: a minute. */
+	straggler(w, "{'type':'notification','key':'p','value':'1','timestamp':1001}");
+	assert_told(w, 0, PATTERN_GAP("p*", "-59000"));
+	straggler(w, CHANGE("nobodys", "'1'"));
+	subscribe(w, 1, "'key':'b'"); /* waits */
+	straggler(w, CHANGE("b", "'1'"));
+	assert_null(unanswered(w, "b"));
+	assert_told(w, 0, "");
+	assert_told(w, 1, "");
+	world_free(w);
+}
+
+static void behind_a_gap_each_subscriber_may_know_another_value(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	for (size_t i = 0; i < 2; i++) {
+		subscribe(w, i, "'key':'a','initial':true");
+		answer(w, "a", "'code':200,'value':'1'");
+		assert_told(w, i, OK("1") INITIAL("a", "'1'"));
+	}
+	lose_all(w);
+	come_up(w);
+	answer(w, "a", "'code':200,'value':'1'"); /* which both know */
+	assert_told(w, 0, LOST BACK);
+	assert_told(w, 1, LOST BACK);
+	subscriptions_missed(w->subscriptions, BOOT - 10);
+	assert_told(w, 0, KEY_GAP("a"));
+	assert_told(w, 1, KEY_GAP("a"));
+	lose_all(w);
+	come_up(w);
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_told(w, 0, LOST BACK RESYNC("a", "'1'"));
+	assert_told(w, 1, LOST BACK RESYNC("a", "'1'"));
+	world_free(w);
+}
+
+static void what_was_missed_before_the_loss_makes_the_gap_longer(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'pattern':'p*'");
+	lose_all(w);
+	subscriptions_missed(w->subscriptions, BOOT - 50); /* later than the loss */
+	come_up(w);
+	assert_told(w, 0, LOST BACK PATTERN_GAP("p*", "900"));
+	lose_all(w);
+	subscriptions_missed(w->subscriptions, BOOT - 300);
+	come_up(w);
+	assert_told(w, 0, LOST BACK PATTERN_GAP("p*", "700"));
+	world_free(w);
+}
+
+static void who_was_told_of_no_loss_is_not_told_that_it_is_over(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	lose_all(w);
+	leave(w, 0);
+	subscriptions_without(w->subscriptions);
+	subscribe(w, 1, "'key':'b'");
+	make_list(w);
+	come_up(w);
+	assert_told(w, 1, OK("1"));
+	world_free(w);
+}
+
+static void the_only_name_that_a_token_could_have_is_refused_without_a_time(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'key':'x'");
+	make_list(w);
+	assert_false(subscriptions_list_refused(w->subscriptions, "no such name"));
+	assert_null(strstr(w->told, "retryAfterMs"));
+	assert_refused(w, 0, "upstream_down", "1", "no such name");
+	assert_null(strstr(w->told, "retryAfterMs"));
+	world_free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -3731,6 +3829,11 @@ int main(void)
 		cmocka_unit_test(patterns_that_wait_count_among_those_that_cost_time),
 		cmocka_unit_test(changes_are_held_back_up_to_their_bound),
 		cmocka_unit_test(a_reading_that_is_always_answered_elsewhere_is_believed_at_last),
+		cmocka_unit_test(a_straggler_tells_a_gap_since_its_own_time),
+		cmocka_unit_test(behind_a_gap_each_subscriber_may_know_another_value),
+		cmocka_unit_test(what_was_missed_before_the_loss_makes_the_gap_longer),
+		cmocka_unit_test(who_was_told_of_no_loss_is_not_told_that_it_is_over),
+		cmocka_unit_test(the_only_name_that_a_token_could_have_is_refused_without_a_time),
 	};
 
 	return cmocka_run_group_tests_name("subscriptions", tests, NULL, NULL);
