@@ -9,6 +9,7 @@
 
 #include "access/access.h"
 #include "subscriptions/subscriptions.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 enum {
@@ -42,6 +43,24 @@ struct world {
 	unsigned wanted, flushed, forbidden, changed[PEERS];
 	char told[TEXT_MAX]; /* by flush(), and by told() */
 };
+
+static char logged[4096]; /* since the world began */
+
+enum log_level log_level(void)
+{
+	return LOG_LEVEL_DEBUG;
+}
+
+void log_line(enum log_level level, const char *format, ...)
+{
+	size_t n = strlen(logged);
+	va_list args;
+
+	(void)level;
+	va_start(args, format);
+	vsnprintf(logged + n, sizeof(logged) - n, format, args);
+	va_end(args);
+}
 
 static int64_t world_now; /* each world begins at 0 */
 
@@ -206,6 +225,7 @@ static struct world *world_with(const struct subscriptions_settings *settings)
 
 	world_slept = 0;
 	world_now = 0;
+	logged[0] = '\0';
 	w->router = router_new(&router, &router_ops, w, &w->stats, 42);
 	w->subscriptions =
 		subscriptions_new(settings, &subscriptions_ops, w, w->router, &w->stats, 42);
@@ -1871,6 +1891,7 @@ static void a_key_over_which_connections_are_lost_is_a_gap_for_ten_minutes(void 
 		assert_int_equal(both, losses == 0); /* each alone after the first */
 		if (unanswered(w, "poison")) {
 			losses++;
+			assert_null(strstr(logged, "ten minutes"));
 			told(w, 0);
 			lose_over_it(w);
 		} else if (unanswered(w, "b")) {
@@ -1880,6 +1901,9 @@ static void a_key_over_which_connections_are_lost_is_a_gap_for_ten_minutes(void 
 		pass(w, 500);
 	}
 	assert_int_equal(losses, 3);
+	const char *warning = strstr(logged, "a subscribed key is not read for ten minutes");
+	assert_non_null(warning);
+	assert_null(strstr(warning + 1, "a subscribed key is not read for ten minutes"));
 	assert_true(read_b);
 	assert_told(w, 0, LOST BACK KEY_GAP("poison"));
 	forget_frames(w);
@@ -1888,7 +1912,11 @@ static void a_key_over_which_connections_are_lost_is_a_gap_for_ten_minutes(void 
 	pass(w, 500);
 	assert_null(unanswered(w, "poison"));
 	assert_told(w, 0, LOST BACK KEY_GAP("poison"));
-	pass(w, 600000);
+	pass(w, 600000 - 2 * 500 - 1); /* since the last loss */
+	lose_all(w);
+	come_up(w);
+	assert_null(unanswered(w, "poison"));
+	pass(w, 1);
 	lose_all(w);
 	come_up(w);
 	assert_reading(w, "poison");
@@ -3399,6 +3427,12 @@ static void a_reading_that_becomes_too_long_while_it_waits_is_a_gap(void **state
 	const char *text = told(w, 0);
 	assert_non_null(strstr(text, "\"type\":\"gap\""));
 	assert_null(unanswered(w, waits));
+	settings.max_frame = 0;
+	settings.rate_limit = 0;
+	router_set(w->router, &settings, world_now);
+	lose_all(w);
+	come_up(w);
+	assert_reading(w, waits); /* as any other */
 	world_free(w);
 }
 
