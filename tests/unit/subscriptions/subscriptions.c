@@ -3094,6 +3094,8 @@ static void subscriptions_that_still_wait_are_refused(void **state)
 		strstr(text, "\"reason\":\"forbidden\",\"executed\":\"no\",\"messageId\":3}"));
 	assert_null(strstr(text, "\"messageId\":2}"));
 	assert_int_equal(w->forbidden, 2);
+	assert_int_equal(w->stats.requests_forbidden, 2);
+	assert_null(strstr(text, "retryAfterMs"));
 	assert_list(w, "['a']");
 	come_up(w);
 	assert_told(w, 0, OK("2"));
@@ -3739,6 +3741,33 @@ static void the_only_name_that_a_token_could_have_is_refused_without_a_time(void
 	world_free(w);
 }
 
+/* ---- requests with several names ---- */
+
+static void the_last_name_of_a_request_counts_as_the_first(void **state)
+{
+	struct world *w = world_new();
+	struct buf list = {0};
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	assert_false(subscriptions_is_stale(w->subscriptions));
+	subscribe(w, 1, "'keys':['a','b','c','d']");
+	assert_true(subscriptions_is_stale(w->subscriptions));
+	unsubscribe(w, 1, "'key':'c'");
+	assert_told(w, 1, OK("2"));
+	assert_list(w, "['a','b','d']");
+	take_over(w);
+	assert_told(w, 1, OK("1"));
+	assert_int_equal(w->peer[1].topics.n, 3);
+	subscribe(
+		w, 2,
+		"'keys':['a','ccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc']");
+	subscriptions_make_list(w->subscriptions, 20, &list);
+	buf_release(&list);
+	assert_refused(w, 2, "queue_full", "1", "has no room for this subscription");
+	world_free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -3868,6 +3897,7 @@ int main(void)
 		cmocka_unit_test(what_was_missed_before_the_loss_makes_the_gap_longer),
 		cmocka_unit_test(who_was_told_of_no_loss_is_not_told_that_it_is_over),
 		cmocka_unit_test(the_only_name_that_a_token_could_have_is_refused_without_a_time),
+		cmocka_unit_test(the_last_name_of_a_request_counts_as_the_first),
 	};
 
 	return cmocka_run_group_tests_name("subscriptions", tests, NULL, NULL);
