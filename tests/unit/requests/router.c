@@ -3104,6 +3104,12 @@ static void a_watcher_may_know_what_a_get_waits_for(void **state)
 	router_up(w->router, MAIN, 0);
 	assert_noted(&v, "s2s-");
 	assert_int_equal(w->n_sent, 3);
+	w->sendable = false;
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":4}", 0);
+	w->sendable = true;
+	router_pump(w->router, 0);
+	assert_string_equal(told(w, 1), "{\"code\":200,\"messageId\":4}\n");
+	assert_int_equal(w->n_sent, 3); /* it is not sent any more */
 	world_free(w);
 }
 
@@ -3949,6 +3955,72 @@ static void a_notification_settles_nothing(void **state)
 	world_free(w);
 }
 
+static void trials_pause_after_a_loss_over_one(void **state)
+{
+	struct router_settings settings = usual;
+	int64_t now = 1000;
+
+	(void)state;
+	settings.request_timeout_ms = 60000;
+	struct world *w = world_with(&settings);
+	router_up(w->router, MAIN, now);
+	read_suspect(w, 0, now);
+	assert_int_equal(w->reading[0].sent, 1);
+	router_lost(w->router, MAIN, 1011, false, now);
+	router_up(w->router, NEXT, now);
+	read_suspect(w, 1, now);
+	assert_int_equal(w->reading[1].sent, 0);
+	assert_int_equal(w->wake, 1250);
+	get_a(w, 0, 1, 60000, now); /* is never answered */
+	router_expire(w->router, 1250);
+	assert_int_equal(w->wake, 2000);
+	router_expire(w->router, 2000);
+	router_expire(w->router, 2250);
+	assert_int_equal(w->reading[1].sent, 1);
+	router_lost(w->router, NEXT, 1011, false, 2250); /* not alone: it pauses all the same */
+	router_up(w->router, NEXT + 1, 2250);
+	router_leave(w->router, &w->peer[0], 2250);
+	router_join(w->router, &w->peer[0]);
+	read_suspect(w, 2, 2250);
+	router_expire(w->router, 2749);
+	assert_int_equal(w->reading[2].sent, 0);
+	router_expire(w->router, 2750);
+	assert_int_equal(w->reading[2].sent, 1);
+	world_free(w);
+}
+
+/* After three pauses there are two seconds, which are longer than a trial waits anyway. What is in
+ * flight then has its quarter of a second. */
+static void behind_a_long_pause_the_others_are_waited_for_as_well(void **state)
+{
+	struct router_settings settings = usual;
+	uint32_t connection = MAIN;
+	int64_t now = 1000;
+
+	(void)state;
+	settings.request_timeout_ms = 60000;
+	struct world *w = world_with(&settings);
+	router_up(w->router, connection, now);
+	for (int i = 0; i < 4; i++) {
+		w->reading[0].ended = 0;
+		read_suspect(w, 0, now);
+		now += 2000;
+		router_expire(w->router, now);
+		router_lost(w->router, connection, 1011, false, now);
+		router_up(w->router, ++connection, now);
+	}
+	get_a(w, 0, 1, 60000, now);
+	read_suspect(w, 1, now);
+	router_expire(w->router, now + 1999);
+	router_expire(w->router, now + 2000);
+	assert_int_equal(w->reading[1].sent, 0);
+	router_expire(w->router, now + 2249);
+	assert_int_equal(w->reading[1].sent, 0);
+	router_expire(w->router, now + 2250);
+	assert_int_equal(w->reading[1].sent, 1);
+	world_free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -4120,6 +4192,8 @@ int main(void)
 		cmocka_unit_test(stopping_refuses_those_that_wait_for_their_budget),
 		cmocka_unit_test(requests_that_go_as_one_take_one_turn_of_the_rate),
 		cmocka_unit_test(a_notification_settles_nothing),
+		cmocka_unit_test(trials_pause_after_a_loss_over_one),
+		cmocka_unit_test(behind_a_long_pause_the_others_are_waited_for_as_well),
 	};
 
 	return cmocka_run_group_tests_name("router", tests, NULL, NULL);

@@ -3527,17 +3527,20 @@ static void what_belongs_to_one_client_alone_is_taken_out_of_the_counts(void **s
 	struct world *w = world_new();
 
 	(void)state;
-	live_with(w, 0, "'keys':['a','b'],'patterns':['p*','q*']");
+	live_with(w, 0, "'keys':['a','b','d'],'patterns':['p*','q*']");
 	live_with(w, 1, "'key':'a','pattern':'q*'");
 	subscribe(w, 0, "'key':'c'");
 	struct subscriptions_counts n = subscriptions_counts(w->subscriptions);
-	assert_int_equal(n.subscriptions, 6);
+	assert_int_equal(n.subscriptions, 7);
 	assert_int_equal(n.waiting, 1);
 	subscriptions_discount(&n, &w->peer[0]);
 	assert_int_equal(n.keys, 1);
 	assert_int_equal(n.patterns, 1);
 	assert_int_equal(n.subscriptions, 2);
 	assert_int_equal(n.waiting, 0);
+	subscriptions_without(w->subscriptions);
+	assert_int_equal(subscriptions_counts(w->subscriptions).left_out,
+			 0); /* there is no token */
 	world_free(w);
 }
 
