@@ -3744,7 +3744,7 @@ static void a_sudden_end_is_held_against_requests_of_a_young_connection_alone(vo
 	struct world *w = world_new(8, 1 << 20);
 
 	(void)state;
-	router_up(w->router, MAIN, 20000);
+	router_up(w->router, MAIN, 1000);
 	get_a(w, 0, 1, 60000, 20000);
 	router_read_alone(w->router, &w->reading[1],
 			  &(struct json_value){.text = SPAN("\"k\""), .type = JSON_STRING}, 20000);
@@ -4021,6 +4021,39 @@ static void behind_a_long_pause_the_others_are_waited_for_as_well(void **state)
 	world_free(w);
 }
 
+static void a_sum_whose_first_client_has_left_is_told_to_the_others(void **state)
+{
+	struct world *w = world_sharing("increment", 10000);
+	char text[100];
+
+	(void)state;
+	router_leave(w->router, &w->peer[0], 10);
+	router_join(w->router, &w->peer[0]);
+	snprintf(text, sizeof(text), "{\"code\":200,\"newValue\":13,\"messageId\":%llu}",
+		 sent_id(w, 0));
+	service_says(w, text, 20);
+	assert_string_equal(told(w, 0), "");
+	assert_string_equal(told(w, 1), "{\"code\":200,\"newValue\":12,\"messageId\":2}\n");
+	assert_string_equal(told(w, 2), "{\"code\":200,\"newValue\":13,\"messageId\":3}\n");
+	assert_int_equal(w->stats.ended[OP_INCREMENT][OUTCOME_ABANDONED], 1);
+	world_free(w);
+}
+
+static void a_sum_with_an_exponent_cannot_be_shared(void **state)
+{
+	struct world *w = world_sharing("increment", 10000);
+	char text[100];
+
+	(void)state;
+	snprintf(text, sizeof(text), "{\"code\":200,\"newValue\":1e21,\"messageId\":%llu}",
+		 sent_id(w, 0));
+	service_says(w, text, 20);
+	assert_error(w, 0, "bad_upstream", "unknown", "1");
+	assert_error(w, 1, "bad_upstream", "unknown", "2");
+	assert_string_equal(told(w, 2), "{\"code\":200,\"newValue\":1e21,\"messageId\":3}\n");
+	world_free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -4194,6 +4227,8 @@ int main(void)
 		cmocka_unit_test(a_notification_settles_nothing),
 		cmocka_unit_test(trials_pause_after_a_loss_over_one),
 		cmocka_unit_test(behind_a_long_pause_the_others_are_waited_for_as_well),
+		cmocka_unit_test(a_sum_whose_first_client_has_left_is_told_to_the_others),
+		cmocka_unit_test(a_sum_with_an_exponent_cannot_be_shared),
 	};
 
 	return cmocka_run_group_tests_name("router", tests, NULL, NULL);
