@@ -81,6 +81,15 @@ static const struct {
 	{SPAN("{\"a\":1/*x*/}"), 1, "neither a comma nor } after a member", 6},
 	{SPAN("{\"a\":1}\xe2\x81\xa0"), 1, "something after the object", 7},
 	{SPAN("{\"id\":7,\"x\":\"a\x01\"}"), 1, "a control character in a string", 14},
+	{SPAN("{\"k\":\"\\q\"}"), 0, "an unknown escape in a string", 7},
+	{SPAN("{\"k\":\"\\u0G00\"}"), 0, "a \\u without four hexadecimal digits", 9},
+	{SPAN("{\"k\":\"\\u00"), 0, "the end of the text within a string", 10},
+	{SPAN("{\"k\":\"\\u"), 0, "the end of the text within a string", 8},
+	{SPAN("{\"k\":\"\\"), 0, "the end of the text within a string", 7},
+	{SPAN("{\"k\":\"a"), 0, "the end of the text within a string", 7},
+	{SPAN("{\"k\":-}"), 0, "a number that lacks a digit", 6},
+	{SPAN("{\"k\":01}"), 0, "a number with a leading zero", 5},
+	{SPAN("{\"k\":\"\\uFAFf\"}"), 1, NULL, 0},
 };
 
 static void test_texts(void **state)
