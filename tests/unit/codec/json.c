@@ -288,6 +288,9 @@ static void test_invalid_values(void **state)
 		if (walk(text, &r, &members) != -EBADMSG)
 			fail_msg("%s was accepted", invalid[i].text.p);
 		assert_string_equal(r.fault, invalid[i].fault);
+		/* A faulty value is not told; one with something behind it is. */
+		if (members != !strcmp(r.fault, "neither a comma nor } after a member"))
+			fail_msg("%s: %d members", invalid[i].text.p, members);
 		assert_true(r.fault_offset <= text.n);
 		free_copy(text);
 	}
