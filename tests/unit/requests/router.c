@@ -2310,6 +2310,7 @@ static void a_read_comes_back_when_the_router_ends(void **state)
 	router_read_alone(w->router, &w->reading[2], &key, 0);
 	for (int i = 0; i < PEERS; i++)
 		router_leave(w->router, &w->peer[i], 0);
+	w->reading[1].again = true; /* which comes too late */
 	router_free(w->router);
 	for (int i = 0; i < 3; i++)
 		assert_ended(w, i, 0, ROUTER_READ_LATE);
@@ -4054,6 +4055,19 @@ static void a_sum_with_an_exponent_cannot_be_shared(void **state)
 	world_free(w);
 }
 
+static void stopping_refuses_those_that_could_have_gone_as_one(void **state)
+{
+	struct world *w = world_combining(8);
+
+	(void)state;
+	get_a(w, 0, 1, 1000, 0);
+	get_a(w, 1, 2, 1000, 0);
+	router_stop(w->router);
+	assert_error(w, 0, "shutting_down", "no", "1");
+	assert_error(w, 1, "shutting_down", "no", "2");
+	world_free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -4229,6 +4243,7 @@ int main(void)
 		cmocka_unit_test(behind_a_long_pause_the_others_are_waited_for_as_well),
 		cmocka_unit_test(a_sum_whose_first_client_has_left_is_told_to_the_others),
 		cmocka_unit_test(a_sum_with_an_exponent_cannot_be_shared),
+		cmocka_unit_test(stopping_refuses_those_that_could_have_gone_as_one),
 	};
 
 	return cmocka_run_group_tests_name("router", tests, NULL, NULL);
