@@ -90,6 +90,12 @@ static const struct {
 	{SPAN("{\"k\":-}"), 0, "a number that lacks a digit", 6},
 	{SPAN("{\"k\":01}"), 0, "a number with a leading zero", 5},
 	{SPAN("{\"k\":\"\\uFAFf\"}"), 1, NULL, 0},
+	{SPAN("\xef\xbb\xbf"), 0, "a byte order mark", 0},
+	{SPAN("{\0}"), 0, "no name in quotes where a member begins", 1},
+	{SPAN("{\"a\":1\0}"), 1, "neither a comma nor } after a member", 6},
+	{SPAN("{\"a\":[1\0]}"), 0, "neither a comma nor ] after an element", 7},
+	{SPAN("{\"a\":[1 "), 0, "the end of the text within an array", 8},
+	{SPAN("{\"a\":{\"b\":1 "), 0, "the end of the text within an object", 12},
 };
 
 static void test_texts(void **state)
@@ -823,6 +829,31 @@ static void test_integer_range(void **state)
 	assert_int_equal(value, 5);
 }
 
+/* The kinds of brackets are kept in words of 64. */
+static void brackets_beyond_the_64th_are_what_they_are(void **state)
+{
+	enum { N = 100 };
+	struct buf text = {0};
+	struct json_object_reader r;
+	int members;
+
+	(void)state;
+	for (int kind = 0; kind < 2; kind++) {
+		buf_addf(&text, "{\"a\":");
+		for (int i = 0; i < N; i++)
+			buf_addf(&text, (i < 64) == kind ? "[" : "{\"b\":");
+		buf_addf(&text, "1");
+		for (int i = N; i-- > 0;)
+			buf_addf(&text, (i < 64) == kind ? "]" : "}");
+		buf_addf(&text, "}");
+		if (walk(buf_span(&text), &r, &members) != 0)
+			fail_msg("%s at %zu", r.fault, r.fault_offset);
+		assert_int_equal(members, 1);
+		buf_take(&text, buf_len(&text));
+	}
+	buf_release(&text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -848,6 +879,7 @@ int main(void)
 		cmocka_unit_test(test_integer_of_400_digits),
 		cmocka_unit_test(test_integer_range),
 		cmocka_unit_test(utf8_is_that_of_rfc_3629),
+		cmocka_unit_test(brackets_beyond_the_64th_are_what_they_are),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
