@@ -854,6 +854,77 @@ static void brackets_beyond_the_64th_are_what_they_are(void **state)
 	buf_release(&text);
 }
 
+/* Made by another implementation, which agrees with the vector of the authors for SipHash-2-4. */
+static void the_hash_is_siphash_1_3(void **state)
+{
+	static const struct {
+		uint64_t seed;
+		const char *text;
+		uint64_t hash;
+	} cases[] = {
+		{0, "", UINT64_C(0x6b3c89e238a4996e)},
+		{42, "a", UINT64_C(0x35216eedc48d584d)},
+		{UINT64_C(0x0123456789abcdef), "12345678", UINT64_C(0x900545cb3914b856)},
+		{UINT64_MAX, "123456789abcdefg", UINT64_C(0xa308b757144a2939)},
+		{7, "abcdefghijklmnopqrstuvw", UINT64_C(0xc81048168c9ad291)},
+	};
+	char escaped[200];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		assert_true(json_bytes_hash(span_of(cases[i].text), cases[i].seed) ==
+			    cases[i].hash);
+		int n = snprintf(escaped, sizeof(escaped), "\"");
+		for (const char *c = cases[i].text; *c; c++)
+			n += snprintf(escaped + n, sizeof(escaped) - (size_t)n, "\\u%04x",
+				      (unsigned)*c);
+		n += snprintf(escaped + n, sizeof(escaped) - (size_t)n, "\"");
+		struct json_value v = string((struct span){escaped, (size_t)n});
+		assert_true(json_string_hash(&v, cases[i].seed) == cases[i].hash);
+	}
+}
+
+static void pairs_of_surrogates_are_one_character(void **state)
+{
+	static const struct {
+		const char *text, *want;
+	} cases[] = {
+		{"\"\\ud800\\udc00\"", "\xf0\x90\x80\x80"},
+		{"\"\\ud83d\\ude00\"", "\xf0\x9f\x98\x80"},
+		{"\"\\udbff\\udfff\"", "\xf4\x8f\xbf\xbf"},
+		{"\"\\ud800\\ue000\"", "\xed\xa0\x80\xee\x80\x80"}, /* none */
+		{"\"\\udc00\\udc00\"", "\xed\xb0\x80\xed\xb0\x80"},
+		{"\"\\ud7ff\\udc00\"", "\xed\x9f\xbf\xed\xb0\x80"},
+	};
+	char out[40];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct json_value v = string(span_of(cases[i].text));
+		size_t n = json_string_decode(&v, out);
+		assert_span(((struct span){out, n}), cases[i].want);
+	}
+}
+
+static void strings_with_nul_characters_differ_behind_them(void **state)
+{
+	struct json_value a = string(SPAN("\"a\\u0000b\"")), b = string(SPAN("\"a\\u0000c\"")),
+			  c = string(SPAN("\"a\\u0000\""));
+
+	(void)state;
+	assert_true(json_string_same(&a, &a));
+	assert_false(json_string_same(&a, &b));
+	assert_false(json_string_same(&a, &c));
+	assert_false(json_string_same(&c, &a));
+	assert_false(json_string_is(&a, SPAN("a\0c")));
+	assert_true(json_string_is(&a, SPAN("a\0b")));
+	static const struct span names[] = {SPAN("x"), SPAN("ab"), SPAN("abc")};
+	struct json_value name = string(SPAN("\"\\u0061b\""));
+	assert_int_equal(json_string_find(&name, names, 3), 1);
+	assert_int_equal(json_string_find(&name, names, 1), 1); /* none of these */
+	assert_int_equal(json_string_find(&a, names, 3), 3);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -880,6 +951,9 @@ int main(void)
 		cmocka_unit_test(test_integer_range),
 		cmocka_unit_test(utf8_is_that_of_rfc_3629),
 		cmocka_unit_test(brackets_beyond_the_64th_are_what_they_are),
+		cmocka_unit_test(the_hash_is_siphash_1_3),
+		cmocka_unit_test(pairs_of_surrogates_are_one_character),
+		cmocka_unit_test(strings_with_nul_characters_differ_behind_them),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
