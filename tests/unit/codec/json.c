@@ -86,6 +86,7 @@ static const struct {
 	{SPAN("{\"k\":\"\\u00"), 0, "the end of the text within a string", 10},
 	{SPAN("{\"k\":\"\\u"), 0, "the end of the text within a string", 8},
 	{SPAN("{\"k\":\"\\"), 0, "the end of the text within a string", 7},
+	{SPAN("{\"k\":\"\\q"), 0, "an unknown escape in a string", 7},
 	{SPAN("{\"k\":\"a"), 0, "the end of the text within a string", 7},
 	{SPAN("{\"k\":-}"), 0, "a number that lacks a digit", 6},
 	{SPAN("{\"k\":01}"), 0, "a number with a leading zero", 5},
