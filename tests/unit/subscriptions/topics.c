@@ -741,12 +741,13 @@ static void names_that_were_left_are_measured_as_they_are_listed(void **state)
 	(void)state;
 	for (size_t i = 0; i < 2 * COUNT(cases); i++) {
 		struct world *w = world_new();
-		size_t n = cases[i / 2].n, room = 4 + cases[i / 2].length - i % 2;
+		size_t n = cases[i / 2].n, room = 8 + cases[i / 2].length - i % 2;
 		char name[400];
 		struct buf list = {0};
 		memset(name, cases[i / 2].other, n);
 		name[0] = cases[i / 2].first;
 		name[n] = '\0';
+		add(w, 0, TOPIC_KEY, "v");
 		add(w, 0, TOPIC_KEY, "w");
 		add(w, 0, TOPIC_KEY, name);
 		topics_make_list(&w->topics, 0, 9000, w->now, &list);
@@ -782,6 +783,42 @@ static void names_are_left_for_a_minute(void **state)
 	world_free(w);
 }
 
+/* A list of keys with a star in them may have become a glob (a regular expression, as of all
+ * names with ^). It covers keys that begin so, and no
+ * pattern that is spelt so. */
+static void a_star_in_a_key_is_not_that_of_a_pattern(void **state)
+{
+	struct world *w = world_new();
+	struct buf list = {0};
+	char name[20];
+
+	(void)state;
+	for (int i = 10; i < 40; i++) {
+		snprintf(name, sizeof(name), "^a*%d", i);
+		add(w, 0, TOPIC_KEY, name);
+	}
+	struct topic *later = topics_get_topic(&w->topics, TOPIC_KEY, SPAN("^a*1x"));
+	later->n_joins = 1;
+	later->batch = 5; /* not of this list */
+	topics_make_list(&w->topics, 0, 120, w->now, &list);
+	assert_int_equal(later->next, TOKEN_SCOPE_BY_GLOB);
+	accept(w, "");
+	assert_int_equal(later->current, TOKEN_SCOPE_BY_GLOB);
+	assert_int_equal(topics_get_topic(&w->topics, TOPIC_KEY, SPAN("^a*1y"))->current,
+			 TOKEN_SCOPE_BY_GLOB);
+	assert_int_equal(topics_get_topic(&w->topics, TOPIC_PATTERN, SPAN("^a*1z"))->current,
+			 TOKEN_SCOPE_LEFT_OUT);
+	assert_int_equal(topics_get_topic(&w->topics, TOPIC_PATTERN, SPAN("^a*1*"))->current,
+			 TOKEN_SCOPE_LEFT_OUT);
+	topics_release(&w->topics, find(w, TOPIC_KEY, "^a*1y"));
+	topics_release(&w->topics, find(w, TOPIC_PATTERN, "^a*1z"));
+	topics_release(&w->topics, find(w, TOPIC_PATTERN, "^a*1*"));
+	later->n_joins = 0;
+	topics_release(&w->topics, later);
+	buf_release(&list);
+	world_free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -812,6 +849,7 @@ int main(void)
 		cmocka_unit_test(only_what_a_list_has_is_left),
 		cmocka_unit_test(names_that_were_left_are_measured_as_they_are_listed),
 		cmocka_unit_test(names_are_left_for_a_minute),
+		cmocka_unit_test(a_star_in_a_key_is_not_that_of_a_pattern),
 	};
 
 	return cmocka_run_group_tests_name("topics", tests, NULL, NULL);
