@@ -3572,11 +3572,11 @@ static void a_client_that_comes_begins_with_nothing(void **state)
 	leave(w, 1);
 	w->peer[1].topics.n = w->peer[1].topics.n_globs = 90;
 	w->peer[1].subscriptions.n = w->peer[1].subscriptions.n_globs = 90;
-	w->peer[1].fanout.conflated_bytes = 9;
+	w->peer[1].fanout.change = 9;
 	w->away[1] = false;
 	router_join(w->router, &w->peer[1]);
 	subscriptions_join(w->subscriptions, &w->peer[1]);
-	assert_int_equal(w->peer[1].fanout.conflated_bytes, 0);
+	assert_int_equal(w->peer[1].fanout.change, 0);
 	assert_int_equal(w->peer[1].topics.n_globs, 0);
 	assert_int_equal(w->peer[1].subscriptions.n_globs, 0);
 	live_with(w, 1, "'key':'a'");
