@@ -90,7 +90,7 @@ static unsigned utf8_write(unsigned char out[4], uint32_t c)
 		out[i] = (unsigned char)(0x80 | (c & 0x3f));
 		c >>= 6;
 	}
-	out[0] = (unsigned char)((n > 1 ? lead[n] : 0) | c);
+	out[0] = (unsigned char)(lead[n] | c);
 	return n;
 }
 

@@ -177,13 +177,12 @@ static const char *collect(struct members *members, struct wire_frame *frame)
 {
 	struct json_object_reader reader;
 	struct json_member m;
-	int more;
 
 	json_object_begin(&reader, frame->text);
-	while ((more = json_object_next(&reader, &m)) > 0)
+	while (json_object_next(&reader, &m) > 0)
 		note_member(members, frame, &m);
 	frame->newline = reader.newline;
-	return more < 0 ? reader.fault : NULL;
+	return reader.fault;
 }
 
 static void read_id(const struct members *members, struct wire_frame *frame)

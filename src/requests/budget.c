@@ -195,8 +195,6 @@ void budget_pay(const struct peer *peer, int64_t now)
 	for (size_t i = 0; s && i < s->n; i++) {
 		struct budget *b = s->budget[i];
 		b->requests++;
-		if (!b->limits.rate)
-			continue;
 		refill(b, now);
 		b->tokens -= 1;
 	}

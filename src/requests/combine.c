@@ -31,10 +31,9 @@ struct combined {
 	struct combine_key *key;      /* NULL: it is not indexed */
 	struct pending *pending;
 	bool shares_value;      /* an increment that was sent with others */
-	uint32_t place;         /* among its leader's companions, in the order of effect */
 	struct pending *leader; /* whose companion it is; or NULL */
 	struct pending *next;   /* of the leader's companions */
-	struct pending *first;  /* of a leader: its companions */
+	struct pending *first;  /* of a leader: its companions, in the order of effect */
 	int64_t step, behind;   /* of an increment: its own, and of those that go behind it */
 };
 
@@ -89,8 +88,7 @@ void combine_add(struct combine *c, struct pending *p)
 {
 	int64_t step = 0;
 
-	if (p->reading || !p->key_hash || !is_combined(c, p) ||
-	    (p->op == OP_INCREMENT && !read_step(p, &step)))
+	if (!p->key_hash || !is_combined(c, p) || (p->op == OP_INCREMENT && !read_step(p, &step)))
 		return;
 	struct combine_key *key = key_of(c, p);
 	struct combined *e = make(p);
@@ -221,8 +219,7 @@ struct pending **combine_find(struct combine *c, const struct pending *p,
 	struct combined *e;
 
 	*n = 0;
-	if (!c->waiting || p->reading || !p->key_hash || p->peer->sched.on_trial ||
-	    !is_combined(c, p))
+	if (!p->key_hash || p->peer->sched.on_trial || !is_combined(c, p))
 		return NULL;
 	refill(c, now);
 	struct combine_key *key = key_of(c, p);
@@ -272,10 +269,9 @@ bool combine_join(struct pending *leader, struct pending *const *companions, siz
 		buf_addf(body, ",\"value\":%" PRId64 "}", sum);
 		lead->shares_value = true;
 	}
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = n; i-- > 0;) {
 		struct combined *e = companions[i]->combined;
 		e->leader = leader;
-		e->place = (uint32_t)i;
 		e->next = lead->first;
 		e->shares_value = lead->shares_value;
 		lead->first = companions[i];
@@ -327,13 +323,6 @@ struct pending *combine_leave(struct pending *p)
 	return heir;
 }
 
-static int by_place(const void *a, const void *b)
-{
-	const struct pending *p = *(struct pending *const *)a, *q = *(struct pending *const *)b;
-
-	return p->combined->place < q->combined->place ? -1 : 1;
-}
-
 struct pending **combine_disband(struct pending *leader, size_t *n)
 {
 	struct pending **all = NULL, *next;
@@ -349,8 +338,6 @@ struct pending **combine_disband(struct pending *leader, size_t *n)
 		all[(*n)++] = p;
 	}
 	leader->combined->first = NULL;
-	if (*n)
-		qsort(all, *n, sizeof(struct pending *), by_place);
 	return all;
 }
 

@@ -52,7 +52,7 @@ static void make_room(struct inflight *f, uint32_t n_slots)
 	while (chains < 2 * (size_t)n_slots)
 		chains *= 2;
 	make_slots(f, n_slots);
-	if (!f->keys || chains > f->keys_mask + 1)
+	if (chains > f->keys_mask + 1)
 		make_chains(f, chains);
 }
 
@@ -68,7 +68,6 @@ void inflight_fini(struct inflight *f)
 	free(f->free);
 	free(f->keys);
 	free(f->connections);
-	*f = (struct inflight){0};
 }
 
 void inflight_set(struct inflight *f, unsigned n_slots)
@@ -242,9 +241,7 @@ static int by_sequence(const void *a, const void *b)
 {
 	const struct pending *p = *(struct pending *const *)a, *q = *(struct pending *const *)b;
 
-	return p->inflight.sequence < q->inflight.sequence
-		       ? -1
-		       : p->inflight.sequence > q->inflight.sequence;
+	return p->inflight.sequence < q->inflight.sequence ? -1 : 1;
 }
 
 struct pending **inflight_in_order(const struct inflight *f, size_t *n)

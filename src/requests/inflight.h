@@ -54,11 +54,11 @@ static inline bool inflight_full(const struct inflight *f)
 void inflight_add(struct inflight *f, struct pending *p, uint32_t connection);
 /* The number of requests in flight on this connection. */
 unsigned inflight_on(const struct inflight *f, uint32_t connection);
-/* NULL: no request in flight has this id. */
 /* p goes along with the leader, which was added: it has no slot. */
 void inflight_add_companion(struct inflight *f, struct pending *p, const struct pending *leader);
 /* The slot of p, which is about to be removed, is its companion's from now on. */
 void inflight_pass(struct inflight *f, struct pending *p, struct pending *companion);
+/* NULL: no request in flight has this id. */
 struct pending *inflight_find(const struct inflight *f, uint64_t wire_id);
 /* The request in flight for this client and key that was sent last; NULL: there is none. */
 struct pending *inflight_last_of_key(const struct inflight *f, uint64_t key_hash);

@@ -68,7 +68,7 @@ void rate_limiter_spend(struct rate_limiter *p, int64_t now)
 
 void rate_limiter_refused(struct rate_limiter *p, int64_t now, uint64_t sequence, uint64_t latest)
 {
-	double was = p->rate > 0 ? p->rate : more(1, more(p->sent, p->sent_before));
+	double was = p->rate > 0 ? p->rate : more(p->sent, p->sent_before);
 
 	if (sequence <= p->cut)
 		return;
@@ -142,7 +142,7 @@ static double seconds_until(const struct rate_limiter *p, double n)
 		return s + need / (rate + p->step);
 	if (p->step > 0 && p->limit == 0)
 		return grown;
-	return s + need / (p->step > 0 ? p->limit : rate);
+	return s + need / p->limit;
 }
 
 int64_t rate_limiter_wait_ms(const struct rate_limiter *p, int64_t now, size_t n)

@@ -134,7 +134,7 @@ static void discharge(struct router *r, struct pending *p)
 /* It is not in flight any more: frees its key, and its slot unless a companion needs that. */
 static void end_flight(struct router *r, struct pending *p, enum inflight_end end)
 {
-	struct pending *heir = p->combined ? combine_leave(p) : NULL;
+	struct pending *heir = combine_leave(p);
 
 	if (heir)
 		inflight_pass(&r->inflight, p, heir);
@@ -202,7 +202,7 @@ static void end_read(struct router *r, struct pending *p, enum router_read_end e
 {
 	void *reading = p->reading;
 
-	pending_leave_state(r, p, answer ? INFLIGHT_ANSWERED : INFLIGHT_SILENT);
+	pending_leave_state(r, p, INFLIGHT_SILENT); /* it has no key_hash */
 	answers_forget(&r->answers, p);
 	r->ops->read_end(r->owner, reading, end, answer);
 }
@@ -468,7 +468,6 @@ static bool trial_has_turn(struct router *r, bool others_wait, bool *drains, int
 	bool quiet = !inflight_on(&r->inflight, r->connection);
 	int64_t due = r->trial_since + TRIAL_WAIT_MS;
 
-	*drains = false;
 	if (due < r->blame.next_trial)
 		due = r->blame.next_trial;
 	if (now < r->blame.next_trial || (now < due && (others_wait || !quiet))) {
@@ -486,7 +485,7 @@ static bool trial_has_turn(struct router *r, bool others_wait, bool *drains, int
 static struct pending *next_to_send(struct router *r, int64_t now)
 {
 	struct pending *p = sched_first(&r->sched), *trial = sched_first_trial(&r->sched);
-	bool drains;
+	bool drains = false;
 
 	if (!trial || !r->up)
 		return p;
@@ -758,15 +757,14 @@ static void answer_frame(struct router *r, struct pending *p, const struct wire_
 	struct wire_frame own;
 	struct buf text = {0};
 
-	bool shares = p->combined && combine_shares_value(p);
+	bool shares = combine_shares_value(p);
 	if (shares && !combine_answer(p, frame, &text, &own)) {
 		buf_release(&text);
 		answer_error(r, p, REPLY_BAD_UPSTREAM, NULL, -1);
 		return;
 	}
 	if (r->watching && request_op_is_read(p->op))
-		r->watch->answered(r->watcher, p, frame,
-				   r->up && p->inflight.connection == r->connection);
+		r->watch->answered(r->watcher, p, frame, p->inflight.connection == r->connection);
 	if (p->reading) {
 		end_read(r, p,
 			 p->inflight.connection == r->connection ? ROUTER_READ_ANSWERED
@@ -855,8 +853,8 @@ static void end_with(struct router *r, struct pending *p, const struct wire_fram
 static void answered(struct router *r, struct pending *p, const struct wire_frame *frame,
 		     int64_t now)
 {
-	size_t n = 0;
-	struct pending **companions = p->combined ? combine_disband(p, &n) : NULL;
+	size_t n;
+	struct pending **companions = combine_disband(p, &n);
 	bool limited = frame->code == CODE_RATE_LIMITED;
 
 	histogram_add(&r->stats->request_service, phase_end(p, now));
@@ -872,8 +870,7 @@ static void answered(struct router *r, struct pending *p, const struct wire_fram
 	end_with(r, p, frame, limited, now);
 	for (size_t i = 0; i < n; i++)
 		end_with(r, companions[i], frame, limited, now);
-	if (companions)
-		free(companions);
+	free(companions);
 }
 
 /* The same of an answer that can't be used. */
@@ -1167,7 +1164,6 @@ int64_t router_expire(struct router *r, int64_t now)
 
 	while ((first = heap_first(&r->deadlines)) && first->at <= now)
 		expire(r, of_deadline(first), full, now);
-	first = heap_first(&r->deadlines);
 	r->wake = first ? first->at : -1;
 	router_pump(r, now); /* slots are free again, or the rate allows more; may call wake_at() */
 	return r->wake;
@@ -1295,7 +1291,6 @@ void router_stop(struct router *r)
 	struct pending *p;
 
 	r->stopping = true;
-	sched_unblock_all(&r->sched);
 	sched_clear_short(&r->sched);
 	while ((p = sched_take(&r->sched))) {
 		combine_drop(&r->combine, p);

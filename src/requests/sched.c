@@ -18,7 +18,6 @@ void sched_init(struct sched *s)
 void sched_fini(struct sched *s)
 {
 	free(s->common.at_least);
-	*s = (struct sched){.n = 0};
 }
 
 void sched_join(struct peer *peer)
@@ -181,7 +180,6 @@ void sched_regroup(struct sched *s, struct peer *peer)
 	if (counts(peer))
 		count_all(s, peer, false);
 	set_group(peer, budget_first(peer));
-	make_levels(group_of(s, peer), peer->sched.n);
 	if (counts(peer))
 		count_all(s, peer, true);
 	enter_place(s, peer);

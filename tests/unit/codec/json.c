@@ -81,6 +81,22 @@ static const struct {
 	{SPAN("{\"a\":1/*x*/}"), 1, "neither a comma nor } after a member", 6},
 	{SPAN("{\"a\":1}\xe2\x81\xa0"), 1, "something after the object", 7},
 	{SPAN("{\"id\":7,\"x\":\"a\x01\"}"), 1, "a control character in a string", 14},
+	{SPAN("{\"k\":\"\\q\"}"), 0, "an unknown escape in a string", 7},
+	{SPAN("{\"k\":\"\\u0G00\"}"), 0, "a \\u without four hexadecimal digits", 9},
+	{SPAN("{\"k\":\"\\u00"), 0, "the end of the text within a string", 10},
+	{SPAN("{\"k\":\"\\u"), 0, "the end of the text within a string", 8},
+	{SPAN("{\"k\":\"\\"), 0, "the end of the text within a string", 7},
+	{SPAN("{\"k\":\"\\q"), 0, "an unknown escape in a string", 7},
+	{SPAN("{\"k\":\"a"), 0, "the end of the text within a string", 7},
+	{SPAN("{\"k\":-}"), 0, "a number that lacks a digit", 6},
+	{SPAN("{\"k\":01}"), 0, "a number with a leading zero", 5},
+	{SPAN("{\"k\":\"\\uFAFf\"}"), 1, NULL, 0},
+	{SPAN("\xef\xbb\xbf"), 0, "a byte order mark", 0},
+	{SPAN("{\0}"), 0, "no name in quotes where a member begins", 1},
+	{SPAN("{\"a\":1\0}"), 1, "neither a comma nor } after a member", 6},
+	{SPAN("{\"a\":[1\0]}"), 0, "neither a comma nor ] after an element", 7},
+	{SPAN("{\"a\":[1 "), 0, "the end of the text within an array", 8},
+	{SPAN("{\"a\":{\"b\":1 "), 0, "the end of the text within an object", 12},
 };
 
 static void test_texts(void **state)
@@ -279,6 +295,9 @@ static void test_invalid_values(void **state)
 		if (walk(text, &r, &members) != -EBADMSG)
 			fail_msg("%s was accepted", invalid[i].text.p);
 		assert_string_equal(r.fault, invalid[i].fault);
+		/* A faulty value is not told; one with something behind it is. */
+		if (members != !strcmp(r.fault, "neither a comma nor } after a member"))
+			fail_msg("%s: %d members", invalid[i].text.p, members);
 		assert_true(r.fault_offset <= text.n);
 		free_copy(text);
 	}
@@ -811,6 +830,102 @@ static void test_integer_range(void **state)
 	assert_int_equal(value, 5);
 }
 
+/* The kinds of brackets are kept in words of 64. */
+static void brackets_beyond_the_64th_are_what_they_are(void **state)
+{
+	enum { N = 100 };
+	struct buf text = {0};
+	struct json_object_reader r;
+	int members;
+
+	(void)state;
+	for (int kind = 0; kind < 2; kind++) {
+		buf_addf(&text, "{\"a\":");
+		for (int i = 0; i < N; i++)
+			buf_addf(&text, (i < 64) == kind ? "[" : "{\"b\":");
+		buf_addf(&text, "1");
+		for (int i = N; i-- > 0;)
+			buf_addf(&text, (i < 64) == kind ? "]" : "}");
+		buf_addf(&text, "}");
+		if (walk(buf_span(&text), &r, &members) != 0)
+			fail_msg("%s at %zu", r.fault, r.fault_offset);
+		assert_int_equal(members, 1);
+		buf_take(&text, buf_len(&text));
+	}
+	buf_release(&text);
+}
+
+/* Made by another implementation, which agrees with the vector of the authors for SipHash-2-4. */
+static void the_hash_is_siphash_1_3(void **state)
+{
+	static const struct {
+		uint64_t seed;
+		const char *text;
+		uint64_t hash;
+	} cases[] = {
+		{0, "", UINT64_C(0x6b3c89e238a4996e)},
+		{42, "a", UINT64_C(0x35216eedc48d584d)},
+		{UINT64_C(0x0123456789abcdef), "12345678", UINT64_C(0x900545cb3914b856)},
+		{UINT64_MAX, "123456789abcdefg", UINT64_C(0xa308b757144a2939)},
+		{7, "abcdefghijklmnopqrstuvw", UINT64_C(0xc81048168c9ad291)},
+	};
+	char escaped[200];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		assert_true(json_bytes_hash(span_of(cases[i].text), cases[i].seed) ==
+			    cases[i].hash);
+		int n = snprintf(escaped, sizeof(escaped), "\"");
+		for (const char *c = cases[i].text; *c; c++)
+			n += snprintf(escaped + n, sizeof(escaped) - (size_t)n, "\\u%04x",
+				      (unsigned)*c);
+		n += snprintf(escaped + n, sizeof(escaped) - (size_t)n, "\"");
+		struct json_value v = string((struct span){escaped, (size_t)n});
+		assert_true(json_string_hash(&v, cases[i].seed) == cases[i].hash);
+	}
+}
+
+static void pairs_of_surrogates_are_one_character(void **state)
+{
+	static const struct {
+		const char *text, *want;
+	} cases[] = {
+		{"\"\\ud800\\udc00\"", "\xf0\x90\x80\x80"},
+		{"\"\\ud83d\\ude00\"", "\xf0\x9f\x98\x80"},
+		{"\"\\udbff\\udfff\"", "\xf4\x8f\xbf\xbf"},
+		{"\"\\ud800\\ue000\"", "\xed\xa0\x80\xee\x80\x80"}, /* none */
+		{"\"\\udc00\\udc00\"", "\xed\xb0\x80\xed\xb0\x80"},
+		{"\"\\ud7ff\\udc00\"", "\xed\x9f\xbf\xed\xb0\x80"},
+	};
+	char out[40];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct json_value v = string(span_of(cases[i].text));
+		size_t n = json_string_decode(&v, out);
+		assert_span(((struct span){out, n}), cases[i].want);
+	}
+}
+
+static void strings_with_nul_characters_differ_behind_them(void **state)
+{
+	struct json_value a = string(SPAN("\"a\\u0000b\"")), b = string(SPAN("\"a\\u0000c\"")),
+			  c = string(SPAN("\"a\\u0000\""));
+
+	(void)state;
+	assert_true(json_string_same(&a, &a));
+	assert_false(json_string_same(&a, &b));
+	assert_false(json_string_same(&a, &c));
+	assert_false(json_string_same(&c, &a));
+	assert_false(json_string_is(&a, SPAN("a\0c")));
+	assert_true(json_string_is(&a, SPAN("a\0b")));
+	static const struct span names[] = {SPAN("x"), SPAN("ab"), SPAN("abc")};
+	struct json_value name = string(SPAN("\"\\u0061b\""));
+	assert_int_equal(json_string_find(&name, names, 3), 1);
+	assert_int_equal(json_string_find(&name, names, 1), 1); /* none of these */
+	assert_int_equal(json_string_find(&a, names, 3), 3);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -836,6 +951,10 @@ int main(void)
 		cmocka_unit_test(test_integer_of_400_digits),
 		cmocka_unit_test(test_integer_range),
 		cmocka_unit_test(utf8_is_that_of_rfc_3629),
+		cmocka_unit_test(brackets_beyond_the_64th_are_what_they_are),
+		cmocka_unit_test(the_hash_is_siphash_1_3),
+		cmocka_unit_test(pairs_of_surrogates_are_one_character),
+		cmocka_unit_test(strings_with_nul_characters_differ_behind_them),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -329,6 +329,31 @@ static void test_unusable(void **state)
 	}
 }
 
+/* ... also of a frame that can't be used: a change of this key may be lost. */
+static void frames_that_tell_of_a_key_are_known(void **state)
+{
+	static const struct {
+		const char *text;
+		bool notifies;
+	} cases[] = {
+		{"{\"type\":\"notification\",\"key\":\"a\",\"value\":1}", true},
+		{"{\"type\":\"notification\",\"key\":\"a\",\"value\":1,\"value\":2}", true},
+		{"{\"type\":\"notification\",\"key\":\"a\",\"value\":", true},
+		{"{\"type\":\"notification\",\"key\":1}", false},
+		{"{\"type\":\"notification\"}", false},
+		{"{\"type\":\"another\",\"key\":\"a\"}", false},
+		{"{\"code\":200,\"key\":\"a\",\"messageId\":1}", false},
+		{"{}", false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct wire_frame frame;
+		wire_parse(span_of(cases[i].text), &frame);
+		assert_int_equal(frame.notifies, cases[i].notifies);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -342,6 +367,7 @@ int main(void)
 		cmocka_unit_test(test_value_of_an_answer),
 		cmocka_unit_test(test_flatten),
 		cmocka_unit_test(test_unusable),
+		cmocka_unit_test(frames_that_tell_of_a_key_are_known),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -742,6 +742,7 @@ static void one_whose_time_is_up_on_trial_is_told_so(void **state)
 	struct span text = buf_span(&w->peer[0].out.own);
 	assert_non_null(strstr(text.p, "\"reason\":\"queue_full\""));
 	assert_non_null(strstr(text.p, "so they come last"));
+	assert_null(strstr(text.p, "retryAfterMs"));
 	world_free(w);
 }
 

@@ -171,6 +171,93 @@ static void other_limits_count_at_once(void **state)
 	world_free(w);
 }
 
+/* A client of two sections, the first of which has no limits. */
+static struct budget *other_of(struct world *w, struct budget_limits limits)
+{
+	struct budget *other = budget_new("other");
+
+	budget_set(other, &limits);
+	for (int i = 0; i < PEERS; i++) {
+		struct budgets *two = budgets_new(2);
+		two->budget[0] = budget_ref(w->b);
+		two->budget[1] = budget_ref(other);
+		budget_admit(&w->peer[i], two);
+	}
+	return other;
+}
+
+static void end_both(struct world *w, struct budget *other)
+{
+	world_free(w);
+	assert_int_equal(other->refs, 1);
+	assert_int_equal(other->clients, 0);
+	budget_unref(other);
+}
+
+static void each_section_must_have_room(void **state)
+{
+	struct world *w = world_new((struct budget_limits){0});
+	struct budget *other = other_of(w, (struct budget_limits){.rate = 2, .max_in_flight = 2});
+	struct pending p[2] = {{.peer = &w->peer[0]}, {.peer = &w->peer[1]}};
+	struct budget *slowest;
+
+	(void)state;
+	assert_int_equal(other->clients, PEERS);
+	budget_begin(&p[0], 0);
+	assert_int_equal(w->b->requests, 1);
+	assert_int_equal(other->requests, 1);
+	assert_int_equal(w->b->in_flight, 1);
+	assert_int_equal(other->in_flight, 1);
+	assert_int_equal(budget_room(other, 0), 1);
+	assert_null(budget_lacking(&w->peer[2], true, true, 0));
+	budget_begin(&p[1], 0);
+	assert_ptr_equal(budget_lacking(&w->peer[2], true, true, 0), other);
+	budget_end(&p[0]);
+	budget_end(&p[1]);
+	assert_int_equal(other->in_flight, 0);
+	assert_int_equal(w->b->in_flight, 0);
+	assert_ptr_equal(budget_lacking(&w->peer[2], true, false, 0), other);
+	assert_in_range(budget_peer_wait_ms(&w->peer[2], 0, &slowest), 500, 501);
+	assert_ptr_equal(slowest, other);
+	assert_in_range(budget_rate_wait_ms(&w->peer[2], 0), 500, 501);
+	end_both(w, other);
+}
+
+static void subscriptions_count_in_each_section(void **state)
+{
+	struct world *w = world_new((struct budget_limits){0});
+	struct budget *other = other_of(w, (struct budget_limits){.max_subscriptions = 2});
+
+	(void)state;
+	budget_add_subscriptions(&w->peer[0], 2);
+	assert_int_equal(w->b->subscriptions, 2);
+	assert_int_equal(other->subscriptions, 2);
+	assert_ptr_equal(budget_lacking_subscriptions(&w->peer[1], 1), other);
+	budget_remove_subscriptions(&w->peer[0], 2);
+	assert_int_equal(w->b->subscriptions, 0);
+	assert_int_equal(other->subscriptions, 0);
+	end_both(w, other);
+}
+
+static void room_is_what_places_are_left(void **state)
+{
+	struct world *w = world_new((struct budget_limits){.max_in_flight = 5});
+	struct pending p[2] = {{.peer = &w->peer[0]}, {.peer = &w->peer[1]}};
+
+	(void)state;
+	budget_begin(&p[0], 0);
+	budget_begin(&p[1], 0);
+	assert_int_equal(budget_room(w->b, 0), 3);
+	budget_set(w->b, &(struct budget_limits){.max_in_flight = 1}); /* fewer than are taken */
+	assert_int_equal(budget_room(w->b, 0), 0);
+	assert_int_equal(budget_next(w->b), -1);
+	budget_end(&p[0]);
+	budget_end(&p[1]);
+	budget_set(w->b, &(struct budget_limits){.max_in_flight = 5000});
+	assert_int_equal(budget_room(w->b, 0), 1000); /* as many as are looked at at once */
+	world_free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -181,6 +268,9 @@ int main(void)
 		cmocka_unit_test(room_that_others_wait_for_is_theirs),
 		cmocka_unit_test(subscriptions_move_with_their_client),
 		cmocka_unit_test(other_limits_count_at_once),
+		cmocka_unit_test(each_section_must_have_room),
+		cmocka_unit_test(subscriptions_count_in_each_section),
+		cmocka_unit_test(room_is_what_places_are_left),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

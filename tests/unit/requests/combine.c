@@ -15,12 +15,14 @@ static struct combine c;
 static struct peer peers[PEERS];
 static struct pending *made[PENDINGS];
 static size_t n_made;
+static bool one_hash; /* all keys have the same */
 
 static int set_up(void **state)
 {
 	(void)state;
 	c = (struct combine){.kinds = COMBINE_GETS | COMBINE_INCREMENTS};
 	n_made = 0;
+	one_hash = false;
 	for (int i = 0; i < PEERS; i++) {
 		peers[i] = (struct peer){.number = (uint64_t)i + 1};
 		TAILQ_INIT(&peers[i].sched.waiting);
@@ -51,7 +53,8 @@ static struct pending *waits(int peer, const char *line)
 	struct pending *p = mem_zalloc(sizeof(*p) + wire_body_max(&request));
 	p->op = request.op;
 	p->peer = &peers[peer];
-	p->key_hash = key_order_hash(p->peer, &request, 3);
+	p->key_hash =
+		one_hash ? key_order_hash_of_key(p->peer, 7) : key_order_hash(p->peer, &request, 3);
 	p->answers.order = (uint32_t)n_made;
 	p->body_len = (uint32_t)wire_body(&request, p->text);
 	assert_true(n_made < PENDINGS);
@@ -309,15 +312,14 @@ static void the_first_companion_inherits(void **state)
 	assert_int_equal(3, sends_with(a));
 	assert_null(combine_leave(d)); /* a companion: no change of the leader */
 	struct pending *heir = combine_leave(a);
-	assert_true(heir == b || heir == e);
-	struct pending *other = heir == b ? e : b;
+	assert_ptr_equal(heir, b);
 	struct pending **all = combine_disband(heir, &n);
 	assert_int_equal(1, n);
-	assert_ptr_equal(other, all[0]);
+	assert_ptr_equal(e, all[0]);
 	free(all);
 	assert_null(combine_leave(heir));
-	assert_null(combine_leave(other));
-	assert_null(combine_leave(other)); /* it is nothing any more */
+	assert_null(combine_leave(e));
+	assert_null(combine_leave(e)); /* it is nothing any more */
 }
 
 static void disbanded_they_are_in_the_order_of_effect(void **state)
@@ -341,6 +343,221 @@ static void disbanded_they_are_in_the_order_of_effect(void **state)
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+static void keys_that_share_a_hash_do_not_go_along(void **state)
+{
+	(void)state;
+	one_hash = true;
+	struct pending *lead = waits(0, GET("k\\\\\\\"a"));
+	waits(1, GET("k\\\\\\\"b"));
+	waits(2, GET("j\\\\\\\"a"));
+	waits(2, GET("\\\"k"));
+	struct pending *same = waits(3, GET("k\\\\\\\"a"));
+	waits(1, INCREMENT("k\\\\\\\"a", "1"));
+	assert_int_equal(1, sends_with(lead));
+	size_t n;
+	struct pending **all = combine_disband(lead, &n);
+	assert_int_equal(1, n);
+	assert_ptr_equal(same, all[0]);
+	free(all);
+	lead = waits(0, GET("\\\"a"));
+	waits(1, GET("\\\"b"));
+	assert_int_equal(0, sends_with(lead));
+}
+
+static void companions_of_an_heir_may_leave_it(void **state)
+{
+	struct pending *lead = waits(0, GET("k")), *p[3];
+	size_t n;
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		p[i] = waits(i + 1, GET("k"));
+	assert_int_equal(3, sends_with(lead));
+	assert_ptr_equal(combine_leave(lead), p[0]);
+	assert_null(combine_leave(p[1]));
+	struct pending **all = combine_disband(p[0], &n);
+	assert_int_equal(1, n);
+	assert_ptr_equal(p[2], all[0]);
+	free(all);
+}
+
+static void others_that_wait_are_known(void **state)
+{
+	(void)state;
+	struct pending *p = waits(0, GET("k"));
+	assert_false(combine_has_other(&c, p)); /* but itself */
+	struct pending *other = waits(1, GET("k"));
+	assert_true(combine_has_other(&c, p));
+	peers[1].sched.on_trial = true;
+	assert_false(combine_has_other(&c, p));
+	peers[1].sched.on_trial = false;
+	peers[0].sched.on_trial = true;
+	assert_false(combine_has_other(&c, p));
+	peers[0].sched.on_trial = false;
+	takes_turn(other);
+	assert_false(combine_has_other(&c, p));
+	takes_turn(p);
+	assert_false(combine_has_other(&c, p)); /* nobody waits for the key at all */
+	waits(1, GET("k"));
+	assert_true(combine_has_other(&c, p));
+	p->key_hash = 0; /* as of a read of the daemon's own */
+	assert_false(combine_has_other(&c, p));
+	struct pending *set = waits(2, "{\"op\":\"set\",\"key\":\"k\",\"value\":\"\"}");
+	assert_false(combine_has_other(&c, set));
+}
+
+/* A hundred are looked at, which are increments of the same client. */
+static void no_more_are_looked_at_than_a_hundred(void **state)
+{
+	struct pending *p = waits(0, INCREMENT("k", "1"));
+	struct combine_looks {
+		struct pending *p[100];
+	} *all = mem_zalloc(sizeof(*all));
+
+	(void)state;
+	takes_turn(p);
+	for (int i = 0; i < 100; i++) {
+		struct pending *q = mem_zalloc(sizeof(*q) + made[0]->body_len);
+		*q = *made[0];
+		memcpy(q->text, made[0]->text, made[0]->body_len);
+		q->combined = NULL;
+		q->peer = &peers[1];
+		q->key_hash = key_order_hash_of_key(
+			q->peer, key_order_hash_of_key(&peers[0], made[0]->key_hash));
+		TAILQ_INSERT_TAIL(&q->peer->sched.waiting, q, waiting);
+		combine_add(&c, q);
+		all->p[i] = q;
+	}
+	struct pending *get = waits(2, GET("k"));
+	assert_false(combine_has_other(&c, get)); /* there is none */
+	waits(3, GET("k"));
+	assert_false(combine_has_other(&c, get)); /* is too far behind */
+	takes_turn(all->p[0]);
+	takes_turn(all->p[1]);
+	assert_true(combine_has_other(&c, get));
+	for (int i = 0; i < 100; i++) {
+		if (i > 1)
+			takes_turn(all->p[i]);
+		free(all->p[i]);
+	}
+	free(all);
+}
+
+static void reads_without_a_key_hash_are_not_combined(void **state)
+{
+	size_t n;
+
+	(void)state;
+	struct pending *p = waits(0, GET("k"));
+	takes_turn(p);
+	p->key_hash = 0;
+	waits(1, GET("k"));
+	size_t waiting = c.waiting;
+	combine_add(&c, p);
+	assert_int_equal(waiting, c.waiting);
+	assert_null(combine_find(&c, p, may_go, NULL, NOW, &n));
+	assert_int_equal(0, n);
+}
+
+static void steps_grow_with_time_up_to_a_bound(void **state)
+{
+	size_t n;
+
+	(void)state;
+	struct pending *p = waits(0, GET("k"));
+	takes_turn(p);
+	c.steps = 15000;
+	c.at = NOW - 10;
+	free(combine_find(&c, p, may_go, NULL, NOW, &n));
+	assert_int_equal(17000, c.steps);
+	assert_int_equal(NOW, c.at);
+	c.at = NOW - 50;
+	free(combine_find(&c, p, may_go, NULL, NOW, &n));
+	assert_int_equal(20000, c.steps);
+}
+
+static void increments_take_effect_in_the_order_of_their_client(void **state)
+{
+	struct pending **companions;
+	struct buf sum = {0};
+
+	(void)state;
+	struct pending *lead = waits(0, INCREMENT("k", "1")), *a = waits(1, INCREMENT("k", "2")),
+		       *b = waits(1, INCREMENT("k", "3"));
+	combine_drop(&c, a); /* was refused, and comes back */
+	combine_add(&c, a);
+	assert_int_equal(2, sends(lead, &companions, &sum));
+	assert_ptr_equal(companions[0], a);
+	assert_ptr_equal(companions[1], b);
+	free(companions);
+	buf_release(&sum);
+	combine_leave(b);
+	combine_leave(a);
+}
+
+static void large_increments_add_up_as_far_as_they_can(void **state)
+{
+	struct pending **companions;
+	struct buf sum = {0};
+
+	(void)state;
+	struct pending *a = waits(0, INCREMENT("k", "4611686018427387903"));
+	waits(1, INCREMENT("k", "4611686018427387903"));
+	assert_int_equal(1, sends(a, &companions, &sum));
+	free(companions);
+	assert_non_null(
+		memmem(buf_span(&sum).p, buf_len(&sum), "\"value\":9223372036854775806}", 28));
+	buf_release(&sum);
+	combine_leave(a);
+	combine_leave(made[1]);
+	a = waits(0, INCREMENT("n", "-4611686018427387904"));
+	waits(1, INCREMENT("n", "-4611686018427387904"));
+	assert_int_equal(1, sends(a, &companions, &sum));
+	free(companions);
+	assert_non_null(
+		memmem(buf_span(&sum).p, buf_len(&sum), "\"value\":-9223372036854775808}", 29));
+	buf_release(&sum);
+	combine_leave(a);
+	combine_leave(made[3]);
+	a = waits(0, INCREMENT("m", "1")); /* too large without the leader's */
+	for (int i = 1; i < 4; i++)
+		waits(i, INCREMENT("m", "4611686018427387903"));
+	assert_int_equal(0, sends_with(a));
+	a = waits(0, INCREMENT("l", "1"));
+	waits(1, INCREMENT("l", "4611686018427387904")); /* alone */
+	assert_int_equal(0, sends_with(a));
+}
+
+static void a_value_with_too_many_places_cannot_be_told(void **state)
+{
+	(void)state;
+	are_told("0.00000000000000001", (const char *[]){NULL, NULL, "0.00000000000000001"});
+	are_told("-999999999999999998",
+		 (const char *[]){"-999999999999999718", "-999999999999999698",
+				  "-999999999999999998"});
+}
+
+static void a_value_that_is_beyond_64_bits_cannot_be_told(void **state)
+{
+	struct pending *all[3];
+	struct wire_frame frame, own;
+	struct buf out = {0};
+
+	(void)state;
+	all[0] = waits(0, INCREMENT("k", "1"));
+	for (int i = 1; i < 3; i++)
+		all[i] = waits(i, INCREMENT("k", "4611686018427387903"));
+	assert_int_equal(2, sends_with(all[0]));
+	wire_parse(SPAN("{\"code\":200,\"newValue\":-999999999999999999,\"messageId\":4}"), &frame);
+	assert_false(combine_answer(all[0], &frame, &out, &own));
+	buf_release(&out);
+	wire_parse(SPAN("{\"code\":200,\"newValue\":0.0000000000000001,\"messageId\":4}"), &frame);
+	assert_false(combine_answer(all[0], &frame, &out, &own)); /* too many places for that */
+	buf_release(&out);
+	for (int i = 2; i >= 0; i--)
+		combine_leave(all[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -357,6 +574,16 @@ int main(void)
 		CASE(an_error_is_everybodys),
 		CASE(the_first_companion_inherits),
 		CASE(disbanded_they_are_in_the_order_of_effect),
+		CASE(keys_that_share_a_hash_do_not_go_along),
+		CASE(others_that_wait_are_known),
+		CASE(no_more_are_looked_at_than_a_hundred),
+		CASE(reads_without_a_key_hash_are_not_combined),
+		CASE(steps_grow_with_time_up_to_a_bound),
+		CASE(increments_take_effect_in_the_order_of_their_client),
+		CASE(large_increments_add_up_as_far_as_they_can),
+		CASE(a_value_with_too_many_places_cannot_be_told),
+		CASE(a_value_that_is_beyond_64_bits_cannot_be_told),
+		CASE(companions_of_an_heir_may_leave_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

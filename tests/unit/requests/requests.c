@@ -1158,6 +1158,572 @@ static void a_reserved_place_is_waited_for_and_taken_from_requests(void **state)
 	assert_true(rate_limiter_rate(&p, now) == 50);
 }
 
+static void a_peer_begins_with_nothing(void **state)
+{
+	struct peer peer = {.number = 1, .sched = {.n = 3, .bytes = 7, .blocked = true}};
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	sched_join(&peer);
+	assert_int_equal(peer.sched.bytes, 0);
+	struct pending *p = pending_make(&peer, OP_GET, 0);
+	sched_add(&s, p);
+	assert_int_equal(peer.sched.n, 1);
+	assert_ptr_equal(sched_take(&s), p);
+	free(p);
+	sched_fini(&s);
+}
+
+static void memory_is_charged_and_discharged(void **state)
+{
+	struct peer peer = {.number = 1};
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	sched_join(&peer);
+	struct pending *p = pending_make(&peer, OP_GET, 0);
+	sched_charge(&s, p);
+	assert_int_equal(s.bytes, sizeof(*p));
+	assert_int_equal(peer.sched.bytes, sizeof(*p));
+	assert_int_equal(s.n, 0);
+	sched_discharge(&s, p);
+	assert_int_equal(s.bytes, 0);
+	assert_int_equal(peer.sched.bytes, 0);
+	free(p);
+	sched_fini(&s);
+}
+
+static void refused_requests_are_counted(void **state)
+{
+	struct peer peer = {.number = 1};
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	sched_join(&peer);
+	struct pending *p = pending_make(&peer, OP_GET, 0), *q = pending_make(&peer, OP_GET, 0);
+	p->refused = true;
+	sched_add_again(&s, p);
+	sched_add(&s, q);
+	assert_int_equal(peer.sched.refused, 1);
+	sched_remove(&s, q);
+	assert_int_equal(peer.sched.refused, 1);
+	sched_remove(&s, p);
+	assert_int_equal(peer.sched.refused, 0);
+	free(p);
+	free(q);
+	sched_fini(&s);
+}
+
+/* More than 16 requests of one peer, so that levels are added while others are counted. */
+static void long_queues_are_counted(void **state)
+{
+	enum { N = 70 };
+	struct peer peer[2] = {{.number = 1}, {.number = 2}};
+	struct pending *p;
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	for (int k = 0; k < 2; k++)
+		sched_join(&peer[k]);
+	sched_block(&s, &peer[0]);
+	for (int n = 0; n < N; n++)
+		sched_add(&s, pending_make(&peer[0], OP_GET, 0));
+	assert_int_equal(sched_ahead(&s, &peer[1]), 0);
+	sched_unblock(&s, &peer[0]);
+	for (int n = 0; n < N; n++) {
+		assert_int_equal(sched_ahead(&s, &peer[1]), n ? 2 * n : 1);
+		sched_add(&s, pending_make(&peer[1], OP_GET, 0));
+	}
+	assert_int_equal(sched_ahead(&s, &peer[0]), 2 * N);
+	sched_block(&s, &peer[1]);
+	assert_int_equal(sched_ahead(&s, &peer[0]), N);
+	sched_unblock_all(&s);
+	while ((p = sched_take(&s)))
+		free(p);
+	sched_fini(&s);
+}
+
+static void a_peer_of_another_section_that_has_no_turn_waits_on(void **state)
+{
+	struct sections *s = sections_new();
+
+	(void)state;
+	sched_block(&s->sched, &s->peer[0]);
+	admit(s, 0, 1);
+	sched_regroup(&s->sched, &s->peer[0]);
+	assert_ptr_equal(s->peer[0].sched.group, s->b[1]);
+	assert_int_equal(s->b[0]->group.n, 6);
+	assert_int_equal(s->b[1]->group.n, 3);
+	assert_ptr_equal(TAILQ_FIRST(&s->sched.blocked), &s->peer[0]);
+	sched_unblock_all(&s->sched);
+	assert_int_equal(s->b[1]->group.n, 6);
+	assert_int_equal(s->b[1]->group.at_least[0], 2);
+	assert_int_equal(s->b[1]->group.at_least[2], 2);
+	sections_free(s);
+}
+
+static void the_same_section_again_keeps_the_turn(void **state)
+{
+	struct sections *s = sections_new();
+
+	(void)state;
+	sched_regroup(&s->sched, &s->peer[0]);
+	assert_ptr_equal(sched_take(&s->sched), s->p[0][0]);
+	for (int k = 0; k < 3; k++) /* one that waits for nothing is of no group */
+		sched_remove(&s->sched, s->p[3][k]);
+	admit(s, 3, 0);
+	sched_regroup(&s->sched, &s->peer[3]);
+	assert_null(s->peer[3].sched.group);
+	sched_add(&s->sched, s->p[3][0]);
+	assert_ptr_equal(s->peer[3].sched.group, s->b[0]);
+	sections_free(s);
+}
+
+static void a_peer_may_be_short_of_one_budget_after_another(void **state)
+{
+	struct sections *s = sections_new();
+
+	(void)state;
+	sched_set_short(&s->sched, &s->peer[0], s->b[0]);
+	assert_int_equal(s->b[0]->group.n, 6);
+	sched_set_short(&s->sched, &s->peer[0], s->b[1]);
+	assert_int_equal(s->b[0]->n_waiting, 0);
+	assert_int_equal(s->b[1]->n_waiting, 1);
+	assert_int_equal(s->b[0]->group.n, 6);
+	assert_ptr_equal(TAILQ_FIRST(&s->sched.budgets), s->b[1]);
+	sched_set_short(&s->sched, &s->peer[1], s->b[1]);
+	assert_int_equal(s->b[1]->n_waiting, 2);
+	assert_null(TAILQ_NEXT(s->b[1], of_sched));
+	sched_set_short(&s->sched, &s->peer[0], NULL);
+	assert_int_equal(s->b[0]->group.n, 6);
+	assert_ptr_equal(TAILQ_FIRST(&s->sched.budgets), s->b[1]);
+	sched_block(&s->sched, &s->peer[1]);
+	sched_clear_short(&s->sched);
+	assert_null(s->peer[1].sched.short_of);
+	assert_int_equal(s->b[0]->group.n, 9);
+	sections_free(s);
+}
+
+static void what_goes_before_one_of_a_section_without_turns(void **state)
+{
+	struct sections *s = sections_new();
+	struct budget *b = budget_new("none");
+	struct peer newcomer = {.number = 9};
+	struct budgets *budgets = budgets_new(1);
+
+	(void)state;
+	budgets->budget[0] = b;
+	budget_admit(&newcomer, budgets);
+	sched_join(&newcomer);
+	assert_int_equal(sched_ahead(&s->sched, &newcomer), 2); /* one turn of each section */
+	struct budgets *same = budgets_new(1);
+	same->budget[0] = budget_ref(s->b[0]);
+	budget_admit(&newcomer, same);
+	assert_int_equal(sched_ahead(&s->sched, &newcomer), 3 + 3);
+	budget_admit(&newcomer, NULL);
+	sections_free(s);
+}
+
+/* ---- the rate, to the number ---- */
+
+static void what_was_learnt_is_taken_over(void **state)
+{
+	struct rate_limiter p;
+
+	(void)state;
+	rate_limiter_init(&p, 0, 100);
+	rate_limiter_restore(&p, 200, 40, 90);
+	assert_true(p.rate == 40 && p.goal == 90 && p.step == 4 && p.tokens == 0);
+	assert_false(rate_limiter_allows(&p, 200));
+	assert_true(rate_limiter_is_lowered(&p));
+	assert_true(rate_limiter_rate(&p, 1200) == 44);
+	rate_limiter_restore(&p, 300, 5, 90);
+	assert_true(p.step == 1);
+	rate_limiter_init(&p, 10, 100);
+	rate_limiter_restore(&p, 100, 10, 90); /* nothing above the limit */
+	assert_false(rate_limiter_is_lowered(&p));
+	assert_true(p.rate == 10);
+	rate_limiter_restore(&p, 100, 9, 90);
+	assert_true(p.rate == 9 && p.goal == 10);
+}
+
+/* The rate so far is that of the fuller of the present second and the one before. */
+static void the_rate_so_far_is_counted_by_seconds(void **state)
+{
+	static const struct {
+		int64_t second_at;  /* when the present second begins */
+		unsigned was, sent; /* in the former, in the present */
+		double rate, goal;  /* after a refusal */
+	} cases[] = {
+		{999, 40, 20, 30, 120},                         /* one second */
+		{1000, 40, 20, 20, 80},                         /* two */
+		{1999, 40, 20, 20, 80}, {2000, 40, 20, 10, 50}, /* with one between */
+		{1000, 20, 40, 20, 80}, {1000, 10, 5, 5, 50},   {1000, 1, 1, 1, 50},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct rate_limiter p;
+		rate_limiter_init(&p, 0, 0);
+		for (unsigned n = 0; n < cases[i].was; n++)
+			rate_limiter_spend(&p, 0);
+		for (unsigned n = 0; n < cases[i].sent; n++)
+			rate_limiter_spend(&p, cases[i].second_at);
+		rate_limiter_refused(&p, 3000, 1, 1);
+		assert_true(p.rate == cases[i].rate);
+		assert_true(p.goal == cases[i].goal);
+		assert_true(p.tokens == 0 && p.at == 3000);
+	}
+}
+
+static void a_lowered_rate_grows_by_a_twentieth_of_the_former_each_second(void **state)
+{
+	struct rate_limiter p;
+
+	(void)state;
+	rate_limiter_init(&p, 0, 0);
+	for (int i = 0; i < 100; i++)
+		rate_limiter_spend(&p, 0);
+	rate_limiter_refused(&p, 0, 1, 100);
+	assert_true(p.rate == 50 && p.step == 5 && p.goal == 200);
+	rate_limiter_refused(&p, 0, 101, 101); /* lowered again, with the same goal */
+	assert_true(p.rate == 25 && p.step == 2.5 && p.goal == 200);
+	assert_true(rate_limiter_rate(&p, 2000) == 30);
+	assert_true(rate_limiter_rate(&p, 69999) < 200 && rate_limiter_rate(&p, 69999) > 199.9);
+	assert_true(rate_limiter_rate(&p, 70000) == 0);
+	rate_limiter_init(&p, 10, 0);
+	rate_limiter_refused(&p, 0, 1, 1);
+	assert_true(p.rate == 5 && p.step == 1 && p.goal == 10);
+	assert_true(rate_limiter_rate(&p, 4999) < 10);
+	rate_limiter_allows(&p, 5000);
+	assert_true(p.rate == 10 && p.step == 0);
+}
+
+static void waits_are_reckoned_with_the_growth(void **state)
+{
+	struct rate_limiter p;
+
+	(void)state;
+	rate_limiter_init(&p, 0, 0);
+	rate_limiter_restore(&p, 0, 10, 20); /* 10, 11, 12 ... requests in the coming seconds */
+	assert_int_equal(rate_limiter_wait_ms(&p, 0, 10), 910); /* at 11/s, the second's last */
+	assert_int_equal(rate_limiter_wait_ms(&p, 0, 21), 1876);
+	assert_int_equal(rate_limiter_wait_ms(&p, 0, 1000), 10001); /* unlimited then */
+	rate_limiter_init(&p, 20, 0);
+	rate_limiter_restore(&p, 0, 10, 99);
+	assert_int_equal(rate_limiter_wait_ms(&p, 0, 150 + 20), 11001); /* the limit then */
+	rate_limiter_init(&p, 4, 0);
+	assert_int_equal(rate_limiter_wait_ms(&p, 0, 1), 0);
+	assert_int_equal(rate_limiter_wait_ms(&p, 0, 2), 251);
+	assert_int_equal(rate_limiter_wait_ms(&p, 0, 5), 1001);
+}
+
+static void another_limit_keeps_the_counts_of_the_second(void **state)
+{
+	struct rate_limiter p;
+
+	(void)state;
+	rate_limiter_init(&p, 0, 0);
+	for (int i = 0; i < 80; i++)
+		rate_limiter_spend(&p, 0);
+	for (int i = 0; i < 60; i++)
+		rate_limiter_spend(&p, 1000);
+	rate_limiter_set(&p, 0, 1500, 140);
+	rate_limiter_spend(&p, 1999); /* the same second still */
+	rate_limiter_refused(&p, 1999, 140, 141);
+	assert_false(rate_limiter_is_lowered(&p));
+	rate_limiter_refused(&p, 1999, 141, 141);
+	assert_true(p.rate == 40);
+	rate_limiter_set(&p, 0, 2500, 141);
+	rate_limiter_spend(&p, 2500);
+	rate_limiter_refused(&p, 2500, 142, 142);
+	assert_true(p.rate == 30.5); /* of the 61 before */
+}
+
+static void one_that_waits_is_counted_where_it_takes_its_turns(void **state)
+{
+	struct sections *s = sections_new();
+
+	(void)state;
+	admit(s, 0, 1); /* without sched_regroup() */
+	assert_int_equal(sched_ahead(&s->sched, &s->peer[0]), 9 + 3);
+	sched_regroup(&s->sched, &s->peer[0]);
+	assert_int_equal(sched_ahead(&s->sched, &s->peer[0]), 6 + 6);
+	sections_free(s);
+}
+
+static void a_companion_takes_over_the_slot(void **state)
+{
+	struct inflight f;
+	struct pending *leader = pending_make(NULL, OP_GET, 7),
+		       *companion = pending_make(NULL, OP_GET, 8),
+		       *other = pending_make(NULL, OP_GET, 9);
+
+	(void)state;
+	inflight_init(&f, 4);
+	inflight_add(&f, leader, CONNECTION);
+	inflight_add_companion(&f, companion, leader);
+	inflight_add_companion(&f, other, leader);
+	assert_int_equal(companion->inflight.sequence, leader->inflight.sequence);
+	assert_int_equal(companion->inflight.connection, CONNECTION);
+	assert_true(companion->inflight.companion && !companion->inflight.inherited);
+	assert_int_equal(inflight_count(&f), 1);
+	assert_int_equal(inflight_on(&f, CONNECTION), 1);
+	inflight_pass(&f, leader, companion);
+	inflight_remove(&f, leader, INFLIGHT_SILENT);
+	assert_ptr_equal(inflight_find(&f, companion->inflight.wire_id), companion);
+	assert_false(companion->inflight.companion);
+	assert_true(companion->inflight.inherited);
+	assert_int_equal(inflight_on(&f, CONNECTION), 1);
+	inflight_remove(&f, other, INFLIGHT_ANSWERED);
+	assert_int_equal(inflight_count(&f), 1);
+	inflight_remove(&f, companion, INFLIGHT_ANSWERED);
+	assert_int_equal(inflight_count(&f), 0);
+	assert_int_equal(inflight_on(&f, CONNECTION), 0);
+	assert_int_equal(f.n_keys, 0);
+	inflight_add(&f, companion, CONNECTION); /* by itself: it leads nobody's slot */
+	assert_false(companion->inflight.inherited);
+	inflight_remove(&f, companion, INFLIGHT_ANSWERED);
+	free(leader);
+	free(companion);
+	free(other);
+	inflight_fini(&f);
+}
+
+static void requests_are_counted_by_connection(void **state)
+{
+	enum { N = 6 };
+	static const uint32_t on[N] = {5, 6, 5, 7, 6, 5};
+	struct pending *p[N];
+	struct inflight f;
+
+	(void)state;
+	inflight_init(&f, N);
+	for (int i = 0; i < N; i++)
+		inflight_add(&f, p[i] = pending_make(NULL, OP_GET, 0), on[i]);
+	assert_int_equal(inflight_on(&f, 5), 3);
+	assert_int_equal(inflight_on(&f, 6), 2);
+	assert_int_equal(inflight_on(&f, 7), 1);
+	assert_int_equal(inflight_on(&f, 8), 0);
+	assert_int_equal(f.n_connections, 3);
+	inflight_remove(&f, p[1], INFLIGHT_ANSWERED);
+	inflight_remove(&f, p[4], INFLIGHT_ANSWERED);
+	assert_int_equal(inflight_on(&f, 6), 0);
+	assert_int_equal(inflight_on(&f, 7), 1);
+	assert_int_equal(inflight_on(&f, 5), 3);
+	assert_int_equal(f.n_connections, 2);
+	inflight_add(&f, p[1], 8);
+	assert_int_equal(inflight_on(&f, 8), 1);
+	for (int i = 0; i < N; i++) {
+		if (i != 4)
+			inflight_remove(&f, p[i], INFLIGHT_ANSWERED);
+		free(p[i]);
+	}
+	assert_int_equal(f.n_connections, 0);
+	inflight_fini(&f);
+}
+
+static void a_write_marks_no_reads_before_another_write(void **state)
+{
+	struct inflight f;
+	struct pending *read = pending_make(NULL, OP_GET, 7), *set = pending_make(NULL, OP_SET, 7),
+		       *last = pending_make(NULL, OP_GET, 7);
+
+	(void)state;
+	inflight_init(&f, 4);
+	inflight_add(&f, set, CONNECTION);
+	inflight_add(&f, read, CONNECTION);
+	inflight_add(&f, last, CONNECTION);
+	inflight_remove(&f, last, INFLIGHT_ANSWERED);
+	assert_true(read->inflight.overtaken);
+	assert_false(set->inflight.overtaken);
+	assert_true(read->inflight.followed);
+	assert_true(set->inflight.followed);
+	inflight_remove(&f, read, INFLIGHT_SILENT);
+	inflight_remove(&f, set, INFLIGHT_SILENT);
+	free(read);
+	free(set);
+	free(last);
+	inflight_fini(&f);
+}
+
+static void one_with_a_single_request_changes_its_section_too(void **state)
+{
+	struct sections *s = sections_new();
+
+	(void)state;
+	sched_remove(&s->sched, s->p[0][1]);
+	sched_remove(&s->sched, s->p[0][2]);
+	admit(s, 0, 1);
+	sched_regroup(&s->sched, &s->peer[0]);
+	assert_ptr_equal(s->peer[0].sched.group, s->b[1]);
+	assert_int_equal(s->b[1]->group.n, 4);
+	sections_free(s);
+}
+
+static void a_long_queue_changes_its_section_while_it_has_no_turn(void **state)
+{
+	enum { N = 40 };
+	struct sections *s = sections_new();
+	struct budget *b = budget_new("third");
+	struct budgets *budgets = budgets_new(1);
+	struct pending *more[N];
+
+	(void)state;
+	for (int i = 0; i < N; i++)
+		sched_add(&s->sched, more[i] = pending_make(&s->peer[0], OP_GET, 0));
+	sched_block(&s->sched, &s->peer[0]);
+	budgets->budget[0] = budget_ref(b);
+	budget_admit(&s->peer[0], budgets);
+	sched_regroup(&s->sched, &s->peer[0]);
+	sched_unblock_all(&s->sched);
+	assert_int_equal(b->group.n, N + 3);
+	assert_int_equal(b->group.at_least[N + 2], 1);
+	for (int i = 0; i < N; i++) {
+		sched_remove(&s->sched, more[i]);
+		free(more[i]);
+	}
+	assert_int_equal(b->group.n, 3);
+	sections_free(s);
+	assert_int_equal(b->refs, 1);
+	budget_unref(b);
+}
+
+/* A section that the rules name no more lives until the last of its requests has had its turn. */
+static void a_section_that_is_gone_ends_with_its_last_request(void **state)
+{
+	struct budget *b = budget_new("gone");
+	struct budgets *budgets = budgets_new(1);
+	struct peer peer = {.number = 1};
+	struct sched s;
+
+	(void)state;
+	sched_init(&s);
+	sched_join(&peer);
+	budgets->budget[0] = b;
+	budget_admit(&peer, budgets);
+	struct pending *p = pending_make(&peer, OP_GET, 0);
+	sched_add(&s, p);
+	budget_admit(&peer, NULL);
+	assert_int_equal(b->refs, 1);
+	assert_ptr_equal(sched_take(&s), p);
+	assert_null(peer.sched.group);
+	assert_true(TAILQ_EMPTY(&s.groups));
+	free(p);
+	sched_fini(&s);
+}
+
+static void a_mark_that_changes_nothing_costs_no_turn(void **state)
+{
+	struct sections *s = sections_new();
+
+	(void)state;
+	sched_set_trial(&s->sched, &s->peer[0], false);
+	sched_give_turns(&s->sched, &s->peer[0]);
+	sched_set_short(&s->sched, &s->peer[0], NULL);
+	assert_ptr_equal(sched_first(&s->sched), s->p[0][0]);
+	for (int i = 0; i < 3; i++)
+		sched_set_short(&s->sched, &s->peer[i], s->b[0]);
+	sched_set_short(&s->sched, &s->peer[0], s->b[0]);
+	assert_ptr_equal(TAILQ_FIRST(&s->b[0]->waiting), &s->peer[0]);
+	assert_int_equal(s->b[0]->n_waiting, 3);
+	sched_clear_short(&s->sched);
+	sections_free(s);
+}
+
+static void chains_grow_and_lose_nothing(void **state)
+{
+	enum { N = 700 };
+	struct pending *leader = pending_make(NULL, OP_GET, 1), *all[N];
+	struct inflight f;
+
+	(void)state;
+	inflight_init(&f, 4);
+	inflight_add(&f, leader, CONNECTION);
+	for (uint64_t i = 0; i < N; i++) {
+		inflight_add_companion(&f, all[i] = pending_make(NULL, OP_GET, i + 2), leader);
+		assert_int_equal(f.keys_mask & (f.keys_mask + 1), 0);
+		assert_true(f.n_keys <= f.keys_mask + 1);
+		for (uint64_t k = 0; k <= i; k += 1 + i / 8)
+			assert_ptr_equal(inflight_last_of_key(&f, k + 2), all[k]);
+	}
+	inflight_set(&f, 3000);
+	assert_int_equal(f.keys_mask + 1, 8192);
+	for (uint64_t i = 0; i < N; i++) {
+		assert_ptr_equal(inflight_last_of_key(&f, i + 2), all[i]);
+		inflight_remove(&f, all[i], INFLIGHT_ANSWERED);
+		free(all[i]);
+	}
+	inflight_remove(&f, leader, INFLIGHT_ANSWERED);
+	free(leader);
+	inflight_fini(&f);
+}
+
+static void a_companion_of_the_second_slot_takes_that_over(void **state)
+{
+	struct pending *first = pending_make(NULL, OP_GET, 1),
+		       *leader = pending_make(NULL, OP_GET, 2),
+		       *companion = pending_make(NULL, OP_GET, 3);
+	struct inflight f;
+
+	(void)state;
+	inflight_init(&f, 4);
+	inflight_add(&f, first, CONNECTION);
+	inflight_add(&f, leader, CONNECTION);
+	companion->inflight.inherited = true; /* the last time that it was sent */
+	inflight_add_companion(&f, companion, leader);
+	assert_int_equal(companion->inflight.wire_id, leader->inflight.wire_id);
+	assert_false(companion->inflight.inherited);
+	inflight_pass(&f, leader, companion);
+	inflight_remove(&f, leader, INFLIGHT_SILENT);
+	inflight_remove(&f, companion, INFLIGHT_ANSWERED);
+	assert_ptr_equal(inflight_find(&f, first->inflight.wire_id), first);
+	inflight_remove(&f, first, INFLIGHT_ANSWERED);
+	assert_int_equal(inflight_count(&f), 0);
+	free(first);
+	free(leader);
+	free(companion);
+	inflight_fini(&f);
+}
+
+static void a_rate_of_one_a_second_is_a_rate(void **state)
+{
+	struct rate_limiter p;
+
+	(void)state;
+	rate_limiter_init(&p, 1, 0);
+	assert_int_equal(rate_limiter_reserve(&p, 0), 0);
+	assert_in_range(rate_limiter_next(&p), 1000, 1001);
+	assert_in_range(rate_limiter_reserve(&p, 500), 500, 501);
+	for (int i = 0; i < 5; i++)
+		rate_limiter_spend(&p, 500);
+	rate_limiter_refused(&p, 500, 1, 1);
+	assert_true(p.rate == 1 && p.goal == 1);
+	rate_limiter_init(&p, 1, 0);
+	rate_limiter_restore(&p, 0, 1, 90);
+	assert_false(rate_limiter_is_lowered(&p));
+	rate_limiter_restore(&p, 0, 0.5, 90);
+	assert_true(p.goal == 1);
+}
+
+static void waits_are_those_of_the_seconds_that_they_take(void **state)
+{
+	struct rate_limiter p;
+
+	(void)state;
+	rate_limiter_init(&p, 0, 0);
+	rate_limiter_restore(&p, 0, 40, 90); /* 42 in the first second */
+	assert_int_equal(rate_limiter_wait_ms(&p, 0, 42), 955);
+	assert_int_equal(rate_limiter_wait_ms(&p, 0, 50), 1167);
+	rate_limiter_init(&p, 20, 0);
+	rate_limiter_restore(&p, 0, 10, 99);
+	assert_int_equal(rate_limiter_wait_ms(&p, 0, 150 + 40), 12001);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -1206,6 +1772,31 @@ int main(void)
 		cmocka_unit_test(a_peer_that_is_short_waits_with_its_budget),
 		cmocka_unit_test(a_peer_of_another_section_takes_its_turns_there),
 		cmocka_unit_test(a_reserved_place_is_waited_for_and_taken_from_requests),
+		cmocka_unit_test(a_peer_begins_with_nothing),
+		cmocka_unit_test(memory_is_charged_and_discharged),
+		cmocka_unit_test(refused_requests_are_counted),
+		cmocka_unit_test(long_queues_are_counted),
+		cmocka_unit_test(a_peer_of_another_section_that_has_no_turn_waits_on),
+		cmocka_unit_test(the_same_section_again_keeps_the_turn),
+		cmocka_unit_test(a_peer_may_be_short_of_one_budget_after_another),
+		cmocka_unit_test(what_goes_before_one_of_a_section_without_turns),
+		cmocka_unit_test(what_was_learnt_is_taken_over),
+		cmocka_unit_test(the_rate_so_far_is_counted_by_seconds),
+		cmocka_unit_test(a_lowered_rate_grows_by_a_twentieth_of_the_former_each_second),
+		cmocka_unit_test(waits_are_reckoned_with_the_growth),
+		cmocka_unit_test(another_limit_keeps_the_counts_of_the_second),
+		cmocka_unit_test(one_that_waits_is_counted_where_it_takes_its_turns),
+		cmocka_unit_test(a_companion_takes_over_the_slot),
+		cmocka_unit_test(requests_are_counted_by_connection),
+		cmocka_unit_test(a_write_marks_no_reads_before_another_write),
+		cmocka_unit_test(one_with_a_single_request_changes_its_section_too),
+		cmocka_unit_test(a_long_queue_changes_its_section_while_it_has_no_turn),
+		cmocka_unit_test(a_section_that_is_gone_ends_with_its_last_request),
+		cmocka_unit_test(a_mark_that_changes_nothing_costs_no_turn),
+		cmocka_unit_test(chains_grow_and_lose_nothing),
+		cmocka_unit_test(a_companion_of_the_second_slot_takes_that_over),
+		cmocka_unit_test(a_rate_of_one_a_second_is_a_rate),
+		cmocka_unit_test(waits_are_those_of_the_seconds_that_they_take),
 	};
 
 	return cmocka_run_group_tests_name("core", tests, NULL, NULL);

@@ -9,6 +9,7 @@
 
 #include "access/access.h"
 #include "subscriptions/subscriptions.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 enum {
@@ -42,6 +43,24 @@ struct world {
 	unsigned wanted, flushed, forbidden, changed[PEERS];
 	char told[TEXT_MAX]; /* by flush(), and by told() */
 };
+
+static char logged[4096]; /* since the world began */
+
+enum log_level log_level(void)
+{
+	return LOG_LEVEL_DEBUG;
+}
+
+void log_line(enum log_level level, const char *format, ...)
+{
+	size_t n = strlen(logged);
+	va_list args;
+
+	(void)level;
+	va_start(args, format);
+	vsnprintf(logged + n, sizeof(logged) - n, format, args);
+	va_end(args);
+}
 
 static int64_t world_now; /* each world begins at 0 */
 
@@ -206,6 +225,7 @@ static struct world *world_with(const struct subscriptions_settings *settings)
 
 	world_slept = 0;
 	world_now = 0;
+	logged[0] = '\0';
 	w->router = router_new(&router, &router_ops, w, &w->stats, 42);
 	w->subscriptions =
 		subscriptions_new(settings, &subscriptions_ops, w, w->router, &w->stats, 42);
@@ -317,6 +337,8 @@ static void assert_refused(struct world *w, size_t peer, const char *reason, con
 	snprintf(want, sizeof(want), "\"messageId\":%s}\n", id);
 	if (!strstr(seen, want))
 		fail_msg("not %s's: %s", id, seen);
+	if (!strcmp(reason, "queue_full") && strstr(seen, "retryAfterMs"))
+		fail_msg("nobody knows when: %s", seen);
 }
 
 /* ---- what clients and the service do ---- */
@@ -1869,6 +1891,7 @@ static void a_key_over_which_connections_are_lost_is_a_gap_for_ten_minutes(void 
 		assert_int_equal(both, losses == 0); /* each alone after the first */
 		if (unanswered(w, "poison")) {
 			losses++;
+			assert_null(strstr(logged, "ten minutes"));
 			told(w, 0);
 			lose_over_it(w);
 		} else if (unanswered(w, "b")) {
@@ -1878,6 +1901,9 @@ static void a_key_over_which_connections_are_lost_is_a_gap_for_ten_minutes(void 
 		pass(w, 500);
 	}
 	assert_int_equal(losses, 3);
+	const char *warning = strstr(logged, "a subscribed key is not read for ten minutes");
+	assert_non_null(warning);
+	assert_null(strstr(warning + 1, "a subscribed key is not read for ten minutes"));
 	assert_true(read_b);
 	assert_told(w, 0, LOST BACK KEY_GAP("poison"));
 	forget_frames(w);
@@ -1886,7 +1912,11 @@ static void a_key_over_which_connections_are_lost_is_a_gap_for_ten_minutes(void 
 	pass(w, 500);
 	assert_null(unanswered(w, "poison"));
 	assert_told(w, 0, LOST BACK KEY_GAP("poison"));
-	pass(w, 600000);
+	pass(w, 600000 - 2 * 500 - 1); /* since the last loss */
+	lose_all(w);
+	come_up(w);
+	assert_null(unanswered(w, "poison"));
+	pass(w, 1);
 	lose_all(w);
 	come_up(w);
 	assert_reading(w, "poison");
@@ -3064,6 +3094,8 @@ static void subscriptions_that_still_wait_are_refused(void **state)
 		strstr(text, "\"reason\":\"forbidden\",\"executed\":\"no\",\"messageId\":3}"));
 	assert_null(strstr(text, "\"messageId\":2}"));
 	assert_int_equal(w->forbidden, 2);
+	assert_int_equal(w->stats.requests_forbidden, 2);
+	assert_null(strstr(text, "retryAfterMs"));
 	assert_list(w, "['a']");
 	come_up(w);
 	assert_told(w, 0, OK("2"));
@@ -3110,6 +3142,632 @@ static void a_value_that_is_being_read_is_told_to_nobody(void **state)
 	assert_told(w, 0, ENDED("key", "a"));
 	answer(w, "a", "'code':200,'value':'secret'");
 	assert_told(w, 0, "");
+	world_free(w);
+}
+
+/* ---- the order and the record of readings ---- */
+
+static const struct subscriptions_settings one_at_a_time = {
+	.output_soft = SOFT,
+	.reads_at_once = 1,
+	.held_bytes = 4 << 20,
+	.max_subs = 1000,
+	.max_peer_subs = 100,
+	.max_peer_globs = 100,
+	.max_topics = 100000,
+	.max_bytes = 1 << 20,
+};
+
+static void the_record_of_lost_readings_is_kept_by_key(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b','c']");
+	lose_all(w);
+	come_up(w);
+	assert_told(w, 0, LOST BACK);
+	lose_over_it(w); /* all three were in flight */
+	for (int i = 0; i < 20 && !unanswered(w, "b"); i++) {
+		if (unanswered(w, "a"))
+			answer(w, "a", "'code':200,'value':'1'");
+		if (unanswered(w, "c"))
+			answer(w, "c", "'code':200,'value':'1'");
+		pass(w, 500);
+	}
+	assert_reading(w, "b");
+	assert_null(unanswered(w, "a"));
+	told(w, 0);
+	lose_over_it(w);
+	for (int i = 0; i < 20 && !unanswered(w, "b"); i++) {
+		if (unanswered(w, "a"))
+			answer(w, "a", "'code':200,'value':'1'");
+		if (unanswered(w, "c"))
+			answer(w, "c", "'code':200,'value':'1'");
+		pass(w, 500);
+	}
+	told(w, 0);
+	lose_over_it(w);
+	for (int i = 0; i < 20; i++) {
+		if (unanswered(w, "a"))
+			answer(w, "a", "'code':200,'value':'1'");
+		if (unanswered(w, "c"))
+			answer(w, "c", "'code':200,'value':'1'");
+		pass(w, 500);
+	}
+	assert_non_null(strstr(told(w, 0), "\"type\":\"gap\",\"key\":\"b\""));
+	lose_all(w);
+	come_up(w);
+	assert_reading(w, "a"); /* these two are under no suspicion: at once */
+	assert_reading(w, "c");
+	assert_null(unanswered(w, "b"));
+	assert_told(w, 0, LOST BACK KEY_GAP("b"));
+	world_free(w);
+}
+
+static void lose_suddenly(struct world *w)
+{
+	subscriptions_lost(w->subscriptions, BOOT - 100);
+	router_lost(w->router, w->connection, 0, true, world_now);
+	forget_frames(w);
+	come_up(w);
+}
+
+static void sudden_losses_weigh_a_third(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b']");
+	lose_all(w);
+	come_up(w);
+	for (int i = 0; i < 2; i++) {
+		assert_reading(w, "a");
+		assert_reading(w, "b");
+		lose_suddenly(w);
+	}
+	assert_reading(w, "a");
+	assert_reading(w, "b");
+	lose_suddenly(w);
+	pass(w, 100);
+	assert_true(!unanswered(w, "a") != !unanswered(w, "b")); /* alone */
+	world_free(w);
+}
+
+static void other_settings_of_subscriptions_count_at_once(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b']");
+	subscriptions_set(w->subscriptions, &one_at_a_time);
+	lose_all(w);
+	come_up(w);
+	assert_true(!unanswered(w, "a") != !unanswered(w, "b"));
+	struct subscriptions_settings few = usual;
+	few.max_peer_subs = 2;
+	few.output_soft = 10;
+	subscriptions_set(w->subscriptions, &few);
+	told(w, 0);
+	subscribe(w, 0, "'key':'c'");
+	assert_refused(w, 0, "queue_full", "1", "");
+	unsigned flushed = w->flushed;
+	change(w, CHANGE("a", "'1'"));
+	change(w, CHANGE("a", "'2'"));
+	assert_int_equal(w->flushed, flushed + 1); /* is slow by now */
+	world_free(w);
+}
+
+static void a_newcomer_is_not_behind_the_rounds_of_one_that_was_there_before(void **state)
+{
+	struct world *w = world_with(&one_at_a_time);
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b','c']");
+	leave(w, 1);
+	w->away[1] = false;
+	w->peer[1].resync.round = 1000;
+	router_join(w->router, &w->peer[1]);
+	subscriptions_join(w->subscriptions, &w->peer[1]);
+	subscribe(w, 0, "'keys':['a','b'],'initial':true");
+	subscribe(w, 1, "'key':'c','initial':true");
+	assert_reading(w, "a");
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_reading(w, "c"); /* the second one's first comes before the first one's second */
+	answer(w, "c", "'code':200,'value':'1'");
+	assert_reading(w, "b");
+	world_free(w);
+}
+
+static void a_reading_that_somebody_waits_for_is_hurried(void **state)
+{
+	struct world *w = world_with(&one_at_a_time);
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b','c']");
+	lose_all(w);
+	come_up(w);
+	const char *first = unanswered(w, "a") ? "a" : unanswered(w, "b") ? "b" : "c";
+	const char *last = strcmp(first, "a") ? "a" : "b", *middle = "c";
+	if (!strcmp(first, "c"))
+		middle = "b";
+	char members[60];
+	snprintf(members, sizeof(members), "'key':'%s','initial':true", last);
+	subscribe(w, 1, members);
+	snprintf(members, sizeof(members), "'key':'%s','initial':true", middle);
+	subscribe(w, 2, members);
+	answer(w, first, "'code':200,'value':'1'");
+	assert_reading(w, last);
+	answer(w, last, "'code':200,'value':'1'");
+	assert_reading(w, middle);
+	answer(w, middle, "'code':200,'value':'1'");
+	assert_int_equal(subscriptions_counts(w->subscriptions).waiting, 0);
+	for (size_t i = 0; i < w->n_sent; i++)
+		assert_true(w->sent[i].answered);
+	world_free(w);
+}
+
+static void a_reading_that_is_not_sent_yet_may_be_unwanted(void **state)
+{
+	static const struct router_settings slow = {
+		.max_in_flight = IN_FLIGHT,
+		.max_pipeline = 100,
+		.request_timeout_ms = TIMEOUT,
+		.max_waiting_bytes = 1 << 20,
+		.max_peer_waiting_bytes = 1 << 20,
+		.rate_limit = 1,
+	};
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b']");
+	lose_all(w);
+	router_set(w->router, &slow, world_now);
+	come_up(w);
+	const char *waits = unanswered(w, "a") ? "b" : "a";
+	assert_null(unanswered(w, waits));
+	unsubscribe(w, 0, "");
+	pass(w, 1001);
+	if (unanswered(w, waits))
+		answer(w, waits, "'code':200,'value':'1'");
+	live_with(w, 1, "'key':'a'");
+	world_free(w);
+}
+
+/* Behind a gap the client may have read any value, so it is told the next one in any case. */
+static void a_value_behind_a_gap_is_told_though_it_is_that_of_the_last_change(void **state)
+{
+	static const struct router_settings short_frames = {
+		.max_in_flight = IN_FLIGHT,
+		.max_pipeline = 100,
+		.max_frame = 20,
+		.request_timeout_ms = TIMEOUT,
+		.max_waiting_bytes = 1 << 20,
+		.max_peer_waiting_bytes = 1 << 20,
+	};
+	struct router_settings usual_frames = short_frames;
+	struct world *w = world_new();
+
+	(void)state;
+	usual_frames.max_frame = 0;
+	live_with(w, 0, "'key':'a'");
+	change(w, CHANGE("a", "'1'"));
+	assert_told(w, 0, TOLD("a", "'1'"));
+	router_set(w->router, &short_frames, world_now);
+	lose_all(w);
+	come_up(w);
+	assert_told(w, 0, LOST BACK KEY_GAP("a"));
+	router_set(w->router, &usual_frames, world_now);
+	lose_all(w);
+	come_up(w);
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_told(w, 0, LOST BACK RESYNC("a", "'1'"));
+	world_free(w);
+}
+
+/* The cache's own. */
+static void nobody_reads_for_a_silent_subscriber_alone(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b']");
+	live_with(w, 1, "'key':'b'");
+	w->peer[0].silent = true;
+	lose_all(w);
+	come_up(w);
+	assert_null(unanswered(w, "a"));
+	assert_reading(w, "b");
+	answer(w, "b", "'code':200,'value':'1'");
+	assert_told(w, 1, LOST BACK RESYNC("b", "'1'"));
+	assert_told(w, 0, "");
+	world_free(w);
+}
+
+static void what_is_held_back_is_told_before_another_reading_for_an_initial_value(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	lose_all(w);
+	come_up(w);
+	change(w, CHANGE("a", "'5'"));
+	assert_told(w, 0, LOST BACK);
+	subscribe(w, 0, "'key':'a','initial':true");
+	assert_told(w, 0, TOLD("a", "'5'") OK("1"));
+	answer(w, "a", "'code':200,'value':'5'");
+	assert_told(w, 0, "");
+	answer(w, "a", "'code':200,'value':'6'");
+	assert_told(w, 0, INITIAL("a", "'6'"));
+	world_free(w);
+}
+
+static void a_reading_that_becomes_too_long_while_it_waits_is_a_gap(void **state)
+{
+	struct router_settings settings = {
+		.max_in_flight = IN_FLIGHT,
+		.max_pipeline = 100,
+		.request_timeout_ms = 10 * TIMEOUT,
+		.max_waiting_bytes = 1 << 20,
+		.max_peer_waiting_bytes = 1 << 20,
+		.rate_limit = 1,
+	};
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b']");
+	lose_all(w);
+	router_set(w->router, &settings, world_now);
+	come_up(w);
+	const char *waits = unanswered(w, "a") ? "b" : "a";
+	assert_null(unanswered(w, waits));
+	assert_told(w, 0, LOST BACK);
+	settings.max_frame = 20;
+	router_set(w->router, &settings, world_now);
+	pass(w, 1001);
+	const char *text = told(w, 0);
+	assert_non_null(strstr(text, "\"type\":\"gap\""));
+	assert_null(unanswered(w, waits));
+	settings.max_frame = 0;
+	settings.rate_limit = 0;
+	router_set(w->router, &settings, world_now);
+	lose_all(w);
+	come_up(w);
+	assert_reading(w, waits); /* as any other */
+	world_free(w);
+}
+
+/* ---- what clients of a section share, and what is told of all ---- */
+
+static void clients_of_a_section_share_their_subscriptions(void **state)
+{
+	struct world *w = world_new();
+	struct budget *b = budget_new("web");
+
+	(void)state;
+	budget_set(b, &(struct budget_limits){.max_subscriptions = 3});
+	for (size_t i = 0; i < 2; i++) {
+		struct budgets *s = budgets_new(1);
+		s->budget[0] = budget_ref(b);
+		budget_admit(&w->peer[i], s);
+	}
+	subscribe(w, 0, "'keys':['a','b']");
+	assert_int_equal(b->subscriptions, 2); /* those that wait count, too */
+	subscribe(w, 1, "'keys':['c','d']");
+	assert_refused(w, 1, "queue_full", "1",
+		       "of all clients of [access web] (max_subscriptions: 3)");
+	assert_int_equal(w->stats.subscribes_refused, 1);
+	assert_int_equal(b->refused[BUDGET_QUEUE_FULL], 1);
+	make_list(w);
+	come_up(w);
+	assert_told(w, 0, OK("1"));
+	assert_int_equal(b->subscriptions, 2);
+	subscribe(w, 0, "'keys':['a','b','c']"); /* one of which is new */
+	assert_int_equal(b->subscriptions, 3);
+	subscribe(w, 1, "'key':'a'");
+	assert_refused(w, 1, "queue_full", "1", "max_subscriptions");
+	pass(w, TIMEOUT);
+	assert_refused(w, 0, "upstream_down", "1", "the moon is full");
+	assert_int_equal(b->subscriptions, 2);
+	unsubscribe(w, 0, "'key':'a'");
+	assert_int_equal(b->subscriptions, 1);
+	subscribe(w, 1, "'key':'x'");
+	assert_int_equal(b->subscriptions, 2);
+	leave(w, 1);
+	assert_int_equal(b->subscriptions, 1);
+	leave(w, 0);
+	assert_int_equal(b->subscriptions, 0);
+	for (size_t i = 0; i < 2; i++)
+		budget_admit(&w->peer[i], NULL);
+	assert_int_equal(b->refs, 1);
+	budget_unref(b);
+	world_free(w);
+}
+
+static void different_names_are_bounded(void **state)
+{
+	struct subscriptions_settings settings = usual;
+
+	(void)state;
+	settings.max_topics = 2;
+	struct world *w = world_with(&settings);
+	live_with(w, 0, "'key':'a'");
+	subscribe(w, 1, "'keys':['a','b','c']");
+	assert_refused(w, 1, "queue_full", "1", "too many different keys and patterns");
+	subscribe(w, 1, "'keys':['a','b']");
+	assert_told(w, 1, "");
+	make_list(w);
+	take_over(w);
+	assert_told(w, 1, OK("1"));
+	subscribe(w, 0, "'keys':['a','b']"); /* nothing new */
+	assert_told(w, 0, OK("1"));
+	world_free(w);
+}
+
+static void the_end_of_the_daemon_is_told_to_those_that_listen(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	subscriptions_stop(w->subscriptions);
+	subscriptions_end(w->subscriptions);
+	assert_told(w, 0,
+		    "{'type':'connection','state':'disconnected','reason':'shutting_down',"
+		    "'timestamp':1000}\n");
+	assert_told(w, 1, "");
+	lose(w); /* is no news any more */
+	assert_told(w, 0, "");
+	world_free(w);
+}
+
+static void what_belongs_to_one_client_alone_is_taken_out_of_the_counts(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'keys':['a','b','d'],'patterns':['p*','q*']");
+	live_with(w, 1, "'key':'a','pattern':'q*'");
+	subscribe(w, 0, "'key':'c'");
+	struct subscriptions_counts n = subscriptions_counts(w->subscriptions);
+	assert_int_equal(n.subscriptions, 7);
+	assert_int_equal(n.waiting, 1);
+	subscriptions_discount(&n, &w->peer[0]);
+	assert_int_equal(n.keys, 1);
+	assert_int_equal(n.patterns, 1);
+	assert_int_equal(n.subscriptions, 2);
+	assert_int_equal(n.waiting, 0);
+	subscriptions_without(w->subscriptions);
+	assert_int_equal(subscriptions_counts(w->subscriptions).left_out,
+			 0); /* there is no token */
+	world_free(w);
+}
+
+static void a_name_is_covered_for_its_subscriber_while_the_token_is_live(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a','pattern':'p*'");
+	assert_true(subscriptions_covers(w->subscriptions, &w->peer[0], false, SPAN("a")));
+	assert_true(subscriptions_covers(w->subscriptions, &w->peer[0], true, SPAN("p*")));
+	assert_false(subscriptions_covers(w->subscriptions, &w->peer[0], true, SPAN("a")));
+	assert_false(subscriptions_covers(w->subscriptions, &w->peer[1], false, SPAN("a")));
+	assert_false(subscriptions_covers(w->subscriptions, &w->peer[0], false, SPAN("b")));
+	subscribe(w, 1, "'key':'a'");
+	assert_true(subscriptions_covers(w->subscriptions, &w->peer[1], false, SPAN("a")));
+	lose_all(w);
+	assert_false(subscriptions_covers(w->subscriptions, &w->peer[0], false, SPAN("a")));
+	come_up(w);
+	assert_true(subscriptions_covers(w->subscriptions, &w->peer[0], false, SPAN("a")));
+	world_free(w);
+}
+
+static void a_client_that_comes_begins_with_nothing(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	leave(w, 1);
+	w->peer[1].topics.n = w->peer[1].topics.n_globs = 90;
+	w->peer[1].subscriptions.n = w->peer[1].subscriptions.n_globs = 90;
+	w->peer[1].fanout.change = 9;
+	w->away[1] = false;
+	router_join(w->router, &w->peer[1]);
+	subscriptions_join(w->subscriptions, &w->peer[1]);
+	assert_int_equal(w->peer[1].fanout.change, 0);
+	assert_int_equal(w->peer[1].topics.n_globs, 0);
+	assert_int_equal(w->peer[1].subscriptions.n_globs, 0);
+	live_with(w, 1, "'key':'a'");
+	assert_int_equal(w->peer[1].topics.n, 1);
+	assert_int_equal(w->peer[1].subscriptions.n, 0);
+	world_free(w);
+}
+
+static void patterns_that_wait_count_among_those_that_cost_time(void **state)
+{
+	struct subscriptions_settings settings = usual;
+
+	(void)state;
+	settings.max_peer_globs = 2;
+	struct world *w = world_with(&settings);
+	live_with(w, 0, "'pattern':'a*b'");
+	subscribe(w, 0, "'pattern':'c*d'");
+	subscribe(w, 0, "'pattern':'e*f'");
+	assert_refused(w, 0, "queue_full", "1", "go on behind a *");
+	subscribe(w, 0, "'pattern':'e*'");
+	assert_told(w, 0, "");
+	world_free(w);
+}
+
+static void changes_are_held_back_up_to_their_bound(void **state)
+{
+	struct subscriptions_settings settings = usual;
+
+	(void)state;
+	settings.held_bytes = strlen(TOLD("a", "'1'"));
+	for (int less = 0; less < 2; less++) {
+		settings.held_bytes -= (size_t)less;
+		struct world *w = world_with(&settings);
+		live_with(w, 0, "'key':'a'");
+		lose_all(w);
+		come_up(w);
+		assert_told(w, 0, LOST BACK);
+		change(w, CHANGE("a", "'1'"));
+		assert_told(w, 0, less ? TOLD("a", "'1'") : "");
+		change(w, CHANGE("a", "'2'"));
+		assert_told(w, 0, less ? TOLD("a", "'2'") : TOLD("a", "'1'") TOLD("a", "'2'"));
+		world_free(w);
+	}
+}
+
+static void a_reading_that_is_always_answered_elsewhere_is_believed_at_last(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	lose_all(w);
+	come_up(w);
+	assert_told(w, 0, LOST BACK);
+	for (int i = 0; i < 10; i++) {
+		make_list(w);
+		take_over(w);
+		answer(w, "a", "'code':200,'value':'1'");
+		assert_told(w, 0, "");
+		assert_reading(w, "a");
+	}
+	make_list(w);
+	take_over(w);
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_told(w, 0, RESYNC("a", "'1'"));
+	assert_null(unanswered(w, "a"));
+	world_free(w);
+}
+
+/* ---- gaps, to the millisecond ---- */
+
+static void a_straggler_tells_a_gap_since_its_own_time(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'pattern':'p*'");
+	straggler(w, "{'type':'notification','key':'p','value':'1','timestamp':1000}");
+	assert_told(w, 0, PATTERN_GAP("p*", "1000"));
+	straggler(w, "{'type':'notification','key':'p','value':'1','timestamp':999}");
+	assert_told(w, 0, PATTERN_GAP("p*", "999"));
+	/* A time that is not to be believed: a minute. */
+	straggler(w, "{'type':'notification','key':'p','value':'1','timestamp':1001}");
+	assert_told(w, 0, PATTERN_GAP("p*", "-59000"));
+	straggler(w, CHANGE("nobodys", "'1'"));
+	subscribe(w, 1, "'key':'b'"); /* waits */
+	straggler(w, CHANGE("b", "'1'"));
+	assert_null(unanswered(w, "b"));
+	assert_told(w, 0, "");
+	assert_told(w, 1, "");
+	world_free(w);
+}
+
+static void behind_a_gap_each_subscriber_may_know_another_value(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	for (size_t i = 0; i < 2; i++) {
+		subscribe(w, i, "'key':'a','initial':true");
+		answer(w, "a", "'code':200,'value':'1'");
+		assert_told(w, i, OK("1") INITIAL("a", "'1'"));
+	}
+	lose_all(w);
+	come_up(w);
+	answer(w, "a", "'code':200,'value':'1'"); /* which both know */
+	assert_told(w, 0, LOST BACK);
+	assert_told(w, 1, LOST BACK);
+	subscriptions_missed(w->subscriptions, BOOT - 10);
+	assert_told(w, 0, KEY_GAP("a"));
+	assert_told(w, 1, KEY_GAP("a"));
+	lose_all(w);
+	come_up(w);
+	answer(w, "a", "'code':200,'value':'1'");
+	assert_told(w, 0, LOST BACK RESYNC("a", "'1'"));
+	assert_told(w, 1, LOST BACK RESYNC("a", "'1'"));
+	world_free(w);
+}
+
+static void what_was_missed_before_the_loss_makes_the_gap_longer(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'pattern':'p*'");
+	lose_all(w);
+	subscriptions_missed(w->subscriptions, BOOT - 50); /* later than the loss */
+	come_up(w);
+	assert_told(w, 0, LOST BACK PATTERN_GAP("p*", "900"));
+	lose_all(w);
+	subscriptions_missed(w->subscriptions, BOOT - 300);
+	come_up(w);
+	assert_told(w, 0, LOST BACK PATTERN_GAP("p*", "700"));
+	world_free(w);
+}
+
+static void who_was_told_of_no_loss_is_not_told_that_it_is_over(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	lose_all(w);
+	leave(w, 0);
+	subscriptions_without(w->subscriptions);
+	subscribe(w, 1, "'key':'b'");
+	make_list(w);
+	come_up(w);
+	assert_told(w, 1, OK("1"));
+	world_free(w);
+}
+
+static void the_only_name_that_a_token_could_have_is_refused_without_a_time(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	subscribe(w, 0, "'key':'x'");
+	make_list(w);
+	assert_false(subscriptions_list_refused(w->subscriptions, "no such name"));
+	assert_null(strstr(w->told, "retryAfterMs"));
+	assert_refused(w, 0, "upstream_down", "1", "no such name");
+	assert_null(strstr(w->told, "retryAfterMs"));
+	world_free(w);
+}
+
+/* ---- requests with several names ---- */
+
+static void the_last_name_of_a_request_counts_as_the_first(void **state)
+{
+	struct world *w = world_new();
+	struct buf list = {0};
+
+	(void)state;
+	live_with(w, 0, "'key':'a'");
+	assert_false(subscriptions_is_stale(w->subscriptions));
+	subscribe(w, 1, "'keys':['a','b','c','d']");
+	assert_true(subscriptions_is_stale(w->subscriptions));
+	unsubscribe(w, 1, "'key':'c'");
+	assert_told(w, 1, OK("2"));
+	assert_list(w, "['a','b','d']");
+	take_over(w);
+	assert_told(w, 1, OK("1"));
+	assert_int_equal(w->peer[1].topics.n, 3);
+	subscribe(
+		w, 2,
+		"'keys':['a','ccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc']");
+	subscriptions_make_list(w->subscriptions, 20, &list);
+	buf_release(&list);
+	assert_refused(w, 2, "queue_full", "1", "has no room for this subscription");
 	world_free(w);
 }
 
@@ -3217,6 +3875,32 @@ int main(void)
 		cmocka_unit_test(subscriptions_that_still_wait_are_refused),
 		cmocka_unit_test(a_slow_client_is_told_nothing_of_what_has_ended),
 		cmocka_unit_test(a_value_that_is_being_read_is_told_to_nobody),
+		cmocka_unit_test(the_record_of_lost_readings_is_kept_by_key),
+		cmocka_unit_test(sudden_losses_weigh_a_third),
+		cmocka_unit_test(other_settings_of_subscriptions_count_at_once),
+		cmocka_unit_test(a_newcomer_is_not_behind_the_rounds_of_one_that_was_there_before),
+		cmocka_unit_test(a_reading_that_somebody_waits_for_is_hurried),
+		cmocka_unit_test(a_reading_that_is_not_sent_yet_may_be_unwanted),
+		cmocka_unit_test(a_value_behind_a_gap_is_told_though_it_is_that_of_the_last_change),
+		cmocka_unit_test(nobody_reads_for_a_silent_subscriber_alone),
+		cmocka_unit_test(
+			what_is_held_back_is_told_before_another_reading_for_an_initial_value),
+		cmocka_unit_test(a_reading_that_becomes_too_long_while_it_waits_is_a_gap),
+		cmocka_unit_test(clients_of_a_section_share_their_subscriptions),
+		cmocka_unit_test(different_names_are_bounded),
+		cmocka_unit_test(the_end_of_the_daemon_is_told_to_those_that_listen),
+		cmocka_unit_test(what_belongs_to_one_client_alone_is_taken_out_of_the_counts),
+		cmocka_unit_test(a_name_is_covered_for_its_subscriber_while_the_token_is_live),
+		cmocka_unit_test(a_client_that_comes_begins_with_nothing),
+		cmocka_unit_test(patterns_that_wait_count_among_those_that_cost_time),
+		cmocka_unit_test(changes_are_held_back_up_to_their_bound),
+		cmocka_unit_test(a_reading_that_is_always_answered_elsewhere_is_believed_at_last),
+		cmocka_unit_test(a_straggler_tells_a_gap_since_its_own_time),
+		cmocka_unit_test(behind_a_gap_each_subscriber_may_know_another_value),
+		cmocka_unit_test(what_was_missed_before_the_loss_makes_the_gap_longer),
+		cmocka_unit_test(who_was_told_of_no_loss_is_not_told_that_it_is_over),
+		cmocka_unit_test(the_only_name_that_a_token_could_have_is_refused_without_a_time),
+		cmocka_unit_test(the_last_name_of_a_request_counts_as_the_first),
 	};
 
 	return cmocka_run_group_tests_name("subscriptions", tests, NULL, NULL);

@@ -625,6 +625,200 @@ static void topics_are_those_that_somebody_has_or_a_list_names(void **state)
 	}
 }
 
+/* ---- to the number ---- */
+
+static void patterns_with_text_behind_the_star_are_counted(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	add(w, 0, TOPIC_PATTERN, "a*");
+	add(w, 0, TOPIC_PATTERN, "*");
+	add(w, 0, TOPIC_KEY, "a*b");
+	assert_int_equal(w->peer[0].topics.n_globs, 0);
+	add(w, 0, TOPIC_PATTERN, "a*b");
+	add(w, 0, TOPIC_PATTERN, "*b");
+	add(w, 1, TOPIC_PATTERN, "*b");
+	assert_int_equal(w->peer[0].topics.n_globs, 2);
+	assert_int_equal(w->peer[1].topics.n_globs, 1);
+	end(w, 0, TOPIC_PATTERN, "*b");
+	end(w, 0, TOPIC_PATTERN, "a*");
+	end(w, 0, TOPIC_KEY, "a*b");
+	assert_int_equal(w->peer[0].topics.n_globs, 1);
+	assert_int_equal(w->peer[0].topics.n, 2);
+	world_free(w);
+}
+
+static void the_last_receiver_takes_the_place_of_one_that_goes(void **state)
+{
+	struct world *w = world_new();
+	struct sub *sub[5];
+
+	(void)state;
+	for (size_t i = 0; i < 5; i++)
+		sub[i] = add(w, i, TOPIC_KEY, "k");
+	struct topic *t = find(w, TOPIC_KEY, "k");
+	assert_int_equal(t->size, 8);
+	assert_null(topics_find_sub(&w->topics, &w->peer[6], t));
+	topics_remove_sub(&w->topics, sub[1], w->now);
+	assert_int_equal(t->n, 4);
+	assert_ptr_equal(t->receivers[1].sub, sub[4]);
+	assert_ptr_equal(t->receivers[1].peer, &w->peer[4]);
+	assert_int_equal(sub[4]->receiver, 1);
+	topics_remove_sub(&w->topics, sub[4], w->now);
+	assert_int_equal(t->size, 8);
+	assert_ptr_equal(t->receivers[1].sub, sub[3]);
+	topics_remove_sub(&w->topics, sub[3], w->now);
+	assert_int_equal(t->size, 4); /* a quarter is left */
+	topics_remove_sub(&w->topics, sub[0], w->now);
+	assert_int_equal(t->size, 2);
+	assert_ptr_equal(t->receivers[0].sub, sub[2]);
+	world_free(w);
+}
+
+static void a_topic_that_was_left_and_had_again_is_left_no_more(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	add(w, 0, TOPIC_KEY, "a");
+	assert_list(w, BUDGET, "[\"a\"]");
+	accept(w, "");
+	end(w, 0, TOPIC_KEY, "a");
+	assert_int_equal(w->topics.n_left, 1);
+	add(w, 0, TOPIC_KEY, "a");
+	assert_int_equal(w->topics.n_left, 0);
+	end(w, 0, TOPIC_KEY, "a");
+	assert_int_equal(w->topics.n_left, 1);
+	topics_forget_left(&w->topics);
+	assert_int_equal(w->topics.n_left, 0);
+	add(w, 0, TOPIC_KEY, "a");
+	assert_int_equal(w->topics.n_left, 0);
+	end(w, 0, TOPIC_KEY, "a");
+	topics_forget_lists(&w->topics, NULL, NULL); /* frees it */
+	assert_int_equal(w->topics.n_left, 0);
+	assert_null(find(w, TOPIC_KEY, "a"));
+	world_free(w);
+}
+
+static void only_what_a_list_has_is_left(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	add(w, 0, TOPIC_KEY, "a");
+	end(w, 0, TOPIC_KEY, "a");
+	assert_int_equal(w->topics.n_left, 0); /* of none yet */
+	add(w, 0, TOPIC_KEY, "b");
+	add(w, 0, TOPIC_KEY, "c");
+	assert_list(w, BUDGET, "[\"b\",\"c\"]");
+	end(w, 0, TOPIC_KEY, "c"); /* of the coming one */
+	assert_int_equal(w->topics.n_left, 1);
+	accept(w, "");
+	assert_non_null(find(w, TOPIC_KEY, "c"));
+	world_free(w);
+}
+
+/* A name that was left is listed as long as all names take half of the budget at most. */
+static void names_that_were_left_are_measured_as_they_are_listed(void **state)
+{
+	static const struct {
+		char first, other;
+		size_t n, length;
+	} cases[] = {
+		{'x', 'x', 300, 303},
+		{'x', '"', 100, 103 + 99 * 5},
+		{'"', '"', 100, 103 + 100 * 5},
+		{'\\', 'x', 100, 103 + 5},
+		{'x', '\x01', 100, 103 + 99 * 5},
+		{'x', '\x1f', 100, 103 + 99 * 5},
+		{'x', ' ', 100, 103},
+		{'x', '\x7f', 100, 103 + 99 * 5},
+		{'^', 'x', 100, 103 + 100 * 8},
+		{'x', '^', 100, 103},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < 2 * COUNT(cases); i++) {
+		struct world *w = world_new();
+		size_t n = cases[i / 2].n, room = 8 + cases[i / 2].length - i % 2;
+		char name[400];
+		struct buf list = {0};
+		memset(name, cases[i / 2].other, n);
+		name[0] = cases[i / 2].first;
+		name[n] = '\0';
+		add(w, 0, TOPIC_KEY, "v");
+		add(w, 0, TOPIC_KEY, "w");
+		add(w, 0, TOPIC_KEY, name);
+		topics_make_list(&w->topics, 0, 9000, w->now, &list);
+		accept(w, "");
+		end(w, 0, TOPIC_KEY, name);
+		assert_int_equal(w->topics.n_left, 1);
+		topics_make_list(&w->topics, 0, 2 * room, w->now, &list);
+		assert_int_equal(find(w, TOPIC_KEY, name)->next == TOKEN_SCOPE_LISTED, i % 2 == 0);
+		assert_int_equal(topics_forget_left(&w->topics), i % 2 == 0);
+		buf_release(&list);
+		world_free(w);
+	}
+}
+
+static void names_are_left_for_a_minute(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	w->now = 1000;
+	add(w, 0, TOPIC_KEY, "a");
+	add(w, 0, TOPIC_KEY, "b");
+	assert_list(w, BUDGET, "[\"a\",\"b\"]");
+	accept(w, "");
+	end(w, 0, TOPIC_KEY, "b");
+	w->now += TOPICS_LEFT_MS - 1;
+	assert_list(w, BUDGET, "[\"a\",\"b\"]");
+	assert_true(w->topics.listed_left);
+	w->now++;
+	assert_list(w, BUDGET, "[\"a\"]");
+	assert_false(w->topics.listed_left);
+	assert_int_equal(w->topics.n_left, 0);
+	world_free(w);
+}
+
+/* A list of keys with a star in them may have become a glob (a regular expression, as of all
+ * names with ^). It covers keys that begin so, and no
+ * pattern that is spelt so. */
+static void a_star_in_a_key_is_not_that_of_a_pattern(void **state)
+{
+	struct world *w = world_new();
+	struct buf list = {0};
+	char name[20];
+
+	(void)state;
+	for (int i = 10; i < 40; i++) {
+		snprintf(name, sizeof(name), "^a*%d", i);
+		add(w, 0, TOPIC_KEY, name);
+	}
+	struct topic *later = topics_get_topic(&w->topics, TOPIC_KEY, SPAN("^a*1x"));
+	later->n_joins = 1;
+	later->batch = 5; /* not of this list */
+	topics_make_list(&w->topics, 0, 120, w->now, &list);
+	assert_int_equal(later->next, TOKEN_SCOPE_BY_GLOB);
+	accept(w, "");
+	assert_int_equal(later->current, TOKEN_SCOPE_BY_GLOB);
+	assert_int_equal(topics_get_topic(&w->topics, TOPIC_KEY, SPAN("^a*1y"))->current,
+			 TOKEN_SCOPE_BY_GLOB);
+	assert_int_equal(topics_get_topic(&w->topics, TOPIC_PATTERN, SPAN("^a*1z"))->current,
+			 TOKEN_SCOPE_LEFT_OUT);
+	assert_int_equal(topics_get_topic(&w->topics, TOPIC_PATTERN, SPAN("^a*1*"))->current,
+			 TOKEN_SCOPE_LEFT_OUT);
+	topics_release(&w->topics, find(w, TOPIC_KEY, "^a*1y"));
+	topics_release(&w->topics, find(w, TOPIC_PATTERN, "^a*1z"));
+	topics_release(&w->topics, find(w, TOPIC_PATTERN, "^a*1*"));
+	later->n_joins = 0;
+	topics_release(&w->topics, later);
+	buf_release(&list);
+	world_free(w);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -649,6 +843,13 @@ int main(void)
 		cmocka_unit_test(joins_are_listed_if_their_batch_is_the_one),
 		cmocka_unit_test(what_has_no_room_is_left_out_and_lost),
 		cmocka_unit_test(topics_are_those_that_somebody_has_or_a_list_names),
+		cmocka_unit_test(patterns_with_text_behind_the_star_are_counted),
+		cmocka_unit_test(the_last_receiver_takes_the_place_of_one_that_goes),
+		cmocka_unit_test(a_topic_that_was_left_and_had_again_is_left_no_more),
+		cmocka_unit_test(only_what_a_list_has_is_left),
+		cmocka_unit_test(names_that_were_left_are_measured_as_they_are_listed),
+		cmocka_unit_test(names_are_left_for_a_minute),
+		cmocka_unit_test(a_star_in_a_key_is_not_that_of_a_pattern),
 	};
 
 	return cmocka_run_group_tests_name("topics", tests, NULL, NULL);
