@@ -83,7 +83,7 @@ def eventually(probe, what="what was waited for"):
         if time.monotonic() > until:
             raise AssertionError(f"{what} has not come true within {DEADLINE} s: {result!r}")
         time.sleep(pause)
-        pause = min(pause * 1.5, 0.02)
+        pause = min(pause * 1.5, 0.05)
 
 
 def raise_descriptor_limit(n):
@@ -395,23 +395,27 @@ class Daemon:
     def _with_a_subscriber(self):
         """Real daemons end while programs are connected to them, so it does with one at least, in whatever state it is."""
         with contextlib.ExitStack() as stack:
+            last = None
             with contextlib.suppress(OSError, AssertionError, ValueError):
                 last = stack.enter_context(self.client())
                 last.sock.settimeout(1)
                 last.send({"op": "subscribe", "key": "the last one", "messageId": 1}, {"op": "ping"})
                 last.answer()
-            yield
+            yield last
 
     def _end_well(self):
         if not self.killed and self.process.process.poll() is None:
-            with self._with_a_subscriber():
-                self._end_by_signal()
+            with self._with_a_subscriber() as last:
+                self._end_by_signal(last)
         assert not SANITIZER.search(self.process.output), "a sanitizer has found something"
 
-    def _end_by_signal(self):
+    def _end_by_signal(self, last):
         self.process.signal(signal.SIGTERM)
         if self.service: # whom nobody answers any more the daemon need not wait for
             self.service.hang_up()
+        with contextlib.suppress(OSError):
+            while last and last.sock.recv(65536): # the daemon waits for clients that have answers to read
+                pass
         status = self.process.wait_exit()
         assert status == 0, f"hpkvd ended with {status} after SIGTERM"
         assert not os.path.exists(self.socket), "hpkvd has left its socket behind"
