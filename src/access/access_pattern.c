@@ -142,6 +142,7 @@ static pcre2_code *compile(struct span text, char why[ACCESS_PATTERN_WHY_MAX])
 	pcre2_set_parens_nest_limit(context, NESTING_MAX);
 	pcre2_code *code = pcre2_compile((PCRE2_SPTR)text.p, text.n, options, &error, &at, context);
 	pcre2_compile_context_free(context);
+	mem_wipe_stack(); /* the pattern is of a token; nothing else of ours goes so deep */
 	if (!code) {
 		PCRE2_UCHAR message[100];
 		pcre2_get_error_message(error, message, sizeof(message));

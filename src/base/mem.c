@@ -5,6 +5,8 @@
 
 #include "base/log.h"
 
+enum { STACK_WIPED = 65536 };
+
 void mem_refused(size_t n)
 {
 	log_error("out of memory: %zu bytes were refused", n);
@@ -50,4 +52,11 @@ void mem_wipe(void *p, size_t n)
 {
 	if (p && n)
 		explicit_bzero(p, n);
+}
+
+__attribute__((noinline)) void mem_wipe_stack(void)
+{
+	char below[STACK_WIPED];
+
+	explicit_bzero(below, sizeof(below));
 }

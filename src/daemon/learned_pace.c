@@ -12,7 +12,9 @@
 
 #define NAME "pace"
 
-enum { FRESH_MS = 60000, TEXT_MAX = 80, RATE_MAX = 1000000 };
+enum { FRESH_MS = 60000, TEXT_MAX = 80 };
+
+static const double rate_max = 1e6; /* requests/s */
 
 /* The version of the form, thousandths of requests/s, and the time. */
 static int write_pace(char text[TEXT_MAX], unsigned rate, unsigned goal, int64_t at_ms)
@@ -25,8 +27,8 @@ void learned_pace_keep(const struct router *r)
 	char text[TEXT_MAX];
 	double rate, goal;
 
-	if (!router_learned_pace(r, clock_mono_ms(), &rate, &goal) || rate > RATE_MAX ||
-	    goal > RATE_MAX)
+	if (!router_learned_pace(r, clock_mono_ms(), &rate, &goal) || rate > rate_max ||
+	    goal > rate_max)
 		return;
 	int n = write_pace(text, (unsigned)(rate * 1e3), (unsigned)(goal * 1e3), clock_wall_ms());
 	int err = state_file_write(NAME, (struct span){text, (size_t)n}, false);
@@ -49,7 +51,7 @@ static bool read_pace(struct span file, double *rate, double *goal)
 	*rate = thousandths / 1e3;
 	*goal = goal_thousandths / 1e3;
 	return span_equal(file, (struct span){again, (size_t)n}) && age_ms >= 0 &&
-	       age_ms <= FRESH_MS && *rate >= 1 && *goal > *rate && *goal <= RATE_MAX;
+	       age_ms <= FRESH_MS && *rate >= 1 && *goal > *rate && *goal <= rate_max;
 }
 
 void learned_pace_take(struct router *r)

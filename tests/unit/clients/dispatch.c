@@ -316,8 +316,9 @@ static void a_line_that_is_too_long(void **state)
 	expect_error(413, "too_large", "4");
 	assert_int_equal(stats.requests, 3);
 	assert_int_equal(stats.requests_refused, 3);
-	assert_int_equal(stats.ended[0][OUTCOME_ERROR + REPLY_TOO_LARGE], 2); /* not known */
-	assert_int_equal(stats.ended[OP_GET][OUTCOME_ERROR + REPLY_TOO_LARGE], 1);
+	assert_int_equal(stats.ended[0][(int)OUTCOME_ERROR + (int)REPLY_TOO_LARGE],
+			 2); /* not known */
+	assert_int_equal(stats.ended[OP_GET][(int)OUTCOME_ERROR + (int)REPLY_TOO_LARGE], 1);
 }
 
 static unsigned ended(void)
@@ -343,9 +344,9 @@ static void what_is_answered_here_is_counted_with_its_outcome(void **state)
 		{"{\"op\":\"status\"}", OP_STATUS, OUTCOME_OK},
 		{"{\"op\":\"stats\"}", OP_STATS, OUTCOME_OK},
 		{"{\"op\":\"unsubscribe\",\"key\":\"k\"}", OP_UNSUBSCRIBE, OUTCOME_OK},
-		{"{\"op\":\"get\"}", OP_GET, OUTCOME_ERROR + REPLY_BAD_REQUEST},
-		{"{\"op\":\"nonsense\"}", 0, OUTCOME_ERROR + REPLY_UNKNOWN_OP},
-		{"nonsense", 0, OUTCOME_ERROR + REPLY_BAD_JSON},
+		{"{\"op\":\"get\"}", OP_GET, (int)OUTCOME_ERROR + (int)REPLY_BAD_REQUEST},
+		{"{\"op\":\"nonsense\"}", 0, (int)OUTCOME_ERROR + (int)REPLY_UNKNOWN_OP},
+		{"nonsense", 0, (int)OUTCOME_ERROR + (int)REPLY_BAD_JSON},
 		{"{\"op\":\"get\",\"key\":\"k\"}", OP_GET, -1},
 		{"{\"op\":\"get\",\"key\":\"remembered\"}", OP_GET, -1},
 		{"{\"op\":\"subscribe\",\"key\":\"k\"}", OP_SUBSCRIBE, -1},
@@ -365,7 +366,7 @@ static void what_is_answered_here_is_counted_with_its_outcome(void **state)
 	}
 	forbidden = "no";
 	line("{\"op\":\"token\"}");
-	assert_int_equal(stats.ended[OP_TOKEN][OUTCOME_ERROR + REPLY_FORBIDDEN], 1);
+	assert_int_equal(stats.ended[OP_TOKEN][(int)OUTCOME_ERROR + (int)REPLY_FORBIDDEN], 1);
 	assert_null(strstr(told, "tokens: "));
 }
 
