@@ -19,7 +19,7 @@ enum line_verdict { LINE_MORE, LINE_PAUSE, LINE_GONE };
 
 struct line_reader;
 
-/* Who gets the lines; many readers may have the same. */
+/* The receiver of the lines; many readers may share one. */
 struct line_receiver {
 	/* A line, valid until this returns or the reader is freed. LINE_PAUSE: this line is taken;
 	 * pass on no further one before line_resume(). LINE_GONE: the reader was freed. */

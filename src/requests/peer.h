@@ -99,7 +99,7 @@ struct subscriptions_peer {
 	bool suspect : 1;         /* the service has refused a name that this client asked for */
 };
 
-/* What a slow reader is told later: see conflation.h. */
+/* The changes for a slow reader that wait: see conflation.h. */
 struct conflation {
 	struct map keys;
 	TAILQ_HEAD(, conflation_entry) order;

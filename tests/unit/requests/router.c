@@ -2988,7 +2988,7 @@ static void what_is_combined_may_change(void **state)
 
 /* ---- somebody who watches ---- */
 
-/* What a watcher was told, one letter each: t: taken, s: sent, a: answered here, e: answered
+/* The log of a watcher's calls, one letter each: t: taken, s: sent, a: answered here, e: answered
  * elsewhere, o: over, m: was asked for it. The digit behind it is the last of the messageId. */
 struct watcher {
 	char log[200];
@@ -3991,8 +3991,8 @@ static void trials_pause_after_a_loss_over_one(void **state)
 	world_free(w);
 }
 
-/* After three pauses there are two seconds, which are longer than a trial waits anyway. What is in
- * flight then has its quarter of a second. */
+/* After three pauses there are two seconds, which are longer than a trial waits anyway. Requests in
+ * flight then have their quarter of a second. */
 static void behind_a_long_pause_the_others_are_waited_for_as_well(void **state)
 {
 	struct router_settings settings = usual;

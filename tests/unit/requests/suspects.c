@@ -1,5 +1,5 @@
-/* Who is charged how much for a lost connection, for how long, and what is logged of it. The room
- * by itself; blame.c has it behind the router. */
+/* The room blame by itself: the clients that a lost connection is charged to, how much, for how
+ * long, and the log lines. blame.c has it behind the router. */
 #include "../test.h"
 
 #include <stdio.h>
