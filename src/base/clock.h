@@ -7,6 +7,7 @@
 
 /* Never jumps; stands still while the machine sleeps. For deadlines and durations. */
 int64_t clock_mono_ms(void);
+int64_t clock_mono_us(void); /* the same, in microseconds */
 
 /* The same, up to a few milliseconds behind, at a quarter of the cost. For times that are read on
  * each message and need not be exact. */

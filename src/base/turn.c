@@ -6,6 +6,7 @@
  * loop, has no place for them; a process runs one loop at a time. */
 static TAILQ_HEAD(, turn_step) steps = TAILQ_HEAD_INITIALIZER(steps);
 static bool in_events; /* the loop handles events: steps follow */
+static uint32_t turns;
 
 static void on_later(evutil_socket_t fd, short what, void *arg)
 {
@@ -68,11 +69,17 @@ static void run_steps(void)
 	}
 }
 
+uint32_t turn_number(void)
+{
+	return turns;
+}
+
 int turn_loop(struct event_base *base)
 {
 	int err;
 
 	do {
+		turns++;
 		in_events = true;
 		err = event_base_loop(base, EVLOOP_ONCE);
 		in_events = false;

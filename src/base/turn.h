@@ -12,6 +12,7 @@
 
 #include <event2/event.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/queue.h>
 
 struct turn_step {
@@ -29,6 +30,9 @@ void turn_step_fini(struct turn_step *s);
 void turn_step_want(struct turn_step *s);  /* once, however often it is asked for */
 void turn_step_later(struct turn_step *s); /* the same, in the next turn at the earliest */
 void turn_step_forgo(struct turn_step *s);
+
+/* Tells turns apart: it is another number in each. */
+uint32_t turn_number(void);
 
 /* Runs until event_base_loopbreak(), or until no event is left. 0, or -1: the kernel does not tell
  * events. One loop at a time. */

@@ -28,15 +28,16 @@
 #include "base/turn.h"
 
 enum {
-	GATHER_MAX = 65536, /* bytes of short lines that are one part of a write */
-	/* Bytes of all clients in one turn of the loop: each has its share, but never less. */
-	READ_MAX = 65536,
-	READ_MIN = 2048,
+	GATHER_MAX = 65536,     /* bytes of short lines that are one part of a write */
+	READ_MAX = 65536,       /* bytes of all clients in one turn of the loop */
+	READ_MIN = 256,         /* ... of each that sends, at least */
+	READ_US = 2000,         /* in which these are to be handled, and those that were kept */
 	FIRST_BYTE_MS = 20,     /* for a client that is refused to say what it speaks */
 	LAST_LINE_MS = 1000,    /* for a client that is dropped or refused to take its last line */
 	LINGER_MS = 1000,       /* for a client to take what is out before its socket is closed */
 	BUSY_MS = 1000,         /* over which the busiest are found, at least */
-	HANGUP_CHECK_MS = 2000, /* how often half-closed clients are looked at */
+	HANGUP_CHECK_MS = 2000, /* how often each client that is not read is looked at */
+	HANGUPS_AT_ONCE = 100,  /* of all clients, about so many are looked at in one turn */
 	GROUPS_MAX_BYTES = 65536 * sizeof(gid_t),
 	LAST_READS = 16,       /* of READ_MAX, when a WebSocket's input ends */
 	IOV_BATCH = 256,       /* parts in one write */
@@ -80,7 +81,7 @@ struct client {
 	bool input_ended : 1; /* by clients_end_input() */
 };
 
-TAILQ_HEAD(client_list, client);
+TAILQ_HEAD(client_list, client); /* in no order: on_hangup_check() rotates it */
 TAILQ_HEAD(stranger_list, speech);
 
 /* A connection beyond max_clients. It is told so once its first byte has had time to come, which
@@ -106,13 +107,17 @@ struct clients {
 	struct client **changed;
 	uint32_t n_changed, changed_size;
 	struct line_receiver lines;
-	unsigned n_quiet; /* of all, those that are not read */
-	uint32_t turn;    /* counts turns */
-	bool settling;    /* on_turn_end() runs */
-	bool stopping;    /* clients_will_end() was called */
-	bool ending;      /* clients_end_input() was called */
+	unsigned n_quiet;     /* of all, those that are not read */
+	bool settling;        /* on_turn_end() runs */
+	bool resuming;        /* resume() runs, ... */
+	int64_t resume_until; /* ... for so long */
+	uint32_t resume_us;   /* for which each client of this turn is resumed: its share */
+	bool share_is_over;   /* that is why it was resumed no further */
+	bool stopping;        /* clients_will_end() was called */
+	bool ending;          /* clients_end_input() was called */
 	struct turn_step turn_end;
 	struct event *hangups; /* armed while there are quiet clients */
+	int64_t hangups_since; /* when it was last armed */
 	unsigned n;
 	struct refused refused[CLIENTS_REFUSED_MAX]; /* the oldest first */
 	unsigned n_refused;
@@ -120,7 +125,10 @@ struct clients {
 	struct heap dues;
 	struct event *dues_timer;
 	unsigned reads, reads_before; /* of clients, in this turn and in the one before */
-	uint32_t reads_turn;          /* clients::turn of these reads */
+	size_t reads_bytes;           /* of those in this turn */
+	int64_t reads_us;             /* for which these were handled */
+	size_t read_max;              /* bytes of all clients in this turn, at most */
+	uint32_t reads_turn;          /* turn_number() of these reads */
 	int64_t now;                  /* when the lines that are handed on now were read */
 	uint64_t last_number;
 	struct overflow_ids nobody;
@@ -154,11 +162,12 @@ struct clients *clients_new(struct event_base *base, const struct client_setting
 	cs->owner = owner;
 	cs->stats = stats;
 	cs->nobody = overflow_ids_ids();
+	cs->read_max = READ_MAX;
 	cs->lines = (struct line_receiver){on_line, on_too_long, settings->max_line};
 	TAILQ_INIT(&cs->all);
 	TAILQ_INIT(&cs->strangers);
 	turn_step_init(&cs->turn_end, base, on_turn_end, cs);
-	cs->hangups = watch_new(base, -1, EV_PERSIST, on_hangup_check, cs);
+	cs->hangups = timer_new(base, on_hangup_check, cs);
 	cs->refused_end = timer_new(base, on_refused_end, cs);
 	cs->dues_timer = timer_new(base, on_due, cs);
 	return cs;
@@ -205,6 +214,14 @@ static bool client_watch(struct client *c, struct event *e)
 	return false;
 }
 
+/* The next check comes when HANGUPS_AT_ONCE clients, or all, are to be looked at. */
+static void await_hangups(struct clients *cs)
+{
+	timer_start(cs->hangups, cs->n <= HANGUPS_AT_ONCE
+					 ? HANGUP_CHECK_MS
+					 : (int64_t)HANGUP_CHECK_MS * HANGUPS_AT_ONCE / cs->n);
+}
+
 /* Starts or stops to read the client. No event reports the hangup of a client that is not read, so
  * on_hangup_check() looks. */
 static void client_read(struct client *c, bool on)
@@ -220,8 +237,10 @@ static void client_read(struct client *c, bool on)
 	} else {
 		event_del(&c->read);
 		cs->n_quiet++;
-		if (!event_pending(cs->hangups, EV_TIMEOUT, NULL))
-			timer_start(cs->hangups, HANGUP_CHECK_MS);
+		if (!event_pending(cs->hangups, EV_TIMEOUT, NULL)) {
+			cs->hangups_since = clock_mono_ms();
+			await_hangups(cs);
+		}
 	}
 	c->quiet = !on;
 }
@@ -635,10 +654,21 @@ struct clients_sums clients_sum_up(const struct clients *cs)
 
 /* ---- bytes in ---- */
 
-static bool may_read(struct client *c)
+static bool has_room(struct client *c)
 {
 	return unread(c) < set_of(c)->settings.output_soft &&
 	       set_of(c)->ops->may_read(set_of(c)->owner, &c->peer);
+}
+
+/* After each line. */
+static bool may_read(struct client *c)
+{
+	struct clients *cs = set_of(c);
+
+	if (!has_room(c))
+		return false;
+	cs->share_is_over = cs->resuming && clock_mono_us() >= cs->resume_until;
+	return !cs->share_is_over;
 }
 
 static struct client *of_lines(struct line_reader *lines)
@@ -726,19 +756,34 @@ static void feed(struct client *c, struct span bytes)
 		apply_verdict(c, line_feed(&c->lines, bytes));
 }
 
+/* Less is read of all if the lines of the last turn took too long: some do, as a request for a
+ * token with many patterns. Later turns read more again, each at most twice as much. */
+static void begin_reads(struct clients *cs)
+{
+	size_t most = cs->read_max < READ_MAX / 2 ? 2 * cs->read_max : READ_MAX;
+
+	cs->read_max =
+		cs->reads_us > READ_US ? cs->reads_bytes * READ_US / (size_t)cs->reads_us : most;
+	if (cs->read_max < READ_MIN)
+		cs->read_max = READ_MIN;
+	cs->reads_turn = turn_number();
+	cs->reads_before = cs->reads;
+	cs->reads = 0;
+	cs->reads_bytes = 0;
+	cs->reads_us = 0;
+}
+
 /* How much is read of a client now: the more were read in the last turn, or in this one, the less.
  * So the turns of many clients who send all they can are short, and nobody waits long for the next.
  */
 static size_t read_share(struct clients *cs)
 {
-	if (cs->reads_turn != cs->turn) {
-		cs->reads_turn = cs->turn;
-		cs->reads_before = cs->reads;
-		cs->reads = 0;
-	}
+	if (cs->reads_turn != turn_number())
+		begin_reads(cs);
 	cs->reads++;
 	size_t readers = cs->reads > cs->reads_before ? cs->reads : cs->reads_before;
-	return readers < READ_MAX / READ_MIN ? READ_MAX / readers : READ_MIN;
+	size_t share = cs->read_max / readers;
+	return share > READ_MIN ? share : READ_MIN;
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
@@ -746,13 +791,15 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	struct client *c = arg;
 	struct clients *cs = set_of(c);
 	ssize_t n = recv(fd, cs->input, read_share(cs), 0);
+	int64_t began = clock_mono_us();
 
 	(void)what;
-	cs->now = clock_mono_ms();
+	cs->now = began / 1000;
 	if (n > 0 && c->lingers) {
 		mem_wipe(cs->input, (size_t)n);
 	} else if (n > 0) {
 		cs->stats->client_bytes_in += (uint64_t)n;
+		cs->reads_bytes += (size_t)n;
 		feed(c, (struct span){cs->input, (size_t)n});
 	} else if (c->lingers) {
 		if (n == 0 || (errno != EAGAIN && errno != EINTR))
@@ -762,6 +809,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	} else if (errno != EAGAIN && errno != EINTR) {
 		client_free(c);
 	}
+	cs->reads_us += clock_mono_us() - began;
 }
 
 /* ---- bytes out ---- */
@@ -950,22 +998,32 @@ static void client_end(struct client *c)
 	client_read(c, true);
 }
 
-static void resume(struct client *c)
+static bool resume_speech(struct client *c)
 {
-	set_of(c)->now = clock_mono_ms();
-	if (!c->speech) {
-		apply_verdict(c, line_resume(&c->lines));
-		return;
-	}
 	c->speaking = true;
 	bool more = c->speech->ops->resume(c->speech, set_of(c)->now);
 	c->speaking = false;
 	if (c->speech->known)
 		no_stranger(c);
-	apply_verdict(c, more ? LINE_MORE : LINE_PAUSE);
 	set_due(c, c->speech->wake_at);
-	if (more)
-		clients_changed(set_of(c), &c->peer);
+	return more;
+}
+
+/* Hands on what was kept, for a client's share of a turn. The rest comes in the next turns. */
+static void resume(struct client *c)
+{
+	struct clients *cs = set_of(c);
+	int64_t began = clock_mono_us();
+
+	cs->now = began / 1000;
+	cs->resuming = true;
+	cs->share_is_over = false;
+	cs->resume_until = began + cs->resume_us;
+	bool more = c->speech ? resume_speech(c) : line_resume(&c->lines) == LINE_MORE;
+	cs->resuming = false;
+	apply_verdict(c, more ? LINE_MORE : LINE_PAUSE);
+	if (more ? c->speech != NULL : cs->share_is_over)
+		clients_changed(cs, &c->peer);
 }
 
 /* After its output or its requests have changed: writes, resumes reading, or closes. */
@@ -986,7 +1044,7 @@ static void client_settle(struct client *c)
 		client_end(c);
 		return;
 	}
-	if (c->paused && c->state == CLIENT_OPEN && may_read(c))
+	if (c->paused && c->state == CLIENT_OPEN && has_room(c))
 		resume(c);
 }
 
@@ -1011,6 +1069,8 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	if (what & EV_TIMEOUT)
 		client_free(c);
+	else if (c->paused)
+		clients_changed(set_of(c), &c->peer); /* it may be read on then */
 	else
 		client_settle(c);
 }
@@ -1036,8 +1096,8 @@ static void on_turn_end(void *arg)
 	struct clients *cs = arg;
 	uint32_t n = cs->n_changed;
 
-	cs->turn++;
 	cs->settling = true;
+	cs->resume_us = n ? READ_US / n : 0;
 	for (uint32_t i = 0; i < n; i++) {
 		struct client *c = cs->changed[i];
 		if (!c)
@@ -1102,18 +1162,22 @@ void clients_dismiss(struct clients *cs, struct peer *peer)
 static void on_hangup_check(evutil_socket_t fd, short what, void *arg)
 {
 	struct clients *cs = arg;
-	struct client *next;
+	struct client *c;
+	int64_t now = clock_mono_ms(), passed = now - cs->hangups_since;
+	int64_t n = passed < HANGUP_CHECK_MS ? cs->n * passed / HANGUP_CHECK_MS + 1 : cs->n;
 
 	(void)fd;
 	(void)what;
-	for (struct client *c = TAILQ_FIRST(&cs->all); c; c = next) {
-		next = TAILQ_NEXT(c, of_set);
+	cs->hangups_since = now;
+	for (; n > 0 && (c = TAILQ_FIRST(&cs->all)); n--) {
+		TAILQ_REMOVE(&cs->all, c, of_set);
+		TAILQ_INSERT_TAIL(&cs->all, c, of_set);
 		struct pollfd p = {.fd = fd_of(c)};
 		if (c->quiet && poll(&p, 1, 0) == 1 && p.revents & (POLLHUP | POLLERR))
 			client_free(c);
 	}
-	if (!cs->n_quiet)
-		event_del(cs->hangups);
+	if (cs->n_quiet)
+		await_hangups(cs);
 }
 
 /* ---- new settings ---- */

@@ -14,7 +14,10 @@
 
 #include "requests/pending.h"
 
-enum { INFLIGHT_MAX = 65535 };
+enum {
+	INFLIGHT_MAX = 65535,
+	INFLIGHT_SPARE_OF = 64, /* of so many places, four are for lone requests */
+};
 
 /* The number of requests in flight on a connection. */
 struct connection_load {
@@ -45,9 +48,13 @@ static inline unsigned inflight_count(const struct inflight *f)
 	return f->n_slots - f->n_free;
 }
 
-static inline bool inflight_full(const struct inflight *f)
+/* Is there no place for a request? lone: nothing else of its client is unanswered. The last places
+ * are for these, so a client that asks one thing at a time waits for no place that others fill. */
+static inline bool inflight_full(const struct inflight *f, bool lone)
 {
-	return inflight_count(f) >= f->limit;
+	unsigned spare = lone ? 0 : f->limit / INFLIGHT_SPARE_OF * 4;
+
+	return inflight_count(f) + spare >= f->limit;
 }
 
 /* Adds p, which is being sent on this connection. Not when full. */

@@ -328,9 +328,16 @@ void router_refuse(struct router *r, struct pending *p, enum reply_error error, 
 
 /* ---- sending ---- */
 
-static bool can_send(struct router *r, int64_t now)
+/* Of a peer that asks: is its request the only one? */
+static bool is_lone(const struct peer *peer)
 {
-	if (!r->up || r->stopping || inflight_full(&r->inflight) || !r->ops->sendable(r->owner))
+	return peer->answers.unanswered == 1 && !peer->sched.last;
+}
+
+static bool can_send(struct router *r, bool lone, int64_t now)
+{
+	if (!r->up || r->stopping || inflight_full(&r->inflight, lone) ||
+	    !r->ops->sendable(r->owner))
 		return false;
 	if (r->alone && now < r->alone_until) {
 		wake_at(r, r->alone_until);
@@ -567,9 +574,9 @@ void router_pump(struct router *r, int64_t now)
 	while ((p = next_with_budget(r, now))) {
 		if (serve_from_memory(r, p))
 			continue;
-		if (!can_send(r, now))
-			break;
 		struct peer *peer = p->peer;
+		if (!can_send(r, is_lone(peer), now))
+			break;
 		if (must_wait(r, p)) {
 			sched_block(&r->sched, peer);
 			continue;
@@ -682,15 +689,16 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 		answer_error(r, p, REPLY_QUEUE_FULL, NULL, -1);
 		return;
 	}
-	/* Sent at once, if no peer waits for a turn and nothing of this client is before it. A
-	 * request that waits for an earlier one of its key gets no turn and delays no other. */
+	/* Sent at once, if nothing of this client is before it, and no peer waits for a turn, or
+	 * all wait for places that a lone request does without. A request that waits for an earlier
+	 * one of its key gets no turn and delays no other. */
 	bool first = TAILQ_EMPTY(&peer->sched.waiting), blocked = first && must_wait(r, p);
+	bool next = !sched_first(&r->sched) || inflight_full(&r->inflight, false);
 	if (blame_lapses(peer, now))
 		set_trial(r, peer, now);
 	bool trials = peer->sched.on_trial || sched_first_trial(&r->sched);
 	struct budget *lacking = first ? budget_lacking(peer, true, false, now) : NULL;
-	if (first && !blocked && !trials && !lacking && !sched_first(&r->sched) &&
-	    can_send(r, now)) {
+	if (first && !blocked && !trials && !lacking && next && can_send(r, is_lone(peer), now)) {
 		watch_request(r, p, request, now);
 		send_now(r, p, now);
 		return;
@@ -1160,7 +1168,7 @@ static void expire(struct router *r, struct pending *p, bool full, int64_t now)
 int64_t router_expire(struct router *r, int64_t now)
 {
 	struct heap_node *first;
-	bool full = inflight_full(&r->inflight);
+	bool full = inflight_full(&r->inflight, false);
 
 	while ((first = heap_first(&r->deadlines)) && first->at <= now)
 		expire(r, of_deadline(first), full, now);

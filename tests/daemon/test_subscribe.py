@@ -1,5 +1,6 @@
 """Subscriptions as clients see them: what the answers promise, who gets which change, and in which words."""
 
+import contextlib
 import json
 import time
 
@@ -190,6 +191,22 @@ class Live(Case):
             began = daemon.status()["uptimeMs"]
         status = daemon.wait_status(lambda s: s["subscriptions"]["keys"] == 0, "its subscription has ended")
         self.assertLess(status["uptimeMs"] - began, 5000 + DEADLINE * 250) # how late a busy machine lets it be is not its fault
+
+    @scene()
+    def test_and_that_of_hundreds(self, service, daemon, client):
+        """They are looked at in parts."""
+        with contextlib.ExitStack() as stack:
+            others = [stack.enter_context(daemon.client()) for _ in range(250)]
+            for other in others:
+                other.send(subscribe(key="k"))
+                other.half_close()
+                other.answer()
+            for other in others[1:]:
+                other.close()
+            status = daemon.wait_status(lambda s: s["subscriptions"]["total"] == 1, "all but one have ended")
+            self.assertEqual(1, status["subscriptions"]["keys"])
+            service.publish("k", "v")
+            self.assertEqual(("k", "v"), others[0].change())
 
 
 class Order(Case):

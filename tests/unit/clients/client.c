@@ -10,10 +10,13 @@
 #include <unistd.h>
 
 #include "requests/answers.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/turn.h"
 #include "../test.h"
 
 enum { PEERS = 8, SOFT = 4096, HARD = 16384 };
+enum { SLOW_US = 1000, PART_US = 2000 }; /* of lines that are handled in one part */
 
 /* A client's other end, and what the core was told of it. */
 struct other {
@@ -36,6 +39,7 @@ static struct world {
 	struct other *flushed; /* is answered and flushed from within another's line */
 	struct other *rings;   /* says something while another's second line is handed on */
 	unsigned lines_before_rung;
+	bool slow; /* a line takes SLOW_US */
 } w;
 
 static struct other *other_of(const struct peer *peer)
@@ -70,6 +74,12 @@ static void say(struct other *o, size_t n)
 	clients_changed(w.clients, o->peer);
 }
 
+static void burn(int64_t us)
+{
+	for (int64_t until = clock_mono_us() + us; clock_mono_us() < until;)
+		;
+}
+
 static void on_line(void *owner, struct peer *peer, struct span line, int64_t now)
 {
 	struct other *o = other_of(peer);
@@ -77,6 +87,8 @@ static void on_line(void *owner, struct peer *peer, struct span line, int64_t no
 	(void)owner, (void)now;
 	o->lines++;
 	snprintf(o->last, sizeof(o->last), "%.*s", (int)line.n, line.p);
+	if (w.slow)
+		burn(SLOW_US);
 	if (w.rings == o)
 		w.lines_before_rung = w.other[0].lines;
 	else if (w.rings && o->lines == 2 && write(w.rings->fd, "x\n", 2) != 2)
@@ -194,6 +206,22 @@ static void turn(void)
 		event_base_loop(w.base, EVLOOP_NONBLOCK);
 }
 
+static void break_loop(void *base)
+{
+	event_base_loopbreak(base);
+}
+
+/* One turn of the loop, its end included. */
+static void one_turn(void)
+{
+	struct turn_step last;
+
+	turn_step_init(&last, w.base, break_loop, w.base);
+	turn_step_want(&last);
+	assert_int_equal(turn_loop(w.base), 0);
+	turn_step_fini(&last);
+}
+
 static void write_text(struct other *o, const char *text)
 {
 	assert_int_equal(write(o->fd, text, strlen(text)), (ssize_t)strlen(text));
@@ -286,6 +314,56 @@ static void one_that_may_not_be_read_is_read_on_later(void **state)
 	write_text(o, "three\n");
 	turn();
 	assert_int_equal(o->lines, 3);
+}
+
+static void write_lines(struct other *o, int n)
+{
+	for (int i = 0; i < n; i++)
+		write_text(o, "a line of sixty-four bytes, its end included, as all others are\n");
+}
+
+static void of_lines_that_take_long_fewer_are_read_at_once(void **state)
+{
+	enum { LINES = 60, READ_MIN_LINES = 4 };
+	struct other *o = come();
+
+	(void)state;
+	w.slow = true;
+	write_lines(o, LINES);
+	one_turn();
+	assert_int_equal(o->lines, LINES);
+	write_lines(o, LINES);
+	one_turn();
+	assert_in_range(o->lines, LINES + 1, LINES + READ_MIN_LINES);
+	w.slow = false;
+	while (o->lines < 2 * LINES)
+		one_turn();
+	for (int i = 0; i < 10; i++) /* and more again, when they do not */
+		one_turn();
+	write_lines(o, LINES);
+	one_turn();
+	assert_int_equal(o->lines, 3 * LINES);
+}
+
+static void of_lines_that_were_held_few_are_handed_on_at_once(void **state)
+{
+	enum { LINES = 60 };
+	struct other *o = come();
+
+	(void)state;
+	o->hold = true;
+	write_lines(o, LINES);
+	one_turn();
+	assert_int_equal(o->lines, 1);
+	w.slow = true;
+	o->hold = false;
+	clients_changed(w.clients, o->peer);
+	while (o->lines < LINES) {
+		unsigned before = o->lines;
+		one_turn();
+		assert_in_range(o->lines, before, before + PART_US / SLOW_US);
+	}
+	assert_int_equal(clients_sum_up(w.clients).paused, 0);
 }
 
 /* What is left of one turn is the next turn's, and there is a look at the others between them. */
@@ -509,6 +587,8 @@ int main(void)
 		CASE(answers_of_a_turn_leave_together),
 		CASE(one_that_is_answered_within_anothers_turn_is_served_as_well),
 		CASE(one_that_may_not_be_read_is_read_on_later),
+		CASE(of_lines_that_take_long_fewer_are_read_at_once),
+		CASE(of_lines_that_were_held_few_are_handed_on_at_once),
 		CASE(many_lines_that_were_held_keep_nobody_waiting),
 		CASE(one_that_does_not_read_is_dropped_with_a_last_line),
 		CASE(one_that_is_half_closed_gets_its_answers_first),

@@ -11,7 +11,7 @@
 #include "requests/budget.h"
 #include "requests/router.h"
 
-enum { PEERS = 3, FRAMES = 64, MAIN = 1, NEXT = 2, READS = 4, IDLES = 8 };
+enum { PEERS = 3, FRAMES = 80, MAIN = 1, NEXT = 2, READS = 4, IDLES = 8 };
 
 /* A read of the daemon's own: what became of it. */
 struct reading {
@@ -535,6 +535,73 @@ static void clients_take_turns(void **state)
 		assert_non_null(strstr(w->sent[i], want[i]));
 		answer(w, i, "x");
 	}
+	world_free(w);
+}
+
+/* So many places that some of them are for clients that ask one thing at a time. */
+enum { PLACES_WITH_SPARE = 64, PLACES_FOR_ALL = 60 };
+
+/* The first client asks for more than there are places. */
+static struct world *flooded(void)
+{
+	struct router_settings settings = usual;
+	char text[100];
+
+	settings.max_in_flight = PLACES_WITH_SPARE;
+	settings.max_pipeline = 1000;
+	struct world *w = world_with(&settings);
+	router_up(w->router, MAIN, 0);
+	for (int i = 0; i < PLACES_WITH_SPARE + 1; i++) {
+		snprintf(text, sizeof(text), "{\"op\":\"get\",\"key\":\"f%d\",\"messageId\":%d}", i,
+			 i);
+		ask(w, 0, text, 0);
+	}
+	assert_int_equal(w->n_sent, PLACES_FOR_ALL);
+	return w;
+}
+
+static void a_client_that_asks_one_thing_at_a_time_waits_for_no_place(void **state)
+{
+	struct world *w = flooded();
+
+	(void)state;
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"b0\",\"messageId\":1}", 0);
+	assert_int_equal(w->n_sent, PLACES_FOR_ALL + 1);
+	assert_non_null(strstr(w->sent[PLACES_FOR_ALL], "b0"));
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"b1\",\"messageId\":2}", 0); /* it asks two now */
+	assert_int_equal(w->n_sent, PLACES_FOR_ALL + 1);
+	answer(w, PLACES_FOR_ALL, "x");
+	assert_int_equal(w->n_sent, PLACES_FOR_ALL + 1); /* f60 is next, and no place is for it */
+	answer(w, 0, "x");
+	assert_non_null(strstr(w->sent[PLACES_FOR_ALL + 1], "f60"));
+	assert_int_equal(w->n_sent, PLACES_FOR_ALL + 3);
+	assert_non_null(strstr(w->sent[PLACES_FOR_ALL + 2], "b1")); /* one of its own */
+	world_free(w);
+}
+
+static void the_places_for_such_clients_are_bounded_too(void **state)
+{
+	struct world *w = flooded();
+	struct router_settings fewer = usual;
+
+	(void)state;
+	fewer.max_in_flight = PLACES_FOR_ALL + 1;
+	router_set(w->router, &fewer, 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":1}", 0);
+	assert_int_equal(w->n_sent, PLACES_FOR_ALL + 1);
+	ask(w, 2, "{\"op\":\"get\",\"key\":\"c\",\"messageId\":1}", 0);
+	assert_int_equal(w->n_sent, PLACES_FOR_ALL + 1);
+	world_free(w);
+}
+
+static void the_last_of_all_has_no_such_place(void **state)
+{
+	struct world *w = flooded();
+
+	(void)state;
+	w->peer[1].sched.last = true;
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":1}", 0);
+	assert_int_equal(w->n_sent, PLACES_FOR_ALL);
 	world_free(w);
 }
 
@@ -4085,6 +4152,9 @@ int main(void)
 		cmocka_unit_test(a_read_behind_an_answered_read_is_not_repeated),
 		cmocka_unit_test(a_repeated_read_that_runs_out_of_time_has_an_unknown_outcome),
 		cmocka_unit_test(clients_take_turns),
+		cmocka_unit_test(a_client_that_asks_one_thing_at_a_time_waits_for_no_place),
+		cmocka_unit_test(the_places_for_such_clients_are_bounded_too),
+		cmocka_unit_test(the_last_of_all_has_no_such_place),
 		cmocka_unit_test(a_full_network_holds_requests_back),
 		cmocka_unit_test(a_rate_limit_spaces_requests),
 		cmocka_unit_test(one_whose_turn_comes_too_late_is_refused_at_once),
