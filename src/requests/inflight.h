@@ -16,7 +16,7 @@
 
 enum {
 	INFLIGHT_MAX = 65535,
-	INFLIGHT_SPARE_OF = 64, /* of so many places, four are for lone requests */
+	INFLIGHT_KEPT_OF = 64, /* of so many places, four can be kept for lone requests */
 };
 
 /* The number of requests in flight on a connection. */
@@ -48,13 +48,12 @@ static inline unsigned inflight_count(const struct inflight *f)
 	return f->n_slots - f->n_free;
 }
 
-/* Is there no place for a request? lone: nothing else of its client is unanswered. The last places
- * are for these, so a client that asks one thing at a time waits for no place that others fill. */
-static inline bool inflight_full(const struct inflight *f, bool lone)
+/* Is there no place for a request? all: the places that are kept for lone ones count, too. */
+static inline bool inflight_full(const struct inflight *f, bool all)
 {
-	unsigned spare = lone ? 0 : f->limit / INFLIGHT_SPARE_OF * 4;
+	unsigned kept = all ? 0 : f->limit / INFLIGHT_KEPT_OF * 4;
 
-	return inflight_count(f) + spare >= f->limit;
+	return inflight_count(f) + kept >= f->limit;
 }
 
 /* Adds p, which is being sent on this connection. Not when full. */

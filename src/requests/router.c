@@ -17,6 +17,7 @@
 enum {
 	TRIAL_WAIT_MS = 1000, /* a trial waits so long until nothing else waits or is in flight */
 	TRIAL_DRAIN_MS = 250, /* ... then so long, while nothing else is sent */
+	LONE_MS = 10000,      /* for which places are kept for lone requests */
 	OUTPUT_START =
 		4096,    /* bytes: largest first size of an output buffer, for a batch of answers */
 	ROOM_SHARE = 16, /* a client may take this part of the free room */
@@ -57,6 +58,7 @@ struct router {
 	int64_t trial_since;      /* the first request on trial waits since then */
 	uint64_t alone;           /* wire_id of a request on trial in flight; 0: there is none */
 	int64_t alone_until;      /* nothing else is sent until then */
+	int64_t lone_until;       /* places are kept for lone requests until then */
 };
 
 struct router *router_new(const struct router_settings *settings, const struct router_ops *ops,
@@ -328,16 +330,22 @@ void router_refuse(struct router *r, struct pending *p, enum reply_error error, 
 
 /* ---- sending ---- */
 
-/* Of a peer that asks: is its request the only one? */
+/* Nothing else of the peer that asks is unanswered. So that a client which asks one thing at a time
+ * does not wait for places that others fill, some are kept for a while after such a request found
+ * none. */
 static bool is_lone(const struct peer *peer)
 {
 	return peer->answers.unanswered == 1 && !peer->sched.last;
 }
 
+static bool is_full(const struct router *r, bool lone, int64_t now)
+{
+	return inflight_full(&r->inflight, lone || now >= r->lone_until);
+}
+
 static bool can_send(struct router *r, bool lone, int64_t now)
 {
-	if (!r->up || r->stopping || inflight_full(&r->inflight, lone) ||
-	    !r->ops->sendable(r->owner))
+	if (!r->up || r->stopping || is_full(r, lone, now) || !r->ops->sendable(r->owner))
 		return false;
 	if (r->alone && now < r->alone_until) {
 		wake_at(r, r->alone_until);
@@ -693,12 +701,15 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 	 * all wait for places that a lone request does without. A request that waits for an earlier
 	 * one of its key gets no turn and delays no other. */
 	bool first = TAILQ_EMPTY(&peer->sched.waiting), blocked = first && must_wait(r, p);
-	bool next = !sched_first(&r->sched) || inflight_full(&r->inflight, false);
+	bool lone = is_lone(peer), full = is_full(r, false, now);
+	if (lone && full)
+		r->lone_until = now + LONE_MS;
 	if (blame_lapses(peer, now))
 		set_trial(r, peer, now);
 	bool trials = peer->sched.on_trial || sched_first_trial(&r->sched);
 	struct budget *lacking = first ? budget_lacking(peer, true, false, now) : NULL;
-	if (first && !blocked && !trials && !lacking && next && can_send(r, is_lone(peer), now)) {
+	if (first && !blocked && !trials && !lacking && (full || !sched_first(&r->sched)) &&
+	    can_send(r, lone, now)) {
 		watch_request(r, p, request, now);
 		send_now(r, p, now);
 		return;
@@ -1168,7 +1179,7 @@ static void expire(struct router *r, struct pending *p, bool full, int64_t now)
 int64_t router_expire(struct router *r, int64_t now)
 {
 	struct heap_node *first;
-	bool full = inflight_full(&r->inflight, false);
+	bool full = is_full(r, false, now);
 
 	while ((first = heap_first(&r->deadlines)) && first->at <= now)
 		expire(r, of_deadline(first), full, now);

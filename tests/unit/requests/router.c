@@ -538,70 +538,109 @@ static void clients_take_turns(void **state)
 	world_free(w);
 }
 
-/* So many places that some of them are for clients that ask one thing at a time. */
-enum { PLACES_WITH_SPARE = 64, PLACES_FOR_ALL = 60 };
+/* So many places that some of them can be kept for clients that ask one thing at a time. */
+enum { PLACES = 64, PLACES_FOR_ALL = 60, KEPT_MS = 10000 };
 
-/* The first client asks for more than there are places. */
-static struct world *flooded(void)
+static void get_key(struct world *w, int peer, const char *key, int n)
 {
-	struct router_settings settings = usual;
 	char text[100];
 
-	settings.max_in_flight = PLACES_WITH_SPARE;
+	snprintf(text, sizeof(text), "{\"op\":\"get\",\"key\":\"%s%d\",\"messageId\":%d}", key, n,
+		 n);
+	ask(w, peer, text, 0);
+}
+
+static void assert_sent_last(const struct world *w, size_t n, const char *key)
+{
+	assert_int_equal(w->n_sent, n);
+	assert_non_null(strstr(w->sent[n - 1], key));
+}
+
+/* The first client has filled the places and asks for one thing more. */
+static struct world *full(void)
+{
+	struct router_settings settings = usual;
+
+	settings.max_in_flight = PLACES;
+	settings.request_timeout_ms = 60000;
 	settings.max_pipeline = 1000;
 	struct world *w = world_with(&settings);
 	router_up(w->router, MAIN, 0);
-	for (int i = 0; i < PLACES_WITH_SPARE + 1; i++) {
-		snprintf(text, sizeof(text), "{\"op\":\"get\",\"key\":\"f%d\",\"messageId\":%d}", i,
-			 i);
-		ask(w, 0, text, 0);
-	}
-	assert_int_equal(w->n_sent, PLACES_FOR_ALL);
+	for (int i = 0; i < PLACES + 1; i++)
+		get_key(w, 0, "f", i);
+	assert_int_equal(w->n_sent, PLACES);
 	return w;
+}
+
+/* Another asked for one thing then, and waited. Both were served. The first asks for yet more. */
+static struct world *flooded(void)
+{
+	struct world *w = full();
+
+	get_key(w, 1, "first", 0);
+	for (size_t i = 0; i < PLACES - PLACES_FOR_ALL + 1; i++)
+		answer(w, i, "x");
+	assert_sent_last(w, PLACES + 2, "first0");
+	answer(w, PLACES + 1, "x");
+	for (int i = PLACES + 1; i < PLACES + 9; i++)
+		get_key(w, 0, "f", i);
+	assert_int_equal(router_in_flight(w->router), PLACES_FOR_ALL);
+	told(w, 0);
+	told(w, 1);
+	return w;
+}
+
+static void no_place_is_kept_while_nobody_needs_it(void **state)
+{
+	struct world *w = full();
+
+	(void)state;
+	answer(w, 0, "x");
+	assert_sent_last(w, PLACES + 1, "f64");
+	world_free(w);
 }
 
 static void a_client_that_asks_one_thing_at_a_time_waits_for_no_place(void **state)
 {
 	struct world *w = flooded();
+	size_t n = w->n_sent;
 
 	(void)state;
-	ask(w, 1, "{\"op\":\"get\",\"key\":\"b0\",\"messageId\":1}", 0);
-	assert_int_equal(w->n_sent, PLACES_FOR_ALL + 1);
-	assert_non_null(strstr(w->sent[PLACES_FOR_ALL], "b0"));
-	ask(w, 1, "{\"op\":\"get\",\"key\":\"b1\",\"messageId\":2}", 0); /* it asks two now */
-	assert_int_equal(w->n_sent, PLACES_FOR_ALL + 1);
-	answer(w, PLACES_FOR_ALL, "x");
-	assert_int_equal(w->n_sent, PLACES_FOR_ALL + 1); /* f60 is next, and no place is for it */
-	answer(w, 0, "x");
-	assert_non_null(strstr(w->sent[PLACES_FOR_ALL + 1], "f60"));
-	assert_int_equal(w->n_sent, PLACES_FOR_ALL + 3);
-	assert_non_null(strstr(w->sent[PLACES_FOR_ALL + 2], "b1")); /* one of its own */
+	get_key(w, 1, "b", 0);
+	assert_sent_last(w, n + 1, "b0");
+	get_key(w, 1, "b", 1); /* two things at a time */
+	assert_int_equal(w->n_sent, n + 1);
+	answer(w, n, "x");
+	assert_int_equal(w->n_sent, n + 1); /* f65 is next, and has no place */
+	answer(w, PLACES - 1, "x");
+	assert_non_null(strstr(w->sent[n + 1], "f65"));
+	assert_sent_last(w, n + 3, "b1"); /* its only one again */
 	world_free(w);
 }
 
-static void the_places_for_such_clients_are_bounded_too(void **state)
+static void places_are_kept_for_such_clients_for_a_while(void **state)
 {
 	struct world *w = flooded();
-	struct router_settings fewer = usual;
 
 	(void)state;
-	fewer.max_in_flight = PLACES_FOR_ALL + 1;
-	router_set(w->router, &fewer, 0);
-	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":1}", 0);
-	assert_int_equal(w->n_sent, PLACES_FOR_ALL + 1);
-	ask(w, 2, "{\"op\":\"get\",\"key\":\"c\",\"messageId\":1}", 0);
-	assert_int_equal(w->n_sent, PLACES_FOR_ALL + 1);
+	router_expire(w->router, KEPT_MS - 1);
+	assert_int_equal(router_in_flight(w->router), PLACES_FOR_ALL);
+	world_free(w);
+	w = flooded();
+	router_expire(w->router, KEPT_MS);
+	assert_int_equal(router_in_flight(w->router), PLACES);
 	world_free(w);
 }
 
-static void the_last_of_all_has_no_such_place(void **state)
+static void one_that_comes_last_has_none_of_these_places(void **state)
 {
 	struct world *w = flooded();
+	size_t n = w->n_sent;
 
 	(void)state;
 	w->peer[1].sched.last = true;
-	ask(w, 1, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":1}", 0);
-	assert_int_equal(w->n_sent, PLACES_FOR_ALL);
+	get_key(w, 1, "b", 0);
+	assert_int_equal(w->n_sent, n);
 	world_free(w);
 }
 
@@ -4152,9 +4191,10 @@ int main(void)
 		cmocka_unit_test(a_read_behind_an_answered_read_is_not_repeated),
 		cmocka_unit_test(a_repeated_read_that_runs_out_of_time_has_an_unknown_outcome),
 		cmocka_unit_test(clients_take_turns),
+		cmocka_unit_test(no_place_is_kept_while_nobody_needs_it),
 		cmocka_unit_test(a_client_that_asks_one_thing_at_a_time_waits_for_no_place),
-		cmocka_unit_test(the_places_for_such_clients_are_bounded_too),
-		cmocka_unit_test(the_last_of_all_has_no_such_place),
+		cmocka_unit_test(places_are_kept_for_such_clients_for_a_while),
+		cmocka_unit_test(one_that_comes_last_has_none_of_these_places),
 		cmocka_unit_test(a_full_network_holds_requests_back),
 		cmocka_unit_test(a_rate_limit_spaces_requests),
 		cmocka_unit_test(one_whose_turn_comes_too_late_is_refused_at_once),
