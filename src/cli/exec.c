@@ -16,13 +16,12 @@
 
 enum { VARIABLE_MAX = 100 << 10 }; /* the kernel takes 128 KiB, name included */
 
-enum { KEY, VALUE, EVENT, TIMESTAMP, VARIABLES };
+enum { KEY, VALUE, EVENT, TIMESTAMP, SKIPPED, VARIABLES };
 
 static const char *const names[] = {
-	[KEY] = "HPKV_KEY=",
-	[VALUE] = "HPKV_VALUE=",
-	[EVENT] = "HPKV_EVENT=",
-	[TIMESTAMP] = "HPKV_TIMESTAMP=",
+	[KEY] = "HPKV_KEY=",         [VALUE] = "HPKV_VALUE=",
+	[EVENT] = "HPKV_EVENT=",     [TIMESTAMP] = "HPKV_TIMESTAMP=",
+	[SKIPPED] = "HPKV_SKIPPED=",
 };
 _Static_assert(sizeof(names) / sizeof(names[0]) == VARIABLES, "a name for each variable");
 
@@ -139,7 +138,7 @@ int exec_command(const char *command, bool object, const struct hpkv_event *e)
 {
 	struct hpkv_bytes value = object ? (struct hpkv_bytes){0} : e->value;
 	const char *key_fault = why_no_variable(e->key), *value_fault = why_no_variable(value);
-	char timestamp[32];
+	char timestamp[32], skipped[32];
 
 	if (key_fault)
 		return not_run(e, "the key ", key_fault);
@@ -149,11 +148,13 @@ int exec_command(const char *command, bool object, const struct hpkv_event *e)
 	if (input < 0)
 		return not_run(e, "no file for its stdin: ", strerror(-input));
 	snprintf(timestamp, sizeof(timestamp), "%lld", (long long)e->timestamp);
+	snprintf(skipped, sizeof(skipped), "%llu", (unsigned long long)e->skipped);
 	char *variables[VARIABLES] = {
 		[KEY] = variable(names[KEY], e->key),
 		[VALUE] = value.p ? variable(names[VALUE], value) : NULL,
 		[EVENT] = variable(names[EVENT], hpkv_str(e->value.p ? "set" : "delete")),
 		[TIMESTAMP] = variable(names[TIMESTAMP], hpkv_str(timestamp)),
+		[SKIPPED] = variable(names[SKIPPED], hpkv_str(skipped)),
 	};
 	int status = run(command, e, variables, input);
 	for (unsigned i = 0; i < VARIABLES; i++)

@@ -1,10 +1,10 @@
 /* exec.h - runs the command of watch --exec for one change.
  *
- * The command's environment has HPKV_EVENT (set, delete), HPKV_TIMESTAMP and HPKV_KEY, and
- * HPKV_VALUE unless the key was deleted. A key or value that holds a NUL or is too long fits in no
- * variable. The command is not run then, because it would take a missing variable for an empty one.
- * Its stdin holds the value. With object, its stdin holds the change as the daemon sent it, and
- * HPKV_VALUE is not set. */
+ * The command's environment has HPKV_EVENT (set, delete), HPKV_TIMESTAMP, HPKV_SKIPPED and
+ * HPKV_KEY, and HPKV_VALUE unless the key was deleted. A key or value that holds a NUL or is too
+ * long fits in no variable. The command is not run then, because it would take a missing variable
+ * for an empty one. Its stdin holds the value. With object, its stdin holds the change as the
+ * daemon sent it, and HPKV_VALUE is not set. */
 #pragma once
 
 #include <stdbool.h>

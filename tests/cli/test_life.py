@@ -386,12 +386,12 @@ class Exec(Watched):
             self.assertEqual(2, run.returncode)
 
     def test_nothing_of_the_caller_shines_through(self):
-        old = {name: "old" for name in ("HPKV_KEY", "HPKV_VALUE", "HPKV_EVENT", "HPKV_TIMESTAMP")}
-        command = 'echo "$HPKV_KEY ${HPKV_VALUE-none} $HPKV_EVENT $HPKV_TIMESTAMP $OTHER"'
-        self.assertEqual((0, b"k none delete 1764065000123 kept\n", ""),
+        old = {name: "old" for name in ("HPKV_KEY", "HPKV_VALUE", "HPKV_EVENT", "HPKV_TIMESTAMP", "HPKV_SKIPPED")}
+        command = 'echo "$HPKV_KEY ${HPKV_VALUE-none} $HPKV_EVENT $HPKV_TIMESTAMP $HPKV_SKIPPED $OTHER"'
+        self.assertEqual((0, b"k none delete 1764065000123 0 kept\n", ""),
                          self.run_for(command, change("k", None), env=old | {"OTHER": "kept"}))
-        self.assertEqual((0, b"k none set 1764065000123 kept\n", ""),
-                         self.run_for(command, change(), words=("--stdin",), env=old | {"OTHER": "kept"}))
+        self.assertEqual((0, b"k none set 1764065000123 7 kept\n", ""),
+                         self.run_for(command, change() | {"skipped": 7}, words=("--stdin",), env=old | {"OTHER": "kept"}))
 
     def test_half_a_character_stays_what_it_is(self):
         self.assertEqual((0, b"[\xed\xa0\x80 \xed\xb0\x80]\n", ""),
