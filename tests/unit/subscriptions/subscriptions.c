@@ -1865,13 +1865,18 @@ static void a_reading_that_never_has_its_turn_ends_as_a_gap(void **state)
 	world_free(w);
 }
 
+static void lose_as(struct world *w, int code, bool sudden)
+{
+	subscriptions_lost(w->subscriptions, BOOT - 100);
+	router_lost(w->router, w->connection, code, sudden, world_now);
+	forget_frames(w);
+	come_up(w);
+}
+
 /* The service closes the connection over what is in flight. */
 static void lose_over_it(struct world *w)
 {
-	subscriptions_lost(w->subscriptions, BOOT - 100);
-	router_lost(w->router, w->connection, 1011, false, world_now);
-	forget_frames(w);
-	come_up(w);
+	lose_as(w, 1011, false);
 }
 
 /* One after the other alone, whichever comes first. */
@@ -3205,14 +3210,6 @@ static void the_record_of_lost_readings_is_kept_by_key(void **state)
 	world_free(w);
 }
 
-static void lose_suddenly(struct world *w)
-{
-	subscriptions_lost(w->subscriptions, BOOT - 100);
-	router_lost(w->router, w->connection, 0, true, world_now);
-	forget_frames(w);
-	come_up(w);
-}
-
 static void sudden_losses_weigh_a_third(void **state)
 {
 	struct world *w = world_new();
@@ -3224,11 +3221,11 @@ static void sudden_losses_weigh_a_third(void **state)
 	for (int i = 0; i < 2; i++) {
 		assert_reading(w, "a");
 		assert_reading(w, "b");
-		lose_suddenly(w);
+		lose_as(w, 0, true);
 	}
 	assert_reading(w, "a");
 	assert_reading(w, "b");
-	lose_suddenly(w);
+	lose_as(w, 0, true);
 	pass(w, 100);
 	assert_true(!unanswered(w, "a") != !unanswered(w, "b")); /* alone */
 	world_free(w);
