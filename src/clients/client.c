@@ -1022,7 +1022,8 @@ static void resume(struct client *c)
 	bool more = c->speech ? resume_speech(c) : line_resume(&c->lines) == LINE_MORE;
 	cs->resuming = false;
 	apply_verdict(c, more ? LINE_MORE : LINE_PAUSE);
-	if (more ? c->speech != NULL : cs->share_is_over)
+	/* A speech may have answered by itself, which no room reports. */
+	if (cs->share_is_over || (c->speech && (more || speak(c))))
 		clients_changed(cs, &c->peer);
 }
 
