@@ -37,7 +37,8 @@ enum {
 	LINGER_MS = 1000,       /* for a client to take what is out before its socket is closed */
 	BUSY_MS = 1000,         /* over which the busiest are found, at least */
 	HANGUP_CHECK_MS = 2000, /* how often each client that is not read is looked at */
-	HANGUPS_AT_ONCE = 100,  /* of all clients, about so many are looked at in one turn */
+	HANGUPS_AT_ONCE = 100,  /* of all clients, about so many are looked at in one turn, ... */
+	HANGUP_STEP_MS = 10,    /* ... but not more often */
 	GROUPS_MAX_BYTES = 65536 * sizeof(gid_t),
 	LAST_READS = 16,       /* of READ_MAX, when a WebSocket's input ends */
 	IOV_BATCH = 256,       /* parts in one write */
@@ -118,6 +119,9 @@ struct clients {
 	struct turn_step turn_end;
 	struct event *hangups; /* armed while there are quiet clients */
 	int64_t hangups_since; /* when it was last armed */
+	unsigned hangups_n;    /* clients when the present round of checks began, ... */
+	unsigned hangups_left; /* ... and those of them that are still to be looked at */
+	unsigned hangups_rate; /* looked at in HANGUP_CHECK_MS */
 	unsigned n;
 	struct refused refused[CLIENTS_REFUSED_MAX]; /* the oldest first */
 	unsigned n_refused;
@@ -214,12 +218,25 @@ static bool client_watch(struct client *c, struct event *e)
 	return false;
 }
 
-/* The next check comes when HANGUPS_AT_ONCE clients, or all, are to be looked at. */
-static void await_hangups(struct clients *cs)
+/* If clients go, the next round is as fast as this one: otherwise one that was among the first in
+ * this round, and is among the last in the next, would be looked at late. */
+static void begin_round(struct clients *cs)
 {
-	timer_start(cs->hangups, cs->n <= HANGUPS_AT_ONCE
-					 ? HANGUP_CHECK_MS
-					 : (int64_t)HANGUP_CHECK_MS * HANGUPS_AT_ONCE / cs->n);
+	cs->hangups_rate = cs->n > cs->hangups_n ? cs->n : cs->hangups_n;
+	cs->hangups_n = cs->hangups_left = cs->n;
+}
+
+/* The next check comes when HANGUPS_AT_ONCE clients, or all, are to be looked at. */
+static void await_hangups(struct clients *cs, int64_t now)
+{
+	int64_t ms = HANGUP_CHECK_MS;
+
+	if (!cs->hangups_left)
+		begin_round(cs);
+	if (cs->hangups_rate > HANGUPS_AT_ONCE)
+		ms = ms * HANGUPS_AT_ONCE / cs->hangups_rate;
+	cs->hangups_since = now;
+	timer_start(cs->hangups, ms > HANGUP_STEP_MS ? ms : HANGUP_STEP_MS);
 }
 
 /* Starts or stops to read the client. No event reports the hangup of a client that is not read, so
@@ -237,10 +254,8 @@ static void client_read(struct client *c, bool on)
 	} else {
 		event_del(&c->read);
 		cs->n_quiet++;
-		if (!event_pending(cs->hangups, EV_TIMEOUT, NULL)) {
-			cs->hangups_since = clock_mono_ms();
-			await_hangups(cs);
-		}
+		if (!event_pending(cs->hangups, EV_TIMEOUT, NULL))
+			await_hangups(cs, clock_mono_ms());
 	}
 	c->quiet = !on;
 }
@@ -1022,7 +1037,8 @@ static void resume(struct client *c)
 	bool more = c->speech ? resume_speech(c) : line_resume(&c->lines) == LINE_MORE;
 	cs->resuming = false;
 	apply_verdict(c, more ? LINE_MORE : LINE_PAUSE);
-	if (more ? c->speech != NULL : cs->share_is_over)
+	/* A speech may have answered by itself, which no room reports. */
+	if (cs->share_is_over || (c->speech && (more || speak(c))))
 		clients_changed(cs, &c->peer);
 }
 
@@ -1164,12 +1180,12 @@ static void on_hangup_check(evutil_socket_t fd, short what, void *arg)
 	struct clients *cs = arg;
 	struct client *c;
 	int64_t now = clock_mono_ms(), passed = now - cs->hangups_since;
-	int64_t n = passed < HANGUP_CHECK_MS ? cs->n * passed / HANGUP_CHECK_MS + 1 : cs->n;
+	int64_t n = cs->hangups_rate * passed / HANGUP_CHECK_MS + 1;
 
 	(void)fd;
 	(void)what;
-	cs->hangups_since = now;
-	for (; n > 0 && (c = TAILQ_FIRST(&cs->all)); n--) {
+	for (; n > 0 && cs->hangups_left && (c = TAILQ_FIRST(&cs->all)); n--) {
+		cs->hangups_left--;
 		TAILQ_REMOVE(&cs->all, c, of_set);
 		TAILQ_INSERT_TAIL(&cs->all, c, of_set);
 		struct pollfd p = {.fd = fd_of(c)};
@@ -1177,7 +1193,7 @@ static void on_hangup_check(evutil_socket_t fd, short what, void *arg)
 			client_free(c);
 	}
 	if (cs->n_quiet)
-		await_hangups(cs);
+		await_hangups(cs, now);
 }
 
 /* ---- new settings ---- */

@@ -186,9 +186,15 @@ void inflight_add(struct inflight *f, struct pending *p, uint32_t connection)
 	p->inflight.wire_id = (p->inflight.sequence & GENERATION_MASK) << SLOT_BITS | slot;
 	f->slots[slot] = p;
 	p->inflight.connection = connection;
-	p->inflight.companion = p->inflight.inherited = false;
+	p->inflight.companion = p->inflight.inherited = p->inflight.lone = false;
 	add_load(f, connection);
 	enter_chain(f, p);
+}
+
+void inflight_set_lone(struct inflight *f, struct pending *p)
+{
+	p->inflight.lone = true;
+	f->n_lone++;
 }
 
 void inflight_add_companion(struct inflight *f, struct pending *p, const struct pending *leader)
@@ -197,7 +203,7 @@ void inflight_add_companion(struct inflight *f, struct pending *p, const struct 
 	p->inflight.wire_id = leader->inflight.wire_id;
 	p->inflight.connection = leader->inflight.connection;
 	p->inflight.companion = true;
-	p->inflight.inherited = false;
+	p->inflight.inherited = p->inflight.lone = false;
 	enter_chain(f, p);
 }
 
@@ -207,6 +213,7 @@ void inflight_pass(struct inflight *f, struct pending *p, struct pending *compan
 	p->inflight.companion = true;
 	companion->inflight.companion = false;
 	companion->inflight.inherited = true;
+	companion->inflight.lone = p->inflight.lone;
 }
 
 struct pending *inflight_find(const struct inflight *f, uint64_t wire_id)
@@ -234,6 +241,7 @@ void inflight_remove(struct inflight *f, struct pending *p, enum inflight_end en
 		return;
 	f->slots[slot] = NULL;
 	f->free[f->n_free++] = slot;
+	f->n_lone -= p->inflight.lone;
 	remove_load(f, p->inflight.connection);
 }
 

@@ -30,6 +30,7 @@ struct inflight {
 	uint32_t *free; /* stack of free slots */
 	uint32_t n_slots, n_free;
 	uint32_t limit;                      /* of slots in use; below n_slots if it was lowered */
+	uint32_t n_lone;                     /* slots of lone requests */
 	uint64_t sequence;                   /* of the request that was sent last */
 	struct connection_load *connections; /* with requests in flight */
 	size_t n_connections;
@@ -48,16 +49,24 @@ static inline unsigned inflight_count(const struct inflight *f)
 	return f->n_slots - f->n_free;
 }
 
-/* Is there no place for a request? all: the places that are kept for lone ones count, too. */
+/* Places that are kept for lone requests, beside those that such requests have. */
+static inline unsigned inflight_kept(const struct inflight *f)
+{
+	unsigned kept = f->limit / INFLIGHT_KEPT_OF * 4;
+
+	return kept > f->n_lone ? kept - f->n_lone : 0;
+}
+
+/* Is there no place for a request? all: it may have one of those that are kept. */
 static inline bool inflight_full(const struct inflight *f, bool all)
 {
-	unsigned kept = all ? 0 : f->limit / INFLIGHT_KEPT_OF * 4;
-
-	return inflight_count(f) + kept >= f->limit;
+	return inflight_count(f) + (all ? 0 : inflight_kept(f)) >= f->limit;
 }
 
 /* Adds p, which is being sent on this connection. Not when full. */
 void inflight_add(struct inflight *f, struct pending *p, uint32_t connection);
+/* p, which was added, is lone: its place counts as one of those that are kept. */
+void inflight_set_lone(struct inflight *f, struct pending *p);
 /* The number of requests in flight on this connection. */
 unsigned inflight_on(const struct inflight *f, uint32_t connection);
 /* p goes along with the leader, which was added: it has no slot. */

@@ -332,7 +332,8 @@ void router_refuse(struct router *r, struct pending *p, enum reply_error error, 
 
 /* Nothing else of the peer that asks is unanswered. So that a client which asks one thing at a time
  * does not wait for places that others fill, some are kept for a while after such a request found
- * none. */
+ * none. Those that such requests have are some of them: many such clients leave places to others.
+ */
 static bool is_lone(const struct peer *peer)
 {
 	return peer->answers.unanswered == 1 && !peer->sched.last;
@@ -345,8 +346,13 @@ static bool is_full(const struct router *r, bool lone, int64_t now)
 
 static bool can_send(struct router *r, bool lone, int64_t now)
 {
-	if (!r->up || r->stopping || is_full(r, lone, now) || !r->ops->sendable(r->owner))
+	if (!r->up || r->stopping || !r->ops->sendable(r->owner))
 		return false;
+	if (is_full(r, lone, now)) {
+		if (!inflight_full(&r->inflight, true))
+			wake_at(r, r->lone_until); /* its place is kept for others until then */
+		return false;
+	}
 	if (r->alone && now < r->alone_until) {
 		wake_at(r, r->alone_until);
 		return false;
@@ -355,6 +361,15 @@ static bool can_send(struct router *r, bool lone, int64_t now)
 		return true;
 	wake_at(r, rate_limiter_next(&r->rate_limiter));
 	return false;
+}
+
+/* A lone request need not wait for those that have turns if the first of them lacks a place that is
+ * not kept. */
+static bool goes_first(const struct router *r, bool lone, bool full)
+{
+	const struct pending *p = sched_first(&r->sched);
+
+	return !p || (lone && full && !is_lone(p->peer));
 }
 
 static bool must_wait(const struct router *r, const struct pending *p)
@@ -420,6 +435,8 @@ static void send_now(struct router *r, struct pending *p, int64_t now)
 	histogram_add(&r->stats->request_wait, phase_end(p, now));
 	p->state = PENDING_SENT;
 	inflight_add(&r->inflight, p, r->connection);
+	if (is_lone(p->peer))
+		inflight_set_lone(&r->inflight, p);
 	if (companions)
 		take_along(r, p, companions, n_companions, &sum, now);
 	struct span body = buf_len(&sum) ? buf_span(&sum) : pending_body(p);
@@ -697,9 +714,9 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 		answer_error(r, p, REPLY_QUEUE_FULL, NULL, -1);
 		return;
 	}
-	/* Sent at once, if nothing of this client is before it, and no peer waits for a turn, or
-	 * all wait for places that a lone request does without. A request that waits for an earlier
-	 * one of its key gets no turn and delays no other. */
+	/* Sent at once, if nothing of this client is before it, and no peer waits for a turn or
+	 * for a place that is kept for it. A request that waits for an earlier one of its key gets
+	 * no turn and delays no other. */
 	bool first = TAILQ_EMPTY(&peer->sched.waiting), blocked = first && must_wait(r, p);
 	bool lone = is_lone(peer), full = is_full(r, false, now);
 	if (lone && full)
@@ -708,7 +725,7 @@ void router_request(struct router *r, struct peer *peer, const struct request *r
 		set_trial(r, peer, now);
 	bool trials = peer->sched.on_trial || sched_first_trial(&r->sched);
 	struct budget *lacking = first ? budget_lacking(peer, true, false, now) : NULL;
-	if (first && !blocked && !trials && !lacking && (full || !sched_first(&r->sched)) &&
+	if (first && !blocked && !trials && !lacking && goes_first(r, lone, full) &&
 	    can_send(r, lone, now)) {
 		watch_request(r, p, request, now);
 		send_now(r, p, now);
@@ -1178,8 +1195,9 @@ static void expire(struct router *r, struct pending *p, bool full, int64_t now)
 
 int64_t router_expire(struct router *r, int64_t now)
 {
-	struct heap_node *first;
-	bool full = is_full(r, false, now);
+	struct heap_node *first = heap_first(&r->deadlines);
+	/* ... before the first of the deadlines that are over: places may be kept until then. */
+	bool full = first && is_full(r, false, first->at - 1);
 
 	while ((first = heap_first(&r->deadlines)) && first->at <= now)
 		expire(r, of_deadline(first), full, now);

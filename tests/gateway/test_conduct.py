@@ -78,6 +78,19 @@ class Connections(Conduct):
         for n in range(50):
             self.assertEqual(str(n), c.response().json["key"])
 
+    def test_more_than_max_pipeline_that_are_known_at_once(self):
+        s, g = self.scene(tcp=False, max_pipeline="3")
+        c = self.http(g)
+        c.send("GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n" * 50)
+        self.assertEqual([404] * 50, [c.response().status for _ in range(50)])
+
+    def test_an_upgrade_behind_more_than_max_pipeline(self):
+        s, g = self.scene(tcp=False, max_pipeline="1")
+        c = self.http(g)
+        c.send(GET.format("a") + "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+               "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+        self.assertEqual([200, 101], [c.response().status for _ in range(2)])
+
     def test_half_close_as_for_lines(self):
         self.service.answer = None
         self.c.send(GET.format("a") + GET.format("b") + "GET /record/c HTT")

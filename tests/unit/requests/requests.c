@@ -290,6 +290,32 @@ static void places_are_bounded_and_come_back(void **state)
 	inflight_fini(&f);
 }
 
+static void places_of_lone_requests_count_among_those_that_are_kept(void **state)
+{
+	enum { N = 64, FOR_ALL = 60 };
+	struct pending *p[FOR_ALL], *heir = pending_make(NULL, OP_SET, 0);
+	struct inflight f;
+
+	(void)state;
+	inflight_init(&f, N);
+	for (int i = 0; i < FOR_ALL; i++)
+		inflight_add(&f, p[i] = pending_make(NULL, OP_SET, 0), CONNECTION);
+	assert_true(inflight_full(&f, false));
+	inflight_set_lone(&f, p[0]);
+	assert_false(inflight_full(&f, false));
+	inflight_add_companion(&f, heir, p[0]);
+	inflight_pass(&f, p[0], heir);
+	inflight_remove(&f, p[0], INFLIGHT_SILENT);
+	assert_false(inflight_full(&f, false)); /* its place is the heir's */
+	inflight_remove(&f, heir, INFLIGHT_ANSWERED);
+	inflight_add(&f, p[0], CONNECTION); /* not lone any more */
+	assert_true(inflight_full(&f, false));
+	for (int i = 0; i < FOR_ALL; i++)
+		free(p[i]);
+	free(heir);
+	inflight_fini(&f);
+}
+
 static void places_may_become_more_and_fewer_while_they_are_in_use(void **state)
 {
 	enum { BEFORE = 20, MORE = 100, SPARE = 4, FEWER = 3, KEY = 7 };
@@ -1738,6 +1764,7 @@ int main(void)
 		cmocka_unit_test(ids_stay_in_53_bits_for_ever_and_requests_in_order),
 		cmocka_unit_test(an_id_whose_place_is_not_in_the_table_finds_nothing),
 		cmocka_unit_test(places_are_bounded_and_come_back),
+		cmocka_unit_test(places_of_lone_requests_count_among_those_that_are_kept),
 		cmocka_unit_test(places_may_become_more_and_fewer_while_they_are_in_use),
 		cmocka_unit_test(only_older_reads_of_the_same_key_are_overtaken),
 		cmocka_unit_test(keys_that_share_a_chain_do_not_overtake_each_other),

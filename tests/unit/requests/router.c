@@ -11,7 +11,7 @@
 #include "requests/budget.h"
 #include "requests/router.h"
 
-enum { PEERS = 3, FRAMES = 80, MAIN = 1, NEXT = 2, READS = 4, IDLES = 8 };
+enum { PEERS = 3, CROWD = 70, FRAMES = 300, MAIN = 1, NEXT = 2, READS = 4, IDLES = 8 };
 
 /* A read of the daemon's own: what became of it. */
 struct reading {
@@ -26,7 +26,8 @@ struct world {
 	struct router *router;
 	struct stats stats;
 	struct peer peer[PEERS];
-	char *sent[FRAMES]; /* whole frames */
+	struct peer crowd[CROWD]; /* those of join_crowd() */
+	char *sent[FRAMES];       /* whole frames */
 	size_t n_sent;
 	bool sendable;
 	int64_t wake;
@@ -63,7 +64,8 @@ static void world_changed(void *owner, struct peer *peer)
 {
 	struct world *w = owner;
 
-	w->changed[peer - w->peer]++;
+	if (peer->number <= PEERS)
+		w->changed[peer->number - 1]++;
 }
 
 static void world_wake_at(void *owner, int64_t at)
@@ -629,6 +631,115 @@ static void places_are_kept_for_such_clients_for_a_while(void **state)
 	w = flooded();
 	router_expire(w->router, KEPT_MS);
 	assert_int_equal(router_in_flight(w->router), PLACES);
+	world_free(w);
+}
+
+/* Many clients come that ask for one thing each, and again when it is answered. */
+static void crowd_asks(struct world *w, unsigned i)
+{
+	static const struct request get = {.op = OP_GET,
+					   .key = {.text = SPAN("\"crowd\""), .type = JSON_STRING}};
+
+	router_request(w->router, &w->crowd[i], &get, 0);
+}
+
+static void join_crowd(struct world *w)
+{
+	for (unsigned i = 0; i < CROWD; i++) {
+		w->crowd[i].number = PEERS + i + 1;
+		router_join(w->router, &w->crowd[i]);
+		crowd_asks(w, i);
+	}
+}
+
+static void leave_crowd(struct world *w)
+{
+	for (unsigned i = 0; i < CROWD; i++) {
+		router_leave(w->router, &w->crowd[i], 0);
+		outq_fini(&w->crowd[i].out);
+	}
+}
+
+static void crowd_asks_again(struct world *w)
+{
+	for (unsigned i = 0; i < CROWD; i++) {
+		if (!w->crowd[i].answers.unanswered)
+			crowd_asks(w, i);
+	}
+}
+
+static bool was_sent(const struct world *w, const char *key)
+{
+	for (size_t i = 0; i < w->n_sent; i++) {
+		if (strstr(w->sent[i], key))
+			return true;
+	}
+	return false;
+}
+
+static void many_such_clients_leave_places_to_others(void **state)
+{
+	struct world *w = full();
+
+	(void)state;
+	join_crowd(w);
+	for (int i = PLACES + 1; i < PLACES + 4; i++)
+		get_key(w, 0, "f", i);
+	for (size_t i = 0; i < PLACES + CROWD + CROWD; i++) { /* until all have had two turns */
+		answer(w, i, "x");
+		crowd_asks_again(w);
+	}
+	assert_true(was_sent(w, "f64"));
+	assert_true(was_sent(w, "f65"));
+	leave_crowd(w);
+	world_free(w);
+}
+
+static void a_kept_place_goes_to_whoever_waits_for_a_turn_already(void **state)
+{
+	struct world *w = full();
+	struct router_settings settings = usual;
+
+	(void)state;
+	get_key(w, 1, "first", 0);
+	for (size_t i = 0; i < PLACES - PLACES_FOR_ALL + 1; i++)
+		answer(w, i, "x");
+	answer(w, PLACES + 1, "x");
+	assert_int_equal(router_in_flight(w->router), PLACES_FOR_ALL);
+	settings.max_in_flight = PLACES;
+	settings.rate_limit = 10;
+	router_set(w->router, &settings, 0);
+	get_key(w, 1, "a", 0);
+	size_t n = w->n_sent;
+	answer(w, n - 1, "x");
+	get_key(w, 1, "b", 0); /* waits for the rate */
+	ask(w, 2, "{\"op\":\"get\",\"key\":\"c\",\"messageId\":1}", 150);
+	assert_int_equal(w->n_sent, n);
+	router_expire(w->router, 150);
+	assert_sent_last(w, n + 1, "b0");
+	world_free(w);
+}
+
+static void a_place_that_was_kept_is_used_when_that_is_over(void **state)
+{
+	struct world *w = flooded();
+
+	(void)state;
+	w->wake = router_expire(w->router, 1);
+	assert_int_equal(w->wake, KEPT_MS);
+	world_free(w);
+}
+
+static void one_that_waited_for_a_kept_place_is_told_so(void **state)
+{
+	struct world *w = flooded();
+
+	(void)state;
+	ask(w, 2, "{\"op\":\"get\",\"key\":\"x\",\"messageId\":1}", 0);
+	ask(w, 2, "{\"op\":\"get\",\"key\":\"y\",\"messageId\":2,\"timeoutMs\":10000}", 0);
+	router_expire(w->router, KEPT_MS); /* both times are up at once */
+	assert_non_null(
+		strstr(assert_error(w, 2, "queue_full", "no", "2"), "max_in_flight requests"));
 	world_free(w);
 }
 
@@ -4194,6 +4305,10 @@ int main(void)
 		cmocka_unit_test(no_place_is_kept_while_nobody_needs_it),
 		cmocka_unit_test(a_client_that_asks_one_thing_at_a_time_waits_for_no_place),
 		cmocka_unit_test(places_are_kept_for_such_clients_for_a_while),
+		cmocka_unit_test(many_such_clients_leave_places_to_others),
+		cmocka_unit_test(a_kept_place_goes_to_whoever_waits_for_a_turn_already),
+		cmocka_unit_test(a_place_that_was_kept_is_used_when_that_is_over),
+		cmocka_unit_test(one_that_waited_for_a_kept_place_is_told_so),
 		cmocka_unit_test(one_that_comes_last_has_none_of_these_places),
 		cmocka_unit_test(a_full_network_holds_requests_back),
 		cmocka_unit_test(a_rate_limit_spaces_requests),
