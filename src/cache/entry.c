@@ -262,7 +262,6 @@ void entries_fini(struct entries *es)
 	while ((node = map_walk(&es->keys, &w))) {
 		struct entry *e = map_entry(node, struct entry, by_key);
 		entries_clear(es, e);
-		map_remove(&es->keys, node);
 		free(e);
 	}
 	map_fini(&es->keys);
