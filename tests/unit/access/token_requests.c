@@ -228,7 +228,7 @@ static void ask(struct world *w, size_t peer, const char *line)
 
 	assert_int_equal(request_parse(copy, &request, &fault), 0);
 	token_requests_ask(w->token_requests, &w->peer[peer], &request, w->now);
-	memset((char *)(uintptr_t)copy.p, 'x', copy.n); /* the request was copied */
+	mem_wipe((char *)(uintptr_t)copy.p, copy.n); /* the request was copied */
 	free_copy(copy);
 }
 
