@@ -756,8 +756,7 @@ static bool read_limit(const struct request *request, size_t *limit)
 {
 	int64_t n = MIRROR_RANGE;
 
-	if (request->limit.text.p && (request->limit.type != JSON_NUMBER ||
-				      !json_number_integer(&request->limit, 1, INT64_MAX, &n)))
+	if (request->limit.text.p && !json_number_integer(&request->limit, 1, INT64_MAX, &n))
 		return false;
 	*limit = n < MIRROR_RANGE_MAX ? (size_t)n : MIRROR_RANGE_MAX;
 	return true;
