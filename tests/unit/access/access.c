@@ -180,6 +180,23 @@ static void many_names_are_found(void **state)
 	world_free(w);
 }
 
+static void the_order_of_names_does_not_matter(void **state)
+{
+	static const char *const keys[] = {"a", "b", "c", "d"};
+	static const uid_t uids[] = {9, 5, 7, 1};
+	struct world *w = world_new();
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(uids); i++)
+		add(w, uids[i], keys[i], "");
+	for (size_t i = 0; i < COUNT(uids); i++) {
+		struct peer_identity who = {.known = true, .uid = uids[i]};
+		for (size_t k = 0; k < COUNT(keys); k++)
+			assert_int_equal(reads(w, &who, keys[k]), i == k);
+	}
+	world_free(w);
+}
+
 static void without_rules_everything_is_allowed_but_tokens(void **state)
 {
 	struct world *w = world_new();
@@ -357,10 +374,11 @@ static void budgets_outlive_their_rules(void **state)
 	assert_int_equal(b[0]->clients, 1);
 	assert_int_equal(b[0]->limits.max_clients, 1);
 	assert_int_equal(two->clients, 1);
+	struct budget *one = b[0];
 	struct access_rules *before = w->rules;
 	w->rules = NULL;
-	for (int i = 0; i < 2; i++) {
-		w->name = i ? "two" : "new";
+	for (int i = 0; i < 3; i++) {
+		w->name = i == 0 ? "new" : i == 1 ? "two" : "one";
 		access_section_limits(add(w, nobody.uid, "", ""),
 				      &(struct budget_limits){.max_clients = 9});
 	}
@@ -369,6 +387,7 @@ static void budgets_outlive_their_rules(void **state)
 	b = access_budgets(w->access, &n);
 	assert_string_equal(b[0]->name, "new");
 	assert_ptr_equal(b[1], two);
+	assert_ptr_equal(b[2], one);
 	assert_int_equal(two->limits.max_clients, 9);
 	assert_int_equal(two->clients, 1);
 	access_leave(&w->peer);
@@ -379,23 +398,27 @@ static void budgets_outlive_their_rules(void **state)
 static void a_section_may_be_full_of_clients(void **state)
 {
 	static const struct peer_identity another = {.known = true, .uid = 5, .gid = 5};
-	struct world *w = world_new();
 	size_t n;
 
 	(void)state;
-	assert_null(access_lacks_room(w->access, &nobody));
-	add(w, nobody.uid, "", "");
-	w->name = "small";
-	access_section_limits(add(w, nobody.uid, "", ""),
-			      &(struct budget_limits){.max_clients = 1});
-	access_set(w->access, w->rules);
-	assert_null(access_lacks_room(w->access, &nobody));
-	access_admit(w->access, &w->peer, &nobody);
-	assert_null(access_lacks_room(w->access, &another));
-	const struct budget *b = access_lacks_room(w->access, &nobody);
-	assert_ptr_equal(b, access_budgets(w->access, &n)[1]);
-	assert_int_equal(b->refused[BUDGET_TOO_MANY_CLIENTS], 1);
-	world_free(w);
+	for (size_t place = 0; place < 2; place++) { /* of the small one */
+		struct world *w = world_new();
+		assert_null(access_lacks_room(w->access, &nobody));
+		for (size_t i = 0; i < 2; i++) {
+			struct access_section *s = add(w, nobody.uid, "", "");
+			if (i == place)
+				access_section_limits(s, &(struct budget_limits){.max_clients = 1});
+			w->name = "another";
+		}
+		access_set(w->access, w->rules);
+		assert_null(access_lacks_room(w->access, &nobody));
+		access_admit(w->access, &w->peer, &nobody);
+		assert_null(access_lacks_room(w->access, &another));
+		const struct budget *b = access_lacks_room(w->access, &nobody);
+		assert_ptr_equal(b, access_budgets(w->access, &n)[place]);
+		assert_int_equal(b->refused[BUDGET_TOO_MANY_CLIENTS], 1);
+		world_free(w);
+	}
 }
 
 /* ---- globs ---- */
@@ -649,7 +672,8 @@ static void refusals_are_logged_up_to_a_rate(void **state)
 	(void)state;
 	w->peer.pid = 7, w->peer.uid = 65534;
 	log_begin(LOG_LEVEL_WARNING);
-	forbids(w, GET);
+	for (int i = 0; i < 10; i++)
+		forbids_at(w, GET, 100000);
 	assert_int_equal(lines_logged(), 0);
 	log_set_level(LOG_LEVEL_NOTICE);
 	forbids_at(w, GET, 100000);
@@ -713,6 +737,8 @@ static void what_a_token_can_not_hold_is_warned_of(void **state)
 
 	(void)state;
 	log_begin(LOG_LEVEL_NOTICE);
+	w->name = "short";
+	access_section_token(add(w, 1, "a*", "b"), ACCESS_TOKEN_OWN);
 	w->name = "quiet";
 	access_section_token(add(w, 1, "a", "b"), ACCESS_TOKEN_ANY);
 	access_section_token(add(w, 1, "a*", "a* a"), ACCESS_TOKEN_OWN);
@@ -720,6 +746,7 @@ static void what_a_token_can_not_hold_is_warned_of(void **state)
 	access_section_token(add(w, 1, "a*", "a b c"), ACCESS_TOKEN_OWN);
 	admit(w, &nobody);
 	const char *text = logged();
+	assert_non_null(strstr(text, "[access short] token: b is to be written"));
 	assert_non_null(strstr(text, "[access loud] token: b is to be written"));
 	assert_null(strstr(text, "quiet"));
 	assert_null(strstr(text, "token: c")); /* one of them is enough */
@@ -814,6 +841,9 @@ static void local_tokens_are_for_those_who_may_read(void **state)
 	access_section_token(add(w, nobody.uid, "", "w*"), ACCESS_TOKEN_OWN);
 	admit(w, &nobody);
 	assert_allowed(w, "{\"op\":\"token\"}");
+	world_free(w);
+	w = world_with("r", "");
+	assert_allowed(w, "{\"op\":\"token\",\"local\":true}");
 	world_free(w);
 }
 
@@ -935,6 +965,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sections_are_for_those_whom_they_name),
 		cmocka_unit_test(many_names_are_found),
+		cmocka_unit_test(the_order_of_names_does_not_matter),
 		cmocka_unit_test(without_rules_everything_is_allowed_but_tokens),
 		cmocka_unit_test(rules_that_are_replaced_count_no_more),
 		cmocka_unit_test(rules_are_compared),

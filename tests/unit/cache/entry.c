@@ -317,6 +317,10 @@ static void generations_wrap(void **state)
 	for (int i = 0; i < UINT16_MAX; i++)
 		entries_forget(&es);
 	assert_null(find("k2")); /* a generation has the same number as its own */
+	es.generation = UINT16_MAX;
+	add("k2", "\"v\"");
+	entries_forget(&es);
+	assert_null(find("k2"));
 	assert_int_equal(ENTRY_EMPTY, find("k1")->state);
 	assert_int_equal(0, es.n);
 	entries_sweep(&es, 10);
