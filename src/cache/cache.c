@@ -850,7 +850,7 @@ static void refused(struct cache *c, struct span line)
 
 	json_object_begin(&reader, line);
 	while (json_object_next(&reader, &m) > 0) {
-		if (json_string_is(&m.name, SPAN("messageId")))
+		if (json_string_is(&m.name, SPAN("messageId")) && m.value.type == JSON_NUMBER)
 			json_number_integer(&m.value, 0, CACHE_PATTERNS_MAX, &i);
 		else if (json_string_is(&m.name, SPAN("code")))
 			json_number_integer(&m.value, 0, INT32_MAX, &code);
@@ -1074,7 +1074,7 @@ static void ask_key(struct cache *c, struct mirror *m, struct entry *e, int64_t 
 {
 	struct buf key = {0};
 	struct request request = {.op = OP_GET,
-				  .id = SPAN("0"),
+				  .id = SPAN("\"read\""), /* numbers are subscribes' */
 				  .timeout_ms = patience_ms(c),
 				  .key = string_of(&key, entry_key(e))};
 

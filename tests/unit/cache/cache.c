@@ -131,17 +131,31 @@ static void later(int64_t ms)
 
 static uint32_t connection;
 
-static void connect(void)
+static void connect_by(bool move)
 {
 	struct buf list = {0};
 
 	subscriptions_make_list(w.subscriptions, 1 << 20, &list);
 	buf_release(&list);
 	cache_up(w.cache);
-	router_up(w.router, ++connection, w.now);
+	if (move)
+		router_move(w.router, ++connection, w.now);
+	else
+		router_up(w.router, ++connection, w.now);
 	subscriptions_live(w.subscriptions);
 	cache_live(w.cache, true);
 	turn();
+}
+
+static void connect(void)
+{
+	connect_by(false);
+}
+
+/* Another connection takes over. */
+static void move(void)
+{
+	connect_by(true);
 }
 
 static void lose(void)
@@ -231,9 +245,17 @@ static void ask(size_t peer, const char *line)
 
 static void get(size_t peer, const char *key)
 {
-	char line[200];
+	static char line[1 << 17];
 
 	snprintf(line, sizeof(line), "{\"op\":\"get\",\"key\":\"%s\",\"messageId\":7}", key);
+	ask(peer, line);
+}
+
+static void get_fresh(size_t peer, const char *key)
+{
+	char line[200];
+
+	snprintf(line, sizeof(line), "{\"op\":\"get\",\"key\":\"%s\",\"fresh\":true}", key);
 	ask(peer, line);
 }
 
@@ -249,6 +271,7 @@ static const char *told(size_t peer)
 		outq_take(&w.peer[peer].out, iov[0].iov_len);
 	}
 	w.told[at] = '\0';
+	assert_int_equal(at, strlen(w.told));
 	return w.told;
 }
 
@@ -393,6 +416,9 @@ static void what_was_read_is_served(void **state)
 	assert_int_equal(w.stats.cache_misses, 1);
 	assert_int_equal(w.stats.cache_hits, 1);
 	assert_int_equal(w.stats.requests_saved, 1);
+	assert_int_equal(w.stats.ended[OP_GET][OUTCOME_OK], 2);
+	ask(1, "{\"op\":\"get\",\"key\":\"\\u006b:1\",\"messageId\":\"x\"}");
+	assert_told(1, "\"cached\":true");
 	assert_int_equal(w.stats.cache_stale_hits, 0);
 	read_key("exact", VALUE("exact", "e"));
 	assert_true(remembers("exact", "e"));
@@ -418,6 +444,7 @@ static void a_missing_record_is_remembered_and_an_error_is_not(void **state)
 	get(1, "k:1");
 	assert_told(1, "\"code\":404");
 	assert_int_equal(w.n, 1);
+	assert_int_equal(w.stats.ended[OP_GET][OUTCOME_OK], 0);
 	read_key("k:2", "\"code\":500,\"error\":\"oops\"");
 	assert_false(remembers("k:2", ""));
 	read_key("k:3", "\"code\":200,\"key\":\"k:3\"");
@@ -468,6 +495,20 @@ static void a_client_gets_its_answers_in_order(void **state)
 	assert_true(remembers("k:2", "b"));
 	get(0, "k:1");
 	assert_told(0, "\"cached\":true");
+}
+
+static void answers_without_an_id_keep_their_order(void **state)
+{
+	(void)state;
+	begin();
+	read_key("k:1", VALUE("k:1", "a"));
+	ask(1, "{\"op\":\"get\",\"key\":\"other\"}");
+	ask(1, "{\"op\":\"get\",\"key\":\"k:1\"}");
+	assert_string_equal("", told(1));
+	get(1, "k:1");
+	assert_told(1, "\"messageId\":7,\"cached\":true");
+	answer(1, MISSING);
+	assert_told(1, "\"value\":\"a\",\"cached\":true}\n");
 }
 
 /* It is not looked for among very many. */
@@ -524,6 +565,51 @@ static void a_value_larger_than_the_memory_ends_no_others(void **state)
 	assert_int_equal(cache_counts(w.cache).bytes, 200);
 }
 
+static void what_was_not_used_for_longest_gives_way(void **state)
+{
+	(void)state;
+	w.settings.memory = 2 * (ENTRY_COUNTED + 6);
+	begin();
+	read_key("k:1", VALUE("k:1", "a"));
+	read_key("k:2", VALUE("k:2", "b"));
+	assert_true(remembers("k:1", "a"));
+	read_key("k:3", VALUE("k:3", "c"));
+	assert_true(remembers("k:1", "a"));
+	assert_true(remembers("k:3", "c"));
+	assert_false(remembers("k:2", "b"));
+}
+
+static void answers_of_many_forms_are_kept(void **state)
+{
+	char members[500], key[16];
+
+	(void)state;
+	w.settings.memory = 4000;
+	begin();
+	for (int i = 0; i < 20; i++) {
+		snprintf(key, sizeof(key), "k:%d", i);
+		snprintf(members, sizeof(members),
+			 "\"code\":200,\"key\":\"%s\",\"value\":\"x\",\"m%0*d\":1", key, 200, i);
+		read_key(key, members);
+	}
+	assert_int_equal(entries(), 20);
+}
+
+static void the_longest_keys_are_remembered(void **state)
+{
+	static char key[ENTRY_KEY_MAX + 2], members[ENTRY_KEY_MAX + 100];
+
+	(void)state;
+	begin();
+	for (int n = ENTRY_KEY_MAX; n <= ENTRY_KEY_MAX + 1; n++) {
+		snprintf(key, sizeof(key), "k:%0*d", n - 2, 0);
+		snprintf(members, sizeof(members), "\"code\":200,\"key\":\"%s\",\"value\":\"a\"",
+			 key);
+		read_key(key, members);
+	}
+	assert_int_equal(entries(), 1);
+}
+
 static void values_are_kept_as_lines(void **state)
 {
 	(void)state;
@@ -549,7 +635,9 @@ static void an_own_write_ends_it(void **state)
 	answer(2, VALUE("k:1", "b"));
 	assert_false(remembers("k:1", "b")); /* the write is not over */
 	answer(3, VALUE("k:1", "b"));
+	get(0, "k:1");
 	answer(1, "\"code\":200");
+	answer(4, VALUE("k:1", "a")); /* it was sent before the write was over */
 	assert_false(remembers("k:1", "b"));
 	answer(w.n - 1, VALUE("k:1", "b"));
 	assert_true(remembers("k:1", "b"));
@@ -562,7 +650,9 @@ static void a_notification_ends_it(void **state)
 	begin();
 	read_key("k:1", VALUE("k:1", "a"));
 	read_key("k:2", VALUE("k:2", "a"));
+	size_t before = cache_counts(w.cache).bytes;
 	note("k:1", "\"b\"");
+	assert_int_equal(cache_counts(w.cache).bytes, before / 2);
 	assert_true(remembers("k:2", "a"));
 	assert_false(remembers("k:1", "a"));
 	assert_int_equal(w.stats.cache_invalidations, 1);
@@ -593,19 +683,23 @@ static void a_range_tells_of_keys(void **state)
 {
 	(void)state;
 	begin();
+	read_key("k:0", VALUE("k:0", "z"));
 	read_key("k:1", VALUE("k:1", "a"));
 	read_key("k:2", VALUE("k:2", "b"));
+	read_key("k:3", VALUE("k:3", "c"));
 	read_key("k:4", VALUE("k:4", "d"));
 	read_key("k:5", VALUE("k:5", "e"));
 	later(MAX_AGE);
 	ask(0, "{\"op\":\"range\",\"key\":\"k:\\u0031\",\"endKey\":\"k:5\",\"messageId\":1}");
 	answer(w.n - 1,
-	       PAGE(RECORD("k:1", "a") "," RECORD("k:3", "x") "," RECORD("k:4", "y"), true));
+	       PAGE(RECORD("k:1", "a") "," RECORD("k:3", "c") "," RECORD("k:4", "y"), true));
+	assert_true(remembers("k:0", "z")); /* it is before the range */
+	assert_int_equal(w.stats.cache_invalidations, 2);
 	later(1);
 	assert_true(remembers("k:1", "a"));  /* confirmed */
 	assert_false(remembers("k:2", "b")); /* it is gone */
+	assert_true(remembers("k:3", "c"));
 	assert_false(remembers("k:4", "d")); /* changed */
-	assert_int_equal(w.stats.cache_invalidations, 2);
 	assert_false(remembers("k:5", "e")); /* not told of: too old by now */
 	assert_int_equal(w.stats.cache_invalidations, 2);
 }
@@ -617,13 +711,19 @@ static void a_range_tells_of_its_end(void **state)
 	read_key("k:1", VALUE("k:1", "a"));
 	read_key("k:2", VALUE("k:2", "b"));
 	read_key("k:3", VALUE("k:3", "c"));
-	ask(0, "{\"op\":\"range\",\"key\":\"k:1\",\"endKey\":\"k:2\",\"messageId\":1}");
+	read_key("k:4", VALUE("k:4", "d"));
+	get_fresh(0, "k:2"); /* in flight: they stay */
+	get_fresh(0, "k:3");
+	ask(1, "{\"op\":\"range\",\"key\":\"k:2\",\"endKey\":\"k:3\",\"messageId\":1}");
 	answer(w.n - 1, PAGE("", false));
-	assert_true(remembers("k:3", "c"));
-	assert_int_equal(entries(), 1);
-	ask(0, "{\"op\":\"range\",\"key\":\"k:1\",\"endKey\":\"k:3\",\"messageId\":1}");
+	assert_int_equal(entries(), 2);
+	assert_true(remembers("k:1", "a") && remembers("k:4", "d"));
+	ask(1, "{\"op\":\"range\",\"key\":\"k:1\",\"endKey\":\"k:3\",\"messageId\":1}");
+	answer(w.n - 1, PAGE(RECORD("k:1", "a"), false));
+	assert_true(remembers("k:1", "a"));
+	ask(1, "{\"op\":\"range\",\"key\":\"k:1\",\"endKey\":\"k:4\",\"messageId\":1}");
 	answer(w.n - 1, "\"code\":500,\"error\":\"oops\",\"records\":[],\"truncated\":false");
-	assert_true(remembers("k:3", "c"));
+	assert_true(remembers("k:4", "d"));
 }
 
 /* ---- connections ---- */
@@ -682,14 +782,21 @@ static void an_answer_of_a_former_connection_is_not_believed(void **state)
 	begin();
 	get(0, "k:1");
 	get(0, "k:2");
-	cache_up(w.cache);
-	router_move(w.router, 99, w.now);
-	subscriptions_live(w.subscriptions);
-	cache_live(w.cache, true);
+	move();
 	answer(0, VALUE("k:1", "a"));
 	assert_false(remembers("k:1", "a"));
 	read_key("k:3", VALUE("k:3", "a"));
 	assert_true(remembers("k:3", "a"));
+}
+
+static void what_is_on_its_way_when_something_was_missed_is_not_believed(void **state)
+{
+	(void)state;
+	begin();
+	get(0, "k:1");
+	cache_missed(w.cache);
+	answer(0, VALUE("k:1", "a"));
+	assert_false(remembers("k:1", "a"));
 }
 
 static void elsewhere_nothing_is_remembered(void **state)
@@ -707,6 +814,17 @@ static void elsewhere_nothing_is_remembered(void **state)
 	cache_up(w.cache);
 	cache_live(w.cache, true);
 	assert_true(cache_counts(w.cache).live);
+}
+
+static void elsewhere_nothing_is_loaded(void **state)
+{
+	(void)state;
+	begin_mirror();
+	load();
+	cache_elsewhere(w.cache);
+	cache_heard(w.cache);
+	turn();
+	assert_int_equal(w.n, 1);
 }
 
 static void without_a_token_nothing_is_remembered(void **state)
@@ -738,6 +856,92 @@ static void what_may_have_been_missed_ends_all(void **state)
 }
 
 /* ---- its subscriptions ---- */
+
+static void what_is_not_covered_is_not_remembered(void **state)
+{
+	(void)state;
+	w.settings.n_keys = 1;
+	begin();
+	w.settings.n_keys = 2;
+	cache_set(w.cache, &w.settings); /* the second one needs another token */
+	turn();
+	assert_true(cache_counts(w.cache).live);
+	read_key("exact", VALUE("exact", "a"));
+	assert_false(remembers("exact", "a"));
+	read_key("k:1", VALUE("k:1", "a"));
+	assert_true(remembers("k:1", "a"));
+}
+
+/* The first pattern's subscribe waits while a key of the second one is read again. */
+static void an_answer_to_a_read_is_none_to_a_subscribe(void **state)
+{
+	static const char *const one[] = {"n:*"}, *const two[] = {"m:*", "n:*"};
+
+	(void)state;
+	w.settings.n_keys = 0;
+	w.settings.mirrors = one;
+	w.settings.n_mirrors = 1;
+	begin();
+	w.settings.mirrors = two;
+	w.settings.n_mirrors = 2;
+	cache_set(w.cache, &w.settings);
+	turn();
+	answer(w.n - 1, PAGE(RECORD("n:1", "a"), false));
+	assert_string_equal("whole", cache_mirror(w.cache, 1).state);
+	note("n:1", "\"b\"");
+	answer(w.n - 1, VALUE("n:1", "b"));
+	assert_true(remembers("n:1", "b"));
+	log_begin(LOG_LEVEL_NOTICE);
+	subscriptions_refuse_all(w.subscriptions, "no", -1);
+	assert_logged("can't subscribe to \"m:*\"");
+	log_end();
+	later(1000);
+	move();
+	assert_string_equal("loading", cache_mirror(w.cache, 0).state);
+}
+
+static void any_bytes_may_be_in_a_pattern(void **state)
+{
+	static const char *const keys[] = {"q\"*", "\\"};
+
+	(void)state;
+	w.settings.keys = keys;
+	begin();
+	assert_int_equal(w.wake, -1);
+	read_key("q\\\"1", "\"code\":200,\"key\":\"q\\\"1\",\"value\":\"a\"");
+	read_key("\\\\", "\"code\":200,\"key\":\"\\\\\",\"value\":\"b\"");
+	assert_true(remembers("q\\\"1", "a"));
+	assert_true(remembers("\\\\", "b"));
+}
+
+static void long_patterns_are_cut_in_the_log(void **state)
+{
+	static const struct {
+		const char *end, *shown;
+	} CASES[] = {{"abcd*", "abcd*\""}, {"abcde*", "abcde...\""}, {"abcd\xc3\xa9*", "abcd..."}};
+	char text[100], want[200];
+	const char *pattern = text;
+
+	(void)state;
+	w.settings.keys = &pattern;
+	w.settings.n_keys = 1;
+	log_begin(LOG_LEVEL_NOTICE);
+	for (size_t i = 0; i < COUNT(CASES); i++) {
+		snprintf(text, sizeof(text), "%0*d%s", 59, 0, CASES[i].end);
+		if (i)
+			cache_set(w.cache, &w.settings);
+		else
+			begin_with(1000);
+		log_set_level(LOG_LEVEL_NOTICE);
+		turn();
+		subscriptions_refuse_all(w.subscriptions, "no", -1);
+		snprintf(want, sizeof(want), "subscribe to \"%0*d%s: ", 59, 0, CASES[i].shown);
+		if (i == 2)
+			snprintf(want, sizeof(want), "subscribe to \"%0*dabcd...\": ", 59, 0);
+		assert_logged(want);
+	}
+	log_end();
+}
 
 static void a_refused_subscription_is_tried_again(void **state)
 {
@@ -846,11 +1050,133 @@ static void changed_keys_of_a_mirror_are_read_again(void **state)
 	assert_sent(3, "\"key\":\"m:3\"");
 	assert_true(remembers("m:1", "x"));
 	answer(2, MISSING);
+	assert_int_equal(entries(), 1);
 	get(0, "m:2");
 	assert_told(0, "{\"code\":404,");
 	answer(3, VALUE("m:3", "x"));
 	assert_true(remembers("m:3", "x"));
 	assert_int_equal(w.n, 4);
+}
+
+/* It waits to be read again, and a client's get is sooner. */
+static void a_key_that_a_client_has_read_is_not_read_again(void **state)
+{
+	(void)state;
+	begin_mirror();
+	load();
+	for (int i = 1; i <= 3; i++)
+		note(i == 1 ? "m:1" : i == 2 ? "m:2" : "m:3", "\"x\"");
+	read_key("m:3", VALUE("m:3", "x"));
+	answer(1, VALUE("m:1", "x"));
+	answer(2, VALUE("m:2", "x"));
+	assert_int_equal(w.n, 4);
+	assert_int_equal(entries(), 3);
+}
+
+static void a_range_makes_keys_of_a_mirror_unknown(void **state)
+{
+	(void)state;
+	begin_mirror();
+	load();
+	ask(0, "{\"op\":\"range\",\"key\":\"m:\",\"endKey\":\"m:9\",\"fresh\":true}");
+	answer(1, PAGE(RECORD("m:1", "a") "," RECORD("m:2", "b") "," RECORD("m:3", "z"), false));
+	assert_int_equal(w.n, 4);
+	assert_sent(2, "\"key\":\"m:2\"");
+	assert_sent(3, "\"key\":\"m:3\"");
+}
+
+static void a_read_that_was_not_sent_is_asked_for_again(void **state)
+{
+	(void)state;
+	w.settings.mirrors = some_mirrors;
+	w.settings.n_mirrors = 1;
+	begin_with(1);
+	connect();
+	load();
+	ask(0, "{\"op\":\"get\",\"key\":\"other\",\"timeoutMs\":60000}");
+	note("m:1", "\"x\"");
+	assert_int_equal(w.n, 2); /* it waits */
+	later(4 * TIMEOUT);
+	answer(1, MISSING);
+	assert_int_equal(w.n, 3);
+	assert_sent(2, "\"key\":\"m:1\"");
+	assert_int_equal(w.stats.cache_rereads, 2);
+}
+
+static void unknown_keys_of_mirrors_are_forgotten_with_them(void **state)
+{
+	static const char *const two[] = {"m:*", "n:*"};
+	char key[16];
+
+	(void)state;
+	w.settings.mirrors = two;
+	w.settings.n_mirrors = 2;
+	begin();
+	answer(0, PAGE("", false));
+	answer(1, PAGE(RECORD("n:0", "a"), false));
+	assert_true(remembers("n:0", "a"));
+	for (int i = 0; i < 8; i++) {
+		snprintf(key, sizeof(key), "%c:%d", i % 2 ? 'm' : 'n', i);
+		note(key, "\"x\"");
+	}
+	lose();
+	connect();
+	assert_string_equal("loading", cache_mirror(w.cache, 0).state);
+	assert_string_equal("loading", cache_mirror(w.cache, 1).state);
+}
+
+static void changes_of_keys_that_are_too_long_are_none_of_a_mirror(void **state)
+{
+	static char key[ENTRY_KEY_MAX + 2];
+
+	(void)state;
+	begin_mirror();
+	load();
+	size_t before = cache_counts(w.cache).bytes;
+	snprintf(key, sizeof(key), "m:%0*d", ENTRY_KEY_MAX - 1, 0);
+	get(0, key);
+	assert_int_equal(w.n, 2); /* asked of the service */
+	answer(1, MISSING);
+	told(0);
+	key[ENTRY_KEY_MAX] = '\0';
+	get(0, key);
+	assert_told(0, "{\"code\":404,"); /* it is none of the mirror's */
+	key[ENTRY_KEY_MAX] = '0';
+	note(key, "\"x\"");
+	assert_int_equal(cache_counts(w.cache).bytes, before);
+	key[ENTRY_KEY_MAX] = '\0';
+	note(key, "\"x\"");
+	assert_true(cache_counts(w.cache).bytes > before + ENTRY_KEY_MAX);
+	assert_int_equal(w.n, 3); /* read again */
+}
+
+static void all_that_is_forgotten_is_freed(void **state)
+{
+	struct buf page = {0};
+
+	(void)state;
+	begin_mirror();
+	for (size_t i = 0; i < 6; i++) {
+		buf_clear(&page);
+		buf_addf(&page, "\"code\":200,\"records\":[");
+		for (int k = 0; k < 1000; k++)
+			buf_addf(&page, "%s{\"key\":\"m:%zu%03d\",\"value\":\"x\"}", k ? "," : "",
+				 i, k);
+		buf_addf(&page, "],\"truncated\":%s", i < 5 ? "true" : "false");
+		buf_add(&page, "", 1);
+		answer(i, buf_start(&page));
+	}
+	buf_release(&page);
+	assert_int_equal(entries(), 6000);
+	cache_missed(w.cache);
+	turn();
+	assert_int_equal(entries(), 0);
+	assert_true(cache_counts(w.cache).bytes > 0); /* some at once */
+	assert_int_equal(w.n, 6);
+	assert_int_equal(w.wake, w.now + 10);
+	later(10);
+	assert_int_equal(cache_counts(w.cache).bytes, 0);
+	assert_int_equal(w.n, 7); /* there is room for the mirror now */
 }
 
 static void keys_that_can_not_be_read_do_not_take_every_turn(void **state)
@@ -881,9 +1207,16 @@ static void a_mirror_is_read_again_in_half_of_max_age(void **state)
 	later(MAX_AGE / 2 - 1);
 	assert_int_equal(w.n, 1);
 	assert_int_equal(w.wake, w.now + 1);
-	w.slept += 500; /* timers have stood still */
 	later(1);
 	assert_int_equal(w.n, 2);
+	load();
+	later(MAX_AGE / 2 - 1000);
+	w.slept += 1000; /* timers have stood still */
+	w.now++;
+	assert_int_equal(w.n, 2);
+	get(0, "m:1"); /* notices it */
+	assert_told(0, "\"cached\":true");
+	assert_int_equal(w.n, 3);
 }
 
 static void pages_that_fail_are_asked_for_again(void **state)
@@ -910,14 +1243,40 @@ static void pages_that_fail_are_asked_for_again(void **state)
 	log_end();
 }
 
+static void a_page_that_was_not_sent_is_made_no_smaller(void **state)
+{
+	(void)state;
+	w.settings.mirrors = some_mirrors;
+	w.settings.n_mirrors = 1;
+	begin_with(1);
+	ask(0, "{\"op\":\"get\",\"key\":\"other\",\"timeoutMs\":60000}");
+	connect();
+	assert_int_equal(w.n, 1);
+	later(4 * TIMEOUT);
+	answer(0, MISSING);
+	later(1000);
+	assert_sent(1, "\"limit\":1000");
+	load();
+}
+
+/* Its id is that of the page. */
+static void an_answer_to_a_client_is_no_page(void **state)
+{
+	(void)state;
+	begin_mirror();
+	ask(0, "{\"op\":\"set\",\"key\":\"m:9\",\"value\":1,\"messageId\":64}");
+	ask(0, "{\"op\":\"get\",\"key\":\"m:9\",\"messageId\":64}");
+	answer(1, "\"code\":200");
+	answer(2, MISSING);
+	answer(0, PAGE(RECORD("m:1", "a"), false));
+	assert_string_equal("whole", cache_mirror(w.cache, 0).state);
+}
+
 static void a_page_of_a_former_connection_is_asked_for_again(void **state)
 {
 	(void)state;
 	begin_mirror();
-	cache_up(w.cache);
-	router_move(w.router, 98, w.now);
-	subscriptions_live(w.subscriptions);
-	cache_live(w.cache, true);
+	move();
 	answer(0, PAGE(RECORD("m:1", "a"), false));
 	assert_string_equal("loading", cache_mirror(w.cache, 0).state);
 	assert_int_equal(w.n, 2);
@@ -993,6 +1352,7 @@ static void a_mirror_that_grows_too_big_is_given_up(void **state)
 	load();
 	note("m:2", "\"x\"");
 	assert_string_equal("too big", cache_mirror(w.cache, 0).state);
+	assert_int_equal(cache_counts(w.cache).bytes, 0);
 	assert_false(remembers("m:1", "a"));
 }
 
@@ -1047,6 +1407,7 @@ static void sleep_delays_notifications(void **state)
 	begin();
 	read_key("k:1", VALUE("k:1", "a"));
 	later(TIMEOUT);
+	assert_true(remembers("k:1", "a"));
 	w.slept += 101;
 	later(TIMEOUT - 1);
 	note("k:1", "\"b\"");
@@ -1056,6 +1417,34 @@ static void sleep_delays_notifications(void **state)
 	later(TIMEOUT);
 	note("k:1", "\"c\"");
 	assert_true(remembers("k:1", "c"));
+}
+
+static void a_notification_behind_a_range_is_not_taken(void **state)
+{
+	static const char *const two[] = {"l:*", "m:*"};
+
+	(void)state;
+	w.settings.trust = true;
+	w.settings.mirrors = two;
+	w.settings.n_mirrors = 2;
+	begin();
+	answer(0, PAGE("", false));
+	answer(1, PAGE(RECORD("m:1", "a"), false));
+	later(TIMEOUT);
+	for (int i = 0; i < 2; i++) {
+		const char *l = i ? "m" : "l";
+		char line[200], key[16];
+		snprintf(line, sizeof(line),
+			 "{\"op\":\"range\",\"key\":\"%s:0\",\"endKey\":\"%s:9\",\"fresh\":true}",
+			 l, l);
+		ask(0, line);
+		answer(w.n - 1, i ? PAGE(RECORD("m:1", "a"), false) : PAGE("", false));
+		snprintf(key, sizeof(key), "%s:5", l);
+		note(key, "\"b\"");
+		assert_false(remembers(key, "b"));
+		note("m:1", i ? "\"b\"" : "\"a\"");
+	}
+	assert_false(remembers("m:1", "b"));
 }
 
 static void a_mirror_takes_values_of_new_keys(void **state)
@@ -1126,10 +1515,34 @@ static void a_write_that_is_under_way_counts_for_new_patterns(void **state)
 	w.settings.keys = keys;
 	cache_set(w.cache, &w.settings);
 	turn();
-	connect();
+	move();
 	get(0, "l:1");
 	answer(w.n - 1, VALUE("l:1", "a"));
 	assert_false(remembers("l:1", "a"));
+}
+
+/* A client is told its value, so it counts. */
+static void a_get_of_before_counts_for_new_patterns(void **state)
+{
+	static const char *const keys[] = {"l:*", "exact"};
+
+	(void)state;
+	begin();
+	get(0, "l:1");
+	get(0, "l:2");
+	w.settings.keys = keys;
+	cache_set(w.cache, &w.settings);
+	turn();
+	move();
+	assert_true(cache_counts(w.cache).live);
+	get(1, "l:1");
+	assert_int_equal(w.n, 3);
+	answer(2, VALUE("l:1", "new"));
+	assert_true(remembers("l:1", "new"));
+	answer(0, VALUE("l:1", "old"));
+	assert_int_equal(cache_counts(w.cache).bytes, 0);
+	assert_false(remembers("l:1", "new"));
+	answer(1, VALUE("l:2", "x"));
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -1143,9 +1556,13 @@ int main(void)
 		CASE(fresh_asks_the_service),
 		CASE(values_are_served_for_max_age),
 		CASE(a_client_gets_its_answers_in_order),
+		CASE(answers_without_an_id_keep_their_order),
 		CASE(a_client_with_very_many_requests_waits_for_them),
 		CASE(a_get_that_has_waited_is_served),
 		CASE(a_value_larger_than_the_memory_ends_no_others),
+		CASE(what_was_not_used_for_longest_gives_way),
+		CASE(answers_of_many_forms_are_kept),
+		CASE(the_longest_keys_are_remembered),
 		CASE(values_are_kept_as_lines),
 		CASE(an_own_write_ends_it),
 		CASE(a_notification_ends_it),
@@ -1156,16 +1573,30 @@ int main(void)
 		CASE(what_is_remembered_is_served_after_a_loss_and_marked),
 		CASE(a_connection_ends_what_is_stale),
 		CASE(an_answer_of_a_former_connection_is_not_believed),
+		CASE(what_is_on_its_way_when_something_was_missed_is_not_believed),
 		CASE(elsewhere_nothing_is_remembered),
+		CASE(elsewhere_nothing_is_loaded),
 		CASE(without_a_token_nothing_is_remembered),
 		CASE(what_may_have_been_missed_ends_all),
+		CASE(what_is_not_covered_is_not_remembered),
+		CASE(an_answer_to_a_read_is_none_to_a_subscribe),
+		CASE(any_bytes_may_be_in_a_pattern),
+		CASE(long_patterns_are_cut_in_the_log),
 		CASE(a_refused_subscription_is_tried_again),
 		CASE(a_cache_that_was_stopped_asks_for_nothing),
 		CASE(a_mirror_is_loaded_and_answers),
 		CASE(changed_keys_of_a_mirror_are_read_again),
+		CASE(a_key_that_a_client_has_read_is_not_read_again),
+		CASE(a_range_makes_keys_of_a_mirror_unknown),
+		CASE(a_read_that_was_not_sent_is_asked_for_again),
+		CASE(unknown_keys_of_mirrors_are_forgotten_with_them),
+		CASE(changes_of_keys_that_are_too_long_are_none_of_a_mirror),
+		CASE(all_that_is_forgotten_is_freed),
 		CASE(keys_that_can_not_be_read_do_not_take_every_turn),
 		CASE(a_mirror_is_read_again_in_half_of_max_age),
 		CASE(pages_that_fail_are_asked_for_again),
+		CASE(a_page_that_was_not_sent_is_made_no_smaller),
+		CASE(an_answer_to_a_client_is_no_page),
 		CASE(a_page_of_a_former_connection_is_asked_for_again),
 		CASE(refused_pages_end_a_mirror_until_the_settings_are_read),
 		CASE(long_mirrors_tell_of_their_progress),
@@ -1175,10 +1606,12 @@ int main(void)
 		CASE(a_notification_behind_an_answer_is_not_taken),
 		CASE(one_that_was_held_back_is_not_taken),
 		CASE(sleep_delays_notifications),
+		CASE(a_notification_behind_a_range_is_not_taken),
 		CASE(a_mirror_takes_values_of_new_keys),
 		CASE(the_same_patterns_forget_nothing),
 		CASE(other_patterns_forget_all_and_are_subscribed_to),
 		CASE(a_write_that_is_under_way_counts_for_new_patterns),
+		CASE(a_get_of_before_counts_for_new_patterns),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
