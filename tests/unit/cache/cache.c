@@ -318,6 +318,7 @@ static const char *const some_keys[] = {"k:*", "exact"}, *const some_mirrors[] =
 static int set_up(void **state)
 {
 	(void)state;
+	log_set_level(LOG_LEVEL_ERROR);
 	memset(&w, 0, sizeof(w));
 	w.now = 1000;
 	w.wake = -1;
@@ -346,7 +347,6 @@ static void begin_with(unsigned max_in_flight)
 								    .max_topics = 1000,
 								    .max_bytes = 1 << 24};
 
-	log_set_level(LOG_LEVEL_ERROR);
 	w.router = router_new(&router, &router_ops, NULL, &w.stats, 1);
 	w.subscriptions =
 		subscriptions_new(&subscriptions, &subscriptions_ops, NULL, w.router, &w.stats, 1);
@@ -661,6 +661,9 @@ static void a_notification_ends_it(void **state)
 	assert_false(remembers("k:1", "b"));
 	answer(w.n - 1, VALUE("k:1", "c"));
 	assert_true(remembers("k:1", "c"));
+	note("k:1", "\"c\""); /* it may have been another in between */
+	assert_false(remembers("k:1", "c"));
+	answer(w.n - 1, VALUE("k:1", "c"));
 	note("k:9", "\"x\"");
 	assert_int_equal(entries(), 2);
 }
@@ -769,11 +772,40 @@ static void a_connection_ends_what_is_stale(void **state)
 	begin();
 	read_key("k:1", VALUE("k:1", "a"));
 	lose();
-	lose(); /* which was not live: nothing changes */
 	assert_true(remembers("k:1", "a"));
 	connect();
 	assert_false(remembers("k:1", "a"));
 	assert_true(cache_counts(w.cache).live);
+}
+
+/* One that was not live has no values of its own. */
+static void another_loss_makes_it_no_younger(void **state)
+{
+	(void)state;
+	w.settings.max_stale_ms = 500;
+	begin();
+	read_key("k:1", VALUE("k:1", "a"));
+	lose();
+	later(300);
+	lose();
+	later(200);
+	assert_true(remembers("k:1", "a"));
+	later(1);
+	assert_int_equal(entries(), 0);
+}
+
+static void a_connection_without_a_token_ends_it_as_well(void **state)
+{
+	(void)state;
+	w.settings.max_stale_ms = 500;
+	begin();
+	read_key("k:1", VALUE("k:1", "a"));
+	lose();
+	cache_up(w.cache);
+	router_up(w.router, ++connection, w.now);
+	subscriptions_without(w.subscriptions);
+	cache_live(w.cache, false);
+	assert_false(remembers("k:1", "a"));
 }
 
 static void an_answer_of_a_former_connection_is_not_believed(void **state)
@@ -806,6 +838,7 @@ static void elsewhere_nothing_is_remembered(void **state)
 	read_key("k:1", VALUE("k:1", "a"));
 	cache_elsewhere(w.cache);
 	assert_false(cache_counts(w.cache).live);
+	assert_int_equal(entries(), 0);
 	assert_false(remembers("k:1", "a"));
 	answer(w.n - 1, VALUE("k:1", "a"));
 	assert_false(remembers("k:1", "a"));
@@ -870,6 +903,11 @@ static void what_is_not_covered_is_not_remembered(void **state)
 	assert_false(remembers("exact", "a"));
 	read_key("k:1", VALUE("k:1", "a"));
 	assert_true(remembers("k:1", "a"));
+	subscriptions_refuse_all(w.subscriptions, "no", -1);
+	later(1000);
+	move(); /* it was tried again */
+	read_key("exact", VALUE("exact", "a"));
+	assert_true(remembers("exact", "a"));
 }
 
 /* The first pattern's subscribe waits while a key of the second one is read again. */
@@ -914,6 +952,23 @@ static void any_bytes_may_be_in_a_pattern(void **state)
 	assert_true(remembers("\\\\", "b"));
 }
 
+static void any_bytes_may_be_in_the_keys_of_a_mirror(void **state)
+{
+	static const char *const mirrors[] = {"q\"*"};
+
+	(void)state;
+	w.settings.mirrors = mirrors;
+	w.settings.n_mirrors = 1;
+	begin();
+	assert_sent(0, "\"key\":\"q\\\"\"");
+	answer(0, PAGE(RECORD("q\\\"1", "a"), false));
+	assert_true(remembers("q\\\"1", "a"));
+	note("q\\\"1", "\"b\"");
+	assert_sent(1, "\"key\":\"q\\\"1\"");
+	answer(1, "\"code\":200,\"key\":\"q\\\"1\",\"value\":\"b\"");
+	assert_true(remembers("q\\\"1", "b"));
+}
+
 static void long_patterns_are_cut_in_the_log(void **state)
 {
 	static const struct {
@@ -932,7 +987,6 @@ static void long_patterns_are_cut_in_the_log(void **state)
 			cache_set(w.cache, &w.settings);
 		else
 			begin_with(1000);
-		log_set_level(LOG_LEVEL_NOTICE);
 		turn();
 		subscriptions_refuse_all(w.subscriptions, "no", -1);
 		snprintf(want, sizeof(want), "subscribe to \"%0*d%s: ", 59, 0, CASES[i].shown);
@@ -951,11 +1005,12 @@ static void a_refused_subscription_is_tried_again(void **state)
 	w.settings.n_keys = 1;
 	begin_with(1000);
 	log_begin(LOG_LEVEL_NOTICE);
-	for (int i = 0; i < 12; i++) {
+	for (int i = 0; i < 80; i++) {
 		assert_true(subscriptions_wants(w.subscriptions));
-		subscriptions_refuse_all(w.subscriptions, "no \"token\"", -1);
+		subscriptions_refuse_all(w.subscriptions, "no token", -1);
 		if (i == 0)
-			assert_logged("cache: can't subscribe to \"k:*\": ");
+			assert_logged("cache: can't subscribe to \"k:*\": no token; nothing of it "
+				      "is remembered\n");
 		assert_int_equal(lines_logged(), 0);
 		assert_int_equal(w.wake, w.now + pause);
 		later(pause - 1);
@@ -992,7 +1047,7 @@ static void a_mirror_is_loaded_and_answers(void **state)
 	(void)state;
 	log_begin(LOG_LEVEL_NOTICE);
 	begin_mirror();
-	log_set_level(LOG_LEVEL_NOTICE);
+	assert_int_equal(lines_logged(), 0);
 	assert_int_equal(w.n, 1);
 	assert_sent(0, "\"key\":\"m:\"");
 	assert_sent(0, "\"endKey\":\"m;\"");
@@ -1056,6 +1111,25 @@ static void changed_keys_of_a_mirror_are_read_again(void **state)
 	answer(3, VALUE("m:3", "x"));
 	assert_true(remembers("m:3", "x"));
 	assert_int_equal(w.n, 4);
+	assert_int_equal(buf_len(&cache_peer(w.cache)->out.own), 0);
+}
+
+/* The answers to its own reads take no memory. */
+static void a_long_value_is_kept_once(void **state)
+{
+	static char members[70100];
+
+	(void)state;
+	begin_mirror();
+	load();
+	note("m:1", "\"x\"");
+	snprintf(members, sizeof(members), "\"code\":200,\"key\":\"m:1\",\"value\":\"%0*d\"", 70000,
+		 0);
+	answer(1, members);
+	assert_int_equal(buf_size(&cache_peer(w.cache)->out.own), 0);
+	note("m:3", "\"x\"");
+	answer(2, VALUE("m:3", "x"));
+	assert_true(buf_size(&cache_peer(w.cache)->out.own) > 0); /* kept for the next one */
 }
 
 /* It waits to be read again, and a client's get is sooner. */
@@ -1196,7 +1270,11 @@ static void keys_that_can_not_be_read_do_not_take_every_turn(void **state)
 	assert_int_equal(w.n, 5);
 	answer(4, VALUE("m:1", "x"));
 	note("m:1", "\"y\"");
-	assert_int_equal(w.n, 6); /* all is well again */
+	for (size_t i = 5; i < 7; i++) { /* all is well again */
+		assert_int_equal(w.n, i + 1);
+		answer(i, "\"code\":500,\"error\":\"oops\"");
+	}
+	assert_int_equal(w.n, 8);
 }
 
 static void a_mirror_is_read_again_in_half_of_max_age(void **state)
@@ -1356,6 +1434,42 @@ static void a_mirror_that_grows_too_big_is_given_up(void **state)
 	assert_false(remembers("m:1", "a"));
 }
 
+static void a_mirror_whose_values_grow_too_big_is_given_up(void **state)
+{
+	(void)state;
+	w.settings.memory = 2 * (ENTRY_COUNTED + 6) + 10;
+	begin_mirror();
+	load();
+	get_fresh(0, "m:1");
+	answer(1, VALUE("m:1", "aaaaaaaaaaaa"));
+	assert_string_equal("too big", cache_mirror(w.cache, 0).state);
+	assert_int_equal(cache_counts(w.cache).bytes, 0);
+}
+
+static void a_mirror_that_a_range_makes_too_big_is_given_up(void **state)
+{
+	(void)state;
+	w.settings.memory = 2 * (ENTRY_COUNTED + 6) + 10;
+	begin_mirror();
+	load();
+	ask(0, "{\"op\":\"range\",\"key\":\"m:\",\"endKey\":\"m:9\",\"fresh\":true}");
+	answer(1, PAGE(RECORD("m:1", "a") "," RECORD("m:2", "b") "," RECORD("m:3", "c"), false));
+	assert_string_equal("too big", cache_mirror(w.cache, 0).state);
+}
+
+static void a_page_of_before_is_none_any_more(void **state)
+{
+	(void)state;
+	begin_mirror();
+	cache_missed(w.cache);
+	turn();
+	assert_int_equal(w.n, 2);
+	answer(0, PAGE(RECORD("m:9", "a"), false));
+	assert_string_equal("loading", cache_mirror(w.cache, 0).state);
+	load();
+	assert_int_equal(entries(), 2);
+}
+
 /* ---- values of notifications ---- */
 
 static void the_value_of_a_notification_may_be_taken(void **state)
@@ -1367,11 +1481,17 @@ static void the_value_of_a_notification_may_be_taken(void **state)
 	later(TIMEOUT);
 	note("k:1", "\"b\"");
 	assert_true(remembers("k:1", "b"));
+	assert_int_equal(w.stats.cache_invalidations, 1);
+	note("k:1", "\"b\""); /* known already */
+	assert_int_equal(w.stats.cache_invalidations, 1);
 	note("k:1", "\"c\""); /* no answer has come since */
+	assert_true(remembers("k:1", "c"));
+	later(MAX_AGE);
 	assert_true(remembers("k:1", "c"));
 	note("k:1", "null");
 	get(0, "k:1");
 	assert_told(0, "{\"code\":404,");
+	assert_int_equal(cache_counts(w.cache).bytes, ENTRY_COUNTED + 3);
 	note("k:1", "{\"a\":1}"); /* which may be an extract */
 	assert_false(remembers("k:1", ""));
 }
@@ -1384,8 +1504,8 @@ static void a_notification_behind_an_answer_is_not_taken(void **state)
 	read_key("k:1", VALUE("k:1", "a"));
 	later(TIMEOUT - 1);
 	note("k:1", "\"b\"");
+	assert_int_equal(cache_counts(w.cache).bytes, 0);
 	assert_false(remembers("k:1", "b"));
-	assert_int_equal(entries(), 0);
 }
 
 static void one_that_was_held_back_is_not_taken(void **state)
@@ -1413,10 +1533,13 @@ static void sleep_delays_notifications(void **state)
 	note("k:1", "\"b\"");
 	assert_false(remembers("k:1", "b"));
 	answer(w.n - 1, VALUE("k:1", "b"));
-	w.slept += 100; /* no more than clocks differ */
 	later(TIMEOUT);
 	note("k:1", "\"c\"");
 	assert_true(remembers("k:1", "c"));
+	w.slept += 100; /* no more than clocks differ */
+	later(1);
+	note("k:1", "\"d\"");
+	assert_true(remembers("k:1", "d"));
 }
 
 static void a_notification_behind_a_range_is_not_taken(void **state)
@@ -1463,6 +1586,39 @@ static void a_mirror_takes_values_of_new_keys(void **state)
 	get(0, "m:4");
 	assert_told(0, "{\"code\":404,");
 	assert_int_equal(cache_mirror(w.cache, 0).keys, 3);
+	assert_int_equal(entries(), 3);
+	size_t before = w.n;
+	note("m:1", "\"x\"");
+	assert_int_equal(w.n, before); /* it is not read */
+	assert_true(remembers("m:1", "x"));
+}
+
+static void a_value_that_is_not_taken_is_read_in_a_mirror(void **state)
+{
+	(void)state;
+	w.settings.trust = true;
+	begin_mirror();
+	load();
+	note("m:1", "\"x\"");
+	assert_int_equal(w.n, 2);
+	assert_sent(1, "\"key\":\"m:1\"");
+}
+
+static void values_that_are_taken_may_be_too_big(void **state)
+{
+	(void)state;
+	w.settings.trust = true;
+	w.settings.memory = 2 * (ENTRY_COUNTED + 6) + 10;
+	for (int i = 0; i < 2; i++) {
+		if (i == 0)
+			begin_mirror();
+		else
+			cache_set(w.cache, &w.settings), turn();
+		load();
+		later(TIMEOUT);
+		note(i == 0 ? "m:1" : "m:9", "\"aaaaaaaaaaaa\"");
+		assert_string_equal("too big", cache_mirror(w.cache, 0).state);
+	}
 }
 
 /* ---- settings ---- */
@@ -1572,6 +1728,8 @@ int main(void)
 		CASE(a_loss_ends_all),
 		CASE(what_is_remembered_is_served_after_a_loss_and_marked),
 		CASE(a_connection_ends_what_is_stale),
+		CASE(another_loss_makes_it_no_younger),
+		CASE(a_connection_without_a_token_ends_it_as_well),
 		CASE(an_answer_of_a_former_connection_is_not_believed),
 		CASE(what_is_on_its_way_when_something_was_missed_is_not_believed),
 		CASE(elsewhere_nothing_is_remembered),
@@ -1581,11 +1739,13 @@ int main(void)
 		CASE(what_is_not_covered_is_not_remembered),
 		CASE(an_answer_to_a_read_is_none_to_a_subscribe),
 		CASE(any_bytes_may_be_in_a_pattern),
+		CASE(any_bytes_may_be_in_the_keys_of_a_mirror),
 		CASE(long_patterns_are_cut_in_the_log),
 		CASE(a_refused_subscription_is_tried_again),
 		CASE(a_cache_that_was_stopped_asks_for_nothing),
 		CASE(a_mirror_is_loaded_and_answers),
 		CASE(changed_keys_of_a_mirror_are_read_again),
+		CASE(a_long_value_is_kept_once),
 		CASE(a_key_that_a_client_has_read_is_not_read_again),
 		CASE(a_range_makes_keys_of_a_mirror_unknown),
 		CASE(a_read_that_was_not_sent_is_asked_for_again),
@@ -1602,12 +1762,17 @@ int main(void)
 		CASE(long_mirrors_tell_of_their_progress),
 		CASE(the_largest_mirror_gives_way_to_less_memory),
 		CASE(a_mirror_that_grows_too_big_is_given_up),
+		CASE(a_mirror_whose_values_grow_too_big_is_given_up),
+		CASE(a_mirror_that_a_range_makes_too_big_is_given_up),
+		CASE(a_page_of_before_is_none_any_more),
 		CASE(the_value_of_a_notification_may_be_taken),
 		CASE(a_notification_behind_an_answer_is_not_taken),
 		CASE(one_that_was_held_back_is_not_taken),
 		CASE(sleep_delays_notifications),
 		CASE(a_notification_behind_a_range_is_not_taken),
 		CASE(a_mirror_takes_values_of_new_keys),
+		CASE(a_value_that_is_not_taken_is_read_in_a_mirror),
+		CASE(values_that_are_taken_may_be_too_big),
 		CASE(the_same_patterns_forget_nothing),
 		CASE(other_patterns_forget_all_and_are_subscribed_to),
 		CASE(a_write_that_is_under_way_counts_for_new_patterns),
