@@ -98,7 +98,7 @@ static const struct subscriptions_ops subscriptions_ops = {
 
 static void wake_at(void *owner, int64_t at)
 {
-	(void)owner;
+	assert_ptr_equal(owner, &w);
 	assert_true(w.wake < 0 || at < w.wake); /* sooner than was said before */
 	w.wake = at;
 }
@@ -350,7 +350,7 @@ static void begin_with(unsigned max_in_flight)
 	w.router = router_new(&router, &router_ops, NULL, &w.stats, 1);
 	w.subscriptions =
 		subscriptions_new(&subscriptions, &subscriptions_ops, NULL, w.router, &w.stats, 1);
-	w.cache = cache_new(&w.settings, &cache_ops, NULL, w.router, w.subscriptions, &w.stats, 1);
+	w.cache = cache_new(&w.settings, &cache_ops, &w, w.router, w.subscriptions, &w.stats, 1);
 	for (size_t i = 0; i < PEERS; i++) {
 		w.peer[i].number = i + 1;
 		router_join(w.router, &w.peer[i]);
@@ -387,6 +387,10 @@ static int tear_down(void **state)
 		outq_fini(&w.peer[i].out);
 	}
 	cache_leave(w.cache);
+	size_t before = w.n;
+	w.wake = -1;
+	cache_expire(w.cache, w.now + 10 * MAX_AGE); /* it asks for nothing any more */
+	assert_int_equal(w.n, before);
 	subscriptions_stop(w.subscriptions);
 	router_free(w.router);
 	cache_free(w.cache);
@@ -759,6 +763,10 @@ static void what_is_remembered_is_served_after_a_loss_and_marked(void **state)
 	assert_int_equal(w.stats.cache_stale_hits, 2);
 	assert_int_equal(entries(), 1);
 	assert_int_equal(w.wake, w.now + 1);
+	cache_set(w.cache, &w.settings);
+	turn();
+	get(1, "k:1");
+	assert_told(1, "\"ageMs\":503}\n");
 	later(1);
 	get(1, "k:1");
 	assert_string_equal("", told(1));
@@ -1004,6 +1012,9 @@ static void a_refused_subscription_is_tried_again(void **state)
 	(void)state;
 	w.settings.n_keys = 1;
 	begin_with(1000);
+	cache_set(w.cache, &w.settings);
+	turn();
+	assert_int_equal(subscriptions_counts(w.subscriptions).waiting, 1); /* asked once */
 	log_begin(LOG_LEVEL_NOTICE);
 	for (int i = 0; i < 80; i++) {
 		assert_true(subscriptions_wants(w.subscriptions));
@@ -1012,6 +1023,9 @@ static void a_refused_subscription_is_tried_again(void **state)
 			assert_logged("cache: can't subscribe to \"k:*\": no token; nothing of it "
 				      "is remembered\n");
 		assert_int_equal(lines_logged(), 0);
+		assert_int_equal(w.wake, w.now + pause);
+		cache_set(w.cache, &w.settings); /* which wakes it */
+		turn();
 		assert_int_equal(w.wake, w.now + pause);
 		later(pause - 1);
 		assert_false(subscriptions_wants(w.subscriptions));
@@ -1036,6 +1050,8 @@ static void a_cache_that_was_stopped_asks_for_nothing(void **state)
 	later(100000);
 	assert_int_equal(w.n, 1);
 	assert_true(cache_is_peer(w.cache, cache_peer(w.cache)));
+	assert_true(cache_peer(w.cache)->number == UINT64_MAX); /* no client's */
+	assert_true(cache_peer(w.cache)->uid == (uid_t)-1);
 	assert_false(cache_is_peer(w.cache, &w.peer[0]));
 	assert_false(cache_is_peer(NULL, &w.peer[0]));
 }
@@ -1277,6 +1293,35 @@ static void keys_that_can_not_be_read_do_not_take_every_turn(void **state)
 	assert_int_equal(w.n, 8);
 }
 
+static void after_a_pause_so_many_are_read_at_once(void **state)
+{
+	char key[16];
+
+	(void)state;
+	begin_mirror();
+	load();
+	for (int i = 1; i <= 6; i++) {
+		snprintf(key, sizeof(key), "m:%d", i);
+		note(key, "\"x\"");
+	}
+	for (size_t i = 1; i <= 4; i++)
+		answer(i, "\"code\":500,\"error\":\"oops\"");
+	assert_int_equal(w.n, 5); /* three failures, and one that was on its way */
+	later(1000);
+	assert_int_equal(w.n, 7);
+}
+
+/* The longest time that a request may have. */
+static void a_page_is_waited_for_no_longer_than_for_any_request(void **state)
+{
+	(void)state;
+	w.settings.request_timeout_ms = REQUEST_TIMEOUT_MAX_MS;
+	begin_mirror();
+	later(REQUEST_TIMEOUT_MAX_MS);
+	later(1000);
+	assert_int_equal(w.n, 2);
+}
+
 static void a_mirror_is_read_again_in_half_of_max_age(void **state)
 {
 	(void)state;
@@ -1411,15 +1456,62 @@ static void the_largest_mirror_gives_way_to_less_memory(void **state)
 	w.settings.mirrors = two;
 	w.settings.n_mirrors = 2;
 	begin();
+	for (size_t large = 0; large < 2; large++) {
+		answer(w.n - 2 + large,
+		       large ? PAGE(RECORD("n:1", "a") "," RECORD("n:2", "a"), false)
+			     : PAGE(RECORD("m:1", "a") "," RECORD("m:2", "a"), false));
+		answer(w.n - 1 - large,
+		       large ? PAGE(RECORD("m:1", "a"), false) : PAGE(RECORD("n:1", "a"), false));
+		w.settings.memory = 3 * (ENTRY_COUNTED + 6);
+		cache_set(w.cache, &w.settings); /* it just fits */
+		for (size_t i = 0; i < 2; i++)
+			assert_string_equal("whole", cache_mirror(w.cache, i).state);
+		w.settings.memory--;
+		cache_set(w.cache, &w.settings);
+		turn();
+		assert_string_equal("too big", cache_mirror(w.cache, large).state);
+		assert_string_equal("whole", cache_mirror(w.cache, 1 - large).state);
+		w.settings.memory = 1 << 20;
+		cache_set(w.cache, &w.settings);
+		turn();
+		for (size_t i = 0; i < 2; i++) /* both are loaded again */
+			assert_string_equal("loading", cache_mirror(w.cache, i).state);
+	}
+}
+
+static void a_mirror_is_stale_after_a_loss_unless_it_was_given_up(void **state)
+{
+	(void)state;
+	w.settings.max_stale_ms = 500;
+	begin_mirror();
+	load();
+	lose();
+	assert_string_equal("stale", cache_mirror(w.cache, 0).state);
+	connect();
+	answer(w.n - 1, PAGE("", true));
+	lose();
+	assert_string_equal("too big", cache_mirror(w.cache, 0).state);
+}
+
+static void a_mirror_of_one_record_may_be_too_big(void **state)
+{
+	(void)state;
+	begin_mirror();
 	answer(0, PAGE(RECORD("m:1", "a"), false));
-	answer(1, PAGE(RECORD("n:1", "a") "," RECORD("n:2", "a"), false));
-	w.settings.memory = 3 * (ENTRY_COUNTED + 6) - 1;
+	w.settings.memory = 10;
 	cache_set(w.cache, &w.settings);
-	turn();
-	assert_string_equal("whole", cache_mirror(w.cache, 0).state);
-	assert_string_equal("too big", cache_mirror(w.cache, 1).state);
-	assert_true(remembers("m:1", "a"));
-	assert_false(remembers("n:1", "a"));
+	assert_string_equal("too big", cache_mirror(w.cache, 0).state);
+}
+
+static void values_give_way_to_less_memory(void **state)
+{
+	(void)state;
+	begin();
+	read_key("k:1", VALUE("k:1", "a"));
+	read_key("k:2", VALUE("k:2", "b"));
+	w.settings.memory = ENTRY_COUNTED + 6;
+	cache_set(w.cache, &w.settings);
+	assert_int_equal(entries(), 1);
 }
 
 static void a_mirror_that_grows_too_big_is_given_up(void **state)
@@ -1593,6 +1685,20 @@ static void a_mirror_takes_values_of_new_keys(void **state)
 	assert_true(remembers("m:1", "x"));
 }
 
+/* Which may be older than the answer that there is no such record. */
+static void a_notification_behind_a_404_is_not_taken(void **state)
+{
+	(void)state;
+	w.settings.trust = true;
+	begin_mirror();
+	load();
+	later(TIMEOUT);
+	get_fresh(0, "m:9");
+	answer(1, MISSING);
+	note("m:9", "\"old\"");
+	assert_int_equal(w.n, 3); /* it is read */
+}
+
 static void a_value_that_is_not_taken_is_read_in_a_mirror(void **state)
 {
 	(void)state;
@@ -1657,8 +1763,33 @@ static void other_patterns_forget_all_and_are_subscribed_to(void **state)
 	assert_false(remembers("k:1", "a"));
 	w.settings.n_keys = 0;
 	cache_set(w.cache, &w.settings);
+	assert_int_equal(entries(), 0);
+	assert_false(cache_counts(w.cache).live);
 	assert_false(remembers("l:1", "a"));
 	assert_false(subscriptions_wants(w.subscriptions));
+}
+
+static void other_mirrors_are_loaded(void **state)
+{
+	static const char *const sets[][2] = {{"m:*", "n:*"}, {"m:*", "o:*"}, {"p:*", "o:*"}};
+
+	(void)state;
+	w.settings.n_mirrors = 2;
+	for (size_t i = 0; i < COUNT(sets); i++) {
+		w.settings.mirrors = sets[i];
+		if (i == 0) {
+			begin();
+		} else {
+			cache_set(w.cache, &w.settings);
+			turn();
+			move();
+		}
+		for (size_t k = 0; k < 2; k++) {
+			struct cache_mirror m = cache_mirror(w.cache, k);
+			assert_true(span_equal(m.pattern, span_of(sets[i][k])));
+			assert_string_equal("loading", m.state);
+		}
+	}
 }
 
 static void a_write_that_is_under_way_counts_for_new_patterns(void **state)
@@ -1753,6 +1884,8 @@ int main(void)
 		CASE(changes_of_keys_that_are_too_long_are_none_of_a_mirror),
 		CASE(all_that_is_forgotten_is_freed),
 		CASE(keys_that_can_not_be_read_do_not_take_every_turn),
+		CASE(after_a_pause_so_many_are_read_at_once),
+		CASE(a_page_is_waited_for_no_longer_than_for_any_request),
 		CASE(a_mirror_is_read_again_in_half_of_max_age),
 		CASE(pages_that_fail_are_asked_for_again),
 		CASE(a_page_that_was_not_sent_is_made_no_smaller),
@@ -1761,6 +1894,9 @@ int main(void)
 		CASE(refused_pages_end_a_mirror_until_the_settings_are_read),
 		CASE(long_mirrors_tell_of_their_progress),
 		CASE(the_largest_mirror_gives_way_to_less_memory),
+		CASE(a_mirror_is_stale_after_a_loss_unless_it_was_given_up),
+		CASE(a_mirror_of_one_record_may_be_too_big),
+		CASE(values_give_way_to_less_memory),
 		CASE(a_mirror_that_grows_too_big_is_given_up),
 		CASE(a_mirror_whose_values_grow_too_big_is_given_up),
 		CASE(a_mirror_that_a_range_makes_too_big_is_given_up),
@@ -1771,10 +1907,12 @@ int main(void)
 		CASE(sleep_delays_notifications),
 		CASE(a_notification_behind_a_range_is_not_taken),
 		CASE(a_mirror_takes_values_of_new_keys),
+		CASE(a_notification_behind_a_404_is_not_taken),
 		CASE(a_value_that_is_not_taken_is_read_in_a_mirror),
 		CASE(values_that_are_taken_may_be_too_big),
 		CASE(the_same_patterns_forget_nothing),
 		CASE(other_patterns_forget_all_and_are_subscribed_to),
+		CASE(other_mirrors_are_loaded),
 		CASE(a_write_that_is_under_way_counts_for_new_patterns),
 		CASE(a_get_of_before_counts_for_new_patterns),
 	};
