@@ -334,7 +334,7 @@ static void keys_belong_to_sections_or_are_the_open_one(void **state)
 
 	(void)state;
 	for (int i = 0; i < 3; i++)
-		key[i] = local_key_of((struct span){"abc" + i, 1});
+		key[i] = local_key_of((struct span){&"abc"[i], 1});
 	struct peer_identity who[] = {with_key(&key[0]), with_key(&key[1]), with_key(&key[2])};
 	assert_false(access_knows(w->access, &key[2]));
 	assert_false(access_find_key(w->access, is_key, &key[2], &found));

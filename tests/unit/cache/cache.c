@@ -1769,6 +1769,20 @@ static void other_patterns_forget_all_and_are_subscribed_to(void **state)
 	assert_false(subscriptions_wants(w.subscriptions));
 }
 
+static void other_patterns_end_what_is_stale(void **state)
+{
+	static const char *const keys[] = {"k:1", "exact"};
+
+	(void)state;
+	w.settings.max_stale_ms = 500;
+	begin();
+	read_key("k:1", VALUE("k:1", "a"));
+	lose();
+	w.settings.keys = keys;
+	cache_set(w.cache, &w.settings);
+	assert_int_equal(entries(), 0);
+}
+
 static void other_mirrors_are_loaded(void **state)
 {
 	static const char *const sets[][2] = {{"m:*", "n:*"}, {"m:*", "o:*"}, {"p:*", "o:*"}};
@@ -1912,6 +1926,7 @@ int main(void)
 		CASE(values_that_are_taken_may_be_too_big),
 		CASE(the_same_patterns_forget_nothing),
 		CASE(other_patterns_forget_all_and_are_subscribed_to),
+		CASE(other_patterns_end_what_is_stale),
 		CASE(other_mirrors_are_loaded),
 		CASE(a_write_that_is_under_way_counts_for_new_patterns),
 		CASE(a_get_of_before_counts_for_new_patterns),
