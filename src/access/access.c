@@ -585,12 +585,7 @@ static int show(char out[SHOWN_MAX + 4], struct span name)
 		do
 			whole--;
 		while (whole && ((unsigned char)name.p[whole] & 0xc0) == 0x80);
-	memcpy(out, escaped, n);
-	if (whole < name.n) {
-		memcpy(out + n, "...", 3);
-		n += 3;
-	}
-	return (int)n;
+	return snprintf(out, SHOWN_MAX + 4, "%.*s%s", (int)n, escaped, whole < name.n ? "..." : "");
 }
 
 static void log_refusal(struct access *a, struct peer *peer, int64_t now, const char *what)

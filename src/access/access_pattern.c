@@ -34,16 +34,22 @@ static bool begins(const struct scan *s, const char *literal)
 	return (size_t)(s->end - s->at) >= n && memcmp(s->at, literal, n) == 0;
 }
 
+static bool is_letter(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
 static void scan_escape(struct scan *s)
 {
 	static const char LETTERS[] = "dDwWsSbBnrtfv0cxuk";
-	char c = s->end - s->at > 1 ? s->at[1] : '\0';
-	bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+	size_t left = (size_t)(s->end - s->at);
 
-	if (s->end - s->at < 2)
+	if (left < 2)
 		s->why = "a backslash ends it";
-	else if (letter && !strchr(LETTERS, c))
+	else if (is_letter(s->at[1]) && !strchr(LETTERS, s->at[1]))
 		s->why = "a backslash before this letter means nothing to JavaScript";
+	else if (s->at[1] == 'c' && (left < 3 || !is_letter(s->at[2])))
+		s->why = "no letter stands behind \\c";
 	s->at += 2;
 }
 
@@ -67,35 +73,39 @@ static void scan_group(struct scan *s)
 		s->why = "this kind of group means nothing to JavaScript";
 	if (begins(s, "(*"))
 		s->why = "nothing stands before a quantifier";
-	s->at += begins(s, "(?") ? 2 : 1; /* so that the question mark is no quantifier */
-}
-
-/* The length of a {n}, {n,} or {n,m} that the text goes on with; 0: there is none. */
-static size_t braces(const struct scan *s)
-{
-	const char *p = s->at + 1;
-	size_t digits = 0;
-
-	while (p < s->end && ((*p >= '0' && *p <= '9') || (*p == ',' && digits))) {
-		digits += *p != ',';
-		p++;
-	}
-	return digits && p < s->end && *p == '}' ? (size_t)(p - s->at) + 1 : 0;
+	s->at++;
 }
 
 static void scan_quantifier(struct scan *s, size_t n)
 {
 	s->at += n;
-	if (s->at < s->end && *s->at == '?')
-		s->at++; /* a lazy one */
-	else if (s->at < s->end && *s->at == '+')
+	if (s->at < s->end && *s->at == '+')
 		s->why = "a quantifier stands behind a quantifier";
+}
+
+/* {n}, {n,} or {n,m}. From version 10.43 on PCRE2 also takes {,m}, and blanks within any of them,
+ * for a quantifier; to JavaScript these are plain characters. */
+static void scan_brace(struct scan *s)
+{
+	const char *p = s->at + 1;
+	bool digits = false, blanks = false;
+	int commas = 0;
+
+	for (; p < s->end && *p && strchr("0123456789, \t", *p); p++) {
+		digits |= *p >= '0' && *p <= '9';
+		blanks |= *p == ' ' || *p == '\t';
+		commas += *p == ',';
+	}
+	if (!digits || commas > 1 || p == s->end || *p != '}')
+		s->at++;
+	else if (blanks || s->at[1] == ',')
+		s->why = "braces like these are no quantifier to JavaScript";
+	else
+		scan_quantifier(s, (size_t)(p - s->at) + 1);
 }
 
 static void scan_one(struct scan *s)
 {
-	size_t n;
-
 	if (*s->at == '\\')
 		scan_escape(s);
 	else if (s->in_class)
@@ -104,13 +114,11 @@ static void scan_one(struct scan *s)
 		scan_group(s);
 	else if (*s->at == '*' || *s->at == '+' || *s->at == '?')
 		scan_quantifier(s, 1);
-	else if (*s->at == '{' && (n = braces(s)))
-		scan_quantifier(s, n);
-	else if (*s->at == '[') {
-		s->in_class = true;
+	else if (*s->at == '{')
+		scan_brace(s);
+	else {
 		/* JavaScript ends a class at its first bracket, and so does PCRE2 as it is set. */
-		s->at += begins(s, "[^") ? 2 : 1;
-	} else {
+		s->in_class = *s->at == '[';
 		s->at++;
 	}
 }
@@ -189,8 +197,7 @@ enum access_match access_pattern_match(struct access_pattern *p, struct span key
 {
 	if (p->beyond)
 		return ACCESS_MATCH_BEYOND;
-	int result = pcre2_match(p->code, (PCRE2_SPTR)(key.n ? key.p : ""), key.n, 0, 0, p->data,
-				 p->context);
+	int result = pcre2_match(p->code, (PCRE2_SPTR)key.p, key.n, 0, 0, p->data, p->context);
 
 	if (result >= 0)
 		return ACCESS_MATCH_YES;

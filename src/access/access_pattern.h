@@ -4,9 +4,9 @@
  * It means what it means to JavaScript, where such patterns are written: it may match anywhere in
  * the key unless ^ and $ say otherwise, \d and its like are ASCII, $ is the very end, and a dot is
  * any character but a line's end. PCRE2 does the matching; what it has beyond JavaScript ((?i),
- * (*VERBS), \A, possessive quantifiers, [:classes:] and the like) is refused, and so are \p and \P,
- * which differ with a flag that nobody can set. Unlike JavaScript's, a dot is one character of more
- * than 16 bits, not a half of it.
+ * (*VERBS), \A, possessive quantifiers, {,5}, [:classes:] and the like) is refused, and so are \p
+ * and \P, which differ with a flag that nobody can set. Unlike JavaScript's, a dot is one character
+ * of more than 16 bits, not a half of it.
  *
  * A pattern comes from a client, and so does the key: matching has bounds for its steps, depth and
  * memory. A pattern that has run into them forbids every key from then on, so that it costs that

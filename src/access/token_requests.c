@@ -431,7 +431,6 @@ static void recover(struct token_requests *t, int64_t now)
 	if (!t->failures || now < t->paused_until)
 		return;
 	t->failures = 0;
-	t->asked = false;
 	set_late(t, REPLY_QUEUE_FULL, "");
 }
 

@@ -57,8 +57,7 @@ struct cache {
 	struct pattern patterns[CACHE_PATTERNS_MAX]; /* the mirrors' first */
 	struct mirror mirrors[CACHE_PATTERNS_MAX];
 	size_t n_patterns, n_mirrors;
-	bool up;        /* requests go out on a connection */
-	bool elsewhere; /* ... which leads to where nothing is to be remembered of any more */
+	bool elsewhere; /* requests go to where nothing is to be remembered of any more */
 	bool stale;     /* the connection was lost, and what is remembered may be served, marked */
 	bool stopped;
 	int64_t lost_at, heard_at; /* boot clock, if stale */
@@ -588,7 +587,7 @@ static void reread_over(struct cache *c, const struct pending *p, const struct e
 		c->read_at = now + RETRY_MS;
 	if (!e)
 		unsent(c, p);
-	wake_at(c, c->read_at > now ? c->read_at : now);
+	wake_at(c, now);
 }
 
 static void on_over(void *owner, struct pending *p)
@@ -756,8 +755,7 @@ static bool read_limit(const struct request *request, size_t *limit)
 {
 	int64_t n = MIRROR_RANGE;
 
-	if (request->limit.text.p && (request->limit.type != JSON_NUMBER ||
-				      !json_number_integer(&request->limit, 1, INT64_MAX, &n)))
+	if (request->limit.text.p && !json_number_integer(&request->limit, 1, INT64_MAX, &n))
 		return false;
 	*limit = n < MIRROR_RANGE_MAX ? (size_t)n : MIRROR_RANGE_MAX;
 	return true;
@@ -851,7 +849,7 @@ static void refused(struct cache *c, struct span line)
 
 	json_object_begin(&reader, line);
 	while (json_object_next(&reader, &m) > 0) {
-		if (json_string_is(&m.name, SPAN("messageId")))
+		if (json_string_is(&m.name, SPAN("messageId")) && m.value.type == JSON_NUMBER)
 			json_number_integer(&m.value, 0, CACHE_PATTERNS_MAX, &i);
 		else if (json_string_is(&m.name, SPAN("code")))
 			json_number_integer(&m.value, 0, INT32_MAX, &code);
@@ -863,10 +861,8 @@ static void refused(struct cache *c, struct span line)
 	struct pattern *p = &c->patterns[i];
 	p->asked = false;
 	p->held = code == CODE_OK;
-	if (p->held) {
-		p->refusals = 0;
+	if (p->held)
 		return;
-	}
 	int64_t pause = (int64_t)RETRY_MS << (p->refusals < 9 ? p->refusals : 9);
 	p->retry_at = c->ops->mono_ms() + (pause < RETRY_MAX_MS ? pause : RETRY_MAX_MS);
 	if (!p->refusals++)
@@ -910,7 +906,6 @@ void cache_heard(struct cache *c)
 
 void cache_up(struct cache *c)
 {
-	c->up = true;
 	c->elsewhere = false;
 	if (c->stale)
 		forget(c);
@@ -932,7 +927,7 @@ void cache_lost(struct cache *c, int64_t heard_ms)
 {
 	bool was_live = c->truth.live && !c->elsewhere;
 
-	c->up = c->truth.live = false;
+	c->truth.live = false;
 	truth_bar(&c->truth);
 	if (!was_live)
 		return;
@@ -976,7 +971,6 @@ static bool may_take(struct cache *c, const struct entry *e, struct span key)
 
 void cache_arrived(struct cache *c, const struct wire_frame *frame)
 {
-	c->taking = NULL;
 	if (!c->n_patterns)
 		return;
 	struct span key = decoded(c, &frame->key);
@@ -1010,8 +1004,7 @@ static void take(struct cache *c, struct entry *e, const struct json_value *valu
 		    shape_ref(deleted ? c->entries.shapes.missing : c->entries.shapes.found),
 		    deleted ? (struct span){0} : value->text);
 	truth_believed(&c->truth, e, notification_value_hash(value, c->seed));
-	if (m && !entry_is_busy(e))
-		settle(c, e);
+	settle(c, e);
 	keep_within(c, m);
 }
 
@@ -1075,7 +1068,7 @@ static void ask_key(struct cache *c, struct mirror *m, struct entry *e, int64_t 
 {
 	struct buf key = {0};
 	struct request request = {.op = OP_GET,
-				  .id = SPAN("0"),
+				  .id = SPAN("\"read\""), /* numbers are subscribes' */
 				  .timeout_ms = patience_ms(c),
 				  .key = string_of(&key, entry_key(e))};
 

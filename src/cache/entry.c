@@ -202,11 +202,8 @@ static void renumber(struct entries *es)
 	struct map_walk w = {0};
 	struct map_node *node;
 
-	while ((node = map_walk(&es->keys, &w))) {
-		struct entry *e = map_entry(node, struct entry, by_key);
-		entries_clear(es, e);
-		e->generation = 0;
-	}
+	while ((node = map_walk(&es->keys, &w)))
+		map_entry(node, struct entry, by_key)->generation = 0;
 }
 
 static void sweep_anew(struct entries *es)
@@ -262,7 +259,6 @@ void entries_fini(struct entries *es)
 	while ((node = map_walk(&es->keys, &w))) {
 		struct entry *e = map_entry(node, struct entry, by_key);
 		entries_clear(es, e);
-		map_remove(&es->keys, node);
 		free(e);
 	}
 	map_fini(&es->keys);

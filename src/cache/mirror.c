@@ -143,8 +143,7 @@ void mirror_stop(struct mirror *m)
 
 void mirror_give_up(struct mirror *m)
 {
-	unlink_all(m);
-	m->asking = false;
+	mirror_stop(m);
 	m->state = MIRROR_GIVEN_UP;
 }
 
@@ -304,8 +303,7 @@ static bool has_room(struct mirror *m, size_t size)
 {
 	size_t memory = m->limits->memory;
 
-	return size <= memory &&
-	       (m->entries->bytes + size <= memory || entries_shrink(m->entries, memory - size));
+	return size <= memory && entries_shrink(m->entries, memory - size);
 }
 
 static const char *page_record(struct page *p, struct span key, const struct json_value *value)
@@ -424,13 +422,10 @@ const char *mirror_page(struct mirror *m, const struct wire_frame *answer, uint6
 	m->asking = false;
 	if (!mirror_is_active(m))
 		return NULL;
-	if (answer->code != CODE_OK) {
+	if (answer->code != CODE_OK)
 		why = not_answered(m, answer->code, now);
-	} else if (!truth_stands(m->truth, seen)) {
-		m->due = now; /* it may have missed changes */
-	} else {
+	else if (truth_stands(m->truth, seen)) /* else it may have missed changes */
 		why = take_page(m, answer, seen, now);
-	}
 	if (why)
 		mirror_give_up(m);
 	return why;

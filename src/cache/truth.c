@@ -24,7 +24,7 @@ bool truth_tell(struct truth *t, struct entries *es, struct entry *e, uint64_t s
 
 	if (other) {
 		entries_clear(es, e);
-		e->changed = holds ? seen - 1 : ++t->tick; /* what earlier reads bring is older */
+		e->changed = holds ? seen : ++t->tick; /* what earlier reads bring is older */
 	}
 	truth_believed(t, e, hash);
 	return holds;

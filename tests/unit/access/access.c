@@ -1,6 +1,7 @@
 /* The access rules: who is named by them, which keys, ranges and patterns lie inside globs (all
  * short ones, against what the words mean), what each operation needs, and the pattern that is
  * written for a token. */
+#include "../logged.h"
 #include "../test.h"
 
 #include <stdio.h>
@@ -15,6 +16,7 @@ struct world {
 	struct access *access;
 	struct access_rules *rules;
 	struct peer peer;
+	const char *name; /* of the next section */
 };
 
 static const struct peer_identity nobody = {.known = true, .uid = 65534, .gid = 65534};
@@ -26,6 +28,7 @@ static struct world *world_new(void)
 	log_set_level(LOG_LEVEL_ERROR);
 	w->access = access_new(&w->stats);
 	w->peer.number = 1;
+	w->name = "test";
 	return w;
 }
 
@@ -36,7 +39,7 @@ static struct access_section *add(struct world *w, uid_t uid, const char *read, 
 
 	if (!w->rules)
 		w->rules = access_rules_new();
-	struct access_section *s = access_rules_add(w->rules, "test");
+	struct access_section *s = access_rules_add(w->rules, w->name);
 	access_section_user(s, uid);
 	for (int right = 0; right < ACCESS_RIGHT_N; right++) {
 		for (const char *p = lists[right]; *p;) {
@@ -74,7 +77,7 @@ static struct world *world_with(const char *read, const char *write)
 	return w;
 }
 
-static const char *forbids(struct world *w, const char *line)
+static const char *forbids_at(struct world *w, const char *line, int64_t now)
 {
 	struct request request;
 	struct request_fault fault;
@@ -82,9 +85,14 @@ static const char *forbids(struct world *w, const char *line)
 
 	if (request_parse(copy, &request, &fault) < 0)
 		fail_msg("%s: %s", line, fault.text);
-	const char *why = access_forbids(w->access, &w->peer, &request, 1);
+	const char *why = access_forbids(w->access, &w->peer, &request, now);
 	free_copy(copy);
 	return why;
+}
+
+static const char *forbids(struct world *w, const char *line)
+{
+	return forbids_at(w, line, 1);
 }
 
 static void assert_forbidden(struct world *w, const char *line, const char *want)
@@ -131,11 +139,12 @@ static void sections_are_for_those_whom_they_name(void **state)
 		{.known = true, .uid = 0, .gid = 0},
 		{.known = false, .uid = 100, .gid = 900, .groups = groups, .n_groups = 3},
 		{.known = true, .uid = 102, .gid = 901, .groups = groups, .n_groups = 3},
+		{.known = true, .uid = 7, .gid = 1, .groups = groups + 1, .n_groups = 1},
 	};
-	static const bool want[][3] = {{true, true, false},   {false, true, false},
-				       {true, false, false},  {true, false, false},
-				       {false, false, false}, {false, false, false},
-				       {false, false, false}, {true, false, true}};
+	static const bool want[][3] = {
+		{true, true, false},   {false, true, false},  {true, false, false},
+		{true, false, false},  {false, false, false}, {false, false, false},
+		{false, false, false}, {true, false, true},   {true, false, false}};
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		assert_int_equal(reads(w, &rows[i], "one"), want[i][0]);
 		assert_int_equal(reads(w, &rows[i], "two"), want[i][1]);
@@ -171,6 +180,23 @@ static void many_names_are_found(void **state)
 	world_free(w);
 }
 
+static void the_order_of_names_does_not_matter(void **state)
+{
+	static const char *const keys[] = {"a", "b", "c", "d"};
+	static const uid_t uids[] = {9, 5, 7, 1};
+	struct world *w = world_new();
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(uids); i++)
+		add(w, uids[i], keys[i], "");
+	for (size_t i = 0; i < COUNT(uids); i++) {
+		struct peer_identity who = {.known = true, .uid = uids[i]};
+		for (size_t k = 0; k < COUNT(keys); k++)
+			assert_int_equal(reads(w, &who, keys[k]), i == k);
+	}
+	world_free(w);
+}
+
 static void without_rules_everything_is_allowed_but_tokens(void **state)
 {
 	struct world *w = world_new();
@@ -180,9 +206,15 @@ static void without_rules_everything_is_allowed_but_tokens(void **state)
 	assert_null(w->peer.access.view);
 	assert_allowed(w, "{\"op\":\"set\",\"key\":\"x\",\"value\":\"\"}");
 	assert_allowed(w, "{\"op\":\"range\",\"key\":\"\",\"endKey\":\"z\"}");
+	assert_true(access_allows_range(&w->peer, SPAN(""), SPAN("z")));
 	assert_allowed(w, "{\"op\":\"subscribe\",\"pattern\":\"*\"}");
+	assert_allowed(w, "{\"op\":\"token\",\"local\":true}");
+	assert_forbidden(w, "{\"op\":\"search\",\"body\":{}}",
+			 "no access rule lets this client use HPKV Nexus");
 	assert_forbidden(w, "{\"op\":\"token\"}",
 			 "token: no access rule lets this client mint tokens");
+	access_set_keyless(w->access, true);
+	assert_forbidden(w, "{\"op\":\"token\"}", "token: this hpkvd has no API key");
 	world_free(w);
 }
 
@@ -203,6 +235,7 @@ static void rules_that_are_replaced_count_no_more(void **state)
 	access_set(w->access, NULL);
 	access_admit(w->access, &w->peer, &nobody);
 	assert_true(access_allows(&w->peer, ACCESS_READ, SPAN("c")));
+	assert_null(w->peer.budget.budgets);
 	world_free(w);
 }
 
@@ -218,6 +251,13 @@ static struct access_rules *some_rules(unsigned change)
 	access_section_token(s, change == 6 ? ACCESS_TOKEN_ANY : ACCESS_TOKEN_OWN);
 	if (change == 7)
 		access_section_user(s, 9);
+	s = access_rules_add(r, "second");
+	access_section_glob(s, ACCESS_READ, SPAN("a"));
+	access_section_glob(s, ACCESS_READ, SPAN("b"));
+	access_section_glob(s, ACCESS_READ, change == 9 ? SPAN("d") : SPAN("c"));
+	if (change == 10)
+		access_section_nexus(s);
+	access_section_limits(s, &(struct budget_limits){.rate = change == 11 ? 2 : 1});
 	if (change == 8)
 		access_rules_add(r, "more");
 	return r;
@@ -231,12 +271,154 @@ static void rules_are_compared(void **state)
 	assert_true(access_rules_same(NULL, NULL));
 	assert_false(access_rules_same(some, NULL));
 	assert_false(access_rules_same(NULL, some));
-	for (unsigned change = 0; change <= 8; change++) {
+	for (unsigned change = 0; change <= 11; change++) {
 		other = some_rules(change);
 		assert_int_equal(access_rules_same(some, other), change == 0);
 		access_rules_free(other);
 	}
 	access_rules_free(some);
+}
+
+static void sections_that_name_nobody_are_idle(void **state)
+{
+	const char *other;
+	struct access_rules *r = access_rules_new();
+	struct access_section *s[4];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(s); i++) {
+		s[i] = access_rules_add(r, i ? "some" : "first");
+		assert_true(access_section_is_idle(s[i]));
+	}
+	assert_false(access_rules_have_keys(NULL));
+	assert_false(access_rules_have_keys(r));
+	access_section_user(s[0], 7);
+	access_section_group(s[1], 7);
+	assert_true(access_section_key(s[2], local_key_of(SPAN("a local key")), &other));
+	for (size_t i = 0; i < COUNT(s); i++)
+		assert_int_equal(access_section_is_idle(s[i]), i == 3);
+	assert_true(access_rules_have_keys(r));
+	assert_false(access_section_key(s[0], local_key_of(SPAN("a local key")), &other));
+	assert_string_equal(other, "some");
+	access_rules_free(r);
+}
+
+static void as_many_sections_as_there_may_be(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	for (int i = 0; i < ACCESS_SECTIONS_MAX; i++)
+		add(w, i == ACCESS_SECTIONS_MAX - 1 ? nobody.uid : 1, "last", "");
+	assert_true(reads(w, &nobody, "last"));
+	assert_null(access_lacks_room(w->access, &nobody));
+	world_free(w);
+}
+
+static struct peer_identity with_key(const struct local_key *key)
+{
+	return (struct peer_identity){
+		.by_key = true, .key = key, .uid = (uid_t)-1, .gid = (gid_t)-1};
+}
+
+static bool is_key(const void *arg, const struct local_key *key)
+{
+	return local_key_same(arg, key);
+}
+
+static void keys_belong_to_sections_or_are_the_open_one(void **state)
+{
+	struct local_key key[3], found;
+	const char *other;
+	struct world *w = world_new();
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		key[i] = local_key_of((struct span){&"abc"[i], 1});
+	struct peer_identity who[] = {with_key(&key[0]), with_key(&key[1]), with_key(&key[2])};
+	assert_false(access_knows(w->access, &key[2]));
+	assert_false(access_find_key(w->access, is_key, &key[2], &found));
+	access_set_key(w->access, &key[2]);
+	assert_true(access_knows(w->access, &key[2]));
+	assert_false(access_knows(w->access, &key[1]));
+	assert_true(access_find_key(w->access, is_key, &key[2], &found));
+	for (int i = 0; i < 2; i++)
+		assert_true(access_section_key(add(w, 1, i ? "b" : "a", ""), key[i], &other));
+	assert_true(reads(w, &who[0], "a") && !reads(w, &who[0], "b"));
+	assert_true(reads(w, &who[1], "b") && !reads(w, &who[1], "a"));
+	assert_false(reads(w, &who[2], "a") || reads(w, &who[2], "b"));
+	for (int i = 0; i < 3; i++) { /* the open one does not count where there are rules */
+		assert_int_equal(access_knows(w->access, &key[i]), i < 2);
+		assert_int_equal(access_find_key(w->access, is_key, &key[i], &found), i < 2);
+		assert_true(i == 2 || local_key_same(&found, &key[i]));
+	}
+	world_free(w);
+}
+
+/* ---- budgets ---- */
+
+static void budgets_outlive_their_rules(void **state)
+{
+	struct world *w = world_new();
+	size_t n;
+
+	(void)state;
+	for (unsigned i = 1; i <= 2; i++) {
+		w->name = i == 1 ? "one" : "two";
+		access_section_limits(add(w, nobody.uid, "", ""),
+				      &(struct budget_limits){.max_clients = i});
+	}
+	admit(w, &nobody);
+	struct budget *const *b = access_budgets(w->access, &n), *two = b[1];
+	assert_int_equal(n, 2);
+	assert_int_equal(b[0]->clients, 1);
+	assert_int_equal(b[0]->limits.max_clients, 1);
+	assert_int_equal(two->clients, 1);
+	struct budget *one = b[0];
+	struct access_rules *before = w->rules;
+	w->rules = NULL;
+	for (int i = 0; i < 3; i++) {
+		w->name = i == 0 ? "new" : i == 1 ? "two" : "one";
+		access_section_limits(add(w, nobody.uid, "", ""),
+				      &(struct budget_limits){.max_clients = 9});
+	}
+	admit(w, &nobody);
+	access_rules_free(before);
+	b = access_budgets(w->access, &n);
+	assert_string_equal(b[0]->name, "new");
+	assert_ptr_equal(b[1], two);
+	assert_ptr_equal(b[2], one);
+	assert_int_equal(two->limits.max_clients, 9);
+	assert_int_equal(two->clients, 1);
+	access_leave(&w->peer);
+	assert_int_equal(two->clients, 0);
+	world_free(w);
+}
+
+static void a_section_may_be_full_of_clients(void **state)
+{
+	static const struct peer_identity another = {.known = true, .uid = 5, .gid = 5};
+	size_t n;
+
+	(void)state;
+	for (size_t place = 0; place < 2; place++) { /* of the small one */
+		struct world *w = world_new();
+		assert_null(access_lacks_room(w->access, &nobody));
+		for (size_t i = 0; i < 2; i++) {
+			struct access_section *s = add(w, nobody.uid, "", "");
+			if (i == place)
+				access_section_limits(s, &(struct budget_limits){.max_clients = 1});
+			w->name = "another";
+		}
+		access_set(w->access, w->rules);
+		assert_null(access_lacks_room(w->access, &nobody));
+		access_admit(w->access, &w->peer, &nobody);
+		assert_null(access_lacks_room(w->access, &another));
+		const struct budget *b = access_lacks_room(w->access, &nobody);
+		assert_ptr_equal(b, access_budgets(w->access, &n)[place]);
+		assert_int_equal(b->refused[BUDGET_TOO_MANY_CLIENTS], 1);
+		world_free(w);
+	}
 }
 
 /* ---- globs ---- */
@@ -343,6 +525,11 @@ static void one_glob_has_to_hold_all_of_a_range(void **state)
 	assert_false(access_allows_range(&w->peer, SPAN("c1"), SPAN("c2")));
 	assert_false(access_allows_range(&w->peer, SPAN("exact"), SPAN("exact\0")));
 	assert_true(access_allows_range(&w->peer, SPAN("a\0\xff"), SPAN("a\xff\0")));
+	struct span shorter = copy_of(SPAN("az")), longer = copy_of(SPAN("azz"));
+	assert_true(access_allows_range(&w->peer, shorter, longer));
+	assert_true(access_allows_range(&w->peer, longer, shorter));
+	free_copy(shorter);
+	free_copy(longer);
 	world_free(w);
 }
 
@@ -393,11 +580,22 @@ static void each_operation_needs_its_right(void **state)
 			 "subscribe: no access rule lets this client read \"w\"");
 	assert_forbidden(w, "{\"op\":\"subscribe\",\"key\":\"r\",\"patterns\":[\"r*\",\"*\"]}",
 			 "subscribe: no access rule lets this client read \"*\"");
+	assert_forbidden(w,
+			 "{\"op\":\"subscribe\",\"key\":\"w\",\"pattern\":\"r*\",\"keys\":[\"r\"]}",
+			 "subscribe: no access rule lets this client read \"w\"");
+	assert_forbidden(w, "{\"op\":\"subscribe\",\"pattern\":\"*\",\"keys\":[\"r\"]}",
+			 "subscribe: no access rule lets this client read \"*\"");
 	assert_allowed(w, "{\"op\":\"unsubscribe\",\"pattern\":\"*\"}");
 	assert_allowed(w, "{\"op\":\"ping\"}");
 	assert_allowed(w, "{\"op\":\"status\"}");
 	assert_allowed(w, "{\"op\":\"stats\"}");
-	assert_int_equal(w->stats.requests_forbidden, 8);
+	assert_forbidden(w, "{\"op\":\"query\",\"body\":{}}",
+			 "no access rule lets this client use HPKV Nexus");
+	assert_int_equal(w->stats.requests_forbidden, 11);
+	access_section_nexus(add(w, nobody.uid, "", ""));
+	add(w, nobody.uid, "", "");
+	admit(w, &nobody);
+	assert_allowed(w, "{\"op\":\"query\",\"body\":{}}");
 	world_free(w);
 }
 
@@ -444,7 +642,221 @@ static void long_names_are_cut_between_characters(void **state)
 	world_free(w);
 }
 
+static void names_are_cut_where_their_escaped_form_is_long(void **state)
+{
+	static char line[4096], want[256];
+	struct world *w = world_with("", "");
+
+	(void)state;
+	sprintf(line, "{\"op\":\"get\",\"key\":\"%0*d\"}", 80, 0);
+	sprintf(want, "get: no access rule lets this client read \"%0*d\"", 80, 0);
+	assert_forbidden(w, line, want); /* just fits */
+	sprintf(line, "{\"op\":\"get\",\"key\":\"%0*d\\u0001\xf0\x9f\x98\x80\"}", 71, 0);
+	sprintf(want, "get: no access rule lets this client read \"%0*d\\u0001...\"", 71, 0);
+	assert_forbidden(w, line, want);
+	sprintf(line, "{\"op\":\"range\",\"key\":\"%0*d\",\"endKey\":\"%0*d\"}", 1000, 1, 1000, 2);
+	sprintf(want,
+		"range: no access rule lets this client read all from \"%0*d...\" to \"%0*d...\"",
+		80, 0, 80, 0);
+	assert_forbidden(w, line, want);
+	world_free(w);
+}
+
+/* ---- the log ---- */
+
+static void refusals_are_logged_up_to_a_rate(void **state)
+{
+	static const char GET[] = "{\"op\":\"get\",\"key\":\"x\"}";
+	struct world *w = world_with("", "");
+
+	(void)state;
+	w->peer.pid = 7, w->peer.uid = 65534;
+	log_begin(LOG_LEVEL_WARNING);
+	for (int i = 0; i < 10; i++)
+		forbids_at(w, GET, 100000);
+	assert_int_equal(lines_logged(), 0);
+	log_set_level(LOG_LEVEL_NOTICE);
+	forbids_at(w, GET, 100000);
+	assert_logged(
+		"client 1 (pid 7, uid 65534): forbidden: get: no access rule lets this client "
+		"read \"x\"\n");
+	for (int i = 0; i < 7; i++)
+		forbids_at(w, GET, 100000);
+	assert_int_equal(lines_logged(), 4); /* a burst of five */
+	forbids_at(w, GET, 109999);
+	assert_int_equal(lines_logged(), 0);
+	forbids_at(w, GET, 110000);
+	assert_logged("access rules: 4 more refusals than are logged\n");
+	forbids_at(w, GET, 120000);
+	assert_int_equal(lines_logged(), 1); /* without that */
+	/* All clients together. */
+	int64_t now = 1000000;
+	for (int i = 0; i < 60; i++, w->peer.access.refusals_at = 0)
+		forbids_at(w, GET, now);
+	assert_int_equal(lines_logged(), 50);
+	forbids_at(w, GET, now + 199);
+	assert_int_equal(lines_logged(), 0);
+	w->peer.access.refusals_at = 0;
+	forbids_at(w, GET, now + 200);
+	assert_logged("11 more refusals");
+	log_end();
+	world_free(w);
+}
+
+static void the_log_names_the_section_of_a_key(void **state)
+{
+	struct local_key key = local_key_of(SPAN("a key"));
+	struct peer_identity who = with_key(&key);
+	struct world *w = world_new();
+	const char *other;
+
+	(void)state;
+	w->name = "first";
+	assert_true(access_section_key(add(w, 1, "a", ""), key, &other));
+	log_begin(LOG_LEVEL_NOTICE);
+	admit(w, &who);
+	assert_non_null(forbids(w, "{\"op\":\"get\",\"key\":\"x\"}"));
+	assert_logged("client 1 (the local key of [access first]): forbidden: get: ");
+	access_log_ended(w->access, &w->peer, SPAN("topic"), 2);
+	assert_logged("forbidden: a subscription ends: no access rule lets this client read "
+		      "\"topic\" any more\n");
+	admit(w, &nobody); /* whom no section names */
+	assert_non_null(forbids(w, "{\"op\":\"get\",\"key\":\"x\"}"));
+	assert_logged("client 1 (pid 0, uid 0): forbidden: ");
+	access_set(w->access, NULL);
+	access_admit(w->access, &w->peer, &who); /* an open key is no section's */
+	assert_non_null(forbids(w, "{\"op\":\"token\"}"));
+	assert_logged("client 1 (pid 0, uid 0): forbidden: ");
+	log_end();
+	world_free(w);
+}
+
+static void what_a_token_can_not_hold_is_warned_of(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	log_begin(LOG_LEVEL_NOTICE);
+	w->name = "short";
+	access_section_token(add(w, 1, "a*", "b"), ACCESS_TOKEN_OWN);
+	w->name = "quiet";
+	access_section_token(add(w, 1, "a", "b"), ACCESS_TOKEN_ANY);
+	access_section_token(add(w, 1, "a*", "a* a"), ACCESS_TOKEN_OWN);
+	w->name = "loud";
+	access_section_token(add(w, 1, "a*", "a b c"), ACCESS_TOKEN_OWN);
+	admit(w, &nobody);
+	const char *text = logged();
+	assert_non_null(strstr(text, "[access short] token: b is to be written"));
+	assert_non_null(strstr(text, "[access loud] token: b is to be written"));
+	assert_null(strstr(text, "quiet"));
+	assert_null(strstr(text, "token: c")); /* one of them is enough */
+	log_end();
+	world_free(w);
+}
+
+/* ---- clients with a token ---- */
+
+static void a_client_with_a_token_gets_no_other(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	access_section_token(add(w, nobody.uid, "a*", "a*"), ACCESS_TOKEN_ANY);
+	admit(w, &nobody);
+	assert_allowed(w, "{\"op\":\"token\"}");
+	access_bind(&w->peer, NULL);
+	assert_forbidden(w, "{\"op\":\"token\"}",
+			 "token: a client that has come with a token may not have another");
+	assert_allowed(w, "{\"op\":\"subscribe\",\"pattern\":\"a*\"}");
+	assert_non_null(forbids(w, "{\"op\":\"get\",\"key\":\"b\"}"));
+	world_free(w);
+}
+
+static void operations_have_to_match_the_access_pattern(void **state)
+{
+	char why[ACCESS_PATTERN_WHY_MAX];
+	struct access_pattern *pattern = access_pattern_new(SPAN("^a(?:x|x)*$"), why);
+	struct world *w = world_new();
+
+	(void)state;
+	access_section_nexus(add(w, nobody.uid, "*", "*"));
+	admit(w, &nobody);
+	access_bind(&w->peer, pattern);
+	assert_allowed(w, "{\"op\":\"get\",\"key\":\"ax\"}");
+	assert_allowed(w, "{\"op\":\"range\",\"key\":\"a\",\"endKey\":\"ax\"}");
+	assert_allowed(w, "{\"op\":\"subscribe\",\"key\":\"a\",\"keys\":[\"ax\"]}");
+	assert_allowed(w, "{\"op\":\"subscribe\",\"keys\":[\"ax\"]}");
+	assert_allowed(w, "{\"op\":\"subscribe\",\"key\":\"a\"}");
+	assert_allowed(w, "{\"op\":\"unsubscribe\",\"pattern\":\"*\"}");
+	assert_allowed(w, "{\"op\":\"ping\"}");
+	assert_forbidden(w, "{\"op\":\"set\",\"key\":\"b\",\"value\":1}",
+			 "set: \"b\" is not within the access pattern of the token");
+	static const char *const no[] = {
+		"{\"op\":\"get\",\"key\":\"b\"}",
+		"{\"op\":\"patch\",\"key\":\"b\",\"value\":{}}",
+		"{\"op\":\"delete\",\"key\":\"b\"}",
+		"{\"op\":\"increment\",\"key\":\"b\"}",
+		"{\"op\":\"range\",\"key\":\"b\",\"endKey\":\"ax\"}",
+		"{\"op\":\"range\",\"key\":\"a\",\"endKey\":\"b\"}",
+		"{\"op\":\"subscribe\",\"key\":\"b\",\"keys\":[\"a\"]}",
+		"{\"op\":\"subscribe\",\"key\":\"a\",\"keys\":[\"b\",\"a\"]}",
+		"{\"op\":\"subscribe\",\"pattern\":\"a\"}",
+		"{\"op\":\"subscribe\",\"patterns\":[\"a\"]}",
+		"{\"op\":\"search\",\"body\":{}}",
+		"{\"op\":\"query\",\"body\":{}}",
+	};
+	for (size_t i = 0; i < COUNT(no); i++)
+		if (!forbids(w, no[i]))
+			fail_msg("%s is allowed", no[i]);
+	log_begin(LOG_LEVEL_WARNING);
+	assert_non_null(forbids(w, "{\"op\":\"get\",\"key\":\"b\"}"));
+	assert_int_equal(lines_logged(), 0);
+	for (int i = 0; i < 2; i++) { /* too long for the bounds: told once */
+		assert_non_null(
+			forbids(w, "{\"op\":\"get\",\"key\":\"axxxxxxxxxxxxxxxxxxxxxxxxx!\"}"));
+		assert_int_equal(lines_logged(), i == 0);
+	}
+	log_end();
+	world_free(w);
+	access_pattern_free(pattern);
+}
+
 /* ---- tokens ---- */
+
+static void local_tokens_are_for_those_who_may_read(void **state)
+{
+	struct world *w = world_with("", "w*");
+
+	(void)state;
+	add(w, nobody.uid, "", "");
+	admit(w, &nobody);
+	assert_forbidden(w, "{\"op\":\"token\",\"local\":true}",
+			 "token: no access rule lets this client read anything");
+	add(w, nobody.uid, "r*", "");
+	admit(w, &nobody);
+	assert_allowed(w, "{\"op\":\"token\",\"local\":true,\"subscribeKeys\":[\"r\"],"
+			  "\"accessPattern\":\"x\"}");
+	assert_forbidden(w, "{\"op\":\"token\",\"local\":true,\"subscribeKeys\":[\"w\"]}",
+			 "token: no access rule lets this client read \"w\"");
+	access_section_token(add(w, nobody.uid, "", "w*"), ACCESS_TOKEN_OWN);
+	admit(w, &nobody);
+	assert_allowed(w, "{\"op\":\"token\"}");
+	world_free(w);
+	w = world_with("r", "");
+	assert_allowed(w, "{\"op\":\"token\",\"local\":true}");
+	world_free(w);
+}
+
+static void a_token_may_be_for_writing_alone(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	access_section_token(add(w, nobody.uid, "", "w*"), ACCESS_TOKEN_OWN);
+	admit(w, &nobody);
+	assert_allowed(w, "{\"op\":\"token\"}");
+	world_free(w);
+}
 
 static void own_tokens_are_judged(void **state)
 {
@@ -462,7 +874,7 @@ static void own_tokens_are_judged(void **state)
 	assert_forbidden(w, "{\"op\":\"token\",\"subscribePatterns\":[\"*\"]}",
 			 "token: no access rule lets this client read \"*\"");
 	assert_non_null(forbids(w, "{\"op\":\"token\",\"subscribeKeys\":[\"\\u005ex\"]}"));
-	assert_non_null(forbids(w, "{\"op\":\"token\",\"subscribePatterns\":[\"r\",\"^r\"]}"));
+	assert_non_null(forbids(w, "{\"op\":\"token\",\"subscribePatterns\":[\"r\",\"^x\"]}"));
 	assert_non_null(forbids(w, "{\"op\":\"token\",\"accessPattern\":\"^$\"}"));
 	world_free(w);
 }
@@ -497,6 +909,8 @@ static void the_pattern_of_a_token_says_what_may_be_written(void **state)
 		{"\xc3\xa9*", "^(?:\xc3\xa9[\\s\\S]*)$"},
 		{"app:1 app:* app:*:x app:*", "^(?:app:[\\s\\S]*)$"},
 		{"b b a*c a**c abc", "^(?:b|a[\\s\\S]*c)$"},
+		{"b a b", "^(?:b|a)$"},
+		{"**", "^(?:[\\s\\S]*)$"},
 	};
 
 	(void)state;
@@ -532,14 +946,34 @@ static void what_may_not_be_read_is_in_no_pattern(void **state)
 	}
 }
 
+static void the_pattern_is_that_of_all_sections(void **state)
+{
+	struct world *w = world_with("a", "a");
+	struct buf pattern = {0};
+
+	(void)state;
+	add(w, nobody.uid, "b c", "b");
+	admit(w, &nobody);
+	access_token_pattern(&w->peer, &pattern);
+	assert_span(buf_span(&pattern), "^(?:a|b)$");
+	buf_release(&pattern);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sections_are_for_those_whom_they_name),
 		cmocka_unit_test(many_names_are_found),
+		cmocka_unit_test(the_order_of_names_does_not_matter),
 		cmocka_unit_test(without_rules_everything_is_allowed_but_tokens),
 		cmocka_unit_test(rules_that_are_replaced_count_no_more),
 		cmocka_unit_test(rules_are_compared),
+		cmocka_unit_test(sections_that_name_nobody_are_idle),
+		cmocka_unit_test(as_many_sections_as_there_may_be),
+		cmocka_unit_test(keys_belong_to_sections_or_are_the_open_one),
+		cmocka_unit_test(budgets_outlive_their_rules),
+		cmocka_unit_test(a_section_may_be_full_of_clients),
 		cmocka_unit_test(a_pattern_is_allowed_if_all_its_keys_are),
 		cmocka_unit_test(a_range_is_allowed_if_all_between_its_ends_are),
 		cmocka_unit_test(one_glob_has_to_hold_all_of_a_range),
@@ -547,10 +981,19 @@ int main(void)
 		cmocka_unit_test(each_operation_needs_its_right),
 		cmocka_unit_test(keys_are_compared_decoded),
 		cmocka_unit_test(long_names_are_cut_between_characters),
+		cmocka_unit_test(names_are_cut_where_their_escaped_form_is_long),
+		cmocka_unit_test(refusals_are_logged_up_to_a_rate),
+		cmocka_unit_test(the_log_names_the_section_of_a_key),
+		cmocka_unit_test(what_a_token_can_not_hold_is_warned_of),
+		cmocka_unit_test(a_client_with_a_token_gets_no_other),
+		cmocka_unit_test(operations_have_to_match_the_access_pattern),
+		cmocka_unit_test(local_tokens_are_for_those_who_may_read),
+		cmocka_unit_test(a_token_may_be_for_writing_alone),
 		cmocka_unit_test(own_tokens_are_judged),
 		cmocka_unit_test(any_tokens_are_not),
 		cmocka_unit_test(the_pattern_of_a_token_says_what_may_be_written),
 		cmocka_unit_test(what_may_not_be_read_is_in_no_pattern),
+		cmocka_unit_test(the_pattern_is_that_of_all_sections),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -69,6 +69,18 @@ static void patterns_match_as_in_javascript(void **state)
 		{".", SPAN("\xff"), false}, /* no character at all */
 		{"^\xc3\xa4$", SPAN("\xc3\xa4"), true},
 		{"[(*+]", SPAN("+"), true},
+		{"^[:a]$", SPAN(":"), true},
+		{"^[^a]$", SPAN("^"), true},
+		{"\\d", SPAN("1"), true},
+		{"^\\cA\\cz$", SPAN("\x01\x1a"), true},
+		{"\\cA", SPAN("\x01"), true},
+		{"a*", SPAN(""), true},
+		{"a{1", SPAN("a{1"), true},
+		{"^a{}$", SPAN("a{}"), true},
+		{"^a{,}$", SPAN("a{,}"), true},
+		{"^a{b}$", SPAN("a{b}"), true},
+		{"^a{1,2,3}+$", SPAN("a{1,2,3}}"), true},
+		{"^a{0}b{9}$", SPAN("bbbbbbbbb"), true},
 		{"^a$", SPAN("A"), false},
 	};
 
@@ -91,7 +103,12 @@ static void what_javascript_does_not_know_is_refused(void **state)
 		"\\Aa\\z",  "\\Qa\\E",  "\\ha",        "a\\K",
 		"\\p{L}",   "\\Ga",     "[[:alpha:]]", "[[.a.]]",
 		"\\",       "(?<=a+)b", "a{2,1}",      "[b-a]",
-		"(?P<n>a)",
+		"(?P<n>a)", "\\a",      "\\z",         "\\A",
+		"\\Z",      "(\\A)",    "\\d(?i)a",    "[a](?i)b",
+		"a{0}+",    "a{9,}+",   "a{1,2}+",     "a*?+",
+		"a{,5}",    "a{1, 2}",  "a{\t1}",      "\\c1",
+		"\\c",      "[\\c_]",   "\\c[",        "\\c@",
+		"\\c{",
 	};
 	char why[ACCESS_PATTERN_WHY_MAX];
 
@@ -107,6 +124,34 @@ static void what_javascript_does_not_know_is_refused(void **state)
 	}
 }
 
+static void the_reason_is_told(void **state)
+{
+	static const char *const CASES[][2] = {
+		{"\\", "a backslash ends it"},
+		{"a{,5}", "braces like these are no quantifier to JavaScript"},
+		{"(a", "missing closing parenthesis (at byte 2)"},
+	};
+	char why[ACCESS_PATTERN_WHY_MAX];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(CASES); i++) {
+		assert_null(access_pattern_new(span_of(CASES[i][0]), why));
+		assert_string_equal(CASES[i][1], why);
+	}
+}
+
+static void an_empty_pattern_matches_all(void **state)
+{
+	char why[ACCESS_PATTERN_WHY_MAX];
+	struct access_pattern *p = access_pattern_new((struct span){0}, why);
+
+	(void)state;
+	assert_non_null(p);
+	assert_int_equal(access_pattern_match(p, SPAN("a")), ACCESS_MATCH_YES);
+	assert_int_equal(access_pattern_match(p, (struct span){0}), ACCESS_MATCH_YES);
+	access_pattern_free(p);
+}
+
 static void long_and_huge_patterns_are_refused(void **state)
 {
 	static char text[ACCESS_PATTERN_MAX + 2];
@@ -118,8 +163,13 @@ static void long_and_huge_patterns_are_refused(void **state)
 	struct access_pattern *p = access_pattern_new((struct span){text, ACCESS_PATTERN_MAX}, why);
 	assert_non_null(p);
 	access_pattern_free(p);
-	memset(text, '(', 200);
-	assert_null(access_pattern_new((struct span){text, 200}, why));
+	for (size_t depth = 100; depth <= 101; depth++) {
+		memset(text, '(', depth);
+		memset(text + depth, ')', depth);
+		p = access_pattern_new((struct span){text, 2 * depth}, why);
+		assert_int_equal(depth > 100, p == NULL);
+		access_pattern_free(p);
+	}
 	assert_null(access_pattern_new(SPAN("(((a{1,1000}){1,1000}){1,1000}){1,1000}"), why));
 }
 
@@ -161,14 +211,30 @@ static void the_bound_of_steps_is_ours(void **state)
 	access_pattern_free(p);
 }
 
+/* Few steps, but each one deeper: two for each character. */
+static void the_bound_of_memory_is_ours(void **state)
+{
+	struct access_pattern *p = pattern_of("^(?:a|b)*$");
+	static char key[ACCESS_PATTERN_DEPTH / 2 - 50];
+
+	(void)state;
+	memset(key, 'a', sizeof(key));
+	assert_int_equal(access_pattern_match(p, (struct span){key, sizeof(key)}),
+			 ACCESS_MATCH_BEYOND);
+	access_pattern_free(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(patterns_match_as_in_javascript),
 		cmocka_unit_test(what_javascript_does_not_know_is_refused),
+		cmocka_unit_test(the_reason_is_told),
+		cmocka_unit_test(an_empty_pattern_matches_all),
 		cmocka_unit_test(long_and_huge_patterns_are_refused),
 		cmocka_unit_test(a_pattern_that_runs_into_the_bounds_forbids),
 		cmocka_unit_test(the_bound_of_steps_is_ours),
+		cmocka_unit_test(the_bound_of_memory_is_ours),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

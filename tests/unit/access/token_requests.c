@@ -29,6 +29,7 @@ struct world {
 	int64_t now, wake;
 	char told[8192], made[256];
 	bool local_fails;
+	const char *why; /* of what fails */
 };
 
 /* ---- what the router and the token requests ask for ---- */
@@ -150,6 +151,32 @@ static void set_rules(struct world *w, enum access_token token, const char *read
 	access_rules_free(before);
 }
 
+/* The first two clients may have one token a second together, the third one two. */
+static void set_rates(struct world *w)
+{
+	static const struct peer_identity other = {.known = true, .uid = 8, .gid = 8};
+	struct access_rules *before = w->rules;
+
+	w->rules = access_rules_new();
+	for (unsigned i = 1; i <= 2; i++) {
+		struct access_section *s = access_rules_add(w->rules, i == 1 ? "one" : "two");
+		access_section_user(s, i == 1 ? me.uid : other.uid);
+		access_section_token(s, ACCESS_TOKEN_ANY);
+		access_section_glob(s, ACCESS_READ, SPAN("*"));
+		access_section_limits(s, &(struct budget_limits){.rate = i});
+	}
+	access_set(w->access, w->rules);
+	for (int i = 0; i < PEERS; i++)
+		access_admit(w->access, &w->peer[i], i < 2 ? &me : &other);
+	access_rules_free(before);
+}
+
+static const struct token_requests_settings usual = {.at_once = AT_ONCE,
+						     .every_ms = EVERY,
+						     .max_asks = 20,
+						     .max_peer_asks = 12,
+						     .max_bytes = 1 << 16};
+
 static struct world *world_new(void)
 {
 	static const struct router_settings router = {.max_in_flight = 1,
@@ -157,22 +184,19 @@ static struct world *world_new(void)
 						      .request_timeout_ms = TIMEOUT,
 						      .max_waiting_bytes = 1 << 20,
 						      .max_peer_waiting_bytes = 1 << 20};
-	static const struct token_requests_settings settings = {.at_once = AT_ONCE,
-								.every_ms = EVERY,
-								.max_asks = 20,
-								.max_peer_asks = 12,
-								.max_bytes = 1 << 16};
 	struct world *w = mem_zalloc(sizeof(*w));
 
 	log_set_level(LOG_LEVEL_ERROR);
 	w->wake = -1;
 	w->now = 1000;
+	w->why = "no luck";
 	w->router = router_new(&router, &router_ops, w, &w->stats, 1);
 	w->access = access_new(&w->stats);
-	w->token_requests = token_requests_new(&settings, &token_requests_ops, w, w->router,
-					       w->access, &w->stats);
+	w->token_requests =
+		token_requests_new(&usual, &token_requests_ops, w, w->router, w->access, &w->stats);
 	for (int i = 0; i < PEERS; i++) {
 		w->peer[i].number = (uint64_t)i + 1;
+		w->peer[i].token_requests.n = 99; /* of somebody before */
 		router_join(w->router, &w->peer[i]);
 		token_requests_join(&w->peer[i]);
 	}
@@ -204,7 +228,8 @@ static void ask(struct world *w, size_t peer, const char *line)
 
 	assert_int_equal(request_parse(copy, &request, &fault), 0);
 	token_requests_ask(w->token_requests, &w->peer[peer], &request, w->now);
-	free_copy(copy); /* the request was copied */
+	mem_wipe((char *)(uintptr_t)copy.p, copy.n); /* the request was copied */
+	free_copy(copy);
 }
 
 /* A request for the token of one key, with an id. */
@@ -242,7 +267,7 @@ static void later(struct world *w, int64_t ms)
 
 static void answer(struct world *w, size_t i, const char *token, int status, int retry_after_s)
 {
-	struct token_requests_answer a = {token, status, retry_after_s, token ? NULL : "no luck"};
+	struct token_requests_answer a = {token, status, retry_after_s, token ? NULL : w->why};
 
 	assert_true(i < w->n && w->mint[i].wish);
 	free(w->mint[i].wish);
@@ -283,6 +308,7 @@ static void a_token_is_asked_for_and_handed_on(void **state)
 	assert_told(w, 0, "{\"code\":200,\"token\":\"t\\\"0\\\\\",\"messageId\":\"x\"}\n");
 	assert_int_equal(w->stats.tokens_for_clients, 1);
 	assert_string_equal(w->made, "1: [\"a\"]/[\"b*\"]/\"^c\": t\"0\\");
+	assert_int_equal(w->wake, -1); /* there is nothing to wait for */
 	world_free(w);
 }
 
@@ -389,6 +415,41 @@ static void clients_take_turns(void **state)
 	world_free(w);
 }
 
+/* Nor is an interrupted one put behind others of its round. */
+static void an_interruption_does_not_change_the_order(void **state)
+{
+	static const char *const want[] = {"[\"0\"]//", "[\"1\"]//", "[\"10\"]//"};
+	struct world *w = world_new();
+
+	(void)state;
+	ask_for(w, 0, 0);
+	ask_for(w, 0, 1);
+	ask_for(w, 1, 10);
+	later(w, EVERY);
+	token_requests_interrupt(w->token_requests);
+	token_requests_review(w->token_requests, w->now);
+	for (size_t i = 0; i < COUNT(want); i++) {
+		later(w, EVERY);
+		assert_string_equal(w->mint[2 + i].wish, want[i]);
+		answer(w, 2 + i, "t", 200, -1);
+	}
+	world_free(w);
+}
+
+static void one_after_the_other_there_is_room_for_any_number(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	for (int i = 0; i < 30; i++) {
+		ask_for(w, 0, i);
+		later(w, EVERY);
+		answer(w, (size_t)i, "t", 200, -1);
+		assert_tells(w, 0, "\"token\":\"t\"");
+	}
+	world_free(w);
+}
+
 static void there_is_no_room_for_any_number(void **state)
 {
 	struct world *w = world_new();
@@ -404,6 +465,7 @@ static void there_is_no_room_for_any_number(void **state)
 	assert_told(w, 1, "");
 	ask_for(w, 2, 0); /* max_asks */
 	assert_tells(w, 2, "queue_full");
+	assert_int_equal(w->stats.requests_queue_full, 2);
 	router_leave(w->router, &w->peer[0], w->now);
 	router_join(w->router, &w->peer[0]);
 	token_requests_join(&w->peer[0]);
@@ -423,8 +485,12 @@ static void the_memory_of_all_is_bounded(void **state)
 	strcpy(line + n + 65000, "\"}");
 	ask(w, 0, line);
 	ask(w, 1, line);
+	assert_told(w, 1, "");
 	ask_for(w, 2, 0);
 	assert_tells(w, 2, "queue_full");
+	answer(w, 0, "t", 200, -1);
+	ask_for(w, 2, 1);
+	assert_told(w, 2, "");
 	free(line);
 	world_free(w);
 }
@@ -448,6 +514,97 @@ static void a_client_that_leaves_makes_room_for_the_next(void **state)
 	assert_true(w->wake >= 0 && w->wake <= w->now + EVERY);
 	later(w, EVERY);
 	assert_string_equal(w->mint[2].wish, "[\"7\"]//");
+	w->wake = -1;
+	router_leave(w->router, &w->peer[1], w->now);
+	router_join(w->router, &w->peer[1]);
+	assert_int_equal(w->wake, -1); /* nobody waits */
+	token_requests_interrupt(w->token_requests);
+	assert_int_equal(w->cancelled, 3);
+	world_free(w);
+}
+
+/* ---- the rates of access sections ---- */
+
+static void the_rate_of_a_section_holds(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	set_rates(w);
+	ask_for(w, 0, 0);
+	assert_int_equal(w->n, 1);
+	later(w, EVERY);
+	ask_for(w, 0, 1);
+	assert_int_equal(w->n, 1);
+	assert_int_equal(w->wake, 2001);
+	ask(w, 1, "{\"op\":\"token\",\"timeoutMs\":950}");
+	assert_told(
+		w, 1,
+		"{\"code\":429,\"error\":\"the rate of its access section does not allow a token "
+		"within its time\",\"reason\":\"rate_limited\",\"executed\":\"no\","
+		"\"retryAfterMs\":951}\n");
+	ask(w, 1, "{\"op\":\"token\",\"timeoutMs\":951}");
+	assert_told(w, 1, "");
+	ask_for(w, 2, 0); /* others do not wait for it */
+	assert_int_equal(w->n, 2);
+	answer(w, 1, "t", 200, -1);
+	later(w, 949);
+	assert_int_equal(w->n, 2);
+	later(w, 2);
+	assert_string_equal(w->mint[2].wish, "[\"1\"]//");
+	world_free(w);
+}
+
+static void late_because_of_the_rate_is_told_so(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	set_rates(w);
+	ask_for(w, 0, 0);
+	later(w, EVERY);
+	ask(w, 0, "{\"op\":\"token\",\"timeoutMs\":960,\"messageId\":1}");
+	later(w, 1000); /* the machine stood still */
+	assert_tells(w, 0,
+		     "the rate limit left no room for it\",\"reason\":\"rate_limited\","
+		     "\"executed\":\"no\",\"messageId\":1}");
+	world_free(w);
+}
+
+static void the_first_rate_that_has_room_is_waited_for(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	set_rates(w);
+	ask_for(w, 0, 0);
+	for (int i = 0; i < 2; i++) {
+		later(w, EVERY);
+		ask_for(w, 2, i);
+		answer(w, (size_t)i, "t", 200, -1);
+	}
+	later(w, EVERY);
+	assert_int_equal(w->n, 3);
+	ask_for(w, 0, 2);
+	assert_int_equal(w->wake, 2001);
+	ask_for(w, 2, 2);
+	ask_for(w, 1, 2);
+	assert_int_equal(w->wake, 1550); /* it had .1 at 1100 */
+	later(w, 400);
+	assert_string_equal(w->mint[3].wish, "[\"2\"]//");
+	world_free(w);
+}
+
+static void a_token_is_paid_for_once(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	set_rates(w);
+	ask_for(w, 0, 0);
+	answer(w, 0, NULL, 503, -1);
+	later(w, 250);
+	assert_int_equal(w->n, 2);
 	world_free(w);
 }
 
@@ -508,6 +665,129 @@ static void what_fails_is_tried_again_after_growing_pauses(void **state)
 	world_free(w);
 }
 
+static void a_success_of_before_does_not_end_a_pause(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	for (int i = 0; i < 4; i++)
+		ask_for(w, 0, i);
+	later(w, EVERY);
+	answer(w, 0, NULL, 503, -1);
+	answer(w, 1, "t", 200, -1);
+	later(w, 249);
+	assert_int_equal(w->n, 2);
+	later(w, 1);
+	assert_int_equal(w->n, 3);
+	later(w, EVERY);
+	assert_int_equal(w->n, 3); /* one at a time */
+	world_free(w);
+}
+
+/* The service is there again. */
+static void a_refusal_ends_the_trouble_as_well(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		ask_for(w, 0, i);
+	answer(w, 0, NULL, 503, -1);
+	later(w, 250);
+	answer(w, 1, NULL, 400, -1);
+	later(w, EVERY);
+	later(w, EVERY);
+	assert_int_equal(w->n, 4); /* AT_ONCE */
+	assert_int_equal(w->stats.token_failures, 2);
+	world_free(w);
+}
+
+/* Only the service's own word on a pause makes requests hopeless. */
+static void a_short_request_hopes_in_a_pause_of_ours(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	ask_for(w, 0, 0);
+	answer(w, 0, NULL, 503, -1);
+	ask(w, 1, "{\"op\":\"token\",\"timeoutMs\":100}");
+	assert_told(w, 1, "");
+	later(w, 250);
+	answer(w, 1, NULL, 429, -1); /* which is one, without a time */
+	ask(w, 2, "{\"op\":\"token\",\"timeoutMs\":100}");
+	assert_tells(w, 2, "rate_limited");
+	world_free(w);
+}
+
+static void a_pause_of_no_time_is_kept_too(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	ask_for(w, 0, 0);
+	later(w, EVERY);
+	answer(w, 0, NULL, 503, 0);
+	assert_int_equal(w->n, 2);
+	world_free(w);
+}
+
+static void what_was_being_minted_is_late_without_a_reason(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	ask_for(w, 0, 0);
+	ask(w, 0, "{\"op\":\"token\",\"timeoutMs\":500,\"messageId\":1}");
+	later(w, EVERY);
+	answer(w, 0, NULL, 503, -1);
+	later(w, 500);
+	assert_tells(w, 0, "sent, but no answer came in time");
+	world_free(w);
+}
+
+/* A 429 tells of the rate of all requests, unless somebody else has given it. */
+static void a_429_lowers_the_rate_of_all(void **state)
+{
+	(void)state;
+	for (int by_endpoint = 0; by_endpoint < 2; by_endpoint++) {
+		struct world *w = world_new();
+		struct token_requests_settings s = usual;
+		double rate, goal;
+		s.by_endpoint = by_endpoint;
+		token_requests_set(w->token_requests, &s);
+		ask_for(w, 0, 0);
+		ask_for(w, 0, 1);
+		answer(w, 0, NULL, 429, 0);
+		assert_int_equal(router_learned_pace(w->router, w->now, &rate, &goal),
+				 !by_endpoint);
+		later(w, EVERY);
+		if (!by_endpoint) { /* it is 1/s now, and grows */
+			assert_true(w->wake > w->now && w->wake <= w->now + 1000);
+			later(w, w->wake - w->now - 1);
+			assert_int_equal(w->n, 1);
+			later(w, 1);
+		}
+		assert_int_equal(w->n, 2);
+		answer(w, 1, NULL, 403, -1);
+		assert_tells(w, 0, by_endpoint ? "\"reason\":\"forbidden\"" : "upstream_down");
+		world_free(w);
+	}
+}
+
+static void a_long_reason_is_told_whole(void **state)
+{
+	static char why[251];
+	struct world *w = world_new();
+
+	(void)state;
+	memset(why, 'x', sizeof(why) - 1);
+	w->why = why;
+	ask_for(w, 0, 0);
+	answer(w, 0, NULL, 400, -1);
+	assert_tells(w, 0, why);
+	world_free(w);
+}
+
 static void a_success_ends_the_trouble(void **state)
 {
 	struct world *w = world_new();
@@ -542,6 +822,8 @@ static void a_pause_that_is_asked_for_is_kept(void **state)
 		     "\"messageId\":0}");
 	answer(w, 1, NULL, 429, 30);
 	assert_told(w, 1, "");
+	ask(w, 2, "{\"op\":\"token\",\"timeoutMs\":30000}");
+	assert_tells(w, 2, "rate_limited");
 	ask_for(w, 0, 2); /* whoever comes now can't be served in time either */
 	assert_tells(w, 0, "\"retryAfterMs\":30000,\"messageId\":2}");
 	later(w, 29999);
@@ -591,9 +873,9 @@ static void what_does_not_pass_is_told_at_once(void **state)
 		assert_told(w, 0, rows[i].told);
 	}
 	ask_for(w, 0, 1); /* a key that is refused is not shown every moment */
-	later(w, EVERY);
+	later(w, 999);
 	assert_int_equal(w->n, 4);
-	later(w, 1000);
+	later(w, 1);
 	assert_int_equal(w->n, 5);
 	world_free(w);
 }
@@ -614,7 +896,7 @@ static void other_rules_judge_again(void **state)
 	assert_int_equal(w->cancelled, 2);
 	set_rules(w, ACCESS_TOKEN_OWN, "2*", "2new*");
 	token_requests_review(w->token_requests, w->now);
-	assert_tells(w, 1, "\"reason\":\"forbidden\"");
+	assert_tells(w, 1, "\"reason\":\"forbidden\",\"executed\":\"no\",\"messageId\":1}");
 	assert_tells(w, 0, "no access rule lets this client read");
 	later(w, EVERY);
 	assert_int_equal(w->n, 3);
@@ -635,6 +917,23 @@ static void a_review_forgets_what_was_learnt(void **state)
 	later(w, 2000); /* the refusal has lowered the rate of all requests to 1/s */
 	token_requests_review(w->token_requests, w->now);
 	assert_int_equal(w->n, 2);
+	ask_for(w, 0, 1);
+	later(w, 1000);
+	assert_int_equal(w->n, 3); /* AT_ONCE again */
+	world_free(w);
+}
+
+static void one_that_was_interrupted_waits_as_others_do(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	ask_for(w, 0, 0);
+	ask_for(w, 0, 1);
+	later(w, EVERY);
+	token_requests_interrupt(w->token_requests);
+	router_expire(w->router, w->now + TIMEOUT);
+	assert_tells(w, 0, "\"reason\":\"queue_full\",\"executed\":\"no\",\"messageId\":1}");
 	world_free(w);
 }
 
@@ -666,17 +965,31 @@ int main(void)
 		cmocka_unit_test(answers_without_an_id_keep_their_order),
 		cmocka_unit_test(so_many_at_once_and_no_faster),
 		cmocka_unit_test(clients_take_turns),
+		cmocka_unit_test(an_interruption_does_not_change_the_order),
+		cmocka_unit_test(one_after_the_other_there_is_room_for_any_number),
 		cmocka_unit_test(there_is_no_room_for_any_number),
 		cmocka_unit_test(the_memory_of_all_is_bounded),
 		cmocka_unit_test(a_client_that_leaves_makes_room_for_the_next),
+		cmocka_unit_test(the_rate_of_a_section_holds),
+		cmocka_unit_test(late_because_of_the_rate_is_told_so),
+		cmocka_unit_test(the_first_rate_that_has_room_is_waited_for),
+		cmocka_unit_test(a_token_is_paid_for_once),
 		cmocka_unit_test(what_is_late_is_told_why),
 		cmocka_unit_test(what_fails_is_tried_again_after_growing_pauses),
+		cmocka_unit_test(a_success_of_before_does_not_end_a_pause),
+		cmocka_unit_test(a_refusal_ends_the_trouble_as_well),
+		cmocka_unit_test(a_short_request_hopes_in_a_pause_of_ours),
+		cmocka_unit_test(a_pause_of_no_time_is_kept_too),
+		cmocka_unit_test(what_was_being_minted_is_late_without_a_reason),
+		cmocka_unit_test(a_429_lowers_the_rate_of_all),
+		cmocka_unit_test(a_long_reason_is_told_whole),
 		cmocka_unit_test(a_success_ends_the_trouble),
 		cmocka_unit_test(a_pause_that_is_asked_for_is_kept),
 		cmocka_unit_test(nobody_has_to_wait_for_ever),
 		cmocka_unit_test(what_does_not_pass_is_told_at_once),
 		cmocka_unit_test(other_rules_judge_again),
 		cmocka_unit_test(a_review_forgets_what_was_learnt),
+		cmocka_unit_test(one_that_was_interrupted_waits_as_others_do),
 		cmocka_unit_test(stopping_refuses_all),
 	};
 

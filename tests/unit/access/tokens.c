@@ -65,7 +65,7 @@ static void make(struct world *w, const char *wish, const struct peer_identity *
 	struct request r = request_of(wish);
 	char why[ACCESS_PATTERN_WHY_MAX];
 
-	if (local_tokens_make(w->local, &r, who, NOW, token, why) < 0)
+	if (local_tokens_make(w->local, &r, who, NOW, token, why) != 0)
 		fail_msg("%s", why);
 }
 
@@ -103,6 +103,9 @@ static void a_local_token_grants_what_was_asked_for(void **state)
 	(void)state;
 	make(w, WISH, &ADA, &token);
 	assert_true(local_token_is(buf_span(&token)));
+	assert_true(local_token_is(SPAN("hpkvd1.")));
+	assert_false(local_token_is(SPAN("hpkvd1")));
+	assert_false(local_token_is(SPAN("head.payload.sign")));
 	assert_int_equal(open_at(w, buf_span(&token), NOW + 1, &g, &left), 0);
 	assert_int_equal(left, LOCAL_TOKENS_LIFE_MS - 1);
 	assert_is_the_wish(&g);
@@ -119,22 +122,28 @@ static void a_local_token_grants_what_was_asked_for(void **state)
 
 static void a_local_token_may_be_for_nothing(void **state)
 {
-	static const struct peer_identity SOMEBODY = {.uid = (uid_t)-1, .gid = (gid_t)-1};
+	static const struct peer_identity SOMEBODY[] = {
+		{.uid = (uid_t)-1, .gid = (gid_t)-1},
+		{.by_key = true, .uid = (uid_t)-1, .gid = (gid_t)-1}}; /* with no key at all */
 	struct world *w = world_new();
-	struct buf token = {0}, line = {0};
 	struct token_grant g;
 	int64_t left;
 
 	(void)state;
-	make(w, "{\"op\":\"token\"}", &SOMEBODY, &token);
-	assert_int_equal(open_at(w, buf_span(&token), NOW, &g, &left), 0);
-	token_grant_subscribe(&g, (struct span){0}, &line);
-	assert_int_equal(buf_len(&line), 0);
-	assert_null(g.pattern);
-	assert_false(g.holder.known || g.holder.by_key);
-	token_grant_fini(&g);
-	buf_release(&token);
+	for (size_t i = 0; i < COUNT(SOMEBODY); i++) {
+		struct buf token = {0}, line = {0};
+		make(w, "{\"op\":\"token\"}", &SOMEBODY[i], &token);
+		assert_int_equal(open_at(w, buf_span(&token), NOW, &g, &left), 0);
+		token_grant_subscribe(&g, (struct span){0}, &line);
+		assert_int_equal(buf_len(&line), 0);
+		assert_null(g.pattern);
+		assert_false(g.holder.known || g.holder.by_key);
+		assert_true(g.holder.uid == (uid_t)-1 && g.holder.gid == (gid_t)-1);
+		token_grant_fini(&g);
+		buf_release(&token);
+	}
 	world_free(w);
+	local_tokens_free(NULL);
 }
 
 /* The service has no empty key. A subscribe request with one would be refused, and the others with
@@ -200,6 +209,110 @@ static void an_altered_or_cut_token_opens_nothing(void **state)
 	assert_int_equal(open_at(w, (struct span){buf_start(&token), n}, NOW, &g, &left), 0);
 	token_grant_fini(&g);
 	buf_release(&token);
+	world_free(w);
+}
+
+/* A token with this prefix and payload, as if it was made here. */
+static void sign(struct world *w, const char *prefix, const char *payload, struct buf *token)
+{
+	struct buf mac = {0};
+
+	buf_clear(token);
+	buf_addf(token, "%s", prefix);
+	base64url_encode(span_of(payload), token);
+	local_tokens_add_mac(w->local, buf_span(token), &mac);
+	buf_addf(token, ".%.*s", (int)buf_len(&mac), buf_start(&mac));
+	buf_release(&mac);
+}
+
+static void what_is_signed_has_to_be_a_token(void **state)
+{
+	static const struct {
+		const char *prefix, *payload;
+		bool opens;
+	} CASES[] = {
+		{"hpkvd1.", "{\"op\":\"token\",\"exp\":2000000,\"ids\":[0,0]}", true},
+		{"hpkvd1.", "{\"op\":\"token\",\"exp\":2000000,\"ids\":[1]}", false},
+		{"hpkvd1.", "{\"op\":\"token\",\"exp\":2000000,\"ids\":[1,-1]}", false},
+		{"hpkvd1.", "{\"op\":\"token\",\"exp\":2000000,\"ids\":[1,\"2\"]}", false},
+		{"hpkvd1.", "{\"op\":\"token\",\"exp\":2000000,\"ids\":{\"a\":1}}", false},
+		{"hpkvd1.", "{\"op\":\"token\",\"exp\":2000000,\"ids\":[1,2],\"ids\":[1,2]}",
+		 false},
+		{"hpkvd1.", "{\"op\":\"token\",\"exp\":\"2000000\"}", false},
+		{"hpkvd1.", "{\"op\":\"token\"}", false},
+		{"hpkvd1.", "{\"op\":\"ping\",\"exp\":2000000}", false},
+		{"hpkvd1.", "{\"op\":\"token\",\"exp\":2000000", false},
+		{"hpkvd2.", "{\"op\":\"token\",\"exp\":2000000}", false},
+		{"hpkvd1.", "", false},
+		{"hpkvd1", "", false},
+	};
+	struct world *w = world_new();
+	struct buf token = {0};
+	struct token_grant g;
+	int64_t left;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(CASES); i++) {
+		sign(w, CASES[i].prefix, CASES[i].payload, &token);
+		int result = open_at(w, buf_span(&token), NOW, &g, &left);
+		if (result != (CASES[i].opens ? 0 : -EACCES))
+			fail_msg("%s%s: %d", CASES[i].prefix, CASES[i].payload, result);
+		if (result == 0)
+			token_grant_fini(&g);
+	}
+	buf_release(&token);
+	world_free(w);
+}
+
+static void more_groups_than_a_token_has_are_refused(void **state)
+{
+	struct world *w = world_new();
+	struct buf payload = {0}, token = {0};
+	struct token_grant g;
+	int64_t left;
+
+	(void)state;
+	for (int n = TOKEN_HOLDER_GROUPS_MAX; n <= TOKEN_HOLDER_GROUPS_MAX + 1; n++) {
+		buf_clear(&payload);
+		buf_addf(&payload, "{\"op\":\"token\",\"exp\":2000000,\"ids\":[1,2");
+		for (int i = 0; i < n; i++)
+			buf_addf(&payload, ",%d", i);
+		buf_addf(&payload, "]}");
+		buf_add(&payload, "", 1);
+		sign(w, "hpkvd1.", buf_start(&payload), &token);
+		bool opens = open_at(w, buf_span(&token), NOW, &g, &left) == 0;
+		assert_int_equal(opens, n == TOKEN_HOLDER_GROUPS_MAX);
+		if (opens)
+			token_grant_fini(&g);
+	}
+	buf_release(&payload);
+	buf_release(&token);
+	world_free(w);
+}
+
+static void a_holder_that_was_written_is_read(void **state)
+{
+	struct world *w = world_new();
+	struct token_holder who, read;
+	struct buf text = {0};
+	int64_t expires;
+
+	(void)state;
+	token_holder_set(&who, &ADA);
+	buf_addf(&text, "{\"exp\":0");
+	local_tokens_add_holder(w->local, &who, &text);
+	buf_addf(&text, "}");
+	assert_true(
+		local_tokens_read_holder(w->local, w->access, buf_span(&text), &read, &expires));
+	assert_int_equal(expires, 0);
+	assert_true(read.known && read.uid == 1000 && read.gid == 100 && read.n_groups == 3);
+	assert_true(local_tokens_read_holder(w->local, w->access, SPAN("{\"exp\":7}"), &read,
+					     &expires));
+	assert_int_equal(expires, 7);
+	assert_true(!read.known && read.uid == (uid_t)-1 && read.gid == (gid_t)-1);
+	assert_false(local_tokens_read_holder(w->local, w->access, SPAN("{\"exp\":-1}"), &read,
+					      &expires));
+	buf_release(&text);
 	world_free(w);
 }
 
@@ -463,6 +576,9 @@ int main(void)
 		cmocka_unit_test(an_empty_name_is_left_out),
 		cmocka_unit_test(a_local_token_ends),
 		cmocka_unit_test(an_altered_or_cut_token_opens_nothing),
+		cmocka_unit_test(what_is_signed_has_to_be_a_token),
+		cmocka_unit_test(more_groups_than_a_token_has_are_refused),
+		cmocka_unit_test(a_holder_that_was_written_is_read),
 		cmocka_unit_test(a_token_of_another_host_opens_nothing),
 		cmocka_unit_test(a_token_goes_with_its_local_key),
 		cmocka_unit_test(a_key_among_the_rules_is_found),

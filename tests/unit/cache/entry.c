@@ -7,11 +7,14 @@
 #include "codec/notification.h"
 
 static struct entries es;
+static bool others; /* all keys are the first mirror's */
 
 /* Keys that begin with m or n are two mirrors'. */
 static uint8_t origin_of(void *owner, struct span key)
 {
 	(void)owner;
+	if (others)
+		return ORIGIN_MIRROR;
 	return key.p[0] == 'm' ? ORIGIN_MIRROR : key.p[0] == 'n' ? ORIGIN_MIRROR + 1 : ORIGIN_KEYS;
 }
 
@@ -70,6 +73,7 @@ static void all_is_counted(void **state)
 	assert_int_equal(2, es.n);
 	assert_int_equal(1, es.n_of[ORIGIN_MIRROR]);
 	assert_int_equal(0, es.found_of[ORIGIN_MIRROR]);
+	assert_int_equal(1, es.found_of[ORIGIN_KEYS]);
 	believe(e, "\"longer\"");
 	entries_clear(&es, find("m"));
 	assert_int_equal(1, es.n);
@@ -103,6 +107,17 @@ static void keys_are_in_the_order_of_their_bytes(void **state)
 	assert_null(entries_from(&es, SPAN("l")));
 }
 
+static void keys_of_one_hash_are_two(void **state)
+{
+	struct entry *a = entries_make(&es, SPAN("ka"), 5, ORIGIN_KEYS);
+	struct entry *b = entries_make(&es, SPAN("kb"), 5, ORIGIN_KEYS);
+
+	(void)state;
+	assert_ptr_equal(a, entries_find(&es, SPAN("ka"), 5));
+	assert_ptr_equal(b, entries_find(&es, SPAN("kb"), 5));
+	assert_null(entries_find(&es, SPAN("kc"), 5));
+}
+
 static void what_was_not_used_for_longest_gives_way(void **state)
 {
 	size_t one = size_of("k1", "\"v\"");
@@ -120,6 +135,10 @@ static void what_was_not_used_for_longest_gives_way(void **state)
 	assert_true(entries_shrink(&es, 2 * one));
 	assert_null(find("k3"));
 	assert_non_null(find("k1"));
+	add("k4", "\"v\"");
+	believe(find("k1"), "\"w\""); /* a new value is a use */
+	assert_true(entries_shrink(&es, 2 * one));
+	assert_null(find("k4"));
 	assert_false(entries_shrink(&es, 0)); /* a mirror gives way as a whole, or not */
 	assert_null(find("k1"));
 	assert_non_null(find("m1"));
@@ -155,6 +174,8 @@ static void all_is_forgotten_in_one_step(void **state)
 	entries_forget(&es);
 	assert_int_equal(0, es.n);
 	assert_int_equal(0, es.n_of[ORIGIN_MIRROR]);
+	assert_int_equal(0, es.found_of[ORIGIN_KEYS]);
+	assert_int_equal(0, es.found_of[ORIGIN_MIRROR]);
 	assert_null(find("k1"));
 	assert_ptr_equal(busy, entries_from(&es, SPAN("a"))); /* m1 is passed over */
 	assert_int_equal(ENTRY_EMPTY, busy->state);
@@ -185,6 +206,40 @@ static void it_is_freed_bit_by_bit(void **state)
 	assert_false(entries_sweep(&es, 4));
 }
 
+/* What stays does not keep it from coming to the end. */
+static void it_ends_behind_what_stays(void **state)
+{
+	char key[16];
+
+	(void)state;
+	add("k", "\"v\"");
+	add("m", "\"v\"");
+	assert_false(entries_sweep(&es, 1)); /* nothing was forgotten yet */
+	entries_forget(&es);
+	for (int i = 0; i < 10; i++) {
+		snprintf(key, sizeof(key), "l%d", i);
+		add(key, "\"v\"");
+	}
+	for (int i = 0; i < 5; i++)
+		assert_true(entries_sweep(&es, 2));
+	assert_false(entries_sweep(&es, 2));
+	assert_int_equal(10 * size_of("l0", "\"v\""), es.bytes);
+	assert_false(entries_sweep(&es, 2)); /* and does not begin again */
+}
+
+static void what_is_forgotten_meanwhile_is_freed_too(void **state)
+{
+	(void)state;
+	add("m1", "\"v\"");
+	add("m2", "\"v\"");
+	entries_forget(&es);
+	assert_true(entries_sweep(&es, 1));
+	add("m1", "\"v\"");
+	entries_forget(&es);
+	assert_false(entries_sweep(&es, 2));
+	assert_int_equal(0, es.bytes);
+}
+
 static void one_mirror_is_forgotten(void **state)
 {
 	(void)state;
@@ -193,6 +248,9 @@ static void one_mirror_is_forgotten(void **state)
 	add("n1", "\"v\"");
 	entries_forget_origin(&es, ORIGIN_MIRROR);
 	assert_int_equal(2, es.n);
+	assert_int_equal(0, es.n_of[ORIGIN_MIRROR]);
+	assert_int_equal(0, es.found_of[ORIGIN_MIRROR]);
+	assert_ptr_equal(find("n1"), entries_behind(&es, SPAN("k1"))); /* m1 is passed over */
 	assert_null(find("m1"));
 	assert_non_null(find("n1"));
 	assert_non_null(find("k1"));
@@ -212,10 +270,36 @@ static void what_is_forgotten_gives_way_first(void **state)
 	add("k1", "\"v\"");
 	add("n1", "\"v\"");
 	entries_forget_origin(&es, ORIGIN_MIRROR);
+	assert_true(entries_shrink(&es, 4 * one)); /* there is room */
+	assert_int_equal(4 * one, es.bytes);
 	assert_true(entries_shrink(&es, 2 * one));
 	assert_non_null(find("k1"));
 	assert_non_null(find("n1"));
 	assert_int_equal(2 * one, es.bytes);
+}
+
+/* A busy one is whose its key is by now. */
+static void the_owner_of_a_key_may_change(void **state)
+{
+	struct entry *e = add("k1", "\"v\"");
+
+	(void)state;
+	e->readers = 1;
+	entries_renew(&es, e); /* nothing was forgotten yet */
+	assert_int_equal(ENTRY_FOUND, e->state);
+	others = true;
+	entries_forget(&es);
+	entries_renew(&es, e);
+	assert_int_equal(ENTRY_EMPTY, e->state);
+	assert_int_equal(ORIGIN_MIRROR, e->origin);
+	assert_null(TAILQ_FIRST(&es.recent));
+	others = false;
+	entries_forget(&es);
+	assert_int_equal(ORIGIN_KEYS, find("k1")->origin);
+	assert_ptr_equal(e, TAILQ_FIRST(&es.recent));
+	believe(e, "\"w\"");
+	e->readers = 0;
+	assert_true(entries_shrink(&es, 0));
 }
 
 static void generations_wrap(void **state)
@@ -224,10 +308,19 @@ static void generations_wrap(void **state)
 
 	(void)state;
 	busy->readers = 1;
+	entries_forget(&es);
 	add("k2", "\"v\"");
-	for (int i = 0; i <= UINT16_MAX; i++)
+	for (int i = 0; i < 2; i++)
+		entries_forget(&es);
+	assert_null(find("k2"));
+	add("k2", "\"v\"");
+	for (int i = 0; i < UINT16_MAX; i++)
 		entries_forget(&es);
 	assert_null(find("k2")); /* a generation has the same number as its own */
+	es.generation = UINT16_MAX;
+	add("k2", "\"v\"");
+	entries_forget(&es);
+	assert_null(find("k2"));
 	assert_int_equal(ENTRY_EMPTY, find("k1")->state);
 	assert_int_equal(0, es.n);
 	entries_sweep(&es, 10);
@@ -272,12 +365,16 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(all_is_counted),
 		CASE(keys_are_in_the_order_of_their_bytes),
+		CASE(keys_of_one_hash_are_two),
 		CASE(what_was_not_used_for_longest_gives_way),
 		CASE(one_that_is_busy_stays_without_its_value),
 		CASE(all_is_forgotten_in_one_step),
 		CASE(it_is_freed_bit_by_bit),
+		CASE(it_ends_behind_what_stays),
+		CASE(what_is_forgotten_meanwhile_is_freed_too),
 		CASE(one_mirror_is_forgotten),
 		CASE(what_is_forgotten_gives_way_first),
+		CASE(the_owner_of_a_key_may_change),
 		CASE(generations_wrap),
 		CASE(an_own_shape_is_counted),
 	};

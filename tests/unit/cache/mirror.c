@@ -20,13 +20,13 @@ static uint8_t origin_of(void *owner, struct span key)
 	return mirror_has(&m, key) ? ORIGIN_MIRROR : ORIGIN_KEYS;
 }
 
-static void begin(const char *prefix)
+static void begin(struct span prefix)
 {
 	entries_init(&es, origin_of, NULL);
 	truth_init(&t, 1);
 	t.live = true;
 	limits = (struct mirror_limits){.memory = 1 << 20, .max_age_ms = MAX_AGE_MS};
-	mirror_init(&m, &es, &t, &limits, ORIGIN_MIRROR, span_of(prefix));
+	mirror_init(&m, &es, &t, &limits, ORIGIN_MIRROR, prefix);
 }
 
 static void end(void)
@@ -38,7 +38,7 @@ static void end(void)
 static int set_up(void **state)
 {
 	(void)state;
-	begin("m:");
+	begin(SPAN("m:"));
 	return 0;
 }
 
@@ -63,8 +63,11 @@ static struct entry *make(const char *key)
 /* The next page is asked for ... */
 static void ask(int64_t now)
 {
+	static uint64_t page;
+
 	assert_true(mirror_wants_page(&m, now));
-	mirror_asked(&m, 1, now);
+	mirror_asked(&m, ++page, now);
+	assert_int_equal(page, m.page);
 	asked = truth_now(&t);
 	assert_false(mirror_wants_page(&m, now));
 }
@@ -82,6 +85,7 @@ static const char *answer(const char *text, int64_t now)
 	return why;
 }
 
+#define ANSWER(code) "{\"code\":" #code ",\"error\":\"no\",\"messageId\":1}"
 #define PAGE(records, truncated)                                                                   \
 	"{\"code\":200,\"records\":[" records "],\"truncated\":" #truncated ",\"messageId\":1}"
 #define RECORD(key, value) "{\"key\":\"" key "\",\"value\":\"" value "\"}"
@@ -114,7 +118,7 @@ static const char *range(const char *from, const char *to, size_t limit, int64_t
 
 static void the_bounds_of(const char *prefix, const char *first, const char *last)
 {
-	begin(prefix);
+	begin(prefix[0] ? span_of(prefix) : (struct span){"*", 0});
 	assert_true(span_equal(buf_span(&m.last), span_of(last)));
 	if (first)
 		assert_true(span_equal(buf_span(&m.first), span_of(first)));
@@ -149,6 +153,29 @@ static void keys_with_the_prefix_belong_to_it(void **state)
 		assert_true(mirror_has(&m, span_of(in[i])));
 	for (size_t i = 0; i < COUNT(out); i++)
 		assert_false(mirror_has(&m, span_of(out[i])));
+}
+
+static const char GREATEST[] = "\xf4\x8f\xbf\xbf";
+
+/* The last key that the service can have is one that no other range ends at. */
+static void the_greatest_character_is_an_end_that_belongs_to_it(void **state)
+{
+	struct entry *e;
+
+	(void)state;
+	begin(SPAN("\xf4\x8f\xbf\xbf"));
+	assert_true(mirror_has(&m, span_of(GREATEST)));
+	assert_false(mirror_has(&m, SPAN("\xf4\x8f\xbf\xbf.")));
+	mirror_start(&m, 0);
+	e = make(GREATEST);
+	truth_doubt(&t, &es, e);
+	mirror_unknown(&m, e);
+	ask(0);
+	assert_null(answer(PAGE("", false), 0));
+	assert_null(find(GREATEST));
+	mirror_answered(&m, span_of(GREATEST), span_of(GREATEST), 3);
+	assert_int_equal(3, m.answered_at);
+	end();
 }
 
 /* ---- pages ---- */
@@ -210,6 +237,14 @@ static void pages_of_a_pass_are_spread_over_it(void **state)
 	ask(next);
 	assert_null(answer(PAGE(RECORD("m:2", "b"), false), next));
 	assert_int_equal(now, m.confirmed); /* the first page's time, not the last one's */
+	now = m.due;
+	ask(now);
+	assert_null(answer(PAGE(RECORD("m:1", "a"), true), now));
+	next = now + (MAX_AGE_MS / 2 - MAX_AGE_MS / 10) / 3; /* the last pass had two pages */
+	assert_int_equal(next, m.due);
+	ask(next + 2000); /* a late one does not bring the next one sooner */
+	assert_null(answer(PAGE(RECORD("m:2", "a"), true), next + 2000));
+	assert_int_equal(next + 2000, m.due);
 }
 
 static void a_page_that_may_have_missed_changes_is_asked_for_again(void **state)
@@ -244,6 +279,99 @@ static void a_key_that_has_changed_meanwhile_is_not_believed(void **state)
 	e->fences = 1; /* an own write: read again when it is over */
 	assert_null(mirror_next_unknown(&m));
 	e->fences = 0;
+}
+
+static void a_page_tells_of_keys_that_were_not_known(void **state)
+{
+	struct entry *e[3];
+	char key[] = "m:0";
+
+	(void)state;
+	mirror_start(&m, 0);
+	for (int i = 0; i < 3; i++) {
+		key[2] = (char)('1' + i);
+		e[i] = make(key);
+		truth_doubt(&t, &es, e[i]);
+		mirror_unknown(&m, e[i]);
+	}
+	ask(0);
+	assert_null(answer(PAGE(RECORD("m:", "p") "," RECORD("m:2", "b"), true), 7));
+	assert_null(find("m:1")); /* there is no such record */
+	assert_string_equal("\"b\"", entry_value(e[1]).p);
+	assert_true(truth_is_answered(e[1], 7, 1));
+	assert_ptr_equal(e[2], mirror_next_unknown(&m)); /* behind the page */
+	mirror_unlink(&m, e[2]);
+	assert_null(mirror_next_unknown(&m));
+	ask(7);
+	e[2]->readers = 1;
+	assert_null(answer(PAGE("", false), 7));
+	assert_int_equal(ENTRY_MISSING, e[2]->state);
+	/* Which it said, so another answer at that time is no proof. */
+	assert_false(truth_tell(&t, &es, e[2], asked, 5));
+	assert_int_equal(ENTRY_EMPTY, e[2]->state);
+	e[2]->readers = 0;
+}
+
+static void a_page_that_contradicts_makes_a_key_unknown(void **state)
+{
+	(void)state;
+	load(0);
+	ask(m.due);
+	assert_null(answer(PAGE(RECORD("m:1", "a") "," RECORD("m:3", "d"), false), m.due));
+	assert_ptr_equal(find("m:3"), mirror_next_unknown(&m));
+	ask(m.due);
+	assert_null(answer(PAGE(RECORD("m:1", "a") "," RECORD("m:3", "d"), false), m.due));
+	assert_null(mirror_next_unknown(&m)); /* the next one is believed */
+	assert_int_equal(ENTRY_FOUND, find("m:3")->state);
+}
+
+static void values_are_kept_as_lines(void **state)
+{
+	(void)state;
+	mirror_start(&m, 0);
+	ask(0);
+	assert_null(answer(PAGE("{\"key\":\"m:1\",\"value\":{\"a\":\n1}}", false), 0));
+	assert_string_equal("{\"code\":200,\"records\":[{\"key\":\"m:1\",\"value\":{\"a\": 1}}],"
+			    "\"count\":1,\"truncated\":false",
+			    range("m:", "m:\x7f", 100, 0));
+}
+
+static void unknown_keys_wait_once_and_while_it_is_active(void **state)
+{
+	struct entry *e;
+
+	(void)state;
+	e = make("m:1");
+	mirror_unknown(&m, e);
+	assert_false(e->linked); /* it was not started yet */
+	mirror_start(&m, 0);
+	mirror_unknown(&m, e);
+	mirror_unknown(&m, e);
+	mirror_unlink(&m, e);
+	mirror_unlink(&m, e);
+	assert_null(mirror_next_unknown(&m));
+	mirror_unknown(&m, e);
+	assert_ptr_equal(e, mirror_next_unknown(&m));
+	mirror_stop(&m);
+	assert_false(e->linked);
+	mirror_start(&m, 0);
+	mirror_unknown(&m, e);
+	ask(0);
+	mirror_give_up(&m);
+	assert_false(e->linked || m.asking);
+	mirror_try_again(&m);
+	mirror_start(&m, 0);
+	mirror_unknown(&m, e);
+	e->readers = 1;
+	mirror_missing(&m, e, 0);
+	assert_null(mirror_next_unknown(&m));
+	mirror_unknown(&m, e); /* it is known */
+	assert_null(mirror_next_unknown(&m));
+	e->readers = 0;
+	entries_clear(&es, e);
+	mirror_unknown(&m, e);
+	mirror_fini(&m);
+	assert_false(e->linked);
 }
 
 static void what_no_page_can_be_ends_it(void **state)
@@ -304,29 +432,41 @@ static void refusals_end_it_and_failures_do_not(void **state)
 
 	(void)state;
 	mirror_start(&m, now);
-	for (int i = 0; i < 30; i++) {
+	for (int i = 1; i <= 100; i++, now = m.due) {
 		ask(now);
-		assert_null(answer("{\"code\":503,\"error\":\"busy\",\"messageId\":1}", now));
+		assert_null(answer(ANSWER(503), now));
 		assert_int_equal(MIRROR_LOADING, m.state);
-		assert_true(m.due - now >= pause && m.due - now >= 1000 && m.due - now <= 60000);
-		pause = m.due - now;
-		now = m.due;
+		/* Five in a row, and one more, after a second, then doubling. */
+		pause = i <= 6 ? 1000 : pause < 32000 ? 2 * pause : 60000;
+		assert_int_equal(pause, m.due - now);
 	}
-	assert_int_equal(60000, pause);
 	for (int i = 1; i <= 4; i++, now = m.due) {
 		ask(now);
-		assert_null(answer("{\"code\":403,\"error\":\"no\",\"messageId\":1}", now));
+		assert_null(answer(ANSWER(400), now));
 	}
 	ask(now);
-	assert_null(answer("{\"code\":500,\"error\":\"oops\",\"messageId\":1}",
-			   now)); /* not in a row */
+	assert_null(answer(ANSWER(500), now)); /* not in a row */
+	for (int i = 1; i <= 4; i++) {
+		now = m.due;
+		ask(now);
+		assert_null(answer(ANSWER(403), now));
+	}
+	ask(m.due);
+	assert_null(answer(PAGE(RECORD("m:1", "a"), true), m.due)); /* nor are these */
 	for (int i = 1; i <= 5; i++) {
 		now = m.due;
 		ask(now);
-		const char *why = answer("{\"code\":403,\"error\":\"no\",\"messageId\":1}", now);
-		assert_int_equal(i == 5, why != NULL);
+		assert_int_equal(i == 5, answer(i % 2 ? ANSWER(403) : ANSWER(400), now) != NULL);
+		assert_true(i == 5 || m.due == now + 1000);
 	}
 	assert_int_equal(MIRROR_GIVEN_UP, m.state);
+	mirror_try_again(&m);
+	mirror_start(&m, 0); /* counted anew */
+	for (int i = 1; i <= 4; i++) {
+		ask(m.due);
+		assert_null(answer(ANSWER(403), m.due));
+	}
+	assert_int_equal(MIRROR_LOADING, m.state);
 }
 
 static void without_an_answer_it_is_asked_for_again(void **state)
@@ -384,6 +524,34 @@ static void what_does_not_fit_ends_it(void **state)
 	assert_non_null(why);
 	assert_string_equal("too big for [cache] memory", why);
 	assert_true(es.bytes <= limits.memory);
+}
+
+static void a_record_as_large_as_the_memory_fits(void **state)
+{
+	(void)state;
+	limits.memory = ENTRY_COUNTED + 3 + 3;
+	mirror_start(&m, 0);
+	ask(0);
+	assert_null(answer(PAGE(RECORD("m:1", "a"), false), 0));
+	assert_int_equal(limits.memory, es.bytes);
+}
+
+static void the_longest_key_belongs_to_it(void **state)
+{
+	struct buf page = {0};
+
+	(void)state;
+	for (int n = ENTRY_KEY_MAX; n <= ENTRY_KEY_MAX + 1; n++) {
+		mirror_start(&m, 0);
+		ask(0);
+		buf_clear(&page);
+		buf_addf(&page, "{\"code\":200,\"records\":[{\"key\":\"m:%0*d\",\"value\":\"\"}],",
+			 n - 2, 0);
+		buf_addf(&page, "\"truncated\":false,\"messageId\":1}");
+		buf_add(&page, "", 1);
+		assert_int_equal(n > ENTRY_KEY_MAX, answer(buf_start(&page), 0) != NULL);
+	}
+	buf_release(&page);
 }
 
 static void keys_give_way_to_it(void **state)
@@ -472,6 +640,7 @@ static void ranges(void **state)
 	assert_null(range("m", "m:3", 100, 0));
 	assert_null(range("m:", "m;", 100, 0));
 	assert_null(range("m:3", "m:1", 100, 0));
+	assert_null(range("m:2", "m:1", 100, 0));
 	assert_null(range("m:1", "m:3", 100, MAX_AGE_MS + 1));
 	m.confirmed = 1; /* the mirror is young enough, and one of its values is not */
 	find("m:3")->read_at = 1;
@@ -553,6 +722,8 @@ static void answers_over_it_are_noted(void **state)
 	assert_int_equal(7, m.answered_at);
 	mirror_answered(&m, SPAN("m:4"), SPAN("m:4"), 8);
 	assert_int_equal(8, m.answered_at);
+	mirror_answered(&m, SPAN("a"), SPAN("m:"), 9);
+	assert_int_equal(9, m.answered_at);
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -561,12 +732,17 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(its_end_is_behind_all_keys_with_the_prefix),
+		cmocka_unit_test(the_greatest_character_is_an_end_that_belongs_to_it),
 		CASE(keys_with_the_prefix_belong_to_it),
 		CASE(the_last_page_makes_it_whole),
 		CASE(it_is_read_again_in_half_of_max_age_and_believed_for_all_of_it),
 		CASE(pages_of_a_pass_are_spread_over_it),
 		CASE(a_page_that_may_have_missed_changes_is_asked_for_again),
 		CASE(a_key_that_has_changed_meanwhile_is_not_believed),
+		CASE(a_page_tells_of_keys_that_were_not_known),
+		CASE(a_page_that_contradicts_makes_a_key_unknown),
+		CASE(values_are_kept_as_lines),
+		CASE(unknown_keys_wait_once_and_while_it_is_active),
 		CASE(what_no_page_can_be_ends_it),
 		CASE(the_key_at_its_end_is_passed_over),
 		CASE(a_page_from_behind_its_beginning_has_nothing_before_that),
@@ -574,6 +750,8 @@ int main(void)
 		CASE(without_an_answer_it_is_asked_for_again),
 		CASE(smaller_pages_do_not_lower_the_maximum),
 		CASE(what_does_not_fit_ends_it),
+		CASE(a_record_as_large_as_the_memory_fits),
+		CASE(the_longest_key_belongs_to_it),
 		CASE(keys_give_way_to_it),
 		CASE(a_mirror_that_has_stopped_takes_no_page),
 		CASE(a_missing_key_stays_while_a_page_is_on_its_way),

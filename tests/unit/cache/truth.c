@@ -101,10 +101,14 @@ static void of_two_that_cross_none_is(void **state)
 	(void)state;
 	assert_true(tell(second, A));
 	believe();
+	uint64_t third = truth_now(&t);
 	assert_false(tell(first, B));
 	assert_int_equal(ENTRY_EMPTY, e->state);
-	assert_false(tell(first, A)); /* nor what was sent before that came */
+	assert_false(tell(third, B)); /* nor what was sent before that came */
 	assert_true(tell(truth_now(&t), A));
+	first = truth_now(&t), second = truth_now(&t);
+	assert_true(tell(first, A));
+	assert_false(tell(second, B)); /* nor the other way round */
 }
 
 static void the_read_behind_another_answer_is_newer(void **state)
@@ -114,8 +118,9 @@ static void the_read_behind_another_answer_is_newer(void **state)
 	(void)state;
 	assert_true(tell(truth_now(&t), A));
 	believe();
-	uint64_t later = truth_now(&t), companion = truth_now(&t);
+	uint64_t page = truth_now(&t), later = truth_now(&t), companion = truth_now(&t);
 	assert_true(tell(later, B));
+	assert_int_equal(TRUTH_PAGE_OLD, truth_page(&t, &es, e, page, B));
 	assert_int_equal(ENTRY_EMPTY, e->state); /* the former value is gone */
 	believe();
 	assert_true(tell(companion, B)); /* sent behind it, and answered likewise */

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/turn.h"
+#include "../logged.h"
 #include "../test.h"
 
 enum { PEERS = 8, SOFT = 4096, HARD = 16384 };
@@ -555,6 +556,235 @@ static void one_too_many_gets_a_last_line(void **state)
 	assert_int_equal(take(o), -1);
 }
 
+/* One that is refused is told why, and that it has come to the end; then it is forgotten. */
+static void those_who_are_refused_wait_for_their_last_line(void **state)
+{
+	char text[400] = "";
+
+	(void)state;
+	no_room = "the section is full";
+	struct other *o = come();
+	no_room = NULL;
+	assert_int_equal(o->joined, 0);
+	assert_int_equal(w.stats.clients_refused, 1);
+	assert_int_equal(clients_count(w.clients), 0);
+	while (read(o->fd, text, sizeof(text) - 1) < 0)
+		event_base_loop(w.base, EVLOOP_ONCE);
+	assert_non_null(strstr(text, "the section is full"));
+	assert_int_equal(take(o), -1);
+	write_text(o, "what it says is no error\n");   /* its socket is there for a moment */
+	while (send(o->fd, "x", 1, MSG_NOSIGNAL) == 1) /* after a second it is not */
+		event_base_loop(w.base, EVLOOP_ONCE);
+}
+
+/* The oldest one gives its place to a new one. */
+static void many_are_refused_at_once(void **state)
+{
+	int fd[CLIENTS_REFUSED_MAX + 1][2];
+	char text[300];
+
+	(void)state;
+	no_room = "no";
+	for (size_t i = 0; i < COUNT(fd); i++) {
+		assert_int_equal(
+			socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd[i]),
+			0);
+		clients_adopt(w.clients, fd[i][0], false);
+	}
+	no_room = NULL;
+	for (size_t i = 0; i < COUNT(fd); i++)
+		assert_int_equal(read(fd[i][1], text, sizeof(text)) > 0, i == 0);
+	assert_int_equal(send(fd[0][1], "x", 1, MSG_NOSIGNAL), -1);
+	clients_free(w.clients);
+	w.clients = NULL;
+	for (size_t i = 0; i < COUNT(fd); i++) {
+		assert_int_equal(read(fd[i][1], text, sizeof(text)) > 0, i > 0);
+		close(fd[i][1]);
+	}
+}
+
+/* ---- what is known of them ---- */
+
+static void the_busiest_are_told(void **state)
+{
+	struct client_activity top[CLIENTS_BUSIEST_MAX];
+	struct other *o[3];
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		o[i] = come();
+	for (int i = 0; i < 6; i++)
+		write_text(o[i < 1 ? 0 : i < 4 ? 1 : 2], "x\n");
+	turn();
+	o[1]->peer->answers.unanswered = 2;
+	o[1]->peer->topics.n = 3;
+	assert_int_equal(clients_busiest(w.clients, top), 3);
+	assert_int_equal(top[0].number, 2);
+	assert_int_equal(top[0].requests, 3);
+	assert_int_equal(top[0].pid, getpid());
+	assert_int_equal(top[0].unanswered, 2);
+	assert_int_equal(top[0].subscriptions, 3);
+	assert_int_equal(top[0].door, STATS_DOOR_LINES);
+	assert_false(top[0].tcp);
+	assert_int_equal(top[1].number, 3);
+	assert_int_equal(top[2].number, 1);
+	/* Those of now count before those of before. */
+	write_text(o[0], "x\nx\n");
+	write_text(o[2], "x\nx\n");
+	turn();
+	assert_int_equal(clients_busiest(w.clients, top), 3);
+	assert_int_equal(top[0].number, 3); /* as many, and more in all */
+	assert_int_equal(top[1].number, 1);
+	assert_int_equal(top[2].number, 2);
+	assert_int_equal(top[0].requests, 4);
+	o[1]->peer->answers.unanswered = 0;
+	o[1]->peer->topics.n = 0;
+	clients_dismiss(w.clients, o[0]->peer);
+	assert_int_equal(clients_busiest(w.clients, top), 2);
+}
+
+static unsigned n_each;
+
+static void on_each(void *owner, struct peer *peer, const struct peer_identity *who)
+{
+	(void)owner;
+	n_each++;
+	assert_non_null(peer);
+	assert_int_equal(who->pid, getpid());
+	assert_int_equal(clients_identify(w.clients, peer).pid, getpid());
+}
+
+static void each_that_has_not_left_is_told(void **state)
+{
+	struct other *a = come();
+
+	(void)state;
+	come();
+	if (geteuid() == 65534)
+		skip();
+	n_each = 0;
+	clients_each(w.clients, on_each);
+	assert_int_equal(n_each, 2);
+	say(a, 100);
+	clients_dismiss(w.clients, a->peer);
+	clients_each(w.clients, on_each);
+	assert_int_equal(n_each, 3);
+}
+
+static void sums_are_those_of_all(void **state)
+{
+	struct other *a = come(), *b = come();
+
+	(void)state;
+	write_text(a, "a beginning");
+	turn();
+	b->hold = true;
+	write_text(b, "x\ny\n");
+	turn();
+	say(a, 10);
+	struct clients_sums sums = clients_sum_up(w.clients);
+	assert_int_equal(sums.door[STATS_DOOR_LINES], 2);
+	assert_int_equal(sums.tcp, 0);
+	assert_int_equal(sums.paused, 1);
+	assert_int_equal(sums.slow, 0);
+	assert_int_equal(sums.input_bytes, strlen("a beginning") + 2);
+	assert_int_equal(sums.output_bytes, 10);
+	assert_int_equal(w.stats.client_reads_held, 1);
+	assert_int_equal(w.stats.client_bytes_in, strlen("a beginning") + 4);
+	assert_int_equal(w.stats.clients_accepted, 2);
+	turn();
+	assert_int_equal(w.stats.client_bytes_out, 10);
+}
+
+/* ---- the log ---- */
+
+static void what_becomes_of_them_is_logged(void **state)
+{
+	char want[100];
+
+	(void)state;
+	log_begin(LOG_LEVEL_DEBUG);
+	struct other *o = come();
+	snprintf(want, sizeof(want), "client 1 (pid %ld, uid %ld): connected\n", (long)getpid(),
+		 (long)geteuid());
+	if (geteuid() != 65534)
+		assert_logged(want);
+	o->peer->topics.n = 1;
+	shutdown(o->fd, SHUT_WR);
+	turn();
+	assert_logged("client 1: open -> half-closed\n");
+	turn();
+	assert_int_equal(lines_logged(), 0); /* once */
+	o->peer->topics.n = 0;
+	clients_dismiss(w.clients, o->peer);
+	assert_logged("client 1: half-closed -> leaving\n");
+	turn();
+	assert_logged("): closed\n");
+	adopt(open("/dev/null", O_RDWR | O_CLOEXEC), -1);
+	turn();
+	assert_logged("dropped: its socket can't be watched: ");
+	log_end();
+}
+
+/* ---- the end ---- */
+
+static void one_that_is_dismissed_gets_what_is_out(void **state)
+{
+	struct other *o = come();
+
+	(void)state;
+	o->peer->answers.unanswered = 1;
+	say(o, 10);
+	clients_dismiss(w.clients, o->peer);
+	assert_int_equal(o->left, 1);
+	turn();
+	assert_int_equal(w.closed, 1);
+	assert_int_equal(take(o), 10);
+	assert_int_equal(take(o), -1);
+}
+
+static void at_the_end_what_has_come_is_still_read(void **state)
+{
+	struct other *a = come(), *b = come();
+	char text[100];
+
+	(void)state;
+	b->answer_n = 10;
+	write_text(b, "x\n");
+	turn(); /* which has an answer to read */
+	b->peer->answers.unanswered = 1;
+	clients_will_end(w.clients);
+	b->peer->answers.unanswered = 0;
+	write_text(a, "the last\n");
+	clients_end_input(w.clients, false); /* not those who have something to read or say */
+	assert_false(clients_flush_all(w.clients));
+	turn();
+	assert_string_equal(a->last, "the last");
+	assert_int_equal(read(b->fd, text, sizeof(text)), 10);
+	clients_end_input(w.clients, false);
+	assert_int_equal(send(a->fd, "x", 1, MSG_NOSIGNAL), -1);
+	assert_int_equal(send(b->fd, "x", 1, MSG_NOSIGNAL), -1);
+	turn();
+	assert_int_equal(a->left + b->left, 2);
+	assert_true(clients_flush_all(w.clients));
+}
+
+static void at_the_end_all_may_be_cut_off(void **state)
+{
+	struct other *a = come();
+
+	(void)state;
+	a->answer_n = 10;
+	write_text(a, "x\n");
+	turn();
+	write_text(a, "y\n");
+	clients_end_input(w.clients, true);
+	assert_int_equal(send(a->fd, "x", 1, MSG_NOSIGNAL), -1);
+	turn();
+	assert_int_equal(a->lines, 2);
+	assert_int_equal(take(a), 20);
+}
+
 /* /dev/null can't be watched, as a socket can't for which the kernel has no room. */
 static void one_that_can_not_be_watched_goes(void **state)
 {
@@ -603,6 +833,15 @@ int main(void)
 		CASE(one_may_go_while_others_are_settled),
 		CASE(all_go_at_once),
 		CASE(one_too_many_gets_a_last_line),
+		CASE(those_who_are_refused_wait_for_their_last_line),
+		CASE(many_are_refused_at_once),
+		CASE(the_busiest_are_told),
+		CASE(each_that_has_not_left_is_told),
+		CASE(sums_are_those_of_all),
+		CASE(what_becomes_of_them_is_logged),
+		CASE(one_that_is_dismissed_gets_what_is_out),
+		CASE(at_the_end_what_has_come_is_still_read),
+		CASE(at_the_end_all_may_be_cut_off),
 		CASE(one_that_can_not_be_watched_goes),
 		CASE(the_more_are_read_the_less_of_each),
 		CASE(the_kernel_says_who_it_is),
