@@ -215,6 +215,15 @@ unsigned loop_pending(void)
 	return n;
 }
 
+unsigned loop_timers(void)
+{
+	unsigned n = 0;
+
+	for (int i = 0; i < TIMERS; i++)
+		n += timers[i].used;
+	return n;
+}
+
 void evutil_secure_rng_get_bytes(void *to, size_t n)
 {
 	for (size_t i = 0; i < n; i++)

@@ -40,6 +40,7 @@ unsigned loop_pass(int64_t ms);
 unsigned loop_turn(void);
 
 unsigned loop_pending(void); /* timers, alarms included */
+unsigned loop_timers(void);  /* those that exist, pending or not */
 
 /* The machine has slept: suspend_new()'s callback is told so, and clock_boot_ms() has gone on. */
 void loop_sleep(int64_t ms);

@@ -164,7 +164,7 @@ static int end(void **state)
 	connections_fini(&connections);
 	endpoints_fini(&endpoints);
 	assert_int_equal(conns_left(), 0);
-	assert_int_equal(loop_pending(), 0);
+	assert_int_equal(loop_timers(), 0);
 	return 0;
 }
 

@@ -416,7 +416,7 @@ static int end(void **state)
 	upstream_free(upstream);
 	upstream = NULL;
 	assert_int_equal(conns_left(), 0);
-	assert_int_equal(loop_pending(), 0);
+	assert_int_equal(loop_timers(), 0);
 	return 0;
 }
 
