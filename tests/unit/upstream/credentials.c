@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "codec/json.h"
+#include "../locked.h"
 #include "../loop.h"
 #include "base/mem.h"
 #include "base/secret.h"
@@ -124,7 +125,7 @@ static void mint_for(int lifetime_s)
 
 static struct credentials *credentials;
 static char *key;
-static long locked_kb; /* before each case: secrets lie in locked memory, if that is allowed */
+static long locked_before;
 static struct stats stats;
 static size_t
 	wanted; /* bytes of the list of everything that is wanted, brackets included; 0: nothing */
@@ -187,25 +188,12 @@ static void make(const struct credentials_settings *s)
 	credentials = credentials_new(NULL, s, &ops, NULL, &stats);
 }
 
-static long count_locked_kb(void)
-{
-	FILE *status = fopen("/proc/self/status", "r");
-	char line[200];
-	long kb = 0;
-
-	assert_non_null(status);
-	while (fgets(line, sizeof(line), status))
-		sscanf(line, "VmLck: %ld", &kb);
-	fclose(status);
-	return kb;
-}
-
 static int begin(void **state)
 {
 	struct credentials_settings s;
 
 	(void)state;
-	locked_kb = count_locked_kb();
+	locked_before = locked_kb();
 	key = secret_dup("key+/");
 	s = settings();
 	loop_begin(TEN_MINUTES, 1);
@@ -223,7 +211,7 @@ static int end(void **state)
 	secret_free(&key);
 	assert_null(request);
 	assert_int_equal(loop_timers(), 0);
-	assert_int_equal(count_locked_kb(), locked_kb); /* no secret is left */
+	assert_int_equal(locked_kb(), locked_before); /* no secret is left */
 	return 0;
 }
 
