@@ -2,7 +2,20 @@
  * frames. */
 #include "../test.h"
 
+#include <signal.h>
+#include <sys/random.h>
+
+#include <openssl/rand.h>
+
 #include "transport/frame.h"
+
+static bool no_randomness;
+
+/* In the place of OpenSSL's. */
+int RAND_bytes(unsigned char *to, int n)
+{
+	return !no_randomness && getrandom(to, (size_t)n, 0) == n;
+}
 
 struct parsed {
 	unsigned first;
@@ -113,6 +126,34 @@ static void keys_differ(void **state)
 	buf_release(&queue);
 }
 
+static sigjmp_buf before;
+
+static void on_abort(int signal_number)
+{
+	(void)signal_number;
+	siglongjmp(before, 1);
+}
+
+/* Nothing is ever sent with a key that can be foreseen: the process ends. */
+static void without_randomness_there_are_no_keys(void **state)
+{
+	static struct buf queue;
+	volatile bool aborted = true;
+
+	(void)state;
+	void (*former)(int) = signal(SIGABRT, on_abort);
+	no_randomness = true;
+	if (!sigsetjmp(before, 1)) {
+		for (int i = 0; i < 3000; i++)
+			frame_append(&queue, FRAME_PING, SPAN(""), SPAN(""));
+		aborted = false;
+	}
+	no_randomness = false;
+	signal(SIGABRT, former);
+	buf_release(&queue);
+	assert_true(aborted);
+}
+
 static void batches(void **state)
 {
 	struct buf queue = {0};
@@ -159,6 +200,7 @@ int main(void)
 		cmocka_unit_test(shortest_lengths),
 		cmocka_unit_test(ping),
 		cmocka_unit_test(keys_differ),
+		cmocka_unit_test(without_randomness_there_are_no_keys),
 		cmocka_unit_test(batches),
 		cmocka_unit_test(batch_of_one_long_frame),
 	};
