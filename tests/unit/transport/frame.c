@@ -2,20 +2,8 @@
  * frames. */
 #include "../test.h"
 
-#include <signal.h>
-#include <sys/random.h>
-
-#include <openssl/rand.h>
-
+#include "../randomness.h"
 #include "transport/frame.h"
-
-static bool no_randomness;
-
-/* In the place of OpenSSL's. */
-int RAND_bytes(unsigned char *to, int n)
-{
-	return !no_randomness && getrandom(to, (size_t)n, 0) == n;
-}
 
 struct parsed {
 	unsigned first;
@@ -126,32 +114,20 @@ static void keys_differ(void **state)
 	buf_release(&queue);
 }
 
-static sigjmp_buf before;
-
-static void on_abort(int signal_number)
-{
-	(void)signal_number;
-	siglongjmp(before, 1);
-}
-
-/* Nothing is ever sent with a key that can be foreseen: the process ends. */
-static void without_randomness_there_are_no_keys(void **state)
+static void make_many(void)
 {
 	static struct buf queue;
-	volatile bool aborted = true;
 
-	(void)state;
-	void (*former)(int) = signal(SIGABRT, on_abort);
-	no_randomness = true;
-	if (!sigsetjmp(before, 1)) {
-		for (int i = 0; i < 3000; i++)
-			frame_append(&queue, FRAME_PING, SPAN(""), SPAN(""));
-		aborted = false;
-	}
-	no_randomness = false;
-	signal(SIGABRT, former);
 	buf_release(&queue);
-	assert_true(aborted);
+	for (int i = 0; i < 3000; i++)
+		frame_append(&queue, FRAME_PING, SPAN(""), SPAN(""));
+}
+
+static void without_randomness_there_are_no_keys(void **state)
+{
+	(void)state;
+	assert_true(aborts_without_randomness(make_many));
+	make_many();
 }
 
 static void batches(void **state)
