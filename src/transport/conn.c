@@ -166,7 +166,7 @@ void conn_check(struct conn *c)
 	c->ping_at = clock_mono_coarse_ms();
 	look(c, c->ping_at);
 	send_ping(c);
-	timer_start(c->keepalive, c->shared->settings.keepalive_ms / 2);
+	timer_start(c->keepalive, 0);
 }
 
 static void on_keepalive(evutil_socket_t fd, short what, void *arg)
@@ -207,7 +207,6 @@ static void on_open(void *owner)
 	drop_dial(c);
 	secret_free(&c->path);
 	heard(c);
-	c->looked_at = c->heard_at;
 	c->slept_ms = c->slept_before_ms = clock_slept_ms();
 	timer_start(c->keepalive, c->shared->settings.keepalive_ms);
 	c->ops->open(c->owner);

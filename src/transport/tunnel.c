@@ -128,7 +128,7 @@ static size_t on_header(char *p, size_t one, size_t n, void *user)
 	struct tunnel *t = user;
 
 	(void)one;
-	return t->talk.over ? n : tunnel_read(&t->talk, p, n);
+	return tunnel_read(&t->talk, p, n);
 }
 
 static void on_done(void *owner, CURL *easy, CURLcode result)

@@ -45,7 +45,8 @@ void tunnel_phrase(const struct tunnel_talk *talk, CURLcode result, const char *
 /* ---- a tunnel by itself ---- */
 
 struct tunnel_wish {
-	int fd; /* connected to the proxy, non-blocking; stays its owner's */
+	int fd; /* connected to the proxy, by one connect() that did not wait (token_client.c says
+		   why); stays its owner's */
 	const char *host;
 	uint16_t port;
 	const char *login;

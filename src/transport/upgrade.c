@@ -198,15 +198,14 @@ static bool read_field(struct head *h, struct span line)
 
 /* ---- the answer ---- */
 
-/* "HTTP/1.1 101 Switching Protocols". Returns the status; -1: it is another line. */
+/* "HTTP/1.1 101 Switching Protocols", whose beginning may_be_http() has seen. Returns the status;
+ * -1: it is another line. */
 static int read_status(struct span line)
 {
-	static const char version[] = "HTTP/1.";
 	const size_t at = sizeof("HTTP/1.1 ") - 1;
 	int status = 0;
 
-	if (line.n < at + 3 || memcmp(line.p, version, sizeof(version) - 1) != 0 ||
-	    line.p[at - 1] != ' ' || (line.n > at + 3 && line.p[at + 3] != ' '))
+	if (line.n < at + 3 || line.p[at - 1] != ' ' || (line.n > at + 3 && line.p[at + 3] != ' '))
 		return -1;
 	for (size_t i = at; i < at + 3; i++) {
 		if (line.p[i] < '0' || line.p[i] > '9')

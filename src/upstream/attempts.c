@@ -294,7 +294,7 @@ static void on_renewal(void *owner)
 {
 	struct attempts *a = owner;
 
-	if (has_main(a) && a->context.connections->main->token && !is_pausing(a))
+	if (!is_pausing(a))
 		begin(a);
 }
 
@@ -322,7 +322,7 @@ void attempts_check(struct attempts *a)
 
 /* ---- tokens ---- */
 
-/* There is none to be had for now. */
+/* There is none to be had for now. answer: its verdict, why and retry_after_s. */
 static void no_token(struct attempts *a, const struct credentials_answer *answer)
 {
 	bool refused = answer->verdict == CREDENTIALS_UNAUTHORIZED;
@@ -357,8 +357,9 @@ static void another_list(struct attempts *a)
 static void nothing_listed(struct attempts *a)
 {
 	static const struct credentials_answer no_room = {
-		CREDENTIALS_FAILED, "a token has no room for anything that is subscribed to", -1,
-		false};
+		.verdict = CREDENTIALS_FAILED,
+		.why = "a token has no room for anything that is subscribed to",
+		.retry_after_s = -1};
 
 	if (is_stale(a)) {
 		list_failed(a);
@@ -458,8 +459,9 @@ static bool is_refusal(int http_status)
  * as for one that was too long. For a new token the key is not at fault. */
 static void token_refused(struct attempts *a, const struct conn_end *end)
 {
-	struct credentials_answer answer = {CREDENTIALS_FAILED, end->why, end->retry_after_s,
-					    false};
+	struct credentials_answer answer = {.verdict = CREDENTIALS_FAILED,
+					    .why = end->why,
+					    .retry_after_s = end->retry_after_s};
 	bool too_long = credentials_was_refused(a->credentials, end->http_status);
 
 	if (a->attempt.means == ATTEMPTS_LAST_TOKEN && is_refusal(end->http_status)) {

@@ -241,7 +241,6 @@ static void on_message(void *owner, struct span text, unsigned flags)
 	cs->stats->upstream_bytes_in += text.n;
 	wire_parse(text, &frame);
 	if (flags) {
-		frame.has_id |= frame.kind == WIRE_ANSWER;
 		frame.kind = WIRE_UNUSABLE;
 		frame.fault = flags & WEBSOCKET_TRUNCATED ? "it is too long" : "it is binary";
 	}

@@ -46,10 +46,10 @@ struct credentials {
 	int64_t life_ms, new_life_ms; /* of the tokens in path and new_path */
 
 	int64_t shortened_at; /* boot clock: when something was last too long for the service */
-	size_t token_max;     /* bytes of a token in a path, percent-encoded */
+	size_t token_max;     /* bytes of a path with a token; at most TARGET_PATH_MAX */
 	double growth;        /* bytes of a token per byte of its list */
 	size_t list_max;      /* bytes of a list that the service accepts */
-	size_t list_n;        /* bytes of the list that was sent last */
+	size_t list_n;        /* bytes of the list that was sent last, "[]" at least */
 };
 
 /* ---- paths ---- */
@@ -73,8 +73,7 @@ static char *make_path(const char *prefix, const char *name, const char *secret)
 			*to++ = digits[(unsigned char)*p & 15];
 		}
 	}
-	*to = '\0';
-	return path;
+	return path; /* zeroed: its end is there */
 }
 
 char *credentials_make_key_path(const struct credentials *c)
@@ -160,12 +159,12 @@ static size_t budget(const struct credentials *c)
 	return most > 2 ? (size_t)most : 2;
 }
 
-/* Learns from a list of list_n bytes and its token. A short list shows only that growth may be
- * less. */
+/* Learns from a list of list_n bytes and its token; growth of 0 or less: tokens do not grow. A
+ * short list shows only that growth may be less. */
 static void learn(struct credentials *c, size_t token_n)
 {
 	double grown = (double)token_n - (double)token_overhead(c);
-	double growth = grown > 0 ? grown / (double)c->list_n * 1.02 : 0;
+	double growth = grown / (double)c->list_n * 1.02;
 
 	if (c->list_n >= LIST_MIN || growth < c->growth)
 		c->growth = growth;
@@ -175,12 +174,12 @@ static void learn(struct credentials *c, size_t token_n)
  * much shorter that few attempts are needed. */
 static void shrink(struct credentials *c, size_t token_n)
 {
-	double least = (double)token_n / (double)(c->list_n ? c->list_n : 1);
+	double least = (double)token_n / (double)c->list_n;
 
 	if (c->growth < least)
 		c->growth = least;
 	if (budget(c) >= c->list_n - c->list_n / 8)
-		c->growth = c->growth * 1.25 + 0.01;
+		c->growth *= 1.25;
 }
 
 bool credentials_was_refused(struct credentials *c, int http_status)
@@ -226,7 +225,7 @@ static void take_token(struct credentials *c, const char *token)
 
 	c->stats->tokens_minted++;
 	learn(c, n);
-	if (n > c->token_max || n > TARGET_PATH_MAX) {
+	if (n > c->token_max) {
 		secret_free(&path);
 		shrink(c, n);
 		tell(c, CREDENTIALS_TOO_LONG, "the service's token is too long for a request line",
@@ -304,8 +303,6 @@ void credentials_ask(struct credentials *c)
 		timer_next_turn(c->nothing);
 		return;
 	}
-	if (!buf_len(&list))
-		buf_add(&list, "[]", 2);
 	if (c->fields & TOKEN_CLIENT_SUBSCRIBE_KEYS)
 		params.subscribe_keys = buf_span(&list);
 	if (c->fields & TOKEN_CLIENT_SUBSCRIBE_PATTERNS)

@@ -50,8 +50,8 @@ struct credentials_answer {
 };
 
 struct credentials_ops {
-	/* Appends the list of what is wanted, as a JSON array of at most budget bytes; returns the
-	 * number of its strings. Called from within credentials_ask(). */
+	/* Appends the list of what is wanted, as a JSON array of at most budget bytes ("[]" at
+	 * least); returns the number of its strings. Called from within credentials_ask(). */
 	size_t (*make_list)(void *owner, size_t budget, struct buf *list);
 	void (*answer)(void *owner, const struct credentials_answer *answer);
 };

@@ -3,6 +3,7 @@
 
 #include "loop.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 #include <event2/util.h>
@@ -35,7 +36,9 @@ struct suspend {
 };
 
 int64_t loop_now;
-void (*loop_log)(const char *text);
+void (*loop_log)(enum log_level level, const char *text);
+unsigned loop_failing;
+int64_t loop_suspend_ms;
 
 static struct event timers[TIMERS];
 static struct suspend *watcher;
@@ -51,6 +54,8 @@ void loop_begin(int64_t now, uint32_t seed)
 	loop_now = now;
 	slept = 0;
 	steps = 0;
+	loop_failing = 0;
+	loop_suspend_ms = 0;
 	watcher = NULL;
 	random_state = seed * 2654435761U + 1;
 	loop_lot(2);
@@ -215,6 +220,15 @@ unsigned loop_pending(void)
 	return n;
 }
 
+unsigned loop_timers(void)
+{
+	unsigned n = 0;
+
+	for (int i = 0; i < TIMERS; i++)
+		n += timers[i].used;
+	return n;
+}
+
 void evutil_secure_rng_get_bytes(void *to, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -233,6 +247,10 @@ static void on_alarm(evutil_socket_t fd, short what, void *arg)
 
 struct alarm *alarm_new(struct event_base *base, void (*ring)(void *owner), void *owner)
 {
+	if (loop_failing & LOOP_NO_ALARM) {
+		errno = EMFILE;
+		return NULL;
+	}
 	struct alarm *a = mem_zalloc(sizeof(*a));
 
 	*a = (struct alarm){event_new(base, -1, 0, on_alarm, a), ring, owner};
@@ -259,9 +277,13 @@ void alarm_clear(struct alarm *a)
 struct suspend *suspend_new(struct event_base *base, void (*woke)(void *owner, int64_t slept_ms),
 			    void *owner)
 {
+	(void)base;
+	if (loop_failing & LOOP_NO_SUSPEND) {
+		errno = EMFILE;
+		return NULL;
+	}
 	struct suspend *wake = mem_zalloc(sizeof(*wake));
 
-	(void)base;
 	*wake = (struct suspend){woke, owner};
 	watcher = wake;
 	return wake;
@@ -276,12 +298,14 @@ void suspend_free(struct suspend *wake)
 
 void suspend_every(struct suspend *wake, int64_t ms)
 {
-	(void)wake, (void)ms;
+	(void)wake;
+	loop_suspend_ms = ms;
 }
 
 void suspend_stop(struct suspend *wake)
 {
 	(void)wake;
+	loop_suspend_ms = 0;
 }
 
 void loop_sleep(int64_t ms)
@@ -307,10 +331,9 @@ void log_line(enum log_level level, const char *format, ...)
 	char text[1000];
 	va_list args;
 
-	(void)level;
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	if (loop_log)
-		loop_log(text);
+		loop_log(level, text);
 }

@@ -11,6 +11,8 @@
 
 #include <event2/event.h>
 
+#include "base/log.h"
+
 enum { LOOP_STEPS_MAX = 500 };
 
 #define LOOP_NEVER INT64_C(1000000000)
@@ -20,7 +22,13 @@ extern int64_t loop_now;
 enum { LOOP_WALL = 1000000 };
 
 /* What is logged, without the end of line, goes there, if it is not NULL. */
-extern void (*loop_log)(const char *text);
+extern void (*loop_log)(enum log_level level, const char *text);
+
+/* Calls that fail with EMFILE; none after loop_begin(). */
+enum { LOOP_NO_SUSPEND = 1, LOOP_NO_ALARM = 2 };
+extern unsigned loop_failing;
+
+extern int64_t loop_suspend_ms; /* as suspend_every() was told; 0: suspend_stop() came behind it */
 
 /* Forgets all timers; the random numbers begin anew with the seed. */
 void loop_begin(int64_t now, uint32_t seed);
@@ -40,6 +48,7 @@ unsigned loop_pass(int64_t ms);
 unsigned loop_turn(void);
 
 unsigned loop_pending(void); /* timers, alarms included */
+unsigned loop_timers(void);  /* those that exist, pending or not */
 
 /* The machine has slept: suspend_new()'s callback is told so, and clock_boot_ms() has gone on. */
 void loop_sleep(int64_t ms);

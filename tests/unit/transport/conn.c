@@ -1,12 +1,11 @@
-/* One connection, from the first socket to its end. Sockets, WebSockets and the clock are the
- * test's own; the timers are real, and short, but what has passed meanwhile is what the clock here
- * says.
- */
+/* One connection, from the first socket to its end. Over sockets, WebSockets and a loop that each
+ * case controls. */
 #include "../test.h"
 
 #include <stdio.h>
 
-#include "base/clock.h"
+#include "../locked.h"
+#include "../loop.h"
 #include "transport/conn.h"
 
 enum { KEEPALIVE = 20 };
@@ -36,17 +35,7 @@ static struct dial *dial;              /* the only one; NULL: there is none */
 static struct websocket *websocket_up; /* the same */
 static const char *refusal;            /* of websocket_connect() */
 static int good, bad;                  /* times that an address was said to be */
-static int64_t now, slept;
-
-int64_t clock_mono_coarse_ms(void)
-{
-	return now;
-}
-
-int64_t clock_slept_ms(void)
-{
-	return slept;
-}
+static long locked_before;
 
 struct dial *dial_new(struct event_base *base, const struct dial_target *target,
 		      struct dial_memory *memory, const struct dial_ops *ops, void *owner)
@@ -185,7 +174,6 @@ static void on_ended(void *user, const struct conn_end *end)
 
 static const struct conn_ops ops = {on_open, on_message, on_pong, on_drained, on_ended};
 
-static struct event_base *base;
 static struct stats stats;
 static struct dial_memory memory;
 static struct conn_shared shared;
@@ -193,14 +181,12 @@ static struct conn_shared shared;
 static int begin(void **state)
 {
 	(void)state;
-	now = 1000000;
-	slept = 0;
+	loop_begin(1000000, 1);
+	locked_before = locked_kb();
 	refusal = NULL;
 	good = bad = 0;
-	base = event_base_new();
 	stats = (struct stats){0};
 	shared = (struct conn_shared){
-		.base = base,
 		.stats = &stats,
 		.memory = &memory,
 		.settings = {.host = "hpkv.test",
@@ -224,7 +210,8 @@ static int finish(void **state)
 		conn_free(owner.conn);
 	assert_null(dial);
 	assert_null(websocket_up);
-	event_base_free(base);
+	assert_int_equal(loop_timers(), 0);
+	assert_int_equal(locked_kb(), locked_before);
 	return 0;
 }
 
@@ -233,12 +220,6 @@ static void open_it(void)
 	dial->ops->connected(dial->owner, 7, 4000);
 	websocket_up->open = true;
 	websocket_up->ops->open(websocket_up->owner);
-}
-
-/* Until the next timer of conn's has fired, once. */
-static void turn(void)
-{
-	event_base_loop(base, EVLOOP_ONCE);
 }
 
 static void link_ends(const char *why, int status, int code)
@@ -285,7 +266,8 @@ static void an_address_is_good_once_the_service_has_answered(void **state)
 	websocket_up->ops->open(websocket_up->owner);
 	assert_int_equal(owner.opened, 1);
 	assert_int_equal(good, 1);
-	assert_null(dial); /* not needed any more */
+	assert_null(dial);                            /* not needed any more */
+	assert_int_equal(locked_kb(), locked_before); /* nor is the path */
 	assert_true(conn_sendable(owner.conn));
 }
 
@@ -312,6 +294,7 @@ static void no_address_is_the_end(void **state)
 	assert_int_equal(owner.end.http_status, 0);
 	assert_int_equal(owner.end.retry_after_s, -1);
 	assert_string_equal(owner.why, "127.0.0.1 port 443: Connection refused");
+	assert_false(owner.end.dropped);
 }
 
 static void a_service_that_answers_speaks_for_all_addresses(void **state)
@@ -324,7 +307,10 @@ static void a_service_that_answers_speaks_for_all_addresses(void **state)
 	assert_int_equal(bad, 1);
 	assert_int_equal(owner.end.retry_after_s, 7);
 	assert_non_null(strstr(owner.why, "429"));
+	assert_false(owner.end.dropped);
 	assert_null(dial);
+	assert_null(websocket_up);
+	assert_int_equal(locked_kb(), locked_before); /* the path is gone as well */
 }
 
 static void a_target_that_no_websocket_takes(void **state)
@@ -357,7 +343,8 @@ static void an_open_one_ends_at_once(void **state)
 	open_it();
 	link_ends("Connection reset by peer", 0, 0);
 	assert_int_equal(owner.ended, 1);
-	assert_non_null(strstr(owner.why, "Connection reset by peer"));
+	assert_string_equal(owner.why, "the connection was lost: Connection reset by peer");
+	assert_true(owner.end.dropped);
 }
 
 static void the_code_of_a_close_frame_is_passed_on(void **state)
@@ -366,7 +353,10 @@ static void the_code_of_a_close_frame_is_passed_on(void **state)
 	open_it();
 	link_ends("the service closed the connection (1012)", 0, 1012);
 	assert_int_equal(owner.end.close_code, 1012);
-	assert_non_null(strstr(owner.why, "1012"));
+	assert_false(owner.end.dropped);
+	assert_string_equal(owner.why, "the service closed the connection (1012)");
+	assert_null(websocket_up);
+	assert_int_equal(loop_pending(), 0);
 }
 
 /* ---- is it alive? ---- */
@@ -376,16 +366,14 @@ static void silence_brings_a_ping_and_then_the_end(void **state)
 	(void)state;
 	owner.frees = true;
 	open_it();
-	now += KEEPALIVE;
-	turn();
+	loop_pass(KEEPALIVE - 1);
+	assert_int_equal(websocket_up->pings, 0);
+	loop_pass(1);
 	assert_int_equal(websocket_up->pings, 1);
 	assert_int_equal(stats.upstream_pings, 1);
+	loop_pass(KEEPALIVE / 2 - 1);
 	assert_int_equal(owner.ended, 0);
-	now += KEEPALIVE / 2 - 1;
-	turn();
-	assert_int_equal(owner.ended, 0);
-	now += 1;
-	turn();
+	loop_pass(1);
 	assert_int_equal(owner.ended, 1);
 	assert_non_null(strstr(owner.why, "no answer to a ping for 10 ms"));
 }
@@ -394,18 +382,27 @@ static void a_word_counts_as_life(void **state)
 {
 	(void)state;
 	open_it();
-	now += KEEPALIVE - 1;
+	loop_pass(KEEPALIVE - 1);
 	websocket_up->ops->message(websocket_up->owner, SPAN("{}"), 0);
 	assert_int_equal(owner.messages, 1);
-	turn();
+	loop_pass(KEEPALIVE - 1);
 	assert_int_equal(websocket_up->pings, 0);
-	now += KEEPALIVE;
-	turn();
+	loop_pass(1);
 	assert_int_equal(websocket_up->pings, 1);
 	websocket_up->ops->pong(websocket_up->owner, 1);
 	assert_int_equal(owner.pong, 1);
-	now += KEEPALIVE / 2;
-	turn();
+	loop_pass(KEEPALIVE / 2);
+	assert_int_equal(owner.ended, 0);
+}
+
+static void a_part_of_a_message_is_an_answer_to_a_ping(void **state)
+{
+	(void)state;
+	open_it();
+	loop_pass(KEEPALIVE);
+	assert_int_equal(websocket_up->pings, 1);
+	websocket_up->ops->heard(websocket_up->owner);
+	loop_pass(KEEPALIVE / 2);
 	assert_int_equal(owner.ended, 0);
 }
 
@@ -413,15 +410,16 @@ static void parts_of_a_message_count_for_a_while(void **state)
 {
 	(void)state;
 	open_it();
-	for (int i = 0; i < 7; i++) {
-		now += KEEPALIVE;
+	for (int i = 0; i < 8; i++) {
+		loop_pass(KEEPALIVE - 1);
 		websocket_up->ops->heard(websocket_up->owner);
 	}
-	turn();
-	assert_int_equal(websocket_up->pings, 0);
-	now += KEEPALIVE;
+	loop_pass(8 - 1);
+	websocket_up->ops->heard(websocket_up->owner);
+	loop_pass(1);
 	websocket_up->ops->heard(websocket_up->owner); /* too long for one message */
-	turn();
+	assert_int_equal(websocket_up->pings, 0);
+	loop_pass(KEEPALIVE - 1);
 	assert_int_equal(websocket_up->pings, 1);
 }
 
@@ -445,13 +443,11 @@ static void a_ping_of_the_owner_must_be_answered(void **state)
 	owner.frees = true;
 	open_it();
 	assert_int_equal(conn_ping(owner.conn), 1);
-	turn();
-	now += KEEPALIVE / 2 - 1;
+	loop_pass(KEEPALIVE / 2 - 1);
 	websocket_up->ops->message(websocket_up->owner, SPAN("{}"), 0);
-	turn();
+	loop_turn();
 	assert_int_equal(owner.ended, 0);
-	now += 1;
-	turn();
+	loop_pass(1);
 	assert_int_equal(owner.ended, 1);
 	assert_non_null(strstr(owner.why, "no answer to a ping for 10 ms"));
 }
@@ -463,8 +459,7 @@ static void an_answer_to_an_earlier_ping_is_not_enough(void **state)
 	conn_check(owner.conn);
 	conn_ping(owner.conn);
 	websocket_up->ops->pong(websocket_up->owner, 1);
-	now += KEEPALIVE / 2;
-	turn();
+	loop_pass(KEEPALIVE / 2);
 	assert_int_equal(owner.ended, 1);
 }
 
@@ -473,14 +468,12 @@ static void an_answered_one_is_forgotten(void **state)
 	(void)state;
 	open_it();
 	conn_ping(owner.conn);
-	turn();
+	loop_turn();
 	websocket_up->ops->pong(websocket_up->owner, 1);
-	now += KEEPALIVE / 2;
-	turn();
+	loop_pass(KEEPALIVE / 2);
 	assert_int_equal(owner.ended, 0);
 	assert_int_equal(websocket_up->pings, 1);
-	now += KEEPALIVE / 2; /* keepalive goes on */
-	turn();
+	loop_pass(KEEPALIVE / 2); /* keepalive goes on */
 	assert_int_equal(websocket_up->pings, 2);
 }
 
@@ -490,13 +483,24 @@ static void another_ping_does_not_put_off_the_end(void **state)
 	(void)state;
 	open_it();
 	conn_check(owner.conn);
-	now += KEEPALIVE / 2 - 1;
+	loop_pass(KEEPALIVE / 2 - 1);
 	conn_ping(owner.conn);
-	turn();
+	loop_turn();
 	assert_int_equal(owner.ended, 0);
-	now += 1;
-	turn();
+	loop_pass(1);
 	assert_int_equal(owner.ended, 1);
+}
+
+static void nor_does_a_check_after_it(void **state)
+{
+	(void)state;
+	open_it();
+	conn_ping(owner.conn);
+	loop_pass(KEEPALIVE / 4);
+	conn_check(owner.conn);
+	loop_pass(KEEPALIVE / 4);
+	assert_int_equal(owner.ended, 1);
+	assert_non_null(strstr(owner.why, "no answer to a ping for 10 ms"));
 }
 
 static void shorter_times_count_for_it_too(void **state)
@@ -505,11 +509,10 @@ static void shorter_times_count_for_it_too(void **state)
 	shared.settings.keepalive_ms = 1000000;
 	open_it();
 	conn_ping(owner.conn);
-	turn();
-	now += KEEPALIVE / 2;
+	loop_pass(KEEPALIVE / 2);
 	shared.settings.keepalive_ms = KEEPALIVE;
 	conn_retime(owner.conn);
-	turn();
+	loop_turn();
 	assert_int_equal(owner.ended, 1);
 }
 
@@ -522,8 +525,9 @@ static void a_check_pings_at_once_and_only_once(void **state)
 	assert_int_equal(websocket_up->pings, 1);
 	conn_check(owner.conn);
 	assert_int_equal(websocket_up->pings, 1);
-	now += KEEPALIVE / 2;
-	turn();
+	loop_pass(KEEPALIVE / 2 - 1);
+	assert_int_equal(owner.ended, 0);
+	loop_pass(1);
 	assert_int_equal(owner.ended, 1);
 }
 
@@ -531,28 +535,61 @@ static void another_keepalive_counts_from_the_next_turn_on(void **state)
 {
 	(void)state;
 	shared.settings.keepalive_ms = 1000000;
+	conn_retime(owner.conn);
 	open_it();
-	now += KEEPALIVE;
+	loop_pass(KEEPALIVE);
 	shared.settings.keepalive_ms = KEEPALIVE;
 	conn_retime(owner.conn);
-	turn();
+	loop_turn();
 	assert_int_equal(websocket_up->pings, 1);
 }
 
 static void when_it_was_heard_of_is_by_the_clock_that_goes_on(void **state)
 {
 	(void)state;
-	slept = 500;
+	loop_sleep(500);
 	open_it();
-	assert_int_equal(conn_heard_ms(owner.conn), now + 500);
-	now += 5;
-	slept = 90000; /* the machine has slept since */
+	assert_int_equal(conn_heard_ms(owner.conn), loop_now + 500);
+	loop_pass(5);
+	loop_sleep(89500);
 	conn_check(owner.conn);
 	/* What was heard before that is not dated behind the sleep. */
-	assert_int_equal(conn_heard_ms(owner.conn), now - 5 + 500);
-	now += 1;
+	assert_int_equal(conn_heard_ms(owner.conn), loop_now - 5 + 500);
+	loop_now++; /* before any timer */
 	websocket_up->ops->message(websocket_up->owner, SPAN("{}"), 0);
-	assert_int_equal(conn_heard_ms(owner.conn), now + 90000);
+	assert_int_equal(conn_heard_ms(owner.conn), loop_now + 90000);
+	loop_pass(1);
+	loop_sleep(1000);
+	conn_check(owner.conn);
+	assert_int_equal(conn_heard_ms(owner.conn), loop_now - 1 + 90000);
+	loop_sleep(1000); /* nothing is heard any more */
+	loop_pass(KEEPALIVE / 2);
+	assert_int_equal(owner.end.heard_ms, loop_now - KEEPALIVE / 2 - 1 + 90000);
+}
+
+/* It may have come before the sleep. */
+static void in_the_millisecond_of_a_check_it_is_by_the_time_before(void **state)
+{
+	(void)state;
+	open_it();
+	loop_pass(5);
+	loop_sleep(90000);
+	conn_check(owner.conn);
+	websocket_up->ops->pong(websocket_up->owner, 1);
+	assert_int_equal(conn_heard_ms(owner.conn), loop_now);
+	loop_pass(5);
+	conn_check(owner.conn);
+	assert_int_equal(conn_heard_ms(owner.conn), loop_now - 5);
+}
+
+static void keepalive_is_a_check(void **state)
+{
+	(void)state;
+	open_it();
+	loop_sleep(90000);
+	loop_pass(KEEPALIVE + 1);
+	websocket_up->ops->pong(websocket_up->owner, 1);
+	assert_int_equal(conn_heard_ms(owner.conn), loop_now + 90000);
 }
 
 /* ---- sending ---- */
@@ -565,6 +602,7 @@ static void a_full_queue_takes_no_more_until_it_is_drained(void **state)
 	assert_true(conn_sendable(owner.conn));
 	conn_send(owner.conn, SPAN("a"), SPAN("b"));
 	assert_int_equal(conn_unsent(owner.conn), (256 << 10) + 1);
+	websocket_up->unsent = 256 << 10;
 	assert_false(conn_sendable(owner.conn));
 	websocket_up->unsent = 0;
 	assert_false(conn_sendable(owner.conn)); /* until that is told */
@@ -604,16 +642,20 @@ int main(void)
 		CASE(the_code_of_a_close_frame_is_passed_on),
 		CASE(silence_brings_a_ping_and_then_the_end),
 		CASE(a_word_counts_as_life),
+		CASE(a_part_of_a_message_is_an_answer_to_a_ping),
 		CASE(parts_of_a_message_count_for_a_while),
 		CASE(a_pong_that_nobody_has_asked_for),
 		CASE(a_ping_of_the_owner_must_be_answered),
 		CASE(an_answer_to_an_earlier_ping_is_not_enough),
 		CASE(an_answered_one_is_forgotten),
 		CASE(another_ping_does_not_put_off_the_end),
+		CASE(nor_does_a_check_after_it),
 		CASE(shorter_times_count_for_it_too),
 		CASE(a_check_pings_at_once_and_only_once),
 		CASE(another_keepalive_counts_from_the_next_turn_on),
 		CASE(when_it_was_heard_of_is_by_the_clock_that_goes_on),
+		CASE(in_the_millisecond_of_a_check_it_is_by_the_time_before),
+		CASE(keepalive_is_a_check),
 		CASE(a_full_queue_takes_no_more_until_it_is_drained),
 		CASE(closing),
 	};

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "../locked.h"
 #include "transport/error_text.h"
 
 static const char *path; /* of the request */
@@ -51,6 +52,11 @@ static void secrets(void **state)
 	check(SPAN("nineteen 0123456789abcdefABC"), 100, "nineteen 0123456789abcdefABC");
 	check(SPAN("?apiKey=a%2Bb%2Bc%2Bd%2Be%2Bf"), 100, "?apiKey=...");
 	check(SPAN("key abcdefghijklmnopqrstuvwxyz"), 100, "key ...");
+	check(SPAN("key ABCDEFGHIJKLMNOPQRSTUVWXYZ!"), 100, "key ...!");
+	/* Six characters differ, wherever they are. */
+	check(SPAN("0bcdeaaaaaaaaaaaaaaa"), 100, "...");
+	check(SPAN("the_service-restarts-0-or-more"), 100, "...");
+	check(SPAN("the_service-restarts-9-or-more"), 100, "...");
 }
 
 /* What looks like none is shown. */
@@ -66,6 +72,11 @@ static void no_secrets(void **state)
 	check(SPAN("ababcababcababcababcababc1"), 100, "ababcababcababcababcababc1");
 	check(SPAN("the_service-restarts-for-maintenance"), 100,
 	      "the_service-restarts-for-maintenance");
+	check(SPAN("the_service_restarts_for_maintenance"), 100,
+	      "the_service_restarts_for_maintenance");
+	check(SPAN("the+service+restarts+for+maintenance"), 100,
+	      "the+service+restarts+for+maintenance");
+	check(SPAN("bcdeaaaaaaaaaaaaaaaaaaa"), 100, "bcdeaaaaaaaaaaaaaaaaaaa");
 	check(SPAN("the_service-restarts-in-2-minutes"), 100, "...");
 	check(SPAN("xxxxxxxxxxxxxxxxxxxxxxxxxxxxabcde1"), 100, "...");
 }
@@ -73,7 +84,15 @@ static void no_secrets(void **state)
 /* Also a short one, and one that the query has in another spelling. */
 static void what_was_asked_with(void **state)
 {
+	struct error_text_secret secret = {0};
+	long before = locked_kb();
+	char out[100];
+
 	(void)state;
+	error_text_remember(&secret, "/ws?token=abcd");
+	error_text_remember(&secret, "/ws?token=abc");
+	error_text_quote(out, sizeof(out), SPAN("abcd"), &secret); /* is forgotten */
+	assert_string_equal(out, "abcd");
 	path = "/ws?apiKey=p%2Fs%3d";
 	check(SPAN("bad apiKey=p/s=!"), 100, "bad apiKey=...!");
 	check(SPAN("bad /ws?apiKey=p%2Fs%3d"), 100, "bad /ws?apiKey=...");
@@ -82,16 +101,22 @@ static void what_was_asked_with(void **state)
 	check(SPAN("abc"), 100, "abc");
 	path = "/ws?token=abcd&x=y";
 	check(SPAN("xabcdabcd"), 100, "x......");
+	path = "/ws?token=a%2F";
+	check(SPAN("a%2F a/"), 100, "... a/");
+	path = "/ws?token=%2Fxabcd%2gef";
+	check(SPAN("/xabcd%2gef!"), 100, "...!");
 	path = "/ws?token=";
 	check(SPAN("abcd"), 100, "abcd");
 	path = "/ws";
 	check(SPAN("abcd"), 100, "abcd");
 	path = NULL;
+	assert_int_equal(locked_kb(), before);
 }
 
 static void close_codes(void **state)
 {
 	(void)state;
+	assert_string_equal(error_text_close_name(1000), "normal closure");
 	assert_string_equal(error_text_close_name(1013), "try again later");
 	assert_string_equal(error_text_close_name(1005), "no code given");
 	assert_null(error_text_close_name(4000));
@@ -101,6 +126,8 @@ static void retry_after(void **state)
 {
 	(void)state;
 	assert_int_equal(error_text_retry_after("7", 0), 7);
+	assert_int_equal(error_text_retry_after("10", 0), 10);
+	assert_int_equal(error_text_retry_after("Thu, 01 Jan 1970 00:01:00 GMT", 100), 0);
 	assert_int_equal(error_text_retry_after("999999", 0), 86400);
 	assert_int_equal(error_text_retry_after("Thu, 01 Jan 1970 00:01:00 GMT", 10), 50);
 	assert_int_equal(error_text_retry_after("soon", 0), -1);

@@ -2,6 +2,7 @@
  * frames. */
 #include "../test.h"
 
+#include "../randomness.h"
 #include "transport/frame.h"
 
 struct parsed {
@@ -113,6 +114,22 @@ static void keys_differ(void **state)
 	buf_release(&queue);
 }
 
+static void make_many(void)
+{
+	static struct buf queue;
+
+	buf_release(&queue);
+	for (int i = 0; i < 3000; i++)
+		frame_append(&queue, FRAME_PING, SPAN(""), SPAN(""));
+}
+
+static void without_randomness_there_are_no_keys(void **state)
+{
+	(void)state;
+	assert_true(aborts_without_randomness(make_many));
+	make_many();
+}
+
 static void batches(void **state)
 {
 	struct buf queue = {0};
@@ -159,6 +176,7 @@ int main(void)
 		cmocka_unit_test(shortest_lengths),
 		cmocka_unit_test(ping),
 		cmocka_unit_test(keys_differ),
+		cmocka_unit_test(without_randomness_there_are_no_keys),
 		cmocka_unit_test(batches),
 		cmocka_unit_test(batch_of_one_long_frame),
 	};

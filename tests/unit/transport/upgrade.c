@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "../randomness.h"
 #include "base/secret.h"
 #include "transport/upgrade.h"
 
@@ -41,6 +42,20 @@ static void requests(void **state)
 	secret_free(&request);
 }
 
+static void make_request(void)
+{
+	char one[UPGRADE_KEY];
+	char *request = upgrade_request("h:80", "/ws", one);
+
+	secret_free(&request);
+}
+
+static void without_randomness_there_is_no_key(void **state)
+{
+	(void)state;
+	assert_true(aborts_without_randomness(make_request));
+}
+
 static void answers_that_agree(void **state)
 {
 	static const char *const answers[] = {
@@ -51,7 +66,7 @@ static void answers_that_agree(void **state)
 		"HTTP/1.1 101 X\r\nUpgrade: h2c, websocket\r\nConnection: close\r\n"
 		"Connection: upgrade\r\n" ACCEPT "Content-Length: 0\r\n\r\n",
 		"HTTP/1.1 101 X\r\nServer: a\r\n folded\r\n" GOOD
-		"Sec-WebSocket-Extensions:\r\n\r\n",
+		"Sec-WebSocket-Extensions:\r\nSec-WebSocket-Protocol: \r\n\r\n",
 		"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\n"
 		"HTTP/1.1 101 X\r\n" GOOD "\r\n",
 	};
@@ -65,6 +80,7 @@ static void answers_that_agree(void **state)
 		for (size_t n = 0; n < strlen(answers[i]); n++) {
 			struct span part = copy_of((struct span){answers[i], n});
 			assert_int_equal(upgrade_read(part, key, &u, &why), 0);
+			assert_null(why);
 			free_copy(part);
 		}
 		snprintf(behind, sizeof(behind), "%sHTTP/1.1 200 frames\r\n\r\n", answers[i]);
@@ -87,6 +103,15 @@ static void refusals(void **state)
 		{"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n", "",
 		 500, UINT64_MAX},
 		{"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n", "", 200,
+		 UINT64_MAX},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n", "", 200, 19},
+		{"HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n", "", 200, UINT64_MAX},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 1x\r\n\r\n", "", 200, UINT64_MAX},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551609\r\n\r\n", "", 200,
+		 UINT64_C(18446744073709551609)},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551616\r\n\r\n", "", 200,
+		 UINT64_MAX},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551629\r\n\r\n", "", 200,
 		 UINT64_MAX},
 		{"HTTP/1.1 302 Found\r\n" GOOD "\r\n", "", 302, UINT64_MAX},
 	};
@@ -117,6 +142,8 @@ static void answers_that_are_none(void **state)
 		{"HTTP/1.1 099 X\r\n", not_http},
 		{"HTTP/1.1 1011 X\r\n", not_http},
 		{"HTTP/1.1 10\r\n", not_http},
+		{"HTTP/1.1 101X\r\n", not_http},
+		{"HTTP/1.\n", not_http},
 		{"HTTP/1.1 101 X\r\nno colon\r\n", not_http},
 		{"HTTP/1.1 100 X\r\n\r\nFrames", not_http},
 		{"HTTP/1.1 101 X\r\nConnection: upgrade\r\n" ACCEPT "\r\n",
@@ -124,6 +151,9 @@ static void answers_that_are_none(void **state)
 		{"HTTP/1.1 101 X\r\nUpgrade: websockets\r\nConnection: upgrade\r\n" ACCEPT "\r\n",
 		 "the answer is an upgrade to something else"},
 		{"HTTP/1.1 101 X\r\nUpgrade: websocket\r\n" ACCEPT "\r\n",
+		 "the answer to the upgrade has a wrong Connection header"},
+		{"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: up, updated\r\n" ACCEPT
+		 "\r\n",
 		 "the answer to the upgrade has a wrong Connection header"},
 		{"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
 		 "the answer to the upgrade lacks Sec-WebSocket-Accept"},
@@ -134,6 +164,10 @@ static void answers_that_are_none(void **state)
 		 "the answer to the upgrade has a wrong Sec-WebSocket-Accept"},
 		{"HTTP/1.1 101 X\r\n" GOOD "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
 		 "the answer to the upgrade names an extension that was not offered"},
+		{"HTTP/1.1 101 X\r\n" GOOD "Sec-WebSocket-Extensions: x\r\n\r\n",
+		 "the answer to the upgrade names an extension that was not offered"},
+		{"HTTP/1.1 101 X\r\n" GOOD "Sec-WebSocket-Protocol: x\r\n\r\n",
+		 "the answer to the upgrade names a subprotocol that was not offered"},
 		{"HTTP/1.1 101 X\r\n" GOOD "Sec-WebSocket-Protocol: chat\r\n\r\n",
 		 "the answer to the upgrade names a subprotocol that was not offered"},
 	};
@@ -170,8 +204,11 @@ static void too_long(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(requests), cmocka_unit_test(answers_that_agree),
-		cmocka_unit_test(refusals), cmocka_unit_test(answers_that_are_none),
+		cmocka_unit_test(requests),
+		cmocka_unit_test(without_randomness_there_is_no_key),
+		cmocka_unit_test(answers_that_agree),
+		cmocka_unit_test(refusals),
+		cmocka_unit_test(answers_that_are_none),
 		cmocka_unit_test(too_long),
 	};
 

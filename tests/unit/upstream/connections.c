@@ -15,8 +15,9 @@ static struct stats stats;
 static struct endpoints endpoints;
 static struct connections connections;
 static char told[1000], changes[1000], before_move[1000];
-static uint32_t busy;    /* the connection with requests in flight; 0: none */
-static bool late_writes; /* the next one that is replaced has writes that were given up */
+static unsigned arrivals; /* notifications, of whichever connection */
+static uint32_t busy;     /* the connection with requests in flight; 0: none */
+static bool late_writes;  /* the next one that is replaced has writes that were given up */
 
 static void __attribute__((format(printf, 1, 2))) tell(const char *format, ...)
 {
@@ -75,6 +76,7 @@ static void next_ended(void *owner, bool token, const struct conn_end *end)
 {
 	(void)owner;
 	assert_null(connections.next);
+	assert_int_equal(end->retry_after_s, -1);
 	tell("next%s ended: %s;", token ? "" : " without a token", end->why);
 }
 
@@ -93,7 +95,10 @@ static void drained(void *owner)
 static void frame_came(void *owner, const struct wire_frame *frame)
 {
 	(void)owner;
-	tell("frame %d;", (int)frame->id);
+	if (frame->kind == WIRE_UNUSABLE)
+		tell("unusable%s: %s;", frame->has_id ? " answer" : "", frame->fault);
+	else
+		tell("frame %d;", (int)frame->id);
 }
 
 static void change_came(void *owner, const struct wire_frame *frame,
@@ -111,6 +116,7 @@ static void arrived(void *owner, const struct wire_frame *frame)
 {
 	(void)owner;
 	assert_int_equal(frame->kind, WIRE_NOTIFICATION);
+	arrivals++;
 }
 
 static void strays(void *owner, const struct wire_frame *frame, const struct notification *change)
@@ -145,7 +151,7 @@ static int begin(void **state)
 
 	(void)state;
 	told[0] = changes[0] = '\0';
-	busy = 0;
+	busy = arrivals = 0;
 	late_writes = false;
 	stats = (struct stats){0};
 	loop_begin(1000, 1);
@@ -164,7 +170,7 @@ static int end(void **state)
 	connections_fini(&connections);
 	endpoints_fini(&endpoints);
 	assert_int_equal(conns_left(), 0);
-	assert_int_equal(loop_pending(), 0);
+	assert_int_equal(loop_timers(), 0);
 	return 0;
 }
 
@@ -305,6 +311,60 @@ static void other_times_are_for_all(void **state)
 	}
 }
 
+static void also_for_those_to_another_place_and_those_to_come(void **state)
+{
+	const char *why = NULL;
+	struct conn_settings settings = here.conn;
+
+	(void)state;
+	first_is_there();
+	endpoints_set(&endpoints, endpoint_new(&endpoints, &here, &why));
+	settings.keepalive_ms = 200;
+	connections_set_times(&connections, &settings);
+	assert_int_equal(conns_get(1)->shared->settings.keepalive_ms, 200);
+	assert_int_equal(endpoints.present->shared.settings.keepalive_ms, 200);
+}
+
+/* ---- messages ---- */
+
+static void what_comes_is_counted(void **state)
+{
+	static const char answer[] = "{\"code\":200,\"messageId\":7}";
+
+	(void)state;
+	first_is_there();
+	next_takes_over();
+	conns_say(2, answer);
+	conns_say(1, answer);
+	expect("frame 7;frame 7;");
+	assert_int_equal(stats.upstream_connects, 2);
+	assert_int_equal(stats.upstream_messages_in, 2);
+	assert_int_equal(stats.upstream_bytes_in, 2 * strlen(answer));
+	conns_tell(2, "a", "1", 1);
+	conns_tell(1, "a", "1", 1);
+	expect_changes("a=1;");
+	assert_int_equal(arrivals, 2);
+	assert_int_equal(stats.upstream_messages_in, 4);
+	assert_int_equal(stats.upstream_notifications, 2);
+	assert_int_equal(stats.upstream_doubles, 1);
+}
+
+/* Whatever it says. */
+static void a_binary_or_too_long_message_cannot_be_used(void **state)
+{
+	static const char answer[] = "{\"code\":200,\"messageId\":7}",
+			  change[] = "{\"type\":\"notification\",\"key\":\"a\"}";
+
+	(void)state;
+	first_is_there();
+	conns_say_flagged(1, answer, WEBSOCKET_BINARY);
+	expect("unusable answer: it is binary;");
+	conns_say_flagged(1, change, WEBSOCKET_TRUNCATED | WEBSOCKET_BINARY);
+	expect("unusable: it is too long;");
+	expect_changes("");
+	assert_int_equal(arrivals, 0);
+}
+
 static void they_are_looked_after(void **state)
 {
 	(void)state;
@@ -332,6 +392,19 @@ static void the_next_one_ends(void **state)
 	expect_changes("a=1;");
 }
 
+static void the_next_one_ends_when_it_is_proven(void **state)
+{
+	(void)state;
+	first_is_there();
+	next_is_proven();
+	conns_tell(2, "a", "1", 1);
+	conns_end(2, 0, -1);
+	expect("next ended: it was lost;");
+	assert_true(!connections.next && !connections.ping && !connections.proven);
+	next_takes_over();
+	expect_changes(""); /* the main one would have brought it */
+}
+
 /* ---- the present one ends ---- */
 
 static void before_it_has_said_that_it_brought_all(void **state)
@@ -343,6 +416,7 @@ static void before_it_has_said_that_it_brought_all(void **state)
 	conns_end(1, 0, -1);
 	expect("main 1 ended: it was lost;first;"); /* there was no move: it may have had more */
 	expect_changes("a=1;");
+	assert_null(conns_get(1));
 	assert_int_equal(connections.main->number, 2);
 }
 
@@ -716,6 +790,7 @@ static void all_say_goodbye(void **state)
 	next_takes_over();
 	connections_connect(&connections, "token", true);
 	connections_stop(&connections);
+	assert_int_equal(loop_pending(), 0);
 	assert_null(conns_get(3));
 	assert_int_equal(conns_get(1)->closing, 1000);
 	assert_int_equal(conns_get(2)->closing, 1000);
@@ -747,8 +822,12 @@ int main(void)
 		CASE(each_change_is_told_once),
 		CASE(what_only_the_next_one_has_is_told_when_it_takes_over),
 		CASE(other_times_are_for_all),
+		CASE(also_for_those_to_another_place_and_those_to_come),
+		CASE(what_comes_is_counted),
+		CASE(a_binary_or_too_long_message_cannot_be_used),
 		CASE(they_are_looked_after),
 		CASE(the_next_one_ends),
+		CASE(the_next_one_ends_when_it_is_proven),
 		CASE(before_it_has_said_that_it_brought_all),
 		CASE(after_it_has),
 		CASE(and_its_changes_are_not_told_again),

@@ -90,11 +90,16 @@ void conns_end(unsigned number, int http_status, int retry_after_s)
 
 void conns_say(unsigned number, const char *text)
 {
+	conns_say_flagged(number, text, 0);
+}
+
+void conns_say_flagged(unsigned number, const char *text, unsigned flags)
+{
 	struct conn *c = there(number);
 	struct span copy = copy_of(span_of(text));
 
 	c->heard_at = clock_boot_ms();
-	c->ops->message(c->owner, copy, 0);
+	c->ops->message(c->owner, copy, flags);
 	free_copy(copy);
 }
 

@@ -38,6 +38,7 @@ void conns_pong(unsigned number); /* all pings so far are answered */
 void conns_take_over(unsigned number, unsigned old);
 void conns_end(unsigned number, int http_status, int retry_after_s); /* open ones: it is lost */
 void conns_say(unsigned number, const char *text);
+void conns_say_flagged(unsigned number, const char *text, unsigned flags); /* of websocket.h */
 /* A notification. */
 void conns_tell(unsigned number, const char *key, const char *value, int timestamp);
 void conns_drain(unsigned number);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "codec/json.h"
+#include "../locked.h"
 #include "../loop.h"
 #include "base/mem.h"
 #include "base/secret.h"
@@ -14,6 +15,7 @@
 enum {
 	LIFETIME = 7200000,
 	LINE_MAX_BYTES = 15000, /* of a request line */
+	PATH_OWN = sizeof("/v1/ws?token=") - 1,
 	TEN_MINUTES = 600000,
 };
 
@@ -69,7 +71,7 @@ struct token_client_request *token_client_mint(struct token_client *m,
 						 .owner = owner,
 						 .keys_n = wish->subscribe_keys.n,
 						 .patterns_n = wish->subscribe_patterns.n};
-	keep(request->key, span_of(wish->api_key));
+	keep(request->key, span_of(wish->api_key ? wish->api_key : ""));
 	keep(request->keys, wish->subscribe_keys);
 	keep(request->patterns, wish->subscribe_patterns);
 	keep(request->access, wish->access_pattern);
@@ -111,10 +113,19 @@ static void mint(size_t n)
 	free(token);
 }
 
+static void mint_for(int lifetime_s)
+{
+	answer(&(struct token_client_answer){.token = "ttt",
+					     .expires_in_s = lifetime_s,
+					     .http_status = 200,
+					     .retry_after_s = -1});
+}
+
 /* ---- whoever asks ---- */
 
 static struct credentials *credentials;
 static char *key;
+static long locked_before;
 static struct stats stats;
 static size_t
 	wanted; /* bytes of the list of everything that is wanted, brackets included; 0: nothing */
@@ -128,8 +139,10 @@ static size_t makes_list(void *owner, size_t budget, struct buf *list)
 	(void)owner;
 	allowed = budget;
 	size_t n = wanted < budget ? wanted : budget;
-	if (n < 5)
+	if (n < 5) {
+		buf_add(list, "[]", 2);
 		return 0;
+	}
 	buf_add(list, "[\"", 2);
 	for (size_t i = 4; i < n; i++)
 		buf_add(list, "x", 1);
@@ -150,6 +163,9 @@ static void expect(enum credentials_verdict verdict)
 {
 	assert_int_equal(told_n, 1);
 	assert_int_equal(told.verdict, verdict);
+	if (verdict == CREDENTIALS_READY || verdict == CREDENTIALS_NONE ||
+	    verdict == CREDENTIALS_TOO_LONG)
+		assert_int_equal(told.retry_after_s, -1);
 	told_n = 0;
 }
 
@@ -177,6 +193,7 @@ static int begin(void **state)
 	struct credentials_settings s;
 
 	(void)state;
+	locked_before = locked_kb();
 	key = secret_dup("key+/");
 	s = settings();
 	loop_begin(TEN_MINUTES, 1);
@@ -193,7 +210,8 @@ static int end(void **state)
 	credentials_free(credentials);
 	secret_free(&key);
 	assert_null(request);
-	assert_int_equal(loop_pending(), 0);
+	assert_int_equal(loop_timers(), 0);
+	assert_int_equal(locked_kb(), locked_before); /* no secret is left */
 	return 0;
 }
 
@@ -220,6 +238,12 @@ static void a_list_goes_out_under_both_names(void **state)
 	assert_int_equal(stats.tokens_minted, 1);
 }
 
+static void remake(const struct credentials_settings *s)
+{
+	credentials_free(credentials);
+	make(s);
+}
+
 static void or_under_one(void **state)
 {
 	struct credentials_settings s = settings();
@@ -229,16 +253,39 @@ static void or_under_one(void **state)
 	credentials_ask(credentials);
 	both = allowed;
 	refuse(500, -1);
-	credentials_free(credentials);
-	s.fields = TOKEN_CLIENT_SUBSCRIBE_KEYS;
 	s.access_pattern = "";
-	make(&s);
+	for (int i = 0; i < 2; i++) {
+		s.fields = i ? TOKEN_CLIENT_SUBSCRIBE_KEYS : TOKEN_CLIENT_SUBSCRIBE_PATTERNS;
+		remake(&s);
+		credentials_ask(credentials);
+		assert_int_equal(request->keys_n, i ? 100 : 0);
+		assert_int_equal(request->patterns_n, i ? 0 : 100);
+		assert_string_equal(request->access, "");
+		assert_in_range(allowed, 2 * both - 100, 2 * both + 100);
+		refuse(500, -1);
+	}
+}
+
+static void without_a_key_a_token_is_asked_for_nothing(void **state)
+{
+	struct credentials_settings s = settings();
+
+	(void)state;
+	s.api_key = NULL;
+	remake(&s);
+	wanted = 0;
 	credentials_ask(credentials);
-	assert_int_equal(request->keys_n, 100);
-	assert_int_equal(request->patterns_n, 0);
-	assert_string_equal(request->access, "");
-	assert_in_range(allowed, 2 * both - 100, 2 * both + 100);
-	refuse(500, -1);
+	assert_string_equal(request->keys, "[]");
+	assert_string_equal(request->patterns, "[]");
+	assert_int_equal(request->keys_n, 2);
+	mint(3);
+	expect(CREDENTIALS_READY);
+}
+
+static void it_ends_while_a_token_is_asked_for(void **state)
+{
+	(void)state;
+	credentials_ask(credentials);
 }
 
 static void nothing_is_wanted(void **state)
@@ -247,7 +294,9 @@ static void nothing_is_wanted(void **state)
 	wanted = 0;
 	credentials_ask(credentials);
 	assert_int_equal(told_n, 0); /* not from within */
+	assert_true(credentials_is_asking(credentials));
 	loop_turn();
+	assert_false(credentials_is_asking(credentials));
 	expect(CREDENTIALS_NONE);
 	assert_int_equal(requests, 0);
 }
@@ -256,7 +305,9 @@ static void it_is_called_off(void **state)
 {
 	(void)state;
 	credentials_ask(credentials);
+	assert_true(credentials_is_asking(credentials));
 	credentials_cancel(credentials);
+	assert_false(credentials_is_asking(credentials));
 	assert_null(request);
 	wanted = 0;
 	credentials_ask(credentials);
@@ -319,6 +370,14 @@ static void a_token_is_in_force_once_it_is_accepted(void **state)
 	assert_null(credentials_path(credentials));
 }
 
+static void a_newer_one_takes_the_place_of_one_that_nobody_has_accepted(void **state)
+{
+	(void)state;
+	get_token(3);
+	get_token(4);
+	assert_string_equal(credentials_new_path(credentials), "/v1/ws?token=tttt");
+}
+
 static void one_that_failed_leaves_the_former(void **state)
 {
 	(void)state;
@@ -360,6 +419,21 @@ static void a_token_is_as_old_as_its_request(void **state)
 	assert_null(credentials_path(credentials));
 }
 
+/* No longer than the setting says. */
+static void a_token_lives_as_long_as_its_answer_says(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		int seconds = i ? LIFETIME / 1000 + 1 : 3600;
+		credentials_ask(credentials);
+		mint_for(seconds);
+		credentials_accept(credentials);
+		assert_int_equal(credentials_expires_at(credentials),
+				 loop_now + (i ? LIFETIME : 3600000));
+		told_n = 0;
+	}
+}
+
 static void renewals_are_counted(void **state)
 {
 	(void)state;
@@ -383,6 +457,34 @@ static void the_first_guess_leaves_room_for_the_token(void **state)
 	/* Twice the list, in base64, and the rest of a token. */
 	assert_in_range(allowed, (LINE_MAX_BYTES - 500) / 3, LINE_MAX_BYTES * 3 / 8);
 	refuse(500, -1);
+}
+
+/* It is part of the token, in base64. */
+static void a_longer_access_pattern_leaves_less_room(void **state)
+{
+	struct credentials_settings s = settings();
+	char pattern[10 * 1024 + 1];
+	size_t before;
+
+	(void)state;
+	memset(pattern, 'a', sizeof(pattern));
+	pattern[1002] = '\0'; /* 1000 bytes longer than ".*" */
+	s.access_pattern = pattern;
+	credentials_ask(credentials);
+	before = allowed;
+	refuse(500, -1);
+	remake(&s);
+	credentials_ask(credentials);
+	assert_in_range(before - allowed, 1500 * 3 / 8 - 1, 1500 * 3 / 8 + 1);
+	refuse(500, -1);
+	pattern[1002] = 'a';
+	pattern[sizeof(pattern) - 1] = '\0'; /* too long for any list: an empty one is allowed */
+	remake(&s);
+	told_n = 0;
+	credentials_ask(credentials);
+	assert_int_equal(allowed, 2);
+	loop_turn();
+	expect(CREDENTIALS_NONE);
 }
 
 /* A service whose tokens grow with their lists by this factor; returns how long the list becomes.
@@ -422,6 +524,8 @@ static void it_learns_how_tokens_grow(void **state)
 	n = settled(1, &asked); /* ... that grow less */
 	assert_int_equal(asked, 1);
 	assert_in_range(n, 12000, 15000);
+	n = settled(0.5, &asked);
+	assert_in_range(n, 27000, 30000);
 }
 
 static void a_short_list_says_little(void **state)
@@ -429,14 +533,16 @@ static void a_short_list_says_little(void **state)
 	size_t before;
 
 	(void)state;
-	get_token(1000); /* of 100 bytes: the factor is about 5 */
+	wanted = 64;
+	get_token(1000); /* the factor is about 12 */
 	credentials_ask(credentials);
 	before = allowed;
+	assert_in_range(before, 1100, 1300);
 	mint(1000);
 	told_n = 0;
 	wanted = 10; /* and a much shorter list has a token of the same length */
 	get_token(1000);
-	wanted = 100;
+	wanted = 64;
 	credentials_ask(credentials);
 	assert_int_equal(allowed, before);
 	refuse(500, -1);
@@ -528,7 +634,7 @@ static void a_list_that_the_service_finds_too_large(void **state)
 static void a_small_list_that_the_service_finds_too_large(void **state)
 {
 	(void)state;
-	wanted = 40;
+	wanted = 64;
 	credentials_ask(credentials);
 	refuse(413, -1);
 	expect(CREDENTIALS_REFUSED);
@@ -570,9 +676,47 @@ static void upgrades_that_are_refused_for_something_else(void **state)
 	assert_false(credentials_was_refused(credentials, 403));
 	get_token(10000);
 	assert_false(credentials_was_refused(credentials, 503));
-	get_token(400); /* no service refuses such a short line for its length */
+	get_token(512 - PATH_OWN); /* no service refuses such a short line for its length */
 	assert_false(credentials_was_refused(credentials, 431));
 	assert_false(credentials_was_refused(credentials, 431)); /* and there is none any more */
+}
+
+/* A path with a token is at most this long. */
+static void expect_longest_path(size_t n)
+{
+	credentials_ask(credentials);
+	mint(n + 1 - PATH_OWN);
+	expect(CREDENTIALS_TOO_LONG);
+	get_token(n - PATH_OWN);
+}
+
+static void how_long_a_path_may_be(void **state)
+{
+	static const struct {
+		size_t refused, most, later, much_later;
+	} cases[] = {
+		{513, 512, 680, 904},
+		{700, 525, 700, 932},
+		{13334, 10000, 13332, LINE_MAX_BYTES},
+		{LINE_MAX_BYTES, 11250, LINE_MAX_BYTES, LINE_MAX_BYTES},
+	};
+	struct credentials_settings s = settings();
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		expect_longest_path(LINE_MAX_BYTES);
+		get_token(cases[i].refused - PATH_OWN);
+		loop_pass(TEN_MINUTES);
+		assert_true(credentials_was_refused(credentials, 414));
+		expect_longest_path(cases[i].most);
+		loop_pass(TEN_MINUTES - 1);
+		expect_longest_path(cases[i].most);
+		loop_pass(1);
+		expect_longest_path(cases[i].later);
+		loop_pass(TEN_MINUTES);
+		expect_longest_path(cases[i].much_later);
+		remake(&s);
+	}
 }
 
 /* Shorter each time, and not for ever. */
@@ -605,6 +749,7 @@ static void in_time_longer_ones_are_tried_again(void **state)
 	(void)state;
 	wanted = 1000;
 	credentials_ask(credentials);
+	loop_pass(TEN_MINUTES);
 	refuse(413, -1);
 	expect(CREDENTIALS_TOO_LONG);
 	loop_pass(TEN_MINUTES - 1);
@@ -618,6 +763,9 @@ static void in_time_longer_ones_are_tried_again(void **state)
 	assert_in_range(allowed, shorter * 5 / 4, shorter * 3 / 2);
 	mint(100);
 	expect(CREDENTIALS_READY);
+	size_t longer = allowed;
+	get_token(100);
+	assert_int_equal(allowed, longer);
 	for (int i = 0; i < 60; i++) {
 		loop_pass(TEN_MINUTES);
 		get_token(100);
@@ -632,15 +780,20 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		CASE(a_list_goes_out_under_both_names),
 		CASE(or_under_one),
+		CASE(without_a_key_a_token_is_asked_for_nothing),
 		CASE(nothing_is_wanted),
 		CASE(it_is_called_off),
+		CASE(it_ends_while_a_token_is_asked_for),
 		CASE(verdicts),
 		CASE(a_token_is_in_force_once_it_is_accepted),
+		CASE(a_newer_one_takes_the_place_of_one_that_nobody_has_accepted),
 		CASE(one_that_failed_leaves_the_former),
 		CASE(the_key_is_encoded),
 		CASE(a_token_is_as_old_as_its_request),
+		CASE(a_token_lives_as_long_as_its_answer_says),
 		CASE(renewals_are_counted),
 		CASE(the_first_guess_leaves_room_for_the_token),
+		CASE(a_longer_access_pattern_leaves_less_room),
 		CASE(it_learns_how_tokens_grow),
 		CASE(a_short_list_says_little),
 		CASE(tokens_that_do_not_grow_allow_long_lists),
@@ -652,6 +805,7 @@ int main(void)
 		CASE(upgrades_that_are_refused_for_their_length),
 		CASE(or_for_their_headers),
 		CASE(upgrades_that_are_refused_for_something_else),
+		CASE(how_long_a_path_may_be),
 		CASE(a_service_that_finds_every_line_too_long),
 		CASE(in_time_longer_ones_are_tried_again),
 	};

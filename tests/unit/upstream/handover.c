@@ -160,6 +160,7 @@ static void until_the_move(void **state)
 	 * next one. */
 	check("begin nax1 nay2 naz3 may2", "ax1 ay2");
 	check("begin nax1 nay2 naz3 may2 move", "ax1 ay2 az3");
+	check("begin nax1 nbz2 mbz2", "bz2"); /* another key waits */
 	/* Equal values are different changes, and the same change twice counts twice. */
 	check("begin max1 max2 nax2 nax3 move", "ax1 ax2 ax3");
 	check("begin max1 max1 nax1 nax1 nax1 move", "ax1 ax1 ax1");
@@ -250,6 +251,14 @@ static void three_connections(void **state)
 	check("begin nax1 move begin fay2 move may2", "ax1 ay2");
 	/* A held change is dropped, but the former connection has brought it all the same. */
 	check("begin nax1 move begin nay2 fay2 abort forget", "ax1 lost:ay2");
+	/* ... also if that one has ended since. */
+	check("begin nax1 move begin nay2 fay2 gone abort expire expire expire", "ax1 lost:ay2");
+	/* It is told without changes of its key that only the next connection has brought. */
+	check("begin nax1 move begin nay3 fay2 may2", "ax1 ay2");
+	/* ... and is known for as long as others from then on. */
+	check("begin nax1 move fay2 expire begin may2 expire expire expire expire expire expire "
+	      "expire expire expire expire expire expire nay2 move",
+	      "ax1 ay2");
 	/* Two moves ago. */
 	check("begin max1 move max1 begin max1 move", "ax1 ax1");
 }
@@ -260,6 +269,7 @@ static void aborted(void **state)
 	check("begin nax1 abort", "");
 	check("begin nax1 abort max1", "ax1");
 	check("begin nax1 abort begin max1 nax1 move", "ax1");
+	check("begin move max1 begin abort fax1 expire expire expire", "ax1");
 	check("begin max1 abort nax1 begin move max1",
 	      "ax1 ax1"); /* nothing is left of the first */
 	check("begin move begin max1 nax1 abort begin move fay2",
@@ -268,6 +278,12 @@ static void aborted(void **state)
 	check("begin nax1 move fay2 move max1", "ax1 lost:ay2 ax1"); /* nothing is compared */
 	check("abort", "");
 	check("move max1", "ax1"); /* there was no main connection */
+	check("move fax1", "");
+	/* A new connection has brought nothing of any key, so the former one is believed. */
+	check("begin move fax1 fbx1 fcx1 fdx1 fex1 ffx1 fgx1 fhx1 fix1 fjx1 fkx1 flx1 fmx1 fnx1 "
+	      "fox1 fpx1 fqx1 frx1 fsx1 ftx1 fux1 fvx1 fwx1 fxx1 fyx1 fzx1",
+	      "ax1 bx1 cx1 dx1 ex1 fx1 gx1 hx1 ix1 jx1 kx1 lx1 mx1 nx1 ox1 px1 qx1 rx1 sx1 tx1 "
+	      "ux1 vx1 wx1 xx1 yx1 zx1");
 }
 
 /* Its value alone does not distinguish a change from an earlier one. It is not lost. */
@@ -276,6 +292,7 @@ static void without_timestamps(void **state)
 	(void)state;
 	check("begin max0 may0 move max0", "ax0 ay0 ax0");
 	check("begin nax0 max0 move", "ax0");
+	check("begin move max0 fax0 expire expire expire", "ax0");
 	check("begin move begin nax0 max0 move", "ax0"); /* it is held, so it was not told before */
 	/* A change told before the next connection was subscribed may be taken for a later one
 	 * that the main connection does not bring in time. */
@@ -321,10 +338,23 @@ static void bounds(void **state)
 	assert_string_equal("dx1 ex1 ax1", s.told);
 	close_scene(&s);
 
+	/* ... to the last byte. */
+	open_scene(&s, 2 * OF_TOLD);
+	play(&s, "begin move max1 begin nby1");
+	assert_false(s.fits);
+	play(&s, "fax1 mcz1");
+	assert_string_equal("ax1 cz1", s.told);
+	close_scene(&s);
+
 	open_scene(&s, OF_PENDING);
 	play(&s, "begin nax1");
 	assert_true(s.fits);
 	play(&s, "nbx1");
+	assert_false(s.fits);
+	close_scene(&s);
+
+	open_scene(&s, OF_TOLD + 30); /* less than its text */
+	play(&s, "begin nax1");
 	assert_false(s.fits);
 	close_scene(&s);
 

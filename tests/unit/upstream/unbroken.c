@@ -177,8 +177,9 @@ static void __attribute__((format(printf, 1, 2))) shared(const char *format, ...
 }
 
 /* Log lines are part of the trace. */
-static void note_log(const char *text)
+static void note_log(enum log_level level, const char *text)
 {
+	(void)level;
 	shared("-- %s", text);
 }
 

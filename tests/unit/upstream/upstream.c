@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #include "conns.h"
-#include "no_cache.h"
+#include "../locked.h"
 #include "../loop.h"
 #include "base/mem.h"
 #include "base/secret.h"
@@ -27,7 +27,7 @@ enum {
 struct credentials {
 	const struct credentials_ops *ops;
 	void *owner;
-	char path[32], new_path[32];
+	char prefix[32], path[32], new_path[32];
 	bool asked;
 	int64_t lifetime, born_at;
 };
@@ -45,6 +45,7 @@ struct credentials *credentials_new(struct event_base *base,
 	credentials = mem_zalloc(sizeof(*credentials));
 	*credentials =
 		(struct credentials){.ops = ops, .owner = owner, .lifetime = settings->lifetime_ms};
+	snprintf(credentials->prefix, sizeof(credentials->prefix), "%s", settings->path_prefix);
 	return credentials;
 }
 
@@ -133,15 +134,18 @@ int64_t credentials_expires_at(const struct credentials *c)
 	return c->born_at + c->lifetime;
 }
 
-static void answer(enum credentials_verdict verdict, const char *why, int retry_after_s)
+static void answer_with(const struct credentials_answer *a)
 {
-	struct credentials_answer a = {verdict, why, retry_after_s, false};
-
 	assert_true(credentials->asked);
 	credentials->asked = false;
-	if (verdict == CREDENTIALS_READY)
+	if (a->verdict == CREDENTIALS_READY)
 		snprintf(credentials->new_path, sizeof(credentials->new_path), "token %u", tokens);
-	credentials->ops->answer(credentials->owner, &a);
+	credentials->ops->answer(credentials->owner, a);
+}
+
+static void answer(enum credentials_verdict verdict, const char *why, int retry_after_s)
+{
+	answer_with(&(struct credentials_answer){verdict, why, retry_after_s, false});
 }
 
 static void mint(void)
@@ -157,6 +161,8 @@ static struct {
 	bool list_refused; /* what token_list_ops::refused() returns */
 	bool excused;      /* the router says that a request was at fault for a loss */
 	bool busy;         /* each replaced connection has requests in flight */
+	bool late_writes;  /* ... has writes that were given up */
+	bool cached;       /* what the cache is told is told as well */
 	unsigned lists;
 	char changes[400];
 } above;
@@ -181,6 +187,25 @@ static void expect(const char *told)
 	assert_string_equal(seen, told);
 }
 
+/* The last line of the log, after its level. */
+static char logged[1000];
+
+static void note_log(enum log_level level, const char *text)
+{
+	static const char *const names[] = {[LOG_LEVEL_ERROR] = "error",
+					    [LOG_LEVEL_WARNING] = "warning",
+					    [LOG_LEVEL_NOTICE] = "notice",
+					    [LOG_LEVEL_INFO] = "info"};
+
+	snprintf(logged, sizeof(logged), "%s: %s", names[level], text);
+}
+
+static void expect_log(const char *line)
+{
+	assert_string_equal(logged, line);
+	logged[0] = '\0';
+}
+
 static struct upstream *upstream;
 static uint32_t connection_now;
 
@@ -198,7 +223,7 @@ static bool has_moved(struct router *r, uint32_t connection, int64_t now)
 		upstream_connection_idle(upstream, connection_now);
 	connection_now = connection;
 	tell("moved %u;", connection);
-	return false;
+	return above.late_writes;
 }
 
 static bool is_down(struct router *r, uint32_t connection, int close_code, bool dropped,
@@ -340,6 +365,56 @@ static void was_lost(struct subscriptions *s, int64_t heard_ms)
 	tell("lost since %d;", (int)heard_ms);
 }
 
+static void __attribute__((format(printf, 1, 2))) tell_cached(const char *format, ...)
+{
+	char text[100];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (above.cached)
+		tell("cache %s;", text);
+}
+
+static void cache_is_up(struct cache *c)
+{
+	(void)c;
+	tell_cached("up");
+}
+
+static void cache_is_live(struct cache *c, bool token)
+{
+	(void)c;
+	tell_cached("%s", token ? "live" : "not live");
+}
+
+static void cache_lost(struct cache *c, int64_t heard_ms)
+{
+	(void)c;
+	tell_cached("lost since %d", (int)heard_ms);
+}
+
+static void cache_sees(struct cache *c, const struct wire_frame *frame)
+{
+	(void)c, (void)frame;
+	tell_cached("sees");
+}
+
+static void cache_takes(struct cache *c, const struct wire_frame *frame,
+			const struct notification *change)
+{
+	(void)c, (void)frame, (void)change;
+	assert_true(!above.cached || !above.changes[0]); /* subscribers come after it */
+	tell_cached("takes");
+}
+
+static void cache_missed(struct cache *c)
+{
+	(void)c;
+	tell_cached("missed");
+}
+
 static const struct upstream_ops ops = {
 	.changed = state_changed,
 	.up = is_up,
@@ -365,10 +440,16 @@ static const struct upstream_ops ops = {
 			.refuse_all = refuses_all,
 			.lost = was_lost,
 		},
-	.cache = NO_CACHE,
+	.cache = {.up = cache_is_up,
+		  .live = cache_is_live,
+		  .lost = cache_lost,
+		  .arrived = cache_sees,
+		  .change = cache_takes,
+		  .missed = cache_missed},
 };
 
 static struct stats stats;
+static long locked_before;
 
 static struct upstream_settings settings(void)
 {
@@ -403,10 +484,15 @@ static int begin(void **state)
 	stats = (struct stats){0};
 	tokens = 0;
 	shorter_helps = false;
+	wait_for_rate = 0;
+	locked_before = locked_kb();
 	loop_begin(1000, 7);
+	loop_log = note_log;
+	logged[0] = '\0';
 	conns_begin();
 	upstream = upstream_new(NULL, &s, &ops, &(struct upstream_users){0}, &stats);
 	assert_non_null(upstream);
+	expect_log("");
 	return 0;
 }
 
@@ -416,7 +502,8 @@ static int end(void **state)
 	upstream_free(upstream);
 	upstream = NULL;
 	assert_int_equal(conns_left(), 0);
-	assert_int_equal(loop_pending(), 0);
+	assert_int_equal(loop_timers(), 0);
+	assert_int_equal(locked_kb(), locked_before);
 	return 0;
 }
 
@@ -465,13 +552,62 @@ static void nothing_wanted_takes_the_key(void **state)
 	assert_string_equal(conns_get(1)->path, "key");
 	expect_state(UPSTREAM_CONNECTING);
 	assert_false(upstream_sendable(upstream));
+	assert_int_equal(upstream_unsent(upstream), 0);
+	assert_int_equal(upstream_retry_ms(upstream), -1);
+	assert_int_equal(upstream_token_expires_ms(upstream), -1);
+	assert_int_equal(upstream_reconnects(upstream), 0);
+	assert_null(upstream_last_error(upstream));
+	assert_null(upstream_why_not_live(upstream));
+	assert_string_equal(upstream_url(upstream), "url");
+	loop_pass(300);
+	assert_int_equal(upstream_since_ms(upstream), 300);
 	conns_open(1);
 	expect("connected;up 1;without;");
+	expect_log("notice: upstream: connecting -> connected after 300 ms: service");
+	assert_int_equal(upstream_since_ms(upstream), 0);
+	assert_int_equal(upstream_token_expires_ms(upstream), -1);
+	assert_int_equal(upstream_unsent(upstream), 0);
+	conns_get(1)->congested = true;
+	assert_int_equal(upstream_unsent(upstream), 1);
+	conns_drain(1);
+	expect("drained;");
 	assert_int_equal(tokens, 0);
 	assert_true(upstream_sendable(upstream));
 	assert_false(upstream_has_token(upstream));
 	upstream_send(upstream, span_of("{1"), span_of("2}"));
 	assert_string_equal(conns_get(1)->sent, "{12}\n");
+}
+
+static void what_the_first_one_will_have(void **state)
+{
+	struct upstream_settings s = settings();
+
+	(void)state;
+	assert_false(upstream_has_token(upstream));
+	above.wants = true;
+	assert_true(upstream_has_token(upstream));
+	above.wants = false;
+	s.attempts.api_key = NULL;
+	assert_int_equal(upstream_reload(upstream, &s, true), 0);
+	assert_true(upstream_has_token(upstream));
+}
+
+static void parts_that_cannot_be_made(void **state)
+{
+	struct upstream_settings s = settings();
+	const unsigned timers = loop_timers();
+
+	(void)state;
+	for (unsigned failing = LOOP_NO_SUSPEND; failing <= LOOP_NO_ALARM; failing <<= 1) {
+		loop_failing = failing;
+		assert_null(upstream_new(NULL, &s, &ops, &(struct upstream_users){0}, &stats));
+		expect_log("error: upstream: Too many open files");
+	}
+	s.endpoint.trust = (struct trust *)&s; /* conns.c: it can't be read */
+	assert_null(upstream_new(NULL, &s, &ops, &(struct upstream_users){0}, &stats));
+	expect_log("error: upstream: there is no such file");
+	assert_int_equal(loop_timers(), timers);
+	upstream_free(NULL);
 }
 
 static void a_token_counts_once_a_ping_is_answered(void **state)
@@ -507,6 +643,7 @@ static void a_silent_one_does_not_count(void **state)
 	assert_null(conns_get(1));
 	expect_state(UPSTREAM_BACKOFF);
 	expect("failed;backoff;");
+	assert_string_equal(credentials->new_path, "");
 }
 
 /* ---- pauses ---- */
@@ -514,6 +651,7 @@ static void a_silent_one_does_not_count(void **state)
 static void pauses_double_and_have_an_end(void **state)
 {
 	int64_t most = BACKOFF_MIN;
+	unsigned longer = 0;
 
 	(void)state;
 	for (unsigned i = 1; i <= 12; i++) {
@@ -522,11 +660,83 @@ static void pauses_double_and_have_an_end(void **state)
 		conns_end(i, 0, -1);
 		expect_state(UPSTREAM_BACKOFF);
 		assert_in_range(upstream_retry_ms(upstream), 0, most);
+		longer += upstream_retry_ms(upstream) > BACKOFF_MIN;
 		most = most * 2 < BACKOFF_MAX ? most * 2 : BACKOFF_MAX;
 		if (i == 1)
 			most = BACKOFF_MIN * 2;
 	}
 	assert_int_equal(stats.upstream_connect_failures, 12);
+	assert_true(longer > 5);
+}
+
+static void so_do_those_before_a_connection_is_replaced(void **state)
+{
+	int64_t most = BACKOFF_MIN;
+	unsigned longer = 0, main_number = 1;
+
+	(void)state;
+	connect_with_token();
+	for (unsigned i = 1; i <= 12; i++) {
+		want_more();
+		conns_end(conns_made(), 0, -1);
+		expect("failed;");
+		expect_log("warning: upstream: the connection could not be replaced, it stays: it "
+			   "was refused");
+		assert_in_range(upstream_retry_ms(upstream), 0, most);
+		longer += upstream_retry_ms(upstream) > BACKOFF_MIN;
+		loop_pass(most);
+		most = most * 2 < BACKOFF_MAX ? most * 2 : BACKOFF_MAX;
+	}
+	assert_true(longer > 5);
+	assert_int_equal(stats.upstream_handover_failures, 12);
+	for (unsigned i = 1; i <= 10; i++) { /* a success ends the row */
+		want_more();
+		conns_take_over(conns_made(), main_number);
+		main_number = conns_made();
+		want_more();
+		conns_end(conns_made(), 0, -1);
+		assert_in_range(upstream_retry_ms(upstream), 0, BACKOFF_MIN);
+		loop_pass(BACKOFF_MIN);
+	}
+}
+
+/* So that daemons that have lost the service at one time do not come back at one time. */
+static void pauses_are_random(void **state)
+{
+	long least = BACKOFF_MIN, most = 0;
+
+	(void)state;
+	above.excused = true;
+	for (uint32_t i = 1; i <= 8; i++) {
+		loop_pass(BACKOFF_MAX);
+		conns_open(i);
+		conns_end(i, 0, -1);
+		long ms = upstream_retry_ms(upstream);
+		least = ms < least ? ms : least;
+		most = ms > most ? ms : most;
+	}
+	assert_true(least < most);
+}
+
+/* ... of up to a minute and a half. */
+static void thirty_seconds_are_stable_whatever_the_pauses(void **state)
+{
+	struct upstream_settings s = settings();
+
+	(void)state;
+	s.attempts.backoff_max_ms = 100000;
+	assert_int_equal(upstream_reload(upstream, &s, false), 0);
+	for (int i = 0; i < 8; i++) {
+		for (int fails = 0; fails < 5; fails++) {
+			loop_pass(100000);
+			conns_end(conns_made(), 0, -1);
+		}
+		loop_pass(100000);
+		conns_open(conns_made());
+		loop_pass(30000);
+		conns_end(conns_made(), 0, -1);
+		assert_in_range(upstream_retry_ms(upstream), 0, BACKOFF_MIN);
+	}
 }
 
 static void a_pause_that_is_asked_for_is_kept(void **state)
@@ -535,9 +745,15 @@ static void a_pause_that_is_asked_for_is_kept(void **state)
 	loop_turn();
 	conns_end(1, 503, 30);
 	assert_int_equal(upstream_retry_ms(upstream), 30000);
+	assert_int_equal(upstream_handover_ms(upstream), -1);
+	assert_string_equal(upstream_last_error(upstream), "it was refused");
+	assert_null(upstream_token_error(upstream));
 	loop_pass(29999);
 	assert_int_equal(conns_made(), 1);
-	loop_pass(1);
+	assert_int_equal(upstream_retry_ms(upstream), 1);
+	loop_now += 2; /* the timer is late */
+	assert_int_equal(upstream_retry_ms(upstream), 0);
+	loop_turn();
 	assert_int_equal(conns_made(), 2);
 }
 
@@ -580,6 +796,10 @@ static void the_key_is_refused(void **state)
 	conns_end(1, 401, -1);
 	expect("failed;unauthorized;all refused for 1600;");
 	expect_state(UPSTREAM_UNAUTHORIZED);
+	expect_log("error: upstream: connecting -> unauthorized after 0 ms: the service has "
+		   "refused the key from a file: it was refused");
+	assert_int_equal(upstream_retry_ms(upstream), BACKOFF_MAX);
+	assert_int_equal(stats.upstream_connect_failures, 1);
 	loop_pass(BACKOFF_MAX);
 	conns_open(2);
 	expect("connecting;connected;up 2;without;");
@@ -595,9 +815,11 @@ static void requests_go_out_with_the_key_meanwhile(void **state)
 	answer(CREDENTIALS_FAILED, "no token today", 2);
 	expect("failed;");
 	assert_string_equal(conns_get(1)->path, "key");
+	assert_string_equal(upstream_why_not_live(upstream), "no token today");
 	conns_open(1);
 	expect("connected;up 1;");
 	assert_string_equal(upstream_token_error(upstream), "no token today");
+	assert_string_equal(upstream_why_not_live(upstream), "no token today");
 	loop_pass(1999);
 	assert_int_equal(tokens, 1);
 	loop_pass(1);
@@ -636,6 +858,113 @@ static void a_lost_connection_is_no_reason_to_ask_for_a_token_sooner(void **stat
 	assert_int_equal(tokens, 2);
 }
 
+/* ... nor is one that was connected with the key. */
+static void it_is_asked_for_when_its_time_has_come(void **state)
+{
+	(void)state;
+	above.wants = above.stale = true;
+	loop_turn();
+	answer(CREDENTIALS_FAILED, "no token today", 4);
+	conns_end(1, 503, 4);
+	loop_pass(4000);
+	assert_int_equal(tokens, 2);
+}
+
+/* The rest of its pause follows, in whole seconds. */
+static void it_is_not_asked_for_before(void **state)
+{
+	static const struct {
+		int64_t after;
+		int seconds;
+		long pause;
+	} cases[] = {{999, 3, 1000}, {0, 2, 2000}, {500, 3, 1000}};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		above.wants = above.stale = true;
+		loop_turn();
+		answer(CREDENTIALS_FAILED, "no token today", 4);
+		loop_pass(cases[i].after);
+		conns_end(1, 503, cases[i].seconds);
+		loop_pass(1000 * cases[i].seconds);
+		assert_int_equal(tokens, 1);
+		assert_string_equal(conns_get(2)->path, "key");
+		conns_open(2);
+		assert_int_equal(upstream_retry_ms(upstream), cases[i].pause);
+		end(state);
+		begin(state);
+	}
+}
+
+static void a_refused_key_asks_for_no_token_for_long(void **state)
+{
+	(void)state;
+	above.wants = above.stale = true;
+	loop_turn();
+	answer(CREDENTIALS_UNAUTHORIZED, "no", -1);
+	conns_open(1);
+	conns_end(1, 0, -1);
+	loop_pass(BACKOFF_MIN);
+	assert_string_equal(conns_get(2)->path, "key");
+	assert_int_equal(tokens, 1);
+}
+
+static void the_pause_before_a_token_goes_on_while_the_machine_sleeps(void **state)
+{
+	(void)state;
+	above.wants = above.stale = true;
+	loop_turn();
+	answer(CREDENTIALS_FAILED, "no token today", 60);
+	conns_open(1);
+	conns_end(1, 0, -1);
+	loop_sleep(60000);
+	loop_pass(BACKOFF_MIN);
+	assert_int_equal(tokens, 2);
+}
+
+static void the_rate_limit_refuses_a_token(void **state)
+{
+	const struct credentials_answer limited = {CREDENTIALS_FAILED, "slower", 1, true};
+	struct upstream_settings s = settings();
+
+	(void)state;
+	above.wants = above.stale = true;
+	loop_turn();
+	answer_with(&limited);
+	expect("pace lowered;failed;");
+	s.attempts.api_key = NULL;
+	assert_int_equal(upstream_reload(upstream, &s, true), 0);
+	above.told[0] = '\0';
+	loop_turn();
+	answer_with(&limited); /* of an endpoint of its own, whose limit is another one */
+	expect("failed;backoff;");
+}
+
+static void without_a_key_there_is_no_connection_meanwhile(void **state)
+{
+	struct upstream_settings s = settings();
+
+	(void)state;
+	s.attempts.api_key = NULL;
+	s.attempts.key_source = "a URL";
+	assert_int_equal(upstream_reload(upstream, &s, true), 0);
+	loop_turn(); /* nothing is wanted */
+	answer(CREDENTIALS_FAILED, "no token today", 30);
+	expect("failed;backoff;");
+	assert_int_equal(conns_made(), 0);
+	assert_string_equal(upstream_last_error(upstream), "no token today");
+	assert_int_equal(upstream_retry_ms(upstream), 30000);
+	loop_pass(30000);
+	answer(CREDENTIALS_UNAUTHORIZED, "no", -1);
+	expect("connecting;failed;unauthorized;all refused for 1600;");
+	expect_log("error: upstream: connecting -> unauthorized after 0 ms: tokens are refused by "
+		   "a URL: no");
+	loop_pass(BACKOFF_MAX);
+	mint();
+	conns_open(1);
+	conns_pong(1);
+	expect("connecting;connected;up 1;live;");
+}
+
 static void a_new_token_is_refused(void **state)
 {
 	(void)state;
@@ -664,6 +993,17 @@ static void the_service_asks_for_a_pause(void **state)
 	assert_int_equal(tokens, 3);
 }
 
+static void the_service_asks_for_no_pause(void **state)
+{
+	(void)state;
+	above.wants = above.stale = true;
+	loop_turn();
+	mint();
+	conns_end(1, 503, 0);
+	expect("failed;backoff;");
+	assert_int_equal(conns_made(), 1);
+}
+
 static void one_that_was_in_force_is_refused(void **state)
 {
 	(void)state;
@@ -677,9 +1017,12 @@ static void one_that_was_in_force_is_refused(void **state)
 	loop_turn();
 	assert_int_equal(tokens, 2); /* at once, and not with that token again */
 	mint();
-	conns_open(3);
-	conns_pong(3);
-	expect("connecting;connected;up 3;live;");
+	conns_end(3, 403, -1); /* for a new one another is no help */
+	loop_turn();
+	assert_int_equal(tokens, 2);
+	assert_string_equal(conns_get(4)->path, "key");
+	conns_open(4);
+	expect("connecting;failed;connected;up 4;");
 }
 
 static void a_token_that_is_too_long_is_made_shorter_at_once(void **state)
@@ -724,6 +1067,35 @@ static void lists_without_end_are_no_end_of_lists(enum credentials_verdict verdi
 	}
 	assert_in_range(tokens, 20, 80);
 	assert_int_equal(conns_made(), 1);
+}
+
+/* Many lists follow each other at once, then pauses grow; a success ends the row. */
+static void expect_pauses(unsigned lists)
+{
+	for (unsigned i = 0; i < lists; i++) {
+		int64_t ms = i < 20 ? 0 : (i - 19) * 100 < 2000 ? (i - 19) * 100 : 2000;
+		answer(CREDENTIALS_TOO_LONG, "too long", -1);
+		assert_int_equal(upstream_handover_ms(upstream), ms);
+		assert_false(credentials->asked);
+		loop_pass(ms);
+		assert_true(credentials->asked);
+	}
+}
+
+static void the_pauses_between_lists(void **state)
+{
+	(void)state;
+	connect_with_token();
+	above.stale = true;
+	upstream_want(upstream);
+	loop_pass(BATCH);
+	expect_pauses(45);
+	mint();
+	conns_take_over(2, 1);
+	above.stale = true;
+	upstream_want(upstream);
+	loop_pass(2000);
+	expect_pauses(22);
 }
 
 static void empty_lists(void **state)
@@ -809,6 +1181,27 @@ static void nobody_wants_it_any_more(void **state)
 	assert_int_equal(conns_made(), 1);
 }
 
+static void nobody_wants_what_the_token_is_for(void **state)
+{
+	(void)state;
+	connect_with_token();
+	above.stale = true;
+	upstream_want(upstream);
+	loop_pass(BATCH);
+	answer(CREDENTIALS_FAILED, "no token today", 1);
+	loop_pass(1000);
+	above.wants = above.stale = false;
+	answer(CREDENTIALS_NONE, NULL, -1);
+	assert_string_equal(conns_get(2)->path, "key");
+	conns_take_over(2, 1);
+	expect("failed;moved 2;without;");
+	assert_string_equal(credentials->path, "");
+	assert_null(upstream_token_error(upstream));
+	conns_end(1, 0, -1);
+	loop_pass(60000);
+	assert_int_equal(loop_pending(), 0); /* nothing is to be renewed */
+}
+
 static void the_service_refuses_a_name(void **state)
 {
 	(void)state;
@@ -851,17 +1244,27 @@ static void another_takes_over_for_more(void **state)
 	(void)state;
 	connect_with_token();
 	above.stale = true;
+	assert_int_equal(upstream_handover_ms(upstream), -1);
+	assert_null(upstream_why_not_live(upstream));
 	upstream_want(upstream);
+	assert_int_equal(upstream_handover_ms(upstream), BATCH);
 	loop_pass(BATCH - 1);
 	assert_int_equal(tokens, 1); /* there may be more names */
 	upstream_want(upstream);
-	loop_pass(1);
+	assert_int_equal(upstream_retry_ms(upstream), 1);
+	loop_now += 2; /* the timer is late */
+	assert_int_equal(upstream_handover_ms(upstream), 0);
+	assert_string_equal(upstream_why_not_live(upstream),
+			    "there are many new subscriptions, and the next handover comes later");
+	loop_turn();
 	mint();
 	upstream_want(upstream); /* is part of the list after it */
+	assert_int_equal(upstream_handover_ms(upstream), -1);
 	expect("");
 	assert_string_equal(conns_get(2)->path, "token 2");
 	conns_take_over(2, 1);
 	expect("moved 2;live;");
+	expect_log("info: upstream: a new connection has taken over");
 	expect_state(UPSTREAM_CONNECTED);
 	upstream_send(upstream, span_of("x"), span_of(""));
 	assert_string_equal(conns_get(1)->sent, "");
@@ -903,6 +1306,7 @@ static void the_key_is_refused_while_another_works(void **state)
 	loop_pass(BATCH);
 	answer(CREDENTIALS_UNAUTHORIZED, "no", -1);
 	expect("failed;all refused for 1600;");
+	expect_log("error: upstream: the service has refused the key from a file: no");
 	expect_state(UPSTREAM_CONNECTED);
 	loop_pass(BACKOFF_MAX);
 	assert_int_equal(tokens, 3);
@@ -976,6 +1380,37 @@ static void changes_of_connection_have_a_pace(void **state)
 	assert_true(credentials->asked);
 }
 
+/* One without a token goes as soon as it is idle, unless its writes may take effect yet. */
+static void late_writes_keep_a_former_one(void **state)
+{
+	for (int i = 0; i < 2; i++) {
+		above.late_writes = i;
+		connect_with_key();
+		want_more();
+		conns_take_over(2, 1);
+		assert_int_equal(conns_get(1)->closing, i ? 0 : 1000);
+		end(state);
+		begin(state);
+	}
+}
+
+static void what_is_wanted_in_a_pause_waits_for_its_end(void **state)
+{
+	(void)state;
+	connect_with_token();
+	above.stale = true;
+	upstream_want(upstream);
+	loop_pass(BATCH);
+	answer(CREDENTIALS_FAILED, "no token today", 30);
+	expect_log("warning: upstream: no token, the connection stays as it is: no token today");
+	upstream_want(upstream);
+	assert_int_equal(upstream_handover_ms(upstream), 30000);
+	loop_pass(29999);
+	assert_int_equal(tokens, 2);
+	loop_pass(1);
+	assert_int_equal(tokens, 3);
+}
+
 static void a_token_waits_for_the_rate_limit(void **state)
 {
 	(void)state;
@@ -993,6 +1428,17 @@ static void a_token_waits_for_the_rate_limit(void **state)
 	mint();
 	conns_take_over(2, 1);
 	expect("moved 2;live;");
+}
+
+static void also_a_millisecond(void **state)
+{
+	(void)state;
+	wait_for_rate = 1;
+	above.wants = above.stale = true;
+	loop_turn();
+	assert_int_equal(tokens, 0);
+	loop_pass(1);
+	assert_int_equal(tokens, 1);
 }
 
 static void a_token_that_waits_is_given_up(void **state)
@@ -1021,6 +1467,48 @@ static void renewal(void **state)
 	expect("moved 2;live;");
 	loop_pass(LIFETIME / 4 * 3);
 	assert_int_equal(tokens, 3);
+}
+
+/* A batch that was due a little later does not end the pause after it. */
+static void renewal_in_a_batch(void **state)
+{
+	(void)state;
+	connect_with_token();
+	loop_pass(LIFETIME / 4 * 3 - BATCH / 2);
+	above.stale = true;
+	upstream_want(upstream);
+	loop_pass(BATCH / 2);
+	assert_int_equal(tokens, 2);
+	answer(CREDENTIALS_FAILED, "no token today", 30);
+	loop_pass(BATCH);
+	assert_int_equal(tokens, 2);
+}
+
+static void renewal_in_a_pause(void **state)
+{
+	(void)state;
+	connect_with_token();
+	loop_pass(LIFETIME / 4 * 3 - 1000);
+	above.stale = true;
+	upstream_want(upstream);
+	loop_pass(BATCH);
+	answer(CREDENTIALS_FAILED, "no token today", 30);
+	loop_pass(29999);
+	assert_int_equal(tokens, 2);
+	loop_pass(1);
+	assert_int_equal(tokens, 3);
+}
+
+static void a_token_that_is_not_renewed_expires(void **state)
+{
+	(void)state;
+	connect_with_token();
+	loop_pass(LIFETIME - 1);
+	assert_int_equal(upstream_token_expires_ms(upstream), 1);
+	loop_pass(1);
+	assert_int_equal(upstream_token_expires_ms(upstream), 0);
+	loop_pass(1);
+	assert_int_equal(upstream_token_expires_ms(upstream), 0);
 }
 
 static void many_that_still_wait_for_answers_are_enough(void **state)
@@ -1055,6 +1543,8 @@ static void a_loss_is_told_and_healed(void **state)
 	loop_pass(500);
 	conns_end(1, 0, -1);
 	expect("lost since 1500;down 1;backoff;");
+	expect_log("notice: upstream: connected -> backoff after 1000 ms: it was lost");
+	assert_string_equal(upstream_why_not_live(upstream), "it was lost");
 	assert_false(upstream_sendable(upstream));
 	loop_pass(BACKOFF_MIN * 2);
 	conns_open(2);
@@ -1063,6 +1553,22 @@ static void a_loss_is_told_and_healed(void **state)
 	assert_int_equal(upstream_reconnects(upstream), 1);
 	assert_int_equal(stats.upstream_disconnects, 1);
 	assert_string_equal(upstream_last_error(upstream), "it was lost");
+}
+
+/* Whatever else was due goes: the pause decides. */
+static void after_a_loss_only_its_pause_is_due(void **state)
+{
+	struct upstream_settings s = settings();
+
+	(void)state;
+	connect_with_token();
+	loop_pass(60000);
+	assert_int_equal(loop_pending(), 1); /* the renewal */
+	above.stale = true;
+	upstream_want(upstream);
+	assert_int_equal(upstream_reload(upstream, &s, false), 0);
+	conns_end(1, 0, -1);
+	assert_int_equal(loop_pending(), 1);
 }
 
 static void without_a_token_subscribers_miss_nothing(void **state)
@@ -1189,6 +1695,69 @@ static void one_that_is_left_and_ends_loses_only_its_answers(void **state)
 	assert_int_equal(stats.upstream_disconnects, 0);
 }
 
+static void a_replaced_one_ends_behind_the_main_one(void **state)
+{
+	(void)state;
+	connect_with_token();
+	want_more();
+	conns_take_over(2, 1);
+	above.told[0] = '\0';
+	conns_end(2, 0, -1);
+	conns_end(1, 0, -1);
+	expect("lost since 1010;down 2;backoff;down 1;");
+}
+
+/* ---- what the cache is told ---- */
+
+static void the_cache_is_told_first(void **state)
+{
+	(void)state;
+	above.cached = true;
+	above.wants = above.stale = true;
+	loop_turn();
+	mint();
+	conns_open(1);
+	conns_pong(1);
+	expect("connected;cache up;up 1;live;cache live;");
+	conns_tell(1, "k", "v", 1);
+	expect("cache sees;cache takes;");
+	expect_changes("k=v;");
+	want_more();
+	conns_take_over(2, 1);
+	expect("cache up;moved 2;live;cache live;");
+	conns_tell(2, "k", "3", 3);
+	expect("cache sees;cache takes;");
+	conns_tell(1, "k", "2", 2);
+	expect("cache sees;");
+	above.changes[0] = '\0';
+	conns_end(2, 0, -1);
+	expect("cache sees;straggler k;cache lost since 1010;lost since 1010;down 2;backoff;");
+}
+
+static void the_cache_is_told_of_the_key(void **state)
+{
+	(void)state;
+	above.cached = true;
+	loop_turn();
+	conns_open(1);
+	expect("connected;cache up;up 1;without;cache not live;");
+}
+
+static void the_cache_is_told_of_whatever_may_be_a_change(void **state)
+{
+	(void)state;
+	connect_with_token();
+	above.cached = true;
+	conns_say(1, "{\"type\":\"notification\",\"key\":\"k\"]");
+	expect("cache missed;unreadable;frame;");
+	conns_say(1, "{\"code\":200}");
+	expect("cache missed;frame;");
+	conns_say(1, "{\"code\":200,\"messageId\":1,");
+	expect("frame;");
+	conns_say(1, "{\"code\":200,\"messageId\":1}");
+	expect("frame;");
+}
+
 /* ---- new settings ---- */
 
 static void times_only(void **state)
@@ -1197,13 +1766,129 @@ static void times_only(void **state)
 
 	(void)state;
 	connect_with_token();
+	assert_int_equal(loop_suspend_ms, KEEPALIVE);
 	s.attempts.token_lifetime_ms = LIFETIME / 10;
+	s.attempts.subscribe_batch_ms = 500;
+	s.endpoint.conn.keepalive_ms = 300;
 	assert_int_equal(upstream_reload(upstream, &s, false), 0);
+	expect("");
 	assert_true(conns_get(1)->retimes > 0);
+	assert_int_equal(loop_suspend_ms, 300);
 	loop_turn();
 	assert_int_equal(tokens, 1);
+	upstream_want(upstream);
+	assert_int_equal(upstream_handover_ms(upstream), 500);
 	loop_pass(LIFETIME / 40 * 3);
 	assert_int_equal(tokens, 2);
+}
+
+static void more_may_be_compared(void **state)
+{
+	struct upstream_settings s = settings();
+
+	(void)state;
+	s.compared_bytes = 100 * HANDOVER_RECORD_BYTES;
+	connect_with_token();
+	assert_int_equal(upstream_reload(upstream, &s, false), 0);
+	want_more();
+	for (int i = 0; i < 10; i++)
+		conns_tell(1, "k", "v", i + 1);
+	expect("");
+	conns_take_over(2, 1);
+	expect("moved 2;live;");
+}
+
+static void less_time_to_connect_begins_an_attempt_anew(void **state)
+{
+	struct upstream_settings s = settings();
+
+	(void)state;
+	above.wants = above.stale = true;
+	loop_turn();
+	assert_int_equal(upstream_reload(upstream, &s, false), 0); /* as much time as before */
+	expect("");
+	s.endpoint.conn.connect_timeout_ms--;
+	assert_int_equal(upstream_reload(upstream, &s, false), 0);
+	expect("failed;");
+	loop_turn();
+	assert_int_equal(tokens, 2);
+	mint();
+	s.endpoint.conn.connect_timeout_ms--;
+	assert_int_equal(upstream_reload(upstream, &s, false), 0);
+	expect("failed;");
+	assert_null(conns_get(1));
+	assert_string_equal(credentials->new_path, "");
+	loop_turn();
+	mint();
+	conns_open(2);
+	s.endpoint.conn.connect_timeout_ms--;
+	assert_int_equal(upstream_reload(upstream, &s, false), 0); /* it has connected */
+	conns_pong(2);
+	expect("connected;up 2;live;");
+}
+
+static void new_settings_end_pauses(void **state)
+{
+	struct upstream_settings s = settings();
+
+	(void)state;
+	for (int i = 0; i < 8; i++) {
+		for (int fails = 0; fails < 5; fails++) {
+			loop_pass(BACKOFF_MAX);
+			conns_end(conns_made(), 0, -1);
+		}
+		assert_int_equal(upstream_reload(upstream, &s, false), 0);
+		loop_turn();
+		conns_end(conns_made(), 0, -1);
+		assert_in_range(upstream_retry_ms(upstream), 0, BACKOFF_MIN); /* the first one */
+	}
+}
+
+static void also_the_one_before_a_token(void **state)
+{
+	struct upstream_settings s = settings();
+
+	(void)state;
+	above.wants = above.stale = true;
+	loop_turn();
+	answer(CREDENTIALS_FAILED, "no token today", 60);
+	conns_open(1);
+	conns_end(1, 0, -1);
+	assert_int_equal(upstream_reload(upstream, &s, false), 0);
+	loop_turn();
+	assert_int_equal(tokens, 2);
+}
+
+/* ... also if nothing is to be done at once. */
+static void new_settings_end_the_pause_of_a_replacement(void **state)
+{
+	struct upstream_settings s = settings();
+
+	(void)state;
+	connect_with_token();
+	above.stale = true;
+	upstream_want(upstream);
+	loop_pass(BATCH);
+	answer(CREDENTIALS_FAILED, "no token today", 30);
+	above.stale = false;
+	assert_int_equal(upstream_reload(upstream, &s, false), 0);
+	loop_turn();
+	assert_int_equal(tokens, 2);
+	assert_int_equal(upstream_handover_ms(upstream), -1);
+}
+
+/* The attempt of the new settings is made, and the pause after the one before it is over. */
+static void an_attempt_fails_just_behind_new_settings(void **state)
+{
+	struct upstream_settings s = settings();
+
+	(void)state;
+	loop_turn();
+	assert_int_equal(upstream_reload(upstream, &s, false), 0);
+	conns_end(1, 503, 300);
+	loop_turn();
+	conns_open(2);
+	assert_int_equal(upstream_handover_ms(upstream), -1);
 }
 
 static void another_service(void **state)
@@ -1215,12 +1900,14 @@ static void another_service(void **state)
 	want_more(); /* with the former settings */
 	s.endpoint.shown = "other url";
 	s.endpoint.conn.host = "other";
+	s.attempts.path_prefix = "/other";
 	assert_int_equal(upstream_reload(upstream, &s, true), 0);
 	expect("failed;");
 	assert_null(conns_get(2));
 	assert_string_equal(upstream_url(upstream), "url");
 	loop_turn();
 	assert_int_equal(tokens, 3);
+	assert_string_equal(credentials->prefix, "/other");
 	mint();
 	assert_string_equal(conns_get(3)->shared->settings.host, "other");
 	assert_string_equal(conns_get(1)->shared->settings.host, "service");
@@ -1248,6 +1935,22 @@ static void another_service_while_a_token_is_made(void **state)
 	expect("moved 2;live;");
 }
 
+static void another_service_while_a_token_waits(void **state)
+{
+	struct upstream_settings s = settings();
+
+	(void)state;
+	connect_with_token();
+	wait_for_rate = 700;
+	above.stale = true;
+	upstream_want(upstream);
+	loop_pass(BATCH);
+	assert_int_equal(upstream_reload(upstream, &s, true), 0);
+	expect("failed;");
+	loop_turn();
+	assert_int_equal(tokens, 2);
+}
+
 static void settings_that_cannot_be_used(void **state)
 {
 	struct upstream_settings s = settings();
@@ -1258,6 +1961,7 @@ static void settings_that_cannot_be_used(void **state)
 	s.endpoint.trust = (struct trust *)&s; /* conns.c: it can't be read */
 	s.endpoint.ca_digest = digest;
 	assert_int_equal(upstream_reload(upstream, &s, true), -EINVAL);
+	expect_log("error: upstream: there is no such file");
 	loop_pass(1000);
 	assert_int_equal(conns_made(), 1);
 	conns_tell(1, "k", "v", 1);
@@ -1295,6 +1999,7 @@ static void a_connection_is_looked_after_and_a_token_is_older(void **state)
 	(void)state;
 	connect_with_token();
 	loop_sleep(LIFETIME / 4 * 3 + 1);
+	expect_log("info: upstream: the machine has slept for 75 s");
 	assert_int_equal(conns_get(1)->checks, 1);
 	loop_turn();
 	assert_int_equal(tokens, 2);
@@ -1320,6 +2025,35 @@ static void what_cannot_be_read(void **state)
 	expect("");
 	loop_pass(1);
 	expect("missed since 3000;"); /* not too often */
+	loop_pass(20000);
+	expect("");
+	conns_say(1, unreadable);
+	expect("unreadable;frame;");
+	loop_turn();
+	expect("missed since 31000;");
+}
+
+static void it_is_logged_now_and_then(void **state)
+{
+	static const char log[] = "warning: upstream: a message of the service can't be used: "
+				  "neither a notification nor a messageId (%d so far)";
+	char line[200];
+
+	(void)state;
+	connect_with_token();
+	conns_say(1, "{\"code\":200,\"messageId\":1}");
+	logged[0] = '\0';
+	conns_say(1, "{}");
+	snprintf(line, sizeof(line), log, 1);
+	expect_log(line);
+	stats.upstream_unusable = 4; /* as the router counts them */
+	loop_pass(9999);
+	conns_say(1, "{}");
+	expect_log("");
+	loop_pass(1);
+	conns_say(1, "{}");
+	snprintf(line, sizeof(line), log, 5);
+	expect_log(line);
 }
 
 static void answers_come_from_all(void **state)
@@ -1348,8 +2082,12 @@ static void the_end(void **state)
 	conns_take_over(2, 1);
 	want_more();
 	above.told[0] = '\0';
+	conns_say(2, "{\"type\":\"notification\",\"key\":\"k\"]");
+	expect("unreadable;frame;");
 	upstream_stop(upstream);
 	expect("stopped;");
+	assert_int_equal(loop_suspend_ms, 0);
+	assert_int_equal(loop_pending(), 0);
 	assert_null(conns_get(3));
 	assert_int_equal(conns_get(1)->closing, 1000);
 	assert_int_equal(conns_get(2)->closing, 1000);
@@ -1374,6 +2112,36 @@ static void the_end_before_there_is_a_connection(void **state)
 	assert_int_equal(conns_made(), 0);
 }
 
+static void the_end_in_a_pause(void **state)
+{
+	(void)state;
+	loop_turn();
+	conns_end(1, 503, 30);
+	upstream_stop(upstream);
+	assert_int_equal(loop_pending(), 0);
+}
+
+static void the_end_in_a_batch(void **state)
+{
+	(void)state;
+	connect_with_token();
+	above.stale = true;
+	upstream_want(upstream);
+	upstream_stop(upstream);
+	assert_int_equal(loop_pending(), 0);
+}
+
+static void the_end_while_changes_are_held(void **state)
+{
+	(void)state;
+	connect_with_token();
+	want_more();
+	conns_open(2);
+	conns_pong(2);
+	conns_tell(2, "k", "v", 1);
+	expect_changes("");
+}
+
 static void the_end_while_a_token_is_made(void **state)
 {
 	(void)state;
@@ -1390,9 +2158,14 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		CASE(nothing_wanted_takes_the_key),
+		CASE(what_the_first_one_will_have),
+		CASE(parts_that_cannot_be_made),
 		CASE(a_token_counts_once_a_ping_is_answered),
 		CASE(a_silent_one_does_not_count),
 		CASE(pauses_double_and_have_an_end),
+		CASE(so_do_those_before_a_connection_is_replaced),
+		CASE(pauses_are_random),
+		CASE(thirty_seconds_are_stable_whatever_the_pauses),
 		CASE(a_pause_that_is_asked_for_is_kept),
 		CASE(one_that_is_dropped_soon_does_not_end_the_pauses),
 		CASE(an_excused_loss_does_not_lengthen_the_pauses),
@@ -1400,10 +2173,18 @@ int main(void)
 		CASE(requests_go_out_with_the_key_meanwhile),
 		CASE(the_key_is_refused_a_token),
 		CASE(a_lost_connection_is_no_reason_to_ask_for_a_token_sooner),
+		CASE(it_is_asked_for_when_its_time_has_come),
+		CASE(it_is_not_asked_for_before),
+		CASE(a_refused_key_asks_for_no_token_for_long),
+		CASE(the_pause_before_a_token_goes_on_while_the_machine_sleeps),
+		CASE(the_rate_limit_refuses_a_token),
+		CASE(without_a_key_there_is_no_connection_meanwhile),
 		CASE(a_new_token_is_refused),
 		CASE(the_service_asks_for_a_pause),
+		CASE(the_service_asks_for_no_pause),
 		CASE(one_that_was_in_force_is_refused),
 		CASE(a_token_that_is_too_long_is_made_shorter_at_once),
+		CASE(the_pauses_between_lists),
 		CASE(empty_lists),
 		CASE(refused_lists),
 		CASE(lists_that_are_too_long),
@@ -1411,6 +2192,7 @@ int main(void)
 		CASE(it_was_empty_and_now_it_is_not),
 		CASE(nothing_has_room),
 		CASE(nobody_wants_it_any_more),
+		CASE(nobody_wants_what_the_token_is_for),
 		CASE(the_service_refuses_a_name),
 		CASE(something_is_wanted_while_it_is_made),
 		CASE(another_takes_over_for_more),
@@ -1419,11 +2201,18 @@ int main(void)
 		CASE(there_is_too_much_to_compare),
 		CASE(what_a_connection_brought_too_much_of_is_no_matter_later),
 		CASE(changes_of_connection_have_a_pace),
+		CASE(late_writes_keep_a_former_one),
+		CASE(what_is_wanted_in_a_pause_waits_for_its_end),
 		CASE(a_token_waits_for_the_rate_limit),
+		CASE(also_a_millisecond),
 		CASE(a_token_that_waits_is_given_up),
 		CASE(renewal),
+		CASE(renewal_in_a_batch),
+		CASE(renewal_in_a_pause),
+		CASE(a_token_that_is_not_renewed_expires),
 		CASE(many_that_still_wait_for_answers_are_enough),
 		CASE(a_loss_is_told_and_healed),
+		CASE(after_a_loss_only_its_pause_is_due),
 		CASE(without_a_token_subscribers_miss_nothing),
 		CASE(the_next_one_is_the_cure),
 		CASE(one_that_is_proven_is_it_at_once),
@@ -1433,17 +2222,32 @@ int main(void)
 		CASE(too_much_after_the_handover_is_a_gap_for_all),
 		CASE(a_silent_old_one_is_a_loss),
 		CASE(one_that_is_left_and_ends_loses_only_its_answers),
+		CASE(a_replaced_one_ends_behind_the_main_one),
+		CASE(the_cache_is_told_first),
+		CASE(the_cache_is_told_of_the_key),
+		CASE(the_cache_is_told_of_whatever_may_be_a_change),
 		CASE(times_only),
+		CASE(more_may_be_compared),
+		CASE(less_time_to_connect_begins_an_attempt_anew),
+		CASE(new_settings_end_pauses),
+		CASE(also_the_one_before_a_token),
+		CASE(new_settings_end_the_pause_of_a_replacement),
+		CASE(an_attempt_fails_just_behind_new_settings),
 		CASE(another_service),
 		CASE(another_service_while_a_token_is_made),
+		CASE(another_service_while_a_token_waits),
 		CASE(settings_that_cannot_be_used),
 		CASE(whoever_changes_something_sees_what_comes_of_it),
 		CASE(a_pause_goes_on_while_the_machine_sleeps),
 		CASE(a_connection_is_looked_after_and_a_token_is_older),
 		CASE(what_cannot_be_read),
+		CASE(it_is_logged_now_and_then),
 		CASE(answers_come_from_all),
 		CASE(the_end),
 		CASE(the_end_before_there_is_a_connection),
+		CASE(the_end_in_a_pause),
+		CASE(the_end_in_a_batch),
+		CASE(the_end_while_changes_are_held),
 		CASE(the_end_while_a_token_is_made),
 	};
 
