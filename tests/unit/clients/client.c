@@ -568,6 +568,8 @@ static void one_too_many_gets_a_last_line(void **state)
 		event_base_loop(w.base, EVLOOP_ONCE);
 	assert_non_null(strstr(text, "{\"code\":503,"));
 	assert_non_null(strstr(text, "too_many_clients"));
+	assert_null(strstr(text, "retryAfterMs")); /* nobody knows when there is room */
+	assert_null(strstr(text, "\"error\":\"\""));
 	assert_int_equal(take(o), -1);
 }
 
