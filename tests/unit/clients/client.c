@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "gateway/http.h"
 #include "requests/answers.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -458,6 +459,25 @@ static void one_that_is_gone_leaves(void **state)
 	assert_int_equal(clients_count(w.clients), 0);
 }
 
+/* No event tells that one that is not read is gone: it is looked for. */
+static void one_that_goes_while_it_is_not_read_is_noticed(void **state)
+{
+	struct other *o = come();
+
+	(void)state;
+	o->hold = true;
+	write_text(o, "one\ntwo\n");
+	turn();
+	assert_int_equal(clients_sum_up(w.clients).paused, 1);
+	close(o->fd);
+	o->fd = -1;
+	turn();
+	assert_int_equal(o->left, 0);
+	while (!o->left)
+		event_base_loop(w.base, EVLOOP_ONCE);
+	assert_int_equal(clients_count(w.clients), 0);
+}
+
 /* Each of them has changed when the first is settled, and the last goes before its turn has come.
  */
 static void one_may_go_while_others_are_settled(void **state)
@@ -553,6 +573,8 @@ static void one_too_many_gets_a_last_line(void **state)
 		event_base_loop(w.base, EVLOOP_ONCE);
 	assert_non_null(strstr(text, "{\"code\":503,"));
 	assert_non_null(strstr(text, "too_many_clients"));
+	assert_null(strstr(text, "retryAfterMs")); /* nobody knows when there is room */
+	assert_null(strstr(text, "\"error\":\"\""));
 	assert_int_equal(take(o), -1);
 }
 
@@ -601,6 +623,103 @@ static void many_are_refused_at_once(void **state)
 		assert_int_equal(read(fd[i][1], text, sizeof(text)) > 0, i > 0);
 		close(fd[i][1]);
 	}
+}
+
+/* Whose first byte is a letter of GET. */
+static void one_that_is_refused_is_told_in_http(void **state)
+{
+	struct client_settings http = settings;
+	char text[400] = "";
+
+	(void)state;
+	http.http_on_socket = true;
+	clients_set(w.clients, &http);
+	no_room = "the section is full";
+	struct other *o = come();
+	no_room = NULL;
+	write_text(o, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+	while (read(o->fd, text, sizeof(text) - 1) < 0)
+		event_base_loop(w.base, EVLOOP_ONCE);
+	assert_int_equal(strncmp(text, "HTTP/1.1 503 ", 13), 0);
+	assert_non_null(strstr(text, "the section is full"));
+}
+
+/* ---- HTTP ---- */
+
+static int64_t wall_ms(void)
+{
+	return 784111777000;
+}
+
+static struct http_settings http_settings = {
+	.max_line = 1000, .max_pipeline = 10, .wall_ms = wall_ms, .stats = &w.stats};
+
+static struct other *come_with(const char *text)
+{
+	struct client_settings http = settings;
+
+	http.http_on_socket = true;
+	http.http = &http_settings;
+	clients_set(w.clients, &http);
+	struct other *o = come();
+	write_text(o, text);
+	turn();
+	return o;
+}
+
+static void answer_with(struct other *o, const char *line)
+{
+	buf_add(&o->peer->out.own, line, strlen(line));
+	clients_changed(w.clients, o->peer);
+	turn();
+}
+
+static void the_first_byte_tells_who_speaks_http(void **state)
+{
+	char text[400] = "";
+	struct other *o = come_with("GET /record/k HTTP/1.1\r\nHost: localhost\r\n\r\n");
+
+	(void)state;
+	assert_int_equal(o->lines, 1);
+	assert_non_null(strstr(o->last, "\"op\":\"get\""));
+	struct clients_sums sums = clients_sum_up(w.clients);
+	assert_int_equal(sums.door[STATS_DOOR_HTTP], 1);
+	assert_int_equal(sums.door[STATS_DOOR_LINES], 0);
+	answer_with(o, "{\"code\":200,\"key\":\"k\",\"value\":\"v\"}\n");
+	assert_true(read(o->fd, text, sizeof(text) - 1) > 0);
+	assert_int_equal(strncmp(text, "HTTP/1.1 200 ", 13), 0);
+	assert_non_null(strstr(text, "\"value\":\"v\""));
+	write_text(o, "GET /record/l HTTP/1.1\r\nHost: localhost\r\n\r\n");
+	turn();
+	assert_int_equal(o->lines, 2);
+	struct other *lines = come_with("{\"op\":\"ping\"}\n");
+	assert_string_equal(lines->last, "{\"op\":\"ping\"}");
+}
+
+/* What it still sends is dropped, and does not destroy the response. */
+static void a_connection_that_ends_lingers(void **state)
+{
+	char text[400] = "";
+	struct other *o =
+		come_with("GET /record/k HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+
+	(void)state;
+	answer_with(o, "{\"code\":200,\"key\":\"k\",\"value\":\"v\"}\n");
+	assert_int_equal(o->left, 1);
+	assert_int_equal(w.closed, 0);
+	write_text(o, "GET /record/l HTTP/1.1\r\nHost: localhost\r\n\r\n");
+	turn();
+	assert_int_equal(o->lines, 1);
+	assert_int_equal(w.closed, 0);
+	assert_true(read(o->fd, text, sizeof(text) - 1) > 0);
+	assert_int_equal(take(o), -1);
+	shutdown(o->fd, SHUT_WR);
+	turn();
+	assert_int_equal(w.closed, 1);
+	o = come_with("GET /record/k HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+	answer_with(o, "{\"code\":200,\"key\":\"k\",\"value\":\"v\"}\n");
+	while (w.closed < 2) /* for a second */
+		event_base_loop(w.base, EVLOOP_ONCE);
 }
 
 /* ---- what is known of them ---- */
@@ -830,11 +949,15 @@ int main(void)
 		CASE(one_that_is_half_closed_gets_its_answers_first),
 		CASE(one_that_is_half_closed_stays_while_it_waits_for_something),
 		CASE(one_that_is_gone_leaves),
+		CASE(one_that_goes_while_it_is_not_read_is_noticed),
 		CASE(one_may_go_while_others_are_settled),
 		CASE(all_go_at_once),
 		CASE(one_too_many_gets_a_last_line),
 		CASE(those_who_are_refused_wait_for_their_last_line),
 		CASE(many_are_refused_at_once),
+		CASE(one_that_is_refused_is_told_in_http),
+		CASE(the_first_byte_tells_who_speaks_http),
+		CASE(a_connection_that_ends_lingers),
 		CASE(the_busiest_are_told),
 		CASE(each_that_has_not_left_is_told),
 		CASE(sums_are_those_of_all),
