@@ -32,6 +32,7 @@ enum {
 	READ_MAX = 65536,       /* bytes of all clients in one turn of the loop */
 	READ_MIN = 256,         /* ... of each that sends, at least */
 	READ_US = 2000,         /* in which these are to be handled, and those that were kept */
+	SLOW_READS = 16,        /* of a client, since one took longer than its share of that */
 	FIRST_BYTE_MS = 20,     /* for a client that is refused to say what it speaks */
 	LAST_LINE_MS = 1000,    /* for a client that is dropped or refused to take its last line */
 	LINGER_MS = 1000,       /* for a client to take what is out before its socket is closed */
@@ -70,6 +71,7 @@ struct client {
 	uint32_t gone_at;           /* when CLIENT_LEAVING ends: low 32 bits of ms */
 	uint32_t change;            /* its place in clients::changed, if it is changed */
 	enum client_state state : 8;
+	uint8_t slow_reads;   /* so many more of its reads count as those of a slow client */
 	bool tcp : 1;         /* the kernel does not know whose it is */
 	bool decided : 1;     /* its first byte has come: it speaks lines, or has a speech */
 	bool speaking : 1;    /* a function of its speech is being called */
@@ -129,9 +131,9 @@ struct clients {
 	struct heap dues;
 	struct event *dues_timer;
 	unsigned reads, reads_before; /* of clients, in this turn and in the one before */
-	size_t reads_bytes;           /* of those in this turn */
+	size_t reads_bytes;           /* in this turn, of slow clients */
 	int64_t reads_us;             /* for which these were handled */
-	size_t read_max;              /* bytes of all clients in this turn, at most */
+	size_t slow_max;              /* bytes of all slow clients in this turn, at most */
 	uint32_t reads_turn;          /* turn_number() of these reads */
 	int64_t now;                  /* when the lines that are handed on now were read */
 	uint64_t last_number;
@@ -166,7 +168,7 @@ struct clients *clients_new(struct event_base *base, const struct client_setting
 	cs->owner = owner;
 	cs->stats = stats;
 	cs->nobody = overflow_ids_ids();
-	cs->read_max = READ_MAX;
+	cs->slow_max = READ_MAX;
 	cs->lines = (struct line_receiver){on_line, on_too_long, settings->max_line};
 	TAILQ_INIT(&cs->all);
 	TAILQ_INIT(&cs->strangers);
@@ -771,16 +773,16 @@ static void feed(struct client *c, struct span bytes)
 		apply_verdict(c, line_feed(&c->lines, bytes));
 }
 
-/* Less is read of all if the lines of the last turn took too long: some do, as a request for a
- * token with many patterns. Later turns read more again, each at most twice as much. */
+/* Less is read of slow clients if their lines of the last turn took too long. Later turns read more
+ * again, each at most twice as much. */
 static void begin_reads(struct clients *cs)
 {
-	size_t most = cs->read_max < READ_MAX / 2 ? 2 * cs->read_max : READ_MAX;
+	size_t most = cs->slow_max < READ_MAX / 2 ? 2 * cs->slow_max : READ_MAX;
 
-	cs->read_max =
+	cs->slow_max =
 		cs->reads_us > READ_US ? cs->reads_bytes * READ_US / (size_t)cs->reads_us : most;
-	if (cs->read_max < READ_MIN)
-		cs->read_max = READ_MIN;
+	if (cs->slow_max < READ_MIN)
+		cs->slow_max = READ_MIN;
 	cs->reads_turn = turn_number();
 	cs->reads_before = cs->reads;
 	cs->reads = 0;
@@ -788,24 +790,48 @@ static void begin_reads(struct clients *cs)
 	cs->reads_us = 0;
 }
 
+/* Clients that are read in this turn, as far as that is known. */
+static unsigned readers(const struct clients *cs)
+{
+	return cs->reads > cs->reads_before ? cs->reads : cs->reads_before;
+}
+
 /* How much is read of a client now: the more were read in the last turn, or in this one, the less.
  * So the turns of many clients who send all they can are short, and nobody waits long for the next.
  */
-static size_t read_share(struct clients *cs)
+static size_t read_share(struct client *c)
 {
+	struct clients *cs = set_of(c);
+
 	if (cs->reads_turn != turn_number())
 		begin_reads(cs);
 	cs->reads++;
-	size_t readers = cs->reads > cs->reads_before ? cs->reads : cs->reads_before;
-	size_t share = cs->read_max / readers;
+	size_t share = (c->slow_reads ? cs->slow_max : READ_MAX) / readers(cs);
 	return share > READ_MIN ? share : READ_MIN;
+}
+
+/* n bytes of the client were handled in so long. If that was more than its share of READ_US, it is
+ * slow, and so are its next reads: some lines take long, as a request for a token with many
+ * patterns. */
+static void count_read(struct client *c, size_t n, int64_t us)
+{
+	struct clients *cs = set_of(c);
+
+	if (us > READ_US / readers(cs))
+		c->slow_reads = SLOW_READS;
+	else if (c->slow_reads)
+		c->slow_reads--;
+	if (!c->slow_reads)
+		return;
+	cs->reads_bytes += n;
+	cs->reads_us += us;
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct client *c = arg;
 	struct clients *cs = set_of(c);
-	ssize_t n = recv(fd, cs->input, read_share(cs), 0);
+	ssize_t n = recv(fd, cs->input, read_share(c), 0);
 	int64_t began = clock_mono_us();
 
 	(void)what;
@@ -814,8 +840,8 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 		mem_wipe(cs->input, (size_t)n);
 	} else if (n > 0) {
 		cs->stats->client_bytes_in += (uint64_t)n;
-		cs->reads_bytes += (size_t)n;
 		feed(c, (struct span){cs->input, (size_t)n});
+		count_read(c, (size_t)n, clock_mono_us() - began);
 	} else if (c->lingers) {
 		if (n == 0 || (errno != EAGAIN && errno != EINTR))
 			client_free(c);
@@ -824,7 +850,6 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	} else if (errno != EAGAIN && errno != EINTR) {
 		client_free(c);
 	}
-	cs->reads_us += clock_mono_us() - began;
 }
 
 /* ---- bytes out ---- */

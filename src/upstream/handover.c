@@ -20,8 +20,8 @@ struct record {
 	TAILQ_ENTRY(record) of_all; /* handover::told, or ::pending */
 	unsigned brought;           /* bit() of each connection that has brought it */
 	unsigned age; /* calls of handover_expire() since it is told, or a straggler */
-	struct notification change; /* its text is the one below, while pending */
-	char *text;                 /* owned; NULL: it was told */
+	struct notification change; /* its text is the one below */
+	char *text;                 /* owned, while pending; NULL: it was told */
 };
 
 static unsigned bit(enum handover_from from)
@@ -92,6 +92,7 @@ static void end_pending(struct handover *h, struct record *r)
 	h->bytes -= r->change.text.n;
 	free(r->text);
 	r->text = NULL;
+	r->change.text = (struct span){0};
 }
 
 static void free_record(struct handover *h, struct record *r)

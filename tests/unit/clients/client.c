@@ -41,7 +41,7 @@ static struct world {
 	struct other *flushed; /* is answered and flushed from within another's line */
 	struct other *rings;   /* says something while another's second line is handed on */
 	unsigned lines_before_rung;
-	bool slow; /* a line takes SLOW_US */
+	struct other *slow; /* a line of it takes SLOW_US */
 } w;
 
 static struct other *other_of(const struct peer *peer)
@@ -89,7 +89,7 @@ static void on_line(void *owner, struct peer *peer, struct span line, int64_t no
 	(void)owner, (void)now;
 	o->lines++;
 	snprintf(o->last, sizeof(o->last), "%.*s", (int)line.n, line.p);
-	if (w.slow)
+	if (w.slow == o)
 		burn(SLOW_US);
 	if (w.rings == o)
 		w.lines_before_rung = w.other[0].lines;
@@ -327,17 +327,19 @@ static void write_lines(struct other *o, int n)
 static void of_lines_that_take_long_fewer_are_read_at_once(void **state)
 {
 	enum { LINES = 60, READ_MIN_LINES = 4 };
-	struct other *o = come();
+	struct other *o = come(), *other = come();
 
 	(void)state;
-	w.slow = true;
+	w.slow = o;
 	write_lines(o, LINES);
 	one_turn();
 	assert_int_equal(o->lines, LINES);
 	write_lines(o, LINES);
+	write_lines(other, LINES);
 	one_turn();
 	assert_in_range(o->lines, LINES + 1, LINES + READ_MIN_LINES);
-	w.slow = false;
+	assert_int_equal(other->lines, LINES); /* not of others */
+	w.slow = NULL;
 	while (o->lines < 2 * LINES)
 		one_turn();
 	unsigned at_once = 0; /* more again when they do not, unless the machine stands still */
@@ -362,7 +364,7 @@ static void of_lines_that_were_held_few_are_handed_on_at_once(void **state)
 	write_lines(o, LINES);
 	one_turn();
 	assert_int_equal(o->lines, 1);
-	w.slow = true;
+	w.slow = o;
 	o->hold = false;
 	clients_changed(w.clients, o->peer);
 	while (o->lines < LINES) {
