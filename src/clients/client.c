@@ -1062,7 +1062,7 @@ static void resume(struct client *c)
 	bool more = c->speech ? resume_speech(c) : line_resume(&c->lines) == LINE_MORE;
 	cs->resuming = false;
 	apply_verdict(c, more ? LINE_MORE : LINE_PAUSE);
-	/* A speech may have answered by itself, which no room reports. */
+	/* A speech may have answered by itself: nobody else reports that as a change. */
 	if (cs->share_is_over || (c->speech && (more || speak(c))))
 		clients_changed(cs, &c->peer);
 }

@@ -1196,7 +1196,7 @@ static void expire(struct router *r, struct pending *p, bool full, int64_t now)
 int64_t router_expire(struct router *r, int64_t now)
 {
 	struct heap_node *first = heap_first(&r->deadlines);
-	/* ... before the first of the deadlines that are over: places may be kept until then. */
+	/* As it was just before the first of them: places may have been kept until then. */
 	bool full = first && is_full(r, false, first->at - 1);
 
 	while ((first = heap_first(&r->deadlines)) && first->at <= now)

@@ -26,7 +26,7 @@ static inline void log_begin(enum log_level level)
 	log_set_level(level);
 }
 
-/* What was logged since the last call. */
+/* The log since the last call. */
 static inline const char *logged(void)
 {
 	static char text[16384];

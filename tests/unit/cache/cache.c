@@ -108,7 +108,7 @@ static const struct cache_ops cache_ops = {
 
 /* ---- time ---- */
 
-/* What is due is done, once it was asked for. */
+/* Runs the cache's timer if it is due. */
 static void turn(void)
 {
 	int times = 0;

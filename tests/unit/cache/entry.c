@@ -206,7 +206,7 @@ static void it_is_freed_bit_by_bit(void **state)
 	assert_false(entries_sweep(&es, 4));
 }
 
-/* What stays does not keep it from coming to the end. */
+/* Entries that stay do not keep it from coming to the end. */
 static void it_ends_behind_what_stays(void **state)
 {
 	char key[16];

@@ -698,7 +698,7 @@ static void the_first_byte_tells_who_speaks_http(void **state)
 	assert_string_equal(lines->last, "{\"op\":\"ping\"}");
 }
 
-/* What it still sends is dropped, and does not destroy the response. */
+/* Its further bytes are dropped, and do not destroy the response. */
 static void a_connection_that_ends_lingers(void **state)
 {
 	char text[400] = "";

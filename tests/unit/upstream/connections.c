@@ -349,7 +349,7 @@ static void what_comes_is_counted(void **state)
 	assert_int_equal(stats.upstream_doubles, 1);
 }
 
-/* Whatever it says. */
+/* Its kind does not matter. */
 static void a_binary_or_too_long_message_cannot_be_used(void **state)
 {
 	static const char answer[] = "{\"code\":200,\"messageId\":7}",
@@ -376,14 +376,19 @@ static void they_are_looked_after(void **state)
 		assert_int_equal(conns_get(i)->checks, 1);
 }
 
-static void the_next_one_ends(void **state)
+static void next_is_lost_when_it_is_proven(void)
 {
-	(void)state;
 	first_is_there();
 	next_is_proven();
 	conns_tell(2, "a", "1", 1);
 	conns_end(2, 0, -1);
 	expect("next ended: it was lost;");
+}
+
+static void the_next_one_ends(void **state)
+{
+	(void)state;
+	next_is_lost_when_it_is_proven();
 	conns_pong(1);
 	loop_pass(60000);
 	expect("");
@@ -395,11 +400,7 @@ static void the_next_one_ends(void **state)
 static void the_next_one_ends_when_it_is_proven(void **state)
 {
 	(void)state;
-	first_is_there();
-	next_is_proven();
-	conns_tell(2, "a", "1", 1);
-	conns_end(2, 0, -1);
-	expect("next ended: it was lost;");
+	next_is_lost_when_it_is_proven();
 	assert_true(!connections.next && !connections.ping && !connections.proven);
 	next_takes_over();
 	expect_changes(""); /* the main one would have brought it */

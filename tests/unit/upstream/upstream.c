@@ -807,12 +807,18 @@ static void the_key_is_refused(void **state)
 
 /* ---- tokens that can't be had ---- */
 
+/* Something is subscribed to, so a token is asked for; this is the answer. */
+static void answer_to_wish(enum credentials_verdict verdict, const char *why, int retry_after_s)
+{
+	above.wants = above.stale = true;
+	loop_turn();
+	answer(verdict, why, retry_after_s);
+}
+
 static void requests_go_out_with_the_key_meanwhile(void **state)
 {
 	(void)state;
-	above.wants = above.stale = true;
-	loop_turn();
-	answer(CREDENTIALS_FAILED, "no token today", 2);
+	answer_to_wish(CREDENTIALS_FAILED, "no token today", 2);
 	expect("failed;");
 	assert_string_equal(conns_get(1)->path, "key");
 	assert_string_equal(upstream_why_not_live(upstream), "no token today");
@@ -833,9 +839,7 @@ static void requests_go_out_with_the_key_meanwhile(void **state)
 static void the_key_is_refused_a_token(void **state)
 {
 	(void)state;
-	above.wants = above.stale = true;
-	loop_turn();
-	answer(CREDENTIALS_UNAUTHORIZED, "no", -1);
+	answer_to_wish(CREDENTIALS_UNAUTHORIZED, "no", -1);
 	conns_open(1); /* requests go out on it all the same */
 	expect("failed;connected;up 1;all refused for 1600;");
 	loop_pass(BACKOFF_MAX);
@@ -845,9 +849,7 @@ static void the_key_is_refused_a_token(void **state)
 static void a_lost_connection_is_no_reason_to_ask_for_a_token_sooner(void **state)
 {
 	(void)state;
-	above.wants = above.stale = true;
-	loop_turn();
-	answer(CREDENTIALS_FAILED, "no token today", 60);
+	answer_to_wish(CREDENTIALS_FAILED, "no token today", 60);
 	conns_open(1);
 	conns_end(1, 0, -1);
 	loop_pass(BACKOFF_MAX);
@@ -862,9 +864,7 @@ static void a_lost_connection_is_no_reason_to_ask_for_a_token_sooner(void **stat
 static void it_is_asked_for_when_its_time_has_come(void **state)
 {
 	(void)state;
-	above.wants = above.stale = true;
-	loop_turn();
-	answer(CREDENTIALS_FAILED, "no token today", 4);
+	answer_to_wish(CREDENTIALS_FAILED, "no token today", 4);
 	conns_end(1, 503, 4);
 	loop_pass(4000);
 	assert_int_equal(tokens, 2);
@@ -880,9 +880,7 @@ static void it_is_not_asked_for_before(void **state)
 	} cases[] = {{999, 3, 1000}, {0, 2, 2000}, {500, 3, 1000}};
 
 	for (size_t i = 0; i < COUNT(cases); i++) {
-		above.wants = above.stale = true;
-		loop_turn();
-		answer(CREDENTIALS_FAILED, "no token today", 4);
+		answer_to_wish(CREDENTIALS_FAILED, "no token today", 4);
 		loop_pass(cases[i].after);
 		conns_end(1, 503, cases[i].seconds);
 		loop_pass(1000 * cases[i].seconds);
@@ -898,9 +896,7 @@ static void it_is_not_asked_for_before(void **state)
 static void a_refused_key_asks_for_no_token_for_long(void **state)
 {
 	(void)state;
-	above.wants = above.stale = true;
-	loop_turn();
-	answer(CREDENTIALS_UNAUTHORIZED, "no", -1);
+	answer_to_wish(CREDENTIALS_UNAUTHORIZED, "no", -1);
 	conns_open(1);
 	conns_end(1, 0, -1);
 	loop_pass(BACKOFF_MIN);
@@ -911,9 +907,7 @@ static void a_refused_key_asks_for_no_token_for_long(void **state)
 static void the_pause_before_a_token_goes_on_while_the_machine_sleeps(void **state)
 {
 	(void)state;
-	above.wants = above.stale = true;
-	loop_turn();
-	answer(CREDENTIALS_FAILED, "no token today", 60);
+	answer_to_wish(CREDENTIALS_FAILED, "no token today", 60);
 	conns_open(1);
 	conns_end(1, 0, -1);
 	loop_sleep(60000);
@@ -1555,7 +1549,7 @@ static void a_loss_is_told_and_healed(void **state)
 	assert_string_equal(upstream_last_error(upstream), "it was lost");
 }
 
-/* Whatever else was due goes: the pause decides. */
+/* Other timers of the attempt are stopped: the pause decides. */
 static void after_a_loss_only_its_pause_is_due(void **state)
 {
 	struct upstream_settings s = settings();
@@ -1849,9 +1843,7 @@ static void also_the_one_before_a_token(void **state)
 	struct upstream_settings s = settings();
 
 	(void)state;
-	above.wants = above.stale = true;
-	loop_turn();
-	answer(CREDENTIALS_FAILED, "no token today", 60);
+	answer_to_wish(CREDENTIALS_FAILED, "no token today", 60);
 	conns_open(1);
 	conns_end(1, 0, -1);
 	assert_int_equal(upstream_reload(upstream, &s, false), 0);
