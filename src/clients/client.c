@@ -31,8 +31,9 @@ enum {
 	GATHER_MAX = 65536,     /* bytes of short lines that are one part of a write */
 	READ_MAX = 65536,       /* bytes of all clients in one turn of the loop */
 	READ_MIN = 256,         /* ... of each that sends, at least */
-	READ_US = 2000,         /* in which these are to be handled, and those that were kept */
-	SLOW_READS = 16,        /* of a client, since one took longer than its share of that */
+	READ_US = 2000,         /* in which these are to be handled, ... */
+	SHARE_MIN_US = 20,      /* ... of which each client has a share, at least this */
+	SLOW_READS = 4,         /* of a client, since one took longer than its share */
 	FIRST_BYTE_MS = 20,     /* for a client that is refused to say what it speaks */
 	LAST_LINE_MS = 1000,    /* for a client that is dropped or refused to take its last line */
 	LINGER_MS = 1000,       /* for a client to take what is out before its socket is closed */
@@ -71,12 +72,13 @@ struct client {
 	uint32_t gone_at;           /* when CLIENT_LEAVING ends: low 32 bits of ms */
 	uint32_t change;            /* its place in clients::changed, if it is changed */
 	enum client_state state : 8;
-	uint8_t slow_reads;   /* so many more of its reads count as those of a slow client */
+	uint8_t slow_reads;   /* so many more of its reads are those of a slow client */
 	bool tcp : 1;         /* the kernel does not know whose it is */
 	bool decided : 1;     /* its first byte has come: it speaks lines, or has a speech */
 	bool speaking : 1;    /* a function of its speech is being called */
 	bool lingers : 1;     /* has left, and got all; what still comes is dropped */
-	bool paused : 1;      /* not read further until there is room */
+	bool paused : 1;      /* not read further until there is room, and time */
+	bool put_off : 1;     /* slow, and to be read when the turn ends */
 	bool quiet : 1;       /* not read, for whatever reason: counted in clients::n_quiet */
 	bool changed : 1;     /* in clients::changed */
 	bool broken : 1;      /* its socket can't be watched: freed when the turn ends */
@@ -110,14 +112,14 @@ struct clients {
 	struct client **changed;
 	uint32_t n_changed, changed_size;
 	struct line_receiver lines;
-	unsigned n_quiet;     /* of all, those that are not read */
-	bool settling;        /* on_turn_end() runs */
-	bool resuming;        /* resume() runs, ... */
-	int64_t resume_until; /* ... for so long */
-	uint32_t resume_us;   /* for which each client of this turn is resumed: its share */
-	bool share_is_over;   /* that is why it was resumed no further */
-	bool stopping;        /* clients_will_end() was called */
-	bool ending;          /* clients_end_input() was called */
+	unsigned n_quiet;    /* of all, those that are not read */
+	bool settling;       /* on_turn_end() runs */
+	int64_t slow_us;     /* left of READ_US for slow clients in this turn */
+	int64_t share_us;    /* of each of these */
+	int64_t share_until; /* lines of one client are handed on for so long */
+	bool share_is_over;  /* that is why no more of them are */
+	bool stopping;       /* clients_will_end() was called */
+	bool ending;         /* clients_end_input() was called */
 	struct turn_step turn_end;
 	struct event *hangups; /* armed while there are quiet clients */
 	int64_t hangups_since; /* when it was last armed */
@@ -130,12 +132,9 @@ struct clients {
 	struct event *refused_end; /* when the oldest is closed */
 	struct heap dues;
 	struct event *dues_timer;
-	unsigned reads, reads_before; /* of clients, in this turn and in the one before */
-	size_t reads_bytes;           /* in this turn, of slow clients */
-	int64_t reads_us;             /* for which these were handled */
-	size_t slow_max;              /* bytes of all slow clients in this turn, at most */
-	uint32_t reads_turn;          /* turn_number() of these reads */
-	int64_t now;                  /* when the lines that are handed on now were read */
+	unsigned readers, readers_before; /* who have sent, in this turn and in the one before */
+	uint32_t readers_turn;            /* turn_number() of these */
+	int64_t now;                      /* when the lines that are handed on now were read */
 	uint64_t last_number;
 	struct overflow_ids nobody;
 	gid_t *groups;             /* scratch of groups_of() */
@@ -168,7 +167,6 @@ struct clients *clients_new(struct event_base *base, const struct client_setting
 	cs->owner = owner;
 	cs->stats = stats;
 	cs->nobody = overflow_ids_ids();
-	cs->slow_max = READ_MAX;
 	cs->lines = (struct line_receiver){on_line, on_too_long, settings->max_line};
 	TAILQ_INIT(&cs->all);
 	TAILQ_INIT(&cs->strangers);
@@ -255,6 +253,7 @@ static void client_read(struct client *c, bool on)
 		cs->n_quiet--;
 	} else {
 		event_del(&c->read);
+		c->put_off = false;
 		cs->n_quiet++;
 		if (!event_pending(cs->hangups, EV_TIMEOUT, NULL))
 			await_hangups(cs, clock_mono_ms());
@@ -681,11 +680,10 @@ static bool has_room(struct client *c)
 static bool may_read(struct client *c)
 {
 	struct clients *cs = set_of(c);
+	bool room = has_room(c);
 
-	if (!has_room(c))
-		return false;
-	cs->share_is_over = cs->resuming && clock_mono_us() >= cs->resume_until;
-	return !cs->share_is_over;
+	cs->share_is_over = room && clock_mono_us() >= cs->share_until;
+	return room && !cs->share_is_over;
 }
 
 static struct client *of_lines(struct line_reader *lines)
@@ -722,7 +720,7 @@ static void apply_verdict(struct client *c, enum line_verdict verdict)
 	if (pause == c->paused)
 		return;
 	c->paused = pause;
-	set_of(c)->stats->client_reads_held += pause;
+	set_of(c)->stats->client_reads_held += pause && !set_of(c)->share_is_over;
 	client_read(c, !pause && c->state == CLIENT_OPEN);
 }
 
@@ -773,83 +771,115 @@ static void feed(struct client *c, struct span bytes)
 		apply_verdict(c, line_feed(&c->lines, bytes));
 }
 
-/* Less is read of slow clients if their lines of the last turn took too long. Later turns read more
- * again, each at most twice as much. */
-static void begin_reads(struct clients *cs)
-{
-	size_t most = cs->slow_max < READ_MAX / 2 ? 2 * cs->slow_max : READ_MAX;
+/* ---- shares of a turn ----
+ *
+ * The turns of many clients who send all they can are to be short, so that nobody waits long for
+ * the next one. So the more of them there are, the less is read of each, and the lines of each are
+ * handed on for its share of READ_US, and one line at least; the rest is kept.
+ *
+ * Some lines take long, as a request for a token with many patterns. A client whose lines took
+ * longer than its share is slow for its next reads. Slow clients, and those whose lines were kept,
+ * have READ_US together: they take turns in the order of clients::changed, and are read and handed
+ * on in on_turn_end(). */
 
-	cs->slow_max =
-		cs->reads_us > READ_US ? cs->reads_bytes * READ_US / (size_t)cs->reads_us : most;
-	if (cs->slow_max < READ_MIN)
-		cs->slow_max = READ_MIN;
-	cs->reads_turn = turn_number();
-	cs->reads_before = cs->reads;
-	cs->reads = 0;
-	cs->reads_bytes = 0;
-	cs->reads_us = 0;
+static unsigned not_below(unsigned least, unsigned n)
+{
+	return n > least ? n : least;
 }
 
-/* Clients that are read in this turn, as far as that is known. */
-static unsigned readers(const struct clients *cs)
+static void count_reader(struct clients *cs)
 {
-	return cs->reads > cs->reads_before ? cs->reads : cs->reads_before;
+	if (cs->readers_turn != turn_number()) {
+		cs->readers_turn = turn_number();
+		cs->readers_before = cs->readers;
+		cs->readers = 0;
+	}
+	cs->readers++;
 }
 
-/* How much is read of a client now: the more were read in the last turn, or in this one, the less.
- * So the turns of many clients who send all they can are short, and nobody waits long for the next.
- */
-static size_t read_share(struct client *c)
+/* As far as that is known in this turn. */
+static unsigned n_readers(const struct clients *cs)
 {
-	struct clients *cs = set_of(c);
-
-	if (cs->reads_turn != turn_number())
-		begin_reads(cs);
-	cs->reads++;
-	size_t share = (c->slow_reads ? cs->slow_max : READ_MAX) / readers(cs);
-	return share > READ_MIN ? share : READ_MIN;
+	return cs->readers > cs->readers_before ? cs->readers : cs->readers_before;
 }
 
-/* n bytes of the client were handled in so long. If that was more than its share of READ_US, it is
- * slow, and so are its next reads: some lines take long, as a request for a token with many
- * patterns. */
-static void count_read(struct client *c, size_t n, int64_t us)
+/* Returns when it begins. */
+static int64_t begin_share(struct clients *cs, int64_t us)
 {
-	struct clients *cs = set_of(c);
+	int64_t now = clock_mono_us();
 
-	if (us > READ_US / readers(cs))
+	cs->now = now / 1000;
+	cs->share_until = now + us;
+	cs->share_is_over = false;
+	return now;
+}
+
+/* Returns how long it took. */
+static int64_t end_share(struct client *c, int64_t began)
+{
+	int64_t now = clock_mono_us();
+
+	if (now > set_of(c)->share_until)
 		c->slow_reads = SLOW_READS;
 	else if (c->slow_reads)
 		c->slow_reads--;
-	if (!c->slow_reads)
+	if (set_of(c)->share_is_over)
+		clients_changed(set_of(c), &c->peer);
+	return now - began;
+}
+
+static void on_bytes(struct client *c, size_t n)
+{
+	struct clients *cs = set_of(c);
+
+	if (c->lingers) {
+		mem_wipe(cs->input, n);
 		return;
-	cs->reads_bytes += n;
-	cs->reads_us += us;
+	}
+	cs->stats->client_bytes_in += n;
+	feed(c, (struct span){cs->input, n});
+}
+
+static void on_end_of_stream(struct client *c)
+{
+	if (c->lingers)
+		client_free(c);
+	else
+		end_of_input(c);
+}
+
+/* Reads once, and hands on lines for so long. Returns how long it took. May free the client. */
+static int64_t client_receive(struct client *c, int64_t us)
+{
+	struct clients *cs = set_of(c);
+	ssize_t n = recv(fd_of(c), cs->input, not_below(READ_MIN, READ_MAX / n_readers(cs)), 0);
+	int64_t began = begin_share(cs, us);
+
+	c->put_off = false;
+	if (n > 0) {
+		on_bytes(c, (size_t)n);
+		return end_share(c, began);
+	}
+	if (n == 0)
+		on_end_of_stream(c);
+	else if (errno != EAGAIN && errno != EINTR)
+		client_free(c);
+	return 0;
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct client *c = arg;
 	struct clients *cs = set_of(c);
-	ssize_t n = recv(fd, cs->input, read_share(c), 0);
-	int64_t began = clock_mono_us();
 
+	(void)fd;
 	(void)what;
-	cs->now = began / 1000;
-	if (n > 0 && c->lingers) {
-		mem_wipe(cs->input, (size_t)n);
-	} else if (n > 0) {
-		cs->stats->client_bytes_in += (uint64_t)n;
-		feed(c, (struct span){cs->input, (size_t)n});
-		count_read(c, (size_t)n, clock_mono_us() - began);
-	} else if (c->lingers) {
-		if (n == 0 || (errno != EAGAIN && errno != EINTR))
-			client_free(c);
-	} else if (n == 0) {
-		end_of_input(c);
-	} else if (errno != EAGAIN && errno != EINTR) {
-		client_free(c);
-	}
+	count_reader(cs);
+	c->put_off = c->slow_reads && !c->lingers;
+	if (c->put_off)
+		clients_changed(cs, &c->peer);
+	else
+		client_receive(c, not_below(SHARE_MIN_US, READ_US / n_readers(cs)));
 }
 
 /* ---- bytes out ---- */
@@ -858,8 +888,8 @@ void clients_changed(struct clients *cs, struct peer *peer)
 {
 	struct client *c = client_of(peer);
 
-	if (c->changed || (!peer_unread(peer) && !c->paused && !c->broken && !c->speech &&
-			   c->state == CLIENT_OPEN))
+	if (c->changed || (!peer_unread(peer) && !c->paused && !c->put_off && !c->broken &&
+			   !c->speech && c->state == CLIENT_OPEN))
 		return;
 	if (!cs->n_changed && !cs->settling)
 		turn_step_want(&cs->turn_end);
@@ -1049,33 +1079,40 @@ static bool resume_speech(struct client *c)
 	return more;
 }
 
-/* Hands on what was kept, for a client's share of a turn. The rest comes in the next turns. */
-static void resume(struct client *c)
+static void hand_on_kept(struct client *c)
 {
-	struct clients *cs = set_of(c);
-	int64_t began = clock_mono_us();
-
-	cs->now = began / 1000;
-	cs->resuming = true;
-	cs->share_is_over = false;
-	cs->resume_until = began + cs->resume_us;
 	bool more = c->speech ? resume_speech(c) : line_resume(&c->lines) == LINE_MORE;
-	cs->resuming = false;
+
 	apply_verdict(c, more ? LINE_MORE : LINE_PAUSE);
 	/* A speech may have answered by itself: nobody else reports that as a change. */
-	if (cs->share_is_over || (c->speech && (more || speak(c))))
-		clients_changed(cs, &c->peer);
+	if (c->speech && (more || speak(c)))
+		clients_changed(set_of(c), &c->peer);
 }
 
-/* After its output or its requests have changed: writes, resumes reading, or closes. */
-static void client_settle(struct client *c)
+/* The client is one of those who have READ_US together, and has its turn. May free it. */
+static void go_on(struct client *c)
+{
+	struct clients *cs = set_of(c);
+
+	if (c->put_off) {
+		cs->slow_us -= client_receive(c, cs->share_us);
+		return;
+	}
+	int64_t began = begin_share(cs, cs->share_us);
+	hand_on_kept(c);
+	cs->slow_us -= end_share(c, began);
+}
+
+/* After its output or its requests have changed: writes, reads on, or closes. False: there is no
+ * time left to read on. */
+static bool client_settle(struct client *c)
 {
 	if (c->lingers && !c->broken)
-		return;
+		return true;
 	speak(c);
 	if (c->broken || (!is_full(c) && !write_all(c))) {
 		client_free(c);
-		return;
+		return true;
 	}
 	if (c->state != CLIENT_LEAVING && has_too_much(c))
 		drop_slow(c);
@@ -1083,10 +1120,14 @@ static void client_settle(struct client *c)
 		wait_writable(c);
 	} else if (is_done(c)) {
 		client_end(c);
-		return;
+		return true;
 	}
-	if (c->paused && c->state == CLIENT_OPEN && has_room(c))
-		resume(c);
+	if (!c->put_off && !(c->paused && c->state == CLIENT_OPEN && has_room(c)))
+		return true;
+	if (set_of(c)->slow_us <= 0)
+		return false;
+	go_on(c);
+	return true;
 }
 
 void clients_flush(struct clients *cs, struct peer *peer)
@@ -1110,21 +1151,25 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	if (what & EV_TIMEOUT)
 		client_free(c);
-	else if (c->paused)
+	else if (c->paused || c->put_off)
 		clients_changed(set_of(c), &c->peer); /* it may be read on then */
 	else
 		client_settle(c);
 }
 
-/* The first n of clients::changed are settled. */
-static void forget_settled(struct clients *cs, uint32_t n)
+static void put_changed(struct clients *cs, uint32_t at, struct client *c)
 {
-	cs->n_changed -= n;
-	for (uint32_t i = 0; i < cs->n_changed; i++) {
-		cs->changed[i] = cs->changed[n + i];
-		if (cs->changed[i])
-			cs->changed[i]->change = i;
-	}
+	cs->changed[at] = c;
+	if (c)
+		c->change = at;
+}
+
+/* Of the first n of clients::changed all but the first `waiting` are settled. */
+static void forget_settled(struct clients *cs, uint32_t n, uint32_t waiting)
+{
+	for (uint32_t i = n; i < cs->n_changed; i++)
+		put_changed(cs, waiting + i - n, cs->changed[i]);
+	cs->n_changed -= n - waiting;
 	if (!cs->n_changed && cs->changed_size > CHANGED_KEPT) {
 		free(cs->changed);
 		cs->changed = NULL;
@@ -1135,21 +1180,27 @@ static void forget_settled(struct clients *cs, uint32_t n)
 static void on_turn_end(void *arg)
 {
 	struct clients *cs = arg;
-	uint32_t n = cs->n_changed;
+	uint32_t n = cs->n_changed, waiting = 0;
 
 	cs->settling = true;
-	cs->resume_us = n ? READ_US / n : 0;
+	cs->slow_us = READ_US;
+	cs->share_us = n ? not_below(SHARE_MIN_US, READ_US / n) : 0;
 	for (uint32_t i = 0; i < n; i++) {
 		struct client *c = cs->changed[i];
 		if (!c)
 			continue;
 		c->changed = false;
-		client_settle(c);
+		if (client_settle(c))
+			continue;
+		if (c->changed) /* meanwhile: it keeps its place all the same */
+			cs->changed[c->change] = NULL;
+		c->changed = true;
+		put_changed(cs, waiting++, c);
 	}
 	cs->settling = false;
 	/* Clients that changed meanwhile (one was read on, for example) are settled after the loop
 	 * has looked at other events. */
-	forget_settled(cs, n);
+	forget_settled(cs, n, waiting);
 	if (cs->n_changed)
 		turn_step_later(&cs->turn_end);
 }
@@ -1331,7 +1382,9 @@ static void hear_the_last(struct client *c)
 	struct clients *cs = set_of(c);
 	ssize_t n = 1;
 
-	cs->now = clock_mono_ms();
+	begin_share(cs, INT64_MAX / 2);
+	if (c->paused && has_room(c))
+		hand_on_kept(c);
 	for (int i = 0; i < LAST_READS && n > 0 && !c->paused; i++) {
 		n = recv(fd_of(c), cs->input, sizeof(cs->input), 0);
 		if (n > 0)

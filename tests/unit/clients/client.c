@@ -41,7 +41,8 @@ static struct world {
 	struct other *flushed; /* is answered and flushed from within another's line */
 	struct other *rings;   /* says something while another's second line is handed on */
 	unsigned lines_before_rung;
-	struct other *slow; /* a line of it takes SLOW_US */
+	struct other *slow; /* a line of it takes SLOW_US, */
+	bool all_slow;      /* or of each */
 } w;
 
 static struct other *other_of(const struct peer *peer)
@@ -89,7 +90,7 @@ static void on_line(void *owner, struct peer *peer, struct span line, int64_t no
 	(void)owner, (void)now;
 	o->lines++;
 	snprintf(o->last, sizeof(o->last), "%.*s", (int)line.n, line.p);
-	if (w.slow == o)
+	if (w.slow == o || w.all_slow)
 		burn(SLOW_US);
 	if (w.rings == o)
 		w.lines_before_rung = w.other[0].lines;
@@ -324,34 +325,69 @@ static void write_lines(struct other *o, int n)
 		write_text(o, "a line of sixty-four bytes, its end included, as all others are\n");
 }
 
-static void of_lines_that_take_long_fewer_are_read_at_once(void **state)
+static unsigned n_lines(void)
 {
-	enum { LINES = 60, READ_MIN_LINES = 4 };
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < w.n; i++)
+		n += w.other[i].lines;
+	return n;
+}
+
+static void of_lines_that_take_long_few_are_handed_on_at_once(void **state)
+{
+	enum { LINES = 60 };
 	struct other *o = come(), *other = come();
 
 	(void)state;
 	w.slow = o;
 	write_lines(o, LINES);
-	one_turn();
-	assert_int_equal(o->lines, LINES);
-	write_lines(o, LINES);
+	one_turn(); /* a part when they come, and one when the turn ends */
+	assert_in_range(o->lines, 1, 2 * PART_US / SLOW_US);
 	write_lines(other, LINES);
-	one_turn();
-	assert_in_range(o->lines, LINES + 1, LINES + READ_MIN_LINES);
-	assert_int_equal(other->lines, LINES); /* not of others */
+	while (o->lines < LINES) {
+		unsigned before = o->lines;
+		one_turn();
+		assert_in_range(o->lines, before, before + PART_US / SLOW_US);
+	}
+	assert_int_equal(other->lines, LINES);
+	assert_int_equal(w.stats.client_reads_held, 0);
 	w.slow = NULL;
+	write_lines(o, LINES);
 	while (o->lines < 2 * LINES)
 		one_turn();
-	unsigned at_once = 0; /* more again when they do not, unless the machine stands still */
-	for (int i = 0; i < 100 && at_once < LINES; i++) {
-		unsigned before = o->lines;
-		write_lines(o, LINES);
-		one_turn();
-		at_once = o->lines - before;
-		while (o->lines < before + LINES)
-			one_turn();
+	turn(); /* its share may have been over with the last line */
+	assert_int_equal(clients_sum_up(w.clients).paused, 0);
+}
+
+/* However many they are: those whose lines take long have a part of the turn together. */
+static void those_whose_lines_take_long_take_turns(void **state)
+{
+	enum { LINES = 20 };
+	struct other *o[PEERS];
+
+	(void)state;
+	w.all_slow = true;
+	for (int i = 0; i < PEERS; i++) {
+		o[i] = come();
+		write_lines(o[i], LINES / 2);
 	}
-	assert_int_equal(at_once, LINES);
+	one_turn();
+	for (unsigned sent = LINES / 2; n_lines() < PEERS * LINES;) {
+		unsigned before = n_lines(), fewest = LINES, most = 0;
+		if (n_lines() >= PEERS * sent) { /* of each a line, which is put off */
+			for (int i = 0; i < PEERS; i++)
+				write_lines(o[i], 1);
+			sent++;
+		}
+		one_turn();
+		assert_in_range(n_lines(), before, before + PART_US / SLOW_US);
+		for (int i = 0; i < PEERS; i++) {
+			fewest = o[i]->lines < fewest ? o[i]->lines : fewest;
+			most = o[i]->lines > most ? o[i]->lines : most;
+		}
+		assert_in_range(most - fewest, 0, 2);
+	}
 }
 
 static void of_lines_that_were_held_few_are_handed_on_at_once(void **state)
@@ -508,32 +544,32 @@ static void one_may_go_while_others_are_settled(void **state)
  */
 static void the_more_are_read_the_less_of_each(void **state)
 {
-	enum { ALONE = 65536, LEAST = 2048 };
-	static char text[1 << 17];
+	enum { ALONE = 65536, TEXT = 1 << 17, LINE = 64 };
+	static char text[TEXT];
 	struct other *o[PEERS - 1];
-	unsigned before[PEERS - 1];
 
 	(void)state;
-	memset(text, '\n', sizeof(text));
-	for (size_t i = 0; i < sizeof(text); i += 2)
-		text[i] = 'x';
+	memset(text, 'x', sizeof(text));
+	for (size_t i = LINE - 1; i < sizeof(text); i += LINE)
+		text[i] = '\n';
 	for (int i = 0; i < PEERS - 1; i++) {
 		o[i] = come();
 		int size = sizeof(text) * 2;
 		setsockopt(o[i]->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	}
-	assert_true(write(o[0]->fd, text, sizeof(text)) > ALONE);
-	event_base_loop(w.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
-	assert_int_equal(o[0]->lines, ALONE / 2);
+	assert_int_equal(write(o[0]->fd, text, TEXT), TEXT);
+	one_turn();
+	assert_int_equal(w.stats.client_bytes_in, ALONE);
 	turn();
 	for (int i = 0; i < PEERS - 1; i++)
-		assert_true(write(o[i]->fd, text, sizeof(text)) > ALONE);
-	event_base_loop(w.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
-	for (int i = 0; i < PEERS - 1; i++)
-		before[i] = o[i]->lines;
-	event_base_loop(w.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
-	for (int i = 0; i < PEERS - 1; i++)
-		assert_in_range(o[i]->lines - before[i], LEAST / 2, ALONE / (PEERS - 2) / 2);
+		assert_int_equal(write(o[i]->fd, text, TEXT), TEXT);
+	one_turn(); /* it is found out how many they are */
+	while (n_lines() < PEERS * (TEXT / LINE)) {
+		uint64_t before = w.stats.client_bytes_in;
+		one_turn();
+		assert_in_range(w.stats.client_bytes_in - before, 0,
+				ALONE * (PEERS - 1) / (PEERS - 2));
+	}
 }
 
 /* As at the end of the daemon: in whatever state they are. */
@@ -944,7 +980,8 @@ int main(void)
 		CASE(answers_of_a_turn_leave_together),
 		CASE(one_that_is_answered_within_anothers_turn_is_served_as_well),
 		CASE(one_that_may_not_be_read_is_read_on_later),
-		CASE(of_lines_that_take_long_fewer_are_read_at_once),
+		CASE(of_lines_that_take_long_few_are_handed_on_at_once),
+		CASE(those_whose_lines_take_long_take_turns),
 		CASE(of_lines_that_were_held_few_are_handed_on_at_once),
 		CASE(many_lines_that_were_held_keep_nobody_waiting),
 		CASE(one_that_does_not_read_is_dropped_with_a_last_line),
