@@ -33,7 +33,8 @@ enum {
 	READ_MIN = 256,         /* ... of each that sends, at least */
 	READ_US = 2000,         /* in which these are to be handled, ... */
 	SHARE_MIN_US = 20,      /* ... of which each client has a share, at least this */
-	SLOW_READS = 4,         /* of a client, since one took longer than its share */
+	SLOW_ONCE = 2,          /* client::slowness after a read that took longer than its share */
+	SLOW_MAX = 4,           /* ... and after the next such read; another takes one off */
 	FIRST_BYTE_MS = 20,     /* for a client that is refused to say what it speaks */
 	LAST_LINE_MS = 1000,    /* for a client that is dropped or refused to take its last line */
 	LINGER_MS = 1000,       /* for a client to take what is out before its socket is closed */
@@ -72,7 +73,7 @@ struct client {
 	uint32_t gone_at;           /* when CLIENT_LEAVING ends: low 32 bits of ms */
 	uint32_t change;            /* its place in clients::changed, if it is changed */
 	enum client_state state : 8;
-	uint8_t slow_reads;   /* so many more of its reads are those of a slow client */
+	uint8_t slowness;     /* of its last reads; it is slow above SLOW_ONCE */
 	bool tcp : 1;         /* the kernel does not know whose it is */
 	bool decided : 1;     /* its first byte has come: it speaks lines, or has a speech */
 	bool speaking : 1;    /* a function of its speech is being called */
@@ -777,10 +778,10 @@ static void feed(struct client *c, struct span bytes)
  * the next one. So the more of them there are, the less is read of each, and the lines of each are
  * handed on for its share of READ_US, and one line at least; the rest is kept.
  *
- * Some lines take long, as a request for a token with many patterns. A client whose lines took
- * longer than its share is slow for its next reads. Slow clients, and those whose lines were kept,
- * have READ_US together: they take turns in the order of clients::changed, and are read and handed
- * on in on_turn_end(). */
+ * Some lines take long, as a request for a token with many patterns. A client whose lines take
+ * longer than its share again and again is slow; one delay, as of the processor, makes nobody slow.
+ * Slow clients, and those whose lines were kept, have READ_US together: they take turns in the
+ * order of clients::changed, and are read and handed on in on_turn_end(). */
 
 static unsigned not_below(unsigned least, unsigned n)
 {
@@ -820,9 +821,9 @@ static int64_t end_share(struct client *c, int64_t began)
 	int64_t now = clock_mono_us();
 
 	if (now > set_of(c)->share_until)
-		c->slow_reads = SLOW_READS;
-	else if (c->slow_reads)
-		c->slow_reads--;
+		c->slowness = c->slowness ? SLOW_MAX : SLOW_ONCE;
+	else if (c->slowness)
+		c->slowness--;
 	if (set_of(c)->share_is_over)
 		clients_changed(set_of(c), &c->peer);
 	return now - began;
@@ -875,7 +876,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	count_reader(cs);
-	c->put_off = c->slow_reads && !c->lingers;
+	c->put_off = c->slowness > SLOW_ONCE && !c->lingers;
 	if (c->put_off)
 		clients_changed(cs, &c->peer);
 	else
