@@ -79,6 +79,7 @@ struct client {
 	bool speaking : 1;    /* a function of its speech is being called */
 	bool lingers : 1;     /* has left, and got all; what still comes is dropped */
 	bool paused : 1;      /* not read further until there is room, and time */
+	bool held : 1;        /* ... for lack of room: counted in the stats */
 	bool put_off : 1;     /* slow, and to be read when the turn ends */
 	bool quiet : 1;       /* not read, for whatever reason: counted in clients::n_quiet */
 	bool changed : 1;     /* in clients::changed */
@@ -713,15 +714,22 @@ static enum line_verdict on_too_long(struct line_reader *lines, struct span pref
 	return may_read(c) ? LINE_MORE : LINE_PAUSE;
 }
 
+/* It is not read further, or no longer so, since there is no room; a lack of time is not that. */
+static void set_held(struct client *c, bool held)
+{
+	set_of(c)->stats->client_reads_held += held && !c->held;
+	c->held = held;
+}
+
 /* Pauses or resumes reading. */
 static void apply_verdict(struct client *c, enum line_verdict verdict)
 {
 	bool pause = verdict == LINE_PAUSE;
 
+	set_held(c, pause && !set_of(c)->share_is_over);
 	if (pause == c->paused)
 		return;
 	c->paused = pause;
-	set_of(c)->stats->client_reads_held += pause && !set_of(c)->share_is_over;
 	client_read(c, !pause && c->state == CLIENT_OPEN);
 }
 
@@ -1104,6 +1112,15 @@ static void go_on(struct client *c)
 	cs->slow_us -= end_share(c, began);
 }
 
+static bool go_on_in_time(struct client *c)
+{
+	bool in_time = set_of(c)->slow_us > 0;
+
+	if (in_time)
+		go_on(c);
+	return in_time;
+}
+
 /* After its output or its requests have changed: writes, reads on, or closes. False: there is no
  * time left to read on. */
 static bool client_settle(struct client *c)
@@ -1123,11 +1140,10 @@ static bool client_settle(struct client *c)
 		client_end(c);
 		return true;
 	}
-	if (!c->put_off && !(c->paused && c->state == CLIENT_OPEN && has_room(c)))
-		return true;
-	if (set_of(c)->slow_us <= 0)
-		return false;
-	go_on(c);
+	if (c->paused && c->state == CLIENT_OPEN && !has_room(c))
+		set_held(c, true);
+	else if (c->put_off || (c->paused && c->state == CLIENT_OPEN))
+		return go_on_in_time(c);
 	return true;
 }
 
