@@ -19,10 +19,11 @@
 #include "base/clock.h"
 #include "base/heap.h"
 #include "gateway/http.h"
+#include "clients/identities.h"
 #include "clients/line.h"
+#include "clients/refusals.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/overflow_ids.h"
 #include "codec/reply.h"
 #include "base/timer.h"
 #include "base/turn.h"
@@ -35,19 +36,16 @@ enum {
 	SHARE_MIN_US = 20,      /* ... of which each client has a share, at least this */
 	SLOW_ONCE = 2,          /* client::slowness after a read that took longer than its share */
 	SLOW_MAX = 4,           /* ... and after the next such read; another takes one off */
-	FIRST_BYTE_MS = 20,     /* for a client that is refused to say what it speaks */
-	LAST_LINE_MS = 1000,    /* for a client that is dropped or refused to take its last line */
+	LAST_LINE_MS = 1000,    /* for the last line of a client that is dropped */
 	LINGER_MS = 1000,       /* for a client to take what is out before its socket is closed */
 	BUSY_MS = 1000,         /* over which the busiest are found, at least */
 	HANGUP_CHECK_MS = 2000, /* how often each client that is not read is looked at */
 	HANGUPS_AT_ONCE = 100,  /* of all clients, about so many are looked at in one turn, ... */
 	HANGUP_STEP_MS = 10,    /* ... but not more often */
-	GROUPS_MAX_BYTES = 65536 * sizeof(gid_t),
-	LAST_READS = 16,       /* of READ_MAX, when a WebSocket's input ends */
-	IOV_BATCH = 256,       /* parts in one write */
-	REFUSED_WHY_MAX = 200, /* bytes of why a client is refused */
-	CHANGED_FEWEST = 16,   /* places in clients::changed */
-	CHANGED_KEPT = 1024,   /* ... more are freed once it is empty */
+	LAST_READS = 16,        /* of READ_MAX, when a WebSocket's input ends */
+	IOV_BATCH = 256,        /* parts in one write */
+	CHANGED_FEWEST = 16,    /* places in clients::changed */
+	CHANGED_KEPT = 1024,    /* ... more are freed once it is empty */
 };
 
 enum client_state {
@@ -91,16 +89,6 @@ struct client {
 TAILQ_HEAD(client_list, client); /* in no order: on_hangup_check() rotates it */
 TAILQ_HEAD(stranger_list, speech);
 
-/* A connection beyond max_clients. It is told so once its first byte has had time to come, which
- * says whether it speaks HTTP, and kept for a moment: most peers write before they read, and to
- * write to one that is closed is an error that hides the answer. */
-struct refused {
-	int fd;
-	bool tcp, told;
-	int64_t until;
-	char why[REFUSED_WHY_MAX]; /* "": max_clients is reached */
-};
-
 struct clients {
 	struct event_base *base;
 	struct client_settings settings;
@@ -129,19 +117,14 @@ struct clients {
 	unsigned hangups_left; /* ... and those of them that are still to be looked at */
 	unsigned hangups_rate; /* looked at in HANGUP_CHECK_MS */
 	unsigned n;
-	struct refused refused[CLIENTS_REFUSED_MAX]; /* the oldest first */
-	unsigned n_refused;
-	struct event *refused_end; /* when the oldest is closed */
+	struct refusals *refusals;
+	struct identities identities;
 	struct heap dues;
 	struct event *dues_timer;
 	unsigned readers, readers_before; /* who have sent, in this turn and in the one before */
 	uint32_t readers_turn;            /* turn_number() of these */
 	int64_t now;                      /* when the lines that are handed on now were read */
 	uint64_t last_number;
-	struct overflow_ids nobody;
-	gid_t *groups;             /* scratch of groups_of() */
-	socklen_t groups_size;     /* in bytes */
-	bool groups_failed;        /* the kernel does not tell them, and this was logged */
 	int64_t busy_since;        /* when requests_before was last set */
 	char gathered[GATHER_MAX]; /* short lines while they are written */
 	char input[READ_MAX];      /* shared by all clients; line_feed() copies what it keeps */
@@ -153,7 +136,6 @@ static void on_readable(evutil_socket_t fd, short what, void *arg);
 static void on_writable(evutil_socket_t fd, short what, void *arg);
 static void on_turn_end(void *arg);
 static void on_hangup_check(evutil_socket_t fd, short what, void *arg);
-static void on_refused_end(evutil_socket_t fd, short what, void *arg);
 static void on_due(evutil_socket_t fd, short what, void *arg);
 static bool speak(struct client *c);
 static void take_over(struct client *c);
@@ -168,14 +150,14 @@ struct clients *clients_new(struct event_base *base, const struct client_setting
 	cs->ops = ops;
 	cs->owner = owner;
 	cs->stats = stats;
-	cs->nobody = overflow_ids_ids();
 	cs->lines = (struct line_receiver){on_line, on_too_long, settings->max_line};
 	TAILQ_INIT(&cs->all);
 	TAILQ_INIT(&cs->strangers);
 	turn_step_init(&cs->turn_end, base, on_turn_end, cs);
 	cs->hangups = timer_new(base, on_hangup_check, cs);
-	cs->refused_end = timer_new(base, on_refused_end, cs);
 	cs->dues_timer = timer_new(base, on_due, cs);
+	cs->refusals = refusals_new(base);
+	identities_init(&cs->identities);
 	return cs;
 }
 
@@ -356,157 +338,32 @@ static void client_free(struct client *c)
 
 /* ---- arrival ---- */
 
-/* As far as it has said so. */
-static bool speaks_http(const struct clients *cs, const struct refused *r)
-{
-	char first;
-
-	return r->tcp ||
-	       (cs->settings.http_on_socket &&
-		recv(r->fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) == 1 && http_begins(first));
-}
-
-/* What it sends is not read. It sees the end behind its last line at once. */
-static void tell_refused(struct clients *cs, struct refused *r)
-{
-	const char *why = r->why[0] ? r->why : NULL;
-	struct buf line = {0};
-
-	if (r->told)
-		return;
-	r->told = true;
-	if (speaks_http(cs, r))
-		http_refusal(&line, REPLY_TOO_MANY_CLIENTS, why, clock_wall_ms());
-	else
-		reply_error(&line, REPLY_TOO_MANY_CLIENTS, (struct span){0}, why, -1);
-	send(r->fd, buf_span(&line).p, buf_len(&line), MSG_NOSIGNAL | MSG_DONTWAIT);
-	buf_release(&line);
-	shutdown(r->fd, SHUT_WR);
-}
-
-/* The n oldest. */
-static void close_refused(struct clients *cs, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++) {
-		tell_refused(cs, &cs->refused[i]);
-		close(cs->refused[i].fd);
-	}
-	cs->n_refused -= n;
-	memmove(cs->refused, cs->refused + n, cs->n_refused * sizeof(cs->refused[0]));
-}
-
-static int64_t refused_due(const struct refused *r)
-{
-	return r->told ? r->until : r->until - LAST_LINE_MS;
-}
-
-static void wait_for_refused(struct clients *cs, int64_t now)
-{
-	int64_t next = 0;
-
-	for (unsigned i = 0; i < cs->n_refused; i++) {
-		int64_t due = refused_due(&cs->refused[i]);
-		if (i == 0 || due < next)
-			next = due;
-	}
-	if (cs->n_refused)
-		timer_start(cs->refused_end, next - now);
-}
-
-static void on_refused_end(evutil_socket_t fd, short what, void *arg)
-{
-	struct clients *cs = arg;
-	int64_t now = clock_mono_ms();
-	unsigned over = 0;
-
-	(void)fd;
-	(void)what;
-	for (unsigned i = 0; i < cs->n_refused; i++) {
-		if (refused_due(&cs->refused[i]) <= now)
-			tell_refused(cs, &cs->refused[i]);
-		over += cs->refused[i].until <= now;
-	}
-	close_refused(cs, over);
-	wait_for_refused(cs, now);
-}
-
-/* why NULL: max_clients is reached. */
-static void refuse(struct clients *cs, int fd, bool tcp, const char *why)
-{
-	int64_t now = clock_mono_ms();
-
-	cs->stats->clients_refused++;
-	if (cs->n_refused == CLIENTS_REFUSED_MAX)
-		close_refused(cs, 1);
-	struct refused *r = &cs->refused[cs->n_refused++];
-	*r = (struct refused){.fd = fd, .tcp = tcp, .until = now + FIRST_BYTE_MS + LAST_LINE_MS};
-	snprintf(r->why, sizeof(r->why), "%s", why ? why : "");
-	wait_for_refused(cs, now);
-}
-
-/* The supplementary groups that the peer had when it connected; returns their number. There may be
- * 65,536 of them, but rarely are many. */
-static size_t groups_of(struct clients *cs, int fd)
-{
-	socklen_t size = cs->groups_size;
-	int err;
-
-	while ((err = getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, cs->groups, &size)) < 0 &&
-	       errno == ERANGE && size > cs->groups_size && size <= GROUPS_MAX_BYTES) {
-		cs->groups = mem_resize(cs->groups, size);
-		cs->groups_size = size;
-	}
-	if (err == 0)
-		return size / sizeof(gid_t);
-	if (!cs->groups_failed)
-		log_warning("can't find out the supplementary groups of clients (%s): access rules "
-			    "see their first group only",
-			    strerror(errno));
-	cs->groups_failed = true;
-	return 0;
-}
-
 /* On TCP nobody but who has presented a key is anybody. */
-static struct peer_identity identity_of(struct clients *cs, const struct client *c)
+static struct peer_identity recorded(struct clients *cs, const struct client *c)
 {
-	struct ucred who;
-	socklen_t size = sizeof(who);
-	int fd = fd_of(c);
-
-	if (c->speech && c->speech->who)
-		return *c->speech->who;
 	if (c->tcp)
 		return (struct peer_identity){
 			.by_key = true,
 			.key = c->speech && c->speech->has_key ? &c->speech->key : NULL,
 			.uid = (uid_t)-1,
 			.gid = (gid_t)-1};
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) < 0 || who.uid == (uid_t)-1)
-		return (struct peer_identity){.uid = (uid_t)-1, .gid = (gid_t)-1};
-	size_t n = groups_of(cs, fd);
-	return (struct peer_identity){.known = true,
-				      .pid = who.pid,
-				      .uid = who.uid,
-				      .gid = who.gid,
-				      .groups = cs->groups,
-				      .n_groups = n};
+	return identities_ask(&cs->identities, fd_of(c));
 }
 
-/* Removes the overflow ids, which stand for unknown users and groups. */
-static struct peer_identity without_nobody(struct clients *cs, struct peer_identity who)
+static struct peer_identity identity_of(struct clients *cs, const struct client *c)
 {
-	size_t n = 0;
+	if (c->speech && c->speech->who)
+		return *c->speech->who;
+	return identities_nameable(&cs->identities, recorded(cs, c));
+}
 
-	if (who.uid == cs->nobody.uid)
-		who.uid = (uid_t)-1;
-	if (who.gid == cs->nobody.gid)
-		who.gid = (gid_t)-1;
-	for (size_t i = 0; i < who.n_groups; i++) {
-		if (cs->groups[i] != cs->nobody.gid)
-			cs->groups[n++] = cs->groups[i];
-	}
-	who.n_groups = n;
-	return who;
+static void refuse(struct clients *cs, int fd, bool tcp, const char *why)
+{
+	enum refusal_speech unix_socket =
+		cs->settings.http_on_socket ? REFUSAL_LINES_OR_HTTP : REFUSAL_LINES;
+
+	cs->stats->clients_refused++;
+	refusals_add(cs->refusals, fd, tcp ? REFUSAL_HTTP : unix_socket, why);
 }
 
 struct peer_identity clients_identify(struct clients *cs, const struct peer *peer)
@@ -515,7 +372,7 @@ struct peer_identity clients_identify(struct clients *cs, const struct peer *pee
 		(const struct client *)(const void *)((const char *)peer -
 						      offsetof(struct client, peer));
 
-	return without_nobody(cs, identity_of(cs, c));
+	return identity_of(cs, c);
 }
 
 void clients_each(struct clients *cs,
@@ -526,7 +383,7 @@ void clients_each(struct clients *cs,
 	TAILQ_FOREACH (c, &cs->all, of_set) {
 		if (c->state == CLIENT_LEAVING)
 			continue;
-		struct peer_identity who = without_nobody(cs, identity_of(cs, c));
+		struct peer_identity who = identity_of(cs, c);
 		each(cs->owner, &c->peer, &who);
 	}
 }
@@ -624,10 +481,10 @@ void clients_adopt(struct clients *cs, int fd, bool tcp)
 	event_assign(&c->read, cs->base, fd, EV_READ | EV_PERSIST, on_readable, c);
 	c->tcp = tcp;
 	c->peer.number = ++cs->last_number;
-	struct peer_identity who = identity_of(cs, c);
+	struct peer_identity who = recorded(cs, c);
 	c->peer.pid = who.pid;
 	c->peer.uid = who.uid;
-	who = without_nobody(cs, who);
+	who = identities_nameable(&cs->identities, who);
 	const char *no_room = cs->ops->lacks_room(cs->owner, &who);
 	if (no_room) {
 		free(c);
@@ -1296,7 +1153,7 @@ void clients_set(struct clients *cs, const struct client_settings *settings)
 	struct client *c;
 
 	cs->settings = *settings;
-	cs->nobody = overflow_ids_ids();
+	identities_renew(&cs->identities);
 	cs->lines.limit = settings->max_line;
 	TAILQ_FOREACH (c, &cs->all, of_set)
 		clients_changed(cs, &c->peer); /* it may have room now, or none */
@@ -1465,11 +1322,10 @@ void clients_free(struct clients *cs)
 		client_free(c);
 	turn_step_fini(&cs->turn_end);
 	event_free(cs->hangups);
-	close_refused(cs, cs->n_refused);
-	event_free(cs->refused_end);
+	refusals_free(cs->refusals);
+	identities_fini(&cs->identities);
 	event_free(cs->dues_timer);
 	heap_fini(&cs->dues);
-	free(cs->groups);
 	free(cs->changed);
 	free(cs);
 }

@@ -30,7 +30,6 @@
 struct clients;
 
 enum {
-	CLIENTS_REFUSED_MAX = 16, /* refused connections that stay for their last line */
 	/* Strangers, who have come over TCP and shown neither a key nor a token yet: the larger of
 	 * these two. A listener accepts 64 in a turn of the loop, and their keys are read in the
 	 * next, so none of many who come at once is taken for one who shows no key. */

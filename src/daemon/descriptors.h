@@ -9,7 +9,7 @@
 
 #include <stdbool.h>
 
-#include "clients/client.h"
+#include "clients/refusals.h"
 #include "service/metrics_page.h"
 
 enum {
@@ -30,7 +30,7 @@ enum {
 	DESCRIPTORS_OWN = DESCRIPTORS_LOOP + DESCRIPTORS_LISTENING + DESCRIPTORS_CONNECTIONS +
 			  DESCRIPTORS_NAMES + DESCRIPTORS_TOKENS + DESCRIPTORS_HTTP +
 			  DESCRIPTORS_NEXUS + DESCRIPTORS_FILES + METRICS_PAGE_CONNECTIONS_MAX +
-			  CLIENTS_REFUSED_MAX,
+			  REFUSALS_MAX,
 	/* One connection, its successor, one name, one token, a reload and a look at the figures.
 	 */
 	DESCRIPTORS_OWN_MIN = 28,

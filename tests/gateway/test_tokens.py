@@ -295,6 +295,27 @@ class End(TokenCase):
             self.assertEqual(403, ws.ask(op="get", key="app:1")["code"])
             self.assert_refused(403, gateway, token)
 
+    def test_the_groups_of_its_maker_count(self):
+        """Also in a process that the kernel has told of nobody's groups."""
+        harness.need_root()
+        folder = tempfile.TemporaryDirectory(prefix="hpkvd-test-")
+        self.addCleanup(folder.cleanup)
+        env = {"STATE_DIRECTORY": folder.name}
+        sections = {"app": SECTIONS["app"], "staff": {"group": 30001, "read": "staff:*"}}
+        with Sandbox() as service:
+            with Gateway(service, access=sections, keys=KEYS, env=env) as gateway:
+                gateway.wait_state("connected")
+                with gateway.client(who=(20001, 20001, [30000, 30001, *range(30100, 30150)])) as maker:
+                    token = maker.ask({"op": "token", "local": True, "subscribeKeys": ["staff:1"]})["token"]
+            with Gateway(service, access=sections, keys=KEYS, env=env) as gateway:
+                gateway.wait_state("connected")
+                ws = self.by_token(gateway, token)
+                for read in ("staff:*", "staff:1", "staff:*"):
+                    self.assertTrue(gateway.reload(access=sections | {"staff": {"group": 30001, "read": read}}))
+                    self.assertEqual([404, 404 if read == "staff:*" else 403], [ws.ask(op="get", key=key)["code"] for key in ("staff:1", "staff:2")])
+                with gateway.client(who=(20002, 20002, [30002])) as other:
+                    self.assertEqual(403, other.ask({"op": "get", "key": "staff:1"})["code"])
+
     def test_no_service_no_101(self):
         with Sandbox() as service, Gateway(service, request_timeout="1s") as gateway:
             gateway.wait_state("connected")

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "clients/refusals.h"
 #include "gateway/http.h"
 #include "requests/answers.h"
 #include "base/clock.h"
@@ -640,7 +641,7 @@ static void those_who_are_refused_wait_for_their_last_line(void **state)
 /* The oldest one gives its place to a new one. */
 static void many_are_refused_at_once(void **state)
 {
-	int fd[CLIENTS_REFUSED_MAX + 1][2];
+	int fd[REFUSALS_MAX + 1][2];
 	char text[300];
 
 	(void)state;
