@@ -1,16 +1,41 @@
-/* identities.c - this process is the one that opens connections. */
+/* identities.c - this process is the one that opens connections. Some kernels are the test's. */
 #include "clients/identities.h"
 
+#include <errno.h>
 #include <grp.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-#include "../test.h"
+#include "../logged.h"
 
-enum { GROUP = 30001, MANY = 200 };
+enum { GROUP = 30001, MANY = 200, GROUPS_MAX = 65536 };
 
 static struct identities ids;
 static int fd[2];
+
+/* A kernel that is asked for groups wants this much room at each call, and has none to tell at the
+ * last. Without a row the real one is asked. */
+static struct {
+	const socklen_t *wants;
+	size_t n, asked;
+	int error;   /* 0: ERANGE */
+	bool nobody; /* the user is -1 */
+} kernel;
+
+int getsockopt(int s, int level, int name, void *value, socklen_t *size)
+{
+	if (name == SO_PEERGROUPS && kernel.n > 0) {
+		assert_true(kernel.asked < kernel.n);
+		*size = kernel.wants[kernel.asked++];
+		errno = kernel.error ? kernel.error : ERANGE;
+		return *size || kernel.error ? -1 : 0;
+	}
+	int err = (int)syscall(SYS_getsockopt, s, level, name, value, size);
+	if (name == SO_PEERCRED && kernel.nobody)
+		((struct ucred *)value)->uid = (uid_t)-1;
+	return err;
+}
 
 static void connect_anew(void)
 {
@@ -24,6 +49,7 @@ static void connect_anew(void)
 static int begin(void **state)
 {
 	(void)state;
+	memset(&kernel, 0, sizeof(kernel));
 	identities_init(&ids);
 	connect_anew();
 	return 0;
@@ -90,6 +116,56 @@ static void groups_may_be_more_or_fewer(void **state)
 	assert_false(ids.failed);
 }
 
+static size_t groups_of(const socklen_t *wants, size_t n)
+{
+	kernel.wants = wants;
+	kernel.n = n;
+	kernel.asked = 0;
+	struct peer_identity who = identities_ask(&ids, fd[0]);
+	assert_int_equal(kernel.asked, n);
+	assert_true(who.known);
+	assert_int_equal(who.uid, geteuid());
+	return who.n_groups;
+}
+
+static void room_grows_while_groups_do(void **state)
+{
+	static const socklen_t growing[] = {40, 400, 0}, all[] = {GROUPS_MAX * sizeof(gid_t), 0};
+
+	(void)state;
+	assert_int_equal(groups_of(growing, 3), 0);
+	assert_int_equal(groups_of(all, 2), 0);
+	assert_int_equal(ids.size, all[0]);
+	assert_false(ids.failed);
+}
+
+static void a_kernel_that_tells_no_groups_is_asked_once(void **state)
+{
+	static const socklen_t more[] = {40, 0}, as_much[] = {40},
+			       too_much[] = {(GROUPS_MAX + 1) * sizeof(gid_t)}, none[] = {80};
+
+	(void)state;
+	assert_int_equal(groups_of(more, 2), 0);
+	log_begin(LOG_LEVEL_WARNING);
+	assert_int_equal(groups_of(as_much, 1), 0);
+	assert_logged("can't find out the supplementary groups of clients");
+	assert_int_equal(groups_of(too_much, 1), 0);
+	kernel.error = ENOPROTOOPT;
+	assert_int_equal(groups_of(none, 1), 0);
+	assert_int_equal(lines_logged(), 0); /* said already */
+	log_end();
+}
+
+static void a_user_without_a_number_is_nobody(void **state)
+{
+	(void)state;
+	kernel.nobody = true;
+	struct peer_identity who = identities_ask(&ids, fd[0]);
+	assert_false(who.known);
+	assert_int_equal(who.gid, (gid_t)-1);
+	assert_int_equal(who.n_groups, 0);
+}
+
 static void ids_that_stand_for_others_are_hidden(void **state)
 {
 	(void)state;
@@ -124,9 +200,14 @@ static void they_are_read_again(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(the_kernel_is_asked),         CASE(who_is_not_told_is_nobody),
-		CASE(groups_may_be_more_or_fewer), CASE(ids_that_stand_for_others_are_hidden),
+		CASE(the_kernel_is_asked),
+		CASE(who_is_not_told_is_nobody),
+		CASE(groups_may_be_more_or_fewer),
+		CASE(ids_that_stand_for_others_are_hidden),
 		CASE(they_are_read_again),
+		CASE(room_grows_while_groups_do),
+		CASE(a_kernel_that_tells_no_groups_is_asked_once),
+		CASE(a_user_without_a_number_is_nobody),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -112,7 +112,8 @@ static bool go_on(struct speech *s)
 	const char *end;
 	bool more = true;
 
-	while (more && buf_len(&f->kept) && (end = memchr(buf_span(&f->kept).p, '\n', buf_len(&f->kept)))) {
+	while (more && buf_len(&f->kept) &&
+	       (end = memchr(buf_span(&f->kept).p, '\n', buf_len(&f->kept)))) {
 		struct span line = {buf_span(&f->kept).p, (size_t)(end - buf_span(&f->kept).p)};
 		if (is_word(line, "up")) {
 			buf_take(&f->kept, line.n + 1);
