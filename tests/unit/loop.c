@@ -19,8 +19,9 @@ enum { TIMERS = 64 };
 struct event {
 	event_callback_fn call;
 	void *arg;
-	int64_t at;     /* LOOP_NEVER: it is not pending */
-	uint64_t order; /* of being started */
+	evutil_socket_t fd; /* -1: none */
+	int64_t at;         /* LOOP_NEVER: it is not pending */
+	uint64_t order;     /* of being started */
 	bool used, alarm;
 };
 
@@ -98,12 +99,12 @@ int64_t clock_wall_ms(void)
 struct event *event_new(struct event_base *base, evutil_socket_t fd, short what,
 			event_callback_fn call, void *arg)
 {
-	(void)base, (void)fd, (void)what;
+	(void)base, (void)what;
 	for (int i = 0; i < TIMERS; i++) {
 		if (timers[i].used)
 			continue;
-		timers[i] =
-			(struct event){.call = call, .arg = arg, .at = LOOP_NEVER, .used = true};
+		timers[i] = (struct event){
+			.call = call, .arg = arg, .fd = fd, .at = LOOP_NEVER, .used = true};
 		return &timers[i];
 	}
 	fail_msg("too many timers");
@@ -125,6 +126,10 @@ void loop_set(struct event *e, int64_t at)
 
 int event_add(struct event *e, const struct timeval *t)
 {
+	if (e->fd >= 0 && (loop_failing & LOOP_NO_WATCH)) {
+		errno = ENOSPC;
+		return -1;
+	}
 	loop_set(e, loop_now + t->tv_sec * 1000 + t->tv_usec / 1000);
 	return 0;
 }
@@ -179,7 +184,21 @@ void loop_step(struct event *e)
 	assert_true(e->used && e->at <= loop_now);
 	count_step();
 	e->at = LOOP_NEVER;
-	e->call(-1, EV_TIMEOUT, e->arg);
+	e->call(e->fd, EV_TIMEOUT, e->arg);
+}
+
+void loop_ready(evutil_socket_t fd, short what)
+{
+	for (int i = 0; i < TIMERS; i++) {
+		struct event *e = &timers[i];
+		if (!e->used || e->fd != fd || e->at == LOOP_NEVER)
+			continue;
+		count_step();
+		e->at = LOOP_NEVER;
+		e->call(fd, what, e->arg);
+		return;
+	}
+	fail_msg("%d is not watched", fd);
 }
 
 unsigned loop_pass(int64_t ms)

@@ -25,7 +25,7 @@ enum { LOOP_WALL = 1000000 };
 extern void (*loop_log)(enum log_level level, const char *text);
 
 /* Calls that fail with EMFILE; none after loop_begin(). */
-enum { LOOP_NO_SUSPEND = 1, LOOP_NO_ALARM = 2 };
+enum { LOOP_NO_SUSPEND = 1, LOOP_NO_ALARM = 2, LOOP_NO_WATCH = 4 };
 extern unsigned loop_failing;
 
 extern int64_t loop_suspend_ms; /* as suspend_every() was told; 0: suspend_stop() came behind it */
@@ -41,6 +41,8 @@ int64_t loop_at(const struct event *timer); /* LOOP_NEVER: it is not pending */
 void loop_set(struct event *timer, int64_t at);
 /* Calls it. The time has come to be what it is due at, or is later. */
 void loop_step(struct event *timer);
+/* The descriptor, which is watched with a timeout, is ready: that ends the watch. */
+void loop_ready(evutil_socket_t fd, short what);
 
 /* Steps that are due by then, the time being moved along with them; how many there were. */
 unsigned loop_pass(int64_t ms);
