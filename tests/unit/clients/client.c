@@ -361,41 +361,6 @@ static void of_lines_that_take_long_few_are_handed_on_at_once(void **state)
 	assert_int_equal(clients_sum_up(w.clients).paused, 0);
 }
 
-/* Is its next line handed on when it comes, and not only when the turn ends? */
-static bool is_heard_at_once(struct other *o)
-{
-	unsigned before = o->lines;
-
-	write_lines(o, 1);
-	event_base_loop(w.base, EVLOOP_ONCE); /* the turn does not end yet */
-	bool heard = o->lines > before;
-	turn();
-	assert_int_equal(o->lines, before + 1);
-	return heard;
-}
-
-static void who_is_slow_is_so_no_longer_than_its_lines_take_long(void **state)
-{
-	enum { SLOW_MAX = 4 }; /* reads, as in client.c */
-	struct other *o = come();
-
-	(void)state;
-	turn();
-	w.slow = o;
-	assert_true(is_heard_at_once(o)); /* one delay makes nobody slow */
-	w.slow = NULL;
-	for (int i = 0; i < SLOW_MAX; i++)
-		assert_true(is_heard_at_once(o));
-	w.slow = o;
-	for (int i = 0; i < 2 * SLOW_MAX; i++)
-		is_heard_at_once(o);
-	assert_false(is_heard_at_once(o));
-	w.slow = NULL;
-	for (int i = 0; i < SLOW_MAX; i++)
-		is_heard_at_once(o);
-	assert_true(is_heard_at_once(o));
-}
-
 /* However many they are: those whose lines take long have a part of the turn together. */
 static void those_whose_lines_take_long_take_turns(void **state)
 {
@@ -1017,7 +982,6 @@ int main(void)
 		CASE(one_that_is_answered_within_anothers_turn_is_served_as_well),
 		CASE(one_that_may_not_be_read_is_read_on_later),
 		CASE(of_lines_that_take_long_few_are_handed_on_at_once),
-		CASE(who_is_slow_is_so_no_longer_than_its_lines_take_long),
 		CASE(those_whose_lines_take_long_take_turns),
 		CASE(of_lines_that_were_held_few_are_handed_on_at_once),
 		CASE(many_lines_that_were_held_keep_nobody_waiting),

@@ -479,6 +479,37 @@ static void who_waits_for_its_turn_may_come_to_wait_for_room(void **state)
 	assert_int_equal(w.stats.client_reads_held, 1);
 }
 
+/* Is its next line handed on when it comes, and not only when the turn ends? */
+static bool is_heard_at_once(struct other *o, unsigned line_us)
+{
+	unsigned before = o->lines;
+
+	w.line_us = line_us;
+	write_text(o, "b\n");
+	event_base_loop(w.base, EVLOOP_ONCE); /* the turn does not end yet */
+	bool heard = o->lines > before;
+	turn();
+	assert_int_equal(o->lines, before + 1);
+	return heard;
+}
+
+static void who_is_slow_is_so_no_longer_than_its_lines_take_long(void **state)
+{
+	enum { SLOW_MAX = 4, LONG_US = 5000 }; /* reads, as in client.c */
+	struct other *o = come_with("A\n");
+
+	(void)state;
+	assert_true(is_heard_at_once(o, LONG_US)); /* one delay makes nobody slow */
+	for (int i = 0; i < SLOW_MAX; i++)
+		assert_true(is_heard_at_once(o, 0));
+	for (int i = 0; i < 2 * SLOW_MAX; i++)
+		is_heard_at_once(o, LONG_US);
+	assert_false(is_heard_at_once(o, LONG_US));
+	for (int i = 0; i < SLOW_MAX; i++)
+		is_heard_at_once(o, 0);
+	assert_true(is_heard_at_once(o, 0));
+}
+
 /* ---- an upgrade ---- */
 
 static void the_next_speech_gets_what_came_behind(void **state)
@@ -784,6 +815,7 @@ int main(void)
 		CASE(the_rest_waits_for_room),
 		CASE(the_rest_waits_for_its_turn),
 		CASE(who_waits_for_its_turn_may_come_to_wait_for_room),
+		CASE(who_is_slow_is_so_no_longer_than_its_lines_take_long),
 		CASE(the_next_speech_gets_what_came_behind),
 		CASE(it_waits_for_room_as_well),
 		CASE(who_has_become_slow_can_be_upgraded),
