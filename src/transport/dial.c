@@ -89,8 +89,7 @@ static void shared(struct dial *d, const char *who, const char *why)
 {
 	size_t n = strlen(d->why);
 
-	snprintf(d->why + n, sizeof(d->why) - n, "%s%s%s%s", n ? "; " : "", who, *who ? ": " : "",
-		 why);
+	snprintf(d->why + n, sizeof(d->why) - n, "%s%s: %s", n ? "; " : "", who, why);
 }
 
 static void attempt_failed(struct attempt *a, const char *why)
@@ -322,35 +321,22 @@ static void on_total(evutil_socket_t fd, short what, void *user)
 
 /* ---- the name ---- */
 
-/* The address that worked the last time goes first; the order of the others stays. */
-static void put_first(struct resolver_answer *answer, const char *address)
+/* Moves this address to another place, if it is among them; the order of the others stays. */
+static void move(struct resolver_answer *answer, const char *address, size_t to)
 {
-	char first[RESOLVER_ADDRESS_MAX];
+	char moved[RESOLVER_ADDRESS_MAX];
+	size_t at = 0;
 
-	for (size_t i = 1; i < answer->n; i++) {
-		if (strcmp(answer->address[i], address) != 0)
-			continue;
-		memcpy(first, answer->address[i], sizeof(first));
-		memmove(answer->address[1], answer->address[0], i * sizeof(first));
-		memcpy(answer->address[0], first, sizeof(first));
+	while (at < answer->n && strcmp(answer->address[at], address) != 0)
+		at++;
+	if (at == answer->n)
 		return;
-	}
-}
-
-/* The one that failed in use goes last. */
-static void put_last(struct resolver_answer *answer, const char *address)
-{
-	char last[RESOLVER_ADDRESS_MAX];
-
-	for (size_t i = 0; i + 1 < answer->n; i++) {
-		if (strcmp(answer->address[i], address) != 0)
-			continue;
-		memcpy(last, answer->address[i], sizeof(last));
-		memmove(answer->address[i], answer->address[i + 1],
-			(answer->n - i - 1) * sizeof(last));
-		memcpy(answer->address[answer->n - 1], last, sizeof(last));
-		return;
-	}
+	memcpy(moved, answer->address[at], sizeof(moved));
+	for (; at > to; at--)
+		memcpy(answer->address[at], answer->address[at - 1], sizeof(moved));
+	for (; at < to; at++)
+		memcpy(answer->address[at], answer->address[at + 1], sizeof(moved));
+	memcpy(answer->address[to], moved, sizeof(moved));
 }
 
 static void start_total(struct dial *d)
@@ -365,8 +351,8 @@ static void on_addresses(void *owner, const struct resolver_answer *answer)
 
 	d->question = NULL;
 	d->addresses = *answer;
-	put_first(&d->addresses, d->memory->address);
-	put_last(&d->addresses, d->memory->useless);
+	move(&d->addresses, d->memory->address, 0);
+	move(&d->addresses, d->memory->useless, answer->n - 1);
 	for (size_t i = 0; i < answer->n; i++)
 		d->attempts[i] = (struct attempt){.dial = d, .fd = -1};
 	if (!answer->n)

@@ -5,24 +5,24 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "transport/tunnel.h"
 #include "../loop.h"
 #include "../test.h"
 
-enum { SOCKETS = 40, FD = 1000, PORT = 4321, PROXY_PORT = 8080, ADDRESS_MS = 10000 };
+enum { SOCKETS = RESOLVER_ADDRESSES_MAX + 1, PORT = 4321, PROXY_PORT = 8080, ADDRESS_MS = 10000 };
 
 /* A socket, which dial has opened. */
 struct fake {
 	char address[INET6_ADDRSTRLEN];
 	unsigned port;
-	bool open, connected;
-	int error; /* of SO_ERROR */
+	bool open, connected, at_once; /* at_once: it does not wait to send */
+	int error;                     /* of SO_ERROR */
 };
 
 static struct world {
@@ -32,13 +32,16 @@ static struct world {
 	struct fake sockets[SOCKETS];
 	unsigned n;
 	const char *refused; /* connect() to this address fails at once with ENETUNREACH */
-	bool no_socket;      /* socket() fails with EMFILE */
+	const char *near;    /* ... to this one succeeds at once */
+	bool no_socket;      /* socket() fails with EMFILE, ... */
+	bool no_sockopt;     /* ... and getsockopt() with ENOBUFS */
 
 	resolver_done *answer; /* NULL: nothing is asked */
 	void *asker;
 	const char *asked;
 	int patience; /* for the name */
 	const struct resolver_files *files;
+	bool system; /* the system's files */
 
 	tunnel_done *tunnelled; /* NULL: there is no tunnel */
 	void *tunneller;
@@ -53,15 +56,16 @@ static struct world {
 
 /* ---- the kernel ---- */
 
+/* The first one is 0. */
 static struct fake *fake_of(int fd)
 {
-	return fd >= FD && fd < FD + SOCKETS ? &w.sockets[fd - FD] : NULL;
+	assert_in_range(fd, 0, SOCKETS - 1);
+	return &w.sockets[fd];
 }
 
 int socket(int family, int type, int protocol)
 {
-	if (w.dial == NULL || protocol)
-		return (int)syscall(SYS_socket, family, type, protocol);
+	assert_true((family == AF_INET || family == AF_INET6) && !protocol);
 	assert_int_equal(type, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (w.no_socket) {
 		errno = EMFILE;
@@ -69,12 +73,16 @@ int socket(int family, int type, int protocol)
 	}
 	assert_true(w.n < SOCKETS);
 	w.sockets[w.n] = (struct fake){.open = true};
-	return FD + (int)w.n++;
+	return (int)w.n++;
 }
 
 int setsockopt(int fd, int level, int name, const void *value, socklen_t n)
 {
-	(void)fd, (void)level, (void)name, (void)value, (void)n;
+	int on;
+
+	assert_true(level == IPPROTO_TCP && name == TCP_NODELAY && n == sizeof(on));
+	memcpy(&on, value, sizeof(on));
+	fake_of(fd)->at_once = on;
 	return 0;
 }
 
@@ -82,8 +90,7 @@ int connect(int fd, const struct sockaddr *to, socklen_t n)
 {
 	struct fake *s = fake_of(fd);
 
-	if (!s)
-		return (int)syscall(SYS_connect, fd, to, n);
+	(void)n;
 	if (to->sa_family == AF_INET) {
 		const struct sockaddr_in *in = (const void *)to;
 		s->port = ntohs(in->sin_port);
@@ -93,6 +100,9 @@ int connect(int fd, const struct sockaddr *to, socklen_t n)
 		s->port = ntohs(in->sin6_port);
 		inet_ntop(AF_INET6, &in->sin6_addr, s->address, sizeof(s->address));
 	}
+	errno = 0;
+	if (w.near && strcmp(w.near, s->address) == 0)
+		return 0;
 	errno = w.refused && strcmp(w.refused, s->address) == 0 ? ENETUNREACH : EINPROGRESS;
 	return -1;
 }
@@ -101,8 +111,11 @@ int getsockopt(int fd, int level, int name, void *value, socklen_t *n)
 {
 	struct fake *s = fake_of(fd);
 
-	assert_non_null(s);
 	assert_true(s->open && level == SOL_SOCKET && name == SO_ERROR);
+	if (w.no_sockopt) {
+		errno = ENOBUFS;
+		return -1;
+	}
 	memcpy(value, &s->error, *n);
 	return 0;
 }
@@ -111,8 +124,6 @@ int close(int fd)
 {
 	struct fake *s = fake_of(fd);
 
-	if (!s)
-		return (int)syscall(SYS_close, fd);
 	assert_true(s->open);
 	s->open = false;
 	return 0;
@@ -134,7 +145,7 @@ struct resolver *resolver_ask(struct event_base *base, const char *host, int tim
 			      resolver_done *done, void *owner)
 {
 	(void)base;
-	w.files = NULL;
+	w.system = true;
 	return ask(host, timeout_ms, done, owner);
 }
 
@@ -159,7 +170,7 @@ static void answer(const char *addresses)
 {
 	struct resolver_answer a = {.why = "no such name"};
 	resolver_done *done = w.answer;
-	char text[400], *at, *one;
+	char text[2000], *at, *one;
 
 	snprintf(text, sizeof(text), "%s", addresses);
 	for (one = strtok_r(text, " ", &at); one; one = strtok_r(NULL, " ", &at))
@@ -296,7 +307,7 @@ static void connects(const char *address)
 	int i = find(address);
 
 	w.sockets[i].connected = true;
-	loop_ready(FD + i, EV_WRITE);
+	loop_ready(i, EV_WRITE);
 }
 
 static void refuses(const char *address)
@@ -304,7 +315,7 @@ static void refuses(const char *address)
 	int i = find(address);
 
 	w.sockets[i].error = ECONNREFUSED;
-	loop_ready(FD + i, EV_WRITE);
+	loop_ready(i, EV_WRITE);
 }
 
 static void is_connected_to(const char *address)
@@ -407,8 +418,30 @@ static void all_may_fail_at_once(void **state)
 static void no_number_is_no_address(void **state)
 {
 	(void)state;
-	dial_to("many.test");
-	has_failed("many.test port 4321: Cannot assign requested address");
+	dial_to("2001:db8:1111:2222:3333:4444:5555:6666%there_is_no_such_iface");
+	has_failed("2001:db8:1111:2222:3333:4444:5555:6666%there_is_no_such_iface port 4321: "
+		   "Cannot assign requested address");
+}
+
+static void a_socket_may_be_connected_at_once(void **state)
+{
+	(void)state;
+	w.near = "10.0.0.1";
+	dial_to("10.0.0.1");
+	assert_int_equal(w.n_connected, 0); /* not from within */
+	connects("10.0.0.1");
+	is_connected_to("10.0.0.1");
+	assert_true(w.sockets[0].at_once);
+}
+
+static void one_whose_state_is_unknown_has_failed(void **state)
+{
+	(void)state;
+	dial_to("10.0.0.1");
+	w.no_sockopt = true;
+	connects("10.0.0.1");
+	loop_pass(0);
+	has_failed("10.0.0.1 port 4321: No buffer space available");
 }
 
 static void one_that_can_not_be_watched_has_failed(void **state)
@@ -430,32 +463,34 @@ static void the_first_to_connect_wins(void **state)
 	assert_int_equal(w.left, ADDRESS_MS - 100);
 	assert_string_equal(connecting(), "");
 	assert_int_equal(loop_pending(), 0);
-	assert_null(w.files);
+	assert_true(w.system);
 	assert_string_equal(w.asked, "many.test");
 }
 
 static void no_more_than_four_are_connecting(void **state)
 {
 	(void)state;
-	dial_to("10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.5");
+	w.refused = "10.0.0.1";
+	dial_to("10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.5 10.0.0.6");
 	for (int i = 1; i < DIAL_AT_ONCE; i++)
 		loop_pass(DIAL_STAGGER_MS);
-	assert_string_equal(connecting(), "10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4");
-	loop_pass(DIAL_STAGGER_MS - 1);
-	assert_string_equal(connecting(), "10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4");
-	loop_pass(1);
 	assert_string_equal(connecting(), "10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.5");
+	loop_pass(DIAL_STAGGER_MS - 1);
+	assert_string_equal(connecting(), "10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.5");
+	loop_pass(1);
+	assert_string_equal(connecting(), "10.0.0.3 10.0.0.4 10.0.0.5 10.0.0.6");
 	assert_int_equal(loop_pass(2 * DIAL_STAGGER_MS), 0); /* nobody waits for a place */
-	for (int i = 2; i <= 5; i++) {
+	for (int i = 3; i <= 6; i++) {
 		char address[32];
 		snprintf(address, sizeof(address), "10.0.0.%d", i);
 		refuses(address);
 		loop_pass(0);
 	}
 	has_failed(
-		"10.0.0.1 port 4321: no answer yet, given up for the others; "
-		"10.0.0.2 port 4321: Connection refused; 10.0.0.3 port 4321: Connection refused; "
-		"10.0.0.4 port 4321: Connection refused; 10.0.0.5 port 4321: Connection refused");
+		"10.0.0.1 port 4321: Network is unreachable; "
+		"10.0.0.2 port 4321: no answer yet, given up for the others; "
+		"10.0.0.3 port 4321: Connection refused; 10.0.0.4 port 4321: Connection refused; "
+		"10.0.0.5 port 4321: Connection refused; 10.0.0.6 port 4321: Connection refused");
 }
 
 static void the_reasons_have_an_end(void **state)
@@ -500,6 +535,27 @@ static void all_have_a_time_together(void **state)
 	loop_pass(1);
 	has_failed("10.0.0.1 port 4321: timed out while connecting; 10.0.0.2 port 4321: timed out "
 		   "while connecting");
+}
+
+static void a_race_may_be_over_before_the_time_of_all(void **state)
+{
+	(void)state;
+	w.target.total_ms = 3000;
+	dial_to("10.0.0.1");
+	refuses("10.0.0.1");
+	loop_pass(0);
+	has_failed("10.0.0.1 port 4321: Connection refused");
+}
+
+static void or_in_the_same_moment(void **state)
+{
+	(void)state;
+	w.target.total_ms = 200;
+	dial_to("10.0.0.1 10.0.0.2");
+	loop_now += 200;
+	refuses("10.0.0.1");
+	loop_pass(0);
+	has_failed("10.0.0.1 port 4321: Connection refused");
 }
 
 static void a_name_has_no_longer_than_an_address(void **state)
@@ -594,10 +650,11 @@ static void one_may_answer_for_all(void **state)
 {
 	(void)state;
 	dial_to("10.0.0.1 10.0.0.2 10.0.0.3");
-	connects("10.0.0.1");
+	loop_pass(DIAL_STAGGER_MS);
+	connects("10.0.0.2");
 	is_no_good(dial_give_up, "says no");
-	has_failed("10.0.0.1 port 4321: says no");
-	assert_int_equal(w.n, 1);
+	has_failed("10.0.0.2 port 4321: says no");
+	assert_int_equal(w.n, 2);
 }
 
 static void what_went_before_a_good_one_is_forgotten(void **state)
@@ -630,8 +687,10 @@ static void a_good_one_goes_first(void **state)
 	dial_good(w.dial);
 	remembers("10.0.0.3", "");
 	free_dial();
+	w.refused = NULL;
 	dial_to("10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4");
 	assert_string_equal(connecting(), "10.0.0.3");
+	w.refused = "10.0.0.1";
 	loop_pass(DIAL_STAGGER_MS); /* the first of the others fails at once */
 	assert_string_equal(connecting(), "10.0.0.3 10.0.0.2");
 	loop_pass(DIAL_STAGGER_MS);
@@ -659,6 +718,15 @@ static void a_useless_one_goes_last(void **state)
 	remembers("", "10.0.0.3");
 	dial_good(w.dial);
 	remembers("10.0.0.1", "10.0.0.3");
+}
+
+static void also_one_from_the_middle(void **state)
+{
+	(void)state;
+	snprintf(w.memory.useless, sizeof(w.memory.useless), "10.0.0.2");
+	dial_to("10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4");
+	loop_pass(3 * DIAL_STAGGER_MS);
+	assert_string_equal(connecting(), "10.0.0.1 10.0.0.3 10.0.0.4 10.0.0.2");
 }
 
 static void what_is_remembered_may_be_no_answer(void **state)
@@ -699,6 +767,25 @@ static void a_name_without_addresses(void **state)
 	has_failed("many.test: no such name");
 }
 
+static void a_name_with_as_many_as_there_may_be(void **state)
+{
+	char all[2000] = "";
+
+	(void)state;
+	for (int i = 1; i <= RESOLVER_ADDRESSES_MAX; i++) {
+		size_t n = strlen(all);
+		snprintf(all + n, sizeof(all) - n, "10.0.1.%d ", i);
+	}
+	snprintf(w.memory.address, sizeof(w.memory.address), "10.0.1.64");
+	snprintf(w.memory.useless, sizeof(w.memory.useless), "10.0.1.1");
+	dial_to(all);
+	loop_pass((int64_t)RESOLVER_ADDRESSES_MAX * DIAL_STAGGER_MS);
+	assert_string_equal(connecting(), "10.0.1.61 10.0.1.62 10.0.1.63 10.0.1.1");
+	assert_string_equal(w.sockets[0].address, "10.0.1.64");
+	loop_pass(ADDRESS_MS);
+	assert_int_equal(w.n_failed, 1);
+}
+
 static void its_files_may_be_others(void **state)
 {
 	struct resolver_files files = {"resolv.conf", "hosts"};
@@ -707,6 +794,7 @@ static void its_files_may_be_others(void **state)
 	w.target.files = &files;
 	dial();
 	assert_ptr_equal(w.files, &files);
+	assert_false(w.system);
 }
 
 static void it_may_be_freed_before_the_answer(void **state)
@@ -758,7 +846,7 @@ static void a_tunnel_is_asked_for(void **state)
 	connects("10.0.0.2");
 	assert_int_equal(w.n_connected, 0);
 	assert_string_equal(connecting(), "");
-	assert_int_equal(w.wish.fd, FD + 1);
+	assert_int_equal(w.wish.fd, 1);
 	assert_string_equal(w.wish.host, "many.test");
 	assert_int_equal(w.wish.port, PORT);
 	assert_string_equal(w.wish.login, "user:password");
@@ -827,12 +915,16 @@ int main(void)
 		CASE(one_that_fails_at_once_takes_no_turn),
 		CASE(all_may_fail_at_once),
 		CASE(no_number_is_no_address),
+		CASE(a_socket_may_be_connected_at_once),
+		CASE(one_whose_state_is_unknown_has_failed),
 		CASE(one_that_can_not_be_watched_has_failed),
 		CASE(the_first_to_connect_wins),
 		CASE(no_more_than_four_are_connecting),
 		CASE(the_reasons_have_an_end),
 		CASE(each_address_has_its_time),
 		CASE(all_have_a_time_together),
+		CASE(a_race_may_be_over_before_the_time_of_all),
+		CASE(or_in_the_same_moment),
 		CASE(a_name_has_no_longer_than_an_address),
 		CASE(a_socket_is_told_what_is_left),
 		CASE(a_late_socket_has_a_moment_left),
@@ -842,9 +934,11 @@ int main(void)
 		CASE(what_went_before_a_good_one_is_forgotten),
 		CASE(a_good_one_goes_first),
 		CASE(a_useless_one_goes_last),
+		CASE(also_one_from_the_middle),
 		CASE(what_is_remembered_may_be_no_answer),
 		CASE(good_and_useless_change_places),
 		CASE(a_name_without_addresses),
+		CASE(a_name_with_as_many_as_there_may_be),
 		CASE(its_files_may_be_others),
 		CASE(it_may_be_freed_before_the_answer),
 		CASE(it_may_be_freed_while_it_connects),
