@@ -111,6 +111,7 @@ static void attempt_failed(struct attempt *a, const char *why)
 /* The others are no longer needed; if the winner is no good, they are tried anew. */
 static void stop_others(struct dial *d)
 {
+	event_del(d->turn); /* for one that has just failed */
 	event_del(d->stagger);
 	for (size_t i = 0; i < d->addresses.n; i++) {
 		if (d->attempts[i].state == ATTEMPT_CONNECTING)
@@ -130,7 +131,6 @@ static void fail(struct dial *d)
 
 	memcpy(why, d->why, sizeof(why));
 	event_del(d->total);
-	event_del(d->turn);
 	stop_others(d);
 	d->ops->failed(d->owner, why);
 }

@@ -467,6 +467,19 @@ static void the_first_to_connect_wins(void **state)
 	assert_string_equal(w.asked, "many.test");
 }
 
+/* Before the loop has come to the consequence. */
+static void also_in_the_moment_in_which_another_fails(void **state)
+{
+	(void)state;
+	dial_to("10.0.0.1 10.0.0.2");
+	loop_pass(DIAL_STAGGER_MS);
+	refuses("10.0.0.1");
+	connects("10.0.0.2");
+	is_connected_to("10.0.0.2");
+	assert_int_equal(loop_pass(ADDRESS_MS), 0);
+	assert_int_equal(w.n_failed, 0);
+}
+
 static void no_more_than_four_are_connecting(void **state)
 {
 	(void)state;
@@ -919,6 +932,7 @@ int main(void)
 		CASE(one_whose_state_is_unknown_has_failed),
 		CASE(one_that_can_not_be_watched_has_failed),
 		CASE(the_first_to_connect_wins),
+		CASE(also_in_the_moment_in_which_another_fails),
 		CASE(no_more_than_four_are_connecting),
 		CASE(the_reasons_have_an_end),
 		CASE(each_address_has_its_time),
