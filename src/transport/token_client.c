@@ -84,6 +84,14 @@ static void drop_easy(struct token_client_request *r)
 	r->fd = -1;
 }
 
+/* They hold secrets, and libcurl knows of curl_loop's ways with memory only once there is one. */
+static void drop_headers(struct token_client_request *r)
+{
+	for (struct curl_slist *line = r->headers; line; line = line->next)
+		mem_wipe(line->data, strlen(line->data));
+	curl_slist_free_all(r->headers);
+}
+
 static void destroy_request(struct token_client_request *r)
 {
 	LIST_REMOVE(r, entry);
@@ -91,7 +99,7 @@ static void destroy_request(struct token_client_request *r)
 	if (r->dial)
 		dial_free(r->dial);
 	event_free(r->refusal);
-	curl_slist_free_all(r->headers);
+	drop_headers(r);
 	curl_slist_free_all(r->address);
 	free(r->body);
 	buf_wipe(&r->answer);

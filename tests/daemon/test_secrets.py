@@ -23,7 +23,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "gateway"))
 from gateway import Gateway, Http # noqa: E402 (the path comes first)
-from harness import KEY, Case, Daemon, FakeService, Sandbox, eventually, get, put, sanitized, scene # noqa: E402
+from harness import KEY, Case, Daemon, FakeService, Sandbox, eventually, free_port, get, put, sanitized, scene # noqa: E402
 from test_proxy import ConnectProxy # noqa: E402
 from websocket import WebSocket # noqa: E402
 
@@ -253,6 +253,15 @@ class Memory(Case):
     def test_a_key_that_is_refused(self, service, daemon, client):
         daemon.wait_state("unauthorized")
         self.assert_kept(daemon, KEY)
+
+    def test_the_key_of_a_request_that_finds_nobody(self):
+        """libcurl is told how to free its memory when the first request has a connection."""
+        with FakeService() as service, Gateway(service, nexus_url=f"http://127.0.0.1:{free_port()}", tcp=False, env=nothing_freed(),
+                                               access={"a": {"user": os.geteuid(), "nexus": "yes"}}) as daemon:
+            daemon.wait_state("connected")
+            with contextlib.closing(daemon.http()) as http:
+                self.assertEqual(503, http.ask("POST", "/query", '{"query":"q"}').status)
+            self.assert_held_once(daemon)
 
     @unittest.skipUnless(shutil.which("gcore"), "there is no gcore")
     @scene()
