@@ -47,7 +47,7 @@ struct dial {
 	struct resolver_answer addresses; /* in the order of trying */
 	struct attempt attempts[RESOLVER_ADDRESSES_MAX];
 	size_t connecting;     /* of them were started */
-	struct attempt *won;   /* or NULL */
+	struct attempt *won;   /* the last one; or NULL */
 	struct tunnel *tunnel; /* where the winner is to lead */
 	struct event *turn;    /* goes on from a fresh stack */
 	struct event *stagger; /* starts the next one beside those that are connecting */
@@ -101,10 +101,8 @@ static void attempt_failed(struct attempt *a, const char *why)
 	shared(d, who, why);
 	if (strcmp(d->memory->address, address_of(a)) == 0)
 		d->memory->address[0] = '\0';
-	if (d->won == a) {
+	if (d->won == a)
 		dial_bad(d);
-		d->won = NULL;
-	}
 	stop(a, ATTEMPT_OVER);
 }
 

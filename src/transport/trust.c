@@ -15,8 +15,7 @@
 struct trust {
 	unsigned users;
 	char *ca_file;     /* or NULL */
-	X509_STORE *store; /* NULL: not read yet, or it can't be */
-	const char *fault; /* why it can't be read; NULL: it was not tried, or could be */
+	X509_STORE *store; /* NULL: not read yet, or it could not be */
 };
 
 /* A certificate that the store has already is no failure: the file may repeat the system's. */
@@ -213,16 +212,15 @@ void trust_unref(struct trust *t)
 
 X509_STORE *trust_store(struct trust *t, const char **why)
 {
-	if (!t->store && !t->fault) {
-		t->store = X509_STORE_new();
-		if (!t->store) {
-			t->fault = "out of memory: OpenSSL could not be initialised";
-		} else if (fill(t->store, t->ca_file, &t->fault) < 0) {
-			X509_STORE_free(t->store);
-			t->store = NULL;
-		}
+	if (t->store)
+		return t->store;
+	X509_STORE *store = X509_STORE_new();
+	if (!store) {
+		*why = "out of memory: OpenSSL could not be initialised";
+	} else if (fill(store, t->ca_file, why) < 0) {
+		X509_STORE_free(store);
+		store = NULL;
 	}
-	if (!t->store)
-		*why = t->fault;
-	return t->store;
+	t->store = store;
+	return store;
 }

@@ -10,14 +10,14 @@
 #include <openssl/x509_vfy.h>
 
 /* The system's store and, if ca_file is not NULL, every certificate of that file. The file is read
- * when the store is first asked for. Of the system's directory only certificates that a server
- * needs are read, and its bundle when a server is not trusted without it, since that takes tens of
- * milliseconds and some MiB; so all who use TLS share them. */
+ * when the store is asked for, until it could be. Of the system's directory only certificates that
+ * a server needs are read, and its bundle when a server is not trusted without it, since that takes
+ * tens of milliseconds and some MiB; so all who use TLS share them. */
 struct trust;
 struct trust *trust_new(const char *ca_file); /* to be released with trust_unref() */
 struct trust *trust_ref(struct trust *t);
 void trust_unref(struct trust *t); /* NULL will do */
-/* NULL with *why set to a phrase that names the problem (static): the file can't be used. For
+/* NULL with *why set to a phrase that names the problem (static): the file can't be used now. For
  * trust_use(). */
 X509_STORE *trust_store(struct trust *t, const char **why);
 

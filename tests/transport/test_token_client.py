@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import ssl
+import tempfile
 import threading
 import time
 import unittest
@@ -171,6 +173,16 @@ class Failures(TokenTest):
 
     def test_ca_file_that_is_none(self):
         self.assertEqual(self.mint(self.replying(answer()), "--ca", "/nonexistent")[3], "there is no such file")
+
+    def test_ca_file_that_is_none_for_a_while(self):
+        with tempfile.TemporaryDirectory() as folder:
+            ca = os.path.join(folder, "ca.pem")
+            driver = self.client(self.replying(answer()), "--ca", ca)
+            driver.tell("mint a key - []")
+            self.assertIn("why=there is no such file", driver.wait("done"))
+            shutil.copy(certs("ca.pem"), ca)
+            driver.tell("mint a key - []")
+            self.assertIn("token=t.o-k_en", driver.wait("done"))
 
     def test_refused(self):
         port = dead_port()
