@@ -226,8 +226,8 @@ static void keep_within(struct cache *c, struct mirror *m)
 		give_up(c, m, "too big for [cache] memory");
 }
 
-/* Nothing is believed of it: a mirror reads it again; elsewhere it is of no use, once no request
- * needs it. May free it. */
+/* Nothing is believed of it: a mirror reads it again, once no write is under way; elsewhere it is
+ * of no use, once no request needs it. May free it. */
 static void settle(struct cache *c, struct entry *e)
 {
 	struct mirror *m = mirror_of_entry(c, e);
@@ -235,6 +235,8 @@ static void settle(struct cache *c, struct entry *e)
 	if (m && mirror_is_active(m)) {
 		if (e->state == ENTRY_MISSING) {
 			mirror_missing(m, e, age_clock(c));
+		} else if (e->fences) {
+			mirror_unlink(m, e);
 		} else if (e->state == ENTRY_EMPTY) {
 			mirror_unknown(m, e);
 			wake(c);
@@ -467,8 +469,9 @@ static void range_answered(struct cache *c, const struct pending *p, struct span
 	struct range_reader r;
 	struct buf last = {0};
 	bool any = false, usable = range_begin(&r, frame->text);
+	int more = 0;
 
-	while (usable && range_next(&r) > 0) {
+	while (usable && (more = range_next(&r)) > 0) {
 		struct span key = buf_span(&r.key);
 		range_skips(c,
 			    any ? entries_behind(&c->entries, buf_span(&last))
@@ -482,7 +485,9 @@ static void range_answered(struct cache *c, const struct pending *p, struct span
 		buf_add(&last, key.p, key.n);
 		any = true;
 	}
-	if (usable && !r.truncated)
+	if (more < 0) /* the client is told more than was read here */
+		begin_anew(c);
+	else if (usable && !r.truncated)
 		range_skips(c,
 			    any ? entries_behind(&c->entries, buf_span(&last))
 				: entries_from(&c->entries, from),
@@ -598,7 +603,7 @@ static void on_over(void *owner, struct pending *p)
 
 	p->watch.entry = NULL;
 	if (m) {
-		mirror_no_page(m, p->watch.seen > 0, age_clock(c));
+		mirror_no_page(m, p->watch.seen > 0 && !p->refused, age_clock(c));
 		tell_failure(c, m, 0);
 		wake(c);
 	}
@@ -607,6 +612,7 @@ static void on_over(void *owner, struct pending *p)
 	if (!e)
 		return;
 	entries_renew(&c->entries, e);
+	struct mirror *mirror = mirror_of_entry(c, e);
 	if (request_op_is_read(p->op)) {
 		e->readers--;
 		settle(c, e);
@@ -615,6 +621,7 @@ static void on_over(void *owner, struct pending *p)
 		truth_answered(e, age_clock(c));
 		doubt(c, e);
 	}
+	keep_within(c, mirror); /* a mirror keeps it */
 }
 
 /* ---- answers from memory ---- */
@@ -1243,6 +1250,7 @@ void cache_set(struct cache *c, const struct cache_settings *settings)
 	for (size_t i = 0; i < c->n_mirrors; i++) {
 		given_up |= c->mirrors[i].state == MIRROR_GIVEN_UP;
 		mirror_try_again(&c->mirrors[i]);
+		mirror_hurry(&c->mirrors[i], age_clock(c));
 	}
 	if (given_up)
 		begin_anew(c);

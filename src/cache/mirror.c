@@ -157,7 +157,7 @@ void mirror_try_again(struct mirror *m)
 
 void mirror_unknown(struct mirror *m, struct entry *e)
 {
-	if (e->linked || e->state != ENTRY_EMPTY || !mirror_is_active(m))
+	if (e->linked || e->fences || e->state != ENTRY_EMPTY || !mirror_is_active(m))
 		return;
 	e->linked = true;
 	TAILQ_INSERT_TAIL(&m->unknown, e, link);
@@ -169,17 +169,6 @@ void mirror_unlink(struct mirror *m, struct entry *e)
 		return;
 	e->linked = false;
 	TAILQ_REMOVE(&m->unknown, e, link);
-}
-
-struct entry *mirror_next_unknown(const struct mirror *m)
-{
-	struct entry *e;
-
-	TAILQ_FOREACH (e, &m->unknown, link) {
-		if (!e->fences)
-			return e;
-	}
-	return NULL;
 }
 
 /* ---- pages ---- */
@@ -306,6 +295,14 @@ static bool has_room(struct mirror *m, size_t size)
 	return size <= memory && entries_shrink(m->entries, memory - size);
 }
 
+/* More than there is of it already. */
+static size_t size_of_record(const struct entry *e, struct span key, struct span value)
+{
+	if (!e)
+		return key.n + value.n + ENTRY_COUNTED;
+	return value.n > e->value_n ? value.n - e->value_n : 0;
+}
+
 static const char *page_record(struct page *p, struct span key, const struct json_value *value)
 {
 	struct mirror *m = p->m;
@@ -313,10 +310,10 @@ static const char *page_record(struct page *p, struct span key, const struct jso
 	if (!mirror_has(m, key) || key.n > ENTRY_KEY_MAX ||
 	    treap_compare(key, buf_span(&m->from)) < 0)
 		return span_equal(key, buf_span(&m->last)) ? NULL : "a record is out of its bounds";
-	if (!has_room(m, key.n + value->text.n + ENTRY_COUNTED))
-		return "too big for [cache] memory";
 	page_skip(p, key, false);
 	struct entry *e = page_next(p, key, true);
+	if (!has_room(m, size_of_record(e, key, value->text)))
+		return "too big for [cache] memory";
 	if (!e)
 		e = entries_make(m->entries, key, notification_bytes_hash(key, m->truth->seed),
 				 m->origin);
@@ -345,6 +342,15 @@ static int64_t spacing(const struct mirror *m)
 	int64_t pass = m->limits->max_age_ms / PASSES;
 
 	return m->state == MIRROR_WHOLE ? (pass - pass / SPARE) / (m->pages_before + 1) : 0;
+}
+
+void mirror_hurry(struct mirror *m, int64_t now)
+{
+	int64_t due =
+		buf_len(&m->from) ? now + spacing(m) : m->began + m->limits->max_age_ms / PASSES;
+
+	if (m->state == MIRROR_WHOLE && due < m->due)
+		m->due = due;
 }
 
 static void end_pass(struct mirror *m)

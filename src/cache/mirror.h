@@ -76,19 +76,25 @@ static inline bool mirror_is_active(const struct mirror *m)
 /* One that was given up is OUT: it may be tried again. */
 void mirror_try_again(struct mirror *m);
 
-/* Nothing is believed of this entry of an active mirror: it waits to be read again. */
+/* Nothing is believed of this entry of an active mirror: it waits to be read again, unless it is
+ * fenced. */
 void mirror_unknown(struct mirror *m, struct entry *e);
-/* It is known again, or is about to be read or freed. */
+/* It is known again or fenced, or is about to be read or freed. */
 void mirror_unlink(struct mirror *m, struct entry *e);
 /* There is no such record: the entry is freed if nothing needs it any more. */
 void mirror_missing(struct mirror *m, struct entry *e, int64_t now);
-/* The first that waits and is not fenced, not unlinked; NULL: none. */
-struct entry *mirror_next_unknown(const struct mirror *m);
+/* The first that waits, not unlinked; NULL: none. */
+static inline struct entry *mirror_next_unknown(const struct mirror *m)
+{
+	return TAILQ_FIRST(&m->unknown);
+}
 
 /* Is a page to be asked for now? Then mirror_asked(), and from m->from to m->last, m->limit of
  * them.
  */
 bool mirror_wants_page(const struct mirror *m, int64_t now);
+/* max_age_ms is another: if it is shorter the next page is due sooner. */
+void mirror_hurry(struct mirror *m, int64_t now);
 void mirror_asked(struct mirror *m, uint64_t page, int64_t now);
 
 /* The answer to the page that was sent at `seen`. NULL, or why the mirror has given up. */

@@ -711,6 +711,27 @@ static void a_range_tells_of_keys(void **state)
 	assert_int_equal(w.stats.cache_invalidations, 2);
 }
 
+/* The client is told all of it. */
+static void a_range_that_can_not_be_read_ends_all(void **state)
+{
+	static const char *const records[] = {
+		PAGE(RECORD("k:1", "a") "," RECORD("k:0", "c") "," RECORD("k:2", "new"), true),
+		PAGE(RECORD("k:1", "a") ",{\"key\":5,\"value\":\"x\"}," RECORD("k:2", "new"), true),
+	};
+
+	(void)state;
+	begin();
+	for (size_t i = 0; i < COUNT(records); i++) {
+		read_key("k:2", VALUE("k:2", "old"));
+		assert_true(remembers("k:2", "old"));
+		ask(0, "{\"op\":\"range\",\"key\":\"k:\",\"endKey\":\"k:9\"}");
+		answer(w.n - 1, records[i]);
+		assert_told(0, "new");
+		assert_false(remembers("k:2", "old"));
+		answer(w.n - 1, "\"code\":500,\"error\":\"oops\"");
+	}
+}
+
 static void a_range_tells_of_its_end(void **state)
 {
 	(void)state;
@@ -1342,6 +1363,20 @@ static void a_mirror_is_read_again_in_half_of_max_age(void **state)
 	assert_int_equal(w.n, 3);
 }
 
+static void a_shorter_max_age_is_kept_at_once(void **state)
+{
+	(void)state;
+	begin_mirror();
+	load();
+	w.settings.max_age_ms = MAX_AGE / 10;
+	cache_set(w.cache, &w.settings);
+	turn();
+	later(MAX_AGE / 20 - 1);
+	assert_int_equal(w.n, 1);
+	later(1);
+	assert_int_equal(w.n, 2);
+}
+
 static void pages_that_fail_are_asked_for_again(void **state)
 {
 	(void)state;
@@ -1364,6 +1399,19 @@ static void pages_that_fail_are_asked_for_again(void **state)
 	later(4 * TIMEOUT);
 	assert_logged("mirror \"m:*\": a page got no usable answer; it is asked for again\n");
 	log_end();
+}
+
+/* The rate limit has nothing to do with its length. */
+static void a_page_that_was_refused_is_made_no_smaller(void **state)
+{
+	(void)state;
+	begin_mirror();
+	answer(0, "\"code\":429,\"error\":\"slow down\"");
+	router_lost(w.router, connection, 1000, false, w.now);
+	later(4 * TIMEOUT);
+	connect();
+	later(10 * TIMEOUT);
+	assert_sent(w.n - 1, "\"limit\":1000");
 }
 
 static void a_page_that_was_not_sent_is_made_no_smaller(void **state)
@@ -1546,6 +1594,44 @@ static void a_mirror_that_a_range_makes_too_big_is_given_up(void **state)
 	load();
 	ask(0, "{\"op\":\"range\",\"key\":\"m:\",\"endKey\":\"m:9\",\"fresh\":true}");
 	answer(1, PAGE(RECORD("m:1", "a") "," RECORD("m:2", "b") "," RECORD("m:3", "c"), false));
+	assert_string_equal("too big", cache_mirror(w.cache, 0).state);
+}
+
+/* Keys that are written and can't be read again are kept, as long as there is room. */
+static void a_mirror_that_own_writes_make_too_big_is_given_up(void **state)
+{
+	char line[100];
+	size_t most = 2 * (ENTRY_COUNTED + 6) + 10 * (ENTRY_COUNTED + 4);
+
+	(void)state;
+	w.settings.memory = most;
+	w.settings.reads_at_once = 0;
+	begin_mirror();
+	load();
+	for (int i = 0; i < 20; i++) {
+		snprintf(line, sizeof(line), "{\"op\":\"delete\",\"key\":\"m:%d\"}", 10 + i);
+		ask(0, line);
+		answer(w.n - 1, "\"code\":200");
+		assert_true(cache_counts(w.cache).bytes <= most);
+	}
+	assert_string_equal("too big", cache_mirror(w.cache, 0).state);
+}
+
+static void reads_of_keys_are_kept_within_it_as_well(void **state)
+{
+	char line[100];
+	size_t most = 2 * (ENTRY_COUNTED + 6) + 10 * (ENTRY_COUNTED + 4);
+
+	(void)state;
+	w.settings.memory = most;
+	w.settings.reads_at_once = 0;
+	begin_mirror();
+	for (int i = 0; i < 20; i++) {
+		snprintf(line, sizeof(line), "{\"op\":\"get\",\"key\":\"m:%d\"}", 10 + i);
+		ask(0, line);
+		answer(w.n - 1, "\"code\":500,\"error\":\"oops\"");
+		assert_true(cache_counts(w.cache).bytes <= most);
+	}
 	assert_string_equal("too big", cache_mirror(w.cache, 0).state);
 }
 
@@ -1869,6 +1955,7 @@ int main(void)
 		CASE(a_notification_ends_it),
 		CASE(a_confirmation_ends_what_is_on_its_way),
 		CASE(a_range_tells_of_keys),
+		CASE(a_range_that_can_not_be_read_ends_all),
 		CASE(a_range_tells_of_its_end),
 		CASE(a_loss_ends_all),
 		CASE(what_is_remembered_is_served_after_a_loss_and_marked),
@@ -1901,7 +1988,9 @@ int main(void)
 		CASE(after_a_pause_so_many_are_read_at_once),
 		CASE(a_page_is_waited_for_no_longer_than_for_any_request),
 		CASE(a_mirror_is_read_again_in_half_of_max_age),
+		CASE(a_shorter_max_age_is_kept_at_once),
 		CASE(pages_that_fail_are_asked_for_again),
+		CASE(a_page_that_was_refused_is_made_no_smaller),
 		CASE(a_page_that_was_not_sent_is_made_no_smaller),
 		CASE(an_answer_to_a_client_is_no_page),
 		CASE(a_page_of_a_former_connection_is_asked_for_again),
@@ -1914,6 +2003,8 @@ int main(void)
 		CASE(a_mirror_that_grows_too_big_is_given_up),
 		CASE(a_mirror_whose_values_grow_too_big_is_given_up),
 		CASE(a_mirror_that_a_range_makes_too_big_is_given_up),
+		CASE(a_mirror_that_own_writes_make_too_big_is_given_up),
+		CASE(reads_of_keys_are_kept_within_it_as_well),
 		CASE(a_page_of_before_is_none_any_more),
 		CASE(the_value_of_a_notification_may_be_taken),
 		CASE(a_notification_behind_an_answer_is_not_taken),

@@ -247,6 +247,29 @@ static void pages_of_a_pass_are_spread_over_it(void **state)
 	assert_int_equal(next + 2000, m.due);
 }
 
+static void a_shorter_age_makes_pages_come_sooner(void **state)
+{
+	(void)state;
+	load(0);
+	mirror_hurry(&m, 100);
+	assert_false(mirror_wants_page(&m, MAX_AGE_MS / 2 - 1)); /* it is the same */
+	limits.max_age_ms = MAX_AGE_MS / 5;
+	mirror_hurry(&m, 100);
+	assert_false(mirror_wants_page(&m, MAX_AGE_MS / 10 - 1));
+	limits.max_age_ms = MAX_AGE_MS;
+	mirror_hurry(&m, 100); /* a longer one does not */
+	assert_true(mirror_wants_page(&m, MAX_AGE_MS / 10));
+	ask(MAX_AGE_MS / 10);
+	assert_null(answer(PAGE(RECORD("m:1", "a"), true), MAX_AGE_MS / 10));
+	assert_false(mirror_wants_page(&m, MAX_AGE_MS / 10 + 1000));
+	limits.max_age_ms = 1000;
+	mirror_hurry(&m, MAX_AGE_MS / 10 + 1000);
+	assert_true(mirror_wants_page(&m, MAX_AGE_MS / 10 + 1400));
+	mirror_stop(&m);
+	mirror_hurry(&m, MAX_AGE_MS / 10);
+	assert_false(mirror_wants_page(&m, MAX_AGE_MS));
+}
+
 static void a_page_that_may_have_missed_changes_is_asked_for_again(void **state)
 {
 	(void)state;
@@ -276,9 +299,22 @@ static void a_key_that_has_changed_meanwhile_is_not_believed(void **state)
 	assert_int_equal(ENTRY_EMPTY, find("m:2")->state);
 	assert_null(range("m:1", "m:1", 10, 0));
 	assert_ptr_equal(e, mirror_next_unknown(&m));
-	e->fences = 1; /* an own write: read again when it is over */
+}
+
+/* It is read again when that is over. */
+static void a_key_that_is_being_written_does_not_wait(void **state)
+{
+	struct entry *e;
+
+	(void)state;
+	load(0);
+	e = make("m:2");
+	e->fences = 1;
+	mirror_unknown(&m, e);
 	assert_null(mirror_next_unknown(&m));
 	e->fences = 0;
+	mirror_unknown(&m, e);
+	assert_ptr_equal(e, mirror_next_unknown(&m));
 }
 
 static void a_page_tells_of_keys_that_were_not_known(void **state)
@@ -526,14 +562,37 @@ static void what_does_not_fit_ends_it(void **state)
 	assert_true(es.bytes <= limits.memory);
 }
 
+/* Also when it is read again, has a value of another length, or takes the place of another. */
 static void a_record_as_large_as_the_memory_fits(void **state)
 {
+	int64_t now = 0;
+
 	(void)state;
 	limits.memory = ENTRY_COUNTED + 3 + 3;
-	mirror_start(&m, 0);
-	ask(0);
-	assert_null(answer(PAGE(RECORD("m:1", "a"), false), 0));
+	mirror_start(&m, now);
+	for (int i = 0; i < 3; i++, now += MAX_AGE_MS / 2) {
+		ask(now);
+		assert_null(answer(PAGE(RECORD("m:1", "a"), false), now));
+		assert_int_equal(limits.memory, es.bytes);
+	}
+	truth_doubt(&t, &es, find("m:1"));
+	ask(now);
+	assert_null(answer(PAGE(RECORD("m:1", ""), false), now));
+	assert_int_equal(limits.memory - 1, es.bytes);
+	truth_doubt(&t, &es, find("m:1"));
+	now += MAX_AGE_MS / 2;
+	ask(now);
+	assert_null(answer(PAGE(RECORD("m:1", "b"), false), now));
 	assert_int_equal(limits.memory, es.bytes);
+	truth_doubt(&t, &es, find("m:1"));
+	now += MAX_AGE_MS / 2;
+	ask(now);
+	assert_null(answer(PAGE(RECORD("m:2", "a"), false), now));
+	assert_int_equal(limits.memory, es.bytes);
+	truth_doubt(&t, &es, find("m:2"));
+	now += MAX_AGE_MS / 2;
+	ask(now);
+	assert_non_null(answer(PAGE(RECORD("m:2", "aa"), false), now));
 }
 
 static void the_longest_key_belongs_to_it(void **state)
@@ -737,8 +796,10 @@ int main(void)
 		CASE(the_last_page_makes_it_whole),
 		CASE(it_is_read_again_in_half_of_max_age_and_believed_for_all_of_it),
 		CASE(pages_of_a_pass_are_spread_over_it),
+		CASE(a_shorter_age_makes_pages_come_sooner),
 		CASE(a_page_that_may_have_missed_changes_is_asked_for_again),
 		CASE(a_key_that_has_changed_meanwhile_is_not_believed),
+		CASE(a_key_that_is_being_written_does_not_wait),
 		CASE(a_page_tells_of_keys_that_were_not_known),
 		CASE(a_page_that_contradicts_makes_a_key_unknown),
 		CASE(values_are_kept_as_lines),
