@@ -1,6 +1,7 @@
 // Scenarios of test_node.py: node node.mjs SCENARIO. HPKVD_PACKAGE is the package; ask('restart') has the test do something.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
@@ -254,6 +255,20 @@ const scenarios = {
     await events.ready;
     await ask('flood');
     assert.equal((await events.next()).value.skipped, 3);
+    events.close();
+  },
+
+  async busy() {
+    const events = new Subscription({ patterns: ['a:*'] });
+    assert.equal((await events.next()).value.key, 'a:1');
+    const before = Date.now();
+    console.log('close');
+    while (!existsSync(process.env.HPKVD_CLOSED)) ; // the program has other things to do
+    while (Date.now() < before + 20) ;
+    assert.equal((await input.next()).value, 'done');
+    const seen = [];
+    do seen.push((await events.next()).value); while (seen.at(-1).type !== 'gap');
+    assert.ok(seen.at(-1).since <= before && seen.at(-1).since > before - 60000, `${JSON.stringify(seen)}, lost after ${before}`);
     events.close();
   },
 

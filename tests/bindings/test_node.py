@@ -184,6 +184,23 @@ class Lines(unittest.TestCase):
 
         self.fake("slow", script, flood=flood)
 
+    def test_a_gap_begins_when_the_daemon_was_last_heard(self):
+        closed = os.path.join(tempfile.mkdtemp(), "closed")
+        self.addCleanup(shutil.rmtree, os.path.dirname(closed))
+        over = threading.Event()
+
+        def script(daemon):
+            peer = daemon.accept()
+            peer.send({"code": 200, "messageId": peer.line()["messageId"]}, {"type": "notification", "key": "a:1", "value": "x"})
+            over.wait(DEADLINE)
+            peer.close()
+            open(closed, "wb").close()
+            peer = daemon.accept()
+            peer.send({"code": 200, "messageId": peer.line()["messageId"]})
+
+        os.environ["HPKVD_CLOSED"] = closed
+        self.fake("busy", script, close=over.set)
+
     def test_listeners_that_throw(self):
         def script(daemon):
             peer = daemon.accept()

@@ -489,6 +489,41 @@ class Lines(unittest.TestCase):
             self.assertEqual("b", play(run(daemon)))
             thread.join()
 
+    def test_one_that_is_closed_while_it_connects(self):
+        """That attempt ends after the next one has begun; there is one connection then, and it can be closed."""
+        async def run(daemon, is_over):
+            h = AsyncClient(daemon.path)
+            asks = [asyncio.ensure_future(h.get("a"))]
+            while not h._connecting:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            asks.append(asyncio.ensure_future(h.get("b"))) # begins before the former attempt ends
+            await h.close()
+            await asyncio.sleep(0)
+            asks.append(asyncio.ensure_future(h.get("c")))
+            self.assertEqual(["b", "c"], (await asyncio.gather(*asks, return_exceptions=True))[1:])
+            while h._connecting:
+                await asyncio.sleep(0)
+            await h.close()
+            await asyncio.get_running_loop().run_in_executor(None, eventually, is_over, "all connections are closed")
+
+        with FakeDaemon() as daemon:
+            def serve():
+                with contextlib.suppress(OSError):
+                    while True:
+                        peer = daemon.accept()
+                        served.append(threading.Thread(target=answer_all, args=(peer,), daemon=True))
+                        served[-1].start()
+
+            def answer_all(peer):
+                with contextlib.suppress(AssertionError, OSError):
+                    while True:
+                        request = peer.line()
+                        peer.reply(request, key=request["key"], value=request["key"])
+            served = []
+            threading.Thread(target=serve, daemon=True).start()
+            play(run(daemon, lambda: not any(thread.is_alive() for thread in served)))
+
     def test_a_reader_that_is_slow(self):
         """It reads no more than is asked for, so the daemon holds the rest; what was skipped is told."""
         with FakeDaemon() as daemon:
@@ -511,6 +546,54 @@ class Lines(unittest.TestCase):
             self.assertLess(sent * len(line), 10 << 20)
             self.assertEqual(3, next(events).skipped)
             events.close()
+
+    def follow(self, run):
+        """A subscription whose daemon tells of a change, ends, and is there again; run(daemon, end) returns the events, with a time by
+        which it had not ended: its end comes when end() is called, and some time has passed then."""
+        with FakeDaemon() as daemon:
+            over, ended = threading.Event(), threading.Event()
+
+            def script():
+                peer = daemon.accept()
+                peer.send({"code": 200, "messageId": peer.line()["messageId"]}, {"type": "notification", "key": "a:1", "value": "x"})
+                over.wait(DEADLINE)
+                peer.close()
+                at = time.time()
+                while time.time() < at + 0.02:
+                    pass
+                ended.set()
+                peer = daemon.accept()
+                peer.send({"code": 200, "messageId": peer.line()["messageId"]})
+
+            def end():
+                before = int(time.time() * 1000)
+                over.set()
+                self.assertTrue(ended.wait(DEADLINE))
+                return before
+            thread = threading.Thread(target=script)
+            thread.start()
+            events, before = run(daemon, end)
+            thread.join(DEADLINE)
+            self.assertEqual([Change, Connection, Connection, Gap], [type(e) for e in events])
+            self.assertLessEqual(events[-1].since, before)
+            self.assertGreater(events[-1].since, before - 60000)
+
+    def test_a_gap_begins_when_the_daemon_was_last_heard(self):
+        """And not when a program, which had other things to do, notices the loss."""
+        def plain(daemon, end):
+            with Client(daemon.path).subscribe("a:*") as events:
+                seen = [next(events)]
+                before = end()
+                return seen + [next(events) for _ in range(3)], before
+
+        async def run(daemon, end):
+            async with await AsyncClient(daemon.path).subscribe("a:*") as events:
+                seen = [await events.__anext__()]
+                before = end() # the loop stands still
+                return seen + [await events.__anext__() for _ in range(3)], before
+
+        self.follow(plain)
+        self.follow(lambda daemon, end: play(run(daemon, end)))
 
     def test_the_rules_end_a_subscription(self):
         with FakeDaemon() as daemon:
@@ -578,6 +661,30 @@ class Lines(unittest.TestCase):
             self.assertIn(("set", "closed", "unknown"), failed)
             self.assertLessEqual(set(failed), {("set", "closed", "unknown"), ("get", "closed", "no")})
             h.close()
+
+    def test_one_that_waits_for_its_daemon_is_closed(self):
+        with FakeDaemon() as daemon:
+            def script():
+                peer = daemon.accept()
+                peer.reply(peer.line(), message="pong")
+            threading.Thread(target=script, daemon=True).start()
+            h, failed = Client(daemon.path, timeout=600), []
+            h.ping()
+            daemon.stop()
+
+            def work():
+                try:
+                    h.get("k")
+                except HpkvError as e:
+                    failed.append((e.reason, e.executed))
+            threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            eventually(lambda: h._lock.locked() and not h._line)
+            threading.Thread(target=h.close, daemon=True).start()
+            for thread in threads:
+                thread.join(DEADLINE)
+            self.assertEqual([("closed", "no")] * 2, failed)
 
     def in_a_fork(self, run):
         """What it returns, as JSON."""

@@ -1,6 +1,7 @@
 'use strict';
 const { GRACE, MOST_TIMEOUT, Pause, addressOf, connect, errorOf, failure, isFinal, limitTimeout, noDaemon, timer } = require('./wire.cjs');
 
+const READ_MOST = 65536; // bytes that Node.js reads at once
 const QUEUE_MOST = 100; // events that nobody has asked for yet; then the socket is not read further
 
 /**
@@ -45,7 +46,15 @@ class Subscription {
       take: (message) => this.take(message),
       lost: (why) => this.lost(why),
     });
+    this.socket?.on('data', (chunk) => this.heard(chunk.length));
     if (this.closed) this.socket?.destroy();
+  }
+
+  /** Nothing was missed until .sure: the socket was read empty then, and the daemon has said more since. */
+  heard(n) {
+    if (n >= READ_MOST) return; // there may be more in it
+    this.sure = this.heardAt;
+    this.heardAt = Date.now();
   }
 
   ask() {
@@ -71,8 +80,8 @@ class Subscription {
     }
     if (this.live) {
       this.live = false;
-      this.since = Date.now();
-      this.put({ type: 'connection', state: 'disconnected', to: 'daemon', timestamp: this.since });
+      this.since = this.sure;
+      this.put({ type: 'connection', state: 'disconnected', to: 'daemon', timestamp: Date.now() });
     }
     this.again();
   }
@@ -89,6 +98,7 @@ class Subscription {
       return;
     }
     this.live = true;
+    this.heardAt = Date.now();
     this.pause.reset();
     if (this.wasLive) {
       const until = Date.now();

@@ -162,7 +162,8 @@ class AsyncClient:
                 self._wire = wire
                 break
         finally:
-            self._connecting = None
+            if self._connecting is asyncio.current_task():  # else it was cancelled, and there may be another one
+                self._connecting = None
         self._pump()
 
     def _fail_waiting(self, error: HpkvError) -> None:
@@ -369,6 +370,8 @@ class AsyncSubscription:
             line = self._lines.next()
             if line is not None:
                 return line
+            if self._writer and _wire.is_quiet(self._writer.get_extra_info("socket").fileno()):
+                self._following.heard()
             chunk = await self._reader.read(65536) if self._reader else b""
             if not chunk:
                 raise ConnectionResetError("hpkvd has closed the connection")

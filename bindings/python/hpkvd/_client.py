@@ -38,6 +38,10 @@ class Line:
         while self.left:
             self.left -= self.socket.send(data[-self.left:] if self.left < len(data) else data)
 
+    def is_quiet(self) -> bool:
+        """It is open, and all that the daemon has said was read."""
+        return _wire.is_quiet(self.socket.fileno())
+
     def receive(self, timeout: Optional[float]) -> bytes:
         """The next line. ConnectionError: there is none any more; socket.timeout."""
         while True:
@@ -66,8 +70,9 @@ _clients: "weakref.WeakSet[Client]" = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    for client in list(_clients):
-        client._lock = threading.Lock()  # a thread that is not in this process may hold the old one
+    for client in list(_clients):  # a thread that is not in this process may hold their locks
+        client._lock = threading.Lock()
+        client._closing = threading.Event()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -91,6 +96,7 @@ class Client:
         self._was_there = False
         self._lock = threading.Lock()
         self._closings = 0
+        self._closing = threading.Event()  # ends the pause of who holds the lock
         _clients.add(self)
 
     # ---- the connection ----
@@ -104,6 +110,7 @@ class Client:
     def close(self) -> None:
         """Ends the connection, and requests of other threads; the next request makes another."""
         self._closings += 1
+        self._closing.set()
         line = self._line
         if line:
             line.interrupt()
@@ -115,7 +122,7 @@ class Client:
             self._line.close()
         self._line = None
 
-    def _connect(self, until: float, pause: _wire.Pause) -> Line:
+    def _connect(self, until: float, pause: _wire.Pause, closings: int) -> Line:
         """One that was there before is waited for, within the time."""
         if self._line and self._line.pid != os.getpid():
             self._drop()
@@ -128,8 +135,15 @@ class Client:
                 wait = pause.next()
                 if not self._was_there or isinstance(e, ValueError) or time.monotonic() + wait >= until:
                     raise _wire.no_daemon(path, e) from None
-                time.sleep(wait)
+                self._sleep(wait, closings)
         return self._line
+
+    def _sleep(self, seconds: float, closings: int) -> None:
+        self._closing.clear()
+        if self._closings == closings:
+            self._closing.wait(seconds)
+        if self._closings != closings:
+            raise _wire.closed("no")
 
     def request(self, request: Dict[str, Any], timeout: Optional[float] = None) -> Dict[str, Any]:
         """Any request of the protocol; returns its answer if that is a good one, else HpkvError."""
@@ -144,7 +158,7 @@ class Client:
         while True:
             if self._closings != closings:
                 raise _wire.closed("no")
-            line = self._connect(until, pause)
+            line = self._connect(until, pause, closings)
             try:
                 answer = self._exchange(line, request, until, repeatable)
             except HpkvError as e:
@@ -152,7 +166,10 @@ class Client:
                     raise _wire.closed(e.executed) from None
                 if e.reason != "connection_lost" or not (repeatable or e.executed == "no"):
                     raise
-                self._wait(pause.next(), until, e)
+                seconds = pause.next()
+                if time.monotonic() + seconds >= until:
+                    raise
+                self._sleep(seconds, closings)
                 continue
             except BaseException:
                 self._drop()  # interrupted: an answer that comes later is nobody's
@@ -163,13 +180,7 @@ class Client:
             retry = answer.get("retryAfterMs") or 0
             if time.monotonic() + retry / 1000 >= until:
                 return answer
-            time.sleep(max(pause.next(), retry / 1000))
-
-    @staticmethod
-    def _wait(seconds: float, until: float, error: HpkvError) -> None:
-        if time.monotonic() + seconds >= until:
-            raise error
-        time.sleep(seconds)
+            self._sleep(max(pause.next(), retry / 1000), closings)
 
     def _exchange(self, line: Line, request: Dict[str, Any], until: float, repeatable: bool) -> Dict[str, Any]:
         self._last_id += 1
@@ -358,6 +369,8 @@ class Subscription:
             try:
                 if self._line.pid != os.getpid():
                     raise ConnectionError("it is the parent's")
+                if self._line.is_quiet():
+                    following.heard()
                 following.take(self._line.receive(None))
             except (OSError, ValueError):
                 if self._closed:

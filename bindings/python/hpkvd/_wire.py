@@ -9,6 +9,7 @@ import collections
 import json
 import os
 import random
+import select
 import time
 from typing import Any, Deque, Dict, Iterable, List, NamedTuple, Optional, Tuple, Type, Union
 
@@ -260,7 +261,7 @@ class Following:
 
     def __init__(self, wanted: Topics) -> None:
         self._wanted = wanted
-        self._since = 0  # ms since 1970: when the connection was lost
+        self._heard = self._since = 0  # ms since 1970: the last time when nothing was missed; before the loss
         self.ready: Deque[Event] = collections.deque()
 
     @property
@@ -274,6 +275,7 @@ class Following:
         """Keeps an event; returns the answer to the request. ConnectionError: the daemon says why it closes."""
         message = decode(line)
         if message.get("messageId") == 0:
+            self.heard()
             return message
         if "type" not in message:
             raise ConnectionError(message.get("error"))
@@ -284,8 +286,12 @@ class Following:
             self.ready.append(event)
         return None
 
+    def heard(self) -> None:
+        """All that has happened until now was told."""
+        self._heard = int(time.time() * 1000)
+
     def lost(self) -> None:
-        self._since = int(time.time() * 1000)
+        self._since = self._heard
         self.ready.append(Connection(False, "daemon"))
 
     def back(self) -> None:
@@ -293,6 +299,13 @@ class Following:
         until = int(time.time() * 1000)
         gaps = [Gap(pattern=p, since=self._since, until=until) for p in self._wanted.patterns]
         self.ready.extendleft(reversed([Connection(True, "daemon"), *gaps]))
+
+
+def is_quiet(fd: int) -> bool:
+    """It is open, and there is nothing to read."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return not poll.poll(0)
 
 
 class Pause:
