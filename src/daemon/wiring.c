@@ -381,8 +381,9 @@ void wiring_set_access_rules(struct wiring *w, const struct config *config)
 	access_set_keyless(w->access, !config->upstream.api_key);
 	access_set(w->access, config->access);
 	access_set_key(w->access, config->listen.has_local_key ? &config->listen.local_key : NULL);
+	router_hold(w->router);
 	clients_each(w->clients, judge_again);
-	router_pump(w->router, clock_mono_ms()); /* requests may have waited behind refused ones */
+	router_release(w->router, clock_mono_ms());
 }
 
 /* ---- for the subscriptions ---- */

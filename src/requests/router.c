@@ -47,6 +47,7 @@ struct router {
 	struct heap deadlines;
 	int64_t wake; /* the time last passed to wake_at(); -1: none */
 	bool up, stopping;
+	bool held;           /* between router_hold() and router_release() */
 	uint32_t connection; /* the main one, while up */
 	struct unsettled unsettled;
 	struct pending_list deferred;
@@ -346,7 +347,7 @@ static bool is_full(const struct router *r, bool lone, int64_t now)
 
 static bool can_send(struct router *r, bool lone, int64_t now)
 {
-	if (!r->up || r->stopping || !r->ops->sendable(r->owner))
+	if (!r->up || r->stopping || r->held || !r->ops->sendable(r->owner))
 		return false;
 	if (is_full(r, lone, now)) {
 		if (!inflight_full(&r->inflight, true))
@@ -595,6 +596,8 @@ void router_pump(struct router *r, int64_t now)
 {
 	struct pending *p;
 
+	if (r->held)
+		return;
 	resume_peers(r, now);
 	while ((p = next_with_budget(r, now))) {
 		if (serve_from_memory(r, p))
@@ -1253,38 +1256,33 @@ void router_leave(struct router *r, struct peer *peer, int64_t now)
 	}
 }
 
-/* The peer's waiting requests, ended by NULL. Answering one of them may free pendings whose answers
- * were kept, but none of the others in the list. */
-static struct pending **waiting_of(const struct peer *peer)
+void router_hold(struct router *r)
 {
-	struct pending **list =
-			       mem_alloc((peer->answers.unanswered + 1) * sizeof(struct pending *)),
-		       *p;
-	size_t n = 0;
-
-	TAILQ_FOREACH (p, &peer->answers.pendings, answers.of_peer) {
-		if (p->state == PENDING_WAITING)
-			list[n++] = p;
-	}
-	list[n] = NULL;
-	return list;
+	r->held = true;
 }
 
+/* As nothing is sent or answered from memory meanwhile, an answer takes no other request out of the
+ * queue. */
 void router_restrict(struct router *r, struct peer *peer)
 {
-	struct pending **list = waiting_of(peer), *sent;
+	struct pending *p, *next;
 
 	sched_set_short(&r->sched, peer, NULL); /* its budgets may be others now */
 	sched_regroup(&r->sched, peer);
-	for (struct pending **p = list; *p; p++) {
-		/* It may have been sent when another one was answered. */
-		const char *why = (*p)->state == PENDING_WAITING ? forbidden(r, *p) : NULL;
+	for (p = TAILQ_FIRST(&peer->sched.waiting); p; p = next) {
+		next = TAILQ_NEXT(p, waiting);
+		const char *why = forbidden(r, p);
 		if (why)
-			answer_forbidden(r, *p, why);
+			answer_forbidden(r, p, why);
 	}
-	free(list);
-	TAILQ_FOREACH (sent, &peer->answers.pendings, answers.of_peer)
-		sent->in_doubt = sent->state == PENDING_SENT;
+	TAILQ_FOREACH (p, &peer->answers.pendings, answers.of_peer)
+		p->in_doubt = p->state == PENDING_SENT;
+}
+
+void router_release(struct router *r, int64_t now)
+{
+	r->held = false;
+	router_pump(r, now);
 }
 
 /* Limits a client's waiting requests to a part of the free room, so that greedy clients leave some

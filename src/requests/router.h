@@ -148,10 +148,13 @@ bool router_takes_key(struct router *r, const struct json_value *key, int64_t no
 /* Reads a key that is suspect (blame.h): with nothing else in flight, as for a client on trial. */
 void router_read_alone(struct router *r, void *reading, const struct json_value *key, int64_t now);
 
-/* The access rules for the client have changed: refuses waiting requests that they forbid. Requests
- * in flight are answered, but not sent again if they are forbidden. Call router_pump() after this
- * was done for all clients concerned. */
+/* The access rules change. From router_hold() to router_release() nothing is sent, or answered from
+ * memory, so that no request of a client that is not judged again yet goes by the former rules.
+ * Between the two, router_restrict() refuses the waiting requests of a client that its new rules
+ * forbid. Its requests in flight are answered, but not sent again if they are forbidden. */
+void router_hold(struct router *r);
 void router_restrict(struct router *r, struct peer *peer);
+void router_release(struct router *r, int64_t now);
 
 /* May more requests be read from this client? */
 bool router_may_read(const struct router *r, const struct peer *peer);

@@ -39,6 +39,7 @@ struct world {
 	bool settles;         /* deferred_turn() answers the request at once */
 	bool reads;           /* ... and reads a key */
 	const char *why;      /* what deferred_end() says */
+	struct peer *judged;  /* whose requests are judged again */
 	struct reading reading[READS];
 };
 
@@ -136,7 +137,7 @@ static const char *forbids_x(void *owner, struct peer *peer, const struct reques
 	struct world *w = owner;
 	char first = json_string_raw(&request->key).p[0];
 
-	assert_ptr_equal(peer, &w->peer[0]);
+	assert_ptr_equal(peer, w->judged);
 	if (first == 'r' && !request_op_is_read(request->op))
 		return "no writes of r";
 	return first == 'x' ? "no x" : NULL;
@@ -207,6 +208,17 @@ static void ask(struct world *w, int peer, const char *line, int64_t now)
 
 	assert_int_equal(request_parse((struct span){line, strlen(line)}, &request, &fault), 0);
 	router_request(w->router, &w->peer[peer], &request, now);
+}
+
+/* New rules are in force: the clients up to this one are judged again, one after another. */
+static void restrict_up_to(struct world *w, int last, int64_t now)
+{
+	router_hold(w->router);
+	for (int i = 0; i <= last; i++) {
+		w->judged = &w->peer[i];
+		router_restrict(w->router, w->judged);
+	}
+	router_release(w->router, now);
 }
 
 /* The id in the frame that was sent as number i. */
@@ -2841,7 +2853,7 @@ static void what_waits_is_refused_if_it_is_forbidden_now(void **state)
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"x5\"}", 0);
 	ask(w, 1, "{\"op\":\"get\",\"key\":\"x\",\"messageId\":6}", 0);
 	assert_int_equal(w->n_sent, 2);
-	router_restrict(w->router, &w->peer[0]);
+	restrict_up_to(w, 0, 0);
 	const char *text = assert_error(w, 0, "forbidden", "no", "2");
 	assert_non_null(strstr(text, "\"error\":\"no x\""));
 	assert_int_equal(router_waiting(w->router), 2);
@@ -2867,7 +2879,7 @@ static void a_read_that_waits_to_be_sent_again_may_have_been_executed(void **sta
 	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"x\",\"messageId\":1}", 0);
 	router_down(w->router, MAIN, 0);
-	router_restrict(w->router, &w->peer[0]);
+	restrict_up_to(w, 0, 0);
 	assert_error(w, 0, "outcome_unknown", "unknown", "1");
 	world_free(w);
 }
@@ -2885,8 +2897,7 @@ static void what_waits_behind_a_forbidden_one_goes(void **state)
 	ask(w, 0, "{\"op\":\"delete\",\"key\":\"x\",\"messageId\":2}", 3000);
 	get_a(w, 0, 3, 5000, 3000);
 	assert_int_equal(w->n_sent, 2);
-	router_restrict(w->router, &w->peer[0]);
-	router_pump(w->router, 3000);
+	restrict_up_to(w, 0, 3000);
 	assert_error(w, 0, "forbidden", "no", "2");
 	assert_int_equal(w->n_sent, 3);
 	assert_non_null(strstr(w->sent[2], "\"key\":\"a\""));
@@ -2902,7 +2913,7 @@ static void check_without_effect(bool late)
 	router_up(w->router, MAIN, 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"r\",\"messageId\":1,\"timeoutMs\":60000}", 0);
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"r\",\"value\":\"v\",\"messageId\":2}", 0);
-	router_restrict(w->router, &w->peer[0]);
+	restrict_up_to(w, 0, 0);
 	refuse(w, late ? 1 : 0, 1);
 	refuse(w, late ? 0 : 1, 1);
 	assert_error(w, 0, "forbidden", "no", "2");
@@ -2928,7 +2939,7 @@ static void what_is_forbidden_by_now_is_not_sent_again(void **state)
 	ask(w, 0, "{\"op\":\"set\",\"key\":\"x1\",\"value\":\"v\",\"messageId\":1}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"x2\",\"messageId\":2}", 0);
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":3}", 0);
-	router_restrict(w->router, &w->peer[0]);
+	restrict_up_to(w, 0, 0);
 	refuse(w, 0, 1);
 	assert_error(w, 0, "forbidden", "no", "1");
 	router_down(w->router, MAIN, 2);
@@ -4060,7 +4071,7 @@ static void other_sections_count_at_once(void **state)
 	budgets->budget[0] = budget_ref(next);
 	budget_admit(&w->peer[0], budgets);
 	w->sendable = false;
-	router_restrict(w->router, &w->peer[0]);
+	restrict_up_to(w, 0, 0);
 	assert_null(w->peer[0].sched.short_of);
 	assert_ptr_equal(w->peer[0].sched.group, next);
 	w->sendable = true;
@@ -4071,26 +4082,54 @@ static void other_sections_count_at_once(void **state)
 	budget_unref(next);
 }
 
-/* Refusing the first lets a subscribe be answered, which reads a key, so that what waits is sent
- * meanwhile. It is not said to be unexecuted. */
-static void what_is_sent_while_others_are_forbidden_is_not_refused(void **state)
+/* Refusing the first request of the first client lets its subscribe be answered. That reads a key,
+ * and so the router looks for what can be sent. */
+static struct world *world_that_looks_while_it_judges(void)
 {
 	struct world *w = world_new(8, 1 << 20);
 
-	(void)state;
 	w->settles = w->reads = true;
 	router_up(w->router, MAIN, 0);
 	w->sendable = false;
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"x1\"}", 0);
 	hold(w, 0, "{\"op\":\"subscribe\",\"key\":\"a\"}");
-	ask(w, 0, "{\"op\":\"get\",\"key\":\"x2\"}", 0);
+	return w;
+}
+
+static void nothing_is_sent_before_all_clients_are_judged_again(void **state)
+{
+	struct world *w = world_that_looks_while_it_judges();
+
+	(void)state;
+	ask(w, 0, "{\"op\":\"set\",\"key\":\"x2\",\"value\":\"v\",\"messageId\":2}", 0);
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"x3\",\"value\":\"v\",\"messageId\":3}", 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":4}", 0);
 	w->sendable = true;
-	router_restrict(w->router, &w->peer[0]);
+	restrict_up_to(w, 1, 0);
 	assert_int_equal(w->turns, 1);
+	assert_non_null(strstr(told(w, 0), "\"executed\":\"no\",\"messageId\":2}"));
+	assert_error(w, 1, "forbidden", "no", "3");
 	assert_int_equal(w->n_sent, 2); /* one of them is the reading */
-	const char *text = told(w, 0);
-	assert_non_null(strstr(text, "\"reason\":\"forbidden\""));
-	assert_null(strstr(strstr(text, "forbidden") + 1, "forbidden"));
+	assert_null(strstr(w->sent[0], "\"x"));
+	assert_null(strstr(w->sent[1], "\"x"));
+	world_free(w);
+}
+
+static void nothing_is_served_before_all_clients_are_judged_again(void **state)
+{
+	struct world *w = world_that_looks_while_it_judges();
+	struct watcher v = {.knows = true};
+
+	(void)state;
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":2}", 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"x3\",\"messageId\":3}", 0);
+	ask(w, 1, "{\"op\":\"get\",\"key\":\"x4\",\"messageId\":4}", 0);
+	router_watch(w->router, &watch, &v);
+	restrict_up_to(w, 1, 0);
+	assert_non_null(strstr(told(w, 0), "\"executed\":\"no\",\"messageId\":3}"));
+	assert_error(w, 1, "forbidden", "no", "4");
+	assert_string_equal(v.log, "m2");
+	router_watch(w->router, NULL, NULL);
 	world_free(w);
 }
 
@@ -4460,7 +4499,8 @@ int main(void)
 		cmocka_unit_test(the_wait_of_one_that_is_sent_again_begins_with_the_loss),
 		cmocka_unit_test(one_that_waits_for_a_rate_of_one_a_second_is_told_of_that),
 		cmocka_unit_test(other_sections_count_at_once),
-		cmocka_unit_test(what_is_sent_while_others_are_forbidden_is_not_refused),
+		cmocka_unit_test(nothing_is_sent_before_all_clients_are_judged_again),
+		cmocka_unit_test(nothing_is_served_before_all_clients_are_judged_again),
 		cmocka_unit_test(a_client_may_have_its_part_of_the_free_room),
 		cmocka_unit_test(stopping_refuses_those_that_wait_for_their_budget),
 		cmocka_unit_test(requests_that_go_as_one_take_one_turn_of_the_rate),
