@@ -46,9 +46,14 @@ static struct token_client *client_for(struct nexus *n, const struct nexus_setti
 	return made;
 }
 
+static bool is_there(const struct nexus_settings *settings)
+{
+	return settings->client.host && settings->api_key;
+}
+
 static void use(struct nexus *n, const struct nexus_settings *settings)
 {
-	bool there = settings->client.host && settings->api_key;
+	bool there = is_there(settings);
 
 	n->api_key = settings->api_key;
 	n->search = there ? client_for(n, settings, "/search") : NULL;
@@ -275,7 +280,8 @@ static void on_done(void *owner, const struct token_client_answer *answer)
 
 /* ---- new settings ---- */
 
-static void interrupt(struct nexus *n)
+/* Without the clients nothing is sent meanwhile. */
+void nexus_interrupt(struct nexus *n)
 {
 	struct ask *a;
 
@@ -285,9 +291,10 @@ static void interrupt(struct nexus *n)
 		TAILQ_INSERT_HEAD(&n->waiting, a, entry);
 		a->pending->deferred.timeout_error = REPLY_QUEUE_FULL;
 	}
+	forget_clients(n);
 }
 
-static void judge_again(struct nexus *n, int64_t now)
+static void judge_again(struct nexus *n, bool there, int64_t now)
 {
 	struct ask *next;
 
@@ -297,7 +304,7 @@ static void judge_again(struct nexus *n, int64_t now)
 		const char *why = access_forbids(n->access, a->pending->peer, &request, now);
 		if (why)
 			router_refuse(n->router, a->pending, REPLY_FORBIDDEN, why, -1);
-		else if (!n->search)
+		else if (!there)
 			router_refuse(n->router, a->pending, REPLY_UNKNOWN_OP,
 				      "there is no HPKV Nexus here any more", -1);
 	}
@@ -305,9 +312,8 @@ static void judge_again(struct nexus *n, int64_t now)
 
 void nexus_set(struct nexus *n, const struct nexus_settings *settings, int64_t now)
 {
-	interrupt(n);
-	forget_clients(n); /* so that nothing is sent meanwhile */
+	nexus_interrupt(n);
+	judge_again(n, is_there(settings), now);
 	use(n, settings);
-	judge_again(n, now);
 	pump(n);
 }

@@ -39,5 +39,7 @@ void nexus_ask(struct nexus *n, struct peer *peer, const struct request *request
 /* As router_ops::deferred_end(), of a search or query. */
 const char *nexus_deferred_end(struct nexus *n, struct pending *p);
 
+/* The rules, the key or the service are about to change: nothing is sent until nexus_set(). */
+void nexus_interrupt(struct nexus *n);
 /* New settings or access rules: each request is judged again, and those under way begin anew. */
 void nexus_set(struct nexus *n, const struct nexus_settings *settings, int64_t now);

@@ -171,6 +171,7 @@ static void take_limits(struct wiring *w, bool another)
 
 	wiring_reserve_descriptors(w, config->listen.max_clients);
 	settings_http(config, &w->http);
+	nexus_interrupt(w->nexus);
 	wiring_set_access_rules(w, config);
 	wiring_accept_more(w);
 	if (another) {

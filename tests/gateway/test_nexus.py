@@ -1,6 +1,7 @@
 """HPKV Nexus, passed on: /search and /query, with the daemon's API key and without the client's."""
 
 import http.server
+import itertools
 import json
 import os
 import threading
@@ -143,6 +144,34 @@ class PassedOn(GatewayCase):
         access["a"]["nexus"] = "yes"
         self.assertTrue(self.gateway.reload(access=access, nexus_url=None))
         self.assertEqual(404, self.c.ask("POST", "/search", BODY).status)
+
+    def begin(self, c, path, *, tcp=False):
+        """Asks, and waits until the daemon has read it. Each look at its figures is a request, too."""
+        before, looks = self.gateway.stats()["requests"], itertools.count(1)
+        if tcp:
+            c.request("POST", path, BODY, {"x-api-key": "a-key-without-nexus-0123"}, host=f"127.0.0.1:{self.gateway.port}")
+        else:
+            c.request("POST", path, BODY)
+        eventually(lambda: self.gateway.stats()["requests"] - before - next(looks) == 1)
+
+    def test_a_reload_judges_all_before_any_is_sent(self):
+        access = {name: dict(rules) for name, rules in self.gateway.access.items()}
+        access["b"]["nexus"] = "yes"
+        self.assertTrue(self.gateway.reload(access=access))
+        self.nexus.may_answer.clear()
+        loser, others = self.tcp(self.gateway), [self.http(self.gateway) for _ in range(8)]
+        self.begin(loser, "/search", tcp=True)
+        for other in others:
+            self.begin(other, "/search")
+        self.begin(loser, "/query", tcp=True)
+        eventually(lambda: len(self.nexus.requests) == 8) # two wait
+        access["b"]["nexus"] = "no"
+        self.assertTrue(self.gateway.reload(access=access))
+        self.nexus.may_answer.set()
+        self.assertEqual([200] * 8, [other.response().status for other in others])
+        loser.response()
+        self.assertEqual(403, loser.response().status)
+        self.assertNotIn("/query", [path for path, _, _ in self.nexus.requests])
 
 
 class NotHere(GatewayCase):
