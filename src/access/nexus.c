@@ -170,7 +170,7 @@ void nexus_ask(struct nexus *n, struct peer *peer, const struct request *request
 	struct span body = request->body.text;
 
 	if (router_is_stopping(n->router)) {
-		router_refuse(n->router, p, REPLY_SHUTTING_DOWN, NULL, -1);
+		router_refuse(n->router, p, REPLY_SHUTTING_DOWN, NULL, ROUTER_RESTART_MS);
 		return;
 	}
 	if (n->n >= NEXUS_MAX || peer->nexus.n >= NEXUS_PEER_MAX) {

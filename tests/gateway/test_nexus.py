@@ -4,6 +4,7 @@ import http.server
 import itertools
 import json
 import os
+import signal
 import threading
 import unittest
 
@@ -58,7 +59,7 @@ class PassedOn(GatewayCase):
     def setUp(self):
         self.nexus = self.open(Nexus())
         self.service = self.open(FakeService())
-        access = {"a": {"user": os.geteuid(), "local_key_file": "local-key", "nexus": "yes"}, "b": {"local_key_file": "key-b", "read": "*"}}
+        access = {"a": {"user": os.geteuid(), "local_key_file": "local-key", "nexus": "yes", "read": "held"}, "b": {"local_key_file": "key-b", "read": "*"}}
         self.gateway = Gateway(self.service, nexus_url=self.nexus.url, access=access)
         self.gateway.write_key("key-b", "a-key-without-nexus-0123")
         self.open(self.gateway)
@@ -172,6 +173,18 @@ class PassedOn(GatewayCase):
         loser.response()
         self.assertEqual(403, loser.response().status)
         self.assertNotIn("/query", [path for path, _, _ in self.nexus.requests])
+
+    def test_the_end(self):
+        self.service.answer = None # so the daemon stays for a while
+        with self.gateway.client() as lines:
+            lines.send({"op": "get", "key": "held", "messageId": 1})
+            lines.barrier()
+            self.gateway.process.signal(signal.SIGTERM)
+            self.gateway.process.wait_output(rb"stopping")
+            late = lines.ask({"op": "search", "body": {}, "messageId": 2})
+            self.assert_error(late, 503, "shutting_down", "no", 2)
+            self.assertEqual(100, late["retryAfterMs"])
+        self.assertEqual([], self.nexus.requests)
 
 
 class NotHere(GatewayCase):
