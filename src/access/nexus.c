@@ -14,6 +14,7 @@ struct ask {
 	struct pending *pending;              /* the router's */
 	struct token_client_request *request; /* NULL: it waits */
 	enum request_op op;
+	bool was_sent; /* or may have been, before new settings interrupted it */
 	size_t n;
 	char body[];
 };
@@ -191,12 +192,12 @@ void nexus_ask(struct nexus *n, struct peer *peer, const struct request *request
 const char *nexus_deferred_end(struct nexus *n, struct pending *p)
 {
 	struct ask *a = p->deferred.request;
-	bool waits;
+	bool unsent;
 
 	if (!a)
 		return NULL;
-	waits = !a->request;
-	if (waits) {
+	unsent = !a->request && !a->was_sent;
+	if (!a->request) {
 		TAILQ_REMOVE(&n->waiting, a, entry);
 	} else {
 		token_client_cancel(a->request);
@@ -204,8 +205,8 @@ const char *nexus_deferred_end(struct nexus *n, struct pending *p)
 	}
 	free_ask(a);
 	pump(n);
-	return waits ? "not sent within its time: other requests for HPKV Nexus were before it"
-		     : NULL;
+	return unsent ? "not sent within its time: other requests for HPKV Nexus were before it"
+		      : NULL;
 }
 
 /* ---- answers ---- */
@@ -262,6 +263,7 @@ static void on_done(void *owner, const struct token_client_answer *answer)
 	struct nexus *n = a->nexus;
 	struct pending *p = a->pending;
 	int status = answer->http_status;
+	bool sent = answer->sent || a->was_sent;
 	char why[100];
 
 	unsend(a);
@@ -269,8 +271,7 @@ static void on_done(void *owner, const struct token_client_answer *answer)
 	snprintf(why, sizeof(why), "HPKV Nexus has answered with HTTP status %d%s", status,
 		 status == 401 || status == 403 ? ": it refuses the API key of the daemon" : "");
 	if (status == 0)
-		refuse(n, p, answer->sent ? REPLY_OUTCOME_UNKNOWN : REPLY_UPSTREAM_DOWN,
-		       answer->why);
+		refuse(n, p, sent ? REPLY_OUTCOME_UNKNOWN : REPLY_UPSTREAM_DOWN, answer->why);
 	else if (status == 401 || status == 403 || status / 100 == 3 || status < 200)
 		refuse(n, p, REPLY_BAD_UPSTREAM, why);
 	else
@@ -289,9 +290,19 @@ void nexus_interrupt(struct nexus *n)
 		token_client_cancel(a->request);
 		unsend(a);
 		TAILQ_INSERT_HEAD(&n->waiting, a, entry);
-		a->pending->deferred.timeout_error = REPLY_QUEUE_FULL;
+		a->was_sent = true;
 	}
 	forget_clients(n);
+}
+
+/* It is not sent any more. */
+static void give_up(struct nexus *n, const struct ask *a, enum reply_error error, const char *why)
+{
+	if (a->was_sent) {
+		error = REPLY_OUTCOME_UNKNOWN;
+		why = "sent to HPKV Nexus, but new settings came before an answer";
+	}
+	refuse(n, a->pending, error, why);
 }
 
 static void judge_again(struct nexus *n, bool there, int64_t now)
@@ -303,10 +314,9 @@ static void judge_again(struct nexus *n, bool there, int64_t now)
 		next = TAILQ_NEXT(a, entry);
 		const char *why = access_forbids(n->access, a->pending->peer, &request, now);
 		if (why)
-			router_refuse(n->router, a->pending, REPLY_FORBIDDEN, why, -1);
+			give_up(n, a, REPLY_FORBIDDEN, why);
 		else if (!there)
-			router_refuse(n->router, a->pending, REPLY_UNKNOWN_OP,
-				      "there is no HPKV Nexus here any more", -1);
+			give_up(n, a, REPLY_UNKNOWN_OP, "there is no HPKV Nexus here any more");
 	}
 }
 

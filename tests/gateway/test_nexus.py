@@ -8,7 +8,7 @@ import signal
 import threading
 import unittest
 
-from gateway import KEY, LOCAL_KEY, FakeService, Gateway, GatewayCase, eventually
+from gateway import KEY, LOCAL_KEY, FakeService, Gateway, GatewayCase, eventually, free_port
 
 BODY = '{"query": "who?",\n "topK": 5, "minScore": 0.5, "new": [1]}'
 
@@ -141,10 +141,19 @@ class PassedOn(GatewayCase):
         access = {name: dict(rules) for name, rules in self.gateway.access.items()}
         access["a"]["nexus"] = "no"
         self.assertTrue(self.gateway.reload(access=access))
-        self.assertEqual(403, self.c.response().status)
+        r = self.c.response() # it was under way
+        self.assertEqual((504, "outcome_unknown", "unknown"), (r.status, r.json["reason"], r.json["executed"]))
         access["a"]["nexus"] = "yes"
         self.assertTrue(self.gateway.reload(access=access, nexus_url=None))
         self.assertEqual(404, self.c.ask("POST", "/search", BODY).status)
+
+    def test_a_reload_sends_it_again_in_vain(self):
+        self.nexus.may_answer.clear()
+        self.c.request("POST", "/search?timeoutMs=600000", BODY)
+        eventually(lambda: self.nexus.requests)
+        self.assertTrue(self.gateway.reload(nexus_url=f"http://127.0.0.1:{free_port()}"))
+        r = self.c.response()
+        self.assertEqual((504, "outcome_unknown", "unknown"), (r.status, r.json["reason"], r.json["executed"]))
 
     def begin(self, c, path, *, tcp=False):
         """Asks, and waits until the daemon has read it. Each look at its figures is a request, too."""
