@@ -39,7 +39,8 @@ struct answers_pending {
  */
 struct deferred_pending {
 	void *request;         /* what that room keeps of it */
-	uint8_t timeout_error; /* the reply_error that answers it if its time is up */
+	uint8_t timeout_error; /* the reply_error that answers it if its time is up;
+				  REPLY_TIMEOUT: it is under way, or was */
 };
 
 struct inflight_pending {

@@ -1321,6 +1321,19 @@ void router_watch(struct router *r, const struct router_watch *watch, void *owne
 
 /* ---- the end ---- */
 
+static const char stopped_text[] = "the daemon has stopped before the answer came";
+
+/* A request for Nexus that is under way may be executed. A token that is being minted is not: its
+ * client has not got it. */
+static void stop_deferred(struct router *r, struct pending *p)
+{
+	if (request_op_is_nexus(p->op) && p->deferred.timeout_error == REPLY_TIMEOUT)
+		answer_error(r, p, REPLY_OUTCOME_UNKNOWN, stopped_text, -1);
+	else
+		answer_error(r, p, REPLY_SHUTTING_DOWN, reply_error_text(REPLY_SHUTTING_DOWN),
+			     ROUTER_RESTART_MS);
+}
+
 void router_stop(struct router *r)
 {
 	struct pending *p;
@@ -1334,8 +1347,7 @@ void router_stop(struct router *r)
 			     NULL, p->sent_before ? -1 : ROUTER_RESTART_MS);
 	}
 	while ((p = TAILQ_FIRST(&r->deferred)))
-		answer_error(r, p, REPLY_SHUTTING_DOWN, reply_error_text(REPLY_SHUTTING_DOWN),
-			     ROUTER_RESTART_MS);
+		stop_deferred(r, p);
 }
 
 bool router_is_stopping(const struct router *r)
@@ -1349,8 +1361,7 @@ void router_abandon(struct router *r)
 	struct pending **sent = with_companions(inflight_in_order(&r->inflight, &n), &n);
 
 	for (size_t i = 0; i < n; i++)
-		answer_error(r, sent[i], REPLY_OUTCOME_UNKNOWN,
-			     "the daemon has stopped before the answer came", -1);
+		answer_error(r, sent[i], REPLY_OUTCOME_UNKNOWN, stopped_text, -1);
 	free(sent);
 }
 

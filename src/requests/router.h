@@ -190,7 +190,8 @@ void router_frame(struct router *r, const struct wire_frame *frame, int64_t now)
  * the time of the next call; -1: none is needed. */
 int64_t router_expire(struct router *r, int64_t now);
 
-/* Sends nothing from now on: refuses waiting and new requests with shutting_down. */
+/* Sends nothing from now on: refuses waiting and new requests with shutting_down, and deferred
+ * ones, but those for Nexus that are under way with outcome_unknown. */
 void router_stop(struct router *r);
 bool router_is_stopping(const struct router *r);
 /* Answers the requests in flight with outcome_unknown. */

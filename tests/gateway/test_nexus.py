@@ -188,12 +188,17 @@ class PassedOn(GatewayCase):
         with self.gateway.client() as lines:
             lines.send({"op": "get", "key": "held", "messageId": 1})
             lines.barrier()
+            self.nexus.may_answer.clear()
+            self.c.request("POST", "/search", BODY)
+            eventually(lambda: self.nexus.requests)
             self.gateway.process.signal(signal.SIGTERM)
             self.gateway.process.wait_output(rb"stopping")
-            late = lines.ask({"op": "search", "body": {}, "messageId": 2})
+            late = lines.ask({"op": "query", "body": {}, "messageId": 2})
             self.assert_error(late, 503, "shutting_down", "no", 2)
             self.assertEqual(100, late["retryAfterMs"])
-        self.assertEqual([], self.nexus.requests)
+        r = self.c.response() # it was under way
+        self.assertEqual((504, "outcome_unknown", "unknown"), (r.status, r.json["reason"], r.json["executed"]))
+        self.assertEqual(["/search"], [path for path, _, _ in self.nexus.requests])
 
 
 class NotHere(GatewayCase):

@@ -2298,6 +2298,24 @@ static void stopping_refuses_held_ones(void **state)
 	world_free(w);
 }
 
+static void stopping_tells_what_nexus_may_have_executed(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+
+	(void)state;
+	hold(w, 0, "{\"op\":\"search\",\"body\":{},\"messageId\":1}")->deferred.timeout_error =
+		REPLY_TIMEOUT;
+	hold(w, 1, "{\"op\":\"query\",\"body\":{},\"messageId\":2}")->deferred.timeout_error =
+		REPLY_QUEUE_FULL;
+	hold(w, 2, "{\"op\":\"token\",\"messageId\":3}")->deferred.timeout_error = REPLY_TIMEOUT;
+	router_stop(w->router);
+	const char *text = assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	assert_non_null(strstr(text, "the daemon has stopped"));
+	assert_error(w, 1, "shutting_down", "no", "2");
+	assert_error(w, 2, "shutting_down", "no", "3");
+	world_free(w);
+}
+
 static void a_loss_does_not_end_held_ones(void **state)
 {
 	struct world *w = world_new(8, 1 << 20);
@@ -4425,6 +4443,7 @@ int main(void)
 		cmocka_unit_test(a_held_one_whose_time_is_up_says_why),
 		cmocka_unit_test(held_ones_of_a_client_that_leaves_are_over),
 		cmocka_unit_test(stopping_refuses_held_ones),
+		cmocka_unit_test(stopping_tells_what_nexus_may_have_executed),
 		cmocka_unit_test(a_loss_does_not_end_held_ones),
 		cmocka_unit_test(a_read_is_sent_and_its_answer_is_for_the_daemon),
 		cmocka_unit_test(a_read_in_a_hurry_has_its_turn_and_another_comes_last),
