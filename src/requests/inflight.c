@@ -186,7 +186,7 @@ void inflight_add(struct inflight *f, struct pending *p, uint32_t connection)
 	p->inflight.wire_id = (p->inflight.sequence & GENERATION_MASK) << SLOT_BITS | slot;
 	f->slots[slot] = p;
 	p->inflight.connection = connection;
-	p->inflight.companion = p->inflight.inherited = p->inflight.lone = false;
+	p->inflight.companion = p->inflight.lone = false;
 	add_load(f, connection);
 	enter_chain(f, p);
 }
@@ -203,7 +203,7 @@ void inflight_add_companion(struct inflight *f, struct pending *p, const struct 
 	p->inflight.wire_id = leader->inflight.wire_id;
 	p->inflight.connection = leader->inflight.connection;
 	p->inflight.companion = true;
-	p->inflight.inherited = p->inflight.lone = false;
+	p->inflight.lone = false;
 	enter_chain(f, p);
 }
 
@@ -212,7 +212,6 @@ void inflight_pass(struct inflight *f, struct pending *p, struct pending *compan
 	f->slots[p->inflight.wire_id & SLOT_MASK] = companion;
 	p->inflight.companion = true;
 	companion->inflight.companion = false;
-	companion->inflight.inherited = true;
 	companion->inflight.lone = p->inflight.lone;
 }
 

@@ -46,7 +46,6 @@ struct deferred_pending {
 struct inflight_pending {
 	uint32_t connection; /* that it was sent on */
 	bool companion;      /* it goes along with another, and has no slot */
-	bool inherited;      /* its slot was another's before, whose time is up */
 	bool lone;           /* its slot counts as that of a lone request */
 	bool overtaken;      /* a later request for its key took effect, or may have */
 	bool follows;        /* an earlier request for its key was in flight */

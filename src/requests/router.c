@@ -889,6 +889,14 @@ static void end_with(struct router *r, struct pending *p, const struct wire_fram
 		answer_frame(r, p, frame);
 }
 
+/* p was answered, so all that went as one with it have taken effect, or will not: also those whose
+ * time was up before. */
+static void settle_shared(struct router *r, const struct pending *p)
+{
+	if (combine_shares_value(p) && unsettled_over(&r->unsettled, p->inflight.wire_id, 0))
+		sched_unblock_all(&r->sched);
+}
+
 static void answered(struct router *r, struct pending *p, const struct wire_frame *frame,
 		     int64_t now)
 {
@@ -899,8 +907,7 @@ static void answered(struct router *r, struct pending *p, const struct wire_fram
 	histogram_add(&r->stats->request_service, phase_end(p, now));
 	if (blame_answered(&r->blame, p))
 		set_trial(r, p->peer, now);
-	if (p->inflight.inherited && unsettled_over(&r->unsettled, p->inflight.wire_id, 0))
-		sched_unblock_all(&r->sched);
+	settle_shared(r, p);
 	if (limited) {
 		r->stats->upstream_refused++;
 		rate_limiter_refused(&r->rate_limiter, now, p->inflight.sequence,
@@ -918,6 +925,7 @@ static void answered_unusably(struct router *r, struct pending *p)
 	size_t n;
 	struct pending **companions = combine_disband(p, &n);
 
+	settle_shared(r, p);
 	answer_error(r, p, REPLY_BAD_UPSTREAM, NULL, -1);
 	for (size_t i = 0; i < n; i++)
 		answer_error(r, companions[i], REPLY_BAD_UPSTREAM, NULL, -1);

@@ -2981,8 +2981,9 @@ static struct world *world_combining(unsigned in_flight)
 	return world_with(&settings);
 }
 
-/* Each peer asks for the key a; the ids are 1 … PEERS. With the connection one frame is sent. */
-static struct world *world_sharing(const char *op, unsigned timeout_ms)
+/* Each peer asks for the key a; the ids are 1 … PEERS. With the connection one frame is sent.
+ * hasty: the peer with this timeout; the first is the leader. */
+static struct world *world_sharing_with(const char *op, int hasty, unsigned timeout_ms)
 {
 	struct world *w = world_combining(1);
 	char line[100];
@@ -2990,7 +2991,7 @@ static struct world *world_sharing(const char *op, unsigned timeout_ms)
 	for (int i = 0; i < PEERS; i++) {
 		snprintf(line, sizeof(line),
 			 "{\"op\":\"%s\",\"key\":\"a\",\"messageId\":%d,\"timeoutMs\":%u}", op,
-			 i + 1, i ? 10000 : timeout_ms);
+			 i + 1, i == hasty ? timeout_ms : 10000);
 		ask(w, i, line, 0);
 	}
 	assert_true(router_waiting_bytes(w->router) > PEERS * sizeof(struct pending));
@@ -2999,6 +3000,11 @@ static struct world *world_sharing(const char *op, unsigned timeout_ms)
 	assert_int_equal(router_in_flight(w->router), 1);
 	assert_int_equal(router_waiting(w->router), 0);
 	return w;
+}
+
+static struct world *world_sharing(const char *op, unsigned timeout_ms)
+{
+	return world_sharing_with(op, 0, timeout_ms);
 }
 
 static void gets_for_a_key_go_as_one_and_each_client_is_answered(void **state)
@@ -3093,26 +3099,45 @@ static void a_companion_leads_when_the_leaders_time_is_up(void **state)
 	world_free(w);
 }
 
-/* The leader's increment was given up on the former connection. The answer that its heir is given
- * settles it. */
-static void an_answer_to_the_heir_settles_the_leaders_write(void **state)
+/* An increment is given up on the former connection. The answer that the others are given settles
+ * it: a request of its client for the key goes on. */
+static void check_settled(int hasty, bool usable)
 {
-	struct world *w = world_sharing("increment", 50);
+	struct world *w = world_sharing_with("increment", hasty, 50);
 	char text[100];
 
-	(void)state;
 	router_expire(w->router, 50);
-	assert_error(w, 0, "timeout", "unknown", "1");
+	assert_non_null(strstr(told(w, hasty), "\"reason\":\"timeout\""));
 	assert_true(router_move(w->router, NEXT, 60));
-	ask(w, 0, "{\"op\":\"delete\",\"key\":\"a\",\"messageId\":4}", 60);
-	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":5}", 60);
+	ask(w, hasty, "{\"op\":\"delete\",\"key\":\"a\",\"messageId\":4}", 60);
+	ask(w, hasty, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":5}", 60);
 	assert_int_equal(w->n_sent, 1);
-	snprintf(text, sizeof(text), "{\"code\":200,\"newValue\":13,\"messageId\":%llu}",
-		 sent_id(w, 0));
+	snprintf(text, sizeof(text), "{\"code\":%s,\"newValue\":13,\"messageId\":%llu}",
+		 usable ? "200" : "null", sent_id(w, 0));
 	service_says(w, text, 70);
 	assert_int_equal(w->n_sent, 2);
 	assert_non_null(strstr(w->sent[1], "\"op\":4"));
+	assert_false(router_move(w->router, NEXT + 1, 80));
 	world_free(w);
+}
+
+static void an_answer_to_the_heir_settles_the_leaders_write(void **state)
+{
+	(void)state;
+	check_settled(0, true);
+}
+
+static void an_unusable_answer_to_the_heir_settles_it_as_well(void **state)
+{
+	(void)state;
+	check_settled(0, false);
+}
+
+static void an_answer_to_the_leader_settles_a_companions_write(void **state)
+{
+	(void)state;
+	check_settled(1, true);
+	check_settled(2, false);
 }
 
 static void those_that_went_as_one_are_repeated_together(void **state)
@@ -4477,6 +4502,8 @@ int main(void)
 		cmocka_unit_test(an_unusable_answer_fails_all_that_went_as_one),
 		cmocka_unit_test(a_companion_leads_when_the_leaders_time_is_up),
 		cmocka_unit_test(an_answer_to_the_heir_settles_the_leaders_write),
+		cmocka_unit_test(an_unusable_answer_to_the_heir_settles_it_as_well),
+		cmocka_unit_test(an_answer_to_the_leader_settles_a_companions_write),
 		cmocka_unit_test(those_that_went_as_one_are_repeated_together),
 		cmocka_unit_test(increments_that_went_as_one_are_not_repeated),
 		cmocka_unit_test(those_that_went_as_one_are_refused_as_one),
