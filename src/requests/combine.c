@@ -31,6 +31,7 @@ struct combined {
 	struct combine_key *key;      /* NULL: it is not indexed */
 	struct pending *pending;
 	bool shares_value;      /* an increment that was sent with others */
+	uint64_t search;        /* number of the last one in which it was found */
 	struct pending *leader; /* whose companion it is; or NULL */
 	struct pending *next;   /* of the leader's companions */
 	struct pending *first;  /* of a leader: its companions, in the order of effect */
@@ -177,8 +178,17 @@ static bool spend(struct combine *c)
 	return true;
 }
 
-/* Does an earlier request of another kind of its client wait for the key? Yes, if there are no
- * steps left to find out. */
+/* May q take effect before this earlier request of its client for the key, or at once with it? */
+static bool may_join(const struct combine *c, const struct pending *earlier,
+		     const struct pending *q)
+{
+	return earlier->op == q->op &&
+	       (request_op_is_read(q->op) ||
+		(earlier->combined && earlier->combined->search == c->searches));
+}
+
+/* Does an earlier request of its client wait for the key that q would overtake? Yes, if there are
+ * no steps left to find out. */
 static bool is_behind_another(struct combine *c, const struct pending *q)
 {
 	const struct pending *other;
@@ -186,7 +196,7 @@ static bool is_behind_another(struct combine *c, const struct pending *q)
 	TAILQ_FOREACH (other, &q->peer->sched.waiting, waiting) {
 		if (other == q)
 			return false;
-		if ((other->key_hash == q->key_hash && other->op != q->op) || !spend(c))
+		if ((other->key_hash == q->key_hash && !may_join(c, other, q)) || !spend(c))
 			return true;
 	}
 	return true;
@@ -211,29 +221,46 @@ static int by_client_and_order(const void *a, const void *b)
 	return pending_is_before(p, q) ? -1 : 1;
 }
 
+/* Those that are alike, by client and in its order. */
+static struct pending **find_alike(struct combine *c, const struct pending *p, size_t *n)
+{
+	struct combine_key *key = key_of(c, p);
+	struct pending **found = NULL;
+	struct combined *e;
+
+	*n = 0;
+	for (e = key ? TAILQ_FIRST(&key->waiting) : NULL; e && spend(c);
+	     e = TAILQ_NEXT(e, of_key)) {
+		if (!is_companion(p, e->pending))
+			continue;
+		if ((*n & (*n - 1)) == 0) /* grows at each power of two */
+			found = mem_resize(found, (*n ? 2 * *n : 1) * sizeof(struct pending *));
+		found[(*n)++] = e->pending;
+	}
+	if (*n)
+		qsort(found, *n, sizeof(struct pending *), by_client_and_order);
+	return found;
+}
+
 struct pending **combine_find(struct combine *c, const struct pending *p,
 			      bool (*may_go)(void *owner, const struct pending *p), void *owner,
 			      int64_t now, size_t *n)
 {
-	struct pending **found = NULL;
-	struct combined *e;
+	size_t n_alike;
 
 	*n = 0;
 	if (!p->key_hash || p->peer->sched.on_trial || !is_combined(c, p))
 		return NULL;
 	refill(c, now);
-	struct combine_key *key = key_of(c, p);
-	for (e = key ? TAILQ_FIRST(&key->waiting) : NULL; e && spend(c);
-	     e = TAILQ_NEXT(e, of_key)) {
-		struct pending *q = e->pending;
-		if (!is_companion(p, q) || is_behind_another(c, q) || !may_go(owner, q))
+	c->searches++;
+	struct pending **found = find_alike(c, p, &n_alike);
+	for (size_t i = 0; i < n_alike; i++) {
+		struct pending *q = found[i];
+		if (is_behind_another(c, q) || !may_go(owner, q))
 			continue;
-		if ((*n & (*n - 1)) == 0) /* grows at each power of two */
-			found = mem_resize(found, (*n ? 2 * *n : 1) * sizeof(struct pending *));
+		q->combined->search = c->searches;
 		found[(*n)++] = q;
 	}
-	if (*n)
-		qsort(found, *n, sizeof(struct pending *), by_client_and_order);
 	return found;
 }
 

@@ -10,7 +10,8 @@
  * leaves, leaves the others; if it is the leader, another one takes its place.
  *
  * Not combined: requests of clients on trial (blame.h), and one behind an earlier request of its
- * client for the key that is of another kind and still waits: it would overtake that.
+ * client for the key that still waits and does not go along: it would overtake that. A get may
+ * overtake other gets.
  *
  * Owns the index of those that wait, and pending::combined. Sends nothing and answers nothing. */
 #pragma once
@@ -32,6 +33,7 @@ struct combine {
 	/* Steps that may be taken at `at` to find companions. */
 	unsigned steps;
 	int64_t at;
+	uint64_t searches; /* so far */
 };
 
 void combine_fini(struct combine *c);

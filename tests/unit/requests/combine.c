@@ -214,7 +214,7 @@ static void increments_add_up(void **state)
 	lead = waits(0, INCREMENT("k", "5"));
 	waits(1, "{\"op\":\"increment\",\"key\":\"k\"}"); /* by 1 */
 	waits(1, INCREMENT("k", "-10"));
-	waits(2, INCREMENT("k", "0.5")); /* not a whole number */
+	waits(3, INCREMENT("k", "0.5")); /* not a whole number */
 	waits(2, INCREMENT("k", "1e3"));
 	assert_int_equal(3, sends(lead, &companions, &sum));
 	assert_true(span_equal(buf_span(&sum), SPAN("\"op\":6,\"key\":\"k\",\"value\":996}")));
@@ -495,6 +495,39 @@ static void increments_take_effect_in_the_order_of_their_client(void **state)
 	combine_leave(a);
 }
 
+/* The first is told a value without the second one's part. */
+static void an_increment_overtakes_none_of_its_client(void **state)
+{
+	(void)state;
+	struct pending *lead = waits(0, INCREMENT("k", "1")), *a = waits(1, INCREMENT("k", "2"));
+	waits(1, INCREMENT("k", "3"));
+	held_back = a;
+	assert_int_equal(0, sends_with(lead));
+	held_back = NULL;
+
+	lead = waits(0, INCREMENT("l", "1"));
+	waits(2, INCREMENT("l", "0.5")); /* goes by itself */
+	waits(2, INCREMENT("l", "3"));
+	assert_int_equal(0, sends_with(lead));
+
+	c.kinds = COMBINE_GETS;
+	waits(3, INCREMENT("m", "2"));
+	c.kinds |= COMBINE_INCREMENTS;
+	waits(3, INCREMENT("m", "3"));
+	assert_int_equal(0, sends_with(waits(0, INCREMENT("m", "1"))));
+}
+
+static void a_get_may_overtake_other_gets(void **state)
+{
+	struct pending *lead = waits(0, GET("k")), *a = waits(1, GET("k")), *b = waits(1, GET("k"));
+
+	(void)state;
+	held_back = a;
+	assert_int_equal(1, sends_with(lead));
+	held_back = NULL;
+	combine_leave(b);
+}
+
 static void large_increments_add_up_as_far_as_they_can(void **state)
 {
 	struct pending **companions;
@@ -580,6 +613,8 @@ int main(void)
 		CASE(reads_without_a_key_hash_are_not_combined),
 		CASE(steps_grow_with_time_up_to_a_bound),
 		CASE(increments_take_effect_in_the_order_of_their_client),
+		CASE(an_increment_overtakes_none_of_its_client),
+		CASE(a_get_may_overtake_other_gets),
 		CASE(large_increments_add_up_as_far_as_they_can),
 		CASE(a_value_with_too_many_places_cannot_be_told),
 		CASE(a_value_that_is_beyond_64_bits_cannot_be_told),
