@@ -26,16 +26,21 @@ struct combine_key {
 	TAILQ_HEAD(, combined) waiting;
 };
 
+/* Those that were sent as one, while there are any. */
+struct combine_group {
+	struct pending *leader;
+	TAILQ_HEAD(, combined) companions; /* in the order of effect */
+};
+
 struct combined {
 	TAILQ_ENTRY(combined) of_key; /* combine_key::waiting */
 	struct combine_key *key;      /* NULL: it is not indexed */
 	struct pending *pending;
-	bool shares_value;      /* an increment that was sent with others */
-	uint64_t search;        /* number of the last one in which it was found */
-	struct pending *leader; /* whose companion it is; or NULL */
-	struct pending *next;   /* of the leader's companions */
-	struct pending *first;  /* of a leader: its companions, in the order of effect */
-	int64_t step, behind;   /* of an increment: its own, and of those that go behind it */
+	bool shares_value;              /* an increment that was sent with others */
+	uint64_t search;                /* number of the last one in which it was found */
+	struct combine_group *group;    /* NULL: it was not sent with others */
+	TAILQ_ENTRY(combined) of_group; /* combine_group::companions, unless it is the leader */
+	int64_t step, behind; /* of an increment: its own, and of those that go behind it */
 };
 
 void combine_fini(struct combine *c)
@@ -123,8 +128,7 @@ void combine_unindex(struct combine *c, struct pending *p)
 void combine_drop(struct combine *c, struct pending *p)
 {
 	combine_unindex(c, p);
-	free(p->combined);
-	p->combined = NULL;
+	combine_leave(p);
 }
 
 /* ---- who goes along ---- */
@@ -296,12 +300,14 @@ bool combine_join(struct pending *leader, struct pending *const *companions, siz
 		buf_addf(body, ",\"value\":%" PRId64 "}", sum);
 		lead->shares_value = true;
 	}
-	for (size_t i = n; i-- > 0;) {
+	struct combine_group *g = lead->group = mem_alloc(sizeof(*g));
+	g->leader = leader;
+	TAILQ_INIT(&g->companions);
+	for (size_t i = 0; i < n; i++) {
 		struct combined *e = companions[i]->combined;
-		e->leader = leader;
-		e->next = lead->first;
+		e->group = g;
 		e->shares_value = lead->shares_value;
-		lead->first = companions[i];
+		TAILQ_INSERT_TAIL(&g->companions, e, of_group);
 	}
 	return true;
 }
@@ -311,60 +317,53 @@ bool combine_shares_value(const struct pending *p)
 	return p->combined && p->combined->shares_value;
 }
 
-static void unlink_companion(struct pending *p)
+/* The leader goes: the first companion leads the others from now on. */
+static struct pending *inherit(struct combine_group *g)
 {
-	struct pending **place = &p->combined->leader->combined->first;
+	struct combined *next = TAILQ_FIRST(&g->companions);
 
-	while (*place != p)
-		place = &(*place)->combined->next;
-	*place = p->combined->next;
-}
-
-/* The first companion leads the others from now on. */
-static struct pending *inherit(struct pending *leader)
-{
-	struct pending *next = leader->combined->first;
-
-	if (!next)
+	if (!next) {
+		free(g);
 		return NULL;
-	struct combined *lead = next->combined;
-	lead->first = lead->next;
-	lead->leader = lead->next = NULL;
-	for (struct pending *q = lead->first; q; q = q->combined->next)
-		q->combined->leader = next;
-	return next;
+	}
+	TAILQ_REMOVE(&g->companions, next, of_group);
+	g->leader = next->pending;
+	return g->leader;
 }
 
 struct pending *combine_leave(struct pending *p)
 {
+	struct combined *e = p->combined;
 	struct pending *heir = NULL;
 
-	if (!p->combined)
+	if (!e)
 		return NULL;
-	if (p->combined->leader)
-		unlink_companion(p);
-	else
-		heir = inherit(p);
-	free(p->combined);
+	if (e->group && e->group->leader == p)
+		heir = inherit(e->group);
+	else if (e->group)
+		TAILQ_REMOVE(&e->group->companions, e, of_group);
+	free(e);
 	p->combined = NULL;
 	return heir;
 }
 
 struct pending **combine_disband(struct pending *leader, size_t *n)
 {
-	struct pending **all = NULL, *next;
+	struct combine_group *g = leader->combined ? leader->combined->group : NULL;
+	struct pending **all = NULL;
+	struct combined *e;
 
 	*n = 0;
-	if (!leader->combined)
+	if (!g)
 		return NULL;
-	for (struct pending *p = leader->combined->first; p; p = next) {
-		next = p->combined->next;
-		p->combined->leader = p->combined->next = NULL;
+	TAILQ_FOREACH (e, &g->companions, of_group) {
+		e->group = NULL;
 		if ((*n & (*n - 1)) == 0)
 			all = mem_resize(all, (*n ? 2 * *n : 1) * sizeof(struct pending *));
-		all[(*n)++] = p;
+		all[(*n)++] = e->pending;
 	}
-	leader->combined->first = NULL;
+	leader->combined->group = NULL;
+	free(g);
 	return all;
 }
 

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/mem.h"
 #include "requests/combine.h"
@@ -177,6 +178,36 @@ static void chains_grow_with_companions(void **state)
 	inflight_fini(&f);
 }
 
+static int64_t cpu_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* The time of all is up at once, and each time that of the leader or of the last one. The bound is
+ * generous: a search for each would exceed it many times. */
+static void each_leaves_the_others_without_a_search(void **state)
+{
+	enum { N = CLIENTS * EACH, EACH_NS = 20000 };
+	static struct pending *all[N];
+	struct world *w = *state;
+	struct buf body = {0};
+
+	for (size_t i = 0; i < N; i++)
+		all[i] = wait_for(w, &w->peer[i % CLIENTS], OP_GET, 1);
+	assert_true(combine_join(all[0], all + 1, N - 1, &body));
+	for (size_t i = 0; i < N; i++)
+		combine_unindex(&w->combine, all[i]);
+	int64_t begin = cpu_ns();
+	for (size_t i = 0; i < N / 2 - 1; i++) {
+		assert_ptr_equal(combine_leave(all[i]), all[i + 1]);
+		assert_null(combine_leave(all[N - 1 - i]));
+	}
+	assert_in_range(cpu_ns() - begin, 0, (int64_t)N * EACH_NS);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -186,6 +217,7 @@ int main(void)
 		CASE(one_behind_another_kind_of_its_client_does_not),
 		CASE(searches_of_one_moment_share_their_steps),
 		CASE(chains_grow_with_companions),
+		CASE(each_leaves_the_others_without_a_search),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
