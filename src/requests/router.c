@@ -848,7 +848,10 @@ static const char *forbidden(struct router *r, struct pending *p)
 
 static void answer_forbidden(struct router *r, struct pending *p, const char *why)
 {
-	answer_error(r, p, p->sent_before ? REPLY_OUTCOME_UNKNOWN : REPLY_FORBIDDEN, why, -1);
+	if (p->sent_before)
+		answer_error(r, p, REPLY_OUTCOME_UNKNOWN, NULL, -1);
+	else
+		answer_error(r, p, REPLY_FORBIDDEN, why, -1);
 }
 
 /* The service's rate limit refused it, so it was not executed and waits for another turn. If a

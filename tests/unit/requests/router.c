@@ -2898,7 +2898,8 @@ static void a_read_that_waits_to_be_sent_again_may_have_been_executed(void **sta
 	ask(w, 0, "{\"op\":\"get\",\"key\":\"x\",\"messageId\":1}", 0);
 	router_down(w->router, MAIN, 0);
 	restrict_up_to(w, 0, 0);
-	assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	const char *text = assert_error(w, 0, "outcome_unknown", "unknown", "1");
+	assert_non_null(strstr(text, reply_error_text(REPLY_OUTCOME_UNKNOWN)));
 	world_free(w);
 }
 
