@@ -219,14 +219,25 @@ static long retry_paced_ms(const struct router *r, const struct peer *peer)
 	return (long)router_pace_wait_ms(r, peer, r->rate_limiter.at);
 }
 
-/* The rate limit refused it, and it is not sent again. It may still have been executed on a lost
- * connection before. */
-static void answer_refused(struct router *r, struct pending *p, const char *text)
+/* A later request for its key is in flight: it would come too late if that takes effect. */
+static bool is_overtaken(const struct router *r, const struct pending *p)
+{
+	const struct pending *last =
+		p->key_hash ? inflight_last_of_key(&r->inflight, p->key_hash) : NULL;
+
+	return last && pending_is_before(p, last);
+}
+
+/* It is not sent, or not again: the rate limit refused it and a later one was executed
+ * (superseded), or the daemon ends. It may still have been executed on a lost connection before. */
+static void answer_refused(struct router *r, struct pending *p, bool superseded)
 {
 	if (p->sent_before)
 		answer_error(r, p, REPLY_OUTCOME_UNKNOWN, NULL, -1);
+	else if (superseded)
+		answer_error(r, p, REPLY_RATE_LIMITED, superseded_text, retry_paced_ms(r, p->peer));
 	else
-		answer_error(r, p, REPLY_RATE_LIMITED, text, retry_paced_ms(r, p->peer));
+		answer_error(r, p, REPLY_SHUTTING_DOWN, NULL, ROUTER_RESTART_MS);
 }
 
 /* Refuses the requests that are too late now. Each answer may cause other requests to be sent, so
@@ -236,7 +247,7 @@ static void supersede(struct router *r, const struct key_order_effect *e)
 	struct pending *p;
 
 	while ((p = key_order_find_superseded(e)))
-		answer_refused(r, p, superseded_text);
+		answer_refused(r, p, true);
 }
 
 static void answer_error(struct router *r, struct pending *p, enum reply_error error,
@@ -864,8 +875,9 @@ static void refused(struct router *r, struct pending *p, int64_t now)
 		return;
 	}
 	if (!p->peer || p->inflight.followed || r->stopping) {
+		bool superseded = p->inflight.followed || is_overtaken(r, p);
 		pending_leave_state(r, p, INFLIGHT_BACK);
-		answer_refused(r, p, p->inflight.followed ? superseded_text : NULL);
+		answer_refused(r, p, superseded);
 		return;
 	}
 	const char *why = p->in_doubt ? forbidden(r, p) : NULL;
@@ -1354,8 +1366,7 @@ void router_stop(struct router *r)
 	while ((p = sched_take(&r->sched))) {
 		combine_drop(&r->combine, p);
 		p->state = PENDING_NEW; /* sched_take() has removed it */
-		answer_error(r, p, p->sent_before ? REPLY_OUTCOME_UNKNOWN : REPLY_SHUTTING_DOWN,
-			     NULL, p->sent_before ? -1 : ROUTER_RESTART_MS);
+		answer_refused(r, p, p->refused && is_overtaken(r, p));
 	}
 	while ((p = TAILQ_FIRST(&r->deferred)))
 		stop_deferred(r, p);
