@@ -1154,7 +1154,8 @@ static void answer_over_budget(struct router *r, struct pending *p, struct budge
 {
 	char text[200];
 
-	if (budget_next(b) >= 0) {
+	/* A place may be free since just now. */
+	if (!b->limits.max_in_flight || budget_next(b) > now) {
 		refuse_over_budget(r, p, b, (long)budget_wait_ms(b, b->n_waiting + 1, now));
 		return;
 	}

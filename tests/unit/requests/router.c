@@ -3570,6 +3570,23 @@ static void one_that_its_budget_would_not_let_go_in_time_is_refused_at_once(void
 	free_budget(w, b);
 }
 
+static void a_place_that_is_free_too_late_is_what_was_lacking(void **state)
+{
+	struct world *w = world_new(8, 1 << 20);
+	struct budget *b = share_budget(w, (struct budget_limits){.max_in_flight = 1}, 2);
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	get_a(w, 0, 1, 100, 0);
+	get_a(w, 1, 2, 100, 0);
+	router_expire(w->router, 100);
+	assert_error(w, 0, "timeout", "unknown", "1");
+	const char *text = assert_error(w, 1, "queue_full", "no", "2");
+	assert_non_null(strstr(text, "max_in_flight of [access web] was reached (1)"));
+	assert_int_equal(b->refused[BUDGET_QUEUE_FULL], 1);
+	free_budget(w, b);
+}
+
 static void clients_of_a_section_share_its_places(void **state)
 {
 	struct world *w = world_new(8, 1 << 20);
@@ -4549,6 +4566,7 @@ int main(void)
 		cmocka_unit_test(clients_of_a_section_share_its_rate),
 		cmocka_unit_test(a_budget_wakes_nobody_without_a_connection),
 		cmocka_unit_test(one_that_its_budget_would_not_let_go_in_time_is_refused_at_once),
+		cmocka_unit_test(a_place_that_is_free_too_late_is_what_was_lacking),
 		cmocka_unit_test(clients_of_a_section_share_its_places),
 		cmocka_unit_test(one_whose_budget_has_become_slower_ends_as_rate_limited),
 		cmocka_unit_test(what_was_learnt_goes_on_in_another_router),
