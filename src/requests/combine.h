@@ -24,6 +24,10 @@
 #include "codec/wire.h"
 #include "requests/pending.h"
 
+/* By so many bytes the body of a sum may be longer than that of its leader: the number has up to 20
+ * characters, in place of one at least. */
+enum { COMBINE_GROWTH = 19 };
+
 enum combine_kinds { COMBINE_GETS = 1, COMBINE_INCREMENTS = 2 };
 
 struct combine {

@@ -431,6 +431,16 @@ static void take_along(struct router *r, struct pending *p, struct pending **com
 	free(companions);
 }
 
+static bool is_longer_than_max(const struct router *r, size_t length)
+{
+	return r->settings.max_frame && length > r->settings.max_frame;
+}
+
+static bool is_too_long(struct router *r, size_t length, int64_t now)
+{
+	return is_longer_than_max(r, length) || blame_is_too_long(&r->blame, length, now);
+}
+
 /* p is in no queue. */
 static void send_now(struct router *r, struct pending *p, int64_t now)
 {
@@ -439,7 +449,8 @@ static void send_now(struct router *r, struct pending *p, int64_t now)
 	size_t n_companions = 0;
 	struct pending **companions = NULL;
 
-	if (combine_has_any(&r->combine))
+	if (combine_has_any(&r->combine) &&
+	    !is_too_long(r, wire_length(p->body_len + COMBINE_GROWTH), now))
 		companions = combine_find(&r->combine, p, may_go_along, r, now, &n_companions);
 
 	if (r->watching && request_op_is_read(p->op))
@@ -466,17 +477,12 @@ static void send_now(struct router *r, struct pending *p, int64_t now)
 		r->ops->read_sent(r->owner, p->reading);
 }
 
-static bool is_longer_than_max(const struct router *r, size_t length)
-{
-	return r->settings.max_frame && length > r->settings.max_frame;
-}
-
 bool router_takes_key(struct router *r, const struct json_value *key, int64_t now)
 {
 	struct request request = {.op = OP_GET, .key = *key};
 	size_t length = wire_length(wire_body_max(&request));
 
-	return !is_longer_than_max(r, length) && !blame_is_too_long(&r->blame, length, now);
+	return !is_too_long(r, length, now);
 }
 
 /* Refuses a request that is longer than the service takes. True: it was refused. */

@@ -3079,6 +3079,23 @@ static void increments_for_a_key_go_as_their_sum(void **state)
 	world_free(w);
 }
 
+static void a_sum_is_no_longer_than_a_frame_may_be(void **state)
+{
+	struct router_settings settings = usual;
+	static const char line[] =
+		"{\"op\":\"increment\",\"key\":\"a\",\"value\":9,\"messageId\":1}";
+
+	(void)state;
+	settings.combine = COMBINE_INCREMENTS;
+	settings.max_frame = wire_length(strlen("\"op\":6,\"key\":\"a\",\"value\":9}"));
+	struct world *w = world_with(&settings);
+	ask(w, 0, line, 0);
+	ask(w, 1, line, 0);
+	router_up(w->router, MAIN, 5);
+	assert_int_equal(w->n_sent, 2);
+	world_free(w);
+}
+
 static void one_that_cannot_be_told_its_share_of_a_sum_is_told_so(void **state)
 {
 	struct world *w = world_sharing("increment", 10000);
@@ -4547,6 +4564,7 @@ int main(void)
 		cmocka_unit_test(what_is_forbidden_by_now_had_no_effect_on_those_before_it),
 		cmocka_unit_test(gets_for_a_key_go_as_one_and_each_client_is_answered),
 		cmocka_unit_test(increments_for_a_key_go_as_their_sum),
+		cmocka_unit_test(a_sum_is_no_longer_than_a_frame_may_be),
 		cmocka_unit_test(one_that_cannot_be_told_its_share_of_a_sum_is_told_so),
 		cmocka_unit_test(an_unusable_answer_fails_all_that_went_as_one),
 		cmocka_unit_test(a_companion_leads_when_the_leaders_time_is_up),
