@@ -609,11 +609,20 @@ static struct pending *next_with_budget(struct router *r, int64_t now)
 	return p || !resume_peers(r, now) ? p : next_to_send(r, now);
 }
 
+/* Is the time of a request up? It must not be sent any more. router_expire() is due, which answers
+ * it first. */
+static bool is_expiring(const struct router *r, int64_t now)
+{
+	const struct heap_node *first = heap_first(&r->deadlines);
+
+	return first && first->at <= now;
+}
+
 void router_pump(struct router *r, int64_t now)
 {
 	struct pending *p;
 
-	if (r->held)
+	if (r->held || is_expiring(r, now))
 		return;
 	resume_peers(r, now);
 	while ((p = next_with_budget(r, now))) {
@@ -1200,7 +1209,7 @@ static void answer_unsent(struct router *r, struct pending *p, bool full, int64_
 	else
 		answer_error(r, p, REPLY_QUEUE_FULL,
 			     "not sent within its time: an earlier request of its client for the "
-			     "same key was in flight",
+			     "same key was in flight, or no place was free before",
 			     -1);
 }
 

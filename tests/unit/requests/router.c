@@ -239,13 +239,18 @@ static void service_says(struct world *w, const char *text, int64_t now)
 	router_frame(w->router, &frame, now);
 }
 
-static void answer_id(struct world *w, unsigned long long id, const char *value)
+static void answer_id_at(struct world *w, unsigned long long id, const char *value, int64_t now)
 {
 	char text[200];
 
 	snprintf(text, sizeof(text), "{\"code\":200,\"value\":\"%s\",\"messageId\":%llu}", value,
 		 id);
-	service_says(w, text, 0);
+	service_says(w, text, now);
+}
+
+static void answer_id(struct world *w, unsigned long long id, const char *value)
+{
+	answer_id_at(w, id, value, 0);
 }
 
 static void answer(struct world *w, size_t i, const char *value)
@@ -409,6 +414,46 @@ static void requests_wait_for_the_connection_and_then_time_out_unsent(void **sta
 	assert_int_equal(w->n_sent, 1);
 	answer(w, 0, "ok");
 	assert_int_equal(router_expire(w->router, 2000), -1);
+	world_free(w);
+}
+
+/* The daemon has stood still, so an answer is read first, and a place is free. */
+static void what_is_past_its_time_is_not_sent(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"a\",\"messageId\":1}", 0);
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"v\",\"messageId\":2,\"timeoutMs\":10}",
+	    0);
+	ask(w, 2, "{\"op\":\"get\",\"key\":\"c\",\"messageId\":3}", 0);
+	answer_id_at(w, sent_id(w, 0), "a", 10);
+	assert_int_equal(w->n_sent, 1);
+	assert_int_equal(w->wake, 10);
+	router_expire(w->router, 10);
+	assert_error(w, 1, "queue_full", "no", "2");
+	assert_int_equal(w->n_sent, 2);
+	assert_non_null(strstr(w->sent[1], "\"c\""));
+	world_free(w);
+}
+
+/* ... nor does it matter what is done when the time of another is up. */
+static void what_is_past_its_time_is_not_sent_while_others_are_told(void **state)
+{
+	struct world *w = world_new(1, 1 << 20);
+	static const struct json_value key = {.text = SPAN("\"k\""), .type = JSON_STRING};
+
+	(void)state;
+	router_up(w->router, MAIN, 0);
+	w->reading[0].again = true;
+	router_read(w->router, &w->reading[0], &key, true, 0);
+	ask(w, 1, "{\"op\":\"set\",\"key\":\"b\",\"value\":\"v\",\"messageId\":2}", 0);
+	router_expire(w->router, 1000);
+	assert_int_equal(w->reading[0].ended, 1);
+	assert_error(w, 1, "queue_full", "no", "2");
+	assert_int_equal(w->n_sent, 2); /* the other one is the next reading */
+	assert_null(strstr(w->sent[1], "\"b\""));
 	world_free(w);
 }
 
@@ -4441,6 +4486,8 @@ int main(void)
 		cmocka_unit_test(answers_without_an_id_keep_the_order_of_their_requests),
 		cmocka_unit_test(errors_without_an_id_keep_the_order_too),
 		cmocka_unit_test(requests_wait_for_the_connection_and_then_time_out_unsent),
+		cmocka_unit_test(what_is_past_its_time_is_not_sent),
+		cmocka_unit_test(what_is_past_its_time_is_not_sent_while_others_are_told),
 		cmocka_unit_test(a_sent_request_times_out_and_frees_its_place),
 		cmocka_unit_test(one_that_never_got_a_place_is_told_so),
 		cmocka_unit_test(a_lost_connection_fails_writes_and_repeats_reads),
