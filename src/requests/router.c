@@ -708,14 +708,15 @@ static void refuse_over_budget(struct router *r, struct pending *p, struct budge
 	answer_error(r, p, REPLY_RATE_LIMITED, text, retry_ms);
 }
 
-/* The same as refuse_early() for the rates of the client's budgets. */
+/* The same as refuse_early() for the rates of the client's budgets. To go along with another
+ * request costs nothing. */
 static bool refuse_early_over_budget(struct router *r, struct pending *p, int64_t timeout_ms,
 				     int64_t now)
 {
 	struct budget *slowest;
 	int64_t late_ms = budget_peer_wait_ms(p->peer, now, &slowest) - timeout_ms;
 
-	if (!r->up || !slowest || late_ms <= 1)
+	if (!r->up || !slowest || late_ms <= 1 || combine_has_other(&r->combine, p))
 		return false;
 	int64_t one_ms = budget_wait_ms(slowest, 1, now);
 	r->stats->requests_refused_early++;

@@ -3632,6 +3632,28 @@ static void one_that_its_budget_would_not_let_go_in_time_is_refused_at_once(void
 	free_budget(w, b);
 }
 
+static void what_can_go_along_is_not_refused_for_its_budget(void **state)
+{
+	struct router_settings settings = usual;
+
+	(void)state;
+	settings.max_in_flight = 1;
+	settings.combine = COMBINE_GETS;
+	struct world *w = world_with(&settings);
+	struct budget *b = share_budget(w, (struct budget_limits){.rate = 1}, 1);
+	router_up(w->router, MAIN, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":1}",
+	    0); /* its rate, and the place */
+	get_a(w, 1, 2, 500, 0);
+	get_a(w, 0, 3, 500, 0);
+	assert_string_equal(told(w, 0), "");
+	answer_id_at(w, sent_id(w, 0), "v", 100);
+	assert_int_equal(w->n_sent, 2);
+	answer(w, 1, "v");
+	assert_non_null(strstr(told(w, 0), "\"messageId\":3}"));
+	free_budget(w, b);
+}
+
 static void a_place_that_is_free_too_late_is_what_was_lacking(void **state)
 {
 	struct world *w = world_new(8, 1 << 20);
@@ -4631,6 +4653,7 @@ int main(void)
 		cmocka_unit_test(clients_of_a_section_share_its_rate),
 		cmocka_unit_test(a_budget_wakes_nobody_without_a_connection),
 		cmocka_unit_test(one_that_its_budget_would_not_let_go_in_time_is_refused_at_once),
+		cmocka_unit_test(what_can_go_along_is_not_refused_for_its_budget),
 		cmocka_unit_test(a_place_that_is_free_too_late_is_what_was_lacking),
 		cmocka_unit_test(clients_of_a_section_share_its_places),
 		cmocka_unit_test(one_whose_budget_has_become_slower_ends_as_rate_limited),
