@@ -130,10 +130,11 @@ static int skip_done(struct import *im, struct span state)
 	int error = 0;
 
 	while (im->lines.n < lines && !error) {
-		if (!lines_next(&im->lines, &line) && im->lines.ended)
+		if (lines_next(&im->lines, &line))
+			continue;
+		if (im->lines.ended)
 			break;
-		if (im->lines.n < lines)
-			error = lines_fill(&im->lines);
+		error = lines_fill(&im->lines);
 	}
 	if (error)
 		return local_fault("can't read", "stdin", error);

@@ -266,6 +266,22 @@ class Interrupted(Case):
             self.assertEqual(1000, len(store.written), "one was stored twice")
             self.assertLess(len(store.read), 900)
 
+    def test_an_import_of_a_long_file_goes_on(self):
+        """What a former run has done is read over, and not kept."""
+        done, rest = line("a", "1") * 300, line("k", "x" * 60000) * 300
+        digest = 0xcbf29ce484222325
+        for byte in done:
+            digest = (digest ^ byte) * 0x100000001b3 % 2 ** 64
+        with open(self.state, "w", encoding="ascii") as f:
+            f.write(f'{{"import":1,"lines":300,"bytes":{len(done)},"hash":"{digest:016x}","sent":300,"stored":300,"same":0,"bad":0}}\n')
+        store = Store()
+        with FakeDaemon() as daemon, Run(daemon, "import", "--resume", self.state, stdin=self.feed(done + rest)) as run:
+            peer = daemon.accept()
+            for _ in range(300):
+                store.answer(peer, peer.line())
+            self.assertEqual((0, b""), (run.wait(), run.errors))
+            self.assertEqual(300, len(store.written))
+
     def test_a_key_that_stands_twice_in_what_may_have_been_sent(self):
         data = line("k", "1") + line("k", "2")
         with open(self.state, "w", encoding="ascii") as f:
