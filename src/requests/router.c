@@ -123,9 +123,8 @@ static int64_t phase_end(struct pending *p, int64_t now)
 	return ms;
 }
 
-/* A companion's memory counts as waiting until it is not in flight any more, or its client has
- * left.
- */
+/* A companion's memory counts as waiting until it is not in flight any more. As an heir, which has
+ * a slot, it may outlive its client, and counts no more then. */
 static void discharge(struct router *r, struct pending *p)
 {
 	if (!p->charged)
@@ -1259,8 +1258,8 @@ void router_join(struct router *r, struct peer *peer)
 	sched_set_trial(&r->sched, peer, peer->blame.trial > 0);
 }
 
-/* A request in flight keeps its slot until it is answered. Its client, which may have asked for ten
- * minutes, has left, so request_timeout is the limit now. */
+/* A request in flight, but for companions, keeps its slot until it is answered. Its client, which
+ * may have asked for ten minutes, has left, so request_timeout is the limit now. */
 static void orphan(struct router *r, struct pending *p, int64_t now)
 {
 	p->uid = p->peer->uid;
@@ -1279,7 +1278,7 @@ void router_leave(struct router *r, struct peer *peer, int64_t now)
 	while ((p = TAILQ_FIRST(&peer->answers.pendings))) {
 		discharge(r, p);
 		answers_orphan(p);
-		if (p->state == PENDING_SENT) {
+		if (p->state == PENDING_SENT && !p->inflight.companion) {
 			orphan(r, p, now);
 			continue;
 		}

@@ -3191,6 +3191,29 @@ static void a_companion_leads_when_the_leaders_time_is_up(void **state)
 	world_free(w);
 }
 
+/* Clients that come and leave again do not pile them up: nobody needs their answers. */
+static void companions_end_with_their_clients(void **state)
+{
+	struct world *w = world_sharing("increment", 10000);
+	char text[100];
+
+	(void)state;
+	router_leave(w->router, &w->peer[1], 10);
+	router_join(w->router, &w->peer[1]);
+	assert_int_equal(w->stats.ended[OP_INCREMENT][OUTCOME_ABANDONED], 1);
+	router_leave(w->router, &w->peer[0], 10); /* the leader's frame is out */
+	router_join(w->router, &w->peer[0]);
+	assert_int_equal(w->stats.ended[OP_INCREMENT][OUTCOME_ABANDONED], 1);
+	assert_int_equal(router_in_flight(w->router), 1);
+	snprintf(text, sizeof(text), "{\"code\":200,\"newValue\":13,\"messageId\":%llu}",
+		 sent_id(w, 0));
+	service_says(w, text, 20);
+	assert_string_equal(told(w, 2), "{\"code\":200,\"newValue\":13,\"messageId\":3}\n");
+	assert_string_equal(told(w, 1), "");
+	assert_int_equal(router_waiting_bytes(w->router), 0);
+	world_free(w);
+}
+
 /* An increment is given up on the former connection. The answer that the others are given settles
  * it: a request of its client for the key goes on. */
 static void check_settled(int hasty, bool usable)
@@ -4637,6 +4660,7 @@ int main(void)
 		cmocka_unit_test(one_that_cannot_be_told_its_share_of_a_sum_is_told_so),
 		cmocka_unit_test(an_unusable_answer_fails_all_that_went_as_one),
 		cmocka_unit_test(a_companion_leads_when_the_leaders_time_is_up),
+		cmocka_unit_test(companions_end_with_their_clients),
 		cmocka_unit_test(an_answer_to_the_heir_settles_the_leaders_write),
 		cmocka_unit_test(an_unusable_answer_to_the_heir_settles_it_as_well),
 		cmocka_unit_test(an_answer_to_the_leader_settles_a_companions_write),
