@@ -216,6 +216,7 @@ static void page_missing(struct page *p, struct entry *e)
 	switch (truth_page(m->truth, m->entries, e, p->seen, m->truth->nothing)) {
 	case TRUTH_PAGE_SAME:
 	case TRUTH_PAGE_BELIEVE:
+		e->read_at = p->now;
 		mirror_missing(m, e, p->now);
 		break;
 	case TRUTH_PAGE_DOUBT:

@@ -673,6 +673,21 @@ static void a_missing_key_stays_for_as_long_as_notifications_may_be_older(void *
 	assert_null(find("m:2"));
 }
 
+/* For as long as a value: a page has said so. */
+static void a_missing_key_that_stays_is_known(void **state)
+{
+	int64_t now = MAX_AGE_MS / 2;
+
+	(void)state;
+	limits.keep_missing_ms = MAX_AGE_MS;
+	load(0);
+	truth_answered(make("m:2"), now);
+	ask(now);
+	assert_null(answer(PAGE(RECORD("m:1", "a") "," RECORD("m:3", "c"), false), now));
+	assert_non_null(find("m:2"));
+	assert_non_null(range("m:1", "m:3", 10, now + MAX_AGE_MS));
+}
+
 /* ---- answers ---- */
 
 static void ranges(void **state)
@@ -817,6 +832,7 @@ int main(void)
 		CASE(a_mirror_that_has_stopped_takes_no_page),
 		CASE(a_missing_key_stays_while_a_page_is_on_its_way),
 		CASE(a_missing_key_stays_for_as_long_as_notifications_may_be_older),
+		CASE(a_missing_key_that_stays_is_known),
 		CASE(ranges),
 		CASE(a_key_that_is_not_known_spoils_ranges_over_it_only),
 		CASE(a_write_that_is_not_over_spoils_them_too),
