@@ -355,9 +355,18 @@ static bool is_full(const struct router *r, bool lone, int64_t now)
 	return inflight_full(&r->inflight, lone || now >= r->lone_until);
 }
 
+/* Is the time of a request up? It must not be sent any more. router_expire() is due, which answers
+ * it first. */
+static bool is_expiring(const struct router *r, int64_t now)
+{
+	const struct heap_node *first = heap_first(&r->deadlines);
+
+	return first && first->at <= now;
+}
+
 static bool can_send(struct router *r, bool lone, int64_t now)
 {
-	if (!r->up || r->stopping || r->held || !r->ops->sendable(r->owner))
+	if (!r->up || r->stopping || r->held || is_expiring(r, now) || !r->ops->sendable(r->owner))
 		return false;
 	if (is_full(r, lone, now)) {
 		if (!inflight_full(&r->inflight, true))
@@ -608,20 +617,11 @@ static struct pending *next_with_budget(struct router *r, int64_t now)
 	return p || !resume_peers(r, now) ? p : next_to_send(r, now);
 }
 
-/* Is the time of a request up? It must not be sent any more. router_expire() is due, which answers
- * it first. */
-static bool is_expiring(const struct router *r, int64_t now)
-{
-	const struct heap_node *first = heap_first(&r->deadlines);
-
-	return first && first->at <= now;
-}
-
 void router_pump(struct router *r, int64_t now)
 {
 	struct pending *p;
 
-	if (r->held || is_expiring(r, now))
+	if (r->held)
 		return;
 	resume_peers(r, now);
 	while ((p = next_with_budget(r, now))) {

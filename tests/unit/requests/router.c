@@ -3655,6 +3655,28 @@ static void one_that_its_budget_would_not_let_go_in_time_is_refused_at_once(void
 	free_budget(w, b);
 }
 
+static void what_is_past_its_time_goes_along_with_nothing(void **state)
+{
+	struct router_settings settings = usual;
+	static const char *const line =
+		"{\"op\":\"increment\",\"key\":\"a\",\"messageId\":2,\"timeoutMs\":1500}";
+
+	(void)state;
+	settings.combine = COMBINE_INCREMENTS;
+	struct world *w = world_with(&settings);
+	struct budget *b =
+		share_budget(w, (struct budget_limits){.rate = 1, .max_in_flight = 1}, 1);
+	router_up(w->router, MAIN, 0);
+	ask(w, 0, "{\"op\":\"get\",\"key\":\"b\",\"messageId\":1,\"timeoutMs\":5000}", 0);
+	ask(w, 0, line, 0);
+	ask(w, 1, line, 1500);
+	router_expire(w->router, 1500);
+	assert_error(w, 0, "queue_full", "no", "2");
+	assert_int_equal(w->n_sent, 2);
+	assert_non_null(strstr(w->sent[1], "\"value\":1}"));
+	free_budget(w, b);
+}
+
 static void what_can_go_along_is_not_refused_for_its_budget(void **state)
 {
 	struct router_settings settings = usual;
@@ -4677,6 +4699,7 @@ int main(void)
 		cmocka_unit_test(clients_of_a_section_share_its_rate),
 		cmocka_unit_test(a_budget_wakes_nobody_without_a_connection),
 		cmocka_unit_test(one_that_its_budget_would_not_let_go_in_time_is_refused_at_once),
+		cmocka_unit_test(what_is_past_its_time_goes_along_with_nothing),
 		cmocka_unit_test(what_can_go_along_is_not_refused_for_its_budget),
 		cmocka_unit_test(a_place_that_is_free_too_late_is_what_was_lacking),
 		cmocka_unit_test(clients_of_a_section_share_its_places),
