@@ -280,13 +280,14 @@ void sched_take_this(struct sched *s, struct pending *p)
 {
 	struct sched_group *g = group_of(s, p->peer);
 	struct budget *b = p->peer->sched.group ? budget_ref(p->peer->sched.group) : NULL;
+	bool groups_turn = place_of(s, p->peer) == &g->turns; /* not that of a peer on trial */
 
 	sched_remove(s, p);
 	if (!TAILQ_EMPTY(&p->peer->sched.waiting)) { /* its next turn comes after all others */
 		leave_place(s, p->peer);
 		enter_place(s, p->peer);
 	}
-	if (!TAILQ_EMPTY(&g->turns)) { /* and so does that of its group */
+	if (groups_turn && !TAILQ_EMPTY(&g->turns)) { /* and so does that of its group */
 		TAILQ_REMOVE(&s->groups, g, of_sched);
 		TAILQ_INSERT_TAIL(&s->groups, g, of_sched);
 	}

@@ -1112,6 +1112,18 @@ static void sections_take_turns_and_their_clients_within_each(void **state)
 	sections_free(s);
 }
 
+static void a_peer_on_trial_takes_no_turn_of_its_section(void **state)
+{
+	struct sections *s = sections_new();
+
+	(void)state;
+	sched_set_trial(&s->sched, &s->peer[1], true);
+	sched_take_this(&s->sched, sched_first_trial(&s->sched));
+	assert_ptr_equal(sched_take(&s->sched)->peer, &s->peer[0]);
+	assert_ptr_equal(sched_take(&s->sched)->peer, &s->peer[3]);
+	sections_free(s);
+}
+
 static void what_goes_before_is_that_of_the_own_section_and_as_many_turns_of_others(void **state)
 {
 	struct sections *s = sections_new();
@@ -1789,6 +1801,7 @@ int main(void)
 		cmocka_unit_test(a_limit_is_what_a_refused_pace_comes_back_to),
 		cmocka_unit_test(another_limit_forgets_what_was_learnt),
 		cmocka_unit_test(sections_take_turns_and_their_clients_within_each),
+		cmocka_unit_test(a_peer_on_trial_takes_no_turn_of_its_section),
 		cmocka_unit_test(
 			what_goes_before_is_that_of_the_own_section_and_as_many_turns_of_others),
 		cmocka_unit_test(a_peer_that_is_short_waits_with_its_budget),
