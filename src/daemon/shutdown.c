@@ -51,7 +51,7 @@ static void on_step(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (s->phase == SHUTDOWN_DRAIN && (late || router_in_flight(w->router) == 0)) {
+	if (s->phase == SHUTDOWN_DRAIN && (late || router_is_drained(w->router))) {
 		router_abandon(w->router);
 		enter(s, SHUTDOWN_REFUSE, REFUSE_MS);
 	} else if (s->phase == SHUTDOWN_REFUSE && refuse(s)) {

@@ -1360,17 +1360,21 @@ void router_watch(struct router *r, const struct router_watch *watch, void *owne
 
 /* ---- the end ---- */
 
-static const char stopped_text[] = "the daemon has stopped before the answer came";
-
-/* A request for Nexus that is under way may be executed. A token that is being minted is not: its
- * client has not got it. */
-static void stop_deferred(struct router *r, struct pending *p)
+static bool is_with_nexus(const struct pending *p)
 {
-	if (request_op_is_nexus(p->op) && p->deferred.timeout_error == REPLY_TIMEOUT)
-		answer_error(r, p, REPLY_OUTCOME_UNKNOWN, stopped_text, -1);
-	else
-		answer_error(r, p, REPLY_SHUTTING_DOWN, reply_error_text(REPLY_SHUTTING_DOWN),
-			     ROUTER_RESTART_MS);
+	return request_op_is_nexus(p->op) && p->deferred.timeout_error == REPLY_TIMEOUT;
+}
+
+/* NULL: none. A token that is being minted is not executed: its client has not got it. */
+static struct pending *first_unexecuted(const struct router *r)
+{
+	struct pending *p;
+
+	TAILQ_FOREACH (p, &r->deferred, deferral) {
+		if (!is_with_nexus(p))
+			break;
+	}
+	return p;
 }
 
 void router_stop(struct router *r)
@@ -1384,8 +1388,9 @@ void router_stop(struct router *r)
 		p->state = PENDING_NEW; /* sched_take() has removed it */
 		answer_refused(r, p, p->refused && is_overtaken(r, p));
 	}
-	while ((p = TAILQ_FIRST(&r->deferred)))
-		stop_deferred(r, p);
+	while ((p = first_unexecuted(r)))
+		answer_error(r, p, REPLY_SHUTTING_DOWN, reply_error_text(REPLY_SHUTTING_DOWN),
+			     ROUTER_RESTART_MS);
 }
 
 bool router_is_stopping(const struct router *r)
@@ -1395,12 +1400,21 @@ bool router_is_stopping(const struct router *r)
 
 void router_abandon(struct router *r)
 {
+	static const char why[] = "the daemon has stopped before the answer came";
+	struct pending *p;
 	size_t n;
 	struct pending **sent = with_companions(inflight_in_order(&r->inflight, &n), &n);
 
 	for (size_t i = 0; i < n; i++)
-		answer_error(r, sent[i], REPLY_OUTCOME_UNKNOWN, stopped_text, -1);
+		answer_error(r, sent[i], REPLY_OUTCOME_UNKNOWN, why, -1);
 	free(sent);
+	while (r->stopping && (p = TAILQ_FIRST(&r->deferred)))
+		answer_error(r, p, REPLY_OUTCOME_UNKNOWN, why, -1);
+}
+
+bool router_is_drained(const struct router *r)
+{
+	return inflight_count(&r->inflight) == 0 && TAILQ_EMPTY(&r->deferred);
 }
 
 /* Each read is ended once, though read_end() may ask for a new one, which is refused. */

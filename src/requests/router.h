@@ -190,11 +190,12 @@ void router_frame(struct router *r, const struct wire_frame *frame, int64_t now)
  * the time of the next call; -1: none is needed. */
 int64_t router_expire(struct router *r, int64_t now);
 
-/* Sends nothing from now on: refuses waiting and new requests with shutting_down, and deferred
- * ones, but those for Nexus that are under way with outcome_unknown. */
+/* Sends nothing from now on: refuses waiting, deferred and new requests with shutting_down. Those
+ * in flight, and those that HPKV Nexus has, are answered as ever. */
 void router_stop(struct router *r);
 bool router_is_stopping(const struct router *r);
-/* Answers the requests in flight with outcome_unknown. */
+bool router_is_drained(const struct router *r); /* there are none of these any more */
+/* Answers the requests in flight with outcome_unknown, and after router_stop() those of Nexus. */
 void router_abandon(struct router *r);
 
 /* The present rate in requests/s, 0: unlimited; and how long a new request of this client would
