@@ -218,6 +218,8 @@ static bool was_sent(const struct token_client_request *r)
 	curl_off_t handshake = 0;
 	long bytes = 0;
 
+	if (r->client->proxy_host && !r->talk.over)
+		return false; /* the bytes were the proxy's */
 	curl_easy_getinfo(r->easy, CURLINFO_REQUEST_SIZE, &bytes);
 	curl_easy_getinfo(r->easy, CURLINFO_APPCONNECT_TIME_T, &handshake);
 	return r->client->tls ? handshake > 0 : bytes > 0;

@@ -300,6 +300,14 @@ class Proxy(TokenTest):
         self.assertEqual((token, status), ("-", 0))
         self.assertIn("407", why)
 
+    def test_proxy_that_closes_has_got_no_request(self):
+        for tls in (True, False):
+            with self.subTest(tls=tls):
+                front = self.serve(lambda c: (read_request(c), c.close()), tls=False)
+                why = self.mint(self.replying(answer(), tls=tls), "--proxy", "127.0.0.1", front.port)[3]
+                # The address is named: it is one of those that were tried.
+                self.assertIn(f"127.0.0.1 port {front.port}: the proxy closed the connection", why)
+
 
 if __name__ == "__main__":
     unittest.main()
