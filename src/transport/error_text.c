@@ -112,7 +112,7 @@ static void remember(struct error_text_form *form, const char *text, size_t n)
 
 void error_text_remember(struct error_text_secret *secret, const char *path)
 {
-	const char *begin = strchr(path, '=');
+	const char *query = strchr(path, '?'), *begin = query ? strchr(query, '=') : NULL;
 	size_t n = begin ? strcspn(begin + 1, "&") : 0, n_decoded = 0;
 	char *decoded = secret_alloc(n + 1);
 
