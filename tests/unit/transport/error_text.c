@@ -89,7 +89,7 @@ static void what_was_asked_with(void **state)
 	char out[100];
 
 	(void)state;
-	error_text_remember(&secret, "/a=b/ws?token=wxyz"); /* the path of the service has one, too */
+	error_text_remember(&secret, "/a=b/ws?token=wxyz"); /* the first = is no secret's */
 	error_text_quote(out, sizeof(out), SPAN("no wxyz"), &secret);
 	assert_string_equal(out, "no ...");
 	error_text_remember(&secret, "/ws?token=abcd");
