@@ -2,7 +2,8 @@
  * real loop. The speeches, the core and the clock are the test's.
  *
  * A speech cuts its bytes into lines and hands these on, but for some: "up" makes another speech
- * of it, "known" shows a key, "soon" and "later" ask to be woken, "over" ends it. */
+ * of it, "known" says that it has shown a key, "key" shows one, "long" is too long, "soon" and
+ * "later" ask to be woken, "over" ends it. */
 #include "clients/client.h"
 
 #include <errno.h>
@@ -18,7 +19,15 @@
 #include "requests/answers.h"
 #include "../test.h"
 
-enum { PEERS = 300, SOFT = 4096, HARD = 16384, TIME = 1000000, SOON_MS = 20, LATER_MS = 40 };
+enum {
+	PEERS = 300,
+	SOFT = 4096,
+	HARD = 16384,
+	TIME = 1000000,
+	SOON_MS = 20,
+	LATER_MS = 40,
+	KEY_BYTE = 7
+};
 
 /* A client's other end, and what was done with it. */
 struct other {
@@ -39,7 +48,13 @@ static struct world {
 	int64_t us;        /* the time */
 	unsigned line_us;  /* each line takes so long */
 	unsigned answer_n; /* bytes with which each line is answered; 0: not */
-	bool busy;         /* speeches are */
+	unsigned kept_out; /* bytes that each speech keeps */
+	bool revoked;      /* the core knows no key */
+	struct peer_identity admitted;
+	struct local_key key; /* of that, when it was admitted */
+	const char *refusal;  /* what became of that */
+	unsigned n_too_long;
+	bool busy; /* speeches are */
 	unsigned speeches, farewells;
 	const struct peer_identity *who; /* of the speech behind an upgrade; or NULL */
 } w;
@@ -105,6 +120,15 @@ static bool is_word(struct span line, const char *word)
 	return span_equal(line, span_of(word));
 }
 
+static void show_key(struct speech *s)
+{
+	memset(&s->key, KEY_BYTE, sizeof(s->key));
+	if (!s->host->knows(s->owner, &s->key))
+		return;
+	s->has_key = true;
+	w.refusal = s->host->admit(s->owner);
+}
+
 /* Hands on what is kept. */
 static bool go_on(struct speech *s)
 {
@@ -127,6 +151,10 @@ static bool go_on(struct speech *s)
 			s->over = true;
 		else if (is_word(line, "known"))
 			s->known = true;
+		else if (is_word(line, "key"))
+			show_key(s);
+		else if (is_word(line, "long"))
+			s->host->too_long(s->owner, line);
 		else if (is_word(line, "soon") || is_word(line, "later"))
 			s->wake_at = clock_mono_ms() + (line.p[0] == 's' ? SOON_MS : LATER_MS);
 		else
@@ -183,7 +211,7 @@ static size_t fake_kept_in(const struct speech *s)
 static size_t fake_kept_out(const struct speech *s)
 {
 	(void)s;
-	return 0;
+	return w.kept_out;
 }
 
 static bool fake_is_busy(const struct speech *s)
@@ -305,9 +333,35 @@ static const char *asks_room(void *owner, const struct peer_identity *who)
 	return NULL;
 }
 
+static bool knows(void *owner, const struct local_key *key)
+{
+	(void)owner;
+	assert_int_equal(((const unsigned char *)key)[0], KEY_BYTE);
+	return !w.revoked;
+}
+
+static const char *admit(void *owner, struct peer *peer, const struct peer_identity *who)
+{
+	(void)owner, (void)peer;
+	w.admitted = *who;
+	if (who->key)
+		w.key = *who->key;
+	return "no room";
+}
+
+static void on_too_long(void *owner, struct peer *peer, struct span prefix)
+{
+	(void)owner, (void)peer;
+	assert_span(prefix, "long");
+	w.n_too_long++;
+}
+
 static const struct client_ops ops = {
 	.lacks_room = asks_room,
 	.joined = on_joined,
+	.knows = knows,
+	.admit = admit,
+	.too_long = on_too_long,
 	.line = on_line,
 	.may_read = asks_may_read,
 	.left = on_left,
@@ -424,6 +478,57 @@ static void its_lines_are_handed_on(void **state)
 	turn();
 	assert_int_equal(o->lines, 2);
 	assert_string_equal(o->last, "bc");
+}
+
+/* Over TCP a key is all that somebody is known by. */
+static void who_shows_a_key_is_judged_by_it(void **state)
+{
+	struct other *o = come_by(true), *local = come_with("A\n");
+
+	(void)state;
+	w.revoked = true;
+	write_text(o, "key\n");
+	turn();
+	assert_null(clients_identify(w.clients, o->peer).key);
+	assert_null(w.refusal);
+	w.revoked = false;
+	write_text(o, "key\n");
+	turn();
+	assert_string_equal(w.refusal, "no room");
+	assert_true(w.admitted.by_key);
+	assert_int_equal(w.admitted.uid, (uid_t)-1);
+	assert_int_equal(w.admitted.gid, (gid_t)-1);
+	assert_int_equal(((unsigned char *)&w.key)[0], KEY_BYTE);
+	assert_non_null(clients_identify(w.clients, o->peer).key);
+	assert_false(clients_identify(w.clients, local->peer).by_key);
+}
+
+static void all_that_it_asks_is_counted(void **state)
+{
+	struct client_activity top[CLIENTS_BUSIEST_MAX];
+	struct other *o = come_with("A\nlong\nb\n");
+
+	(void)state;
+	assert_int_equal(o->lines, 2);
+	assert_int_equal(w.n_too_long, 1);
+	assert_int_equal(clients_busiest(w.clients, top), 1);
+	assert_int_equal(top[0].requests, 3);
+}
+
+static void what_the_speech_keeps_is_unread(void **state)
+{
+	struct client_activity top[CLIENTS_BUSIEST_MAX];
+	struct other *o = come_with("A\n");
+
+	(void)state;
+	w.kept_out = 100;
+	say(o, SOFT);
+	clients_busiest(w.clients, top);
+	assert_int_equal(top[0].unread, SOFT + 100);
+	assert_int_equal(clients_sum_up(w.clients).output_bytes, SOFT + 100);
+	w.kept_out = 0;
+	turn();
+	assert_int_equal(take(o), SOFT);
 }
 
 static void the_rest_waits_for_room(void **state)
@@ -812,6 +917,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(its_lines_are_handed_on),
+		CASE(who_shows_a_key_is_judged_by_it),
+		CASE(all_that_it_asks_is_counted),
+		CASE(what_the_speech_keeps_is_unread),
 		CASE(the_rest_waits_for_room),
 		CASE(the_rest_waits_for_its_turn),
 		CASE(who_waits_for_its_turn_may_come_to_wait_for_room),
