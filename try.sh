@@ -34,7 +34,7 @@ clean_up() {
 
 show_logs() {
 	[ -n "$dir" ] || return 0
-	for log in "$dir/sandbox.log" "$dir/hpkvd.log"; do
+	for log in "$dir/sandbox.log" "$dir/hpkvd.log" "$dir/socat.log"; do
 		[ ! -s "$log" ] || { say "--- ${log##*/}"; tail -n 20 "$log"; } >&2
 	done
 }
@@ -115,11 +115,12 @@ ask() {
 	esac
 }
 
-# A client that stays: what it is sent goes to a file. It is there when its first line, the answer, is.
+# A client that stays: what it is sent goes to a file. It is there when its first line, the answer, is. Newer versions of socat tell
+# of the signal that ends them, which is nothing to be shown.
 watch() {
 	say "> $1"
 	mkfifo "$dir/asks"
-	socat - "UNIX-CONNECT:$socket" <"$dir/asks" >"$dir/watched" &
+	socat -lf "$dir/socat.log" - "UNIX-CONNECT:$socket" <"$dir/asks" >"$dir/watched" &
 	watcher=$!
 	exec 3>"$dir/asks"
 	printf '%s\n' "$1" >&3
